@@ -193,6 +193,11 @@ def stand_in(text: str) -> str:
     return _digest(text) if is_prembly_id(text) else text
 
 
+def digest_of(text: str | None) -> str | None:
+    """Return a digest of `text` such as `safe_id` makes, whatever shape it has."""
+    return _digest(text) if text else None
+
+
 def safe_code(text: str | None) -> str | None:
     """Return a response code if it is two digits, as Prembly's are, else a digest of it."""
     if not text or _PREMBLY_CODE.fullmatch(text):

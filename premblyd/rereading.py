@@ -11,12 +11,25 @@ from typing import Any
 from premblyd.config.models import Action, Config
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import answers, events, payload
-from premblyd.prembly.payload import StoredEvent, Verdict
+from premblyd.prembly.payload import Outcome, StoredEvent, Verdict
 from premblyd.queue.jobs import Job, Result
 from premblyd.routing import Routing
 
 # What decides. All else stays as it is stored: keys and lists were made of it.
 _DECIDING = ("type", "response_code", "verification_status", "outcome", "face_match")
+
+
+UNREADABLE = (
+    "an earlier premblyd stored its event as verified, and did not look whether its body agrees"
+    " with itself; that body is gone"
+)
+
+
+def unreadable(event: StoredEvent) -> str | None:
+    """Return why nobody can rely on what is stored of an event: it says verified, and whether its
+    body agreed can't be found out any more."""
+    is_unread = event.verdict.doubt is None and not event.has_body
+    return UNREADABLE if is_unread and event.verdict.outcome is Outcome.VERIFIED else None
 
 
 class Rereading:
@@ -28,7 +41,9 @@ class Rereading:
         self.routing = Routing(settings.actions)
 
     def event(self, event: StoredEvent) -> StoredEvent:
-        """Return `event` as its body is read now."""
+        """Return `event` as its body is read now; as it is stored, where that is gone."""
+        if not event.has_body:
+            return event
         now = self.verdict(event.endpoint, event.verified_by, event.body)
         changes: dict[str, Any] = {name: getattr(now, name) for name in _DECIDING}
         verdict = replace(event.verdict, doubt=now.doubt or "", **changes)
@@ -44,6 +59,8 @@ class Rereading:
     def job(self, action: Action, job: Job) -> Job | Result:
         """Return the job with its event as that is read now; or the end of its run, where the event
         is another one than that for which `action` was chosen, and the action is not for it."""
+        if (unread := unreadable(job.event)) is not None:
+            return Result(outcome=AttemptOutcome.FAILED, error=unread, final=True)
         event = self._with_confirmed(job, self.event(job.event))
         changed = [
             name

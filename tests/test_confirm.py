@@ -5,6 +5,7 @@ import asyncio
 import hashlib
 import itertools
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from premblyd.ask import breaker, client, confirm
 from premblyd.ask.confirm import Patience
 from premblyd.ask.settling import Settling
 from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_operator
 from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
@@ -25,6 +27,7 @@ from premblyd.run import dispatcher
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner
+from tests.support.erasing import forgetting
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 from tests.support.prembly_api import Fault, PremblyApi, Shape
@@ -106,6 +109,21 @@ async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["log_level"], answered["error"]) == ("warning", words)
+
+
+async def test_of_who_was_erased_nothing_is_asked_and_no_hook_runs(
+    place: DatabaseAddress, api: PremblyApi
+) -> None:
+    api.know(UUID)
+    with closing(connect_operator(place)) as database:
+        database.transact(forgetting(UUID))
+    told_too = action("activate", confirm="true", erased="run")
+    async with at_work(place, api, told_too) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(cancelled=1)
+        assert at.delivery("last_error") == (confirm.ERASED,)
+        assert at.shell.runs == []
+    assert rows(place, INQUIRIES) == []
 
 
 async def test_an_answer_about_another_reference_contradicts(

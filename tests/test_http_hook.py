@@ -105,6 +105,18 @@ def test_a_receiver_sees_what_prembly_confirmed() -> None:
     assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
 
 
+def test_of_who_was_erased_a_receiver_is_told_nothing_but_that() -> None:
+    """An empty body has no signature of Prembly's, which sent none."""
+    given = invocation(b"", is_erased=True, response_code="00")
+    headers, body = sent(given, send="raw")
+    assert (headers["premblyd-erased"], body) == ("1", b"")
+    assert signature.HEADER not in headers
+    envelope = json.loads(sent(given, send="event")[1])
+    assert (envelope["erased"], envelope["body"], envelope["reference"]) == (True, None, None)
+    assert "body_base64" not in envelope
+    assert "premblyd-erased" not in sent(invocation())[0]
+
+
 def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
     envelope = json.loads(sent(invocation(EVERY_BYTE), send="event")[1])
     assert envelope["body"] is None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,17 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
+from premblyd.engines.connections import connect_operator
 from premblyd.prembly import samples
 from premblyd.prembly.signature import Scheme, sign
-from premblyd.privacy import safe_id
+from premblyd.privacy import digest_of, safe_id
 from premblyd.receive.server import make_server
+from tests.support.erasing import forgetting
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.webhooks import BODY, KEY, signed, webhook
+
+UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"not JSON", b"\xff\xfe\0", bytes(range(256))])
@@ -116,6 +121,22 @@ async def test_each_webhook_is_one_line_of_the_log(
     assert (lines[0]["event_id"], lines[0]["response_code"], lines[0]["actions"]) == (1, "00", 0)
     assert lines[0]["reference"] == lines[1]["reference"] == safe_id("r-1")
     assert "doubt" not in lines[0]
+
+
+async def test_of_who_was_erased_the_log_has_digests_alone(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    with closing(connect_operator(reception.place)) as database:
+        database.transact(forgetting(UUID))
+    body = BODY.replace(b"r-1", UUID.encode())
+    with logged() as lines:
+        reception.use()
+        for _ in range(2):
+            answer = await post(http_client, base_url, body, headers=signed(body))
+            assert (answer.code, json.loads(answer.body)["event"]) == (200, 1)
+    assert [line["event"] for line in lines] == ["webhook.received", "webhook.duplicate"]
+    assert {line["reference"] for line in lines} == {digest_of(UUID)}
+    assert [line.get("remote_ip") for line in lines] == [None, None]
 
 
 async def test_the_log_and_the_row_say_what_is_doubted(

@@ -16,7 +16,7 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Job, Result
-from premblyd.rereading import Rereading
+from premblyd.rereading import UNREADABLE, Rereading
 from tests.support.commands import record, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
@@ -59,6 +59,21 @@ def rereading(*actions: Action, fields: str = "{}") -> Rereading:
 
 def old(body: bytes, **changes: Any) -> Job:
     return job(body, **{**OLD, **changes})
+
+
+def test_what_has_no_body_any_more_is_not_read_anew() -> None:
+    """An empty body would say another thing than was stored, and the hook would not run."""
+    emptied = old(b"", doubt="", has_body=False)
+    assert rereading(ACTIVATE).job(ACTIVATE, emptied) == emptied
+    not_verified = old(b"", outcome=Outcome.NOT_VERIFIED, has_body=False)
+    page = action("page", when="outcome == 'not_verified'")
+    assert rereading(page).job(page, not_verified) == not_verified
+
+
+def test_verified_that_nobody_can_look_into_any_more_runs_nothing() -> None:
+    result = rereading(ACTIVATE).job(ACTIVATE, old(b"", has_body=False))
+    assert isinstance(result, Result)
+    assert (result.outcome, result.final, result.error) == ("failed", True, UNREADABLE)
 
 
 def test_what_is_doubted_now_runs_nothing_that_wants_verified() -> None:

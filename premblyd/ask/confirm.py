@@ -26,6 +26,7 @@ from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
 AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
+ERASED = "its person was erased, so Prembly can't be asked to confirm it: the hook did not run"
 GRACE_S = 5 * 60.0  # for which Prembly is asked: its API may know a result later than its webhook
 QUESTIONS = 4  # which it is asked at least
 MAX_REMEMBERED = 10_000
@@ -76,6 +77,8 @@ class Confirmation:
         """Return the job when Prembly confirms its event; else how its run ends."""
         if job.is_confirmed:
             return job
+        if job.event.is_erased:
+            return Result(outcome=AttemptOutcome.INTERRUPTED, error=ERASED, ends_as=State.CANCELLED)
         try:
             if job.event.verified_by == events.STORED_BY:  # it is Prembly's answer
                 return await self._judge_stored(job, action)

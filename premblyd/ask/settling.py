@@ -16,7 +16,7 @@ from premblyd.prembly import agreement, answers, conditions, events
 from premblyd.prembly.agreement import Requirement
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.privacy import safe_id
+from premblyd.privacy import digest_of, safe_id
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.rereading import Rereading
@@ -180,7 +180,7 @@ def tell_answered(inquiry: NewInquiry | None, added: Added | None = None) -> Non
         event_id=inquiry.event_id,
         delivery=inquiry.delivery_id,
         stored_event_id=added.event_id if added and added.is_new else None,
-        reference=safe_id(inquiry.reference),
+        reference=(digest_of if added and added.is_erased else safe_id)(inquiry.reference),
         http_status=inquiry.http_status,
         error=inquiry.error,
         answer_bytes=inquiry.answer_bytes,

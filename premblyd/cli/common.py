@@ -3,6 +3,7 @@ command on the record needs no more of the configuration than that."""
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+MAX_PRIVATE_BYTES = 4096  # a longer text in a body is no name of anything
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -68,6 +70,29 @@ class Typed(click.ParamType[T]):
             self.fail(f"{str(value)!r} is {error}", param, ctx)
 
 
+class Private(click.ParamType[str]):
+    """A name of a person or a verification, or words about them; `-`: the next line of standard
+    input, as everybody on a machine can read arguments. No message quotes it."""
+
+    name = "TEXT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        place = "it"
+        if text == "-":
+            place = "- is the next line of standard input, which"
+            try:
+                line = sys.stdin.buffer.readline(MAX_PRIVATE_BYTES + 2) if sys.stdin else b""
+                text = line.decode().strip()
+            except UnicodeDecodeError:
+                self.fail(f"{place} is not UTF-8 text.", param, ctx)
+        if not text.strip():  # a script's variable, say, that is not set
+            self.fail(f"{place} is empty.", param, ctx)
+        if len(text.encode()) > MAX_PRIVATE_BYTES or "\0" in text:
+            self.fail(f"{place} is longer than 4 KiB, or has a NUL: nothing has it.", param, ctx)
+        return text
+
+
 def _when(text: str) -> When:
     try:
         return When.read(text)
@@ -89,6 +114,7 @@ def row_id(text: str) -> int | None:
     return int(text) if is_number and 1 <= int(text) <= MAX_ROW_ID else None
 
 
+PRIVATE = Private()
 WHEN = Typed("TIME", _when)
 ROW_ID = Typed("ID", _row_id)
 

@@ -1,6 +1,5 @@
 """premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from premblyd import times
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
+    PRIVATE,
     ROW_ID,
     WHEN,
     Typed,
@@ -55,15 +55,6 @@ CLOSINGS = (
 WHICHEVER = "whichever"  # --end without a number
 
 
-def _private(text: str) -> str:
-    """Read what somebody typed; `-`: the next line of standard input."""
-    if text != "-":
-        return text
-    if line := sys.stdin.readline().strip():
-        return line
-    raise ValueError("the next line of standard input, which is empty")
-
-
 def _until(text: str) -> When:
     try:
         return When(text, ago_ms=-period_ms(text))
@@ -81,7 +72,6 @@ def _which(text: str) -> int | str:
     return WHICHEVER if text == WHICHEVER else ROW_ID.convert(text, None, None)
 
 
-PRIVATE = Typed("TEXT", _private)
 UNTIL = Typed("TIME", _until)
 _user_ref = click.option(
     "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."

@@ -22,6 +22,7 @@ from premblyd.config.values import (
     keys_of,
 )
 from premblyd.expressions import Expression
+from premblyd.prembly.conditions import names
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.
@@ -70,6 +71,11 @@ class Hook(Model):
     def expressions(self) -> list[Expression]:
         """The expressions that are evaluated for a webhook before the hook runs."""
         return []
+
+    @property
+    def gets_body(self) -> bool:
+        """Whether the hook is told the body, or anything that is read from it when it runs."""
+        return True
 
 
 KINDS: dict[str, type[Hook]] = {}  # by their keys, in the order of their models
@@ -177,6 +183,10 @@ class HttpHook(Hook):
     @property
     def expressions(self) -> list[Expression]:
         return [self.send.select] if isinstance(self.send, Selection) else []
+
+    @property
+    def gets_body(self) -> bool:
+        return not isinstance(self.send, Selection) or "body" in names(self.send.select)
 
 
 def kinds_in(action: Mapping[str, Any]) -> list[type[Hook]]:

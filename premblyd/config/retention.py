@@ -25,9 +25,10 @@ def period_ms(text: Any) -> int:
 
 
 def period_text(ms: int) -> str:
-    """Return a period as the file has it: 7d, 5y."""
-    whole = (unit for unit, size in reversed(_PERIOD_MS.items()) if ms >= size and ms % size == 0)
-    unit = next(whole, "h")
+    """Return a period as files mostly have it, in years, days or hours: 5y, 7d."""
+    unit = next(
+        (unit for unit in "yd" if ms >= _PERIOD_MS[unit] and not ms % _PERIOD_MS[unit]), "h"
+    )
     return f"{ms // _PERIOD_MS[unit]}{unit}"
 
 

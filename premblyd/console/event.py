@@ -5,9 +5,11 @@ from typing import Any
 from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
+from premblyd.model.keeping import Lacks
 from premblyd.prembly import bodies
-from premblyd.record import events
+from premblyd.record import events, keeping
 from premblyd.record.events import ShownEvent
+from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator
 
 VERDICT = (
@@ -26,13 +28,14 @@ class Event(Handler):
     async def get(self, name: str) -> None:
         plain = [each.name for each in self.services.config.actions if each.output == "plain"]
 
-        def read(database: Database) -> tuple[ShownEvent, Any]:
+        def read(database: Database) -> tuple[ShownEvent, Standing, Any]:
             whole = events.find_event(database, name)
             shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-            return shown, bodies.parse(whole.body)
+            standing = keeping.standing(database, whole, self.now_ms)
+            return shown, standing, bodies.parse(whole.body)
 
-        event, original = await self.read(read)
-        await show(self, event, original, is_revealed=False)
+        event, standing, original = await self.read(read)
+        await show(self, event, standing, original, is_revealed=False)
 
 
 class Reveal(Handler):
@@ -48,13 +51,19 @@ class Reveal(Handler):
         found = await self.read(lambda database: events.find_event_id(database, event_id))
         change = Operator(actor=self.actor).reveal(found, self.now_ms)
         recorded = await self.services.writer.call(change)
-        event = await self.read(
-            lambda database: events.revealed(database, recorded, NEWEST_ATTEMPTS)
-        )
-        await show(self, event, None, is_revealed=True)
+
+        def read(database: Database) -> tuple[ShownEvent, Standing]:
+            whole = events.find_event(database, event_id)
+            standing = keeping.standing(database, whole, self.now_ms)
+            return events.revealed(database, recorded, NEWEST_ATTEMPTS), standing
+
+        event, standing = await self.read(read)
+        await show(self, event, standing, None, is_revealed=True)
 
 
-async def show(handler: Handler, event: ShownEvent, original: Any, *, is_revealed: bool) -> None:
+async def show(
+    handler: Handler, event: ShownEvent, standing: Standing, original: Any, *, is_revealed: bool
+) -> None:
     """Answer with an event; `original` is its body as it was before it was masked."""
     if handler.wants_json:
         await handler.send_json(event.as_json())
@@ -62,6 +71,8 @@ async def show(handler: Handler, event: ShownEvent, original: Any, *, is_reveale
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
+    lacks = columns.pop("lacks", None)
+    columns.pop("erasure_id", None)
     await handler.send_page(
         "event.html",
         columns=columns,
@@ -70,6 +81,9 @@ async def show(handler: Handler, event: ShownEvent, original: Any, *, is_reveale
         now_ms=handler.now_ms,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
+        sentences=list(standing.sentences()),
+        has_body=lacks in (None, Lacks.MEDIA),
+        has_person=lacks in (None, Lacks.MEDIA, Lacks.BODY),
         original=original,
         tree=tree,
         is_revealed=is_revealed,

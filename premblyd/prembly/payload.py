@@ -177,10 +177,13 @@ class Webhook:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredEvent(Webhook):
-    """An event: a webhook that is in the database, with its number and its key there."""
+    """An event: a webhook that is in the database, with its number and its key there. Its body may
+    be gone, and of who is erased, all that named anybody."""
 
     id: int
     key: str
+    has_body: bool = True
+    is_erased: bool = False
 
 
 Failed = Callable[[FieldName, str], None]

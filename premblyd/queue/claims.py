@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
-from premblyd.queue import damage, once
-from premblyd.queue.damage import UnusableError
+from premblyd.queue import damage, once, order
+from premblyd.queue.damage import ErasedError, UnusableError
 from premblyd.queue.due import Queued
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load, counted_bytes
 
@@ -199,11 +199,19 @@ class Claims:
         except UnusableError as error:
             damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
             return None
+        except ErasedError as error:
+            if order.may_end(transaction, delivery.order_key):  # else the next claim ends it
+                damage.release(transaction, delivery.id, State.CANCELLED, now_ms, str(error))
+            return None
 
     def _start(
         self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
     ) -> Job:
         event = damage.stored_event(transaction, delivery.id)
+        if event.is_erased and not action.runs_erased:
+            raise ErasedError(damage.ERASED)
+        if action.gets_body and not event.has_body and not event.is_erased:
+            raise UnusableError(damage.BODY_GONE)
         number = delivery.attempt_count + 1
         claim_token = secrets.token_hex(8)
         attempt_id = transaction.insert(

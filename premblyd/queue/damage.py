@@ -14,10 +14,11 @@ from peewee import fn
 from premblyd.engines.engine import Row, Statement, Transaction, param, update
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
+from premblyd.model.keeping import Lacks
 from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload
-from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict
+from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -25,18 +26,26 @@ EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number already"
 ROW_CHANGED = "its row was changed and can't be true: "  # and why, see model/states.py
+ERASED = "what its event said of a person was erased"
+BODY_GONE = "the body of its event was removed, as its time was over"
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 ACTION_CHANGED = "its action was changed and is no name"
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
-    *(field.name for field in fields(StoredEvent) if field.name != "verdict"),
+    *(field.name for field in fields(Webhook) if field.name != "verdict"),
+    *("id", "key", "lacks"),
     *VERDICT_COLUMNS,
 )
+BODILESS = (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED)
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")
 
 
 class UnusableError(PremblydError):
     """The hook of a delivery can't run, because somebody changed its row or its event."""
+
+
+class ErasedError(PremblydError):
+    """The hook of a delivery does not run, because its event's person was erased."""
 
 
 def end_broken(transaction: Transaction, broken: Iterable[tuple[int, str]], now_ms: int) -> None:
@@ -126,7 +135,13 @@ def usable_event(row: Row) -> StoredEvent:
     if verdict["type"] is None:  # stored by a premblyd that did not read these fields
         now = payload.read(values["body"])
         verdict.update({name: getattr(now, name) for name in _NEW_IN_0_2})
-    return StoredEvent(verdict=Verdict(**verdict), **values)
+    lacks = values.pop("lacks")
+    return StoredEvent(
+        verdict=Verdict(**verdict),
+        has_body=lacks not in BODILESS,
+        is_erased=lacks == Lacks.ERASED,
+        **values,
+    )
 
 
 def _python_types(name: str) -> tuple[type, ...]:

@@ -83,7 +83,8 @@ def counted_bytes(body_bytes: int) -> int:
 class Claimable:
     """What the queue needs to know of an action of the configuration: how many of its hooks may run
     here, their lease and version. `cluster`: how many may run on all hosts. `confirm`: an attempt
-    begins when its event is confirmed, and costs nothing before."""
+    begins when its event is confirmed, and costs nothing before. `gets_body`: its hook is told the
+    body. `runs_erased`: it runs, without a body, also for what is erased."""
 
     slots: int
     lease_ms: int
@@ -91,6 +92,8 @@ class Claimable:
     cluster: int | None = None
     once: bool = False  # for each reference and outcome
     confirm: bool = False
+    gets_body: bool = True
+    runs_erased: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,11 +11,13 @@ so a claim has few, whatever waits.
 import hashlib
 from collections.abc import Sequence
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
 from premblyd.engines.engine import Statement, Transaction, param, update
+from premblyd.model.keeping import GoneOnce, Lacks
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
 from premblyd.prembly import events
@@ -24,6 +26,8 @@ from premblyd.queue import damage
 from premblyd.queue.damage import UnusableError
 from premblyd.queue.jobs import Due, Job
 from premblyd.queue.order import digest, may_end
+from premblyd.verifications import erased
+from premblyd.verifications.digests import KEYED_DIGITS, Digests
 from premblyd.verifications.names import names_of
 
 MIN_HOLD_MS = 500
@@ -32,11 +36,12 @@ LOCK_COUNT = 64  # of all keys: PostgreSQL has room for some 6,000, for everybod
 
 
 class _Holder(NamedTuple):
-    """The delivery that runs for a key, or has succeeded."""
+    """The delivery that runs for a key, or has succeeded. `is_gone`: its record was removed."""
 
     id: int
     state: str
-    started_at_ms: int | None  # of its last attempt
+    started_at_ms: int | None = None  # of its last attempt
+    is_gone: bool = False
 
 
 class Subject(NamedTuple):
@@ -75,19 +80,20 @@ class Turns:
         self._now_ms = now_ms
         self._holders: dict[tuple[str, str], _Holder] = {}
         self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
+        self._kept = KeptKeys(transaction)
 
     def of(self, delivery: Due) -> Turn:
         """Return whether it is the turn of `delivery`; if not, get it out of the way."""
         subject = subject_of(self._transaction, delivery.id)
         if subject is None:
             return Turn.NOW  # no reference: it runs as without `once`, or its end tells what is odd
-        place = (delivery.action, subject.key)
+        place = (delivery.action, self._kept.of(subject.key))
         holder = self._holders.get(place)
         if holder is None:
             if not self._is_locked(lock_name(*place)):
                 return Turn.UNKNOWN
             holder = self._find(delivery, subject)
-        if holder is None or holder.id == delivery.id:
+        if holder is None or (holder.id == delivery.id and not holder.is_gone):
             self._holders[place] = _Holder(delivery.id, State.RUNNING, self._now_ms)
             return Turn.NOW
         self._holders[place] = holder
@@ -98,7 +104,8 @@ class Turns:
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif may_end(self._transaction, delivery.order_key):
-            note_other(self._transaction, delivery.id, holder.id)
+            if not holder.is_gone:
+                note_other(self._transaction, delivery.id, holder.id)
             damage.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
             return Turn.UNKNOWN
@@ -114,10 +121,13 @@ class Turns:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
         action had no `once` have no key yet: they are found by their events, and get it. So is one
         that has the key of what Prembly confirmed, which may be another: it keeps that."""
-        for key in subject.keys:
+        for key in self._kept.all_of(subject.keys):
             row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
             if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
                 return _Holder(*row)
+        gone_id = self._kept.removed(delivery.action, subject.keys)
+        if gone_id is not None:
+            return _Holder(gone_id, State.SUCCEEDED, is_gone=True)
         is_about = events.is_about_verification(subject.type)
         for name in subject.names:
             row = self._transaction.row(
@@ -163,11 +173,16 @@ def key_of(verdict: Verdict) -> str | None:
 
 def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
     """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
-    be read."""
+    be read. Of an erased one the delivery has the key."""
     row = transaction.row(_VERDICT, id=delivery_id)
-    if row is None or not isinstance(row[0], str) or not row[0]:
+    if row is None:
         return None
-    reference, outcome, type_, confirmed_key, verification = row
+    reference, outcome, type_, confirmed_key, verification, lacks, once_key_ = row
+    if lacks == Lacks.ERASED:
+        own = [key for key in (confirmed_key, once_key_) if isinstance(key, str) and key]
+        return Subject((), outcome, type_ or "", tuple(dict.fromkeys(own))) if own else None
+    if not isinstance(reference, str) or not reference:
+        return None
     if not isinstance(type_, str):  # stored by a premblyd that did not tell types
         try:
             type_ = damage.stored_event(transaction, delivery_id).verdict.type
@@ -187,11 +202,13 @@ def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
 class Ruling(NamedTuple):
     """What is decided about a delivery that Prembly confirms. `key`: what its hook runs once for;
     None: its action has no `once`. `other_id`: the delivery that runs in its place, or has; then it
-    is to wait for `wait_ms`, or None: it is not to run at all."""
+    is to wait for `wait_ms`, or None: it is not to run at all. `is_gone`: the other's record was
+    removed."""
 
     key: str | None = None
     other_id: int | None = None
     wait_ms: int | None = None
+    is_gone: bool = False
 
 
 def rule(
@@ -202,7 +219,11 @@ def rule(
     are asked about at the same time, the first that is confirmed runs."""
     keys = _keys(names, verdict.outcome, verdict.type)
     transaction.lock({lock_name(job.action, key) for key in keys})
-    for key in keys:
+    kept = KeptKeys(transaction)
+    gone_id = kept.removed(job.action, keys)
+    if gone_id is not None:
+        return Ruling(key=keys[0], other_id=gone_id, is_gone=True)
+    for key in kept.all_of(keys):
         row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
         if row is None or row[0] == job.delivery_id:
             continue
@@ -212,6 +233,42 @@ def rule(
         return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
     give_key(transaction, job.action, job.delivery_id, keys[0])
     return Ruling(key=keys[0])
+
+
+class KeptKeys:
+    """The keys of what is gone, for the time of one claim: of who was erased a keyed digest is
+    kept, and of records that were removed the keys for which a hook has succeeded."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @cached_property
+    def _gone(self) -> erased.Gone:
+        return erased.gone(self._transaction)
+
+    @cached_property
+    def _digests(self) -> Digests | None:
+        return Digests.of(self._transaction) if self._gone.any_names else None
+
+    def of(self, key: str) -> str:
+        """Return what stands for a key whether or not its person is erased; a keyed digest stands
+        for itself."""
+        is_keyed = len(key) == KEYED_DIGITS
+        return key if is_keyed or self._digests is None else self._digests.of_key(key)
+
+    def all_of(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return these keys, and as which they are kept of who was erased."""
+        return tuple(dict.fromkeys([*keys, *map(self.of, keys)]))
+
+    def removed(self, action: str, keys: Sequence[str]) -> int | None:
+        """Return the number that a delivery had which succeeded for one of these keys, and whose
+        record was removed; None: there was none."""
+        if self._gone.any_events:
+            for key in self.all_of(keys):
+                row = self._transaction.row(_REMOVED, action=action, once_key=key)
+                if row is not None:
+                    return int(row[0])
+        return None
 
 
 def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> None:
@@ -249,6 +306,8 @@ _VERDICT = Statement(
         Event.type,
         Delivery.confirmed_key,
         VerificationName.verification,
+        Event.lacks,
+        Delivery.once_key,
     )
     .join(Event)
     .join(
@@ -263,6 +322,11 @@ _CONFIRMED_HOLDER = Statement(
         _HAS_KEY,
         (Delivery.state == State.SUCCEEDED)
         | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
+    )
+)
+_REMOVED = Statement(
+    GoneOnce.select(GoneOnce.delivery_id).where(
+        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
     )
 )
 _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)

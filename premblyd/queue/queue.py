@@ -129,7 +129,7 @@ class Queue:
                 verdict = confirmed.job(job).event.verdict
                 ruling = once.rule(transaction, job, known, verdict, at_ms)
             if ruling.other_id is not None:
-                if ruling.wait_ms is None:
+                if ruling.wait_ms is None and not ruling.is_gone:
                     once.note_other(transaction, job.delivery_id, ruling.other_id)
                 return ruling
             changed = transaction.change(

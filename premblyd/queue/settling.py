@@ -14,7 +14,7 @@ from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
 from premblyd.verifications.erased import ERASING
 from premblyd.verifications.names import known_as, learn_names, lock_names
-from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.questions import NAMELESS, NewInquiry
 from premblyd.verifications.stored import Read, found_others, settled_in_record
 
 
@@ -79,6 +79,7 @@ def add_answer(
         added = inbox.add_event(transaction, webhook, deliveries)
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
-        questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
+        nameless = NAMELESS if added.is_erased else {}
+        questions.add(transaction, replace(inquiry, stored_event_id=stored_id, **nameless))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added

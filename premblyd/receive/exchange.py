@@ -31,7 +31,7 @@ from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy import safe_code, safe_id, safe_type
+from premblyd.privacy import digest_of, safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, ConnectionFault, Inbox, NewDelivery
 from premblyd.receive.connection import (
     Extra,
@@ -271,11 +271,11 @@ class Exchange(HTTPMessageDelegate):
             type=safe_type(webhook.verdict.type),
             response_code=safe_code(webhook.verdict.response_code),
             outcome=str(webhook.verdict.outcome),
-            reference=safe_id(webhook.verdict.reference),
+            reference=(digest_of if added.is_erased else safe_id)(webhook.verdict.reference),
             actions=actions,
             body_bytes=len(webhook.body),
             verified_by=webhook.verified_by,
-            remote_ip=webhook.remote_ip,
+            remote_ip=None if added.is_erased else webhook.remote_ip,
             duration_ms=round((time.monotonic() - self._started) * 1000, 1),
             doubt=webhook.verdict.doubt or None,
         )

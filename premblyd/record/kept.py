@@ -110,7 +110,7 @@ def lines(kept: Kept, settings: Config | None) -> Iterator[tuple[str, str]]:
     """Yield what there is to say, each with its title. Nothing while nothing of it is used."""
     said = list(_lines(kept))
     if settings is not None and (said or any(periods(settings.retention).values())):
-        yield "kept", in_words(settings.retention)
+        yield "periods", in_words(settings.retention)
     yield from said
 
 

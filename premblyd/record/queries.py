@@ -30,7 +30,7 @@ from premblyd.engines.connections import translated
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
-from premblyd.model.keeping import Closing, Hold
+from premblyd.model.keeping import Closing, Erasure, Hold
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
@@ -150,6 +150,11 @@ class HoldRow(Row):
     """A hold; of one that has ended, without whom it was on."""
 
     is_in_force: bool
+
+
+@row_of(Erasure, Seen.LISTS)
+class ErasureRow(Row):
+    """What was erased at a person's request."""
 
 
 @row_of(Closing, Seen.LISTS)

@@ -48,6 +48,8 @@ class Actions:
                 cluster=action.concurrency.cluster,
                 once=action.once is not None,
                 confirm=action.confirm is not None,
+                gets_body=action.hook.gets_body,
+                runs_erased=action.erased == "run",
             )
             for action in actions
         }

@@ -38,6 +38,7 @@ MAX_SELECTED = 2 * (bodies.MAX_VALUES + (16 << 20 >> 6))
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 CONFIRMED = "premblyd-confirmed"  # a header: Prembly's answer agrees with the event
 CONFIRMED_FIELDS = "premblyd-confirmed-fields"  # and states these facts
+ERASED = "premblyd-erased"  # a header: the event's person was erased, so its body is empty
 
 
 class BodyError(PremblydError):
@@ -50,13 +51,15 @@ def make_request(
     """Return the exact request for one attempt. Raise BodyError when its body can't be made."""
     body, content_type = _body(hook, invocation)
     headers = [("Content-Type", content_type), (ID, invocation.id)]
-    if hook.send == "raw" and invocation.webhook:
+    if hook.send == "raw" and invocation.webhook and not invocation.is_erased:
         headers += _prembly_headers(invocation.webhook, endpoint)
     timestamp = str(int(now_s))
     headers.append((TIMESTAMP, timestamp))
     if invocation.confirmed_fields is not None:
         headers.append((CONFIRMED, "true"))
         headers.append((CONFIRMED_FIELDS, ",".join(invocation.confirmed_fields)))
+    if invocation.is_erased:
+        headers.append((ERASED, "1"))
     if hook.sign_with is not None:
         key = signing_key(hook.sign_with.reveal())
         signed = sign(key, invocation.id, timestamp, body)
@@ -103,7 +106,9 @@ def _envelope(invocation: Invocation, webhook: Webhook) -> dict[str, Any]:
     if invocation.confirmed_fields is not None:
         envelope["confirmed_fields"] = list(invocation.confirmed_fields)
     envelope |= invocation.context()
-    if webhook.document is None:
+    if invocation.is_erased:
+        envelope["erased"] = True
+    elif webhook.document is None:
         envelope["body_base64"] = base64.b64encode(webhook.body).decode("ascii")
     return envelope
 

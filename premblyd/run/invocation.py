@@ -25,6 +25,7 @@ class Invocation:
     `id`: the same each time the same is told. `environment`: what a process has of it; None is
     empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
     `confirmed_fields`: the facts that Prembly's answer states; None: Prembly confirmed nothing.
+    `is_erased`: its person was erased, so nothing that names anybody is left to be told.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Invocation:
     event_id: int = 0
     event_key: str = NOT_STORED
     confirmed_fields: tuple[str, ...] | None = None
+    is_erased: bool = False
     permit: Permit = FREE
 
     @property
@@ -64,6 +66,7 @@ def of_webhook(
     """Return how the hook of `action` is run for a webhook. Without a `job` that is not stored."""
     event_id, event_key = (job.event.id, job.event.key) if job else (0, NOT_STORED)
     verdict = webhook.verdict
+    is_erased = job is not None and job.event.is_erased
     environment = {
         "PREMBLY_EVENT": event_id,
         "PREMBLY_EVENT_KEY": event_key,
@@ -86,6 +89,7 @@ def of_webhook(
         "PREMBLY_DOUBT": verdict.doubt,
         "PREMBLY_CONFIRMED": None if confirmed_fields is None else True,
         "PREMBLY_CONFIRMED_FIELDS": ",".join(confirmed_fields or ()),
+        "PREMBLY_ERASED": 1 if is_erased else None,
     }
     return Invocation(
         id=f"{once_key or event_key}-{action}",
@@ -95,6 +99,7 @@ def of_webhook(
         event_id=event_id,
         event_key=event_key,
         confirmed_fields=confirmed_fields,
+        is_erased=is_erased,
         permit=permit,
     )
 

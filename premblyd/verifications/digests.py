@@ -11,6 +11,8 @@ from premblyd.engines.engine import Statement, Transaction
 from premblyd.model.keeping import DigestKey
 from premblyd.prembly.payload import plain_id
 
+KEYED_DIGITS = 64  # of such a digest; those that anybody can make have 32
+
 
 class Digests:
     """Makes the digests of a database."""

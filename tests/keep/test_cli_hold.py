@@ -52,6 +52,24 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
 
 
 @for_each(
+    ("stdin", "words"),
+    [
+        (b"", "which is empty"),
+        (b"hush \xff\n", "which is not UTF-8 text"),
+        (b"hush\0\n", "nothing has it"),
+        (b"hush" * 2000, "nothing has it"),
+    ],
+)
+def test_a_line_that_is_no_name_is_refused_and_not_quoted(
+    config: Path, stdin: bytes, words: str
+) -> None:
+    for command in ("hold", "closed"):
+        done = run(command, "--user-ref", "-", "--config", config, stdin=stdin)
+        assert (done.code, done.out, "hush" in done.err) == (2, "", False)
+        assert words in " ".join(done.err.split())
+
+
+@for_each(
     ("arguments", "words"),
     [
         (["hold"], "Say whom or what"),
@@ -64,6 +82,11 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
         (["hold", "--end"], "Say which to end"),
         (["hold", "--end", "3", "--user-ref", "u"], "takes a hold's number"),
         (["hold", "--end", "x"], "not a number"),
+        (["hold", "--user-ref", ""], "it is empty"),
+        (["hold", "--reference", " "], "it is empty"),
+        (["hold", "--end", "--user-ref", ""], "it is empty"),
+        (["hold", "--user-ref", "u", "--reason", ""], "it is empty"),
+        (["closed", "--user-ref", ""], "it is empty"),
         (["closed"], "Say who"),
         (["closed", "--list", "--undo"], "stands alone"),
         (["closed", "--user-ref", "u", "--undo", "--at", "1d"], "takes no --at"),

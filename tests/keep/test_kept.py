@@ -50,10 +50,10 @@ def test_nothing_is_said_while_nothing_of_it_is_used(record: Database) -> None:
 
 def test_periods_are_said_and_what_is_kept_for_ever(record: Database) -> None:
     assert said(record, body="90d", record_="7y") == {
-        "kept": "body 90d, record 7y; for ever: rejections"
+        "periods": "body 90d, record 7y; for ever: rejections"
     }
-    words = said(record, identity="52w", from_="closed")["kept"]
-    assert words == "identity 52w (of a person from `closed`); for ever: record, rejections"
+    words = said(record, identity="52w", from_="closed")["periods"]
+    assert words == "identity 364d (of a person from `closed`); for ever: record, rejections"
 
 
 def test_the_last_day_of_removal_is_said_and_all_of_it_is_counted(

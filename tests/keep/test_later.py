@@ -5,16 +5,21 @@ from typing import Any
 from premblyd.model.columns import PLAIN, Kept, columns
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.once import once_key
+from premblyd.queue.jobs import Claimable, Confirmed, Job, Load
+from premblyd.queue.once import MAX_HOLD_MS, once_key
+from premblyd.run.invocation import of_job
 from premblyd.verifications.digests import Digests
 from tests.support.erasing import forget, remove_record
+from tests.support.queue import LEASE_MS, SUCCEEDED, finish
 from tests.support.store import NOW_MS, Store, new_event
 
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 RUNS = NewDelivery("told", 3, "wait", True)
 PENDING: dict[str, Any] = {"outcome": Outcome.PENDING, "verification_status": "PENDING"}
+ONCE_KEY = once_key("ref-1", Outcome.VERIFIED)
 DELIVERIES = "SELECT action, state, order_key, confirmed_key FROM delivery ORDER BY id"
 
 
@@ -125,3 +130,115 @@ def test_a_webhook_whose_record_was_removed_is_a_duplicate(store: Store) -> None
     assert store.rows("SELECT id FROM event") == []
     assert store.rows(DELIVERIES) == []
     assert store.rows("SELECT sum(events), sum(duplicates) FROM event_hour") == [(1, 1)]
+
+
+def claim(
+    store: Store, now_ms: int = NOW_MS, *, once: bool = False, gets_body: bool = True
+) -> list[Job]:
+    """Claim for two actions, of which `told` runs for what is erased too."""
+    actions = {
+        name: Claimable(
+            slots=9,
+            lease_ms=LEASE_MS,
+            digest=name,
+            once=once,
+            gets_body=gets_body,
+            runs_erased=name == "told",
+        )
+        for name in ("crm", "told")
+    }
+    return store.wait(store.queue.claim(actions, Load(limit=9), now_ms)).jobs
+
+
+def test_the_hook_of_what_is_erased_gets_nothing_of_the_person(store: Store) -> None:
+    forget(store, "ref-1")
+    arrive(store, RUNS, reference="ref-1")
+    [job] = claim(store, once=True)
+    assert (job.event.is_erased, job.event.has_body, job.event.body) == (True, False, b"")
+    told = {**of_job(job).environment}
+    named = ("PREMBLY_REFERENCE", "PREMBLY_USER_REF")
+    assert [told[name] for name in named] == [None, None]
+    assert (told["PREMBLY_ERASED"], told["PREMBLY_OUTCOME"]) == (1, "verified")
+    assert told["PREMBLY_ONCE_KEY"] == digests(store).of_key(ONCE_KEY)
+
+
+def test_a_delivery_that_is_due_when_its_event_was_erased_is_cancelled(store: Store) -> None:
+    """However it became due: its hook does not run."""
+    first = arrive(store, NewDelivery("crm", 3, "wait"), reference="ref-1")
+    arrive(store, NewDelivery("crm", 3, "wait"), reference="ref-1", body=b"second")
+    store.by_hand("UPDATE event SET lacks = 'erased' WHERE id = ?", first.event_id)
+    assert claim(store) == []
+    states = "SELECT state, last_error FROM delivery ORDER BY id"
+    assert store.rows(states) == [("cancelled", ERASED), ("pending", None)]
+    assert [job.delivery_id for job in claim(store)] == [2], "who waited for it goes on"
+
+
+def test_a_hook_that_gets_the_body_does_not_run_without_it(store: Store) -> None:
+    arrive(store, NewDelivery("crm", 3), reference="ref-1")
+    store.by_hand("UPDATE event SET lacks = 'body'")
+    assert claim(store) == []
+    assert store.rows("SELECT state, last_error FROM delivery") == [("dead", BODY_GONE)]
+    store.by_hand("UPDATE delivery SET state = 'pending', due_at_ms = 1, finished_at_ms = NULL")
+    assert [job.delivery_id for job in claim(store, gets_body=False)] == [1]
+
+
+def test_what_succeeded_for_an_erased_person_is_not_done_again(store: Store) -> None:
+    """`once` knows it by a keyed digest, whatever the next webhook of the reference is spelt."""
+    arrive(store, RUNS, reference=UUID)
+    [job] = claim(store, once=True)
+    assert finish(store, job, SUCCEEDED)
+    forget(store, UUID)
+    keyed = digests(store).of_key(job.once_key or "")
+    store.by_hand("UPDATE delivery SET once_key = ?", keyed)
+    arrive(store, RUNS, reference=SPELT, body=b"again")
+    assert claim(store, once=True) == []
+    states = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
+    assert store.rows(states) == [("succeeded", None), ("skipped", 1)]
+    arrive(store, RUNS, reference=UUID, body=b"another", **PENDING)
+    assert [job.delivery_id for job in claim(store, once=True)] == [3], "another outcome runs"
+
+
+def test_of_what_is_erased_a_hook_runs_once_too(store: Store) -> None:
+    forget(store, "ref-1")
+    arrive(store, RUNS, reference="ref-1", body=b"1")
+    arrive(store, RUNS, reference="ref-1", body=b"2")
+    [job] = claim(store, once=True)
+    assert finish(store, job, SUCCEEDED)
+    assert claim(store, NOW_MS + MAX_HOLD_MS, once=True) == []
+    states = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
+    assert store.rows(states) == [("succeeded", None), ("skipped", 1)]
+
+
+def test_an_event_of_the_same_reference_that_stayed_is_not_run_again(store: Store) -> None:
+    """Two events of one reference, of which one was erased after its hook had succeeded."""
+    arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"1")
+    [job] = claim(store, once=True)
+    assert finish(store, job, SUCCEEDED)
+    arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"2")
+    forget(store, "ref-other")
+    store.by_hand("UPDATE delivery SET once_key = ? WHERE id = 1", digests(store).of_key(ONCE_KEY))
+    store.by_hand("UPDATE event SET reference = NULL, lacks = 'erased' WHERE id = 1")
+    assert claim(store, once=True) == []
+    assert store.rows("SELECT ran_instead_id FROM delivery WHERE id = 2") == [(1,)]
+
+
+def test_what_succeeded_is_not_done_again_when_its_record_is_removed(store: Store) -> None:
+    first = arrive(store, reference="ref-1", body=b"1")
+    remove_record(store, first.event_id, ("crm", ONCE_KEY))
+    arrive(store, NewDelivery("crm", 3), RUNS, reference="ref-1", body=b"2")
+    assert [job.action for job in claim(store, once=True)] == ["told"]
+    states = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
+    assert store.rows(states) == [("skipped", None), ("running", None)]
+
+
+def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(store: Store) -> None:
+    first = arrive(store, reference="ref-1", body=b"1")
+    remove_record(store, first.event_id, ("crm", once_key("ref-9", Outcome.VERIFIED)))
+    arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"2")
+    [job] = claim(store, once=True)
+    confirmed = Confirmed.by_itself(job.event)
+    names = ["ref-9", "ref-1"]
+    ruled = store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)
+    ruling = store.wait(ruled)
+    assert ruling is not None
+    assert (ruling.is_gone, ruling.other_id, ruling.wait_ms) == (True, 99, None)

@@ -186,7 +186,8 @@ class Dispatching:
             "session_id": None,
             **changes,
         }
-        deliveries = [NewDelivery(name, attempts) for name in names]
+        run_erased = {action.name for action in self.actions if action.erased == "run"}
+        deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
         await Inbox(self._writer).add(new_event(**event), deliveries)
         self.dispatcher.wake()
 

@@ -1,6 +1,6 @@
 """Somebody who was erased, as what arrives later finds it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.keep import emptying
@@ -24,6 +24,11 @@ _MARK = Statement(
 
 def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
     """Have these references and sessions erased; return the number of the erasure."""
+    return store.wait(store.writer.call(forgetting(*references, sessions=sessions), alone=True))
+
+
+def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Transaction], int]:
+    """Return what erases these references and sessions in a transaction."""
 
     def work(transaction: Transaction) -> int:
         transaction.lock([ERASING])
@@ -42,7 +47,7 @@ def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
                 emptying.empty_identities(transaction, [event_id], Lacks.ERASED)
         return erasure_id
 
-    return store.wait(store.writer.call(work, alone=True))
+    return work
 
 
 def remove_record(store: Store, event_id: int, *once: tuple[str, str]) -> None:
@@ -55,7 +60,7 @@ def remove_record(store: Store, event_id: int, *once: tuple[str, str]) -> None:
         )
         transaction.insert(_GONE, key=key, event_id=event_id)
         for action, once_key in once:
-            transaction.insert(_GONE_ONCE, action=action, once_key=once_key, delivery_id=1)
+            transaction.insert(_GONE_ONCE, action=action, once_key=once_key, delivery_id=99)
         transaction.change(Statement(Event.delete().where(Event.id == param("id"))), id=event_id)
 
     store.wait(store.writer.call(work, alone=True))

@@ -50,6 +50,8 @@ def job(
     once_key: str | None = None,
     is_confirmed: bool = False,
     confirmed_fields: tuple[str, ...] = (),
+    has_body: bool = True,
+    is_erased: bool = False,
     **verdict: Any,
 ) -> Job:
     """Return the job of a delivery; `verdict` holds verdict fields."""
@@ -64,6 +66,8 @@ def job(
         body=body,
         verified_by=verified_by,
         verdict=Verdict(**verdict),
+        has_body=has_body and not is_erased,
+        is_erased=is_erased,
     )
     return Job(
         delivery_id=23,

@@ -1,0 +1,49 @@
+"""What the console says of what is kept, held and gone."""
+
+from tests.support.commands import run
+from tests.support.console import Browser
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+
+GONE = {
+    "media": ("its photos", True, True),
+    "body": ("its body and headers", False, True),
+    "identity": ("all of it that named a person was removed", False, False),
+    "erased": ("all of it that named a person was erased", False, False),
+}
+ERASURE = (
+    "INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled) VALUES"
+    " (7, 1700000000000, 'ada', 'user_ref', 1, 0)"
+)
+
+
+def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Browser) -> None:
+    whole = own.get("/events/1").text
+    assert "removed or erased" not in whole
+    assert "Reveal personal data" in whole
+    for lacks, (words, has_body, has_person) in GONE.items():
+        with changing(daemon.place) as database:
+            database.execute("UPDATE event SET lacks = ? WHERE id = 1", [lacks])
+        page = own.get("/events/1").text
+        assert words in page.lower(), lacks
+        assert ("It has no body any more." not in page) == has_body, lacks
+        assert ("Reveal personal data" in page) == has_person, lacks
+    with changing(daemon.place) as database:
+        database.execute(ERASURE)
+        database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")
+    page = own.get("/events/1").text
+    assert "erased at 2023-11-14 22:13:20 UTC by ada, as erasure 7. It came after that" in page
+
+
+def test_an_event_that_is_held_says_so_and_the_overview_counts(
+    daemon: Premblyd, own: Browser
+) -> None:
+    assert "in force" not in own.get("/").text
+    reference = own.get("/events/2.json").json["reference"]
+    hold = ("hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
+    assert run(*hold).code == 0
+    page = own.get("/events/2").text
+    assert "It is held: nothing of it is removed or erased before that ends" in page
+    overview = own.get("/").text
+    assert "1 in force; 1 ends within 30 days, first at 20" in overview
+    assert own.get("/overview.json").json["kept"]["holds"] == 1

@@ -1,0 +1,111 @@
+"""What needs attention of what is kept: it is seen when it is there, and gone when it is mended."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from premblyd.config.retention import Retention
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Severity, Situation
+from premblyd.times import DAY_MS
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store
+
+OLD_MS = NOW_MS - 32 * DAY_MS
+CLASSES = ["media", "body", "identity", "record"]
+BOOKMARK = "INSERT INTO sweep (removed, at_ms, row_id) VALUES (?, ?, ?)"
+CLOSING = "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('u', ?, ?, 'ada')"
+REMOVAL = (
+    "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
+    " VALUES (?, 'body', 1, 1, 0)"
+)
+ERASURE = (
+    "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
+    " VALUES (?, 'ada', 'event', 1, 0)"
+)
+FROM_CLOSED = {"from": "closed"}
+
+
+@pytest.fixture
+def record(store: Store) -> Iterator[Database]:
+    with closing(connect_read_only(store.place)) as record:
+        yield record
+
+
+def found(record: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
+    own: Any = SimpleNamespace(retention=Retention.model_validate(retention))
+    situation = Situation(record=record, now_ms=now_ms, settings=own)
+    return table.items(situation, kinds=["retention", "erasure"])
+
+
+def test_what_is_there_a_day_after_its_time_is_told(store: Store, record: Database) -> None:
+    store.add(received_at_ms=OLD_MS)
+    assert found(record) == []
+    assert found(record, NOW_MS - DAY_MS - 1, body="30d") == []
+    [item] = found(record, NOW_MS, body="30d")
+    assert (item.kind, item.severity, item.about) == ("retention", Severity.WARNING, "body")
+    assert "2 days after its time was over" in item.text
+
+
+@for_each("removed", CLASSES)
+def test_each_class_is_looked_at_behind_its_own_bookmark(
+    store: Store, record: Database, removed: str
+) -> None:
+    added = store.add(body=removed.encode(), received_at_ms=OLD_MS)
+    assert [item.about for item in found(record, **{removed: "30d"})] == [removed]
+    store.by_hand(BOOKMARK, removed, OLD_MS, added.event_id)
+    assert found(record, **{removed: "30d"}) == []
+    store.by_hand("DELETE FROM sweep")
+
+
+def test_what_lacks_it_or_waits_is_not_behind(store: Store, record: Database) -> None:
+    lacks = store.add(received_at_ms=OLD_MS).event_id
+    waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
+    assert found(record, body="30d")
+    store.by_hand("UPDATE event SET lacks = 'identity' WHERE id = ?", lacks)
+    store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
+    assert found(record, body="30d") == []
+
+
+def test_while_something_of_the_class_goes_nobody_is_needed(store: Store, record: Database) -> None:
+    store.add(received_at_ms=OLD_MS)
+    store.by_hand(REMOVAL, NOW_MS - NOW_MS % DAY_MS)
+    [item] = found(record, body="30d")
+    assert not item.needs_somebody
+    assert table.needs_nobody([item]) == "Needs nobody: 1 class is being removed (body)."
+
+
+def test_of_a_person_the_time_since_the_closing_counts(store: Store, record: Database) -> None:
+    closed: dict[str, Any] = {"identity": "30d", **FROM_CLOSED}
+    store.add(user_ref="u", received_at_ms=OLD_MS)
+    assert found(record, **closed) == []
+    store.by_hand(CLOSING, OLD_MS, NOW_MS)
+    assert found(record, **closed) == [], "it was noted just now"
+    store.by_hand("UPDATE closing SET noted_at_ms = at_ms")
+    assert [item.about for item in found(record, **closed)] == ["identity"]
+    store.by_hand(BOOKMARK, "identity closings", OLD_MS, 99)
+    assert found(record, **closed) == []
+    store.add(user_ref=None, body=b"nobody's", received_at_ms=OLD_MS)
+    assert [item.about for item in found(record, **closed)] == ["identity"]
+
+
+def test_old_rejections_are_told(store: Store, record: Database) -> None:
+    store.by_hand(
+        "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')", OLD_MS
+    )
+    assert [item.about for item in found(record, rejections="30d")] == ["rejections"]
+    assert found(record, rejections="32d") == []
+
+
+def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, record: Database) -> None:
+    store.by_hand(ERASURE, NOW_MS - 60_000)
+    assert found(record, NOW_MS - 1) == [], "it may be under way"
+    [item] = found(record)
+    assert (item.kind, item.count, item.needs_somebody) == ("erasure", 1, True)
+    store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
+    assert found(record) == []
