@@ -90,9 +90,9 @@ def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
 def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of an event's columns that are plain but were written by a sender, as they may
     stay when its person is erased: as they are shown, or emptied where that hides them."""
-    shown = {name: mask(values[name], _SENDERS[name].shown) for name in _SENDERS if name in values}
+    shown = {name: mask(values[name], SENDERS[name].shown) for name in SENDERS if name in values}
     return {
-        name: _SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
+        name: SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
     }
 
 
@@ -117,7 +117,7 @@ def unless(erased: Node, table: type[Table], values: dict[str, Any]) -> dict[Fie
 
 OF_DELIVERY = is_erased(Delivery.event)
 OF_ATTEMPT = is_erased(Delivery.select(Delivery.event).where(Delivery.id == Attempt.delivery))
-_SENDERS = {
+SENDERS = {
     column.name: column
     for column in columns(Event)
     if column.holds is PLAIN and column.shown is not Shape.PLAIN
