@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from premblyd.config.hooks import Hook
+from premblyd.config.hooks import Hook, HttpHook, Selection
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
@@ -33,6 +33,9 @@ _GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
 _AT_HOME = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")
 # What hides files from the service, where it has one of these values.
 _HIDES = {"PrivateTmp": ("yes", "disconnected"), "ProtectHome": ("yes", "tmpfs")}
+# What is empty for a hook once its person is erased.
+_OF_PERSONS = {"body", "reference", "user_ref", "detail"}
+_PERSONAL_VARIABLES = re.compile(r"\bPREMBLY_(?:REFERENCE|USER_REF)\b")
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
 
 
@@ -59,6 +62,9 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     yield from _of_trust(settings)
     yield from _of_concurrency(settings)
     yield from _of_pending(settings)
+    yield from _of_retention(settings)
+    for action in settings.actions:
+        yield from (f"action {action.name} {doubt}" for doubt in _of_erased(action))
     yield from _of_files(settings)
 
 
@@ -342,6 +348,30 @@ def _of_pending(settings: Config) -> Iterator[str]:
         )
     if pending.ask_ms[-1] > pending.give_up_ms:
         yield "pending: nothing is asked after `give_up`, and the last of `ask` is later"
+
+
+def _of_retention(settings: Config) -> Iterator[str]:
+    """Yield what of `retention` comes to nothing."""
+    retention = settings.retention
+    of_persons = (retention.identity_ms, retention.record_ms)
+    if retention.counts_from == "closed" and of_persons == (None, None):
+        yield "retention: `from: closed` counts for identity and record, and neither has a period"
+
+
+def _of_erased(action: Action) -> Iterator[str]:
+    """Yield what a hook would not get of an event whose person is erased."""
+    if action.erased != "run":
+        return
+    hook = action.hook
+    if isinstance(hook, HttpHook):
+        select = hook.send.select if isinstance(hook.send, Selection) else None
+        if select is None or not _OF_PERSONS.isdisjoint(conditions.names(select)):
+            yield (
+                "has `erased: run`, and sends what is empty then. Send what stays:"
+                " `send: {select: '{code: response_code, outcome: outcome}'}`"
+            )
+    elif found := _PERSONAL_VARIABLES.search("\n".join(hook.may_name_files)):
+        yield f"has `erased: run`, and its hook uses {found[0]}, which is empty then"
 
 
 def _of_files(settings: Config) -> Iterator[str]:

@@ -16,10 +16,10 @@ from premblyd.config.models import Action
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Webhook
 from premblyd.routing import Routing
-from tests.support.commands import json_of, run
+from tests.support.commands import json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import prepared_file
+from tests.support.database import changing, prepared_file
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
@@ -665,3 +665,61 @@ def test_what_is_no_database_is_told_before_a_start_that_would_try_it_for_ever(
     database.rmdir()
     shutil.copy(prepared_file(), database)
     assert warnings(path) == []
+
+
+def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
+    config = write(tmp_path)
+    assert warnings(config) == []
+    assert (
+        "\nRetention: nothing is removed (no `retention`).\n"
+        in run("check", "--config", config).out
+    )
+    assert set(check(config)["retention"].values()) == {None, "receipt"}
+    config = write(tmp_path, retention={"body": "90d", "identity": "1y"})
+    assert warnings(config) == []
+    words = "\nRetention: body 90d, identity 1y; for ever: record, rejections.\n"
+    assert words in run("check", "--config", config).out
+    assert check(config)["retention"]["body"] == "90d"
+
+
+def test_closings_that_count_for_nothing_are_doubted(tmp_path: Path) -> None:
+    (found,) = warnings(write(tmp_path, retention={"from": "closed", "body": "90d"}))
+    assert "neither has a period" in found
+    assert warnings(write(tmp_path, retention={"from": "closed", "record": "7y"})) == []
+
+
+def test_closings_that_nobody_notes_are_told_once_a_period_is_over(config: Path) -> None:
+    document = json.loads(config.read_text())
+    retention = {"identity": "1h", "from": "closed"}
+    config.write_text(json.dumps(document | {"retention": retention}))
+    assert not [each for each in warnings(config) if "closing" in each], "it came just now"
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE event SET received_at_ms = received_at_ms - 3600000 WHERE id = 1")
+    [found] = [each for each in warnings(config) if "closing" in each]
+    assert "`premblyd closed` has noted no closing yet" in found
+    assert run("closed", "--user-ref", "u", "--config", config).code == 0
+    assert not [each for each in warnings(config) if "closing" in each]
+
+
+@for_each(
+    ("hook", "doubt"),
+    [
+        ({"shell": "true"}, None),
+        ({"shell": 'page "$PREMBLY_OUTCOME"'}, None),
+        ({"shell": 'page "$PREMBLY_REFERENCE"'}, "uses PREMBLY_REFERENCE"),
+        ({"command": ["sh", "-c", "echo ${PREMBLY_USER_REF}"]}, "uses PREMBLY_USER_REF"),
+        ({"http": {"url": "http://localhost/"}}, "sends what is empty then"),
+        ({"http": {"url": "http://localhost/", "send": "event"}}, "sends what is empty then"),
+        ({"http": {"url": "http://localhost/", "send": {"select": "user_ref"}}}, "sends what is"),
+        ({"http": {"url": "http://localhost/", "send": {"select": "outcome"}}}, None),
+    ],
+)
+def test_a_hook_that_would_get_nothing_of_who_is_erased_is_doubted(
+    tmp_path: Path, hook: dict[str, Any], doubt: str | None
+) -> None:
+    action = {"name": "a", "response_codes": ["*"], "erased": "run", **hook}
+    found = warnings(write(tmp_path, actions=[action]))
+    assert len(found) == (doubt is not None)
+    assert all(str(doubt) in text for text in found)
+    action["erased"] = "skip"
+    assert warnings(write(tmp_path, actions=[action])) == []

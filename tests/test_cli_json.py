@@ -90,7 +90,14 @@ def test_a_replay_prints_these_names(config: Path) -> None:
 
 
 def test_a_check_prints_these_names(config: Path) -> None:
-    assert list(json_of(config, "check")) == ["ok", "routes", "warnings", "database", "daemon"]
+    assert list(json_of(config, "check")) == [
+        "ok",
+        "routes",
+        "warnings",
+        "database",
+        "daemon",
+        "retention",
+    ]
     config.write_text("{}")
     done = run("check", "--json", "--config", config)
     refused = json.loads(done.out)

@@ -16,9 +16,10 @@ from premblyd.config.models import Action, Config
 from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.errors import ConfigError, LacksRightsError, PremblydError
 from premblyd.presence import Presence
-from premblyd.record import hosts
+from premblyd.record import hosts, keeping, kept
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
@@ -99,6 +100,10 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "warnings": warnings,
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
+                "retention": {
+                    **kept.periods(settings.retention),
+                    "from": settings.retention.counts_from,
+                },
             }
         )
         return
@@ -110,14 +115,28 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("response code", "actions"), rows, empty="")
-    if promised := list(_promised(settings)):
-        click.echo("\n" + "\n".join(promised))
+    click.echo("\n" + "\n".join(_promised(settings)))
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
     click.echo("\n" + "\n".join((*inspected.facts, line)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
+
+
+def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iterator[str]:
+    """Yield that the end of no relationship is noted, where periods wait for that and would be
+    over."""
+    retention = settings.retention
+    periods = [ms for ms in (retention.identity_ms, retention.record_ms) if ms is not None]
+    if retention.counts_from != "closed" or not periods or keeping.has_closings(database):
+        return
+    first_ms = keeping.oldest_ms(database)
+    if first_ms is not None and first_ms <= now_ms - min(periods):
+        yield (
+            "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
+            " names a person is kept until it does"
+        )
 
 
 def _routes(settings: Config) -> list[tuple[str, list[str]]]:
@@ -140,6 +159,7 @@ def _promised(settings: Config) -> Iterator[str]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
     if settings.pending is not None:
         yield "Asks Prembly what became of events that are pending."
+    yield f"Retention: {kept.in_words(settings.retention)}."
 
 
 def _narrowed(action: Action) -> str:
@@ -177,6 +197,7 @@ def reminders(settings: Config) -> Iterator[str]:
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
+        yield from _closings_missing(settings, database, at_ms)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)
         for host in hosts.alive(database, at_ms) if is_shared else ():

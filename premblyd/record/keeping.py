@@ -80,6 +80,17 @@ def closings(database: Database) -> list[ClosingRow]:
     return queries.whole(database, query, Closing.id, ClosingRow)
 
 
+def has_closings(database: Database) -> bool:
+    """Return whether the end of any relationship is noted."""
+    return queries.value(database, Closing.select(Closing.id)) is not None
+
+
+def oldest_ms(database: Database) -> int | None:
+    """Return when the oldest event came that is there; None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms)
+    return queries.time(queries.value(database, query))
+
+
 def count_of(database: Database, subject: Subject) -> int:
     """Return how many events name this person, or have this reference in any spelling."""
     if subject.user_ref is not None:
