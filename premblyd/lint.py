@@ -17,6 +17,7 @@ from premblyd.config.hooks import Hook, HttpHook, Selection
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
+from premblyd.keep.periods import useless
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
@@ -353,6 +354,11 @@ def _of_pending(settings: Config) -> Iterator[str]:
 def _of_retention(settings: Config) -> Iterator[str]:
     """Yield what of `retention` comes to nothing."""
     retention = settings.retention
+    for each in useless(retention):
+        yield (
+            f"retention: {each.removed} changes nothing, since {each.by} is no longer, and takes it"
+            " too"
+        )
     of_persons = (retention.identity_ms, retention.record_ms)
     if retention.counts_from == "closed" and of_persons == (None, None):
         yield "retention: `from: closed` counts for identity and record, and neither has a period"

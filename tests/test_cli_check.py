@@ -688,6 +688,11 @@ def test_closings_that_count_for_nothing_are_doubted(tmp_path: Path) -> None:
     assert warnings(write(tmp_path, retention={"from": "closed", "record": "7y"})) == []
 
 
+def test_a_period_that_changes_nothing_is_doubted(tmp_path: Path) -> None:
+    (found,) = warnings(write(tmp_path, retention={"media": "7d", "body": "1y", "identity": "90d"}))
+    assert "body changes nothing, since identity is no longer" in found
+
+
 def test_closings_that_nobody_notes_are_told_once_a_period_is_over(config: Path) -> None:
     document = json.loads(config.read_text())
     retention = {"identity": "1h", "from": "closed"}

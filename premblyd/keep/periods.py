@@ -58,6 +58,12 @@ def periods(retention: Retention) -> dict[Removed, int]:
     return {removed: period for removed, period in found.items() if period is not None}
 
 
+def unset(retention: Retention) -> list[Removed]:
+    """Return the classes that are kept for ever: neither they nor a later one have a period."""
+    found = periods(retention)
+    return [each for each in Removed if not found.keys() & {each, *_later(each)}]
+
+
 def useless(retention: Retention) -> list[Useless]:
     """Return the classes whose period changes nothing."""
     found = periods(retention)

@@ -11,7 +11,8 @@ from premblyd.config.models import Config
 from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_held, is_in_force
-from premblyd.model.keeping import Closing, Erasure, Hold, PutOff, Removal
+from premblyd.keep.periods import unset
+from premblyd.model.keeping import Closing, Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event
 from premblyd.record import queries
 from premblyd.times import DAY_MS
@@ -19,8 +20,7 @@ from premblyd.words import counted
 
 SOON_MS = 30 * DAY_MS
 MOST_PUT_OFF = 10_000  # that are looked at
-OF_EVENTS = ("media", "body", "identity", "record")  # each goes with those behind it
-CLASSES = (*OF_EVENTS, "rejections")
+CLASSES = tuple(each.value for each in Removed)
 _WENT = {
     "media": ("event's media", "events' media"),
     "body": ("event's body", "events' bodies"),
@@ -50,7 +50,7 @@ class Kept:
     last_removed: Sequence[LastRemoved]
     removed: Mapping[str, int]  # ever, by class
     freed_bytes: int
-    put_off: Mapping[str, int]  # held, waiting: events whose time is over
+    put_off: Mapping[str, int]  # held, waits: events whose time is over
     holds: int
     holds_ending: int  # within SOON_MS
     next_end_ms: int | None  # of these, the first
@@ -95,15 +95,9 @@ def in_words(retention: Retention) -> str:
     if not limited:
         return "nothing is removed (no `retention`)"
     since = " (of a person from `closed`)" if retention.counts_from == "closed" else ""
-    for_ever = _for_ever(found)
+    for_ever = unset(retention)
     rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
     return f"{', '.join(limited)}{since}{rest}"
-
-
-def _for_ever(found: Mapping[str, str | None]) -> list[str]:
-    """Return the classes that never go: neither they nor, of an event, a later one has a period."""
-    last = max((at for at, name in enumerate(OF_EVENTS) if found[name] is not None), default=-1)
-    return [name for name in CLASSES if found[name] is None and name not in OF_EVENTS[: last + 1]]
 
 
 def lines(kept: Kept, settings: Config | None) -> Iterator[tuple[str, str]]:
@@ -161,7 +155,7 @@ def _put_off(database: Database, now_ms: int) -> dict[str, int]:
     held = fn.SUM(Case(None, [(is_held(now_ms), 1)], 0))
     query = Event.select(fn.COUNT(Event.id), held).join(some, on=some.c.event_id == Event.id)
     [(count, of_held)] = queries.tuples(database, query)
-    return {"held": int(of_held or 0), "waiting": count - int(of_held or 0)}
+    return {"held": int(of_held or 0), "waits": count - int(of_held or 0)}
 
 
 def _holds(database: Database, now_ms: int) -> tuple[int, int, int | None]:
