@@ -1,0 +1,136 @@
+"""What premblyd promises about what is kept, removed and erased, checked from outside: an event is
+whole, or lacks all of a class, in every table at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from premblyd.databases import DatabaseAddress
+from premblyd.model.columns import PLAIN, Column, Kept, columns
+from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.verifications.digests import Digests
+from tests.support.database import Connection, reading
+
+BODY, IDENTITY = (Kept.BODY,), (Kept.BODY, Kept.IDENTITY)
+# How the rows of each table are found from the events that lack something.
+OF_EVENTS = {
+    Event: "id IN ({})",
+    Delivery: "event_id IN ({})",
+    Attempt: "delivery_id IN (SELECT id FROM delivery WHERE event_id IN ({}))",
+    Inquiry: "event_id IN ({})",
+    Awaited: "event_id IN ({})",
+}
+IN_LINE = "order_key"  # stays for as long as its delivery stands in a line
+BROKEN = {
+    "events with an erasure that is not there": "SELECT count(*) FROM event WHERE"
+    " (lacks = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"
+    " AND erasure_id NOT IN (SELECT id FROM erasure)) OR (erased_name IS NOT NULL"
+    " AND coalesce(lacks, '') <> 'erased')",
+    "erased names that are of no erasure": "SELECT count(*) FROM erased_name"
+    " WHERE erasure_id NOT IN (SELECT id FROM erasure)",
+    "events whose erased name is not remembered": "SELECT count(*) FROM event WHERE"
+    " erased_name IS NOT NULL AND erased_name NOT IN (SELECT name FROM erased_name)",
+    "deliveries of erased events that wait": "SELECT count(*) FROM delivery"
+    " JOIN event ON event.id = event_id WHERE lacks = 'erased' AND state = 'pending'",
+    "verifications of erased events that are awaited": "SELECT count(*) FROM awaited"
+    " JOIN event ON event.id = event_id WHERE lacks = 'erased' AND state = 'waiting'",
+    "events with a key that is gone too": "SELECT count(*) FROM event"
+    " WHERE key IN (SELECT key FROM gone_event)",
+    "events that were counted otherwise": "SELECT (SELECT coalesce(sum(events), 0) FROM event_hour)"
+    " - (SELECT count(*) FROM event) - (SELECT count(*) FROM gone_event)",
+    "events removed otherwise than said": "SELECT (SELECT count(*) FROM gone_event)"
+    " - (SELECT coalesce(sum(count), 0) FROM removal WHERE removed = 'record')",
+    "deliveries without an event": "SELECT count(*) FROM delivery"
+    " WHERE event_id NOT IN (SELECT id FROM event)",
+    "attempts without a delivery": "SELECT count(*) FROM attempt"
+    " WHERE delivery_id NOT IN (SELECT id FROM delivery)",
+    "deliveries whose attempts don't add up": "SELECT count(*) FROM delivery WHERE"
+    " attempt_count <> (SELECT count(*) FROM attempt WHERE delivery_id = delivery.id)",
+    "deliveries that run without an attempt": "SELECT count(*) FROM delivery WHERE"
+    " (state = 'running') <> EXISTS (SELECT 1 FROM attempt WHERE delivery_id = delivery.id"
+    " AND outcome IS NULL)",
+    "deliveries that wait for none that runs": "SELECT count(*) FROM delivery WHERE"
+    " waits_for_id IS NOT NULL AND waits_for_id NOT IN"
+    " (SELECT id FROM delivery WHERE state IN ('pending', 'running'))",
+}
+FIGURES = {
+    "events there": "SELECT count(*) FROM event",
+    "events whole": "SELECT count(*) FROM event WHERE lacks IS NULL",
+    "events without a body": "SELECT count(*) FROM event WHERE lacks = 'body'",
+    "events without an identity": "SELECT count(*) FROM event WHERE lacks = 'identity'",
+    "events erased": "SELECT count(*) FROM event WHERE lacks = 'erased'",
+    "events removed": "SELECT count(*) FROM gone_event",
+    "erasures": "SELECT count(*) FROM erasure",
+    "names erased": "SELECT count(*) FROM erased_name",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as it is stored."""
+
+    lacks: str | None
+    user_ref: str | None
+    body: bytes
+
+
+def events(place: DatabaseAddress) -> dict[int, Stored]:
+    """Return all events by their ids."""
+    with reading(place) as connection:
+        found = connection.execute("SELECT id, lacks, user_ref, body FROM event").fetchall()
+        return {id_: Stored(lacks, user_ref, bytes(body)) for id_, lacks, user_ref, body in found}
+
+
+def figures(place: DatabaseAddress) -> dict[str, int]:
+    """Return how much there is of what."""
+    with reading(place) as connection:
+        return {name: connection.execute(sql).fetchone()[0] for name, sql in FIGURES.items()}
+
+
+def broken(place: DatabaseAddress) -> list[str]:
+    """Return which promises are broken at one moment, and how often."""
+    with reading(place) as connection:
+        is_file = isinstance(place, Path)
+        connection.execute("BEGIN" if is_file else "BEGIN ISOLATION LEVEL REPEATABLE READ")
+        found = {name: connection.execute(sql).fetchone()[0] for name, sql in BROKEN.items()}
+        found |= {f"{name} is not empty": count for name, count in _not_emptied(connection)}
+        found["references that were erased and are there"] = len(_come_back(connection))
+        if is_file:
+            for pragma in ("integrity_check", "foreign_key_check"):
+                said = connection.execute(f"PRAGMA {pragma}").fetchall()
+                found[f"{pragma}: {said}"] = int(said not in ([("ok",)], []))
+    return [f"{name}: {count}" for name, count in found.items() if count]
+
+
+def _not_emptied(connection: Connection) -> Iterator[tuple[str, int]]:
+    """Yield how many rows have something in a column that was emptied, by the column."""
+    for kept, words in ((BODY, "'body'"), (IDENTITY, "'identity', 'erased'")):
+        lacking = f"SELECT id FROM event WHERE lacks IN ({words})"
+        for model, where in OF_EVENTS.items():
+            for column in columns(model):
+                if column.holds is PLAIN or column.kept not in kept or column.name == IN_LINE:
+                    continue
+                name = f"{model._meta.table_name}.{column.column_name}"
+                sql = f"SELECT count(*) FROM {model._meta.table_name} WHERE {where.format(lacking)}"
+                count = connection.execute(f"{sql} AND {_is_filled(column)}").fetchone()[0]
+                yield f"{name} of what lacks {words}", count
+
+
+def _is_filled(column: Column) -> str:
+    name = column.column_name
+    match column.emptied:
+        case None:
+            return f"{name} IS NOT NULL"
+        case bytes():
+            return f"length({name}) > 0"
+        case text:
+            return f"{name} <> '{text}'"
+
+
+def _come_back(connection: Connection) -> list[str]:
+    """Return the references of events that are not erased though the reference was."""
+    erased = {name for (name,) in connection.execute("SELECT name FROM erased_name").fetchall()}
+    [key] = connection.execute("SELECT key FROM digest_key").fetchone()
+    digests = Digests(bytes(key))
+    found = connection.execute("SELECT reference FROM event WHERE reference <> ''").fetchall()
+    return [name for (name,) in found if digests.of_reference(name) in erased]

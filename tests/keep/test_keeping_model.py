@@ -1,0 +1,267 @@
+"""What may be left of each event, whatever came, ran, was held, closed, replayed and cancelled
+before and after its time was over: against a model of a dozen lines.
+`SCHEDULES=1000` in the environment tries as many schedules."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+
+from premblyd.config.retention import HOUR_MS, Retention
+from premblyd.engines.engine import Transaction
+from premblyd.keep import closings, holds
+from premblyd.keep.holds import Subject
+from premblyd.keep.retention import Done, Remover, walks
+from premblyd.model.keeping import Removed
+from premblyd.prembly.payload import plain_id
+from premblyd.queue.inbox import Added
+from premblyd.queue.jobs import Job
+from premblyd.record.operating import Operator
+from tests.faults import kept
+from tests.support.queue import FAILED, SUCCEEDED, claim, finish
+from tests.support.store import NOW_MS, Store
+
+SCHEDULES = int(os.environ.get("SCHEDULES", "2"))
+STEPS = 60
+T = TypeVar("T")
+PERIODS = {"body": "5h", "identity": "11h", "record": "23h"}
+USERS = ("user-0", "user-1", "user-2", None)
+PLAIN = "5e0a7d0f-4b1e-4f3c-9f5f-1d2b8e6a7c90"
+SPELLINGS = (PLAIN, PLAIN.upper(), PLAIN.replace("-", ""), PLAIN.replace("-", "_"))
+STEP_WEIGHTS = {
+    "receive": 6,
+    "repeat": 2,
+    "claim": 5,
+    "end": 5,
+    "replay": 1,
+    "cancel": 1,
+    "hold": 1,
+    "let_go": 1,
+    "close": 2,
+    "reopen": 1,
+    "sweep": 5,
+}
+
+
+@dataclass
+class Known:
+    """An event as the model knows it. `name`: its reference in its one spelling."""
+
+    body: bytes
+    spelt: str | None
+    name: str | None
+    user_ref: str | None
+    received_ms: int
+    lacks: str | None = None
+    closed_ms: int | None = (
+        None  # when the relationship with its person ended, once nothing names it
+    )
+
+    def lose(self, lacks: str) -> None:
+        """Lose a class, and what goes with it."""
+        self.lacks = lacks
+        if lacks in ("identity", "erased"):
+            self.name = self.user_ref = None
+
+
+@dataclass
+class Schedule:
+    """A store, its model, and steps that do the same to both."""
+
+    store: Store
+    rng: random.Random
+    retention: Retention
+    now_ms: int = NOW_MS
+    model: dict[int, Known] = field(default_factory=dict)
+    gone: dict[int, Known] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    held: set[Subject] = field(default_factory=set)
+    closed: dict[str, int] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)  # names
+    owners: dict[str, str | None] = field(default_factory=dict)  # of each name
+    names: list[str | None] = field(default_factory=lambda: [None, PLAIN, "ref-0", "ref-1"])
+
+    def run(self) -> None:
+        for name in self.rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()], k=STEPS):
+            getattr(self, name)()
+            self.compare()
+        self.now_ms += 48 * HOUR_MS
+        self.sweep()
+        self.compare()
+        assert kept.broken(self.store.place) == []
+
+    def call(self, work: Callable[[Transaction], T]) -> T:
+        return self.store.wait(self.store.writer.call(work))
+
+    # --- What comes and runs --------------------------------------------------------------
+
+    def receive(self) -> None:
+        """Store a webhook: of a verification that is known or new, of a person or of nobody."""
+        self.now_ms += self.rng.choice([0, 1, 1000])
+        self.names.append(f"ref-{len(self.names)}")
+        name = self.rng.choice(self.names)
+        user_ref = self.rng.choice(USERS)
+        if name is not None:
+            user_ref = self.rng.choice([self.owners.setdefault(name, user_ref), None])
+        spelt = self.rng.choice(SPELLINGS) if name == PLAIN else name
+        own = Known(b'{"n": %d}' % self.rng.getrandbits(60), spelt, name, user_ref, self.now_ms)
+        added = self.add(own, *self.rng.choice([("crm",), ("crm", "line"), ()]))
+        assert added.is_new
+        self.model[added.event_id] = own
+        if name in self.erased:
+            own.lose("erased")
+
+    def add(self, own: Known, *actions: str) -> Added:
+        return self.store.add(
+            *actions,
+            attempts=2,
+            body=own.body,
+            received_at_ms=self.now_ms,
+            reference=own.spelt,
+            user_ref=own.user_ref,
+            session_id=None,
+        )
+
+    def repeat(self) -> None:
+        """Send again what came before, also what is gone."""
+        known = self.model | self.gone
+        if known:
+            number = self.rng.choice(sorted(known))
+            added = self.add(known[number], "crm")
+            assert (added.event_id, added.is_new) == (number, False)
+
+    def claim(self) -> None:
+        self.now_ms += self.rng.choice([0, 1, 5000])
+        claimed = claim(self.store, self.now_ms, 99, list(self.jobs), crm=99, line=99)
+        self.jobs |= {job.delivery_id: job for job in claimed.jobs}
+
+    def end(self) -> None:
+        for number in self.rng.sample(sorted(self.jobs), min(4, len(self.jobs))):
+            result, again_ms = self.rng.choice(
+                [(SUCCEEDED, None), (FAILED, None), (FAILED, self.now_ms + 1000)]
+            )
+            if not self.jobs[number].attempts_left:
+                again_ms = None
+            assert finish(self.store, self.jobs.pop(number), result, again_ms, self.now_ms)
+
+    def replay(self) -> None:
+        over = """SELECT delivery.id FROM delivery JOIN event ON event.id = event_id
+            WHERE state IN ('succeeded', 'dead', 'cancelled') AND lacks IS NULL
+            ORDER BY delivery.id"""
+        found = [number for (number,) in self.store.rows(over)]
+        chosen = self.rng.sample(found, min(2, len(found)))
+        for change in Operator(actor="ada").replay(dict.fromkeys(chosen, 2), self.now_ms, {}):
+            self.call(change)
+
+    def cancel(self) -> None:
+        can = "SELECT id FROM delivery WHERE state = 'pending' ORDER BY id"
+        found = [number for (number,) in self.store.rows(can)]
+        if found:
+            self.call(Operator(actor="ada").cancel(self.rng.choice(found), self.now_ms))
+
+    # --- What is held, closed and erased --------------------------------------------------
+
+    def hold(self) -> None:
+        subject = self.subject()
+        self.held.add(subject)
+        self.call(holds.place(subject, actor="ada", now_ms=self.now_ms))
+
+    def let_go(self) -> None:
+        if self.held:
+            subject = self.rng.choice(sorted(self.held, key=str))
+            self.held.discard(subject)
+            assert self.call(holds.end(subject, actor="ada", now_ms=self.now_ms))
+
+    def subject(self) -> Subject:
+        name = self.rng.choice(self.names)
+        if name is None or self.rng.random() < 0.5:
+            return Subject(user_ref=self.rng.choice(USERS[:-1]))
+        return Subject(reference=self.rng.choice(SPELLINGS) if name == PLAIN else name)
+
+    def close(self) -> None:
+        user_ref = str(self.rng.choice(USERS[:-1]))
+        at_ms = self.now_ms - self.rng.choice([0, 9, 30]) * HOUR_MS
+        self.closed[user_ref] = at_ms
+        self.call(closings.close(user_ref, at_ms, actor="ada", now_ms=self.now_ms))
+
+    def reopen(self) -> None:
+        user_ref = str(self.rng.choice(USERS[:-1]))
+        was_closed = self.closed.pop(user_ref, None) is not None
+        assert self.call(closings.undo(user_ref, actor="ada", now_ms=self.now_ms)) == was_closed
+
+    def is_held(self, number: int) -> bool:
+        own = self.model[number]
+        users = {own.user_ref}
+        if own.user_ref is None and own.name is not None:
+            users = {each.user_ref for each in self.model.values() if each.name == own.name}
+        return any(
+            subject.user_ref in users
+            if subject.user_ref is not None
+            else plain_id(str(subject.reference)) == own.name
+            for subject in self.held
+        )
+
+    # --- Time -----------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Let time go by, and remove what is over."""
+        self.now_ms += self.rng.choice([0, 1, 4, 9]) * HOUR_MS
+        left = """SELECT DISTINCT event_id FROM delivery
+            WHERE state IN ('pending', 'running') OR (state = 'dead' AND holds_order)"""
+        busy = {number for (number,) in self.store.rows(left)}
+        free = [n for n in self.model if n not in busy and not self.is_held(n)]
+        for number in free:
+            self.let_time_go_by(number)
+        remover = Remover(retention=self.retention, now_ms=self.now_ms)
+        for walk in walks(self.retention):
+            done = Done(is_more=True)
+            after = None
+            while done.is_more:
+                found = self.call(remover.next_portion(walk, after))
+                assert isinstance(found, Done)
+                done, after = found, found.to
+
+    def let_time_go_by(self, number: int) -> None:
+        own = self.model[number]
+        if self.is_over(own, Removed.RECORD, self.retention.record_ms):
+            self.gone[number] = self.model.pop(number)
+        elif own.lacks == "erased":
+            return
+        elif self.is_over(own, Removed.IDENTITY, self.retention.identity_ms):
+            if own.lacks != "identity":
+                own.closed_ms = self.closed.get(own.user_ref or "")
+                own.lose("identity")
+        elif own.lacks is None and self.is_over(own, Removed.BODY, self.retention.body_ms):
+            own.lose("body")
+
+    def is_over(self, own: Known, removed: Removed, period_ms: int | None) -> bool:
+        began_ms: int | None = own.received_ms
+        if self.retention.counts_from == "closed" and removed is not Removed.BODY:
+            ended_ms = self.closed.get(own.user_ref) if own.user_ref else own.closed_ms
+            if ended_ms is not None:
+                began_ms = max(own.received_ms, ended_ms)
+            elif own.user_ref:
+                began_ms = None
+        return (
+            period_ms is not None and began_ms is not None and began_ms + period_ms <= self.now_ms
+        )
+
+    def compare(self) -> None:
+        found = self.store.rows("SELECT id, lacks, user_ref, body FROM event")
+        assert {id_: (lacks, user_ref) for id_, lacks, user_ref, _ in found} == {
+            number: (own.lacks, own.user_ref) for number, own in self.model.items()
+        }
+        for number, lacks, _, body in found:
+            assert bytes(body) == (b"" if lacks else self.model[number].body)
+
+
+@pytest.mark.parametrize("counts_from", ["receipt", "closed"])
+@pytest.mark.parametrize("seed", range(SCHEDULES))
+def test_of_each_event_is_left_what_the_model_says(
+    store: Store, seed: int, counts_from: str
+) -> None:
+    retention = Retention.model_validate({**PERIODS, "from": counts_from})
+    Schedule(store, random.Random(seed), retention).run()
