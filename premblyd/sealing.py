@@ -18,7 +18,8 @@ class CannotSealError(PremblydError):
 
 def require_recipients(recipients: Sequence[str]) -> None:
     """Raise CannotSealError when nothing can be sealed to these: `age1…`."""
-    _read(_library(), recipients)
+    if recipients:
+        _read(_library(), recipients)
 
 
 @contextlib.contextmanager

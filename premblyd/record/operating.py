@@ -38,6 +38,7 @@ BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
+EXPORT = "export"  # what the record calls it
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
@@ -70,6 +71,7 @@ _ABOUT_NOTHING = {"event_id": None, "delivery_id": None, "note": None}
 _RECORD_MANY = BulkInsert(
     OperatorAction, "at_ms", "actor", "action", "delivery_id", "note", "part_of_id"
 )
+_RECORD_EVENTS = BulkInsert(OperatorAction, "at_ms", "actor", "action", "event_id", "part_of_id")
 ONLY_SOME = f"only a {' or '.join(CANCEL.states)} one can be cancelled"
 
 
@@ -98,12 +100,12 @@ class Operator:
     actor: str
     part_of_id: int | None = None
 
-    def many(self, about: str, now_ms: int) -> "Change[Operator]":
-        """Record a replay of many deliveries, and return the operator who makes it: so the log has
-        one line for it, and behind that which deliveries these were."""
+    def many(self, about: str, now_ms: int, action: str = "replay") -> "Change[Operator]":
+        """Record what is done to many deliveries or events, and return the operator who does it: so
+        the log has one line for it, and behind that which these were."""
 
         def record(transaction: Transaction) -> Operator:
-            number = self._record(transaction, "replay", now_ms, note=about)
+            number = self._record(transaction, action, now_ms, note=about)
             return Operator(actor=self.actor, part_of_id=number)
 
         return record
@@ -137,10 +139,20 @@ class Operator:
         """Record that the actor takes out what `about` says, which names nobody."""
 
         def record(transaction: Transaction) -> RecordedExport:
-            self._record(transaction, "export", now_ms, note=about)
+            self._record(transaction, EXPORT, now_ms, note=about)
             return RecordedExport(about=about)
 
         return record
+
+    def export_events(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
+        """Record of each of these events that the actor takes it out. Yield the changes, each of
+        which returns how many."""
+
+        def record(transaction: Transaction, part: Sequence[int]) -> int:
+            rows = [(now_ms, self.actor, EXPORT, number, self.part_of_id) for number in part]
+            return len(transaction.insert_many(_RECORD_EVENTS, rows))
+
+        return _in_batches(event_ids, record)
 
     def forget_host(self, name: str, now_ms: int) -> Change[bool]:
         """End a host that does not come back, so that nothing waits for it. False: there is none
@@ -252,6 +264,18 @@ class Operator:
     ) -> int | None:
         own = {"at_ms": now_ms, "actor": self.actor, "part_of_id": self.part_of_id}
         return transaction.insert(_RECORD, action=action, **own, **(_ABOUT_NOTHING | about))
+
+
+def record_export(
+    database: Database, actor: str, event_ids: Sequence[int], about: str
+) -> RecordedExport:
+    """Record that the actor takes out what is held of a person: a row that names nobody, and behind
+    it one for each event, so that each says who has seen it."""
+    now_ms = database.now_ms()
+    operator = database.transact(Operator(actor=actor).many(about, now_ms, EXPORT))
+    for _ in transact_all(database, operator.export_events(event_ids, now_ms)):
+        pass
+    return RecordedExport(about=about, event_ids=frozenset(event_ids))
 
 
 def _in_batches(

@@ -165,8 +165,13 @@ def test_what_is_revealed_is_on_record(config: Path) -> None:
 @for_each(
     ("arguments", "words"),
     [
-        ([], "Say --since, --format and --to"),
-        (["--since", "1d", "--format", "csv"], "Say --since"),
+        ([], "Say where: --to FILE"),
+        (["--to", "-"], "Say of whom: --user-ref or --reference; or a table: --since and"),
+        (["--since", "1d", "--to", "-"], "--since and --format"),
+        (["--user-ref", "u", "--to", "-"], "A ZIP is written to a file"),
+        (["--user-ref", "u", "--reference", "r", "--to", "x"], "go one at a time"),
+        (["--user-ref", "u", "--reveal", "--to", "x"], "are of tables"),
+        (["--since", "1d", "--format", "csv", "--to", "-", "--json"], "--json tells of a file"),
         (["--since", "1d", "--until", "2d", "--format", "csv", "--to", "-"], "nothing can be"),
         (["--since", "1d", "--what", "people", "--format", "csv", "--to", "-"], "'people' is not"),
     ],

@@ -8,6 +8,7 @@ atomic = False  # CREATE INDEX CONCURRENTLY; what an interrupted one left behind
 INDEXES = {
     "delivery_ran_instead": "delivery (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
     "inquiry_stored_event": "inquiry (stored_event_id) WHERE stored_event_id IS NOT NULL",
+    "inquiry_without_event": "inquiry (reference) WHERE event_id IS NULL AND reference IS NOT NULL",
     "awaited_settled_by": "awaited (settled_by_id) WHERE settled_by_id IS NOT NULL",
     "operator_action_event": "operator_action (event_id) WHERE event_id IS NOT NULL",
     "operator_action_delivery": "operator_action (delivery_id) WHERE delivery_id IS NOT NULL",

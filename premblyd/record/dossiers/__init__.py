@@ -1,0 +1,1 @@
+"""A person's dossier: all that is held about somebody, to be handed out."""

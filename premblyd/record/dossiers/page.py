@@ -1,0 +1,232 @@
+"""The page of a dossier: one file that the person can read, print and keep, which loads nothing.
+All text passes through `_text`, or is ours."""
+
+import base64
+import binascii
+import html
+import importlib.resources
+import re
+import string
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from premblyd import privacy, times
+from premblyd.model.keeping import Lacks
+from premblyd.prembly import bodies
+from premblyd.record.dossiers import timeline
+from premblyd.record.dossiers.dossier import Chapter, Dossier
+from premblyd.record.dossiers.timeline import Moment
+from premblyd.words import counted, duration, size, visible
+
+MOST_VALUES = 500  # of a message: its file has all
+MOST_CHARACTERS = 1000  # of a text
+MOST_OUTPUT = 20_000
+_FACTS = {
+    "received_at_ms": "Received",
+    "outcome": "Result",
+    "response_code": "Code",
+    "status": "Status",
+    "detail": "In short",
+    "verification_status": "Status of the check",
+    "reference": "Prembly's reference",
+    "user_ref": "Name of the person",
+    "session_id": "Session",
+    "face_match": "The face fits",
+    "face_confidence": "How well the face fits",
+    "risk_level": "Risk",
+    "risk_score": "Risk, as a number",
+    "doubt": "Why it is doubted",
+    "type": "Kind of message",
+    "remote_ip": "Sent by the computer",
+}
+_GONE = {
+    Lacks.MEDIA: "The photos in this message have been removed, as their time was over: lengths and"
+    " check sums stand in their places.",
+    Lacks.BODY: "What this message said has been removed, as its time was over.",
+    Lacks.IDENTITY: "What this message said, and whom it named, has been removed, as its time was"
+    " over.",
+    Lacks.ERASED: "What this message said, and whom it named, has been erased on request.",
+}
+_INTRODUCTION = (
+    "Identities are checked here with the help of the company Prembly, which sends a message about"
+    " each check. This is a copy of everything that is held here about you because of that: every"
+    " message that names you, what was done because of it, who looked at it, and what has been"
+    " removed."
+)
+
+
+def beginning(dossier: Dossier, moments: Sequence[Moment], made_by: str) -> Iterator[str]:
+    """Yield the page up to the messages: who it is about, how much it is, and what happened
+    when."""
+    named = "user_ref" if dossier.by == "user_ref" else "reference"
+    title = f"What is held about {dossier.name}"
+    template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    yield string.Template(template).substitute(title=_text(title))
+    yield f"<h1>What is held about <bdi>{_text(dossier.name)}</bdi></h1>\n"
+    yield (
+        f'<p class="muted">As it was on {_time(dossier.made_at_ms)} UTC, found by the {named}.'
+        f" Made by <bdi>{_text(made_by)}</bdi>.</p>\n<p>{_text(_INTRODUCTION)}</p>\n"
+    )
+    yield from _summary(dossier)
+    yield "<h2>What happened, in order</h2>\n<table>\n<thead><tr>"
+    yield '<th class="when" scope="col">When (UTC)</th><th scope="col">What</th></tr></thead>\n'
+    yield "<tbody>\n"
+    for moment in moments:
+        link = f' <a href="#m{moment.event_id}">Message {moment.event_id}</a>'
+        yield (
+            f'<tr><td class="when">{_time(moment.at_ms)}</td>'
+            f"<td><bdi>{_text(moment.text)}</bdi>{link if moment.event_id else ''}</td></tr>\n"
+        )
+    yield "</tbody>\n</table>\n<h2>The messages</h2>\n"
+
+
+def message(chapter: Chapter, body: bytes | None) -> Iterator[str]:
+    """Yield the page's section about a message. `body`: None where it was removed."""
+    event = chapter.event
+    yield f'<section class="message" id="m{event.id}">\n<h3>Message {event.id}</h3>\n'
+    if gone := _GONE.get(event.lacks):
+        yield f'<p class="note">{gone}</p>\n'
+    facts = [(words, getattr(event, name)) for name, words in _FACTS.items()]
+    facts[0] = (_FACTS["received_at_ms"], f"{times.for_people(event.received_at_ms)} UTC")
+    yield _list((words, value) for words, value in facts if value not in (None, ""))
+    if body is not None:
+        yield from _said(chapter, body)
+    yield from _done(chapter)
+    yield "</section>\n"
+
+
+def end(dossier: Dossier) -> str:
+    """Return the end of the page."""
+    more = (
+        "<h2>What is beside this page</h2>\n<ul>\n<li><code>record.json</code>: all of this, and"
+        " what is technical, for programs.</li>\n<li><code>bodies</code>: each message exactly as"
+        " it came, with its photos.</li>\n</ul>\n"
+    )
+    return f"{more}</body>\n</html>\n"
+
+
+def _summary(dossier: Dossier) -> Iterator[str]:
+    lacking = [lacks for lacks in dossier.lacks.values() if lacks]
+    lines = [f"{counted(len(dossier.lacks), 'message')} in all."]
+    for lacks, words in (
+        (Lacks.MEDIA, "had photos, which have been removed"),
+        (Lacks.BODY, "said something that has been removed"),
+        (Lacks.IDENTITY, "named somebody, which has been removed"),
+        (Lacks.ERASED, "have been erased on request"),
+    ):
+        if count := lacking.count(lacks):
+            lines.append(f"{counted(count, 'message')} {words}.")
+    if dossier.others:
+        others = counted(dossier.others, "message")
+        lines.append(f"Not in this copy: {others} of somebody else, under the same references.")
+    if dossier.doubtful_ids:
+        doubtful = counted(len(dossier.doubtful_ids), "message")
+        lines.append(
+            f"Not in this copy: {doubtful} without anybody's name, under references that somebody"
+            " else has too. Ask about it."
+        )
+    if dossier.holds:
+        lines.append("Somebody has said that nothing of it may be removed for now: see below.")
+    yield "<ul>\n"
+    yield from (f"<li>{_text(line)}</li>\n" for line in lines)
+    yield "</ul>\n"
+
+
+def _said(chapter: Chapter, body: bytes) -> Iterator[str]:
+    yield "<h4>All that it says</h4>\n"
+    document = bodies.parse(body)
+    if document is None or privacy.is_deep(document):
+        yield f'<p class="muted">It is no text that can be shown: {_file(chapter)}.</p>\n'
+        return
+    values = list(_values(document, "", [MOST_VALUES]))
+    yield _list(values)
+    whole = "All of it, as it came" if len(values) < MOST_VALUES else "There is more"
+    yield f'<p class="muted">{whole}: {_file(chapter)} ({size(len(body))}).</p>\n'
+
+
+def _values(value: Any, name: str, left: list[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the values in a document with where they stand, not more than are left."""
+    if isinstance(value, dict | list) and value:
+        inner = value.items() if isinstance(value, dict) else enumerate(value, 1)
+        for key, each in inner:
+            if left[0] <= 0:
+                return
+            yield from _values(each, f"{name} › {key}" if name else str(key), left)
+    else:
+        left[0] -= 1
+        yield name[:MOST_CHARACTERS], _shown(value)
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None | "" | {} | []:
+            return "–"
+        case str() if len(value) > MOST_CHARACTERS and _is_base64(value):
+            return f"[a photo or another file, {size(len(value) * 3 // 4)}]"
+        case str() if len(value) > MOST_CHARACTERS:
+            return f"{value[:MOST_CHARACTERS]}… [{len(value):,} characters]"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            try:
+                return str(value)[:MOST_CHARACTERS]
+            except ValueError:  # an integer of more than 4,300 digits
+                return "[a very long number]"
+
+
+def _is_base64(text: str) -> bool:
+    data = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        base64.b64decode(data[:64].encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        return False
+    return True
+
+
+def _done(chapter: Chapter) -> Iterator[str]:
+    for delivery in chapter.deliveries:
+        stands = timeline.DELIVERIES.get(delivery.state, delivery.state)
+        yield f"<h4>The action “<bdi>{_text(delivery.action)}</bdi>” {_text(stands)}</h4>\n"
+        if delivery.confirmed_facts:
+            yield _list([("Prembly, asked, said", delivery.confirmed_facts)])
+        for attempt in chapter.attempts[delivery.id]:
+            took = duration(_took(attempt))
+            outcome = _text(attempt.outcome or "begun").replace("_", " ")
+            error = f": <bdi>{_text(attempt.error)}</bdi>" if attempt.error else ""
+            yield f"<p>{_time(attempt.started_at_ms)} UTC: {outcome}, after {took}{error}</p>\n"
+            if attempt.output:
+                cut = attempt.output[:MOST_OUTPUT]
+                more = "\n…" if len(attempt.output) > MOST_OUTPUT else ""
+                yield f"<p>The program said:</p>\n<pre><bdi>{_text(cut)}{more}</bdi></pre>\n"
+
+
+def _took(attempt: Any) -> int | None:
+    try:
+        return int(attempt.finished_at_ms - attempt.started_at_ms)
+    except TypeError:  # it runs, or somebody has put a text there
+        return None
+
+
+def _file(chapter: Chapter) -> str:
+    return f'<a href="{chapter.body_file}">{chapter.body_file}</a>'
+
+
+def _list(pairs: Iterable[tuple[str, Any]]) -> str:
+    rows = "".join(
+        f"<dt><bdi>{_text(_readable(name))}</bdi></dt><dd><bdi>{_text(value)}</bdi></dd>\n"
+        for name, value in pairs
+    )
+    return f"<dl>\n{rows}</dl>\n"
+
+
+def _readable(name: str) -> str:
+    return re.sub(r"(?<=\w)_(?=\w)", " ", name)
+
+
+def _time(ms: Any) -> str:
+    return _text(times.for_people(ms))
+
+
+def _text(value: Any) -> str:
+    """Return a text as HTML in which nothing hides and nothing does anything."""
+    return html.escape(visible(value), quote=True)

@@ -1,0 +1,315 @@
+"""What is held of a person, taken out whole."""
+
+import io
+import json
+import zipfile
+from collections.abc import Collection
+from contextlib import closing
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.errors import NotFoundError
+from premblyd.keep.persons import Named
+from premblyd.model.columns import PERSONAL, SECRET, columns
+from premblyd.model.table import Table
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
+from premblyd.queue.inbox import NewDelivery
+from premblyd.record.dossiers import archive, dossier
+from premblyd.record.dossiers.dossier import (
+    WITHHELD,
+    ChangedMeanwhileError,
+    SeveralPeopleError,
+)
+from premblyd.record.operating import record_export
+from premblyd.verifications.digests import Digests
+from premblyd.verifications.names import learn_names
+from tests.support.store import NOW_MS, Store, new_event
+
+NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
+ADA = Named.user("ada")
+SEEN_ELSEWHERE = {"reference_key"}  # another spelling of what is there
+
+
+def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:
+    """Store an event that has these names alone; return its number."""
+    number = len(store.rows("SELECT id FROM event")) + 1
+    event = new_event(body or b'{"number": %d}' % number, token="hush", **{**NOBODY, **names})
+    return store.wait(store.inbox.add(event, [NewDelivery("crm", 3)])).event_id
+
+
+def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
+    """Return a person's dossier."""
+    out = io.BytesIO()
+    with (
+        closing(connect_read_only(store.place)) as database,
+        closing(connect_operator(store.place)) as operator,
+    ):
+        found = dossier.of(database, named, named.name, database.now_ms())
+        about = f"a person: {len(found.lacks)} events"
+        recorded = record_export(operator, "dpo", found.event_ids, about)
+        archive.write(out, database, found, recorded, "dpo")
+    return zipfile.ZipFile(out)
+
+
+def record_of(file: zipfile.ZipFile) -> Any:
+    return json.loads(file.read("record.json"))
+
+
+def page_of(file: zipfile.ZipFile) -> str:
+    return file.read("page.html").decode()
+
+
+def fill(store: Store, event_id: int) -> None:
+    """Have everything happen to an event that leaves a row."""
+    ((delivery,),) = store.rows("SELECT id FROM delivery WHERE event_id = ?", event_id)
+    store.by_hand('UPDATE delivery SET confirmed_facts = \'{"a": "facts"}\'')
+    store.by_hand(
+        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, outcome,"
+        " finished_at_ms, error, output) VALUES (?, 1, 'w', 'd', ?, 'failed', ?, 'no', 'out')",
+        *(delivery, NOW_MS, NOW_MS + 1),
+    )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, duration_ms, error)"
+        " VALUES (?, 'confirm', ?, 'ref-1', 'refused', 8, 'no')",
+        *(NOW_MS, event_id),
+    )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, reference, result, duration_ms)"
+        " VALUES (?, 'reconcile', 'ref-1', 'not_found', 8)",
+        NOW_MS,
+    )
+    store.by_hand(
+        "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
+        " VALUES ('prembly', 'ref-1', ?, 'waiting', ?, ?)",
+        *(event_id, NOW_MS, NOW_MS),
+    )
+    for action, event, of_delivery in (("reveal", event_id, None), ("replay", None, delivery)):
+        store.by_hand(
+            "INSERT INTO operator_action (at_ms, actor, action, event_id, delivery_id, note)"
+            " VALUES (?, 'alice', ?, ?, ?, 'a note')",
+            *(NOW_MS, action, event, of_delivery),
+        )
+    store.by_hand(
+        "INSERT INTO hold (user_ref, at_ms, actor, reason) VALUES ('ada', ?, 'bob', 'a claim')",
+        NOW_MS,
+    )
+    store.by_hand(
+        "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('ada', ?, ?, 'bob')",
+        *(NOW_MS, NOW_MS),
+    )
+    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-1", "ver_A_1"], NOW_MS)))
+
+
+def test_all_that_is_held_of_a_person_is_in_it(store: Store) -> None:
+    fill(store, arrive(store, user_ref="ada", reference="ref-1", session_id="hush-session"))
+    found = record_of(taken(store))
+    (event,) = found["events"]
+    (delivery,) = event["deliveries"]
+    rows: dict[type[Table], dict[str, Any]] = {
+        Event: event,
+        Delivery: delivery,
+        Attempt: delivery["attempts"][0],
+        Inquiry: event["inquiries"][0],
+        Awaited: event["awaited"][0],
+        OperatorAction: event["operator_actions"][0],
+        VerificationName: found["names"][0],
+    }
+    for table, row in rows.items():
+        private = {each.column_name for each in columns(table) if each.holds in (PERSONAL, SECRET)}
+        assert private - row.keys() - {"body"} - SEEN_ELSEWHERE <= set(WITHHELD), table
+    assert delivery["attempts"][0]["output"] == "out"
+    assert [each["action"] for each in event["operator_actions"]] == ["reveal", "replay", "export"]
+    assert [each["reason"] for each in found["holds"]] == ["a claim"]
+    assert [each["purpose"] for each in found["inquiries"]] == ["reconcile"]
+    assert len(found["closings"]) == 1
+    assert {each["what"] for each in found["timeline"]} == {
+        *("event", "delivery", "attempt", "inquiry", "awaited", "operator_action"),
+        *("hold", "closing"),
+    }
+    times = [each["at_ms"] for each in found["timeline"]]
+    assert times == sorted(times)
+
+
+def test_the_token_is_not_in_it(store: Store) -> None:
+    arrive(store, user_ref="ada")
+    file = taken(store)
+    assert not [name for name in file.namelist() if b"hush" in file.read(name)]
+
+
+def test_a_body_is_there_as_it_came(store: Store) -> None:
+    odd = b"\xff\x00\r\n<script>"
+    numbers = [arrive(store, user_ref="ada"), arrive(store, odd, user_ref="ada", kind="raw")]
+    file = taken(store)
+    assert file.read(f"bodies/{numbers[1]}.bin") == odd
+    assert file.read(f"bodies/{numbers[0]}.json") == b'{"number": 1}'
+    assert file.namelist() == [
+        "record.json",
+        f"bodies/{numbers[0]}.json",
+        f"bodies/{numbers[1]}.bin",
+        "page.html",
+    ]
+    assert {each.external_attr >> 16 for each in file.infolist()} == {0o600}
+
+
+def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None:
+    own = arrive(store, user_ref="ada", reference="ref-1")
+    arrive(store, b'{"of": "eve-lovelace"}', user_ref="eve", reference="ref-1")
+    nameless = arrive(store, b'{"of": "eve-or-ada"}', reference="ref-1")
+    file = taken(store)
+    found = record_of(file)
+    assert [event["id"] for event in found["events"]] == [own]
+    assert found["not_included"] == {"of_others": 1, "doubtful": 1}
+    assert not [name for name in file.namelist() if b"eve-" in file.read(name)]
+    assert "1 message of somebody else, under the same references" in page_of(file)
+    recorded = store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL")
+    assert recorded == [(own,)]
+    assert nameless
+
+
+def test_what_names_nobody_is_the_persons_where_nobody_else_is(store: Store) -> None:
+    numbers = [arrive(store, user_ref="ada", reference="ref-1"), arrive(store, reference="ref-1")]
+    assert [event["id"] for event in record_of(taken(store))["events"]] == numbers
+
+
+def test_a_reference_of_several_people_is_refused(store: Store) -> None:
+    for name in ("ada", "eve"):
+        arrive(store, user_ref=name, reference="ref-1")
+    with pytest.raises(SeveralPeopleError, match="name 2 people"):
+        taken(store, Named.reference("ref-1"))
+    assert store.rows("SELECT id FROM operator_action") == []
+
+
+def test_of_whom_nothing_is_held_there_is_none(store: Store) -> None:
+    arrive(store, user_ref="eve")
+    with pytest.raises(NotFoundError) as caught:
+        taken(store)
+    assert "ada" not in str(caught.value)
+
+
+def test_who_takes_it_out_is_on_record_for_each_event(store: Store) -> None:
+    numbers = [arrive(store, user_ref="ada") for _ in range(3)]
+    taken(store)
+    rows = store.rows(
+        "SELECT id, actor, action, event_id, note, part_of_id FROM operator_action ORDER BY id"
+    )
+    whole = rows[0][0]
+    assert rows[0][1:] == ("dpo", "export", None, "a person: 3 events", None)
+    assert [row[1:] for row in rows[1:]] == [
+        ("dpo", "export", number, None, whole) for number in numbers
+    ]
+
+
+def test_what_was_removed_is_said(store: Store) -> None:
+    number = arrive(store, user_ref="ada")
+    store.by_hand("UPDATE event SET lacks = 'body', headers = '[]', body = ''")
+    file = taken(store)
+    (event,) = record_of(file)["events"]
+    assert (event["lacks"], event["body_file"]) == ("body", None)
+    assert f"bodies/{number}.json" not in file.namelist()
+    assert "What this message said has been removed" in page_of(file)
+
+
+def test_what_was_erased_is_said_to_whom_it_was_about(store: Store) -> None:
+    number = arrive(store, b'{"was": "hush"}')
+    digests = store.wait(store.writer.call(Digests.of))
+    name = digests.of_reference("ref-1")
+    store.by_hand(
+        "INSERT INTO erasure (at_ms, actor, reason, found_by, subject, events, cancelled)"
+        " VALUES (?, 'bob', 'asked', 'user_ref', ?, 1, 0)",
+        *(NOW_MS, digests.of_user("ada")),
+    )
+    store.by_hand("INSERT INTO erased_name (name, erasure_id) VALUES (?, 1)", name)
+    store.by_hand(
+        "UPDATE event SET lacks = 'erased', erasure_id = 1, erased_name = ?, body = ''", name
+    )
+    file = taken(store)
+    found = record_of(file)
+    assert [(event["id"], event["lacks"]) for event in found["events"]] == [(number, "erased")]
+    assert [each["actor"] for each in found["erasures"]] == ["bob"]
+    assert "bob erased 1 message on request, because: asked." in page_of(file)
+
+
+def test_nothing_is_given_out_of_what_is_erased_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(store, user_ref="ada")
+    read = dossier.body_of
+
+    def erase_and_read(database: Any, event_id: int) -> bytes:
+        store.by_hand("UPDATE event SET lacks = 'erased'")
+        return read(database, event_id)
+
+    monkeypatch.setattr(dossier, "body_of", erase_and_read)
+    with pytest.raises(ChangedMeanwhileError):
+        taken(store)
+
+
+def test_who_took_out_the_data_of_many_is_said(store: Store) -> None:
+    arrive(store, user_ref="ada")
+    for at_ms, note in ((1, "revealed"), (NOW_MS + 9, "revealed"), (NOW_MS + 9, "masked")):
+        store.by_hand(
+            "INSERT INTO operator_action (at_ms, actor, action, note)"
+            " VALUES (?, 'kim', 'export', ?)",
+            *(at_ms, f"events from A to B UTC, {note}"),
+        )
+    found = record_of(taken(store))["exports_of_many"]
+    assert [each["note"] for each in found] == ["events from A to B UTC, revealed"]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.links: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: Collection[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        self.links |= {value or "" for name, value in attributes if name in ("href", "src")}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+HOSTILE = '"><script>alert(1)</script><img src=//x onerror=alert(2)>\x00\u202e'
+
+
+def test_nothing_in_the_page_does_anything(store: Store) -> None:
+    body = json.dumps({HOSTILE: HOSTILE, "long": "A" * 5000, "deep": [[{"a": HOSTILE}]]}).encode()
+    number = arrive(store, body, user_ref="ada", detail=HOSTILE, type=HOSTILE, status=HOSTILE)
+    fill(store, number)
+    store.by_hand("UPDATE attempt SET output = ?, error = ?", HOSTILE[:-2], HOSTILE[:-2])
+    store.by_hand("UPDATE hold SET reason = ?, actor = ?", HOSTILE[:-2], HOSTILE[:-2])
+    page = page_of(taken(store))
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.found & {"script", "img", "iframe", "link", "form", "svg", "object"}
+    assert {link for link in tags.links if not link.startswith("#m")} == {f"bodies/{number}.json"}
+    assert "\x00" not in page
+    assert "\u202e" not in page
+    assert tags.text.count("<script>alert(1)</script>") >= 8
+    assert "default-src 'none'" in page
+
+
+def test_what_cannot_be_shown_is_in_its_file(store: Store) -> None:
+    deep = b'{"a":' * 3000 + b"1" + b"}" * 3000
+    many = json.dumps({"n": list(range(2000))}).encode()
+    long = b'{"n": ' + b"9" * 4400 + b"}"
+    for body in (deep, many, long, b"", b"[1]", b'{"a": "\\ud800"}'):
+        arrive(store, body or b" ", user_ref="ada")
+    file = taken(store)
+    assert page_of(file).count("It is no text that can be shown") == 4
+    assert "There is more: " in page_of(file)
+    assert file.read("bodies/2.json") == many
