@@ -32,6 +32,7 @@ MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it
 STRAYS_EVERY_MS = 6 * HOUR_MS
+SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
 JUMP_MS = DAY_MS  # a clock that was set on by more may be wrong
 JUMP_WAIT_S = 3600.0  # for somebody to notice
 Work = Callable[[Transaction], "Done | Bodies"]
@@ -196,12 +197,13 @@ class Sweeping:
             return REST_S
         jump_ms = self._clock.offset_ms - self._offset_ms
         self._offset_ms = self._clock.offset_ms
+        if abs(jump_ms) > SET_MS:
+            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
         if jump_ms > JUMP_MS and periods(self._settings):
             tell("retention.waits", by_ms=jump_ms, pause_s=JUMP_WAIT_S)
-            self._wake.clear()
             return JUMP_WAIT_S
         if self._begins_anew:
-            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
+            await self._writer.call(_forget_bookmarks, Step.EVIDENCE)
             self._begins_anew = False
             self._looked_for_strays_ms = None
         await self._sweep(self._settings)
@@ -235,6 +237,13 @@ class Sweeping:
         replaced = await asyncio.to_thread(without_media, done) if isinstance(done, Bodies) else {}
         round_.take(done, replaced)
         return gap_s(done, took_s)
+
+
+def _forget_bookmarks(transaction: Transaction) -> None:
+    """Have all events looked at again, as some may have come that are not in order: from another
+    host, or by hand. Not the bodies for media: nothing tells which of them have none, so all would
+    have to be read."""
+    bookmarks.forget_all(transaction, but=Removed.MEDIA)
 
 
 def _tell_removed(round_: Round) -> None:

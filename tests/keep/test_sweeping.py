@@ -1,0 +1,111 @@
+"""The daemon's loop that removes what is over."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import Transaction
+from premblyd.keep import removing, sweeping
+from premblyd.keep.sweeping import Sweeping
+from premblyd.model.keeping import Removed
+from premblyd.times import DAY_MS, HOUR_MS
+from tests.support.clock import SettableClock
+from tests.support.store import Store
+
+Lines = list[MutableMapping[str, Any]]
+
+
+def loop_of(store: Store, clock: SettableClock, *, is_leader: bool = True) -> Sweeping:
+    made = Sweeping(store.writer, clock, is_leader=lambda: is_leader)
+    made.configure(Retention.model_validate({"body": "1h"}))
+    return made
+
+
+def add_old(store: Store, clock: SettableClock, count: int = 1) -> None:
+    for _ in range(count):
+        number = len(store.rows("SELECT id FROM event"))
+        store.add(body=b"%d" % number, received_at_ms=clock.now_ms() - 2 * HOUR_MS)
+
+
+def lacks(store: Store) -> list[str | None]:
+    return [row[0] for row in store.rows("SELECT lacks FROM event ORDER BY id")]
+
+
+def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lines: Lines) -> None:
+    clock = SettableClock()
+    add_old(store, clock, 3)
+    rounds = loop_of(store, clock)
+    assert store.wait(rounds.round()) == sweeping.REST_S
+    assert lacks(store) == ["body"] * 3
+    assert store.wait(rounds.round()) == sweeping.REST_S
+    told = [line for line in lines if line["event"].startswith("retention.")]
+    assert told == [
+        {
+            "event": "retention.removed",
+            "removed": "body",
+            "count": 3,
+            "freed_bytes": 3,
+            "log_level": "info",
+        }
+    ]
+
+
+def test_only_one_of_several_hosts_removes(store: Store) -> None:
+    clock = SettableClock()
+    add_old(store, clock)
+    store.wait(loop_of(store, clock, is_leader=False).round())
+    assert lacks(store) == [None]
+
+
+def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store) -> None:
+    clock = SettableClock()
+    add_old(store, clock)
+    rounds = loop_of(store, clock)
+    store.wait(rounds.round())
+    store.add(body=b"late", received_at_ms=clock.now_ms() - 3 * HOUR_MS)
+    store.wait(rounds.round())
+    assert lacks(store) == ["body", None]
+    store.wait(loop_of(store, clock).round())
+    assert lacks(store) == ["body", "body"]
+    store.add(body=b"later", received_at_ms=clock.now_ms() - 4 * HOUR_MS)
+    rounds.configure(Retention.model_validate({"body": "2h"}))
+    store.wait(rounds.round())
+    assert lacks(store) == ["body"] * 3
+
+
+def test_nothing_goes_while_a_clock_may_be_wrong(store: Store, lines: Lines) -> None:
+    clock = SettableClock()
+    store.add(received_at_ms=clock.now_ms())
+    rounds = loop_of(store, clock)
+    store.wait(rounds.round())
+    clock.set_by_ms = 400 * DAY_MS
+    clock.jumped_ms()
+    assert store.wait(rounds.round()) == sweeping.JUMP_WAIT_S
+    assert lacks(store) == [None]
+    assert lines[-1]["event"] == "retention.waits"
+    clock.set_by_ms = 0
+    clock.jumped_ms()
+    store.wait(rounds.round())
+    assert lacks(store) == [None]
+
+
+def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
+    store: Store, monkeypatch: Any, lines: Lines
+) -> None:
+    whole = removing.remove
+
+    def fail(
+        transaction: Transaction, removed: Removed, ids: list[int], closed: dict[int, int]
+    ) -> None:
+        whole(transaction, removed, ids, closed)
+        if 2 in ids:
+            raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(removing, "remove", fail)
+    monkeypatch.setattr(sweeping, "AGAIN_S", 0)
+    clock = SettableClock()
+    add_old(store, clock, 3)
+    store.wait(loop_of(store, clock).round())
+    assert lacks(store) == ["body", None, "body"]
+    assert store.rows("SELECT event_id FROM put_off") == [(2,)]
+    assert "store.operation_failed" in [line["event"] for line in lines]
