@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.record import operating, replays
 from tests.support.commands import ACTIONS, Ran, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
@@ -319,3 +320,48 @@ def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Pat
             [("later", "succeeded"), ("new", "succeeded")],
             "SELECT action, state FROM delivery ORDER BY id",
         )
+
+
+def lack(config: Path, event_id: int, lacks: str) -> None:
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE event SET lacks = ? WHERE id = ?", (lacks, event_id))
+
+
+def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:
+    (erased,) = read(config, "SELECT event_id FROM delivery WHERE state = 'dead' ORDER BY id")[0]
+    lack(config, erased, "erased")
+    before = read(config, f"{DELIVERIES} WHERE event_id = ? ORDER BY id", erased)
+    whole = replay(config, "--dead", "--dry-run")
+    assert whole["erased"] == 1
+    assert erased not in {each["event_id"] for each in whole["would_queue"]}
+    assert replay(config, "--dead")["erased"] == 1
+    done = run("replay", erased, "--config", config)
+    count = len(before)
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines() == [
+        "Queued 0 deliveries.",
+        f"Left alone, because their person was erased: {count}.",
+    ]
+    with_actions(config, NEW)
+    new = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
+    assert new["not_for"].get(ERASED) == 1
+    assert read(config, f"{DELIVERIES} WHERE event_id = ? ORDER BY id", erased) == before
+
+
+def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path) -> None:
+    """One that is told chosen fields alone runs all the same."""
+    ((number, event),) = read(
+        config, "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id LIMIT 1"
+    )
+    lack(config, event, "body")
+    done = run("replay", "--delivery", number, "--config", config)
+    assert (done.code, done.err) == (1, "")
+    assert "their hooks get the body, which was removed as its time was over: 1." in done.out
+    url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
+    own = [each for each in ACTIONS if each["name"] != "archive"]
+    select = {"name": "archive", "response_codes": ["00"], "http": url}
+    greet = {**NEW, "when": "body.response_code == '00'"}
+    _configure(config, actions=[*own, select, greet])
+    assert replay(config, "--delivery", number)["queued"] == 1
+    new = replay(config, event, "--action", "greet")
+    assert (new["queued"], new["not_for"]) == (0, {BODY_GONE: 1})

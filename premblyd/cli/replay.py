@@ -29,6 +29,8 @@ DRY_RUN_LINES = 50
 LEFT_ALONE = {
     "unfinished": "pending or running: {}.",
     "waiting": "each waits for another (order): {}.",
+    "erased": "their person was erased: {}.",
+    "bodiless": "their hooks get the body, which was removed as its time was over: {}.",
     "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
     " these. With --contradicted they are replayed too.",
 }
@@ -85,7 +87,8 @@ def replay(
     A replayed delivery gets all its attempts anew, and its hook the same webhook-id as before. With
     --pending the attempts that are left stay.
 
-    What is of an event that Prembly contradicted is left alone without --contradicted.
+    What is of an event that Prembly contradicted is left alone without --contradicted. Always left
+    alone is what is of a person who was erased, and what gets a body that `retention` has removed.
 
     An action that is newer than the events has no deliveries yet. Name it with --action, and EVENT
     or --since: each event that it is for, as its response codes and `when` decide, gets a delivery.
@@ -117,7 +120,9 @@ def replay(
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), silent=as_json)
     _report(plan, "Queued", queued, exact={"queued": queued} if as_json else None)
-    if request.chosen.delivery_id is not None and not queued:
+    is_single = request.chosen.delivery_id is not None
+    is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
+    if not queued and (is_single or is_refused):
         raise SystemExit(1)
 
 
@@ -227,7 +232,7 @@ def _print_left_alone(plan: Plan) -> None:
 def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     for row in rows:
-        del row["contradicted"]
+        del row["contradicted"], row["lacks"]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

@@ -146,6 +146,8 @@ class Replay(Handler):
         )
         if plan.contradicted:
             raise PremblydError(words.CONTRADICTED)
+        if plan.erased or plan.bodiless:
+            raise PremblydError(words.ERASED if plan.erased else words.BODILESS)
         queued = 0
         for change in replays.changes(plan, Operator(actor=self.actor), config, now_ms):
             queued += await self.services.writer.call(change, alone=True)

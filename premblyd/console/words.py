@@ -26,6 +26,11 @@ CONTRADICTED = (
     "Prembly contradicted this event, so nothing was queued. Look at both first. To run the hook"
     " all the same, say so beside Replay."
 )
+ERASED = "The person of this event was erased, so nothing was queued: no hook runs for it again."
+BODILESS = (
+    "The body of this event was removed as its time was over, so nothing was queued: this hook gets"
+    " the body."
+)
 ERRORS = {
     403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
     404: "There is nothing here.",

@@ -35,6 +35,11 @@ def param(name: str) -> Value:
     return Value(Param(name), converter=False)
 
 
+def params(*names: str) -> dict[str, Value]:
+    """Return a `param` for each of these names."""
+    return {name: param(name) for name in names}
+
+
 class Statement:
     """A query with its params.
 
@@ -181,11 +186,6 @@ class Transaction(ABC):
         del name
         return True
 
-    def share(self, name: str) -> None:
-        """Have this name until the transaction ends, together with all others who share it: wait
-        until nobody has it locked. Who does so does it before anything is locked."""
-        del name
-
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
         return self.connection.execute(statement.text, statement.bind(values))
 
@@ -205,9 +205,9 @@ class Database(peewee.Database, ABC):
         def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any: ...
 
     @abstractmethod
-    def transact(self, work: Callable[[Transaction], Done]) -> Done:
-        """Run `work` in a transaction. Raise StoreUnavailableError when nothing of it could be
-        kept."""
+    def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
+        """Run `work` in a transaction; `alone`: while nobody else has one that writes, as nobody
+        ever has on SQLite. Raise StoreUnavailableError when nothing of it could be kept."""
 
     @abstractmethod
     def look(self, work: Callable[[Transaction], Done]) -> Done:

@@ -91,15 +91,12 @@ class Operation(Generic[Item, Done]):
     """What is done in a transaction with all items that wait for it at once: many rows in one
     statement cost one change of threads instead of one each. `run` returns a result for each item.
 
-    `shares`: the name that its transaction shares before it locks anything (`Transaction.share`).
-
     It may run twice: when something in its transaction fails, that is rolled back and each item is
     tried alone. So it must do nothing but work on its transaction.
     """
 
     step: Step
     run: Callable[[Transaction, list[Item]], list[Done]]
-    shares: str | None = None
 
 
 @dataclass(slots=True)
@@ -332,8 +329,6 @@ def _batch_size(gathered: list[_Waiting]) -> int:
 
 def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
     """Run the operations of `batch` in the order of their steps, each once for all its items."""
-    for name in sorted({each.operation.shares for each in batch if each.operation.shares}):
-        transaction.share(name)
     if names := {name for waiting in batch for name in waiting.names}:
         transaction.lock(names)
     groups: dict[Operation[Any, Any], list[_Waiting]] = {}

@@ -160,6 +160,7 @@ class Hosts:
             lost_after_ms=self._lost_after_ms,
             started_at_ms=now_ms,
             seen_at_ms=now_ms,
+            migration=max(self._known),
         )
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
@@ -237,7 +238,9 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
 _FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
-_JOIN = insert(Host, *_OF_IDENTITY, "actions", "lost_after_ms", "started_at_ms", "seen_at_ms")
+_JOIN = insert(
+    Host, *_OF_IDENTITY, "actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration"
+)
 _OF_PLACE = Statement(
     Host.select(Host.worker, Host.pid, Host.process_start).where(
         Host.place == param("place"), _IS_ALIVE

@@ -9,7 +9,7 @@ from peewee import Field
 from premblyd.engines.engine import Lookup, Transaction, param
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Lacks
-from premblyd.model.states import FINISHED
+from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
@@ -39,11 +39,16 @@ def empty_bodies(transaction: Transaction, event_ids: Collection[int]) -> None:
 
 
 def empty_identities(
-    transaction: Transaction, event_ids: Collection[int], lacks: Lacks = Lacks.IDENTITY
+    transaction: Transaction,
+    event_ids: Collection[int],
+    lacks: Lacks = Lacks.IDENTITY,
+    names: Collection[str] | None = None,
 ) -> None:
-    """Empty all that names a person in these events and in what became of them."""
+    """Empty all that names a person in these events and in what became of them. `names`: of their
+    verifications, to be forgotten; None: those of the events."""
     ids = sorted(event_ids)
-    names = [row[0] for row in transaction.look_up(_REFERENCES, ids)]
+    if names is None:
+        names = [row[0] for row in transaction.look_up(_REFERENCES, ids)]
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_NAMES, sorted({plain_id(name) for name in names if name}))
     transaction.change_each(_IDENTITIES, ids, lacks=lacks)
@@ -74,7 +79,9 @@ _OF_DELIVERY = Lookup(
 )
 _ORDER = Lookup(
     Delivery.update(**_LINE).where(
-        Delivery.state.in_(FINISHED), Delivery.order_key.is_null(False), ~Delivery.holds_order
+        Delivery.state.in_(FINISHED),
+        Delivery.order_key.is_null(False),
+        ~((Delivery.state == State.DEAD) & Delivery.holds_order),
     ),
     Delivery.event,
 )

@@ -96,6 +96,16 @@ def held(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> s
     return held
 
 
+def on(
+    transaction: Transaction, user_refs: Collection[str], names: Collection[str], now_ms: int
+) -> list[int]:
+    """Return which holds are in force on these persons, or on verifications of these names."""
+    plain = sorted(set(map(plain_id, names)))
+    found = transaction.look_up(_IDS_OF_USERS, sorted(user_refs))
+    found += transaction.look_up(_IDS_OF_REFERENCES, plain)
+    return sorted({number for number, until_ms in found if until_ms is None or until_ms > now_ms})
+
+
 def is_held(now_ms: Any) -> Expression:
     """Return the condition on Event that it is held, as `held` says, save that a session leads it
     to no other event: for counts."""
@@ -198,6 +208,9 @@ _OF_USERS = Lookup(
 _OF_REFERENCES = Lookup(
     Hold.select(Hold.until_ms).where(Hold.ended_at_ms.is_null()), Hold.reference
 )
+_IDS = Hold.select(Hold.id, Hold.until_ms).where(Hold.ended_at_ms.is_null())
+_IDS_OF_USERS = Lookup(_IDS, Hold.user_ref)
+_IDS_OF_REFERENCES = Lookup(_IDS.clone(), Hold.reference)
 _EVENTS = Lookup(
     Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id
 )

@@ -78,6 +78,14 @@ class Erasure(Table):
     gone_at_ms = Moment(PLAIN, null=True)  # when the file itself had nothing of it any more
 
 
+class ToErase(Table):
+    """An event of a person of many, who is erased in portions: until its portion is done."""
+
+    kept = Kept.IN_FORCE
+    event_id = Number(PLAIN)
+    erasure_id = Number(PLAIN)
+
+
 class ErasedName(Table):
     """A keyed digest of a reference or a session that was erased: what comes of it later is stored
     already erased."""

@@ -292,6 +292,7 @@ class Host(Table):
     ended = Text(PLAIN, null=True)  # stopped, or lost
     lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
+    migration = Text(PLAIN, null=True)  # the newest that it knows. NULL: of an older premblyd
 
 
 class SchemaFloor(Table):

@@ -30,7 +30,7 @@ from premblyd.queue.forgotten import Forgotten
 from premblyd.queue.order import Then, digest, order_key
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
-from premblyd.verifications.erased import ERASING, Erased
+from premblyd.verifications.erased import Erased
 from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
@@ -444,6 +444,6 @@ _ADD_NONE = [
     for table in (Event, Delivery)
 ]
 
-_ADD = Operation(Step.ARRIVALS, _add, ERASING)
+_ADD = Operation(Step.ARRIVALS, _add)
 _REJECT = Operation(Step.EVIDENCE, _reject)
-_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit, ERASING)
+_PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

@@ -14,7 +14,7 @@ hook can't run ends dead with that reason, and the others go on.
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from premblyd.engines.engine import Statement, Transaction, param, update
+from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -24,7 +24,7 @@ from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
-from premblyd.verifications import awaited
+from premblyd.verifications import awaited, erased
 from premblyd.verifications.names import learn_names, lock_names
 
 
@@ -115,13 +115,14 @@ class Queue:
     ) -> "asyncio.Future[Ruling | None]":
         """Write down what Prembly's answer of `at_ms` confirmed of the job's event, and by which
         names it knows the verification: its hook runs now. `is_once`: unless the ruling says that
-        another has, or does, because of these names. None: the lease was lost, nothing changed."""
+        another has, or does, because of these names. None: the lease was lost, or the event was
+        erased meanwhile; nothing changed."""
 
         def operation(transaction: Transaction) -> Ruling | None:
             if names:
                 transaction.lock(lock_names(names))
             held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
-            if held is None:
+            if held is None or held[1]:
                 return None
             ruling = Ruling()
             known = learn_names(transaction, names, at_ms)
@@ -202,7 +203,11 @@ _REFUND_ATTEMPT = Statement(
 )
 _IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
 _REPORTED = ("outcome", "exit_code", "http_status", "error", "output", "output_truncated")
-_CLOSE_ATTEMPT = update(Attempt, "finished_at_ms", *_REPORTED, where=_IS_CLAIM)
+_CLOSE_ATTEMPT = Statement(
+    Attempt.update(
+        erased.unless(erased.OF_ATTEMPT, Attempt, params("finished_at_ms", *_REPORTED))
+    ).where(_IS_CLAIM)
+)
 # An attempt that has ended so already.
 _REPORTED_SO = Statement(
     Attempt.select(Attempt.id).where(
@@ -218,20 +223,15 @@ _IS_HELD = (
     & (Delivery.state == State.RUNNING)
     & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
 )
-_HOLDS = Statement(Delivery.select(Delivery.id).where(_IS_HELD))
+_HOLDS = Statement(Delivery.select(Delivery.id, erased.OF_DELIVERY).where(_IS_HELD))
 _SHOW_LIFE = Statement(
     Host.update(beat_count=Host.beat_count + 1).where(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()
     )
 )
-_FINISH_DELIVERY = update(
-    Delivery,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "attempts_left",
-    "last_error",
-    where=_IS_HELD,
+_FINISHED = params("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error")
+_FINISH_DELIVERY = Statement(
+    Delivery.update(erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)).where(_IS_HELD)
 )
 # Only now the attempt is spent: what comes before it is a question.
 _CONFIRM = Statement(

@@ -12,7 +12,6 @@ from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
-from premblyd.verifications.erased import ERASING
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NAMELESS, NewInquiry
 from premblyd.verifications.stored import Read, found_others, settled_in_record
@@ -63,7 +62,6 @@ def add_answer(
     one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
     its actions run once."""
     webhook = answer.webhook
-    transaction.share(ERASING)
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     learn_names(transaction, answer.names, webhook.received_at_ms)
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}

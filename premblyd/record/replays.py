@@ -12,10 +12,12 @@ from peewee import ModelSelect, fn
 from premblyd.config.models import Action, Config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
+from premblyd.model.keeping import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue.damage import EVENT_COLUMNS, usable_event
+from premblyd.queue import damage
+from premblyd.queue.damage import BODY_GONE, EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries
 from premblyd.record.filters import DeliveryFilter, unknown_action
 from premblyd.record.operating import Change, Operator
@@ -59,6 +61,7 @@ class FoundDelivery:
     state: str
     ran_instead_id: int | None
     contradicted: bool  # its event was, by Prembly
+    lacks: str | None  # what its event has no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class Plan:
     unfinished: int = 0  # left alone: pending or running
     waiting: int = 0  # left alone: by `order` it waits for another
     contradicted: int = 0  # left alone: of events that Prembly contradicted
+    erased: int = 0  # left alone: of events whose person was erased
+    bodiless: int = 0  # left alone: their hooks get the body, which was removed
     without_action: Mapping[str, int] = field(default_factory=dict)
     not_for: Mapping[str, int] = field(default_factory=dict)  # events, by why the action is not
     # Of `finished`: what is skipped once more, as another has succeeded that stays as it is.
@@ -110,12 +115,16 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             without_action=Counter(each.action for each in gone),
         )
     ended = [each for each in kept if each.state in FINISHED]
-    finished = [each for each in ended if request.may_be_contradicted or not each.contradicted]
+    whole = [each for each in ended if each.lacks != Lacks.ERASED]
+    fit = [each for each in whole if not _lacks_body(actions[each.action], each.lacks)]
+    finished = [each for each in fit if request.may_be_contradicted or not each.contradicted]
     replayed = {each.id for each in finished}
     return Plan(
         found=found,
         finished=finished,
-        contradicted=len(ended) - len(finished),
+        contradicted=len(fit) - len(finished),
+        erased=len(ended) - len(whole),
+        bodiless=len(whole) - len(fit),
         skipped_again=[
             each
             for each in finished
@@ -168,7 +177,10 @@ def find_deliveries(
     """Return the deliveries that a command is about, oldest first: at most `limit`, with higher
     numbers than `after_id`."""
     columns = queries.columns(Delivery, FoundDelivery)
-    query = _chosen(database, chosen, *columns, criteria.is_contradicted(Delivery.event))
+    of_event = Event.alias("of_event")
+    lacks = of_event.select(of_event.lacks).where(of_event.id == Delivery.event).alias("lacks")
+    contradicted = criteria.is_contradicted(Delivery.event)
+    query = _chosen(database, chosen, *columns, contradicted, lacks)
     # Somebody may have put another word there. COALESCE: else SQLite looks each part up by all of
     # the states, and sorts what is left of them.
     query = query.where(fn.COALESCE(Delivery.state, "").in_(list(State)))
@@ -206,7 +218,11 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
         if event.contradicted and not request.may_be_contradicted:
             why_not = "Prembly contradicted it"
         needs_body = action.when is not None or not is_read
-        if why_not is None and needs_body:  # only now is the body read
+        if why_not is None and event.lacks == Lacks.ERASED:
+            why_not = damage.ERASED
+        elif why_not is None and event.lacks in damage.BODILESS:
+            why_not = BODY_GONE if needs_body or action.hook.gets_body else None
+        elif why_not is None and needs_body:  # only now is the body read
             stored = _stored_event(database, event.id)
             why_not = routing.why_not(action, stored if is_read else rereading.event(stored))
         if why_not is None:
@@ -224,7 +240,12 @@ class FoundEvent:
     type: str | None
     response_code: str | None
     doubt: str | None
+    lacks: str | None
     contradicted: bool
+
+
+def _lacks_body(action: Action, lacks: str | None) -> bool:
+    return action.hook.gets_body and lacks in damage.BODILESS
 
 
 def _events_without(

@@ -1,24 +1,24 @@
 """What was erased stays so: whether what arrives is about a person who was erased, or is a webhook
 whose record was removed. All of it by digests: nothing else is left of them.
 
-An erasure and an arrival at the same moment, on two hosts, must not miss each other. So who stores
-what arrived shares the lock ERASING before anything else is locked, and who erases has it alone,
-also before anything else: each then sees what the other has stored.
+An erasure and an arrival at the same moment, on two hosts, must not miss each other. So who erases
+is alone (`Database.transact`): nobody else writes meanwhile, and each sees what the other has
+stored. What was under way, a hook or a question to Prembly, is kept by statements that look whether
+its event was erased.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from peewee import Select, fn
+from peewee import Case, Field, Node, Select, fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.model.columns import PLAIN, Kept, columns, emptied
 from premblyd.model.keeping import ErasedName, GoneEvent, Lacks
-from premblyd.model.tables import Event
+from premblyd.model.table import Table
+from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.privacy import MASK, Shape, mask
 from premblyd.verifications.digests import Digests
-
-ERASING = "erasing"  # the name of the lock
 
 
 class Gone(NamedTuple):
@@ -90,13 +90,34 @@ def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
 def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of an event's columns that are plain but were written by a sender, as they may
     stay when its person is erased: as they are shown, or emptied where that hides them."""
-    shown = {name: mask(values[name], _SENDERS[name].shown) for name in _SENDERS if name in values}
+    shown = {name: mask(values[name], SENDERS[name].shown) for name in SENDERS if name in values}
     return {
-        name: _SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
+        name: SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
     }
 
 
-_SENDERS = {
+def is_erased(*event_ids: Node) -> Node:
+    """Return the condition that an event of one of these ids was erased."""
+    ids = Event.select(Event.id).where(Event.id.in_(event_ids), Event.lacks == Lacks.ERASED)
+    exists: Node = fn.EXISTS(ids)
+    return exists
+
+
+def unless(erased: Node, table: type[Table], values: dict[str, Any]) -> dict[Field, Any]:
+    """Return what is written into columns of `table`, by their names: nothing of people if the
+    event was erased. What outlasts it is not for this to decide."""
+    fields = {column.column_name: column for column in columns(table)}
+    return {
+        fields[name]: Case(None, [(erased, fields[name].emptied)], value)
+        if fields[name].holds is not PLAIN and fields[name].kept in (Kept.BODY, Kept.IDENTITY)
+        else value
+        for name, value in values.items()
+    }
+
+
+OF_DELIVERY = is_erased(Delivery.event)
+OF_ATTEMPT = is_erased(Delivery.select(Delivery.event).where(Delivery.id == Attempt.delivery))
+SENDERS = {
     column.name: column
     for column in columns(Event)
     if column.holds is PLAIN and column.shown is not Shape.PLAIN

@@ -6,11 +6,12 @@ from typing import Any
 
 from peewee import Node, Query, fn
 
-from premblyd.engines.engine import Statement, Transaction, insert, param
+from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
+from premblyd.verifications import erased
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,4 +112,9 @@ _DOUBTS_OF = Statement(
         Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
     )
 )
-INSERT_INQUIRY = insert(Inquiry, *(field.name for field in fields(NewInquiry)))
+_OF_ERASED = erased.is_erased(param("event_id"), param("stored_event_id"))
+INSERT_INQUIRY = Statement(
+    Inquiry.insert(
+        erased.unless(_OF_ERASED, Inquiry, params(*(field.name for field in fields(NewInquiry))))
+    )
+)

@@ -7,7 +7,6 @@ from premblyd.keep import emptying
 from premblyd.model.keeping import ErasedName, Erasure, GoneEvent, GoneOnce, Lacks
 from premblyd.model.tables import Event
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.erased import ERASING
 from tests.support.store import NOW_MS, Store
 
 _ERASURE = insert(Erasure, "at_ms", "actor", "found_by", "events", "cancelled")
@@ -31,7 +30,6 @@ def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Tran
     """Return what erases these references and sessions in a transaction."""
 
     def work(transaction: Transaction) -> int:
-        transaction.lock([ERASING])
         digests = Digests.of(transaction)
         erasure_id = transaction.insert(
             _ERASURE, at_ms=NOW_MS, actor="ada", found_by="reference", events=0, cancelled=0

@@ -24,7 +24,7 @@ from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Done, Transaction
-from premblyd.engines.postgresql.transaction import NOW_MS, run, translated
+from premblyd.engines.postgresql.transaction import NOW_MS, look, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 from premblyd.times import Clock, SharedClock
 
@@ -215,13 +215,13 @@ class _Database(Database, PostgresqlDatabase):
             raise
         return connection
 
-    def transact(self, work: Callable[[Transaction], Done]) -> Done:
+    def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         with translated():
-            return run(self.connection(), work)
+            return run(self.connection(), work, alone=alone)
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
-            return run(self.connection(), work)
+            return look(self.connection(), work)
 
     def clock(self) -> Clock:
         clock = SharedClock()

@@ -140,7 +140,11 @@ _TAKE_PART = """
     SELECT part, set_config('premblyd.part', part::text, false)
     FROM generate_series(0, %s) AS part WHERE pg_try_advisory_lock(730994081, part) LIMIT 1
 """
-_SHARE = "SELECT pg_advisory_xact_lock_shared(%s)"
+# Whoever writes has it, shared by all, before any other lock; and who must be alone has it for
+# itself. So what that finds is all there is, and nothing that it changes is in somebody's hands.
+# Those that come behind it wait too: so it does not wait as long as they would.
+_BE_ONE_OF_MANY = "SELECT pg_advisory_xact_lock_shared(730994082)"
+_BE_ALONE = "SET LOCAL lock_timeout = '1500ms'; SELECT pg_advisory_xact_lock(730994082)"
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
 Done = TypeVar("Done")
@@ -158,9 +162,12 @@ def run(
     work: Callable[[Transaction], Done],
     will_commit: Callable[[], None] = lambda: None,
     part: int | None = None,
+    *,
+    alone: bool = False,
 ) -> Done:
     """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
     failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
+    `alone`: no other transaction writes meanwhile.
 
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
@@ -172,6 +179,7 @@ def run(
 
     try:
         with connection.transaction():
+            connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
             done = work(PostgresqlTransaction(connection, part))
             connection.add_notice_handler(note)
             will_commit()
@@ -181,6 +189,12 @@ def run(
     if "WARNING" in severities:
         raise StoreUnavailableError(NOT_ON_STANDBY)
     return done
+
+
+def look(connection: Connection, work: Callable[[Transaction], Done]) -> Done:
+    """Run `work`, which only reads, in a transaction."""
+    with connection.transaction():
+        return work(PostgresqlTransaction(connection))
 
 
 def lock_number(name: str) -> int:
@@ -267,9 +281,6 @@ class PostgresqlTransaction(Transaction):
     def try_lock(self, name: str) -> bool:
         row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
         return bool(row and row[0])
-
-    def share(self, name: str) -> None:
-        self.connection.execute(_SHARE, [lock_number(name)])
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
         returned = cursor.fetchall()  # None for those that it left out

@@ -176,7 +176,8 @@ class _Database(Database, SqliteDatabase):
     """A database whose texts can always be read. Another program may store bytes that are no
     UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
 
-    def transact(self, work: Callable[[Transaction], Done]) -> Done:
+    def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
+        del alone  # it always is
         with translated(), self.atomic("IMMEDIATE"):
             return work(SqliteTransaction(self.connection()))
 

@@ -43,6 +43,13 @@ CREATE TABLE erasure (
 );
 CREATE INDEX erasure_subject ON erasure (subject);
 
+CREATE TABLE to_erase (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL UNIQUE,
+    erasure_id INTEGER NOT NULL
+);
+CREATE INDEX to_erase_erasure ON to_erase (erasure_id, id);
+
 CREATE TABLE erased_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
@@ -84,6 +91,8 @@ CREATE TABLE gone_event (
     key TEXT NOT NULL UNIQUE,
     event_id INTEGER NOT NULL
 );
+
+ALTER TABLE host ADD COLUMN migration TEXT;
 
 CREATE TABLE gone_once (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

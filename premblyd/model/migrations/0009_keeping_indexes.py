@@ -14,6 +14,12 @@ INDEXES = {
     "operator_action_delivery": "operator_action (delivery_id) WHERE delivery_id IS NOT NULL",
     "event_session": "event (session_id) WHERE session_id IS NOT NULL",
     "event_closed": "event (closed_at_ms) WHERE closed_at_ms IS NOT NULL",
+    "inquiry_of_nothing": ("inquiry (reference) WHERE event_id IS NULL AND delivery_id IS NULL"),
+    "operator_action_note": (
+        "operator_action (at_ms, id)"
+        " WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL"
+    ),
+    "event_erasure": "event (erasure_id) WHERE erasure_id IS NOT NULL",
     "event_erased_name": "event (erased_name) WHERE erased_name IS NOT NULL",
 }
 

@@ -1,0 +1,243 @@
+"""What an erasure changes in the rows about some events: what names anybody goes, also from columns
+that are plain but were written by a sender; a digest that anybody could make becomes a keyed one;
+and nothing of them waits any more. State, code, outcome, times and counts stay."""
+
+import itertools
+import re
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+from peewee import Field, Query, Tuple, fn
+
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, params
+from premblyd.keep import emptying
+from premblyd.model.columns import Kept, emptied
+from premblyd.model.keeping import Closing, Hold, Lacks
+from premblyd.model.states import AwaitedState, State
+from premblyd.model.table import Table
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
+from premblyd.prembly.payload import is_uuid, plain_id, same_id
+from premblyd.verifications.digests import Digests
+from premblyd.verifications.erased import SENDERS, harmless
+
+NOTES = 1000  # that are read at once
+KEYED_LENGTH = 32  # of an order key, as of those of queue/order.py
+
+
+ByTable = dict[str, list[int]]  # rows, by their numbers
+
+
+def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
+    """Return which rows of other tables are about these events."""
+    ids = sorted(event_ids)
+    deliveries = emptying.deliveries_of(transaction, ids)
+
+    def found(*lookups: tuple[Lookup, Sequence[int]]) -> list[int]:
+        rows = itertools.chain.from_iterable(transaction.look_up(*each) for each in lookups)
+        return sorted({row[0] for row in rows})
+
+    return {
+        "delivery": deliveries,
+        "attempt": found((_ATTEMPTS, deliveries)),
+        "inquiry": found(
+            (_INQUIRIES, ids), (_INQUIRIES_BEFORE, deliveries), (_INQUIRIES_STORED, ids)
+        ),
+        "awaited": found((_AWAITED, ids)),
+        "operator_action": found((_NOTED, ids), (_NOTED_DELIVERY, deliveries)),
+    }
+
+
+def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
+    """Have nothing of these events wait any more; return how many deliveries that cancelled."""
+    ids = sorted(event_ids)
+    cancelled = transaction.change_each(_CANCEL_WAITING, ids, finished_at_ms=now_ms)
+    transaction.change_each(_CANCEL_HOLDING, ids, finished_at_ms=now_ms)
+    transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
+    return cancelled
+
+
+def blank(
+    transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
+) -> None:
+    """Empty these events, of which nothing waits, and all that became of them."""
+    ids = sorted(event_ids)
+    for number, state, *keys in transaction.look_up(_KEYS, ids):
+        _give_keyed(transaction, digests, number, state, keys)
+    for number, reference, *values in transaction.look_up(_WRITTEN_BY_SENDER, ids):
+        has_name = isinstance(reference, str) and reference
+        transaction.change(
+            _MARK,
+            id=number,
+            erasure_id=erasure_id,
+            erased_name=digests.of_reference(reference) if has_name else None,
+            **harmless(dict(zip(SENDERS, values, strict=True))),
+        )
+    emptying.empty_identities(transaction, ids, Lacks.ERASED, names=())
+
+
+def _give_keyed(
+    transaction: Transaction, digests: Digests, delivery_id: int, state: str, keys: list[Any]
+) -> None:
+    """Put keyed digests in the place of what a delivery's hook runs once for, and of the line in
+    which one stands that runs still: who waits for it is released by its number."""
+    once_key, confirmed_key, order_key = (
+        digests.of_key(key) if isinstance(key, str) and key else None for key in keys
+    )
+    if state == State.RUNNING and order_key is not None:
+        transaction.change(_RENAME_LINE, id=delivery_id, order_key=order_key[:KEYED_LENGTH])
+    if once_key is not None or confirmed_key is not None:
+        transaction.change(
+            _RENAME_ONCE, id=delivery_id, once_key=once_key, confirmed_key=confirmed_key
+        )
+
+
+class Names(NamedTuple):
+    """By which a person is named in rows about no event."""
+
+    user_refs: frozenset[str]
+    references: frozenset[str]  # as they are spelt
+    sessions: frozenset[str]
+
+    @property
+    def all(self) -> set[str]:
+        return {*self.user_refs, *self.references, *self.sessions}
+
+
+def unbound(transaction: Transaction, names: Names) -> ByTable:
+    """Return the rows about no event that name a person: by indexes, and of operators' notes those
+    that are about no delivery either."""
+    spelt = sorted(set(itertools.chain.from_iterable(map(_spellings, names.references))))
+    plain = sorted(set(map(plain_id, names.references)))
+    users = sorted(names.user_refs)
+
+    def found(*lookups: tuple[Lookup, Sequence[str]]) -> list[int]:
+        rows = itertools.chain.from_iterable(transaction.look_up(*each) for each in lookups)
+        return sorted({row[0] for row in rows})
+
+    return {
+        "inquiry": found((_INQUIRIES_OF_NOTHING, spelt)),
+        "operator_action": _noted(transaction, names.all),
+        "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
+        "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
+        "closing": found((_CLOSINGS, users)),
+    }
+
+
+def blank_unbound(transaction: Transaction, rows: ByTable) -> None:
+    """Empty what these rows say of a person, and take those away that say nothing else."""
+    for table, change in _BLANKED.items():
+        transaction.change_each(change, rows[table])
+
+
+def _spellings(reference: str) -> set[str]:
+    """Return how a reference may be spelt where no column has the one spelling beside it."""
+    if not is_uuid(reference):
+        return {reference}
+    plain = plain_id(reference)
+    spelt = {plain, plain.replace("-", "_"), same_id(plain)}
+    return {reference, *spelt, *map(str.upper, spelt)}
+
+
+def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
+    """Return which operators' notes have one of these names as a word."""
+    if not names:
+        return []
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(names)))
+    found: list[int] = []
+    after_ms, after_id = -1, 0
+    while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
+        found += [each[1] for each in rows if isinstance(each[2], str) and pattern.search(each[2])]
+        after_ms, after_id, _ = rows[-1]
+    return found
+
+
+def _ids(table: type[Table], column: Field, *conditions: Any) -> Lookup:
+    query: Query = table.select(table.id)
+    return Lookup(query.where(*conditions) if conditions else query, column)
+
+
+def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
+    return Lookup(table.update(emptied(table, *kept)), table.id)
+
+
+_IDENTITY = (Kept.BODY, Kept.IDENTITY)
+_ATTEMPTS = _ids(Attempt, Attempt.delivery)
+_INQUIRIES = _ids(Inquiry, Inquiry.event)
+_INQUIRIES_BEFORE = _ids(Inquiry, Inquiry.delivery)
+_INQUIRIES_STORED = _ids(Inquiry, Inquiry.stored_event)
+_AWAITED = _ids(Awaited, Awaited.event)
+_NOTED = _ids(OperatorAction, OperatorAction.event_id)
+_NOTED_DELIVERY = _ids(OperatorAction, OperatorAction.delivery_id)
+_OVER = {
+    "state": State.CANCELLED,
+    "due_at_ms": None,
+    "waits_for_id": None,
+    "finished_at_ms": param("finished_at_ms"),
+}
+# Whoever waits for one of these in a line is released by the trigger `order_released`.
+_CANCEL_WAITING = Lookup(
+    Delivery.update(_OVER).where(Delivery.state == State.PENDING), Delivery.event
+)
+_CANCEL_HOLDING = Lookup(
+    Delivery.update(_OVER).where(Delivery.state == State.DEAD, Delivery.holds_order),
+    Delivery.event,
+)
+_END_AWAITED = Lookup(
+    Awaited.update(
+        state=AwaitedState.ERASED,
+        due_at_ms=None,
+        finished_at_ms=fn.COALESCE(Awaited.finished_at_ms, param("finished_at_ms")),
+    ),
+    Awaited.event,
+)
+_KEYS = Lookup(
+    Delivery.select(
+        Delivery.id,
+        Delivery.state,
+        Delivery.once_key,
+        Delivery.confirmed_key,
+        Delivery.order_key,
+    ),
+    Delivery.event,
+)
+_HAS_ID = Delivery.id == param("id")
+_RENAME_LINE = Statement(Delivery.update(params("order_key")).where(_HAS_ID))
+_RENAME_ONCE = Statement(Delivery.update(params("once_key", "confirmed_key")).where(_HAS_ID))
+_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, Event.reference, *SENDERS.values()), Event.id)
+_MARK = Statement(
+    Event.update(params("erasure_id", "erased_name", *SENDERS)).where(Event.id == param("id"))
+)
+_IS_OF_NOTHING = Inquiry.event.is_null() & Inquiry.delivery.is_null()
+_INQUIRIES_OF_NOTHING = _ids(Inquiry, Inquiry.reference, _IS_OF_NOTHING)
+_NOTES = Statement(
+    OperatorAction.select(OperatorAction.at_ms, OperatorAction.id, OperatorAction.note)
+    .where(
+        Tuple(OperatorAction.at_ms, OperatorAction.id)
+        > Tuple(param("after_ms"), param("after_id")),
+        OperatorAction.note.is_null(False),
+        OperatorAction.event_id.is_null(),
+        OperatorAction.delivery_id.is_null(),
+    )
+    .order_by(OperatorAction.at_ms, OperatorAction.id)
+    .limit(param("limit"))
+)
+_NAMES = _ids(VerificationName, VerificationName.name)
+_NAMES_OF = _ids(VerificationName, VerificationName.verification)
+_HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
+_HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
+_CLOSINGS = _ids(Closing, Closing.user_ref)
+_BLANKED = {
+    "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
+    "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
+    "hold": _rows_emptied(Hold, Kept.IN_FORCE),
+    "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
+    "closing": Lookup(Closing.delete(), Closing.id),
+}

@@ -1,0 +1,505 @@
+"""What an erasure takes away, and what stays: in every table, on every engine."""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from peewee import Model
+
+from premblyd.engines.connections import connect_operator
+from premblyd.keep import blanking, erasing, holds
+from premblyd.keep.erasing import Done, HeldError, OlderHostsError, Request
+from premblyd.keep.holds import Subject
+from premblyd.keep.persons import Named
+from premblyd.model.columns import PLAIN, ColumnType, columns
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import (
+    TABLES,
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    InquiryResult,
+    OperatorAction,
+    Purpose,
+    VerificationName,
+)
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Confirmed, Result
+from premblyd.verifications.names import learn_names
+from premblyd.verifications.questions import Inquiries, NewInquiry
+from tests.support.jobs import ending
+from tests.support.queue import SUCCEEDED, claim, claim_once, finish
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store, new_event
+
+ADA = Named.user("ada-lovelace")
+OF_ADA: dict[str, Any] = {"user_ref": "ada-lovelace", "reference": "ref-ada"}
+SOON_MS = 1 << 42  # after any clock
+STATES = "SELECT action, state, waits_for_id, order_key, due_at_ms FROM delivery ORDER BY id"
+
+
+def erase(store: Store, named: Named = ADA, **more: Any) -> Done:
+    with closing(connect_operator(store.place)) as database:
+        return erasing.erase(database, Request(named=named, actor="dpo", **more))
+
+
+def arrive(store: Store, number: int, *deliveries: NewDelivery, **changes: Any) -> int:
+    event = new_event(b'{"n": %d}' % number, **{**OF_ADA, **changes})
+    return store.wait(store.inbox.add(event, deliveries)).event_id
+
+
+def texts(store: Store) -> Iterable[tuple[str, str]]:
+    """Yield each table's name with all that is in it."""
+    for table in TABLES:
+        name = table._meta.table_name
+        rows = store.rows(f"SELECT * FROM {name}")
+        yield (
+            name,
+            "\n".join(
+                str(bytes(value) if isinstance(value, bytes | memoryview) else value)
+                for row in rows
+                for value in row
+            ),
+        )
+
+
+# --- Every column of the catalogue ---------------------------------------------------------
+
+# What a canary can't be put into, or which another test is about.
+OWN_TEST = {"key"}
+ABOUT_PERSON: tuple[type[Model], ...] = (
+    Event,
+    Delivery,
+    Attempt,
+    Inquiry,
+    Awaited,
+    OperatorAction,
+    VerificationName,
+)
+# Who did what stays as long as the row does.
+STAY = {("operator_action", "actor")}
+
+
+def canary(table: type[Model], name: str) -> str:
+    return f"canary-{table._meta.table_name}-{name}".replace("_", "-")
+
+
+def private(table: type[Model]) -> list[str]:
+    """Return the columns of a table that hold something of a person."""
+    return [
+        column.column_name
+        for column in columns(table)
+        if column.holds is not PLAIN and (table._meta.table_name, column.column_name) not in STAY
+    ]
+
+
+def fill(store: Store) -> int:
+    """Store an event with a row in each table that is about it, and canaries in all columns."""
+    event_id = arrive(store, 1, NewDelivery("crm", 3, "wait"))
+    [job] = claim(store, crm=1).jobs
+    finish(store, job, SUCCEEDED)
+    about: dict[str, Any] = {"event_id": event_id, "delivery_id": job.delivery_id}
+    inquiry = NewInquiry(
+        at_ms=1, purpose=Purpose.CONFIRM, result=InquiryResult.CONFIRMED, reference="r",
+        duration_ms=1, **about,
+    )  # fmt: skip
+    store.wait(Inquiries(store.writer).record(inquiry))
+    waits = "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
+    store.by_hand(f"{waits} VALUES ('prembly', 'r', {event_id}, 'waiting', 1, 1)")
+    noted = "INSERT INTO operator_action (at_ms, actor, action, event_id)"
+    store.by_hand(f"{noted} VALUES (1, 'ops', 'reveal', {event_id})")
+    named = "INSERT INTO verification_name (name, verification, at_ms)"
+    store.by_hand(f"{named} VALUES ('{canary(Event, 'reference')}', 'r', 1)")
+    for table in ABOUT_PERSON:
+        for column in columns(table):
+            name = column.column_name
+            if name not in private(table) or (table is VerificationName and name == "name"):
+                continue
+            text = f"'{canary(table, name)}'"
+            if column.kind is ColumnType.BYTES:
+                text = f"CAST({text} AS BLOB)" if is_sqlite(store) else f"{text}::bytea"
+            store.by_hand(f"UPDATE {table._meta.table_name} SET {name} = {text}")
+    return event_id
+
+
+def is_sqlite(store: Store) -> bool:
+    return not store.backend.is_shared
+
+
+def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
+    fill(store)
+    before = dict(texts(store))
+    for table in ABOUT_PERSON:
+        for name in set(private(table)) - {"name"}:
+            assert canary(table, name) in before[table._meta.table_name], name
+    done = erase(store, Named.user(canary(Event, "user_ref")))
+    left = {
+        (table, name)
+        for table, text in texts(store)
+        for each in ABOUT_PERSON
+        for name in private(each)
+        if canary(each, name) in text
+    }
+    assert left == {("event", "key")}, "the key stays, so that a duplicate stays one"
+    assert done.rows == {
+        "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
+        "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0,
+    }  # fmt: skip
+
+
+def test_tables_about_a_person_are_all_looked_at() -> None:
+    """A new table with something of people is to be erased, or has a reason here."""
+    others = {
+        "rejection",  # no reference is kept of a refused request
+        "console_link",  # people who work here
+        "console_session",
+        "hold",  # refuses an erasure; what is over says nobody's name
+        "closing",
+        "erasure",  # digests, and who erased
+        "erased_name",
+        "digest_key",
+        "gone_event",
+        "gone_once",
+    }
+    holding = {
+        table._meta.table_name
+        for table in TABLES
+        if any(column.holds is not PLAIN for column in columns(table))
+    }
+    assert holding == others | {table._meta.table_name for table in ABOUT_PERSON}
+
+
+def test_what_was_decided_stays_and_when(store: Store) -> None:
+    event_id = fill(store)
+    kept = {
+        table: [
+            column.column_name
+            for column in columns(table)
+            if column.holds is PLAIN and column.column_name not in CHANGED
+        ]
+        for table in ABOUT_PERSON
+        if table is not VerificationName
+    }
+
+    def rows() -> dict[str, Any]:
+        return {
+            str(table): store.rows(
+                f"SELECT {', '.join(names)} FROM {table._meta.table_name} WHERE id <= 1"
+            )
+            for table, names in kept.items()
+        }
+
+    before = rows()
+    assert all(before.values())
+    done = erase(store, Named.event(event_id))
+    assert rows() == before
+    changed = "SELECT lacks, erasure_id, key FROM event"
+    assert store.rows(changed) == [("erased", done.id, canary(Event, "key"))]
+    assert store.rows("SELECT state, due_at_ms FROM awaited") == [("erased", None)]
+
+
+CHANGED = {"lacks", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
+CHANGED |= {"order_place", "holds_order"}
+
+
+# --- What waits, runs and is held ----------------------------------------------------------
+
+
+def test_what_waits_is_cancelled_and_what_has_ended_stays(store: Store) -> None:
+    arrive(store, 1, NewDelivery("crm", 3), NewDelivery("other", 3))
+    [job] = claim(store, crm=1, other=0).jobs
+    finish(store, job, SUCCEEDED)
+    done = erase(store)
+    assert done.cancelled == 1
+    assert [row[:2] for row in store.rows(STATES)] == [("crm", "succeeded"), ("other", "cancelled")]
+    assert not claim(store, SOON_MS, crm=9, other=9).jobs
+
+
+@pytest.mark.parametrize("erased", [1, 2, 3])
+def test_those_behind_an_erased_one_in_a_line_go_on(store: Store, erased: int) -> None:
+    ids = [arrive(store, number, NewDelivery("crm", 3, "wait")) for number in (1, 2, 3)]
+    erase(store, Named.event(ids[erased - 1]))
+    ended = 0
+    while jobs := claim(store, SOON_MS, crm=9).jobs:
+        [job] = jobs
+        finish(store, job, SUCCEEDED)
+        ended += 1
+    assert ended == 2
+    assert sorted(row[1] for row in store.rows(STATES)) == ["cancelled", "succeeded", "succeeded"]
+
+
+def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
+    first = arrive(store, 1, NewDelivery("crm", 1, "wait"))
+    arrive(store, 2, NewDelivery("crm", 1, "wait"))
+    [job] = claim(store, crm=1).jobs
+    failed = Result(outcome=AttemptOutcome.FAILED, error="status 502")
+    finish(store, job, failed)
+    assert not claim(store, crm=9).jobs
+    erase(store, Named.event(first))
+    assert len(claim(store, SOON_MS, crm=9).jobs) == 1
+
+
+def test_a_whole_line_is_cancelled_at_once(store: Store) -> None:
+    for number in range(5):
+        arrive(store, number, NewDelivery("crm", 3, "wait"))
+    claim(store, crm=1)  # the first runs
+    assert erase(store).cancelled == 4
+    states = [row[1] for row in store.rows(STATES)]
+    assert states == ["running", *["cancelled"] * 4]
+    assert "ref-ada" not in dict(texts(store))["delivery"]
+
+
+def test_a_hook_that_runs_leaves_its_state_and_code_alone(store: Store) -> None:
+    """Also its line goes on, which is known by another digest from then on."""
+    arrive(store, 1, NewDelivery("crm", 3, "wait"))
+    [job] = claim(store, crm=1).jobs
+    order_key = job.order_key or "?"
+    erase(store)
+    said = Result(
+        outcome=AttemptOutcome.FAILED, exit_code=3, error="of ada", output="ada's", final=True
+    )
+    assert finish(store, job, said)
+    ((state, error, key),) = store.rows("SELECT state, last_error, order_key FROM delivery")
+    assert (state, error) == ("dead", None)
+    assert key != order_key
+    ended = "SELECT outcome, exit_code, error, output FROM attempt"
+    assert store.rows(ended) == [("failed", 3, None, None)]
+
+
+def test_a_hook_of_somebody_else_leaves_all_it_said(store: Store) -> None:
+    arrive(store, 1, NewDelivery("crm", 3), user_ref="eve", reference="ref-eve")
+    [job] = claim(store, crm=1).jobs
+    arrive(store, 2)
+    erase(store)
+    finish(store, job, SUCCEEDED)
+    assert store.rows("SELECT output FROM attempt") == [("done",)]
+
+
+def test_what_prembly_confirms_meanwhile_is_not_kept(store: Store) -> None:
+    arrive(store, 1, NewDelivery("crm", 3))
+    [job] = claim_once(store).jobs
+    erase(store)
+    confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256="0" * 64)
+    names = ["ref-ada", "ver_ADA_1"]
+    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
+    assert ruling is None
+    assert not [table for table, text in texts(store) if "ref-ada" in text or "ver_ADA_1" in text]
+
+
+def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
+    event_id = arrive(store, 1)
+    other_id = arrive(store, 2, user_ref="eve", reference="ref-eve")
+    erase(store)
+    for asked in (event_id, other_id):
+        inquiry = NewInquiry(
+            at_ms=1,
+            purpose=Purpose.PENDING,
+            result=InquiryResult.UNSETTLED,
+            reference="asked for",
+            duration_ms=1,
+            event_id=asked,
+            answer_sha256="f" * 64,
+        )
+        store.wait(Inquiries(store.writer).record(inquiry))
+    rows = store.rows("SELECT reference, answer_sha256, result FROM inquiry ORDER BY id")
+    assert rows == [(None, None, "unsettled"), ("asked for", "f" * 64, "unsettled")]
+
+
+def test_what_it_ran_once_for_is_a_keyed_digest(store: Store) -> None:
+    arrive(store, 1, NewDelivery("crm", 3))
+    [job] = claim_once(store).jobs
+    finish(store, job, SUCCEEDED)
+    ((key,),) = store.rows("SELECT once_key FROM delivery")
+    erase(store)
+    ((keyed,),) = store.rows("SELECT once_key FROM delivery")
+    assert key
+    assert keyed
+    assert key != keyed
+
+
+@for_each(
+    "subject",
+    [Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")],
+)
+def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
+    arrive(store, 1)
+    with closing(connect_operator(store.place)) as database:
+        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
+        with pytest.raises(HeldError, match=f"hold {number}"):
+            erase(store)
+        assert store.rows("SELECT user_ref FROM event") == [("ada-lovelace",)]
+        assert store.rows("SELECT id FROM erasure") == []
+        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
+
+
+def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
+    arrive(store, 1)
+    with closing(connect_operator(store.place)) as database:
+        subject = Subject(user_ref="ada-lovelace")
+        database.transact(
+            holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues")
+        )
+    assert erase(store).rows["hold"] == 1
+    assert store.rows("SELECT user_ref, reason, actor FROM hold") == [(None, None, "court")]
+
+
+# --- Names -----------------------------------------------------------------------------------
+
+
+def test_later_webhooks_of_the_names_are_stored_erased(store: Store) -> None:
+    arrive(store, 1, session_id="hush-1")
+    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    done = erase(store)
+    later: list[dict[str, Any]] = [
+        {"reference": "ref-ada"}, {"reference": "ver_ADA_1"}, {"session_id": "hush-1"},
+    ]  # fmt: skip
+    for number, names in enumerate(later, 2):
+        event = new_event(b"%d" % number, **{"reference": None, "session_id": None, **names})
+        added = store.wait(store.inbox.add(event, []))
+        assert added.is_erased, names
+    rows = store.rows("SELECT erasure_id, reference, session_id FROM event ORDER BY id")
+    assert rows == [(done.id, None, None)] * 4
+
+
+def test_a_name_that_a_stranger_has_too_is_not_closed_to_them(store: Store) -> None:
+    own = arrive(store, 1, session_id="demo")
+    other = arrive(store, 2, user_ref="eve", reference="ref-eve", session_id="demo")
+    done = erase(store)
+    assert list(done.keys) == [own]
+    assert done.other_ids == (other,)
+    assert store.rows("SELECT user_ref FROM event ORDER BY id") == [(None,), ("eve",)]
+    later = new_event(b"later", user_ref="eve", reference="ref-eve-2", session_id="demo")
+    assert not store.wait(store.inbox.add(later, [])).is_erased
+
+
+def test_one_event_leaves_others_of_its_reference_as_they_are(store: Store) -> None:
+    first = arrive(store, 1)
+    arrive(store, 2)
+    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    erase(store, Named.event(first))
+    assert store.rows("SELECT reference FROM event ORDER BY id") == [(None,), ("ref-ada",)]
+    assert len(store.rows("SELECT id FROM verification_name")) == 2
+    assert not store.wait(store.inbox.add(new_event(b"3", **OF_ADA), [])).is_erased
+
+
+@for_each(
+    ("column", "value", "left"),
+    [
+        ("status", "Ada Obi", None),
+        ("response_code", "22212345678", None),
+        ("type", "ada.lovelace", None),
+        ("risk_score", 22212345678.0, None),
+        ("response_code", "00", "00"),
+    ],
+)
+def test_what_a_sender_wrote_into_a_plain_column_goes_if_it_may_name_somebody(
+    store: Store, column: str, value: Any, left: Any
+) -> None:
+    number = len(store.rows("SELECT id FROM event"))
+    event_id = arrive(store, number, reference=f"ref-{number}", **{column: value})
+    erase(store, Named.event(event_id))
+    assert store.rows(f"SELECT {column} FROM event WHERE id = ?", event_id) == [(left,)]
+
+
+def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
+    arrive(store, 1)
+    inquiry = NewInquiry(
+        at_ms=1,
+        purpose=Purpose.RECONCILE,
+        result=InquiryResult.NOT_FOUND,
+        reference="ref-ada",
+        duration_ms=1,
+    )
+    for each in (inquiry, replace(inquiry, reference="ref-eve")):
+        store.wait(Inquiries(store.writer).record(each))
+    noted = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (1, 'ops', 'x', ?)"
+    for note in ("of ada-lovelace", "of ada-lovelaces", "ref-ada, ref-eve", "5 deliveries"):
+        store.by_hand(noted.replace("?", f"'{note}'"))
+    done = erase(store)
+    assert (done.rows["inquiry"], done.rows["operator_action"]) == (1, 2)
+    assert store.rows("SELECT reference FROM inquiry ORDER BY id") == [(None,), ("ref-eve",)]
+    notes = store.rows("SELECT note FROM operator_action WHERE actor = 'ops' ORDER BY id")
+    assert notes == [(None,), ("of ada-lovelaces",), (None,), ("5 deliveries",)]
+
+
+# --- How it is done ---------------------------------------------------------------------------
+
+
+def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
+    arrive(store, 1)
+    done = erase(store, reason="ticket 7")
+    row = "SELECT actor, reason, found_by, subject, events, cancelled, gone_at_ms FROM erasure"
+    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0, None)]
+    assert "ada" not in done.subject
+    actions = store.rows("SELECT actor, action, note FROM operator_action")
+    assert actions == [("dpo", "erase", f"erasure {done.id}")]
+
+
+def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    ids = [arrive(store, number, NewDelivery("crm", 3)) for number in range(7)]
+    nameless = arrive(store, 7, user_ref=None)
+
+    def ended(done: Done) -> None:
+        if done.left < 5:
+            raise KeyboardInterrupt
+
+    with closing(connect_operator(store.place)) as database, pytest.raises(KeyboardInterrupt):
+        erasing.erase(database, Request(named=ADA, actor="dpo"), ended)
+    assert {row[1] for row in store.rows(STATES)} == {"cancelled"}, "nothing waits from the first"
+    left = store.rows("SELECT id FROM event WHERE lacks IS NULL")
+    assert 0 < len(left) < 7
+    done = erase(store)
+    assert sorted(done.keys) == [*ids, nameless]
+    assert done.rows["event"] == 8
+    assert store.rows("SELECT id FROM event WHERE lacks IS NULL OR reference IS NOT NULL") == []
+    assert store.rows("SELECT id FROM to_erase") == []
+    assert store.rows("SELECT events FROM erasure") == [(8,)]
+
+
+def test_an_older_daemon_that_would_store_it_anew_is_named(store: Store) -> None:
+    arrive(store, 1)
+    floor = "SELECT migration FROM schema_floor"
+    before = store.rows(floor)
+    with closing(connect_operator(store.place)) as database:
+        now_ms = database.now_ms()
+    host = "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
+    store.by_hand(f"{host} VALUES ('w', 'lagos-2', 1, '0.1', {now_ms}, {now_ms})")
+    with pytest.raises(OlderHostsError, match="lagos-2"):
+        erase(store)
+    assert store.rows(floor) == before
+    store.by_hand("UPDATE host SET migration = '0008_keeping'")
+    erase(store)
+    assert store.rows(floor) == [("0008_keeping",)]
+
+
+def test_nobody_else_writes_while_somebody_is_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written meanwhile is written before or after: never half."""
+    arrive(store, 1, NewDelivery("crm", 3))
+    [job] = claim(store, crm=1).jobs
+    submitted: list[asyncio.Future[bool]] = []
+    blank = blanking.blank
+
+    async def under_way() -> None:
+        submitted.append(store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS)))
+        await asyncio.sleep(0)
+
+    def in_the_middle(*arguments: Any) -> None:
+        blank(*arguments)
+        store.wait(under_way())  # the writer has it, and waits
+
+    monkeypatch.setattr(blanking, "blank", in_the_middle)
+    erase(store)
+    assert store.wait(submitted[0])
+    assert store.rows("SELECT state, once_key FROM delivery") == [("succeeded", None)]
+    assert store.rows("SELECT outcome, output FROM attempt") == [("succeeded", None)]
