@@ -4,6 +4,7 @@ where `retention` says `from: closed`."""
 from dataclasses import dataclass
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
+from premblyd.keep import holds
 from premblyd.keep.operators import Change, write_down
 from premblyd.keep.retention import closing_noted
 from premblyd.model.keeping import Closing
@@ -22,7 +23,7 @@ def close(user_ref: str, at_ms: int, *, actor: str, now_ms: int) -> Change[Close
     before is replaced."""
 
     def close(transaction: Transaction) -> Closed:
-        transaction.lock([_LOCK])
+        transaction.lock([holds.LOCK])
         before = transaction.row(_FIND, user_ref=user_ref)
         noted = {"at_ms": at_ms, "noted_at_ms": now_ms, "actor": actor}
         if before is None:
@@ -42,7 +43,7 @@ def undo(user_ref: str, *, actor: str, now_ms: int) -> Change[bool]:
     """Take back that a relationship ended. False: nothing was noted of this person."""
 
     def undo(transaction: Transaction) -> bool:
-        transaction.lock([_LOCK])
+        transaction.lock([holds.LOCK])
         before = transaction.row(_FIND, user_ref=user_ref)
         if before is None:
             return False
@@ -58,7 +59,6 @@ def forget(transaction: Transaction, user_ref: str) -> int:
     return transaction.change(_FORGET, user_ref=user_ref)
 
 
-_LOCK = "closings"
 _OF_PERSON = Closing.user_ref == param("user_ref")
 _FIND = Statement(Closing.select(Closing.id, Closing.at_ms).where(_OF_PERSON))
 _CLOSE = insert(Closing, "user_ref", "at_ms", "noted_at_ms", "actor")

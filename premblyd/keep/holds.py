@@ -21,8 +21,8 @@ from premblyd.verifications import spellings
 from premblyd.verifications.names import known_as
 from premblyd.verifications.spellings import Spelt
 
-# Who removes or erases locks this first of all: else, on PostgreSQL, it could end after a hold that
-# it did not see.
+# Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
+# it could end after a hold that it did not see.
 LOCK = "holds"
 
 

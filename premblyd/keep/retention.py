@@ -126,6 +126,7 @@ class Remover:
         def remove(transaction: Transaction) -> Done | Bodies:
             if not transaction.try_lock(LOCK):
                 return Done(to=after or START, is_more=True, is_busy=True)
+            transaction.lock([holds.LOCK])
             if walk.removed is Removed.REJECTIONS:
                 return self._remove_rejections(transaction)
             portion = self._find(transaction, walk, after)
@@ -147,6 +148,7 @@ class Remover:
         def replace(transaction: Transaction) -> Done:
             if not transaction.try_lock(LOCK):
                 return Done(to=bodies.portion.to, is_more=True, is_busy=True)
+            transaction.lock([holds.LOCK])
             return self._remove(transaction, bodies.portion, replaced)
 
         return replace

@@ -1,17 +1,29 @@
 """Who is held, until when, and what is on record of it."""
 
+import asyncio
 from contextlib import closing
 from typing import Any
 
+import pytest
+
+from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Statement
 from premblyd.keep import closings, holds
 from premblyd.keep.holds import IS_HELD, Subject
+from premblyd.keep.retention import Done, Remover, Walk, Way
+from premblyd.model.keeping import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeping
+from premblyd.times import DAY_MS
 from premblyd.verifications.names import learn_names
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, transaction_open
+from tests.support.waiting import wait_until
 
+WAITING = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+WHERE datname = current_database() AND NOT granted
+"""
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 LATER_MS = NOW_MS + 1000
@@ -134,6 +146,26 @@ def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(store: Store
         assert [row.id for row in keeping.holds(record, LATER_MS)] == [lasts]
         everything = keeping.holds(record, LATER_MS, ended=True)
         assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
+    """On SQLite nobody reads holds for a removal while another transaction writes one."""
+    add(store, user_ref="u", reference="r")
+    other = store.beside("b")
+    periods = Retention.model_validate({"record": "1h"})
+    remover = Remover(retention=periods, now_ms=NOW_MS + DAY_MS)
+    portion = remover.next_portion(Walk(Removed.RECORD, Way.RECEIPT), None)
+    with transaction_open(store, holds.place(Subject(user_ref="u"), actor="ada", now_ms=NOW_MS)):
+        removal = other.writer.call(portion)
+        store.wait(asyncio.sleep(0))  # the writer's thread has it now
+        wait_until(lambda: store.rows(WAITING) != [(0,)])
+    done = store.wait(removal)
+    assert isinstance(done, Done)
+    assert done.count == 0
+    other.close()
+    assert store.rows("SELECT count(*) FROM event") == [(1,)]
 
 
 def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Store) -> None:
