@@ -2,11 +2,10 @@
 
 import asyncio
 import enum
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
@@ -27,7 +26,8 @@ from premblyd.prembly.payload import Webhook
 from premblyd.queue import order, rollups
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.forgotten import Forgotten
-from premblyd.queue.order import Then, digest, order_key
+from premblyd.queue.keys import By, EventKeys, event_keys
+from premblyd.queue.order import Then, order_key
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
 from premblyd.verifications.erased import Erased
@@ -36,7 +36,6 @@ from premblyd.verifications.spellings import reference_key
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
 PORTION_BYTES = 1 << 20
-By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,37 +94,6 @@ class NewRejection:
     reason: str
     body_bytes: int | None
     body_sha256: str | None
-
-
-class EventKeys(NamedTuple):
-    """By which an event is known: two webhooks with the same key are duplicates."""
-
-    own: str  # with which it is stored
-    earlier: str | None  # with which version 0.1 would have stored it, if that is another
-
-
-def event_keys(webhook: Webhook, by: By = "body") -> EventKeys:
-    """Return the keys of `webhook`.
-
-    By body: endpoint and body, if the body has an id of its own. Nobody signs the token, so whoever
-    saw a webhook can send it again with another. By token, or without such an id: endpoint, token
-    and body, which is the rule of version 0.1. The token alone would not tell: PENDING and the
-    later VERIFIED of one verification may share it.
-
-    With nothing to go by the key is random, because small bodies of different verifications may
-    be the same bytes.
-    """
-    verdict = webhook.verdict
-    if by == "body" and (verdict.reference or verdict.session_id):
-        earlier = _event_key(webhook, webhook.token) if webhook.token else None
-        return EventKeys(_event_key(webhook, ""), earlier)
-    if webhook.token or verdict.reference:
-        return EventKeys(_event_key(webhook, webhook.token or ""), None)
-    return EventKeys(secrets.token_hex(16), None)
-
-
-def _event_key(webhook: Webhook, token: str) -> str:
-    return digest(webhook.endpoint, token, end=webhook.body_sha256)
 
 
 class Inbox:

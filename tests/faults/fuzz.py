@@ -25,7 +25,7 @@ from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.inbox import event_keys
+from premblyd.queue.keys import event_keys
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
