@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 
 from premblyd.ask import client, log
 from premblyd.ask.breaker import ALLOWED_FAILURES
+from premblyd.engines.connections import connect_operator
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
+from tests.support.erasing import forgetting
 from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
 from tests.support.prembly_api import (
@@ -303,6 +306,34 @@ def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
     ran = reconcile(record)
     assert ran.code == 1
     assert "Missing: 4 of 5." in ran.out
+
+
+def test_what_was_erased_is_neither_missing_nor_asked_for(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api)
+    first, second, *_ = know(api, 3)
+    with closing(connect_operator(record.place)) as database:
+        database.transact(forgetting(first, sessions=[SESSION]))
+    printed = found(record, code=1)
+    assert (printed["compared"], printed["missing"], printed["erased"]) == (3, 2, 1)
+    assert first not in references(printed)
+    assert found(record, "--store", code=0)["stored"] == 2
+    assert sorted(record.stored()) == sorted(set(know(api, 3)) - {first})
+    listed = reconcile(record, "-", stdin=f"{first.upper()}\n{first}\n{SESSION}\n".encode())
+    assert listed.code == 1, "another spelling of what is no UUID is another reference"
+    listed = reconcile(record, "-", stdin=f"{first}\n{second}\n{SESSION}\n".encode())
+    assert listed.out.splitlines() == ["Erased, and so not expected: 2.", "Nothing is missing."]
+
+
+def test_what_is_so_old_that_its_name_was_removed_is_not_expected(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    record = Record(tmp_path, api, retention={"identity": "2h"})
+    now = time.time()
+    api.know("ver_bvn_0aaaa1", created_at_s=now - 3 * HOUR_S)
+    api.know("ver_bvn_0aaaa2", created_at_s=now - HOUR_S)
+    printed = found(record, code=1)
+    assert (printed["missing"], printed["too_old"]) == (1, 1)
+    assert references(printed) == {"ver_bvn_0aaaa2"}
 
 
 def test_what_has_not_ended_is_not_expected(tmp_path: Path, api: PremblyApi) -> None:

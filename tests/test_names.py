@@ -349,6 +349,16 @@ def test_of_what_an_earlier_premblyd_stored_not_all_is_read_while_webhooks_wait(
     assert read == [(Outcome.VERIFIED, False), (Outcome.UNKNOWN, True), (Outcome.UNKNOWN, True)]
 
 
+def test_what_an_earlier_premblyd_stored_may_say_no_in_a_body_that_is_gone(store: Store) -> None:
+    body = json.dumps({"verification": {"reference": UUID, "status": "VERIFIED"}}).encode()
+    store.add(body=body, reference=UUID, outcome=Outcome.VERIFIED, face_match=None)
+    store.by_hand("UPDATE event SET doubt = NULL, lacks = 'media'")
+    assert [each.outcome for each in others_of_uuid(store)] == [Outcome.VERIFIED]
+    store.by_hand("UPDATE event SET body = ?, lacks = 'body'", b"")
+    [other] = others_of_uuid(store)
+    assert (other.outcome, bool(other.doubt)) == (Outcome.UNKNOWN, True)
+
+
 def test_what_an_earlier_premblyd_stored_says_no_by_its_body(store: Store) -> None:
     """It did not look for a word in the place of the face, nor deeper."""
     verification = {"reference": UUID, "status": "VERIFIED"}

@@ -176,6 +176,8 @@ def _report(work: Reconciliation) -> None:
         ("Not ended yet, and so not expected", work.open),
         ("Without an id, and so left out", work.without_id),
         ("Of another time, and so left out", work.outside),
+        ("Erased, and so not expected", work.erased),
+        ("Older than `retention` keeps what names a person, and so not expected", work.too_old),
     ):
         if count:
             click.echo(f"{what}: {count}.")
@@ -236,6 +238,8 @@ def _report_json(work: Reconciliation, wrong_lines: Sequence[int]) -> None:
                 }
                 for each in work.absent
             ],
+            "erased": work.erased,
+            "too_old": work.too_old,
         }
     )
 

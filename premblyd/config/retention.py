@@ -49,3 +49,9 @@ class Retention(Model):
     record_ms: Period | None = Field(None, alias="record")
     rejections_ms: Period | None = Field(None, alias="rejections")
     counts_from: Literal["receipt", "closed"] = Field("receipt", alias="from")
+
+    @property
+    def names_ms(self) -> int | None:
+        """After how long nothing is known by its reference any more; None: it always is."""
+        periods = [each for each in (self.identity_ms, self.record_ms) if each is not None]
+        return min(periods, default=None)

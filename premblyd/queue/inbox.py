@@ -134,11 +134,15 @@ class Inbox:
 
 
 def add_event(
-    transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
+    transaction: Transaction,
+    webhook: Webhook,
+    deliveries: Sequence[NewDelivery],
+    erasure_id: int | None = None,
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
-    `lock_names`."""
-    [added] = _add(transaction, [_addition(webhook, deliveries, "body")])
+    `lock_names`; erased, if another name of it was by this erasure."""
+    addition = _addition(webhook, deliveries, "body")
+    [added] = _add(transaction, [addition._replace(erasure_id=erasure_id)])
     return added
 
 
@@ -184,6 +188,7 @@ class _Addition(NamedTuple):
     group: rollups.EventGroup
     order_key: str | None  # see _order_key
     arrival: Arrival | None = None
+    erasure_id: int | None = None  # by which another name of it was erased
 
 
 def _names(addition: _Addition) -> Sequence[str]:
@@ -223,7 +228,8 @@ def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stor
     of_erased: dict[str, Erased] = {}
     if gone.any_names:
         rows = {key: addition.row for key, addition in zip(keys, additions, strict=True)}
-        of_erased = _FORGOTTEN.find(transaction, rows)
+        known = {key: addition.erasure_id for key, addition in zip(keys, additions, strict=True)}
+        of_erased = _FORGOTTEN.find(transaction, rows, known)
         rows = {key: row for key, row in rows.items() if key in of_erased and key in new}
         ids |= _FORGOTTEN.insert(transaction, rows, of_erased)
     ids |= _insert_events(transaction, [new[key] for key in new if key not in of_erased])

@@ -12,6 +12,7 @@ from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
+from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NAMELESS, NewInquiry
 from premblyd.verifications.stored import Read, found_others, settled_in_record
@@ -63,8 +64,10 @@ def add_answer(
     its actions run once."""
     webhook = answer.webhook
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
-    learn_names(transaction, answer.names, webhook.received_at_ms)
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
+    was_erased = which_erased(transaction, named)
+    if not was_erased:
+        learn_names(transaction, answer.names, webhook.received_at_ms)
     references = known_as(transaction, named)
     order_names = inbox.lock_names(webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
@@ -74,7 +77,8 @@ def add_answer(
     else:
         others = found_others(transaction, references, answer.read)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
-        added = inbox.add_event(transaction, webhook, deliveries)
+        erasure_id = min(was_erased.values(), default=None)
+        added = inbox.add_event(transaction, webhook, deliveries, erasure_id)
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
         nameless = NAMELESS if added.is_erased else {}

@@ -30,7 +30,7 @@ from premblyd.prembly.payload import Verdict, plain_id, same_id, session_referen
 from premblyd.queue.settling import add_answer
 from premblyd.record import queries
 from premblyd.times import DAY_MS, Clock
-from premblyd.verifications import questions
+from premblyd.verifications import erased, questions
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
@@ -116,6 +116,8 @@ class Reconciliation:
     open: int = 0  # verifications that have not ended, as the log says
     without_id: int = 0
     outside: int = 0
+    erased: int = 0  # of the absent: of who was erased
+    too_old: int = 0  # of the absent: what named a person was removed, if it came
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
     _is_whole: bool = False  # all of the log was read and compared
@@ -178,7 +180,22 @@ class Reconciliation:
         left = [each for each in candidates if have.isdisjoint(each.ids)]
         since_ms = self.window.since_ms - DAY_MS if self.window else None
         have = _known_sessions(self.database, filter(is_session, _ids(left)), since_ms=since_ms)
-        self.absent = [each for each in left if have.isdisjoint(each.ids)]
+        self.absent = self._expected([each for each in left if have.isdisjoint(each.ids)])
+
+    def _expected(self, absent: list[Absent]) -> list[Absent]:
+        """Return those of which the record should have an event by that name: not what was erased,
+        nor what is so old that `retention` has removed the name."""
+        ids = _ids(absent)
+        were_erased = self.database.look(lambda each: erased.which_erased(each, ids)).keys()
+        left = [each for each in absent if were_erased.isdisjoint(each.ids)]
+        self.erased += len(absent) - len(left)
+        period_ms = self.settings.retention.names_ms
+        if period_ms is None:
+            return left
+        since_ms = self.clock.now_ms() - period_ms
+        young = [each for each in left if each.at_ms is None or each.at_ms >= since_ms]
+        self.too_old += len(left) - len(young)
+        return young
 
     def _left_open(self, candidates: list[Absent]) -> list[Absent]:
         """Return those of which the record has events, and none that says how they ended. What is

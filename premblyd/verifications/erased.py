@@ -17,6 +17,7 @@ from premblyd.model.columns import PLAIN, Kept, columns, emptied
 from premblyd.model.keeping import ErasedName, GoneEvent, Lacks
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
+from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
 from premblyd.verifications.digests import Digests
 
@@ -29,10 +30,11 @@ class Gone(NamedTuple):
 
 
 class Names(NamedTuple):
-    """By which an arrival is known."""
+    """By which an arrival is known. `erasure_id`: of another name of it."""
 
     reference: str | None
     session_id: str | None = None
+    erasure_id: int | None = None
 
 
 class Erased(NamedTuple):
@@ -68,10 +70,33 @@ def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased
     wanted = sorted({digest for pair in own for digest in pair if digest is not None})
     by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
     found: list[Erased | None] = []
-    for of_reference, of_session in own:
-        erasure_id = by_name.get(of_reference or "", by_name.get(of_session or ""))
+    for each, (of_reference, of_session) in zip(names, own, strict=True):
+        ids = (by_name.get(name or "") for name in (of_reference, of_session))
+        erasure_id = next((number for number in ids if number is not None), each.erasure_id)
         found.append(None if erasure_id is None else Erased(erasure_id, of_reference))
     return found
+
+
+def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
+    """Return those of these ids that were erased, each a reference or the id of a session, with
+    the number of their erasure."""
+    if not ids or not gone(transaction).any_names:
+        return {}
+    digests = Digests.of(transaction)
+    own = {
+        each: (
+            digests.of_reference(each),
+            digests.of_reference(session_reference(each)),
+            digests.of_session(each),
+        )
+        for each in ids
+    }
+    wanted = sorted({name for names in own.values() for name in names})
+    by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
+    found = {
+        each: [by_name[name] for name in names if name in by_name] for each, names in own.items()
+    }
+    return {each: numbers[0] for each, numbers in found.items() if numbers}
 
 
 def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from peewee import Case, Function, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
+from premblyd.model.keeping import Lacks
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
@@ -46,18 +47,19 @@ def found_others(
 ) -> list[Verdict]:
     """Return what the webhooks of these references say, each thing once. Those that a premblyd
     stored which did not look for a no (`doubt` is NULL) say what `read` finds in their bodies: one
-    at a time, since each may have 16 MiB. What is beyond MOST_READ_BYTES may say anything."""
+    at a time, since each may have 16 MiB. What is beyond MOST_READ_BYTES may say anything, and so
+    may what has no body any more."""
     found = []
     left = MOST_READ_BYTES
     for *said, unread_id in look_up(transaction, _OTHERS, references):
         verdict = _verdict(said)
-        if unread_id is not None and left > 0:
-            row = transaction.row(_UNREAD, id=unread_id)
+        if unread_id is not None:
+            row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
             if row and isinstance(row[-1], bytes):
                 left -= len(row[-1])
                 verdict = read(*row)
-        elif unread_id is not None:
-            verdict = replace(verdict, outcome=Outcome.UNKNOWN, doubt=",".join(Doubt))
+            else:
+                verdict = replace(verdict, outcome=Outcome.UNKNOWN, doubt=",".join(Doubt))
         found.append(verdict)
     return found
 
@@ -140,6 +142,8 @@ _OTHER_EVENTS = (
     .limit(MAX_OTHERS + 1)
 )
 _UNREAD = Statement(
-    Event.select(Event.endpoint, Event.verified_by, Event.body).where(Event.id == param("id"))
+    Event.select(Event.endpoint, Event.verified_by, Event.body).where(
+        Event.id == param("id"), Event.lacks.is_null() | (Event.lacks == Lacks.MEDIA)
+    )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)

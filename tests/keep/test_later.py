@@ -1,16 +1,22 @@
 """What comes of a person who was erased, or again of a webhook whose record was removed."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from premblyd.model.columns import PLAIN, Kept, columns
-from premblyd.model.tables import Event
+from premblyd.model.tables import Event, InquiryResult, Purpose
+from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Job, Load
 from premblyd.queue.once import MAX_HOLD_MS, once_key
+from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.run.invocation import of_job
 from premblyd.verifications.digests import Digests
+from premblyd.verifications.questions import NewInquiry
 from tests.support.erasing import forget, remove_record
 from tests.support.queue import LEASE_MS, SUCCEEDED, finish
 from tests.support.store import NOW_MS, Store, new_event
@@ -242,3 +248,43 @@ def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(stor
     ruling = store.wait(ruled)
     assert ruling is not None
     assert (ruling.is_gone, ruling.other_id, ruling.wait_ms) == (True, 99, None)
+
+
+def answer(store: Store, asked: str, *names: str) -> Added:
+    """Store what Prembly answers about a reference, with the record of the question."""
+    webhook = new_event(b"answer", reference=asked, session_id=None, type=STATUS)
+    new = NewAnswer(webhook=webhook, deliveries=[RUNS], asked=asked, names=names)
+    inquiry = NewInquiry(
+        at_ms=NOW_MS,
+        purpose=Purpose.PENDING,
+        result=InquiryResult.SETTLED,
+        reference=asked,
+        duration_ms=1,
+        answer_sha256="hush",
+    )
+    return store.wait(Answers(store.writer).add(new, inquiry))
+
+
+@pytest.mark.parametrize(("asked", "names"), [(UUID, (UUID, "ref-2")), ("ref-2", ("ref-2", SPELT))])
+def test_an_answer_about_an_erased_person_is_stored_erased(
+    store: Store, asked: str, names: Sequence[str]
+) -> None:
+    """Also when it was asked for by another name, which only the answer tells of."""
+    erasure_id = forget(store, UUID)
+    added = answer(store, asked, *names)
+    assert added.is_erased
+    stored = event(store, added.event_id)
+    assert (stored["reference"], stored["erasure_id"], stored["body"]) == (None, erasure_id, b"")
+    assert store.rows("SELECT name FROM verification_name") == []
+    question = "SELECT reference, answer_sha256, result, stored_event_id FROM inquiry"
+    assert store.rows(question) == [(None, None, "settled", added.event_id)]
+    assert [row[:2] for row in store.rows(DELIVERIES)] == [("told", "pending")]
+
+
+def test_an_answer_about_somebody_else_is_stored_whole(store: Store) -> None:
+    forget(store, "ref-1")
+    added = answer(store, UUID, UUID, "ref-2")
+    assert not added.is_erased
+    names = store.rows("SELECT name FROM verification_name ORDER BY name")
+    assert names == [(UUID,), ("ref-2",)]
+    assert store.rows("SELECT reference, answer_sha256 FROM inquiry") == [(UUID, "hush")]

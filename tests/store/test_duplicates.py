@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.inbox import Added, By, NewDelivery
+from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.queue.keys import By
 from tests.support.store import NOW_MS, Store, new_event
 
 COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"
