@@ -4,7 +4,7 @@ erased. Which columns these are, the tables say."""
 from collections.abc import Collection
 from typing import Any
 
-from peewee import Field
+from peewee import Field, fn
 
 from premblyd.engines.engine import Lookup, Transaction, param
 from premblyd.model.columns import Kept, emptied
@@ -79,7 +79,8 @@ _OF_DELIVERY = Lookup(
 )
 _ORDER = Lookup(
     Delivery.update(**_LINE).where(
-        Delivery.state.in_(FINISHED),
+        # By COALESCE, else SQLite looks through all that are over, ever.
+        fn.COALESCE(Delivery.state, "").in_(FINISHED),
         Delivery.order_key.is_null(False),
         ~((Delivery.state == State.DEAD) & Delivery.holds_order),
     ),
