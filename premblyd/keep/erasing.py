@@ -256,9 +256,16 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         keys={number: key for number, key, _ in rows},
         about=blanking.about(transaction, person.event_ids),
         unbound=blanking.unbound(transaction, meant),
-        held_by=holds.on(transaction, person.user_refs, person.references, now_ms),
+        held_by=_held_by(transaction, person, now_ms),
         earlier=earlier(transaction, person.named),
     )
+
+
+def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
+    found = holds.on(transaction, person.user_refs, person.references, now_ms)
+    if person.named.by is FoundBy.EVENT:  # whose verification another event says, if this does not
+        found += holds.on_events(transaction, person.event_ids, now_ms)
+    return sorted(set(found))
 
 
 def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]:

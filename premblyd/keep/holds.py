@@ -5,7 +5,7 @@ be on the same, and each ends on its own: an event is held as long as one of the
 a hold says of a person goes when it ends.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -81,19 +81,24 @@ def forget_ended(transaction: Transaction, now_ms: int) -> int:
 def held(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> set[int]:
     """Return which of these events are held: by their `user_ref`, by a name of their verification
     in any spelling, or, where they have no `user_ref`, by that of its other events."""
+    return {number for number, _ in _held_by(transaction, event_ids, now_ms)}
+
+
+def on_events(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> list[int]:
+    """Return which holds in force hold any of these events."""
+    return sorted({each for _, ids in _held_by(transaction, event_ids, now_ms) for each in ids})
+
+
+def _held_by(
+    transaction: Transaction, event_ids: Collection[int], now_ms: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield those of these events that are held, each with its holds."""
     if not event_ids or transaction.row(_ANY, now_ms=now_ms) is None:
-        return set()
-    found = transaction.look_up(_EVENTS, sorted(event_ids))
-    users = _held_users(transaction, {user_ref for _, user_ref, *_ in found if user_ref}, now_ms)
-    held = {number for number, user_ref, *_ in found if user_ref in users}
-    for number, user_ref, reference, session_id in found:
-        if number in held:
-            continue
-        related = _related(transaction, reference, session_id)
-        users = set() if user_ref else related.users
-        if _are_held(transaction, related.names, now_ms) or _held_users(transaction, users, now_ms):
-            held.add(number)
-    return held
+        return
+    for number, *about in transaction.look_up(_EVENTS, sorted(event_ids)):
+        related = _related(transaction, *about)
+        if found := on(transaction, related.users, related.names, now_ms):
+            yield number, found
 
 
 def on(
@@ -144,32 +149,27 @@ def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> li
 
 
 class _Related(NamedTuple):
-    names: set[str]  # of the verification
-    users: set[str]  # that its events name
+    users: set[str]  # of whom it is
+    names: set[str]  # of its verification
 
 
-def _related(transaction: Transaction, reference: str | None, session_id: str | None) -> _Related:
-    """Return what is known beside an event's reference and session."""
+def _related(
+    transaction: Transaction, user_ref: str | None, reference: str | None, session_id: str | None
+) -> _Related:
+    """Return by whom and under which names an event is held. One that names nobody is of whom the
+    other events of its names are."""
     names = {plain_id(reference)} if reference else set()
-    users: set[str | None] = set()
+    users = {user_ref}
     if session_id:
         names.add(session_reference(session_id))
         of_session = transaction.look_up(_OF_SESSION, [session_id])
         names.update(plain_id(other) for other, _ in of_session if other)
-        users.update(user_ref for _, user_ref in of_session)
+        if not user_ref:
+            users.update(of for _, of in of_session)
     names = known_as(transaction, names)
-    users.update(user_ref for (user_ref,) in spellings.look_up(transaction, _OF_NAMES, names))
-    return _Related(names, {user_ref for user_ref in users if user_ref})
-
-
-def _held_users(transaction: Transaction, users: Collection[str], now_ms: int) -> set[str]:
-    found = transaction.look_up(_OF_USERS, sorted(users)) if users else []
-    return {user_ref for user_ref, until_ms in found if until_ms is None or until_ms > now_ms}
-
-
-def _are_held(transaction: Transaction, names: Collection[str], now_ms: int) -> bool:
-    found = transaction.look_up(_OF_REFERENCES, sorted(names))
-    return any(until_ms is None or until_ms > now_ms for (until_ms,) in found)
+    if not user_ref:
+        users.update(of for (of,) in spellings.look_up(transaction, _OF_NAMES, names))
+    return _Related({of for of in users if of}, names)
 
 
 def is_in_force(now_ms: Any) -> Any:
@@ -201,12 +201,6 @@ _BY_USER = Statement(
 )
 _BY_REFERENCE = Statement(
     Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
-)
-_OF_USERS = Lookup(
-    Hold.select(Hold.user_ref, Hold.until_ms).where(Hold.ended_at_ms.is_null()), Hold.user_ref
-)
-_OF_REFERENCES = Lookup(
-    Hold.select(Hold.until_ms).where(Hold.ended_at_ms.is_null()), Hold.reference
 )
 _IDS = Hold.select(Hold.id, Hold.until_ms).where(Hold.ended_at_ms.is_null())
 _IDS_OF_USERS = Lookup(_IDS, Hold.user_ref)

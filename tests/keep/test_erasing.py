@@ -337,6 +337,18 @@ def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
         database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
 
 
+def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: Store) -> None:
+    arrive(store, 1)
+    nameless = arrive(store, 2, user_ref=None)
+    with closing(connect_operator(store.place)) as database:
+        subject = Subject(user_ref="ada-lovelace")
+        database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
+    for named in (Named.event(nameless), Named.reference("ref-ada")):
+        with pytest.raises(HeldError):
+            erase(store, named)
+    assert store.rows("SELECT id FROM erasure") == []
+
+
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
     with closing(connect_operator(store.place)) as database:
