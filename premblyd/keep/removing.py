@@ -7,6 +7,8 @@ A few statements for all of them, whatever their number: webhooks wait meanwhile
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from peewee import fn
+
 from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
@@ -137,7 +139,7 @@ _NOT_TWICE = _deleting(GoneEvent, GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
 _SUCCEEDED = Lookup(
     Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
-        Delivery.state == State.SUCCEEDED
+        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
     ),
     Delivery.event,
 )

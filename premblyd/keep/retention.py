@@ -18,7 +18,7 @@ from premblyd.keep import bookmarks, holds, periods, removing
 from premblyd.keep.bookmarks import START, Bookmark
 from premblyd.keep.periods import DONE, OF_EVENT, Aged
 from premblyd.model.keeping import Closing, PutOff, Removal, Removed
-from premblyd.model.states import FINISHED, State
+from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS
 
@@ -398,7 +398,8 @@ _DELIVERIES = Lookup(
     Delivery.event,
 )
 _AWAITED = Lookup(
-    Awaited.select(Awaited.event).where(Awaited.due_at_ms.is_null(False)), Awaited.event
+    Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
+    Awaited.event,
 )
 _PUT_OFF = Statement(
     PutOff.select(PutOff.id, PutOff.event_id)
@@ -408,7 +409,9 @@ _PUT_OFF = Statement(
 )
 _IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
 _PUT_OFF_ALSO = BulkInsert(PutOff, "event_id", "removed")
-_TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)
+_TAKE_UP = Lookup(
+    PutOff.delete().where(fn.COALESCE(PutOff.removed, "") == param("removed")), PutOff.event_id
+)
 _OLD_REJECTIONS = Statement(
     Rejection.select(Rejection.id)
     .where(Rejection.at_ms <= param("until_ms"))

@@ -15,7 +15,7 @@ from premblyd.keep.bookmarks import START
 from premblyd.keep.holds import is_held
 from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, began_ms, periods
 from premblyd.model.keeping import Closing, Removed
-from premblyd.model.states import FINISHED, State
+from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.record import queries
 
@@ -138,9 +138,12 @@ def _has_delivery(condition: Any) -> Any:
     return fn.EXISTS(Delivery.select(Delivery.id).where(Delivery.event == Event.id, condition))
 
 
-_RUNS = _has_delivery(Delivery.state == State.RUNNING)
+_STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
+_RUNS = _has_delivery(_STATE == State.RUNNING)
 _WAITS = _has_delivery(
-    Delivery.state.not_in(FINISHED) | ((Delivery.state == State.DEAD) & Delivery.holds_order)
+    _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.holds_order)
 ) | fn.EXISTS(
-    Awaited.select(Awaited.id).where(Awaited.event == Event.id, Awaited.due_at_ms.is_null(False))
+    Awaited.select(Awaited.id).where(
+        Awaited.event == Event.id, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING
+    )
 )

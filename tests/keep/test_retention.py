@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.retention import Retention
+from premblyd.engines.sqlite.opening import SqliteTransaction
 from premblyd.keep import bookmarks, closings, holds, removing, retention
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
@@ -426,3 +427,50 @@ def test_a_class_that_a_later_one_takes_before_is_known(
 ) -> None:
     found = useless(Retention.model_validate(periods))
     assert [each.removed for each in found] == are_useless
+
+
+SMALL = (
+    '"rejection"',
+    '"hold"',
+    '"console_',
+    "json_each",
+    "CONSTANT ROW",
+)  # a few thousand rows at most
+
+
+@pytest.mark.sqlite
+def test_no_statement_looks_at_more_than_it_is_about(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a million deliveries, one that looks through all of a state takes 0.3 s, for which
+    webhooks wait."""
+    texts: dict[str, Any] = {}
+    run = SqliteTransaction._execute
+
+    def note(self: Any, statement: Any, values: Any) -> Any:
+        texts.setdefault(statement.text, statement.bind(values))
+        return run(self, statement, values)
+
+    monkeypatch.setattr(SqliteTransaction, "_execute", note)
+    fill(store)
+    for number, removed in enumerate(("media", "body", "identity", "record", "rejections")):
+        close(store, f"user-{number}", NOW_MS)
+        store.add(body=removed.encode(), user_ref=f"user-{number}")
+        store.add("crm", body=b"waits %d" % number)
+        sweep(store, from_="closed", **{removed: "1h"})
+    monkeypatch.undo()
+    assert len(texts) > 50
+    slow = {}
+    for text, values in texts.items():
+        if text.startswith(("INSERT", "BEGIN")):
+            continue
+        plan = [row[3] for row in store.rows(f"EXPLAIN QUERY PLAN {text}", *values)]
+        wide = [
+            each
+            for each in plan
+            if (each.startswith("SCAN") and not any(name in text + each for name in SMALL))
+            or "delivery_state" in each
+        ]
+        if wide:
+            slow[text] = wide
+    assert not slow
