@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -150,6 +150,7 @@ def _export_person(
         "events": len(found.lacks),
         "others": found.others,
         "doubtful": list(found.doubtful_ids),
+        "nameless": list(found.nameless_ids),
     }
 
 
@@ -225,10 +226,21 @@ def _warn(target: Path, recipients: tuple[str, ...], found: Dossier) -> None:
         notes.append(f"Not in it: {others} of somebody else, under the same references.")
     if found.doubtful_ids:
         doubtful = counted(len(found.doubtful_ids), "event")
-        ids = ", ".join(map(str, found.doubtful_ids[:MOST_NAMED]))
         notes.append(
             f"Not in it: {doubtful} without a user_ref, under references that somebody else has"
-            f" too. Whose is it? `premblyd show`: {ids}."
+            f" too. Whose is it? `premblyd show`: {_numbers(found.doubtful_ids)}."
+        )
+    if found.nameless_ids:
+        nameless = counted(len(found.nameless_ids), "event")
+        notes.append(
+            f"{nameless} in it without a user_ref, found by reference alone: a forged webhook may"
+            " have put that beside this user_ref. Is each the person's? `premblyd show`:"
+            f" {_numbers(found.nameless_ids)}."
         )
     for note in notes:
         click.echo(caller.as_called(f"note: {note}"), err=True)
+
+
+def _numbers(ids: Sequence[int]) -> str:
+    more = ", …" if len(ids) > MOST_NAMED else ""
+    return ", ".join(map(str, ids[:MOST_NAMED])) + more

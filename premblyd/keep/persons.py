@@ -65,6 +65,9 @@ class Person:
     event_ids: tuple[int, ...]  # with something of the person
     erased_ids: tuple[int, ...]  # that were erased: known by a digest of their reference
     other_ids: tuple[int, ...]  # under one of the names too, and of another `user_ref`
+    # Of `event_ids`, where a `user_ref` was named: what names nobody. One forged webhook that has
+    # this `user_ref` beside a stranger's reference makes the stranger's events such.
+    nameless_ids: tuple[int, ...]
     user_refs: frozenset[str] = field(repr=False)
     references: frozenset[str] = field(repr=False)  # in their one spelling; all names
     sessions: frozenset[str] = field(repr=False)
@@ -186,11 +189,17 @@ class _Walk:
             event_ids=tuple(sorted(self._own.keys() - gone)),
             erased_ids=tuple(sorted(gone.union(id_ for (id_,) in erased))),
             other_ids=tuple(sorted(others)),
+            nameless_ids=tuple(sorted(self._nameless() - gone)),
             user_refs=frozenset(self._user_refs),
             references=frozenset(self._references),
             sessions=frozenset(self._sessions),
             shared=frozenset((self._references | self._sessions) & strange),
         )
+
+    def _nameless(self) -> set[int]:
+        if self._named.by is not FoundBy.USER_REF:
+            return set()
+        return {row.id for row in self._own.values() if row.user_ref is None}
 
 
 def _single(transaction: Transaction, named: Named) -> Person:
@@ -204,6 +213,7 @@ def _single(transaction: Transaction, named: Named) -> Person:
         event_ids=tuple(row.id for row in live),
         erased_ids=tuple(row.id for row in rows if row not in live),
         other_ids=(),
+        nameless_ids=(),
         user_refs=frozenset(row.user_ref for row in live if row.user_ref),
         references=frozenset(names),
         sessions=frozenset(sessions),

@@ -16,7 +16,7 @@ import pytest
 from premblyd.newfile import CannotWriteError, new_file
 from premblyd.sealing import CannotSealError, require_recipients, sealed
 from tests.support.commands import Ran, recorded_in, run
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.rows import for_each
 
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
@@ -38,7 +38,7 @@ def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path)
     done = exported(config, "--to", target, "--json")
     assert done.code == 0
     told = json.loads(done.out)
-    assert list(told) == ["events", "others", "doubtful", "file", "bytes", "sealed"]
+    assert list(told) == ["events", "others", "doubtful", "nameless", "file", "bytes", "sealed"]
     assert (told["bytes"], told["sealed"]) == (target.stat().st_size, False)
     assert f"{target} is in clear" in done.err
     assert target.stat().st_mode & 0o777 == 0o600
@@ -47,6 +47,21 @@ def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path)
         assert len(json.loads(file.read("record.json"))["events"]) == told["events"]
     again = exported(config, "--to", target)
     assert (again.code, "is there already" in again.err) == (1, True)
+
+
+def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
+    config: Path, tmp_path: Path
+) -> None:
+    nameless = "SELECT id, reference FROM event WHERE user_ref IS NULL AND reference IS NOT NULL"
+    number, reference = of_record(config, f"{nameless} ORDER BY id LIMIT 1")[0]
+    forged = "UPDATE event SET user_ref = 'mallory', reference = ? WHERE id = ?"
+    with changing(recorded_in(config)) as database:
+        (last,) = database.execute("SELECT max(id) FROM event").fetchone()
+        database.execute(forged, [reference, last])
+    arguments = ("--user-ref", "mallory", "--to", tmp_path / "m.zip", "--json")
+    done = run("export", *arguments, "--config", config)
+    assert json.loads(done.out)["nameless"] == [number]
+    assert "a forged webhook may have put that beside this user_ref" in done.err
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:

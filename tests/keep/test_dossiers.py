@@ -179,7 +179,12 @@ def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None
 
 def test_what_names_nobody_is_the_persons_where_nobody_else_is(store: Store) -> None:
     numbers = [arrive(store, user_ref="ada", reference="ref-1"), arrive(store, reference="ref-1")]
-    assert [event["id"] for event in record_of(taken(store))["events"]] == numbers
+    file = taken(store)
+    found = record_of(file)
+    assert [event["id"] for event in found["events"]] == numbers
+    # Somebody may have put a stranger's reference beside this user_ref.
+    assert found["nameless"] == numbers[1:]
+    assert "1 message without anybody&#x27;s name" in page_of(file)
 
 
 def test_a_reference_of_several_people_is_refused(store: Store) -> None:

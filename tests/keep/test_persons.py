@@ -39,6 +39,7 @@ def test_a_user_ref_has_the_events_of_its_references(store: Store) -> None:
     arrive(store, user_ref="eve", reference="ref-2")
     person = found(store, Named.user("ada"))
     assert person.event_ids == (own, same)
+    assert person.nameless_ids == (same,)
     assert person.references == {"ref-1"}
     assert not person.other_ids
     assert not person.shared

@@ -67,6 +67,7 @@ def _document(
         "found_by": dossier.by,
         "name": dossier.name,
         "withheld": list(dossiers.WITHHELD),
+        "nameless": list(dossier.nameless_ids),
         "not_included": {"of_others": dossier.others, "doubtful": len(dossier.doubtful_ids)},
         "holds": list(map(asdict, dossier.holds)),
         "closings": list(map(asdict, dossier.closings)),

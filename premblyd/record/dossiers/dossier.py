@@ -132,6 +132,7 @@ class Dossier:
     # nobody, under a name that somebody else has too.
     others: int
     doubtful_ids: tuple[int, ...]
+    nameless_ids: tuple[int, ...]  # in it: found by a reference or session of the person alone
     holds: list[Row]
     closings: list[ClosingRow]
     erasures: list[Row]
@@ -167,6 +168,7 @@ def of(database: Database, named: Named, name: str, now_ms: int) -> Dossier:
         lacks=database.look(lambda transaction: _lacks(transaction, ids)),
         others=len(person.other_ids),
         doubtful_ids=tuple(sorted(doubtful)),
+        nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
         holds=_any(database, Hold, _Hold, (Hold.user_ref, users), (Hold.reference, references)),
         closings=_any(database, Closing, ClosingRow, (Closing.user_ref, users)),
         erasures=_any(database, Erasure, _Erasure, (Erasure.id, erasures)),

@@ -116,6 +116,12 @@ def _summary(dossier: Dossier) -> Iterator[str]:
     ):
         if count := lacking.count(lacks):
             lines.append(f"{counted(count, 'message')} {words}.")
+    if dossier.nameless_ids:
+        nameless = counted(len(dossier.nameless_ids), "message")
+        lines.append(
+            f"{nameless} without anybody's name, here since another of the same reference names"
+            " you. If it is not about you, tell us."
+        )
     if dossier.others:
         others = counted(dossier.others, "message")
         lines.append(f"Not in this copy: {others} of somebody else, under the same references.")
