@@ -93,7 +93,7 @@ def walks(retention: Retention) -> list[Walk]:
             ways.append(Way.CLOSINGS)
             if removed is Removed.RECORD:
                 ways.append(Way.CLOSED)
-        if removed in found and removed is not Removed.MEDIA:
+        if removed in found:
             made += [Walk(removed, way) for way in ways]
     if Removed.REJECTIONS in found:
         made.append(Walk(Removed.REJECTIONS, Way.RECEIPT))

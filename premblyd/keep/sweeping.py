@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
+from typing import Any
 
 from premblyd import loops
 from premblyd.config.retention import Retention
@@ -21,6 +22,7 @@ from premblyd.keep.bookmarks import Bookmark
 from premblyd.keep.periods import periods
 from premblyd.keep.retention import BATCH, Bodies, Done, Remover, Walk
 from premblyd.model.keeping import Removed
+from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell
 from premblyd.times import DAY_MS, HOUR_MS, Clock
 
@@ -132,8 +134,11 @@ def _end_what_is_over(transaction: Transaction, now_ms: int) -> Done:
 
 
 def without_media(asked: Bodies) -> dict[int, bytes | None]:
-    """Return what is left of bodies that a round has asked for; None: all."""
-    return dict.fromkeys(asked.bodies)
+    """Return what is left of bodies that a round has asked for; None: all. It takes long."""
+    found: Mapping[int, Any] = asked.bodies  # somebody may have put something else there
+    return {
+        id_: replace_media(body) if isinstance(body, bytes) else None for id_, body in found.items()
+    }
 
 
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:

@@ -94,6 +94,23 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     assert sweep(store, body="90h") == {}
 
 
+def test_media_are_replaced_in_place_and_what_has_none_stays_exact(store: Store) -> None:
+    body = b'{"face": "%s", "code": "00"}' % PHOTO.encode()
+    store.add(body=body)
+    store.add(body=b"{}")
+    assert sweep(store, media="7d") == {"media": 1}
+    replaced, other = store.bodies()
+    assert (len(replaced) < len(body), b'", "code": "00"}' in replaced, other) == (
+        True,
+        True,
+        b"{}",
+    )
+    assert lacks(store) == ["media", None]
+    (row,) = store.rows("SELECT removed, period_ms, count, freed_bytes, day_ms FROM removal")
+    assert row == ("media", 7 * DAY_MS, 1, len(body) - len(replaced), LATER_MS - LATER_MS % DAY_MS)
+    assert store.rows("SELECT body_bytes FROM event WHERE id = 1") == [(len(body),)]
+
+
 def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -> None:
     store.add()
     assert sweep(store, body="1h", identity="1h") == {"identity": 1}
@@ -165,7 +182,7 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
     store.add(body=b"other")
     with changing(store.place) as connection:
         connection.execute(waits)
-    for each in ("body", "identity", "record"):
+    for each in ("media", "body", "identity", "record"):
         body = b"{}" + PHOTO.encode()
         with changing(store.place) as connection:
             connection.execute("UPDATE event SET body = ? WHERE lacks IS NULL", [body])
