@@ -26,7 +26,7 @@ from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell
 from premblyd.times import DAY_MS, HOUR_MS, Clock
 
-FIRST_S = 30.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
+FIRST_S = 10.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
 REST_S = 60.0  # between two rounds
 AGAIN_S = 1.0  # after a portion that failed, or while another is at work
 MIN_GAP_S = 0.05  # after one that has changed something
