@@ -12,6 +12,7 @@ import pytest
 
 from premblyd import __version__
 from premblyd.cli import COMMANDS
+from premblyd.record.kept import CLASSES
 from tests.support.commands import Ran, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -138,6 +139,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
         "database": [],
         "warnings": [],
         "daemon": None,
+        "retention": {**dict.fromkeys(CLASSES), "from": "receipt"},
     }
     done = run("check", "--config", path)
     assert (done.code, done.err) == (0, "")

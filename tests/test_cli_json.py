@@ -58,11 +58,11 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     at = whole.index("face_match")
     whole.insert(at, "session_id")
     whole.insert(whole.index("contradicted"), "erasure_id")
-    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries"]
+    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries", "held"]
     _assert_deliveries(shown, DELIVERY)
     revealed = json_of(config, "show", 1, "--reveal")
     whole.insert(whole.index("token") + 1, "headers")
-    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries"]
+    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries", "held"]
     _assert_deliveries(revealed, DELIVERY)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from premblyd import times
-from premblyd.cli import config_option, json_option
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     database_of,
@@ -21,8 +21,9 @@ from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
 from premblyd.privacy import MASK
-from premblyd.record import events
+from premblyd.record import events, keeping
 from premblyd.record.events import ShownEvent
+from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.words import counted
@@ -45,19 +46,20 @@ def show(
     """EVENT is its number or its key. Personal data is masked unless --reveal."""
     place = database_of(config_path, database)
     record = open_to_read(place)
+    found = events.find_event(record, event)
     if reveal:
-        event_id = events.find_event_id(record, event)
-        shown = events.revealed(record, _record_reveal(place, event_id))
+        shown = events.revealed(record, _record_reveal(place, found.id))
     else:
         settings = settings_if_valid(config_path)
         plain = (
             [each.name for each in settings.actions if each.output == "plain"] if settings else []
         )
-        shown = events.masked(record, events.find_event(record, event), plain=plain)
+        shown = events.masked(record, found, plain=plain)
+    standing = keeping.standing(record, found, record.now_ms())
     if as_json:
-        print_json(shown.as_json())
+        print_json({**shown.as_json(), "held": standing.is_held})
     else:
-        _print(shown)
+        _print(shown, standing)
 
 
 def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
@@ -71,12 +73,14 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
         raise
 
 
-def _print(event: ShownEvent) -> None:
+def _print(event: ShownEvent, standing: Standing) -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
     if event.contradicted:
         click.echo("  Prembly contradicts it: see the questions to Prembly below.")
+    for sentence in standing.sentences():
+        click.echo(f"  {caller.as_called(clean(sentence))}")
     for name, value in columns.items():
         if value not in (None, ""):  # an empty doubt is none
             text = f"{times.for_people(value)} UTC" if name.endswith("_at_ms") else clean(value)
@@ -85,8 +89,9 @@ def _print(event: ShownEvent) -> None:
         click.echo("  headers")
     for name, value in headers:
         click.echo(f"    {clean(name)}: {clean(value)}")
-    click.echo("  body")
-    click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
+    if standing.has_body:
+        click.echo("  body")
+        click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
     for delivery in event.deliveries:
         title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
         click.echo(f"\n{title} {delivery.columns['state']} after {_tried(delivery.attempts)}")

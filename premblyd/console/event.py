@@ -5,7 +5,6 @@ from typing import Any
 from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
-from premblyd.model.keeping import Lacks
 from premblyd.prembly import bodies
 from premblyd.record import events, keeping
 from premblyd.record.events import ShownEvent
@@ -66,13 +65,13 @@ async def show(
 ) -> None:
     """Answer with an event; `original` is its body as it was before it was masked."""
     if handler.wants_json:
-        await handler.send_json(event.as_json())
+        await handler.send_json({**event.as_json(), "held": standing.is_held})
         return
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
-    lacks = columns.pop("lacks", None)
-    columns.pop("erasure_id", None)
+    for told_above in ("lacks", "erasure_id"):
+        columns.pop(told_above, None)
     await handler.send_page(
         "event.html",
         columns=columns,
@@ -81,9 +80,7 @@ async def show(
         now_ms=handler.now_ms,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
-        sentences=list(standing.sentences()),
-        has_body=lacks in (None, Lacks.MEDIA),
-        has_person=lacks in (None, Lacks.MEDIA, Lacks.BODY),
+        kept=standing,
         original=original,
         tree=tree,
         is_revealed=is_revealed,

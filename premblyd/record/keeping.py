@@ -34,6 +34,16 @@ class Standing:
     is_held: bool
     is_late: bool  # it came after its person was erased
 
+    @property
+    def has_body(self) -> bool:
+        """Whether it has a body, if without photos."""
+        return self.lacks in (None, Lacks.MEDIA)
+
+    @property
+    def has_person(self) -> bool:
+        """Whether it has anything that a reveal would show."""
+        return self.has_body or self.lacks == Lacks.BODY
+
     def sentences(self) -> Iterator[str]:
         """Yield what there is to say to people."""
         if self.erasure is not None:
