@@ -50,8 +50,9 @@ IN_CLEAR = "it can be read by whoever has it: --recipient age1… seals it."
 @click.option("--until", type=WHEN, help="Only from before (default: now).")
 @click.option(
     "--what",
+    metavar="TABLE",
     type=click.Choice([*exporting.KINDS]),
-    help="Which table (default: events).",
+    help=f"Which table (default: events): {', '.join(exporting.KINDS)}.",
 )
 @click.option(
     "--format",
