@@ -15,16 +15,19 @@ from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook, HttpHook, Selection
 from premblyd.config.models import Action, Config, Endpoint
+from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.keep.periods import useless
+from premblyd.keep.periods import periods, useless
+from premblyd.model.keeping import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
 
-MAX_HELD_MS = 24 * 3_600_000
+DAY_MS = 24 * 3_600_000
+MAX_HELD_MS = DAY_MS
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
@@ -37,6 +40,9 @@ _HIDES = {"PrivateTmp": ("yes", "disconnected"), "ProtectHome": ("yes", "tmpfs")
 # What is empty for a hook once its person is erased.
 _OF_PERSONS = {"body", "reference", "user_ref", "detail"}
 _PERSONAL_VARIABLES = re.compile(r"\bPREMBLY_(?:REFERENCE|USER_REF)\b")
+# Shorter periods are slips: of a body before hooks have been mended and run again, of the others
+# before `reconcile` has looked, which takes for missing what has no reference any more.
+_SHORT_MS = {Removed.BODY: DAY_MS, Removed.IDENTITY: 7 * DAY_MS, Removed.RECORD: 7 * DAY_MS}
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
 
 
@@ -352,8 +358,15 @@ def _of_pending(settings: Config) -> Iterator[str]:
 
 
 def _of_retention(settings: Config) -> Iterator[str]:
-    """Yield what of `retention` comes to nothing."""
+    """Yield what of `retention` comes to nothing, or to more than is meant."""
     retention = settings.retention
+    for removed, period in periods(retention).items():
+        if period < _SHORT_MS.get(removed, 0):
+            yield (
+                f"retention: {removed} {period_text(period)}: is so short a time meant? What is"
+                " older goes within minutes, and never comes back: `premblyd prune --dry-run`"
+                " counts it"
+            )
     for each in useless(retention):
         yield (
             f"retention: {each.removed} changes nothing, since {each.by} is no longer, and takes it"

@@ -693,6 +693,16 @@ def test_a_period_that_changes_nothing_is_doubted(tmp_path: Path) -> None:
     assert "body changes nothing, since identity is no longer" in found
 
 
+def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> None:
+    found = warnings(write(tmp_path, retention={"body": "1h", "identity": "6d", "record": "1y"}))
+    assert [each.partition(":")[2].partition(":")[0] for each in found] == [
+        " body 1h",
+        " identity 6d",
+    ]
+    assert "`premblyd prune --dry-run` counts it" in found[0]
+    assert warnings(write(tmp_path, retention={"media": "1h", "rejections": "1h"})) == []
+
+
 def test_closings_that_nobody_notes_are_told_once_a_period_is_over(config: Path) -> None:
     document = json.loads(config.read_text())
     retention = {"identity": "1h", "from": "closed"}

@@ -39,7 +39,7 @@ ROOMS = {
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
-    "lint": "config keep prembly routing run",
+    "lint": "config keep model prembly routing run",
     "record": "ask config engines hosts keep model prembly queue rereading routing verifications",
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
