@@ -118,7 +118,8 @@ def _lines(kept: Kept) -> Iterator[tuple[str, str]]:
             if each.day_ms == day_ms
         ]
         yield "removed", f"{', '.join(went)} on {times.for_people(day_ms)[:10]}"
-    if parts := [f"{count:,} {why}" for why, count in kept.put_off.items() if count]:
+    words = {"held": "held", "waits": "waiting"}
+    if parts := [f"{count:,} {words[why]}" for why, count in kept.put_off.items() if count]:
         yield "put off", f"{counted(sum(kept.put_off.values()), 'event')}: {', '.join(parts)}"
     if kept.holds:
         text = f"{kept.holds:,} in force"

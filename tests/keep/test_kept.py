@@ -81,7 +81,7 @@ def test_what_was_put_off_is_told_by_what_keeps_it(store: Store, record: Databas
                 f"INSERT INTO put_off (event_id, removed) VALUES ({event_id}, ?)", removed
             )
     store.by_hand(HOLD, "held", NOW_MS, None)
-    assert said(record)["put off"] == "3 events: 1 held, 2 waits"
+    assert said(record)["put off"] == "3 events: 1 held, 2 waiting"
 
 
 def test_holds_are_counted_and_the_first_that_ends_is_named(store: Store, record: Database) -> None:
