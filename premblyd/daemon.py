@@ -27,6 +27,7 @@ from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts, Identity
+from premblyd.keep.gone import Finishing
 from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
@@ -148,6 +149,13 @@ class Daemon:
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         self.loops.start("retention", self._sweeping.run())
+        finishing = Finishing(
+            self._backend,
+            self._writer,
+            self._clock,
+            is_leader=lambda: self._membership.is_leader,
+        )
+        self.loops.start("erasures", finishing.run())
         opened.push_async_callback(self._end_work)
         tell(
             "daemon.started",

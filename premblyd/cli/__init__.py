@@ -42,6 +42,7 @@ COMMANDS = {
     "prune": ("prune", "Remove now what is over by `retention`, or count it."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
     "closed": ("hold", "Note that the relationship with a person has ended."),
+    "erase": ("erase", "Erase what names a person, at their request."),
     "export": ("export", "Take out all that is held of a person, or a table for auditors."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),

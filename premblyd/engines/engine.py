@@ -8,8 +8,9 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import peewee
@@ -194,6 +195,15 @@ class Transaction(ABC):
         """Return the ids of `rows`, which were inserted just now."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrubbed:
+    """Whether the database's files hold nothing any more of what was emptied or deleted; if not,
+    the processes that keep it in the log until they end what they read, as far as can be told."""
+
+    is_gone: bool
+    readers: tuple[int, ...] = ()
+
+
 class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
@@ -213,6 +223,11 @@ class Database(peewee.Database, ABC):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         """Run `work`, which only reads, in a transaction: also on a connection that only reads.
         Raise StoreUnreadableError when it can't be read."""
+
+    @abstractmethod
+    def scrub(self) -> Scrubbed:
+        """Take what was emptied or deleted out of the database's files, as far as this program can.
+        It waits for nobody for long."""
 
     def clock(self) -> Clock:
         """Return the clock by which the daemons go: this machine's, or it follows the server's."""
@@ -315,6 +330,26 @@ class Inspection:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """By what a person is found in a copy of the record."""
+
+    keys: frozenset[str]  # of events
+    user_refs: frozenset[str] = field(repr=False)
+    references: frozenset[str] = field(repr=False)
+    sessions: frozenset[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCopy:
+    """A copy of the record beside it. `events`: how many of what is sought it has; None: it can't
+    be looked into, because of this `problem`."""
+
+    path: Path
+    events: int | None
+    problem: str | None = None
+
+
 class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
@@ -357,4 +392,13 @@ class Backend(Protocol):
 
     def sizes(self) -> Sizes:
         """Return how large it is. It may read the database, so not in the loop."""
+        ...
+
+    def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:
+        """Return the copies beside it that hold something of what is sought, and those that can't
+        be looked into."""
+        ...
+
+    def delete_copy(self, copy: OtherCopy) -> None:
+        """Delete one of these. Raise PremblydError when it can't be."""
         ...

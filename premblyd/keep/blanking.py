@@ -55,6 +55,11 @@ def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
     }
 
 
+def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
+    """Return which deliveries of these events wait."""
+    return [row[0] for row in transaction.look_up(_WAITING, sorted(event_ids))]
+
+
 def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
     """Have nothing of these events wait any more; return how many deliveries that cancelled."""
     ids = sorted(event_ids)
@@ -176,6 +181,8 @@ _INQUIRIES_STORED = _ids(Inquiry, Inquiry.stored_event)
 _AWAITED = _ids(Awaited, Awaited.event)
 _NOTED = _ids(OperatorAction, OperatorAction.event_id)
 _NOTED_DELIVERY = _ids(OperatorAction, OperatorAction.delivery_id)
+_IS_WAITING = Delivery.state == State.PENDING
+_WAITING = _ids(Delivery, Delivery.event, _IS_WAITING)
 _OVER = {
     "state": State.CANCELLED,
     "due_at_ms": None,
@@ -183,9 +190,7 @@ _OVER = {
     "finished_at_ms": param("finished_at_ms"),
 }
 # Whoever waits for one of these in a line is released by the trigger `order_released`.
-_CANCEL_WAITING = Lookup(
-    Delivery.update(_OVER).where(Delivery.state == State.PENDING), Delivery.event
-)
+_CANCEL_WAITING = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
 _CANCEL_HOLDING = Lookup(
     Delivery.update(_OVER).where(Delivery.state == State.DEAD, Delivery.holds_order),
     Delivery.event,

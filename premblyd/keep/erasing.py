@@ -84,8 +84,15 @@ class Findings:
     keys: dict[int, str]  # of the events that would be erased
     about: ByTable
     unbound: ByTable
+    waiting: int  # deliveries that would be cancelled
     held_by: list[int]  # the holds in force
     earlier: list[Earlier]
+    is_unfinished: bool  # an earlier command was ended before it was done
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that could be erased."""
+        return not self.is_unfinished and not any(self.rows.values())
 
     @property
     def rows(self) -> dict[str, int]:
@@ -154,7 +161,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
     findings = look(transaction, request.named, request.also, now_ms)
     if findings.held_by:
         raise HeldError(findings.held_by)
-    if not any(findings.rows.values()):
+    if findings.is_empty:
         raise NotFoundError("Nothing is stored of it that could be erased.")
     ids = findings.person.event_ids
     cancelled = blanking.stop(transaction, ids, now_ms)
@@ -242,6 +249,7 @@ def earlier(transaction: Transaction, named: Named) -> list[Earlier]:
 
 
 def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings:
+    subject = person.named.digest(Digests.of(transaction))
     rows = transaction.look_up(_NAMES_OF_EVENTS, person.event_ids)
     spelt = frozenset(reference for _, _, reference in rows if isinstance(reference, str))
     names = Names(person.user_refs, person.references | spelt, person.sessions)
@@ -256,8 +264,10 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         keys={number: key for number, key, _ in rows},
         about=blanking.about(transaction, person.event_ids),
         unbound=blanking.unbound(transaction, meant),
+        waiting=len(blanking.waiting(transaction, person.event_ids)),
         held_by=_held_by(transaction, person, now_ms),
         earlier=earlier(transaction, person.named),
+        is_unfinished=transaction.row(_UNFINISHED, subject=subject) is not None,
     )
 
 

@@ -90,6 +90,12 @@ def closings(database: Database) -> list[ClosingRow]:
     return queries.whole(database, query, Closing.id, ClosingRow)
 
 
+def erasures(database: Database) -> list[ErasureRow]:
+    """Return what was erased at request, in that order."""
+    query = Erasure.select(*queries.columns(Erasure, ErasureRow))
+    return queries.whole(database, query, Erasure.id, ErasureRow)
+
+
 def has_closings(database: Database) -> bool:
     """Return whether the end of any relationship is noted."""
     return queries.value(database, Closing.select(Closing.id)) is not None

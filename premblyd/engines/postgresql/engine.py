@@ -14,7 +14,14 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Inspection, Sizes, Transaction
+from premblyd.engines.engine import (
+    Database,
+    Inspection,
+    OtherCopy,
+    Sizes,
+    Sought,
+    Transaction,
+)
 from premblyd.engines.postgresql import opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect
@@ -157,3 +164,10 @@ class PostgresqlBackend:
         except (StoreUnavailableError, PeeweeException):
             return Sizes(database_bytes=None)
         return Sizes(database_bytes=size)
+
+    def copies_with(self, sought: Sought) -> list[OtherCopy]:
+        del sought
+        return []  # none that a client of the server could see
+
+    def delete_copy(self, copy: OtherCopy) -> None:
+        raise PremblydError(f"{copy.path} is no copy that premblyd knows of.")

@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Done, Transaction
+from premblyd.engines.engine import Database, Done, Scrubbed, Transaction
 from premblyd.engines.postgresql.transaction import NOW_MS, look, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 from premblyd.times import Clock, SharedClock
@@ -222,6 +222,9 @@ class _Database(Database, PostgresqlDatabase):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
             return look(self.connection(), work)
+
+    def scrub(self) -> Scrubbed:
+        return Scrubbed(is_gone=True)  # whatever the server keeps, no client reads it
 
     def clock(self) -> Clock:
         clock = SharedClock()

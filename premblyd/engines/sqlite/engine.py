@@ -18,10 +18,12 @@ from peewee import PeeweeException
 from premblyd.engines.engine import (
     Database,
     Inspection,
+    OtherCopy,
     Sizes,
+    Sought,
     Transaction,
 )
-from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite import leftovers, opening
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
@@ -236,6 +238,12 @@ class SqliteBackend:
             log_bytes=size(beside(real, "-wal")),
             free_bytes=_free(real),
         )
+
+    def copies_with(self, sought: Sought) -> list[OtherCopy]:
+        return leftovers.copies_with(self.path, sought)
+
+    def delete_copy(self, copy: OtherCopy) -> None:
+        leftovers.delete(copy)
 
 
 def _free(path: Path) -> int:

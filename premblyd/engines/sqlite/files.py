@@ -189,6 +189,25 @@ def _made_aside(real: Path) -> Path:
     return aside
 
 
+_FIRST_READ_MARK = 123  # of the bytes that who reads the log locks in -shm (sqlite.org/walformat)
+
+
+def readers_of_log(shm: Path) -> tuple[int, ...]:
+    """Return the processes that read the log whose index `shm` is, without opening that."""
+    try:
+        status = shm.stat()
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return ()
+    own = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    found = {
+        int(words[4])
+        for words in map(str.split, locks.splitlines())
+        if words[5:6] == [own] and words[1] != "->" and int(words[6]) >= _FIRST_READ_MARK
+    }
+    return tuple(sorted(pid for pid in found if pid > 0))
+
+
 _BYTE = 1 << 62  # behind all that SQLite locks or stores
 _FLOCK = "hhqqi0q"  # fcntl(2): type, whence, start, length, process; padded as C does
 

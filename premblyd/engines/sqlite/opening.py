@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from premblyd.engines.engine import (
     Lookup,
     Param,
     Row,
+    Scrubbed,
     Statement,
     Transaction,
     compile_query,
@@ -28,6 +30,7 @@ from premblyd.engines.engine import (
 from premblyd.engines.sqlite.files import (
     beside,
     clone,
+    readers_of_log,
     real_path,
     restoring_folder,
     restrict,
@@ -103,6 +106,7 @@ def _history(database: Database, path: Path) -> History:
 
 
 MAGIC = b"SQLite format 3\0"
+SCRUB_AGAIN_S = (0, 0.02, 0.05, 0.1, 0.2, 0.3)
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
@@ -113,6 +117,7 @@ _PRAGMAS = {
     "wal_autocheckpoint": 4000,  # pages; usually the engine does it before, between two commits
     # A statement of many rows keeps a journal: in memory, not in a file of a /tmp that may be full.
     "temp_store": "memory",
+    "secure_delete": 1,  # what is emptied or deleted is overwritten
 }
 
 
@@ -184,6 +189,22 @@ class _Database(Database, SqliteDatabase):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
             return work(SqliteTransaction(self.connection()))
+
+    def scrub(self) -> Scrubbed:
+        """Have all that is committed in the file itself, and none of it in the log, which is cut to
+        nothing. Who writes waits for that, so it looks again instead of waiting for who reads."""
+        with translated():
+            self.execute_sql("PRAGMA busy_timeout = 0")
+            try:
+                for wait_s in SCRUB_AGAIN_S:
+                    time.sleep(wait_s)
+                    busy, _, _ = self.execute_sql("PRAGMA wal_checkpoint(truncate)").fetchone()
+                    if not busy:
+                        return Scrubbed(is_gone=True)
+            finally:
+                self.execute_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+            (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
+            return Scrubbed(is_gone=False, readers=readers_of_log(beside(Path(file), "-shm")))
 
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()

@@ -41,6 +41,7 @@ CREATE TABLE erasure (
     cancelled INTEGER NOT NULL,
     gone_at_ms INTEGER
 );
+CREATE INDEX erasure_not_gone ON erasure (id) WHERE gone_at_ms IS NULL;
 CREATE INDEX erasure_subject ON erasure (subject);
 
 CREATE TABLE to_erase (

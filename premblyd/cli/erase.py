@@ -1,0 +1,321 @@
+"""premblyd erase: a person's data, at their request."""
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from premblyd import jsontext, times
+from premblyd.cli import caller, config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import PRIVATE, ROW_ID, database_of, open_to_change, open_to_read
+from premblyd.cli.printing import Column, print_json, print_rows, print_table, progress
+from premblyd.databases import file_of
+from premblyd.engines.connections import backend
+from premblyd.engines.engine import Backend, Database, OtherCopy, Scrubbed, Sought
+from premblyd.errors import NotFoundError, PremblydError
+from premblyd.keep import erasing, gone, searching
+from premblyd.keep.certificates import certificate
+from premblyd.keep.erasing import Done, Findings, Request
+from premblyd.keep.persons import FoundBy, Named
+from premblyd.newfile import new_file, require_new
+from premblyd.record import keeping
+from premblyd.words import counted
+
+NOT_GONE = 75
+SHOWN = 20  # numbers of events
+ERASURES = (
+    Column("erasure", "id", kind="whole"),
+    Column("at (UTC)", "at_ms", kind="time"),
+    Column("by", "actor", rank=2, kind="reference"),
+    Column("found by", "found_by", rank=3, kind="whole"),
+    Column("events", kind="whole"),
+    Column("cancelled", rank=4, kind="whole"),
+    Column("gone (UTC)", "gone_at_ms", rank=1, kind="time"),
+    Column("reason", rank=5),
+)
+
+
+@click.command()
+@click.option("--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref.")
+@click.option(
+    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
+)
+@click.option("--event", "event_id", type=ROW_ID, help="This event alone.")
+@click.option(
+    "--search",
+    metavar="TEXT",
+    type=PRIVATE,
+    help="Also events whose texts hold this. It reads the whole record.",
+)
+@click.option("--reason", type=PRIVATE, help="Why: without a name, as it stays.")
+@click.option("--dry-run", is_flag=True, help="Count what would go, and erase nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--copies",
+    type=click.Choice(["delete"]),
+    help="Delete copies beside the database that hold any of it.",
+)
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), help="Write the certificate to a new file."
+)
+@click.option("--list", "lists", is_flag=True, help="List what was erased.")
+@config_option
+@json_option
+def erase(
+    config_path: Path,
+    *,
+    user_ref: str | None,
+    reference: str | None,
+    event_id: int | None,
+    search: str | None,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    copies: str | None,
+    target: Path | None,
+    lists: bool,
+    as_json: bool,
+) -> None:
+    """All that names the person goes, in all of their events and all that became of these. What was
+    decided stays, with when, and who erased it. What comes later of the same references is stored
+    already erased. It can't be undone.
+
+    Prints a certificate, which names nobody. An event that names another user_ref is left alone,
+    and told.
+
+    Everybody on this machine can read arguments. For `-` a line of standard input is read in its
+    place: `premblyd erase --user-ref - < FILE`.
+    """
+    named = _named(user_ref, reference, event_id)
+    if lists:
+        if named is not None or search is not None or dry_run or target is not None:
+            raise click.UsageError("--list stands alone.")
+        _list(config_path, as_json=as_json)
+        return
+    if named is None:
+        raise click.UsageError("Say whom or what: --user-ref U, --reference R or --event N.")
+    _require_sought(search)
+    if target is not None:
+        require_new(target)
+    place = database_of(config_path)
+    record = open_to_read(place)
+    also = _found_by_text(record, search, silent=as_json)
+    findings = record.look(partial(erasing.look, named=named, also=also, now_ms=record.now_ms()))
+    if dry_run:
+        _print_findings(findings, as_json=as_json)
+        return
+    if findings.is_empty:
+        _tell_nothing(findings, as_json=as_json)
+        return
+    _require_nameless(reason, findings)
+    _confirm(findings, yes=yes, deletes=copies is not None)
+    request = Request(named=named, also=also, actor=actor(), reason=reason)
+    database = open_to_change(place)
+    done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
+    scrubbed = gone.scrub(database)
+    copies_left = _Copies.of(backend(place), _sought(done, findings), deletes=copies is not None)
+    proof = certificate(
+        done,
+        request,
+        gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
+        waits_for=scrubbed.readers,
+        copies=copies_left.found,
+        deleted=copies_left.deleted,
+        is_on_server=file_of(place) is None,
+    )
+    _hand_out(proof, done, target, as_json=as_json)
+    _tell_left(done, scrubbed, copies_left)
+    if not scrubbed.is_gone:
+        raise SystemExit(NOT_GONE)
+
+
+def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:
+    named = [
+        Named.user(user_ref) if user_ref is not None else None,
+        Named.reference(reference) if reference is not None else None,
+        Named.event(event_id) if event_id is not None else None,
+    ]
+    chosen = [each for each in named if each is not None]
+    if len(chosen) > 1:
+        raise click.UsageError("--user-ref, --reference and --event go one at a time.")
+    if chosen and not chosen[0].name:
+        raise click.UsageError("An empty name is nobody's.")
+    return chosen[0] if chosen else None
+
+
+def _require_sought(search: str | None) -> None:
+    if search is not None and len(search.encode()) < searching.SHORTEST:
+        raise click.UsageError(
+            f"--search takes at least {searching.SHORTEST} characters: fewer are in every photo."
+        )
+
+
+def _found_by_text(record: Database, search: str | None, *, silent: bool) -> tuple[int, ...]:
+    if search is None:
+        return ()
+    with progress(silent=silent) as shown:
+        task = shown.add_task("reading all texts", total=None)
+        found = set()
+        for event_id in searching.find_text(record, search):
+            found.add(event_id)
+            shown.advance(task)
+    return tuple(sorted(found))
+
+
+def _require_nameless(reason: str | None, findings: Findings) -> None:
+    """Refuse a reason that would keep a name for ever."""
+    for name in findings.names.all:
+        if reason is not None and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", reason):
+            raise click.UsageError(
+                "--reason has a name of the person, and would keep it. Say it without: a ticket's"
+                " number, say."
+            )
+
+
+def _confirm(findings: Findings, *, yes: bool, deletes: bool) -> None:
+    if findings.held_by or yes or not sys.stdin.isatty():
+        return
+    events = counted(len(findings.person.event_ids), "event")
+    also = ", and the copies beside the database that hold any of it" if deletes else ""
+    if findings.person.other_ids:
+        click.echo(_others(findings.person.other_ids), err=True)
+    question = f"Erase what names anybody in {events}{also}? It can't be undone."
+    click.confirm(question, abort=True, err=True)
+
+
+def _erased(database: Database, request: Request, total: int, *, silent: bool) -> Done:
+    with progress(silent=silent) as shown:
+        task = shown.add_task("erasing", total=total)
+        return erasing.erase(
+            database,
+            request,
+            lambda done: shown.update(task, completed=len(done.keys) - done.left),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """The copies beside the database that hold any of it, and those of them that were deleted."""
+
+    found: Sequence[OtherCopy]
+    deleted: Sequence[Path]
+
+    @classmethod
+    def of(cls, engine: Backend, sought: Sought, *, deletes: bool) -> "_Copies":
+        """Look for them, and delete them if that is wanted."""
+        found = engine.copies_with(sought)
+        deleted = [copy for copy in found if deletes and copy.events]
+        for copy in deleted:
+            engine.delete_copy(copy)
+        return cls(found, [copy.path for copy in deleted])
+
+
+def _hand_out(proof: dict[str, Any], done: Done, target: Path | None, *, as_json: bool) -> None:
+    """Write the certificate, or print it."""
+    if target is not None:
+        with new_file(target) as file:
+            file.write(f"{jsontext.text(proof, indent=2)}\n".encode())
+    if target is None or as_json:
+        print_json(proof)
+        return
+    events = counted(len(done.keys), "event")
+    cancelled = counted(done.cancelled, "delivery", "deliveries")
+    click.echo(f"Erased {events} (erasure {done.id}); cancelled {cancelled}.")
+    click.echo(f"The certificate is in {target}.")
+
+
+def _sought(done: Done, findings: Findings) -> Sought:
+    names = findings.names
+    is_single = findings.person.named.by is FoundBy.EVENT  # others of its names stay
+    nobody: frozenset[str] = frozenset()
+    return Sought(
+        keys=frozenset(done.keys.values()),
+        user_refs=names.user_refs if findings.person.named.by is FoundBy.USER_REF else nobody,
+        references=nobody if is_single else names.references - findings.person.shared,
+        sessions=nobody if is_single else names.sessions - findings.person.shared,
+    )
+
+
+def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
+    if done.other_ids:
+        click.echo(_others(done.other_ids), err=True)
+    for copy in copies.found:
+        if copy.problem is not None:
+            click.echo(f"{copy.path} can't be looked into: {copy.problem}.", err=True)
+        elif copy.path in copies.deleted:
+            click.echo(f"Deleted {copy.path}.", err=True)
+        else:
+            events = counted(copy.events or 0, "event")
+            click.echo(
+                f"{copy.path} has {events} of it still: delete it. (`--copies delete` does that.)",
+                err=True,
+            )
+    if not scrubbed.is_gone:
+        who = ", ".join(map(str, scrubbed.readers))
+        reads = f"process {who} stops reading" if who else "nobody reads what was there before"
+        click.echo(
+            f"Erased in the tables, and gone from the files when {reads} the database. A daemon"
+            " finishes that; `premblyd erase --list` tells when.",
+            err=True,
+        )
+
+
+def _others(ids: Sequence[int]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    listed = ", ".join(map(str, ids[:SHOWN]))
+    return (
+        f"Left alone, because they are somebody else's: {counted(len(ids), 'event')} under the same"
+        f" names ({listed}{more}). Look at each; `premblyd erase --event N` erases one."
+    )
+
+
+def _print_findings(findings: Findings, *, as_json: bool) -> None:
+    person = findings.person
+    rows = {table: count for table, count in findings.rows.items() if count}
+    if as_json:
+        print_json(
+            {
+                "would_erase": rows,
+                "events": list(person.event_ids),
+                "would_cancel": findings.waiting,
+                "of_others": list(person.other_ids),
+                "held_by": findings.held_by,
+                "earlier": [asdict(each) for each in findings.earlier],
+            }
+        )
+        return
+    print_table(("table", "rows"), list(rows.items()), empty="Nothing is stored of it.")
+    if findings.waiting:
+        click.echo(f"Would cancel {counted(findings.waiting, 'delivery', 'deliveries')}.")
+    if person.other_ids:
+        click.echo(caller.as_called(_others(person.other_ids)))
+    for number in findings.held_by:
+        click.echo(f"Hold {number} is in force: nothing is erased until it ends.")
+
+
+def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
+    """Say that all of it was erased before. Raise NotFoundError when there never was any."""
+    if not findings.earlier:
+        if findings.person.other_ids:
+            raise PremblydError(_others(findings.person.other_ids))
+        raise NotFoundError("Nothing is stored of it that could be erased.")
+    last = findings.earlier[0]
+    if as_json:
+        print_json({"already_erased": [asdict(each) for each in findings.earlier]})
+        return
+    at = times.for_people(last.at_ms)
+    click.echo(f"Already erased {at} UTC by {last.actor} (erasure {last.id}).")
+
+
+def _list(config_path: Path, *, as_json: bool) -> None:
+    rows: list[Any] = keeping.erasures(open_to_read(database_of(config_path)))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        print_rows(ERASURES, rows, empty="Nothing was erased.")
