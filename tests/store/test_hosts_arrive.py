@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import closing
 from typing import Any
 
+from premblyd.engines.connections import connect_operator
+from premblyd.keep import erasing
+from premblyd.keep.persons import Named
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Load
@@ -132,3 +136,27 @@ def test_an_action_is_added_to_an_event_once_whoever_asks(hosts: list[Store]) ->
     assert sum(counts) == MANY
     assert hosts[0].rows("SELECT count(*) FROM delivery") == [(MANY,)]
     assert hosts[0].rows("SELECT sum(unmatched) FROM event_hour") == [(0,)]
+
+
+def test_what_arrives_in_the_moment_of_an_erasure_is_erased_too(hosts: list[Store]) -> None:
+    """Whether it is stored before the erasure or after: neither misses the other."""
+
+    def erase(reference: str) -> None:
+        named = Named.reference(reference)
+        with closing(connect_operator(hosts[0].place)) as database:
+            erasing.erase(database, erasing.Request(named=named, actor="ada"))
+
+    for number in range(MANY):
+        reference = f"ref-{number}"
+        hosts[0].wait(add(hosts[0], b"first %d" % number, reference=reference, session_id=None))
+        bodies = [b"%d %d" % (number, place) for place in range(3)]
+        works = [
+            add(host, body, reference=reference, session_id=None)
+            for host, body in zip(hosts, bodies, strict=True)
+        ]
+        at_once(hosts, *works, asyncio.to_thread(erase, reference))
+    whole = "SELECT id FROM event WHERE reference IS NOT NULL OR user_ref IS NOT NULL"
+    assert hosts[0].rows(whole) == []
+    assert hosts[0].rows("SELECT count(*) FROM event WHERE lacks = 'erased'") == [(4 * MANY,)]
+    running = "SELECT id FROM delivery WHERE state <> 'cancelled'"
+    assert hosts[0].rows(running) == []
