@@ -36,6 +36,7 @@ from premblyd.record.filters import (
     RejectionFilter,
     filters_of,
 )
+from premblyd.record.keeping import NAMELESS
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)
@@ -47,6 +48,12 @@ def _outcome(event: Any) -> str:
     if event.contradicted:
         return f"contradicted (said {event.outcome})"
     return f"{event.outcome} ({event.doubt})" if event.doubt else str(event.outcome)
+
+
+def _reference(event: Any) -> str | None:
+    """Return an event's reference, or why it has none any more."""
+    reference: str | None = event.reference
+    return reference or NAMELESS.get(event.lacks)
 
 
 def _why(delivery: Any) -> str | None:
@@ -74,7 +81,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("type", rank=5, kind="reference"),
             Column("code", "response_code", rank=2, kind="reference"),
             Column("outcome", _outcome, rank=1, kind="whole"),
-            Column("reference", rank=3, kind="reference"),
+            Column("reference", _reference, rank=3, kind="reference"),
             Column("duplicates", lambda event: event.duplicate_count or "", rank=5, kind="whole"),
             Column("user ref", "user_ref", rank=6, kind="reference"),
             Column("kind", rank=7, kind="whole"),

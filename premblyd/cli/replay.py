@@ -20,7 +20,7 @@ from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import ONLY_SOME, Operator
-from premblyd.record.replays import Plan
+from premblyd.record.replays import RAN_BEFORE, Plan
 from premblyd.words import counted
 
 ASK_ABOVE = 20
@@ -208,6 +208,9 @@ def _skipped_again(plan: Plan) -> dict[str, Any]:
 def _print_skipped_again(plan: Plan) -> None:
     for delivery in plan.skipped_again[:DRY_RUN_LINES]:
         other = delivery.ran_instead_id
+        if other is None:
+            click.echo(f"Delivery {delivery.id} will be skipped again: {RAN_BEFORE}.")
+            continue
         click.echo(
             f"Delivery {delivery.id} will be skipped again: delivery {other} has succeeded for the"
             " same reference and outcome. To run that one again:"

@@ -26,6 +26,7 @@ from premblyd.record.events import ShownEvent
 from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
+from premblyd.record.replays import RAN_BEFORE
 from premblyd.words import counted
 
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
@@ -98,6 +99,8 @@ def _print(event: ShownEvent, standing: Standing) -> None:
         if delivery.columns["ran_instead_id"] is not None:
             other = delivery.columns["ran_instead_id"], delivery.columns["ran_instead_event_id"]
             click.echo("  delivery {} (event {}) ran instead".format(*other))
+        elif delivery.columns["state"] == "skipped":
+            click.echo(f"  {RAN_BEFORE}")
         if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
             click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
         if delivery.columns["state"] == "dead" and delivery.columns["holds_order"]:
@@ -111,7 +114,7 @@ def _print(event: ShownEvent, standing: Standing) -> None:
     if event.inquiries:
         click.echo(f"\n{bold('Questions to Prembly')}")
     for inquiry in event.inquiries:
-        _print_inquiry(inquiry)
+        _print_inquiry(inquiry, has_person=standing.has_person)
 
 
 def _print_awaited(row: Mapping[str, Any]) -> None:
@@ -192,8 +195,9 @@ def _print_attempt(attempt: AttemptRow) -> None:
         click.echo("     | … the rest was not kept")
 
 
-def _print_inquiry(inquiry: InquiryRow) -> None:
-    asked_for = f"reference {inquiry.reference}" if inquiry.reference else "its session"
+def _print_inquiry(inquiry: InquiryRow, *, has_person: bool) -> None:
+    of_none = "its session" if has_person else "a name that is gone"
+    asked_for = f"reference {inquiry.reference}" if inquiry.reference else of_none
     is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
     error = f": {inquiry.error}" if inquiry.error and not is_status else ""
     facts = [f"{inquiry.duration_ms} ms"]

@@ -15,6 +15,7 @@ from premblyd.errors import NotFoundError
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from premblyd.prembly import bodies
 from premblyd.prembly import events as events_of_prembly
+from premblyd.queue.damage import BODILESS
 from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
@@ -96,7 +97,7 @@ class ShownEvent:
     awaited, the oldest first.
 
     `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
-    where it is none, or the mask.
+    where it is none, or the mask; None: it is gone.
     """
 
     columns: Mapping[str, Any]
@@ -131,6 +132,7 @@ def revealed(
     columns = {**_columns(event), "headers": _headers(event)}
     document = _document(event)
     body = event.body.decode("utf-8", "replace") if document is None else document
+    body = body if has_body(event) else None
 
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return dataclasses.asdict(row)
@@ -152,7 +154,7 @@ def masked(
     columns = event.masked()
     del stored["headers"], columns["headers"], columns["body"]
     document = _document(event)
-    body: Any = privacy.MASK
+    body: Any = privacy.MASK if has_body(event) else None
     hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
     if document is not None:
         mask = privacy.mask_document(document)
@@ -194,6 +196,11 @@ def _shown(
         awaited=[show(row) for row in _awaited(database, event.id, event.reference)],
         inquiries=[InquiryRow(**show(row)) for row in _inquiries(database, event)],
     )
+
+
+def has_body(event: WholeEvent) -> bool:
+    """Return whether an event's body is there: it may be removed or erased."""
+    return event.lacks not in BODILESS
 
 
 def _columns(event: WholeEvent) -> dict[str, Any]:

@@ -22,6 +22,7 @@ LACKS: dict[str, str] = {
     " over.",
     Lacks.IDENTITY: "All of it that named a person was removed when its time was over.",
 }
+NAMELESS = {Lacks.IDENTITY: "(removed)", Lacks.ERASED: "(erased)"}  # in place of a reference
 HELD = "It is held: nothing of it is removed or erased before that ends (`premblyd hold --list`)."
 
 

@@ -27,6 +27,10 @@ from premblyd.routing import Routing
 COUNTED = 100_000
 
 
+# Of one that `once` has skipped, and that names no other.
+RAN_BEFORE = "one whose record was removed since ran before, for the same reference and outcome"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """Which deliveries an operator asks to have replayed. With `limit`, a step of it: at most so

@@ -1,0 +1,67 @@
+"""What people see of an event that lacks something."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from premblyd.record.replays import RAN_BEFORE
+from tests.support.commands import recorded_in, run
+from tests.support.database import changing, rows
+
+
+def change(config: Path, *statements: tuple[str, list[Any]]) -> None:
+    with changing(recorded_in(config)) as database:
+        for sql, values in statements:
+            database.execute(sql, values)
+
+
+def out(*arguments: object) -> str:
+    done = run(*arguments)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None:
+    whole = out("show", 1, "--config", config)
+    assert "  body\n" in whole
+    gone = "UPDATE event SET lacks = 'erased', body = ?, reference = NULL WHERE id = 1"
+    change(config, (gone, [b""]))
+    for reveal in ([], ["--reveal"]):
+        shown = out("show", 1, *reveal, "--config", config)
+        assert "All of it that named a person was erased." in shown
+        assert "  body\n" not in shown
+        assert json.loads(out("show", 1, *reveal, "--json", "--config", config))["body"] is None
+    listed = out("events", "--config", config, "--limit", "999")
+    assert listed.count("(erased)") == 1
+    change(config, ("UPDATE event SET lacks = 'identity' WHERE id = 1", []))
+    assert "was removed when its time was over" in out("show", 1, "--config", config)
+    assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
+
+
+def test_an_event_without_photos_has_its_body(config: Path) -> None:
+    change(config, ("UPDATE event SET lacks = 'media' WHERE id = 1", []))
+    shown = out("show", 1, "--config", config)
+    assert "  body\n" in shown
+    assert "not byte for byte what came" in shown
+
+
+def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_session(
+    config: Path,
+) -> None:
+    question = (
+        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+        " VALUES (1, 'confirm', 1, 'confirmed', 5)"
+    )
+    change(config, (question, []))
+    assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
+    change(config, ("UPDATE event SET lacks = 'erased' WHERE id = 1", []))
+    assert "confirm, a name that is gone: confirmed" in out("show", 1, "--config", config)
+
+
+def test_one_that_was_skipped_for_what_was_removed_since_says_so(config: Path) -> None:
+    [(number, event), *_] = rows(
+        recorded_in(config),
+        "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id",
+    )
+    change(config, ("UPDATE delivery SET state = 'skipped' WHERE id = ?", [number]))
+    assert f"  {RAN_BEFORE}\n" in out("show", event, "--config", config)
