@@ -5,13 +5,13 @@ be on the same, and each ends on its own: an event is held as long as one of the
 a hold says of a person goes when it ends.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import SQL, Expression, fn
+from peewee import JOIN, SQL, Expression, fn
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param
+from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
 from premblyd.keep.operators import Change, write_down
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Hold
@@ -93,12 +93,23 @@ def _held_by(
     transaction: Transaction, event_ids: Collection[int], now_ms: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield those of these events that are held, each with its holds."""
-    if not event_ids or transaction.row(_ANY, now_ms=now_ms) is None:
-        return
-    for number, *about in transaction.look_up(_EVENTS, sorted(event_ids)):
-        related = _related(transaction, *about)
-        if found := on(transaction, related.users, related.names, now_ms):
-            yield number, found
+    if event_ids and transaction.row(_ANY, now_ms=now_ms) is not None:
+        events = transaction.look_up(_EVENTS, sorted(event_ids))
+        yield from _held_among(transaction, events, now_ms)
+
+
+def _held_among(
+    transaction: Transaction, events: Sequence[Row], now_ms: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Look at all of these events at once, as mostly none is held, and then at each half."""
+    related = _related(transaction, events)
+    found = on(transaction, related.users, related.names, now_ms)
+    if found and len(events) == 1:
+        yield events[0][0], found
+    elif found:
+        half = len(events) // 2
+        yield from _held_among(transaction, events[:half], now_ms)
+        yield from _held_among(transaction, events[half:], now_ms)
 
 
 def on(
@@ -117,13 +128,14 @@ def is_held(now_ms: Any) -> Expression:
     plain = fn.COALESCE(Event.reference_key, Event.reference)
     other, own, also = Event.alias(), VerificationName.alias(), VerificationName.alias()
     in_force = is_in_force(now_ms)
-    of_others = Hold.select(SQL("1")).join(other, on=other.user_ref == Hold.user_ref)
-    of_names = (
-        Hold.select(SQL("1"))
-        .join(also, on=also.name == Hold.reference)
-        .join(own, on=own.verification == also.verification)
-    )
     of_event = Hold.select(SQL("1")).where(in_force)
+    # By CROSS, SQLite begins with the few rows of the event's names, and not with all holds.
+    one = SQL("1")
+    of_names = own.select(one).join(also, JOIN.CROSS).switch(own).join(Hold, JOIN.CROSS)
+    of_names = of_names.where(
+        own.name == plain, also.verification == own.verification, Hold.reference == also.name
+    )
+    of_others = other.select(one).join(Hold, JOIN.CROSS).where(Hold.user_ref == other.user_ref)
     is_of_others = (
         (other.reference == Event.reference)
         | (other.reference == plain)
@@ -132,7 +144,7 @@ def is_held(now_ms: Any) -> Expression:
     return (
         fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
         | fn.EXISTS(of_event.where(Hold.reference == plain))
-        | fn.EXISTS(of_names.where(in_force, own.name == plain))
+        | fn.EXISTS(of_names.where(in_force))
         | (Event.user_ref.is_null() & fn.EXISTS(of_others.where(in_force, is_of_others)))
     )
 
@@ -149,27 +161,32 @@ def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> li
 
 
 class _Related(NamedTuple):
-    users: set[str]  # of whom it is
-    names: set[str]  # of its verification
+    users: set[str]  # of whom they are
+    names: set[str]  # of their verifications
 
 
-def _related(
-    transaction: Transaction, user_ref: str | None, reference: str | None, session_id: str | None
-) -> _Related:
-    """Return by whom and under which names an event is held. One that names nobody is of whom the
-    other events of its names are."""
-    names = {plain_id(reference)} if reference else set()
-    users = {user_ref}
-    if session_id:
-        names.add(session_reference(session_id))
-        of_session = transaction.look_up(_OF_SESSION, [session_id])
-        names.update(plain_id(other) for other, _ in of_session if other)
-        if not user_ref:
-            users.update(of for _, of in of_session)
-    names = known_as(transaction, names)
-    if not user_ref:
-        users.update(of for (of,) in spellings.look_up(transaction, _OF_NAMES, names))
-    return _Related({of for of in users if of}, names)
+def _related(transaction: Transaction, events: Sequence[Row]) -> _Related:
+    """Return by whom and under which names any of these events is held. One that names nobody is of
+    whom the other events of its names are."""
+    users = {user_ref for _, user_ref, *_ in events if user_ref}
+    named = _names(transaction, [event for event in events if event[1]])
+    nameless = _names(transaction, [event for event in events if not event[1]])
+    users.update(of for (of,) in spellings.look_up(transaction, _OF_NAMES, nameless) if of)
+    sessions = {session for _, user_ref, _, session in events if session and not user_ref}
+    users.update(of for _, of in transaction.look_up(_OF_SESSION, sorted(sessions)) if of)
+    return _Related(users, named | nameless)
+
+
+def _names(transaction: Transaction, events: Sequence[Row]) -> set[str]:
+    """Return all names under which the verifications of these events are known."""
+    if not events:
+        return set()
+    names = {plain_id(reference) for _, _, reference, _ in events if reference}
+    sessions = {session for *_, session in events if session}
+    names.update(map(session_reference, sessions))
+    of_sessions = transaction.look_up(_OF_SESSION, sorted(sessions)) if sessions else []
+    names.update(plain_id(reference) for reference, _ in of_sessions if reference)
+    return known_as(transaction, names)
 
 
 def is_in_force(now_ms: Any) -> Any:

@@ -10,7 +10,7 @@ from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Statement
 from premblyd.keep import closings, holds
-from premblyd.keep.holds import IS_HELD, Subject
+from premblyd.keep.holds import IS_HELD, Subject, is_held
 from premblyd.keep.retention import Done, Remover, Walk, Way
 from premblyd.model.keeping import Removed
 from premblyd.model.tables import Event
@@ -146,6 +146,15 @@ def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(store: Store
         assert [row.id for row in keeping.holds(record, LATER_MS)] == [lasts]
         everything = keeping.holds(record, LATER_MS, ended=True)
         assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store) -> None:
+    with closing(connect_read_only(store.place)) as record:
+        query, values = Event.select(Event.id).where(Event.id == 1, is_held(1)).bind(record).sql()
+        plan = [row[3] for row in record.execute_sql(f"EXPLAIN QUERY PLAN {query}", values)]
+    assert not [step for step in plan if "SCAN" in step]
 
 
 @pytest.mark.postgresql

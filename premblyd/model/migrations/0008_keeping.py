@@ -18,8 +18,10 @@ CREATE TABLE hold (
     ended_at_ms INTEGER,
     ended_by TEXT
 );
-CREATE INDEX hold_user_ref ON hold (user_ref) WHERE ended_at_ms IS NULL;
-CREATE INDEX hold_reference ON hold (reference) WHERE ended_at_ms IS NULL;
+CREATE INDEX hold_user_ref ON hold (user_ref)
+    WHERE ended_at_ms IS NULL AND user_ref IS NOT NULL;
+CREATE INDEX hold_reference ON hold (reference)
+    WHERE ended_at_ms IS NULL AND reference IS NOT NULL;
 
 CREATE TABLE closing (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
