@@ -25,7 +25,7 @@ from premblyd.times import DAY_MS
 LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
 PORTION = 500  # rows that a transaction looks at
 BATCH = 50  # events that it changes: webhooks wait for as long as that takes
-MAX_BYTES = 2 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
+MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
 CLOSINGS = 100  # persons whose events a transaction looks for
 
 

@@ -29,7 +29,7 @@ from premblyd.times import DAY_MS, HOUR_MS, Clock
 FIRST_S = 10.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
 REST_S = 60.0  # between two rounds
 AGAIN_S = 1.0  # after a portion that failed, or while another is at work
-MIN_GAP_S = 0.05  # after one that has changed something
+MIN_GAP_S = 0.02  # after one that has changed something
 MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it
@@ -154,15 +154,16 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
             if not round_.failed():
                 raise
             continue
-        took_s = time.monotonic() - began
         round_.take(done, without_media(done) if isinstance(done, Bodies) else {})
+        took_s = time.monotonic() - began
         if isinstance(done, Done):
             yield done
         time.sleep(gap_s(done, took_s, MIN_GAP_BESIDE_S))
 
 
 def gap_s(done: Done | Bodies, took_s: float, least_s: float = MIN_GAP_S) -> float:
-    """Return how long to leave the database alone after a transaction that took so long."""
+    """Return how long to do nothing after what took so long: the daemon has one processor for its
+    webhooks, and one thread that writes."""
     if isinstance(done, Done) and done.is_busy:
         return AGAIN_S
     own_s = GAP_RATIO * took_s
@@ -238,10 +239,9 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
-        took_s = time.monotonic() - began
         replaced = await asyncio.to_thread(without_media, done) if isinstance(done, Bodies) else {}
         round_.take(done, replaced)
-        return gap_s(done, took_s)
+        return gap_s(done, time.monotonic() - began)
 
 
 def _forget_bookmarks(transaction: Transaction) -> None:
