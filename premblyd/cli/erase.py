@@ -1,8 +1,9 @@
 """premblyd erase: a person's data, at their request."""
 
+import contextlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from premblyd.keep import erasing, gone, searching
 from premblyd.keep.certificates import certificate
 from premblyd.keep.erasing import Done, Findings, Request
 from premblyd.keep.persons import FoundBy, Named
-from premblyd.newfile import new_file, require_new
+from premblyd.newfile import CannotWriteError, new_file, require_new
 from premblyd.record import keeping
 from premblyd.words import counted
 
@@ -117,20 +118,22 @@ def erase(
     _confirm(findings, yes=yes, deletes=copies is not None)
     request = Request(named=named, also=also, actor=actor(), reason=reason)
     database = open_to_change(place)
-    done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
-    scrubbed = gone.scrub(database)
-    copies_left = _Copies.of(backend(place), _sought(done, findings), deletes=copies is not None)
-    proof = certificate(
-        done,
-        request,
-        gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
-        waits_for=scrubbed.readers,
-        copies=copies_left.found,
-        deleted=copies_left.deleted,
-        is_on_server=file_of(place) is None,
-    )
-    _hand_out(proof, done, target, as_json=as_json)
-    _tell_left(done, scrubbed, copies_left)
+    with certificates(target) as hand_out:
+        done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
+        scrubbed = gone.scrub(database)
+        left = _Copies.of(backend(place), _sought(done, findings), deletes=copies is not None)
+        proof = certificate(
+            done,
+            request,
+            gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
+            waits_for=scrubbed.readers,
+            copies=left.found,
+            deleted=left.deleted,
+            is_on_server=file_of(place) is None,
+        )
+        hand_out(proof)
+    _tell(proof, done, target, as_json=as_json)
+    _tell_left(done, scrubbed, left)
     if not scrubbed.is_gone:
         raise SystemExit(NOT_GONE)
 
@@ -179,10 +182,14 @@ def _require_nameless(reason: str | None, findings: Findings) -> None:
 
 
 def _confirm(findings: Findings, *, yes: bool, deletes: bool) -> None:
-    if findings.held_by or yes or not sys.stdin.isatty():
+    if findings.held_by or yes:
         return
+    if not sys.stdin.isatty():
+        raise click.UsageError("It can't be undone, and nobody can be asked here: say --yes.")
     events = counted(len(findings.person.event_ids), "event")
     also = ", and the copies beside the database that hold any of it" if deletes else ""
+    if findings.person.nameless_ids:
+        click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
     if findings.person.other_ids:
         click.echo(_others(findings.person.other_ids), err=True)
     question = f"Erase what names anybody in {events}{also}? It can't be undone."
@@ -216,11 +223,28 @@ class _Copies:
         return cls(found, [copy.path for copy in deleted])
 
 
-def _hand_out(proof: dict[str, Any], done: Done, target: Path | None, *, as_json: bool) -> None:
-    """Write the certificate, or print it."""
-    if target is not None:
-        with new_file(target) as file:
-            file.write(f"{jsontext.text(proof, indent=2)}\n".encode())
+@contextlib.contextmanager
+def certificates(target: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Give what takes the certificate. Its file is made before anything is erased: who can't have
+    the one must not do the other. Should it fail later, the certificate is printed."""
+    made = []
+    try:
+        with new_file(target) if target is not None else contextlib.nullcontext() as file:
+
+            def take(proof: dict[str, Any]) -> None:
+                made.append(proof)
+                if file is not None:
+                    file.write(f"{jsontext.text(proof, indent=2)}\n".encode())
+
+            yield take
+    except CannotWriteError:
+        for proof in made:
+            print_json(proof)
+        raise
+
+
+def _tell(proof: dict[str, Any], done: Done, target: Path | None, *, as_json: bool) -> None:
+    """Print what was done: the certificate, if it is in no file."""
     if target is None or as_json:
         print_json(proof)
         return
@@ -266,12 +290,24 @@ def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
         )
 
 
-def _others(ids: Sequence[int]) -> str:
+def _numbers(ids: Sequence[int]) -> str:
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    listed = ", ".join(map(str, ids[:SHOWN]))
+    return f"{', '.join(map(str, ids[:SHOWN]))}{more}"
+
+
+def _nameless(ids: Sequence[int]) -> str:
+    name = "names" if len(ids) == 1 else "name"
+    return (
+        f"{len(ids)} of them {name} nobody ({_numbers(ids)}), and came under a reference of this"
+        " user_ref: a forged webhook may have put that beside it. Is it the person's? Look at"
+        " `premblyd show`."
+    )
+
+
+def _others(ids: Sequence[int]) -> str:
     return (
         f"Left alone, because they are somebody else's: {counted(len(ids), 'event')} under the same"
-        f" names ({listed}{more}). Look at each; `premblyd erase --event N` erases one."
+        f" names ({_numbers(ids)}). Look at each; `premblyd erase --event N` erases one."
     )
 
 
@@ -287,10 +323,15 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
                 "of_others": list(person.other_ids),
                 "held_by": findings.held_by,
                 "earlier": [asdict(each) for each in findings.earlier],
+                "nameless": list(person.nameless_ids),
             }
         )
         return
     print_table(("table", "rows"), list(rows.items()), empty="Nothing is stored of it.")
+    if person.event_ids:
+        click.echo(f"Events: {_numbers(person.event_ids)}.")
+    if person.nameless_ids:
+        click.echo(caller.as_called(_nameless(person.nameless_ids)))
     if findings.waiting:
         click.echo(f"Would cancel {counted(findings.waiting, 'delivery', 'deliveries')}.")
     if person.other_ids:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.cli.erase import certificates
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_operator
 from premblyd.keep import erasing
 from premblyd.keep.gone import Finishing
 from premblyd.keep.persons import Named
+from premblyd.newfile import CannotWriteError
 from premblyd.times import Clock
 from tests.support.commands import Ran, json_of, recorded_in, run
 from tests.support.database import rows
@@ -33,7 +35,8 @@ def user_ref(config: Path) -> str:
 
 
 def erase(config: Path, *arguments: object, stdin: bytes | None = None) -> Ran:
-    return run("erase", *arguments, "--config", config, stdin=stdin)
+    """Run it, without a question."""
+    return run("erase", *arguments, "--yes", "--config", config, stdin=stdin)
 
 
 def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_ref: str) -> None:
@@ -78,9 +81,52 @@ def test_the_certificate_is_a_new_private_file(config: Path, tmp_path: Path) -> 
     assert rows(recorded_in(config), "SELECT id FROM event WHERE lacks IS NOT NULL") == [(1,)]
 
 
+@for_each("target", ["nowhere/c.json", "/proc/c.json", "premblyd.yaml"])
+def test_without_its_certificate_nothing_is_erased(config: Path, target: str) -> None:
+    done = erase(config, "--event", 1, "--to", config.parent / target)
+    assert (done.code, done.out) == (1, "")
+    assert rows(recorded_in(config), "SELECT id FROM erasure") == []
+
+
+def test_a_certificate_that_can_not_be_put_in_its_place_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "certificate.json"
+
+    def write() -> None:
+        with certificates(target) as take:
+            take({"erasure": 1})
+            target.write_text("another's")
+
+    with pytest.raises(CannotWriteError):
+        write()
+    assert json.loads(capsys.readouterr().out) == {"erasure": 1}
+    assert target.read_text() == "another's"
+
+
+def test_nobody_is_erased_without_a_question_or_a_yes(config: Path) -> None:
+    refused = run("erase", "--event", 1, "--config", config)
+    assert (refused.code, refused.out) == (2, "")
+    assert "say --yes" in refused.err
+    assert rows(recorded_in(config), "SELECT id FROM erasure") == []
+
+
+def test_what_a_forger_may_have_added_is_told_before(config: Path) -> None:
+    nameless = "SELECT id, reference FROM event WHERE user_ref IS NULL AND reference IS NOT NULL"
+    number, reference = rows(recorded_in(config), f"{nameless} ORDER BY id LIMIT 1")[0]
+    ((last,),) = rows(recorded_in(config), "SELECT max(id) FROM event")
+    names = f"user_ref = 'mallory', reference = '{reference}'"
+    change(config, f"UPDATE event SET {names} WHERE id = {last}")
+    counted = erase(config, "--user-ref", "mallory", "--dry-run").out
+    assert f"Events: {number}, {last}." in counted
+    assert f"1 of them names nobody ({number})" in counted
+    would = json_of(config, "erase", "--user-ref", "mallory", "--dry-run")
+    assert would["nameless"] == [number]
+
+
 def test_a_hold_refuses(config: Path, user_ref: str) -> None:
     hold = json_of(config, "hold", "--user-ref", user_ref)["hold"]
-    refused = erase(config, "--user-ref", user_ref, "--yes")
+    refused = erase(config, "--user-ref", user_ref)
     assert refused.code == 1
     assert f"hold {hold} is in force" in refused.err
     assert f"Hold {hold} is in force" in erase(config, "--user-ref", user_ref, "--dry-run").out
@@ -217,7 +263,7 @@ def test_copies_are_named_and_deleted_when_that_is_wanted(
     named = erase(config, "--event", 1)
     assert {found["path"] for found in json.loads(named.out)["copies"]} == {str(copy), str(aside)}
     assert f"{copy} has 1 event of it still" in named.err
-    done = erase(config, "--user-ref", user_ref, "--copies", "delete", "--yes")
+    done = erase(config, "--user-ref", user_ref, "--copies", "delete")
     assert f"Deleted {copy}." in done.err
     assert not copy.exists()
     assert not aside.parent.exists()
