@@ -15,10 +15,17 @@ ERASURE = (
     "INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled) VALUES"
     " (7, 1700000000000, 'ada', 'user_ref', 1, 0)"
 )
+INQUIRY = (
+    "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+    " VALUES (1700000000000, 'confirm', 1, 'settled', 7)"
+)
 
 
 def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Browser) -> None:
+    with changing(daemon.place) as database:
+        database.execute(INQUIRY)
     whole = own.get("/events/1").text
+    assert "by the session" in whole
     assert "removed or erased" not in whole
     assert "Reveal personal data" in whole
     for lacks, (words, has_body, has_person) in GONE.items():
@@ -28,6 +35,7 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
         assert words in page.lower(), lacks
         assert ("It has no body any more." not in page) == has_body, lacks
         assert ("Reveal personal data" in page) == has_person, lacks
+        assert ("by the session" in page) == has_person, lacks
     with changing(daemon.place) as database:
         database.execute(ERASURE)
         database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")

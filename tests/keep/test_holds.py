@@ -24,6 +24,15 @@ WAITING = """
 SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
 WHERE datname = current_database() AND NOT granted
 """
+COUNTED = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted LIMIT 2000)"
+MANY_EVENTS = f"""{COUNTED}
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_sha256,
+                   verified_by, kind, outcome, user_ref, reference)
+SELECT n, '', 1, '', '[]', '', 0, '', '', 'api', 'unknown', 'u' || n, 'r' || n FROM counted
+"""
+MANY_HOLDS = f"""{COUNTED}
+INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
+"""
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 LATER_MS = NOW_MS + 1000
@@ -150,7 +159,10 @@ def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(store: Store
 
 @pytest.mark.sqlite
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store) -> None:
+@pytest.mark.parametrize("on_it", ["user_ref", "reference"])
+def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store, on_it: str) -> None:
+    for many in (MANY_EVENTS, MANY_HOLDS.replace("ON_IT", on_it), "ANALYZE"):
+        store.by_hand(many)
     with closing(connect_read_only(store.place)) as record:
         query, values = Event.select(Event.id).where(Event.id == 1, is_held(1)).bind(record).sql()
         plan = [row[3] for row in record.execute_sql(f"EXPLAIN QUERY PLAN {query}", values)]
