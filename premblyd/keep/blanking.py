@@ -76,7 +76,10 @@ def blank(
     ids = sorted(event_ids)
     for number, state, *keys in transaction.look_up(_KEYS, ids):
         _give_keyed(transaction, digests, number, state, keys)
-    for number, reference, *values in transaction.look_up(_WRITTEN_BY_SENDER, ids):
+    rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
+    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
+    emptying.empty_identities(transaction, ids, Lacks.ERASED, names=())
+    for number, reference, *values in rows:
         has_name = isinstance(reference, str) and reference
         transaction.change(
             _MARK,
@@ -85,7 +88,6 @@ def blank(
             erased_name=digests.of_reference(reference) if has_name else None,
             **harmless(dict(zip(SENDERS, values, strict=True))),
         )
-    emptying.empty_identities(transaction, ids, Lacks.ERASED, names=())
 
 
 def _give_keyed(
@@ -153,15 +155,21 @@ def _spellings(reference: str) -> set[str]:
 
 def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
     """Return which operators' notes have one of these names as a word."""
-    if not names:
-        return []
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(names)))
     found: list[int] = []
     after_ms, after_id = -1, 0
     while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
-        found += [each[1] for each in rows if isinstance(each[2], str) and pattern.search(each[2])]
+        found += [number for _, number, note in rows if _has_name(note, names)]
         after_ms, after_id, _ = rows[-1]
     return found
+
+
+def _has_name(note: Any, names: Collection[str]) -> bool:
+    return isinstance(note, str) and any(name in note and is_word(name, note) for name in names)
+
+
+def is_word(name: str, text: str) -> bool:
+    """Return whether a name stands in a text by itself, and not as a part of a longer word."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _ids(table: type[Table], column: Field, *conditions: Any) -> Lookup:
@@ -181,7 +189,9 @@ _INQUIRIES_STORED = _ids(Inquiry, Inquiry.stored_event)
 _AWAITED = _ids(Awaited, Awaited.event)
 _NOTED = _ids(OperatorAction, OperatorAction.event_id)
 _NOTED_DELIVERY = _ids(OperatorAction, OperatorAction.delivery_id)
-_IS_WAITING = Delivery.state == State.PENDING
+# By COALESCE, SQLite finds them by their events, and does not read all that wait.
+_STATE = fn.COALESCE(Delivery.state, "")
+_IS_WAITING = _STATE == State.PENDING
 _WAITING = _ids(Delivery, Delivery.event, _IS_WAITING)
 _OVER = {
     "state": State.CANCELLED,
@@ -192,7 +202,7 @@ _OVER = {
 # Whoever waits for one of these in a line is released by the trigger `order_released`.
 _CANCEL_WAITING = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
 _CANCEL_HOLDING = Lookup(
-    Delivery.update(_OVER).where(Delivery.state == State.DEAD, Delivery.holds_order),
+    Delivery.update(_OVER).where(_STATE == State.DEAD, Delivery.holds_order),
     Delivery.event,
 )
 _END_AWAITED = Lookup(

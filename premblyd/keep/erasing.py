@@ -184,8 +184,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
         cancelled=cancelled,
         other_ids=findings.person.other_ids,
     )
-    for name in sorted(_remembered(findings.person, digests)):
-        transaction.insert(_REMEMBER, name=name, erasure_id=done.id)
+    _remember(transaction, findings.person, done.id, digests)
     blanking.blank_unbound(transaction, findings.unbound)
     transaction.change(_RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")
@@ -293,18 +292,22 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
     return portion
 
 
-def _remembered(person: Person, digests: Digests) -> set[str]:
-    """Return what stands for the names under which nothing may be stored any more: those that no
-    stranger has too. Of one event, none: others of its reference may come."""
+def _remember(
+    transaction: Transaction, person: Person, erasure_id: int, digests: Digests
+) -> None:
+    """Write down the names under which nothing may be stored any more: those that no stranger has
+    too. Of one event, none: others of its reference may come."""
     if person.named.by is FoundBy.EVENT:
-        return set()
+        return
     references = person.references - person.shared
     sessions = person.sessions - person.shared
     by_session = set(map(session_reference, sessions))
-    return {
+    names = {
         *map(digests.of_reference, references | by_session),
         *map(digests.of_session, sessions),
     }
+    known = {row[0] for row in transaction.look_up(_REMEMBERED, sorted(names))}
+    transaction.insert_many(_REMEMBER, [(name, erasure_id) for name in sorted(names - known)])
 
 
 _NAMES_OF_EVENTS = Lookup(Event.select(Event.id, Event.key, Event.reference), Event.id)
@@ -313,7 +316,8 @@ _BEGIN = insert(
     Erasure,
     *("at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled"),
 )
-_REMEMBER = insert(ErasedName, "name", "erasure_id", if_unique=True)
+_REMEMBER = BulkInsert(ErasedName, "name", "erasure_id")
+_REMEMBERED = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
 _ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id")
 _LEFT = Statement(
     ToErase.select(ToErase.event_id)
