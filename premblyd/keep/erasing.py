@@ -292,9 +292,7 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
     return portion
 
 
-def _remember(
-    transaction: Transaction, person: Person, erasure_id: int, digests: Digests
-) -> None:
+def _remember(transaction: Transaction, person: Person, erasure_id: int, digests: Digests) -> None:
     """Write down the names under which nothing may be stored any more: those that no stranger has
     too. Of one event, none: others of its reference may come."""
     if person.named.by is FoundBy.EVENT:

@@ -10,6 +10,8 @@ import pytest
 from peewee import Model
 
 from premblyd.engines.connections import connect_operator
+from premblyd.engines.sqlite import opening
+from premblyd.errors import StoreUnavailableError
 from premblyd.keep import blanking, erasing, holds
 from premblyd.keep.erasing import Done, HeldError, OlderHostsError, Request
 from premblyd.keep.holds import Subject
@@ -35,7 +37,7 @@ from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, claim, claim_once, finish
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 ADA = Named.user("ada-lovelace")
 OF_ADA: dict[str, Any] = {"user_ref": "ada-lovelace", "reference": "ref-ada"}
@@ -399,6 +401,14 @@ def test_one_event_leaves_others_of_its_reference_as_they_are(store: Store) -> N
     assert not store.wait(store.inbox.add(new_event(b"3", **OF_ADA), [])).is_erased
 
 
+def test_a_reference_that_a_stranger_has_too_is_not_closed_to_them(store: Store) -> None:
+    arrive(store, 1)
+    other = arrive(store, 2, user_ref="eve")
+    assert erase(store).other_ids == (other,)
+    assert store.rows("SELECT reference FROM event ORDER BY id") == [(None,), ("ref-ada",)]
+    assert not store.wait(store.inbox.add(new_event(b"3", **OF_ADA), [])).is_erased
+
+
 @for_each(
     ("column", "value", "left"),
     [
@@ -491,6 +501,15 @@ def test_an_older_daemon_that_would_store_it_anew_is_named(store: Store) -> None
     store.by_hand("UPDATE host SET migration = '0008_keeping'")
     erase(store)
     assert store.rows(floor) == [("0008_keeping",)]
+
+
+def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for those who have changed nothing yet, and may have looked whether it is erased."""
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.1)
+    arrive(store, 1)
+    with transaction_open(store, lambda _: None), pytest.raises(StoreUnavailableError):
+        erase(store)
+    assert erase(store).rows["event"] == 1
 
 
 def test_nobody_else_writes_while_somebody_is_erased(
