@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.retention import Retention
+from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import SqliteTransaction
 from premblyd.keep import bookmarks, closings, holds, removing, retention
 from premblyd.keep.holds import Subject
@@ -17,11 +18,12 @@ from premblyd.keep.sweeping import Round, without_media
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeping import Removed
 from premblyd.model.table import Table
+from premblyd.model.tables import Delivery, Event
 from premblyd.queue.inbox import NewRejection
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
@@ -270,8 +272,6 @@ def test_all_events_of_a_person_who_has_many_go(store: Store) -> None:
 
 
 def _of_user(number: int) -> Any:
-    from tests.support.store import new_event
-
     return new_event(b"%d" % number)
 
 
@@ -502,3 +502,24 @@ def test_no_statement_looks_at_more_than_it_is_about(
         if wide:
             slow[text] = wide
     assert not slow
+
+
+_LOCK_DELIVERY = Statement(Delivery.select(Delivery.id), locks=True)
+_CHANGE_EVENT = Statement(Event.update(duplicate_count=1))
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("statement", [_LOCK_DELIVERY, _CHANGE_EVENT])
+def test_what_another_host_changes_at_this_moment_is_put_off(
+    store: Store, statement: Statement
+) -> None:
+    """Nobody waits for the other: that would hold up webhooks, or end as a deadlock."""
+    other = store.beside("other")
+    finish(store, store.add("crm").event_id)
+    run = "rows" if statement.locks else "change"
+    with transaction_open(other, lambda transaction: getattr(transaction, run)(statement)):
+        assert sweep(store, record="1d") == {}
+    assert put_off(store) == [("record", 1)]
+    assert sweep(store, record="1d") == {"record": 1}
+    other.close()
