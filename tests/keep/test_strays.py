@@ -1,0 +1,107 @@
+"""What is private and no event leads to: it goes by its own time."""
+
+from typing import Any
+
+from premblyd.keep import closings
+from premblyd.verifications.names import learn_names
+from tests.keep.test_retention import LATER_MS, finish, sweep
+from tests.support.database import changing
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store
+
+DAY_MS = 86_400_000
+
+
+def count(store: Store, table: str) -> int:
+    return int(store.rows(f"SELECT count(*) FROM {table}")[0][0])
+
+
+def ask(store: Store, at_ms: int) -> None:
+    """Have Prembly asked for what never came."""
+    with changing(store.place) as connection:
+        connection.execute(
+            "INSERT INTO inquiry (at_ms, purpose, reference, error, result, duration_ms)"
+            " VALUES (?, 'reconcile', 'r', 'e', 'not_found', 1)",
+            [at_ms],
+        )
+
+
+def test_a_question_about_what_never_came_loses_its_reference_and_later_its_row(
+    store: Store,
+) -> None:
+    ask(store, NOW_MS)
+    ask(store, LATER_MS)
+    sweep(store, identity="1d", record="30d")
+    shown = "SELECT at_ms, reference, error FROM inquiry ORDER BY id"
+    assert store.rows(shown) == [(NOW_MS, None, None), (LATER_MS, "r", "e")]
+    sweep(store, NOW_MS + 30 * DAY_MS, record="30d")
+    assert store.rows("SELECT at_ms FROM inquiry") == [(LATER_MS,)]
+
+
+def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
+    add = (
+        "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'ada', 'sign-in', 'n')"
+    )
+    with changing(store.place) as connection:
+        connection.execute(add, [NOW_MS])
+        connection.execute(add, [LATER_MS])
+    sweep(store, identity="1d")
+    notes = "SELECT actor, note FROM operator_action ORDER BY id"
+    assert store.rows(notes) == [("ada", None), ("ada", "n")]
+    sweep(store, record="1d")
+    assert store.rows(notes) == [("ada", "n")]
+
+
+def test_what_is_left_of_an_event_that_somebody_deleted_goes(store: Store) -> None:
+    finish(store, store.add("crm").event_id)
+    kept = store.add("crm", body=b"2", received_at_ms=LATER_MS)
+    with changing(store.place) as connection:
+        connection.execute(
+            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+            " finished_at_ms, outcome, output) VALUES (1, 1, '', '', 1, 1, 'failed', 'private')"
+        )
+        connection.execute("UPDATE delivery SET once_key = 'k' WHERE id = 1")
+    with changing(store.place, unchecked=True) as connection:
+        connection.execute("DELETE FROM event WHERE id = 1")
+    sweep(store, identity="1d")
+    assert store.rows("SELECT event_id FROM delivery") == [(kept.event_id,)]
+    assert count(store, "attempt") == 0
+    assert store.rows("SELECT once_key FROM gone_once") == [("k",)]
+
+
+def test_what_waits_of_a_deleted_event_is_left_to_its_action(store: Store) -> None:
+    store.add("crm")
+    with changing(store.place, unchecked=True) as connection:
+        connection.execute("DELETE FROM event")
+    sweep(store, identity="1d")
+    assert count(store, "delivery") == 1
+
+
+@for_each(("left", "names"), [("b", 2), (None, 0)])
+def test_the_names_of_a_verification_go_with_the_last_of_its_events(
+    left: str | None, names: int, store: Store
+) -> None:
+    with changing(store.place) as connection:
+        for table in ("event", "verification_name"):
+            connection.execute(f"DELETE FROM {table}")
+
+    def learn(transaction: Any) -> None:
+        learn_names(transaction, ["a", "b", "session-1"], NOW_MS)
+
+    store.wait(store.writer.call(learn))
+    store.add(reference="a", body=b"%s" % str(left).encode())
+    if left is not None:
+        store.add(reference=left, received_at_ms=LATER_MS, body=b"2")
+    sweep(store, identity="1d")
+    assert count(store, "verification_name") == names
+
+
+def test_a_closing_goes_when_nothing_is_left_that_counts_from_it(store: Store) -> None:
+    store.add()
+    change = closings.close("user-1", NOW_MS, actor="ada", now_ms=NOW_MS)
+    store.wait(store.writer.call(change))
+    periods = {"identity": "2d", "record": "20d", "from_": "closed"}
+    assert sweep(store, **periods) == {"identity": 1}
+    assert count(store, "closing") == 1, "what comes late would have no end"
+    sweep(store, NOW_MS + 20 * DAY_MS, **periods)
+    assert (count(store, "closing"), count(store, "event")) == (0, 0)
