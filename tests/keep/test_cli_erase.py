@@ -3,8 +3,10 @@
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -231,6 +233,34 @@ def test_who_reads_what_was_there_keeps_it_until_then(config: Path, file: Path) 
         assert json.loads(done.out)["is_gone"] is False
         assert rows(file, "SELECT gone_at_ms FROM erasure") == [(None,)]
         assert rows(file, "SELECT lacks FROM event WHERE id = 1") == [("erased",)]
+
+
+OTHER = """
+import sqlite3, sys
+database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+if sys.argv[2] == "reads":
+    database.execute("BEGIN")
+database.execute("SELECT count(*) FROM event").fetchone()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.sqlite
+def test_who_reads_is_named_and_not_who_has_it_open(config: Path, file: Path) -> None:
+    with ExitStack() as others:
+        # In processes of their own: locks are a process's.
+        pids = {}
+        for what in ("reads", "waits"):
+            command = [sys.executable, "-c", OTHER, str(file), what]
+            other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            others.enter_context(other)
+            assert other.stdout
+            assert other.stdout.readline() == b"ready\n"
+            pids[what] = other.pid
+        done = erase(config, "--event", 1)
+    assert json.loads(done.out)["waits_for"] == [pids["reads"]]
+    assert f"when process {pids['reads']} stops reading" in done.err
 
 
 @pytest.mark.sqlite

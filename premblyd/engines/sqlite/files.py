@@ -189,7 +189,9 @@ def _made_aside(real: Path) -> Path:
     return aside
 
 
-_FIRST_READ_MARK = 123  # of the bytes that who reads the log locks in -shm (sqlite.org/walformat)
+# Of the bytes in -shm that who reads the log locks (sqlite.org/walformat). Behind them is that of
+# everybody who has the database open.
+_READ_MARKS = (123, 127)
 
 
 def readers_of_log(shm: Path) -> tuple[int, ...]:
@@ -200,10 +202,12 @@ def readers_of_log(shm: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     own = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    first, last = _READ_MARKS
     found = {
         int(words[4])
         for words in map(str.split, locks.splitlines())
-        if words[5:6] == [own] and words[1] != "->" and int(words[6]) >= _FIRST_READ_MARK
+        if words[5:6] == [own] and words[1] != "->"
+        if int(words[6]) <= last and int(words[7].replace("EOF", str(_BYTE))) >= first
     }
     return tuple(sorted(pid for pid in found if pid > 0))
 
