@@ -255,9 +255,10 @@ class Engine(Protocol):
         """
         ...
 
-    def tidy_up(self, item_count: int) -> None:
-        """Do what can wait until after a commit, while the loop answers. `item_count`: how many
-        items the last transaction had."""
+    def tidy_up(self, item_count: int) -> bool:
+        """Do a little of what can wait until after a commit, while the loop answers; return whether
+        there is more of it. `item_count`: how many items the last transaction had; 0: nothing was
+        written since this was called last."""
         ...
 
     def close(self) -> None: ...

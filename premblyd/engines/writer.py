@@ -70,6 +70,7 @@ class Apart:
 MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
 RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
+IDLE_S = 0.02  # without anything to be committed: then there is time for what can wait
 HAND_OVER_AT = 32  # items that wait for no others: the disk works while the loop takes more
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -216,7 +217,8 @@ class Writer:
                 waiting.future.set_result(waiting.result)
 
     def _run(self) -> None:
-        while batch := self._batches.get():
+        has_more = False
+        while batch := self._next_batch(has_more):
             try:
                 self._commit(batch)
             # Whatever was raised, the futures of the batch must end, and the thread must go on.
@@ -226,15 +228,26 @@ class Writer:
             self._loop.call_soon_threadsafe(self._committed, batch)
             item_count = len(batch)
             del batch  # else its bodies would stay in memory until the next batch comes
-            self._tidy_up(item_count)
+            has_more = self._tidy_up(item_count)
         self._engine.close()
 
-    def _tidy_up(self, item_count: int) -> None:
+    def _next_batch(self, has_more: bool) -> list[_Waiting] | None:
+        """Wait for what is to be committed next; None: nothing any more. Meanwhile do what can
+        wait, if there is more of it."""
+        while has_more:
+            try:
+                return self._batches.get(timeout=IDLE_S)
+            except queue.Empty:
+                has_more = self._tidy_up(0)
+        return self._batches.get()
+
+    def _tidy_up(self, item_count: int) -> bool:
         try:
-            self._engine.tidy_up(item_count)
+            return self._engine.tidy_up(item_count)
         # Whatever it is (out of memory, say), what was committed is safe and the thread must go on.
         except Exception as error:  # noqa: BLE001
             tell("store.operation_failed", cause=error)
+            return False
 
     def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""

@@ -119,7 +119,7 @@ def test_a_fault_of_the_writer_itself_is_told_to_those_who_wait(
 def test_a_fault_between_two_transactions_stops_nobody(
     store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def tidy_up(item_count: int) -> None:
+    def tidy_up(item_count: int) -> bool:
         raise error
 
     with monkeypatch.context() as patched:

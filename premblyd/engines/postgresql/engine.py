@@ -101,8 +101,9 @@ class PostgresqlEngine:
                 raise StoreUnavailableError(reason) from None
             raise _TryAgainError(reason) from None
 
-    def tidy_up(self, item_count: int) -> None:
+    def tidy_up(self, item_count: int) -> bool:
         del item_count
+        return False
 
     def close(self) -> None:
         self._disconnect()

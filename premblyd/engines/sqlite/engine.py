@@ -37,6 +37,7 @@ from premblyd.engines.sqlite.files import (
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
+from premblyd.engines.sqlite.space import GivingBack, give_back
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.telemetry import tell
 
@@ -55,6 +56,7 @@ class SqliteEngine:
         self._keeping: threading.Thread | None = None
         self._failed = False
         self._items_since_checkpoint = 0  # as many may be in the log alone
+        self._giving_back = GivingBack()
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         del is_patient  # there are no locks but the one of the file
@@ -92,14 +94,40 @@ class SqliteEngine:
         finally:
             self._file.rolled_back()
 
-    def tidy_up(self, item_count: int) -> None:
+    def tidy_up(self, item_count: int) -> bool:
         """Move the write-ahead log into the database file now and then, while the loop answers:
         left to itself, SQLite does it within a COMMIT, and what was committed waits 10 ms for
-        nothing."""
+        nothing. And give back what is free in the file."""
         self._items_since_checkpoint += item_count
-        if self._items_since_checkpoint < CHECKPOINT_AFTER:
-            return
-        self._items_since_checkpoint = 0
+        if self._items_since_checkpoint >= CHECKPOINT_AFTER:
+            self._items_since_checkpoint = 0
+            self._checkpoint()
+        # A disk that fails is the next commit's to report: nothing depends on this.
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            if self._give_back():
+                return True
+            if self._giving_back.took_pages():  # a checkpoint cuts the file
+                self._checkpoint()
+        return False
+
+    def _give_back(self) -> bool:
+        """Give back some of the pages that are free; return whether there are more."""
+        if self._failed or self._database.is_closed():
+            return False
+        connection: sqlite3.Connection = self._database.connection()
+        pages = self._giving_back.pages(connection)
+        if pages is None:
+            return False
+        if pages:
+            self.transact(functools.partial(self._give_back_pages, pages))
+            self._items_since_checkpoint += CHECKPOINT_AFTER // 5
+        return True
+
+    def _give_back_pages(self, pages: int, transaction: Transaction) -> None:
+        self._file.number(transaction.connection)
+        give_back(transaction.connection, pages)
+
+    def _checkpoint(self) -> None:
         # A disk that fails is the next commit's to report; what is in the log is safe there.
         with contextlib.suppress(sqlite3.Error):
             if not self._database.is_closed() and self._is_own():
@@ -140,6 +168,7 @@ class SqliteEngine:
         if is_new:
             self._guard.remember_log()
             self._file.opened(connection)
+            self._giving_back.connected()
         return connection
 
     def _is_own(self) -> bool:

@@ -38,6 +38,7 @@ from premblyd.engines.sqlite.files import (
     size,
 )
 from premblyd.engines.sqlite.guards import following, is_foreign_log
+from premblyd.engines.sqlite.space import AUTO_VACUUM, mark
 from premblyd.errors import (
     CannotStartError,
     LacksRightsError,
@@ -230,8 +231,13 @@ def connect(path: Path) -> Database:
 
     mode=rw: a removed file is an error, never quietly a new and empty database.
     """
+    # Before the first page, so that it is made so: later it would have to be packed.
+    first = {} if size(real_path(path)) else AUTO_VACUUM
     return _Database(
-        f"{path.absolute().as_uri()}?mode=rw", pragmas=_PRAGMAS, timeout=BUSY_TIMEOUT_S, uri=True
+        f"{path.absolute().as_uri()}?mode=rw",
+        pragmas={**first, **_PRAGMAS},
+        timeout=BUSY_TIMEOUT_S,
+        uri=True,
     )
 
 
@@ -336,7 +342,10 @@ def prepare(path: Path) -> list[str]:
             history = _history(database, path)
             if history.applied and history.pending:
                 clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
+            is_new = not history.applied
             applied = history.apply()
+            if is_new:
+                mark(database.connection())
         _number(database)
         return applied
 
