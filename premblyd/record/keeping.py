@@ -38,12 +38,12 @@ class Standing:
     @property
     def has_body(self) -> bool:
         """Whether it has a body, if without photos."""
-        return self.lacks in (None, Lacks.MEDIA)
+        return self.lacks != Lacks.BODY and self.has_person
 
     @property
     def has_person(self) -> bool:
         """Whether it has anything that a reveal would show."""
-        return self.has_body or self.lacks == Lacks.BODY
+        return self.lacks not in (Lacks.IDENTITY, Lacks.ERASED)
 
     def sentences(self) -> Iterator[str]:
         """Yield what there is to say to people."""
