@@ -307,11 +307,10 @@ class Remover:
         self, transaction: Transaction, portion: Portion, gone: Sequence[int], left: Sequence[int]
     ) -> None:
         removed = portion.walk.removed
-        over = [*gone, *portion.dropped]
-        if over and removed is not Removed.RECORD:
+        if gone and removed is not Removed.RECORD:
             for each in (removed, *removing.TAKES[removed]):
-                transaction.change_each(_TAKE_UP, over, removed=each)
-        elif portion.dropped:
+                transaction.change_each(_TAKE_UP, gone, removed=each)
+        if portion.dropped:  # of this class alone: an earlier one may be over still
             transaction.change_each(_TAKE_UP, portion.dropped, removed=removed)
         if left and portion.walk.way is not Way.PUT_OFF:
             noted = {id_ for id_, each in transaction.look_up(_IS_PUT_OFF, left) if each == removed}

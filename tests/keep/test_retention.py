@@ -238,6 +238,22 @@ def test_a_persons_time_counts_from_the_closing_and_that_of_others_from_receipt(
     assert events(store) == [2]
 
 
+def test_what_is_not_over_for_a_later_class_any_more_is_looked_at_for_earlier_ones(
+    store: Store,
+) -> None:
+    store.add("crm")  # waits
+    periods = {"body": "1h", "identity": "2h", "from_": "closed"}
+    close = closings.close("user-1", NOW_MS, actor="ada", now_ms=NOW_MS)
+    store.wait(store.writer.call(close))
+    assert sweep(store, **periods) == {}
+    assert put_off(store) == [("body", 1), ("identity", 1)]
+    undo = closings.undo("user-1", actor="ada", now_ms=NOW_MS)
+    assert store.wait(store.writer.call(undo))
+    assert sweep(store, **periods) == {}
+    finish(store, 1)
+    assert sweep(store, **periods) == {"body": 1}
+
+
 def test_bodies_count_from_receipt_also_with_closings(store: Store) -> None:
     store.add()
     assert sweep(store, body="1d", identity="1d", from_="closed") == {"body": 1}
