@@ -26,7 +26,7 @@ from premblyd.engines.engine import (
 )
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.hosts.register import is_working
-from premblyd.keep import blanking, holds, persons
+from premblyd.keep import blanking, holds, persons, retention
 from premblyd.keep.blanking import ByTable, Names
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import FoundBy, Named, Person
@@ -185,6 +185,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
         other_ids=findings.person.other_ids,
     )
     _remember(transaction, findings.person, done.id, digests)
+    retention.persons_erased(transaction, ids, now_ms)
     blanking.blank_unbound(transaction, findings.unbound)
     transaction.change(_RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")

@@ -106,6 +106,22 @@ def closing_noted(transaction: Transaction, at_ms: int) -> None:
     bookmarks.set_back(transaction, names, at_ms)
 
 
+def persons_erased(transaction: Transaction, event_ids: Sequence[int], now_ms: int) -> None:
+    """Write down from when the records of these events count whose persons are erased now: from the
+    end of the relationship, or from now if nobody has noted one. Afterwards nothing tells it."""
+    events = [Aged(*row) for row in transaction.look_up(_AGED, event_ids)]
+    closings = _closings_of(transaction, events)
+    of_end: dict[int, list[int]] = {}
+    for event in events:
+        if event.user_ref:
+            of_end.setdefault(closings.get(event.user_ref, now_ms), []).append(event.id)
+    for at_ms, ids in sorted(of_end.items()):
+        transaction.change_each(_NOTE_ENDS, ids, closed_at_ms=at_ms)
+    if of_end:
+        name = Walk(Removed.RECORD, Way.CLOSED).name
+        bookmarks.set_back(transaction, [name], min(of_end))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remover:
     """Removes by these periods, at this time, at most so many events in a transaction; or leaves
@@ -377,6 +393,7 @@ def _of_person(removed: Removed) -> Statement:
 _BY_RECEIPT = _in_order_of(Event.received_at_ms)
 _BY_CLOSING = _in_order_of(Event.closed_at_ms)
 _OF_PERSON = {removed: _of_person(removed) for removed in periods.OF_PERSONS}
+_NOTE_ENDS = Lookup(Event.update(closed_at_ms=param("closed_at_ms")), Event.id)
 _AGED = Lookup(Event.select(*OF_EVENT), Event.id)
 _BODIES = Lookup(Event.select(Event.id, Event.body), Event.id)
 _CLOSED = Lookup(Closing.select(Closing.user_ref, Closing.at_ms), Closing.user_ref)

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.config.retention import Retention
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import SqliteTransaction
-from premblyd.keep import bookmarks, closings, holds, removing, retention
+from premblyd.keep import bookmarks, closings, erasing, holds, removing, retention
+from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
+from premblyd.keep.persons import Named
 from premblyd.keep.retention import Bodies, Done
 from premblyd.keep.sweeping import Round, without_media
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
@@ -252,6 +256,27 @@ def test_what_is_not_over_for_a_later_class_any_more_is_looked_at_for_earlier_on
     assert sweep(store, **periods) == {}
     finish(store, 1)
     assert sweep(store, **periods) == {"body": 1}
+
+
+def test_the_record_of_who_was_erased_counts_from_the_end_of_the_relationship(
+    store: Store,
+) -> None:
+    store.add()
+    store.add(body=b"2", user_ref="user-2", reference="ref-2")
+    periods = {"record": "2h", "from_": "closed"}
+    closed_ms = LATER_MS - 2 * HOUR_MS
+    close = closings.close("user-1", closed_ms, actor="ada", now_ms=NOW_MS)
+    store.wait(store.writer.call(close))
+    assert sweep(store, LATER_MS - 1, **periods) == {}
+    with closing(connect_operator(store.place)) as database:
+        erased_ms = database.now_ms()
+        for name in ("user-1", "user-2"):
+            erasing.erase(database, Request(named=Named.user(name), actor="ada"))
+    assert sweep(store, LATER_MS - 1, **periods) == {}
+    assert sweep(store, LATER_MS, **periods) == {"record": 1}
+    assert events(store) == [2]  # of which nobody has said when it ended
+    assert sweep(store, erased_ms, **periods) == {}
+    assert sweep(store, erased_ms + DAY_MS, **periods) == {"record": 1}
 
 
 def test_bodies_count_from_receipt_also_with_closings(store: Store) -> None:
