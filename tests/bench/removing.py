@@ -41,7 +41,7 @@ HOLDS, CLOSINGS = 20_000, 100_000
 NEWEST_BEFORE = "0007"  # the last migration of the version before
 OF_PERSON = """
 UPDATE event SET user_ref = ?, reference = 'of-person-' || id, session_id = 'session-' || id
-WHERE id % (SELECT max(id) / ? FROM event) = ? AND id > (SELECT max(id) / ? FROM event)
+WHERE id % ? = ?
 """
 # As `million` has them, for a server.
 ON_SERVER = """
@@ -92,10 +92,11 @@ class Bench:
         """Return the record, made when it is first asked for."""
         if not self._original.exists():
             million.build(self._original, self._events, time.time_ns() // 1_000_000)
-            with closing(sqlite3.connect(self._original)) as connection, connection:
-                for name, count in (("person", PERSON), ("crowd", CROWD)):
-                    values = (name, count, len(name), self._events)
-                    connection.execute(OF_PERSON, values)
+            with closing(sqlite3.connect(self._original)) as connection:
+                with connection:
+                    for name, count in (("person", PERSON), ("crowd", CROWD)):
+                        every = max(1, self._events // count)
+                        connection.execute(OF_PERSON, (name, every, len(name) % every))
                 connection.execute("PRAGMA wal_checkpoint(truncate)")
         return self._original
 

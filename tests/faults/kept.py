@@ -30,8 +30,9 @@ BROKEN = {
     " WHERE erasure_id NOT IN (SELECT id FROM erasure)",
     "events whose erased name is not remembered": "SELECT count(*) FROM event WHERE"
     " erased_name IS NOT NULL AND erased_name NOT IN (SELECT name FROM erased_name)",
-    "deliveries of erased events that wait": "SELECT count(*) FROM delivery"
-    " JOIN event ON event.id = event_id WHERE lacks = 'erased' AND state = 'pending'",
+    # One that ran meanwhile, and failed, waits until it is looked at.
+    "deliveries of erased events that wait": "SELECT count(*) FROM delivery JOIN event"
+    " ON event.id = event_id WHERE lacks = 'erased' AND state = 'pending' AND attempt_count = 0",
     "verifications of erased events that are awaited": "SELECT count(*) FROM awaited"
     " JOIN event ON event.id = event_id WHERE lacks = 'erased' AND state = 'waiting'",
     "events with a key that is gone too": "SELECT count(*) FROM event"

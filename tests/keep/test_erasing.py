@@ -206,7 +206,7 @@ def test_what_was_decided_stays_and_when(store: Store) -> None:
 
 
 CHANGED = {"lacks", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
-CHANGED |= {"order_place", "holds_order"}
+CHANGED |= {"order_place", "holds_order", "closed_at_ms"}
 
 
 # --- What waits, runs and is held ----------------------------------------------------------

@@ -1,19 +1,24 @@
-"""What may be left of each event, whatever came, ran, was held, closed, replayed and cancelled
-before and after its time was over: against a model of a dozen lines.
+"""What may be left of each event, whatever came, ran, was held, closed, erased, replayed and
+cancelled before and after its time was over: against a model of a dozen lines.
 `SCHEDULES=1000` in the environment tries as many schedules."""
 
 import os
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pytest
 
 from premblyd.config.retention import HOUR_MS, Retention
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Transaction
-from premblyd.keep import closings, holds
+from premblyd.errors import NotFoundError
+from premblyd.keep import closings, erasing, holds
+from premblyd.keep.erasing import HeldError, Request
 from premblyd.keep.holds import Subject
+from premblyd.keep.persons import Named
 from premblyd.keep.retention import Done, Remover, walks
 from premblyd.model.keeping import Removed
 from premblyd.prembly.payload import plain_id
@@ -42,6 +47,7 @@ STEP_WEIGHTS = {
     "let_go": 1,
     "close": 2,
     "reopen": 1,
+    "erase": 1,
     "sweep": 5,
 }
 
@@ -80,7 +86,7 @@ class Schedule:
     jobs: dict[int, Job] = field(default_factory=dict)
     held: set[Subject] = field(default_factory=set)
     closed: dict[str, int] = field(default_factory=dict)
-    erased: set[str] = field(default_factory=set)  # names
+    erased: set[str | None] = field(default_factory=set)  # names
     owners: dict[str, str | None] = field(default_factory=dict)  # of each name
     names: list[str | None] = field(default_factory=lambda: [None, PLAIN, "ref-0", "ref-1"])
 
@@ -111,7 +117,7 @@ class Schedule:
         added = self.add(own, *self.rng.choice([("crm",), ("crm", "line"), ()]))
         assert added.is_new
         self.model[added.event_id] = own
-        if name in self.erased:
+        if name is not None and name in self.erased:
             own.lose("erased")
 
     def add(self, own: Known, *actions: str) -> Added:
@@ -191,6 +197,58 @@ class Schedule:
         user_ref = str(self.rng.choice(USERS[:-1]))
         was_closed = self.closed.pop(user_ref, None) is not None
         assert self.call(closings.undo(user_ref, actor="ada", now_ms=self.now_ms)) == was_closed
+
+    def erase(self) -> None:
+        """Erase a person or a verification; while a hold is on any of it, nothing."""
+        chosen = self.subject()
+        events = self.person(chosen)
+        users = {self.model[number].user_ref for number in events} | {chosen.user_ref}
+        names = {self.model[number].name for number in events} | {chosen.reference}
+        names = {name and plain_id(name) for name in names}
+        is_held = any(
+            each.user_ref in users if each.user_ref else plain_id(str(each.reference)) in names
+            for each in self.held
+        )
+        by_user, by_reference = chosen.user_ref, chosen.reference
+        named = Named.user(by_user) if by_user else Named.reference(str(by_reference))
+        with closing(connect_operator(self.store.place)) as database:
+            try:
+                erasing.erase(database, Request(named=named, actor="ada"))
+            except HeldError:
+                assert is_held
+                return
+            except NotFoundError:
+                assert not events
+                assert by_user not in self.closed
+                return
+        assert not is_held
+        for number in events:
+            self.erased.add(self.model[number].name)
+            self.note_end(number)
+            self.model[number].lose("erased")
+        if by_user:
+            self.closed.pop(by_user, None)
+
+    def note_end(self, number: int) -> None:
+        """Have a record count from the end of the relationship, or from the erasure: that is by a
+        clock which is not the schedule's."""
+        own = self.model[number]
+        [(noted_ms,)] = self.store.rows("SELECT closed_at_ms FROM event WHERE id = ?", number)
+        if own.user_ref is not None:
+            own.closed_ms = self.closed.get(own.user_ref, noted_ms)
+        assert noted_ms == own.closed_ms
+
+    def person(self, chosen: Subject) -> list[int]:
+        """Return the events of a person, or of a verification."""
+        if chosen.reference is not None:
+            name = plain_id(chosen.reference)
+            return [number for number, own in self.model.items() if own.name == name]
+        own = {n for n, each in self.model.items() if each.user_ref == chosen.user_ref}
+        names = {self.model[number].name for number in own} - {None}
+        return [n for n, each in self.model.items() if n in own or self.is_nobodys(each, names)]
+
+    def is_nobodys(self, own: Known, names: set[str | None]) -> bool:
+        return own.user_ref is None and own.name in names
 
     def is_held(self, number: int) -> bool:
         own = self.model[number]
