@@ -1,5 +1,6 @@
 """`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
-from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.connections import backend, connect_operator, connect_read_only
 from premblyd.engines.postgresql import beacon
 from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
 from premblyd.move import moving
@@ -32,9 +33,11 @@ from tests.support.commands import PERSONAL, command, on_terminal, record, run
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import past_checks
+from tests.support.erasing import forgetting
 from tests.support.moving import TABLES, insert, insert_all, move_record, odd_rows, rows_of
 from tests.support.needs import needs_machine, needs_root
 from tests.support.postgresql import rows
+from tests.support.store import Store
 from tests.support.users import NOBODY
 from tests.support.waiting import wait_until
 
@@ -139,8 +142,8 @@ def test_texts_that_postgresql_cannot_hold_are_counted(path: Path, server: Serve
     insert(path, "event", id=7, detail="a\0b", status="whole")
     insert(path, "event", id=8, key="k8", detail="c")
     change(path, "UPDATE event SET detail = CAST(x'61ff' AS TEXT) WHERE id = 8")
-    (events, *_) = move_record(path, server)
-    assert events.replaced == {"detail": 2}
+    moved = {table.name: table for table in move_record(path, server)}
+    assert moved["event"].replaced == {"detail": 2}
     assert rows(server, "SELECT detail FROM event ORDER BY id") == [
         ("a\N{REPLACEMENT CHARACTER}b",),
         ("a\N{REPLACEMENT CHARACTER}",),
@@ -527,6 +530,21 @@ def test_a_daemon_that_slept_while_it_was_looked_for_acknowledges_nothing_that_i
         moved, kept = rows_of(server), rows_of(path)
         assert moved | {"host": None} == kept | {"host": None}  # where the daemon may be by now
         wait_until(lambda: daemon.send(b'{"reference":"r-2"}').status == 200)
+
+
+def test_who_was_erased_stays_so_on_the_new_database(
+    server: Server, path: Path, tmp_path: Path
+) -> None:
+    """The key of the digests comes along: the target's own is another."""
+    with closing(connect_operator(path)) as database:
+        number = database.transact(forgetting("ref-1"))
+    move_record(path, server)
+    with asyncio.Runner() as runner:
+        store = Store(server, runner.get_loop())
+        added = store.add("crm", reference="ref-1")
+        assert added.is_erased
+        assert store.rows("SELECT erasure_id, reference FROM event") == [(number, None)]
+        store.close()
 
 
 def test_pending_deliveries_run_on_the_new_database(server: Server, tmp_path: Path) -> None:

@@ -352,7 +352,11 @@ class AttemptHour(RollUp):
         primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms", "part")
 
 
-TABLES: tuple[type[Model], ...] = (*Table.__subclasses__(), *RollUp.__subclasses__())
+# Events first: of a move they are what takes long.
+TABLES: tuple[type[Model], ...] = (
+    *sorted(Table.__subclasses__(), key=lambda table: table.__module__ != __name__),
+    *RollUp.__subclasses__(),
+)
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")

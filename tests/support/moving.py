@@ -52,7 +52,15 @@ UNIQUE = {
     "event_hour": ("type",),
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
+    "closing": ("user_ref",),
+    "erased_name": ("name",),
+    "removal": ("removed",),
+    "sweep": ("removed",),
+    "put_off": ("removed",),
+    "gone_event": ("key",),
+    "gone_once": ("once_key",),
 }
+NUMBERED = {"attempt": ("number",), "to_erase": ("event_id",)}
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
@@ -95,7 +103,7 @@ def odd_rows() -> Iterator[tuple[str, dict[str, Any]]]:
             unique: dict[str, Any] = {
                 name: f"{name} {number}" for name in UNIQUE.get(table.name, ())
             }
-            unique |= {"number": number} if table.name == "attempt" else {}
+            unique |= dict.fromkeys(NUMBERED.get(table.name, ()), number)
             yield table.name, plain_row(table) | unique | values | own
 
 
