@@ -4,6 +4,7 @@ database. A server's record has its own."""
 import contextlib
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ from premblyd.databases import Server, is_postgresql
 from premblyd.engines.sqlite import copies, opening
 from premblyd.engines.sqlite.files import hold, real_path
 from premblyd.errors import LacksRightsError, PremblydError
+from premblyd.keep import restoring
+from premblyd.keep.restoring import OtherRecordError, TakenOver
 from premblyd.words import counted
 
 
@@ -25,6 +28,9 @@ def restore(config_path: Path, copy: Path) -> None:
     """FILE is a copy of the database, such as premblyd.db.before-upgrade. It is checked, and put in
     the place of the database that the configuration names. What was there goes into a folder
     beside it, premblyd.db.replaced-TIME: nothing is deleted, and FILE stays.
+
+    Who was erased since the copy was made is erased from it again, and holds and closings of that
+    time are taken over, as far as the database that was there can be read. FILE has them still.
 
     The daemon must be stopped. A run that was interrupted goes on when it is run again.
 
@@ -37,11 +43,12 @@ def restore(config_path: Path, copy: Path) -> None:
             " (docs/several-hosts.md)."
         )
     real = real_path(database)
+    since = Since()
     with copies.opened(copy) as source:  # root's, if need be
         _become_owner(real)
         try:
             with hold(real):
-                restored = copies.put_in(real, source)
+                restored = copies.put_in(real, source, since.take_over)
         except PermissionError as error:
             raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
         except OSError as error:
@@ -51,9 +58,61 @@ def restore(config_path: Path, copy: Path) -> None:
     events = counted(restored.events, "event")
     click.echo(f"Put {copy} in the place of {real}: {events}{until}.")
     if restored.is_older:
-        click.echo("An older premblyd wrote it. The daemon migrates it when it starts.")
+        done = "It was migrated" if since.is_migrated else "The daemon migrates it when it starts"
+        click.echo(f"An older premblyd wrote it. {done}.")
+    for line in since.lines(copy):
+        click.echo(line)
     if restored.aside is not None:
         click.echo(f"What was there is in {restored.aside}. Nothing was deleted.")
+
+
+class Since:
+    """What happened since the copy was made, as the database that it replaces knows it."""
+
+    def __init__(self) -> None:
+        self.is_migrated = False
+        self._taken: TakenOver | None = None
+        self._unknown: str | None = None
+
+    def take_over(self, new: Path, old: Path | None) -> None:
+        """Erase from the file that will be the database who was erased from the old one. Raise
+        PremblydError when that can't be done: then nothing is put in its place."""
+        if old is None:
+            return
+        try:
+            with contextlib.closing(opening.connect_read_only(old)) as database:
+                remembered = database.look(restoring.remember)
+        except PremblydError as error:
+            self._unknown = str(error)
+            return
+        if not remembered.is_worth_it:
+            return
+        try:
+            self.is_migrated = copies.migrate(new)
+            with contextlib.closing(opening.connect_operator(new)) as database:
+                self._taken = restoring.take_over(database, remembered)
+        except OtherRecordError as error:
+            self._unknown = str(error)
+
+    def lines(self, copy: Path) -> Iterator[str]:
+        """Yield what there is to say of it."""
+        if self._unknown is not None:
+            yield (
+                "Who was erased or held since it was made is not known"
+                f" ({self._unknown.rstrip('.')}): erase and hold them again."
+            )
+        taken = self._taken
+        if taken is None:
+            return
+        if taken.events or taken.erasures:
+            events, erasures = counted(taken.events, "event"), counted(taken.erasures, "erasure")
+            yield (
+                "Erased from it again who was erased since it was made:"
+                f" {events} of {erasures}. {copy} has them still: delete it."
+            )
+        for count, what in ((taken.holds, "hold"), (taken.closings, "closing")):
+            if count:
+                yield f"Took over what came since it was made: {counted(count, what)}."
 
 
 def _become_owner(real: Path) -> None:

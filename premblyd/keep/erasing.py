@@ -187,7 +187,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
     _remember(transaction, findings.person, done.id, digests)
     retention.persons_erased(transaction, ids, now_ms)
     blanking.blank_unbound(transaction, findings.unbound)
-    transaction.change(_RAISE_FLOOR, migration=FLOOR)
+    transaction.change(RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")
     portion = _portion_of(transaction, ids)
     blanking.blank(transaction, portion, done.id, digests)
@@ -348,7 +348,7 @@ _EARLIER = Statement(
     .where(Erasure.subject == param("subject"))
     .order_by(Erasure.id.desc())
 )
-_RAISE_FLOOR = Statement(
+RAISE_FLOOR = Statement(
     SchemaFloor.update(migration=param("migration")).where(
         SchemaFloor.migration < param("migration")
     )

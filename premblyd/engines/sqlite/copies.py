@@ -14,13 +14,14 @@ import dataclasses
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from peewee import PeeweeException, SqliteDatabase
 
+from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import (
     MODE,
     SUFFIXES,
@@ -31,6 +32,7 @@ from premblyd.engines.sqlite.files import (
     move_into,
     real_path,
     restoring_folder,
+    size,
     sync,
     unused_aside,
     write_copy,
@@ -90,9 +92,13 @@ def opened(path: Path) -> Iterator[Copy]:
         yield Copy(path, file, files.enter_context(_open(beside(path, "-wal"))))
 
 
-def put_in(real: Path, copy: Copy) -> Restored:
-    """Put a copy in the place of the database `real`, or of none. Raise BadCopyError when the copy
-    is not good, PremblydError when the disk does not allow it."""
+def put_in(
+    real: Path, copy: Copy, make_ready: Callable[[Path, Path | None], object] = lambda *_: None
+) -> Restored:
+    """Put a copy in the place of the database `real`, or of none. `make_ready` is called before
+    that, with the file that will be there, on which nobody works, and the one that it replaces, if
+    there is one. Raise BadCopyError when the copy is not good, PremblydError when the disk does not
+    allow it."""
     if real.exists() and os.path.samestat(real.stat(), os.fstat(copy.file.fileno())):
         raise BadCopyError(f"{copy.path} is the database itself. Name a copy of it.")
     with _explained(f"{copy.path} could not be put in, and nothing was changed"):
@@ -102,6 +108,7 @@ def put_in(real: Path, copy: Copy) -> Restored:
             _remove(new)
             copy.write(new)
             restored = _checked(new, copy.path)
+            make_ready(new, _replaced(real, folder))
             _resemble(new, real, folder)
         except BaseException:
             _remove(new)
@@ -116,6 +123,14 @@ def put_in(real: Path, copy: Copy) -> Restored:
         aside = _ended(folder, real)
         sync(real.parent)
         return dataclasses.replace(restored, aside=aside)
+
+
+def migrate(new: Path) -> bool:
+    """Migrate a copy before it is put in its place. Return whether an older premblyd wrote it."""
+    applied = opening.prepare(new)
+    for copy in new.parent.glob(f"{new.name}.before-*"):  # made of it before
+        copy.unlink()
+    return bool(applied)
 
 
 def _begun(real: Path) -> Path:
@@ -144,6 +159,12 @@ def _ended(folder: Path, real: Path) -> Path | None:
 
 def _has_files(folder: Path, real: Path) -> bool:
     return any((folder / beside(real, suffix).name).exists() for suffix in SUFFIXES)
+
+
+def _replaced(real: Path, folder: Path) -> Path | None:
+    """Return where the database is that is replaced: in the folder, if an earlier run was
+    interrupted."""
+    return next((old for old in (real, folder / real.name) if size(old)), None)
 
 
 def _resemble(new: Path, real: Path, folder: Path) -> None:

@@ -1,0 +1,204 @@
+"""A copy that is put back brings back who was erased since it was made. The database that it
+replaces knows who that was: so they are erased from the copy again, before anybody works on it, and
+holds and closings that came since are taken over."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from premblyd.engines.engine import (
+    BulkInsert,
+    Database,
+    Lookup,
+    Row,
+    Statement,
+    Transaction,
+    param,
+)
+from premblyd.errors import PremblydError
+from premblyd.keep import blanking
+from premblyd.keep.blanking import Names
+from premblyd.keep.erasing import FLOOR, RAISE_FLOOR
+from premblyd.model.columns import columns
+from premblyd.model.keeping import (
+    Closing,
+    DigestKey,
+    ErasedName,
+    Erasure,
+    GoneEvent,
+    Hold,
+    Lacks,
+    ToErase,
+)
+from premblyd.model.table import Table
+from premblyd.model.tables import Event
+from premblyd.verifications import erased
+from premblyd.verifications.digests import Digests
+
+PORTION = 500  # events that are erased in a transaction
+LOOKED_AT = 5000  # whose names are looked up at once
+
+
+class OtherRecordError(PremblydError):
+    """The copy is of another record than the one that it replaces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What a database knows of who was erased, and of whom nothing may be."""
+
+    key: bytes = field(repr=False)  # of its digests
+    rows: dict[str, list[Row]] = field(repr=False)  # by table
+    events: dict[str, int] = field(repr=False)  # by their keys: the erasures
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether there is anything to take over."""
+        return any(self.rows.values())
+
+
+@dataclass(slots=True, kw_only=True)
+class TakenOver:
+    """What a copy has got of that."""
+
+    events: int = 0  # erased again
+    erasures: int = 0  # that the copy did not know
+    holds: int = 0
+    closings: int = 0
+
+
+def remember(transaction: Transaction) -> Remembered:
+    """Return what is known of who was erased, and of holds and closings."""
+    row = transaction.row(_KEY)
+    rows = {name: transaction.rows(statement) for name, statement in _ALL.items()}
+    events = [*transaction.rows(_ERASED_EVENTS), *transaction.rows(_EVENTS_TO_ERASE)]
+    return Remembered(key=bytes(row[0]) if row else b"", rows=rows, events=dict(events))
+
+
+def take_over(copy: Database, remembered: Remembered) -> TakenOver:
+    """Erase from a copy, on which nobody works, whom another database remembers as erased, and
+    give it the holds and closings of that. Raise OtherRecordError when the copy has digests by
+    another key."""
+    taken = copy.transact(lambda transaction: _take_rows(transaction, remembered))
+    by_erasure: dict[int, set[int]] = defaultdict(set)
+    keys = sorted(remembered.events)
+    for number, key in copy.look(lambda transaction: transaction.look_up(_BY_KEY, keys)):
+        by_erasure[remembered.events[key]].add(number)
+    if remembered.rows[ErasedName._meta.table_name]:
+        for erasure_id, number in _named(copy):
+            by_erasure[erasure_id].add(number)
+    for erasure_id, numbers in sorted(by_erasure.items()):
+        ids = sorted(numbers)
+        for start in range(0, len(ids), PORTION):
+            portion = ids[start : start + PORTION]
+            copy.transact(partial(_erase, erasure_id, portion))
+        taken.events += len(ids)
+    return taken
+
+
+def _take_rows(transaction: Transaction, remembered: Remembered) -> TakenOver:
+    row = transaction.row(_KEY)
+    own = bytes(row[0]) if row else b""
+    if own != remembered.key:
+        if any(transaction.row(statement) for statement in _MADE_BY_KEY):
+            raise OtherRecordError("The copy is of another record.")
+        transaction.change(_SET_KEY, key=remembered.key)
+    counts = {}
+    for table in _TABLES:
+        name = table._meta.table_name
+        known = {row[0] for row in transaction.rows(_ALL[name])}
+        new = [row for row in remembered.rows[name] if row[0] not in known]
+        if table is Closing:  # a person has one
+            people = {row[1] for row in transaction.rows(_ALL[name])}
+            new = [row for row in new if row[1] not in people]
+        transaction.insert_many(_INSERT[name], new)
+        counts[name] = len(new)
+    for hold_id, ended_at_ms, ended_by in _ended(remembered):
+        transaction.change(_END_HOLD, id=hold_id, ended_at_ms=ended_at_ms, ended_by=ended_by)
+    if remembered.rows[Erasure._meta.table_name]:
+        transaction.change(RAISE_FLOOR, migration=FLOOR)
+    return TakenOver(erasures=counts["erasure"], holds=counts["hold"], closings=counts["closing"])
+
+
+def _ended(remembered: Remembered) -> Iterator[tuple[int, Any, Any]]:
+    names = [column.column_name for column in columns(Hold)]
+    for row in remembered.rows[Hold._meta.table_name]:
+        hold = dict(zip(names, row, strict=True))
+        if hold["ended_at_ms"] is not None:
+            yield hold["id"], hold["ended_at_ms"], hold["ended_by"]
+
+
+def _named(copy: Database) -> Iterator[tuple[int, int]]:
+    """Yield the events under a name that was erased, each behind its erasure."""
+    after = 0
+    while rows := copy.look(partial(_portion, after)):
+        names = [erased.Names(_text(reference), _text(session)) for _, reference, session in rows]
+        found = copy.look(partial(erased.find_erased, names=names))
+        for (number, *_), its_erasure in zip(rows, found, strict=True):
+            if its_erasure is not None:
+                yield its_erasure.erasure_id, number
+        after = rows[-1][0]
+
+
+def _portion(after: int, transaction: Transaction) -> list[Row]:
+    return transaction.rows(_NAMES, after=after, limit=LOOKED_AT)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _erase(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) -> None:
+    digests = Digests.of(transaction)
+    row = transaction.row(_ERASURE, id=erasure_id)
+    at_ms, subject = row or (0, None)
+    rows = transaction.look_up(_NAMES_OF, event_ids)
+    users, references, sessions = (
+        frozenset(filter(None, map(_text, column))) for column in zip(*rows, strict=True)
+    )
+    own = frozenset(user for user in users if digests.of_user(user) == subject)
+    about = blanking.unbound(transaction, Names(own, references, sessions))
+    blanking.stop(transaction, event_ids, at_ms)
+    blanking.blank_unbound(transaction, about)
+    blanking.blank(transaction, event_ids, erasure_id, digests)
+    transaction.change(_NOT_GONE, id=erasure_id)  # until a daemon finds it gone from this file too
+
+
+_TABLES: tuple[type[Table], ...] = (Erasure, ErasedName, Hold, Closing)
+_ALL = {table._meta.table_name: Statement(table.select().order_by(table.id)) for table in _TABLES}
+_INSERT = {
+    table._meta.table_name: BulkInsert(table, *(each.column_name for each in columns(table)))
+    for table in _TABLES
+}
+_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
+_SET_KEY = Statement(DigestKey.update(key=param("key")))
+_MADE_BY_KEY = [
+    Statement(table.select(table.id).limit(1)) for table in (Erasure, ErasedName, GoneEvent)
+]
+_END_HOLD = Statement(
+    Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by")).where(
+        Hold.id == param("id"), Hold.ended_at_ms.is_null()
+    )
+)
+_ERASED_EVENTS = Statement(
+    Event.select(Event.key, Event.erasure_id).where(
+        Event.lacks == Lacks.ERASED, Event.erasure_id.is_null(False)
+    )
+)
+_EVENTS_TO_ERASE = Statement(
+    Event.select(Event.key, ToErase.erasure_id).join(ToErase, on=ToErase.event_id == Event.id)
+)
+_IS_WHOLE = Event.lacks.is_null() | (Event.lacks != Lacks.ERASED)
+_BY_KEY = Lookup(Event.select(Event.id, Event.key).where(_IS_WHOLE), Event.key)
+_NAMES = Statement(
+    Event.select(Event.id, Event.reference, Event.session_id)
+    .where(Event.id > param("after"), _IS_WHOLE)
+    .order_by(Event.id)
+    .limit(param("limit"))
+)
+_NAMES_OF = Lookup(Event.select(Event.user_ref, Event.reference, Event.session_id), Event.id)
+_IS_ERASURE = Erasure.id == param("id")
+_ERASURE = Statement(Erasure.select(Erasure.at_ms, Erasure.subject).where(_IS_ERASURE))
+_NOT_GONE = Statement(Erasure.update(gone_at_ms=None).where(_IS_ERASURE))

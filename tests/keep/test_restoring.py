@@ -1,0 +1,163 @@
+"""`premblyd restore` of a copy that has people who were erased since."""
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from premblyd.engines.connections import connect_operator
+from premblyd.engines.sqlite import opening
+from premblyd.keep import erasing
+from premblyd.keep.persons import Named
+from premblyd.model import history
+from premblyd.verifications.erased import which_erased
+from tests.support.commands import run
+from tests.support.database import rows
+
+pytestmark = pytest.mark.sqlite
+FLOOR = "SELECT migration FROM schema_floor"
+NAMED = "SELECT id FROM event WHERE reference IS NOT NULL ORDER BY id"
+
+
+@pytest.fixture
+def database(config: Path) -> Path:
+    return config.with_name("premblyd.db")
+
+
+@pytest.fixture
+def copy(database: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "copy.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    return copy
+
+
+def erase(database: Path) -> tuple[str, int]:
+    """Erase a verification with several events; return its reference and how many these were."""
+    named = "FROM event WHERE reference IS NOT NULL GROUP BY reference"
+    sql = f"SELECT reference, count(*) {named} ORDER BY 2 DESC, 1 LIMIT 1"
+    [(reference, count)] = rows(database, sql)
+    with closing(connect_operator(database)) as operator:
+        request = erasing.Request(named=Named.reference(reference), actor="dpo")
+        erasing.erase(operator, request)
+    return reference, count
+
+
+def restore(copy: Path, config: Path) -> str:
+    done = run("restore", copy, "--config", config)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+def test_who_was_erased_since_is_erased_from_the_copy(
+    config: Path, database: Path, copy: Path
+) -> None:
+    reference, count = erase(database)
+    assert count > 1
+    remaining = rows(database, NAMED)
+    out = restore(copy, config)
+    assert (
+        f"Erased from it again who was erased since it was made: {count} events of 1 erasure."
+        f" {copy} has them still: delete it.\n"
+    ) in out
+    assert rows(database, NAMED) == remaining
+    assert reference.encode() not in database.read_bytes()
+    assert rows(database, "SELECT actor, events FROM erasure") == [("dpo", count)]
+    floor = rows(database, FLOOR)
+    assert floor == rows(next(config.parent.glob("*.replaced-*")) / database.name, FLOOR)
+    with closing(connect_operator(database)) as operator:
+        assert operator.look(lambda each: which_erased(each, [reference])) == {reference: 1}
+
+
+def test_holds_and_closings_that_came_since_are_taken_over(
+    config: Path, database: Path, copy: Path
+) -> None:
+    hold = ("hold", "--user-ref", "usr-1", "--config", config)
+    assert run(*hold).code == 0
+    assert run("closed", "--user-ref", "usr-2", "--config", config).code == 0
+    out = restore(copy, config)
+    assert "Took over what came since it was made: 1 hold.\n" in out
+    assert "Took over what came since it was made: 1 closing.\n" in out
+    assert rows(database, "SELECT user_ref FROM hold WHERE ended_at_ms IS NULL") == [("usr-1",)]
+    assert rows(database, "SELECT user_ref FROM closing") == [("usr-2",)]
+
+
+def test_a_hold_that_ended_since_has_ended(config: Path, database: Path, tmp_path: Path) -> None:
+    assert run("hold", "--user-ref", "usr-1", "--config", config).code == 0
+    copy = Path(shutil.copy(database, tmp_path / "copy.db"))
+    assert run("hold", "--end", "1", "--config", config).code == 0
+    restore(copy, config)
+    assert rows(database, "SELECT id FROM hold WHERE ended_at_ms IS NULL") == []
+
+
+def test_a_copy_whose_digests_are_by_another_key_gets_that_of_the_old(
+    config: Path, database: Path, copy: Path
+) -> None:
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("UPDATE digest_key SET key = ?", (bytes(32),))
+    reference, count = erase(database)
+    assert f"{count} events of 1 erasure" in restore(copy, config)
+    assert reference.encode() not in database.read_bytes()
+    [(key,)] = rows(database, "SELECT key FROM digest_key")
+    assert bytes(key) != bytes(32)
+
+
+def test_a_copy_of_an_older_version_is_migrated_before_it_is_put_in(
+    config: Path, database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a person is found in it by the reference: the record of this event may be removed."""
+    reference, _ = erase(database)
+    copy, earlier = tmp_path / "copy.db", tmp_path / "migrations"
+    shutil.copytree(history.MIGRATIONS, earlier)
+    for script in [*earlier.glob("0008*"), *earlier.glob("0009*")]:
+        script.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(history, "MIGRATIONS", earlier)
+        opening.prepare(copy)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute(
+            "INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes,"
+            " body_sha256, verified_by, kind, outcome, reference, body) VALUES ('k', 'e', 1,"
+            " '192.0.2.1', '[]', 2, 'hush', 'hmac', 'api', 'verified', ?, '{}')",
+            (reference,),
+        )
+    out = restore(copy, config)
+    assert "An older premblyd wrote it. It was migrated.\n" in out
+    assert "1 event of 1 erasure." in out
+    assert rows(database, "SELECT lacks, reference, body FROM event") == [("erased", None, b"")]
+    assert list(config.parent.glob("**/*before*")) == []
+
+
+def test_a_copy_of_another_record_is_put_in_with_a_warning(
+    config: Path, database: Path, copy: Path
+) -> None:
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("UPDATE digest_key SET key = ?", (bytes(32),))
+    erase(copy)
+    erase(database)
+    out = restore(copy, config)
+    assert "Who was erased or held since it was made is not known (The copy is of another" in out
+
+
+def test_a_database_that_is_damaged_tells_nothing(config: Path, database: Path, copy: Path) -> None:
+    database.write_bytes(b"no database")
+    out = restore(copy, config)
+    assert re.search(r"Who was erased or held since it was made is not known \(.+\): erase", out)
+    assert rows(database, NAMED) != []
+
+
+def test_what_cannot_be_erased_again_is_not_put_in(
+    config: Path, database: Path, copy: Path
+) -> None:
+    erase(database)
+    before = rows(database, NAMED)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER no BEFORE UPDATE ON event BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    done = run("restore", copy, "--config", config)
+    assert done.code != 0
+    assert rows(database, NAMED) == before
