@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import config_option, json_option, packing
 from premblyd.cli.caller import actor
-from premblyd.cli.common import open_to_change, open_to_read
+from premblyd.cli.common import database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, progress
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
@@ -48,15 +48,26 @@ HELD_BACK = (
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask before.")
+@click.option(
+    "--vacuum",
+    is_flag=True,
+    help="Write the file of SQLite anew, without what was deleted: once, of a database that an"
+    " earlier version made. The daemon must be stopped.",
+)
 @config_option
 @json_option
-def prune(config_path: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json: bool) -> None:
     """The daemon removes by itself what is over by `retention`. This does it now, beside it, in
     small steps; what is gone does not come back. It is kept on record.
 
     Nothing goes that waits, runs or is held. --dry-run counts by class and month of receipt, each
     event once, and what is held back and why.
     """
+    if vacuum:
+        if dry_run:
+            raise click.UsageError("--vacuum removes no rows, so there is nothing to be counted.")
+        packing.pack(database_of(config_path), yes=yes, as_json=as_json)
+        return
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
     if not periods(retention):

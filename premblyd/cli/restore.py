@@ -45,7 +45,7 @@ def restore(config_path: Path, copy: Path) -> None:
     real = real_path(database)
     since = Since()
     with copies.opened(copy) as source:  # root's, if need be
-        _become_owner(real)
+        become_owner(real)
         try:
             with hold(real):
                 restored = copies.put_in(real, source, since.take_over)
@@ -115,7 +115,7 @@ class Since:
                 yield f"Took over what came since it was made: {counted(count, what)}."
 
 
-def _become_owner(real: Path) -> None:
+def become_owner(real: Path) -> None:
     """Be the database's owner from here on, if this is root: what the service's user can write to
     may hold a link to somewhere else, and what is made here must be that user's."""
     if os.geteuid() != 0:

@@ -274,6 +274,22 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How much of the disk packing a database needs, beside what is used, and how much is free."""
+
+    needed_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """How large a database's file was, and is now that it was packed."""
+
+    before_bytes: int
+    after_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRead:
     """What the database's clock said between two times on this machine's monotonic clock."""
 
@@ -393,6 +409,17 @@ class Backend(Protocol):
 
     def sizes(self) -> Sizes:
         """Return how large it is. It may read the database, so not in the loop."""
+        ...
+
+    def room(self) -> Room:
+        """Return what `pack` needs of the disk. Raise PremblydError when there is nothing to be
+        packed."""
+        ...
+
+    def pack(self) -> Packed:
+        """Write the database anew while no daemon works on it, so that nothing is left in its file
+        of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
+        somebody reads it, StoreUnavailableError when there is no room."""
         ...
 
     def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:

@@ -18,6 +18,8 @@ from premblyd.engines.engine import (
     Database,
     Inspection,
     OtherCopy,
+    Packed,
+    Room,
     Sizes,
     Sought,
     Transaction,
@@ -44,6 +46,11 @@ _OF_THE_DATABASE = (
     errors.UndefinedColumn,
     errors.UndefinedFunction,
     errors.InvalidSchemaName,
+)
+_NO_PACKING = (
+    "The record is in PostgreSQL, which cleans its tables by itself (autovacuum) and uses their"
+    " space again. To give it back to the disk, their owner runs `VACUUM FULL`, which stops all"
+    " else meanwhile (docs/several-hosts.md)."
 )
 _NO_ANSWER = "PostgreSQL does not answer"
 
@@ -154,6 +161,12 @@ class PostgresqlBackend:
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)
+
+    def room(self) -> Room:
+        raise PremblydError(_NO_PACKING)
+
+    def pack(self) -> Packed:
+        raise PremblydError(_NO_PACKING)
 
     def sizes(self) -> Sizes:
         try:

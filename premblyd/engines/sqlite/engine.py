@@ -19,11 +19,13 @@ from premblyd.engines.engine import (
     Database,
     Inspection,
     OtherCopy,
+    Packed,
+    Room,
     Sizes,
     Sought,
     Transaction,
 )
-from premblyd.engines.sqlite import leftovers, opening
+from premblyd.engines.sqlite import leftovers, opening, packing
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
@@ -239,7 +241,8 @@ class SqliteBackend:
 
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
-            return Inspection()  # what else can go wrong with a file shows when it is used
+            # What else can go wrong with a file shows when it is used.
+            return Inspection(warnings=packing.warnings(self.path))
         return Inspection(
             warnings=(
                 f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
@@ -259,6 +262,15 @@ class SqliteBackend:
 
     def beacon(self) -> None:
         return None
+
+    def room(self) -> Room:
+        opening.require_readable(self.path)
+        return packing.room(self.path)
+
+    def pack(self) -> Packed:
+        opening.require_readable(self.path)
+        with self.hold():
+            return packing.pack(self.path)
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)
