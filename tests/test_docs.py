@@ -129,6 +129,21 @@ def test_every_command_parses_and_the_harmless_ones_run(
         assert done.out.strip()
 
 
+def test_a_request_is_answered_by_the_commands_of_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = record(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for line in command_lines():
+        if line.place.startswith("docs/personal-data.md:"):
+            done = run(*line.arguments, PREMBLYD_CONFIG=str(config))
+            assert done.code == 0, f"{line}: {done.err}"
+            assert "Nothing" not in done.out, line
+    made = ("usr_000042.zip", "certificate-118.json", "events-2026.csv", "erasures.csv")
+    assert all((tmp_path / name).stat().st_size for name in made)
+    assert b"usr_000042" not in (tmp_path / "certificate-118.json").read_bytes()
+
+
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("record")).with_name("premblyd.db")
