@@ -31,7 +31,7 @@ KINDS = {
     "new_code": "a response code came for the first time",
     "alert": "another alert could not be sent",
     "retention": "what should have been removed is there still",
-    "erasure": "the database's files may still hold what was erased",
+    "erasure": "what was erased may still be there",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000

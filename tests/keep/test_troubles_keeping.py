@@ -107,5 +107,10 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, record: D
     assert found(record, NOW_MS - 1) == [], "it may be under way"
     [item] = found(record)
     assert (item.kind, item.count, item.needs_somebody) == ("erasure", 1, True)
+    assert "the database's files may still hold something" in item.text
+    store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 7, id FROM erasure")
+    [item] = found(record)
+    assert "1 erasure was begun and not ended" in item.text
+    store.by_hand("DELETE FROM to_erase")
     store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
     assert found(record) == []

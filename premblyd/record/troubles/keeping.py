@@ -8,7 +8,7 @@ from peewee import Expression, Tuple, fn
 
 from premblyd import times
 from premblyd.config.retention import Retention
-from premblyd.model.keeping import Closing, Erasure, Lacks, PutOff, Removal, Sweep
+from premblyd.model.keeping import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
 from premblyd.record.kept import CLASSES
@@ -46,8 +46,8 @@ def retention(situation: Situation) -> Iterator[Item]:
             severity=Severity.NOTICE if is_at_work else Severity.WARNING,
             text=f"Retention is behind with {removed}: some of it is there"
             f" {counted(days, 'day')} after its time was over.",
-            remedy="Does the daemon run, and can it write? It removes in small steps; `prune` does"
-            " all of it now.",
+            remedy="Does the daemon run, and can it write? The log says why, as retention.failed or"
+            " retention.waits. `prune` does all of it now.",
             command="sudo -u premblyd premblyd prune",
             about=removed,
         )
@@ -55,20 +55,33 @@ def retention(situation: Situation) -> Iterator[Item]:
 
 @trouble()
 def erasure(situation: Situation) -> Iterator[Item]:
-    """Yield that the database's files may still hold what was erased."""
+    """Yield erasures that were begun and not ended, and those after which the database's files may
+    still hold something."""
+    begun = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id))
     query = Erasure.select(fn.COUNT(Erasure.id), fn.MIN(Erasure.at_ms)).where(
         Erasure.gone_at_ms.is_null(), Erasure.at_ms <= situation.now_ms - GRACE_MS
     )
-    [(count, since_ms)] = queries.tuples(situation.database, query)
+    [(count, since_ms)] = queries.tuples(situation.database, query.where(begun))
+    if count:
+        yield Item(
+            text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
+            f" {times.for_people(since_ms)} UTC: some of it is still there.",
+            remedy="If no `premblyd erase` runs now, one was ended before it was done: give the"
+            " same command again, and it goes on.",
+            command="premblyd erase --list",
+            count=count,
+            about="begun",
+        )
+    [(count, since_ms)] = queries.tuples(situation.database, query.where(~begun))
     if count:
         yield Item(
             text=f"Of {counted(count, 'erasure')} the database's files may still hold something,"
             f" since {times.for_people(since_ms)} UTC.",
             remedy="The daemon ends it when nobody reads the database as it was before: a backup, a"
-            " shell, an auditor. `premblyd check` says whether the file itself has to be"
-            " rewritten.",
-            command="premblyd check",
+            " shell, an auditor. End what reads it for so long.",
+            command="premblyd erase --list",
             count=count,
+            about="files",
         )
 
 
