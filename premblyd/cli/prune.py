@@ -121,6 +121,9 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
         return
     gone = [f"{name} {count}" for name, count in removed.items() if count]
     click.echo(f"Removed: {', '.join(gone)}." if gone else "Nothing was over.")
+    if round_.failures:
+        left = counted(round_.failures, "event")
+        click.echo(f"Left as they are: {left}, a fault of premblyd. The daemon's log says more.")
     _print_held_back(found)
 
 

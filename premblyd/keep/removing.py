@@ -36,10 +36,14 @@ TAKES: Mapping[Removed, tuple[Removed, ...]] = {
 }
 
 
-def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> None:
-    """Give these events the bodies that are left when media are taken out of theirs."""
-    for event_id, body in sorted(bodies.items()):
-        transaction.change(_REPLACE, id=event_id, body=body, lacks=Lacks.MEDIA)
+def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> list[int]:
+    """Give these events the bodies that are left when media are taken out of theirs. Return those
+    that have them: what has lost its body, or its person, since that was read gets none back."""
+    return [
+        event_id
+        for event_id, body in sorted(bodies.items())
+        if transaction.change(_REPLACE, id=event_id, body=body, lacks=Lacks.MEDIA)
+    ]
 
 
 def remove(
@@ -122,7 +126,9 @@ def _deleting(table: type[Table], column: Any) -> Lookup:
 
 
 _HAS_ID = Event.id == param("id")
-_REPLACE = Statement(Event.update(body=param("body"), lacks=param("lacks")).where(_HAS_ID))
+_REPLACE = Statement(
+    Event.update(body=param("body"), lacks=param("lacks")).where(_HAS_ID, Event.lacks.is_null())
+)
 _NOTE_CLOSING = Statement(Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
 _REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _VERIFICATIONS = Lookup(

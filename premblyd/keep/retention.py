@@ -88,11 +88,12 @@ def walks(retention: Retention) -> list[Walk]:
     found = periods.periods(retention)
     made = []
     for removed in periods.STRONGEST_FIRST:
-        ways = [Way.RECEIPT, Way.PUT_OFF]
+        ways = [Way.RECEIPT]
         if periods.counts_from_closing(retention, removed):
             ways.append(Way.CLOSINGS)
             if removed is Removed.RECORD:
                 ways.append(Way.CLOSED)
+        ways.append(Way.PUT_OFF)
         if removed in found:
             made += [Walk(removed, way) for way in ways]
     if Removed.REJECTIONS in found:
@@ -170,9 +171,9 @@ class Remover:
         return replace
 
     def _find(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Portion:
-        if walk.way is Way.PUT_OFF:
-            return self._find_put_off(transaction, walk, after or START)
         begin = after or bookmarks.read(transaction, walk.name)
+        if walk.way is Way.PUT_OFF:
+            return self._find_put_off(transaction, walk, begin)
         if walk.way is Way.CLOSINGS:
             return self._find_closed_persons(transaction, walk, begin)
         statement = _BY_RECEIPT if walk.way is Way.RECEIPT else _BY_CLOSING
@@ -199,13 +200,15 @@ class Remover:
         if count < len(there):
             passed = next(at for at, row in enumerate(rows) if row[1] == there[count].id)
         stays = {event.id for event in over}
+        is_more = passed < len(rows) or len(rows) == PORTION
+        to = START._replace(row_id=rows[passed - 1][0]) if is_more else START
         return Portion(
             walk=walk,
             over=over,
             dropped=[event_id for _, event_id in rows[:passed] if event_id not in stays],
-            to=Bookmark(0, rows[passed - 1][0]) if passed else after,
-            is_moved=False,
-            is_more=passed < len(rows) or len(rows) == PORTION,
+            to=to,
+            is_moved=to != after,
+            is_more=is_more,
         )
 
     def _find_closed_persons(
@@ -288,19 +291,12 @@ class Remover:
         gone = [event for event in over if event.id in ready]
         left = [event.id for event in over if event.id not in ready]
         freed_bytes = sum(event.body_bytes for event in gone)
+        count = len(gone)
         if walk.removed is Removed.MEDIA:
-            left_of = {id_: body for id_, body in bodies.items() if body is not None}
-            changed = {event.id: left_of[event.id] for event in gone if event.id in left_of}
-            removing.replace_bodies(transaction, changed)
-            freed_bytes = sum(
-                event.body_bytes - len(changed[event.id]) for event in gone if event.id in changed
-            )
-            count = len(changed)
-        else:
-            count = len(gone)
-            if gone:
-                closed = self._closings_to_note(transaction, walk.removed, gone)
-                removing.remove(transaction, walk.removed, [each.id for each in gone], closed)
+            count, freed_bytes = _replace(transaction, gone, bodies)
+        elif gone:
+            closed = self._closings_to_note(transaction, walk.removed, gone)
+            removing.remove(transaction, walk.removed, [each.id for each in gone], closed)
         self._note_put_off(transaction, portion, [event.id for event in gone], left)
         if portion.is_moved:
             bookmarks.move(transaction, walk.name, portion.to)
@@ -352,6 +348,18 @@ class Remover:
                 count=count,
                 freed_bytes=freed_bytes,
             )
+
+
+def _replace(
+    transaction: Transaction, events: Sequence[Aged], bodies: Mapping[int, bytes | None]
+) -> tuple[int, int]:
+    """Replace the bodies of these events that had media; return how many, and how many bytes these
+    were."""
+    found = ((each.id, bodies[each.id]) for each in events)
+    replaced = {event_id: body for event_id, body in found if body is not None}
+    changed = set(removing.replace_bodies(transaction, replaced))
+    freed = [each.body_bytes - len(replaced[each.id]) for each in events if each.id in changed]
+    return len(changed), sum(freed)
 
 
 def _closings_of(transaction: Transaction, events: Iterable[Aged]) -> dict[str, int]:

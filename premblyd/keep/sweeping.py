@@ -20,7 +20,7 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.keep import bookmarks, retention, strays
 from premblyd.keep.bookmarks import Bookmark
 from premblyd.keep.periods import periods
-from premblyd.keep.retention import BATCH, Bodies, Done, Remover, Walk
+from premblyd.keep.retention import BATCH, Bodies, Done, Remover, Walk, Way
 from premblyd.model.keeping import Removed
 from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell
@@ -33,6 +33,7 @@ MIN_GAP_S = 0.02  # after one that has changed something
 MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it
+MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 STRAYS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
 JUMP_MS = DAY_MS  # a clock that was set on by more may be wrong
@@ -51,16 +52,20 @@ class Caution(IntEnum):
 
 class Round:
     """All that is to be removed now: `work`, in a transaction, then `take` what it returned, until
-    there is no more work."""
+    there is no more work. `is_whole`: also all that was put off, and not only some of it, where
+    there is very much."""
 
-    def __init__(self, settings: Retention, *, with_strays: bool) -> None:
+    def __init__(self, settings: Retention, *, with_strays: bool, is_whole: bool = True) -> None:
         self._settings = settings
+        self._most_put_off = None if is_whole else MOST_PUT_OFF
+        self._put_off = 0  # portions of this walk
         self._walks: deque[Walk] = deque(retention.walks(settings))
         self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
         self._is_begun = False
         self._after: Bookmark | None = None
         self._bodies: tuple[Bodies, Mapping[int, bytes | None]] | None = None
         self._caution = Caution.NONE
+        self.failures = 0  # events that could not be removed, and were put off
         self.removed: Counter[Removed] = Counter()
         self.freed_bytes: Counter[Removed] = Counter()
 
@@ -92,21 +97,28 @@ class Round:
             return
         if done.is_busy:
             return
+        if self._walks and self._walks[0].way is Way.PUT_OFF:  # the last to meet what failed before
+            self.failures += self._caution is Caution.LEAVE_IT
         self._bodies = None
         self._caution = Caution.NONE
         self._after = done.to
         if not self._is_begun:
             self._is_begun = True
         elif self._walks:
-            removed = self._walks[0].removed
-            self.removed[removed] += done.count
-            self.freed_bytes[removed] += done.freed_bytes
-            if not done.is_more:
-                self._walks.popleft()
+            self._take_portion(self._walks[0], done)
         elif not done.is_more:
             self._strays.popleft()
         if not done.is_more:
             self._after = None
+
+    def _take_portion(self, walk: Walk, done: Done) -> None:
+        self.removed[walk.removed] += done.count
+        self.freed_bytes[walk.removed] += done.freed_bytes
+        self._put_off += walk.way is Way.PUT_OFF
+        if not done.is_more or self._put_off == self._most_put_off:
+            self._put_off = 0
+            self._after = None
+            self._walks.popleft()
 
     def failed(self) -> bool:
         """Take in that the work failed by its own fault; return whether it is worth while to go
@@ -219,7 +231,7 @@ class Sweeping:
         now_ms = self._clock.now_ms()
         since_ms = self._looked_for_strays_ms
         with_strays = since_ms is None or not 0 <= now_ms - since_ms < STRAYS_EVERY_MS
-        round_ = Round(settings, with_strays=with_strays)
+        round_ = Round(settings, with_strays=with_strays, is_whole=False)
         try:
             while round_.has_work and settings is self._settings and self._is_leader():
                 await asyncio.sleep(await self._step(round_, now_ms))
@@ -232,7 +244,8 @@ class Sweeping:
         """Do the next work of a round; return the seconds until that behind it."""
         began = time.monotonic()
         try:
-            done = await self._writer.call(round_.work(now_ms), Step.EVIDENCE)
+            # Alone: in it names are locked, and webhooks may have locked others by then.
+            done = await self._writer.call(round_.work(now_ms), Step.EVIDENCE, alone=True)
         except StoreUnavailableError:
             raise
         except Exception:  # the writer has logged it

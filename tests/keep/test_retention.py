@@ -12,7 +12,7 @@ from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import SqliteTransaction
-from premblyd.keep import bookmarks, closings, erasing, holds, removing, retention
+from premblyd.keep import bookmarks, closings, erasing, holds, removing, retention, sweeping
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
@@ -120,6 +120,18 @@ def test_media_are_replaced_in_place_and_what_has_none_stays_exact(store: Store)
     assert store.rows("SELECT body_bytes FROM event WHERE id = 1") == [(len(body),)]
 
 
+def test_what_has_lost_its_body_while_media_were_looked_for_gets_none_back(store: Store) -> None:
+    store.add(body=PHOTO.encode())
+    round_ = Round(settings(media="1d"), with_strays=False)
+    while not isinstance(done := store.wait(store.writer.call(round_.work(LATER_MS))), Bodies):
+        round_.take(done, {})
+    assert sweep(store, identity="1d") == {"identity": 1}
+    round_.take(done, without_media(done))
+    work_off(store, round_)
+    assert (store.bodies(), lacks(store)) == ([b""], ["identity"])
+    assert store.rows("SELECT removed, count FROM removal") == [("identity", 1)]
+
+
 def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -> None:
     store.add()
     assert sweep(store, body="1h", identity="1h") == {"identity": 1}
@@ -216,6 +228,24 @@ def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     end = holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
     store.wait(store.writer.call(end))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
+    assert put_off(store) == []
+
+
+def test_of_much_that_was_put_off_a_round_looks_at_some(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
+    count = 2 * retention.BATCH
+    store.add_at_once(count)
+    assert sweep(store, body="1d") == {}
+    with changing(store.place) as connection:
+        connection.execute(OVER)
+    gone = []
+    for _ in range(3):
+        round_ = Round(settings(body="1d"), with_strays=False, is_whole=False)
+        work_off(store, round_)
+        gone.append(round_.removed[Removed.BODY])
+    assert gone == [retention.BATCH, retention.BATCH, 0]
     assert put_off(store) == []
 
 
@@ -375,7 +405,7 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
             assert isinstance(done, Done)
             round_.take(done, {})
     assert lacks(store) == ["body", None, "body"]
-    assert put_off(store) == [("body", 2)]
+    assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
 
 # ---- every column of the catalogue ----
