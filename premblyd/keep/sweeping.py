@@ -17,10 +17,11 @@ from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.keep import bookmarks, retention, strays
+from premblyd.keep import bookmarks, retention, strays, walks
 from premblyd.keep.bookmarks import Bookmark
 from premblyd.keep.periods import periods
-from premblyd.keep.retention import BATCH, Bodies, Done, Remover, Walk, Way
+from premblyd.keep.retention import Bodies, Done, Remover
+from premblyd.keep.walks import BATCH, Walk, Way
 from premblyd.model.keeping import Removed
 from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell
@@ -59,7 +60,7 @@ class Round:
         self._settings = settings
         self._most_put_off = None if is_whole else MOST_PUT_OFF
         self._put_off = 0  # portions of this walk
-        self._walks: deque[Walk] = deque(retention.walks(settings))
+        self._walks: deque[Walk] = deque(walks.of_round(settings))
         self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
         self._is_begun = False
         self._after: Bookmark | None = None

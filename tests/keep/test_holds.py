@@ -11,7 +11,8 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Statement
 from premblyd.keep import closings, holds
 from premblyd.keep.holds import IS_HELD, Subject, is_held
-from premblyd.keep.retention import Done, Remover, Walk, Way
+from premblyd.keep.retention import Done, Remover
+from premblyd.keep.walks import Walk, Way
 from premblyd.model.keeping import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeping

@@ -19,7 +19,8 @@ from premblyd.keep import closings, erasing, holds
 from premblyd.keep.erasing import HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
-from premblyd.keep.retention import Done, Remover, walks
+from premblyd.keep.retention import Done, Remover
+from premblyd.keep.walks import of_round
 from premblyd.model.keeping import Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.inbox import Added
@@ -274,7 +275,7 @@ class Schedule:
         for number in free:
             self.let_time_go_by(number)
         remover = Remover(retention=self.retention, now_ms=self.now_ms)
-        for walk in walks(self.retention):
+        for walk in of_round(self.retention):
             done = Done(is_more=True)
             after = None
             while done.is_more:

@@ -12,7 +12,7 @@ from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import SqliteTransaction
-from premblyd.keep import bookmarks, closings, erasing, holds, removing, retention, sweeping
+from premblyd.keep import bookmarks, closings, erasing, holds, removing, sweeping, walks
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
@@ -235,7 +235,7 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
-    count = 2 * retention.BATCH
+    count = 2 * walks.BATCH
     store.add_at_once(count)
     assert sweep(store, body="1d") == {}
     with changing(store.place) as connection:
@@ -245,7 +245,7 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
         round_ = Round(settings(body="1d"), with_strays=False, is_whole=False)
         work_off(store, round_)
         gone.append(round_.removed[Removed.BODY])
-    assert gone == [retention.BATCH, retention.BATCH, 0]
+    assert gone == [walks.BATCH, walks.BATCH, 0]
     assert put_off(store) == []
 
 
@@ -334,12 +334,10 @@ def test_an_event_that_comes_after_the_closing_counts_from_its_receipt(store: St
 
 
 def test_all_events_of_a_person_who_has_many_go(store: Store) -> None:
-    store.wait_all(
-        store.inbox.add(new, []) for new in map(_of_user, range(3 * retention.BATCH + 1))
-    )
+    store.wait_all(store.inbox.add(new, []) for new in map(_of_user, range(3 * walks.BATCH + 1)))
     sweep(store, identity="1d", from_="closed")
     close(store, "user-1", NOW_MS)
-    assert sweep(store, identity="1d", from_="closed") == {"identity": 3 * retention.BATCH + 1}
+    assert sweep(store, identity="1d", from_="closed") == {"identity": 3 * walks.BATCH + 1}
 
 
 def _of_user(number: int) -> Any:
@@ -372,10 +370,10 @@ def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store:
 
 
 def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) -> None:
-    store.add_at_once(2 * retention.BATCH)
+    store.add_at_once(2 * walks.BATCH)
     with changing(store.place) as connection:
         connection.execute(OVER)
-        body = b"x" * (retention.MAX_BYTES * 2 // 3)
+        body = b"x" * (walks.MAX_BYTES * 2 // 3)
         connection.execute("UPDATE event SET body = ? WHERE id <= 4", [body])
     done = work_off(store, Round(settings(body="1d"), with_strays=False))
     counts = [each.count for each in done if isinstance(each, Done) and each.count]
