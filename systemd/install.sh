@@ -4,6 +4,7 @@
 #   install.sh                    install or upgrade from the source tree this script is in
 #   install.sh --from WHAT        ... from a wheel, another folder, or a pip requirement
 #   install.sh --with postgresql  ... with PostgreSQL's driver, which upgrades then keep
+#   install.sh --with seal        ... with what seals exports by age; upgrades keep it too
 #   install.sh --uninstall        remove the program; configuration and data stay
 #
 # pip's own settings (pip.conf, PIP_* variables) are used as they are.
@@ -120,12 +121,18 @@ install_extras() {
     done
 }
 
-# Where the configuration needs PostgreSQL's driver, or the version before has it, nobody need ask.
+want_extra() {
+    case " $with " in *" $1 "*) ;; *) with="${with:+$with }$1" ;; esac
+}
+
+# Where the configuration needs PostgreSQL's driver, or the version before has it, nobody need ask;
+# and so with what seals.
 keep_extras() {
-    ! grep -qsE '^[^#]*postgres(ql)?://' "$config" || with=postgresql
+    ! grep -qsE '^[^#]*postgres(ql)?://' "$config" || want_extra postgresql
     [ -n "$old" ] || return 0
-    for folder in "$old"/lib/python3*/site-packages/psycopg; do # its Python may be gone by now
-        [ ! -e "$folder" ] || with=postgresql
+    for folder in "$old"/lib/python3*/site-packages; do # its Python may be gone by now
+        [ ! -e "$folder/psycopg" ] || want_extra postgresql
+        [ ! -e "$folder/pyrage" ] || want_extra seal
     done
 }
 
@@ -450,8 +457,10 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --with)
-            [ "${2:-}" = postgresql ] || die "--with needs the word postgresql" 2
-            with=$2
+            case ${2:-} in
+                postgresql | seal) want_extra "$2" ;;
+                *) die "--with needs the word postgresql or seal" 2 ;;
+            esac
             shift
             ;;
         --uninstall) action=uninstall ;;

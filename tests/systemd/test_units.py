@@ -166,7 +166,8 @@ def test_the_install_script_wants_root() -> None:
         (["--frm", "x"], "unknown argument --frm"),
         (["--from"], "--from needs"),
         (["--with"], "--with needs"),
-        (["--with", "mysql"], "--with needs the word postgresql"),
+        (["--with", "mysql"], "--with needs the word postgresql or seal"),
+        (["--with", "seal", "--with"], "--with needs the word postgresql or seal"),
     ],
 )
 def test_the_install_script_refuses_what_it_does_not_know(
@@ -184,15 +185,17 @@ def test_the_install_script_refuses_what_it_does_not_know(
         ("database: sqlite:///p.db", "psycopg", "postgresql"),
         ("database: {url: 'postgresql://db/p'}", "orjson", "postgresql"),
         ("# database: postgresql://db/p", "orjson", ""),
+        ("database: sqlite:///p.db", "pyrage", "seal"),
+        ("database: postgresql://db/p", "pyrage", "postgresql seal"),
     ],
 )
-def test_an_upgrade_knows_when_postgresqls_driver_is_needed(
+def test_an_upgrade_knows_which_libraries_are_needed(
     configuration: str, installed: str, chosen: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config").write_text(f"{configuration}\n")
     (tmp_path / "old/lib/python3.9/site-packages" / installed).mkdir(parents=True)
-    keep_extras = function("keep_extras")
-    script = f'set -eu; with=; old=old; config=config\n{keep_extras}\nkeep_extras; echo "$with"'
+    functions = f"{function('want_extra')}\n{function('keep_extras')}"
+    script = f'set -eu; with=; old=old; config=config\n{functions}\nkeep_extras; echo "$with"'
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
     )
@@ -260,6 +263,15 @@ def test_postgresqls_driver_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
     # pip would change what the other file has installed.
     assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
     assert "psycopg" not in base
+
+
+def test_what_seals_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
+    base, pinned = pins("requirements.txt"), pins("requirements-seal.txt")
+    (library,) = requirements("options.extras_require", "seal")
+    assert library.specifier.contains(pinned[library.name])
+    lines = (FOLDER / "requirements-seal.in").read_text().splitlines()
+    assert lines[1:] == ["-c requirements.txt", str(library)]
+    assert pinned.keys().isdisjoint(base)
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
