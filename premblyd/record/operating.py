@@ -35,6 +35,7 @@ from premblyd.queue.order import Then
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
+EXPORTED = 500  # rows that are only inserted: that takes a tenth of the time
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
@@ -152,7 +153,7 @@ class Operator:
             rows = [(now_ms, self.actor, EXPORT, number, self.part_of_id) for number in part]
             return len(transaction.insert_many(_RECORD_EVENTS, rows))
 
-        return _in_batches(event_ids, record)
+        return _in_batches(event_ids, record, size=EXPORTED)
 
     def forget_host(self, name: str, now_ms: int) -> Change[bool]:
         """End a host that does not come back, so that nothing waits for it. False: there is none
@@ -279,15 +280,19 @@ def record_export(
 
 
 def _in_batches(
-    ids: Sequence[int], change: Callable[[Transaction, Sequence[int]], int]
+    ids: Sequence[int],
+    change: Callable[[Transaction, Sequence[int]], int],
+    size: int | None = None,
 ) -> Iterator[Change[int]]:
-    """Yield changes that each change up to BATCH rows, and return how many they changed."""
+    """Yield changes that each change up to `size` rows, or BATCH, and return how many they
+    changed."""
+    size = size or BATCH
 
     def batch(part: Sequence[int]) -> Change[int]:
         return lambda transaction: change(transaction, part)
 
-    for start in range(0, len(ids), BATCH):
-        yield batch(ids[start : start + BATCH])
+    for start in range(0, len(ids), size):
+        yield batch(ids[start : start + size])
 
 
 def gap_s(took_s: float) -> float:
