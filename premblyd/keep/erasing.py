@@ -185,14 +185,15 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
         other_ids=findings.person.other_ids,
     )
     _remember(transaction, findings.person, done.id, digests)
-    retention.persons_erased(transaction, ids, now_ms)
+    ends = retention.ends_of_persons(transaction, ids, now_ms)
     blanking.blank_unbound(transaction, findings.unbound)
     transaction.change(RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")
     portion = _portion_of(transaction, ids)
     blanking.blank(transaction, portion, done.id, digests)
+    retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
     left = sorted(set(ids).difference(portion))
-    transaction.insert_many(_ADD_LEFT, [(event_id, done.id) for event_id in left])
+    transaction.insert_many(_ADD_LEFT, [(each, done.id, ends.get(each)) for each in left])
     done.left = len(left)
     return done
 
@@ -223,6 +224,8 @@ def _go_on(erasure_id: int, transaction: Transaction) -> int:
     rows = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
     portion = _portion_of(transaction, [row[0] for row in rows])
     blanking.blank(transaction, portion, erasure_id, Digests.of(transaction))
+    ends = {event_id: at_ms for event_id, at_ms in rows if at_ms is not None}
+    retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
     transaction.change_each(_END_LEFT, portion)
     row = transaction.row(_COUNT_LEFT, erasure_id=erasure_id)
     return int(row[0]) if row else 0
@@ -317,9 +320,9 @@ _BEGIN = insert(
 )
 _REMEMBER = BulkInsert(ErasedName, "name", "erasure_id")
 _REMEMBERED = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
-_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id")
+_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id", "closed_at_ms")
 _LEFT = Statement(
-    ToErase.select(ToErase.event_id)
+    ToErase.select(ToErase.event_id, ToErase.closed_at_ms)
     .where(ToErase.erasure_id == param("erasure_id"))
     .order_by(ToErase.id)
     .limit(param("limit"))

@@ -18,7 +18,7 @@ from premblyd.engines.engine import (
     param,
 )
 from premblyd.errors import PremblydError
-from premblyd.keep import blanking
+from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import Names
 from premblyd.keep.erasing import FLOOR, RAISE_FLOOR
 from premblyd.model.columns import columns
@@ -160,9 +160,11 @@ def _erase(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) 
     )
     own = frozenset(user for user in users if digests.of_user(user) == subject)
     about = blanking.unbound(transaction, Names(own, references, sessions))
+    ends = retention.ends_of_persons(transaction, event_ids, at_ms)
     blanking.stop(transaction, event_ids, at_ms)
     blanking.blank_unbound(transaction, about)
     blanking.blank(transaction, event_ids, erasure_id, digests)
+    retention.note_ends(transaction, ends)
     transaction.change(_NOT_GONE, id=erasure_id)  # until a daemon finds it gone from this file too
 
 

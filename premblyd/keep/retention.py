@@ -49,20 +49,26 @@ def closing_noted(transaction: Transaction, at_ms: int) -> None:
     bookmarks.set_back(transaction, names, at_ms)
 
 
-def persons_erased(transaction: Transaction, event_ids: Sequence[int], now_ms: int) -> None:
-    """Write down from when the records of these events count whose persons are erased now: from the
-    end of the relationship, or from now if nobody has noted one. Afterwards nothing tells it."""
+def ends_of_persons(
+    transaction: Transaction, event_ids: Sequence[int], now_ms: int
+) -> dict[int, int]:
+    """Return for these events whose persons are erased now from when their records count: from the
+    end of the relationship, or from now if nobody has noted one."""
     events = [Aged(*row) for row in transaction.look_up(walks.AGED, event_ids)]
     closings = walks.closings_of(transaction, events)
-    of_end: dict[int, list[int]] = {}
-    for event in events:
-        if event.user_ref:
-            of_end.setdefault(closings.get(event.user_ref, now_ms), []).append(event.id)
-    for at_ms, ids in sorted(of_end.items()):
+    return {each.id: closings.get(each.user_ref, now_ms) for each in events if each.user_ref}
+
+
+def note_ends(transaction: Transaction, ends: Mapping[int, int]) -> None:
+    """Write that down in the events, once nothing else tells it: their rows are small by then."""
+    ids_by_end: dict[int, list[int]] = {}
+    for event_id, at_ms in ends.items():
+        ids_by_end.setdefault(at_ms, []).append(event_id)
+    for at_ms, ids in sorted(ids_by_end.items()):
         transaction.change_each(_NOTE_ENDS, ids, closed_at_ms=at_ms)
-    if of_end:
+    if ids_by_end:
         name = Walk(Removed.RECORD, Way.CLOSED).name
-        bookmarks.set_back(transaction, [name], min(of_end))
+        bookmarks.set_back(transaction, [name], min(ids_by_end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,7 @@ class ToErase(Table):
     kept = Kept.IN_FORCE
     event_id = Number(PLAIN)
     erasure_id = Number(PLAIN)
+    closed_at_ms = Moment(PLAIN, null=True)  # as the event will have it
 
 
 class ErasedName(Table):

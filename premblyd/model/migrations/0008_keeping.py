@@ -49,7 +49,8 @@ CREATE INDEX erasure_subject ON erasure (subject);
 CREATE TABLE to_erase (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL UNIQUE,
-    erasure_id INTEGER NOT NULL
+    erasure_id INTEGER NOT NULL,
+    closed_at_ms INTEGER
 );
 CREATE INDEX to_erase_erasure ON to_erase (erasure_id, id);
 
