@@ -22,7 +22,7 @@ from premblyd.cli.printing import print_json
 from premblyd.config.values import When
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.engine import Database
-from premblyd.errors import PremblydError
+from premblyd.errors import NotGrantedError, PremblydError
 from premblyd.keep.persons import Named
 from premblyd.newfile import new_file, require_new
 from premblyd.record import exporting
@@ -194,7 +194,8 @@ def _record_table(place: DatabaseAddress, about: str, reveal: bool) -> RecordedE
             database = open_to_change(place)
             return database.transact(Operator(actor=actor()).export(about, database.now_ms()))
     except PremblydError as error:
-        if reveal or not error.lacks_rights:
+        may_only_read = error.lacks_rights or isinstance(error, NotGrantedError)
+        if reveal or not may_only_read:
             raise
         click.echo("note: Not on record: only who may write it can be recorded.", err=True)
         return None
