@@ -16,6 +16,7 @@ from premblyd.config.models import Action
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Webhook
 from premblyd.routing import Routing
+from premblyd.times import DAY_MS
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -705,11 +706,13 @@ def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> No
 
 def test_closings_that_nobody_notes_are_told_once_a_period_is_over(config: Path) -> None:
     document = json.loads(config.read_text())
-    retention = {"identity": "1h", "from": "closed"}
+    retention = {"identity": "30d", "from": "closed"}
     config.write_text(json.dumps(document | {"retention": retention}))
     assert not [each for each in warnings(config) if "closing" in each], "it came just now"
     with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET received_at_ms = received_at_ms - 3600000 WHERE id = 1")
+        database.execute(
+            "UPDATE event SET received_at_ms = received_at_ms - ? WHERE id = 1", [30 * DAY_MS]
+        )
     [found] = [each for each in warnings(config) if "closing" in each]
     assert "`premblyd closed` has noted no closing yet" in found
     assert run("closed", "--user-ref", "u", "--config", config).code == 0
