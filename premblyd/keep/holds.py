@@ -144,6 +144,7 @@ def is_held(now_ms: Any) -> Expression:
     return (
         fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
         | fn.EXISTS(of_event.where(Hold.reference == plain))
+        | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
         | fn.EXISTS(of_names.where(in_force))
         | (Event.user_ref.is_null() & fn.EXISTS(of_others.where(in_force, is_of_others)))
     )
@@ -184,6 +185,7 @@ def _names(transaction: Transaction, events: Sequence[Row]) -> set[str]:
     names = {plain_id(reference) for _, _, reference, _ in events if reference}
     sessions = {session for *_, session in events if session}
     names.update(map(session_reference, sessions))
+    names.update(map(plain_id, sessions))  # somebody may have nothing else to hold it by
     of_sessions = transaction.look_up(_OF_SESSION, sorted(sessions)) if sessions else []
     names.update(plain_id(reference) for reference, _ in of_sessions if reference)
     return known_as(transaction, names)

@@ -116,5 +116,6 @@ def count_of(database: Database, subject: Subject) -> int:
         plain = plain_id(subject.reference or "")
         spellings = {plain, subject.reference}
         conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
+        conditions.append(Event.session_id.in_(spellings))
     found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
     return len(set().union(*found))

@@ -97,6 +97,15 @@ def test_a_hold_follows_a_session_to_what_has_no_other_name(store: Store) -> Non
     assert found == {named, alone}
 
 
+def test_a_hold_may_be_on_the_id_of_a_session(store: Store) -> None:
+    number = add(store, user_ref="u", reference="r", session_id="s")
+    add(store, user_ref="u", reference="r-2", session_id="t")
+    hold(store, reference="s")
+    assert held(store) == {number}
+    with closing(connect_read_only(store.place)) as record:
+        assert keeping.count_of(record, Subject(reference="s")) == 1
+
+
 def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: Store) -> None:
     hold(store, user_ref="u")
     assert held(store) == set()
