@@ -20,7 +20,7 @@ from premblyd.model.keeping import Closing, PutOff, Removed
 from premblyd.model.tables import Event
 
 PORTION = 500  # rows that a transaction looks at
-BATCH = 50  # events that it changes: webhooks wait for as long as that takes
+BATCH = 25  # events that it changes: beside half a million, webhooks wait 6 ms for it
 MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
 CLOSINGS = 100  # persons whose events a transaction looks for
 
@@ -170,7 +170,7 @@ class Finder:
             closings = closings_of(transaction, events)
         until_ms = self.until_ms(removed)
         # Of bodies most have no media.
-        most = PORTION if removed is Removed.MEDIA and self.most > 1 else self.most
+        most = 4 * self.most if removed is Removed.MEDIA and self.most > 1 else self.most
         taken: list[Aged] = []
         size = 0
         for number, event in enumerate(events):
