@@ -13,6 +13,7 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
@@ -76,11 +77,14 @@ class Queue:
         """Close the job's attempt with its result, and move the delivery as `ending` says.
         False: the lease was lost, nothing changed.
 
-        It may be told again: a COMMIT whose answer was lost may have been kept."""
+        It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
+        was erased while the hook ran, what that said is not kept."""
+        # One that was erased before says nothing of anybody.
+        end = _END_ALL_SAID if job.event.is_erased else _END
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.change(
-                _FINISH_DELIVERY,
+                end.delivery,
                 id=job.delivery_id,
                 claim_token=job.claim_token,
                 state=ending.state,
@@ -92,7 +96,7 @@ class Queue:
             if not moved:
                 return _was_reported(transaction, job, result, ending)
             transaction.change(
-                _CLOSE_ATTEMPT,
+                end.attempt,
                 attempt_id=job.attempt_id,
                 claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
@@ -203,11 +207,7 @@ _REFUND_ATTEMPT = Statement(
 )
 _IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
 _REPORTED = ("outcome", "exit_code", "http_status", "error", "output", "output_truncated")
-_CLOSE_ATTEMPT = Statement(
-    Attempt.update(
-        erased.unless(erased.OF_ATTEMPT, Attempt, params("finished_at_ms", *_REPORTED))
-    ).where(_IS_CLAIM)
-)
+_CLOSED = params("finished_at_ms", *_REPORTED)
 # An attempt that has ended so already.
 _REPORTED_SO = Statement(
     Attempt.select(Attempt.id).where(
@@ -230,8 +230,24 @@ _SHOW_LIFE = Statement(
     )
 )
 _FINISHED = params("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error")
-_FINISH_DELIVERY = Statement(
-    Delivery.update(erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)).where(_IS_HELD)
+
+
+class _End(NamedTuple):
+    """The statements that end a delivery's run."""
+
+    delivery: Statement
+    attempt: Statement
+
+
+_END_ALL_SAID = _End(
+    Statement(Delivery.update(_FINISHED).where(_IS_HELD)),
+    Statement(Attempt.update(_CLOSED).where(_IS_CLAIM)),
+)
+_END = _End(
+    Statement(
+        Delivery.update(erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)).where(_IS_HELD)
+    ),
+    Statement(Attempt.update(erased.unless(erased.OF_ATTEMPT, Attempt, _CLOSED)).where(_IS_CLAIM)),
 )
 # Only now the attempt is spent: what comes before it is a question.
 _CONFIRM = Statement(

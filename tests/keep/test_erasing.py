@@ -31,7 +31,7 @@ from premblyd.model.tables import (
     VerificationName,
 )
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Confirmed, Result
+from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
 from premblyd.verifications.names import learn_names
 from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
@@ -271,6 +271,18 @@ def test_a_hook_that_runs_leaves_its_state_and_code_alone(store: Store) -> None:
     assert key != order_key
     ended = "SELECT outcome, exit_code, error, output FROM attempt"
     assert store.rows(ended) == [("failed", 3, None, None)]
+
+
+def test_a_hook_that_ran_for_what_was_erased_says_what_it_likes(store: Store) -> None:
+    """It was told of nobody."""
+    arrive(store, 1)
+    erase(store)
+    arrive(store, 2, NewDelivery("told", 3, runs_erased=True))
+    action = Claimable(slots=1, lease_ms=60_000, digest="", runs_erased=True)
+    claimed = store.wait(store.queue.claim({"told": action}, Load(limit=1), SOON_MS))
+    [job] = claimed.jobs
+    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502", output="down"))
+    assert store.rows("SELECT error, output FROM attempt") == [("status 502", "down")]
 
 
 def test_a_hook_of_somebody_else_leaves_all_it_said(store: Store) -> None:
