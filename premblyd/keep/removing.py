@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import fn
 
-from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
+from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
 from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
@@ -25,6 +25,7 @@ from premblyd.model.tables import (
     VerificationName,
 )
 from premblyd.prembly.payload import plain_id
+from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
 
 # What goes with a class, besides itself.
@@ -80,10 +81,22 @@ def _remove_identities(
     transaction: Transaction, event_ids: Sequence[int], closed_at_ms: Mapping[int, int]
 ) -> None:
     verifications = _verifications_of(transaction, event_ids)
+    written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
+    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
+    emptying.empty_identities(transaction, event_ids)
+    _hide_words(transaction, written)
     for event_id, at_ms in sorted(closed_at_ms.items()):
         transaction.change(_NOTE_CLOSING, id=event_id, closed_at_ms=at_ms)
-    emptying.empty_identities(transaction, event_ids)
     forget_verifications(transaction, verifications)
+
+
+def _hide_words(transaction: Transaction, written: Sequence[Row]) -> None:
+    """Take out what a sender has put where a code or a state is expected, and has not its shape:
+    it may be anything."""
+    for event_id, *values in written:
+        found = dict(zip(SENDERS, values, strict=True))
+        if (left := harmless(found)) != found:
+            transaction.change(_HIDE, id=event_id, **left)
 
 
 def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
@@ -130,6 +143,8 @@ _REPLACE = Statement(
     Event.update(body=param("body"), lacks=param("lacks")).where(_HAS_ID, Event.lacks.is_null())
 )
 _NOTE_CLOSING = Statement(Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
+_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)
+_HIDE = Statement(Event.update(params(*SENDERS)).where(_HAS_ID))
 _REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _VERIFICATIONS = Lookup(
     VerificationName.select(VerificationName.verification), VerificationName.name

@@ -309,6 +309,22 @@ def test_the_record_of_who_was_erased_counts_from_the_end_of_the_relationship(
     assert sweep(store, erased_ms + DAY_MS, **periods) == {"record": 1}
 
 
+def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store: Store) -> None:
+    odd: dict[str, Any] = {
+        "response_code": "BVN 22200000042",
+        "status": "AMINA",
+        "risk_level": "Yaba, Lagos",
+    }
+    store.add(type="ng.amina", verification_status="Tunde", **odd)
+    store.add(body=b"2", risk_level="high")
+    assert sweep(store, identity="1h") == {"identity": 2}
+    words = "response_code, status, verification_status, risk_level, type, outcome"
+    assert store.rows(f"SELECT {words} FROM event ORDER BY id") == [
+        (None, None, None, None, None, "verified"),
+        ("00", "true", "VERIFIED", "high", "sdk.session", "verified"),
+    ]
+
+
 def test_bodies_count_from_receipt_also_with_closings(store: Store) -> None:
     store.add()
     assert sweep(store, body="1d", identity="1d", from_="closed") == {"body": 1}
