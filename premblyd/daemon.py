@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import sys
 from collections.abc import Awaitable, Callable, Collection
@@ -27,7 +28,7 @@ from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts, Identity
-from premblyd.keep.gone import Finishing
+from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
@@ -131,7 +132,10 @@ class Daemon:
             is_leader=lambda: self._membership.is_leader,
         )
         self._sweeping = Sweeping(
-            self._writer, self._clock, is_leader=lambda: self._membership.is_leader
+            self._writer,
+            self._clock,
+            is_leader=lambda: self._membership.is_leader,
+            scrub=functools.partial(scrub_files, self._backend),
         )
         self._open_receiver(opened)
         self._open_console(opened)

@@ -109,6 +109,8 @@ def _remove(
                 f"Interrupted: removed of {counted(gone, 'row')}. What was begun is whole; the"
                 " daemon, or `premblyd prune`, goes on."
             ) from None
+    if any(round_.removed.values()):
+        database.scrub()
     return round_
 
 

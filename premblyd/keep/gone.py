@@ -41,6 +41,13 @@ def scrub(database: Database) -> Scrubbed:
     return scrubbed
 
 
+def scrub_files(backend: Backend) -> Scrubbed:
+    """Have what is gone from the tables gone from the files, if nobody reads it: by a connection of
+    its own, for the writer's waits for nobody who reads."""
+    with contextlib.closing(backend.connect_operator()) as database:
+        return database.scrub()
+
+
 class Finishing:
     """The daemon's loop that looks whether what was erased is gone, where a command had to leave
     that: on one of several hosts."""
@@ -69,7 +76,7 @@ class Finishing:
         waiting = await self._writer.call(pending, Step.EVIDENCE)
         if not waiting:
             return REST_S
-        scrubbed = await asyncio.to_thread(self._scrub)
+        scrubbed = await asyncio.to_thread(scrub_files, self._backend)
         if not scrubbed.is_gone:
             return LOOK_S
         now_ms = self._clock.now_ms()
@@ -78,11 +85,6 @@ class Finishing:
         )
         tell("erasure.gone", count=len(waiting))
         return REST_S
-
-    def _scrub(self) -> Scrubbed:
-        """Scrub by a connection of its own: the writer's waits for nobody who reads."""
-        with contextlib.closing(self._backend.connect_operator()) as database:
-            return database.scrub()
 
 
 _PENDING = Statement(

@@ -5,6 +5,7 @@ with gaps between them, on one of several hosts.
 """
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections import Counter, deque
@@ -187,10 +188,19 @@ class Sweeping:
     """Removes what is over: a round now and then, for as long as this daemon is the one that does
     it (`is_leader`)."""
 
-    def __init__(self, writer: Writer, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        clock: Clock,
+        *,
+        is_leader: Callable[[], bool],
+        scrub: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`scrub`: what has the files hold nothing more of what was removed; it takes a moment."""
         self._writer = writer
         self._clock = clock
         self._is_leader = is_leader
+        self._scrub = scrub
         self._settings = Retention()
         self._begins_anew = True
         self._looked_for_strays_ms: int | None = None
@@ -238,6 +248,9 @@ class Sweeping:
                 await asyncio.sleep(await self._step(round_, now_ms))
         finally:
             _tell_removed(round_)
+        if any(round_.removed.values()):
+            with contextlib.suppress(StoreUnavailableError):  # the next commit tells it
+                await asyncio.to_thread(self._scrub)
         if with_strays and not round_.has_work:
             self._looked_for_strays_ms = now_ms
 
