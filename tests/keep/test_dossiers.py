@@ -1,14 +1,17 @@
 """What is held of a person, taken out whole."""
 
+import base64
 import io
 import json
 import zipfile
 from collections.abc import Collection
 from contextlib import closing
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright import sync_api
 
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotFoundError
@@ -34,6 +37,14 @@ from premblyd.record.dossiers.dossier import (
 from premblyd.record.operating import record_export
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
+from tests.support.chromium import (
+    PHONE,
+    PROGRAM,
+    WIDE,
+    needs_chromium,
+    overflow_px,
+    serious_faults,
+)
 from tests.support.store import NOW_MS, Store, new_event
 
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
@@ -318,3 +329,73 @@ def test_what_cannot_be_shown_is_in_its_file(store: Store) -> None:
     assert page_of(file).count("It is no text that can be shown") == 4
     assert "There is more: " in page_of(file)
     assert file.read("bodies/2.json") == many
+
+
+def test_the_timeline_is_in_order_and_says_once_who_took_all_of_it_out(store: Store) -> None:
+    late = arrive(store, user_ref="ada", received_at_ms=NOW_MS + 9)
+    early = arrive(store, user_ref="ada", received_at_ms=NOW_MS)
+    moments = record_of(taken(store))["timeline"]
+    assert [each["event_id"] for each in moments if each["what"] == "event"] == [early, late]
+    assert [each["text"] for each in moments if each["what"] == "operator_action"] == [
+        "dpo took out all that is held about the person."
+    ]
+    assert [each["what"] for each in moments if each["event_id"] == late] == ["event", "delivery"]
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        base64.b64encode(PNG).decode(),
+        "data:image/png;base64," + base64.b64encode(PNG).decode(),
+        base64.encodebytes(PNG).decode(),
+    ],
+)
+def test_a_photo_can_be_looked_at(store: Store, encoded: str) -> None:
+    said = "a long text of words " * 60
+    body = json.dumps({"n": 1, "data": {"photo": encoded, "said": said, "more": "QUJD" * 500}})
+    number = arrive(store, body.encode(), user_ref="ada")
+    file = taken(store)
+    photo = f"photos/{number}-2.png"
+    assert [name for name in file.namelist() if name.startswith("photos/")] == [photo]
+    assert file.read(photo) == PNG
+    page = page_of(file)
+    assert f'[a photo or a document, 1.0 KiB]</bdi> <a href="{photo}">' in page
+    assert "a long text of words" in page
+    assert "[encoded, 1.5 KiB]" in page
+
+
+def test_no_name_of_a_file_is_a_senders(store: Store) -> None:
+    body = json.dumps({"../../etc/passwd": base64.b64encode(PNG).decode()}).encode()
+    arrive(store, body, user_ref="ada", reference="../../etc/passwd")
+    names = taken(store).namelist()
+    assert names == ["record.json", "bodies/1.json", "photos/1-1.png", "page.html"]
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_the_page_is_read_in_a_browser_and_asks_nobody(store: Store, tmp_path: Path) -> None:
+    body = json.dumps({HOSTILE: HOSTILE, "photo": base64.b64encode(PNG).decode(), "w": "w" * 900})
+    number = arrive(store, body.encode(), user_ref="ada", detail=HOSTILE)
+    fill(store, number)
+    store.by_hand("UPDATE attempt SET output = ?", HOSTILE[:-2])
+    taken(store).extractall(tmp_path)
+    asked: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+        page = browser.new_page(viewport={"width": WIDE, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: asked.append(dialog.message))
+        address = (tmp_path / "page.html").as_uri()
+        page.goto(address)
+        sync_api.expect(page.get_by_role("heading", level=1)).to_have_text("What is held about ada")
+        for width in (WIDE, PHONE):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert overflow_px(page) == 0
+            assert serious_faults(page) == []
+        assert asked == [address]
+        page.get_by_role("link", name=f"photos/{number}-2.png").click()
+        page.wait_for_url("**/photos/*.png")
+        browser.close()

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from premblyd import __version__, jsontext
 from premblyd.engines.engine import Database
+from premblyd.record.dossiers import document, page, timeline
 from premblyd.record.dossiers import dossier as dossiers
-from premblyd.record.dossiers import page, timeline
 from premblyd.record.dossiers.dossier import Chapter, Dossier
 from premblyd.record.dossiers.timeline import Moment
 from premblyd.record.operating import RecordedExport
@@ -34,7 +34,12 @@ def write(
         archive.add("record.json", _document(dossier, chapters(), moments, made_by))
         for chapter in chapters():
             if name := chapter.body_file:
-                archive.add(name, [dossiers.body_of(database, chapter.event.id)])
+                body = dossiers.body_of(database, chapter.event.id)
+                archive.add(name, [body])
+                for number, value in enumerate(document.values(body) or (), 1):
+                    if value.kind:
+                        photo = chapter.photo_file(number, value.kind)
+                        archive.add(photo, [value.photo], small=True)
         archive.add("page.html", _page(database, dossier, chapters(), moments, made_by))
         dossiers.require_unchanged(database, dossier)
 
@@ -45,9 +50,10 @@ class _Archive:
         self._made = time.gmtime(max(dossier.made_at_ms // 1000, 315_532_800))[:6]  # 1980
         self._is_large = len(dossier.lacks) > MANY
 
-    def add(self, name: str, pieces: Iterable[bytes]) -> None:
+    def add(self, name: str, pieces: Iterable[bytes], *, small: bool = False) -> None:
+        """Add a file. `small`: it can't be made smaller."""
         about = zipfile.ZipInfo(name, self._made)
-        about.compress_type = zipfile.ZIP_DEFLATED
+        about.compress_type = zipfile.ZIP_STORED if small else zipfile.ZIP_DEFLATED
         about.create_system = 3  # Unix, whose rights follow
         about.external_attr = 0o600 << 16
         with self.zip.open(about, "w", force_zip64=self._is_large) as member:

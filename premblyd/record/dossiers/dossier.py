@@ -101,6 +101,10 @@ class Chapter:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 
+    def photo_file(self, number: int, kind: str) -> str:
+        """Where a photo in its body is: which value that is, and the kind of the file."""
+        return f"photos/{self.event.id}-{number}.{kind}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the event as `record.json` has it."""
         deliveries = [

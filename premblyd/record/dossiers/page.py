@@ -1,8 +1,6 @@
 """The page of a dossier: one file that the person can read, print and keep, which loads nothing.
 All text passes through `_text`, or is ours."""
 
-import base64
-import binascii
 import html
 import importlib.resources
 import re
@@ -10,16 +8,13 @@ import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from premblyd import privacy, times
+from premblyd import times
 from premblyd.model.keeping import Lacks
-from premblyd.prembly import bodies
-from premblyd.record.dossiers import timeline
+from premblyd.record.dossiers import document, timeline
 from premblyd.record.dossiers.dossier import Chapter, Dossier
 from premblyd.record.dossiers.timeline import Moment
 from premblyd.words import counted, duration, size, visible
 
-MOST_VALUES = 500  # of a message: its file has all
-MOST_CHARACTERS = 1000  # of a text
 MOST_OUTPUT = 20_000
 _FACTS = {
     "received_at_ms": "Received",
@@ -100,7 +95,8 @@ def end(dossier: Dossier) -> str:
     more = (
         "<h2>What is beside this page</h2>\n<ul>\n<li><code>record.json</code>: all of this, and"
         " what is technical, for programs.</li>\n<li><code>bodies</code>: each message exactly as"
-        " it came, with its photos.</li>\n</ul>\n"
+        " it came.</li>\n<li><code>photos</code>: the photos and documents in them, if there are"
+        " any.</li>\n</ul>\n"
     )
     return f"{more}</body>\n</html>\n"
 
@@ -140,53 +136,19 @@ def _summary(dossier: Dossier) -> Iterator[str]:
 
 def _said(chapter: Chapter, body: bytes) -> Iterator[str]:
     yield "<h4>All that it says</h4>\n"
-    document = bodies.parse(body)
-    if document is None or privacy.is_deep(document):
+    found = document.values(body)
+    if found is None:
         yield f'<p class="muted">It is no text that can be shown: {_file(chapter)}.</p>\n'
         return
-    values = list(_values(document, "", [MOST_VALUES]))
-    yield _list(values)
-    whole = "All of it, as it came" if len(values) < MOST_VALUES else "There is more"
+    yield "<dl>\n"
+    for number, value in enumerate(found, 1):
+        name = chapter.photo_file(number, value.kind) if value.kind else None
+        link = f' <a href="{name}">{name}</a>' if name else ""
+        yield f"<dt><bdi>{_text(_readable(value.name))}</bdi></dt>"
+        yield f"<dd><bdi>{_text(value.text)}</bdi>{link}</dd>\n"
+    yield "</dl>\n"
+    whole = "All of it, as it came" if len(found) < document.MOST_VALUES else "There is more"
     yield f'<p class="muted">{whole}: {_file(chapter)} ({size(len(body))}).</p>\n'
-
-
-def _values(value: Any, name: str, left: list[int]) -> Iterator[tuple[str, Any]]:
-    """Yield the values in a document with where they stand, not more than are left."""
-    if isinstance(value, dict | list) and value:
-        inner = value.items() if isinstance(value, dict) else enumerate(value, 1)
-        for key, each in inner:
-            if left[0] <= 0:
-                return
-            yield from _values(each, f"{name} › {key}" if name else str(key), left)
-    else:
-        left[0] -= 1
-        yield name[:MOST_CHARACTERS], _shown(value)
-
-
-def _shown(value: Any) -> str:
-    match value:
-        case None | "" | {} | []:
-            return "–"
-        case str() if len(value) > MOST_CHARACTERS and _is_base64(value):
-            return f"[a photo or another file, {size(len(value) * 3 // 4)}]"
-        case str() if len(value) > MOST_CHARACTERS:
-            return f"{value[:MOST_CHARACTERS]}… [{len(value):,} characters]"
-        case bool():
-            return "yes" if value else "no"
-        case _:
-            try:
-                return str(value)[:MOST_CHARACTERS]
-            except ValueError:  # an integer of more than 4,300 digits
-                return "[a very long number]"
-
-
-def _is_base64(text: str) -> bool:
-    data = text.partition(",")[2] if text.startswith("data:") else text
-    try:
-        base64.b64decode(data[:64].encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError, ValueError):
-        return False
-    return True
 
 
 def _done(chapter: Chapter) -> Iterator[str]:
