@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Expression, fn
+from peewee import JOIN, SQL, Case, Expression, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
 from premblyd.keep.operators import Change, write_down
@@ -146,7 +146,12 @@ def is_held(now_ms: Any) -> Expression:
         | fn.EXISTS(of_event.where(Hold.reference == plain))
         | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
         | fn.EXISTS(of_names.where(in_force))
-        | (Event.user_ref.is_null() & fn.EXISTS(of_others.where(in_force, is_of_others)))
+        # By CASE, nobody looks through the others of a reference where a user_ref says enough.
+        | Case(
+            None,
+            [(Event.user_ref.is_null(), fn.EXISTS(of_others.where(in_force, is_of_others)))],
+            SQL("FALSE"),
+        )
     )
 
 
