@@ -39,6 +39,7 @@ from premblyd.engines.sqlite.files import (
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
+from premblyd.engines.sqlite.residue import Residue, can_clear, clear
 from premblyd.engines.sqlite.space import GivingBack, give_back
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.telemetry import tell
@@ -59,6 +60,7 @@ class SqliteEngine:
         self._failed = False
         self._items_since_checkpoint = 0  # as many may be in the log alone
         self._giving_back = GivingBack()
+        self._residue = Residue()
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         del is_patient  # there are no locks but the one of the file
@@ -67,11 +69,14 @@ class SqliteEngine:
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
                 changes = connection.total_changes
+                if self._residue.pages:
+                    clear(connection, self._residue.pages)
                 work(SqliteTransaction(connection))
                 if connection.total_changes != changes:
                     self._file.number(connection)
                 self._file.require_own(connection)
             self._file.committed()
+            self._residue.pages.clear()
             self._is_saved = False
             self._save_removed_log()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
@@ -99,18 +104,27 @@ class SqliteEngine:
     def tidy_up(self, item_count: int) -> bool:
         """Move the write-ahead log into the database file now and then, while the loop answers:
         left to itself, SQLite does it within a COMMIT, and what was committed waits 10 ms for
-        nothing. And give back what is free in the file."""
+        nothing. And clear what SQLite left in pages, and give back what is free in the file."""
+        self._residue.look()  # before a checkpoint: then the log may be begun anew
         self._items_since_checkpoint += item_count
         if self._items_since_checkpoint >= CHECKPOINT_AFTER:
             self._items_since_checkpoint = 0
             self._checkpoint()
         # A disk that fails is the next commit's to report: nothing depends on this.
         with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            if self._give_back():
+            if not item_count and self._residue.pages:
+                self._clear_residue()
+            if self._give_back() or self._residue.pages:
                 return True
             if self._giving_back.took_pages():  # a checkpoint cuts the file
                 self._checkpoint()
         return False
+
+    def _clear_residue(self) -> None:
+        """Clear at once what would else be cleared by the next transaction."""
+        if not self._failed and not self._database.is_closed():
+            self.transact(lambda _: None)
+            self._residue.look()
 
     def _give_back(self) -> bool:
         """Give back some of the pages that are free; return whether there are more."""
@@ -140,6 +154,10 @@ class SqliteEngine:
                     self._file.checkpointed()
 
     def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
+            if self._residue.pages:
+                self._clear_residue()
+        self._residue.close()
         with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
             self._save_removed_log()
             self._save_replaced_file()
@@ -171,6 +189,8 @@ class SqliteEngine:
             self._guard.remember_log()
             self._file.opened(connection)
             self._giving_back.connected()
+            if can_clear(connection):
+                self._residue.open(beside(self._real, "-wal"))
         return connection
 
     def _is_own(self) -> bool:

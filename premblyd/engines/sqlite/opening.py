@@ -38,6 +38,7 @@ from premblyd.engines.sqlite.files import (
     size,
 )
 from premblyd.engines.sqlite.guards import following, is_foreign_log
+from premblyd.engines.sqlite.residue import Residue, can_clear, clear
 from premblyd.engines.sqlite.space import AUTO_VACUUM, mark
 from premblyd.errors import (
     CannotStartError,
@@ -107,6 +108,7 @@ def _history(database: Database, path: Path) -> History:
 
 
 MAGIC = b"SQLite format 3\0"
+CLEAR_TRIES = 3  # the daemon may write meanwhile
 SCRUB_AGAIN_S = (0, 0.02, 0.05, 0.1, 0.2, 0.3)
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
@@ -195,6 +197,8 @@ class _Database(Database, SqliteDatabase):
         """Have all that is committed in the file itself, and none of it in the log, which is cut to
         nothing. Who writes waits for that, so it looks again instead of waiting for who reads."""
         with translated():
+            (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
+            self._clear_residue(beside(Path(file), "-wal"))
             self.execute_sql("PRAGMA busy_timeout = 0")
             try:
                 for wait_s in SCRUB_AGAIN_S:
@@ -204,8 +208,22 @@ class _Database(Database, SqliteDatabase):
                         return Scrubbed(is_gone=True)
             finally:
                 self.execute_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-            (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
             return Scrubbed(is_gone=False, readers=readers_of_log(beside(Path(file), "-shm")))
+
+    def _clear_residue(self, log: Path) -> None:
+        """Clear what the pages in the log have of rows that are elsewhere now, or nowhere."""
+        residue = Residue()
+        try:
+            if can_clear(self.connection()):
+                residue.open(log)
+            for _ in range(CLEAR_TRIES):
+                residue.look()
+                if not residue.pages:
+                    break
+                with self.atomic("IMMEDIATE"):
+                    clear(self.connection(), residue.pages)
+        finally:
+            residue.close()
 
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()

@@ -49,8 +49,10 @@ def bodies(path: Path) -> list[bytes]:
 
 @pytest.mark.parametrize(("count", "transactions"), [(HAND_OVER_AT - 1, 1), (300, 2)])
 def test_everything_that_waits_is_one_transaction(
-    store: Store, count: int, transactions: int
+    store: Store, count: int, transactions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What the engine does between two transactions is not counted.
+    monkeypatch.setattr(store.engine, "tidy_up", lambda item_count: False)
     texts = traced(store)
     beats = [store.inbox.prove_commit() for _ in range(count // 2)]
     added = store.add_at_once(count - count // 2)
@@ -59,7 +61,7 @@ def test_everything_that_waits_is_one_transaction(
     assert [text for text in texts if "COMMIT" in text or "BEGIN" in text] == [
         *("BEGIN IMMEDIATE", "COMMIT")
     ] * transactions  # the first goes as soon as it is worth one
-    assert len(texts) < 35  # rows share statements too
+    assert len(texts) < 30  # rows share statements too
 
 
 def test_a_health_check_writes_to_the_disk(store: Store) -> None:

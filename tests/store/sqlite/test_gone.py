@@ -1,15 +1,24 @@
 """What was deleted is in none of the database's files any more, and its space goes back."""
 
+import os
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from premblyd.engines.engine import Scrubbed
 from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.files import SUFFIXES
+from premblyd.engines.sqlite.residue import cleared
 from premblyd.engines.sqlite.space import KEPT_PAGES, MARK
+from premblyd.keep.emptying import empty_identities
+from premblyd.queue.inbox import NewDelivery
 from tests.support.database import rows
-from tests.support.store import Store
+from tests.support.rows import for_each
+from tests.support.store import Store, new_event
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sqlite
@@ -56,3 +65,104 @@ def test_each_connection_that_writes_overwrites_what_it_deletes(store: Store) ->
     assert store.on_connection(
         lambda connection: connection.execute("PRAGMA secure_delete").fetchone()
     ) == (1,)
+
+
+def files_of(store: Store) -> bytes:
+    """All bytes of the database's files."""
+    found = [store.path.with_name(f"{store.path.name}{suffix}") for suffix in SUFFIXES]
+    return b"".join(file.read_bytes() for file in found if file.exists())
+
+
+def pages_of(path: Path) -> list[bytes]:
+    """All but the first two, which is no page of rows alone, and the first map of pages."""
+    content = path.read_bytes()[2 * PAGE_BYTES :]
+    return [content[at : at + PAGE_BYTES] for at in range(0, len(content), PAGE_BYTES)]
+
+
+def scrub(store: Store) -> Scrubbed:
+    with closing(opening.connect_operator(store.path)) as database:
+        return database.scrub()
+
+
+def fill(store: Store, count: int) -> None:
+    """Store webhooks whose names come in no order, so that pages of indexes are split; every fifth
+    has a canary in all that it holds of a person."""
+    random = Random(18)
+    for start in range(0, count, 20):
+        added = []
+        for number in range(start, start + 20):
+            canary = f"canary-{number:05d}" if number % 5 == 0 else f"others-{number:05d}"
+            names = {
+                name: f"{random.getrandbits(64):016x}-{canary}-{name}" * 3
+                for name in ("reference", "user_ref", "session_id", "detail")
+            }
+            body = f"{canary} body ".encode() * random.choice((3, 30, 200, 2_000))
+            added.append(store.inbox.add(new_event(body, **names), [NewDelivery("crm", 1)]))
+        store.wait_all(added)
+
+
+@pytest.mark.parametrize("ends_first", [False, True])
+def test_of_who_was_erased_no_byte_is_left_in_any_file(store: Store, ends_first: bool) -> None:
+    """Also where SQLite copied rows from one page to another, by the daemon's writer and after it
+    has ended."""
+    fill(store, 400)
+    store.add("crm", body=b"canary-photo " * 400_000)
+    assert files_of(store).count(b"canary-") > 400_000
+    ids = [*range(1, 401, 5), 401]
+    store.wait(store.writer.call(lambda transaction: empty_identities(transaction, ids)))
+    if ends_first:
+        store.close()
+    assert scrub(store) == Scrubbed(is_gone=True)
+    assert b"canary-" not in files_of(store)
+    assert b"others-00001" in files_of(store)
+    assert rows(store.path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_no_page_keeps_what_was_moved_to_another(store: Store) -> None:
+    schema = {page for page in pages_of(store.path) if cleared(page)}  # as migrations left it
+    fill(store, 300)
+    store.close()
+    assert {page for page in pages_of(store.path) if cleared(page)} <= schema
+
+
+def test_who_reads_what_was_there_before_is_named(store: Store) -> None:
+    store.add("crm", body=b"canary-body")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as reading:
+        reading.execute("BEGIN")
+        reading.execute("SELECT count(*) FROM event").fetchone()
+        store.wait(store.writer.call(lambda transaction: empty_identities(transaction, [1])))
+        assert scrub(store) == Scrubbed(is_gone=False, readers=(os.getpid(),))
+        assert store.add("crm", body=b"another").is_new, "webhooks come all the same"
+    assert scrub(store) == Scrubbed(is_gone=True)
+    assert b"canary-" not in files_of(store)
+
+
+def leaf(*cells: bytes, middle: bytes = b"", kind: int = 13, count: int | None = None) -> bytes:
+    """Make a page of rows, with these bytes in its free middle."""
+    content = b"".join(cells)
+    start = PAGE_BYTES - len(content)
+    places = [start + sum(map(len, cells[:number])) for number in range(len(cells))]
+    count = len(cells) if count is None else count
+    head = struct.pack(f">BHHHB{len(cells)}H", kind, 0, count, start, 0, *places)
+    return head + middle.rjust(start - len(head), b"\0") + content
+
+
+def test_only_the_free_middle_of_a_page_of_rows_is_cleared() -> None:
+    assert cleared(leaf(b"row", b"other", middle=b"left")) == leaf(b"row", b"other")
+    assert cleared(leaf(b"row", b"other")) is None
+    assert cleared(leaf(middle=b"left", kind=10)) == leaf(kind=10)
+
+
+NO_PAGES_OF_ROWS = (
+    leaf(b"row", middle=b"left", kind=5),  # a table's inner page: numbers alone
+    leaf(b"row", middle=b"left", kind=0),
+    leaf(b"row", middle=b"left", count=2),  # of a pointer to nowhere
+    leaf(b"row", middle=b"left", count=9_000),
+    b"\x0d" * PAGE_BYTES,
+    b"\x02" + b"\0\0\0\x09" * 1023 + b"abc",  # a map of pages
+)
+
+
+@for_each("page", NO_PAGES_OF_ROWS)
+def test_a_page_of_another_kind_is_left_alone(page: bytes) -> None:
+    assert cleared(page) is None
