@@ -235,6 +235,8 @@ def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool
 def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
     now_ms = record.now_ms()
     at_ms = now_ms if at is None else at.by(now_ms)
+    if at is not None and at_ms < 0:  # then all of the person would go at once
+        raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
     done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
     events = keeping.count_of(record, Subject(user_ref=user_ref))
     if as_json:

@@ -90,6 +90,7 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
         (["closed"], "Say who"),
         (["closed", "--list", "--undo"], "stands alone"),
         (["closed", "--user-ref", "u", "--undo", "--at", "1d"], "takes no --at"),
+        (["closed", "--user-ref", "u", "--at", "0206-01-31"], "is the year right?"),
     ],
 )
 def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], words: str) -> None:
