@@ -18,13 +18,18 @@ from tests.support.rows import for_each
 # One use of every command that prints something and ends with 0 (`serve` prints nothing).
 PRINTING: dict[str, list[str]] = {
     "check": ["check"],
+    "closed": ["closed", "--list"],
     "demo": ["demo", "--once"],
     "deliveries": ["deliveries"],
+    "erase": ["erase", "--list"],
     "events": ["events", "--json"],
     "explain": ["explain", "body.json"],
+    "export": ["export", "--since", "1d", "--format", "csv", "--to", "-"],
     "help": ["--help"],
+    "hold": ["hold", "--list"],
     "init": ["init", "new"],
     "pending": ["pending"],
+    "prune": ["prune", "--dry-run"],
     "reconcile": ["reconcile", "known"],
     "rejections": ["rejections"],
     "replay": ["replay", "1"],
