@@ -152,6 +152,21 @@ def test_all_that_is_held_of_a_person_is_in_it(store: Store) -> None:
     assert times == sorted(times)
 
 
+def test_what_programs_read_has_these_names(store: Store) -> None:
+    fill(store, arrive(store, user_ref="ada", reference="ref-1"))
+    found = record_of(taken(store))
+    assert list(found) == [
+        *("format", "made_at_ms", "made_by", "version", "found_by", "name", "withheld"),
+        *("nameless", "not_included", "holds", "closings", "erasures", "names", "inquiries"),
+        *("exports_of_many", "events", "timeline"),
+    ]
+    assert found["format"] == "premblyd-person/1"
+    (event,) = found["events"]
+    parts = ["body_file", "deliveries", "inquiries", "awaited", "operator_actions"]
+    assert list(event)[-len(parts) :] == parts
+    assert list(found["timeline"][0]) == ["at_ms", "what", "event_id", "id", "text"]
+
+
 def test_the_token_is_not_in_it(store: Store) -> None:
     arrive(store, user_ref="ada")
     file = taken(store)
