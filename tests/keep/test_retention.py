@@ -12,7 +12,16 @@ from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.opening import SqliteTransaction
-from premblyd.keep import bookmarks, closings, erasing, holds, removing, sweeping, walks
+from premblyd.keep import (
+    bookmarks,
+    closings,
+    erasing,
+    holds,
+    removing,
+    retention,
+    sweeping,
+    walks,
+)
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
@@ -607,4 +616,22 @@ def test_what_another_host_changes_at_this_moment_is_put_off(
         assert sweep(store, record="1d") == {}
     assert put_off(store) == [("record", 1)]
     assert sweep(store, record="1d") == {"record": 1}
+    other.close()
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_two_never_remove_at_the_same_time(store: Store) -> None:
+    """A command and a daemon, say: the one looks again when the other is done."""
+    other = store.beside("other")
+    store.add()
+    round_ = Round(settings(body="1d"), with_strays=True)
+    round_.take(store.wait(store.writer.call(round_.work(LATER_MS))), {})
+    with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
+        done = store.wait(store.writer.call(round_.work(LATER_MS)))
+        assert isinstance(done, Done)
+        assert (done.is_busy, done.count) == (True, 0)
+        round_.take(done, {})
+    work_off(store, round_)
+    assert (lacks(store), round_.removed[Removed.BODY]) == (["body"], 1)
     other.close()
