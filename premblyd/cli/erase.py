@@ -20,7 +20,7 @@ from premblyd.engines.connections import backend
 from premblyd.engines.engine import Backend, Database, OtherCopy, Scrubbed, Sought
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing, gone, searching
-from premblyd.keep.blanking import is_word
+from premblyd.keep.blanking import names_in
 from premblyd.keep.certificates import certificate
 from premblyd.keep.erasing import Done, Findings, Request
 from premblyd.keep.persons import FoundBy, Named
@@ -174,7 +174,7 @@ def _found_by_text(record: Database, search: str | None, *, silent: bool) -> tup
 def _require_nameless(reason: str | None, findings: Findings) -> None:
     """Refuse a reason that would keep a name for ever."""
     for name in findings.names.all:
-        if reason is not None and is_word(name, reason):
+        if reason is not None and names_in(name, reason):
             raise click.UsageError(
                 "--reason has a name of the person, and would keep it. Say it without: a ticket's"
                 " number, say."

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from peewee import Field, Query, Tuple, fn
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param, params
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, params, update
 from premblyd.keep import emptying
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeping import Closing, Hold, Lacks
+from premblyd.model.keeping import Closing, GoneOnce, Hold, Lacks
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -24,10 +24,12 @@ from premblyd.model.tables import (
     OperatorAction,
     VerificationName,
 )
-from premblyd.prembly.payload import is_uuid, plain_id, same_id
+from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
+from premblyd.queue.once import once_key
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import SENDERS, harmless
 
+SHORTEST_NAME = 4  # characters
 NOTES = 1000  # that are read at once
 KEYED_LENGTH = 32  # of an order key, as of those of queue/order.py
 
@@ -135,13 +137,22 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
         "closing": found((_CLOSINGS, users)),
+        "gone_once": found((_GONE_ONCE, _once_keys(plain))),
     }
 
 
-def blank_unbound(transaction: Transaction, rows: ByTable) -> None:
+def blank_unbound(transaction: Transaction, rows: ByTable, digests: Digests) -> None:
     """Empty what these rows say of a person, and take those away that say nothing else."""
     for table, change in _BLANKED.items():
         transaction.change_each(change, rows[table])
+    for number, key in transaction.look_up(_GONE_ONCE_KEYS, rows["gone_once"]):
+        transaction.change(_RENAME_GONE, id=number, once_key=digests.of_key(key))
+
+
+def _once_keys(references: Collection[str]) -> list[str]:
+    """Return by what hooks ran once for these references whose records were removed: save of types
+    that are about no verification, which nobody knows any more."""
+    return sorted({once_key(each, outcome) for each in references for outcome in Outcome})
 
 
 def _spellings(reference: str) -> set[str]:
@@ -164,11 +175,14 @@ def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
 
 
 def _has_name(note: Any, names: Collection[str]) -> bool:
-    return isinstance(note, str) and any(name in note and is_word(name, note) for name in names)
+    return isinstance(note, str) and any(name in note and names_in(name, note) for name in names)
 
 
-def is_word(name: str, text: str) -> bool:
-    """Return whether a name stands in a text by itself, and not as a part of a longer word."""
+def names_in(name: str, text: str) -> bool:
+    """Return whether a name stands in a text by itself, and not as a part of a longer word. One of
+    a few characters names nobody there: it may be a number of anything."""
+    if len(name) < SHORTEST_NAME:
+        return False
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
@@ -249,6 +263,9 @@ _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
 _CLOSINGS = _ids(Closing, Closing.user_ref)
+_GONE_ONCE = _ids(GoneOnce, GoneOnce.once_key)
+_GONE_ONCE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
+_RENAME_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
 _BLANKED = {
     "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),

@@ -31,7 +31,7 @@ from premblyd.keep.blanking import ByTable, Names
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.history import MOVE
-from premblyd.model.keeping import ErasedName, Erasure, ToErase
+from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.tables import Event, Host, SchemaFloor
 from premblyd.prembly.payload import session_reference
 from premblyd.verifications.digests import Digests
@@ -186,7 +186,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
     )
     _remember(transaction, findings.person, done.id, digests)
     ends = retention.ends_of_persons(transaction, ids, now_ms)
-    blanking.blank_unbound(transaction, findings.unbound)
+    blanking.blank_unbound(transaction, findings.unbound, digests)
     transaction.change(RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")
     portion = _portion_of(transaction, ids)
@@ -223,7 +223,8 @@ def _go_on(erasure_id: int, transaction: Transaction) -> int:
     """Erase a portion of what is written down; return how many events are left."""
     rows = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
     portion = _portion_of(transaction, [row[0] for row in rows])
-    blanking.blank(transaction, portion, erasure_id, Digests.of(transaction))
+    whole = [each for (each,) in transaction.look_up(_NOT_ERASED, portion)]  # by another meanwhile
+    blanking.blank(transaction, whole, erasure_id, Digests.of(transaction))
     ends = {event_id: at_ms for event_id, at_ms in rows if at_ms is not None}
     retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
     transaction.change_each(_END_LEFT, portion)
@@ -329,6 +330,9 @@ _LEFT = Statement(
 )
 _COUNT_LEFT = Statement(
     ToErase.select(fn.COUNT(ToErase.id)).where(ToErase.erasure_id == param("erasure_id"))
+)
+_NOT_ERASED = Lookup(
+    Event.select(Event.id).where(fn.COALESCE(Event.lacks, "") != Lacks.ERASED), Event.id
 )
 _END_LEFT = Lookup(ToErase.delete(), ToErase.event_id)
 _UNFINISHED = Statement(

@@ -162,7 +162,7 @@ def _erase(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) 
     about = blanking.unbound(transaction, Names(own, references, sessions))
     ends = retention.ends_of_persons(transaction, event_ids, at_ms)
     blanking.stop(transaction, event_ids, at_ms)
-    blanking.blank_unbound(transaction, about)
+    blanking.blank_unbound(transaction, about, digests)
     blanking.blank(transaction, event_ids, erasure_id, digests)
     retention.note_ends(transaction, ends)
     transaction.change(_NOT_GONE, id=erasure_id)  # until a daemon finds it gone from this file too

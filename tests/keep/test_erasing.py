@@ -30,8 +30,11 @@ from premblyd.model.tables import (
     Purpose,
     VerificationName,
 )
+from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
+from premblyd.queue.once import once_key
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
 from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
@@ -150,7 +153,7 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
     assert left == {("event", "key")}, "the key stays, so that a duplicate stays one"
     assert done.rows == {
         "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
-        "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0,
+        "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0, "gone_once": 0,
     }  # fmt: skip
 
 
@@ -459,6 +462,27 @@ def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
     assert store.rows("SELECT reference FROM inquiry ORDER BY id") == [(None,), ("ref-eve",)]
     notes = store.rows("SELECT note FROM operator_action WHERE actor = 'ops' ORDER BY id")
     assert notes == [(None,), ("of ada-lovelaces",), (None,), ("5 deliveries",)]
+
+
+def test_what_a_removed_record_ran_once_for_is_a_keyed_digest_too(store: Store) -> None:
+    key = once_key("ref-ada", Outcome.VERIFIED)
+    gone = "INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', '%s', %d)"
+    for number, each in enumerate((key, once_key("ref-eve", Outcome.VERIFIED))):
+        store.by_hand(gone % (each, number))
+    done = erase(store, Named.reference("ref-ada"))
+    assert (done.rows["event"], done.rows["gone_once"]) == (0, 1)
+    keyed = store.wait(store.writer.call(Digests.of)).of_key(key)
+    rows = store.rows("SELECT once_key FROM gone_once ORDER BY delivery_id")
+    assert rows == [(keyed,), (once_key("ref-eve", Outcome.VERIFIED),)]
+    assert store.wait(store.inbox.add(new_event(**OF_ADA), [])).is_erased
+
+
+def test_a_short_name_empties_no_note_that_has_a_number(store: Store) -> None:
+    arrive(store, 1, user_ref="17", reference="18")
+    noted = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (1, 'ops', 'replay',"
+    store.by_hand(f"{noted} '17 deliveries')")
+    erase(store, Named.user("17"))
+    assert store.rows("SELECT note FROM operator_action WHERE id = 1") == [("17 deliveries",)]
 
 
 # --- How it is done ---------------------------------------------------------------------------

@@ -103,7 +103,7 @@ CREATE TABLE gone_once (
     action TEXT NOT NULL,
     once_key TEXT NOT NULL,
     delivery_id INTEGER NOT NULL,
-    UNIQUE (action, once_key)
+    UNIQUE (once_key, action)
 );
 """
 STATES = "state IN ('waiting', 'settled', 'given_up')"
