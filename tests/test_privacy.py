@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import premblyd
-from premblyd.model.columns import DIGEST, PERSONAL, PLAIN, SECRET, Text
+from premblyd.model.columns import DIGEST, PERSONAL, PLAIN, SECRET, Kept, Text
 from premblyd.prembly import events, samples
 from premblyd.prembly.bodies import parse
 from premblyd.privacy import (
@@ -173,8 +173,11 @@ def test_every_documented_type_is_shown() -> None:
 
 def test_a_column_that_is_not_plain_is_masked() -> None:
     for holds in (PERSONAL, SECRET, DIGEST):
-        assert mask("x", Text(holds).shown) == MASK
-        assert mask(None, Text(holds).shown) is None
+        shown = Text(holds, kept=Kept.IDENTITY).shown
+        assert mask("x", shown) == MASK
+        assert mask(None, shown) is None
+        with pytest.raises(TypeError, match="how long it is kept"):
+            Text(holds)
     assert mask("x", Text(PLAIN).shown) == "x"
     with pytest.raises(TypeError, match="holds"):
         Text()  # type: ignore[call-arg]
