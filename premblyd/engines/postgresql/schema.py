@@ -14,6 +14,7 @@ from psycopg import errors, sql
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Inspection
 from premblyd.engines.postgresql.beacon import LOOK_S, living
+from premblyd.engines.postgresql.keeping import kept_longer
 from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
 from premblyd.engines.postgresql.transaction import (
     NOW_MS,
@@ -288,6 +289,7 @@ def inspect(server: Server) -> Inspection:
                 has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
                 lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
                 warnings = [_POOLED] if _is_pooled(connection, server) else []
+                kept = kept_longer(connection)
     except StoreUnavailableError as error:
         return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
     except PremblydError as error:
@@ -296,8 +298,9 @@ def inspect(server: Server) -> Inspection:
         f"The database is reached: PostgreSQL {found.version}, database {found.database}, role"
         f" {found.user}.",
         _promise(found),
+        *kept.facts,
     ]
-    warnings += _faults(found)
+    warnings += [*_faults(found), *kept.warnings]
     if found.only_reads:
         warnings.append(
             "the server only reads: it may be a standby. With several hosts in the URL,"
