@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Collection
 from contextlib import closing
@@ -34,12 +35,13 @@ from premblyd.record.dossiers.dossier import (
     ChangedMeanwhileError,
     SeveralPeopleError,
 )
-from premblyd.record.operating import record_export
+from premblyd.record.operating import RecordedExport, record_export
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
 from tests.support.chromium import (
     PHONE,
     PROGRAM,
+    TIMEOUT_MS,
     WIDE,
     needs_chromium,
     overflow_px,
@@ -401,6 +403,7 @@ def test_the_page_is_read_in_a_browser_and_asks_nobody(store: Store, tmp_path: P
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
         page = browser.new_page(viewport={"width": WIDE, "height": 800})
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: asked.append(dialog.message))
         address = (tmp_path / "page.html").as_uri()
@@ -414,3 +417,30 @@ def test_the_page_is_read_in_a_browser_and_asks_nobody(store: Store, tmp_path: P
         page.get_by_role("link", name=f"photos/{number}-2.png").click()
         page.wait_for_url("**/photos/*.png")
         browser.close()
+
+
+class Nowhere(io.RawIOBase):
+    """Takes what is written as a pipe does, and keeps nothing."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def test_no_more_than_a_message_is_in_memory(store: Store) -> None:
+    size, count = 500_000, 16
+    for number in range(count):
+        arrive(store, b'{"%d": "%b"}' % (number, b"w" * size), user_ref="ada")
+    nowhere: Any = Nowhere()
+    with closing(connect_read_only(store.place)) as database:
+        found = dossier.of(database, ADA, "ada", NOW_MS)
+        recorded = RecordedExport(about="a person", event_ids=frozenset(found.event_ids))
+        tracemalloc.start()
+        try:
+            archive.write(nowhere, database, found, recorded, "dpo")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < count * size / 2
