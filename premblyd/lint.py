@@ -41,7 +41,7 @@ _HIDES = {"PrivateTmp": ("yes", "disconnected"), "ProtectHome": ("yes", "tmpfs")
 _OF_PERSONS = {"body", "reference", "user_ref", "detail"}
 _PERSONAL_VARIABLES = re.compile(r"\bPREMBLY_(?:REFERENCE|USER_REF)\b")
 # Shorter periods are slips: of a body before hooks have been mended and run again, of the others
-# before `reconcile` has looked, which takes for missing what has no reference any more.
+# before `reconcile` has looked, which knows by its reference what has come.
 _SHORT_MS = {Removed.BODY: DAY_MS, Removed.IDENTITY: 7 * DAY_MS, Removed.RECORD: 7 * DAY_MS}
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
 

@@ -223,6 +223,9 @@ def _opened(target: Path, recipients: tuple[str, ...]) -> Iterator[BinaryIO]:
 def _warn(target: Path, recipients: tuple[str, ...], found: Dossier) -> None:
     notes = [] if recipients else [f"{target} is in clear: {IN_CLEAR}"]
     notes.append("It names who looked, and has what hooks printed: read it before you hand it out.")
+    if found.holds:
+        holds = counted(len(found.holds), "hold")
+        notes.append(f"It tells of {holds}, and why: is the person allowed to know that?")
     if found.others:
         others = counted(found.others, "event")
         notes.append(f"Not in it: {others} of somebody else, under the same references.")

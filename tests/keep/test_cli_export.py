@@ -64,6 +64,14 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
     assert "a forged webhook may have put that beside this user_ref" in done.err
 
 
+def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_path: Path) -> None:
+    assert "hold" not in exported(config, "--to", tmp_path / "before.zip").err
+    ((user_ref,),) = of_record(config, USER)
+    assert run("hold", "--user-ref", user_ref, "--config", config).code == 0
+    told = exported(config, "--to", tmp_path / "after.zip").err
+    assert "It tells of 1 hold, and why: is the person allowed to know that?" in told
+
+
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:
     ((user_ref,),) = of_record(config, USER)
     arguments = ("--to", tmp_path / "person.zip", "--config", config)
