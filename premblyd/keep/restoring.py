@@ -132,10 +132,11 @@ def _ended(remembered: Remembered) -> Iterator[tuple[int, Any, Any]]:
 
 def _named(copy: Database) -> Iterator[tuple[int, int]]:
     """Yield the events under a name that was erased, each behind its erasure."""
+    digests = copy.look(Digests.of)
     after = 0
     while rows := copy.look(partial(_portion, after)):
         names = [erased.Names(_text(reference), _text(session)) for _, reference, session in rows]
-        found = copy.look(partial(erased.find_erased, names=names))
+        found = copy.look(partial(erased.find_erased, names=names, digests=digests))
         for (number, *_), its_erasure in zip(rows, found, strict=True):
             if its_erasure is not None:
                 yield its_erasure.erasure_id, number

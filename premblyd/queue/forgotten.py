@@ -23,13 +23,17 @@ class Forgotten:
         self._deliveries = BulkInsert(Delivery, *deliveries.columns, "confirmed_key")
 
     def find(
-        self, transaction: Transaction, rows: Mapping[str, Row], known: Mapping[str, int | None]
+        self,
+        transaction: Transaction,
+        rows: Mapping[str, Row],
+        known: Mapping[str, int | None],
+        digests: Digests,
     ) -> dict[str, Erased]:
         """Return by which erasure some of these rows, by their keys, are erased: of a reference or
         a session that was, or where that is `known`."""
         of_reference, of_session = self._places
         names = [Names(row[of_reference], row[of_session], known[key]) for key, row in rows.items()]
-        found = zip(rows, erased.find_erased(transaction, names), strict=True)
+        found = zip(rows, erased.find_erased(transaction, names, digests), strict=True)
         return {key: each for key, each in found if each is not None}
 
     def insert(

@@ -229,7 +229,7 @@ def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stor
     if gone.any_names:
         rows = {key: addition.row for key, addition in zip(keys, additions, strict=True)}
         known = {key: addition.erasure_id for key, addition in zip(keys, additions, strict=True)}
-        of_erased = _FORGOTTEN.find(transaction, rows, known)
+        of_erased = _FORGOTTEN.find(transaction, rows, known, gone.digests)
         rows = {key: row for key, row in rows.items() if key in of_erased and key in new}
         ids |= _FORGOTTEN.insert(transaction, rows, of_erased)
     ids |= _insert_events(transaction, [new[key] for key in new if key not in of_erased])

@@ -248,7 +248,7 @@ class KeptKeys:
 
     @cached_property
     def _digests(self) -> Digests | None:
-        return Digests.of(self._transaction) if self._gone.any_names else None
+        return self._gone.digests if self._gone.any_names else None
 
     def of(self, key: str) -> str:
         """Return what stands for a key whether or not its person is erased; a keyed digest stands

@@ -4,8 +4,8 @@ The key was made with the database, and never changes. Who has the database has 
 names one by one: so these digests are personal data still, of those who can be guessed.
 """
 
-import hashlib
 import hmac
+from typing import Any
 
 from premblyd.engines.engine import Statement, Transaction
 from premblyd.model.keeping import DigestKey
@@ -23,10 +23,15 @@ class Digests:
     @classmethod
     def of(cls, transaction: Transaction) -> "Digests":
         """Read the key of the database. Raise LookupError when somebody has deleted it."""
-        row = transaction.row(_KEY)
-        if row is None:
+        row = transaction.row(KEY)
+        return cls.by(row[0] if row else None)
+
+    @classmethod
+    def by(cls, key: Any) -> "Digests":
+        """Make digests by a key that was read. Raise LookupError when there was none."""
+        if key is None:
             raise LookupError("the database has no digest key")
-        return cls(bytes(row[0]))
+        return cls(bytes(key))
 
     def of_reference(self, reference: str) -> str:
         """Return what stands for a reference, in all of its spellings."""
@@ -50,7 +55,7 @@ class Digests:
 
     def _digest(self, kind: str, text: str) -> str:
         data = f"{kind} {text}".encode("utf-8", "replace")
-        return hmac.new(self._key, data, hashlib.sha256).hexdigest()
+        return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new
 
 
-_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
+KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))

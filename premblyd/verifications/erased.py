@@ -19,14 +19,21 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
-from premblyd.verifications.digests import Digests
+from premblyd.verifications.digests import KEY, Digests
 
 
 class Gone(NamedTuple):
-    """Whether anything was erased, and whether the record of any event was removed."""
+    """Whether anything was erased, and whether the record of any event was removed; and the key of
+    the digests by which that is known."""
 
     any_names: bool
     any_events: bool
+    key: Any
+
+    @property
+    def digests(self) -> Digests:
+        """Raise LookupError when somebody has deleted the key: then nobody can tell who comes."""
+        return Digests.by(self.key)
 
 
 class Names(NamedTuple):
@@ -46,9 +53,10 @@ class Erased(NamedTuple):
 
 
 def gone(transaction: Transaction) -> Gone:
-    """Return whether there is anything at all to look for: one look-up, of two rows."""
-    row = transaction.row(_GONE)
-    return Gone(*(each is not None for each in row)) if row else Gone(False, False)
+    """Return whether there is anything at all to look for: one look-up, of three rows, since each
+    costs a way to the server."""
+    last_name, last_event, key = transaction.row(_GONE) or (None, None, None)
+    return Gone(last_name is not None, last_event is not None, key)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
@@ -56,10 +64,11 @@ def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str,
     return dict(transaction.look_up(_GONE_EVENTS, sorted(keys)))
 
 
-def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased | None]:
+def find_erased(
+    transaction: Transaction, names: Sequence[Names], digests: Digests
+) -> list[Erased | None]:
     """Return for each arrival by which erasure it is erased: by its reference, in any spelling, or
     its session. None: it is not."""
-    digests = Digests.of(transaction)
     own = [
         (
             digests.of_reference(each.reference) if each.reference else None,
@@ -80,9 +89,9 @@ def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased
 def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Return those of these ids that were erased, each a reference or the id of a session, with
     the number of their erasure."""
-    if not ids or not gone(transaction).any_names:
+    if not ids or not (its := gone(transaction)).any_names:
         return {}
-    digests = Digests.of(transaction)
+    digests = its.digests
     own = {
         each: (
             digests.of_reference(each),
@@ -150,7 +159,11 @@ SENDERS = {
 _GONE = Statement(
     Select(
         None,
-        (ErasedName.select(fn.MAX(ErasedName.id)), GoneEvent.select(fn.MAX(GoneEvent.id))),
+        (
+            ErasedName.select(fn.MAX(ErasedName.id)),
+            GoneEvent.select(fn.MAX(GoneEvent.id)),
+            KEY.query,
+        ),
     )
 )
 _ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name, ErasedName.erasure_id), ErasedName.name)
