@@ -197,13 +197,22 @@ def _confirm(findings: Findings, *, yes: bool, deletes: bool) -> None:
 
 
 def _erased(database: Database, request: Request, total: int, *, silent: bool) -> Done:
+    erased = 0
     with progress(silent=silent) as shown:
         task = shown.add_task("erasing", total=total)
-        return erasing.erase(
-            database,
-            request,
-            lambda done: shown.update(task, completed=len(done.keys) - done.left),
-        )
+
+        def show(done: Done) -> None:
+            nonlocal erased
+            erased = len(done.keys) - done.left
+            shown.update(task, completed=erased, total=len(done.keys))
+
+        try:
+            return erasing.erase(database, request, show)
+        except KeyboardInterrupt:
+            events = counted(erased, "event")
+            raise PremblydError(
+                f"Interrupted: {events} erased. Run the same again, and it goes on."
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,34 @@ def test_what_is_somebody_elses_is_told(config: Path, user_ref: str) -> None:
     assert f"somebody else's: 1 event under the same names ({other})" in done.err
 
 
+def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
+    config: Path, user_ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = len(json_of(config, "erase", "--user-ref", user_ref, "--dry-run")["events"])
+    own = "SELECT reference FROM event WHERE user_ref = ? AND reference IS NOT NULL"
+    reference = rows(recorded_in(config), own, user_ref)[0][0]
+    last = "(SELECT max(id) FROM event)"
+    change(config, f"UPDATE event SET user_ref = '{user_ref}' WHERE id = {last}")
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasing, "_go_on", interrupt)
+        stopped = erase(config, "--user-ref", user_ref)
+    assert stopped.code == 1
+    assert "Interrupted: 1 event erased. Run the same again" in stopped.err
+    again = erase(config, "--user-ref", user_ref)
+    assert again.code == 0
+    assert len(json.loads(again.out)["events"]) >= total
+    assert reference not in again.out
+    assert rows(recorded_in(config), "SELECT count(*) FROM erasure") == [(1,)]
+    left = "SELECT id FROM event WHERE user_ref = ?"
+    assert rows(recorded_in(config), left, user_ref) == []
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @for_each(
     ("arguments", "words"),
     [
