@@ -381,6 +381,11 @@ def _of_erased(action: Action) -> Iterator[str]:
     """Yield what a hook would not get of an event whose person is erased."""
     if action.erased != "run":
         return
+    if action.confirm:
+        yield (
+            "has `erased: run` and `confirm`: nobody can be asked about who was erased, so such"
+            " deliveries end cancelled. Leave one of them out"
+        )
     hook = action.hook
     if isinstance(hook, HttpHook):
         select = hook.send.select if isinstance(hook.send, Selection) else None

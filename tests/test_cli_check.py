@@ -741,3 +741,15 @@ def test_a_hook_that_would_get_nothing_of_who_is_erased_is_doubted(
     assert all(str(doubt) in text for text in found)
     action["erased"] = "skip"
     assert warnings(write(tmp_path, actions=[action])) == []
+
+
+def test_asking_about_who_was_erased_is_doubted(tmp_path: Path) -> None:
+    action = {"name": "a", "response_codes": ["*"], "shell": "true", "confirm": "true"}
+    erased = [each for each in _doubts(tmp_path, action | {"erased": "run"}) if "erased" in each]
+    assert ["end cancelled. Leave one of them out" in each for each in erased] == [True]
+    assert not [each for each in _doubts(tmp_path, action) if "erased" in each]
+
+
+def _doubts(tmp_path: Path, action: dict[str, Any]) -> list[str]:
+    prembly = {"api_key": "test_sk_premblyd_0123456789"}
+    return warnings(write(tmp_path, actions=[action], prembly=prembly))

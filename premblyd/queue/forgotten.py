@@ -3,7 +3,8 @@ have stored them whole."""
 
 from collections.abc import Mapping, Sequence
 
-from premblyd.engines.engine import BulkInsert, Row, Transaction
+from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param
+from premblyd.model.keeping import GoneOnce
 from premblyd.model.tables import Delivery, Event
 from premblyd.queue.once import once_key
 from premblyd.verifications import erased
@@ -56,14 +57,25 @@ class Forgotten:
         no line (`order`), as their event has no reference any more. With `once` they run once all
         the same, by a keyed digest of what they would run once for."""
         rows = []
+        place = self._deliveries.columns.index("action")
         for row, its_deliveries in deliveries:
-            key = self._once_key(transaction, row)
+            plain = self._once_key(row)
+            key = Digests.of(transaction).of_key(plain) if plain else None
             rows += [(*each, key) for each in its_deliveries]
+            for each in its_deliveries if plain else ():
+                transaction.change(_RENAME, action=each[place], once_key=plain, keyed=key)
         transaction.insert_many(self._deliveries, rows)
 
-    def _once_key(self, transaction: Transaction, row: Row) -> str | None:
+    def _once_key(self, row: Row) -> str | None:
         values = dict(zip(self._columns, row, strict=True))
         if not values["reference"]:
             return None
-        plain = once_key(values["reference"], values["outcome"], values["type"])
-        return Digests.of(transaction).of_key(plain)
+        return once_key(values["reference"], values["outcome"], values["type"])
+
+
+# What a hook has succeeded for before its record was removed: under the key that is known now.
+_RENAME = Statement(
+    GoneOnce.update(once_key=param("keyed")).where(
+        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
+    )
+)

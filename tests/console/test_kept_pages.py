@@ -55,3 +55,18 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
     overview = own.get("/").text
     assert "1 in force; 1 ends within 30 days, first at 20" in overview
     assert own.get("/overview.json").json["kept"]["holds"] == 1
+
+
+def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
+    daemon: Premblyd, own: Browser
+) -> None:
+    [(number, event), *_] = daemon.rows(
+        "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id"
+    )
+    replays = "SELECT count(*) FROM operator_action WHERE action = 'replay'"
+    before = daemon.rows(replays)
+    for lacks, words in (("erased", "was erased, so nothing"), ("body", "this hook gets the body")):
+        with changing(daemon.place) as database:
+            database.execute("UPDATE event SET lacks = ? WHERE id = ?", [lacks, event])
+        assert words in own.post(f"/deliveries/{number}/replay").text
+    assert daemon.rows(replays) == before

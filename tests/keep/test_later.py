@@ -237,6 +237,17 @@ def test_what_succeeded_is_not_done_again_when_its_record_is_removed(store: Stor
     assert store.rows(states) == [("skipped", None), ("running", None)]
 
 
+def test_what_succeeded_before_its_record_was_removed_is_not_done_for_what_is_erased(
+    store: Store,
+) -> None:
+    first = arrive(store, reference="ref-1", body=b"1")
+    remove_record(store, first.event_id, ("told", ONCE_KEY))
+    forget(store, "ref-1")
+    arrive(store, RUNS, reference="ref-1", body=b"2")
+    assert claim(store, once=True) == []
+    assert store.rows("SELECT state FROM delivery") == [("skipped",)]
+
+
 def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(store: Store) -> None:
     first = arrive(store, reference="ref-1", body=b"1")
     remove_record(store, first.event_id, ("crm", once_key("ref-9", Outcome.VERIFIED)))
