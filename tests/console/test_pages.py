@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from premblyd.console import tree
 from premblyd.console import words as console_words
 from premblyd.console.deliveries import how_many
 from premblyd.console.strangers import is_safe_target
+from premblyd.engines.connections import connect_operator
 from premblyd.record.filters import (
     Chosen,
     DeliveryFilter,
@@ -25,6 +26,7 @@ from premblyd.record.filters import (
     RejectionFilter,
     filters_of,
 )
+from premblyd.record.operating import record_export
 from premblyd.record.replays import COUNTED
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
@@ -347,6 +349,11 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     parts = own.get(f"/operators.csv?part_of={log[1]['id']}").body.decode("utf-8-sig")
     found = {row["delivery_id"] for row in csv.DictReader(io.StringIO(parts))}
     assert found == set(map(str, chosen))
+    with closing(connect_operator(fresh.place)) as database:
+        record_export(database, "ada", [1, 2, 3], "a person: 3 events")
+    text = own.get("/operators").text
+    assert f"{len(chosen)} queued</a>" in text
+    assert "3 events</a>" in text
     stopped = own.post("/replays/2/stop.json").json
     assert (stopped["is_stopped"], own.post("/replays/9/stop").status) == (True, 404)
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
