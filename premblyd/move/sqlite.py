@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from premblyd.engines.engine import Transaction
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
 from premblyd.engines.sqlite.opening import connect, connect_read_only, prepare, require_readable
@@ -54,13 +55,16 @@ class SqliteSide(Side):
         columns = ", ".join(map(quoted, table.names))
         marks = ", ".join("?" * len(table.columns))
         text = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608
-        try:
-            with self._transaction():
-                self.connection.executemany(text, rows)
-                self.note(notes)
-        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-            # Of a CHECK and a column, SQLite says which it is, and no value.
-            raise RowsRefusedError(f"SQLite refuses it ({error})") from None
+
+        def put(transaction: Transaction) -> None:
+            try:
+                transaction.connection.executemany(text, rows)
+            except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+                # Of a CHECK and a column, SQLite says which it is, and no value.
+                raise RowsRefusedError(f"SQLite refuses it ({error})") from None
+            self.note(notes)
+
+        self.database.transact(put)
 
     def finish(self, last_numbers: Mapping[str, int]) -> None:
         with self._transaction():

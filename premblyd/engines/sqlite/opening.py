@@ -184,10 +184,20 @@ class _Database(Database, SqliteDatabase):
     """A database whose texts can always be read. Another program may store bytes that are no
     UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
 
+    _residue: Residue | None = None  # of a connection that has written
+
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         del alone  # it always is
-        with translated(), self.atomic("IMMEDIATE"):
-            return work(SqliteTransaction(self.connection()))
+        with translated():
+            with self.atomic("IMMEDIATE"):
+                connection = self.connection()
+                if self._residue is not None:
+                    clear(connection, self._residue.pages)
+                done = work(SqliteTransaction(connection))
+            if self._residue is not None:
+                self._residue.pages.clear()
+            self._look_for_residue()
+            return done
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
@@ -197,8 +207,7 @@ class _Database(Database, SqliteDatabase):
         """Have all that is committed in the file itself, and none of it in the log, which is cut to
         nothing. Who writes waits for that, so it looks again instead of waiting for who reads."""
         with translated():
-            (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
-            self._clear_residue(beside(Path(file), "-wal"))
+            self._clear_residue()
             self.execute_sql("PRAGMA busy_timeout = 0")
             try:
                 for wait_s in SCRUB_AGAIN_S:
@@ -208,22 +217,38 @@ class _Database(Database, SqliteDatabase):
                         return Scrubbed(is_gone=True)
             finally:
                 self.execute_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-            return Scrubbed(is_gone=False, readers=readers_of_log(beside(Path(file), "-shm")))
+            return Scrubbed(is_gone=False, readers=readers_of_log(beside(self._file(), "-shm")))
 
-    def _clear_residue(self, log: Path) -> None:
-        """Clear what the pages in the log have of rows that are elsewhere now, or nowhere."""
-        residue = Residue()
-        try:
-            if can_clear(self.connection()):
-                residue.open(log)
-            for _ in range(CLEAR_TRIES):
-                residue.look()
-                if not residue.pages:
-                    break
-                with self.atomic("IMMEDIATE"):
-                    clear(self.connection(), residue.pages)
-        finally:
-            residue.close()
+    def _look_for_residue(self) -> None:
+        """Look what pages have of rows that are elsewhere now, or nowhere: it is cleared by the
+        next transaction, or when this is closed."""
+        with contextlib.suppress(sqlite3.Error, PeeweeException, OSError):
+            if self._residue is None:
+                self._residue = Residue()
+                if can_clear(self.connection()):
+                    self._residue.open(beside(self._file(), "-wal"))
+            self._residue.look()
+
+    def _clear_residue(self) -> None:
+        """Clear it now."""
+        self._look_for_residue()
+        for _ in range(CLEAR_TRIES):
+            if self._residue is not None and self._residue.pages:
+                self.transact(lambda _: None)
+
+    def _file(self) -> Path:
+        (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
+        return Path(file)
+
+    def close(self) -> bool:
+        with contextlib.suppress(StoreUnavailableError):
+            if not self.is_closed() and self._residue is not None and self._residue.pages:
+                self._clear_residue()
+        if self._residue is not None:
+            self._residue.close()
+            self._residue = None
+        is_closed: bool = super().close()
+        return is_closed
 
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()

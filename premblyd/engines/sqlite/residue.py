@@ -130,6 +130,8 @@ def can_clear(connection: sqlite3.Connection) -> bool:
 
 def clear(connection: sqlite3.Connection, numbers: Collection[int]) -> None:
     """Clear these pages, in the transaction that is open."""
+    if not numbers:
+        return
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     (page_count,) = connection.execute("PRAGMA page_count").fetchone()
     if page_count >= _MAX_PAGES:

@@ -4,17 +4,19 @@ import os
 import sqlite3
 import struct
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from premblyd.engines.engine import Scrubbed
+from premblyd.engines.engine import Scrubbed, Transaction, param, update
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import SUFFIXES
 from premblyd.engines.sqlite.residue import cleared
 from premblyd.engines.sqlite.space import KEPT_PAGES, MARK
 from premblyd.keep.emptying import empty_identities
+from premblyd.model.tables import Event
 from premblyd.queue.inbox import NewDelivery
 from tests.support.database import rows
 from tests.support.rows import for_each
@@ -23,6 +25,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sqlite
 PAGE_BYTES = 4096
+CHANGE = update(Event, "reference", where=Event.id == param("id"))
 
 
 def test_space_goes_back_to_the_disk_while_webhooks_come(store: Store) -> None:
@@ -166,3 +169,18 @@ NO_PAGES_OF_ROWS = (
 @for_each("page", NO_PAGES_OF_ROWS)
 def test_a_page_of_another_kind_is_left_alone(page: bytes) -> None:
     assert cleared(page) is None
+
+
+def test_a_command_leaves_nothing_in_pages_either(store: Store) -> None:
+    """Also when no daemon runs that would clear them."""
+    fill(store, 300)
+    store.close()
+    random = Random(18)
+    with closing(opening.connect_operator(store.path)) as database:
+        for number in range(1, 300):
+            name = f"{random.getrandbits(64):016x}-of-a-command" * 4
+            database.transact(
+                partial(Transaction.change, statement=CHANGE, reference=name, id=number)
+            )
+    left = [page for page in pages_of(store.path) if cleared(page)]
+    assert not [page for page in left if b"-of-a-command" in page or b"others-" in page]
