@@ -291,10 +291,10 @@ def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
             )
     if not scrubbed.is_gone:
         who = ", ".join(map(str, scrubbed.readers))
-        reads = f"process {who} stops reading" if who else "nobody reads what was there before"
+        reads = f"process {who} stops reading the database" if who else "nobody reads it as it was"
         click.echo(
-            f"Erased in the tables, and gone from the files when {reads} the database. A daemon"
-            " finishes that; `premblyd erase --list` tells when.",
+            f"Erased in the tables, and gone from the files when {reads}. A daemon finishes that;"
+            " `premblyd erase --list` tells when.",
             err=True,
         )
 
