@@ -13,7 +13,9 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from peewee import Case
 
 from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
@@ -78,9 +80,8 @@ class Queue:
         False: the lease was lost, nothing changed.
 
         It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
-        was erased while the hook ran, what that said is not kept."""
-        # One that was erased before says nothing of anybody.
-        end = _END_ALL_SAID if job.event.is_erased else _END
+        was erased while the hook ran, what that said is not kept, and it does not run again."""
+        end = _end_of(job, ending)
 
         def operation(transaction: Transaction) -> bool:
             moved = transaction.change(
@@ -92,6 +93,7 @@ class Queue:
                 finished_at_ms=ending.finished_at_ms,
                 attempts_left=ending.attempts_left,
                 last_error=result.error,
+                ended_at_ms=ending.at_ms,
             )
             if not moved:
                 return _was_reported(transaction, job, result, ending)
@@ -243,12 +245,29 @@ _END_ALL_SAID = _End(
     Statement(Delivery.update(_FINISHED).where(_IS_HELD)),
     Statement(Attempt.update(_CLOSED).where(_IS_CLAIM)),
 )
+_NAMELESS = erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)
 _END = _End(
-    Statement(
-        Delivery.update(erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)).where(_IS_HELD)
-    ),
+    Statement(Delivery.update(_NAMELESS).where(_IS_HELD)),
     Statement(Attempt.update(erased.unless(erased.OF_ATTEMPT, Attempt, _CLOSED)).where(_IS_CLAIM)),
 )
+
+
+def _or_if_erased(name: str, value: Any) -> Case:
+    return Case(None, [(erased.OF_DELIVERY, value)], param(name))
+
+
+def _end_of(job: Job, ending: Ending) -> _End:
+    if job.event.is_erased:  # before it ran: it was told of nobody, and says nothing of anybody
+        return _END_ALL_SAID
+    return _END if ending.due_at_ms is None else _GO_ON
+
+
+_NO_MORE = {
+    Delivery.state: _or_if_erased("state", State.CANCELLED),
+    Delivery.due_at_ms: _or_if_erased("due_at_ms", None),
+    Delivery.finished_at_ms: _or_if_erased("finished_at_ms", param("ended_at_ms")),
+}
+_GO_ON = _End(Statement(Delivery.update({**_NAMELESS, **_NO_MORE}).where(_IS_HELD)), _END.attempt)
 # Only now the attempt is spent: what comes before it is a question.
 _CONFIRM = Statement(
     Delivery.update(

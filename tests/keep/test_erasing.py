@@ -276,6 +276,19 @@ def test_a_hook_that_runs_leaves_its_state_and_code_alone(store: Store) -> None:
     assert store.rows(ended) == [("failed", 3, None, None)]
 
 
+def test_a_hook_that_runs_does_not_run_again(store: Store) -> None:
+    arrive(store, 1, NewDelivery("crm", 3, "wait"))
+    other = arrive(store, 2, NewDelivery("crm", 3, "wait"), user_ref="eve")
+    [job] = claim(store, crm=1).jobs
+    erase(store)
+    failed = Result(outcome=AttemptOutcome.FAILED, error="status 502")
+    finish(store, job, failed, retry_at_ms=NOW_MS + 9)
+    done = "SELECT state, due_at_ms, finished_at_ms FROM delivery ORDER BY id LIMIT 1"
+    assert store.rows(done) == [("cancelled", None, NOW_MS)]
+    [behind] = claim(store, SOON_MS, crm=9).jobs
+    assert behind.event.id == other, "who waited behind it goes on"
+
+
 def test_a_hook_that_ran_for_what_was_erased_says_what_it_likes(store: Store) -> None:
     """It was told of nobody."""
     arrive(store, 1)
