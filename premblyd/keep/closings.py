@@ -54,11 +54,6 @@ def undo(user_ref: str, *, actor: str, now_ms: int) -> Change[bool]:
     return undo
 
 
-def forget(transaction: Transaction, user_ref: str) -> int:
-    """Take out the closing of a person who is erased; return how many rows that was."""
-    return transaction.change(_FORGET, user_ref=user_ref)
-
-
 _OF_PERSON = Closing.user_ref == param("user_ref")
 _FIND = Statement(Closing.select(Closing.id, Closing.at_ms).where(_OF_PERSON))
 _CLOSE = insert(Closing, "user_ref", "at_ms", "noted_at_ms", "actor")

@@ -203,7 +203,6 @@ def is_in_force(now_ms: Any) -> Any:
 
 
 _NOW = param("now_ms")
-IS_HELD = is_held(_NOW)  # for a Statement, which gets `now_ms`
 _IN_FORCE = is_in_force(_NOW)
 _OF_PERSON = emptied(Hold, Kept.IN_FORCE)
 _SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)

@@ -292,6 +292,7 @@ def test_who_reads_is_named_and_not_who_has_it_open(config: Path, file: Path) ->
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_the_daemon_finishes_when_nobody_reads_any_more(path: Path, store: Store) -> None:
     store.wait(store.inbox.add(new_event(), []))
     looks = Finishing(store.backend, store.writer, Clock())

@@ -8,9 +8,9 @@ import pytest
 
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Statement
+from premblyd.engines.engine import Statement, param
 from premblyd.keep import closings, holds
-from premblyd.keep.holds import IS_HELD, Subject, is_held
+from premblyd.keep.holds import Subject, is_held
 from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import Walk, Way
 from premblyd.model.keeping import Removed
@@ -37,7 +37,7 @@ INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 LATER_MS = NOW_MS + 1000
-_HELD = Statement(Event.select(Event.id).where(IS_HELD).order_by(Event.id))
+_HELD = Statement(Event.select(Event.id).where(is_held(param("now_ms"))).order_by(Event.id))
 
 
 def add(store: Store, *, user_ref: str | None, reference: str | None, **more: Any) -> int:
