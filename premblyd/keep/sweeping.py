@@ -35,6 +35,8 @@ MIN_GAP_S = 0.02  # after one that has changed something
 MIN_GAP_BESIDE_S = 0.15  # a daemon looks again whether it may write: see record/operating.py
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it
+LEAST, MOST = 10, 50  # events in a transaction, as long as it takes
+LONG_S = 0.008
 MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 STRAYS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
@@ -67,6 +69,7 @@ class Round:
         self._after: Bookmark | None = None
         self._bodies: tuple[Bodies, Mapping[int, bytes | None]] | None = None
         self._caution = Caution.NONE
+        self._most = BATCH
         self.failures = 0  # events that could not be removed, and were put off
         self.removed: Counter[Removed] = Counter()
         self.freed_bytes: Counter[Removed] = Counter()
@@ -85,12 +88,20 @@ class Round:
         remover = Remover(
             retention=self._settings,
             now_ms=now_ms,
-            most=1 if self._caution else BATCH,
+            most=1 if self._caution else self._most,
             leaves_all=self._caution is Caution.LEAVE_IT,
         )
         if self._bodies is not None:
             return remover.replace(*self._bodies)
         return remover.next_portion(self._walks[0], self._after)
+
+    def pace(self, took_s: float) -> None:
+        """Have the next transactions shorter, or longer, by how long one took that has changed
+        something: that long, a webhook may have waited for it."""
+        if took_s > LONG_S:
+            self._most = max(LEAST, self._most * 2 // 3)
+        elif took_s < LONG_S / 2:
+            self._most = min(MOST, self._most + 1)
 
     def take(self, done: Done | Bodies, replaced: Mapping[int, bytes | None]) -> None:
         """Take in what was done. `replaced`: what `without_media` has made of these bodies."""
@@ -266,6 +277,8 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
+        if isinstance(done, Done) and done.count:
+            round_.pace(time.monotonic() - began)
         replaced = await asyncio.to_thread(without_media, done) if isinstance(done, Bodies) else {}
         round_.take(done, replaced)
         return gap_s(done, time.monotonic() - began)

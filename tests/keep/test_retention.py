@@ -573,14 +573,14 @@ def test_no_statement_looks_at_more_than_it_is_about(
         texts.setdefault(statement.text, statement.bind(values))
         return run(self, statement, values)
 
-    monkeypatch.setattr(SqliteTransaction, "_execute", note)
     fill(store)
     for number, removed in enumerate(("media", "body", "identity", "record", "rejections")):
         close(store, f"user-{number}", NOW_MS)
         store.add(body=removed.encode(), user_ref=f"user-{number}")
         store.add("crm", body=b"waits %d" % number)
-        sweep(store, from_="closed", **{removed: "1h"})
-    monkeypatch.undo()
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteTransaction, "_execute", note)
+            sweep(store, from_="closed", **{removed: "1h"})
     assert len(texts) > 50
     slow = {}
     for text, values in texts.items():

@@ -7,11 +7,13 @@ from typing import Any
 
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
-from premblyd.keep import removing, sweeping
+from premblyd.keep import bookmarks, removing, sweeping
 from premblyd.keep.gone import scrub_files
-from premblyd.keep.sweeping import Sweeping
+from premblyd.keep.retention import Done
+from premblyd.keep.sweeping import Round, Sweeping
 from premblyd.model.keeping import Removed
 from premblyd.times import DAY_MS, HOUR_MS
+from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock
 from tests.support.store import Store
 
@@ -126,3 +128,18 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     assert lacks(store) == ["body", None, "body"]
     assert store.rows("SELECT event_id FROM put_off") == [(2,)]
     assert "store.operation_failed" in [line["event"] for line in lines]
+
+
+def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_not(
+    store: Store,
+) -> None:
+    add_old(store, SettableClock(), sweeping.LEAST + 1)
+    for took_s, most in ((1.0, sweeping.LEAST), (0.0, sweeping.LEAST + 1)):
+        round_ = Round(Retention.model_validate({"body": "1h"}), with_strays=False)
+        for _ in range(sweeping.MOST):
+            round_.pace(took_s)
+        store.by_hand("UPDATE event SET lacks = NULL")
+        store.wait(store.writer.call(bookmarks.forget_all))
+        done = work_off(store, round_, SettableClock().now_ms())
+        counts = [each.count for each in done if isinstance(each, Done)]
+        assert max(counts) == most
