@@ -8,6 +8,7 @@ from pathlib import Path
 from premblyd.databases import DatabaseAddress
 from premblyd.model.columns import PLAIN, Column, Kept, columns
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.queue import damage
 from premblyd.verifications.digests import Digests
 from tests.support.database import Connection, reading
 
@@ -21,6 +22,9 @@ OF_EVENTS = {
     Awaited: "event_id IN ({})",
 }
 IN_LINE = "order_key"  # stays for as long as its delivery stands in a line
+# What is noted of an event after it was emptied, in premblyd's own words.
+ERRORS = ("last_error", "error")
+OWN_WORDS = (damage.ERASED, damage.CRASHED, damage.UNSTARTED, damage.BODY_GONE)
 BROKEN = {
     "events with an erasure that is not there": "SELECT count(*) FROM event WHERE"
     " (lacks = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"
@@ -120,6 +124,9 @@ def _not_emptied(connection: Connection) -> Iterator[tuple[str, int]]:
 def _is_filled(column: Column) -> str:
     name = column.column_name
     match column.emptied:
+        case None if name in ERRORS:
+            own = ", ".join(f"'{words}'" for words in OWN_WORDS)
+            return f"{name} IS NOT NULL AND {name} NOT IN ({own})"
         case None:
             return f"{name} IS NOT NULL"
         case bytes():

@@ -1,0 +1,395 @@
+"""The campaign of what is kept: kill -9 in the middle of erasing, pruning, the daemon's own removal
+and the vacuum, again and again, under load.
+
+    python -m tests.faults.keeping --cycles 200 [--seed N] [--hosts N]
+
+Clients send signed webhooks of many people, and repeat some. Time goes by for some events, by hand;
+people are erased. Whatever is killed, with the daemon or beside it: nothing is done by half. With
+--hosts, so many daemons work on one PostgreSQL.
+"""
+
+import json
+import random
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
+from pathlib import Path
+
+from premblyd.databases import DatabaseAddress, Server
+from tests.faults import campaigns, kept
+from tests.faults.crash import RETRY, Book, Target
+from tests.faults.daemon import Victim, folder, table
+from tests.support import canaries, postgresql
+from tests.support.configuration import shell
+from tests.support.database import changing, rows
+from tests.support.forking import Forked
+from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
+
+HOUR_MS = 3_600_000
+CLIENTS = 3
+PEOPLE = 60
+SETTLE_S = 60.0
+LONGEST_S = 0.6  # of a command that is killed
+PATIENCE_S = 120.0
+RETENTION = {"media": "1h", "body": "2h", "identity": "3h", "record": "4h"}
+AGES_MS = [int(hours * HOUR_MS) for hours in (1.5, 2.5, 3.5, 4.5)]
+AGED = 40  # events for which time goes by in a cycle
+WITHOUT_ALL = """
+SELECT id FROM event WHERE lacks IS NULL
+AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
+"""
+EAGER = """
+from premblyd.keep import gone, sweeping
+sweeping.FIRST_S = sweeping.REST_S = 0.1
+gone.FIRST_S = gone.REST_S = 0.5
+"""
+UNGONE = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
+# It prints who it is about; every seventh run fails.
+SCRIPT = """
+cat > /dev/null; echo "$PREMBLY_REFERENCE $PREMBLY_USER_REF"; sleep 0.0$((PREMBLY_DELIVERY % 9))
+test $((PREMBLY_DELIVERY % 7)) -ne 0
+"""
+OVER = """
+SELECT id FROM event WHERE NOT EXISTS (SELECT 1 FROM delivery WHERE event_id = event.id
+AND state IN ('pending', 'running')) ORDER BY id
+"""
+
+
+def user_of(token: str) -> str:
+    """Return the person whom the webhook with this token is about."""
+    return f"person-{zlib.crc32(_base(token).encode()) % PEOPLE:03}"
+
+
+def _base(token: str) -> str:
+    """Return the token of the verification: another webhook of it has one that ends with v."""
+    return token.rstrip("v")
+
+
+def bvn_of(token: str) -> str:
+    """Return what is in no other body."""
+    return f"bvn-{zlib.crc32(token.encode()):08x}-{token}-end"
+
+
+def face_of(token: str) -> str:
+    """Return what is in its body alone, and in no column."""
+    return f"face-{zlib.crc32(token.encode()):08x}-{token}-end"
+
+
+def body_of(token: str) -> bytes:
+    """Return the one body that is sent with `token`."""
+    return json.dumps(
+        {
+            "response_code": "00",
+            "detail": f"Found {bvn_of(token)}",
+            "verification": {"status": "VERIFIED", "reference": f"ref-{_base(token)}"},
+            "session_id": f"session-{_base(token)}",
+            "widget_info": {"user_ref": user_of(token)},
+            "data": {"bvn": bvn_of(token), "face": face_of(token)},
+        }
+    ).encode()
+
+
+class Keeper(Victim):
+    """A daemon that removes what is old as soon as it starts, and again and again."""
+
+    def launch(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = self.spawn(log, EAGER)
+
+
+class Client(threading.Thread):
+    """Sends webhooks until told to stop; repeats each that got no answer, some others, and sends
+    more of verifications that are there."""
+
+    def __init__(self, target: Target, book: Book, number: int, rng: random.Random) -> None:
+        super().__init__(daemon=True)
+        self._target, self._book, self._number, self._rng = target, book, number, rng
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        sent = 0
+        while not self.stopping.wait(self._rng.uniform(0.01, 0.06)):
+            sent += 1
+            token = f"{self._number}-{sent}"
+            while not self._send(token) and not self.stopping.wait(0.02):
+                pass
+            earlier = f"{self._number}-{self._rng.randint(1, sent)}"
+            chance = self._rng.random()
+            if chance < 0.2:
+                self._send(earlier)
+            elif chance < 0.4:
+                self._send(f"{earlier}v")
+
+    def _send(self, token: str) -> bool:
+        try:
+            answer = self._target.send(body_of(token), token=token)
+            self._book.note(token, answer.status, answer.json)
+        except (OSError, HTTPException, ValueError):  # killed under us
+            return False
+        return answer.status == 200
+
+
+class Campaign:
+    """Cycles of load, aging, erasing, kills and checks."""
+
+    def __init__(
+        self, at: Path, seed: int, *, place: DatabaseAddress | None = None, hosts: int = 1
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.at = at
+        self.book = Book()
+        self.figures: Counter[str] = Counter()
+        self.aged_ms: Counter[int] = Counter()  # of each event
+        self.asked: dict[str, set[int]] = {}  # events of people whose erasure was begun
+        self.erased: dict[str, set[int]] = {}  # and ended
+        self.victims = []
+        for number in range(hosts):
+            own = at / f"host-{number}"
+            own.mkdir()
+            more = {"hosts": {"name": f"host-{number}", "lost_after": "1s"}} if hosts > 1 else {}
+            self.victims.append(
+                Keeper(
+                    own,
+                    place=place,
+                    retention=RETENTION,
+                    actions=[
+                        shell("count", SCRIPT, retry=RETRY, concurrency=4),
+                        shell("once", SCRIPT, retry=RETRY, once="reference"),
+                        shell("line", SCRIPT, retry=RETRY, order="reference"),
+                    ],
+                    **more,
+                )
+            )
+        self.place = self.victims[0].place
+        self._harms: list[Callable[[], None]] = [
+            self._kill_erase,
+            self._kill_erase,
+            self._kill_erase_and_daemon,
+            self._kill_prune,
+            self._kill_prune,
+            self._kill_daemon,
+            self._kill_daemon,
+        ]
+        if not isinstance(self.place, Server):
+            self._harms.append(self._kill_vacuum)
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        with ExitStack() as opened:
+            for victim in self.victims:
+                opened.enter_context(victim).restart(SETTLE_S)
+            target: Target = self.victims[0]
+            if len(self.victims) > 1:
+                addresses = [victim.address for victim in self.victims]
+                target = opened.enter_context(Proxy(addresses))
+            clients = [
+                Client(target, self.book, number, random.Random(self.rng.random()))
+                for number in range(CLIENTS)
+            ]
+            with campaigns.sending(clients):
+                wait_until(lambda: len(self.book.events) > PEOPLE // 3)
+                for cycle in campaigns.count_cycles(
+                    cycles, say_every, lambda: len(self.book.events)
+                ):
+                    time.sleep(self.rng.uniform(0.05, 0.3))
+                    self._harms[(cycle - 1) % len(self._harms)]()
+                    self._check()
+            self._end()
+        return self.book.problems
+
+    def _end(self) -> None:
+        """Let all end that was begun; then nothing of it may be in any file."""
+        for user in {self._choose(), *self.asked} - self.erased.keys():
+            self._erase(user)
+        self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 20)
+        self._age()
+        self._command("prune", "--yes")
+        with suppress(AssertionError):
+            wait_until(lambda: rows(self.place, UNGONE) == [(0,)], PATIENCE_S)
+        if rows(self.place, UNGONE) != [(0,)]:
+            self.book.problems.append("an erasure was never gone from the files")
+        self._check()
+        for victim in self.victims:
+            self.book.problems += victim.end()
+        if not isinstance(self.place, Server):
+            self._check_files(self.place.parent)
+        self.figures.update(kept.figures(self.place))
+        self.figures["events acknowledged"] = len(self.book.events)
+
+    # --- Harm -----------------------------------------------------------------------------
+
+    def _kill_erase(self) -> None:
+        """Kill an erasure; every third time let it end."""
+        user = self._choose()
+        if self.rng.random() < 0.34:
+            self._erase(user)
+        else:
+            self._note_asked(user)
+            self._killed("erase", "--user-ref", user, "--yes")
+
+    def _kill_erase_and_daemon(self) -> None:
+        user = self._choose()
+        self._note_asked(user)
+        victim = self.rng.choice(self.victims)
+        erase = self._start(victim, "erase", "--user-ref", user, "--yes")
+        time.sleep(self.rng.uniform(0, LONGEST_S))
+        victim.process.kill()
+        erase.kill()
+        erase.wait(10)
+        victim.process.wait(10)
+        self.figures["kills of both"] += 1
+        victim.restart(SETTLE_S)
+
+    def _kill_prune(self) -> None:
+        self._age()
+        self._killed("prune", "--yes")
+
+    def _kill_daemon(self) -> None:
+        """Kill a daemon while it removes what is old by itself."""
+        self._age()
+        victim = self.rng.choice(self.victims)
+        self.figures["kills of daemons"] += victim.crash(self.rng, 1.5, SETTLE_S)
+
+    def _kill_vacuum(self) -> None:
+        victim = self.victims[0]
+        if victim.stop() != 0:
+            self.book.problems.append("it did not stop cleanly")
+        self._killed("prune", "--vacuum", "--yes")
+        victim.restart(SETTLE_S)
+
+    def _choose(self) -> str:
+        """Return somebody of whom there is something."""
+        with self.book.lock:
+            people = sorted({user_of(token) for token in self.book.events})
+        return self.rng.choice(people)
+
+    def _note_asked(self, user: str) -> None:
+        with self.book.lock:
+            own = {event for token, event in self.book.events.items() if user_of(token) == user}
+        self.asked.setdefault(user, set()).update(own)
+
+    def _age(self) -> None:
+        """Let time go by for some events of which nothing waits or runs."""
+        found = [event for (event,) in rows(self.place, OVER)]
+        chosen = self.rng.sample(found, min(AGED, len(found)))
+        with changing(self.place) as database:
+            if not isinstance(self.place, Server):  # as premblyd does, whatever it changes
+                database.execute("PRAGMA secure_delete = on")
+            for event in sorted(chosen):
+                by_ms = self.rng.choice(AGES_MS)
+                self.aged_ms[event] += by_ms
+                aged = "UPDATE event SET received_at_ms = received_at_ms - ? WHERE id = ?"
+                database.execute(aged, (by_ms, event))
+            database.execute("DELETE FROM sweep")
+        self.figures["events that grew old"] += len(chosen)
+
+    def _erase(self, user: str) -> None:
+        self._note_asked(user)
+        # 1: nothing was there any more that could be erased.
+        self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75))
+        self.erased.setdefault(user, set()).update(self.asked[user])
+        self.figures["erasures that ended"] += 1
+
+    def _command(self, *words: str, codes: Sequence[int] = (0,)) -> None:
+        process = self._start(self.rng.choice(self.victims), *words)
+        code = process.wait(PATIENCE_S)
+        if code not in codes:
+            said = (self.at / "said").read_text()[-1000:]
+            self.book.problems.append(f"{words[0]} ended with {code}: {said}")
+
+    def _killed(self, *words: str) -> None:
+        process = self._start(self.rng.choice(self.victims), *words)
+        time.sleep(self.rng.uniform(0, LONGEST_S))
+        was_running = process.poll() is None
+        process.kill()
+        process.wait(10)
+        kind = "vacuum" if "--vacuum" in words else words[0]
+        self.figures[f"{kind}: {'killed' if was_running else 'ended before the kill'}"] += 1
+
+    def _start(self, victim: Victim, *words: str) -> Forked:
+        with (self.at / "said").open("ab") as said:
+            return Forked([*words, "--config", victim.config], stdout=said, stderr=said)
+
+    # --- Promises -------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Nothing is done by half."""
+        with self.book.lock:
+            promised = dict(self.book.events)
+        found = kept.broken(self.place)
+        found += [f"event {event} lacks deliveries" for (event,) in rows(self.place, WITHOUT_ALL)]
+        state = kept.events(self.place)
+        for token, event in promised.items():
+            found += self._broken_of(token, event, state.get(event))
+        for user, events in self.asked.items():
+            found += self._half_erased(user, events, state)
+        self.book.problems += found
+        if found:
+            raise AssertionError("\n".join(found[:20]))
+
+    def _broken_of(self, token: str, event: int, row: kept.Stored | None) -> list[str]:
+        """Return what is wrong with an acknowledged webhook: it is whole, or lacks what its age
+        says, or was erased."""
+        aged_ms = self.aged_ms[event]
+        if row is None:
+            return [f"event {event} is lost"] if aged_ms < 4 * HOUR_MS else []
+        if row.lacks is None:
+            is_whole = row.body == body_of(token) and row.user_ref == user_of(token)
+            return [] if is_whole else [f"event {event} is not as it came"]
+        if row.lacks == "erased":
+            return [] if user_of(token) in self.asked else [f"event {event} of nobody is erased"]
+        least_ms = {"media": HOUR_MS, "body": 2 * HOUR_MS, "identity": 3 * HOUR_MS}[row.lacks]
+        return [f"event {event} lacks its {row.lacks} too early"] if aged_ms < least_ms else []
+
+    def _half_erased(self, user: str, events: set[int], state: dict[int, kept.Stored]) -> list[str]:
+        """Return whether some of a person's events are erased and others are not."""
+        left = {event for event in events if event in state and state[event].user_ref == user}
+        done = {event for event in events if event in state and state[event].lacks == "erased"}
+        if user in self.erased and (back := left & self.erased[user]):
+            return [f"{user} was erased, and {sorted(back)} are there"]
+        if done and left and user not in self.erased:
+            return [f"{user} is erased by half: {sorted(done)}, not {sorted(left)}"]
+        return []
+
+    def _check_files(self, at: Path) -> None:
+        """Nothing of what was erased or removed is in the files of a stopped daemon."""
+        state = kept.events(self.place)
+        gone: set[str] = set()
+        for token, event in self.book.events.items():
+            lacks = state[event].lacks if event in state else "record"
+            if lacks not in (None, "media"):
+                gone.add(face_of(token))
+            if lacks not in (None, "media", "body"):
+                gone.add(bvn_of(token))
+        for path, content in canaries.files(at):
+            if not path.name.startswith("premblyd.db"):
+                continue
+            if hits := [mark for mark in gone if mark.encode() in content]:
+                self.book.problems.append(f"{path.name} has {len(hits)}: {hits[:5]}")
+        self.figures["marks that are gone"] = len(gone)
+
+
+def main() -> None:
+    asked = campaigns.arguments(__doc__, cycles=200, seed=campaigns.ANY, hosts=1)
+    start = time.monotonic()
+    with ExitStack() as opened:
+        at = opened.enter_context(folder())
+        place: DatabaseAddress | None = None
+        if asked.hosts > 1:
+            cluster = opened.enter_context(postgresql.cluster())
+            cluster.start()
+            place = postgresql.new_database(cluster)
+        campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
+        problems = campaign.run(asked.cycles, say_every=20)
+    print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    campaigns.end(problems)
+
+
+if __name__ == "__main__":
+    main()
