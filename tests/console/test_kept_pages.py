@@ -36,6 +36,7 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
         assert ("It has no body any more." not in page) == has_body, lacks
         assert ("Reveal personal data" in page) == has_person, lacks
         assert ("by the session" in page) == has_person, lacks
+        assert ("<button>Replay</button>" in page) == (lacks != "erased"), lacks
     with changing(daemon.place) as database:
         database.execute(ERASURE)
         database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")
