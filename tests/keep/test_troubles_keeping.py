@@ -92,6 +92,9 @@ def test_of_a_person_the_time_since_the_closing_counts(store: Store, record: Dat
     assert found(record, **closed) == []
     store.add(user_ref=None, body=b"nobody's", received_at_ms=OLD_MS)
     assert [item.about for item in found(record, **closed)] == ["identity"]
+    store.by_hand("DELETE FROM closing")
+    store.by_hand("UPDATE event SET user_ref = NULL, closed_at_ms = ?", NOW_MS)
+    assert found(record, record="30d", **FROM_CLOSED) == [], "their persons' time runs still"
 
 
 def test_old_rejections_are_told(store: Store, record: Database) -> None:

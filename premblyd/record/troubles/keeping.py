@@ -102,8 +102,9 @@ def _oldest_ms(
 def _oldest_received_ms(
     situation: Situation, removed: str, until_ms: int, *, without_person: bool
 ) -> int | None:
+    columns = (Event.id, Event.received_at_ms, Event.lacks, Event.user_ref, Event.closed_at_ms)
     next_ = (
-        Event.select(Event.id, Event.received_at_ms, Event.lacks, Event.user_ref)
+        Event.select(*columns)
         .where(_is_behind(situation, removed, Event.received_at_ms, Event.id, until_ms))
         .order_by(Event.received_at_ms, Event.id)
         .limit(LOOKED_AT)
@@ -116,7 +117,7 @@ def _oldest_received_ms(
     query = Event.select(fn.MIN(next_.c.received_at_ms)).from_(next_)
     query = query.where(is_there, ~fn.EXISTS(is_put_off))
     if without_person:
-        query = query.where(next_.c.user_ref.is_null())
+        query = query.where(next_.c.user_ref.is_null(), next_.c.closed_at_ms.is_null())
     return queries.time(queries.value(situation.database, query))
 
 
