@@ -324,6 +324,22 @@ def test_what_was_erased_is_neither_missing_nor_asked_for(tmp_path: Path, api: P
     assert listed.out.splitlines() == ["Erased, and so not expected: 2.", "Nothing is missing."]
 
 
+def test_who_is_erased_while_prembly_answers_is_in_no_question(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    record = Record(tmp_path, api)
+    [reference] = know(api, 1)
+
+    def erase_and_answer(handler: Any) -> None:
+        with closing(connect_operator(record.place)) as database:
+            database.transact(forgetting(reference))
+        status(404)(handler)
+
+    api.fail(erase_and_answer, reference)
+    found(record, "--store", code=1)
+    assert record.rows("SELECT reference FROM inquiry") == []
+
+
 def test_what_is_so_old_that_its_name_was_removed_is_not_expected(
     tmp_path: Path, api: PremblyApi
 ) -> None:

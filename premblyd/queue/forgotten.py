@@ -73,7 +73,8 @@ class Forgotten:
         return once_key(values["reference"], values["outcome"], values["type"])
 
 
-# What a hook has succeeded for before its record was removed: under the key that is known now.
+# What a hook has succeeded for before its record was removed. (An erasure can't tell these keys of
+# types that are about no verification.)
 _RENAME = Statement(
     GoneOnce.update(once_key=param("keyed")).where(
         GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")

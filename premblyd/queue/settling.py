@@ -14,7 +14,7 @@ from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
 from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
-from premblyd.verifications.questions import NAMELESS, NewInquiry
+from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.stored import Read, found_others, settled_in_record
 
 
@@ -81,7 +81,6 @@ def add_answer(
         added = inbox.add_event(transaction, webhook, deliveries, erasure_id)
     if inquiry is not None:
         stored_id = added.event_id if added.is_new else None
-        nameless = NAMELESS if added.is_erased else {}
-        questions.add(transaction, replace(inquiry, stored_event_id=stored_id, **nameless))
+        questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added

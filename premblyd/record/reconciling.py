@@ -251,7 +251,12 @@ class Reconciliation:
         unsettled = new_inquiry(
             Purpose.RECONCILE, question, answer, InquiryResult.UNSETTLED, error=why_not
         )
-        await self._commit(lambda transaction: questions.add(transaction, unsettled))
+
+        def keep(transaction: Transaction) -> None:
+            if not erased.which_erased(transaction, each.ids):  # meanwhile
+                questions.add(transaction, unsettled)
+
+        await self._commit(keep)
 
     async def _commit(self, work: Callable[[Transaction], T]) -> T:
         """Do `work` in a transaction, again while the database is locked."""

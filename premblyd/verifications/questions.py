@@ -2,13 +2,11 @@
 
 import asyncio
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
 from peewee import Node, Query, fn
 
 from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.columns import Kept, emptied
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
 from premblyd.verifications import erased
@@ -32,10 +30,6 @@ class NewInquiry:
     answer_sha256: str | None = None
     stored_event_id: int | None = None
     wait_until_ms: int | None = None  # nothing is asked before, because of this answer
-
-
-# What of a question about somebody erased is not kept.
-NAMELESS: dict[str, Any] = emptied(Inquiry, Kept.BODY, Kept.IDENTITY)
 
 
 class Inquiries:
