@@ -89,7 +89,7 @@ class Private(click.ParamType[str]):
         if not text.strip():  # a script's variable, say, that is not set
             self.fail(f"{place} is empty.", param, ctx)
         if len(text.encode()) > MAX_PRIVATE_BYTES or "\0" in text:
-            self.fail(f"{place} is longer than 4 KiB, or has a NUL: nothing has it.", param, ctx)
+            self.fail(f"{place} is longer than 4 KiB, or has a NUL.", param, ctx)
         return text
 
 
