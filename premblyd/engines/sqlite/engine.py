@@ -114,7 +114,7 @@ class SqliteEngine:
         with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
             if not item_count and self._residue.pages:
                 self._clear_residue()
-            if self._give_back() or self._residue.pages:
+            if self._give_back(is_idle=not item_count) or self._residue.pages:
                 return True
             if self._giving_back.took_pages():  # a checkpoint cuts the file
                 self._checkpoint()
@@ -126,17 +126,17 @@ class SqliteEngine:
             self.transact(lambda _: None)
             self._residue.look()
 
-    def _give_back(self) -> bool:
+    def _give_back(self, *, is_idle: bool) -> bool:
         """Give back some of the pages that are free; return whether there are more."""
         if self._failed or self._database.is_closed():
             return False
         connection: sqlite3.Connection = self._database.connection()
-        pages = self._giving_back.pages(connection)
+        pages = self._giving_back.pages(connection, is_idle=is_idle)
         if pages is None:
             return False
         if pages:
             self.transact(functools.partial(self._give_back_pages, pages))
-            self._items_since_checkpoint += CHECKPOINT_AFTER // 5
+            self._items_since_checkpoint += CHECKPOINT_AFTER // 10
         return True
 
     def _give_back_pages(self, pages: int, transaction: Transaction) -> None:
