@@ -137,7 +137,7 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
         "closing": found((_CLOSINGS, users)),
-        "gone_once": found((_GONE_ONCE, _once_keys(plain))),
+        "gone_once": found((_GONE_ONCE, _once_keys(transaction, plain))),
     }
 
 
@@ -149,9 +149,11 @@ def blank_unbound(transaction: Transaction, rows: ByTable, digests: Digests) -> 
         transaction.change(_RENAME_GONE, id=number, once_key=digests.of_key(key))
 
 
-def _once_keys(references: Collection[str]) -> list[str]:
-    """Return by what hooks ran once for these references whose records were removed: save of types
-    that are about no verification, which nobody knows any more."""
+def _once_keys(transaction: Transaction, references: Collection[str]) -> list[str]:
+    """Return by what hooks may have run once for these references whose records were removed: save
+    of types that are about no verification, which nobody knows any more."""
+    if transaction.row(_ANY_GONE_ONCE) is None:  # of thousands of references it takes seconds
+        return []
     return sorted({once_key(each, outcome) for each in references for outcome in Outcome})
 
 
@@ -264,6 +266,7 @@ _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
 _CLOSINGS = _ids(Closing, Closing.user_ref)
 _GONE_ONCE = _ids(GoneOnce, GoneOnce.once_key)
+_ANY_GONE_ONCE = Statement(GoneOnce.select(GoneOnce.id).limit(1))
 _GONE_ONCE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
 _RENAME_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
 _BLANKED = {
