@@ -57,6 +57,9 @@ def test_who_was_erased_since_is_erased_from_the_copy(
 ) -> None:
     reference, count = erase(database)
     assert count > 1
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        name = "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, ?, 1)"
+        connection.execute(name, (reference, reference))
     remaining = rows(database, NAMED)
     out = restore(copy, config)
     assert (
