@@ -12,6 +12,7 @@ from pathlib import Path
 from premblyd.engines.engine import Database, Packed, Room
 from premblyd.engines.sqlite.files import beside, real_path, size
 from premblyd.engines.sqlite.opening import connect_operator, connect_read_only, translated
+from premblyd.engines.sqlite.residue import can_clear
 from premblyd.engines.sqlite.space import AUTO_VACUUM, is_marked, mark
 from premblyd.errors import PremblydError, TryAgainError
 
@@ -62,13 +63,22 @@ def warnings(path: Path) -> tuple[str, ...]:
         return ()
     try:
         with contextlib.closing(connect_read_only(path)) as database, translated():
-            if is_marked(database.connection()):
-                return ()
+            is_clean = is_marked(database.connection())
+            clears = can_clear(database.connection())
     except PremblydError:  # whoever uses it will be told
         return ()
-    needed = room(path).needed_bytes / 1_000_000
-    return (
-        f"{path} was made by an earlier version: what was deleted may still be in its file, and the"
-        " file does not become smaller. Run `premblyd prune --vacuum` once, while the daemon is"
-        f" stopped; it needs {needed:,.0f} MB of the disk",
-    )
+    found = []
+    if not is_clean:
+        needed = room(path).needed_bytes / 1_000_000
+        found.append(
+            f"{path} was made by an earlier version: what was deleted may still be in its file, and"
+            " the file does not become smaller. Run `premblyd prune --vacuum` once, while the"
+            f" daemon is stopped; it needs {needed:,.0f} MB of the disk"
+        )
+    if not clears:
+        found.append(
+            "this Python's SQLite was built without sqlite_dbpage, so a few bytes of what is erased"
+            " may stay where rows have moved within the file: use Debian's, or run `premblyd prune"
+            " --vacuum` after an erasure"
+        )
+    return tuple(found)

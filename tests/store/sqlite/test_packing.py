@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from premblyd.engines.sqlite import packing
 from premblyd.engines.sqlite.files import hold
 from premblyd.engines.sqlite.space import MARK
 from tests.support.commands import record, run
@@ -72,6 +73,15 @@ def test_check_says_what_an_older_file_needs_until_it_was_done(config: Path) -> 
     sizes = json.loads(run("prune", "--vacuum", "--json", "--config", config).out)
     assert sizes["after_bytes"] < sizes["before_bytes"]
     assert words not in run("check", "--config", config).err
+
+
+def test_check_says_when_this_sqlite_can_not_clear_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = record(tmp_path)
+    assert "sqlite_dbpage" not in run("check", "--config", config).err
+    monkeypatch.setattr(packing, "can_clear", lambda _: False)
+    assert "built without sqlite_dbpage" in run("check", "--config", config).err
 
 
 def test_a_daemon_must_be_stopped_first(config: Path) -> None:
