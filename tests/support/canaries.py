@@ -58,6 +58,17 @@ class Marks:
                 needles[f"photo {number}, bytes at {at}"] = {"raw": photo[at : at + PIECE]}
         return cls(needles)
 
+    @classmethod
+    def joined(cls, marks: "Mapping[str, Marks]") -> "Marks":
+        """Return those of several people, each by whose it is."""
+        return cls(
+            {
+                f"{whose}, {name}": ways
+                for whose, each in marks.items()
+                for name, ways in each.needles.items()
+            }
+        )
+
     def found_in(self, content: bytes) -> list[str]:
         """Return which marks are in `content`, and in which encodings."""
         return [
