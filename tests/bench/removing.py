@@ -29,8 +29,8 @@ from premblyd.model.migrations import __path__ as migrations_path
 from tests.bench import load, million, peers, webhooks
 from tests.faults.daemon import table
 from tests.support import postgresql
-from tests.support.commands import run_process
 from tests.support.daemon import Premblyd
+from tests.support.forking import Forked
 
 RATE = 300.0
 LOAD_S = 30.0
@@ -83,8 +83,8 @@ Figures = dict[str, object]
 class Bench:
     """A record of so many events, and what is done to copies of it."""
 
-    def __init__(self, folder: Path, events: int, kept: Path | None, *, whole: bool) -> None:
-        self._whole = whole
+    def __init__(self, folder: Path, events: int, kept: Path | None, asked: Any) -> None:
+        self._whole, self._classes, self._rate = asked.whole, asked.classes, asked.rate
         self._folder = folder
         self._events = events
         self._original = kept or folder / "original.db"
@@ -125,17 +125,17 @@ class Bench:
     def retention(self) -> Figures:
         """Remove half of the record beside webhooks."""
         figures: Figures = {}
-        for removed in ("record", "identity", "body"):
+        for removed in self._classes:
             with self.record() as folder:
                 database = folder / "premblyd.db"
                 with peers.premblyd(folder) as daemon:
-                    before = _steady(daemon)
+                    before = _steady(daemon, self._rate)
                 size = database.stat().st_size
                 retention = {removed: f"{million.DAYS // 2}d"}
                 with peers.premblyd(folder, retention=retention) as daemon:
                     _wait_until(lambda: _removed(daemon) > 0)
                     begun, before_load = time.monotonic(), _removed(daemon)
-                    during = _steady(daemon)
+                    during = _steady(daemon, self._rate)
                     in_load = _removed(daemon) - before_load
                     if self._whole:
                         _wait_until_swept(daemon)
@@ -143,7 +143,7 @@ class Bench:
                     total = _removed(daemon)
                 figures |= {
                     f"{removed}: removed": f"{total:,} in {took_s:.0f} s",
-                    f"{removed}: removed beside {RATE:g}/s": f"{in_load / LOAD_S:,.0f}/s",
+                    f"{removed}: removed beside {self._rate:g}/s": f"{in_load / LOAD_S:,.0f}/s",
                     f"{removed}: ms p50/p99 of answers before": _percentiles(before),
                     f"{removed}: ms p50/p99 of answers meanwhile": _percentiles(during),
                     f"{removed}: MiB of the file": _shrunk(size, database),
@@ -206,7 +206,9 @@ class Bench:
             with peers.premblyd(folder, retention=retention) as daemon:
                 begun = time.monotonic()
                 figures["ms of prune --dry-run"] = _command_ms(daemon, "prune", "--dry-run")
-                figures["ms p50/p99 of answers meanwhile"] = _percentiles(_steady(daemon))
+                figures["ms p50/p99 of answers meanwhile"] = _percentiles(
+                    _steady(daemon, self._rate)
+                )
                 each_s = (time.monotonic() - begun) / max(1, _removed(daemon))
                 figures["ms for each record removed meanwhile"] = round(each_s * 1000, 2)
         return figures
@@ -286,9 +288,9 @@ def _shrunk(before: int, path: Path) -> str:
     return f"{before >> 20} -> {path.stat().st_size >> 20}"
 
 
-def _steady(daemon: Premblyd) -> load.Answers:
+def _steady(daemon: Premblyd, rate: float = RATE) -> load.Answers:
     requests = map(webhooks.ours, webhooks.bodies(f"steady-{time.time_ns()}"))
-    return load.steadily(peers.address(daemon), requests, rate=RATE, seconds=LOAD_S)
+    return load.steadily(peers.address(daemon), requests, rate=rate, seconds=LOAD_S)
 
 
 def _percentiles(answers: load.Answers) -> str:
@@ -311,10 +313,13 @@ def _processor_s(daemon: Premblyd) -> float:
 
 def _command_ms(daemon: Premblyd, *words: object, codes: Collection[int] = (0,)) -> int:
     begun = time.perf_counter()
-    done = run_process(*words, "--config", daemon.config)
-    took_ms = round((time.perf_counter() - begun) * 1000)
-    if done.code not in codes:
-        raise load.LoadError(f"{words[0]} ended with {done.code}: {done.err}")
+    with tempfile.TemporaryFile("w+") as said:
+        with Forked([*words, "--config", daemon.config], stdout=said, stderr=said) as process:
+            code = process.wait(PATIENCE_S)
+        took_ms = round((time.perf_counter() - begun) * 1000)
+        said.seek(0)
+        if code not in codes:
+            raise load.LoadError(f"{words[0]} ended with {code}: {said.read()[-500:]}")
     return took_ms
 
 
@@ -348,6 +353,7 @@ def _wait_until_swept(daemon: Premblyd) -> None:
     _wait_until(is_still)
 
 
+CLASSES = ("record", "identity", "body")
 NAMES_OF_ALL = ("erase", "retention", "accept", "export", "many", "upgrade", "rolling")
 
 
@@ -356,12 +362,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="+", choices=NAMES_OF_ALL, default=NAMES_OF_ALL)
     parser.add_argument("--keep", type=Path, help="Where to keep the record; used if it is there.")
+    parser.add_argument("--rate", type=float, default=RATE, help="Webhooks a second.")
+    parser.add_argument("--classes", nargs="+", default=CLASSES, choices=CLASSES)
     whole = "Wait until all is removed that is over, and the file is small."
     parser.add_argument("--whole", action="store_true", help=whole)
     parser.add_argument("--dir", type=Path, help="Where the copies are.")
     asked: Any = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.dir) as folder:
-        bench = Bench(Path(folder), asked.events, asked.keep, whole=asked.whole)
+        bench = Bench(Path(folder), asked.events, asked.keep, asked)
         for name in asked.only:
             print(name, flush=True)
             table(getattr(bench, name)())
