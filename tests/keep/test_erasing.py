@@ -554,10 +554,11 @@ def test_an_older_daemon_that_would_store_it_anew_is_named(store: Store) -> None
 
 def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for those who have changed nothing yet, and may have looked whether it is erased."""
-    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.1)
     arrive(store, 1)
-    with transaction_open(store, lambda _: None), pytest.raises(StoreUnavailableError):
-        erase(store)
+    with transaction_open(store, lambda _: None), monkeypatch.context() as patch:
+        patch.setattr(opening, "BUSY_TIMEOUT_S", 0.1)
+        with pytest.raises(StoreUnavailableError):
+            erase(store)
     assert erase(store).rows["event"] == 1
 
 
