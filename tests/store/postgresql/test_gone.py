@@ -9,6 +9,7 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Scrubbed
 from premblyd.engines.postgresql import opening
+from premblyd.errors import PremblydError
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.postgresql import FAST, Cluster
@@ -60,3 +61,9 @@ def test_check_says_what_the_server_keeps_longer(cluster: Cluster, server: Serve
     with cluster.connect() as connection:
         connection.execute(f'ALTER DATABASE "{name}" SET log_parameter_max_length = 0')
     assert backend(server).inspect().warnings == ()
+
+
+def test_prune_says_how_a_server_is_packed(server: Server) -> None:
+    for refused in (backend(server).room, backend(server).pack):
+        with pytest.raises(PremblydError, match="`VACUUM FULL`, which stops all"):
+            refused()
