@@ -39,7 +39,7 @@ from premblyd.engines.sqlite.files import (
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
-from premblyd.engines.sqlite.residue import Residue, can_clear, clear
+from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import GivingBack, give_back
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.telemetry import tell
@@ -69,8 +69,7 @@ class SqliteEngine:
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
                 changes = connection.total_changes
-                if self._residue.pages:
-                    clear(connection, self._residue.pages)
+                self._residue.clear(connection)
                 work(SqliteTransaction(connection))
                 if connection.total_changes != changes:
                     self._file.number(connection)
@@ -189,8 +188,7 @@ class SqliteEngine:
             self._guard.remember_log()
             self._file.opened(connection)
             self._giving_back.connected()
-            if can_clear(connection):
-                self._residue.open(beside(self._real, "-wal"))
+            self._residue.open(beside(self._real, "-wal"), connection)
         return connection
 
     def _is_own(self) -> bool:

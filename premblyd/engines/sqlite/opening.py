@@ -38,7 +38,7 @@ from premblyd.engines.sqlite.files import (
     size,
 )
 from premblyd.engines.sqlite.guards import following, is_foreign_log
-from premblyd.engines.sqlite.residue import Residue, can_clear, clear
+from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import AUTO_VACUUM, mark
 from premblyd.errors import (
     CannotStartError,
@@ -192,7 +192,7 @@ class _Database(Database, SqliteDatabase):
             with self.atomic("IMMEDIATE"):
                 connection = self.connection()
                 if self._residue is not None:
-                    clear(connection, self._residue.pages)
+                    self._residue.clear(connection)
                 done = work(SqliteTransaction(connection))
             if self._residue is not None:
                 self._residue.pages.clear()
@@ -225,8 +225,7 @@ class _Database(Database, SqliteDatabase):
         with contextlib.suppress(sqlite3.Error, PeeweeException, OSError):
             if self._residue is None:
                 self._residue = Residue()
-                if can_clear(self.connection()):
-                    self._residue.open(beside(self._file(), "-wal"))
+                self._residue.open(beside(self._file(), "-wal"), self.connection())
             self._residue.look()
 
     def _clear_residue(self) -> None:

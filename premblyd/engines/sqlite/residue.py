@@ -10,6 +10,7 @@ https://www.sqlite.org/fileformat.html has the layout of pages and log.
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 import struct
@@ -21,72 +22,82 @@ _LOG_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
 # What a page of this kind has for its header. Others hold no key and no row: tables' inner pages.
 _HEADER_BYTES = {2: 12, 10: 8, 13: 8}
 _MAX_FRAGMENTS = 60
-_FRAMES_AT_ONCE = 64
+_FRAMES_AT_ONCE = 16  # most transactions have fewer
+_PAGES_AT_ONCE = 64
+_LOCKED_BYTE = 1 << 30  # the page that has it is never used
+_NOTHING = bytes(1 << 16)  # as long as the longest page
 # With more pages, a page of another kind may begin as one of these does: 137 GB of 4 KB each.
 _MAX_PAGES = 1 << 25
-_READ = "SELECT data FROM sqlite_dbpage WHERE pgno = ?"
+_READ = """SELECT pgno, data FROM json_each(?) AS wanted
+JOIN sqlite_dbpage ON pgno = wanted.value ORDER BY pgno"""
 _WRITE = "UPDATE sqlite_dbpage SET data = ? WHERE pgno = ?"
+_CAN_CLEAR = "SELECT count(*) FROM pragma_module_list WHERE name = 'sqlite_dbpage'"
+# Bytes at the end of each page that are not SQLite's: with them, the maps are elsewhere.
+_RESERVED = "SELECT hex(substr(data, 21, 1)) FROM sqlite_dbpage WHERE pgno = 1"
 
 
 class _Middle(NamedTuple):
-    """The free bytes between a page's pointers and its cells."""
+    """The free bytes between a page's pointers and its cells, by their places in the page."""
 
     start: int
     end: int
 
 
-def _middle(page: bytes) -> _Middle | None:
-    """Return where a page of rows has its middle; None: it is no such page, or has nothing there.
-    What it says of itself must fit together: a page of another kind is never touched."""
-    header_bytes = _HEADER_BYTES.get(page[0])
+def _middle(content: bytes, at: int, page_bytes: int) -> _Middle | None:
+    """Return where the page of rows that begins `at` a place of `content` has its middle; None: it
+    is no such page, or has nothing there. What it says of itself must fit together: a page of
+    another kind is never touched."""
+    header_bytes = _HEADER_BYTES.get(content[at])
     if header_bytes is None:
         return None
-    first_free, count, start, fragments = struct.unpack_from(">HHHB", page, 1)
+    first_free, count, start, fragments = struct.unpack_from(">HHHB", content, at + 1)
     start = start or 1 << 16
     pointers_end = header_bytes + 2 * count
-    if not page[pointers_end:start].strip(b"\0"):  # most have nothing there
+    if not pointers_end <= start <= page_bytes or fragments > _MAX_FRAGMENTS:
         return None
-    if not pointers_end <= start <= len(page) or fragments > _MAX_FRAGMENTS:
+    if _NOTHING.startswith(content[at + pointers_end : at + start]):  # as most have
         return None
     if first_free and first_free < start:
         return None
-    pointers = struct.unpack_from(f">{count}H", page, header_bytes)
-    if pointers and not start <= min(pointers) <= max(pointers) < len(page):
+    pointers = struct.unpack_from(f">{count}H", content, at + header_bytes)
+    if pointers and not start <= min(pointers) <= max(pointers) < page_bytes:
         return None
     return _Middle(pointers_end, start)
 
 
 def cleared(page: bytes) -> bytes | None:
     """Return the page with nothing in its middle; None: it has nothing there."""
-    found = _middle(page)
+    found = _middle(page, 0, len(page))
     if found is None:
         return None
     return page[: found.start] + bytes(found.end - found.start) + page[found.end :]
 
 
-def _has_map(number: int, page_bytes: int) -> bool:
+def has_map(number: int, page_bytes: int) -> bool:
     """Return whether this page is for the map that a database with auto_vacuum has: it may begin as
     a page of rows does."""
     pages_of_map = page_bytes // 5 + 1
-    return (number - 2) % pages_of_map <= 1  # or the one behind it, at the first GB
+    of_map = (number - 2) // pages_of_map * pages_of_map + 2
+    return number == of_map + (of_map == _LOCKED_BYTE // page_bytes + 1)
 
 
 class Residue:
-    """Looks into the log for pages that are to be cleared."""
+    """Looks into the log for pages that are to be cleared, and clears them."""
 
     def __init__(self) -> None:
         self._descriptor = -1
-        self._salts = b""
-        self._place = _LOG_HEADER_BYTES
+        self._begin(b"", 0)
         self.pages: set[int] = set()
 
-    def open(self, log: Path) -> None:
-        """Look into this log from now on, which a connection has open. SQLite has no locks on it,
-        but on the file and on the -shm: so its descriptors may be closed."""
+    def open(self, log: Path, connection: sqlite3.Connection) -> None:
+        """Look into this log from now on, which the connection has open, if its SQLite can clear
+        pages. It has no locks on the log, but on the file and on the -shm: so descriptors of the
+        log may be closed."""
         self.close()
-        self._salts = b""
-        with contextlib.suppress(FileNotFoundError):
-            self._descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        self._begin(b"", 0)
+        with contextlib.suppress(OSError):
+            if can_clear(connection):
+                self._descriptor = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -94,52 +105,85 @@ class Residue:
         self._descriptor = -1
 
     def look(self) -> None:
-        """Note which pages are to be cleared, by what was written since this was called last."""
-        header = os.pread(self._descriptor, _LOG_HEADER_BYTES, 0) if self._descriptor >= 0 else b""
-        if len(header) < _LOG_HEADER_BYTES:
-            return
-        (page_bytes,) = struct.unpack_from(">I", header, 8)
-        if header[16:24] != self._salts:  # begun anew
-            self._salts, self._place = header[16:24], _LOG_HEADER_BYTES
-        frame_bytes = _FRAME_HEADER_BYTES + page_bytes
-        while frames := os.pread(self._descriptor, _FRAMES_AT_ONCE * frame_bytes, self._place):
-            for start in range(0, len(frames) - frame_bytes + 1, frame_bytes):
-                if frames[start + 8 : start + 16] != self._salts:
-                    return
-                self._place += frame_bytes
-                if frames[start + _FRAME_HEADER_BYTES] in _HEADER_BYTES:
-                    self._look_at(frames[start : start + frame_bytes], page_bytes)
-            if len(frames) < _FRAMES_AT_ONCE * frame_bytes:
-                return
+        """Note which pages are to be cleared, by what was committed since this was called last."""
+        with contextlib.suppress(OSError):  # a disk that fails is the next commit's to report
+            if self._descriptor >= 0 and not self._read_on() and self._was_begun_anew():
+                self._read_on()
 
-    def _look_at(self, frame: bytes, page_bytes: int) -> None:
-        (number,) = struct.unpack_from(">I", frame)
-        page = frame[_FRAME_HEADER_BYTES:]
-        if number > 1 and not _has_map(number, page_bytes) and cleared(page) is not None:
-            self.pages.add(number)
-        else:
-            self.pages.discard(number)
+    def clear(self, connection: sqlite3.Connection) -> None:
+        """Clear these pages, in the transaction that is open. What that is for matters more: when
+        SQLite refuses, nothing is looked for until the next connection."""
+        if not self.pages:
+            return
+        try:
+            _clear(connection, self.pages)
+        except sqlite3.Error:
+            if not connection.in_transaction:  # it was rolled back
+                raise
+            self.pages.clear()
+            self.close()
+
+    def _begin(self, salts: bytes, page_bytes: int) -> None:
+        self._salts, self._page_bytes, self._place = salts, page_bytes, _LOG_HEADER_BYTES
+
+    def _was_begun_anew(self) -> bool:
+        header = os.pread(self._descriptor, _LOG_HEADER_BYTES, 0)
+        if len(header) < _LOG_HEADER_BYTES or header[16:24] == self._salts:
+            return False
+        (page_bytes,) = struct.unpack_from(">I", header, 8)
+        self._begin(header[16:24], page_bytes)
+        return True
+
+    def _read_on(self) -> bool:
+        """Look at the transactions that came since; return whether there were any. What is behind
+        the last that ended may be overwritten yet, by the one that comes when it is rolled back."""
+        page_bytes, salts, begun = self._page_bytes, self._salts, self._place
+        place = begun
+        frame_bytes = _FRAME_HEADER_BYTES + page_bytes
+        to_clear: dict[int, bool] = {}
+        while salts and (
+            frames := os.pread(self._descriptor, _FRAMES_AT_ONCE * frame_bytes, place)
+        ):
+            for start in range(0, len(frames) - frame_bytes + 1, frame_bytes):
+                if frames[start + 8 : start + 16] != salts:
+                    return self._place > begun
+                place += frame_bytes
+                if frames[start + _FRAME_HEADER_BYTES] in _HEADER_BYTES:
+                    (number,) = struct.unpack_from(">I", frames, start)
+                    middle = _middle(frames, start + _FRAME_HEADER_BYTES, page_bytes)
+                    to_clear[number] = middle is not None and number > 1
+                if frames[start + 4 : start + 8] != b"\0\0\0\0":  # the last of its transaction
+                    self._note(to_clear)
+                    self._place = place
+            if len(frames) < _FRAMES_AT_ONCE * frame_bytes:
+                break
+        return self._place > begun
+
+    def _note(self, to_clear: dict[int, bool]) -> None:
+        for number, is_to_be in to_clear.items():
+            if is_to_be and not has_map(number, self._page_bytes):
+                self.pages.add(number)
+            else:
+                self.pages.discard(number)
+        to_clear.clear()
 
 
 def can_clear(connection: sqlite3.Connection) -> bool:
-    """Return whether this SQLite has the table by which pages are cleared."""
-    found = "SELECT count(*) FROM pragma_module_list WHERE name = 'sqlite_dbpage'"
-    (count,) = connection.execute(found).fetchone()
-    return bool(count)
+    """Return whether this SQLite has the table by which pages are cleared, and where the maps are
+    in this database is known."""
+    (count,) = connection.execute(_CAN_CLEAR).fetchone()
+    return bool(count) and connection.execute(_RESERVED).fetchone() in (None, ("00",))
 
 
-def clear(connection: sqlite3.Connection, numbers: Collection[int]) -> None:
-    """Clear these pages, in the transaction that is open."""
-    if not numbers:
-        return
-    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+def _clear(connection: sqlite3.Connection, numbers: Collection[int]) -> None:
     (page_count,) = connection.execute("PRAGMA page_count").fetchone()
     if page_count >= _MAX_PAGES:
         return
-    for number in sorted(numbers):
-        row = connection.execute(_READ, (number,)).fetchone()
-        if row is None or _has_map(number, page_bytes):
-            continue
-        page = cleared(row[0])
-        if page is not None:
-            connection.execute(_WRITE, (page, number))
+    wanted = sorted(numbers)
+    for start in range(0, len(wanted), _PAGES_AT_ONCE):
+        listed = json.dumps(wanted[start : start + _PAGES_AT_ONCE])
+        found = connection.execute(_READ, (listed,)).fetchall()
+        pages = [
+            (cleared(page), number) for number, page in found if not has_map(number, len(page))
+        ]
+        connection.executemany(_WRITE, [each for each in pages if each[0] is not None])

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import struct
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from premblyd.engines.engine import Scrubbed, Transaction, param, update
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import SUFFIXES
-from premblyd.engines.sqlite.residue import cleared
+from premblyd.engines.sqlite.residue import Residue, cleared, has_map
 from premblyd.engines.sqlite.space import KEPT_PAGES, MARK
 from premblyd.keep.emptying import empty_identities
 from premblyd.model.tables import Event
@@ -25,6 +26,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.sqlite
 PAGE_BYTES = 4096
+MAP_512 = 512 // 5 + 1  # pages of 512 bytes of which one has the map
 CHANGE = update(Event, "reference", where=Event.id == param("id"))
 
 
@@ -140,10 +142,16 @@ def test_who_reads_what_was_there_before_is_named(store: Store) -> None:
     assert b"canary-" not in files_of(store)
 
 
-def leaf(*cells: bytes, middle: bytes = b"", kind: int = 13, count: int | None = None) -> bytes:
+def leaf(
+    *cells: bytes,
+    middle: bytes = b"",
+    kind: int = 13,
+    count: int | None = None,
+    size: int = PAGE_BYTES,
+) -> bytes:
     """Make a page of rows, with these bytes in its free middle."""
     content = b"".join(cells)
-    start = PAGE_BYTES - len(content)
+    start = size - len(content)
     places = [start + sum(map(len, cells[:number])) for number in range(len(cells))]
     count = len(cells) if count is None else count
     head = struct.pack(f">BHHHB{len(cells)}H", kind, 0, count, start, 0, *places)
@@ -184,3 +192,144 @@ def test_a_command_leaves_nothing_in_pages_either(store: Store) -> None:
             )
     left = [page for page in pages_of(store.path) if cleared(page)]
     assert not [page for page in left if b"-of-a-command" in page or b"others-" in page]
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def test_a_webhook_is_stored_where_sqlite_lets_nobody_clear_pages(store: Store) -> None:
+    """What is left in pages is no reason to refuse a webhook."""
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        connection.set_authorizer(
+            lambda action, table, *_: (
+                sqlite3.SQLITE_DENY
+                if (action, table) == (sqlite3.SQLITE_UPDATE, "sqlite_dbpage")
+                else sqlite3.SQLITE_OK
+            )
+        )
+
+    store.on_connection(refuse)
+    fill(store, 300)
+    assert len(store.bodies()) == 300
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """Of a database in whose log nobody else writes, with a table of names in no order."""
+    with closing(sqlite3.connect(tmp_path / "pages.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("PRAGMA auto_vacuum = incremental")
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("PRAGMA synchronous = off")
+        connection.execute("PRAGMA cache_size = 10")  # so pages are in the log before a COMMIT
+        connection.execute("CREATE TABLE name (name PRIMARY KEY, body) WITHOUT ROWID")
+        yield connection
+
+
+def put(connection: sqlite3.Connection, start: int, count: int, body: bytes = b"") -> None:
+    random = Random(start)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "INSERT INTO name VALUES (?, ?)",
+        [(f"{random.getrandbits(99):x}", body) for _ in range(count)],
+    )
+
+
+def left_in(path: Path) -> set[int]:
+    """The numbers of the pages that have something left in them, but for the schema's."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(truncate)")
+        pages = connection.execute("SELECT pgno, data FROM sqlite_dbpage WHERE pgno > 1").fetchall()
+    return {number for number, page in pages if (number - 2) % MAP_512 and cleared(page)}
+
+
+def clear_all(connection: sqlite3.Connection, residue: Residue) -> None:
+    residue.look()
+    connection.execute("BEGIN IMMEDIATE")
+    residue.clear(connection)
+    connection.execute("COMMIT")
+
+
+def test_what_is_left_is_found_after_a_transaction_that_was_rolled_back(
+    connection: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Of that, the log has pages that the next one overwrites."""
+    path = tmp_path / "pages.db"
+    residue = Residue()
+    residue.open(log_of(path), connection)
+    put(connection, 1, 2_000)
+    residue.look()
+    connection.execute("ROLLBACK")
+    put(connection, 2, 500)
+    connection.execute("COMMIT")
+    clear_all(connection, residue)
+    residue.close()
+    assert left_in(path) == set()
+
+
+def test_a_page_beside_a_map_is_cleared_too(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    path = tmp_path / "pages.db"
+    residue = Residue()
+    residue.open(log_of(path), connection)
+    put(connection, 1, 9_000)
+    connection.execute("COMMIT")
+    beside = [number for number in left_in(path) if (number - 3) % MAP_512 == 0]
+    assert beside, "there is such a page"
+    residue.pages.update(beside)
+    clear_all(connection, residue)
+    residue.close()
+    assert not left_in(path) & set(beside)
+
+
+def test_bodies_that_look_like_pages_of_rows_are_left_alone(
+    connection: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Whoever sends a body decides what its pages begin with, but for their first four bytes."""
+    path = tmp_path / "pages.db"
+    page = leaf(b"row", middle=b"left", size=508)
+    bodies = [page[skipped:] + page * 5 for skipped in range(0, 509, 4)]
+    for number, body in enumerate(bodies):
+        put(connection, number, 1, body)
+        connection.execute("COMMIT")
+    residue = Residue()
+    residue.open(log_of(path), connection)
+    residue.pages.update(range(2, 5_000))
+    clear_all(connection, residue)
+    residue.close()
+    assert sorted(connection.execute("SELECT body FROM name")) == sorted((x,) for x in bodies)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_database_whose_pages_end_in_bytes_of_others_is_left_alone(tmp_path: Path) -> None:
+    """Its maps of pages are elsewhere."""
+    path = tmp_path / "reserved.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as empty:
+        empty.execute("PRAGMA page_size = 512")
+        empty.execute("VACUUM")
+    page = bytearray(path.read_bytes())
+    page[20] = 8  # of each page
+    page[105:107] = (512 - 8).to_bytes(2)  # where the first cell of page 1 will end
+    path.write_bytes(page)
+    residue = Residue()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("CREATE TABLE name (name PRIMARY KEY, body) WITHOUT ROWID")
+        residue.open(log_of(path), connection)
+        put(connection, 1, 500)
+        connection.execute("COMMIT")
+        residue.look()
+        assert residue.pages == set()
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert left_in(path), "there would be some"
+
+
+def test_each_map_of_pages_is_where_sqlite_has_it() -> None:
+    """Behind the page that is never used, where that is in its place."""
+    assert [number for number in range(2, 2_000) if has_map(number, 4096)] == [2, 822, 1642]
+    of_1024 = [2 + (1024 // 5 + 1) * number for number in range(5_200)]
+    unused = (1 << 30) // 1024 + 1
+    assert unused in of_1024
+    assert [number for number in of_1024 if not has_map(number, 1024)] == [unused]
+    assert has_map(unused + 1, 1024)
