@@ -1,5 +1,6 @@
-"""premblyd prune"""
+"""premblyd prune: what is over goes now; and SQLite's file is written anew, without what went."""
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option, packing
+from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, progress
+from premblyd.cli.restore import become_owner
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
+from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.keep import bookmarks, operators
@@ -66,7 +70,7 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json:
     if vacuum:
         if dry_run:
             raise click.UsageError("--vacuum removes no rows, so there is nothing to be counted.")
-        packing.pack(database_of(config_path), yes=yes, as_json=as_json)
+        _pack(database_of(config_path), yes=yes, as_json=as_json)
         return
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
@@ -156,3 +160,34 @@ def _print_nothing(as_json: bool, dry_run: bool) -> None:
         return
     nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
     print_json({**nothing, "held_back": []})
+
+
+def _pack(database: DatabaseAddress, *, yes: bool, as_json: bool) -> None:
+    """Pack the database, and print what that did. Raise PremblydError when it can't be packed."""
+    packed = backend(database)
+    room = packed.room()
+    needed, free = _megabytes(room.needed_bytes), _megabytes(room.free_bytes)
+    if room.needed_bytes > room.free_bytes:
+        raise PremblydError(
+            f"Packing {database} needs {needed} of its disk, and {free} are free. Make room, or"
+            " move it to a larger disk."
+        )
+    if not as_json:
+        click.echo(f"Packing needs {needed} of the disk for a while; {free} are free.", err=True)
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Write {database} anew?", abort=True, err=True)
+    if isinstance(database, Path):
+        become_owner(Path(os.path.realpath(database)))
+    done = packed.pack()
+    if as_json:
+        print_json(asdict(done))
+        return
+    before, after = _megabytes(done.before_bytes), _megabytes(done.after_bytes)
+    click.echo(
+        f"Packed {database}: {before} before, {after} now. Nothing is left in it of what was"
+        " deleted; from now on the daemon gives space back."
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1_000_000:,.1f} MB"
