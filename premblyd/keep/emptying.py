@@ -7,19 +7,11 @@ from typing import Any
 from peewee import Field, fn
 
 from premblyd.engines.engine import Lookup, Transaction, param
+from premblyd.model import tables
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
-from premblyd.model.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
 from premblyd.prembly.payload import plain_id
 
 BODY = (Kept.BODY,)
@@ -65,32 +57,34 @@ def _emptying(table: type[Table], column: Field, *kept: Kept, **more: Any) -> Lo
 
 
 _LACKS = {"lacks": param("lacks")}
-_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
-_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
-_BODIES = _emptying(Event, Event.id, *BODY, **_LACKS)
-_OUTPUTS = _emptying(Attempt, Attempt.delivery, *BODY)
-_IDENTITIES = _emptying(Event, Event.id, *IDENTITY, **_LACKS)
+_DELIVERIES = Lookup(tables.Delivery.select(tables.Delivery.id), tables.Delivery.event)
+_REFERENCES = Lookup(tables.Event.select(tables.Event.reference), tables.Event.id)
+_BODIES = _emptying(tables.Event, tables.Event.id, *BODY, **_LACKS)
+_OUTPUTS = _emptying(tables.Attempt, tables.Attempt.delivery, *BODY)
+_IDENTITIES = _emptying(tables.Event, tables.Event.id, *IDENTITY, **_LACKS)
 # An order key is a digest of the reference: of what stands in no line any more.
 _LINE = {"order_key": None, "order_place": None, "holds_order": False}
-_FREE = emptied(Delivery, *IDENTITY)
+_FREE = emptied(tables.Delivery, *IDENTITY)
 _OF_DELIVERY = Lookup(
-    Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
-    Delivery.event,
+    tables.Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
+    tables.Delivery.event,
 )
 _ORDER = Lookup(
-    Delivery.update(**_LINE).where(
+    tables.Delivery.update(**_LINE).where(
         # By COALESCE, else SQLite looks through all that are over, ever.
-        fn.COALESCE(Delivery.state, "").in_(FINISHED),
-        Delivery.order_key.is_null(False),
-        ~((Delivery.state == State.DEAD) & Delivery.holds_order),
+        fn.COALESCE(tables.Delivery.state, "").in_(FINISHED),
+        tables.Delivery.order_key.is_null(False),
+        ~((tables.Delivery.state == State.DEAD) & tables.Delivery.holds_order),
     ),
-    Delivery.event,
+    tables.Delivery.event,
 )
-_OF_ATTEMPT = _emptying(Attempt, Attempt.delivery, *IDENTITY)
-_OF_INQUIRY = _emptying(Inquiry, Inquiry.event, *IDENTITY)
-_OF_INQUIRY_BEFORE = _emptying(Inquiry, Inquiry.delivery, *IDENTITY)
-_OF_INQUIRY_STORED = _emptying(Inquiry, Inquiry.stored_event, *IDENTITY)
-_OF_AWAITED = _emptying(Awaited, Awaited.event, *IDENTITY)
-_OF_ACTION = _emptying(OperatorAction, OperatorAction.event_id, *IDENTITY)
-_OF_ACTION_ON_DELIVERY = _emptying(OperatorAction, OperatorAction.delivery_id, *IDENTITY)
-_NAMES = Lookup(VerificationName.delete(), VerificationName.name)
+_OF_ATTEMPT = _emptying(tables.Attempt, tables.Attempt.delivery, *IDENTITY)
+_OF_INQUIRY = _emptying(tables.Inquiry, tables.Inquiry.event, *IDENTITY)
+_OF_INQUIRY_BEFORE = _emptying(tables.Inquiry, tables.Inquiry.delivery, *IDENTITY)
+_OF_INQUIRY_STORED = _emptying(tables.Inquiry, tables.Inquiry.stored_event, *IDENTITY)
+_OF_AWAITED = _emptying(tables.Awaited, tables.Awaited.event, *IDENTITY)
+_OF_ACTION = _emptying(tables.OperatorAction, tables.OperatorAction.event_id, *IDENTITY)
+_OF_ACTION_ON_DELIVERY = _emptying(
+    tables.OperatorAction, tables.OperatorAction.delivery_id, *IDENTITY
+)
+_NAMES = Lookup(tables.VerificationName.delete(), tables.VerificationName.name)

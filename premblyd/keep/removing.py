@@ -12,18 +12,10 @@ from peewee import fn
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
+from premblyd.model import tables
 from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.model.table import Table
-from premblyd.model.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
@@ -138,49 +130,61 @@ def _deleting(table: type[Table], column: Any) -> Lookup:
     return Lookup(table.delete(), column)
 
 
-_HAS_ID = Event.id == param("id")
+_HAS_ID = tables.Event.id == param("id")
 _REPLACE = Statement(
-    Event.update(body=param("body"), lacks=param("lacks")).where(_HAS_ID, Event.lacks.is_null())
+    tables.Event.update(body=param("body"), lacks=param("lacks")).where(
+        _HAS_ID, tables.Event.lacks.is_null()
+    )
 )
-_NOTE_CLOSING = Statement(Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
-_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)
-_HIDE = Statement(Event.update(params(*SENDERS)).where(_HAS_ID))
-_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_NOTE_CLOSING = Statement(tables.Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
+_WRITTEN_BY_SENDER = Lookup(
+    tables.Event.select(tables.Event.id, *SENDERS.values()), tables.Event.id
+)
+_HIDE = Statement(tables.Event.update(params(*SENDERS)).where(_HAS_ID))
+_REFERENCES = Lookup(tables.Event.select(tables.Event.reference), tables.Event.id)
 _VERIFICATIONS = Lookup(
-    VerificationName.select(VerificationName.verification), VerificationName.name
+    tables.VerificationName.select(tables.VerificationName.verification),
+    tables.VerificationName.name,
 )
 _NAMES_OF = Lookup(
-    VerificationName.select(VerificationName.name, VerificationName.verification),
-    VerificationName.verification,
+    tables.VerificationName.select(
+        tables.VerificationName.name, tables.VerificationName.verification
+    ),
+    tables.VerificationName.verification,
 )
-_EVENTS_OF = Spelt.of(Event.select(Event.reference), Event)
-_FORGET = _deleting(VerificationName, VerificationName.verification)
-_KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
+_EVENTS_OF = Spelt.of(tables.Event.select(tables.Event.reference), tables.Event)
+_FORGET = _deleting(tables.VerificationName, tables.VerificationName.verification)
+_KEYS = Lookup(tables.Event.select(tables.Event.key, tables.Event.id), tables.Event.id)
 _NOT_TWICE = _deleting(GoneEvent, GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
 _SUCCEEDED = Lookup(
-    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
-        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
-    ),
-    Delivery.event,
+    tables.Delivery.select(
+        tables.Delivery.id,
+        tables.Delivery.action,
+        tables.Delivery.once_key,
+        tables.Delivery.confirmed_key,
+    ).where(fn.COALESCE(tables.Delivery.state, "") == State.SUCCEEDED),
+    tables.Delivery.event,
 )
 _GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
 _KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
-    _deleting(Attempt, Attempt.delivery),
-    _deleting(Inquiry, Inquiry.delivery),
-    _deleting(OperatorAction, OperatorAction.delivery_id),
-    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
+    _deleting(tables.Attempt, tables.Attempt.delivery),
+    _deleting(tables.Inquiry, tables.Inquiry.delivery),
+    _deleting(tables.OperatorAction, tables.OperatorAction.delivery_id),
+    Lookup(tables.Delivery.update(ran_instead=None), tables.Delivery.ran_instead),
 )
 _OF_EVENTS = (
-    _deleting(Delivery, Delivery.event),
-    _deleting(Inquiry, Inquiry.event),
-    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
-    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
-    _deleting(Awaited, Awaited.event),
-    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
-    _deleting(OperatorAction, OperatorAction.event_id),
+    _deleting(tables.Delivery, tables.Delivery.event),
+    _deleting(tables.Inquiry, tables.Inquiry.event),
+    Lookup(
+        tables.Inquiry.delete().where(tables.Inquiry.event.is_null()), tables.Inquiry.stored_event
+    ),
+    Lookup(tables.Inquiry.update(stored_event=None), tables.Inquiry.stored_event),
+    _deleting(tables.Awaited, tables.Awaited.event),
+    Lookup(tables.Awaited.update(settled_by=None), tables.Awaited.settled_by),
+    _deleting(tables.OperatorAction, tables.OperatorAction.event_id),
     _deleting(PutOff, PutOff.event_id),
-    _deleting(Event, Event.id),
+    _deleting(tables.Event, tables.Event.id),
 )

@@ -3,7 +3,7 @@ in portions, so it takes as long as reading the database; it holds nobody up."""
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from peewee import Field
@@ -26,7 +26,7 @@ def find_text(database: Database, text: str) -> Iterator[int]:
     after = 0
     while rows := database.look(_next(_SIZES, after)):
         after = rows[-1][0]
-        for ids in _portions(rows):
+        for ids in portions(rows, PORTION_BYTES):
             for event_id, *values in database.look(_whole(ids)):
                 if _has(values, sought):
                     yield event_id
@@ -62,13 +62,14 @@ def _whole(ids: list[int]) -> Any:
     return read
 
 
-def _portions(sizes: list[Row]) -> Iterator[list[int]]:
-    """Split the events that are read at once, so that their bodies find room."""
+def portions(sizes: Iterable[Row], most_bytes: int) -> Iterator[list[int]]:
+    """Split the events that are read at once, of which these are the numbers and the sizes of the
+    bodies, so that their bodies find room."""
     ids: list[int] = []
     total = 0
     for event_id, body_bytes in sizes:
         size = body_bytes if isinstance(body_bytes, int) else 0
-        if ids and total + size > PORTION_BYTES:
+        if ids and total + size > most_bytes:
             yield ids
             ids, total = [], 0
         ids.append(event_id)

@@ -8,7 +8,7 @@ a part is in memory. What is stored after the beginning is not in it.
 import base64
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,18 +17,11 @@ from peewee import Field, fn
 
 from premblyd import csvtext, jsontext, times
 from premblyd.engines.engine import Database
+from premblyd.keep.searching import portions
+from premblyd.model import tables
 from premblyd.model.columns import ColumnType, Seen
 from premblyd.model.keeping import Closing, Erasure, Hold, Removal
 from premblyd.model.table import Table
-from premblyd.model.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    Rejection,
-)
 from premblyd.record import lists, queries
 from premblyd.record.operating import RecordedExport
 from premblyd.record.queries import MOST_ROWS, By, Row
@@ -54,13 +47,13 @@ class _Kind:
 
 
 KINDS = {
-    "events": _Kind(Event, Event.received_at_ms),
-    "deliveries": _Kind(Delivery, Delivery.created_at_ms),
-    "attempts": _Kind(Attempt, Attempt.started_at_ms),
-    "inquiries": _Kind(Inquiry, Inquiry.at_ms),
-    "pending": _Kind(Awaited, Awaited.created_at_ms),
-    "rejections": _Kind(Rejection, Rejection.at_ms, rises=False),
-    "operators": _Kind(OperatorAction, OperatorAction.at_ms),
+    "events": _Kind(tables.Event, tables.Event.received_at_ms),
+    "deliveries": _Kind(tables.Delivery, tables.Delivery.created_at_ms),
+    "attempts": _Kind(tables.Attempt, tables.Attempt.started_at_ms),
+    "inquiries": _Kind(tables.Inquiry, tables.Inquiry.at_ms),
+    "pending": _Kind(tables.Awaited, tables.Awaited.created_at_ms),
+    "rejections": _Kind(tables.Rejection, tables.Rejection.at_ms, rises=False),
+    "operators": _Kind(tables.OperatorAction, tables.OperatorAction.at_ms),
     "holds": _Kind(Hold, Hold.at_ms),
     "closings": _Kind(Closing, Closing.noted_at_ms, rises=False),
     "erasures": _Kind(Erasure, Erasure.at_ms),
@@ -131,32 +124,18 @@ def _parts(database: Database, kind: _Kind, row: type[Row], period: Period) -> I
     has_bodies = any(field.name == "body" for field in dataclasses.fields(row))
     has_payload = has_bodies or any(field.name == "output" for field in dataclasses.fields(row))
     most = REVEALED_ROWS if has_payload else MOST_ROWS
-    size = Event.body_bytes if has_bodies else table.id
+    size = tables.Event.body_bytes if has_bodies else table.id
     while start <= last:
         query = table.select(table.id, kind.at, size).from_(By(table, None))
         ahead = query.where(table.id.between(start, last)).order_by(table.id).limit(most)
         found = queries.tuples(database, ahead)
         if not found:
             return
-        chosen = [each for each in found if period.has(each[1])]
-        for ids in _by_size(chosen) if has_bodies else [[number for number, *_ in chosen]]:
+        sizes = [(row[0], row[2]) for row in found if period.has(row[1])]
+        for ids in portions(sizes, MOST_BYTES) if has_bodies else [[number for number, _ in sizes]]:
             if ids:
                 yield _of(database, table, row, ids)
         start = found[-1][0] + 1
-
-
-def _by_size(rows: Iterable[tuple[Any, ...]]) -> Iterator[list[int]]:
-    """Yield the ids of rows in groups that have not more than MOST_BYTES of bodies together."""
-    ids: list[int] = []
-    total = 0
-    for number, _, body_bytes in rows:
-        size = body_bytes if isinstance(body_bytes, int) else 0
-        if ids and total + size > MOST_BYTES:
-            yield ids
-            ids, total = [], 0
-        ids.append(number)
-        total += size
-    yield ids
 
 
 def _of(database: Database, table: type[Table], row: type[Row], ids: list[int]) -> list[Row]:

@@ -34,9 +34,7 @@ from premblyd.errors import (
 
 
 @contextlib.contextmanager
-def translated(
-    to: type[StoreUnavailableError] = StoreUnavailableError,
-) -> Iterator[None]:
+def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError, and a right that is missing into a
     NotGrantedError."""
     try:

@@ -52,9 +52,7 @@ from premblyd.model.history import History
 
 
 @contextlib.contextmanager
-def translated(
-    to: type[StoreUnavailableError] = StoreUnavailableError,
-) -> Iterator[None]:
+def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
     """Turn a database's failure into a StoreUnavailableError. SQLite's texts hold no values."""
     try:
         yield

@@ -112,21 +112,24 @@ def _summary(dossier: Dossier) -> Iterator[str]:
     ):
         if count := lacking.count(lacks):
             lines.append(f"{counted(count, 'message')} {words}.")
-    if dossier.nameless_ids:
-        nameless = counted(len(dossier.nameless_ids), "message")
-        lines.append(
-            f"{nameless} without anybody's name, here since another of the same reference names"
-            " you. If it is not about you, tell us."
-        )
-    if dossier.others:
-        others = counted(dossier.others, "message")
-        lines.append(f"Not in this copy: {others} of somebody else, under the same references.")
-    if dossier.doubtful_ids:
-        doubtful = counted(len(dossier.doubtful_ids), "message")
-        lines.append(
-            f"Not in this copy: {doubtful} without anybody's name, under references that somebody"
-            " else has too. Ask about it."
-        )
+    for count, sentence in (
+        (
+            len(dossier.nameless_ids),
+            "{} without anybody's name, here since another of the same reference names you. If it"
+            " is not about you, tell us.",
+        ),
+        (
+            dossier.others,
+            "Not in this copy: {} of somebody else, under the same references.",
+        ),
+        (
+            len(dossier.doubtful_ids),
+            "Not in this copy: {} without anybody's name, under references that somebody else has"
+            " too. Ask about it.",
+        ),
+    ):
+        if count:
+            lines.append(sentence.format(counted(count, "message")))
     if dossier.holds:
         lines.append("Somebody has said that nothing of it may be removed for now: see below.")
     yield "<ul>\n"
