@@ -32,7 +32,7 @@ from tests.support.logs import log_plainly, logged
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
-from tests.support.store import Store
+from tests.support.store import Store, store_at
 
 WAIT_LONGEST = {
     "test_strays",
@@ -170,10 +170,8 @@ def place(tmp_path: Path) -> DatabaseAddress:
 
 @pytest.fixture
 def store(place: DatabaseAddress) -> Iterator[Store]:
-    with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop())
+    with store_at(place) as store:
         yield store
-        store.close()
 
 
 @pytest.fixture

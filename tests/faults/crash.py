@@ -88,6 +88,8 @@ class Target(Protocol):
 class Client(threading.Thread):
     """Sends webhooks until told to stop, and repeats each that got no answer, and some others."""
 
+    pause_s = (0.005, 0.03)
+
     def __init__(self, target: Target, book: Book, number: int, rng: random.Random) -> None:
         super().__init__(daemon=True)
         self._target, self._book, self._number, self._rng = target, book, number, rng
@@ -95,19 +97,25 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         sent = 0
-        while not self.stopping.wait(self._rng.uniform(0.005, 0.03)):
+        while not self.stopping.wait(self._rng.uniform(*self.pause_s)):
             sent += 1
             token = f"{self._number}-{sent}"
             while not self._send(token) and not self.stopping.wait(0.02):
                 pass
-            if self._rng.random() < 0.25:
-                self._send(token)
-            if self._rng.random() < 0.1:
-                self._send(f"{self._number}-{self._rng.randint(1, sent)}")
+            self._send_more(token, f"{self._number}-{self._rng.randint(1, sent)}")
+
+    def _send_more(self, token: str, earlier: str) -> None:
+        if self._rng.random() < 0.25:
+            self._send(token)
+        if self._rng.random() < 0.1:
+            self._send(earlier)
+
+    def _body(self, token: str) -> bytes:
+        return body_of(token)
 
     def _send(self, token: str) -> bool:
         try:
-            answer = self._target.send(body_of(token), token=token)
+            answer = self._target.send(self._body(token), token=token)
             self._book.note(token, answer.status, answer.json)
         except (OSError, HTTPException, ValueError):  # killed under us
             return False

@@ -10,18 +10,16 @@ people are erased. Whatever is killed, with the daemon or beside it: nothing is 
 
 import json
 import random
-import threading
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from http.client import HTTPException
 from pathlib import Path
 
 from premblyd.databases import DatabaseAddress, Server
-from tests.faults import campaigns, kept
-from tests.faults.crash import RETRY, Book, Target
+from tests.faults import campaigns, crash, kept
+from tests.faults.crash import RETRY, Book
 from tests.faults.daemon import Victim, folder, table
 from tests.support import canaries, postgresql
 from tests.support.configuration import shell
@@ -102,36 +100,20 @@ class Keeper(Victim):
             self._process = self.spawn(log, EAGER)
 
 
-class Client(threading.Thread):
-    """Sends webhooks until told to stop; repeats each that got no answer, some others, and sends
-    more of verifications that are there."""
+class Client(crash.Client):
+    """Sends webhooks of people, and more of verifications that are there."""
 
-    def __init__(self, target: Target, book: Book, number: int, rng: random.Random) -> None:
-        super().__init__(daemon=True)
-        self._target, self._book, self._number, self._rng = target, book, number, rng
-        self.stopping = threading.Event()
+    pause_s = (0.01, 0.06)
 
-    def run(self) -> None:
-        sent = 0
-        while not self.stopping.wait(self._rng.uniform(0.01, 0.06)):
-            sent += 1
-            token = f"{self._number}-{sent}"
-            while not self._send(token) and not self.stopping.wait(0.02):
-                pass
-            earlier = f"{self._number}-{self._rng.randint(1, sent)}"
-            chance = self._rng.random()
-            if chance < 0.2:
-                self._send(earlier)
-            elif chance < 0.4:
-                self._send(f"{earlier}v")
+    def _send_more(self, token: str, earlier: str) -> None:
+        chance = self._rng.random()
+        if chance < 0.2:
+            self._send(earlier)
+        elif chance < 0.4:
+            self._send(f"{earlier}v")
 
-    def _send(self, token: str) -> bool:
-        try:
-            answer = self._target.send(body_of(token), token=token)
-            self._book.note(token, answer.status, answer.json)
-        except (OSError, HTTPException, ValueError):  # killed under us
-            return False
-        return answer.status == 200
+    def _body(self, token: str) -> bytes:
+        return body_of(token)
 
 
 class Campaign:
@@ -183,7 +165,7 @@ class Campaign:
         with ExitStack() as opened:
             for victim in self.victims:
                 opened.enter_context(victim).restart(SETTLE_S)
-            target: Target = self.victims[0]
+            target: crash.Target = self.victims[0]
             if len(self.victims) > 1:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))

@@ -17,17 +17,9 @@ from playwright import sync_api
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotFoundError
 from premblyd.keep.persons import Named
+from premblyd.model import tables
 from premblyd.model.columns import PERSONAL, SECRET, columns
 from premblyd.model.table import Table
-from premblyd.model.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.dossiers import archive, dossier
 from premblyd.record.dossiers.dossier import (
@@ -130,13 +122,13 @@ def test_all_that_is_held_of_a_person_is_in_it(store: Store) -> None:
     (event,) = found["events"]
     (delivery,) = event["deliveries"]
     rows: dict[type[Table], dict[str, Any]] = {
-        Event: event,
-        Delivery: delivery,
-        Attempt: delivery["attempts"][0],
-        Inquiry: event["inquiries"][0],
-        Awaited: event["awaited"][0],
-        OperatorAction: event["operator_actions"][0],
-        VerificationName: found["names"][0],
+        tables.Event: event,
+        tables.Delivery: delivery,
+        tables.Attempt: delivery["attempts"][0],
+        tables.Inquiry: event["inquiries"][0],
+        tables.Awaited: event["awaited"][0],
+        tables.OperatorAction: event["operator_actions"][0],
+        tables.VerificationName: found["names"][0],
     }
     for table, row in rows.items():
         private = {each.column_name for each in columns(table) if each.holds in (PERSONAL, SECRET)}

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,9 +35,8 @@ from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
 from premblyd.queue.once import once_key
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
-from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
-from tests.support.queue import SUCCEEDED, claim, claim_once, finish
+from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
@@ -109,11 +107,7 @@ def fill(store: Store) -> int:
     [job] = claim(store, crm=1).jobs
     finish(store, job, SUCCEEDED)
     about: dict[str, Any] = {"event_id": event_id, "delivery_id": job.delivery_id}
-    inquiry = NewInquiry(
-        at_ms=1, purpose=Purpose.CONFIRM, result=InquiryResult.CONFIRMED, reference="r",
-        duration_ms=1, **about,
-    )  # fmt: skip
-    store.wait(Inquiries(store.writer).record(inquiry))
+    ask(store, Purpose.CONFIRM, InquiryResult.CONFIRMED, "r", **about)
     waits = "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
     store.by_hand(f"{waits} VALUES ('prembly', 'r', {event_id}, 'waiting', 1, 1)")
     noted = "INSERT INTO operator_action (at_ms, actor, action, event_id)"
@@ -326,16 +320,8 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
     other_id = arrive(store, 2, user_ref="eve", reference="ref-eve")
     erase(store)
     for asked in (event_id, other_id):
-        inquiry = NewInquiry(
-            at_ms=1,
-            purpose=Purpose.PENDING,
-            result=InquiryResult.UNSETTLED,
-            reference="asked for",
-            duration_ms=1,
-            event_id=asked,
-            answer_sha256="f" * 64,
-        )
-        store.wait(Inquiries(store.writer).record(inquiry))
+        about: dict[str, Any] = {"event_id": asked, "answer_sha256": "f" * 64}
+        ask(store, Purpose.PENDING, InquiryResult.UNSETTLED, "asked for", **about)
     rows = store.rows("SELECT reference, answer_sha256, result FROM inquiry ORDER BY id")
     assert rows == [(None, None, "unsettled"), ("asked for", "f" * 64, "unsettled")]
 
@@ -458,15 +444,8 @@ def test_what_a_sender_wrote_into_a_plain_column_goes_if_it_may_name_somebody(
 
 def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
     arrive(store, 1)
-    inquiry = NewInquiry(
-        at_ms=1,
-        purpose=Purpose.RECONCILE,
-        result=InquiryResult.NOT_FOUND,
-        reference="ref-ada",
-        duration_ms=1,
-    )
-    for each in (inquiry, replace(inquiry, reference="ref-eve")):
-        store.wait(Inquiries(store.writer).record(each))
+    for reference in ("ref-ada", "ref-eve"):
+        ask(store, Purpose.RECONCILE, InquiryResult.NOT_FOUND, reference)
     noted = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (1, 'ops', 'x', ?)"
     for note in ("of ada-lovelace", "of ada-lovelaces", "ref-ada, ref-eve", "5 deliveries"):
         store.by_hand(noted.replace("?", f"'{note}'"))

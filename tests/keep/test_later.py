@@ -16,9 +16,8 @@ from premblyd.queue.once import MAX_HOLD_MS, once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.run.invocation import of_job
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.questions import NewInquiry
 from tests.support.erasing import forget, remove_record
-from tests.support.queue import LEASE_MS, SUCCEEDED, finish
+from tests.support.queue import LEASE_MS, SUCCEEDED, finish, question
 from tests.support.store import NOW_MS, Store, new_event
 
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
@@ -265,14 +264,7 @@ def answer(store: Store, asked: str, *names: str) -> Added:
     """Store what Prembly answers about a reference, with the record of the question."""
     webhook = new_event(b"answer", reference=asked, session_id=None, type=STATUS)
     new = NewAnswer(webhook=webhook, deliveries=[RUNS], asked=asked, names=names)
-    inquiry = NewInquiry(
-        at_ms=NOW_MS,
-        purpose=Purpose.PENDING,
-        result=InquiryResult.SETTLED,
-        reference=asked,
-        duration_ms=1,
-        answer_sha256="hush",
-    )
+    inquiry = question(Purpose.PENDING, InquiryResult.SETTLED, asked, answer_sha256="hush")
     return store.wait(Answers(store.writer).add(new, inquiry))
 
 

@@ -1,6 +1,5 @@
 """What `retention` removes, when, and what it leaves."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -36,7 +35,7 @@ from premblyd.queue.inbox import NewRejection
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event, transaction_open
+from tests.support.store import NOW_MS, Store, new_event, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
@@ -554,10 +553,8 @@ SMALL = (
 
 @pytest.fixture
 def in_file(path: Path) -> Iterator[Store]:
-    with asyncio.Runner() as runner:
-        store = Store(path, runner.get_loop())
+    with store_at(path) as store:
         yield store
-        store.close()
 
 
 def test_no_statement_looks_at_more_than_it_is_about(

@@ -13,8 +13,9 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
-from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.verifications.questions import AGAIN_MS, DOUBTS
 from premblyd.verifications.stored import settled_in_record
+from tests.support.queue import ask
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -199,15 +200,7 @@ def test_what_was_given_up_is_awaited_when_it_comes_again_and_settled_by_a_late_
 
 
 def confirm(store: Store, event_id: int, result: InquiryResult) -> None:
-    inquiry = NewInquiry(
-        at_ms=NOW_MS,
-        purpose=Purpose.CONFIRM,
-        result=result,
-        reference="ref-1",
-        duration_ms=1,
-        event_id=event_id,
-    )
-    store.wait(Inquiries(store.writer).record(inquiry))
+    ask(store, Purpose.CONFIRM, result, "ref-1", event_id=event_id)
 
 
 @pytest.mark.parametrize("result", DOUBTS)

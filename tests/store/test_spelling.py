@@ -10,11 +10,10 @@ from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.record.reconciling import known_ids
 from premblyd.verifications import spellings
-from premblyd.verifications.questions import Inquiries, NewInquiry
 from premblyd.verifications.spellings import Respelling
-from tests.support.queue import SUCCEEDED, claim, claim_once, finish
+from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import Store, new_event
 
 PLAIN = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 OTHERS = [
@@ -71,15 +70,7 @@ def test_what_prembly_does_not_confirm_is_awaited_again_in_any_spelling(
 ) -> None:
     arrive(store, 1, OTHERS[1], **PENDING)
     arrive(store, 2, event)
-    doubt = NewInquiry(
-        at_ms=NOW_MS,
-        purpose=Purpose.CONFIRM,
-        result=InquiryResult.CONTRADICTED,
-        reference=PLAIN,
-        duration_ms=1,
-        event_id=2,
-    )
-    store.wait(Inquiries(store.writer).record(doubt))
+    ask(store, Purpose.CONFIRM, InquiryResult.CONTRADICTED, PLAIN, event_id=2)
     assert store.rows("SELECT state, settled_by_id FROM awaited") == [("waiting", None)]
 
 

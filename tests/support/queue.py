@@ -1,4 +1,4 @@
-"""Claiming deliveries and reporting how their hooks ended."""
+"""Claiming deliveries and reporting how their hooks ended, and what Prembly was asked."""
 
 from collections.abc import Collection
 from functools import partial
@@ -6,9 +6,11 @@ from typing import Any
 
 from premblyd.hosts.register import Hosts, of_this_process
 from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load, Result
+from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -22,6 +24,21 @@ SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED, exit_code=0, output="done")
 FAILED = Result(outcome=AttemptOutcome.FAILED, http_status=502, error="status 502")
 TIMED_OUT = Result(outcome=AttemptOutcome.TIMED_OUT, error="timeout", output_truncated=True)
 INTERRUPTED = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon stopped")
+
+
+def question(purpose: Purpose, result: InquiryResult, reference: str, **about: Any) -> NewInquiry:
+    """Return a question to Prembly, and what came of it."""
+    return NewInquiry(
+        at_ms=NOW_MS, duration_ms=1, purpose=purpose, result=result, reference=reference, **about
+    )
+
+
+def ask(
+    store: Store, purpose: Purpose, result: InquiryResult, reference: str, **about: Any
+) -> None:
+    """Keep a question to Prembly."""
+    asked = question(purpose, result, reference, **about)
+    store.wait(Inquiries(store.writer).record(asked))
 
 
 def claim(

@@ -160,6 +160,15 @@ class Store:
 
 
 @contextlib.contextmanager
+def store_at(place: DatabaseAddress) -> Iterator[Store]:
+    """Have a store at work on a prepared database, on a loop of its own."""
+    with asyncio.Runner() as runner:
+        store = Store(place, runner.get_loop())
+        yield store
+        store.close()
+
+
+@contextlib.contextmanager
 def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Iterator[None]:
     """Have a transaction of this store's open, in which `work` is done."""
     is_done, may_end = threading.Event(), threading.Event()

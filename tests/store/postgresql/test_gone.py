@@ -29,13 +29,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def server(cluster: Cluster) -> Server:
-    server = postgresql.new_database(cluster)
-    backend(server).prepare()
-    return server
-
-
 def test_the_tables_are_cleaned_after_an_erasure(store: Store) -> None:
     store.add("crm", body=b"canary")
     store.by_hand("UPDATE event SET reference = NULL")

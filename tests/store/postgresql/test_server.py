@@ -50,13 +50,6 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def server(cluster: Cluster) -> Server:
-    server = postgresql.new_database(cluster)
-    backend(server).prepare()
-    return server
-
-
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 0.5)
