@@ -89,6 +89,12 @@ def scrub(store: Store) -> Scrubbed:
         return database.scrub()
 
 
+def scrub_in_the_end(store: Store) -> None:
+    """Scrub as often as it takes: while the writer gives space back, it may hold the log each time
+    that a busy machine lets us look."""
+    wait_until(lambda: scrub(store) == Scrubbed(is_gone=True))
+
+
 def fill(store: Store, count: int) -> None:
     """Store webhooks whose names come in no order, so that pages of indexes are split; every fifth
     has a canary in all that it holds of a person."""
@@ -117,7 +123,7 @@ def test_of_who_was_erased_no_byte_is_left_in_any_file(store: Store, ends_first:
     store.wait(store.writer.call(lambda transaction: empty_identities(transaction, ids)))
     if ends_first:
         store.close()
-    assert scrub(store) == Scrubbed(is_gone=True)
+    scrub_in_the_end(store)
     assert b"canary-" not in files_of(store)
     assert b"others-00001" in files_of(store)
     assert rows(store.path, "PRAGMA integrity_check") == [("ok",)]
@@ -138,7 +144,7 @@ def test_who_reads_what_was_there_before_is_named(store: Store) -> None:
         store.wait(store.writer.call(lambda transaction: empty_identities(transaction, [1])))
         assert scrub(store) == Scrubbed(is_gone=False, readers=(os.getpid(),))
         assert store.add("crm", body=b"another").is_new, "webhooks come all the same"
-    assert scrub(store) == Scrubbed(is_gone=True)
+    scrub_in_the_end(store)
     assert b"canary-" not in files_of(store)
 
 
