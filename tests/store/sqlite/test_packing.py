@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from premblyd.engines.sqlite.files import hold
 from premblyd.engines.sqlite.space import MARK
 from tests.support.commands import record, run
 from tests.support.database import rows
+from tests.support.forking import Forked
 from tests.support.rows import for_each
 
 pytestmark = pytest.mark.sqlite
@@ -113,19 +113,16 @@ def test_without_room_on_the_disk_nothing_is_begun(
 
 
 KILLED = """
-import os, sys
-from pathlib import Path
+import os
 from premblyd.engines.sqlite import packing
-from premblyd.engines.sqlite.engine import SqliteBackend
 
-clear_log, steps = packing._clear_log, int(sys.argv[2])
+clear_log = packing._clear_log
 
 def clear_log_once(database):
     clear_log(database)
-    database.connection().set_progress_handler(lambda: os.kill(os.getpid(), 9), steps)
+    database.connection().set_progress_handler(lambda: os.kill(os.getpid(), 9), {steps})
 
 packing._clear_log = clear_log_once
-SqliteBackend(Path(sys.argv[1])).pack()
 """
 
 
@@ -135,8 +132,9 @@ def test_killed_in_the_middle_all_is_there_and_it_can_be_done_again(
 ) -> None:
     """In a process of its own, as that is killed, at so many of SQLite's steps."""
     before = contents(config)
-    done = subprocess.run([sys.executable, "-c", KILLED, database(config), str(steps)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    arguments = ("prune", "--vacuum", "--yes", "--config", config)
+    with Forked(arguments, before=KILLED.format(steps=steps), stderr=subprocess.PIPE) as process:
+        assert process.wait(50) == -signal.SIGKILL
     assert contents(config) == before
     assert run("prune", "--vacuum", "--config", config).code == 0
     assert contents(config) == before
