@@ -55,6 +55,14 @@ BUFFERED_USES = for_each(
 MANNERS_OF_USE = for_each("use", [PRINTING[name] for name in MANNERS])
 # Whose streams are unbuffered from Python's start: the others' as a forked process makes them.
 IN_EARNEST = PRINTING["events"]
+# What a process finds that is started without standard streams; and one that is, in earnest.
+WITHOUT_STREAMS = """
+import os, sys
+os.closerange(0, 3)
+for name in ("stdin", "stdout", "stderr"):
+    setattr(sys, name, None)
+    setattr(sys, f"__{name}__", None)
+"""
 CLOSED = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
 Started = subprocess.Popen[bytes] | Forked
 
@@ -76,10 +84,11 @@ def start(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> Call
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         monkeypatch.chdir(tmp_path)
-        if is_closed or (use is IN_EARNEST and unbuffered):
+        if use is IN_EARNEST and (unbuffered or is_closed):
             line = [*(CLOSED if is_closed else []), *command(*words)]
             return subprocess.Popen(line, env=environ, **more)
-        return Forked(words, environ=environ, **more)
+        before = WITHOUT_STREAMS if is_closed else ""
+        return Forked(words, environ=environ, before=before, **more)
 
     return start
 
