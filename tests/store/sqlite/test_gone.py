@@ -31,6 +31,7 @@ CHANGE = update(Event, "reference", where=Event.id == param("id"))
 
 
 def test_space_goes_back_to_the_disk_while_webhooks_come(store: Store) -> None:
+    store.rested.rests = False
     for number in range(40):
         store.add("crm", body=b"%d" % number + b"x" * 100_000)
     [(full,)] = store.rows("PRAGMA page_count")
