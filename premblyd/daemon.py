@@ -44,6 +44,7 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
+from premblyd.seal.starting import HostKeys, require_keys
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock
 from premblyd.verifications.awaited import AwaitedQueue
@@ -109,6 +110,7 @@ class Daemon:
             own,
             (action.name for action in settings.actions),
             settings.hosts.lost_after_ms,
+            HostKeys.of(settings.vault),
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
@@ -177,9 +179,9 @@ class Daemon:
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
         self._database = self._settings.database
-        self._backend = backend(self._database)
+        self._backend = backend(self._database, self._settings.vault)
         opened.enter_context(self._backend.hold())
-        migrated = self._backend.prepare()
+        migrated = self._backend.prepare(require_keys)
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)

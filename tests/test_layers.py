@@ -14,7 +14,7 @@ MAX_LINES = 450
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
     "databases errors passwords procfs times version words",
-    "csvtext httpclient jsontext newfile privacy sealing systemd",
+    "csvtext httpclient jsontext newfile privacy sealing systemd vault",
     "logs",
     "expressions telemetry",
 )
@@ -26,15 +26,16 @@ ROOMS = {
     "prembly": "",
     "config": "prembly",
     "engines": "model",
+    "seal": "engines model",
     "verifications": "engines loops model prembly",
     "listening": "config",
     "move": "engines model",
     "routing": "config prembly",
     "presence": "config listening",
-    "queue": "engines loops model prembly verifications",
+    "queue": "engines loops model prembly seal verifications",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
-    "hosts": "config engines loops model queue",
+    "hosts": "config engines loops model queue seal",
     "keep": "config engines hosts loops model prembly queue verifications",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
@@ -46,7 +47,7 @@ ROOMS = {
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
         "alerts ask config console engines hosts keep listening"
-        " loops metrics presence queue receive run verifications"
+        " loops metrics presence queue receive run seal verifications"
     ),
     "process": "config daemon run",
     "cli": (
@@ -66,6 +67,7 @@ LIBRARIES = {
         "hosts/register.py",
         "keep",
         "record",
+        "seal",
     },
     "playhouse": {"model"},
     "sqlite3": {"engines/sqlite", "move/sqlite.py"},
@@ -80,6 +82,7 @@ LIBRARIES = {
     "yaml": {"config/yamltext.py"},
     "jmespath": {"expressions"},
     "pyrage": {"sealing.py"},
+    "cryptography": {"vault.py"},
 }
 
 

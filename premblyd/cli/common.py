@@ -19,12 +19,14 @@ from premblyd.config.values import When
 from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import ConfigError
+from premblyd.errors import CannotStartError, ConfigError
+from premblyd.vault import Vault
 from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 MAX_PRIVATE_BYTES = 4096  # a longer text in a body is no name of anything
+_VAULT = "premblyd.vault"
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -121,12 +123,12 @@ ROW_ID = Typed("ID", _row_id)
 
 def open_to_read(place: DatabaseAddress) -> Database:
     """Return the record there, until the command ends."""
-    return _until_end(connect_read_only(place))
+    return _until_end(connect_read_only(place, click.get_current_context().meta.get(_VAULT)))
 
 
 def open_to_change(place: DatabaseAddress) -> Database:
     """Return the record there, to be written while daemons run, until the command ends."""
-    return _until_end(connect_operator(place))
+    return _until_end(connect_operator(place, click.get_current_context().meta.get(_VAULT)))
 
 
 def _until_end(database: Database) -> Database:
@@ -138,12 +140,15 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
 
     Other mistakes in the configuration are no obstacle, as people look at the record in the middle
     of an incident: a note on standard error says that there are some. Raise ConfigError when the
-    database can't be told from it.
+    database can't be told from it. `open_to_read` and `open_to_change` open what is sealed by the
+    data keys that it names.
     """
     if database is not None:
         return _database_at(database)
     try:
-        return load_config(config_path, look_up_secrets=False).database
+        settings = load_config(config_path, look_up_secrets=False)
+        click.get_current_context().meta[_VAULT] = _vault_of(settings)
+        return settings.database
     except ConfigError as error:
         named = _database_named_in(config_path)
         if named is None:
@@ -152,6 +157,15 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
         note = f"note: {config_path} has {problems}: `premblyd check` tells."
         click.echo(caller.as_called(note), err=True)
         return named
+
+
+def _vault_of(settings: Config) -> Vault | None:
+    """Return what opens the record's sealed values, by the data keys that this user may read. Where
+    its library is missing they are shown as sealed."""
+    try:
+        return settings.vault
+    except CannotStartError:
+        return None
 
 
 def settings_if_valid(config_path: Path, database: str | None = None) -> Config | None:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from premblyd import passwords
 from premblyd.config.alerts import Alert
+from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.retention import Retention
@@ -55,6 +56,7 @@ from premblyd.databases import DatabaseAddress, Server, holds_password, is_postg
 from premblyd.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
+from premblyd.vault import Vault
 
 T = TypeVar("T")
 HEALTH_PATH = "/healthz"
@@ -300,6 +302,7 @@ class Config(Model):
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
+    encryption: Encryption | None = None
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None
@@ -312,6 +315,12 @@ class Config(Model):
         """Where the record is."""
         value = self.database_value
         return value.server if isinstance(value, PostgresqlDatabase) else value
+
+    @property
+    def vault(self) -> Vault | None:
+        """What seals and opens the record's values; None: it is kept in clear. Raise
+        CannotStartError when the library for it is not installed."""
+        return self.encryption.vault if self.encryption else None
 
     @property
     def logs_references(self) -> bool:

@@ -129,6 +129,8 @@ def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
             for item in value:
                 if isinstance(item, BaseModel):
                     yield from secrets_in(item, *path, getattr(item, "name", ""))
+                elif isinstance(item, Secret):
+                    yield from secrets_in(item, *path, item.source)
 
 
 def secret_places(info: ValidationInfo) -> SecretPlaces:

@@ -11,13 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import peewee
 from peewee import Expression, Field, Query, Value
 
 from premblyd.model.table import Table
 from premblyd.times import Clock
+from premblyd.vault import Vault
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
@@ -121,6 +122,7 @@ class Transaction(ABC):
     `try_lock`, or by a statement that locks the rows it finds.
     """
 
+    vault: Vault | None  # what seals and opens; None: nothing does
     part = 0  # of a table of counts: each daemon counts in rows of its own
     # Rows in one INSERT: a few prepared statements serve every number of rows.
     insert_sizes: ClassVar[Sequence[int]]
@@ -128,8 +130,9 @@ class Transaction(ABC):
     compiled: Callable[[Statement], Compiled]
     compiled_inserts: Callable[[BulkInsert, int], Compiled]
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, vault: Vault | None = None) -> None:
         self.connection = connection
+        self.vault = vault
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
@@ -207,6 +210,13 @@ class Scrubbed:
 class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
+
+    vault: Vault | None = None  # what seals and opens; None: nothing does
+
+    def with_vault(self, vault: Vault | None) -> Self:
+        """Return this, which seals and opens by `vault` from now on."""
+        self.vault = vault
+        return self
 
     if TYPE_CHECKING:  # Peewee does not say them
 
@@ -372,13 +382,19 @@ class Backend(Protocol):
 
     is_shared: bool  # other daemons may work on it at the same time
 
+    @property
+    def vault(self) -> Vault | None:
+        """What all that is opened by this seals and opens with."""
+        ...
+
     def hold(self) -> AbstractContextManager[None]:
         """Keep other daemons out for as long as it is entered, where the engine serves only one.
         Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
         ...
 
-    def prepare(self) -> list[str]:
-        """Make or migrate the database; return the migrations applied now.
+    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+        """Make or migrate the database; return the migrations applied now. `check` is called before
+        anything is changed, and what it raises ends it.
 
         Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
         opened.

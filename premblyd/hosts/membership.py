@@ -16,11 +16,18 @@ from typing import NamedTuple
 
 from premblyd import loops
 from premblyd.engines.engine import Beacon, TimeRead
-from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnavailableError
+from premblyd.errors import (
+    CannotStartError,
+    MoveAtWorkError,
+    PremblydError,
+    SchemaError,
+    StoreUnavailableError,
+)
 from premblyd.hosts import register
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
+from premblyd.seal.starting import HostsLackKeyError
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock, boot_s
 
@@ -346,7 +353,7 @@ class Membership:
             await work
         except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
             return
-        except (SchemaError, MoveAtWorkError) as error:
+        except (SchemaError, MoveAtWorkError, CannotStartError, HostsLackKeyError) as error:
             self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001

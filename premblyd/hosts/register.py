@@ -17,13 +17,14 @@ from peewee import fn
 from premblyd import __version__
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError
+from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, SchemaError
 from premblyd.hosts.heartbeat import machine_start
 from premblyd.model import history
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.procfs import process_start
 from premblyd.queue import damage
+from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, require_together
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
@@ -82,9 +83,11 @@ class Hosts:
         identity: Identity,
         actions: Iterable[str] = (),
         lost_after_ms: int | None = None,
+        keys: HostKeys | None = None,
     ) -> None:
         self._writer = writer
         self._lost_after_ms = lost_after_ms
+        self._keys = keys or HostKeys.of(None)
         self._identity = identity
         self._worker = identity.worker
         # Known from the start: else the others end what has waited for this host to come back.
@@ -114,10 +117,11 @@ class Hosts:
     async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
         """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
         Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
-        changed the schema, MoveAtWorkError when the database is being moved."""
+        changed the schema, MoveAtWorkError when the database is being moved; CannotStartError or
+        HostsLackKeyError when this daemon and the others could not open what each seals."""
 
         def operation(transaction: Transaction) -> list[int] | PremblydError:
-            if (unfit := self._unfit(transaction)) is not None:
+            if (unfit := self._unfit(transaction, dead)) is not None:
                 return unfit
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
@@ -126,19 +130,25 @@ class Hosts:
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
-    def _unfit(self, transaction: Transaction) -> PremblydError | None:
+    def _unfit(self, transaction: Transaction, dead: Collection[str] = ()) -> PremblydError | None:
         """Return why this program can't work on the database; None: it can. Who changes the schema
         has its lock, from before looking for daemons until the end: so has who becomes one. Who
         moves the database takes another under that one, and then looks for daemons."""
         if not transaction.try_lock(history.MOVE):
             return MoveAtWorkError("the database")
         floor = transaction.row(_FLOOR)
-        if floor is None or floor[0] in self._known:
-            return None
-        return SchemaError(
-            "A newer premblyd has changed the database so that this one can't work on it any more."
-            " Install that version."
-        )
+        if floor is not None and floor[0] not in self._known:
+            return SchemaError(
+                "A newer premblyd has changed the database so that this one can't work on it any"
+                " more. Install that version."
+            )
+        others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker)
+        known = [(name, keys) for worker, name, keys in others if worker not in dead]
+        try:
+            require_together(self._keys, known)
+        except (CannotStartError, HostsLackKeyError) as error:
+            return error
+        return None
 
     def join_alone(self, now_ms: int) -> "asyncio.Future[list[int]]":
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
@@ -161,7 +171,10 @@ class Hosts:
             started_at_ms=now_ms,
             seen_at_ms=now_ms,
             migration=max(self._known),
+            data_keys=self._keys.text,
         )
+        if self._keys.seals_with is not None:
+            transaction.change(RAISE_FLOOR, migration=FLOOR)
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
         """End those of `lost` that have not been seen since, and make due what they ran; so too
@@ -236,10 +249,22 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
 
 
 _FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
+RAISE_FLOOR = Statement(
+    SchemaFloor.update(migration=param("migration")).where(
+        SchemaFloor.migration < param("migration")
+    )
+)
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
 _JOIN = insert(
-    Host, *_OF_IDENTITY, "actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration"
+    Host,
+    *_OF_IDENTITY,
+    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration", "data_keys"),
+)
+_KEYS_OF_OTHERS = Statement(
+    Host.select(Host.worker, Host.name, Host.data_keys).where(
+        _IS_ALIVE, Host.worker != param("worker")
+    )
 )
 _OF_PLACE = Statement(
     Host.select(Host.worker, Host.pid, Host.process_start).where(

@@ -25,14 +25,14 @@ from premblyd.engines.engine import (
     param,
 )
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.hosts.register import is_working
+from premblyd.hosts.register import RAISE_FLOOR, is_working
 from premblyd.keep import blanking, holds, persons, retention
 from premblyd.keep.blanking import ByTable, Names
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
-from premblyd.model.tables import Event, Host, SchemaFloor
+from premblyd.model.tables import Event, Host
 from premblyd.prembly.payload import session_reference
 from premblyd.verifications.digests import Digests
 
@@ -354,11 +354,6 @@ _EARLIER = Statement(
     Erasure.select(Erasure.id, Erasure.at_ms, Erasure.actor, Erasure.gone_at_ms)
     .where(Erasure.subject == param("subject"))
     .order_by(Erasure.id.desc())
-)
-RAISE_FLOOR = Statement(
-    SchemaFloor.update(migration=param("migration")).where(
-        SchemaFloor.migration < param("migration")
-    )
 )
 _WORKING = Statement(
     Host.select(Host.name, fn.COALESCE(Host.migration, "")).where(is_working(Host, param("now_ms")))

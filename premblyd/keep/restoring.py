@@ -18,9 +18,10 @@ from premblyd.engines.engine import (
     param,
 )
 from premblyd.errors import PremblydError
+from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import Names
-from premblyd.keep.erasing import FLOOR, RAISE_FLOOR
+from premblyd.keep.erasing import FLOOR
 from premblyd.model.columns import columns
 from premblyd.model.keeping import (
     Closing,

@@ -61,21 +61,21 @@ class Event(Table):
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
     remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
-    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
+    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, sealed=True, null=True)
     # [[name, value], …]; no signature, token, credential.
-    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
+    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True)
     body_bytes = Number(PLAIN)
     body_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN)
     verified_by = Text(PLAIN)
     kind = Text(PLAIN)
     response_code = Text(PLAIN, shown=Shape.CODE, null=True)
     status = Text(PLAIN, shown=Shape.WORD, null=True)
-    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, null=True)
+    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, sealed=True, null=True)
     verification_status = Text(PLAIN, shown=Shape.WORD, null=True)
     outcome = Text(PLAIN)
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
     user_ref = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
-    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
+    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, sealed=True, null=True)
     face_match = Truth(PLAIN, null=True)
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
     duplicate_count = Number(PLAIN, constraints=_ZERO)
@@ -97,8 +97,10 @@ class Event(Table):
     # Of one that lacks its identity: when the relationship with its person ended, from which its
     # record counts with `from: closed`.
     closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
+    # Of a sealed one, a keyed digest of its session, by which that is found.
+    session_digest = Text(DIGEST, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
-    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
+    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True)
 
 
 class Delivery(Table):
@@ -129,7 +131,7 @@ class Delivery(Table):
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     holds_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see queue/jobs.py.
-    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
     confirmed_key = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
 
@@ -148,7 +150,7 @@ class Attempt(Table):
     exit_code = Number(PLAIN, null=True)
     http_status = Number(PLAIN, null=True)
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
-    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
+    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True, null=True)
     output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event. NULL: claimed by a premblyd that had no tokens.
@@ -293,6 +295,8 @@ class Host(Table):
     lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
     migration = Text(PLAIN, null=True)  # the newest that it knows. NULL: of an older premblyd
+    # The data keys that it has, by their ids: first the one that it seals with, or - for none.
+    data_keys = Text(PLAIN, null=True)
 
 
 class SchemaFloor(Table):

@@ -6,12 +6,13 @@ takes a text for a number. What can't be true ends dead with words that say so, 
 else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from typing import Any
 
 from peewee import fn
 
-from premblyd.engines.engine import Row, Statement, Transaction, param, update
+from premblyd.engines.engine import Statement, Transaction, param, update
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
 from premblyd.model.keeping import Lacks
@@ -19,6 +20,8 @@ from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
+from premblyd.seal import eventkeys
+from premblyd.vault import MARK, DamagedError, LacksKeyError
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -36,6 +39,9 @@ EVENT_COLUMNS = (
     *("id", "key", "lacks"),
     *VERDICT_COLUMNS,
 )
+KEY_GONE = "its event is sealed, and the key of it is gone"
+SEAL_BROKEN = "its event is sealed: "  # and what can't be opened
+LACKS_KEY = "its event is sealed; `encryption` must name the data key "  # and which
 BODILESS = (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED)
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")
 
@@ -115,10 +121,30 @@ def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     row = transaction.row(_EVENT, id=delivery_id)
     if row is None:
         raise UnusableError(EVENT_GONE)
-    return usable_event(row)
+    data_key, wrapped, sha256, *values = row
+    event = usable_event(opened(transaction, values, data_key, wrapped))
+    if data_key is None and event.body.startswith(MARK) and event.body_sha256.hex() != sha256:
+        raise UnusableError(KEY_GONE)
+    return event
 
 
-def usable_event(row: Row) -> StoredEvent:
+def opened(
+    transaction: Transaction, values: Sequence[Any], data_key: Any, wrapped: Any
+) -> Sequence[Any]:
+    """Return the values of `EVENT_COLUMNS`, opened. Raise UnusableError when they can't be."""
+    if data_key is None:
+        return values
+    key = values[EVENT_COLUMNS.index("key")]
+    try:
+        cipher = eventkeys.cipher_of(transaction, key, data_key, wrapped)
+        return tuple(eventkeys.opened(cipher, _EVENT_FIELDS, values))
+    except DamagedError as error:
+        raise UnusableError(SEAL_BROKEN + str(error)) from None
+    except LacksKeyError as error:
+        raise UnusableError(LACKS_KEY + error.data_key) from None
+
+
+def usable_event(row: Sequence[Any]) -> StoredEvent:
     """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
     values = dict(zip(EVENT_COLUMNS, row, strict=True))
     for name, types in _EVENT_TYPES.items():
@@ -166,10 +192,11 @@ _RUNNING_OF = (
 )
 RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
 FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
+_EVENT_FIELDS = tuple(getattr(Event, name) for name in EVENT_COLUMNS)
 _EVENT = Statement(
-    Delivery.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
-    .join(Event)
-    .where(Delivery.id == param("id"))
+    eventkeys.with_keys(
+        Delivery.select(*eventkeys.KEY_COLUMNS, Event.body_sha256, *_EVENT_FIELDS).join(Event)
+    ).where(Delivery.id == param("id"))
 )
 _CLOSE_OPEN_ATTEMPT = update(
     Attempt,

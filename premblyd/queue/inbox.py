@@ -28,9 +28,11 @@ from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.forgotten import Forgotten
 from premblyd.queue.keys import By, EventKeys, event_keys
 from premblyd.queue.order import Then, order_key
+from premblyd.queue.sealed import SealedArrivals
+from premblyd.seal import eventkeys
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
-from premblyd.verifications.erased import Erased
+from premblyd.verifications.erased import Erased, Gone
 from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
@@ -232,7 +234,8 @@ def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stor
         of_erased = _FORGOTTEN.find(transaction, rows, known, gone.digests)
         rows = {key: row for key, row in rows.items() if key in of_erased and key in new}
         ids |= _FORGOTTEN.insert(transaction, rows, of_erased)
-    ids |= _insert_events(transaction, [new[key] for key in new if key not in of_erased])
+    whole = [new[key] for key in new if key not in of_erased]
+    ids |= _insert_events(transaction, whole, gone)
     if late := [key for key in new if key not in ids]:
         # Another host has stored these in this moment: here they are duplicates.
         ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
@@ -307,8 +310,12 @@ def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order
     )
 
 
-def _insert_events(transaction: Transaction, additions: Sequence[_Addition]) -> dict[str, int]:
+def _insert_events(
+    transaction: Transaction, additions: Sequence[_Addition], gone: Gone
+) -> dict[str, int]:
     """Insert events that are not there yet; return the ids of those that are new, by key."""
+    if eventkeys.seals(transaction):
+        return _SEALED.insert(transaction, _portions(additions), gone.digests)
     ids: list[int | None] = []
     for rows in _portions(additions):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
@@ -396,6 +403,7 @@ _INSERT_DELIVERIES = BulkInsert(
     Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
 )
 _FORGOTTEN = Forgotten(_INSERT_EVENTS, _INSERT_DELIVERIES)
+_SEALED = SealedArrivals(_INSERT_EVENTS)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")

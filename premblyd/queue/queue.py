@@ -27,6 +27,7 @@ from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
+from premblyd.queue.sealed import sealed_facts, sealed_output
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.names import learn_names, lock_names
 
@@ -97,12 +98,14 @@ class Queue:
             )
             if not moved:
                 return _was_reported(transaction, job, result, ending)
+            reported = {name: getattr(result, name) for name in _REPORTED}
+            reported["output"] = sealed_output(transaction, job.delivery_id, result.output)
             transaction.change(
                 end.attempt,
                 attempt_id=job.attempt_id,
                 claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
-                **{name: getattr(result, name) for name in _REPORTED},
+                **reported,
             )
             return True
 
@@ -146,7 +149,7 @@ class Queue:
                 attempts_left=job.attempts_left,
                 confirmed_at_ms=at_ms,
                 confirmed_sha256=confirmed.sha256,
-                confirmed_facts=confirmed.text,
+                confirmed_facts=sealed_facts(transaction, job.delivery_id, confirmed.text),
                 confirmed_key=ruling.key,
             )
             return ruling if changed else None

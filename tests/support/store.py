@@ -22,6 +22,7 @@ from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
+from premblyd.vault import Vault
 from tests.support import postgresql
 from tests.support.database import rows
 
@@ -98,10 +99,15 @@ class Store:
     """
 
     def __init__(
-        self, place: DatabaseAddress, loop: asyncio.AbstractEventLoop, worker: str = "host:1:boot"
+        self,
+        place: DatabaseAddress,
+        loop: asyncio.AbstractEventLoop,
+        worker: str = "host:1:boot",
+        vault: Vault | None = None,
     ) -> None:
         self.place = place
         self.worker = worker
+        self.vault = vault
         self.backend: Backend = self._backend()
         self.engine = self.backend.engine()
         self.rested = Rested(self.engine)
@@ -113,10 +119,10 @@ class Store:
 
     def beside(self, worker: str) -> "Store":
         """Return another store on the same database and loop, as another host has it."""
-        return Store(self.place, self._loop, worker)
+        return Store(self.place, self._loop, worker, self.vault)
 
     def _backend(self) -> Backend:
-        return backend(self.place)
+        return backend(self.place, self.vault)
 
     @property
     def path(self) -> Path:
@@ -179,10 +185,10 @@ class Store:
 
 
 @contextlib.contextmanager
-def store_at(place: DatabaseAddress) -> Iterator[Store]:
+def store_at(place: DatabaseAddress, vault: Vault | None = None) -> Iterator[Store]:
     """Have a store at work on a prepared database, on a loop of its own."""
     with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop())
+        store = Store(place, runner.get_loop(), vault=vault)
         yield store
         store.close()
 

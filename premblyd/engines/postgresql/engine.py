@@ -32,6 +32,7 @@ from premblyd.engines.postgresql.transaction import (
     translated,
 )
 from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
+from premblyd.vault import Vault
 
 TRIES = 4  # of a transaction of which nothing can have been kept
 LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must not hold them up
@@ -62,7 +63,8 @@ class _TryAgainError(PremblydError):
 class PostgresqlEngine:
     """See engines.engine.Engine."""
 
-    def __init__(self, server: Server, deadline_s: float) -> None:
+    def __init__(self, server: Server, deadline_s: float, vault: Vault | None = None) -> None:
+        self._vault = vault
         self._deadline = Deadline(deadline_s)
         self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
         self._committing = False
@@ -89,7 +91,7 @@ class PostgresqlEngine:
             connection = self._database.connection()
             if is_new:
                 self._part = transaction.take_part(connection)
-            transaction.run(connection, work, self._will_commit, self._part)
+            transaction.run(connection, work, self._will_commit, self._part, vault=self._vault)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except _OF_THE_DATABASE as error:
@@ -135,6 +137,7 @@ class PostgresqlBackend:
     """See engines.engine.Backend."""
 
     server: Server
+    vault: Vault | None = None
     is_shared = True
 
     def __post_init__(self) -> None:
@@ -143,21 +146,21 @@ class PostgresqlBackend:
     def hold(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def prepare(self) -> list[str]:
+    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
         schema.require_usable(self.server)
-        return schema.prepare(self.server)
+        return schema.prepare(self.server, lambda database: check(database.with_vault(self.vault)))
 
     def inspect(self) -> Inspection:
         return schema.inspect(self.server)
 
     def engine(self) -> PostgresqlEngine:
-        return PostgresqlEngine(self.server, DEADLINE_S)
+        return PostgresqlEngine(self.server, DEADLINE_S, self.vault)
 
     def connect_read_only(self) -> Database:
-        return schema.connect_read_only(self.server)
+        return schema.connect_read_only(self.server).with_vault(self.vault)
 
     def connect_operator(self) -> Database:
-        return schema.connect_operator(self.server)
+        return schema.connect_operator(self.server).with_vault(self.vault)
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)

@@ -223,11 +223,11 @@ class _Database(Database, PostgresqlDatabase):
 
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         with translated():
-            return run(self.connection(), work, alone=alone)
+            return run(self.connection(), work, alone=alone, vault=self.vault)
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
-            return look(self.connection(), work)
+            return look(self.connection(), work, self.vault)
 
     def scrub(self) -> Scrubbed:
         """Have the server clean its tables now, as its autovacuum does later, if this role owns

@@ -4,7 +4,7 @@ a server must be besides, of which `check` tells before a start.
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import psycopg
@@ -64,8 +64,9 @@ WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_sche
 """
 
 
-def prepare(server: Server) -> list[str]:
-    """Make the schema, or apply what it lacks; return which migrations these were.
+def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+    """Make the schema, or apply what it lacks; return which migrations these were. `check` looks at
+    the database before anything is changed.
 
     Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
     would not survive it, MoveAtWorkError when it is being moved, StoreUnavailableError when it
@@ -79,6 +80,7 @@ def prepare(server: Server) -> list[str]:
             _require_one_place(connection, name)
             history = History(database)
             _require_usable(history, name)
+            check(database)
             if history.applied and (incompatible := history.incompatible()):
                 _require_no_daemon(connection, name, incompatible)
             if history.pending:

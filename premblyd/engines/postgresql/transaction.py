@@ -31,6 +31,7 @@ from premblyd.errors import (
     StoreUnavailableError,
     StoreUnreadableError,
 )
+from premblyd.vault import Vault
 
 
 @contextlib.contextmanager
@@ -162,10 +163,11 @@ def run(
     part: int | None = None,
     *,
     alone: bool = False,
+    vault: Vault | None = None,
 ) -> Done:
     """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
     failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
-    `alone`: no other transaction writes meanwhile.
+    `alone`: no other transaction writes meanwhile. `vault`: what seals and opens.
 
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
@@ -178,7 +180,7 @@ def run(
     try:
         with connection.transaction():
             connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
-            done = work(PostgresqlTransaction(connection, part))
+            done = work(PostgresqlTransaction(connection, part, vault))
             connection.add_notice_handler(note)
             will_commit()
     finally:
@@ -189,10 +191,12 @@ def run(
     return done
 
 
-def look(connection: Connection, work: Callable[[Transaction], Done]) -> Done:
+def look(
+    connection: Connection, work: Callable[[Transaction], Done], vault: Vault | None = None
+) -> Done:
     """Run `work`, which only reads, in a transaction."""
     with connection.transaction():
-        return work(PostgresqlTransaction(connection))
+        return work(PostgresqlTransaction(connection, vault=vault))
 
 
 def lock_number(name: str) -> int:
@@ -249,8 +253,10 @@ class PostgresqlTransaction(Transaction):
     compiled = staticmethod(compiled)
     compiled_inserts = staticmethod(compiled_inserts)
 
-    def __init__(self, connection: Connection, part: int | None = None) -> None:
-        super().__init__(connection)
+    def __init__(
+        self, connection: Connection, part: int | None = None, vault: Vault | None = None
+    ) -> None:
+        super().__init__(connection, vault)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:

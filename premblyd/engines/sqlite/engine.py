@@ -43,6 +43,7 @@ from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import GivingBack, give_back
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.telemetry import tell
+from premblyd.vault import Vault
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
 
@@ -50,9 +51,10 @@ CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a mill
 class SqliteEngine:
     """See engines.engine.Engine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, vault: Vault | None = None) -> None:
         self._real = real_path(path)
         self._database = connect(path)
+        self._vault = vault
         self._file = FileGuard(path)
         self._guard = LogGuard(path)
         self._is_saved = False  # what a replaced file was to keep
@@ -70,7 +72,7 @@ class SqliteEngine:
                 connection.execute("BEGIN IMMEDIATE")
                 changes = connection.total_changes
                 self._residue.clear(connection)
-                work(SqliteTransaction(connection))
+                work(SqliteTransaction(connection, self._vault))
                 if connection.total_changes != changes:
                     self._file.number(connection)
                 self._file.require_own(connection)
@@ -238,6 +240,7 @@ class SqliteBackend:
     """See engines.engine.Backend."""
 
     path: Path
+    vault: Vault | None = None
     is_shared = False
 
     @contextlib.contextmanager
@@ -254,8 +257,8 @@ class SqliteBackend:
                 raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
 
-    def prepare(self) -> list[str]:
-        return opening.prepare(self.path)
+    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+        return opening.prepare(self.path, lambda database: check(database.with_vault(self.vault)))
 
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
@@ -270,13 +273,13 @@ class SqliteBackend:
         )
 
     def engine(self) -> SqliteEngine:
-        return SqliteEngine(self.path)
+        return SqliteEngine(self.path, self.vault)
 
     def connect_read_only(self) -> Database:
-        return opening.connect_read_only(self.path)
+        return opening.connect_read_only(self.path).with_vault(self.vault)
 
     def connect_operator(self) -> Database:
-        return opening.connect_operator(self.path)
+        return opening.connect_operator(self.path).with_vault(self.vault)
 
     def beacon(self) -> None:
         return None

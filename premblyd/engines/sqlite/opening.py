@@ -191,7 +191,7 @@ class _Database(Database, SqliteDatabase):
                 connection = self.connection()
                 if self._residue is not None:
                     self._residue.clear(connection)
-                done = work(SqliteTransaction(connection))
+                done = work(SqliteTransaction(connection, self.vault))
             if self._residue is not None:
                 self._residue.pages.clear()
             self._look_for_residue()
@@ -199,7 +199,7 @@ class _Database(Database, SqliteDatabase):
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
-            return work(SqliteTransaction(self.connection()))
+            return work(SqliteTransaction(self.connection(), self.vault))
 
     def scrub(self) -> Scrubbed:
         """Have all that is committed in the file itself, and none of it in the log, which is cut to
@@ -363,8 +363,9 @@ def require_whole(path: Path) -> None:
         )
 
 
-def prepare(path: Path) -> list[str]:
-    """Make or migrate the database at `path`; return the migrations applied now.
+def prepare(path: Path, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+    """Make or migrate the database at `path`; return the migrations applied now. `check` looks at
+    it before anything is changed.
 
     An existing file is copied beside itself first. Raise SchemaError when a newer premblyd
     wrote it, StoreUnavailableError when it can't be opened.
@@ -380,6 +381,7 @@ def prepare(path: Path) -> list[str]:
     with contextlib.closing(connect(path)) as database:
         with translated():
             history = _history(database, path)
+            check(database)
             if history.applied and history.pending:
                 clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
             is_new = not history.applied

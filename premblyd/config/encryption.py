@@ -1,0 +1,59 @@
+"""What seals the record: data keys, each in a file of its own."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationInfo, model_validator
+
+from premblyd.config.secrets import Secret, read_secret, secret_places
+from premblyd.config.values import Model
+from premblyd.vault import DataKey, Vault
+
+
+def _data_key(value: Any, info: ValidationInfo) -> Secret:
+    """Read a data key. Who may not read its file sees what is sealed as sealed, so where secrets
+    are not looked up it may stay unread."""
+    places = secret_places(info)
+    if isinstance(value, str):
+        raise ValueError("a data key has a file of its own: {file: premblyd-data-key}")
+    try:
+        found = read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
+    DataKey.read(found.reveal())
+    return found
+
+
+DataKeyValue = Annotated[Secret, PlainValidator(_data_key)]
+
+
+class Encryption(Model):
+    """The data keys: `key` seals what comes, and all of them open what is there. With `old_keys`
+    alone nothing is sealed: what another host is to seal with is first known so to all."""
+
+    key: DataKeyValue | None = None
+    old_keys: tuple[DataKeyValue, ...] = Field(())
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> "Encryption":
+        if self.key is None and not self.old_keys:
+            raise ValueError("should have a `key:`, such as {file: premblyd-data-key}")
+        return self
+
+    @cached_property
+    def vault(self) -> Vault:
+        """What seals and opens by those of the keys that this user may read. Raise CannotStartError
+        when the library for it is not installed."""
+        key, *old = (
+            None if secret is None or secret.value is None else DataKey.read(secret.value)
+            for secret in (self.key, *self.old_keys)
+        )
+        return Vault(key, [each for each in old if each is not None])
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the keys are, in words that name no key."""
+        return tuple(each.source if each else "" for each in (self.key, *self.old_keys))

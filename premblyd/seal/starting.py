@@ -1,0 +1,123 @@
+"""Whether a daemon may work on a record with the data keys that it has: looked at before anything
+is changed, and again among the other hosts in the transaction in which it joins them.
+
+All hosts must open what one of them seals. So a key is named as an old one everywhere first, and
+seals only then.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from peewee import fn
+
+from premblyd.engines.engine import Database, Statement, Transaction, param
+from premblyd.errors import CannotStartError, TryAgainError
+from premblyd.model.keeping import EventKey
+from premblyd.vault import DamagedError, LacksKeyError, Vault
+
+FLOOR = "0010_sealing"  # what a program must know that opens what is sealed
+_NONE = "-"
+
+
+class SealedElsewhereError(CannotStartError):
+    """Another host seals with a data key that this one does not have. Name it here too."""
+
+
+class HostsLackKeyError(TryAgainError):
+    """Other hosts could not open what this one would seal. Name the key there first."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(
+            f"The data key of `encryption: {{key: …}}` is not on {', '.join(sorted(names))}: hooks"
+            " there could not run for what is sealed here. Name it there under `old_keys`, restart"
+            " them, then start this one."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostKeys:
+    """With which data keys a host works, as its row in `host` has it."""
+
+    seals_with: str | None
+    opens: frozenset[str]
+
+    @classmethod
+    def of(cls, vault: Vault | None) -> Self:
+        if vault is None:
+            return cls(seals_with=None, opens=frozenset())
+        return cls(seals_with=vault.seals_with, opens=frozenset(vault.opens))
+
+    @classmethod
+    def read(cls, text: Any) -> Self:
+        """Read what `text` wrote; None: by a premblyd that knows of no keys."""
+        first, *others = text.split() if isinstance(text, str) and text.strip() else [_NONE]
+        seals_with = None if first == _NONE else first
+        return cls(seals_with=seals_with, opens=frozenset([*others, *filter(None, [seals_with])]))
+
+    @property
+    def text(self) -> str:
+        return " ".join([self.seals_with or _NONE, *sorted(self.opens - {self.seals_with})])
+
+
+def require_keys(database: Database) -> None:
+    """Raise CannotStartError when the record has what is sealed by a data key that is not here. It
+    only reads, also a database that has no such table yet."""
+    if not database.table_exists(EventKey):
+        return
+    database.look(_require)
+
+
+def require_together(own: HostKeys, others: Sequence[tuple[str, Any]]) -> None:
+    """Raise CannotStartError, or HostsLackKeyError, when this host could not open what another
+    seals, or another what this one does. `others`: their names, and `data_keys`."""
+    known = [(name, HostKeys.read(text)) for name, text in others]
+    for name, keys in known:
+        if keys.seals_with is not None and keys.seals_with not in own.opens:
+            raise SealedElsewhereError(
+                f"The host {name} seals with the data key {keys.seals_with}, which `encryption`"
+                " does not name here: name it under `old_keys`, or as `key`."
+            )
+    if own.seals_with is not None:
+        lacking = {name for name, keys in known if own.seals_with not in keys.opens}
+        if lacking:
+            raise HostsLackKeyError(lacking)
+
+
+def data_keys(transaction: Transaction) -> list[str]:
+    """Return the ids of the data keys by which events' keys are wrapped: by an index, one look for
+    each."""
+    found: list[str] = []
+    while (row := transaction.row(_NEXT, after=found[-1] if found else "")) and row[0] is not None:
+        found.append(str(row[0]))
+    return found
+
+
+def _require(transaction: Transaction) -> None:
+    opens = () if transaction.vault is None else transaction.vault.opens
+    if lacking := [each for each in data_keys(transaction) if each not in opens]:
+        what = "`encryption` does not name" if opens else "`encryption: {key: …}` must name"
+        raise CannotStartError(
+            f"What is stored is sealed by the data key {', '.join(lacking)}, which {what}. Without"
+            " it nobody can open that again: put its file back. Nothing was changed."
+        )
+    row = transaction.row(_NEWEST)
+    if row is None or transaction.vault is None:
+        return
+    try:
+        transaction.vault.cipher(*row)
+    except (LacksKeyError, DamagedError):
+        raise CannotStartError(
+            "The newest key of an event can't be opened by its data key: the database was changed"
+            " by hand. Restore a copy. Nothing was changed."
+        ) from None
+
+
+_NEXT = Statement(
+    EventKey.select(fn.MIN(EventKey.data_key)).where(EventKey.data_key > param("after"))
+)
+_NEWEST = Statement(
+    EventKey.select(EventKey.key, EventKey.data_key, EventKey.wrapped)
+    .order_by(EventKey.id.desc())
+    .limit(1)
+)

@@ -1,0 +1,99 @@
+"""premblyd keygen, and the key that it makes in a configuration."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from premblyd.cli import main
+from premblyd.config.load import load_config
+from premblyd.errors import ConfigError
+from premblyd.vault import DataKey
+from tests.support.rows import for_each
+from tests.support.sealing import KEY, OTHER_KEY
+
+CONFIG = """
+database: sqlite:///premblyd.db
+endpoints: [{name: prembly, path: /prembly, keys: {live: k}}]
+"""
+
+
+def keygen(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["keygen", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def configured(folder: Path, encryption: str, *, look_up_secrets: bool = True) -> Path:
+    path = folder / "premblyd.yaml"
+    path.write_text(f"{CONFIG}encryption: {encryption}\n")
+    load_config(path, look_up_secrets=look_up_secrets)
+    return path
+
+
+def test_keygen_makes_a_file_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    said = keygen(str(file))
+    assert file.stat().st_mode & 0o777 == 0o600
+    key = DataKey.read(file.read_text().removesuffix("\n"))
+    assert key.id in said
+    assert file.read_text().strip() not in said
+
+
+def test_keygen_never_writes_over_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("mine")
+    result = CliRunner().invoke(main, ["keygen", str(file)])
+    assert (result.exit_code, file.read_text()) == (1, "mine")
+
+
+def test_keygen_prints_a_key_without_a_file() -> None:
+    assert DataKey.read(keygen().strip()) != DataKey.read(keygen().strip())
+    told = json.loads(keygen("--json"))
+    assert DataKey.read(told["key"]).id == told["data_key"]
+
+
+def test_keygen_tells_in_json_which_key_it_made(tmp_path: Path) -> None:
+    told = json.loads(keygen(str(tmp_path / "key"), "--json"))
+    key = DataKey.read((tmp_path / "key").read_text().strip())
+    assert told == {"data_key": key.id, "file": str(tmp_path / "key")}
+
+
+def test_a_configuration_names_the_keys_by_their_files(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text(f"{KEY}\n")
+    (tmp_path / "old").write_text(OTHER_KEY)
+    path = configured(tmp_path, "{key: {file: new}, old_keys: [{file: old}]}")
+    vault = load_config(path).vault
+    assert vault is not None
+    assert vault.seals_with == DataKey.read(KEY).id
+    assert set(vault.opens) == {DataKey.read(KEY).id, DataKey.read(OTHER_KEY).id}
+    opens = load_config(configured(tmp_path, "{old_keys: [{file: old}]}")).vault
+    assert opens is not None
+    assert (opens.seals_with, opens.opens) == (None, (DataKey.read(OTHER_KEY).id,))
+    assert "encryption old_keys, file:old" in load_config(path).secrets
+
+
+@for_each(
+    ("encryption", "words"),
+    [
+        ("{}", "should have a `key:`"),
+        (f"{{key: '{KEY}'}}", "a file of its own"),
+        ("{key: {file: none}}", "no secret file none"),
+        ("{key: {file: wrong}}", "no data key"),
+        ("{old_keys: [{file: wrong}]}", "no data key"),
+        ("{keys: []}", "unknown key"),
+    ],
+)
+def test_what_is_no_data_key_is_a_mistake(tmp_path: Path, encryption: str, words: str) -> None:
+    (tmp_path / "wrong").write_text("hunter2")
+    with pytest.raises(ConfigError, match=words) as refused:
+        configured(tmp_path, encryption)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_who_may_not_read_a_key_does_without(tmp_path: Path) -> None:
+    path = configured(tmp_path, "{key: {file: none}}", look_up_secrets=False)
+    vault = load_config(path, look_up_secrets=False).vault
+    assert vault is not None
+    assert vault.opens == ()
