@@ -13,6 +13,7 @@ from premblyd.model.keeping import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
 from premblyd.prembly.payload import plain_id
+from premblyd.seal import eventkeys
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
@@ -39,6 +40,7 @@ def empty_identities(
     """Empty all that names a person in these events and in what became of them. `names`: of their
     verifications, to be forgotten; None: those of the events."""
     ids = sorted(event_ids)
+    eventkeys.destroy(transaction, ids)
     if names is None:
         names = [row[0] for row in transaction.look_up(_REFERENCES, ids)]
     deliveries = deliveries_of(transaction, ids)

@@ -34,6 +34,7 @@ from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.tables import Event, Host
 from premblyd.prembly.payload import session_reference
+from premblyd.seal import eventkeys
 from premblyd.verifications.digests import Digests
 
 MOST_AT_ONCE = 1000  # events: nobody else writes for as long as their transaction takes
@@ -164,6 +165,7 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
     if findings.is_empty:
         raise NotFoundError("Nothing is stored of it that could be erased.")
     ids = findings.person.event_ids
+    eventkeys.destroy(transaction, ids)  # of all: also those whose turn comes later
     cancelled = blanking.stop(transaction, ids, now_ms)
     number = transaction.insert(
         _BEGIN,

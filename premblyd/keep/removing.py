@@ -17,6 +17,7 @@ from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.model.table import Table
 from premblyd.prembly.payload import plain_id
+from premblyd.seal import eventkeys
 from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
 
@@ -94,6 +95,7 @@ def _hide_words(transaction: Transaction, written: Sequence[Row]) -> None:
 def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
     verifications = _verifications_of(transaction, event_ids)
     deliveries = deliveries_of(transaction, event_ids)
+    eventkeys.destroy(transaction, event_ids)
     _keep_keys(transaction, event_ids)
     for lookup in _OF_DELIVERIES:
         transaction.change_each(lookup, deliveries)
