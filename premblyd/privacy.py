@@ -20,6 +20,8 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
+from premblyd.words import Sealed
+
 VOCABULARY = frozenset(
     """
     a able about accepted account active additional address advance advanced again all already
@@ -213,6 +215,7 @@ def _digest(text: str) -> str:
 # --- Masking -----------------------------------------------------------------------------
 
 MASK = "•••"
+
 MAX_DEPTH = 100  # a body nested deeper can't be walked: Python would run out of stack
 MAX_SENTENCE = 4096
 SHORTEST = 3  # letters of a word that may name somebody
@@ -309,7 +312,7 @@ _MASKS: dict[Shape, Callable[[str], str]] = {
 def mask(value: Any, shape: Shape) -> Any:
     """Return what is shown of a value that has, or should have, this shape."""
     match value:
-        case None | bool() | "":
+        case None | bool() | "" | Sealed():
             return value
         case _ if shape is Shape.PLAIN:
             return value

@@ -123,12 +123,23 @@ ROW_ID = Typed("ID", _row_id)
 
 def open_to_read(place: DatabaseAddress) -> Database:
     """Return the record there, until the command ends."""
-    return _until_end(connect_read_only(place, click.get_current_context().meta.get(_VAULT)))
+    return _until_end(connect_read_only(place, vault()))
 
 
 def open_to_change(place: DatabaseAddress) -> Database:
     """Return the record there, to be written while daemons run, until the command ends."""
-    return _until_end(connect_operator(place, click.get_current_context().meta.get(_VAULT)))
+    return _until_end(connect_operator(place, vault()))
+
+
+def vault() -> Vault | None:
+    """Return what opens what is sealed in the record of this command."""
+    found: Vault | None = click.get_current_context().meta.get(_VAULT)
+    return found
+
+
+def keep_vault(settings: Config) -> None:
+    """Have the record opened by the data keys of a configuration that a command has loaded."""
+    click.get_current_context().meta[_VAULT] = _vault_of(settings)
 
 
 def _until_end(database: Database) -> Database:
@@ -147,7 +158,7 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
         return _database_at(database)
     try:
         settings = load_config(config_path, look_up_secrets=False)
-        click.get_current_context().meta[_VAULT] = _vault_of(settings)
+        keep_vault(settings)
         return settings.database
     except ConfigError as error:
         named = _database_named_in(config_path)

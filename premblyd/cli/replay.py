@@ -11,7 +11,7 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import ROW_ID, database_of, open_to_change, row_id
+from premblyd.cli.common import ROW_ID, database_of, keep_vault, open_to_change, row_id
 from premblyd.cli.lists import chosen_by, filter_options
 from premblyd.cli.printing import clean, print_json, print_table, progress
 from premblyd.config.load import load_config
@@ -97,6 +97,7 @@ def replay(
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
+    keep_vault(settings)
     database = open_to_change(settings.database)
     selection["event_id"] = event or event_option
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None

@@ -27,8 +27,9 @@ from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
-from premblyd.words import counted
+from premblyd.words import Sealed, counted
 
+SEALED_FOR_YOU = "What it says of a person is sealed, and this user may not read the data key."
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536
@@ -49,6 +50,7 @@ def show(
     record = open_to_read(place)
     found = events.find_event(record, event)
     if reveal:
+        events.require_open(found)
         shown = events.revealed(record, _record_reveal(place, found.id))
     else:
         settings = settings_if_valid(config_path)
@@ -80,6 +82,8 @@ def _print(event: ShownEvent, standing: Standing) -> None:
     click.echo(bold(f"Event {columns.pop('id')}"))
     if event.contradicted:
         click.echo("  Prembly contradicts it: see the questions to Prembly below.")
+    if event.is_sealed:
+        click.echo(f"  {SEALED_FOR_YOU}")
     for sentence in standing.sentences():
         click.echo(f"  {caller.as_called(clean(sentence))}")
     for name, value in columns.items():
@@ -138,6 +142,9 @@ def _took(started: Any, finished: Any) -> str:
 
 def _body_lines(body: Any) -> Iterator[str]:
     """Yield a body for people: photos as their size, and not more lines than anybody reads."""
+    if isinstance(body, Sealed):
+        yield str(body)
+        return
     if isinstance(body, str):
         yield from body[:MAX_TEXT_CHARS].splitlines()
         if len(body) > MAX_TEXT_CHARS:
@@ -188,6 +195,9 @@ def _print_attempt(attempt: AttemptRow) -> None:
     )
     if attempt.output == MASK:
         click.echo("     | hidden: --reveal shows what it printed")
+        return
+    if isinstance(attempt.output, Sealed):
+        click.echo(f"     | {attempt.output}")
         return
     for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")

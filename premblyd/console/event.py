@@ -31,7 +31,8 @@ class Event(Handler):
             whole = events.find_event(database, name)
             shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
             standing = keeping.standing(database, whole, self.now_ms)
-            return shown, standing, bodies.parse(whole.body)
+            original = whole.body if isinstance(whole.body, bytes) else b""
+            return shown, standing, bodies.parse(original)
 
         event, standing, original = await self.read(read)
         await show(self, event, standing, original, is_revealed=False)
@@ -47,8 +48,9 @@ class Reveal(Handler):
         self.redirect(f"/events/{event_id}", status=303)
 
     async def post(self, event_id: str) -> None:
-        found = await self.read(lambda database: events.find_event_id(database, event_id))
-        change = Operator(actor=self.actor).reveal(found, self.now_ms)
+        found = await self.read(lambda database: events.find_event(database, event_id))
+        events.require_open(found)
+        change = Operator(actor=self.actor).reveal(found.id, self.now_ms)
         recorded = await self.services.writer.call(change)
 
         def read(database: Database) -> tuple[ShownEvent, Standing]:

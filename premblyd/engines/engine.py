@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 import peewee
 from peewee import Expression, Field, Query, Value
 
+from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
 from premblyd.times import Clock
 from premblyd.vault import Vault
@@ -102,6 +103,7 @@ class Compiled:
 
     text: str
     parts: tuple[Any, ...]  # params and constants
+    opening: Opening | None = None  # of what it reads that may be sealed
 
     def bind(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the values as the text takes them."""
@@ -110,8 +112,9 @@ class Compiled:
 
 def compile_query(query: Query, engine: peewee.Database) -> Compiled:
     """Return `query` in the SQL of `engine`, which need not be connected."""
-    text, parts = engine.get_sql_context().parse(query)
-    return Compiled(text, tuple(parts))
+    asked, opening = with_keys(query)
+    text, parts = engine.get_sql_context().parse(asked)
+    return Compiled(text, tuple(parts), opening)
 
 
 class Transaction(ABC):
@@ -136,12 +139,14 @@ class Transaction(ABC):
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
-        found: list[Row] = self._execute(self.compiled(statement), values).fetchall()
-        return found
+        return self._rows(self.compiled(statement), values)
 
     def row(self, statement: Statement, **values: Any) -> Row | None:
         """Return the first row that `statement` finds."""
-        row: Row | None = self._execute(self.compiled(statement), values).fetchone()
+        compiled = self.compiled(statement)
+        row: Row | None = self._execute(compiled, values).fetchone()
+        if row is not None and compiled.opening is not None:
+            return compiled.opening.row(row, self.vault)
         return row
 
     @abstractmethod
@@ -190,6 +195,10 @@ class Transaction(ABC):
         del name
         return True
 
+    def _rows(self, statement: Compiled, values: Mapping[str, Any]) -> list[Row]:
+        found: list[Row] = self._execute(statement, values).fetchall()
+        return found if statement.opening is None else statement.opening.rows(found, self.vault)
+
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
         return self.connection.execute(statement.text, statement.bind(values))
 
@@ -221,6 +230,8 @@ class Database(peewee.Database, ABC):
     if TYPE_CHECKING:  # Peewee does not say them
 
         def connection(self) -> Any: ...
+
+        def execute(self, query: Any, **context_options: Any) -> Any: ...
 
         def execute_sql(self, sql: str, params: Sequence[Any] | None = None) -> Any: ...
 

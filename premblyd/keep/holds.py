@@ -18,6 +18,7 @@ from premblyd.model.keeping import Hold
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.verifications import spellings
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import known_as
 from premblyd.verifications.spellings import Spelt
 
@@ -48,9 +49,10 @@ def place(
     def place(transaction: Transaction) -> int:
         reference = subject.reference and plain_id(subject.reference)
         about = {"user_ref": subject.user_ref, "reference": reference, "reason": reason}
+        of_session = Digests.of(transaction).of_session(reference) if reference else None
         own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
-        number = int(transaction.insert(_PLACE, **own, **about) or 0)
+        number = int(transaction.insert(_PLACE, **own, **about, session_digest=of_session) or 0)
         write_down(transaction, actor, "hold", now_ms, f"hold {number}")
         return number
 
@@ -145,6 +147,7 @@ def is_held(now_ms: Any) -> Expression:
         fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
         | fn.EXISTS(of_event.where(Hold.reference == plain))
         | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
+        | fn.EXISTS(of_event.where(Hold.session_digest == Event.session_digest))
         | fn.EXISTS(of_names.where(in_force))
         # By CASE, nobody looks through the others of a reference where a user_ref says enough.
         | Case(
@@ -179,7 +182,7 @@ def _related(transaction: Transaction, events: Sequence[Row]) -> _Related:
     nameless = _names(transaction, [event for event in events if not event[1]])
     users.update(of for (of,) in spellings.look_up(transaction, _OF_NAMES, nameless) if of)
     sessions = {session for _, user_ref, _, session in events if session and not user_ref}
-    users.update(of for _, of in transaction.look_up(_OF_SESSION, sorted(sessions)) if of)
+    users.update(of for _, of in _of_sessions(transaction, sessions) if of)
     return _Related(users, named | nameless)
 
 
@@ -191,9 +194,18 @@ def _names(transaction: Transaction, events: Sequence[Row]) -> set[str]:
     sessions = {session for *_, session in events if session}
     names.update(map(session_reference, sessions))
     names.update(map(plain_id, sessions))  # somebody may have nothing else to hold it by
-    of_sessions = transaction.look_up(_OF_SESSION, sorted(sessions)) if sessions else []
+    of_sessions = _of_sessions(transaction, sessions)
     names.update(plain_id(reference) for reference, _ in of_sessions if reference)
     return known_as(transaction, names)
+
+
+def _of_sessions(transaction: Transaction, sessions: Collection[str]) -> list[Row]:
+    """Return reference and `user_ref` of the events of these sessions, sealed or not."""
+    if not sessions:
+        return []
+    of_sealed = sorted(set(map(Digests.of(transaction).of_session, sessions)))
+    found = transaction.look_up(_OF_SESSION, sorted(sessions))
+    return found + transaction.look_up(_OF_SESSION_DIGEST, of_sealed)
 
 
 def is_in_force(now_ms: Any) -> Any:
@@ -206,7 +218,9 @@ _NOW = param("now_ms")
 _IN_FORCE = is_in_force(_NOW)
 _OF_PERSON = emptied(Hold, Kept.IN_FORCE)
 _SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)
-_PLACE = insert(Hold, "user_ref", "reference", "at_ms", "until_ms", "actor", "reason")
+_PLACE = insert(
+    Hold, "user_ref", "reference", "session_digest", "at_ms", "until_ms", "actor", "reason"
+)
 _END = Statement(
     Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by"), **_OF_PERSON).where(
         Hold.id == param("id")
@@ -232,4 +246,5 @@ _EVENTS = Lookup(
     Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id
 )
 _OF_SESSION = Lookup(Event.select(Event.reference, Event.user_ref), Event.session_id)
+_OF_SESSION_DIGEST = Lookup(_OF_SESSION.query.clone(), Event.session_digest)
 _OF_NAMES = Spelt.of(Event.select(Event.user_ref), Event)

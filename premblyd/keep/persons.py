@@ -109,6 +109,7 @@ class _Walk:
     def __init__(self, transaction: Transaction, named: Named) -> None:
         self._transaction = transaction
         self._named = named
+        self._digests = Digests.of(transaction)
         self._own: dict[int, _Row] = {}
         self._others: dict[int, _Row] = {}
         self._references: set[str] = set()
@@ -171,7 +172,9 @@ class _Walk:
             spelling for each in sessions for spelling in (each, plain_id(each), same_id(each))
         }
         rows = look_up(self._transaction, _BY_REFERENCE, references) if references else []
-        return self._rows(rows + self._transaction.look_up(_BY_SESSION, sorted(spelt)))
+        rows += self._transaction.look_up(_BY_SESSION, sorted(spelt))
+        of_sealed = sorted(set(map(self._digests.of_session, sessions)))
+        return self._rows(rows + self._transaction.look_up(_BY_SESSION_DIGEST, of_sealed))
 
     def _rows(self, rows: Iterable[Sequence[Any]]) -> list[_Row]:
         return list({row[0]: _Row.of(row) for row in rows}.values())
@@ -179,9 +182,8 @@ class _Walk:
     def _found(self) -> Person:
         others = {id_: row for id_, row in self._others.items() if id_ not in self._own}
         strange = {name for row in others.values() for name in row.names}
-        digests = Digests.of(self._transaction)
         erased = self._transaction.look_up(
-            _BY_ERASED_NAME, sorted(map(digests.of_reference, self._references))
+            _BY_ERASED_NAME, sorted(map(self._digests.of_reference, self._references))
         )
         gone = {row.id for row in self._own.values() if row.lacks == Lacks.ERASED}
         return Person(
@@ -225,5 +227,6 @@ _ROWS = Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id
 _BY_ID = Lookup(_ROWS, Event.id)
 _BY_USER = Lookup(_ROWS.clone(), Event.user_ref)
 _BY_SESSION = Lookup(_ROWS.clone(), Event.session_id)
+_BY_SESSION_DIGEST = Lookup(_ROWS.clone(), Event.session_digest)  # of those that are sealed
 _BY_REFERENCE = Spelt.of(_ROWS.clone(), Event)
 _BY_ERASED_NAME = Lookup(Event.select(Event.id), Event.erased_name)

@@ -45,6 +45,8 @@ class Hold(Table):
     user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
     # In its one spelling.
     reference = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
+    # Of that, were it the id of a session: as a sealed event has it.
+    session_digest = Text(DIGEST, kept=Kept.IN_FORCE, seen=Seen.NOWHERE, null=True)
     at_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody ends it
     actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)

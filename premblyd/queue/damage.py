@@ -13,6 +13,7 @@ from typing import Any
 from peewee import fn
 
 from premblyd.engines.engine import Statement, Transaction, param, update
+from premblyd.engines.opened import AsStored
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
 from premblyd.model.keeping import Lacks
@@ -195,7 +196,12 @@ FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _EVENT_FIELDS = tuple(getattr(Event, name) for name in EVENT_COLUMNS)
 _EVENT = Statement(
     eventkeys.with_keys(
-        Delivery.select(*eventkeys.KEY_COLUMNS, Event.body_sha256, *_EVENT_FIELDS).join(Event)
+        Delivery.select(
+            *eventkeys.KEY_COLUMNS,
+            Event.body_sha256,
+            # As they are stored: it is told apart here why one can't be opened.
+            *(AsStored(field) if field.sealed else field for field in _EVENT_FIELDS),
+        ).join(Event)
     ).where(Delivery.id == param("id"))
 )
 _CLOSE_OPEN_ATTEMPT = update(

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -88,12 +88,15 @@ def pieces(
 ) -> Iterator[bytes]:
     """Yield the rows of one of KINDS that are of a period, in the order of their ids, as pieces of
     a file: with personal data as lists mask it, and without payload; `recorded`: with all of it.
-    Raise StoreUnreadableError when it can't be read."""
+    Raise StoreUnreadableError when it can't be read, SealedError when payload is sealed, and the
+    key is not here."""
     kind = KINDS[what]
     row = _row(kind.table, is_whole=recorded is not None)
     if form is Format.CSV:
         yield csvtext.head(_names(row, form))
     for part in _parts(database, kind, row, period):
+        if recorded is not None:
+            queries.require_open(*(value for each in part for value in asdict(each).values()))
         rows = [_shown(each, is_whole=recorded is not None) for each in part]
         if form is Format.CSV:
             yield csvtext.lines(_cells(row, each) for each in rows)
@@ -193,8 +196,10 @@ def _document(text: Any) -> Any:
         return text
 
 
-def _body(body: bytes) -> tuple[str | None, str | None]:
+def _body(body: Any) -> tuple[str | None, str | None]:
     """Return a body as text, or in base64 where it is none."""
+    if not isinstance(body, bytes):
+        return str(body), None  # it can't be opened
     try:
         return body.decode(), None
     except UnicodeDecodeError:

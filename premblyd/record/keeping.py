@@ -14,6 +14,7 @@ from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
 from premblyd.record import queries
 from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow, WholeEvent
+from premblyd.verifications.digests import Digests
 
 LACKS: dict[str, str] = {
     Lacks.MEDIA: "Its photos, and what else was long and encoded, were removed when their time was"
@@ -117,5 +118,7 @@ def count_of(database: Database, subject: Subject) -> int:
         spellings = {plain, subject.reference}
         conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
         conditions.append(Event.session_id.in_(spellings))
+        digest = database.look(Digests.of).of_session(plain)
+        conditions.append(Event.session_digest == digest)
     found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
     return len(set().union(*found))

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from peewee import (
     OP,
     Context,
-    Database,
     Expression,
     Field,
     ForeignKeyField,
@@ -27,7 +26,9 @@ from peewee import (
 )
 
 from premblyd.engines.connections import translated
-from premblyd.errors import StoreUnreadableError
+from premblyd.engines.engine import Database
+from premblyd.engines.opened import with_keys
+from premblyd.errors import PremblydError, StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
 from premblyd.model.keeping import Closing, Erasure, Hold
@@ -42,6 +43,7 @@ from premblyd.model.tables import (
     Rejection,
 )
 from premblyd.privacy import Shape, mask
+from premblyd.words import SEALED, Sealed
 
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
 RowType = TypeVar("RowType")
@@ -162,6 +164,18 @@ class ClosingRow(Row):
     """The end of the relationship with a person."""
 
 
+class SealedError(PremblydError):
+    """What was asked for is sealed, and the data key that opens it is not here."""
+
+    lacks_rights = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What was asked for is sealed, and this user may not read the data key that opens it,"
+            " or `encryption` does not name that one. Root may read it, and so may the service."
+        )
+
+
 class By(Node):
     """A table as it is read by an index; None: by its ids. SQLite is told so and can't choose
     another. PostgreSQL chooses by itself: it keeps its statistics fresh."""
@@ -216,13 +230,9 @@ def columns(table: type[Table], row: type[Any]) -> list[Any]:
 
 def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
     """Return what `query` finds, as rows. Raise StoreUnreadableError when it can't be read."""
-    with translated(StoreUnreadableError):
-        cursor = database.execute(query.bind(database))
-        names = [column[0] for column in cursor.description]
-        types = _types(row, names)
-        return [
-            row(**dict(zip(names, map(_readable, types, values), strict=True))) for values in cursor
-        ]
+    names, found = _found(database, query)
+    types = _types(row, names)
+    return [row(**dict(zip(names, map(_readable, types, values), strict=True))) for values in found]
 
 
 def whole(
@@ -259,6 +269,8 @@ def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
 def _readable(type_: ColumnType | None, value: Any) -> Any:
     """Return a column's value as rows have it. Somebody may have put anything there by hand
     (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
+    if isinstance(value, Sealed):
+        return value
     if type_ is ColumnType.BYTES:
         return value if isinstance(value, bytes) else str(value or "").encode()
     if type_ is ColumnType.TRUTH and value is not None:
@@ -279,8 +291,22 @@ def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...
 def raw_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
     """Return what `query` finds, as it is stored. Raise StoreUnreadableError when it can't be
     read."""
+    return _found(database, query)[1]
+
+
+def _found(
+    database: Database, query: "ModelSelect[Any]"
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the names of what `query` finds, and its rows: with what is sealed opened, or SEALED
+    in its place for who has not the key."""
+    asked, opening = with_keys(query)
     with translated(StoreUnreadableError):
-        return [tuple(row) for row in database.execute(query.bind(database))]
+        cursor = database.execute(asked.bind(database))
+        names = [column[0] for column in cursor.description]
+        if opening is None:
+            return names, [tuple(row) for row in cursor]
+        found = opening.rows(cursor, database.vault, lacking=SEALED)
+    return names[: opening.width], found
 
 
 def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -294,6 +320,12 @@ def _plain(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
         for row in found
     ]
+
+
+def require_open(*values: Any) -> None:
+    """Raise SealedError when one of these values is sealed, and the key is not here."""
+    if any(each is SEALED for each in values):
+        raise SealedError
 
 
 def value(database: Database, query: "ModelSelect[Any]") -> Any:

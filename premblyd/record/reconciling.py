@@ -22,6 +22,7 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database, Transaction
+from premblyd.engines.opened import AsStored
 from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Event, InquiryResult, Purpose, VerificationName
@@ -31,6 +32,7 @@ from premblyd.queue.settling import add_answer
 from premblyd.record import queries
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
@@ -332,13 +334,17 @@ def _known_sessions(
     """Return those of `session_ids` of which there is an event, of those received since
     `since_ms`. There is no index of them, so ask for few."""
     known: set[str] = set()
+    digests = database.look(Digests.of)
     for some in _batches(sorted(set(session_ids))):
-        query = Event.select(Event.session_id).where(
-            Event.session_id.in_(list(some)), IS_NOT_DOUBTED
-        )
+        by_digest = {digests.of_session(each): each for each in some}
+        # As it is stored: what is sealed is found by its digest.
+        session, digest = AsStored(Event.session_id), Event.session_digest
+        is_one = Event.session_id.in_(list(some)) | digest.in_(list(by_digest))
+        query = Event.select(session, digest).where(is_one, IS_NOT_DOUBTED).distinct()
         if since_ms is not None:
             query = query.where(Event.received_at_ms >= since_ms)
-        known |= {session_id for (session_id,) in queries.tuples(database, query.distinct())}
+        for session_id, its_digest in queries.tuples(database, query):
+            known.add(by_digest.get(its_digest, session_id))
     return known
 
 

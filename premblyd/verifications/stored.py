@@ -9,8 +9,9 @@ from typing import Any
 
 from peewee import Case, Function, fn
 
-from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeping import Lacks
+from premblyd.engines.engine import Lookup, Statement, Transaction, param
+from premblyd.engines.opened import AsStored
+from premblyd.model.keeping import EventKey, Lacks
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
@@ -51,8 +52,13 @@ def found_others(
     may what has no body any more."""
     found = []
     left = MOST_READ_BYTES
-    for *said, unread_id in look_up(transaction, _OTHERS, references):
+    rows = look_up(transaction, _OTHERS, references)
+    sealed = sorted(row[-1] for row in rows if row[-1] is not None)
+    details: dict[int, Any] = dict(transaction.look_up(_DETAILS, sorted(sealed)))
+    for *said, unread_id, sealed_id in rows:
         verdict = _verdict(said)
+        if sealed_id is not None:
+            verdict = replace(verdict, detail=details[sealed_id] or None)
         if unread_id is not None:
             row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
             if row and isinstance(row[-1], bytes):
@@ -133,9 +139,14 @@ _SETTLED = (  # of several, the first in a dict of them
 )
 _SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
 _SAID = (*FACTS, "doubt")
+_HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.key == Event.key))
+_DETAILS = Lookup(Event.select(Event.id, Event.detail), Event.id)
 _OTHER_EVENTS = (
     Event.select(
-        *(getattr(Event, name) for name in _SAID), Case(None, [(Event.doubt.is_null(), Event.id)])
+        # As it is stored: of rows that are alike, which no sealed ones are, one is enough.
+        *(AsStored(Event.detail) if name == "detail" else getattr(Event, name) for name in _SAID),
+        Case(None, [(Event.doubt.is_null(), Event.id)]),
+        Case(None, [(Event.detail.is_null(False) & _HAS_KEY, Event.id)]),
     )
     .where(Event.verified_by != events.STORED_BY)
     .distinct()

@@ -260,10 +260,7 @@ class PostgresqlTransaction(Transaction):
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        found: list[Row] = self._execute(
-            compiled_lookup(lookup), {"values": list(values)}
-        ).fetchall()
-        return found
+        return self._rows(compiled_lookup(lookup), {"values": list(values)})
 
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any

@@ -157,9 +157,7 @@ class SqliteTransaction(Transaction):
     compiled_inserts = staticmethod(compiled_inserts)
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        listed = {"values": json.dumps(list(values))}
-        found: list[Row] = self._execute(compiled_lookup(lookup), listed).fetchall()
-        return found
+        return self._rows(compiled_lookup(lookup), {"values": json.dumps(list(values))})
 
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any

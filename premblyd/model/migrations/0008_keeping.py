@@ -11,6 +11,7 @@ CREATE TABLE hold (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_ref TEXT,
     reference TEXT,
+    session_digest TEXT,
     at_ms INTEGER NOT NULL,
     until_ms INTEGER,
     actor TEXT NOT NULL,
@@ -22,6 +23,8 @@ CREATE INDEX hold_user_ref ON hold (user_ref)
     WHERE ended_at_ms IS NULL AND user_ref IS NOT NULL;
 CREATE INDEX hold_reference ON hold (reference)
     WHERE ended_at_ms IS NULL AND reference IS NOT NULL;
+CREATE INDEX hold_session_digest ON hold (session_digest)
+    WHERE ended_at_ms IS NULL AND session_digest IS NOT NULL;
 
 CREATE TABLE closing (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,153 @@
+"""Opening what is sealed, where rows come from the database: a query that reads a column that may
+be sealed finds the key of each row's event too, in the same statement, and who runs it gets the
+rows opened. So nobody else need know what is sealed.
+
+Only whole columns are opened: what a query computes of one, such as its length, is computed of what
+is stored. A query that reads one among DISTINCT or grouped rows can't be asked.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import Context, Field, ModelAlias, ModelSelect, Node, Query
+from peewee import FieldAlias as AliasedField
+
+from premblyd.model.columns import Column
+from premblyd.model.keeping import EventKey
+from premblyd.model.tables import Attempt, Delivery, Event
+from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault
+from premblyd.words import DAMAGED, Sealed
+
+_Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A table of which a query reads what may be sealed. Of its columns, where each stands in a
+    row, and as what it is bound to its place; and where the key of the row's event stands, behind
+    which are the data key's id and the wrapped key."""
+
+    columns: tuple[tuple[int, str], ...]
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is to be opened in the rows of a query. `width`: how many values its asker wants."""
+
+    width: int
+    sources: tuple[_Source, ...]
+
+    def rows(
+        self, rows: Iterable[Sequence[Any]], vault: Vault | None, lacking: Sealed | None = None
+    ) -> list[_Row]:
+        """Return rows as the asker wants them. What was changed, and can't be opened, is DAMAGED;
+        what `vault` has no key for is `lacking`. Raise LacksKeyError if that is None."""
+        return [self.row(row, vault, lacking) for row in rows]
+
+    def row(self, row: Sequence[Any], vault: Vault | None, lacking: Sealed | None = None) -> _Row:
+        """Return one, as `rows` does."""
+        values = list(row[: self.width])
+        for source in self.sources:
+            event_key, data_key, wrapped = row[source.key : source.key + 3]
+            sealed = [each for each in source.columns if wrapped and _is_marked(values[each[0]])]
+            if sealed:
+                cipher: Cipher | Sealed
+                try:
+                    cipher = _cipher(vault, event_key, data_key, wrapped)
+                except LacksKeyError:
+                    if lacking is None:
+                        raise
+                    cipher = lacking
+                except DamagedError:
+                    cipher = DAMAGED
+                for place, column in sealed:
+                    values[place] = _opened(cipher, column, values[place])
+        return tuple(values)
+
+
+def _cipher(vault: Vault | None, event_key: Any, data_key: Any, wrapped: Any) -> Cipher:
+    if vault is None:
+        raise LacksKeyError(str(data_key))
+    return vault.cipher(event_key, data_key, wrapped)
+
+
+def _opened(cipher: Cipher | Sealed, column: str, value: Any) -> Any:
+    if not isinstance(cipher, Cipher):
+        return cipher
+    try:
+        return cipher.open(column, value)
+    except DamagedError:
+        return DAMAGED
+
+
+def _is_marked(value: Any) -> bool:
+    if isinstance(value, bytes):
+        return value.startswith(MARK)
+    return isinstance(value, str) and value.startswith(TEXT_MARK)
+
+
+class AsStored(Node):
+    """A column as it is stored, sealed or not."""
+
+    def __init__(self, column: Field) -> None:
+        self._column = column
+
+    def __sql__(self, ctx: Context) -> Any:
+        return ctx.sql(self._column)
+
+
+def with_keys(query: Query) -> tuple[Query, Opening | None]:
+    """Return a query that finds the keys too of what it reads, and how its rows are opened; None:
+    it reads nothing that may be sealed. Raise TypeError for one that can't be asked."""
+    if not isinstance(query, ModelSelect):
+        return query, None
+    asking: Any = query.clone()
+    wanted = list(asking._returning)
+    sealed = [(at, node) for at, node in enumerate(wanted) if _is_sealed(node)]
+    if not sealed:
+        return query, None
+    if asking._group_by or asking._distinct is not None or asking._simple_distinct:
+        raise TypeError("what may be sealed can't be read of rows that are grouped or DISTINCT")
+    columns: dict[Any, list[tuple[int, str]]] = {}
+    for at, node in sealed:
+        source = node.source if isinstance(node, AliasedField) else node.model
+        column = getattr(_table(source), node.name)
+        columns.setdefault(source, []).append((at, column.place))
+    asking._returning = [*wanted, *(each for source in columns for each in _keys_of(source))]
+    sources = [
+        _Source(tuple(its), len(wanted) + 3 * number) for number, its in enumerate(columns.values())
+    ]
+    return asking, Opening(len(wanted), tuple(sources))
+
+
+def _is_sealed(node: Any) -> bool:
+    column = node.field if isinstance(node, AliasedField) else node
+    return isinstance(column, Column) and column.sealed
+
+
+def _table(source: Any) -> Any:
+    return source.model if isinstance(source, ModelAlias) else source
+
+
+def _keys_of(source: Any) -> tuple[Any, ...]:
+    """Return what finds the key of the event of a row, the name of the data key by which its own
+    key is wrapped, and that key; NULL: it is not sealed."""
+    table = _table(source)
+    if table is Event:
+        of_event: Any = source.key
+    else:
+        of_event = _key_of_event(source, table)
+    return of_event, *(
+        EventKey.select(column).where(EventKey.key == of_event)
+        for column in (EventKey.data_key, EventKey.wrapped)
+    )
+
+
+def _key_of_event(source: Any, table: Any) -> Any:
+    event, delivery = Event.alias(), Delivery.alias()
+    its: Any = source.event if table is Delivery else None
+    if table is Attempt:
+        its = delivery.select(delivery.event).where(delivery.id == source.delivery)
+    return event.select(event.key).where(event.id == its)
