@@ -83,6 +83,7 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
     return [
         serving.accept(seconds),
         serving.awaiting(seconds),
+        serving.sealing(seconds),
         serving.run(RUNS),
         serving.confirm(FORWARDS),
         serving.forward(FORWARDS),

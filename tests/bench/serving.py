@@ -1,10 +1,13 @@
 """The rows that start from an empty database: accept, run, forward, answer beside busy hooks."""
 
 import itertools
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from premblyd import vault
 from tests.bench import load, peers, rows, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support.daemon import Premblyd
@@ -86,6 +89,34 @@ def awaiting(seconds: float) -> Row:
             rows.time("p99", "p99"),
         ),
         ours=lambda: measure(**asking),
+        theirs=measure,
+    )
+
+
+def sealing(seconds: float) -> Row:
+    """Durable accept with `encryption` against the same without."""
+
+    def measure(folder: Path | None = None, **changes: Any) -> Measured:
+        with peers.premblyd(folder, **changes) as daemon:
+            taken = load.wrk(daemon.address, clients=CLIENTS[-1], seconds=seconds)
+            return {"rate": taken.rate, "p99": taken.p99_ms}
+
+    def ours() -> Measured:
+        with tempfile.TemporaryDirectory() as name:
+            key = Path(name, "data-key")
+            key.write_text(vault.generate())
+            return measure(Path(name), encryption={"key": {"file": key.name}})
+
+    return Row(
+        name="sealing",
+        title="durable accept with `encryption`",
+        peer="the same without it",
+        needs=("wrk",),
+        goals=(
+            rows.rate("rate", f"answers, {CLIENTS[-1]} clients", 0.85, 1.0),
+            rows.time("p99", "p99"),
+        ),
+        ours=ours,
         theirs=measure,
     )
 
