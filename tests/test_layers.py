@@ -52,7 +52,7 @@ ROOMS = {
     "process": "config daemon run",
     "cli": (
         "alerts ask config daemon engines explaining keep lint move"
-        " prembly presence process queue record routing run"
+        " prembly presence process queue record routing run seal"
     ),
     "__main__": "cli",
 }
