@@ -45,6 +45,7 @@ COMMANDS = {
     "erase": ("erase", "Erase what names a person, at their request."),
     "export": ("export", "Take out all that is held of a person, or a table for auditors."),
     "keygen": ("keygen", "Make a data key, by which the record is sealed."),
+    "rekey": ("rekey", "Seal what was stored in clear, or have it by another data key."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),

@@ -18,11 +18,13 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.keep import rekeying
 from premblyd.presence import Presence
 from premblyd.record import hosts, keeping, kept
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
+from premblyd.seal.starting import data_keys
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
@@ -139,6 +141,23 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
         )
 
 
+def _not_sealed(settings: Config, database: Database) -> Iterator[str]:
+    """Yield that something is in clear, or by another data key, where `encryption` has a key."""
+    data_key = settings.vault.seals_with if settings.vault else None
+    if data_key is None:
+        return
+    if rekeying.has_clear(database):
+        yield (
+            "encryption has a key, and events that came before are stored in clear still:"
+            " `premblyd rekey` seals them"
+        )
+    if others := [each for each in database.look(data_keys) if each != data_key]:
+        yield (
+            f"events' keys are wrapped by the data key {', '.join(others)} still: `premblyd rekey`"
+            " gives them to `key`"
+        )
+
+
 def _routes(settings: Config) -> list[tuple[str, list[str]]]:
     """Return which actions each response code chooses; `types`, `when` and `confirm` are shown, not
     decided."""
@@ -198,6 +217,7 @@ def reminders(settings: Config) -> Iterator[str]:
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)
+        yield from _not_sealed(settings, database)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)
         for host in hosts.alive(database, at_ms) if is_shared else ():

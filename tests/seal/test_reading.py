@@ -108,14 +108,11 @@ def test_an_export_has_what_came(filled: Store, knowing: Database) -> None:
     [row] = csv.DictReader(b"".join(pieces).decode("utf-8-sig").splitlines())
     assert (row["body"], row["detail"], row["token"]) == ('{"hush": "body"}', DETAIL, "hush-token")
     found = dossier.of(knowing, Named.user("user-1"), "user-1", NOW_MS)
-    record = operating.record_export(filled_database(filled), "ada", found.event_ids, "a person")
+    with closing(backend(filled.place, VAULT).connect_operator()) as database:
+        record = operating.record_export(database, "ada", found.event_ids, "a person")
     [chapter] = dossier.chapters(knowing, found, record)
     assert chapter.event.session_id == "hush-session"
     assert dossier.body_of(knowing, 1) == b'{"hush": "body"}'
-
-
-def filled_database(store: Store) -> Database:
-    return backend(store.place, VAULT).connect_operator()
 
 
 def test_texts_are_found_in_what_is_sealed(knowing: Database) -> None:

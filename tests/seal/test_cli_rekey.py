@@ -1,0 +1,121 @@
+"""premblyd rekey, and what other commands show of what is sealed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.engines.connections import backend
+from premblyd.vault import DataKey
+from tests.support.commands import Ran, run
+from tests.support.sealing import KEY, OTHER_KEY
+from tests.support.store import Store, store_at
+
+CONFIG = """
+database: sqlite:///premblyd.db
+endpoints: [{name: prembly, path: /prembly, keys: {live: k}}]
+"""
+FIRST, SECOND = DataKey.read(KEY).id, DataKey.read(OTHER_KEY).id
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """The configuration of a record that has an event in clear, and two data keys beside it."""
+    place = tmp_path / "premblyd.db"
+    backend(place).prepare()
+    with store_at(place) as store:
+        add(store)
+    for name, key in (("first", KEY), ("second", OTHER_KEY)):
+        (tmp_path / name).write_text(key)
+        (tmp_path / name).chmod(0o600)
+    path = tmp_path / "premblyd.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def add(store: Store) -> None:
+    store.add("crm", body=b'{"name": "hush-body"}', detail="the record was not found")
+
+
+def encrypt(config: Path, encryption: str) -> None:
+    config.write_text(f"{CONFIG}encryption: {encryption}\n")
+
+
+def told(config: Path, *arguments: str) -> Any:
+    done = run(*arguments, "--json", "--config", config)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def show(config: Path, *more: str) -> Ran:
+    return run("show", "1", *more, "--config", config)
+
+
+def test_what_was_in_clear_is_in_no_file_any_more(config: Path) -> None:
+    encrypt(config, "{key: {file: first}}")
+    assert told(config, "rekey", "--dry-run")["in_clear"] == 1
+    found = told(config, "rekey")
+    assert found == {
+        "sealed": 1,
+        "wrapped": 0,
+        "in_clear": 0,
+        "data_key": FIRST,
+        "by_data_key": {FIRST: 1},
+        "lacking": [],
+        "damaged": [],
+    }
+    files = b"".join(file.read_bytes() for file in config.parent.glob("premblyd.db*"))
+    assert b"hush" not in files
+    assert "hush-body" in show(config, "--reveal").out
+
+
+def test_a_data_key_is_rotated(config: Path) -> None:
+    encrypt(config, "{key: {file: first}}")
+    told(config, "rekey")
+    encrypt(config, "{key: {file: second}, old_keys: [{file: first}]}")
+    assert told(config, "rekey", "--dry-run")["by_data_key"] == {FIRST: 1}
+    done = run("rekey", "--config", config)
+    assert done.code == 0
+    assert f"Sealed 0 events; wrapped 1 key by data key {SECOND}." in done.out
+    assert "No other data key is needed" in done.out
+    encrypt(config, "{key: {file: second}}")
+    assert "hush-body" in show(config, "--reveal").out
+
+
+def test_without_its_data_key_what_is_sealed_is_shown_as_sealed(config: Path) -> None:
+    encrypt(config, "{key: {file: first}}")
+    told(config, "rekey")
+    config.write_text(CONFIG)
+    done = show(config)
+    assert done.code == 0
+    assert "detail               sealed" in done.out
+    assert "What it says of a person is sealed" in done.out
+    assert "hush" not in done.out
+    assert (found := told(config, "show", "1"))["body"] is None
+    assert {"body", "detail", "token"} <= set(found["sealed"])
+    [event] = told(config, "events")
+    assert (event["detail"], event["sealed"]) == (None, ["detail"])
+    refused = show(config, "--reveal")
+    assert (refused.code, refused.out) == (1, "")
+    assert "data key" in refused.err
+
+
+def test_without_encryption_there_is_nothing_to_do(config: Path) -> None:
+    done = run("rekey", "--config", config)
+    assert done.code == 78
+    assert "encryption" in done.err
+    assert "sealed" not in told(config, "show", "1")
+
+
+def test_check_says_what_rekey_would_do(config: Path) -> None:
+    def warnings() -> str:
+        return "\n".join(told(config, "check")["warnings"])
+
+    assert "premblyd rekey" not in warnings()
+    encrypt(config, "{key: {file: first}}")
+    assert "in clear" in warnings()
+    told(config, "rekey")
+    assert "premblyd rekey" not in warnings()
+    encrypt(config, "{key: {file: second}, old_keys: [{file: first}]}")
+    assert f"wrapped by the data key {FIRST} still" in warnings()
