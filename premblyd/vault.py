@@ -154,6 +154,24 @@ class Vault:
         DamagedError."""
         return self._wrap(event_key, self._unwrap(event_key, data_key, wrapped))
 
+    def seal_own(self, place: str, secret: bytes) -> bytes:
+        """Return what is of the whole record, and of no event, sealed by the data key itself. Raise
+        LookupError when this only opens."""
+        if self._current is None:
+            raise LookupError("there is no data key to seal with")
+        nonce = os.urandom(NONCE_BYTES)
+        sealed: bytes = self._ciphers[self._current.id].encrypt(nonce, secret, place.encode())
+        return MARK + self._current.id.encode() + nonce + sealed
+
+    def open_own(self, place: str, value: bytes) -> bytes:
+        """Return what `seal_own` has sealed. Raise LacksKeyError, DamagedError."""
+        data_key = data_key_of(value) or ""
+        cipher = self._ciphers.get(data_key)
+        if cipher is None:
+            raise LacksKeyError(data_key)
+        sealed = value[len(MARK) + ID_DIGITS :]
+        return _decrypt(cipher, sealed, place.encode(), place)
+
     def _wrap(self, event_key: str, secret: bytes) -> Wrapped:
         if self._current is None:
             raise LookupError("there is no data key to seal with")
@@ -169,6 +187,13 @@ class Vault:
         if not isinstance(wrapped, bytes):
             raise DamagedError(_damaged("event_key.wrapped"))
         return _decrypt(cipher, wrapped, _bound_to_wrapped(event_key), "event_key.wrapped")
+
+
+def data_key_of(value: Any) -> str | None:
+    """Return the id of the data key by which `seal_own` has sealed a value; None: it has not."""
+    if not isinstance(value, bytes) or not value.startswith(MARK):
+        return None
+    return value[len(MARK) :][:ID_DIGITS].decode("ascii", "replace")
 
 
 def _bound_to_wrapped(event_key: str) -> bytes:

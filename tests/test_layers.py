@@ -35,7 +35,7 @@ ROOMS = {
     "queue": "engines loops model prembly seal verifications",
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
-    "hosts": "config engines loops model queue seal",
+    "hosts": "config engines loops model queue seal verifications",
     "keep": "config engines hosts loops model prembly queue seal verifications",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",

@@ -11,7 +11,7 @@ import click
 
 from premblyd import times
 from premblyd.cli import config_option
-from premblyd.cli.common import database_of
+from premblyd.cli.common import database_of, vault
 from premblyd.databases import Server, is_postgresql
 from premblyd.engines.sqlite import copies, opening
 from premblyd.engines.sqlite.files import hold, real_path
@@ -80,7 +80,7 @@ class Since:
         if old is None:
             return
         try:
-            with contextlib.closing(opening.connect_read_only(old)) as database:
+            with contextlib.closing(opening.connect_read_only(old).with_vault(vault())) as database:
                 remembered = database.look(restoring.remember)
         except PremblydError as error:
             self._unknown = str(error)
@@ -89,7 +89,7 @@ class Since:
             return
         try:
             self.is_migrated = copies.migrate(new)
-            with contextlib.closing(opening.connect_operator(new)) as database:
+            with contextlib.closing(opening.connect_operator(new).with_vault(vault())) as database:
                 self._taken = restoring.take_over(database, remembered)
         except OtherRecordError as error:
             self._unknown = str(error)

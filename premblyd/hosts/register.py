@@ -25,6 +25,7 @@ from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Sche
 from premblyd.procfs import process_start
 from premblyd.queue import damage
 from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, require_together
+from premblyd.verifications.digests import seal_key
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
@@ -175,6 +176,7 @@ class Hosts:
         )
         if self._keys.seals_with is not None:
             transaction.change(RAISE_FLOOR, migration=FLOOR)
+            seal_key(transaction)
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
         """End those of `lost` that have not been seen since, and make due what they ran; so too

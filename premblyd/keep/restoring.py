@@ -25,7 +25,6 @@ from premblyd.keep.erasing import FLOOR
 from premblyd.model.columns import columns
 from premblyd.model.keeping import (
     Closing,
-    DigestKey,
     ErasedName,
     Erasure,
     GoneEvent,
@@ -36,7 +35,7 @@ from premblyd.model.keeping import (
 from premblyd.model.table import Table
 from premblyd.model.tables import Event
 from premblyd.verifications import erased
-from premblyd.verifications.digests import Digests
+from premblyd.verifications.digests import KEY, SET_KEY, Digests, opened_key, sealed_key
 
 PORTION = 500  # events that are erased in a transaction
 LOOKED_AT = 5000  # whose names are looked up at once
@@ -72,10 +71,9 @@ class TakenOver:
 
 def remember(transaction: Transaction) -> Remembered:
     """Return what is known of who was erased, and of holds and closings."""
-    row = transaction.row(_KEY)
     rows = {name: transaction.rows(statement) for name, statement in _ALL.items()}
     events = [*transaction.rows(_ERASED_EVENTS), *transaction.rows(_EVENTS_TO_ERASE)]
-    return Remembered(key=bytes(row[0]) if row else b"", rows=rows, events=dict(events))
+    return Remembered(key=_digest_key(transaction), rows=rows, events=dict(events))
 
 
 def take_over(copy: Database, remembered: Remembered) -> TakenOver:
@@ -99,13 +97,17 @@ def take_over(copy: Database, remembered: Remembered) -> TakenOver:
     return taken
 
 
+def _digest_key(transaction: Transaction) -> bytes:
+    row = transaction.row(KEY)
+    return opened_key(bytes(row[0]), transaction.vault) if row else b""
+
+
 def _take_rows(transaction: Transaction, remembered: Remembered) -> TakenOver:
-    row = transaction.row(_KEY)
-    own = bytes(row[0]) if row else b""
-    if own != remembered.key:
+    if _digest_key(transaction) != remembered.key:
         if any(transaction.row(statement) for statement in _MADE_BY_KEY):
             raise OtherRecordError("The copy is of another record.")
-        transaction.change(_SET_KEY, key=remembered.key)
+        key = sealed_key(remembered.key, transaction.vault)
+        transaction.change(SET_KEY, key=key)
     counts = {}
     for table in _TABLES:
         name = table._meta.table_name
@@ -176,8 +178,6 @@ _INSERT = {
     table._meta.table_name: BulkInsert(table, *(each.column_name for each in columns(table)))
     for table in _TABLES
 }
-_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
-_SET_KEY = Statement(DigestKey.update(key=param("key")))
 _MADE_BY_KEY = [
     Statement(table.select(table.id).limit(1)) for table in (Erasure, ErasedName, GoneEvent)
 ]

@@ -13,8 +13,8 @@ from peewee import fn
 
 from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
-from premblyd.model.keeping import EventKey
-from premblyd.vault import DamagedError, LacksKeyError, Vault
+from premblyd.model.keeping import DigestKey, EventKey
+from premblyd.vault import DamagedError, LacksKeyError, Vault, data_key_of
 
 FLOOR = "0010_sealing"  # what a program must know that opens what is sealed
 _NONE = "-"
@@ -85,12 +85,14 @@ def require_together(own: HostKeys, others: Sequence[tuple[str, Any]]) -> None:
 
 
 def data_keys(transaction: Transaction) -> list[str]:
-    """Return the ids of the data keys by which events' keys are wrapped: by an index, one look for
-    each."""
+    """Return the ids of the data keys by which anything is sealed: the keys of events, by an index,
+    one look for each; and the key of the digests."""
     found: list[str] = []
     while (row := transaction.row(_NEXT, after=found[-1] if found else "")) and row[0] is not None:
         found.append(str(row[0]))
-    return found
+    row = transaction.row(_DIGEST_KEY)
+    own = data_key_of(bytes(row[0])) if row else None
+    return found if own is None or own in found else [*found, own]
 
 
 def _require(transaction: Transaction) -> None:
@@ -116,6 +118,7 @@ def _require(transaction: Transaction) -> None:
 _NEXT = Statement(
     EventKey.select(fn.MIN(EventKey.data_key)).where(EventKey.data_key > param("after"))
 )
+_DIGEST_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
 _NEWEST = Statement(
     EventKey.select(EventKey.key, EventKey.data_key, EventKey.wrapped)
     .order_by(EventKey.id.desc())

@@ -1,15 +1,17 @@
 """Keyed digests: what outlasts a name that was erased, so that what comes of it later is known.
 
 The key was made with the database, and never changes. Who has the database has it too, and can try
-names one by one: so these digests are personal data still, of those who can be guessed.
+names one by one: so these digests are personal data still, of those who can be guessed. With
+`encryption` the key is sealed by the data key from the first daemon on that seals.
 """
 
 import hmac
 from typing import Any
 
-from premblyd.engines.engine import Statement, Transaction
+from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.model.keeping import DigestKey
 from premblyd.prembly.payload import plain_id
+from premblyd.vault import LacksKeyError, Vault, data_key_of
 
 KEYED_DIGITS = 64  # of such a digest; those that anybody can make have 32
 
@@ -22,16 +24,17 @@ class Digests:
 
     @classmethod
     def of(cls, transaction: Transaction) -> "Digests":
-        """Read the key of the database. Raise LookupError when somebody has deleted it."""
+        """Read the key of the database. Raise LookupError when somebody has deleted it,
+        LacksKeyError when it is sealed by a data key that is not here."""
         row = transaction.row(KEY)
-        return cls.by(row[0] if row else None)
+        return cls.by(row[0] if row else None, transaction.vault)
 
     @classmethod
-    def by(cls, key: Any) -> "Digests":
-        """Make digests by a key that was read. Raise LookupError when there was none."""
+    def by(cls, key: Any, vault: Vault | None = None) -> "Digests":
+        """Make digests by a key that was read. Raise as `of`."""
         if key is None:
             raise LookupError("the database has no digest key")
-        return cls(bytes(key))
+        return cls(opened_key(bytes(key), vault))
 
     def of_reference(self, reference: str) -> str:
         """Return what stands for a reference, in all of its spellings."""
@@ -58,4 +61,30 @@ class Digests:
         return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new
 
 
+def opened_key(key: bytes, vault: Vault | None) -> bytes:
+    """Return the key itself. Raise LacksKeyError, DamagedError."""
+    sealed_by = data_key_of(key)
+    if sealed_by is None:
+        return key
+    if vault is None:
+        raise LacksKeyError(sealed_by)
+    return vault.open_own(PLACE, key)
+
+
+def sealed_key(key: bytes, vault: Vault | None) -> bytes:
+    """Return the key as it is to be stored: sealed, where something seals."""
+    return key if vault is None or vault.seals_with is None else vault.seal_own(PLACE, key)
+
+
+def seal_key(transaction: Transaction) -> None:
+    """Have the key sealed by the data key that seals now."""
+    row, vault = transaction.row(KEY), transaction.vault
+    if row is None or vault is None or data_key_of(bytes(row[0])) == vault.seals_with:
+        return
+    key = opened_key(bytes(row[0]), vault)
+    transaction.change(SET_KEY, key=sealed_key(key, vault))
+
+
+PLACE = DigestKey.key.place
+SET_KEY = Statement(DigestKey.update(key=param("key")))
 KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))

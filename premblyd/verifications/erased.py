@@ -19,6 +19,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
+from premblyd.vault import Vault
 from premblyd.verifications.digests import KEY, Digests
 
 
@@ -29,11 +30,12 @@ class Gone(NamedTuple):
     any_names: bool
     any_events: bool
     key: Any
+    vault: Vault | None
 
     @property
     def digests(self) -> Digests:
         """Raise LookupError when somebody has deleted the key: then nobody can tell who comes."""
-        return Digests.by(self.key)
+        return Digests.by(self.key, self.vault)
 
 
 class Names(NamedTuple):
@@ -56,7 +58,7 @@ def gone(transaction: Transaction) -> Gone:
     """Return whether there is anything at all to look for: one look-up, of three rows, since each
     costs a way to the server."""
     last_name, last_event, key = transaction.row(_GONE) or (None, None, None)
-    return Gone(last_name is not None, last_event is not None, key)
+    return Gone(last_name is not None, last_event is not None, key, transaction.vault)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
