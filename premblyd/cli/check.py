@@ -17,14 +17,14 @@ from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.keep import rekeying
 from premblyd.presence import Presence
 from premblyd.record import hosts, keeping, kept
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
-from premblyd.seal.starting import data_keys
+from premblyd.seal.starting import data_keys, require_keys
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
@@ -84,6 +84,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
+    if settings.encryption is not None:
+        settings.encryption.require_library()
     if quiet:
         return
     routes = _routes(settings)
@@ -139,6 +141,14 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
             "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
             " names a person is kept until it does"
         )
+
+
+def _lacks_keys(settings: Config, database: Database) -> Iterator[str]:
+    """Yield that the daemon would not start, as something is sealed that it can't open."""
+    try:
+        require_keys(database.with_vault(settings.vault))
+    except CannotStartError as error:
+        yield f"the daemon can't start: {error}"
 
 
 def _not_sealed(settings: Config, database: Database) -> Iterator[str]:
@@ -217,6 +227,7 @@ def reminders(settings: Config) -> Iterator[str]:
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)
+        yield from _lacks_keys(settings, database)
         yield from _not_sealed(settings, database)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)

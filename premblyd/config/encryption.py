@@ -37,6 +37,16 @@ class Encryption(Model):
     key: DataKeyValue | None = None
     old_keys: tuple[DataKeyValue, ...] = Field(())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_identity(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "identity" in value:
+            raise ValueError(
+                "`identity` can't be sealed: references and user_refs stay in clear, as events are"
+                " found by them; leave it out"
+            )
+        return value
+
     @model_validator(mode="after")
     def _has_a_key(self) -> "Encryption":
         if self.key is None and not self.old_keys:
@@ -52,6 +62,10 @@ class Encryption(Model):
             for secret in (self.key, *self.old_keys)
         )
         return Vault(key, [each for each in old if each is not None])
+
+    def require_library(self) -> None:
+        """Raise CannotStartError when the library is not installed that seals."""
+        Vault(None)
 
     @property
     def sources(self) -> tuple[str, ...]:

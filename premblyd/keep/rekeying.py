@@ -30,7 +30,7 @@ from premblyd.model.tables import Attempt, Delivery, Event, Host
 from premblyd.seal import eventkeys
 from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, data_keys
 from premblyd.vault import Cipher, DamagedError, LacksKeyError, Vault, Wrapped
-from premblyd.verifications.digests import Digests
+from premblyd.verifications.digests import Digests, seal_key
 
 LOOKED_AT = 1000  # events, whether they have a key
 MOST_SEALED = 50  # events in a transaction, as nobody else writes meanwhile
@@ -131,6 +131,7 @@ def _sealing(vault: Vault | None) -> Vault:
 def _begin(transaction: Transaction, actor: str, now_ms: int) -> None:
     _require_hosts(transaction, now_ms)
     transaction.change(RAISE_FLOOR, migration=FLOOR)
+    seal_key(transaction)
     vault = _sealing(transaction.vault)
     write_down(transaction, actor, "rekey", now_ms, f"by data key {vault.seals_with}")
 

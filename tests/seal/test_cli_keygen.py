@@ -1,6 +1,7 @@
 """premblyd keygen, and the key that it makes in a configuration."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from premblyd.cli import main
 from premblyd.config.load import load_config
 from premblyd.errors import ConfigError
 from premblyd.vault import DataKey
+from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
-from tests.support.sealing import KEY, OTHER_KEY
+from tests.support.sealing import KEY, OTHER_KEY, VAULT
+from tests.support.store import store_at
 
 CONFIG = """
 database: sqlite:///premblyd.db
@@ -83,6 +86,7 @@ def test_a_configuration_names_the_keys_by_their_files(tmp_path: Path) -> None:
         ("{key: {file: wrong}}", "no data key"),
         ("{old_keys: [{file: wrong}]}", "no data key"),
         ("{keys: []}", "unknown key"),
+        ("{key: {file: none}, identity: sealed}", "references and user_refs stay in clear"),
     ],
 )
 def test_what_is_no_data_key_is_a_mistake(tmp_path: Path, encryption: str, words: str) -> None:
@@ -97,3 +101,30 @@ def test_who_may_not_read_a_key_does_without(tmp_path: Path) -> None:
     vault = load_config(path, look_up_secrets=False).vault
     assert vault is not None
     assert vault.opens == ()
+
+
+@for_each("module", ["cryptography", "cryptography.hazmat.primitives.ciphers.aead"])
+def test_check_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    (tmp_path / "new").write_text(KEY)
+    path = configured(tmp_path, "{key: {file: new}}")
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, module, None)
+        result = CliRunner().invoke(main, ["--config", str(path), "check"])
+    assert (result.exit_code, "install.sh --with seal" in result.output) == (78, True)
+
+
+def test_check_says_that_the_daemon_can_t_start_without_its_key(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text(OTHER_KEY)
+    daemon = Premblyd(tmp_path, encryption={"key": {"file": "other"}})
+    with store_at(daemon.database, VAULT) as store:
+        store.add()
+    result = CliRunner().invoke(main, ["--config", str(daemon.config), "check"])
+    assert (result.exit_code, "the daemon can't start: What is stored" in result.output) == (
+        0,
+        True,
+    )
+    daemon.configure()
+    result = CliRunner().invoke(main, ["--config", str(daemon.config), "check"])
+    assert "`encryption: {key: …}` must name" in result.output

@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.engines.connections import connect_operator
 from premblyd.errors import CannotStartError
-from premblyd.keep import erasing, restoring
+from premblyd.keep import erasing, rekeying, restoring
 from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
 from premblyd.seal.starting import data_keys, require_keys
@@ -74,3 +74,9 @@ def test_a_copy_from_before_takes_over_who_was_erased(store: Store) -> None:
     assert len(remembered.key) == 32
     with closing(connect_operator(store.place, VAULT)) as copy:
         assert not restoring.take_over(copy, remembered).events
+
+
+def test_rekey_seals_it_too(store: Store) -> None:
+    with closing(connect_operator(store.place, VAULT)) as database:
+        rekeying.rekey(database, "ada", lambda _: None)
+    assert stored(store).startswith(MARK)
