@@ -4,7 +4,8 @@
 #   install.sh                    install or upgrade from the source tree this script is in
 #   install.sh --from WHAT        ... from a wheel, another folder, or a pip requirement
 #   install.sh --with postgresql  ... with PostgreSQL's driver, which upgrades then keep
-#   install.sh --with seal        ... with what seals exports by age; upgrades keep it too
+#   install.sh --with seal        ... with what seals exports, and the record: a new installation's
+#                                 is sealed from the start. Upgrades keep it too
 #   install.sh --uninstall        remove the program; configuration and data stay
 #
 # pip's own settings (pip.conf, PIP_* variables) are used as they are.
@@ -21,6 +22,7 @@ etc=/etc/premblyd
 config=$etc/premblyd.yaml
 credentials=$etc/credentials
 key=$credentials/prembly-live-key
+data_key=$credentials/premblyd-data-key
 units=/etc/systemd/system
 all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer"
 sysusers=/etc/sysusers.d/premblyd.conf
@@ -129,6 +131,7 @@ want_extra() {
 # and so with what seals.
 keep_extras() {
     ! grep -qsE '^[^#]*postgres(ql)?://' "$config" || want_extra postgresql
+    ! grep -qs '^encryption:' "$config" || want_extra seal
     [ -n "$old" ] || return 0
     for folder in "$old"/lib/python3*/site-packages; do # its Python may be gone by now
         [ ! -e "$folder/psycopg" ] || want_extra postgresql
@@ -182,6 +185,7 @@ make_configuration() {
     chmod 0700 "$credentials"
     [ ! -e "$config" ] || return 0
     "$new/bin/premblyd" init "$etc" >/dev/null
+    seal_new
     chown root:premblyd "$config"
     chmod 0640 "$config"
     # A key that nobody knows: the service starts and is safe, and accepts nothing of Prembly's
@@ -189,6 +193,13 @@ make_configuration() {
     if [ ! -e "$key" ]; then
         (umask 077 && "$new/bin/python" -c 'import secrets; print("placeholder-" + secrets.token_hex(32))' >"$key")
     fi
+}
+
+# Have a new record sealed from the start, where what seals is installed.
+seal_new() {
+    case " $with " in *" seal "*) ;; *) return 0 ;; esac
+    [ -e "$data_key" ] || "$new/bin/premblyd" keygen "$data_key" >/dev/null
+    sed -i 's/^# encryption: .*/encryption: {key: {file: premblyd-data-key}}/' "$config"
 }
 
 # Is the key that make_configuration wrote still there?
@@ -418,6 +429,9 @@ next_steps() {
 4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
 5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (docs/one-machine.md: nginx, Caddy) and give Prembly the URL.
 EOF
+    if [ -e "$data_key" ]; then
+        say "6. Keep a copy of $data_key elsewhere: whoever loses it loses what is stored of people."
+    fi
 }
 
 uninstall() {

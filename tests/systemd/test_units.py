@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from premblyd.config.load import load_config
 from tests.support.users import NOBODY
 from tests.systemd.machine import REPOSITORY
 
@@ -187,6 +189,8 @@ def test_the_install_script_refuses_what_it_does_not_know(
         ("# database: postgresql://db/p", "orjson", ""),
         ("database: sqlite:///p.db", "pyrage", "seal"),
         ("database: postgresql://db/p", "pyrage", "postgresql seal"),
+        ("encryption: {key: {file: k}}", "orjson", "seal"),
+        ("# encryption: {key: {file: k}}", "orjson", ""),
     ],
 )
 def test_an_upgrade_knows_which_libraries_are_needed(
@@ -267,11 +271,29 @@ def test_postgresqls_driver_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
 
 def test_what_seals_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
     base, pinned = pins("requirements.txt"), pins("requirements-seal.txt")
-    (library,) = requirements("options.extras_require", "seal")
-    assert library.specifier.contains(pinned[library.name])
+    libraries = requirements("options.extras_require", "seal")
+    for library in libraries:
+        assert library.specifier.contains(pinned[library.name])
     lines = (FOLDER / "requirements-seal.in").read_text().splitlines()
-    assert lines[1:] == ["-c requirements.txt", str(library)]
-    assert pinned.keys().isdisjoint(base)
+    assert lines[1:] == ["-c requirements.txt", *map(str, libraries)]
+    # pip would change what the other file has installed.
+    assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
+
+
+def test_a_new_installation_with_what_seals_seals_from_the_start(tmp_path: Path) -> None:
+    program = tmp_path / "new/bin/premblyd"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m premblyd "$@"\n')
+    program.chmod(0o755)
+    for extras, seals in (("postgresql seal", True), ("postgresql", False)):
+        config, key = tmp_path / extras / "premblyd.yaml", tmp_path / extras / "premblyd-data-key"
+        subprocess.run([program, "init", config.parent], check=True, cwd=REPOSITORY)
+        script = f"""set -eu; with='{extras}'; new='{tmp_path}/new'; config='{config}'
+            data_key='{key}'\n{function("seal_new")}\nseal_new; seal_new"""
+        subprocess.run(["sh", "-c", script], check=True, cwd=REPOSITORY)
+        vault = load_config(config, look_up_secrets=False).vault
+        assert (vault is not None and vault.seals_with is not None) == seals
+        assert key.exists() == seals
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
