@@ -1,12 +1,16 @@
 """The canary campaign: what marks a person is sought in every place, after she was erased and after
 the periods of another were over.
 
-    python -m tests.faults.canary [--cycles N] [--seed N] [--postgresql 1]
+    python -m tests.faults.canary [--cycles N] [--seed N] [--postgresql 1] [--sealed 1|2]
 
 A daemon gets webhooks of three people: its hooks print them, a server answers them back, Prembly is
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
 is pruned; the third must lose nothing. Sought as bytes, base64, hex, UTF-16, JSON and URL: in the
 database and its files, logs, temporary files, processes, the console's pages, metrics and commands.
+
+With --sealed what came is sealed, from the start (1), or by `rekey` afterwards (2): then nothing of
+a body, a header, a token, a session or of what hooks print may be in any file from then on, whoever
+is erased.
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
 sent a webhook stays in the log, by address; core dumps. On a server it sees what clients see: the
@@ -37,12 +41,15 @@ from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.http_server import Handler, serving
 from tests.support.prembly_api import PremblyApi, Shape
+from tests.support.sealing import KEY
 from tests.support.waiting import wait_until
 
 YEAR_MS = 366 * 86_400_000
 RETENTION = {"media": "7d", "body": "90d", "identity": "1y", "rejections": "90d"}
 PAGES = 100  # of the console, at most
 LINK = re.compile(r'(?:href|src|action)="(/[^"#]*)')
+SEALED = ("BVN", "name", "session", "token", "header", "request id", "photo")
+CLEAR, FROM_START, BY_REKEY = range(3)
 OPEN = "SELECT count(*) FROM delivery WHERE state = 'running' AND action <> 'waits'"
 UNTRIED = """
 SELECT count(*) FROM delivery WHERE state = 'pending' AND attempt_count = 0
@@ -93,15 +100,27 @@ class Campaign:
     """One daemon, three people, and what is found of them."""
 
     def __init__(
-        self, at: Path, seed: int, opened: ExitStack, *, place: DatabaseAddress | None = None
+        self,
+        at: Path,
+        seed: int,
+        opened: ExitStack,
+        *,
+        place: DatabaseAddress | None = None,
+        sealed: int = CLEAR,
     ) -> None:
         self.rng = random.Random(seed)
+        self.sealed = sealed
         self.at = at
         self.figures: Counter[str] = Counter()
         self.problems: list[str] = []
         self.api = opened.enter_context(prembly_api.prembly_api())
         url = opened.enter_context(serving(echo)).url
-        self.daemon = opened.enter_context(Premblyd(at, place=place, **settings(at, self.api, url)))
+        (at / "data-key").touch(0o600)
+        (at / "data-key").write_text(KEY)
+        self.settings = settings(at, self.api, url)
+        if sealed == FROM_START:
+            self.settings["encryption"] = {"key": {"file": "data-key"}}
+        self.daemon = opened.enter_context(Premblyd(at, place=place, **self.settings))
         names = ("erased", "pruned", "kept")
         self.erased, self.pruned, self.kept = (Person(self.rng, name) for name in names)
 
@@ -114,9 +133,13 @@ class Campaign:
         for person in (self.erased, self.pruned, self.kept):
             self._operate(person)
             person.note_digests(self.daemon)
+        if self.sealed == BY_REKEY:
+            self._rekey()
         whole = self._whole(self.kept)
         self._ask(self.erased)
         self._expect_found()
+        if self.sealed:
+            self._look_for_sealed("before the erasure")
         self._command(
             "erase", "--user-ref", self.erased.user_ref, "--yes", "--search", self.erased.bvn
         )
@@ -127,6 +150,8 @@ class Campaign:
         self._look("after the pruning", self.erased, self.pruned)
         if self.daemon.stop() != 0:
             self.problems.append("it did not stop cleanly")
+        if self.sealed:
+            self._look_for_sealed("after the stop")
         self._look("after the stop", self.erased, self.pruned)
         self._start()
         self._look("after the next start", self.erased, self.pruned)
@@ -213,8 +238,31 @@ class Campaign:
             name for name in marks.needles if "reference in" in name or "reference with" in name
         }
         made |= {name for name in marks.needles if "bytes at" in name}
+        if self.sealed:
+            made |= {name for name in marks.needles if name.startswith(SEALED)}
         if missing := marks.needles.keys() - found - made - {"reason"}:
             self.problems.append(f"nothing was there to erase: {sorted(missing)}")
+
+    def _rekey(self) -> None:
+        """Have sealed what is stored, while the daemon works."""
+        self.daemon.kill()  # a hook waits
+        self.daemon.configure(**self.settings, encryption={"key": {"file": "data-key"}})
+        self._start()
+        self._command("rekey")
+        self._wait_until_quiet()
+
+    def _look_for_sealed(self, when: str) -> None:
+        """Look for what is sealed in every file."""
+        report = Report()
+        people = (self.erased, self.pruned, self.kept)
+        sealed = {person.user_ref: person.marks().starting(*SEALED) for person in people}
+        marks = Marks.joined(sealed)
+        for name, content in self._stored():
+            report.look("database", name, content, marks)
+        for path, content in canaries.files(self.at):
+            report.look("file", path.name, content, marks)
+        self.figures["marks that are sealed"] = len(marks.needles)
+        self.problems += [f"{when}, sealed: {hit}" for hit in report.hits]
 
     def _come_late(self, person: Person) -> None:
         """Let end what runs, and let more come of one who was erased."""
@@ -329,7 +377,7 @@ class Campaign:
 
 
 def main() -> None:
-    asked = campaigns.arguments(__doc__, cycles=3, seed=campaigns.ANY, postgresql=0)
+    asked = campaigns.arguments(__doc__, cycles=3, seed=campaigns.ANY, postgresql=0, sealed=CLEAR)
     problems: list[str] = []
     figures: Counter[str] = Counter()
     start = time.monotonic()
@@ -342,7 +390,9 @@ def main() -> None:
             with ExitStack() as opened:
                 at = opened.enter_context(folder())
                 place = postgresql.new_database(cluster) if cluster else None
-                campaign = Campaign(at, asked.seed + cycle, opened, place=place)
+                campaign = Campaign(
+                    at, asked.seed + cycle, opened, place=place, sealed=asked.sealed
+                )
                 problems += campaign.run()
                 figures.update(campaign.figures)
     print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")

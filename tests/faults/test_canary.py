@@ -3,7 +3,19 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.faults.canary import Campaign
+from tests.faults.canary import BY_REKEY, FROM_START, Campaign
+
+
+def test_nothing_of_what_is_sealed_is_in_any_file(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        campaign = Campaign(tmp_path, 8, opened, sealed=FROM_START)
+        assert campaign.run() == []
+
+
+def test_nothing_of_what_was_sealed_later_is_in_any_file(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        campaign = Campaign(tmp_path, 9, opened, sealed=BY_REKEY)
+        assert campaign.run() == []
 
 
 def test_nothing_is_left_of_who_was_erased_or_pruned(tmp_path: Path) -> None:
