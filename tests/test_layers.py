@@ -41,7 +41,9 @@ ROOMS = {
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config keep model prembly routing run",
-    "record": "ask config engines hosts keep model prembly queue rereading routing verifications",
+    "record": (
+        "ask config engines hosts keep model prembly queue rereading routing seal verifications"
+    ),
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",

@@ -246,11 +246,11 @@ _COLUMNS: dict[type[Table], tuple[Column, ...]] = {
 }
 _NAMES = {table: tuple(column.column_name for column in found) for table, found in _COLUMNS.items()}
 _STORED = {table: tuple(map(AsStored, found)) for table, found in _COLUMNS.items()}
-_IS_CLEAR = (Event.lacks.is_null() | Event.lacks.not_in(SAFE)) & ~fn.EXISTS(
+IS_CLEAR = (Event.lacks.is_null() | Event.lacks.not_in(SAFE)) & ~fn.EXISTS(
     EventKey.select(EventKey.id).where(EventKey.key == Event.key)
 )
-_COUNT_CLEAR = Statement(Event.select(fn.COUNT(Event.id)).where(_IS_CLEAR))
-_ANY_CLEAR = Statement(Event.select(Event.id).where(_IS_CLEAR).limit(1))
+_COUNT_CLEAR = Statement(Event.select(fn.COUNT(Event.id)).where(IS_CLEAR))
+_ANY_CLEAR = Statement(Event.select(Event.id).where(IS_CLEAR).limit(1))
 _COUNT_OF = Statement(
     EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"))
 )
@@ -266,12 +266,12 @@ _KEYS = Lookup(
 )
 _WRAP = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))
 _LOOK = Statement(
-    Event.select(Event.id, Event.body_bytes, _IS_CLEAR)
+    Event.select(Event.id, Event.body_bytes, IS_CLEAR)
     .where(Event.id > param("after"))
     .order_by(Event.id)
     .limit(param("limit"))
 )
-_EVENTS = Lookup(Event.select(Event.id, Event.key, *_STORED[Event]).where(_IS_CLEAR), Event.id)
+_EVENTS = Lookup(Event.select(Event.id, Event.key, *_STORED[Event]).where(IS_CLEAR), Event.id)
 _DELIVERIES = Lookup(
     Delivery.select(Delivery.id, Delivery.event, *_STORED[Delivery]), Delivery.event
 )

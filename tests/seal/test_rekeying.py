@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,8 @@ from premblyd.keep.rekeying import Done
 from premblyd.model.keeping import Lacks
 from premblyd.queue.jobs import Confirmed
 from premblyd.record import events
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Situation
 from premblyd.seal.starting import HostsLackKeyError
 from premblyd.vault import MARK, DataKey, Vault
 from tests.support.queue import SUCCEEDED, claim, finish
@@ -195,6 +199,25 @@ def test_what_comes_meanwhile_is_left_to_the_daemon(store: Store) -> None:
         done = rekey(store.place, advanced=arrive)
     assert done.sealed == 1
     assert standing(store.place).in_clear == 0
+
+
+def troubles(place: DatabaseAddress, vault: Vault | None) -> list[str]:
+    own: Any = SimpleNamespace(vault=vault)
+    with closing(connect_read_only(place, vault)) as database:
+        situation = Situation(record=database, now_ms=NOW_MS, settings=own)
+        return [item.about for item in table.items(situation, kinds=["sealing"])]
+
+
+def test_what_rekey_would_do_needs_attention_until_it_is_done(store: Store) -> None:
+    assert troubles(store.place, VAULT) == []
+    store.add()
+    assert troubles(store.place, VAULT) == ["clear"]
+    assert troubles(store.place, None) == []
+    rekey(store.place)
+    assert troubles(store.place, VAULT) == []
+    assert troubles(store.place, ROTATED) == ["old key"]
+    rekey(store.place, ROTATED)
+    assert troubles(store.place, ROTATED) == []
 
 
 def database_at(place: DatabaseAddress) -> Database:

@@ -1,0 +1,230 @@
+"""The campaign of rekey: kill -9 in its middle, with the daemon or beside it, again and again, as
+webhooks come, what came in clear is sealed, and one data key takes over from another.
+
+    python -m tests.faults.rekeying --cycles 200 [--seed N] [--hosts N]
+
+Each third of the cycles begins with a daemon that seals by another data key. Whatever is killed: an
+event is sealed whole or not at all, what was acknowledged is read as it came, with what its hook
+printed, and hooks run. With --hosts, so many daemons work on one PostgreSQL.
+"""
+
+import json
+import random
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_read_only
+from premblyd.model.tables import Attempt, Event
+from premblyd.record import queries
+from premblyd.record.queries import AttemptRow, WholeEvent
+from premblyd.vault import MARK, TEXT_MARK, DataKey, Vault, generate
+from premblyd.words import Sealed
+from tests.faults import campaigns, crash
+from tests.faults.crash import RETRY, Book
+from tests.faults.daemon import Victim, folder, table
+from tests.support import postgresql
+from tests.support.configuration import shell
+from tests.support.database import rows
+from tests.support.forking import Forked
+from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
+
+CLIENTS = 3
+SETTLE_S = 60.0
+LONGEST_S = 0.8  # of a command that is killed
+PATIENCE_S = 120.0
+BEGIN_WITH = 60  # events in clear
+ROTATE_EVERY = 3  # cycles
+HALF = f"""
+SELECT count(*) FROM event WHERE (key IN (SELECT key FROM event_key))
+<> (substr(body, 1, {len(MARK)}) = ?) OR (key IN (SELECT key FROM event_key))
+<> (substr(headers, 1, {len(TEXT_MARK)}) = ?)
+"""
+HALF_OUTPUT = f"""
+SELECT count(*) FROM attempt JOIN delivery ON delivery.id = delivery_id
+JOIN event ON event.id = event_id WHERE output <> ''
+AND (key IN (SELECT key FROM event_key)) <> (substr(output, 1, {len(TEXT_MARK)}) = ?)
+"""
+STRAY = "SELECT count(*) FROM event_key WHERE key NOT IN (SELECT key FROM event)"
+SCRIPT = 'cat > /dev/null; echo "printed $PREMBLY_REFERENCE"; test $((PREMBLY_DELIVERY % 7)) -ne 0'
+
+
+class Client(crash.Client):
+    """Sends webhooks, and some again."""
+
+    pause_s = (0.01, 0.06)
+
+
+class Campaign:
+    """Cycles of load, kills, other data keys and checks."""
+
+    def __init__(
+        self, at: Path, seed: int, *, place: DatabaseAddress | None = None, hosts: int = 1
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.at = at
+        self.book = Book()
+        self.figures: Counter[str] = Counter()
+        self.keys: list[str] = []
+        self.victims = []
+        for number in range(hosts):
+            own = at / f"host-{number}"
+            own.mkdir()
+            more = {"hosts": {"name": f"host-{number}", "lost_after": "1s"}} if hosts > 1 else {}
+            self.settings = {"actions": [shell("count", SCRIPT, retry=RETRY)], **more}
+            self.victims.append(Victim(own, place=place, **self.settings))
+        self.place = self.victims[0].place
+
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        with ExitStack() as opened:
+            for victim in self.victims:
+                opened.enter_context(victim).restart(SETTLE_S)
+            target: crash.Target = self.victims[0]
+            if len(self.victims) > 1:
+                addresses = [victim.address for victim in self.victims]
+                target = opened.enter_context(Proxy(addresses))
+            clients = [
+                Client(target, self.book, number, random.Random(self.rng.random()))
+                for number in range(CLIENTS)
+            ]
+            with campaigns.sending(clients):
+                wait_until(lambda: len(self.book.events) > BEGIN_WITH)
+                for cycle in campaigns.count_cycles(
+                    cycles, say_every, lambda: len(self.book.events)
+                ):
+                    if cycle % ROTATE_EVERY == 1:
+                        self._rotate()
+                    self._harm()
+                    self._check()
+            self._end()
+        return self.book.problems
+
+    def _rotate(self) -> None:
+        """Have all daemons know another data key, and then seal by it."""
+        self.keys.append(generate())
+        self.figures["data keys"] += 1
+        for old, key in ((self.keys, None), (self.keys[:-1], self.keys[-1])):
+            encryption: dict[str, Any] = {"old_keys": [{"file": self._file(each)} for each in old]}
+            if key is not None:
+                encryption["key"] = {"file": self._file(key)}
+            elif len(self.keys) > 1:  # meanwhile the one before seals
+                encryption["key"] = {"file": self._file(self.keys[-2])}
+            for victim in self.victims:
+                settings = json.loads(victim.config.read_text())
+                victim.config.write_text(json.dumps(settings | {"encryption": encryption}))
+                victim.process.kill()
+                victim.process.wait(10)
+                victim.restart(SETTLE_S)
+
+    def _file(self, key: str) -> str:
+        path = self.at / f"key-{DataKey.read(key).id}"
+        if not path.exists():
+            path.touch(0o600)
+            path.write_text(key)
+        return str(path)
+
+    def _harm(self) -> None:
+        """Kill rekey, and in every third cycle a daemon with it; now and then let it end."""
+        victim = self.rng.choice(self.victims)
+        chance = self.rng.random()
+        process = self._start(victim)
+        if chance < 0.2:
+            self._ended(process)
+            return
+        time.sleep(self.rng.uniform(0, LONGEST_S))
+        was_running = process.poll() is None
+        if chance > 0.7:
+            victim.process.kill()
+        process.kill()
+        process.wait(10)
+        self.figures["killed" if was_running else "ended before the kill"] += 1
+        if chance > 0.7:
+            victim.process.wait(10)
+            victim.restart(SETTLE_S)
+            self.figures["kills of daemons"] += 1
+
+    def _start(self, victim: Victim) -> Forked:
+        with (self.at / "said").open("ab") as said:
+            return Forked(["rekey", "--config", victim.config], stdout=said, stderr=said)
+
+    def _ended(self, process: Forked) -> None:
+        code = process.wait(PATIENCE_S)
+        if code not in (0, 75):
+            said = (self.at / "said").read_text()[-1000:]
+            self.book.problems.append(f"rekey ended with {code}: {said}")
+        self.figures["ended"] += 1
+
+    def _check(self) -> None:
+        """Nothing is sealed by half, and all that was acknowledged is read as it came."""
+        with self.book.lock:
+            promised = dict(self.book.events)
+        is_half = {
+            "events sealed by half": (HALF, (MARK, TEXT_MARK)),
+            "outputs sealed otherwise than their events": (HALF_OUTPUT, (TEXT_MARK,)),
+            "keys of no event": (STRAY, ()),
+        }
+        found = [
+            f"{name}: {count}"
+            for name, (sql, values) in is_half.items()
+            for ((count,),) in [rows(self.place, sql, *values)]
+            if count
+        ]
+        keys = [DataKey.read(each) for each in self.keys]
+        with closing(connect_read_only(self.place, Vault(keys[-1], keys))) as database:
+            query = Event.select(*queries.columns(Event, WholeEvent))
+            bodies = {row.id: row.body for row in queries.rows(database, query, WholeEvent)}
+            printed = Attempt.select(*queries.columns(Attempt, AttemptRow))
+            outputs = [row.output for row in queries.rows(database, printed, AttemptRow)]
+        for token, event in promised.items():
+            if bodies.get(event) != crash.body_of(token):
+                found.append(f"event {event} is not as it came")
+        found += [
+            f"an output is {output!r}"
+            for output in outputs
+            if isinstance(output, Sealed) or (output and not output.startswith("printed "))
+        ]
+        self.book.problems += found
+        if found:
+            raise AssertionError("\n".join(found[:20]))
+
+    def _end(self) -> None:
+        """Let all end: then all is sealed, by the last data key."""
+        victim = self.victims[0]
+        self.book.problems += victim.unfinished(SETTLE_S + len(self.book.events) / 20)
+        self._ended(self._start(victim))
+        self._check()
+        found = rows(self.place, "SELECT DISTINCT data_key FROM event_key")
+        if found != [(DataKey.read(self.keys[-1]).id,)]:
+            self.book.problems.append(f"by other data keys still: {found}")
+        left = "SELECT count(*) FROM event WHERE key NOT IN (SELECT key FROM event_key)"
+        if rows(self.place, left) != [(0,)]:
+            self.book.problems.append("something is in clear still")
+        for each in self.victims:
+            self.book.problems += each.end()
+        self.figures["events acknowledged"] = len(self.book.events)
+
+
+def main() -> None:
+    asked = campaigns.arguments(__doc__, cycles=200, seed=campaigns.ANY, hosts=1)
+    start = time.monotonic()
+    with ExitStack() as opened:
+        at = opened.enter_context(folder())
+        place: DatabaseAddress | None = None
+        if asked.hosts > 1:
+            cluster = opened.enter_context(postgresql.cluster())
+            cluster.start()
+            place = postgresql.new_database(cluster)
+        campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
+        problems = campaign.run(asked.cycles, say_every=20)
+    print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    campaigns.end(problems)
+
+
+if __name__ == "__main__":
+    main()
