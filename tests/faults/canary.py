@@ -305,7 +305,9 @@ class Campaign:
         events = "SELECT id, body, headers, token, session_id, reference, lacks FROM event"
         found = self.daemon.rows(f"{events} WHERE user_ref = ? ORDER BY id", person.user_ref)
         ids = [row[0] for row in found]
-        deliveries = "SELECT event_id, action, last_error FROM delivery ORDER BY id"
+        # What waits runs again after a kill, and has no error then.
+        error = "CASE WHEN action <> 'waits' THEN last_error END"
+        deliveries = f"SELECT event_id, action, {error} FROM delivery ORDER BY id"
         return found + [row for row in self.daemon.rows(deliveries) if row[0] in ids]
 
     def _stored(self) -> Iterator[tuple[str, bytes]]:
