@@ -433,6 +433,14 @@ def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
 
+def test_a_body_that_is_an_empty_object_is_revealed_as_that(
+    store: Store, writing: Database
+) -> None:
+    number = store.add(body=b"{}").event_id
+    recorded = writing.transact(ADA.reveal(number, NOW_MS))
+    assert events.revealed(writing, recorded).as_json()["body"] == {}
+
+
 def test_a_record_that_cannot_be_kept_undoes_the_change(store: Store, writing: Database) -> None:
     store.by_hand("DROP TABLE operator_action")
     run(store, 1, AttemptOutcome.FAILED)

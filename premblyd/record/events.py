@@ -140,9 +140,10 @@ def revealed(
     columns = {**_columns(event), "headers": _headers(event)}
     body: Any = None
     if has_body(event):
-        document = _document(event)
-        is_text = document is None and isinstance(event.body, bytes)
-        body = event.body.decode("utf-8", "replace") if is_text else document or event.body
+        body = _document(event)
+        if body is None:
+            is_open = isinstance(event.body, bytes)
+            body = event.body.decode("utf-8", "replace") if is_open else event.body
 
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return dataclasses.asdict(row)
