@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import Case, Function, fn
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param
+from premblyd.engines.engine import Row, Statement, Transaction, param
 from premblyd.engines.opened import AsStored
 from premblyd.model.keeping import EventKey, Lacks
 from premblyd.model.tables import (
@@ -27,8 +27,10 @@ from premblyd.prembly.facts import Doubt
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
+from premblyd.words import Sealed
 
 MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
+MOST_OPENED = 2000  # that are sealed: the same
 Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
@@ -52,13 +54,9 @@ def found_others(
     may what has no body any more."""
     found = []
     left = MOST_READ_BYTES
-    rows = look_up(transaction, _OTHERS, references)
-    sealed = sorted(row[-1] for row in rows if row[-1] is not None)
-    details: dict[int, Any] = dict(transaction.look_up(_DETAILS, sorted(sealed)))
-    for *said, unread_id, sealed_id in rows:
+    rows = look_up(transaction, _OTHERS, references) + _sealed(transaction, references)
+    for *said, unread_id in rows:
         verdict = _verdict(said)
-        if sealed_id is not None:
-            verdict = replace(verdict, detail=details[sealed_id] or None)
         if unread_id is not None:
             row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
             if row and isinstance(row[-1], bytes):
@@ -70,6 +68,13 @@ def found_others(
     return found
 
 
+def _sealed(transaction: Transaction, references: Collection[str]) -> list[Row]:
+    """Return those of which the detail is sealed: each thing once, as whoever sends the same again
+    and again says nothing new. Of more than MOST_OPENED all: that many may say anything."""
+    rows = look_up(transaction, _SEALED_OTHERS, references)
+    return rows if len(rows) > MOST_OPENED else list(dict.fromkeys(rows))
+
+
 def _verdict(row: Sequence[Any]) -> Verdict:
     """Return what a row says, as far as nobody has changed it by hand."""
     values = dict(zip(_SAID, row, strict=True))
@@ -78,6 +83,8 @@ def _verdict(row: Sequence[Any]) -> Verdict:
     if values["face_match"] is not None:
         values["face_match"] = bool(values["face_match"])
     values["doubt"] = values["doubt"] or ""
+    if isinstance(values["detail"], Sealed):  # somebody has changed it
+        values["detail"] = None
     return Verdict(**values)
 
 
@@ -140,17 +147,23 @@ _SETTLED = (  # of several, the first in a dict of them
 _SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
 _SAID = (*FACTS, "doubt")
 _HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.key == Event.key))
-_DETAILS = Lookup(Event.select(Event.id, Event.detail), Event.id)
+_UNREAD_ID = Case(None, [(Event.doubt.is_null(), Event.id)])
+_IS_OTHER = Event.verified_by != events.STORED_BY
+_IS_SEALED = Event.detail.is_null(False) & _HAS_KEY
 _OTHER_EVENTS = (
     Event.select(
-        # As it is stored: of rows that are alike, which no sealed ones are, one is enough.
+        # None of them is sealed. Of rows that are alike one is enough.
         *(AsStored(Event.detail) if name == "detail" else getattr(Event, name) for name in _SAID),
-        Case(None, [(Event.doubt.is_null(), Event.id)]),
-        Case(None, [(Event.detail.is_null(False) & _HAS_KEY, Event.id)]),
+        _UNREAD_ID,
     )
-    .where(Event.verified_by != events.STORED_BY)
+    .where(_IS_OTHER, ~_IS_SEALED)
     .distinct()
     .limit(MAX_OTHERS + 1)
+)
+_SEALED_EVENTS = (
+    Event.select(*(getattr(Event, name) for name in _SAID), _UNREAD_ID)
+    .where(_IS_OTHER, _IS_SEALED)
+    .limit(MOST_OPENED + 1)
 )
 _UNREAD = Statement(
     Event.select(Event.endpoint, Event.verified_by, Event.body).where(
@@ -158,3 +171,4 @@ _UNREAD = Statement(
     )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)
+_SEALED_OTHERS = Spelt.of(_SEALED_EVENTS, Event)
