@@ -48,8 +48,8 @@ def rekey(config_path: Path, *, dry_run: bool, as_json: bool) -> None:
         )
     if done.damaged:
         raise PremblydError(
-            f"Left as they are: the keys of {counted(len(done.damaged), 'event')}, which can't be"
-            f" opened, as somebody changed them (`premblyd show {done.damaged[0]}`)."
+            f"Left as they are: {counted(len(done.damaged), 'event')} whose key can't be opened,"
+            f" or is gone, as somebody changed that (`premblyd show {done.damaged[0]}`)."
         )
 
 

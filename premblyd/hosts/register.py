@@ -24,7 +24,13 @@ from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.procfs import process_start
 from premblyd.queue import damage
-from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, require_together
+from premblyd.seal.starting import (
+    FLOOR,
+    HostKeys,
+    HostsLackKeyError,
+    require_opens,
+    require_together,
+)
 from premblyd.verifications.digests import seal_key
 
 Done = TypeVar("Done")
@@ -73,6 +79,12 @@ def is_working(host: Any, now_ms: Any) -> Any:
     """Return the condition that a row of `host` is of a daemon that has been seen just now."""
     seen_until_ms = host.seen_at_ms + fn.COALESCE(host.lost_after_ms, 0) + SILENT_MS
     return host.ended.is_null() & (seen_until_ms > now_ms)
+
+
+def may_work(host: Any, now_ms: Any) -> Any:
+    """Return the condition that a row of `host` is of a daemon that may be at work: one that has
+    SQLite for itself never beats. `is_dead_here` tells more of it."""
+    return is_working(host, now_ms) | (host.ended.is_null() & (host.beat_count == 0))
 
 
 class Hosts:
@@ -146,22 +158,28 @@ class Hosts:
         others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker)
         known = [(name, keys) for worker, name, keys in others if worker not in dead]
         try:
+            require_opens(transaction)  # again: `rekey` may have sealed since this daemon looked
             require_together(self._keys, known)
         except (CannotStartError, HostsLackKeyError) as error:
             return error
         return None
 
-    def join_alone(self, now_ms: int) -> "asyncio.Future[list[int]]":
+    async def join_alone(self, now_ms: int) -> list[int]:
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
-        waited for. Return which deliveries are due because the last daemon died."""
+        waited for. Return which deliveries are due because the last daemon died. Raise
+        CannotStartError when this daemon could not open what `rekey` has sealed meanwhile."""
 
-        def operation(transaction: Transaction) -> list[int]:
+        def operation(transaction: Transaction) -> list[int] | PremblydError:
+            try:
+                require_opens(transaction)
+            except CannotStartError as error:
+                return error
             transaction.change(_END_ALL, ended_at_ms=now_ms)
             transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)
             self._join(transaction, now_ms)
             return _interrupt(transaction, transaction.rows(_ALL_RUNNING), now_ms)
 
-        return self._writer.call(operation)
+        return _of_fit(await self._writer.call(operation))
 
     def _join(self, transaction: Transaction, now_ms: int) -> None:
         transaction.insert(
@@ -363,6 +381,11 @@ def is_dead(predecessor: Predecessor) -> bool:
         return False
     start = process_start(predecessor.pid)
     return start is None or predecessor.process_start not in (None, start)
+
+
+def is_dead_here(place: str | None, predecessor: Predecessor) -> bool:
+    """Return whether a daemon of `place` has ended for certain: if that is this one, it shows."""
+    return place is not None and place == _place() and is_dead(predecessor)
 
 
 def _place() -> str | None:

@@ -9,6 +9,7 @@ after it, and then by the event's key.
 
 import contextlib
 import functools
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from peewee import fn
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, params, update
 from premblyd.engines.opened import AsStored
 from premblyd.errors import CannotStartError, MoveAtWorkError, StoreUnavailableError
-from premblyd.hosts.register import RAISE_FLOOR, is_working
+from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
 from premblyd.keep.operators import write_down
 from premblyd.keep.searching import portions
 from premblyd.model.columns import Column
@@ -29,7 +30,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event, Host
 from premblyd.seal import eventkeys
 from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, data_keys
-from premblyd.vault import Cipher, DamagedError, LacksKeyError, Vault, Wrapped
+from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault, Wrapped
 from premblyd.verifications.digests import Digests, seal_key
 
 LOOKED_AT = 1000  # events, whether they have a key
@@ -65,7 +66,12 @@ class Done:
 
     sealed: int = 0  # events
     wrapped: int = 0  # events' keys
-    damaged: list[str] = field(default_factory=list)  # events whose key can't be opened
+    damaged: list[str] = field(default_factory=list)  # events whose key can't be opened, or is gone
+
+    def add(self, other: "Done") -> None:
+        self.sealed += other.sealed
+        self.wrapped += other.wrapped
+        self.damaged += other.damaged
 
 
 def standing(database: Database) -> Standing:
@@ -101,16 +107,16 @@ def rekey(database: Database, actor: str, advanced: Callable[[Done], None]) -> D
     done = Done()
     for work in _works(database):
         began = time.monotonic()
-        _transact(database, functools.partial(_guarded, work, done, now_ms))
+        done.add(_transact(database, functools.partial(_guarded, work, now_ms)))
         advanced(done)
         time.sleep(max(GAP_S, GAP_RATIO * (time.monotonic() - began)))
     return done
 
 
-Work = Callable[[Transaction, Done], None]
+Work = Callable[[Transaction], Done]
 
 
-def _transact(database: Database, work: Callable[[Transaction], None]) -> None:
+def _transact(database: Database, work: Work) -> Done:
     """Run `work` in a transaction, alone. Under load others may have the lock for long."""
     for _ in range(TRIES):
         with contextlib.suppress(StoreUnavailableError):
@@ -136,10 +142,10 @@ def _begin(transaction: Transaction, actor: str, now_ms: int) -> None:
     write_down(transaction, actor, "rekey", now_ms, f"by data key {vault.seals_with}")
 
 
-def _guarded(work: Work, done: Done, now_ms: int, transaction: Transaction) -> None:
+def _guarded(work: Work, now_ms: int, transaction: Transaction) -> Done:
     """A daemon may have started since that could not open what is sealed now."""
     _require_hosts(transaction, now_ms)
-    work(transaction, done)
+    return work(transaction)
 
 
 def _require_hosts(transaction: Transaction, now_ms: int) -> None:
@@ -148,7 +154,10 @@ def _require_hosts(transaction: Transaction, now_ms: int) -> None:
     vault = _sealing(transaction.vault)
     rows = transaction.rows(_HOSTS, now_ms=now_ms)
     if lacking := {
-        name for name, keys in rows if vault.seals_with not in HostKeys.read(keys).opens
+        name
+        for name, keys, place, *process in rows
+        if vault.seals_with not in HostKeys.read(keys).opens
+        and not is_dead_here(place, Predecessor(*process))
     }:
         raise HostsLackKeyError(lacking)
 
@@ -179,9 +188,9 @@ def _events_after(transaction: Transaction, after: int) -> list[Any]:
     return transaction.rows(_LOOK, after=after, limit=LOOKED_AT)
 
 
-def _wrap(ids: Sequence[int], transaction: Transaction, done: Done) -> None:
+def _wrap(ids: Sequence[int], transaction: Transaction) -> Done:
     """Give these events' keys to the data key that seals."""
-    vault = _sealing(transaction.vault)
+    vault, done = _sealing(transaction.vault), Done()
     for number, key, data_key, wrapped in transaction.look_up(_KEYS, ids):
         if data_key == vault.seals_with:
             continue
@@ -193,18 +202,22 @@ def _wrap(ids: Sequence[int], transaction: Transaction, done: Done) -> None:
         done.wrapped += transaction.change(
             _WRAP, id=number, data_key=anew.data_key, wrapped=anew.wrapped
         )
+    return done
 
 
-def _seal(ids: Sequence[int], transaction: Transaction, done: Done) -> None:
+def _seal(ids: Sequence[int], transaction: Transaction) -> Done:
     """Seal these events, each by a new key, with all that became of them: those that have none."""
-    vault = _sealing(transaction.vault)
+    vault, done = _sealing(transaction.vault), Done()
     digests = Digests.of(transaction)
     ciphers: dict[int, Cipher] = {}
     keys: dict[str, Wrapped] = {}
-    for number, key, *values in transaction.look_up(_EVENTS, ids):
+    for number, key, sha256, *values in transaction.look_up(_EVENTS, ids):
+        found = dict(zip(_NAMES[Event], values, strict=True))
+        if _has_lost_key(found, sha256):
+            done.damaged.append(str(key))
+            continue
         cipher, keys[key] = vault.new_cipher(key)
         ciphers[number] = cipher
-        found = dict(zip(_NAMES[Event], values, strict=True))
         session_id = found["session_id"]
         digest = digests.of_session(session_id) if session_id else None
         sealed = _sealed(Event, cipher, values)
@@ -216,7 +229,18 @@ def _seal(ids: Sequence[int], transaction: Transaction, done: Done) -> None:
         _change(transaction, _SEAL_DELIVERY, Delivery, number, cipher_of[number], values)
     for number, delivery_id, *values in transaction.look_up(_ATTEMPTS, sorted(cipher_of)):
         _change(transaction, _SEAL_ATTEMPT, Attempt, number, cipher_of[delivery_id], values)
-    done.sealed += len(ciphers)
+    done.sealed = len(ciphers)
+    return done
+
+
+def _has_lost_key(found: dict[str, Any], sha256: str) -> bool:
+    """Return whether an event without a key is sealed nevertheless: somebody has deleted that.
+    Sealed anew, nothing would show it any more, and a hook would get what is sealed."""
+    body = found["body"]
+    if body:
+        is_marked = isinstance(body, bytes) and body.startswith(MARK)
+        return is_marked and hashlib.sha256(body).hexdigest() != sha256
+    return any(isinstance(each, str) and each.startswith(TEXT_MARK) for each in found.values())
 
 
 def _change(
@@ -254,7 +278,12 @@ _ANY_CLEAR = Statement(Event.select(Event.id).where(IS_CLEAR).limit(1))
 _COUNT_OF = Statement(
     EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"))
 )
-_HOSTS = Statement(Host.select(Host.name, Host.data_keys).where(is_working(Host, param("now_ms"))))
+_HOSTS = Statement(
+    Host.select(
+        *(Host.name, Host.data_keys, Host.place),
+        *(Host.worker, Host.pid, Host.process_start),
+    ).where(may_work(Host, param("now_ms")))
+)
 _KEYS_OF = Statement(
     EventKey.select(EventKey.id)
     .where(EventKey.data_key == param("data_key"), EventKey.id > param("after"))
@@ -271,7 +300,10 @@ _LOOK = Statement(
     .order_by(Event.id)
     .limit(param("limit"))
 )
-_EVENTS = Lookup(Event.select(Event.id, Event.key, *_STORED[Event]).where(IS_CLEAR), Event.id)
+_EVENTS = Lookup(
+    Event.select(Event.id, Event.key, Event.body_sha256, *_STORED[Event]).where(IS_CLEAR),
+    Event.id,
+)
 _DELIVERIES = Lookup(
     Delivery.select(Delivery.id, Delivery.event, *_STORED[Delivery]), Delivery.event
 )

@@ -29,9 +29,9 @@ class HostsLackKeyError(TryAgainError):
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__(
-            f"The data key of `encryption: {{key: …}}` is not on {', '.join(sorted(names))}: hooks"
-            " there could not run for what is sealed here. Name it there under `old_keys`, restart"
-            " them, then start this one."
+            f"The daemon on {', '.join(sorted(names))} does not have the data key of"
+            " `encryption: {key: …}`: hooks there could not run for what is sealed by it. Name it"
+            " there, under `old_keys` where several hosts are, and restart that daemon; then again."
         )
 
 
@@ -65,7 +65,7 @@ def require_keys(database: Database) -> None:
     only reads, also a database that has no such table yet."""
     if not database.table_exists(EventKey):
         return
-    database.look(_require)
+    database.look(require_opens)
 
 
 def require_together(own: HostKeys, others: Sequence[tuple[str, Any]]) -> None:
@@ -95,7 +95,8 @@ def data_keys(transaction: Transaction) -> list[str]:
     return found if own is None or own in found else [*found, own]
 
 
-def _require(transaction: Transaction) -> None:
+def require_opens(transaction: Transaction) -> None:
+    """Raise CannotStartError when something is sealed by a data key that is not here."""
     opens = () if transaction.vault is None else transaction.vault.opens
     if lacking := [each for each in data_keys(transaction) if each not in opens]:
         what = "`encryption` does not name" if opens else "`encryption: {key: …}` must name"

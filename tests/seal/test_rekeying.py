@@ -11,8 +11,9 @@ import pytest
 
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_read_only
-from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError
+from premblyd.engines.engine import Database, Transaction
+from premblyd.errors import CannotStartError, StoreUnavailableError
+from premblyd.hosts.register import Hosts, of_this_process
 from premblyd.keep import rekeying
 from premblyd.keep.rekeying import Done
 from premblyd.model.keeping import Lacks
@@ -20,7 +21,7 @@ from premblyd.queue.jobs import Confirmed
 from premblyd.record import events
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
-from premblyd.seal.starting import HostsLackKeyError
+from premblyd.seal.starting import HostKeys, HostsLackKeyError
 from premblyd.vault import MARK, DataKey, Vault
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
@@ -136,9 +137,9 @@ def test_a_key_that_was_changed_is_told_and_keeps_none_of_the_others(sealed: Sto
     key = sealed.rows("SELECT key FROM event WHERE id = ?", keys[1].event_id)[0][0]
     sealed.by_hand(f"UPDATE event_key SET key = 'other' WHERE key = '{key}'")
     done = rekey(sealed.place, ROTATED)
-    assert (done.wrapped, done.damaged) == (2, ["other"])
+    assert (done.wrapped, done.damaged) == (2, ["other", key])
     found = standing(sealed.place, ROTATED)
-    assert found.by_data_key == {VAULT.seals_with: 1, OTHER.id: 2 + done.sealed}
+    assert found.by_data_key == {VAULT.seals_with: 1, OTHER.id: 2}
 
 
 def test_who_was_ended_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +180,59 @@ def test_nothing_is_sealed_that_a_daemon_could_not_open(store: Store) -> None:
     assert standing(store.place).in_clear == 1
     store.by_hand(f"UPDATE host SET data_keys = '- {VAULT.seals_with}'")
     assert rekey(store.place).sealed == 1
+
+
+def join_long_ago(store: Store, **identity: Any) -> None:
+    """Have a daemon begin that has no data key, and that nobody sees beat: as one on SQLite."""
+    own = replace(of_this_process("alone"), **identity)
+    store.wait(Hosts(store.writer, own, keys=HostKeys.of(None)).join_alone(NOW_MS))
+
+
+def test_a_daemon_that_has_the_database_for_itself_is_at_work_however_long(store: Store) -> None:
+    store.add()
+    join_long_ago(store)
+    with pytest.raises(HostsLackKeyError, match="alone"):
+        rekey(store.place)
+    assert standing(store.place).in_clear == 1
+
+
+def test_a_daemon_that_is_dead_is_not_waited_for(store: Store) -> None:
+    store.add()
+    join_long_ago(store, process_start=1)  # its number is another process's by now
+    assert rekey(store.place).sealed == 1
+
+
+@for_each("emptied", ["", ", body = '', headers = '[]'"])
+def test_an_event_whose_key_is_gone_is_not_sealed_anew(sealed: Store, emptied: str) -> None:
+    """Else a hook would get what is sealed."""
+    sealed.add("crm")
+    sealed.by_hand("DELETE FROM event_key")
+    sealed.by_hand(f"UPDATE event SET duplicate_count = 0{emptied}")
+    [(key,)] = sealed.rows("SELECT key FROM event")
+    done = rekey(sealed.place)
+    assert (done.sealed, done.damaged) == (0, [key])
+    assert sealed.rows("SELECT count(*) FROM event_key") == [(0,)]
+
+
+def test_what_had_to_be_done_again_is_counted_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add()
+    with closing(database_at(store.place)) as database:
+        transact, fails = database.transact, iter([False, True])  # once it has begun
+
+        def fail_once(work: Callable[[Transaction], Any], *, alone: bool = False) -> Any:
+            def failing(transaction: Transaction) -> Any:
+                done = work(transaction)
+                if next(fails, False):
+                    raise StoreUnavailableError("deadlock")
+                return done
+
+            return transact(failing, alone=alone)
+
+        monkeypatch.setattr(database, "transact", fail_once)
+        monkeypatch.setattr(rekeying, "AGAIN_S", 0)
+        assert rekeying.rekey(database, "ada", nothing).sealed == 1
 
 
 def test_sealing_keeps_older_programs_out_and_is_on_record(store: Store) -> None:

@@ -115,7 +115,7 @@ def test_sealing_waits_for_every_living_host(store: Store) -> None:
     store.wait(host(store, "old", None).join((), NOW_MS))
     store.wait(host(store, "rolled", Vault(None, [DataKey.read(KEY)])).join((), NOW_MS))
     new = host(store, "new", VAULT)
-    with pytest.raises(HostsLackKeyError, match="is not on old:") as refused:
+    with pytest.raises(HostsLackKeyError, match="The daemon on old does") as refused:
         store.wait(new.join((), NOW_MS))
     assert refused.value.exit_code == 75
     assert store.rows("SELECT name FROM host ORDER BY id") == [("old",), ("rolled",)]
@@ -138,6 +138,19 @@ def test_a_host_that_lacks_a_key_does_not_join_those_that_seal_by_it(store: Stor
         assert refused.value.exit_code == 78
     opens = Vault(None, [DataKey.read(KEY)])
     store.wait(host(store, "late", opens).join((), NOW_MS))
+
+
+@for_each("vault", [None, Vault(OTHER)])
+def test_what_was_sealed_since_a_daemon_looked_keeps_it_from_joining(
+    sealed: Store, vault: Vault | None
+) -> None:
+    sealed.add("crm")
+    with store_at(sealed.place, vault) as store:
+        late = host(store, "late", vault)
+        for join in (late.join_alone(NOW_MS), late.join((), NOW_MS)):
+            with pytest.raises(CannotStartError, match="Without it"):
+                store.wait(join)
+    assert sealed.rows("SELECT count(*) FROM host") == [(0,)]
 
 
 def test_a_daemon_alone_raises_the_floor_when_it_seals(store: Store) -> None:
