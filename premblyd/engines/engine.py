@@ -8,14 +8,14 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import peewee
 from peewee import Expression, Field, Query, Value
 
+from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
 from premblyd.times import Clock
@@ -366,26 +366,6 @@ class Inspection:
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sought:
-    """By what a person is found in a copy of the record."""
-
-    keys: frozenset[str]  # of events
-    user_refs: frozenset[str] = field(repr=False)
-    references: frozenset[str] = field(repr=False)
-    sessions: frozenset[str] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OtherCopy:
-    """A copy of the record beside it. `events`: how many of what is sought it has; None: it can't
-    be looked into, because of this `problem`."""
-
-    path: Path
-    events: int | None
-    problem: str | None = None
 
 
 class Backend(Protocol):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd import __version__, times
-from premblyd.engines.engine import OtherCopy
+from premblyd.engines.besides import OtherCopy
 from premblyd.keep.erasing import Done, Request
 from premblyd.model.columns import PLAIN, Kept, columns
 from premblyd.model.tables import TABLES

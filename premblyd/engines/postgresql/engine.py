@@ -14,14 +14,13 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
+from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.engine import (
     Database,
     Inspection,
-    OtherCopy,
     Packed,
     Room,
     Sizes,
-    Sought,
     Transaction,
 )
 from premblyd.engines.postgresql import opening, schema, transaction

@@ -15,14 +15,13 @@ from pathlib import Path
 
 from peewee import PeeweeException
 
+from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.engine import (
     Database,
     Inspection,
-    OtherCopy,
     Packed,
     Room,
     Sizes,
-    Sought,
     Transaction,
 )
 from premblyd.engines.sqlite import leftovers, opening, packing

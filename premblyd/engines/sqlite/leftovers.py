@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from premblyd.engines.engine import OtherCopy, Sought
+from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.sqlite.files import SUFFIXES, beside, identity, real_path, size
 from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import PremblydError

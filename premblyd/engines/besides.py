@@ -1,0 +1,24 @@
+"""Copies of the record that lie beside it, and what is sought in them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """By what a person is found in a copy of the record."""
+
+    keys: frozenset[str]  # of events
+    user_refs: frozenset[str] = field(repr=False)
+    references: frozenset[str] = field(repr=False)
+    sessions: frozenset[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherCopy:
+    """A copy of the record beside it. `events`: how many of what is sought it has; None: it can't
+    be looked into, because of this `problem`."""
+
+    path: Path
+    events: int | None
+    problem: str | None = None
