@@ -1,20 +1,25 @@
 """What is stored sealed when it comes, and is opened when it runs."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from premblyd.databases import Server
+from premblyd.engines.engine import BulkInsert, Transaction
 from premblyd.model.columns import Holds, Kept, columns
 from premblyd.model.tables import TABLES, Event
 from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import damage
 from premblyd.queue.jobs import Confirmed
+from premblyd.queue.sealed import SealedArrivals
 from premblyd.vault import MARK
 from premblyd.verifications.digests import Digests
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
-from tests.support.sealing import SEALED, everything, is_sealed, opened
-from tests.support.store import NOW_MS, VERDICT, Store, new_event
+from tests.support.sealing import SEALED, VAULT, everything, is_sealed, opened
+from tests.support.store import NOW_MS, VERDICT, Store, new_event, store_at
 
 BODY = b'{"hush": "body"}'
 
@@ -128,3 +133,29 @@ def test_a_hook_never_gets_what_is_sealed(sealed: Store, by_hand: str, words: st
 def test_what_came_before_encryption_runs_as_it_is(store: Store) -> None:
     store.add("crm")
     assert job_of(store).body == BODY
+
+
+@pytest.mark.postgresql
+def test_what_another_host_has_stored_just_now_keeps_its_key(server: Server) -> None:
+    """Of several rows with a key of an event, those that come too late are left out."""
+    values: dict[str, Any] = {
+        **dict.fromkeys(("endpoint", "remote_ip", "headers", "body_sha256", "verified_by"), "-"),
+        "kind": "api",
+        "outcome": "unknown",
+        "received_at_ms": 1,
+        "body_bytes": 1,
+        "session_id": None,
+        "key": "",
+        "body": b"",
+    }
+    arrivals = SealedArrivals(BulkInsert(Event, *values, unique="key"))
+
+    def insert(*keys: str) -> Callable[[Transaction], dict[str, int]]:
+        rows = [tuple({**values, "key": key, "body": BODY}.values()) for key in keys]
+        return lambda each: arrivals.insert(each, [rows], Digests.of(each))
+
+    with store_at(server, VAULT) as store:
+        first = store.wait(store.writer.call(insert("a")))
+        assert store.wait(store.writer.call(insert("a", "b"))).keys() == {"b"}
+        assert [key for (key,) in store.rows("SELECT key FROM event_key ORDER BY id")] == ["a", "b"]
+        assert opened(store, "event", "body", first["a"]) == BODY
