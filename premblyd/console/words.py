@@ -14,7 +14,7 @@ from premblyd.record import criteria
 from premblyd.record.keeping import NAMELESS  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
-from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.words import Sealed, counted, duration, number, percent, size, visible  # noqa: F401
 
 MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."

@@ -1,12 +1,14 @@
 """premblyd rekey, and what other commands show of what is sealed."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import backend
+from premblyd.engines.connections import backend, connect_read_only
+from premblyd.record import events
 from premblyd.vault import DataKey
 from tests.support.commands import Ran, run
 from tests.support.sealing import KEY, OTHER_KEY
@@ -55,7 +57,11 @@ def show(config: Path, *more: str) -> Ran:
 def test_what_was_in_clear_is_in_no_file_any_more(config: Path) -> None:
     encrypt(config, "{key: {file: first}}")
     assert told(config, "rekey", "--dry-run")["in_clear"] == 1
-    found = told(config, "rekey")
+    with closing(connect_read_only(config.parent / "premblyd.db")) as daemon:
+        assert events.last_event_id(daemon) == 1  # else who closes the file last empties the log
+        found = told(config, "rekey")
+        files = b"".join(file.read_bytes() for file in config.parent.glob("premblyd.db*"))
+    assert b"hush" not in files
     assert found == {
         "sealed": 1,
         "wrapped": 0,
@@ -65,8 +71,6 @@ def test_what_was_in_clear_is_in_no_file_any_more(config: Path) -> None:
         "lacking": [],
         "damaged": [],
     }
-    files = b"".join(file.read_bytes() for file in config.parent.glob("premblyd.db*"))
-    assert b"hush" not in files
     assert "hush-body" in show(config, "--reveal").out
 
 

@@ -1,5 +1,6 @@
 """What is sealed is read as it came by who has the data key, and as sealed by who has not."""
 
+import base64
 import csv
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import partial
 import pytest
 
 from premblyd import jsontext
+from premblyd.config.retention import Retention
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database, Statement, Transaction
 from premblyd.engines.opened import with_keys
@@ -17,6 +19,8 @@ from premblyd.errors import PremblydError
 from premblyd.keep import holds, persons, searching
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
+from premblyd.keep.sweeping import Round, work_off
+from premblyd.model.keeping import Removed
 from premblyd.model.tables import Delivery, Event
 from premblyd.record import events, exporting, keeping, lists, operating
 from premblyd.record.dossiers import dossier
@@ -24,11 +28,12 @@ from premblyd.record.exporting import Format, Period
 from premblyd.record.filters import EventFilter
 from premblyd.record.operating import Operator
 from premblyd.record.queries import SealedError
+from premblyd.times import DAY_MS
 from premblyd.vault import MARK, DataKey, LacksKeyError, Vault
 from premblyd.words import DAMAGED, SEALED
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
-from tests.support.sealing import OTHER_KEY, VAULT
+from tests.support.sealing import OTHER_KEY, VAULT, is_sealed
 from tests.support.store import NOW_MS, Store
 
 DETAIL = "the record was not found"
@@ -177,3 +182,17 @@ def test_grouped_rows_can_not_be_opened() -> None:
         with_keys(Event.select(Event.detail).distinct())
     with pytest.raises(TypeError):
         with_keys(Delivery.select(Delivery.confirmed_facts).group_by(Delivery.action))
+
+
+def test_media_that_are_over_go_and_leave_a_body_that_is_sealed(sealed: Store) -> None:
+    photo = base64.b64encode(bytes(range(256)) * 20).decode()
+    sealed.add(body=f'{{"image": "{photo}", "name": "hush-name"}}'.encode())
+    with closing(backend(sealed.place, VAULT).connect_operator()) as database:
+        round_ = Round(Retention.model_validate({"media": "7d"}), with_strays=False)
+        list(work_off(database, round_, NOW_MS + 30 * DAY_MS))
+        event = events.find_event(database, "1")
+    assert (event.lacks, round_.removed[Removed.MEDIA]) == ("media", 1)
+    assert b"hush-name" in event.body
+    assert photo.encode() not in event.body
+    [(stored,)] = sealed.rows("SELECT body FROM event")
+    assert is_sealed(bytes(stored))

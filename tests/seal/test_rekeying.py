@@ -235,6 +235,27 @@ def test_what_had_to_be_done_again_is_counted_once(
         assert rekeying.rekey(database, "ada", nothing).sealed == 1
 
 
+def test_a_daemon_that_starts_meanwhile_and_could_not_open_it_ends_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rekeying, "MOST_SEALED", 1)
+    for number in range(3):
+        store.add(body=b"%d" % number)
+    with closing(connect_read_only(store.place)) as database:
+        now_ms = database.now_ms()
+
+    def join(done: Done) -> None:
+        if done.sealed == 1:
+            store.by_hand(
+                "INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)"
+                f" VALUES ('w', 'paris', 1, '0', {now_ms}, {now_ms})"
+            )
+
+    with pytest.raises(HostsLackKeyError, match="paris"):
+        rekey(store.place, advanced=join)
+    assert standing(store.place).in_clear == 2
+
+
 def test_sealing_keeps_older_programs_out_and_is_on_record(store: Store) -> None:
     store.add()
     rekey(store.place)
