@@ -134,7 +134,7 @@ class Hosts:
         HostsLackKeyError when this daemon and the others could not open what each seals."""
 
         def operation(transaction: Transaction) -> list[int] | PremblydError:
-            if (unfit := self._unfit(transaction, dead)) is not None:
+            if (unfit := self._unfit(transaction, now_ms, dead)) is not None:
                 return unfit
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
@@ -143,7 +143,9 @@ class Hosts:
 
         return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
 
-    def _unfit(self, transaction: Transaction, dead: Collection[str] = ()) -> PremblydError | None:
+    def _unfit(
+        self, transaction: Transaction, now_ms: int, dead: Collection[str] = ()
+    ) -> PremblydError | None:
         """Return why this program can't work on the database; None: it can. Who changes the schema
         has its lock, from before looking for daemons until the end: so has who becomes one. Who
         moves the database takes another under that one, and then looks for daemons."""
@@ -155,7 +157,8 @@ class Hosts:
                 "A newer premblyd has changed the database so that this one can't work on it any"
                 " more. Install that version."
             )
-        others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker)
+        # Who has not been seen for long looks at the keys too, should it come back.
+        others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker, now_ms=now_ms)
         known = [(name, keys) for worker, name, keys in others if worker not in dead]
         try:
             require_opens(transaction)  # again: `rekey` may have sealed since this daemon looked
@@ -226,7 +229,7 @@ class Hosts:
         MoveAtWorkError when the database is being moved."""
 
         def operation(transaction: Transaction) -> set[str] | PremblydError:
-            if (unfit := self._unfit(transaction)) is not None:
+            if (unfit := self._unfit(transaction, now_ms)) is not None:
                 return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
@@ -283,7 +286,7 @@ _JOIN = insert(
 )
 _KEYS_OF_OTHERS = Statement(
     Host.select(Host.worker, Host.name, Host.data_keys).where(
-        _IS_ALIVE, Host.worker != param("worker")
+        is_working(Host, param("now_ms")), Host.worker != param("worker")
     )
 )
 _OF_PLACE = Statement(
