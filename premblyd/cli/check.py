@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import shlex
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
@@ -90,7 +92,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         return
     routes = _routes(settings)
     daemon, line = _running(settings, config_path)
-    warnings = list(lint.warnings(settings, config_path))
+    warnings = [*lint.warnings(settings, config_path), *_open_keys(settings, config_path)]
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
@@ -141,6 +143,17 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
             "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
             " names a person is kept until it does"
         )
+
+
+def _open_keys(settings: Config, config_path: Path) -> Iterator[str]:
+    """Yield that others than its owner may read a data key: they read all that it seals. systemd's
+    copies are the service's alone, whatever their mode."""
+    files = SecretPlaces(config_path.absolute().parent, environ={}).files
+    for source in settings.encryption.sources if settings.encryption else ():
+        for path in files(source.removeprefix("file:")) if source.startswith("file:") else ():
+            with contextlib.suppress(OSError):
+                if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+                    yield f"others can read the data key {path}: chmod go-rwx {path}"
 
 
 def _lacks_keys(settings: Config, database: Database) -> Iterator[str]:

@@ -115,6 +115,30 @@ def test_check_says_what_to_install(
     assert (result.exit_code, "install.sh --with seal" in result.output) == (78, True)
 
 
+def test_status_does_without_what_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new").write_text(KEY)
+    daemon = Premblyd(tmp_path, encryption={"key": {"file": "new"}})
+    with store_at(daemon.database) as store:
+        store.add()
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    result = CliRunner().invoke(main, ["--config", str(daemon.config), "status"])
+    assert ("library" in result.output, result.exit_code) == (False, 2)  # no daemon runs
+
+
+def test_check_warns_of_a_data_key_that_others_can_read(tmp_path: Path) -> None:
+    key = tmp_path / "credentials" / "new"
+    key.parent.mkdir()
+    key.write_text(KEY)
+    path = configured(tmp_path, "{key: {file: new}}")
+    for mode, is_told in ((0o600, False), (0o640, True), (0o604, True)):
+        key.chmod(mode)
+        result = CliRunner().invoke(main, ["--config", str(path), "check"])
+        assert (f"chmod go-rwx {key}" in result.output) is is_told
+
+
 def test_check_says_that_the_daemon_can_t_start_without_its_key(tmp_path: Path) -> None:
     (tmp_path / "other").write_text(OTHER_KEY)
     daemon = Premblyd(tmp_path, encryption={"key": {"file": "other"}})

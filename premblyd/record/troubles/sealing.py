@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.errors import CannotStartError
 from premblyd.keep.rekeying import IS_CLEAR
 from premblyd.model.tables import Event
 from premblyd.record import queries
@@ -17,7 +18,10 @@ LOOKED_AT = 1000  # of the oldest events: `rekey` begins with them
 def sealing(situation: Situation) -> Iterator[Item]:
     """Yield that events are stored in clear though `encryption` has a key, and that a data key of
     `old_keys` is needed still. Who may not read the key is told nothing of it."""
-    vault = situation.settings.vault if situation.settings else None
+    try:
+        vault = situation.settings.vault if situation.settings else None
+    except CannotStartError:  # `check` says what to install; all else can be told still
+        return
     if vault is None or vault.seals_with is None:
         return
     oldest = Event.select(Event.id).order_by(Event.id).limit(LOOKED_AT)
