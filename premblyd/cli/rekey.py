@@ -79,6 +79,7 @@ def _tell(found: Standing, done: Done, *, as_json: bool, is_done: bool) -> None:
                 "data_key": found.seals_with,
                 "by_data_key": found.by_data_key,
                 "lacking": list(found.lacking),
+                "idle": list(found.idle),
                 "damaged": done.damaged,
             }
         )
@@ -90,9 +91,9 @@ def _tell(found: Standing, done: Done, *, as_json: bool, is_done: bool) -> None:
     for each, count in old.items():
         where = "which `encryption` does not name" if each in found.lacking else "of `old_keys`"
         click.echo(f"By data key {each}, {where}: {counted(count, 'event')}.")
-    if not old:
+    for each in found.idle:
         click.echo(
-            "No other data key is needed for this database: once no host has one as `key`, take it"
-            " out of `old_keys`. Copies that were made before need theirs."
+            f"Data key {each} is not needed for this database any more: once no host has it as"
+            " `key`, take it out of `old_keys`. Copies that were made before need it."
         )
     sys.stdout.flush()

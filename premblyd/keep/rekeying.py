@@ -52,6 +52,7 @@ class Standing:
     by_data_key: dict[str, int]  # events' keys
     seals_with: str
     lacking: tuple[str, ...]  # data keys of these that are not here
+    idle: tuple[str, ...]  # data keys that are here, by which nothing is sealed
 
     @property
     def to_wrap(self) -> int:
@@ -87,6 +88,7 @@ def standing(database: Database) -> Standing:
             by_data_key={each: row[0] for each, row in counts.items() if row},
             seals_with=vault.seals_with or "",
             lacking=tuple(each for each in found if each not in vault.opens),
+            idle=tuple(each for each in vault.opens if each not in {*found, vault.seals_with}),
         )
 
     return database.look(look)

@@ -104,6 +104,14 @@ def pieces(
             yield b"".join(jsontext.dumps(_json(row, each)) + b"\n" for each in rows)
 
 
+def require_open(database: Database) -> None:
+    """Raise SealedError when payload is sealed, and the key is not here, as the newest event
+    tells."""
+    newest = tables.Event.select(tables.Event.headers).order_by(tables.Event.id.desc())
+    for row in queries.raw_tuples(database, newest.limit(1)):
+        queries.require_open(*row)
+
+
 def columns(what: str, form: Format, *, is_revealed: bool) -> list[str]:
     """Return the names that the rows of one of KINDS have in a format, in their order."""
     return _names(_row(KINDS[what].table, is_whole=is_revealed), form)

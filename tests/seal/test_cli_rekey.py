@@ -11,6 +11,7 @@ from premblyd.engines.connections import backend, connect_read_only
 from premblyd.record import events
 from premblyd.vault import DataKey
 from tests.support.commands import Ran, run
+from tests.support.database import rows
 from tests.support.sealing import KEY, OTHER_KEY
 from tests.support.store import Store, store_at
 
@@ -69,6 +70,7 @@ def test_what_was_in_clear_is_in_no_file_any_more(config: Path) -> None:
         "data_key": FIRST,
         "by_data_key": {FIRST: 1},
         "lacking": [],
+        "idle": [],
         "damaged": [],
     }
     assert "hush-body" in show(config, "--reveal").out
@@ -82,7 +84,7 @@ def test_a_data_key_is_rotated(config: Path) -> None:
     done = run("rekey", "--config", config)
     assert done.code == 0
     assert f"Sealed 0 events; wrapped 1 key by data key {SECOND}." in done.out
-    assert "No other data key is needed" in done.out
+    assert f"Data key {FIRST} is not needed" in done.out
     encrypt(config, "{key: {file: second}}")
     assert "hush-body" in show(config, "--reveal").out
 
@@ -100,9 +102,12 @@ def test_without_its_data_key_what_is_sealed_is_shown_as_sealed(config: Path) ->
     assert {"body", "detail", "token"} <= set(found["sealed"])
     [event] = told(config, "events")
     assert (event["detail"], event["sealed"]) == (None, ["detail"])
-    refused = show(config, "--reveal")
-    assert (refused.code, refused.out) == (1, "")
-    assert "data key" in refused.err
+    export = ("export", "--since", "2000-01-01", "--format", "csv", "--reveal", "--to", "-")
+    for refused in (show(config, "--reveal"), run(*export, "--config", config)):
+        assert (refused.code, refused.out) == (1, "")
+        assert "data key" in refused.err
+    recorded = rows(config.parent / "premblyd.db", "SELECT action FROM operator_action")
+    assert recorded == [("rekey",)]  # what was refused is on no record
 
 
 def test_without_encryption_there_is_nothing_to_do(config: Path) -> None:
