@@ -25,7 +25,7 @@ from premblyd.keep.operators import write_down
 from premblyd.keep.searching import portions
 from premblyd.model.columns import Column
 from premblyd.model.history import MOVE
-from premblyd.model.keeping import EventKey, Lacks
+from premblyd.model.keeping import EventKey, Lacks, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event, Host
 from premblyd.seal import eventkeys
@@ -212,11 +212,12 @@ def _seal(ids: Sequence[int], transaction: Transaction) -> Done:
     vault, done = _sealing(transaction.vault), Done()
     digests = Digests.of(transaction)
     ciphers: dict[int, Cipher] = {}
+    lost: dict[int, str] = {}
     keys: dict[str, Wrapped] = {}
     for number, key, sha256, *values in transaction.look_up(_EVENTS, ids):
         found = dict(zip(_NAMES[Event], values, strict=True))
         if _has_lost_key(found, sha256):
-            done.damaged.append(str(key))
+            lost[number] = str(key)
             continue
         cipher, keys[key] = vault.new_cipher(key)
         ciphers[number] = cipher
@@ -232,6 +233,8 @@ def _seal(ids: Sequence[int], transaction: Transaction) -> Done:
     for number, delivery_id, *values in transaction.look_up(_ATTEMPTS, sorted(cipher_of)):
         _change(transaction, _SEAL_ATTEMPT, Attempt, number, cipher_of[delivery_id], values)
     done.sealed = len(ciphers)
+    going = {row[0] for row in transaction.look_up(_GOING, sorted(lost))}  # `erase` took their keys
+    done.damaged = [key for number, key in lost.items() if number not in going]
     return done
 
 
@@ -295,6 +298,7 @@ _KEYS_OF = Statement(
 _KEYS = Lookup(
     EventKey.select(EventKey.id, EventKey.key, EventKey.data_key, EventKey.wrapped), EventKey.id
 )
+_GOING = Lookup(ToErase.select(ToErase.event_id), ToErase.event_id)
 _WRAP = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))
 _LOOK = Statement(
     Event.select(Event.id, Event.body_bytes, IS_CLEAR)

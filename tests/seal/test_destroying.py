@@ -1,17 +1,19 @@
 """What is erased, or removed when its time is over, loses the key of its event first."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from premblyd.engines.connections import connect_operator
-from premblyd.keep import erasing, removing
+from premblyd.keep import erasing, rekeying, removing
 from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
 from premblyd.model.keeping import Removed
+from premblyd.queue.jobs import Confirmed
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.sealing import VAULT, everything, opened
-from tests.support.store import Store
+from tests.support.store import NOW_MS, Store
 
 KEYS = "SELECT key FROM event_key ORDER BY id"
 
@@ -77,6 +79,32 @@ def test_a_hook_that_ran_meanwhile_leaves_nothing(sealed: Store) -> None:
     erase(sealed, Named.reference("ref-1"))
     assert finish(sealed, job, SUCCEEDED)
     assert sealed.rows("SELECT state, output FROM delivery, attempt") == [("succeeded", None)]
+
+
+def test_what_is_said_of_who_is_erased_in_portions_is_not_stored_in_clear(
+    sealed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it taken for what somebody has changed."""
+    for number in (1, 2):
+        sealed.add("crm", body=b"%d" % number, reference=f"ref-{number}")
+    _, job = claim(sealed, crm=2).jobs
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
+    outputs = "SELECT output, confirmed_facts FROM attempt JOIN delivery d ON d.id = delivery_id"
+
+    def look(done: erasing.Done) -> None:
+        if done.left:
+            confirmed = Confirmed(facts={"reference": "hush"})
+            assert sealed.wait(sealed.queue.confirm(job, confirmed, NOW_MS))
+            assert finish(sealed, job, replace(SUCCEEDED, output="hush"))
+            assert sealed.rows(f"{outputs} WHERE d.id = ?", job.delivery_id) == [(None, None)]
+            with closing(connect_operator(sealed.place, VAULT)) as another:
+                rekeyed = rekeying.rekey(another, "ada", lambda _: None)
+            assert (rekeyed.sealed, rekeyed.damaged) == (0, [])
+
+    with closing(connect_operator(sealed.place, VAULT)) as database:
+        request = Request(named=Named.user("user-1"), actor="ada")
+        erasing.erase(database, request, look)
+    assert b"hush" not in everything(sealed)
 
 
 @pytest.mark.parametrize("removed", [Removed.IDENTITY, Removed.RECORD])
