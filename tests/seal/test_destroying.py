@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 
 from premblyd.engines.connections import connect_operator
+from premblyd.engines.postgresql.opening import CLEANED
 from premblyd.keep import erasing, rekeying, removing
 from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
+from premblyd.model.columns import Holds, Kept, columns
 from premblyd.model.keeping import Removed
+from premblyd.model.tables import TABLES
 from premblyd.queue.jobs import Confirmed
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.sealing import VAULT, everything, opened
@@ -105,6 +108,16 @@ def test_what_is_said_of_who_is_erased_in_portions_is_not_stored_in_clear(
         request = Request(named=Named.user("user-1"), actor="ada")
         erasing.erase(database, request, look)
     assert b"hush" not in everything(sealed)
+
+
+def test_a_server_cleans_all_that_is_erased_and_the_keys_first() -> None:
+    erased = {
+        table._meta.table_name
+        for table in TABLES
+        for column in columns(table)
+        if column.holds is not Holds.PLAIN and column.kept in (Kept.BODY, Kept.IDENTITY)
+    }
+    assert (CLEANED[0], erased - set(CLEANED)) == ("event_key", set())
 
 
 @pytest.mark.parametrize("removed", [Removed.IDENTITY, Removed.RECORD])

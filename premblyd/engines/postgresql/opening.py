@@ -121,6 +121,7 @@ class SocketCopy:
 CLEANING_MS = 400  # an erasure is to take a second in all
 # Where what is removed or erased was.
 CLEANED = (
+    "event_key",  # first: without it what lies in other pages says nothing
     *("event", "delivery", "attempt", "inquiry", "awaited", "verification_name"),
     *("operator_action", "rejection"),
 )
