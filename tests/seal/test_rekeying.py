@@ -283,6 +283,24 @@ def troubles(place: DatabaseAddress, vault: Vault | None) -> list[str]:
         return [item.about for item in table.items(situation, kinds=["sealing"])]
 
 
+def test_what_rekey_that_was_ended_has_left_needs_attention(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where not all are looked at: it has sealed the oldest."""
+    monkeypatch.setattr(rekeying, "MOST_SEALED", 1)
+    monkeypatch.setattr("premblyd.record.troubles.sealing.LOOKED_AT", 3)
+    for number in range(8):
+        store.add(body=b"%d" % number)
+
+    def end(done: Done) -> None:
+        if done.sealed == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        rekey(store.place, advanced=end)
+    assert troubles(store.place, VAULT) == ["clear"]
+
+
 def test_what_rekey_would_do_needs_attention_until_it_is_done(store: Store) -> None:
     assert troubles(store.place, VAULT) == []
     store.add()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.engines.engine import Database
 from premblyd.errors import CannotStartError
 from premblyd.keep.rekeying import IS_CLEAR
 from premblyd.model.tables import Event
@@ -11,7 +12,7 @@ from premblyd.record import queries
 from premblyd.record.troubles.trouble import Item, Situation, trouble
 from premblyd.seal.starting import data_keys
 
-LOOKED_AT = 1000  # of the oldest events: `rekey` begins with them
+LOOKED_AT = 1000  # events from the oldest to the newest: of no more, all
 
 
 @trouble()
@@ -24,9 +25,7 @@ def sealing(situation: Situation) -> Iterator[Item]:
         return
     if vault is None or vault.seals_with is None:
         return
-    oldest = Event.select(Event.id).order_by(Event.id).limit(LOOKED_AT)
-    first = Event.select(fn.MIN(Event.id)).where(Event.id.in_(oldest), IS_CLEAR)
-    if queries.value(situation.database, first) is not None:
+    if _finds_clear(situation.database):
         yield Item(
             text="Events that came before `encryption` had a key are stored in clear.",
             remedy="`rekey` seals them while the daemon works.",
@@ -42,3 +41,17 @@ def sealing(situation: Situation) -> Iterator[Item]:
             command="sudo premblyd rekey",
             about="old key",
         )
+
+
+def _finds_clear(database: Database) -> bool:
+    """Return whether any of LOOKED_AT events is in clear. They lie apart: the oldest may be of
+    nobody any more, and a `rekey` that was ended has sealed those first. `check` looks at all."""
+    # One by one, else SQLite reads all between.
+    first, last = (
+        queries.value(database, Event.select(each(Event.id))) for each in (fn.MIN, fn.MAX)
+    )
+    if first is None:
+        return False
+    numbers = list(range(first, last + 1, max(1, -(-(last + 1 - first) // LOOKED_AT))))
+    clear = Event.select(fn.MIN(Event.id)).where(Event.id.in_(numbers), IS_CLEAR)
+    return queries.value(database, clear) is not None
