@@ -8,6 +8,7 @@ A sealed value is bound to its event's key (`event.key`, which outlasts a move) 
 
 import base64
 import binascii
+import functools
 import hashlib
 import os
 import secrets
@@ -81,9 +82,8 @@ class Cipher:
     """Seals and opens what is stored of one event."""
 
     def __init__(self, event_key: str, secret: bytes) -> None:
-        self._event_key = event_key
-        self._secret = secret
-        self._cipher = _aes(secret)
+        self._bound_to = f"{event_key} ".encode("utf-8", "surrogatepass")
+        self._cipher = _aes()(secret)
 
     def seal(self, place: str, value: Any) -> Any:
         """Return a text or a byte string sealed for its `place`, such as event.body. None, which
@@ -92,7 +92,7 @@ class Cipher:
             return MARK + self._encrypt(place, value)
         if isinstance(value, str):
             sealed = self._encrypt(place, value.encode("utf-8", "surrogatepass"))
-            return TEXT_MARK + base64.b64encode(sealed).decode()
+            return TEXT_MARK + binascii.b2a_base64(sealed, newline=False).decode()
         return value
 
     def open(self, place: str, value: Any) -> Any:
@@ -110,14 +110,11 @@ class Cipher:
 
     def _encrypt(self, place: str, value: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        sealed: bytes = self._cipher.encrypt(nonce, value, self._bound_to(place))
+        sealed: bytes = self._cipher.encrypt(nonce, value, self._bound_to + place.encode())
         return nonce + sealed
 
     def _decrypt(self, place: str, sealed: Any) -> bytes:
-        return _decrypt(self._cipher, sealed, self._bound_to(place), place)
-
-    def _bound_to(self, place: str) -> bytes:
-        return f"{self._event_key} {place}".encode("utf-8", "surrogatepass")
+        return _decrypt(self._cipher, sealed, self._bound_to + place.encode(), place)
 
 
 class Vault:
@@ -128,7 +125,7 @@ class Vault:
         _require_library()
         self._current = current
         keys = [*others] if current is None else [current, *others]
-        self._ciphers = {key.id: _aes(key.secret) for key in keys}
+        self._ciphers = {key.id: _aes()(key.secret) for key in keys}
 
     @property
     def seals_with(self) -> str | None:
@@ -224,7 +221,8 @@ def _require_library() -> None:
         ) from None
 
 
-def _aes(secret: bytes) -> Any:
+@functools.cache  # to import it anew for each event takes as long as to seal two values
+def _aes() -> Any:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    return AESGCM(secret)
+    return AESGCM
