@@ -36,6 +36,7 @@ ROOMS = {
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue",
     "keep": "config engines hosts loops model prembly queue verifications",
+    "backup": "engines keep",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
@@ -50,7 +51,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask config daemon engines explaining keep lint move"
+        "alerts ask backup config daemon engines explaining keep lint move"
         " prembly presence process queue record routing run"
     ),
     "__main__": "cli",

@@ -22,6 +22,7 @@ from pydantic import (
 
 from premblyd import passwords
 from premblyd.config.alerts import Alert
+from premblyd.config.backup import Backup
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.retention import Retention
@@ -300,6 +301,7 @@ class Config(Model):
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
+    backup: Backup | None = None
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, TypeVar
 
 import peewee
 from peewee import Expression, Field, Query, Value
@@ -290,6 +290,15 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """How far a copy of a database is. `total_bytes` None: that is not known before the end."""
+
+    bytes: int
+    total_bytes: int | None
+    is_checking: bool = False  # whether the database is whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRead:
     """What the database's clock said between two times on this machine's monotonic clock."""
 
@@ -371,6 +380,7 @@ class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
     is_shared: bool  # other daemons may work on it at the same time
+    copy_suffix: str  # of files with what `write_copy` writes: db, dump
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep other daemons out for as long as it is entered, where the engine serves only one.
@@ -420,6 +430,12 @@ class Backend(Protocol):
         """Write the database anew while no daemon works on it, so that nothing is left in its file
         of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
         somebody reads it, StoreUnavailableError when there is no room."""
+        ...
+
+    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+        """Write the whole record as it is at one moment, while daemons work on it, and tell now and
+        then how far that is. Raise DamagedError when it is not whole, PremblydError when it can't
+        be copied, and what `out` raises."""
         ...
 
     def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:

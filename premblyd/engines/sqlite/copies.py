@@ -16,11 +16,13 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from peewee import PeeweeException, SqliteDatabase
 
+from premblyd import sealing
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import (
     MODE,
@@ -36,11 +38,13 @@ from premblyd.engines.sqlite.files import (
     sync,
     unused_aside,
     write_copy,
+    write_new,
 )
 from premblyd.engines.sqlite.guards import is_foreign_log
 from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
+from premblyd.sealing import Identity
 
 
 class BadCopyError(PremblydError):
@@ -65,21 +69,34 @@ class Copy:
     path: Path
     file: BinaryIO
     log: BinaryIO | None
+    identity: Identity | None = None  # what opens it, if it is sealed
 
     def write(self, path: Path) -> None:
+        """Write it to a new file, in clear. Raise CannotOpenError when it can't be opened."""
+        if self.identity is not None:
+            write_new(path, partial(self.identity.open, self.file))
+            return
         write_copy(self.file, path)
         if self.log is not None:
             write_copy(self.log, beside(path, "-wal"))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Copy]:
-    """Open a copy. Raise BadCopyError when it can't be one, AlreadyRunningError when a daemon works
-    on it."""
+def opened(path: Path, identity: Path | None = None) -> Iterator[Copy]:
+    """Open a copy; a sealed one, by the identity in a file. Raise BadCopyError when it can't be
+    one, CannotOpenError when the identity can't, AlreadyRunningError when a daemon works on it."""
     with contextlib.ExitStack() as files:
         file = files.enter_context(_open(path))
         if file is None:
             raise BadCopyError(f"There is no file {path}.")
+        if file.read(len(sealing.MAGIC)) == sealing.MAGIC:
+            if identity is None:
+                raise BadCopyError(
+                    f"{path} is sealed by age: --identity FILE, with the key that opens it."
+                )
+            yield Copy(path, file, None, sealing.read_identity(identity))
+            return
+        file.seek(0)
         if file.read(len(MAGIC)) != MAGIC:
             raise BadCopyError(f"{path} is no SQLite database.")
         if is_held(file.fileno()):

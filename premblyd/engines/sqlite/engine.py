@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from peewee import PeeweeException
 
 from premblyd.engines.engine import (
+    Copied,
     Database,
     Inspection,
     OtherCopy,
@@ -25,7 +27,7 @@ from premblyd.engines.engine import (
     Sought,
     Transaction,
 )
-from premblyd.engines.sqlite import leftovers, opening, packing
+from premblyd.engines.sqlite import leftovers, opening, packing, pages
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
@@ -41,7 +43,12 @@ from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
 from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import GivingBack, give_back
-from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.errors import (
+    CannotStartError,
+    PremblydError,
+    StoreUnavailableError,
+    StoreUnreadableError,
+)
 from premblyd.telemetry import tell
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
@@ -239,6 +246,7 @@ class SqliteBackend:
 
     path: Path
     is_shared = False
+    copy_suffix = "db"
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -289,6 +297,13 @@ class SqliteBackend:
         opening.require_readable(self.path)
         with self.hold():
             return packing.pack(self.path)
+
+    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+        with (
+            opening.translated(StoreUnreadableError),
+            contextlib.closing(self.connect_read_only()) as database,
+        ):
+            pages.write_copy(database, out, tell)
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)
