@@ -7,6 +7,7 @@ import pwd
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -93,16 +94,18 @@ def _by_hand(copy: Path, server: Server) -> str:
             f"The record is in PostgreSQL, and {copy} is no dump of one: `pg_restore` puts one back"
             " that `premblyd backup` or `pg_dump` made (docs/backup.md)."
         )
-    place = server.url.partition("?")[0]
-    new = place.rpartition("/")[2] + "_restored"
-    url = shlex.quote(server.url.replace(place, f"{place.rpartition('/')[0]}/{new}", 1))
-    source = f"{shlex.quote(str(copy))}"
-    pipe = f"age --decrypt -i KEY {source} | " if copy.name.endswith(folder.SEALED) else ""
+    parts = urlsplit(server.url)
+    new = f"{parts.path.strip('/') or parts.username or 'premblyd'}_restored"
+    query = f"?{parts.query}" if parts.query else ""
+    url = shlex.quote(f"{parts.scheme}://{parts.netloc}/{new}{query}")
+    old, source = shlex.quote(server.url), shlex.quote(str(copy))
+    create = f"createdb --template=template0 --encoding=UTF8 --maintenance-db={old} {new}"
     put = f"pg_restore --exit-on-error --single-transaction --dbname={url}"
-    piped = f"{pipe}{put}" if pipe else f"{put} {source}"
+    is_sealed = copy.name.endswith(folder.SEALED)
+    piped = f"age --decrypt -i KEY {source} | {put}" if is_sealed else f"{put} {source}"
     return (
         "The record is in PostgreSQL: premblyd puts nothing in its place. Stop all daemons, then,"
-        f" as who may make databases:\n  createdb {new}\n  {piped}\n"
+        f" as who may make databases:\n  {create}\n  {piped}\n"
         f"Let `database:` name {new} on every host, and start the daemons. Then erase again whom"
         " you have erased since (`premblyd erase --list` on the database of before), and fetch"
         " what came since: `premblyd reconcile --store`."
