@@ -16,7 +16,6 @@ from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
 from premblyd.sealing import require_recipients, sealed
 
-ACTION = "backup"  # of `operator_action`
 _MODE = 0o600
 # So much waits for the disk at most. With more, a daemon's commit would wait for all of it.
 _UNSYNCED_BYTES = 8 << 20
@@ -82,7 +81,9 @@ def write_down(database: Database, actor: str, made: Made) -> None:
     how = "sealed" if made.is_sealed else "in clear"
     note = f"{made.path.name}, {how}"
     database.transact(
-        lambda transaction: operators.write_down(transaction, actor, ACTION, made.at_ms, note)
+        lambda transaction: operators.write_down(
+            transaction, actor, operators.BACKUP, made.at_ms, note
+        )
     )
 
 

@@ -32,6 +32,7 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "what should have been removed is there still",
     "erasure": "what was erased may still be there",
+    "backup": "no copy of the record was made for too long",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000
