@@ -198,10 +198,13 @@ class Transaction(ABC):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scrubbed:
     """Whether the database's files hold nothing any more of what was emptied or deleted; if not,
-    the processes that keep it in the log until they end what they read, as far as can be told."""
+    the processes that keep it in the log until they end what they read, as far as can be told.
+    `moved_stays`: this database can't overwrite copies that it left where rows were moved; packing
+    leaves none."""
 
     is_gone: bool
     readers: tuple[int, ...] = ()
+    moved_stays: bool = False
 
 
 class Database(peewee.Database, ABC):

@@ -32,6 +32,12 @@ ON_SERVER = {
         "they go as the server's retention of them says: premblyd does not reach them"
     ),
 }
+MOVED = {
+    "copies in the database's file where SQLite has moved rows": (
+        "this SQLite lacks sqlite_dbpage, by which they are overwritten: the next `premblyd prune"
+        " --vacuum` leaves none"
+    ),
+}
 # Rows that go whole: they say nothing but a name.
 _WHOLE = ("verification_name", "closing")
 
@@ -42,13 +48,14 @@ def certificate(
     *,
     gone_at_ms: int | None,
     waits_for: Sequence[int],
+    moved_stays: bool,
     copies: Sequence[OtherCopy],
     deleted: Sequence[Path],
     is_on_server: bool,
 ) -> dict[str, Any]:
     """Return it as JSON. `waits_for`: the processes that keep a copy of what is erased in the
     database's log until they end what they read."""
-    kept = STAYS | (ON_SERVER if is_on_server else {})
+    kept = STAYS | (ON_SERVER if is_on_server else {}) | (MOVED if moved_stays else {})
     return {
         "erasure": done.id,
         "at": times.iso(done.at_ms),

@@ -268,7 +268,7 @@ class SqliteBackend:
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
             # What else can go wrong with a file shows when it is used.
-            return Inspection(warnings=packing.warnings(self.path))
+            return packing.inspect(self.path)
         return Inspection(
             warnings=(
                 f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
