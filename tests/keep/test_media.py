@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -233,6 +234,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.timeout(60)
 @for_each("piece", HOSTILE)
 def test_no_body_takes_the_square_of_its_length(piece: bytes) -> None:
     """A quarter of a megabyte would take minutes so, and the test has one."""
