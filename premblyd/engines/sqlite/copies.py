@@ -11,6 +11,7 @@ leaves the folder `….restoring`, and the next one goes on from there:
 
 import contextlib
 import dataclasses
+import errno
 import os
 import sqlite3
 import stat
@@ -237,14 +238,22 @@ def _looked_through(database: SqliteDatabase, named: Path) -> Restored:
 
 def _open(path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
     """Open a file if there is one. Raise BadCopyError for what is no file, LacksRightsError when it
-    may not be read."""
+    may not be read.
+
+    No link is followed: root reads here, from where the service's user may write, and puts what it
+    has read where that user may read it."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a FIFO
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a FIFO
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return contextlib.nullcontext()
     except PermissionError:
         raise LacksRightsError(f"You may not read {path}.") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadCopyError(
+                f"{path} is a link, which is not followed: name the file that it leads to."
+            ) from None
         raise BadCopyError(f"{path} can't be read: {error.strerror}.") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
