@@ -40,7 +40,7 @@ class Identity:
         target = _Out(out)
         try:
             self._library.decrypt_io(source, target, self._keys)
-        except self._library.DecryptError as error:
+        except (self._library.DecryptError, OSError) as error:  # OSError: behind the first bytes
             if target.error is not None:
                 raise target.error from None
             raise CannotOpenError(

@@ -323,10 +323,12 @@ def test_a_sealed_copy_is_put_in_by_its_own_key_alone(
         done = restore(config, to, "--identity", wrong)
         assert (done.code, done.out) == (1, "")
         assert message in done.err
-    cut = copy.read_bytes()[:-1000]
-    copy.write_bytes(cut)
-    done = restore(config, to, "--identity", identity)
-    assert (done.code, done.out) == (1, "")
+    whole = copy.read_bytes()
+    for spoiled in (whole[:100], whole[:-1000], whole[:-1000] + bytes(1000)):
+        copy.write_bytes(spoiled)
+        done = restore(config, to, "--identity", identity)
+        assert (done.code, done.out) == (1, "")
+        assert "Is it whole, and sealed to this identity?" in done.err
     assert database.read_bytes() == before
     assert list(config.parent.glob("premblyd.db.*")) == [database.with_name("premblyd.db.lock")]
 
