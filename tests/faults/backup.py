@@ -23,7 +23,7 @@ import pyrage
 from tests.faults import campaigns, kept
 from tests.faults.crash import RETRY, Book
 from tests.faults.daemon import Victim
-from tests.faults.keeping import Client, bvn_of, user_of
+from tests.faults.keeping import Client, bvn_of, reference_of
 from tests.support.configuration import shell
 from tests.support.database import rows
 from tests.support.forking import Forked
@@ -35,14 +35,15 @@ PATIENCE_S = 120.0
 LONGEST_S = 0.6  # of a command that is killed
 KEEP = 3
 LEAST_EVENTS = 20
-EVENTS = "SELECT key, lacks, user_ref, body FROM event ORDER BY id"
-Events = dict[str, tuple[str | None, str | None, bytes]]  # by their keys
+EVENTS = "SELECT key, lacks, reference, body FROM event ORDER BY id"
+OF_USER = "SELECT DISTINCT reference FROM event WHERE user_ref = ?"
+Events = dict[str, list[Any]]  # what EVENTS gives of each, by its key
 
 
 def events_in(path: Path) -> Events:
     """Return what a database without a log has of each event."""
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
-        return {key: (lacks, user, body) for key, lacks, user, body in connection.execute(EVENTS)}
+        return {key: of_event for key, *of_event in connection.execute(EVENTS)}
 
 
 class Notes(Book):
@@ -64,7 +65,7 @@ class Campaign:
         self.at = at
         self.book = Notes()
         self.figures: Counter[str] = Counter()
-        self.erased: set[str] = set()
+        self.erased: set[str] = set()  # references: who comes under another one is a new person
         self.identity = pyrage.x25519.Identity.generate()
         self.key, self.copies = at / "key", at / "copies"
         self.key.write_text(str(self.identity))
@@ -161,13 +162,14 @@ class Campaign:
         if not people:
             return
         user = self.rng.choice(sorted(people))
+        references = {reference for (reference,) in rows(self.place, OF_USER, user)}
         self._command("erase", "--user-ref", user, "--yes", codes=(0, 75))
-        self.erased.add(user)
+        self.erased |= references
         self._command("backup", self.copies, "--keep", KEEP)
         newest = max(self.copies.glob("premblyd-*"), key=lambda path: path.stat().st_mtime_ns)
         content = pyrage.decrypt(newest.read_bytes(), [self.identity])
         with self.book.lock:
-            own = [token for token in self.book.events if user_of(token) == user]
+            own = [token for token in self.book.events if reference_of(token) in references]
         if hits := [token for token in own if bvn_of(token).encode() in content]:
             self._broken(f"a copy has {len(hits)} of who was erased before it")
         self.figures["people erased"] += 1
@@ -221,11 +223,11 @@ class Campaign:
         """It is the copy, without who was erased."""
         if copied.keys() != now.keys():
             self._broken("what was put back has other events than the copy")
-        for key, (lacks, user, body) in copied.items():
-            if user in self.erased:
-                if now[key] != ("erased", None, b""):
+        for key, of_event in copied.items():
+            if of_event[1] in self.erased:
+                if now[key] != ["erased", None, b""]:
                     self._broken(f"{key}: who was erased came back")
-            elif now[key] != (lacks, user, body):
+            elif now[key] != of_event:
                 self._broken(f"{key} is not as in the copy")
 
     def _broken(self, promise: str) -> None:
