@@ -26,6 +26,9 @@ STAYS = {
     "counts by the hour": "they name nobody",
     "refused requests": "they have no name by which one could be found",
     "lines of logs": "they go as the system's log does",
+    "copies of the record that were made before, as by `premblyd backup`": (
+        "they have all of it until they are deleted: `restore` erases it from what it puts back"
+    ),
 }
 ON_SERVER = {
     "PostgreSQL's own copies: its WAL and archives of it, base backups, replicas that lag": (

@@ -77,6 +77,7 @@ def test_the_certificate_is_a_new_private_file(config: Path, tmp_path: Path) -> 
     assert f"The certificate is in {target}." in done.out
     proof = json.loads(target.read_text())
     assert [event["id"] for event in proof["events"]] == [1]
+    assert any("`premblyd backup`" in each["what"] for each in proof["kept"])
     assert target.stat().st_mode & 0o777 == 0o600
     before = target.read_text()
     again = erase(config, "--event", 2, "--to", target)
