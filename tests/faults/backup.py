@@ -163,7 +163,10 @@ class Campaign:
             return
         user = self.rng.choice(sorted(people))
         references = {reference for (reference,) in rows(self.place, OF_USER, user)}
-        self._command("erase", "--user-ref", user, "--yes", codes=(0, 75))
+        erasures = rows(self.place, "SELECT count(*) FROM erasure")
+        # 75: she is erased and a reader pins the log, or the daemon wrote for too long to begin.
+        while rows(self.place, "SELECT count(*) FROM erasure") == erasures:
+            self._command("erase", "--user-ref", user, "--yes", codes=(0, 75))
         self.erased |= references
         self._command("backup", self.copies, "--keep", KEEP)
         newest = max(self.copies.glob("premblyd-*"), key=lambda path: path.stat().st_mtime_ns)
