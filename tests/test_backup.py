@@ -48,6 +48,20 @@ def to(tmp_path: Path) -> Path:
     return made
 
 
+@for_each("is_there", (False, True))
+def test_where_the_database_is_lost_it_says_that_erasures_are_not_known(
+    config: Path, database: Path, to: Path, is_there: bool
+) -> None:
+    back_up(config, to)
+    database.unlink()
+    if is_there:
+        database.touch()
+    done = restore(config, to)
+    assert done.code == 0
+    assert "Who was erased or held since it was made is not known" in done.out
+    assert "erase and hold them again." in done.out
+
+
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
     path = tmp_path / "key"

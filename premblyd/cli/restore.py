@@ -124,6 +124,7 @@ class Since:
         """Erase from the file that will be the database who was erased from the old one. Raise
         PremblydError when that can't be done: then nothing is put in its place."""
         if old is None:
+            self._unknown = "there was no database that it replaces"
             return
         try:
             with contextlib.closing(opening.connect_read_only(old)) as database:
