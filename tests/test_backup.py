@@ -287,6 +287,25 @@ def test_what_rows_left_where_they_were_before_is_not_in_it(database: Path, to: 
     assert b"left-behind" not in made.path.read_bytes()
 
 
+def test_what_was_deleted_before_that_was_overwritten_is_not_in_it(
+    database: Path, to: Path
+) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA secure_delete = off")
+        connection.execute("CREATE TABLE long (text)")
+        text = "left-behind" * 500_000  # more pages than one page can list as free
+        connection.execute("INSERT INTO long VALUES (?)", (text,))
+        connection.commit()
+        connection.execute("DROP TABLE long")
+        connection.commit()
+        connection.execute("PRAGMA wal_checkpoint(truncate)")
+    made = make(backend(database), to, (), None, 1, lambda _: None)
+    assert b"left-behind" in database.read_bytes()
+    assert b"left-behind" not in made.path.read_bytes()
+    assert rows(made.path, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(made.path, EVENTS) == rows(database, EVENTS)
+
+
 def test_a_sqlite_that_shows_no_pages_copies_all_the_same(
     config: Path, database: Path, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

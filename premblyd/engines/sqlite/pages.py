@@ -2,12 +2,12 @@
 
 The pages are those that a transaction sees that only reads: who writes does not wait for it. They
 go where they are wanted and into no file on the way, so that a copy that is sealed is nowhere in
-clear. (VACUUM INTO and the backup API write such a file, in no less time.) What was deleted is
-overwritten in them already; what rows have left where they were before is cleared on the way: see
-residue.py.
+clear. (VACUUM INTO and the backup API write such a file, in no less time.) What was deleted, and
+what rows have left where they were before (see residue.py), is cleared on the way.
 """
 
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -15,6 +15,8 @@ from premblyd.engines.engine import Copied, Database
 from premblyd.engines.sqlite.residue import LOCKED_BYTE, MAX_PAGES, can_clear, cleared, has_map
 from premblyd.errors import DamagedError, PremblydError
 
+_PAGE = "SELECT data FROM sqlite_dbpage WHERE pgno = ?"
+_FIRST_TRUNK = slice(32, 36)  # of the list of free pages, in the header
 _PAGES = "SELECT pgno, data FROM sqlite_dbpage WHERE pgno <> ?"
 _TELL_EVERY = 256  # pages: 1 MB
 # Of a SQLite without sqlite_dbpage, which has to have the whole of it in memory.
@@ -55,11 +57,31 @@ def _pages(connection: sqlite3.Connection, page_bytes: int, total: int) -> Itera
         return
     unused = LOCKED_BYTE // page_bytes + 1  # of this number is no page that can be read
     can_be_cleared = total // page_bytes < MAX_PAGES
+    used = _used_bytes(connection)
     for number, page in connection.execute(_PAGES, (unused,)):
         if number == unused + 1:
             yield bytes(page_bytes)
+        if number in used:
+            yield page[: used[number]].ljust(page_bytes, b"\0")
+            continue
         is_cleared = can_be_cleared and number > 1 and not has_map(number, page_bytes)
         yield (cleared(page) if is_cleared else None) or page
+
+
+def _used_bytes(connection: sqlite3.Connection) -> dict[int, int]:
+    """Return of the free pages how much of each says anything: where those are that the file lists
+    as free (the file format's section 1.5). The rest is what was deleted, in a file that was made
+    before `secure_delete` was on."""
+    used = {}
+    (header,) = connection.execute(_PAGE, (1,)).fetchone()
+    trunk = int.from_bytes(header[_FIRST_TRUNK])
+    while trunk and trunk not in used:
+        (page,) = connection.execute(_PAGE, (trunk,)).fetchone()
+        following, count = struct.unpack_from(">2I", page)
+        used[trunk] = 8 + 4 * count
+        used.update(dict.fromkeys(struct.unpack_from(f">{count}I", page, 8), 0))
+        trunk = following
+    return used
 
 
 def _pages_in_memory(
