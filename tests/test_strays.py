@@ -44,8 +44,10 @@ async def start_and_more(self):
     return self
 Daemon.__aenter__ = start_and_more
 """
-MARKED = "setsid sleep {word} & sleep 0.3"
-UNMARKED = "env -i setsid sleep {word} & sleep 0.3"
+# The hook ends when the test has seen what it leaves, which is killed soon afterwards.
+UNTIL_SEEN = "until test -e {folder}/seen; do sleep 0.05; done"
+MARKED = f"setsid sleep {{word}} & {UNTIL_SEEN}"
+UNMARKED = f"env -i setsid sleep {{word}} & {UNTIL_SEEN}"
 
 
 @contextmanager
@@ -64,12 +66,13 @@ def run_hook(daemon: Premblyd, word: str) -> list[psutil.Process]:
     """Run the hook and return what it leaves behind."""
     assert daemon.send(BODY).status == 200
     left = wait_until(lambda: alive(word))
+    (daemon.folder / "seen").touch()
     daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
     return left
 
 
-def leaving(script: str, word: str) -> dict[str, Any]:
-    return shell("leave", script.format(word=word), retry=ONCE)
+def leaving(script: str, word: str, folder: Path | None = None) -> dict[str, Any]:
+    return shell("leave", script.format(word=word, folder=folder), retry=ONCE)
 
 
 def zombies(pid: int) -> list[int]:
@@ -89,7 +92,7 @@ def leaving_daemon(
     """Give a daemon whose hook leaves a process, with its word, stray, and others."""
     with (
         words("stray", *names) as word,
-        Premblyd(folder, actions=[leaving(script, word["stray"])]) as daemon,
+        Premblyd(folder, actions=[leaving(script, word["stray"], folder)]) as daemon,
     ):
         yield daemon, word
 
