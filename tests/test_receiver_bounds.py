@@ -323,7 +323,6 @@ async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
     assert time.thread_time() - began_s < 0.3
 
 
-@pytest.mark.gen_test(timeout=30)
 async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
     _unused_port: tuple[socket.socket, int],  # noqa: PT019
     reception: Reception,
