@@ -33,6 +33,10 @@ class NotFoundError(PremblydError):
     """The record has no event or delivery of this name. The text says which was asked for."""
 
 
+class DamagedError(PremblydError):
+    """The database's file is damaged. Put a good copy in its place; the text says how."""
+
+
 class TryAgainError(PremblydError):
     """It may work later as it is: the database is locked, or the daemon can't be reached."""
 

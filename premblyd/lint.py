@@ -25,6 +25,7 @@ from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
+from premblyd.sealing import CannotSealError, require_recipients
 
 DAY_MS = 24 * 3_600_000
 MAX_HELD_MS = DAY_MS
@@ -70,6 +71,7 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     yield from _of_concurrency(settings)
     yield from _of_pending(settings)
     yield from _of_retention(settings)
+    yield from _of_backup(settings)
     for action in settings.actions:
         yield from (f"action {action.name} {doubt}" for doubt in _of_erased(action))
     yield from _of_files(settings)
@@ -375,6 +377,16 @@ def _of_retention(settings: Config) -> Iterator[str]:
     of_persons = (retention.identity_ms, retention.record_ms)
     if retention.counts_from == "closed" and of_persons == (None, None):
         yield "retention: `from: closed` counts for identity and record, and neither has a period"
+
+
+def _of_backup(settings: Config) -> Iterator[str]:
+    recipients = settings.backup.recipients if settings.backup else None
+    if recipients == ():
+        yield "backup: no recipients, so copies are in clear: whoever gets one reads people's data"
+    try:
+        require_recipients(recipients or ())
+    except CannotSealError as error:
+        yield f"backup: no copy can be made. {error}".rstrip(".")
 
 
 def _of_erased(action: Action) -> Iterator[str]:

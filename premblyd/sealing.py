@@ -1,19 +1,81 @@
 """Sealing by age (age-encryption.org): what is written can be read by its recipients alone. It is
 sealed while it is written, so that nothing of it is on a disk in clear, and no more than a pipe
-holds is in memory."""
+holds is in memory. And opening what was sealed, by an identity."""
 
 import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from premblyd.errors import PremblydError
+from premblyd.errors import LacksRightsError, PremblydError
 
 
 class CannotSealError(PremblydError):
     """What seals is not installed, or a recipient is none."""
+
+
+class CannotOpenError(PremblydError):
+    """What is sealed can't be opened: by this identity, or since it is not whole."""
+
+
+MAGIC = b"age-encryption.org/v1\n"
+_MAX_IDENTITY_BYTES = 64 << 10
+
+
+class Identity:
+    """What opens what was sealed to it. Only where it is used is it more than this."""
+
+    def __init__(self, keys: Sequence[Any], library: ModuleType) -> None:
+        self._keys = keys
+        self._library = library
+
+    def open(self, source: BinaryIO, out: BinaryIO) -> None:
+        """Write to `out` what is sealed in `source`, from its beginning. Raise CannotOpenError when
+        it is not sealed to this identity, or changed or cut: then `out` holds a part at most. Raise
+        what writing to `out` raises."""
+        source.seek(0)
+        target = _Out(out)
+        try:
+            self._library.decrypt_io(source, target, self._keys)
+        except (self._library.DecryptError, OSError) as error:  # OSError: behind the first bytes
+            if target.error is not None:
+                raise target.error from None
+            raise CannotOpenError(
+                f"It can't be opened: {_plain(error)}. Is it whole, and sealed to this identity?"
+            ) from None
+
+
+def read_identity(path: Path) -> Identity:
+    """Read an identity's file, as `age-keygen` writes it. Raise CannotOpenError when it is none, or
+    can't be read. No message has anything of it."""
+    library = _library()
+    try:
+        with path.open("rb") as file:
+            lines = file.read(_MAX_IDENTITY_BYTES).decode().splitlines()
+    except PermissionError:
+        raise LacksRightsError(f"You may not read {path}.") from None
+    except OSError as error:
+        raise CannotOpenError(f"{path} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        lines = ["no text"]
+    texts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    try:
+        keys = [library.x25519.Identity.from_str(text) for text in texts]
+    except library.IdentityError:
+        keys = []
+    if not keys:
+        raise CannotOpenError(
+            f"{path} is no identity of age, which begins with AGE-SECRET-KEY-1: `age-keygen -o"
+            " FILE` makes one. One with a passphrase is opened by `age --decrypt` before."
+        )
+    return Identity(keys, library)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).rstrip(".") or "age does not say why"
 
 
 def require_recipients(recipients: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ credentials=$etc/credentials
 key=$credentials/prembly-live-key
 data_key=$credentials/premblyd-data-key
 units=/etc/systemd/system
-all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer"
+all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer premblyd-backup.service premblyd-backup.timer"
 sysusers=/etc/sysusers.d/premblyd.conf
 link=/usr/local/bin/premblyd
 here=$(cd "$(dirname "$0")" && pwd)
@@ -252,6 +252,7 @@ unlock() { exec 7<&- 9>&-; }
 # none may start the service, which would keep the socket from being opened.
 stop_service() {
     systemctl stop premblyd-reconcile.service 2>/dev/null || true # goes on from there next time
+    systemctl stop premblyd-backup.service 2>/dev/null || true    # leaves the copies of before
     if [ -n "$socket_changed" ]; then
         systemctl stop premblyd.socket premblyd.service
     else
@@ -449,6 +450,8 @@ uninstall() {
     say "premblyd is uninstalled. These stay:"
     say "  $etc  (configuration and keys)"
     say "  /var/lib/premblyd  (the database, with people's data)"
+    copies=/var/lib/premblyd-backups
+    [ ! -d "$copies" ] || say "  $copies  (copies of the record)"
     say "  the user and group premblyd, whom they belong to"
     yours=
     for folder in "$units"/premblyd*.d; do
@@ -456,6 +459,7 @@ uninstall() {
         say "  $folder  (your changes to the units)"
         yours="$yours $folder"
     done
+    [ ! -d "$copies" ] || yours=" $copies$yours"
     say "Remove them too:  sudo rm -r $etc /var/lib/premblyd$yours && sudo userdel premblyd"
 }
 

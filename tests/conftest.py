@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
@@ -41,6 +42,15 @@ WAIT_LONGEST = {
     "test_cli_reconcile",
     "test_shell",
 }
+# What an example takes is the machine's, so there is no deadline. The examples are the same each
+# time: a suite says of a change what it said before. Those of `explore` are ever new ones.
+UNHURRIED: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("premblyd", derandomize=True, **UNHURRIED)
+settings.register_profile("explore", max_examples=1000, **UNHURRIED)
+settings.load_profile("premblyd")
 
 
 def pytest_configure(config: pytest.Config) -> None:

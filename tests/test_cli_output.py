@@ -39,8 +39,8 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server or a second database; they print as the others do.
-WITHOUT = {"serve", "console", "send", "status", "move", "restore", "hosts"}
+# They need a daemon, a server, a second database or somebody to seal for; they print as others do.
+WITHOUT = {"backup", "serve", "console", "send", "status", "move", "restore", "hosts"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("demo", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])

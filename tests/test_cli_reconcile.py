@@ -212,7 +212,8 @@ def test_without_a_key_nothing_is_asked(tmp_path: Path, api: PremblyApi) -> None
 def test_prembly_that_does_not_answer_is_said(
     tmp_path: Path, api: PremblyApi, fault: Any, words: str
 ) -> None:
-    record = Record(tmp_path, api, prembly={"timeout": "200ms"})
+    timeout = "200ms" if fault is hang else "30s"
+    record = Record(tmp_path, api, prembly={"timeout": timeout})
     api.fail(fault)
     ran = reconcile(record)
     assert (ran.code, ran.out) == (75, "")

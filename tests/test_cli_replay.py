@@ -19,7 +19,8 @@ from tests.support.database import changing, rows, url_of
 from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
-RECORDED = "SELECT action, event_id, delivery_id, note FROM operator_action WHERE note IS NOT NULL"
+RECORDED = """SELECT action, event_id, delivery_id, note FROM operator_action
+    WHERE note IS NOT NULL ORDER BY id"""
 NEW = shell("greet", "true", "00", when="outcome == 'verified'", retry={"attempts": 7})
 
 

@@ -116,6 +116,21 @@ def test_who_may_not_write_is_told_to_be_root(open_folder: Path, config: Path, c
     assert "With the rights it needs: sudo premblyd restore" in done.err
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_no_link_is_followed(config: Path, copy: Path, tmp_path: Path, suffix: str) -> None:
+    """Root would read what it leads to, and put it where the service's user may read it."""
+    before = events(config.with_name("premblyd.db"))
+    named = tmp_path / "named.db"
+    if suffix:
+        shutil.copyfile(copy, named)
+    link = tmp_path / f"named.db{suffix}"
+    link.symlink_to(copy)
+    done = run("restore", named, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert f"{link} is a link" in done.err
+    assert events(config.with_name("premblyd.db")) == before
+
+
 @needs_root
 @pytest.mark.parametrize("owner", [NOBODY, ODD])
 def test_root_leaves_nothing_that_the_service_cannot_use(

@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
@@ -144,7 +144,6 @@ def holds(whole: dict[str, Any], mark: dict[str, Any]) -> bool:
 WEAK = (*("verification.completed", "statement.analysis", "transaction.unnamed"),)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(MARKS), min_size=2, max_size=5))
 def test_of_several_marks_the_more_specific_one_counts(marks: list[tuple[str, Any]]) -> None:
     document: dict[str, Any] = {}
@@ -177,7 +176,6 @@ values = st.recursive(
 documents = st.dictionaries(st.sampled_from([*PLACES, "data"]), values, max_size=8)
 
 
-@settings(deadline=None)
 @given(documents)
 @example({"response_code": "00", "verification": {"status": "VERIFIED"}, "event": "credit"})
 @example({"response_code": "00", "data": {"screening_result": {"a": 1}, "verification_status": 1}})

@@ -8,7 +8,7 @@ from typing import Any
 
 import jmespath
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd import expressions
@@ -164,7 +164,6 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(jsons, st.sampled_from(TEXTS))
 def test_within_its_steps_it_finds_what_jmespath_finds(document: Any, text: str) -> None:
     def outcome(search: Any) -> str:

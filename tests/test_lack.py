@@ -131,21 +131,21 @@ def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("script", "expected"),
+    ("script", "timeout", "expected"),
     [
-        ("exit 3", ("failed", 3)),
-        ("exec >&-; sleep 0.2; exit 4", ("failed", 4)),
-        ("exec sleep 60", ("timed_out", -15)),
+        ("exit 3", "60s", ("failed", 3)),
+        ("exec >&-; sleep 0.2; exit 4", "60s", ("failed", 4)),
+        ("exec sleep 60", "600ms", ("timed_out", -15)),
     ],
 )
 def test_a_hook_is_watched_also_without_a_descriptor_for_it(
-    script: str, expected: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    script: str, timeout: str, expected: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shortage = Shortage(OSError(errno.EMFILE, ""))
     monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
     started = time.monotonic()
     with closing(ShellRunner(Children())) as runner:
-        result = asyncio.run(runner.run(hook(shell=script, timeout="600ms"), invocation()))
+        result = asyncio.run(runner.run(hook(shell=script, timeout=timeout), invocation()))
     assert (str(result.outcome), result.exit_code) == expected
     assert time.monotonic() - started < 20
 

@@ -37,6 +37,7 @@ ROOMS = {
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue seal verifications",
     "keep": "config engines hosts loops model prembly queue seal verifications",
+    "backup": "engines keep",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
@@ -53,7 +54,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask config daemon engines explaining keep lint move"
+        "alerts ask backup config daemon engines explaining keep lint move"
         " prembly presence process queue record routing run seal"
     ),
     "__main__": "cli",

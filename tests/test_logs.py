@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.logs import output
@@ -117,7 +117,6 @@ def test_the_keys_that_the_contract_forbids_are_secret() -> None:
     assert forbidden <= DROPPED_LOG_KEYS
 
 
-@settings(deadline=None)
 @given(st.text("0123456789-ax ", max_size=30), st.sampled_from(["x", " ", "-", ""]))
 @example("9876543210", "x")
 def test_a_run_of_ten_digits_or_more_is_redacted(text: str, between: str) -> None:

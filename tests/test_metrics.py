@@ -265,6 +265,7 @@ def families(exporter: Exporter) -> set[str]:
 @pytest.mark.sqlite
 def test_the_page_lists_every_metric_with_its_labels(store: Store, exporter: Exporter) -> None:
     store.add("crm")
+    store.by_hand("INSERT INTO operator_action (at_ms, actor, action) VALUES (1, 'ada', 'backup')")
     exporter.counts.listen(*received())
     item = re.compile(r"^- ((?:`premblyd_\w+`(?:, )?)+)(?: \(([^)]*)\))?", re.MULTILINE)
     listed = {

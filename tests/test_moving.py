@@ -21,7 +21,8 @@ import pytest
 
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
-from premblyd.engines.postgresql import beacon
+from premblyd.engines.engine import Database
+from premblyd.engines.postgresql import beacon, opening
 from premblyd.errors import AlreadyRunningError, CannotStartError, SchemaError
 from premblyd.move import moving
 from premblyd.move import postgresql as on_server
@@ -49,6 +50,11 @@ JOIN = """
     INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms, beat_count)
     SELECT 'w', 'db-2', 4711, '1', now_ms - 60000, now_ms, 60
     FROM (SELECT extract(epoch FROM clock_timestamp())::bigint * 1000 AS now_ms) AS clock
+"""
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE (datname, backend_type) = (current_database(), 'client backend')
+    AND pid <> pg_backend_pid()
 """
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
@@ -176,6 +182,27 @@ def test_a_row_that_postgresql_cannot_hold_is_named_without_its_value(
         backend(server).prepare()
 
 
+def test_a_daemon_may_start_as_soon_as_a_move_has_ended(
+    path: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is free to notice later that a connection was closed: here, after the test."""
+    left: list[Database] = []
+    close = opening._Database.close
+
+    def keep(own: Database) -> None:
+        left.append(own)
+
+    monkeypatch.setattr(opening._Database, "close", keep)
+    insert(path, "delivery", id=7, event_id=99, ran_instead_id=None)
+    with pytest.raises(CannotStartError, match="delivery 7"):
+        move_record(path, server)
+    backend(server).prepare()
+    move_record(server, tmp_path / "new.db")
+    backend(server).prepare()
+    for database in left:
+        close(database)
+
+
 def test_a_row_whose_event_was_deleted_by_hand_is_named_before_anything_is_copied(
     path: Path, server: Server
 ) -> None:
@@ -236,6 +263,7 @@ def test_a_move_that_was_killed_goes_on(
     before = rows_of(odd)
     die = PLACES[place].format(target="postgresql.PostgresqlSide")
     assert move_process(daemon.config, server.url, DIE + die).returncode == -SIGKILL
+    wait_until(lambda: rows(server, SESSIONS) == [(0,)])  # the server notices later
     if place not in ("while it begins", "after it finished"):
         with pytest.raises(SchemaError, match="Run the same `premblyd move` again"):
             backend(server).prepare()

@@ -125,7 +125,7 @@ jsons = st.recursive(
 documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map(document)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(documents)
 def test_a_field_is_found_where_jmespath_finds_it(body: dict[str, Any]) -> None:
     assert FIELDS.keys() == PLACES.keys()
@@ -281,7 +281,7 @@ def test_an_odd_body_is_read(body: bytes, field: str, expected: Any) -> None:
     assert getattr(payload.read(body), field) == expected
 
 
-@settings(deadline=None, max_examples=40)  # tests.faults.fuzz has a million
+@settings(max_examples=40)  # tests.faults.fuzz has a million
 @given(
     st.binary()
     | jsons.map(lambda body: json.dumps(body).encode())

@@ -200,6 +200,7 @@ async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_ro
     def full(*_: object) -> list[inbox.Added]:
         raise sqlite3.OperationalError("database or disk is full")
 
+    monkeypatch.setattr(server, "FRESH_S", 60)
     monkeypatch.setattr(inbox, "_ADD", Operation(Step.ARRIVALS, full))
     assert (await post(http_client, base_url)).code == 503
     answer = await http_client.fetch(base_url + "/healthz", raise_error=False)
@@ -208,8 +209,12 @@ async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_ro
 
 
 async def test_asking_for_the_health_often_costs_one_commit(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(server, "FRESH_S", 60)
     for _ in range(5):
         await http_client.fetch(base_url + "/healthz")
     assert len(reception.commits) == 1

@@ -105,7 +105,6 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     return counts
 
 
-@pytest.mark.gen_test(timeout=30)
 async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typing_mistake(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, counts: Counts
 ) -> None:

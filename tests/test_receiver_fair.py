@@ -51,7 +51,6 @@ async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
 
 @needs_open_files(2500)
 @pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.2"], MANY_IPS])
-@pytest.mark.gen_test(timeout=60)
 async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(
     http_port: int, reception: Reception, ips: list[str]
 ) -> None:
@@ -67,7 +66,6 @@ async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(
     ("slow_clients", "bound"),
     [(200, 100), pytest.param(2000, 1000, marks=[pytest.mark.large, needs_open_files(4500)])],
 )
-@pytest.mark.gen_test(timeout=60)
 async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out(
     http_port: int,
     reception: Reception,
@@ -103,7 +101,6 @@ async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out
 
 @pytest.mark.parametrize("ips", [["127.0.0.1"], ["127.0.0.2"], MANY_IPS])
 @pytest.mark.parametrize(("bodies", "wait_s"), [(5, 0.1), (50, 1.1)])
-@pytest.mark.gen_test(timeout=60)
 async def test_large_bodies_that_never_end_keep_no_webhook_out(
     http_port: int, reception: Reception, ips: list[str], bodies: int, wait_s: float
 ) -> None:
@@ -119,7 +116,6 @@ async def test_large_bodies_that_never_end_keep_no_webhook_out(
     await reception.until_in_flight(0, 0)
 
 
-@pytest.mark.gen_test(timeout=60)
 async def test_idle_connections_keep_no_webhook_out(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

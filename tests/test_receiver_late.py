@@ -1,5 +1,6 @@
 """No webhook waits for its answer longer than `answer_within`, whatever it waits for."""
 
+import asyncio
 import json
 import threading
 import time
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from premblyd.prembly import bodies
+from premblyd.receive.exchange import Phase
 from tests.support.logs import logged
 from tests.support.receiving import ACTIONS, Client, Reception
 from tests.support.waiting import until
@@ -30,6 +32,14 @@ def events(reception: Reception) -> list[tuple[Any, ...]]:
     return reception.rows("SELECT id, duplicate_count FROM event")
 
 
+async def end_late(reception: Reception) -> None:
+    """Have it be too late for the only webhook that is on its way, when it has come whole: a real
+    wait might be over before it has come as far as the test wants."""
+    [exchange] = reception.receiver._exchanges.values()
+    await until(lambda: exchange._phase is Phase.WORKING)
+    exchange.end_if_late(time.monotonic() + 7.8)
+
+
 async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
@@ -49,16 +59,21 @@ async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stor
 async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_actions(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    reception.use(actions=ACTIONS, **QUICK)
+    reception.use(actions=ACTIONS)
     transact = reception.writer._engine.transact
+    begun = threading.Event()
 
     def slow(work: Any) -> None:
+        begun.set()
         gate.wait()
         transact(work)
 
     monkeypatch.setattr(reception.writer._engine, "transact", slow)
     with logged() as lines:
-        assert (await answer(http_port, BODY))[0] == 503
+        answering = asyncio.create_task(answer(http_port, BODY))
+        await until(begun.is_set)
+        await end_late(reception)
+        assert (await answering)[0] == 503
         assert reception.in_flight == (1, len(BODY)), "the writer holds its body"
         gate.set()
         await until(lambda: reception.in_flight == (0, 0))
@@ -71,10 +86,13 @@ async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_ac
 async def test_what_is_read_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
-    reception.use(**QUICK)
+    reception.use()
     recogniser = reception.receiver.services.recogniser
     waiting = recogniser.run_beside(gate.wait)
-    assert (await answer(http_port, LARGE))[0] == 503
+    answering = asyncio.create_task(answer(http_port, LARGE))
+    await reception.until_in_flight(1, len(LARGE))
+    await end_late(reception)
+    assert (await answering)[0] == 503
     assert reception.in_flight == (1, len(LARGE)), "the other thread holds its body"
     gate.set()
     await waiting
@@ -96,7 +114,7 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
         exchange.end_if_late(sent_at + 7.7)
         assert lines == []
         # It is looked at four times a second: this is the last look before the eight seconds.
-        exchange.end_if_late(time.monotonic() + 7.8)
+        await end_late(reception)
     assert [line["event"] for line in lines] == ["webhook.unavailable"]
     assert (await client.answer()).status == 503
     gate.set()
@@ -105,11 +123,13 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
 async def test_a_late_webhook_that_fails_is_answered_once(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    reception.use(**QUICK)
+    reception.use()
     transact = reception.writer._engine.transact
+    begun = threading.Event()
 
     def late(work: Any) -> None:
         del work
+        begun.set()
         gate.wait()
         transact(failing)
 
@@ -118,6 +138,8 @@ async def test_a_late_webhook_that_fails_is_answered_once(
 
     monkeypatch.setattr(reception.writer._engine, "transact", late)
     await client.send(webhook(BODY))
+    await until(begun.is_set)
+    await end_late(reception)
     assert (await client.answer()).status == 503
     with logged() as lines:
         gate.set()

@@ -46,7 +46,7 @@ async def test_nothing_of_a_webhook_stays_in_memory_whatever_its_answer(
         await client.send(webhook(body, headers))
         assert (await client.answer()).status == status
         await client.close()
-        await until(lambda: {id(found) for found in in_memory()} <= others, 5)
+        await until(lambda: {id(found) for found in in_memory()} <= others)
 
     before = in_memory()  # kept, so that nothing else gets their numbers
     others = {id(found) for found in before}

@@ -79,14 +79,31 @@ def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
         ]
 
 
+# Python that runs before the daemon: it says when it claims, and waits for the lock with patience.
+CLAIMING = """
+import pathlib
+from premblyd.engines.sqlite import opening
+from premblyd.queue.queue import Queue
+opening.BUSY_TIMEOUT_S = 30
+claim = Queue.claim
+
+def told(*arguments):
+    pathlib.Path({folder!r}, "claims").touch()
+    return claim(*arguments)
+
+Queue.claim = told
+"""
+
+
 @pytest.mark.sqlite  # a server's readers wait for no lock; test_dispatcher has this for both
 def test_what_is_claimed_as_it_stops_still_runs_to_its_end(tmp_path: Path) -> None:
     action = shell("act", "sleep 0.2; echo done")
     with Premblyd(tmp_path, actions=[action]) as daemon:
-        daemon.start().send(BODY)
+        daemon.start(CLAIMING.format(folder=str(tmp_path))).send(BODY)
         daemon.wait_for_rows([("succeeded", 1, 9)], DELIVERY)
         with locked(daemon.place) as other:
-            time.sleep(1.3)  # by now the next claim waits for the lock
+            (tmp_path / "claims").unlink()
+            wait_until((tmp_path / "claims").exists)  # the next claim waits for the lock
             daemon.signal(SIGTERM)
             wait_until(lambda: daemon.log("daemon.stopping"))
             time.sleep(0.2)

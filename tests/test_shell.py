@@ -22,10 +22,12 @@ from premblyd.run.shell import DEFAULT_PATH, ShellRunner
 from tests.support.jobs import KEY, hook, invocation
 from tests.support.processes import runs
 from tests.support.rows import for_each
+from tests.support.waiting import until
 
 KIB = 1024
 EVERY_BYTE = bytes(range(256))
 IGNORES_SIGTERM = "trap '' TERM; sleep 60 & echo $$ $!; sleep 60"
+# Each has its trap set before a timeout of 2 s is over, on a busy machine too.
 TIDIES_UP = "trap 'sleep 0.1; echo bye; exit 0' TERM; while :; do sleep 0.02; done"
 HOSTILE = [
     "$(touch {0})",
@@ -250,12 +252,12 @@ def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
 def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None:
     assert process.KILL_AFTER_S == 5
     started = time.monotonic()
-    result = run(shell=IGNORES_SIGTERM, timeout="200ms")
-    assert 5.1 < time.monotonic() - started < 30
-    assert end(result) == ("timed_out", -9, "still running after 0.2 s", False)
+    result = run(shell=IGNORES_SIGTERM, timeout="2s")  # by then a busy machine has set the trap
+    assert 6.9 < time.monotonic() - started < 30
+    assert end(result) == ("timed_out", -9, "still running after 2 s", False)
     pids = [int(pid) for pid in (result.output or "").split()]
     assert len(pids) == 2
-    assert gone_within(1, pids)
+    assert gone_within(20, pids)
 
 
 @for_each("timeout", ["24d", "25d", "30d", "366d"])
@@ -271,7 +273,7 @@ def test_waits_follow_one_another_until_the_timeout(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_hook_may_tidy_up_after_sigterm() -> None:
-    result = run(shell=f"exec 2>/dev/null; {TIDIES_UP}", timeout="300ms")
+    result = run(shell=f"exec 2>/dev/null; {TIDIES_UP}", timeout="2s")
     assert (result.outcome, result.exit_code, result.output) == ("timed_out", 0, "bye\n")
 
 
@@ -281,7 +283,7 @@ def test_what_a_shell_waits_for_may_tidy_up_too(redirect: str, kept: str, tmp_pa
     tidy.write_text(TIDIES_UP)
     out = tmp_path / "out"
     script = f"exec 2>/dev/null; sh {tidy} {redirect}; true"
-    result = run(shell=script, timeout="300ms", env={"OUT": str(out)})
+    result = run(shell=script, timeout="2s", env={"OUT": str(out)})
     assert (result.outcome, result.output) == ("timed_out", kept)
     assert not redirect or out.read_text() == "bye\n"
 
@@ -289,7 +291,7 @@ def test_what_a_shell_waits_for_may_tidy_up_too(redirect: str, kept: str, tmp_pa
 def test_what_a_hook_leaves_behind_in_its_group_ends_with_it() -> None:
     result = run(shell="sleep 60 & echo $!")
     assert result.outcome == "succeeded"
-    assert gone_within(1, [int(result.output or "")])
+    assert gone_within(20, [int(result.output or "")])
 
 
 def test_output_held_open_after_the_exit_is_not_waited_for(tmp_path: Path) -> None:
@@ -319,7 +321,7 @@ def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
 
 
 def test_endless_output_ends_at_the_timeout() -> None:
-    result = run(command=["yes"], timeout="200ms")
+    result = run(command=["yes"], timeout="1s")
     assert (result.outcome, len(result.output or "")) == (AttemptOutcome.TIMED_OUT, 64 * KIB)
 
 
@@ -353,16 +355,19 @@ def test_a_hooks_process_is_known_as_long_as_it_runs() -> None:
 
 
 @pytest.mark.usefixtures("quick_kill")
-def test_interrupt_ends_running_hooks_as_interrupted() -> None:
+def test_interrupt_ends_running_hooks_as_interrupted(tmp_path: Path) -> None:
+    trapped = tmp_path / "trapped"
+    ignoring = f"trap '' TERM; : >{trapped}; sleep 60"
+
     async def main(runner: ShellRunner) -> list[Result]:
-        hooks = start(runner, "exec sleep 60", IGNORES_SIGTERM, "exec yes", "exit 3")
-        await asyncio.sleep(0.5)
+        hooks = start(runner, "exec sleep 60", ignoring, "exec yes", "exit 3")
+        await until(lambda: trapped.exists() and hooks[3].done())
         runner.interrupt()
         return await asyncio.gather(*hooks)
 
     with closing(ShellRunner(Children())) as runner:
-        sleeping, ignoring, endless, ended = asyncio.run(main(runner))
-    for result, code in ((sleeping, -15), (ignoring, -9), (endless, -15)):
+        sleeping, stubborn, endless, ended = asyncio.run(main(runner))
+    for result, code in ((sleeping, -15), (stubborn, -9), (endless, -15)):
         assert end(result) == ("interrupted", code, "the daemon was stopped", False)
     assert ended.error == "exit status 3"
 

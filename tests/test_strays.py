@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EMFILE
 from pathlib import Path
 from signal import SIGKILL
@@ -44,8 +44,10 @@ async def start_and_more(self):
     return self
 Daemon.__aenter__ = start_and_more
 """
-MARKED = "setsid sleep {word} & sleep 0.3"
-UNMARKED = "env -i setsid sleep {word} & sleep 0.3"
+# The hook ends when the test has seen what it leaves, which is killed soon afterwards.
+UNTIL_SEEN = "until test -e {folder}/seen; do sleep 0.05; done"
+MARKED = f"setsid sleep {{word}} & {UNTIL_SEEN}"
+UNMARKED = f"env -i setsid sleep {{word}} & {UNTIL_SEEN}"
 
 
 @contextmanager
@@ -64,12 +66,23 @@ def run_hook(daemon: Premblyd, word: str) -> list[psutil.Process]:
     """Run the hook and return what it leaves behind."""
     assert daemon.send(BODY).status == 200
     left = wait_until(lambda: alive(word))
+    (daemon.folder / "seen").touch()
     daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
     return left
 
 
-def leaving(script: str, word: str) -> dict[str, Any]:
-    return shell("leave", script.format(word=word), retry=ONCE)
+def leaving(script: str, word: str, folder: Path | None = None) -> dict[str, Any]:
+    return shell("leave", script.format(word=word, folder=folder), retry=ONCE)
+
+
+def zombies(pid: int) -> list[int]:
+    """Return the children of a process that have ended, and for which it has not waited yet."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has waited now
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.append(child.pid)
+    return found
 
 
 @contextmanager
@@ -79,7 +92,7 @@ def leaving_daemon(
     """Give a daemon whose hook leaves a process, with its word, stray, and others."""
     with (
         words("stray", *names) as word,
-        Premblyd(folder, actions=[leaving(script, word["stray"])]) as daemon,
+        Premblyd(folder, actions=[leaving(script, word["stray"], folder)]) as daemon,
     ):
         yield daemon, word
 
@@ -92,9 +105,7 @@ def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
         guests = wait_until(lambda: found if len(found := alive(word["guest"])) == 4 else [])
         time.sleep(SWEEPS_S)
         assert all(map(runs, guests))
-        me = psutil.Process(daemon.process.pid)
-        zombies = [one for one in me.children() if one.status() == psutil.STATUS_ZOMBIE]
-        assert zombies == []  # nobody else would wait for them
+        wait_until(lambda: not zombies(daemon.process.pid))  # nobody else would wait for them
         assert daemon.stop() == 0
         assert all(map(runs, guests))
 

@@ -201,21 +201,21 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
         daemon.start(STUCK if fault == "hangs" else "", **environ)
         with away(daemon.place) if fault == "fails" else nullcontext():
             assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
-            assert (_last_fed_s(manager, within_s=3) < 0.6) == is_fed
+            assert _is_still_fed(manager) == is_fed
         if is_fed:
             assert daemon.stop() == 0
 
 
-def _last_fed_s(manager: socket.socket, within_s: float) -> float:
-    """Listen for `within_s`; return how long before its end the watchdog was last fed."""
-    end = time.monotonic() + within_s
-    fed = end - within_s
-    manager.settimeout(0.1)
-    while time.monotonic() < end:
-        with suppress(TimeoutError):
-            if manager.recv(4096).startswith(b"WATCHDOG=1"):
-                fed = time.monotonic()
-    return end - fed
+def _is_still_fed(manager: socket.socket) -> bool:
+    """Listen until the watchdog was fed for longer than STUCK takes, or not at all for a while."""
+    begun = time.monotonic()
+    manager.settimeout(3)  # thirty feedings, on a busy machine too
+    with suppress(TimeoutError):
+        while time.monotonic() - begun < 3.5:
+            while not manager.recv(4096).startswith(b"WATCHDOG=1"):
+                pass
+        return True
+    return False
 
 
 def test_the_daemon_serves_the_sockets_and_tells_its_state(

@@ -50,6 +50,7 @@ COMMANDS = {
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
     "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
+    "backup": ("backup", "Copy the record while the daemon runs, sealed by age."),
     "restore": ("restore", "Put a copy in the place of the SQLite database."),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.

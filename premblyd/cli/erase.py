@@ -31,6 +31,10 @@ from premblyd.words import counted
 
 NOT_GONE = 75
 SHOWN = 20  # numbers of events
+MOVED_STAYS = (
+    "This SQLite can't overwrite what it leaves where it has moved rows, so a name may be in the"
+    " file still. When the daemon may be stopped, run `premblyd prune --vacuum`."
+)
 ERASURES = (
     Column("erasure", "id", kind="whole"),
     Column("at (UTC)", "at_ms", kind="time"),
@@ -128,6 +132,7 @@ def erase(
             request,
             gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
             waits_for=scrubbed.readers,
+            moved_stays=scrubbed.moved_stays,
             copies=left.found,
             deleted=left.deleted,
             is_on_server=file_of(place) is None,
@@ -290,6 +295,8 @@ def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
                 f"{copy.path} has {events} of it still: delete it. (`--copies delete` does that.)",
                 err=True,
             )
+    if scrubbed.moved_stays:
+        click.echo(caller.as_called(MOVED_STAYS), err=True)
     if not scrubbed.is_gone:
         who = ", ".join(map(str, scrubbed.readers))
         reads = f"process {who} stops reading the database" if who else "nobody reads it as it was"

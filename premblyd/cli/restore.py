@@ -1,18 +1,22 @@
 """premblyd restore, and what install.sh asks before and after an upgrade: copies of a SQLite
-database. A server's record has its own."""
+database. Of a server's record it says how they are put back."""
 
 import contextlib
 import os
 import pwd
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
 from premblyd import times
+from premblyd.backup import folder
 from premblyd.cli import config_option
 from premblyd.cli.common import database_of, vault
 from premblyd.databases import Server, is_postgresql
+from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import copies, opening
 from premblyd.engines.sqlite.files import hold, real_path
 from premblyd.errors import LacksRightsError, PremblydError
@@ -22,33 +26,40 @@ from premblyd.words import counted
 
 
 @click.command()
-@click.argument("copy", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|FILE", type=click.Path(path_type=Path))
+@click.option("--copy", "name", metavar="NAME", help="Of DIR, this copy (default: the newest).")
+@click.option(
+    "--identity",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The key that opens what was sealed by age, as `age-keygen` writes it.",
+)
 @config_option
-def restore(config_path: Path, copy: Path) -> None:
-    """FILE is a copy of the database, such as premblyd.db.before-upgrade. It is checked, and put in
-    the place of the database that the configuration names. What was there goes into a folder
-    beside it, premblyd.db.replaced-TIME: nothing is deleted, and FILE stays.
+def restore(config_path: Path, *, source: Path, name: str | None, identity: Path | None) -> None:
+    """DIR is where `premblyd backup` puts its copies, FILE a copy of the database, such as
+    premblyd.db.before-upgrade. It is opened, checked, and put in the place of the database that the
+    configuration names. What was there goes into a folder beside it, premblyd.db.replaced-TIME:
+    nothing is deleted, and the copy stays.
 
     Who was erased since the copy was made is erased from it again, and holds and closings of that
-    time are taken over, as far as the database that was there can be read. FILE has them still.
+    time are taken over, as far as the database that was there can be read. The copy has them still.
 
-    The daemon must be stopped. A run that was interrupted goes on when it is run again.
+    The daemon must be stopped. A run that was interrupted goes on when it is run again. For a
+    record on PostgreSQL it says what to run.
 
     Exit status: 0 done, 1 not a good copy, and nothing was changed, 75 a daemon runs.
     """
     database = database_of(config_path)
+    copy = _chosen(source, name, backend(database).copy_suffix)
     if isinstance(database, Server):
-        raise PremblydError(
-            "The record is in PostgreSQL, which has its own copies: `pg_restore` puts one back"
-            " (docs/several-hosts.md)."
-        )
+        raise PremblydError(_by_hand(copy, database))
     real = real_path(database)
     since = Since()
-    with copies.opened(copy) as source:  # root's, if need be
+    with copies.opened(copy, identity) as found:  # root's, if need be
         become_owner(real)
         try:
             with hold(real):
-                restored = copies.put_in(real, source, since.take_over)
+                restored = copies.put_in(real, found, since.take_over)
         except PermissionError as error:
             raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
         except OSError as error:
@@ -66,6 +77,41 @@ def restore(config_path: Path, copy: Path) -> None:
         click.echo(f"What was there is in {restored.aside}. Nothing was deleted.")
 
 
+def _chosen(source: Path, name: str | None, suffix: str) -> Path:
+    """Return the copy that is meant."""
+    if source.is_dir():
+        return folder.chosen(source, suffix, name).path
+    if name is not None:
+        raise click.UsageError(f"--copy names a copy in a folder: {source} is none.")
+    return source
+
+
+def _by_hand(copy: Path, server: Server) -> str:
+    """Return how a copy of a server's record is put back, which premblyd leaves to people: the
+    server may be shared, and what is in a database now is nowhere else."""
+    if not copy.name.removesuffix(folder.SEALED).endswith(".dump"):
+        return (
+            f"The record is in PostgreSQL, and {copy} is no dump of one: `pg_restore` puts one back"
+            " that `premblyd backup` or `pg_dump` made (docs/backup.md)."
+        )
+    parts = urlsplit(server.url)
+    new = f"{parts.path.strip('/') or parts.username or 'premblyd'}_restored"
+    query = f"?{parts.query}" if parts.query else ""
+    url = shlex.quote(f"{parts.scheme}://{parts.netloc}/{new}{query}")
+    old, source = shlex.quote(server.url), shlex.quote(str(copy))
+    create = f"createdb --template=template0 --encoding=UTF8 --maintenance-db={old} {new}"
+    put = f"pg_restore --exit-on-error --single-transaction --dbname={url}"
+    is_sealed = copy.name.endswith(folder.SEALED)
+    piped = f"age --decrypt -i KEY {source} | {put}" if is_sealed else f"{put} {source}"
+    return (
+        "The record is in PostgreSQL: premblyd puts nothing in its place. Stop all daemons, then,"
+        f" as who may make databases:\n  {create}\n  {piped}\n"
+        f"Let `database:` name {new} on every host, and start the daemons. Then erase again whom"
+        " you have erased since (`premblyd erase --list` on the database of before), and fetch"
+        " what came since: `premblyd reconcile --store`."
+    )
+
+
 class Since:
     """What happened since the copy was made, as the database that it replaces knows it."""
 
@@ -78,6 +124,7 @@ class Since:
         """Erase from the file that will be the database who was erased from the old one. Raise
         PremblydError when that can't be done: then nothing is put in its place."""
         if old is None:
+            self._unknown = "there was no database that it replaces"
             return
         try:
             with contextlib.closing(opening.connect_read_only(old).with_vault(vault())) as database:

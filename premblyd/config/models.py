@@ -22,6 +22,7 @@ from pydantic import (
 
 from premblyd import passwords
 from premblyd.config.alerts import Alert
+from premblyd.config.backup import Backup
 from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
@@ -303,6 +304,7 @@ class Config(Model):
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
     encryption: Encryption | None = None
+    backup: Backup | None = None
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None

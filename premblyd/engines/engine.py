@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, Self, TypeVar
 
 import peewee
 from peewee import Expression, Field, Query, Value
@@ -210,10 +210,13 @@ class Transaction(ABC):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scrubbed:
     """Whether the database's files hold nothing any more of what was emptied or deleted; if not,
-    the processes that keep it in the log until they end what they read, as far as can be told."""
+    the processes that keep it in the log until they end what they read, as far as can be told.
+    `moved_stays`: this database can't overwrite copies that it left where rows were moved; packing
+    leaves none."""
 
     is_gone: bool
     readers: tuple[int, ...] = ()
+    moved_stays: bool = False
 
 
 class Database(peewee.Database, ABC):
@@ -311,6 +314,15 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """How far a copy of a database is. `total_bytes` None: that is not known before the end."""
+
+    bytes: int
+    total_bytes: int | None
+    is_checking: bool = False  # whether the database is whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimeRead:
     """What the database's clock said between two times on this machine's monotonic clock."""
 
@@ -372,6 +384,7 @@ class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
     is_shared: bool  # other daemons may work on it at the same time
+    copy_suffix: str  # of files with what `write_copy` writes: db, dump
 
     @property
     def vault(self) -> Vault | None:
@@ -427,6 +440,12 @@ class Backend(Protocol):
         """Write the database anew while no daemon works on it, so that nothing is left in its file
         of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
         somebody reads it, StoreUnavailableError when there is no room."""
+        ...
+
+    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+        """Write the whole record as it is at one moment, while daemons work on it, and tell now and
+        then how far that is. Raise DamagedError when it is not whole, PremblydError when it can't
+        be copied, and what `out` raises."""
         ...
 
     def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:

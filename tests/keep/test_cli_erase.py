@@ -14,6 +14,7 @@ import pytest
 from premblyd.cli.erase import certificates
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_operator
+from premblyd.engines.sqlite import opening
 from premblyd.keep import erasing
 from premblyd.keep.gone import Finishing
 from premblyd.keep.persons import Named
@@ -76,6 +77,7 @@ def test_the_certificate_is_a_new_private_file(config: Path, tmp_path: Path) -> 
     assert f"The certificate is in {target}." in done.out
     proof = json.loads(target.read_text())
     assert [event["id"] for event in proof["events"]] == [1]
+    assert any("`premblyd backup`" in each["what"] for each in proof["kept"])
     assert target.stat().st_mode & 0o777 == 0o600
     before = target.read_text()
     again = erase(config, "--event", 2, "--to", target)
@@ -305,6 +307,18 @@ def test_the_daemon_finishes_when_nobody_reads_any_more(path: Path, store: Store
         store.wait(looks.look())
     assert [line["event"] for line in lines] == ["erasure.gone"]
     assert store.rows("SELECT gone_at_ms IS NULL FROM erasure") == [(0,)]
+
+
+@pytest.mark.sqlite
+@for_each("clears", (True, False))
+def test_the_certificate_says_what_stays_where_this_sqlite_can_not_clear_pages(
+    config: Path, monkeypatch: pytest.MonkeyPatch, clears: bool
+) -> None:
+    monkeypatch.setattr(opening, "can_clear", lambda _: clears)
+    done = erase(config, "--event", 1 + clears)
+    kept = [each["what"] for each in json.loads(done.out)["kept"]]
+    assert ("copies in the database's file where SQLite has moved rows" in kept) is not clears
+    assert ("`premblyd prune --vacuum`" in done.err, done.code) == (not clears, 0)
 
 
 @pytest.mark.sqlite

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import textwrap
+import tracemalloc
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -214,6 +216,8 @@ def test_of_any_bytes_what_is_not_replaced_stays_and_a_second_time_changes_nothi
 
 
 @given(st.lists(PIECES, max_size=30))
+@example([TEMPLATE, "\\" * 71, "/", TEMPLATE])  # more of them than are looked at
+@example([TEMPLATE, "\\u005c" * 71, "\\/", TEMPLATE])
 def test_a_text_of_json_stays_one(pieces: list[str]) -> None:
     body = b'{"x": "%b"}' % "".join(pieces).replace("\n", "").replace("\r", "").encode()
     try:
@@ -226,11 +230,25 @@ def test_a_text_of_json_stays_one(pieces: list[str]) -> None:
 HOSTILE = (
     *(b"\\", b"\\/", b"\\u005c", b"A\\n", b"a=", b"%2F", b"aB3" * 15 + b"=", b"data:image/a;"),
     *(b"a b ", b"aB3" * 200 + b".", b"aB3" * 13 + b"\n", b"http://", b'"' + b"aB3" * 20),
-    b"\r\n\r\nGIF89a",
+    *(b"\r\n\r\nGIF89a", b"aB3" * 20 + b"\\" * 70, b"aB3" * 20 + b"\\u005c" * 70),
 )
 
 
+@pytest.mark.timeout(60)
 @for_each("piece", HOSTILE)
 def test_no_body_takes_the_square_of_its_length(piece: bytes) -> None:
     """A quarter of a megabyte would take minutes so, and the test has one."""
     replace_media(piece * ((1 << 18) // len(piece)))
+
+
+MANY = (b"A\\/", b"A\\\\/", b"%2F", b"\\u002f", b"aB3" * 20 + b"\\n", b"aB3" * 20 + b"\\u005c" * 70)
+
+
+@for_each("piece", MANY)
+def test_no_body_takes_memory_for_each_of_its_escapes(piece: bytes) -> None:
+    body = piece * ((1 << 17) // len(piece))
+    tracemalloc.start()
+    replace_media(body)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 16 * len(body)

@@ -35,11 +35,12 @@ def copy(database: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def erase(database: Path) -> tuple[str, int]:
-    """Erase a verification with several events; return its reference and how many these were."""
+def erase(database: Path, after: int = 0) -> tuple[str, int]:
+    """Erase the verification that has most events, or one after it; return its reference and how
+    many events it had."""
     named = "FROM event WHERE reference IS NOT NULL GROUP BY reference"
-    sql = f"SELECT reference, count(*) {named} ORDER BY 2 DESC, 1 LIMIT 1"
-    [(reference, count)] = rows(database, sql)
+    sql = f"SELECT reference, count(*) {named} ORDER BY 2 DESC, 1 LIMIT 1 OFFSET ?"
+    [(reference, count)] = rows(database, sql, after)
     with closing(connect_operator(database)) as operator:
         request = erasing.Request(named=Named.reference(reference), actor="dpo")
         erasing.erase(operator, request)
@@ -73,6 +74,32 @@ def test_who_was_erased_since_is_erased_from_the_copy(
     assert floor == rows(next(config.parent.glob("*.replaced-*")) / database.name, FLOOR)
     with closing(connect_operator(database)) as operator:
         assert operator.look(lambda each: which_erased(each, [reference])) == {reference: 1}
+
+
+def test_what_copy_and_database_have_of_one_number_is_not_one_thing(
+    config: Path, database: Path, copy: Path, tmp_path: Path
+) -> None:
+    """They went different ways since an earlier restore, each with a first erasure and hold."""
+    other = Path(shutil.copy(copy, tmp_path / "other.db"))
+    hold = "INSERT INTO hold (user_ref, at_ms, actor) VALUES (?, ?, 'dpo')"
+    erased = []
+    for number, path in enumerate((other, database)):
+        erased.append(erase(path, number)[0])
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(hold, (f"usr-{number}", number))
+    out = restore(other, config)
+    assert "of 1 erasure." in out
+    sql = "SELECT count(*) FROM event WHERE reference IN (?, ?)"
+    assert rows(database, sql, *erased) == [(0,)]
+    assert not [each for each in erased if each.encode() in database.read_bytes()]
+    assert rows(database, "SELECT id, events > 0 FROM erasure ORDER BY id") == [(1, 1), (2, 1)]
+    assert rows(database, "SELECT id, user_ref FROM hold ORDER BY id") == [
+        (1, "usr-0"),
+        (2, "usr-1"),
+    ]
+    with closing(connect_operator(database)) as operator:
+        known = operator.look(lambda each: which_erased(each, erased))
+    assert known == {erased[0]: 1, erased[1]: 2}
 
 
 def test_holds_and_closings_that_came_since_are_taken_over(

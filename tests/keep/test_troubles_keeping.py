@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from premblyd.config.backup import Backup
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
+from premblyd.record import kept
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Severity, Situation
 from premblyd.times import DAY_MS
@@ -117,3 +119,37 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, record: D
     store.by_hand("DELETE FROM to_erase")
     store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
     assert found(record) == []
+
+
+BACKUP = "INSERT INTO operator_action (at_ms, actor, action) VALUES (?, 'ada', 'backup')"
+
+
+def without_backup(record: Database, *, warn_after: str | None) -> list[str]:
+    """Return what is told of backups by a configuration with this, or with none of them."""
+    own: Any = SimpleNamespace(backup=None)
+    if warn_after is not None:
+        own.backup = Backup.model_validate({"warn_after": warn_after})
+    situation = Situation(record=record, now_ms=NOW_MS, settings=own)
+    return [item.text for item in table.items(situation, kinds=["backup"])]
+
+
+def test_a_record_without_a_backup_is_told_once_it_is_that_old(
+    store: Store, record: Database
+) -> None:
+    assert without_backup(record, warn_after="1d") == []
+    store.add(received_at_ms=NOW_MS - DAY_MS - 1)
+    assert without_backup(record, warn_after="2d") == []
+    assert without_backup(record, warn_after="1d") == ["There is no backup of the record."]
+
+
+def test_that_the_last_backup_is_too_old_is_told_where_there_shall_be_any(
+    store: Store, record: Database
+) -> None:
+    store.add(received_at_ms=OLD_MS)
+    for at_ms in (OLD_MS, NOW_MS - 2 * DAY_MS - 1):
+        store.by_hand(BACKUP, at_ms)
+    assert without_backup(record, warn_after=None) == []
+    assert without_backup(record, warn_after="3d") == []
+    [text] = without_backup(record, warn_after="2d")
+    assert text == "The last backup of the record is of 2023-11-12 22:13:19 UTC."
+    assert kept.at_a_glance(record, None, NOW_MS).last_backup_ms == NOW_MS - 2 * DAY_MS - 1

@@ -3,17 +3,19 @@
 import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.prembly.events import MEANINGS
+from premblyd.prembly.events import MEANINGS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
-from premblyd.verifications.questions import AGAIN_MS, DOUBTS
+from premblyd.verifications.questions import AGAIN_MS, DOUBTS, NewInquiry
 from premblyd.verifications.stored import settled_in_record
 from tests.support.queue import ask
 from tests.support.rows import for_each
@@ -286,6 +288,33 @@ def test_answers_that_race_are_stored_once(store: Store) -> None:
     added = store.wait_all(futures)
     assert sum(isinstance(each, Added) and each.is_new for each in added) == 1
     assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
+
+
+def test_a_question_names_the_event_that_another_made_of_its_answer(store: Store) -> None:
+    """Two may share an answer. Each reads it beside the loop, and who asked may come second."""
+    arrive(store, PENDING)
+    shared = answer("ref-1", verified_by=STORED_BY)
+    body_sha256 = shared.webhook.body_sha256.hex()
+    question = NewInquiry(
+        at_ms=NOW_MS,
+        purpose=Purpose.PENDING,
+        result=InquiryResult.SETTLED,
+        reference="ref-1",
+        duration_ms=9,
+        answer_sha256=body_sha256,
+    )
+    stored = add(store, shared)
+    for asked in (
+        question,
+        replace(question, answer_sha256="another"),
+        replace(question, at_ms=NOW_MS + 100),  # asked again
+    ):
+        store.wait(store.writer.call(partial(add_answer, answer=shared, inquiry=asked)))
+    assert store.rows("SELECT stored_event_id FROM inquiry ORDER BY id") == [
+        (stored.event_id,),
+        (None,),
+        (None,),
+    ]
 
 
 # What came while nothing was awaited

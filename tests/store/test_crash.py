@@ -239,12 +239,16 @@ def test_a_hook_cut_short_is_gone_marked_interrupted_and_run_again(tmp_path: Pat
 
 
 def test_a_hook_that_kills_the_daemon_each_time_ends_dead(tmp_path: Path) -> None:
-    action = recording(tmp_path, "kill -9 $PPID") | {"retry": {"attempts": 2}}
+    may_kill = tmp_path / "may_kill"  # not before the daemon's start is on its log
+    script = f"until test -e {may_kill}; do sleep 0.05; done; kill -9 $PPID"
+    action = recording(tmp_path, script) | {"retry": {"attempts": 2}}
     with Premblyd(tmp_path, actions=[action]) as daemon:
         daemon.start()
         try_to_send(daemon)
         for _ in range(2):
+            may_kill.touch()
             assert daemon.process.wait(10) == -9
+            may_kill.unlink()
             daemon.start()
         daemon.wait_for_rows([("dead", 2, 0)], DELIVERY)
         assert daemon.rows(ATTEMPTS) == [(1, "interrupted"), (2, "interrupted")]

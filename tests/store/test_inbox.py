@@ -11,7 +11,8 @@ from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery, NewRejection
 from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event
 
-DELIVERIES = "SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms FROM delivery"
+DELIVERIES = """SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms
+    FROM delivery ORDER BY id"""
 COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"
 EVENT = """SELECT key, endpoint, received_at_ms, remote_ip, token, headers, body_bytes, body_sha256,
     verified_by, kind, response_code, status, detail, verification_status, outcome, reference,

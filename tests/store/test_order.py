@@ -55,7 +55,8 @@ def cancel(store: Store, number: int) -> bool:
 
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
     add(store, "a", "a", "b", "a", None, None, "")
-    assert store.rows("SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL") == [
+    waiting = "SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL ORDER BY id"
+    assert store.rows(waiting) == [
         (2, 1),
         (4, 2),
     ]

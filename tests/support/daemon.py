@@ -23,6 +23,13 @@ from tests.support.requests import Answer, request
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
 
+# Python that each runs first. A page of the console has three seconds: few for a large one, on a
+# busy machine.
+PATIENT = """
+from premblyd.engines.readers import Readers
+Readers.__init__.__kwdefaults__["time_limit_s"] = 30
+"""
+
 
 class Premblyd:
     """A daemon in a folder of its own. Leaving the context kills it and its hooks."""
@@ -120,7 +127,7 @@ class Premblyd:
         env = os.environ | (environ or {})
         given: dict[str, Any] = {"stdout": stdout, "stderr": stderr, "pass_fds": pass_fds}
         if not (is_executed or prefix):
-            return Forked(arguments, environ=env, before=before, **given)
+            return Forked(arguments, environ=env, before=PATIENT + before, **given)
         run = ["-c", f"{before}\nfrom premblyd.cli import main\nmain()"] if before else []
         command = [*prefix, sys.executable, *(run or ["-m", "premblyd"]), *arguments]
         return subprocess.Popen(command, env=env, **given)

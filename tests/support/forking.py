@@ -70,7 +70,9 @@ class Forked:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:  # it may wait for ever for what the test would have done
+            self.kill()
         for pipe in (self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()

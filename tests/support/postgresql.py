@@ -226,6 +226,13 @@ def new_database(cluster: Cluster, template: str = "template1") -> Server:
     return Server(cluster.url(name))
 
 
+def prepared_database(cluster: Cluster) -> Server:
+    """Make a database with the schema on a server of a test's own."""
+    server = new_database(cluster)
+    PostgresqlBackend(server).prepare()
+    return server
+
+
 # Changes whenever somebody changes a table, a trigger, a function or the database's settings.
 _SHAPE = """SELECT
     (SELECT sum(xmin::text::bigint) FROM pg_class WHERE relnamespace = 'public'::regnamespace),

@@ -1,6 +1,5 @@
 """The service behind a real nginx, over TCP and over a unix socket."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ HOLD = f"""
 import sqlite3, time
 connection = sqlite3.connect("{DATABASE}", isolation_level=None, timeout=20)
 connection.execute("BEGIN IMMEDIATE")
+open("/root/held", "w").close()
 time.sleep(12)
 """
 
@@ -86,13 +86,14 @@ def test_behind_nginx_addresses_limits_and_refusals_come_through(
     assert '"duplicate":' in forged
     assert sql(service, "SELECT DISTINCT remote_ip FROM event WHERE remote_ip LIKE '198%'") == ""
 
+    service.run("rm -f /root/held")
     hold = service.start("exec python3 -", environ={"PYTHONUNBUFFERED": "1"})
     assert hold.stdin
     hold.stdin.write(HOLD)
     hold.stdin.close()
     hold.stdin = None
-    time.sleep(0.5)
     service.run("echo '{}' >/root/small")
+    service.wait("test -e /root/held")
     answer = post(service, "/root/small")
     assert answer.startswith("HTTP/1.1 503")
     assert "Retry-After: 5" in answer

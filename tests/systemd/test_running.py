@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
 from tests.systemd.machine import Machine
 from tests.systemd.pages import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, block
 from tests.systemd.service import (
@@ -29,7 +30,7 @@ def test_restarts_under_load_fail_no_request(service: Machine, load_of: Any) -> 
         time.sleep(0.5)
     result = load.end()
     assert result["answers"] == {"200": result["sent"]}
-    assert result["sent"] > 2000
+    assert result["sent"] > 1000
     assert_stored(service, result)
 
 
@@ -64,6 +65,8 @@ actions:
     assert_stored(service, result)
     service.run(f"! kill -0 {first_hook}")
     service.wait("test $(wc -l </var/lib/premblyd/hooks) = 4")
+    # The hook writes its line first, and starts these then.
+    wait_until(lambda: {"sleep 300", "sleep 301"} <= set(processes(service)))
     running = processes(service)
     assert (running.count("sleep 300"), running.count("sleep 301")) == (1, 1)
     outcomes = sql(
@@ -89,7 +92,7 @@ actions:
     service.run("systemctl restart premblyd; rm -f /var/lib/premblyd/hook")
     send(service)
     service.wait("test -s /var/lib/premblyd/hook")
-    assert {"sleep 302", "sleep 303"} <= set(processes(service))
+    wait_until(lambda: {"sleep 302", "sleep 303"} <= set(processes(service)))
     started = time.monotonic()
     service.run("systemctl stop premblyd")
     assert time.monotonic() - started < 15
@@ -244,9 +247,11 @@ actions:
     shell: "true"
 """,
         )
+        reloads = "journalctl -u premblyd --no-pager -o cat | grep -c config.reloaded"
+        reloaded = int(service.output(f"{reloads} || true"))
         service.run("systemctl reload premblyd")
         # systemd 252 can't wait until the daemon has done it.
-        time.sleep(1)
+        service.wait(f"test $({reloads}) -gt {reloaded}")
         event = send(service)
         assert sql(service, f"SELECT action FROM delivery WHERE event_id = {event}") == (
             f"reloaded-{number}"

@@ -18,7 +18,10 @@ from tests.systemd.machine import REPOSITORY
 FOLDER = REPOSITORY / "systemd"
 INSTALL = FOLDER / "install.sh"
 RECONCILE = "premblyd-reconcile.service"
-UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, "premblyd-reconcile.timer")
+BACKUP = "premblyd-backup.service"
+ASIDE = (RECONCILE, BACKUP)  # services that run beside the daemon, each by a timer
+TIMERS = tuple(unit.replace(".service", ".timer") for unit in ASIDE)
+UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, TIMERS[0], BACKUP, TIMERS[1])
 MOST_EXPOSED = 1.3
 
 
@@ -93,7 +96,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, [])
 
 
-@pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE])
+@pytest.mark.parametrize("unit", ["premblyd.service", *ASIDE])
 def test_the_sandbox_leaves_little_exposed(unit: str) -> None:
     analyze = tool("systemd-analyze", "systemd")
     done = subprocess.run(
@@ -116,26 +119,30 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
         explained = True
 
 
-def test_what_asks_prembly_has_the_daemons_sandbox_user_and_keys() -> None:
+@pytest.mark.parametrize("unit", ASIDE)
+def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) -> None:
     text = (FOLDER / "premblyd.service").read_text()
     _, _, sandbox = text.partition("# The sandbox.")
     keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
     assert len(keys) > 25
     keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
     keys |= {"ExecStartPre"}
-    daemon, reconcile = settings("premblyd.service"), settings(RECONCILE)
-    assert {key: reconcile.get(key) for key in keys - {"RemoveIPC"}} == {
+    daemon, aside = settings("premblyd.service"), settings(unit)
+    if unit == BACKUP:
+        assert aside.pop("StateDirectory") == ["premblyd premblyd-backups"]
+        keys.remove("StateDirectory")
+    assert {key: aside.get(key) for key in keys - {"RemoveIPC"}} == {
         key: daemon[key] for key in keys - {"RemoveIPC"}
     }
-    assert "RemoveIPC" not in reconcile
-    assert "Environment" not in reconcile
+    assert "RemoveIPC" not in aside
+    assert "Environment" not in aside
 
 
-def test_the_timer_is_installed_and_not_enabled() -> None:
+@pytest.mark.parametrize(("timer", "page"), [(TIMERS[0], "install.md"), (TIMERS[1], "backup.md")])
+def test_a_timer_is_installed_and_not_enabled(timer: str, page: str) -> None:
     script = INSTALL.read_text()
-    assert "enable premblyd-reconcile" not in script.replace("disable --now", "")
-    page = (REPOSITORY / "docs" / "install.md").read_text()
-    assert "systemctl enable --now premblyd-reconcile.timer" in page
+    assert f"enable {timer.partition('.')[0]}" not in script.replace("disable --now", "")
+    assert f"systemctl enable --now {timer}" in (REPOSITORY / "docs" / page).read_text()
 
 
 def test_the_install_script_is_clean() -> None:

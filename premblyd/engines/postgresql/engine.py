@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import psycopg
 from peewee import PeeweeException
@@ -16,6 +17,7 @@ from psycopg import errors
 from premblyd.databases import Server
 from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.engine import (
+    Copied,
     Database,
     Inspection,
     Packed,
@@ -23,7 +25,7 @@ from premblyd.engines.engine import (
     Sizes,
     Transaction,
 )
-from premblyd.engines.postgresql import opening, schema, transaction
+from premblyd.engines.postgresql import dumping, opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.transaction import (
@@ -138,6 +140,7 @@ class PostgresqlBackend:
     server: Server
     vault: Vault | None = None
     is_shared = True
+    copy_suffix = "dump"
 
     def __post_init__(self) -> None:
         opening.parameters(self.server)  # raises CannotStartError for a URL that can't be used
@@ -169,6 +172,9 @@ class PostgresqlBackend:
 
     def pack(self) -> Packed:
         raise PremblydError(_NO_PACKING)
+
+    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+        dumping.write_copy(self.server, out, tell)
 
     def sizes(self) -> Sizes:
         try:

@@ -136,13 +136,21 @@ def _alone(connection: Connection) -> Iterator[None]:
 
 
 def begin_move(connection: Connection, name: str) -> None:
-    """Keep daemons from starting to work on the database, until the connection is closed. Those
-    that have begun have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
+    """Keep daemons from starting to work on the database, until `end_move`. Those that have begun
+    have a row in `host` by now. Raise MoveAtWorkError when it is moved already."""
     until_s = time.monotonic() + KILLED_S
     while not _begins_move(connection):
         if time.monotonic() > until_s:
             raise MoveAtWorkError(name)
         time.sleep(LOOK_S)
+
+
+def end_move(connection: Connection) -> None:
+    """Let daemons start now. The server notices after a while that a connection was closed, and
+    would refuse a daemon until then."""
+    with contextlib.suppress(psycopg.Error):  # of one that is gone, or was left amid a COPY
+        connection.rollback()
+        connection.execute("SELECT pg_advisory_unlock(%s)", [lock_number(MOVE)])
 
 
 def _begins_move(connection: Connection) -> bool:

@@ -11,16 +11,19 @@ leaves the folder `….restoring`, and the next one goes on from there:
 
 import contextlib
 import dataclasses
+import errno
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from peewee import PeeweeException, SqliteDatabase
 
+from premblyd import sealing
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import (
     MODE,
@@ -36,11 +39,13 @@ from premblyd.engines.sqlite.files import (
     sync,
     unused_aside,
     write_copy,
+    write_new,
 )
 from premblyd.engines.sqlite.guards import is_foreign_log
 from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
+from premblyd.sealing import Identity
 
 
 class BadCopyError(PremblydError):
@@ -65,21 +70,34 @@ class Copy:
     path: Path
     file: BinaryIO
     log: BinaryIO | None
+    identity: Identity | None = None  # what opens it, if it is sealed
 
     def write(self, path: Path) -> None:
+        """Write it to a new file, in clear. Raise CannotOpenError when it can't be opened."""
+        if self.identity is not None:
+            write_new(path, partial(self.identity.open, self.file))
+            return
         write_copy(self.file, path)
         if self.log is not None:
             write_copy(self.log, beside(path, "-wal"))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Copy]:
-    """Open a copy. Raise BadCopyError when it can't be one, AlreadyRunningError when a daemon works
-    on it."""
+def opened(path: Path, identity: Path | None = None) -> Iterator[Copy]:
+    """Open a copy; a sealed one, by the identity in a file. Raise BadCopyError when it can't be
+    one, CannotOpenError when the identity can't, AlreadyRunningError when a daemon works on it."""
     with contextlib.ExitStack() as files:
         file = files.enter_context(_open(path))
         if file is None:
             raise BadCopyError(f"There is no file {path}.")
+        if file.read(len(sealing.MAGIC)) == sealing.MAGIC:
+            if identity is None:
+                raise BadCopyError(
+                    f"{path} is sealed by age: --identity FILE, with the key that opens it."
+                )
+            yield Copy(path, file, None, sealing.read_identity(identity))
+            return
+        file.seek(0)
         if file.read(len(MAGIC)) != MAGIC:
             raise BadCopyError(f"{path} is no SQLite database.")
         if is_held(file.fileno()):
@@ -220,14 +238,22 @@ def _looked_through(database: SqliteDatabase, named: Path) -> Restored:
 
 def _open(path: Path) -> contextlib.AbstractContextManager[BinaryIO | None]:
     """Open a file if there is one. Raise BadCopyError for what is no file, LacksRightsError when it
-    may not be read."""
+    may not be read.
+
+    No link is followed: root reads here, from where the service's user may write, and puts what it
+    has read where that user may read it."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a FIFO
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a FIFO
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return contextlib.nullcontext()
     except PermissionError:
         raise LacksRightsError(f"You may not read {path}.") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadCopyError(
+                f"{path} is a link, which is not followed: name the file that it leads to."
+            ) from None
         raise BadCopyError(f"{path} can't be read: {error.strerror}.") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from peewee import PeeweeException
 
 from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.engine import (
+    Copied,
     Database,
     Inspection,
     Packed,
@@ -24,7 +26,7 @@ from premblyd.engines.engine import (
     Sizes,
     Transaction,
 )
-from premblyd.engines.sqlite import leftovers, opening, packing
+from premblyd.engines.sqlite import leftovers, opening, packing, pages
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
@@ -40,7 +42,12 @@ from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
 from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import GivingBack, give_back
-from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.errors import (
+    CannotStartError,
+    PremblydError,
+    StoreUnavailableError,
+    StoreUnreadableError,
+)
 from premblyd.telemetry import tell
 from premblyd.vault import Vault
 
@@ -241,6 +248,7 @@ class SqliteBackend:
     path: Path
     vault: Vault | None = None
     is_shared = False
+    copy_suffix = "db"
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -262,7 +270,7 @@ class SqliteBackend:
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
             # What else can go wrong with a file shows when it is used.
-            return Inspection(warnings=packing.warnings(self.path))
+            return packing.inspect(self.path)
         return Inspection(
             warnings=(
                 f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
@@ -291,6 +299,13 @@ class SqliteBackend:
         opening.require_readable(self.path)
         with self.hold():
             return packing.pack(self.path)
+
+    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+        with (
+            opening.translated(StoreUnreadableError),
+            contextlib.closing(self.connect_read_only()) as database,
+        ):
+            pages.write_copy(database, out, tell)
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)

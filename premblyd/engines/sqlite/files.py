@@ -17,7 +17,7 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,9 +63,14 @@ def size(path: Path) -> int:
 def write_copy(source: BinaryIO, path: Path) -> None:
     """Write a new file with the bytes of another, onto the disk."""
     source.seek(0)
+    write_new(path, lambda target: shutil.copyfileobj(source, target, _CHUNK_BYTES))
+
+
+def write_new(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a new file, onto the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
     with open(descriptor, "wb") as target:
-        shutil.copyfileobj(source, target, _CHUNK_BYTES)
+        write(target)
         target.flush()
         os.fsync(descriptor)
 

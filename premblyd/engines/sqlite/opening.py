@@ -38,7 +38,7 @@ from premblyd.engines.sqlite.files import (
     size,
 )
 from premblyd.engines.sqlite.guards import following, is_foreign_log
-from premblyd.engines.sqlite.residue import Residue
+from premblyd.engines.sqlite.residue import Residue, can_clear
 from premblyd.engines.sqlite.space import AUTO_VACUUM, mark
 from premblyd.errors import (
     CannotStartError,
@@ -204,16 +204,18 @@ class _Database(Database, SqliteDatabase):
         nothing. Who writes waits for that, so it looks again instead of waiting for who reads."""
         with translated():
             self._clear_residue()
+            moved_stays = not can_clear(self.connection())
             self.execute_sql("PRAGMA busy_timeout = 0")
             try:
                 for wait_s in SCRUB_AGAIN_S:
                     time.sleep(wait_s)
                     busy, _, _ = self.execute_sql("PRAGMA wal_checkpoint(truncate)").fetchone()
                     if not busy:
-                        return Scrubbed(is_gone=True)
+                        return Scrubbed(is_gone=True, moved_stays=moved_stays)
             finally:
                 self.execute_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-            return Scrubbed(is_gone=False, readers=readers_of_log(beside(self._file(), "-shm")))
+            readers = readers_of_log(beside(self._file(), "-shm"))
+            return Scrubbed(is_gone=False, readers=readers, moved_stays=moved_stays)
 
     def _look_for_residue(self) -> None:
         """Look what pages have of rows that are elsewhere now, or nowhere: it is cleared by the

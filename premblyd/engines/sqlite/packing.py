@@ -7,9 +7,10 @@ hold up webhooks for minutes.
 
 import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
-from premblyd.engines.engine import Database, Packed, Room
+from premblyd.engines.engine import Database, Inspection, Packed, Room
 from premblyd.engines.sqlite.files import beside, real_path, size
 from premblyd.engines.sqlite.opening import connect_operator, connect_read_only, translated
 from premblyd.engines.sqlite.residue import can_clear
@@ -57,28 +58,28 @@ def _clear_log(database: Database) -> None:
         )
 
 
-def warnings(path: Path) -> tuple[str, ...]:
+def inspect(path: Path) -> Inspection:
     """Return what an operator should know of what the file keeps of what was deleted."""
     if not size(path):
-        return ()
+        return Inspection()
     try:
         with contextlib.closing(connect_read_only(path)) as database, translated():
             is_clean = is_marked(database.connection())
             clears = can_clear(database.connection())
     except PremblydError:  # whoever uses it will be told
-        return ()
-    found = []
+        return Inspection()
+    facts, warnings = [], []
     if not is_clean:
         needed = room(path).needed_bytes / 1_000_000
-        found.append(
+        warnings.append(
             f"{path} was made by an earlier version: what was deleted may still be in its file, and"
             " the file does not become smaller. Run `premblyd prune --vacuum` once, while the"
             f" daemon is stopped; it needs {needed:,.0f} MB of the disk"
         )
     if not clears:
-        found.append(
-            "this Python's SQLite was built without sqlite_dbpage, so a few bytes of what is erased"
-            " may stay where rows have moved within the file: use Debian's, or run `premblyd prune"
-            " --vacuum` after an erasure"
+        facts.append(
+            f"This Python's SQLite, {sqlite3.sqlite_version}, was built without sqlite_dbpage: of"
+            " who is erased, a name may stay in the file where SQLite moved a row, until `premblyd"
+            " prune --vacuum`."
         )
-    return tuple(found)
+    return Inspection(facts=tuple(facts), warnings=tuple(warnings))

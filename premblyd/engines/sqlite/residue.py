@@ -24,10 +24,10 @@ _HEADER_BYTES = {2: 12, 10: 8, 13: 8}
 _MAX_FRAGMENTS = 60
 _FRAMES_AT_ONCE = 16  # most transactions have fewer
 _PAGES_AT_ONCE = 64
-_LOCKED_BYTE = 1 << 30  # the page that has it is never used
+LOCKED_BYTE = 1 << 30  # the page that has it is never used
 _NOTHING = bytes(1 << 16)  # as long as the longest page
 # With more pages, a page of another kind may begin as one of these does: 137 GB of 4 KB each.
-_MAX_PAGES = 1 << 25
+MAX_PAGES = 1 << 25
 _READ = """SELECT pgno, data FROM json_each(?) AS wanted
 JOIN sqlite_dbpage ON pgno = wanted.value ORDER BY pgno"""
 _WRITE = "UPDATE sqlite_dbpage SET data = ? WHERE pgno = ?"
@@ -78,7 +78,7 @@ def has_map(number: int, page_bytes: int) -> bool:
     a page of rows does."""
     pages_of_map = page_bytes // 5 + 1
     of_map = (number - 2) // pages_of_map * pages_of_map + 2
-    return number == of_map + (of_map == _LOCKED_BYTE // page_bytes + 1)
+    return number == of_map + (of_map == LOCKED_BYTE // page_bytes + 1)
 
 
 class Residue:
@@ -177,7 +177,7 @@ def can_clear(connection: sqlite3.Connection) -> bool:
 
 def _clear(connection: sqlite3.Connection, numbers: Collection[int]) -> None:
     (page_count,) = connection.execute("PRAGMA page_count").fetchone()
-    if page_count >= _MAX_PAGES:
+    if page_count >= MAX_PAGES:
         return
     wanted = sorted(numbers)
     for start in range(0, len(wanted), _PAGES_AT_ONCE):

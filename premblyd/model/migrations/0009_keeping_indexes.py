@@ -19,6 +19,7 @@ INDEXES = {
         "operator_action (at_ms, id)"
         " WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL"
     ),
+    "operator_action_done": "operator_action (action, at_ms)",
     "event_erasure": "event (erasure_id) WHERE erasure_id IS NOT NULL",
     "event_erased_name": "event (erased_name) WHERE erased_name IS NOT NULL",
 }

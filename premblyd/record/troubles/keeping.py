@@ -1,5 +1,5 @@
 """Trouble with what is kept: what should have gone is there still, what was erased may be in the
-files."""
+files, and no copy is made."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from premblyd.config.retention import Retention
 from premblyd.model.keeping import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
-from premblyd.record.kept import CLASSES
+from premblyd.record.kept import CLASSES, last_backup_ms
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.times import DAY_MS
 from premblyd.words import counted
@@ -82,6 +82,28 @@ def erasure(situation: Situation) -> Iterator[Item]:
             command="premblyd erase --list",
             count=count,
             about="files",
+        )
+
+
+@trouble(reminds=True)
+def backup(situation: Situation) -> Iterator[Item]:
+    """Yield that the last copy is older than the configuration says, or that there is none."""
+    settings = situation.settings
+    if settings is None or settings.backup is None:
+        return
+    since_ms = situation.now_ms - settings.backup.warn_after_ms
+    last_ms = last_backup_ms(situation.database)
+    text = f"The last backup of the record is of {times.for_people(last_ms)} UTC."
+    if last_ms is None:
+        first = Event.select(fn.MIN(Event.received_at_ms))
+        last_ms = queries.time(queries.value(situation.database, first))
+        text = "There is no backup of the record."
+    if last_ms is not None and last_ms < since_ms:
+        yield Item(
+            text=text,
+            remedy="Is premblyd-backup.timer enabled? `journalctl -u premblyd-backup` says what"
+            " came of its last run.",
+            command="sudo systemctl start premblyd-backup",
         )
 
 

@@ -6,9 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from premblyd.databases import Server
-from premblyd.engines.connections import backend
-from tests.support import postgresql
-from tests.support.postgresql import Cluster
 from tests.support.store import Store
 
 
@@ -16,14 +13,6 @@ from tests.support.store import Store
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
     with asyncio.Runner() as runner:
         yield runner.get_loop()
-
-
-@pytest.fixture
-def server(cluster: Cluster) -> Server:
-    """A prepared database on the module's server."""
-    server = postgresql.new_database(cluster)
-    backend(server).prepare()
-    return server
 
 
 @pytest.fixture

@@ -29,6 +29,11 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def server(cluster: Cluster) -> Server:
+    return postgresql.prepared_database(cluster)
+
+
 def test_the_tables_are_cleaned_after_an_erasure(store: Store) -> None:
     store.add("crm", body=b"canary")
     store.by_hand("UPDATE event SET reference = NULL")

@@ -50,6 +50,11 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def server(cluster: Cluster) -> Server:
+    return postgresql.prepared_database(cluster)
+
+
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 0.5)

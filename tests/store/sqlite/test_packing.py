@@ -12,6 +12,7 @@ import pytest
 
 from premblyd.engines.sqlite import packing
 from premblyd.engines.sqlite.files import hold
+from premblyd.engines.sqlite.residue import cleared
 from premblyd.engines.sqlite.space import MARK
 from tests.support.commands import record, run
 from tests.support.database import rows
@@ -20,6 +21,7 @@ from tests.support.rows import for_each
 
 pytestmark = pytest.mark.sqlite
 CANARY = "canary-" * 30
+PAGE_BYTES = 4096
 
 
 @pytest.fixture
@@ -75,13 +77,38 @@ def test_check_says_what_an_older_file_needs_until_it_was_done(config: Path) -> 
     assert words not in run("check", "--config", config).err
 
 
-def test_check_says_when_this_sqlite_can_not_clear_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@for_each("clears", (True, False))
+def test_check_says_as_a_fact_when_this_sqlite_can_not_clear_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clears: bool
 ) -> None:
+    config = record(tmp_path / str(clears))
+    monkeypatch.setattr(packing, "can_clear", lambda _: clears)
+    checked = run("check", "--config", config)
+    assert ("without sqlite_dbpage" in checked.out, checked.err) == (not clears, "")
+
+
+def test_what_sqlite_left_where_it_moved_rows_is_gone_afterwards(tmp_path: Path) -> None:
+    """Also from a file of which no SQLite has ever cleared a page."""
     config = record(tmp_path)
-    assert "sqlite_dbpage" not in run("check", "--config", config).err
-    monkeypatch.setattr(packing, "can_clear", lambda _: False)
-    assert "built without sqlite_dbpage" in run("check", "--config", config).err
+    path = database(config)
+    content = path.read_bytes()
+    left = 0
+    for at in range(PAGE_BYTES, len(content), PAGE_BYTES):
+        page = content[at : at + PAGE_BYTES]
+        free = bytes(len(CANARY) + 100)  # between the pointers to rows, and the rows
+        if page[0] in (2, 10, 13) and (middle := page.find(free, 0, 2000)) >= 0:
+            moved = page[: middle + 50] + CANARY.encode()
+            moved += page[len(moved) :]
+            if cleared(moved) == page:
+                content = content[:at] + moved + content[at + PAGE_BYTES :]
+                left += 1
+    assert left
+    path.write_bytes(content)
+    before = contents(config)
+    assert run("prune", "--vacuum", "--config", config).code == 0
+    for file in config.parent.iterdir():
+        assert CANARY.encode() not in file.read_bytes(), file
+    assert contents(config) == before
 
 
 def test_a_daemon_must_be_stopped_first(config: Path) -> None:
