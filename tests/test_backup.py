@@ -16,8 +16,8 @@ import pytest
 
 from premblyd.backup import folder, making
 from premblyd.backup.making import make
+from premblyd.engines.besides import Copied
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Copied
 from premblyd.engines.sqlite import pages
 from tests.support.commands import Ran, record, run
 from tests.support.database import rows

@@ -13,8 +13,8 @@ import pytest
 
 from premblyd.backup.making import make
 from premblyd.databases import Server
+from premblyd.engines.besides import Copied
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Copied
 from premblyd.errors import PremblydError
 from tests.support import postgresql
 from tests.support.commands import run

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from premblyd.backup import folder as folders
-from premblyd.engines.engine import Backend, Copied, Database
+from premblyd.engines.besides import Copied
+from premblyd.engines.engine import Backend, Database
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
 from premblyd.sealing import require_recipients, sealed

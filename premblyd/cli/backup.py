@@ -13,8 +13,8 @@ from premblyd.cli.caller import actor
 from premblyd.cli.printing import print_json, progress
 from premblyd.config.load import load_config
 from premblyd.databases import DatabaseAddress
+from premblyd.engines.besides import Copied
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
-from premblyd.engines.engine import Copied
 from premblyd.errors import PremblydError
 from premblyd.words import counted, size
 

@@ -1,4 +1,4 @@
-"""Copies of the record that lie beside it, and what is sought in them."""
+"""Copies of the record: one that is made, those that lie beside it, and what is sought in them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,3 +22,12 @@ class OtherCopy:
     path: Path
     events: int | None
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """How far a copy of a database is. `total_bytes` None: that is not known before the end."""
+
+    bytes: int
+    total_bytes: int | None
+    is_checking: bool = False  # whether the database is whole

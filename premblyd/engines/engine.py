@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, Self, TypeV
 import peewee
 from peewee import Expression, Field, Query, Value
 
-from premblyd.engines.besides import OtherCopy, Sought
+from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
 from premblyd.times import Clock
@@ -311,15 +311,6 @@ class Packed:
 
     before_bytes: int
     after_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
-    """How far a copy of a database is. `total_bytes` None: that is not known before the end."""
-
-    bytes: int
-    total_bytes: int | None
-    is_checking: bool = False  # whether the database is whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

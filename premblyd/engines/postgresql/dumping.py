@@ -16,7 +16,7 @@ from typing import IO, BinaryIO
 from psycopg.conninfo import make_conninfo
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Copied
+from premblyd.engines.besides import Copied
 from premblyd.engines.postgresql import opening
 from premblyd.errors import PremblydError, TryAgainError
 

@@ -15,9 +15,8 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.besides import OtherCopy, Sought
+from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.engine import (
-    Copied,
     Database,
     Inspection,
     Packed,

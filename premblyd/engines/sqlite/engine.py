@@ -16,9 +16,8 @@ from typing import BinaryIO
 
 from peewee import PeeweeException
 
-from premblyd.engines.besides import OtherCopy, Sought
+from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.engine import (
-    Copied,
     Database,
     Inspection,
     Packed,

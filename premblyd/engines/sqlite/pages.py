@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from premblyd.engines.engine import Copied, Database
+from premblyd.engines.besides import Copied
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite.residue import LOCKED_BYTE, MAX_PAGES, can_clear, cleared, has_map
 from premblyd.errors import DamagedError, PremblydError
 
