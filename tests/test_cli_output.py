@@ -28,6 +28,7 @@ PRINTING: dict[str, list[str]] = {
     "help": ["--help"],
     "hold": ["hold", "--list"],
     "init": ["init", "new"],
+    "keygen": ["keygen"],
     "pending": ["pending"],
     "prune": ["prune", "--dry-run"],
     "reconcile": ["reconcile", "known"],
@@ -39,8 +40,8 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server, a second database or somebody to seal for; they print as others do.
-WITHOUT = {"backup", "serve", "console", "send", "status", "move", "restore", "hosts"}
+# They need a daemon, a server, a second database, keys or somebody to seal for: all print alike.
+WITHOUT = {"backup", "rekey", "serve", "console", "send", "status", "move", "restore", "hosts"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("demo", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])
