@@ -43,12 +43,15 @@ class Inquiries:
 
         `is_shared`: another delivery asked it too, which keeps it, and its answer is in DOUBTS: no
         event that Prembly does not confirm may pass for one that nobody doubts. Each delivery has
-        it, but of what contradicts an event there is one."""
+        it, but of what contradicts an event there is one: of the delivery that asked, though it may
+        read the answer after the others."""
 
         def operation(transaction: Transaction) -> int:
-            place = {name: getattr(inquiry, name) for name in _PLACE} if is_shared else None
-            if place is None or transaction.row(_KEPT, **place) is None:
+            kept = transaction.row(_KEPT, **{name: getattr(inquiry, name) for name in _PLACE})
+            if kept is None:
                 add(transaction, inquiry)
+            elif not is_shared:
+                transaction.change(_OWN, id=kept[0], delivery_id=inquiry.delivery_id)
             row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
             return row[0] if row else 0
 
@@ -97,10 +100,11 @@ _KEPT = Statement(
     Inquiry.select(Inquiry.id).where(
         Inquiry.event == param("event_id"),
         Inquiry.at_ms == param("at_ms"),
-        (Inquiry.delivery == param("delivery_id"))
-        | (param("result").cast("TEXT") == InquiryResult.CONTRADICTED),
+        Inquiry.result == param("result"),
+        (Inquiry.delivery == param("delivery_id")) | (Inquiry.result == InquiryResult.CONTRADICTED),
     )
 )
+_OWN = Statement(Inquiry.update(delivery=param("delivery_id")).where(Inquiry.id == param("id")))
 _DOUBTS_OF = Statement(
     Inquiry.select(fn.COUNT(Inquiry.id)).where(
         Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)

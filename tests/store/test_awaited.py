@@ -205,6 +205,32 @@ def confirm(store: Store, event_id: int, result: InquiryResult) -> None:
     ask(store, Purpose.CONFIRM, result, "ref-1", event_id=event_id)
 
 
+def test_who_asked_keeps_what_contradicts_an_event_however_late(store: Store) -> None:
+    """Of several deliveries that share an answer, each reads it beside the loop."""
+    store.add("crm", "mail", "chat")
+
+    def told(delivery_id: int, result: InquiryResult, *, is_shared: bool) -> None:
+        inquiry = NewInquiry(
+            at_ms=NOW_MS,
+            purpose=Purpose.CONFIRM,
+            result=result,
+            reference="ref-1",
+            duration_ms=1,
+            event_id=1,
+            delivery_id=delivery_id,
+        )
+        store.wait(Inquiries(store.writer).record(inquiry, is_shared=is_shared))
+
+    told(3, InquiryResult.UNSETTLED, is_shared=True)  # its action asks for more
+    told(2, InquiryResult.CONTRADICTED, is_shared=True)
+    told(1, InquiryResult.CONTRADICTED, is_shared=False)
+    told(3, InquiryResult.CONTRADICTED, is_shared=True)
+    assert store.rows("SELECT delivery_id, result FROM inquiry ORDER BY id") == [
+        (3, "unsettled"),
+        (1, "contradicted"),
+    ]
+
+
 @pytest.mark.parametrize("result", DOUBTS)
 def test_what_a_forged_event_settled_is_awaited_again(store: Store, result: InquiryResult) -> None:
     arrive(store, PENDING, PENDING | {"reference": "ref-2"})
