@@ -15,7 +15,7 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
-from premblyd.verifications.questions import AGAIN_MS, DOUBTS, NewInquiry
+from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.verifications.stored import settled_in_record
 from tests.support.queue import ask
 from tests.support.rows import for_each
