@@ -3,8 +3,8 @@ takes over from those that are lost. Begin with `Membership`; in its place stand
 other can be.
 
 Who is lost is decided by what one daemon sees of the others (`Observation`), and whether the others
-must still count this one as alive by what it knows itself (`Standing`): both are pure, time is
-given. What is written down is in register.py.
+must still count this one as alive by what it knows itself (`Standing`, in standing.py): both are
+pure, time is given. What is written down is in register.py.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from premblyd import loops
 from premblyd.engines.engine import Beacon, TimeRead
@@ -25,6 +24,7 @@ from premblyd.errors import (
 )
 from premblyd.hosts import register
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
+from premblyd.hosts.standing import SharedTime, Standing
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
 from premblyd.seal.starting import HostsLackKeyError
@@ -38,8 +38,6 @@ ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
 # deliveries before it knew, and then ended for good.
 ORPHANS_EVERY_S = 5.0
 AGAIN_S = 0.5  # after the database could not be reached
-SURE = 0.5  # of lost_after: for so long after a beat a claim needs no proof
-KEPT = 0.9  # and for so long hooks run on: they must have ended when others start them
 
 
 @dataclass(slots=True)
@@ -90,53 +88,6 @@ class Observation:
         """Return whether that host is the one that does what only one shall do, as far as the last
         look tells."""
         return self._first_id == host_id
-
-
-class SharedTime(NamedTuple):
-    """A time by two clocks: `times.boot_s`, and the database's as it is known here."""
-
-    boot_s: float
-    shared_ms: int
-
-
-class Standing:
-    """A daemon's standing among the others, who take it for lost once they saw no beat of it for
-    `lost_after`. Here that time is counted from when a beat was asked for, which is earlier, and by
-    a clock that counts the machine's sleep. No clock of this machine counts how long it was paused,
-    if it is a virtual one: the database's tells that, as soon as it is read again."""
-
-    def __init__(self, lost_after_s: float) -> None:
-        self._sure_s = lost_after_s * SURE
-        self._kept_s = lost_after_s * KEPT
-        self._beaten_at_s = float("-inf")
-        self._lost_at_s = float("-inf")
-        self._has_let_go = False
-
-    def beaten(self, asked: SharedTime) -> None:
-        """Take in that a beat counted which was asked for then, or another sign of life: hooks may
-        start again from here."""
-        self._beaten_at_s = max(self._beaten_at_s, asked.boot_s)
-        self._has_let_go = False
-
-    def lost(self, at: SharedTime) -> None:
-        """Take in that the others have called this daemon lost: nothing of before is sure."""
-        self._lost_at_s = at.boot_s
-        self._beaten_at_s = float("-inf")
-
-    def is_sure(self, claimed: SharedTime, now: SharedTime) -> bool:
-        """Return whether nobody else can have taken over what was claimed then."""
-        since_s = min(claimed.boot_s, self._beaten_at_s)
-        age_s = max(now.boot_s - since_s, (now.shared_ms - claimed.shared_ms) / 1000)
-        return claimed.boot_s > self._lost_at_s and age_s < self._sure_s
-
-    def must_let_go(self, now: SharedTime) -> bool:
-        """Return whether others may soon start what runs here: this daemon has not beaten for too
-        long, and has not let go of it since."""
-        return not self._has_let_go and now.boot_s - self._beaten_at_s >= self._kept_s
-
-    def let_go(self) -> None:
-        """Take in that nothing runs here any more."""
-        self._has_let_go = True
 
 
 class OwnClaim:
@@ -236,6 +187,7 @@ class Membership:
         """Become one of the hosts. Return which deliveries are due because their daemon is dead:
         this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
         self._follow(await self._beacon.read_time())
+        self._standing.heard(self.now())
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
@@ -327,6 +279,7 @@ class Membership:
         asked = self.now()
         beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
         self._follow(beat.time)
+        self._standing.heard(self.now())
         if beat.is_known:
             self._standing.beaten(asked)
         else:
@@ -342,6 +295,8 @@ class Membership:
             return
         if not beat.is_known:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
+        elif self._standing.was_silent:
+            self._repair = asyncio.create_task(self._repaired(self._look_again()))
         elif lost or (self._is_leader and self._look_for_orphans_at_s <= time.monotonic()):
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
 
@@ -373,8 +328,16 @@ class Membership:
         """Go on after the others took this daemon for lost: it was stopped, or could not reach the
         database."""
         killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
+        self._standing.looked_again()
         tell("host.fenced", worker=self._own.worker, killed_processes=killed)
         self._wake()
+
+    async def _look_again(self) -> None:
+        """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
+        which nobody waited for it either: `rekey` may have sealed, or an upgrade changed tables.
+        """
+        await self._hosts.require_fit(self._clock.now_ms())
+        self._standing.looked_again()
 
     async def _tell_actions(self) -> None:
         if (actions := self._actions_to_tell) is not None:

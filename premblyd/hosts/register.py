@@ -157,7 +157,7 @@ class Hosts:
                 "A newer premblyd has changed the database so that this one can't work on it any"
                 " more. Install that version."
             )
-        # Who has not been seen for long looks at the keys too, should it come back.
+        # Who has not been seen for long looks at them too, should it come back or beat again.
         others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker, now_ms=now_ms)
         known = [(name, keys) for worker, name, keys in others if worker not in dead]
         try:
@@ -166,6 +166,15 @@ class Hosts:
         except (CannotStartError, HostsLackKeyError) as error:
             return error
         return None
+
+    async def require_fit(self, now_ms: int) -> None:
+        """Raise as `join` does when this daemon, whose row still counts, can't work here any more:
+        nobody asked it what it knows, as it had not been seen for long."""
+        _of_fit(
+            await self._writer.call(
+                lambda transaction: self._unfit(transaction, now_ms), names=[history.LOCK]
+            )
+        )
 
     async def join_alone(self, now_ms: int) -> list[int]:
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is

@@ -14,9 +14,11 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Identity, Sighting
+from premblyd.seal.starting import HostKeys, SealedElsewhereError
 from premblyd.times import SharedClock
 from tests.support.database import new_place
 from tests.support.queue import claim
+from tests.support.sealing import VAULT
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until
 
@@ -36,11 +38,12 @@ class FakeBeacon:
             for number, name in enumerate(names)
         ]
         self.is_away = False
+        self.now_ms = NOW_MS
         self.beats = self.failures = 0
 
     async def read_time(self) -> TimeRead:
         now_s = asyncio.get_running_loop().time()
-        return TimeRead(now_ms=NOW_MS, asked_at_s=now_s, answered_at_s=now_s)
+        return TimeRead(now_ms=self.now_ms, asked_at_s=now_s, answered_at_s=now_s)
 
     async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
         if self.is_away:
@@ -198,3 +201,47 @@ def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDi
     store.wait(main())
     (seen,) = [line for line in lines if line["event"] == "host.seen"]
     assert (seen["name"], seen["worker"]) == ("b", "b:1:boot")
+
+
+LONG_MS = 3_600_000
+
+
+async def beat_again(member: Member, beacon: FakeBeacon) -> "asyncio.Task[None]":
+    """Have a daemon beat that has been silent for long. Nobody has taken it for lost."""
+    running = asyncio.create_task(member.membership.run())
+    await until(lambda: beacon.beats > 1)
+    beacon.now_ms += LONG_MS
+    beats = beacon.beats
+    await until(lambda: running.done() or beacon.beats > beats + 5)
+    return running
+
+
+def test_a_host_that_beats_again_after_a_silence_ends_if_another_has_begun_to_seal(
+    store: Store,
+) -> None:
+    """Who seals asks only the hosts that it sees."""
+    store.wait(Hosts(store.writer, identity("a")).join((), NOW_MS))
+    sealing = Hosts(store.writer, identity("c"), keys=HostKeys.of(VAULT))
+    store.wait(sealing.join((), NOW_MS + LONG_MS))
+    beacon = FakeBeacon("a")
+
+    async def main() -> None:
+        running = await beat_again(Member(store, beacon), beacon)
+        await until(running.done)
+        with pytest.raises(SealedElsewhereError, match="The host c seals"):
+            running.result()
+
+    store.wait(main())
+
+
+def test_a_host_that_beats_again_after_a_silence_goes_on_if_it_can(store: Store) -> None:
+    store.wait(Hosts(store.writer, identity("a")).join((), NOW_MS))
+    beacon = FakeBeacon("a")
+
+    async def main() -> None:
+        running = await beat_again(Member(store, beacon), beacon)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    store.wait(main())

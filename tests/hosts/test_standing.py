@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.hosts.membership import SharedTime, Standing
+from premblyd.hosts.standing import SharedTime, Standing
 
 
 def at(boot_s: float, shared_s: float | None = None) -> SharedTime:
@@ -71,3 +71,19 @@ def test_hooks_end_once_until_they_may_start_again(standing: Standing) -> None:
 def test_a_beat_that_is_told_late_does_not_undo_a_later_one(standing: Standing) -> None:
     standing.beaten(at(99))
     assert not standing.must_let_go(at(108.9))
+
+
+@pytest.mark.parametrize("later", [at(160), at(100, shared_s=160)])
+def test_a_minute_without_a_beat_is_known_until_it_was_looked_again(later: SharedTime) -> None:
+    """By whichever clock: others have asked only those that they saw."""
+    standing = Standing(10)
+    standing.heard(at(100))
+    standing.heard(at(159.9))
+    assert not standing.was_silent
+    standing = Standing(10)
+    standing.heard(at(100))
+    for moment in (later, later):
+        standing.heard(moment)
+        assert standing.was_silent
+    standing.looked_again()
+    assert not standing.was_silent
