@@ -30,6 +30,7 @@ class Sealed:
 
 SEALED = Sealed("sealed")  # for who has not the key
 DAMAGED = Sealed("changed, and can't be opened")
+KEY_GONE = Sealed("sealed, and its key is gone")
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 

@@ -2,6 +2,9 @@
 be sealed finds the key of each row's event too, in the same statement, and who runs it gets the
 rows opened. So nobody else need know what is sealed.
 
+Where an event has no key, a value that looks sealed is one whose key is gone, unless its sender has
+chosen it so: then the event's headers, of which nobody chooses the beginning, are in clear.
+
 Only whole columns are opened: what a query computes of one, such as its length, is computed of what
 is stored. A query that reads one among DISTINCT or grouped rows can't be asked.
 """
@@ -10,23 +13,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import Context, Field, ModelAlias, ModelSelect, Node, Query
+from peewee import SQL, Context, Field, ModelAlias, ModelSelect, Node, Query, fn
 from peewee import FieldAlias as AliasedField
 
 from premblyd.model.columns import Column
 from premblyd.model.keeping import EventKey
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault
-from premblyd.words import DAMAGED, Sealed
+from premblyd.words import DAMAGED, KEY_GONE, Sealed
 
 _Row = tuple[Any, ...]
+_IN_CLEAR = "[["  # how headers begin that are not sealed, if there are any
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
     """A table of which a query reads what may be sealed. Of its columns, where each stands in a
     row, and as what it is bound to its place; and where the key of the row's event stands, behind
-    which are the data key's id and the wrapped key."""
+    which are the data key's id, the wrapped key, and how the event's headers begin."""
 
     columns: tuple[tuple[int, str], ...]
     key: int
@@ -43,16 +47,20 @@ class Opening:
         self, rows: Iterable[Sequence[Any]], vault: Vault | None, lacking: Sealed | None = None
     ) -> list[_Row]:
         """Return rows as the asker wants them. What was changed, and can't be opened, is DAMAGED;
-        what `vault` has no key for is `lacking`. Raise LacksKeyError if that is None."""
+        what has lost its key, KEY_GONE; what `vault` has no key for, `lacking`. Raise LacksKeyError
+        if that is None."""
         return [self.row(row, vault, lacking) for row in rows]
 
     def row(self, row: Sequence[Any], vault: Vault | None, lacking: Sealed | None = None) -> _Row:
         """Return one, as `rows` does."""
         values = list(row[: self.width])
         for source in self.sources:
-            event_key, data_key, wrapped = row[source.key : source.key + 3]
-            sealed = [each for each in source.columns if wrapped and _is_marked(values[each[0]])]
-            if sealed:
+            event_key, data_key, wrapped, headers = row[source.key : source.key + _KEYS]
+            marked = [each for each in source.columns if _is_marked(values[each[0]])]
+            if marked and wrapped is None and headers != _IN_CLEAR:
+                for place, _ in marked:
+                    values[place] = KEY_GONE
+            elif marked and wrapped is not None:
                 cipher: Cipher | Sealed
                 try:
                     cipher = _cipher(vault, event_key, data_key, wrapped)
@@ -62,7 +70,7 @@ class Opening:
                     cipher = lacking
                 except DamagedError:
                     cipher = DAMAGED
-                for place, column in sealed:
+                for place, column in marked:
                     values[place] = _opened(cipher, column, values[place])
         return tuple(values)
 
@@ -117,7 +125,8 @@ def with_keys(query: Query) -> tuple[Query, Opening | None]:
         columns.setdefault(source, []).append((at, column.place))
     asking._returning = [*wanted, *(each for source in columns for each in _keys_of(source))]
     sources = [
-        _Source(tuple(its), len(wanted) + 3 * number) for number, its in enumerate(columns.values())
+        _Source(tuple(its), len(wanted) + _KEYS * number)
+        for number, its in enumerate(columns.values())
     ]
     return asking, Opening(len(wanted), tuple(sources))
 
@@ -132,22 +141,30 @@ def _table(source: Any) -> Any:
 
 
 def _keys_of(source: Any) -> tuple[Any, ...]:
-    """Return what finds the key of the event of a row, the name of the data key by which its own
-    key is wrapped, and that key; NULL: it is not sealed."""
-    table = _table(source)
-    if table is Event:
-        of_event: Any = source.key
-    else:
-        of_event = _key_of_event(source, table)
-    return of_event, *(
-        EventKey.select(column).where(EventKey.key == of_event)
-        for column in (EventKey.data_key, EventKey.wrapped)
+    """Return what finds of the event of a row its key, the name of the data key by which its own
+    key is wrapped, and that key, both NULL if it has none; and how its headers begin."""
+    of_event = _of_event(source, "key")
+    headers = _of_event(source, "headers")
+    return (
+        of_event,
+        *(
+            EventKey.select(column).where(EventKey.key == of_event)
+            for column in (EventKey.data_key, EventKey.wrapped)
+        ),
+        fn.SUBSTR(headers, SQL("1"), SQL(str(len(_IN_CLEAR)))),
     )
 
 
-def _key_of_event(source: Any, table: Any) -> Any:
+_KEYS = 4  # of a row
+
+
+def _of_event(source: Any, name: str) -> Any:
+    """Return a column of the event of a row."""
+    table = _table(source)
+    if table is Event:
+        return getattr(source, name)
     event, delivery = Event.alias(), Delivery.alias()
     its: Any = source.event if table is Delivery else None
     if table is Attempt:
         its = delivery.select(delivery.event).where(delivery.id == source.delivery)
-    return event.select(event.key).where(event.id == its)
+    return event.select(getattr(event, name)).where(event.id == its)

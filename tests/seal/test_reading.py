@@ -29,8 +29,8 @@ from premblyd.record.filters import EventFilter
 from premblyd.record.operating import Operator
 from premblyd.record.queries import SealedError
 from premblyd.times import DAY_MS
-from premblyd.vault import MARK, DataKey, LacksKeyError, Vault
-from premblyd.words import DAMAGED, SEALED
+from premblyd.vault import MARK, TEXT_MARK, DataKey, LacksKeyError, Vault
+from premblyd.words import DAMAGED, KEY_GONE, SEALED
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
 from tests.support.sealing import OTHER_KEY, VAULT, is_sealed
@@ -165,6 +165,32 @@ def test_what_was_put_in_the_place_of_another_is_not_shown(filled: Store) -> Non
     assert (event.token, event.session_id) == (DAMAGED, "hush-session")
 
 
+@for_each("vault", [VAULT, None])
+def test_of_an_event_whose_key_is_gone_people_read_words(
+    filled: Store, vault: Vault | None
+) -> None:
+    """And programs null: nothing of what is stored, which says nothing to anybody."""
+    filled.by_hand("DELETE FROM event_key")
+    with closing(connect_read_only(filled.place, vault)) as database:
+        event = events.find_event(database, "1")
+        names = ("token", "headers", "detail", "session_id", "body")
+        assert [getattr(event, name) for name in names] == [KEY_GONE] * len(names)
+        shown = json.loads(jsontext.dumps(events.masked(database, event).as_json()))
+        [row] = lists.rows(database, EventFilter())
+        text = revealed(filled, database)
+    assert "premblyd-sealed" not in text + json.dumps(shown)
+    assert str(row.detail) == "sealed, and its key is gone"
+    [attempt] = shown["deliveries"][0]["attempts"]
+    assert (shown["body"], attempt["output"], attempt["sealed"]) == (None, None, ["output"])
+
+
+def test_what_a_later_class_keeps_of_an_event_without_key_is_words_too(filled: Store) -> None:
+    filled.by_hand("DELETE FROM event_key")
+    filled.by_hand("UPDATE event SET body = '', headers = '[]', lacks = 'body'")
+    with closing(connect_read_only(filled.place, VAULT)) as database:
+        assert events.find_event(database, "1").session_id is KEY_GONE
+
+
 def test_another_data_key_opens_nothing(filled: Store) -> None:
     other = Vault(DataKey.read(OTHER_KEY))
     with closing(connect_read_only(filled.place, other)) as database:
@@ -172,9 +198,10 @@ def test_another_data_key_opens_nothing(filled: Store) -> None:
 
 
 def test_what_only_looks_sealed_is_shown_as_it_came(store: Store) -> None:
-    store.add(body=MARK + b"chosen")
+    store.add(body=MARK + b"chosen", detail=TEXT_MARK + "chosen")
     with closing(connect_read_only(store.place)) as database:
-        assert events.find_event(database, "1").body == MARK + b"chosen"
+        event = events.find_event(database, "1")
+    assert (event.body, event.detail) == (MARK + b"chosen", TEXT_MARK + "chosen")
 
 
 def test_grouped_rows_can_not_be_opened() -> None:
