@@ -12,7 +12,7 @@ import click
 from premblyd import lint, presence, times
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.config.load import load_config
+from premblyd.config.load import lacking, load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import duration_text
@@ -80,14 +80,13 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     as_service.hand_over(config_path, sees_daemon=True)
     try:
         settings = load_config(config_path)
+        _require_library(settings, config_path)
     except ConfigError as error:
         if not as_json:
             raise
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
-    if settings.encryption is not None:
-        settings.encryption.require_library()
     if quiet:
         return
     routes = _routes(settings)
@@ -128,6 +127,15 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     click.echo("\n" + "\n".join((*inspected.facts, line)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
+
+
+def _require_library(settings: Config, config_path: Path) -> None:
+    """Raise ConfigError when what seals is not installed."""
+    try:
+        if settings.encryption is not None:
+            settings.encryption.require_library()
+    except CannotStartError as error:
+        raise lacking(config_path, "encryption", error) from None
 
 
 def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iterator[str]:

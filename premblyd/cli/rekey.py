@@ -8,7 +8,7 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, open_to_change, open_to_read
+from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
 from premblyd.cli.printing import print_json, progress
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
@@ -30,6 +30,9 @@ def rekey(config_path: Path, *, dry_run: bool, as_json: bool) -> None:
     At the end it says which data keys are needed no more.
     """
     place = database_of(config_path)
+    settings = settings_if_valid(config_path)
+    if settings is not None and settings.encryption is not None:
+        settings.encryption.require_library()  # else it would look as if nothing were to be sealed
     if dry_run:
         found = rekeying.standing(open_to_read(place))
         _tell(found, Done(), as_json=as_json, is_done=False)

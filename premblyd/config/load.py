@@ -21,7 +21,7 @@ from premblyd.config.secrets import (
 )
 from premblyd.config.values import Listen, Model, keys_of
 from premblyd.databases import DatabaseAddress, Server
-from premblyd.errors import ConfigError, Problem
+from premblyd.errors import ConfigError, PremblydError, Problem
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
 
@@ -132,6 +132,13 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
             lacks_rights=lacks_rights,
         )
     return config
+
+
+def lacking(path: Path, key: str, error: PremblydError) -> ConfigError:
+    """Return that this machine lacks what a key of the file at `path` asks for, which can be
+    read."""
+    mark = yamltext.load(read_bounded(path).decode()).mark((key,), key=True)
+    return _unusable(path, str(error), mark)
 
 
 @dataclass(frozen=True, slots=True)

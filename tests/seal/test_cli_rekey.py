@@ -1,6 +1,7 @@
 """premblyd rekey, and what other commands show of what is sealed."""
 
 import json
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from premblyd.record import events
 from premblyd.vault import DataKey
 from tests.support.commands import Ran, run
 from tests.support.database import rows
+from tests.support.rows import for_each
 from tests.support.sealing import KEY, OTHER_KEY
 from tests.support.store import Store, store_at
 
@@ -115,6 +117,33 @@ def test_without_encryption_there_is_nothing_to_do(config: Path) -> None:
     assert done.code == 78
     assert "encryption" in done.err
     assert "sealed" not in told(config, "show", "1")
+
+
+@pytest.fixture
+def unsealing(config: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration with encryption, where its library is not installed."""
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    encrypt(config, "{key: {file: first}}")
+    return config
+
+
+@for_each("arguments", [["rekey"], ["rekey", "--dry-run", "--json"], ["check"]])
+def test_without_its_library_it_is_said_what_to_install(
+    unsealing: Path, arguments: list[str]
+) -> None:
+    done = run(*arguments, "--config", unsealing)
+    assert (done.code, done.out) == (78, "")
+    assert "install.sh --with seal" in done.err
+
+
+def test_check_prints_json_of_a_library_that_is_missing(unsealing: Path) -> None:
+    done = run("check", "--json", "--config", unsealing)
+    assert (done.code, done.err) == (78, "")
+    found = json.loads(done.out)
+    assert found["ok"] is False
+    [problem] = found["problems"]
+    assert (problem["file"], problem["line"]) == (str(unsealing), 4)
+    assert "install.sh --with seal" in problem["message"]
 
 
 def test_check_says_what_rekey_would_do(config: Path) -> None:
