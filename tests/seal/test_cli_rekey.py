@@ -112,6 +112,27 @@ def test_without_its_data_key_what_is_sealed_is_shown_as_sealed(config: Path) ->
     assert recorded == [("rekey",)]  # what was refused is on no record
 
 
+@for_each(
+    "arguments",
+    [
+        ["erase", "--user-ref", "user-1", "--yes"],
+        ["hold", "--reference", "ref-1"],
+        ["export", "--user-ref", "user-1", "--to", "{folder}/person.zip"],
+    ],
+)
+def test_who_has_lost_the_data_key_can_not_erase_hold_or_export_a_person(
+    config: Path, arguments: list[str]
+) -> None:
+    """As docs/personal-data.md says: the key of the digests is sealed by it."""
+    encrypt(config, "{key: {file: first}}")
+    told(config, "rekey")
+    encrypt(config, "{key: {file: second}}")
+    given = [each.format(folder=config.parent) for each in arguments]
+    done = run(*given, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert f"data key {FIRST}" in done.err
+
+
 def test_without_encryption_there_is_nothing_to_do(config: Path) -> None:
     done = run("rekey", "--config", config)
     assert done.code == 78
