@@ -136,11 +136,15 @@ def test_a_bad_copy_changes_nothing(crashed: Path, copy: Path, spoil: object, sa
 
 
 def test_the_database_is_no_copy_of_itself(crashed: Path, tmp_path: Path) -> None:
-    link = tmp_path / "link.db"
+    """Under another name either; and no link is followed."""
+    other, link = crashed.with_name("other.db"), tmp_path / "link.db"
+    other.hardlink_to(crashed)
     link.symlink_to(crashed)
     before = contents(crashed.parent)
-    with opened(link) as source, pytest.raises(BadCopyError, match="is the database itself"):
+    with opened(other) as source, pytest.raises(BadCopyError, match="is the database itself"):
         put_in(crashed, source)
+    with pytest.raises(BadCopyError, match="is a link"), opened(link):
+        pass
     assert contents(crashed.parent) == before
 
 
