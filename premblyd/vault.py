@@ -20,6 +20,8 @@ from premblyd.errors import CannotStartError, PremblydError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # random: a key seals a few values
+TAG_BYTES = 16
+WRAPPED_BYTES = NONCE_BYTES + KEY_BYTES + TAG_BYTES
 ID_DIGITS = 16
 TEXT_PREFIX = "premblyd-data-key-1:"
 MARK = b"\x00premblyd-sealed-1\x00"  # before a sealed byte string
@@ -150,6 +152,15 @@ class Vault:
         """Return an event's key wrapped by the data key by which this seals. Raise LacksKeyError,
         DamagedError."""
         return self._wrap(event_key, self._unwrap(event_key, data_key, wrapped))
+
+    def secret(self, event_key: str, data_key: Any, wrapped: Any) -> bytes:
+        """Return an event's key itself, for the keys' copy. Raise LacksKeyError, DamagedError."""
+        return self._unwrap(event_key, data_key, wrapped)
+
+    def wrap(self, event_key: str, secret: bytes) -> Wrapped:
+        """Return an event's key, which a keys' copy has, wrapped by the data key by which this
+        seals. Raise LookupError when this only opens."""
+        return self._wrap(event_key, secret)
 
     def seal_own(self, place: str, secret: bytes) -> bytes:
         """Return what is of the whole record, and of no event, sealed by the data key itself. Raise

@@ -433,11 +433,12 @@ class Backend(Protocol):
         somebody reads it, StoreUnavailableError when there is no room."""
         ...
 
-    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
-        """Write the whole record as it is at one moment, while daemons work on it, and tell now and
-        then how far that is. Raise DamagedError when it is not whole, PremblydError when it can't
-        be copied, and what `out` raises."""
-        ...
+    def write_copy(
+        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
+    ) -> None:
+        """Write the whole record, or all but events' keys, as it is at one moment, while daemons
+        work on it, and tell now and then how far that is. Raise DamagedError when it is not whole,
+        PremblydError when it can't be copied, and what `out` raises."""
 
     def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:
         """Return the copies beside it that hold something of what is sought, and those that can't

@@ -19,11 +19,13 @@ from premblyd.databases import Server
 from premblyd.engines.besides import Copied
 from premblyd.engines.postgresql import opening
 from premblyd.errors import PremblydError, TryAgainError
+from premblyd.model.keeping import EventKey
 
 _CHUNK_BYTES = 1 << 20
 # The custom format is what pg_restore can put back in one transaction. Little is gained by packing
 # harder, and a whole processor is lost.
 _ARGUMENTS = ("--format=custom", "--compress=1", "--no-password", "--lock-wait-timeout=60s")
+_KEYS = EventKey._meta.table_name
 _MISSING = (
     "To copy a record on PostgreSQL needs `pg_dump`, of the server's version or newer: install"
     " postgresql-client. What backs up the whole server, such as pgBackRest, does as well"
@@ -39,8 +41,14 @@ class CannotDumpNowError(TryAgainError, CannotDumpError):
     """The server can't be reached, or somebody changes the tables. Try again later."""
 
 
-def write_copy(server: Server, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
-    """Write a dump of the database."""
+def write_copy(
+    server: Server,
+    out: BinaryIO,
+    tell: Callable[[Copied], None],
+    *,
+    without_keys: bool = False,
+) -> None:
+    """Write a dump of the database; `without_keys`: but for the rows of events' keys."""
     program = shutil.which("pg_dump")
     if program is None:
         raise CannotDumpError(_MISSING)
@@ -49,7 +57,8 @@ def write_copy(server: Server, out: BinaryIO, tell: Callable[[Copied], None]) ->
     with tempfile.TemporaryFile() as said:
         passfile = -1 if password is None else _passfile(password)
         try:
-            process = _started(program, make_conninfo("", **parameters), passfile, said)
+            conninfo = make_conninfo("", **parameters)
+            process = _started(program, conninfo, passfile, said, without_keys=without_keys)
         finally:
             if passfile >= 0:
                 os.close(passfile)
@@ -74,14 +83,15 @@ def _passfile(password: str) -> int:
 
 
 def _started(
-    program: str, conninfo: str, passfile: int, said: IO[bytes]
+    program: str, conninfo: str, passfile: int, said: IO[bytes], *, without_keys: bool
 ) -> "subprocess.Popen[bytes]":
+    left_out = (f"--exclude-table-data={_KEYS}",) if without_keys else ()
     environ = os.environ | {"LC_ALL": "C.UTF-8"}
     if passfile >= 0:
         environ.pop("PGPASSWORD", None)  # which would win
         environ["PGPASSFILE"] = f"/proc/self/fd/{passfile}"
     return subprocess.Popen(
-        [program, *_ARGUMENTS, f"--dbname={conninfo}"],
+        [program, *_ARGUMENTS, *left_out, f"--dbname={conninfo}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=said,

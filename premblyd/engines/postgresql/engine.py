@@ -172,8 +172,10 @@ class PostgresqlBackend:
     def pack(self) -> Packed:
         raise PremblydError(_NO_PACKING)
 
-    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
-        dumping.write_copy(self.server, out, tell)
+    def write_copy(
+        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
+    ) -> None:
+        dumping.write_copy(self.server, out, tell, without_keys=without_keys)
 
     def sizes(self) -> Sizes:
         try:

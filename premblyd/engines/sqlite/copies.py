@@ -24,7 +24,7 @@ from typing import BinaryIO
 from peewee import PeeweeException, SqliteDatabase
 
 from premblyd import sealing
-from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite import opening, withoutkeys
 from premblyd.engines.sqlite.files import (
     MODE,
     SUFFIXES,
@@ -46,6 +46,9 @@ from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
 from premblyd.sealing import Identity
+
+_LACKS_KEYS = f"""SELECT EXISTS (SELECT 1 FROM {withoutkeys.TABLE}
+WHERE wrapped = zeroblob(length(wrapped)))"""  # noqa: S608
 
 
 class BadCopyError(PremblydError):
@@ -149,6 +152,16 @@ def migrate(new: Path) -> bool:
     for copy in new.parent.glob(f"{new.name}.before-*"):  # made of it before
         copy.unlink()
     return bool(applied)
+
+
+def lacks_keys(new: Path) -> bool:
+    """Return whether a copy, on which nobody works, has rows of events' keys without these."""
+    database = SqliteDatabase(f"{new.absolute().as_uri()}?mode=rw", uri=True)
+    with contextlib.closing(database):
+        if not database.table_exists(withoutkeys.TABLE):
+            return False
+        [(found,)] = database.execute_sql(_LACKS_KEYS).fetchall()
+        return bool(found)
 
 
 def _begun(real: Path) -> Path:

@@ -299,12 +299,14 @@ class SqliteBackend:
         with self.hold():
             return packing.pack(self.path)
 
-    def write_copy(self, out: BinaryIO, tell: Callable[[Copied], None]) -> None:
+    def write_copy(
+        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
+    ) -> None:
         with (
             opening.translated(StoreUnreadableError),
             contextlib.closing(self.connect_read_only()) as database,
         ):
-            pages.write_copy(database, out, tell)
+            pages.write_copy(database, out, tell, without_keys=without_keys)
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)
