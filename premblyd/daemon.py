@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import functools
 import random
 import sys
 from collections.abc import Awaitable, Callable, Collection
@@ -16,6 +15,7 @@ from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.settling import Settling
+from premblyd.backup.upkeep import KeysUpkeep
 from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
@@ -137,8 +137,9 @@ class Daemon:
             self._writer,
             self._clock,
             is_leader=lambda: self._membership.is_leader,
-            scrub=functools.partial(scrub_files, self._backend),
+            scrub=self._scrub,
         )
+        self._keys = KeysUpkeep(self._backend, self._writer)
         self._open_receiver(opened)
         self._open_console(opened)
         self._publish(self._presence(settings))
@@ -162,6 +163,7 @@ class Daemon:
             is_leader=lambda: self._membership.is_leader,
         )
         self.loops.start("erasures", finishing.run())
+        self.loops.start("keys", self._keys.run())
         opened.push_async_callback(self._end_work)
         tell(
             "daemon.started",
@@ -230,6 +232,11 @@ class Daemon:
         finally:  # also when no process can be looked at now: others start these hooks
             for permit in lost:
                 permit.revoke()
+
+    def _scrub(self) -> None:
+        """Have what a period has removed gone from the files, and its keys from their copy."""
+        self._keys.want()
+        scrub_files(self._backend)
 
     def _read_anew(self, action: Action, job: Job) -> Job | Result:
         return self._rereading.job(action, job)
@@ -387,6 +394,7 @@ class Daemon:
         self._heartbeat.configure(settings)
         self._watch.configure(settings)
         self._sweeping.configure(settings.retention)
+        self._keys.configure(settings)
         if self._console is not None and settings.console is not None:
             self._console.configure(settings)
 

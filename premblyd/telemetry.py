@@ -81,6 +81,7 @@ pending.failed            error    cause
 # What is removed when its time is over
 retention.removed         info     removed count freed_bytes
 erasure.gone              info     count
+erasure.keys_not_copied   warning  reason
 retention.waits           warning  by_ms pause_s
 retention.failed          error    cause
 # Telling people of trouble

@@ -123,6 +123,7 @@ def test_that_there_is_one_is_on_record(config: Path, database: Path, to: Path) 
         "sealed": False,
         "removed": [],
         "recorded": True,
+        "keys": None,
     }
 
 

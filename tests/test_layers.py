@@ -37,7 +37,7 @@ ROOMS = {
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue seal verifications",
     "keep": "config engines hosts loops model prembly queue seal verifications",
-    "backup": "engines keep",
+    "backup": "config engines keep loops",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
@@ -49,7 +49,7 @@ ROOMS = {
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
-        "alerts ask config console engines hosts keep listening"
+        "alerts ask backup config console engines hosts keep listening"
         " loops metrics presence queue receive run seal verifications"
     ),
     "process": "config daemon run",

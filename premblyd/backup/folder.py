@@ -64,10 +64,10 @@ def chosen(folder: Path, suffix: str, name: str | None) -> Copy:
 def held(folder: Path) -> Iterator[None]:
     """Let nobody else back up into a folder for as long as it is entered. Raise TryAgainError when
     somebody does, FolderError when it can't be used."""
-    with _explained(folder):
+    with explained(folder):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with _explained(folder):
+        with explained(folder):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
@@ -103,13 +103,23 @@ def new_name(folder: Path, at_ms: int, suffix: str, *, is_sealed: bool) -> Path:
     return path
 
 
+def sync(folder: Path) -> None:
+    """Have on the disk which files a folder has."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _entries(folder: Path) -> list[Path]:
-    with _explained(folder):
+    with explained(folder):
         return sorted(folder.iterdir())
 
 
 @contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> Iterator[None]:
+    """Raise what is wrong with a folder in words."""
     try:
         yield
     except BlockingIOError:

@@ -47,25 +47,28 @@ def make(
     keep: int | None,
     now_ms: int,
     tell: Callable[[Copied], None],
+    *,
+    without_keys: bool = False,
 ) -> Made:
     """Make a copy in the folder, sealed to the recipients if there are any, and keep so many of
-    them, this one with them; None: all. Raise PremblydError when it can't be made."""
+    them, this one with them; None: all. `without_keys`: but for events' keys. Raise PremblydError
+    when it can't be made."""
     require_recipients(recipients)
     with folders.held(folder):
         left = folders.clean(folder)
         with _written(folder) as (out, part):
             if recipients:
                 with sealed(out, recipients) as source:
-                    backed.write_copy(source, tell)
+                    backed.write_copy(source, tell, without_keys=without_keys)
             else:
-                backed.write_copy(out, tell)
+                backed.write_copy(out, tell, without_keys=without_keys)
             out.flush()
             os.fsync(out.fileno())
             is_sealed = bool(recipients)
             path = folders.new_name(folder, now_ms, backed.copy_suffix, is_sealed=is_sealed)
             size = os.fstat(out.fileno()).st_size
             part.rename(path)
-        _sync(folder)
+        folders.sync(folder)
         removed, stays = _remove_old(folder, path, backed.copy_suffix, keep)
     return Made(
         path=path,
@@ -137,13 +140,5 @@ def _remove_old(
             removed.append(path)
         except OSError:
             left.append(path)
-    _sync(folder)
+    folders.sync(folder)
     return removed, left
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

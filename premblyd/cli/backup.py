@@ -6,16 +6,19 @@ from pathlib import Path
 
 import click
 
-from premblyd.backup import making
+from premblyd.backup import keys, making
+from premblyd.backup.keys import Renewed
 from premblyd.backup.making import Made
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.printing import print_json, progress
 from premblyd.config.load import load_config
+from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.besides import Copied
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
-from premblyd.errors import PremblydError
+from premblyd.errors import PremblydError, TryAgainError
+from premblyd.seal.starting import require_keys
 from premblyd.words import counted, size
 
 IN_CLEAR = (
@@ -42,27 +45,51 @@ def backup(config_path: Path, *, folder: Path, keep: int | None, as_json: bool) 
     [age1…]}`. Who is erased later is in it still: so keep few copies, and not for long. The
     configuration and its keys are in no copy.
 
+    With `encryption` the keys by which events are opened are in no copy either, but beside, in the
+    folder of `backup: {keys: DIR}`: of these only the newest are kept, so who is erased later no
+    copy opens any more.
+
     Exit status: 0 done, 1 failed, 75 try again. Then the copies of before are there still.
     """
     settings = load_config(config_path, look_up_secrets=False)
     place = settings.database
+    is_sealed = keys.require(settings, folder) is not None
     with closing(connect_read_only(place)) as record:
         now_ms = record.now_ms()
+        require_keys(record.with_vault(settings.vault))
     recipients = settings.backup.recipients if settings.backup else ()
     with _shown(silent=as_json) as tell:
-        made = making.make(backend(place), folder, recipients, keep, now_ms, tell)
+        made = making.make(
+            backend(place), folder, recipients, keep, now_ms, tell, without_keys=is_sealed
+        )
     is_recorded = _record(place, made)
+    renewed = _renewed(settings, made) if is_sealed else None
     if not made.is_sealed:
         click.echo(caller.as_called(IN_CLEAR.format(made.path)), err=True)
     for path in made.left:
         click.echo(f"note: {path} could not be removed: it is somebody else's.", err=True)
     if as_json:
-        _print_json(made, is_recorded)
+        _print_json(made, is_recorded, renewed)
         return
     sealed = f", sealed to {counted(len(recipients), 'recipient')}" if recipients else ""
     click.echo(f"Copied the record to {made.path}: {size(made.bytes)}{sealed}.")
+    if renewed is not None:
+        click.echo(f"It has no events' keys: {counted(renewed.keys, 'key')} are in the keys' copy.")
     if made.removed:
         click.echo(f"Removed {counted(len(made.removed), 'older copy', 'older copies')}.")
+
+
+def _renewed(settings: Config, made: Made) -> Renewed | None:
+    """Renew the keys' copy. Raise PremblydError when that can't be done."""
+    try:
+        with closing(connect_operator(settings.database, settings.vault)) as database:
+            return keys.keep_up(settings, database, actor())
+    except PremblydError as error:
+        kind = TryAgainError if isinstance(error, TryAgainError) else PremblydError
+        raise kind(
+            f"{made.path} is whole, and its events' keys are in no copy yet, so that it can't be"
+            f" opened: {error} Then back up again."
+        ) from None
 
 
 @contextmanager
@@ -93,7 +120,7 @@ def _record(place: DatabaseAddress, made: Made) -> bool:
     return True
 
 
-def _print_json(made: Made, is_recorded: bool) -> None:
+def _print_json(made: Made, is_recorded: bool, renewed: Renewed | None) -> None:
     print_json(
         {
             "file": str(made.path),
@@ -102,5 +129,6 @@ def _print_json(made: Made, is_recorded: bool) -> None:
             "sealed": made.is_sealed,
             "removed": [str(path) for path in made.removed],
             "recorded": is_recorded,
+            "keys": renewed.keys if renewed else None,
         }
     )

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from premblyd import jsontext, times
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import caller, config_option, json_option, keyscopy
 from premblyd.cli.caller import actor
 from premblyd.cli.common import PRIVATE, ROW_ID, database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_table, progress
@@ -95,6 +95,9 @@ def erase(
     Prints a certificate, which names nobody. An event that names another user_ref is left alone,
     and told.
 
+    With `encryption` the keys' copy of `backup` is renewed at once. Exit status: 75 where it can't
+    be, and where the files hold something of it yet; both a daemon finishes.
+
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
     place: `premblyd erase --user-ref - < FILE`.
     """
@@ -118,6 +121,8 @@ def erase(
         return
     if findings.is_empty:
         _tell_nothing(findings, as_json=as_json)
+        if keyscopy.renewed(config_path, open_to_change(place)) is False:
+            raise SystemExit(NOT_GONE)
         return
     _require_nameless(reason, findings)
     _confirm(findings, yes=yes, deletes=copies is not None)
@@ -125,6 +130,7 @@ def erase(
     database = open_to_change(place)
     with certificates(target) as hand_out:
         done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
+        renewed = keyscopy.renewed(config_path, database)
         scrubbed = gone.scrub(database)
         left = _Copies.of(backend(place), _sought(done, findings), deletes=copies is not None)
         proof = certificate(
@@ -136,11 +142,12 @@ def erase(
             copies=left.found,
             deleted=left.deleted,
             is_on_server=file_of(place) is None,
+            keys_renewed=renewed,
         )
         hand_out(proof)
     _tell(proof, done, target, as_json=as_json)
     _tell_left(done, scrubbed, left)
-    if not scrubbed.is_gone:
+    if not scrubbed.is_gone or renewed is False:
         raise SystemExit(NOT_GONE)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import config_option, json_option, keyscopy
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, keep_vault, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, progress
@@ -18,7 +18,7 @@ from premblyd.config.retention import Retention
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
-from premblyd.errors import PremblydError
+from premblyd.errors import PremblydError, TryAgainError
 from premblyd.keep import bookmarks, operators
 from premblyd.keep.periods import periods
 from premblyd.keep.sweeping import Round, work_off
@@ -90,7 +90,10 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json:
         question = f"Remove what is over of {counted(total, 'row')} for good?"
         click.confirm(question, abort=True, err=True)
     round_ = _remove(database, retention, now_ms, total, silent=as_json)
+    is_renewed = keyscopy.renewed(config_path, database)
     _report(round_, found, as_json)
+    if is_renewed is False:
+        raise SystemExit(TryAgainError.exit_code)
 
 
 def _remove(

@@ -11,17 +11,19 @@ from urllib.parse import urlsplit
 
 import click
 
-from premblyd import times
-from premblyd.backup import folder
+from premblyd import sealing, times
+from premblyd.backup import folder, keys
 from premblyd.cli import config_option
-from premblyd.cli.common import database_of, vault
-from premblyd.databases import Server, is_postgresql
+from premblyd.cli.caller import actor
+from premblyd.cli.common import database_of, open_to_change, settings_if_valid, vault
+from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import copies, opening
 from premblyd.engines.sqlite.files import hold, real_path
 from premblyd.errors import LacksRightsError, PremblydError
-from premblyd.keep import restoring
-from premblyd.keep.restoring import OtherRecordError, TakenOver
+from premblyd.keep import keycopies, restoring
+from premblyd.keep.keycopies import KeptKeys, PutBack
+from premblyd.keep.restoring import OtherRecordError, Remembered, TakenOver
 from premblyd.words import counted
 
 
@@ -34,8 +36,26 @@ from premblyd.words import counted
     type=click.Path(path_type=Path),
     help="The key that opens what was sealed by age, as `age-keygen` writes it.",
 )
+@click.option(
+    "--keys",
+    "place",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where the keys' copy is (default: `backup: {keys: …}` of the configuration).",
+)
+@click.option(
+    "--only-keys", is_flag=True, help="Give the database, a dump that was put back, its keys."
+)
 @config_option
-def restore(config_path: Path, *, source: Path, name: str | None, identity: Path | None) -> None:
+def restore(
+    config_path: Path,
+    *,
+    source: Path,
+    name: str | None,
+    identity: Path | None,
+    place: Path | None,
+    only_keys: bool,
+) -> None:
     """DIR is where `premblyd backup` puts its copies, FILE a copy of the database, such as
     premblyd.db.before-upgrade. It is opened, checked, and put in the place of the database that the
     configuration names. What was there goes into a folder beside it, premblyd.db.replaced-TIME:
@@ -44,18 +64,27 @@ def restore(config_path: Path, *, source: Path, name: str | None, identity: Path
     Who was erased since the copy was made is erased from it again, and holds and closings of that
     time are taken over, as far as the database that was there can be read. The copy has them still.
 
+    A copy that was made with `encryption` has no keys of events: it gets them from the keys' copy,
+    by any data key that the configuration names. An event whose key is gone from there was erased,
+    and is erased from what is put in.
+
     The daemon must be stopped. A run that was interrupted goes on when it is run again. For a
     record on PostgreSQL it says what to run.
 
     Exit status: 0 done, 1 not a good copy, and nothing was changed, 75 a daemon runs.
     """
     database = database_of(config_path)
+    keys_copy = KeysCopy(_place_of_keys(config_path, place), identity)
+    if only_keys:
+        _give_keys(database, keys_copy)
+        return
     copy = _chosen(source, name, backend(database).copy_suffix)
     if isinstance(database, Server):
         raise PremblydError(_by_hand(copy, database))
     real = real_path(database)
-    since = Since()
+    since = Since(keys_copy)
     with copies.opened(copy, identity) as found:  # root's, if need be
+        keys_copy.read()  # as long as this is root
         become_owner(real)
         try:
             with hold(real):
@@ -106,40 +135,118 @@ def _by_hand(copy: Path, server: Server) -> str:
     return (
         "The record is in PostgreSQL: premblyd puts nothing in its place. Stop all daemons, then,"
         f" as who may make databases:\n  {create}\n  {piped}\n"
-        f"Let `database:` name {new} on every host, and start the daemons. Then erase again whom"
+        f"Let `database:` name {new} on every host"
+        f"{_KEYS_BY_HAND.format(source=shlex.quote(str(copy.parent)))}"
+        ", and start the daemons. Then erase again whom"
         " you have erased since (`premblyd erase --list` on the database of before), and fetch"
         " what came since: `premblyd reconcile --store`."
     )
 
 
-class Since:
-    """What happened since the copy was made, as the database that it replaces knows it."""
+def _place_of_keys(config_path: Path, named: Path | None) -> Path | None:
+    if named is not None:
+        return named
+    settings = settings_if_valid(config_path)
+    return settings.backup.keys if settings and settings.backup else None
 
-    def __init__(self) -> None:
+
+def _give_keys(database: DatabaseAddress, keys_copy: "KeysCopy") -> None:
+    """Give a dump that was put back its keys, and erase from it who was erased since."""
+    if not isinstance(database, Server):
+        raise click.UsageError("--only-keys is for a record on PostgreSQL: leave it out.")
+    keys_copy.read()
+    kept = keys_copy.required()
+    record = open_to_change(database)
+    put_back = keycopies.put_back(record, kept, rows_are_there=False)
+    taken = restoring.take_over(record, kept.remembered)
+    keycopies.erase_lost(record, put_back, actor())
+    erased = counted(taken.events + put_back.erased, "event")
+    click.echo(f"{counted(put_back.opened, 'event')} got their keys; erased {erased}.")
+
+
+_KEYS_BY_HAND = (
+    "; with `encryption`, give it its keys (`premblyd restore {source} --only-keys --identity"
+    " KEY`), which erases whose keys are gone"
+)
+
+
+class KeysCopy:
+    """The keys' copy. It is read before it is known whether it is needed."""
+
+    def __init__(self, place: Path | None, identity: Path | None) -> None:
+        self._place = place
+        self._identity = identity
+        self._kept: KeptKeys | None = None
+        self._problem: PremblydError | None = None
+
+    def read(self) -> None:
+        """Read it, if that can be done."""
+        if self._place is None:
+            self._problem = keys.NoKeysError(
+                "The copy has no events' keys, and nobody says where their copy is: --keys DIR."
+            )
+        elif self._identity is None:
+            self._problem = keys.NoKeysError(
+                "The copy has no events' keys, and their copy is sealed by age: --identity FILE."
+            )
+        else:
+            try:
+                self._kept = keys.read(self._place, sealing.read_identity(self._identity))
+            except PremblydError as error:
+                self._problem = error
+
+    def required(self) -> KeptKeys:
+        """Return it. Raise what is in the way."""
+        if self._problem is not None:
+            raise self._problem
+        if self._kept is None:
+            raise keys.NoKeysError("The keys' copy was not read.")
+        return self._kept
+
+
+class Since:
+    """What happened since the copy was made, as the database that it replaces knows it, and the
+    keys' copy."""
+
+    def __init__(self, keys_copy: KeysCopy) -> None:
         self.is_migrated = False
+        self._keys_copy = keys_copy
+        self._put_back: PutBack | None = None
         self._taken: TakenOver | None = None
         self._unknown: str | None = None
 
     def take_over(self, new: Path, old: Path | None) -> None:
         """Erase from the file that will be the database who was erased from the old one. Raise
         PremblydError when that can't be done: then nothing is put in its place."""
+        kept = self._keys_copy.required() if copies.lacks_keys(new) else None
+        remembered = self._remembered(old)
+        if kept is not None and remembered is None:
+            self._unknown, remembered = None, kept.remembered
+        if kept is None and (remembered is None or not remembered.is_worth_it):
+            return
+        self.is_migrated = copies.migrate(new)
+        with contextlib.closing(opening.connect_operator(new).with_vault(vault())) as database:
+            if kept is not None:
+                self._put_back = keycopies.put_back(database, kept, rows_are_there=True)
+            if remembered is not None and remembered.is_worth_it:
+                try:
+                    self._taken = restoring.take_over(database, remembered)
+                except OtherRecordError as error:
+                    self._unknown = str(error)
+            if self._put_back is not None:
+                keycopies.erase_lost(database, self._put_back, actor())
+
+    def _remembered(self, old: Path | None) -> Remembered | None:
+        """Return what the database knows that is replaced; None, and why, if that can't be told."""
         if old is None:
             self._unknown = "there was no database that it replaces"
-            return
+            return None
         try:
             with contextlib.closing(opening.connect_read_only(old).with_vault(vault())) as database:
-                remembered = database.look(restoring.remember)
+                return database.look(restoring.remember)
         except PremblydError as error:
             self._unknown = str(error)
-            return
-        if not remembered.is_worth_it:
-            return
-        try:
-            self.is_migrated = copies.migrate(new)
-            with contextlib.closing(opening.connect_operator(new).with_vault(vault())) as database:
-                self._taken = restoring.take_over(database, remembered)
-        except OtherRecordError as error:
-            self._unknown = str(error)
+            return None
 
     def lines(self, copy: Path) -> Iterator[str]:
         """Yield what there is to say of it."""
@@ -147,6 +254,14 @@ class Since:
             yield (
                 "Who was erased or held since it was made is not known"
                 f" ({self._unknown.rstrip('.')}): erase and hold them again."
+            )
+        put_back = self._put_back
+        if put_back is not None:
+            yield f"{counted(put_back.opened, 'event')} got their keys from the keys' copy."
+        if put_back is not None and put_back.erased:
+            yield (
+                "Erased from it, since their keys are gone from there:"
+                f" {counted(put_back.erased, 'event')}."
             )
         taken = self._taken
         if taken is None:

@@ -1,5 +1,6 @@
 """To whom copies of the record are sealed, and after how long the next one is missed."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -24,9 +25,19 @@ def _recipient(text: Any) -> str:
     return recipient
 
 
+def _folder(text: Any) -> Path:
+    """Read a folder's path, which daemon and commands find, wherever they are. Raise ValueError."""
+    path = Path(str(text))
+    if not path.is_absolute():
+        raise ValueError("should be a folder from / on, such as /var/lib/premblyd/keys")
+    return path
+
+
 class Backup(Model):
-    """What `premblyd backup` seals its copies to: any one of these opens them. `warn_after`: so
-    long after a copy the next is missed."""
+    """What `premblyd backup` seals its copies to: any one of these opens them. `keys`: the folder
+    for the copy of events' keys, with `encryption`. `warn_after`: so long after a copy the next is
+    missed."""
 
     recipients: tuple[Annotated[str, BeforeValidator(_recipient)], ...] = ()
+    keys: Annotated[Path, BeforeValidator(_folder)] | None = None
     warn_after_ms: Period = Field(WARN_AFTER_MS, alias="warn_after")

@@ -27,7 +27,8 @@ STAYS = {
     "refused requests": "they have no name by which one could be found",
     "lines of logs": "they go as the system's log does",
     "copies of the record that were made before, as by `premblyd backup`": (
-        "they have all of it until they are deleted: `restore` erases it from what it puts back"
+        "they have it until they are deleted, with `keys_renewed` only what was not sealed:"
+        " `restore` erases it from what it puts back"
     ),
 }
 ON_SERVER = {
@@ -55,9 +56,11 @@ def certificate(
     copies: Sequence[OtherCopy],
     deleted: Sequence[Path],
     is_on_server: bool,
+    keys_renewed: bool | None,
 ) -> dict[str, Any]:
     """Return it as JSON. `waits_for`: the processes that keep a copy of what is erased in the
-    database's log until they end what they read."""
+    database's log until they end what they read. `keys_renewed`: whether the keys' copy has nothing
+    any more of what opens copies of it; None: there is none."""
     kept = STAYS | (ON_SERVER if is_on_server else {}) | (MOVED if moved_stays else {})
     return {
         "erasure": done.id,
@@ -84,6 +87,7 @@ def certificate(
             for copy in copies
         ],
         "premblyd": __version__,
+        "keys_renewed": keys_renewed,
     }
 
 

@@ -164,6 +164,28 @@ def _require_hosts(transaction: Transaction, now_ms: int) -> None:
         raise HostsLackKeyError(lacking)
 
 
+@dataclass(frozen=True, slots=True)
+class Keyless:
+    """Sealed events without a key, of those up to a number."""
+
+    keys: list[str]
+    last_id: int
+
+
+def sealed_without_key(transaction: Transaction, after: int) -> Keyless | None:
+    """Return which of the next events behind this number are sealed and have no key, as in a dump
+    that leaves these out; None: there are no more events."""
+    ids = [row[0] for row in transaction.rows(_LOOK, after=after, limit=MOST_SEALED)]
+    if not ids:
+        return None
+    found = [
+        str(key)
+        for _, key, sha256, *values in transaction.look_up(_EVENTS, ids)
+        if _has_lost_key(dict(zip(_NAMES[Event], values, strict=True)), sha256)
+    ]
+    return Keyless(found, ids[-1])
+
+
 def _works(database: Database) -> Iterator[Work]:
     """Yield what each transaction is to do. What came or went since that was found is looked at
     again there."""

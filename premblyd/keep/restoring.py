@@ -92,7 +92,7 @@ def take_over(copy: Database, remembered: Remembered) -> TakenOver:
         ids = sorted(numbers)
         for start in range(0, len(ids), PORTION):
             portion = ids[start : start + PORTION]
-            copy.transact(partial(_erase, erasure_id, portion))
+            copy.transact(partial(erase_events, erasure_id, portion))
         taken.events += len(ids)
     return taken
 
@@ -191,7 +191,8 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _erase(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) -> None:
+def erase_events(erasure_id: int, event_ids: Sequence[int], transaction: Transaction) -> None:
+    """Erase these events of a copy, as this erasure would have done it."""
     digests = Digests.of(transaction)
     row = transaction.row(_ERASURE, id=erasure_id)
     at_ms, subject = row or (0, None)

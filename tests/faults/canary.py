@@ -11,13 +11,14 @@ in backups made after that, opened, and in the database once a backup of before 
 
 With --sealed what came is sealed, from the start (1), or by `rekey` afterwards (2): then nothing of
 a body, a header, a token, a session or of what hooks print may be in any file from then on, whoever
-is erased.
+is erased; and of who is erased, nothing of it in a backup of before, opened by the newest keys.
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
 sent a webhook stays in the log, by address; core dumps. On a server it sees what clients see: the
 server's own files keep more, see docs/personal-data.md.
 """
 
+import json
 import random
 import re
 import subprocess
@@ -75,7 +76,7 @@ def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
         "retention": RETENTION,
         "console": {"listen": "127.0.0.1:0"},
         "log": {"format": "json", "level": "debug"},
-        "backup": {"recipients": [str(IDENTITY.to_public())]},
+        "backup": {"recipients": [str(IDENTITY.to_public())], "keys": str(at / "keys")},
         "actions": [
             shell("prints", prints, retry=ONCE),
             shell("waits", waits, concurrency=40, timeout="5m"),
@@ -140,7 +141,7 @@ class Campaign:
 
     def run(self) -> list[str]:
         """Run it; return what was found that should not be there, and what is missing."""
-        for name in ("tmp", "copies", "before"):
+        for name in ("tmp", "copies", "before", "keys"):
             (self.at / name).mkdir()
         self._start()
         for person in (self.erased, self.pruned, self.kept):
@@ -185,6 +186,8 @@ class Campaign:
         report.look("backup", copy.name, _opened(copy), self.erased.marks())
         if not report.hits:
             self.problems.append("nobody was in the backup of before")
+        if self.sealed:
+            self._open_by_newest_keys(copy)
         if self.daemon.stop() != 0:
             self.problems.append("it did not stop cleanly")
         identity = self.at.with_name(f"{self.at.name}-key")
@@ -193,6 +196,22 @@ class Campaign:
         identity.unlink()
         self._start()
         self._look("after the backup of before was put back", self.erased)
+
+    def _open_by_newest_keys(self, copy: Path) -> None:
+        """Open the backup of before by the newest keys: the erased is in nothing of it any more."""
+        place = self.at.with_name(f"{self.at.name}-opened")
+        place.write_bytes(_opened(copy))
+        secrets: dict[str, str] = {}
+        for path in (self.at / "keys").glob("premblyd-keys-[0-9]*.age"):
+            secrets |= json.loads(_opened(path))["keys"]
+        texts = b"\n".join(canaries.sealed_values(place, secrets))
+        place.unlink()
+        report = Report()
+        marks = {person.user_ref: person.marks().starting(*SEALED) for person in (self.erased,)}
+        report.look("backup", copy.name, texts, Marks.joined(marks))
+        self.problems += [f"the backup of before, by the newest keys: {hit}" for hit in report.hits]
+        if self.kept.bvn.encode() not in texts:
+            self.problems.append("the newest keys open nothing of the backup of before")
 
     def _start(self) -> None:
         places = dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR"), str(self.at / "tmp"))

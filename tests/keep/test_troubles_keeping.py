@@ -40,7 +40,7 @@ def record(store: Store) -> Iterator[Database]:
 
 
 def found(record: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
-    own: Any = SimpleNamespace(retention=Retention.model_validate(retention))
+    own: Any = SimpleNamespace(retention=Retention.model_validate(retention), encryption=None)
     situation = Situation(record=record, now_ms=now_ms, settings=own)
     return table.items(situation, kinds=["retention", "erasure"])
 
@@ -121,6 +121,29 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, record: D
     assert found(record) == []
 
 
+def test_that_the_keys_copy_has_who_was_erased_is_told_until_it_is_renewed(
+    store: Store, record: Database
+) -> None:
+    own: Any = SimpleNamespace(encryption=True, backup=Backup.model_validate({"keys": "/keys"}))
+
+    def told(now_ms: int = NOW_MS) -> list[str]:
+        situation = Situation(record=record, now_ms=now_ms, settings=own)
+        return [item.about for item in table.items(situation, kinds=["erasure"])]
+
+    assert told() == []
+    store.by_hand(ERASURE, NOW_MS - 60_000)
+    store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
+    assert told(NOW_MS - 1) == [], "it may be under way"
+    assert told() == ["keys"]
+    [(number,)] = store.rows("SELECT id FROM erasure")
+    store.by_hand(RENEWED, NOW_MS, f"up to erasure {number}")
+    assert told() == []
+    store.by_hand(ERASURE, NOW_MS - 60_000)
+    store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
+    assert told() == ["keys"]
+
+
+RENEWED = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'ada', 'keys', ?)"
 BACKUP = "INSERT INTO operator_action (at_ms, actor, action) VALUES (?, 'ada', 'backup')"
 
 

@@ -8,6 +8,7 @@ from peewee import Expression, Tuple, fn
 
 from premblyd import times
 from premblyd.config.retention import Retention
+from premblyd.keep import keycopies
 from premblyd.model.keeping import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
@@ -83,6 +84,7 @@ def erasure(situation: Situation) -> Iterator[Item]:
             count=count,
             about="files",
         )
+    yield from _keys_kept(situation)
 
 
 @trouble(reminds=True)
@@ -104,6 +106,26 @@ def backup(situation: Situation) -> Iterator[Item]:
             remedy="Is premblyd-backup.timer enabled? `journalctl -u premblyd-backup` says what"
             " came of its last run.",
             command="sudo systemctl start premblyd-backup",
+        )
+
+
+def _keys_kept(situation: Situation) -> Iterator[Item]:
+    """Yield that somebody was erased, and the keys' copy is not renewed since."""
+    settings = situation.settings
+    if settings is None or settings.encryption is None or settings.backup is None:
+        return
+    if settings.backup.keys is None or not situation.database.look(keycopies.is_due):
+        return
+    newest = Erasure.select(fn.MAX(Erasure.at_ms))
+    newest_ms = queries.time(queries.value(situation.database, newest))
+    if newest_ms is not None and newest_ms <= situation.now_ms - GRACE_MS:
+        yield Item(
+            text="Somebody was erased, and the keys' copy is not renewed since: with that, copies"
+            " of before can be opened.",
+            remedy="Is the folder of `backup: {keys: …}` there, and may the daemon write to it? Its"
+            " log says why, as erasure.keys_not_copied. `backup` renews it too.",
+            command="sudo systemctl start premblyd-backup",
+            about="keys",
         )
 
 
