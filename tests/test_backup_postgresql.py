@@ -21,6 +21,8 @@ from tests.support.commands import run
 from tests.support.configuration import configuration
 from tests.support.database import rows
 from tests.support.hosts import new_server
+from tests.support.sealing import KEY, VAULT
+from tests.support.store import store_at
 
 pytestmark = pytest.mark.postgresql
 IDENTITY = pyrage.x25519.Identity.generate()
@@ -83,6 +85,50 @@ def test_a_sealed_dump_is_put_back_by_the_lines_that_restore_prints(
     assert rows(Server(url), EVENTS) == before
     assert run("events", "--database", url).code == 0
     postgresql.by_hand(server, f"DROP DATABASE {url.partition('@/')[2].partition('?')[0]}")
+
+
+def test_a_dump_has_no_keys_and_gets_them_back_but_for_who_was_erased_since(
+    to: Path, tmp_path: Path
+) -> None:
+    server = new_server()
+    with store_at(server, VAULT) as store:
+        for name in ("amina", "tunde"):
+            text = f"hush-{name}".encode()
+            store.add(body=text, reference=f"ref-{name}", user_ref=f"user-{name}")
+    kept, identity = tmp_path / "keys", tmp_path / "identity"
+    kept.mkdir(mode=0o700)
+    identity.write_text(f"{IDENTITY}\n")
+    (tmp_path / "first").write_text(KEY)
+    (tmp_path / "first").chmod(0o600)
+    config = tmp_path / "premblyd.yaml"
+    settings = configuration(
+        database=server.url,
+        backup={"recipients": [str(IDENTITY.to_public())], "keys": str(kept)},
+        encryption={"key": {"file": "first"}},
+    )
+    config.write_text(json.dumps(settings))
+    done = run("backup", to, "--config", config)
+    assert done.code == 0, done.err
+    [copy] = to.iterdir()
+    assert run("erase", "--user-ref", "user-tunde", "--yes", "--config", config).code == 0
+
+    done = run("restore", to, "--config", config)
+    assert f"premblyd restore {to} --only-keys --identity KEY" in done.err
+    create, put = re.findall(r"^  (.*)$", done.err, re.MULTILINE)
+    opened = tmp_path / "opened"
+    opened.write_bytes(pyrage.decrypt(copy.read_bytes(), [IDENTITY]))
+    for line in (create, put.replace(f"age --decrypt -i KEY {copy}", f"cat {opened}")):
+        subprocess.run(["sh", "-c", line], check=True, env=as_the_superuser())
+    new = Server(server.url.replace("?", "_restored?"))
+    assert rows(new, "SELECT count(*) FROM event_key") == [(0,)]
+    config.write_text(json.dumps(settings | {"database": new.url}))
+    done = run("restore", to, "--only-keys", "--identity", identity, "--config", config)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "1 event got their keys; erased 1 event.\n"
+    assert "hush-amina" in run("show", 1, "--reveal", "--config", config).out
+    assert rows(new, "SELECT lacks FROM event ORDER BY id") == [(None,), ("erased",)]
+    assert rows(new, "SELECT count(*) FROM event WHERE reference = 'ref-tunde'") == [(0,)]
+    postgresql.by_hand(server, f"DROP DATABASE {new.url.partition('@/')[2].partition('?')[0]}")
 
 
 def as_the_superuser() -> dict[str, str]:

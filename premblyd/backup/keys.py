@@ -98,13 +98,13 @@ def require(settings: Config, copies: Path) -> Path | None:
     return place
 
 
-def keep_up(settings: Config, database: Database, actor: str) -> Renewed | None:
+def keep_up(settings: Config, database: Database, actor: str, pause_s: float = 0) -> Renewed | None:
     """Renew the keys' copy, if there is one to be kept, and put that on record. Raise PremblydError
     when it can't be renewed."""
     place = folder_of(settings)
     if place is None or settings.backup is None:
         return None
-    renewed = renew(database, place, settings.backup.recipients)
+    renewed = renew(database, place, settings.backup.recipients, pause_s)
     note = keycopies.up_to(renewed.erasure_id)
     now_ms = database.now_ms()
     database.transact(
@@ -113,9 +113,12 @@ def keep_up(settings: Config, database: Database, actor: str) -> Renewed | None:
     return renewed
 
 
-def renew(database: Database, place: Path, recipients: Sequence[str]) -> Renewed:
-    """Have the keys' copy hold the keys that are there now, and no others. Raise FolderError when
-    the folder is not there, LacksKeyError when a data key is not, CannotCopyKeysError."""
+def renew(
+    database: Database, place: Path, recipients: Sequence[str], pause_s: float = 0
+) -> Renewed:
+    """Have the keys' copy hold the keys that are there now, and no others; `pause_s`: rest so long
+    behind each file. Raise FolderError when the folder is not there, LacksKeyError when a data key
+    is not, CannotCopyKeysError."""
     if not recipients:
         raise CannotCopyKeysError("The keys' copy is for nobody: `backup` has no recipients.")
     require_recipients(recipients)
@@ -136,6 +139,7 @@ def renew(database: Database, place: Path, recipients: Sequence[str]) -> Renewed
                 found = database.look(partial(keycopies.secrets, number=chunk["number"]))
                 _write(place, _name(number), json.dumps({"keys": found}), recipients)
                 written += 1
+                time.sleep(pause_s)
         _write(place, INDEX, json.dumps({"format": FORMAT, **asdict(index)}))
         _remove_others(place, index)
         folders.sync(place)

@@ -19,6 +19,7 @@ FIRST_S = 5.0
 REST_S = 15.0
 FAILED_S = 60.0
 EVERY_S = 3600.0
+PAUSE_S = 0.2  # between two files: webhooks come first
 
 
 class KeysUpkeep:
@@ -74,6 +75,6 @@ class KeysUpkeep:
             if place is None or settings.backup is None:
                 return
             if database.look(keycopies.is_due):
-                keys.keep_up(settings, database, ACTOR)
+                keys.keep_up(settings, database, ACTOR, PAUSE_S)
             else:  # on record it would be once for each period that removes something
-                keys.renew(database, place, settings.backup.recipients)
+                keys.renew(database, place, settings.backup.recipients, PAUSE_S)

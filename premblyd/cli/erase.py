@@ -121,7 +121,8 @@ def erase(
         return
     if findings.is_empty:
         _tell_nothing(findings, as_json=as_json)
-        if keyscopy.renewed(config_path, open_to_change(place)) is False:
+        is_due = keyscopy.is_due(config_path, record)
+        if is_due and keyscopy.renewed(config_path, open_to_change(place)) is False:
             raise SystemExit(NOT_GONE)
         return
     _require_nameless(reason, findings)

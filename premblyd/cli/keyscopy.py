@@ -9,12 +9,21 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import settings_if_valid
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
+from premblyd.keep import keycopies
 from premblyd.seal.starting import data_keys
 
 FAILED = (
     "The keys' copy has still what opens copies of before: {} A daemon tries again; so does"
     " `premblyd backup`, and this command."
 )
+
+
+def is_due(config_path: Path, record: Database) -> bool:
+    """Return whether somebody was erased since the keys' copy was made, if there is to be one."""
+    settings = settings_if_valid(config_path)
+    if settings is None or keys.folder_of(settings) is None:
+        return False
+    return record.look(keycopies.is_due)
 
 
 def renewed(config_path: Path, database: Database) -> bool | None:

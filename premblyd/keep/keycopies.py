@@ -25,8 +25,10 @@ from premblyd.model.tables import Event, OperatorAction
 from premblyd.seal import eventkeys
 from premblyd.vault import WRAPPED_BYTES, DamagedError, LacksKeyError, Vault
 from premblyd.verifications.digests import KEY, SET_KEY, opened_key, sealed_key
+from premblyd.words import DAMAGED
 
 IN_A_CHUNK = 10_000
+LOOKED_INTO = 1000  # of a copy's events, whether their keys open them
 BLANK = bytes(WRAPPED_BYTES)  # as withoutkeys.py leaves a key
 _UP_TO = "up to erasure "
 _REASON = "its key was gone when a copy was put back"
@@ -116,9 +118,12 @@ def up_to(erasure_id: int) -> str:
 
 def is_due(transaction: Transaction) -> bool:
     """Return whether somebody was erased since the keys' copy was made last."""
+    newest = newest_erasure_id(transaction)
+    if not newest:
+        return False
     row = transaction.row(_NEWEST_COPY)
     known = str(row[0] or "").removeprefix(_UP_TO) if row else ""
-    return newest_erasure_id(transaction) > (int(known) if known.isdecimal() else 0)
+    return newest > (int(known) if known.isdecimal() else 0)
 
 
 def put_back(copy: Database, kept: KeptKeys, *, rows_are_there: bool) -> PutBack:
@@ -139,6 +144,7 @@ def put_back(copy: Database, kept: KeptKeys, *, rows_are_there: bool) -> PutBack
         copy.transact(partial(_give, keys=portion, kept=kept, vault=vault))
         done.lost += [key for key in portion if key not in kept.secrets]
         done.opened += sum(key in kept.secrets for key in portion)
+    copy.look(_require_opens)
     return done
 
 
@@ -171,6 +177,17 @@ def _require_fits(transaction: Transaction, kept: KeptKeys) -> None:
         raise KeysDoNotFitError(
             "The keys' copy is older than the copy of the record, so events would be lost: bring"
             " the newest, or name an older copy by --copy. Nothing was changed."
+        )
+
+
+def _require_opens(transaction: Transaction) -> None:
+    """Raise KeysDoNotFitError when the keys are not those by which the copy was sealed: who can
+    write to their folder can make files for the recipients too."""
+    found = [headers for _, headers in transaction.rows(_HEADERS, limit=LOOKED_INTO)]
+    if sum(each is DAMAGED for each in found) * 2 > len(found):
+        raise KeysDoNotFitError(
+            "The keys' copy has other keys than those by which the copy was sealed: somebody has"
+            " changed it."
         )
 
 
@@ -268,6 +285,12 @@ _ROWS = Statement(
     .limit(param("limit"))
 )
 _GIVE = update(EventKey, "data_key", "wrapped", where=EventKey.key == param("key"))
+_HEADERS = Statement(
+    Event.select(Event.id, Event.headers)
+    .join(EventKey, on=EventKey.key == Event.key)
+    .order_by(Event.id.desc())
+    .limit(param("limit"))
+)
 _DELETE = Lookup(EventKey.delete(), EventKey.key)
 _WHOLE = Lookup(
     Event.select(Event.id).where(
