@@ -124,7 +124,7 @@ def test_a_dump_has_no_keys_and_gets_them_back_but_for_who_was_erased_since(
     config.write_text(json.dumps(settings | {"database": new.url}))
     done = run("restore", to, "--only-keys", "--identity", identity, "--config", config)
     assert (done.code, done.err) == (0, "")
-    assert done.out == "1 event got their keys; erased 1 event.\n"
+    assert done.out == "The keys' copy opens 1 event. Erased 1 event.\n"
     assert "hush-amina" in run("show", 1, "--reveal", "--config", config).out
     assert rows(new, "SELECT lacks FROM event ORDER BY id") == [(None,), ("erased",)]
     assert rows(new, "SELECT count(*) FROM event WHERE reference = 'ref-tunde'") == [(0,)]

@@ -161,7 +161,7 @@ def _give_keys(database: DatabaseAddress, keys_copy: "KeysCopy") -> None:
     taken = restoring.take_over(record, kept.remembered)
     keycopies.erase_lost(record, put_back, actor())
     erased = counted(taken.events + put_back.erased, "event")
-    click.echo(f"{counted(put_back.opened, 'event')} got their keys; erased {erased}.")
+    click.echo(f"The keys' copy opens {counted(put_back.opened, 'event')}. Erased {erased}.")
 
 
 _KEYS_BY_HAND = (
@@ -257,7 +257,7 @@ class Since:
             )
         put_back = self._put_back
         if put_back is not None:
-            yield f"{counted(put_back.opened, 'event')} got their keys from the keys' copy."
+            yield f"The keys' copy opens of it {counted(put_back.opened, 'event')}."
         if put_back is not None and put_back.erased:
             yield (
                 "Erased from it, since their keys are gone from there:"

@@ -244,7 +244,7 @@ def test_yesterdays_copy_and_the_newest_keys_have_nothing_of_who_was_erased_toda
     assert b"hush-tunde" not in b"".join(path.read_bytes() for path in database.parent.iterdir())
     done = restore(config)
     assert done.code == 0, done.err
-    assert "2 events got their keys from the keys' copy." in done.out
+    assert "The keys' copy opens of it 2 events." in done.out
     with closing(sqlite3.connect(database)) as connection:
         everything = "\n".join(connection.iterdump())
     for mark in ("tunde", b"tunde".hex(), base64.b64encode(b"hush-tunde").decode()):
