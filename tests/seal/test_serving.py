@@ -3,11 +3,17 @@
 import hashlib
 from pathlib import Path
 
+import pyrage
+
+from premblyd.backup.keys import INDEX
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.sealing import KEY, OTHER_KEY
+from tests.support.waiting import wait_until
 
 BODY = b'{"response_code":"00","reference":"ref-1","detail":"hush-detail","face":"hush-body"}'
+RECIPIENT = str(pyrage.x25519.Identity.generate().to_public())
+AT_ONCE = "from premblyd.backup import upkeep; upkeep.FIRST_S = 0"  # copy keys
 DONE = "SELECT state FROM delivery"
 
 
@@ -38,7 +44,10 @@ def test_a_daemon_seals_and_does_not_start_without_its_key(tmp_path: Path) -> No
             assert (code, "Nothing was changed" in told) == (78, True)
         assert digests(tmp_path) == before
         both = {"key": {"file": "other"}, "old_keys": [{"file": "key"}]}
-        daemon.configure(actions=[action], encryption=both)
-        daemon.start().send(BODY + b" ")
+        (tmp_path / "keys").mkdir(mode=0o700)
+        backup = {"recipients": [RECIPIENT], "keys": f"{tmp_path}/keys"}
+        daemon.configure(actions=[action], encryption=both, backup=backup)
+        daemon.start(before=AT_ONCE).send(BODY + b" ")
         daemon.wait_for_rows([("succeeded",), ("succeeded",)], DONE)
         assert len(daemon.rows("SELECT DISTINCT data_key FROM event_key")) == 2
+        wait_until((tmp_path / "keys" / INDEX).exists)
