@@ -27,6 +27,7 @@ from premblyd.verifications.digests import seal_key
 from tests.support.commands import Ran, run
 from tests.support.database import changing, rows
 from tests.support.forking import Forked
+from tests.support.rows import for_each
 from tests.support.sealing import KEY, OTHER_KEY, VAULT
 from tests.support.store import Store, store_at
 
@@ -130,13 +131,14 @@ def secrets_in(kept: Path) -> dict[str, str]:
 KILLED = """
 import os
 from pathlib import Path
+from premblyd.keep import keycopies
 calls = []
 
-def kill(*_):
+def kill(*_, **named):
     calls.append(None)
     if len(calls) == {at}:
         os.kill(os.getpid(), 9)
-    return original(*_)
+    return original(*_, **named)
 
 original, {where} = {where}, kill
 """
@@ -430,6 +432,23 @@ def test_a_run_that_is_killed_leaves_keys_that_are_whole_and_the_next_ends_it(
     assert erase(config, "tunde").code == 0
     assert has_those_of(database, kept)
     assert not list(kept.glob(".premblyd-*.part"))
+
+
+@for_each(("where", "at"), [("keycopies._give", 1), ("Path.rename", 1), ("Path.rename", 2)])
+def test_a_restore_that_is_killed_goes_on_or_has_changed_nothing(
+    config: Path, database: Path, to: Path, where: str, at: int
+) -> None:
+    back_up(config, to)
+    assert erase(config, "tunde").code == 0
+    before = database.read_bytes()
+    more = ("--identity", config.parents[1] / "identity", "--config", config)
+    killed(where, at, "restore", to, *more)
+    if where != "Path.rename":
+        assert database.read_bytes() == before
+    assert restore(config).code == 0
+    assert "hush-amina" in shown(config, 1)
+    assert rows(database, "SELECT lacks FROM event ORDER BY id") == [(None,), ("erased",), (None,)]
+    assert not database.with_name("premblyd.db.restoring").exists()
 
 
 def test_a_daemon_renews_what_a_command_could_not(
