@@ -18,7 +18,7 @@ from peewee import FieldAlias as AliasedField
 
 from premblyd.model.columns import Column
 from premblyd.model.keeping import EventKey
-from premblyd.model.tables import Attempt, Delivery, Event
+from premblyd.model.tables import Delivery, Event
 from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault
 from premblyd.words import DAMAGED, KEY_GONE, Sealed
 
@@ -143,28 +143,34 @@ def _table(source: Any) -> Any:
 def _keys_of(source: Any) -> tuple[Any, ...]:
     """Return what finds of the event of a row its key, the name of the data key by which its own
     key is wrapped, and that key, both NULL if it has none; and how its headers begin."""
-    of_event = _of_event(source, "key")
-    headers = _of_event(source, "headers")
+    number = _event_id(source)
     return (
-        of_event,
+        _of_event(source, "key"),
         *(
-            EventKey.select(column).where(EventKey.key == of_event)
+            EventKey.select(column).where(EventKey.id == number)
             for column in (EventKey.data_key, EventKey.wrapped)
         ),
-        fn.SUBSTR(headers, SQL("1"), SQL(str(len(_IN_CLEAR)))),
+        fn.SUBSTR(_of_event(source, "headers"), SQL("1"), SQL(str(len(_IN_CLEAR)))),
     )
 
 
 _KEYS = 4  # of a row
 
 
-def _of_event(source: Any, name: str) -> Any:
-    """Return a column of the event of a row."""
+def _event_id(source: Any) -> Any:
+    """Return the id of the event of a row."""
     table = _table(source)
     if table is Event:
+        return source.id
+    if table is Delivery:
+        return source.event
+    delivery = Delivery.alias()
+    return delivery.select(delivery.event).where(delivery.id == source.delivery)
+
+
+def _of_event(source: Any, name: str) -> Any:
+    """Return a column of the event of a row."""
+    if _table(source) is Event:
         return getattr(source, name)
-    event, delivery = Event.alias(), Delivery.alias()
-    its: Any = source.event if table is Delivery else None
-    if table is Attempt:
-        its = delivery.select(delivery.event).where(delivery.id == source.delivery)
-    return event.select(getattr(event, name)).where(event.id == its)
+    event = Event.alias()
+    return event.select(getattr(event, name)).where(event.id == _event_id(source))

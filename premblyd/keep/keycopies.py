@@ -231,12 +231,14 @@ def _rows_after(transaction: Transaction, after: int) -> list[Any]:
 
 
 def _give(transaction: Transaction, keys: Sequence[str], kept: KeptKeys, vault: Vault) -> None:
-    transaction.change_each(_DELETE, sorted(key for key in keys if key not in kept.secrets))
-    wrapped = {key: vault.wrap(key, kept.secrets[key]) for key in keys if key in kept.secrets}
+    ids: dict[str, int] = dict(transaction.look_up(_IDS, sorted(keys)))
+    lost = sorted(number for key, number in ids.items() if key not in kept.secrets)
+    transaction.change_each(_DELETE, lost)
+    wrapped = {ids[key]: vault.wrap(key, kept.secrets[key]) for key in ids if key in kept.secrets}
     new = {
-        key: each
-        for key, each in wrapped.items()
-        if not transaction.change(_GIVE, key=key, data_key=each.data_key, wrapped=each.wrapped)
+        number: each
+        for number, each in wrapped.items()
+        if not transaction.change(_GIVE, id=number, data_key=each.data_key, wrapped=each.wrapped)
     }
     eventkeys.add(transaction, new)
 
@@ -274,7 +276,8 @@ _COUNT_OF = Statement(
     EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"), _IS_IN_IT)
 )
 _OF_CHUNK = Statement(
-    EventKey.select(EventKey.key, EventKey.data_key, EventKey.wrapped)
+    EventKey.select(Event.key, EventKey.data_key, EventKey.wrapped)
+    .join_from(EventKey, Event, on=Event.id == EventKey.id)
     .where(_IS_IN_IT)
     .order_by(EventKey.id)
 )
@@ -287,19 +290,21 @@ _NEWEST_COPY = Statement(
     .limit(1)
 )
 _ROWS = Statement(
-    EventKey.select(EventKey.id, EventKey.key, EventKey.wrapped)
+    EventKey.select(EventKey.id, Event.key, EventKey.wrapped)
+    .join_from(EventKey, Event, on=Event.id == EventKey.id)
     .where(EventKey.id > param("after"))
     .order_by(EventKey.id)
     .limit(param("limit"))
 )
-_GIVE = update(EventKey, "data_key", "wrapped", where=EventKey.key == param("key"))
+_GIVE = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))
+_IDS = Lookup(Event.select(Event.key, Event.id), Event.key)
 _HEADERS = Statement(
     Event.select(Event.id, Event.headers)
-    .join(EventKey, on=EventKey.key == Event.key)
+    .join(EventKey, on=EventKey.id == Event.id)
     .order_by(Event.id.desc())
     .limit(param("limit"))
 )
-_DELETE = Lookup(EventKey.delete(), EventKey.key)
+_DELETE = Lookup(EventKey.delete(), EventKey.id)
 _WHOLE = Lookup(
     Event.select(Event.id).where(
         Event.lacks.is_null() | Event.lacks.not_in((Lacks.IDENTITY, Lacks.ERASED))

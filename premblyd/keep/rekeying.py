@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from peewee import fn
+from peewee import JOIN, fn
 
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, params, update
 from premblyd.engines.opened import AsStored
@@ -221,7 +221,7 @@ def _wrap(ids: Sequence[int], transaction: Transaction) -> Done:
         try:
             anew = vault.rewrap(key, data_key, wrapped)
         except (DamagedError, LacksKeyError):
-            done.damaged.append(str(key))
+            done.damaged.append(str(number if key is None else key))
             continue
         done.wrapped += transaction.change(
             _WRAP, id=number, data_key=anew.data_key, wrapped=anew.wrapped
@@ -235,13 +235,13 @@ def _seal(ids: Sequence[int], transaction: Transaction) -> Done:
     digests = Digests.of(transaction)
     ciphers: dict[int, Cipher] = {}
     lost: dict[int, str] = {}
-    keys: dict[str, Wrapped] = {}
+    keys: dict[int, Wrapped] = {}
     for number, key, sha256, *values in transaction.look_up(_EVENTS, ids):
         found = dict(zip(_NAMES[Event], values, strict=True))
         if _has_lost_key(found, sha256):
             lost[number] = str(key)
             continue
-        cipher, keys[key] = vault.new_cipher(key)
+        cipher, keys[number] = vault.new_cipher(key)
         ciphers[number] = cipher
         session_id = found["session_id"]
         digest = digests.of_session(session_id) if session_id else None
@@ -298,7 +298,7 @@ _COLUMNS: dict[type[Table], tuple[Column, ...]] = {
 _NAMES = {table: tuple(column.column_name for column in found) for table, found in _COLUMNS.items()}
 _STORED = {table: tuple(map(AsStored, found)) for table, found in _COLUMNS.items()}
 IS_CLEAR = (Event.lacks.is_null() | Event.lacks.not_in(SAFE)) & ~fn.EXISTS(
-    EventKey.select(EventKey.id).where(EventKey.key == Event.key)
+    EventKey.select(EventKey.id).where(EventKey.id == Event.id)
 )
 _COUNT_CLEAR = Statement(Event.select(fn.COUNT(Event.id)).where(IS_CLEAR))
 _ANY_CLEAR = Statement(Event.select(Event.id).where(IS_CLEAR).limit(1))
@@ -318,7 +318,10 @@ _KEYS_OF = Statement(
     .limit(param("limit"))
 )
 _KEYS = Lookup(
-    EventKey.select(EventKey.id, EventKey.key, EventKey.data_key, EventKey.wrapped), EventKey.id
+    EventKey.select(EventKey.id, Event.key, EventKey.data_key, EventKey.wrapped).join_from(
+        EventKey, Event, JOIN.LEFT_OUTER, on=Event.id == EventKey.id
+    ),
+    EventKey.id,
 )
 _GOING = Lookup(ToErase.select(ToErase.event_id), ToErase.event_id)
 _WRAP = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))

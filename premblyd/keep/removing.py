@@ -34,10 +34,7 @@ def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> lis
     """Give these events the bodies that are left when media are taken out of theirs. Return those
     that have them: what has lost its body, or its person, since that was read gets none back. A
     body that was sealed is sealed again."""
-    keys = {key: number for number, key in transaction.look_up(_EVENT_KEYS, sorted(bodies))}
-    ciphers = {
-        keys[key]: cipher for key, cipher in eventkeys.ciphers(transaction, sorted(keys)).items()
-    }
+    ciphers = eventkeys.ciphers(transaction, bodies)
     return [
         event_id
         for event_id, body in sorted(bodies.items())
@@ -143,7 +140,6 @@ def _deleting(table: type[Table], column: Any) -> Lookup:
 
 
 _HAS_ID = tables.Event.id == param("id")
-_EVENT_KEYS = Lookup(tables.Event.select(tables.Event.id, tables.Event.key), tables.Event.id)
 _BODY = tables.Event.body.place
 _REPLACE = Statement(
     tables.Event.update(body=param("body"), lacks=param("lacks")).where(

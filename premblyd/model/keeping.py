@@ -108,10 +108,10 @@ class DigestKey(Table):
 class EventKey(Table):
     """The key by which the sealed columns of an event are opened, itself sealed by a data key: see
     vault.py. Only where there is such a row, a value is taken for sealed. It goes before anything
-    else of its event does, so that no copy of that can be opened any more."""
+    else of its event does, so that no copy of that can be opened any more. `id` is the event's:
+    by the event's key, which is random, each row would go into another page of an index."""
 
     kept = Kept.IDENTITY
-    key = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN)  # the event's
     data_key = Text(PLAIN)  # the id of the data key
     wrapped = Bytes(SECRET, kept=Kept.IDENTITY, seen=Seen.NOWHERE)
 

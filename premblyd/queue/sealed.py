@@ -36,7 +36,7 @@ class SealedArrivals:
             found = zip(keys, transaction.insert_many(self._events, full), strict=True)
             new = {key: id_ for key, id_ in found if id_ is not None}
             wrapped = zip(keys, sealed, strict=True)
-            eventkeys.add(transaction, {key: each for key, (_, each) in wrapped if key in new})
+            eventkeys.add(transaction, {new[key]: each for key, (_, each) in wrapped if key in new})
             ids |= new
         return ids
 

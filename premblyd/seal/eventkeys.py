@@ -25,7 +25,7 @@ def sealed_columns(table: type[Model]) -> tuple[Column, ...]:
 
 def with_keys(query: Any) -> Query:
     """Return a query on `event` that finds KEY_COLUMNS too: None where an event has no key."""
-    joined: Query = query.join_from(Event, EventKey, JOIN.LEFT_OUTER, on=EventKey.key == Event.key)
+    joined: Query = query.join_from(Event, EventKey, JOIN.LEFT_OUTER, on=EventKey.id == Event.id)
     return joined
 
 
@@ -41,12 +41,11 @@ def cipher_of(
     return transaction.vault.cipher(event_key, data_key, wrapped)
 
 
-def ciphers(transaction: Transaction, event_keys: Iterable[str]) -> dict[str, Cipher]:
-    """Return what opens those of these events (by `event.key`) that are sealed. Raise as
-    `cipher_of`."""
-    rows = transaction.look_up(_KEYS, sorted(set(event_keys)))
-    found = ((key, cipher_of(transaction, key, *wrapped)) for key, *wrapped in rows)
-    return {key: cipher for key, cipher in found if cipher is not None}
+def ciphers(transaction: Transaction, event_ids: Iterable[int]) -> dict[int, Cipher]:
+    """Return what opens those of these events that are sealed. Raise as `cipher_of`."""
+    rows = transaction.look_up(_KEYS, sorted(set(event_ids)))
+    found = ((number, cipher_of(transaction, *its)) for number, *its in rows)
+    return {number: cipher for number, cipher in found if cipher is not None}
 
 
 def of_delivery(transaction: Transaction, delivery_id: int) -> Cipher | None:
@@ -94,27 +93,30 @@ def seals(transaction: Transaction) -> bool:
     return transaction.vault is not None and transaction.vault.seals_with is not None
 
 
-def add(transaction: Transaction, keys: Mapping[str, Wrapped]) -> None:
-    """Store the keys of events, by their `event.key`."""
-    transaction.insert_many(_ADD, [(key, *wrapped) for key, wrapped in keys.items()])
+def add(transaction: Transaction, keys: Mapping[int, Wrapped]) -> None:
+    """Store the keys of events, by the events' ids."""
+    transaction.insert_many(_ADD, [(number, *wrapped) for number, wrapped in keys.items()])
 
 
 def destroy(transaction: Transaction, event_ids: Collection[int]) -> int:
     """Destroy the keys of these events: what was sealed by them can't be opened any more, nor can
     any copy of it. Return how many these were."""
-    keys = [row[0] for row in transaction.look_up(_EVENTS, sorted(event_ids))]
-    return transaction.change_each(_DESTROY, sorted(keys))
+    return transaction.change_each(_DESTROY, sorted(event_ids))
 
 
-_KEYS = Lookup(EventKey.select(EventKey.key, *KEY_COLUMNS), EventKey.key)
+_KEYS = Lookup(
+    EventKey.select(EventKey.id, Event.key, *KEY_COLUMNS).join_from(
+        EventKey, Event, on=Event.id == EventKey.id
+    ),
+    EventKey.id,
+)
 _OF_DELIVERY = Statement(
-    Delivery.select(EventKey.key, *KEY_COLUMNS)
+    Delivery.select(Event.key, *KEY_COLUMNS)
     .join(Event)
-    .join(EventKey, on=EventKey.key == Event.key)
+    .join(EventKey, on=EventKey.id == Event.id)
     .where(Delivery.id == param("id"))
 )
-_ADD = BulkInsert(EventKey, "key", "data_key", "wrapped")
-_EVENTS = Lookup(Event.select(Event.key), Event.id)
-_DESTROY = Lookup(EventKey.delete(), EventKey.key)
+_ADD = BulkInsert(EventKey, "id", "data_key", "wrapped")
+_DESTROY = Lookup(EventKey.delete(), EventKey.id)
 OUTPUT = Attempt.output.place
 CONFIRMED_FACTS = Delivery.confirmed_facts.place

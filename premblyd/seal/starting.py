@@ -14,6 +14,7 @@ from peewee import fn
 from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.model.keeping import DigestKey, EventKey
+from premblyd.model.tables import Event
 from premblyd.vault import DamagedError, LacksKeyError, Vault, data_key_of
 
 FLOOR = "0010_sealing"  # what a program must know that opens what is sealed
@@ -121,7 +122,8 @@ _NEXT = Statement(
 )
 _DIGEST_KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
 _NEWEST = Statement(
-    EventKey.select(EventKey.key, EventKey.data_key, EventKey.wrapped)
+    EventKey.select(Event.key, EventKey.data_key, EventKey.wrapped)
+    .join_from(EventKey, Event, on=Event.id == EventKey.id)
     .order_by(EventKey.id.desc())
     .limit(1)
 )

@@ -146,7 +146,7 @@ _SETTLED = (  # of several, the first in a dict of them
 )
 _SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
 _SAID = (*FACTS, "doubt")
-_HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.key == Event.key))
+_HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.id == Event.id))
 _UNREAD_ID = Case(None, [(Event.doubt.is_null(), Event.id)])
 _IS_OTHER = Event.verified_by != events.STORED_BY
 _IS_SEALED = Event.detail.is_null(False) & _HAS_KEY

@@ -40,16 +40,16 @@ PATIENCE_S = 120.0
 BEGIN_WITH = 60  # events in clear
 ROTATE_EVERY = 3  # cycles
 HALF = f"""
-SELECT count(*) FROM event WHERE (key IN (SELECT key FROM event_key))
-<> (substr(body, 1, {len(MARK)}) = ?) OR (key IN (SELECT key FROM event_key))
+SELECT count(*) FROM event WHERE (id IN (SELECT id FROM event_key))
+<> (substr(body, 1, {len(MARK)}) = ?) OR (id IN (SELECT id FROM event_key))
 <> (substr(headers, 1, {len(TEXT_MARK)}) = ?)
 """
 HALF_OUTPUT = f"""
 SELECT count(*) FROM attempt JOIN delivery ON delivery.id = delivery_id
 JOIN event ON event.id = event_id WHERE output <> ''
-AND (key IN (SELECT key FROM event_key)) <> (substr(output, 1, {len(TEXT_MARK)}) = ?)
+AND (event_id IN (SELECT id FROM event_key)) <> (substr(output, 1, {len(TEXT_MARK)}) = ?)
 """
-STRAY = "SELECT count(*) FROM event_key WHERE key NOT IN (SELECT key FROM event)"
+STRAY = "SELECT count(*) FROM event_key WHERE id NOT IN (SELECT id FROM event)"
 SCRIPT = 'cat > /dev/null; echo "printed $PREMBLY_REFERENCE"; test $((PREMBLY_DELIVERY % 7)) -ne 0'
 
 
@@ -201,7 +201,7 @@ class Campaign:
         found = rows(self.place, "SELECT DISTINCT data_key FROM event_key")
         if found != [(DataKey.read(self.keys[-1]).id,)]:
             self.book.problems.append(f"by other data keys still: {found}")
-        left = "SELECT count(*) FROM event WHERE key NOT IN (SELECT key FROM event_key)"
+        left = "SELECT count(*) FROM event WHERE id NOT IN (SELECT id FROM event_key)"
         if rows(self.place, left) != [(0,)]:
             self.book.problems.append("something is in clear still")
         for each in self.victims:

@@ -18,7 +18,7 @@ from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.sealing import VAULT, everything, opened
 from tests.support.store import NOW_MS, Store
 
-KEYS = "SELECT key FROM event_key ORDER BY id"
+KEYS = "SELECT event.key FROM event_key JOIN event USING (id) ORDER BY event_key.id"
 
 
 def stored(store: Store) -> None:

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.sqlite
 IDENTITY = pyrage.x25519.Identity.generate()
 RECIPIENT = str(IDENTITY.to_public())
 PEOPLE = ("amina", "tunde", "chidi")
+SEALED = "SELECT key FROM event JOIN event_key USING (id)"
 WRAPPED = "SELECT wrapped FROM event_key ORDER BY id"
 CHUNK_FILES = "premblyd-keys-[0-9]*.age"
 
@@ -170,20 +171,20 @@ def test_a_copy_has_no_key_of_an_event_and_is_whole(
     assert not [each for each in wrapped if each in plain.read_bytes()]
     assert not [each for each in wrapped if each[:16] in plain.read_bytes()]
     assert rows(plain, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(plain, "SELECT id, key, data_key FROM event_key ORDER BY id") == rows(
-        database, "SELECT id, key, data_key FROM event_key ORDER BY id"
+    assert rows(plain, "SELECT id, data_key FROM event_key ORDER BY id") == rows(
+        database, "SELECT id, data_key FROM event_key ORDER BY id"
     )
 
 
 def test_of_keys_that_fill_many_pages_and_of_those_that_went_none_is_in_it(
     config: Path, database: Path, to: Path
 ) -> None:
-    filler = [[f"{number:064}", "0" * 16, b"K" * 50 + b"%010d" % number] for number in range(3000)]
+    filler = [[10 + number, "0" * 16, b"K" * 50 + b"%010d" % number] for number in range(3000)]
     with changing(database) as connection:
         connection.execute("PRAGMA secure_delete = off")
         for row in filler:
             connection.execute(
-                "INSERT INTO event_key (key, data_key, wrapped) VALUES (?, ?, ?)", row
+                "INSERT INTO event_key (id, data_key, wrapped) VALUES (?, ?, ?)", row
             )
         connection.execute("DELETE FROM event_key WHERE id % 3 = 0 AND id > 3")
     assert b"KKKK" in database.read_bytes()
@@ -210,7 +211,7 @@ def test_the_keys_are_beside_for_their_owner_alone_and_sealed(
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
     found = secrets_in(kept)
-    assert set(found) == {key for (key,) in rows(database, "SELECT key FROM event_key")}
+    assert set(found) == {key for (key,) in rows(database, SEALED)}
     for secret in found.values():
         raw = base64.b64decode(secret)
         assert not [path for path in kept.iterdir() if raw in path.read_bytes()]
@@ -297,7 +298,8 @@ def test_an_event_whose_key_a_period_took_is_erased_too(
 ) -> None:
     copy = back_up(config, to)
     with changing(database) as connection:
-        connection.execute("DELETE FROM event_key WHERE key = ?", [key_of(database, "chidi")])
+        its = "(SELECT id FROM event WHERE key = ?)"
+        connection.execute(f"DELETE FROM event_key WHERE id IN {its}", [key_of(database, "chidi")])
     back_up(config, to)
     done = restore(config, "--copy", copy.name)
     assert done.code == 0, done.err
@@ -364,7 +366,7 @@ def test_where_the_folder_is_not_there_erase_says_so_and_ends_it_later(
 
 
 def has_those_of(database: Path, kept: Path) -> bool:
-    return set(secrets_in(kept)) == {key for (key,) in rows(database, "SELECT key FROM event_key")}
+    return set(secrets_in(kept)) == {key for (key,) in rows(database, SEALED)}
 
 
 def test_only_portions_that_have_changed_are_written_anew(
@@ -472,7 +474,7 @@ def test_a_daemon_renews_what_a_command_could_not(
     with closing(connect_operator(sealed.place, VAULT)) as record:
         erasing.erase(record, Request(named=Named.user("user-tunde"), actor="ada"))
     sealed.wait(upkeep.look())
-    assert list(secrets_in(kept)) == [str(sealed.rows("SELECT key FROM event_key")[0][0])]
+    assert list(secrets_in(kept)) == [str(sealed.rows(SEALED)[0][0])]
     action = "SELECT actor, note FROM operator_action WHERE action = 'keys'"
     assert sealed.rows(action) == [("daemon", "up to erasure 1")]
     sealed.by_hand("DELETE FROM event_key")

@@ -82,7 +82,7 @@ def test_sealing_anew_changes_nothing(store: Store) -> None:
     before = everything(store).replace(b"rekey", b"")
     done = rekey(store.place)
     assert (done.sealed, done.wrapped) == (0, 0)
-    rows = "SELECT key, body, token, session_digest FROM event JOIN event_key USING (key)"
+    rows = "SELECT key, body, token, session_digest FROM event JOIN event_key USING (id)"
     assert all(bytes(body) in before for _, body, _, _ in store.rows(rows))
 
 
@@ -135,9 +135,10 @@ def test_another_data_key_gets_the_keys_and_no_body_changes(sealed: Store) -> No
 def test_a_key_that_was_changed_is_told_and_keeps_none_of_the_others(sealed: Store) -> None:
     keys = [sealed.add(body=b"%d" % number) for number in range(3)]
     key = sealed.rows("SELECT key FROM event WHERE id = ?", keys[1].event_id)[0][0]
-    sealed.by_hand(f"UPDATE event_key SET key = 'other' WHERE key = '{key}'")
+    anothers = "(SELECT wrapped FROM event_key WHERE id = 1)"
+    sealed.by_hand(f"UPDATE event_key SET wrapped = {anothers} WHERE id = 2")
     done = rekey(sealed.place, ROTATED)
-    assert (done.wrapped, done.damaged) == (2, ["other", key])
+    assert (done.wrapped, done.damaged) == (2, [key])
     found = standing(sealed.place, ROTATED)
     assert found.by_data_key == {VAULT.seals_with: 1, OTHER.id: 2}
 

@@ -61,7 +61,7 @@ def test_every_data_key_that_is_used_must_be_there(place: DatabaseAddress) -> No
 
 def test_a_changed_key_of_an_event_keeps_a_daemon_from_starting(sealed: Store) -> None:
     sealed.add("crm")
-    sealed.by_hand("UPDATE event_key SET key = 'cd'")
+    sealed.by_hand("UPDATE event SET key = 'cd'")
     with pytest.raises(CannotStartError, match="Restore"):
         start(sealed.place, VAULT)
 

@@ -18,10 +18,9 @@ SEALED = {table: eventkeys.sealed_columns(table) for table in TABLES}
 def opened(store: Store, table: str, column: str, row_id: int, event_id: int = 1) -> Any:
     """Return a value, opened by the key of its event."""
     [(value,)] = store.rows(f"SELECT {column} FROM {table} WHERE id = ?", row_id)
-    [(key,)] = store.rows("SELECT key FROM event WHERE id = ?", event_id)
 
     def cipher(transaction: Transaction) -> Any:
-        return eventkeys.ciphers(transaction, [key])[key]
+        return eventkeys.ciphers(transaction, [event_id])[event_id]
 
     assert is_sealed(value)
     return store.wait(store.writer.call(cipher)).open(f"{table}.{column}", value)

@@ -7,8 +7,7 @@ compatible = True
 
 TABLES = """
 CREATE TABLE event_key (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key TEXT NOT NULL UNIQUE,
+    id INTEGER PRIMARY KEY,
     data_key TEXT NOT NULL,
     wrapped BLOB NOT NULL
 );
