@@ -84,6 +84,7 @@ erasure.gone              info     count
 erasure.keys_not_copied   warning  reason
 retention.waits           warning  by_ms pause_s
 retention.failed          error    cause
+erasure.keys_failed       error    cause
 # Telling people of trouble
 alert.sent                warning  alert kinds items
 alert.failed              error    alert kinds outcome exit_code http_status error

@@ -46,7 +46,7 @@ class KeysUpkeep:
 
     async def run(self) -> None:
         """Renew it, until cancelled."""
-        await loops.repeat(self.look, REST_S, first_s=FIRST_S)
+        await loops.repeat(self.look, FAILED_S, first_s=FIRST_S, failed=_tell_failed)
 
     async def look(self) -> float:
         """Look once; return the seconds until the next time."""
@@ -78,3 +78,7 @@ class KeysUpkeep:
                 keys.keep_up(settings, database, ACTOR, PAUSE_S)
             else:  # on record it would be once for each period that removes something
                 keys.renew(database, place, settings.backup.recipients, PAUSE_S)
+
+
+def _tell_failed(error: Exception) -> None:
+    tell("erasure.keys_failed", cause=error)

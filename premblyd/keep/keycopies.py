@@ -1,8 +1,8 @@
 """What the copy of events' keys has, and what a copy of the record that has none becomes with it.
 
 The keys are copied as they are, without their data key, in portions: of a million, an erasure has
-to write one portion anew, and not all. A portion is known by how many keys it has and by its last
-one, for keys only go, but for those that come behind all others.
+to write one portion anew, and not all. A portion is known by which events it has keys of (by their
+number, and two sums of their ids), and by its last key: a key that went does not come again.
 """
 
 import base64
@@ -45,6 +45,8 @@ class Chunk:
 
     number: int
     count: int
+    sum: int  # of their places in it
+    squares: int  # the sum of these
     last_id: int
     mark: str  # of the last one
 
@@ -82,10 +84,13 @@ def _chunk(transaction: Transaction, number: int, by: Sequence[str]) -> Chunk | 
     last = transaction.row(_LAST_OF, **bounds)
     if last is None:
         return None
-    counts = [transaction.row(_COUNT_OF, data_key=each, **bounds) for each in by]
+    counted = [transaction.row(_COUNT_OF, data_key=each, **bounds) or (0, 0, 0) for each in by]
+    count, total, squares = (sum(map(int, column)) for column in zip(*counted, strict=True))
     return Chunk(
         number=number,
-        count=sum(row[0] for row in counts if row),
+        count=count,
+        sum=total,
+        squares=squares,
         last_id=last[0],
         mark=hashlib.sha256(bytes(last[1])).hexdigest()[:16],
     )
@@ -272,8 +277,13 @@ _LAST_OF = Statement(
     .order_by(EventKey.id.desc())
     .limit(1)
 )
+_PLACE = EventKey.id - param("first")
 _COUNT_OF = Statement(
-    EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"), _IS_IN_IT)
+    EventKey.select(
+        fn.COUNT(EventKey.id),
+        fn.COALESCE(fn.SUM(_PLACE), 0),
+        fn.COALESCE(fn.SUM(_PLACE * _PLACE), 0),
+    ).where(EventKey.data_key == param("data_key"), _IS_IN_IT)
 )
 _OF_CHUNK = Statement(
     EventKey.select(Event.key, EventKey.data_key, EventKey.wrapped)

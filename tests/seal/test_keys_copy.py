@@ -1,6 +1,7 @@
 """With `encryption` a copy of the record has no keys of events: these are in a copy of their own,
 of which only the newest is kept. So what is erased today, yesterday's copy opens no more."""
 
+import asyncio
 import base64
 import json
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from premblyd.backup import keys
+from premblyd.backup import keys, upkeep
 from premblyd.backup.upkeep import KeysUpkeep
 from premblyd.config.load import load_config
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
@@ -411,6 +412,21 @@ def test_keys_that_came_since_a_copy_was_put_back_are_in_it_though_they_are_as_m
     assert has_those_of(database, kept)
 
 
+def test_where_one_key_went_and_an_older_event_was_sealed_its_portion_is_written_anew(
+    database: Path, kept: Path
+) -> None:
+    with changing(database) as connection:
+        [row] = connection.execute("SELECT id, data_key, wrapped FROM event_key WHERE id = 1")
+        connection.execute("DELETE FROM event_key WHERE id = 1")
+    assert renewed(database, kept) == 1
+    with changing(database) as connection:
+        connection.execute("DELETE FROM event_key WHERE id = 2")
+        added = "INSERT INTO event_key (id, data_key, wrapped) VALUES (?, ?, ?)"
+        connection.execute(added, list(row))
+    assert renewed(database, kept) == 1
+    assert has_those_of(database, kept)
+
+
 def test_what_a_period_has_removed_goes_from_the_keys_too(
     config: Path, database: Path, to: Path, kept: Path
 ) -> None:
@@ -464,28 +480,47 @@ def test_a_daemon_renews_what_a_command_could_not(
     (tmp_path / "first").chmod(0o600)
     kept = tmp_path / "keys"
     configure(path, backup={"recipients": [RECIPIENT], "keys": str(kept)})
-    upkeep = KeysUpkeep(backend(sealed.place, VAULT), sealed.writer)
-    upkeep.configure(load_config(path))
-    sealed.wait(upkeep.look())
+    keeping = KeysUpkeep(backend(sealed.place, VAULT), sealed.writer)
+    keeping.configure(load_config(path))
+    sealed.wait(keeping.look())
     assert not kept.exists()
     kept.mkdir(mode=0o700)
-    sealed.wait(upkeep.look())
+    sealed.wait(keeping.look())
     assert len(secrets_in(kept)) == 2
     with closing(connect_operator(sealed.place, VAULT)) as record:
         erasing.erase(record, Request(named=Named.user("user-tunde"), actor="ada"))
-    sealed.wait(upkeep.look())
+    sealed.wait(keeping.look())
     assert list(secrets_in(kept)) == [str(sealed.rows(SEALED)[0][0])]
     action = "SELECT actor, note FROM operator_action WHERE action = 'keys'"
     assert sealed.rows(action) == [("daemon", "up to erasure 1")]
     sealed.by_hand("DELETE FROM event_key")
-    sealed.wait(upkeep.look())
+    sealed.wait(keeping.look())
     assert len(secrets_in(kept)) == 1, "nobody has said that a key went"
     away = kept.rename(kept.with_name("away"))
-    upkeep.want()
-    sealed.wait(upkeep.look())
+    keeping.want()
+    sealed.wait(keeping.look())
     away.rename(kept)
-    sealed.wait(upkeep.look())
+    sealed.wait(keeping.look())
     assert secrets_in(kept) == {}
+
+
+def test_a_fault_in_it_does_not_end_the_daemon(
+    sealed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+
+    async def fail(_: KeysUpkeep) -> float:
+        calls.append(None)
+        if len(calls) == 2:
+            raise asyncio.CancelledError
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(KeysUpkeep, "look", fail)
+    monkeypatch.setattr(upkeep, "FIRST_S", 0)
+    monkeypatch.setattr(upkeep, "FAILED_S", 0)
+    with pytest.raises(asyncio.CancelledError):
+        sealed.wait(KeysUpkeep(backend(sealed.place, VAULT), sealed.writer).run())
+    assert len(calls) == 2
 
 
 def test_check_says_where_keys_are_in_no_copy(config: Path, kept: Path) -> None:
