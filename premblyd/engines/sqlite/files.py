@@ -17,6 +17,7 @@ import os
 import shutil
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,8 @@ from premblyd.telemetry import tell
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 MODE = 0o640
 _CHUNK_BYTES = 1 << 20
+KILLED_S = 2.0  # so long a process that a killed daemon was starting may still have its lock
+LOOK_S = 0.02
 Identity = tuple[int, int]
 
 
@@ -263,12 +266,13 @@ def _lock_file(path: Path) -> int:
     """Lock the database's own file and return its descriptor. It is to be closed when nothing in
     this process has the database open any more: that ends all record locks, also SQLite's own.
 
-    It is a lock of the open file (OFD), which does not end when SQLite closes the file.
+    It is a lock of the open file (OFD), which does not end when SQLite closes the file. A daemon
+    that was killed while it started a hook leaves it to that process, until that is the hook's.
     """
     real = real_path(path)
     descriptor = os.open(real, os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _byte(fcntl.F_WRLCK))
+        _take(descriptor)
     except OSError as error:
         kind, reader = _blocker(descriptor)
         os.close(descriptor)
@@ -282,6 +286,19 @@ def _lock_file(path: Path) -> int:
             ) from None
         raise _already_running(path, real) from None
     return descriptor
+
+
+def _take(descriptor: int) -> None:
+    until_s = time.monotonic() + KILLED_S
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _byte(fcntl.F_WRLCK))
+        except OSError:
+            if not is_held(descriptor) or time.monotonic() > until_s:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return
 
 
 def is_held(descriptor: int) -> bool:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from peewee import OperationalError
 
 from premblyd.engines.engine import Database, Transaction
-from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite import files, opening
 from premblyd.engines.sqlite.files import _BYTE, hold, lock
 from premblyd.errors import (
     AlreadyRunningError,
@@ -52,11 +53,13 @@ if child:
 time.sleep(60)
 """
 HOLDER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from premblyd.engines.sqlite.files import hold
 with hold(Path(sys.argv[1])):
-    print("held", flush=True)
+    child = os.fork() if "fork" in sys.argv else 1
+    if child:
+        print(child, flush=True)
     time.sleep(60)
 """
 READ_LOCKER = """
@@ -252,9 +255,10 @@ def test_one_daemon_has_the_lock_until_it_ends(
 
 @pytest.mark.parametrize("removed", [False, True])
 def test_a_lock_file_that_somebody_removes_lets_no_other_daemon_in(
-    path: Path, removed: bool
+    path: Path, removed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process, because a lock does not stop the one that has it."""
+    monkeypatch.setattr(files, "KILLED_S", 0.1)
     with another(HOLDER, path):
         if removed:
             path.with_name(f"{path.name}.lock").unlink()
@@ -282,6 +286,23 @@ def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> 
             os.close(lock(path))
         finally:
             os.kill(child, signal.SIGKILL)
+
+
+def test_what_a_killed_daemon_was_starting_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the daemon's files open until it has become the hook."""
+    monkeypatch.setattr(files, "KILLED_S", 30)
+    with another(HOLDER, path, "fork") as (daemon, child):
+        os.kill(daemon, signal.SIGKILL)
+        os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
+        becoming = threading.Timer(0.2, os.kill, (child, signal.SIGKILL))
+        becoming.start()
+        try:
+            with hold(path):
+                pass
+        finally:
+            becoming.join()
 
 
 def test_an_older_version_that_runs_is_noticed_and_its_lock_file_narrowed(path: Path) -> None:
