@@ -17,7 +17,7 @@ from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
 from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.verifications.stored import settled_in_record
-from tests.support.queue import ask
+from tests.support.queue import question
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -201,30 +201,26 @@ def test_what_was_given_up_is_awaited_when_it_comes_again_and_settled_by_a_late_
 # Events that Prembly does not confirm
 
 
-def confirm(store: Store, event_id: int, result: InquiryResult) -> None:
-    ask(store, Purpose.CONFIRM, result, "ref-1", event_id=event_id)
+def confirm(
+    store: Store,
+    event_id: int,
+    result: InquiryResult,
+    delivery_id: int | None = None,
+    *,
+    is_shared: bool = False,
+) -> None:
+    asked = question(Purpose.CONFIRM, result, "ref-1", event_id=event_id, delivery_id=delivery_id)
+    store.wait(Inquiries(store.writer).record(asked, is_shared=is_shared))
 
 
 def test_who_asked_keeps_what_contradicts_an_event_however_late(store: Store) -> None:
     """Of several deliveries that share an answer, each reads it beside the loop."""
     store.add("crm", "mail", "chat")
 
-    def told(delivery_id: int, result: InquiryResult, *, is_shared: bool) -> None:
-        inquiry = NewInquiry(
-            at_ms=NOW_MS,
-            purpose=Purpose.CONFIRM,
-            result=result,
-            reference="ref-1",
-            duration_ms=1,
-            event_id=1,
-            delivery_id=delivery_id,
-        )
-        store.wait(Inquiries(store.writer).record(inquiry, is_shared=is_shared))
-
-    told(3, InquiryResult.UNSETTLED, is_shared=True)  # its action asks for more
-    told(2, InquiryResult.CONTRADICTED, is_shared=True)
-    told(1, InquiryResult.CONTRADICTED, is_shared=False)
-    told(3, InquiryResult.CONTRADICTED, is_shared=True)
+    confirm(store, 1, InquiryResult.UNSETTLED, 3, is_shared=True)  # its action asks for more
+    confirm(store, 1, InquiryResult.CONTRADICTED, 2, is_shared=True)
+    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
+    confirm(store, 1, InquiryResult.CONTRADICTED, 3, is_shared=True)
     assert store.rows("SELECT delivery_id, result FROM inquiry ORDER BY id") == [
         (3, "unsettled"),
         (1, "contradicted"),
