@@ -273,7 +273,12 @@ def test_it_copies_beside_who_writes_and_what_comes_meanwhile_is_not_in_it(
     assert rows(database, "SELECT count(*) FROM event WHERE reference NOT LIKE 'later%'") == [(0,)]
 
 
-def test_what_rows_left_where_they_were_before_is_not_in_it(database: Path, to: Path) -> None:
+@pytest.mark.parametrize("shows_pages", [True, False])
+def test_what_rows_left_where_they_were_before_is_not_in_it(
+    database: Path, to: Path, monkeypatch: pytest.MonkeyPatch, shows_pages: bool
+) -> None:
+    if not shows_pages:
+        monkeypatch.setattr(pages, "can_clear", lambda _: False)
     with closing(sqlite3.connect(database)) as connection:
         (number,) = connection.execute(
             "SELECT rootpage FROM sqlite_schema WHERE name = 'alert_failure'"
@@ -288,9 +293,12 @@ def test_what_rows_left_where_they_were_before_is_not_in_it(database: Path, to: 
     assert b"left-behind" not in made.path.read_bytes()
 
 
+@pytest.mark.parametrize("shows_pages", [True, False])
 def test_what_was_deleted_before_that_was_overwritten_is_not_in_it(
-    database: Path, to: Path
+    database: Path, to: Path, monkeypatch: pytest.MonkeyPatch, shows_pages: bool
 ) -> None:
+    if not shows_pages:
+        monkeypatch.setattr(pages, "can_clear", lambda _: False)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA secure_delete = off")
         connection.execute("CREATE TABLE long (text)")

@@ -30,6 +30,44 @@ MAX_IN_MEMORY_BYTES = 1 << 30
 _VERSIONS, _WITHOUT_LOG = slice(18, 20), b"\1\1"
 
 
+class _Pages:
+    """The pages that a transaction sees: of the table sqlite_dbpage; of an SQLite that was built
+    without it, of all of them in memory."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Raise PremblydError when they are too many for the memory."""
+        self._connection = connection
+        (self.page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (self.count,) = connection.execute("PRAGMA page_count").fetchone()
+        self._whole = None if can_clear(connection) else self._in_memory()
+
+    def page(self, number: int) -> bytes:
+        """Return one of them. The first has the number 1."""
+        if self._whole is not None:
+            return bytes(self._whole[(number - 1) * self.page_bytes : number * self.page_bytes])
+        (page,) = self._connection.execute(_PAGE, (number,)).fetchone()
+        return bytes(page)
+
+    def all(self) -> Iterator[bytes]:
+        """Yield all of them in their order."""
+        if self._whole is not None:
+            yield from map(self.page, range(1, self.count + 1))
+            return
+        unused = LOCKED_BYTE // self.page_bytes + 1  # of this number is no page that can be read
+        for number, page in self._connection.execute(_PAGES, (unused,)):
+            if number == unused + 1:
+                yield bytes(self.page_bytes)
+            yield page
+
+    def _in_memory(self) -> memoryview:
+        if self.count * self.page_bytes > MAX_IN_MEMORY_BYTES:
+            raise PremblydError(
+                "This Python's SQLite was built without sqlite_dbpage, so it can copy 1 GB at most:"
+                " use that of Debian 13, or copy by VACUUM INTO (docs/database.md)."
+            )
+        return memoryview(self._connection.serialize())
+
+
 def write_copy(
     database: Database,
     out: BinaryIO,
@@ -41,16 +79,15 @@ def write_copy(
     Raise DamagedError when it is not."""
     with database.atomic("DEFERRED"):
         connection = database.connection()
-        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
-        (count,) = connection.execute("PRAGMA page_count").fetchone()
-        total = count * page_bytes
+        pages = _Pages(connection)
+        total = pages.count * pages.page_bytes
         tell(Copied(bytes=0, total_bytes=total, is_checking=True))
         _require_whole(connection)
-        of_keys = _pages_of_keys(connection) if without_keys else set()
-        for number, page in enumerate(_pages(connection, page_bytes, total, of_keys), 1):
+        of_keys = _pages_of_keys(connection, pages) if without_keys else set()
+        for number, page in enumerate(_cleared(pages, of_keys), 1):
             out.write(_of_no_log(page) if number == 1 else page)
-            if number % _TELL_EVERY == 0 or number == count:
-                tell(Copied(bytes=number * page_bytes, total_bytes=total))
+            if number % _TELL_EVERY == 0 or number == pages.count:
+                tell(Copied(bytes=number * pages.page_bytes, total_bytes=total))
 
 
 def _require_whole(connection: sqlite3.Connection) -> None:
@@ -62,74 +99,41 @@ def _require_whole(connection: sqlite3.Connection) -> None:
         )
 
 
-def _pages_of_keys(connection: sqlite3.Connection) -> set[int]:
+def _pages_of_keys(connection: sqlite3.Connection, pages: _Pages) -> set[int]:
     """Return the pages that have events' keys."""
     row = connection.execute(_ROOT, (withoutkeys.TABLE,)).fetchone()
-    if row is None:
-        return set()
-    if not can_clear(connection):
-        raise withoutkeys.CannotLeaveOutError(
-            "This Python's SQLite was built without sqlite_dbpage, so it can't leave events' keys"
-            " out of a copy: use Debian's. No copy was made."
-        )
-
-    def page_of(number: int) -> bytes:
-        (page,) = connection.execute(_PAGE, (number,)).fetchone()
-        return bytes(page)
-
-    return withoutkeys.pages(page_of, row[0])
+    return set() if row is None else withoutkeys.pages(pages.page, row[0])
 
 
-def _pages(
-    connection: sqlite3.Connection, page_bytes: int, total: int, of_keys: Container[int]
-) -> Iterator[bytes]:
-    """Yield all pages in their order."""
-    if not can_clear(connection):
-        yield from _pages_in_memory(connection, page_bytes, total)
-        return
-    unused = LOCKED_BYTE // page_bytes + 1  # of this number is no page that can be read
-    can_be_cleared = total // page_bytes < MAX_PAGES
-    used = _used_bytes(connection)
-    for number, page in connection.execute(_PAGES, (unused,)):
-        if number == unused + 1:
-            yield bytes(page_bytes)
+def _cleared(pages: _Pages, of_keys: Container[int]) -> Iterator[bytes]:
+    """Yield all pages in their order, without what is left in them of what was deleted or has
+    moved, and those of keys without these."""
+    can_be_cleared = pages.count < MAX_PAGES
+    used = _used_bytes(pages)
+    for number, page in enumerate(pages.all(), 1):
         if number in of_keys:
             yield withoutkeys.without_keys(page)
-            continue
-        if number in used:
-            yield page[: used[number]].ljust(page_bytes, b"\0")
-            continue
-        is_cleared = can_be_cleared and number > 1 and not has_map(number, page_bytes)
-        yield (cleared(page) if is_cleared else None) or page
+        elif number in used:
+            yield page[: used[number]].ljust(pages.page_bytes, b"\0")
+        elif can_be_cleared and number > 1 and not has_map(number, pages.page_bytes):
+            yield cleared(page) or page
+        else:
+            yield page
 
 
-def _used_bytes(connection: sqlite3.Connection) -> dict[int, int]:
+def _used_bytes(pages: _Pages) -> dict[int, int]:
     """Return of the free pages how much of each says anything: where those are that the file lists
     as free (the file format's section 1.5). The rest is what was deleted, in a file that was made
     before `secure_delete` was on."""
     used = {}
-    (header,) = connection.execute(_PAGE, (1,)).fetchone()
-    trunk = int.from_bytes(header[_FIRST_TRUNK])
+    trunk = int.from_bytes(pages.page(1)[_FIRST_TRUNK])
     while trunk and trunk not in used:
-        (page,) = connection.execute(_PAGE, (trunk,)).fetchone()
+        page = pages.page(trunk)
         following, count = struct.unpack_from(">2I", page)
         used[trunk] = 8 + 4 * count
         used.update(dict.fromkeys(struct.unpack_from(f">{count}I", page, 8), 0))
         trunk = following
     return used
-
-
-def _pages_in_memory(
-    connection: sqlite3.Connection, page_bytes: int, total: int
-) -> Iterator[bytes]:
-    if total > MAX_IN_MEMORY_BYTES:
-        raise PremblydError(
-            "This Python's SQLite was built without sqlite_dbpage, so it can copy 1 GB at most: use"
-            " Debian's, or copy by VACUUM INTO (docs/database.md)."
-        )
-    whole = connection.serialize()
-    for start in range(0, len(whole), page_bytes):
-        yield whole[start : start + page_bytes]
 
 
 def _of_no_log(page: bytes) -> bytes:
