@@ -63,7 +63,7 @@ class Turn(Enum):
 
     NOW = auto()  # it may run
     PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
-    UNKNOWN = auto()  # another host has its key's lock at this moment, or that of its line
+    UNKNOWN = auto()  # another host has a lock at this moment: its key's, its line's, the other's
 
 
 def lock_name(action: str, key: str) -> str:
@@ -103,9 +103,9 @@ class Turns:
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
-        elif may_end(self._transaction, delivery.order_key):
-            if not holder.is_gone:
-                note_other(self._transaction, delivery.id, holder.id)
+        elif may_end(self._transaction, delivery.order_key) and (
+            holder.is_gone or note_other(self._transaction, delivery.id, holder.id)
+        ):
             damage.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
             return Turn.UNKNOWN
@@ -271,9 +271,13 @@ class KeptKeys:
         return None
 
 
-def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> None:
-    """Put down which delivery has succeeded in the place of one that is about to be skipped."""
+def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> bool:
+    """Put down which delivery has succeeded in the place of one that is about to be skipped. False:
+    another host has that at this moment, and may be removing it."""
+    if transaction.row(_LOCK_OTHER, id=other_id) is None:
+        return False
     transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+    return True
 
 
 def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
@@ -329,6 +333,7 @@ _REMOVED = Statement(
         GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
     )
 )
+_LOCK_OTHER = Statement(Delivery.select(Delivery.id).where(_HAS_ID), locks=True)
 _NOTE_OTHER = update(Delivery, "ran_instead_id", where=_HAS_ID)
 _HOLDER = Statement(_holders().where(_HAS_KEY))
 _EARLIER = Statement(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from peewee import JOIN, Tuple, fn
 
-from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param, update
+from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event
@@ -199,7 +199,10 @@ class AwaitedQueue:
             found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
             waiting = [row for row in found if row is not None][:limit]
             settled_by = settled_in_record(transaction, {row.reference for row in waiting})
-            settled = settle(transaction, settled_by, now_ms)
+            # What another host may be removing can't be pointed at: it is looked for again.
+            free = {row[0] for row in transaction.look_up(_LOCK, sorted({*settled_by.values()}))}
+            own = {name: event_id for name, event_id in settled_by.items() if event_id in free}
+            settled = settle(transaction, own, now_ms)
             next_due = transaction.row(_NEXT_DUE, now_ms=now_ms)
             return Due(
                 waiting=[row for row in waiting if row.reference not in settled_by],
@@ -329,6 +332,7 @@ _DUE = Statement(
     .order_by(Awaited.due_at_ms)
     .limit(param("limit"))
 )
+_LOCK = Lookup(Event.select(Event.id), Event.id, locks=True)
 _NEXT_DUE = Statement(
     Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
 )

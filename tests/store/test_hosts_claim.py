@@ -6,16 +6,21 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from premblyd.engines.engine import Lookup
+from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.queue.once import lock_name, once_key
+from premblyd.verifications.awaited import AwaitedQueue
 from tests.support.queue import FAILED, LATER_MS, LEASE_MS, SUCCEEDED, add_many, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event, transaction_open
 
 LIVES = """INSERT INTO host (worker, name, pid, version, started_at_ms, seen_at_ms)
     VALUES (?, ?, 1, '0', 0, 0)"""
 ENDS = "UPDATE host SET ended_at_ms = 1, ended = 'lost' WHERE worker = ?"
+DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.id, locks=True)
+EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 RUNNING = "SELECT count(*) FROM delivery WHERE state = 'running'"
 
 
@@ -204,6 +209,41 @@ def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[
     assert (ids(none), none.next_due_ms) == ([], NOW_MS + 20)
     [got] = claim_at_once([b], once=True, cluster=9)
     assert (ids(got), got.passed) == ([1], 59)
+
+
+# What another host removes at this moment, as `retention` says
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # see above
+def test_a_claim_points_at_no_delivery_that_may_be_gone_in_a_moment(hosts: list[Store]) -> None:
+    a, b, _ = hosts
+    live(a, b)
+    for body in (b"1", b"2"):
+        a.add("crm", body=body)
+    [job] = [job for each in claim_at_once([a], once=True) for job in each.jobs]
+    assert finish(a, job, SUCCEEDED)
+    with transaction_open(a, lambda transaction: transaction.look_up(DELIVERIES, [1])):
+        [got] = claim_at_once([b], LATER_MS, once=True)
+        assert (ids(got), got.passed) == ([], 0)
+    [got] = claim_at_once([b], LATER_MS, once=True)
+    assert (ids(got), got.passed) == ([], 1)
+    found = b.rows("SELECT state, ran_instead_id FROM delivery WHERE id = 2")
+    assert found == [("skipped", 1)]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # see above
+def test_nothing_is_settled_by_an_event_that_may_be_gone_in_a_moment(hosts: list[Store]) -> None:
+    a, b, _ = hosts
+    pending = new_event(b"1", outcome=Outcome.PENDING, token=None)
+    a.wait(a.inbox.add(pending, [], first_ask_ms=1))
+    a.wait(a.inbox.add(new_event(b"2", token=None), [], first_ask_ms=None))
+    with transaction_open(a, lambda transaction: transaction.look_up(EVENTS, [2])):
+        due = b.wait(AwaitedQueue(b.writer).due(LATER_MS, 9, ()))
+        assert (due.waiting, due.settled) == ([], [])
+    due = b.wait(AwaitedQueue(b.writer).due(LATER_MS, 9, ()))
+    assert [each.settled_by_id for each in due.settled] == [2]
 
 
 def locked(store: Store, name: str) -> AbstractContextManager[None]:
