@@ -1,11 +1,12 @@
 """The campaign of what is kept: kill -9 in the middle of erasing, pruning, the daemon's own removal
 and the vacuum, again and again, under load.
 
-    python -m tests.faults.keeping --cycles 200 [--seed N] [--hosts N]
+    python -m tests.faults.keeping --cycles 200 [--kills N] [--seed N] [--hosts N]
 
 Clients send signed webhooks of many people, and repeat some. Time goes by for some events, by hand;
 people are erased. Whatever is killed, with the daemon or beside it: nothing is done by half. With
---hosts, so many daemons work on one PostgreSQL.
+--hosts, so many daemons work on one PostgreSQL. With --kills it goes on, under less load, until
+each kind was killed so often at its work.
 """
 
 import json
@@ -15,12 +16,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from premblyd.databases import DatabaseAddress, Server
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book
 from tests.faults.daemon import Victim, folder, table
+from tests.faults.kills import Kills
 from tests.support import canaries, postgresql
 from tests.support.configuration import shell
 from tests.support.database import changing, rows
@@ -32,11 +36,10 @@ HOUR_MS = 3_600_000
 CLIENTS = 3
 PEOPLE = 60
 SETTLE_S = 60.0
-LONGEST_S = 0.6  # of a command that is killed
 PATIENCE_S = 120.0
 RETENTION = {"media": "1h", "body": "2h", "identity": "3h", "record": "4h"}
 AGES_MS = [int(hours * HOUR_MS) for hours in (1.5, 2.5, 3.5, 4.5)]
-AGED = 40  # events for which time goes by in a cycle
+AGED = 25  # events for which time goes by in a cycle
 WITHOUT_ALL = """
 SELECT id FROM event WHERE lacks IS NULL
 AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
@@ -46,6 +49,10 @@ from premblyd.keep import gone, sweeping
 sweeping.FIRST_S = sweeping.REST_S = 0.1
 gone.FIRST_S = gone.REST_S = 0.5
 """
+NAMED = """
+SELECT DISTINCT user_ref FROM event WHERE lacks IS NULL AND user_ref IS NOT NULL ORDER BY user_ref
+"""
+DONE = "SELECT id FROM event WHERE lacks = 'erased'"
 UNGONE = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
 # It prints who it is about; every seventh run fails.
 SCRIPT = """
@@ -108,7 +115,10 @@ class Keeper(Victim):
 class Client(crash.Client):
     """Sends webhooks of people, and more of verifications that are there."""
 
-    pause_s = (0.01, 0.06)
+    def __init__(self, *given: Any, slow: bool = False) -> None:
+        super().__init__(*given)
+        # All events are looked at in each cycle: in a long run there may be fewer.
+        self.pause_s = (0.05, 0.15) if slow else (0.01, 0.06)
 
     def _send_more(self, token: str, earlier: str) -> None:
         chance = self._rng.random()
@@ -131,9 +141,11 @@ class Campaign:
         self.at = at
         self.book = Book()
         self.figures: Counter[str] = Counter()
+        self.kills = Kills(self.rng, self.figures)
         self.aged_ms: Counter[int] = Counter()  # of each event
         self.asked: dict[str, set[int]] = {}  # events of people whose erasure was begun
         self.erased: dict[str, set[int]] = {}  # and ended
+        self.batches: list[tuple[str, set[int]]] = []  # what is erased with one another
         self.victims = []
         for number in range(hosts):
             own = at / f"host-{number}"
@@ -153,20 +165,16 @@ class Campaign:
                 )
             )
         self.place = self.victims[0].place
-        self._harms: list[Callable[[], None]] = [
-            self._kill_erase,
-            self._kill_erase,
-            self._kill_erase_and_daemon,
-            self._kill_prune,
-            self._kill_prune,
-            self._kill_daemon,
-            self._kill_daemon,
-        ]
+        self._harms: dict[str, Callable[[], None]] = {
+            "erase": self._kill_erase,
+            "prune": self._kill_prune,
+            "daemon": self._kill_daemon,
+        }
         if not isinstance(self.place, Server):
-            self._harms.append(self._kill_vacuum)
+            self._harms["vacuum"] = self._kill_vacuum
 
-    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
-        """Run the campaign and return every broken promise."""
+    def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
         with ExitStack() as opened:
             for victim in self.victims:
                 opened.enter_context(victim).restart(SETTLE_S)
@@ -175,16 +183,16 @@ class Campaign:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))
             clients = [
-                Client(target, self.book, number, random.Random(self.rng.random()))
+                Client(target, self.book, number, random.Random(self.rng.random()), slow=kills > 0)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
                 wait_until(lambda: len(self.book.events) > PEOPLE // 3)
-                for cycle in campaigns.count_cycles(
-                    cycles, say_every, lambda: len(self.book.events)
-                ):
+                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                    if kills and self.kills.are_enough(self._harms, kills):
+                        break
                     time.sleep(self.rng.uniform(0.05, 0.3))
-                    self._harms[(cycle - 1) % len(self._harms)]()
+                    self._harms[self.kills.rarest(self._harms)]()
                     self._check()
             self._end()
         return self.book.problems
@@ -211,54 +219,57 @@ class Campaign:
     # --- Harm -----------------------------------------------------------------------------
 
     def _kill_erase(self) -> None:
-        """Kill an erasure; every third time let it end."""
+        """Kill an erasure, now and then the daemon with it; every fourth time let it end."""
         user = self._choose()
-        if self.rng.random() < 0.34:
+        chance = self.rng.random()
+        if chance < 0.25:
             self._erase(user)
-        else:
-            self._note_asked(user)
-            self._killed("erase", "--user-ref", user, "--yes")
-
-    def _kill_erase_and_daemon(self) -> None:
-        user = self._choose()
+            return
         self._note_asked(user)
         victim = self.rng.choice(self.victims)
-        erase = self._start(victim, "erase", "--user-ref", user, "--yes")
-        time.sleep(self.rng.uniform(0, LONGEST_S))
-        victim.process.kill()
-        erase.kill()
-        erase.wait(10)
-        victim.process.wait(10)
-        self.figures["kills of both"] += 1
-        victim.restart(SETTLE_S)
+        also = victim.process.kill if chance > 0.8 else lambda: None
+        self._killed(victim, "erase", "--user-ref", user, "--yes", also=also)
+        if chance > 0.8:
+            victim.process.kill()
+            victim.process.wait(10)
+            self.figures["kills of both"] += 1
+            victim.restart(SETTLE_S)
 
     def _kill_prune(self) -> None:
         self._age()
-        self._killed("prune", "--yes")
+        self._killed(self.rng.choice(self.victims), "prune", "--yes")
 
     def _kill_daemon(self) -> None:
         """Kill a daemon while it removes what is old by itself."""
         self._age()
         victim = self.rng.choice(self.victims)
-        self.figures["kills of daemons"] += victim.crash(self.rng, 1.5, SETTLE_S)
+        self.kills.note("daemon", victim.crash(self.rng, 1.0, SETTLE_S))
 
     def _kill_vacuum(self) -> None:
         victim = self.victims[0]
         if victim.stop() != 0:
             self.book.problems.append("it did not stop cleanly")
-        self._killed("prune", "--vacuum", "--yes")
+        self._killed(victim, "prune", "--vacuum", "--yes")
         victim.restart(SETTLE_S)
+
+    def _killed(
+        self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
+    ) -> None:
+        kind = "vacuum" if "--vacuum" in words else words[0]
+        self.kills.kill(kind, partial(self._start, victim, *words), also)
 
     def _choose(self) -> str:
         """Return somebody of whom there is something."""
-        with self.book.lock:
-            people = sorted({user_of(token) for token in self.book.events})
-        return self.rng.choice(people)
+        people: list[str] = [user for (user,) in rows(self.place, NAMED)]
+        return self.rng.choice(people or [user_of("0-1")])
 
     def _note_asked(self, user: str) -> None:
+        """Put down what is to be erased with one another."""
         with self.book.lock:
             own = {event for token, event in self.book.events.items() if user_of(token) == user}
         self.asked.setdefault(user, set()).update(own)
+        done = {event for (event,) in rows(self.place, DONE)}
+        self.batches.append((user, own - done))
 
     def _age(self) -> None:
         """Let time go by for some events of which nothing waits or runs."""
@@ -289,18 +300,10 @@ class Campaign:
             said = (self.at / "said").read_text()[-1000:]
             self.book.problems.append(f"{words[0]} ended with {code}: {said}")
 
-    def _killed(self, *words: str) -> None:
-        process = self._start(self.rng.choice(self.victims), *words)
-        time.sleep(self.rng.uniform(0, LONGEST_S))
-        was_running = process.poll() is None
-        process.kill()
-        process.wait(10)
-        kind = "vacuum" if "--vacuum" in words else words[0]
-        self.figures[f"{kind}: {'killed' if was_running else 'ended before the kill'}"] += 1
-
-    def _start(self, victim: Victim, *words: str) -> Forked:
+    def _start(self, victim: Victim, *words: str, **more: Any) -> Forked:
         with (self.at / "said").open("ab") as said:
-            return Forked([*words, "--config", victim.config], stdout=said, stderr=said)
+            whole = [*words, "--config", victim.config]
+            return Forked(whole, stdout=said, stderr=said, **more)
 
     # --- Promises -------------------------------------------------------------------------
 
@@ -313,8 +316,11 @@ class Campaign:
         state = kept.events(self.place)
         for token, event in promised.items():
             found += self._broken_of(token, event, state.get(event))
-        for user, events in self.asked.items():
+        for user, events in self.batches:
             found += self._half_erased(user, events, state)
+        for user, events in self.erased.items():
+            if back := _left(user, events, state):
+                found.append(f"{user} was erased, and {sorted(back)} are there")
         self.book.problems += found
         if found:
             raise AssertionError("\n".join(found[:20]))
@@ -334,12 +340,10 @@ class Campaign:
         return [f"event {event} lacks its {row.lacks} too early"] if aged_ms < least_ms else []
 
     def _half_erased(self, user: str, events: set[int], state: dict[int, kept.Stored]) -> list[str]:
-        """Return whether some of a person's events are erased and others are not."""
-        left = {event for event in events if event in state and state[event].user_ref == user}
+        """Return whether some of these events of a person are erased and others are not."""
+        left = _left(user, events, state)
         done = {event for event in events if event in state and state[event].lacks == "erased"}
-        if user in self.erased and (back := left & self.erased[user]):
-            return [f"{user} was erased, and {sorted(back)} are there"]
-        if done and left and user not in self.erased:
+        if done and left:
             return [f"{user} is erased by half: {sorted(done)}, not {sorted(left)}"]
         return []
 
@@ -361,8 +365,13 @@ class Campaign:
         self.figures["marks that are gone"] = len(gone)
 
 
+def _left(user: str, events: set[int], state: dict[int, kept.Stored]) -> set[int]:
+    """Return which of these events still name their person."""
+    return {event for event in events if event in state and state[event].user_ref == user}
+
+
 def main() -> None:
-    asked = campaigns.arguments(__doc__, cycles=200, seed=campaigns.ANY, hosts=1)
+    asked = campaigns.arguments(__doc__, cycles=200, kills=0, seed=campaigns.ANY, hosts=1)
     start = time.monotonic()
     with ExitStack() as opened:
         at = opened.enter_context(folder())
@@ -372,8 +381,9 @@ def main() -> None:
             cluster.start()
             place = postgresql.new_database(cluster)
         campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
-        problems = campaign.run(asked.cycles, say_every=20)
-    print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
+        cycles = 20 * asked.kills or asked.cycles
+        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
+    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
     table({**campaign.figures, "broken promises": len(problems)})
     campaigns.end(problems)
 
