@@ -1,11 +1,13 @@
 """The campaign of rekey: kill -9 in its middle, with the daemon or beside it, again and again, as
 webhooks come, what came in clear is sealed, and one data key takes over from another.
 
-    python -m tests.faults.rekeying --cycles 200 [--seed N] [--hosts N]
+    python -m tests.faults.rekeying --cycles 200 [--kills N] [--seed N] [--hosts N]
 
-Each third of the cycles begins with a daemon that seals by another data key. Whatever is killed: an
-event is sealed whole or not at all, what was acknowledged is read as it came, with what its hook
-printed, and hooks run. With --hosts, so many daemons work on one PostgreSQL.
+Each third of the cycles begins with a daemon that seals by another data key, and with events in
+clear, as they are when `encryption` is new. Whatever is killed: an event is sealed whole or not at
+all, what was acknowledged is read as it came, with what its hook printed, and hooks run. With
+--hosts, so many daemons work on one PostgreSQL. With --kills it goes on, under less load, until
+rekey was killed so often at its work.
 """
 
 import json
@@ -13,6 +15,8 @@ import random
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +30,23 @@ from premblyd.words import Sealed
 from tests.faults import campaigns, crash
 from tests.faults.crash import RETRY, Book
 from tests.faults.daemon import Victim, folder, table
+from tests.faults.kills import Kills
 from tests.support import postgresql
 from tests.support.configuration import shell
-from tests.support.database import rows
+from tests.support.database import Connection, changing, reading, rows
 from tests.support.forking import Forked
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 CLIENTS = 3
 SETTLE_S = 60.0
-LONGEST_S = 0.3  # of a command that is killed: most take longer
 PATIENCE_S = 120.0
 BEGIN_WITH = 60  # events in clear
 ROTATE_EVERY = 3  # cycles
+CLEAR = 40  # events in clear that are there again then
+FINISHED = """
+SELECT event_id FROM delivery WHERE state IN ('succeeded', 'dead') ORDER BY event_id LIMIT ?
+"""
 HALF = f"""
 SELECT count(*) FROM event WHERE (id IN (SELECT id FROM event_key))
 <> (substr(body, 1, {len(MARK)}) = ?) OR (id IN (SELECT id FROM event_key))
@@ -56,7 +64,19 @@ SCRIPT = 'cat > /dev/null; echo "printed $PREMBLY_REFERENCE"; test $((PREMBLY_DE
 class Client(crash.Client):
     """Sends webhooks, and some again."""
 
-    pause_s = (0.01, 0.06)
+    def __init__(self, *given: Any, slow: bool = False) -> None:
+        super().__init__(*given)
+        # All events are looked at in each cycle: in a long run there may be fewer.
+        self.pause_s = (0.2, 0.6) if slow else (0.01, 0.06)
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """An event as it was stored in clear, with its delivery and attempts: names, and values."""
+
+    event: dict[str, Any]
+    delivery: dict[str, Any]
+    attempts: list[dict[str, Any]]
 
 
 class Campaign:
@@ -69,7 +89,10 @@ class Campaign:
         self.at = at
         self.book = Book()
         self.figures: Counter[str] = Counter()
+        self.kills = Kills(self.rng, self.figures)
         self.keys: list[str] = []
+        self.clear: list[Clear] = []
+        self.copied: dict[int, bytes] = {}  # the bodies of events that were put in so, by their ids
         self.victims = []
         for number in range(hosts):
             own = at / f"host-{number}"
@@ -79,8 +102,8 @@ class Campaign:
             self.victims.append(Victim(own, place=place, **self.settings))
         self.place = self.victims[0].place
 
-    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
-        """Run the campaign and return every broken promise."""
+    def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise. `kills`: until there were so many."""
         with ExitStack() as opened:
             for victim in self.victims:
                 opened.enter_context(victim).restart(SETTLE_S)
@@ -89,20 +112,53 @@ class Campaign:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))
             clients = [
-                Client(target, self.book, number, random.Random(self.rng.random()))
+                Client(target, self.book, number, random.Random(self.rng.random()), slow=kills > 0)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
                 wait_until(lambda: len(self.book.events) > BEGIN_WITH)
+                self._keep_clear()
                 for cycle in campaigns.count_cycles(
                     cycles, say_every, lambda: len(self.book.events)
                 ):
+                    if kills and self.kills.counts["rekey"] >= kills:
+                        break
                     if cycle % ROTATE_EVERY == 1:
+                        self._add_clear()
                         self._rotate()
                     self._harm()
                     self._check()
             self._end()
         return self.book.problems
+
+    def _keep_clear(self) -> None:
+        """Remember events that are in clear now."""
+        wait_until(lambda: len(rows(self.place, FINISHED, CLEAR)) == CLEAR)
+        for (event_id,) in rows(self.place, FINISHED, CLEAR):
+            [event] = self._named("event", "id", event_id)
+            [delivery] = self._named("delivery", "event_id", event_id)
+            attempts = self._named("attempt", "delivery_id", delivery["id"])
+            self.clear.append(Clear(event, delivery, attempts))
+
+    def _named(self, table_: str, column: str, number: int) -> list[dict[str, Any]]:
+        with reading(self.place) as database:
+            found = database.execute(f"SELECT * FROM {table_} WHERE {column} = ?", [number])
+            names = [each[0] for each in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    def _add_clear(self) -> None:
+        """Store such events again, under other keys, as a daemon without a data key did."""
+        with changing(self.place) as database:
+            for clear in self.clear:
+                own = {each: f"copy-{len(self.copied)}" for each in ("key", "token")}
+                event_id = _insert(database, "event", {**clear.event, **own})
+                delivery_id = _insert(
+                    database, "delivery", {**clear.delivery, "event_id": event_id}
+                )
+                for attempt in clear.attempts:
+                    _insert(database, "attempt", {**attempt, "delivery_id": delivery_id})
+                self.copied[event_id] = bytes(clear.event["body"])
+        self.figures["events in clear put in"] += len(self.clear)
 
     def _rotate(self) -> None:
         """Have all daemons know another data key, and then seal by it."""
@@ -129,28 +185,23 @@ class Campaign:
         return str(path)
 
     def _harm(self) -> None:
-        """Kill rekey, and in every third cycle a daemon with it; now and then let it end."""
+        """Kill rekey, now and then a daemon with it; every fifth time let it end."""
         victim = self.rng.choice(self.victims)
         chance = self.rng.random()
-        process = self._start(victim)
         if chance < 0.2:
-            self._ended(process)
+            self._ended(self._start(victim))
             return
-        time.sleep(self.rng.uniform(0, LONGEST_S))
-        was_running = process.poll() is None
-        if chance > 0.7:
+        also = victim.process.kill if chance > 0.8 else lambda: None
+        self.kills.kill("rekey", partial(self._start, victim), also)
+        if chance > 0.8:
             victim.process.kill()
-        process.kill()
-        process.wait(10)
-        self.figures["killed" if was_running else "ended before the kill"] += 1
-        if chance > 0.7:
             victim.process.wait(10)
             victim.restart(SETTLE_S)
-            self.figures["kills of daemons"] += 1
+            self.figures["kills of both"] += 1
 
-    def _start(self, victim: Victim) -> Forked:
+    def _start(self, victim: Victim, **more: Any) -> Forked:
         with (self.at / "said").open("ab") as said:
-            return Forked(["rekey", "--config", victim.config], stdout=said, stderr=said)
+            return Forked(["rekey", "--config", victim.config], stdout=said, stderr=said, **more)
 
     def _ended(self, process: Forked) -> None:
         code = process.wait(PATIENCE_S)
@@ -183,6 +234,9 @@ class Campaign:
         for token, event in promised.items():
             if bodies.get(event) != crash.body_of(token):
                 found.append(f"event {event} is not as it came")
+        for event, body in self.copied.items():
+            if bodies.get(event) != body:
+                found.append(f"event {event} is not as it was put in")
         found += [
             f"an output is {output!r}"
             for output in outputs
@@ -209,8 +263,17 @@ class Campaign:
         self.figures["events acknowledged"] = len(self.book.events)
 
 
+def _insert(database: Connection, table_: str, values: dict[str, Any]) -> int:
+    """Insert a row under a number of its own; return that."""
+    own = {name: value for name, value in values.items() if name != "id"}
+    places = ", ".join("?" * len(own))
+    sql = f"INSERT INTO {table_} ({', '.join(own)}) VALUES ({places}) RETURNING id"
+    [number] = database.execute(sql, list(own.values())).fetchone()
+    return int(number)
+
+
 def main() -> None:
-    asked = campaigns.arguments(__doc__, cycles=200, seed=campaigns.ANY, hosts=1)
+    asked = campaigns.arguments(__doc__, cycles=200, kills=0, seed=campaigns.ANY, hosts=1)
     start = time.monotonic()
     with ExitStack() as opened:
         at = opened.enter_context(folder())
@@ -220,8 +283,9 @@ def main() -> None:
             cluster.start()
             place = postgresql.new_database(cluster)
         campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
-        problems = campaign.run(asked.cycles, say_every=20)
-    print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
+        cycles = 20 * asked.kills or asked.cycles
+        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
+    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
     table({**campaign.figures, "broken promises": len(problems)})
     campaigns.end(problems)
 
