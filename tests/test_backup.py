@@ -62,6 +62,13 @@ def test_where_the_database_is_lost_it_says_that_erasures_are_not_known(
     assert "erase and hold them again." in done.out
 
 
+@pytest.fixture(params=[True, False])
+def each_sqlite(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SQLite with sqlite_dbpage, and one without, such as Debian 12's."""
+    if not request.param:
+        monkeypatch.setattr(pages, "can_clear", lambda _: False)
+
+
 @pytest.fixture
 def identity(tmp_path: Path) -> Path:
     path = tmp_path / "key"
@@ -273,12 +280,8 @@ def test_it_copies_beside_who_writes_and_what_comes_meanwhile_is_not_in_it(
     assert rows(database, "SELECT count(*) FROM event WHERE reference NOT LIKE 'later%'") == [(0,)]
 
 
-@pytest.mark.parametrize("shows_pages", [True, False])
-def test_what_rows_left_where_they_were_before_is_not_in_it(
-    database: Path, to: Path, monkeypatch: pytest.MonkeyPatch, shows_pages: bool
-) -> None:
-    if not shows_pages:
-        monkeypatch.setattr(pages, "can_clear", lambda _: False)
+@pytest.mark.usefixtures("each_sqlite")
+def test_what_rows_left_where_they_were_before_is_not_in_it(database: Path, to: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         (number,) = connection.execute(
             "SELECT rootpage FROM sqlite_schema WHERE name = 'alert_failure'"
@@ -293,12 +296,10 @@ def test_what_rows_left_where_they_were_before_is_not_in_it(
     assert b"left-behind" not in made.path.read_bytes()
 
 
-@pytest.mark.parametrize("shows_pages", [True, False])
+@pytest.mark.usefixtures("each_sqlite")
 def test_what_was_deleted_before_that_was_overwritten_is_not_in_it(
-    database: Path, to: Path, monkeypatch: pytest.MonkeyPatch, shows_pages: bool
+    database: Path, to: Path
 ) -> None:
-    if not shows_pages:
-        monkeypatch.setattr(pages, "can_clear", lambda _: False)
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA secure_delete = off")
         connection.execute("CREATE TABLE long (text)")
