@@ -36,8 +36,8 @@ class LacksKeyError(PremblydError):
 
     def __init__(self, data_key: str) -> None:
         super().__init__(
-            f"It is sealed by the data key {data_key}, which `encryption` does not name, or which"
-            " this user may not read."
+            f"What that needs is sealed by the data key {data_key}, which `encryption` does not"
+            " name, or which this user may not read."
         )
         self.data_key = data_key
 

@@ -62,6 +62,14 @@ def test_it_says_what_was_put_in_and_where_the_old_one_is(config: Path, copy: Pa
     assert run("events", "--config", config).code == 0
 
 
+def test_a_folder_that_is_gone_is_told(config: Path, copy: Path) -> None:
+    gone = config.parent / "gone"
+    config.write_text(config.read_text().replace("premblyd.db", "gone/premblyd.db"))
+    done = run("restore", copy, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert f"There is no folder {gone} to put the database in: make it" in done.err
+
+
 def test_a_copy_of_an_older_version_is_migrated_by_the_next_start(config: Path, copy: Path) -> None:
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("DELETE FROM schema_migration WHERE id > 1")

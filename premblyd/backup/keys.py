@@ -165,7 +165,12 @@ def read(place: Path, identity: Identity) -> KeptKeys:
     remembered = Remembered(
         key=base64.b64decode(found["digest_key"]), rows=rows, events=found["events"]
     )
-    return KeptKeys(secrets=keys, remembered=remembered, newest_event_id=index.newest_event_id)
+    return KeptKeys(
+        secrets=keys,
+        remembered=remembered,
+        newest_event_id=index.newest_event_id,
+        made_at_ms=index.made_at_ms,
+    )
 
 
 def _text_of(remembered: Remembered) -> str:

@@ -74,7 +74,7 @@ def backup(config_path: Path, *, folder: Path, keep: int | None, as_json: bool) 
     sealed = f", sealed to {counted(len(recipients), 'recipient')}" if recipients else ""
     click.echo(f"Copied the record to {made.path}: {size(made.bytes)}{sealed}.")
     if renewed is not None:
-        click.echo(f"It has no events' keys: {counted(renewed.keys, 'key')} are in the keys' copy.")
+        click.echo(f"It has no events' keys: the keys' copy has {counted(renewed.keys, 'key')}.")
     if made.removed:
         click.echo(f"Removed {counted(len(made.removed), 'older copy', 'older copies')}.")
 

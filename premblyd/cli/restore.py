@@ -92,6 +92,8 @@ def restore(
         except PermissionError as error:
             raise LacksRightsError(f"You may not write {error.filename or real.parent}.") from None
         except OSError as error:
+            if not real.parent.exists():
+                raise NoFolderError(real.parent) from None
             raise PremblydError(f"Can't use {real.parent}: {error.strerror}") from None
     last = times.for_people(restored.last_received_at_ms)
     until = f", the last of {last} UTC" if last else ""
@@ -170,6 +172,16 @@ _KEYS_BY_HAND = (
 )
 
 
+class NoFolderError(PremblydError):
+    """The folder of the database is not there, as on a new machine."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"There is no folder {folder} to put the database in: make it, and let it belong to the"
+            " daemon's user."
+        )
+
+
 class KeysCopy:
     """The keys' copy. It is read before it is known whether it is needed."""
 
@@ -214,6 +226,7 @@ class Since:
         self._put_back: PutBack | None = None
         self._taken: TakenOver | None = None
         self._unknown: str | None = None
+        self._since = "it was made"
 
     def take_over(self, new: Path, old: Path | None) -> None:
         """Erase from the file that will be the database who was erased from the old one. Raise
@@ -221,7 +234,9 @@ class Since:
         kept = self._keys_copy.required() if copies.lacks_keys(new) else None
         remembered = self._remembered(old)
         if kept is not None and remembered is None:
-            self._unknown, remembered = None, kept.remembered
+            remembered = kept.remembered
+            made = times.for_people(kept.made_at_ms)
+            self._since = f"{made} UTC, when the keys' copy was made,"
         if kept is None and (remembered is None or not remembered.is_worth_it):
             return
         self.is_migrated = copies.migrate(new)
@@ -252,7 +267,7 @@ class Since:
         """Yield what there is to say of it."""
         if self._unknown is not None:
             yield (
-                "Who was erased or held since it was made is not known"
+                f"Who was erased or held since {self._since} is not known"
                 f" ({self._unknown.rstrip('.')}): erase and hold them again."
             )
         put_back = self._put_back
@@ -299,7 +314,7 @@ def _owner(real: Path) -> tuple[int, int]:
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
             return found.st_uid, found.st_gid
-    raise PremblydError(f"There is no folder {real.parent} to put the database in.")
+    raise NoFolderError(real.parent)
 
 
 @click.group(hidden=True)

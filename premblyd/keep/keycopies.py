@@ -58,6 +58,7 @@ class KeptKeys:
     secrets: Mapping[str, bytes] = field(repr=False)  # by `event.key`
     remembered: Remembered = field(repr=False)
     newest_event_id: int  # when it was made
+    made_at_ms: int
 
 
 @dataclass(slots=True, kw_only=True)

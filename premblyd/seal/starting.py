@@ -25,6 +25,12 @@ class SealedElsewhereError(CannotStartError):
     """Another host seals with a data key that this one does not have. Name it here too."""
 
 
+class UnreadKeyError(CannotStartError):
+    """`encryption` names data keys, of which this user may read none."""
+
+    lacks_rights = True
+
+
 class HostsLackKeyError(TryAgainError):
     """Other hosts could not open what this one would seal. Name the key there first."""
 
@@ -100,10 +106,17 @@ def require_opens(transaction: Transaction) -> None:
     """Raise CannotStartError when something is sealed by a data key that is not here."""
     opens = () if transaction.vault is None else transaction.vault.opens
     if lacking := [each for each in data_keys(transaction) if each not in opens]:
-        what = "`encryption` does not name" if opens else "`encryption: {key: …}` must name"
-        raise CannotStartError(
+        kind = CannotStartError
+        if transaction.vault is None:
+            what = "`encryption: {key: …}` must name"
+        elif opens:
+            what = "`encryption` does not name: name it under `old_keys`"
+        else:
+            kind, what = UnreadKeyError, "this user may not read, or which is not there"
+        raise kind(
             f"What is stored is sealed by the data key {', '.join(lacking)}, which {what}. Without"
-            " it nobody can open that again: put its file back. Nothing was changed."
+            " it nobody opens that again but `premblyd restore`, from a keys' copy. Nothing was"
+            " changed."
         )
     row = transaction.row(_NEWEST)
     if row is None or transaction.vault is None:

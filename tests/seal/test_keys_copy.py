@@ -15,6 +15,7 @@ from typing import Any
 import pyrage
 import pytest
 
+from premblyd import times
 from premblyd.backup import keys, upkeep
 from premblyd.backup.upkeep import KeysUpkeep
 from premblyd.config.load import load_config
@@ -235,6 +236,8 @@ def test_without_recipients_or_a_folder_nothing_is_copied(config: Path, to: Path
     done = run("backup", to, "--config", config)
     assert done.code == 78
     assert "`encryption: {key: …}` must name" in done.err
+    configure(config, encryption={"key": {"file": "nowhere"}})
+    assert "which this user may not read" in run("backup", to, "--config", config).err
     assert list(to.iterdir()) == []
 
 
@@ -278,7 +281,7 @@ def openable(copy: Path, secrets: dict[str, str]) -> set[str]:
 
 
 def test_a_lost_database_is_put_back_under_a_new_data_key(
-    config: Path, database: Path, to: Path
+    config: Path, database: Path, to: Path, kept: Path
 ) -> None:
     back_up(config, to)
     assert erase(config, "tunde").code == 0
@@ -288,6 +291,9 @@ def test_a_lost_database_is_put_back_under_a_new_data_key(
     done = restore(config)
     assert done.code == 0, done.err
     assert "Erased from it again who was erased since it was made: 1 event of 1 erasure" in done.out
+    made_at_ms = json.loads((kept / keys.INDEX).read_text())["made_at_ms"]
+    since = f"since {times.for_people(made_at_ms)} UTC, when the keys' copy was made"
+    assert f"Who was erased or held {since}, is not known (there was no database" in done.out
     assert "hush-amina" in shown(config, 1)
     second = DataKey.read(OTHER_KEY).id
     assert rows(database, "SELECT DISTINCT data_key FROM event_key") == [(second,)]
@@ -299,6 +305,17 @@ def test_a_lost_database_is_put_back_under_a_new_data_key(
         require_keys(record)
 
 
+def test_a_lost_data_key_leaves_unknown_who_was_erased_since_the_keys_copy(
+    config: Path, to: Path
+) -> None:
+    """The database that is replaced is there, and can't be asked by a name."""
+    back_up(config, to)
+    configure(config, encryption={"key": {"file": "second"}})
+    done = restore(config)
+    assert done.code == 0, done.err
+    assert "when the keys' copy was made, is not known (What that needs is sealed" in done.out
+
+
 def test_an_event_whose_key_a_period_took_is_erased_too(
     config: Path, database: Path, to: Path
 ) -> None:
@@ -306,7 +323,8 @@ def test_an_event_whose_key_a_period_took_is_erased_too(
     with changing(database) as connection:
         its = "(SELECT id FROM event WHERE key = ?)"
         connection.execute(f"DELETE FROM event_key WHERE id IN {its}", [key_of(database, "chidi")])
-    back_up(config, to)
+    told = run("backup", to, "--config", config).out
+    assert told.endswith("It has no events' keys: the keys' copy has 2 keys.\n")
     done = restore(config, "--copy", copy.name)
     assert done.code == 0, done.err
     assert "Erased from it, since their keys are gone from there: 1 event." in done.out

@@ -36,7 +36,14 @@ def test_what_is_not_sealed_needs_no_key(store: Store, vault: Vault | None) -> N
     start(store.place, vault)
 
 
-@for_each(("vault", "words"), [(None, "must name"), (Vault(OTHER), "does not name")])
+@for_each(
+    ("vault", "words"),
+    [
+        (None, "`encryption: {key: …}` must name"),
+        (Vault(None), "this user may not read"),
+        (Vault(OTHER), "`encryption` does not name: name it under `old_keys`"),
+    ],
+)
 def test_without_the_data_key_a_daemon_does_not_start(
     sealed: Store, vault: Vault | None, words: str
 ) -> None:
@@ -44,6 +51,7 @@ def test_without_the_data_key_a_daemon_does_not_start(
     with pytest.raises(CannotStartError, match=words) as refused:
         start(sealed.place, vault)
     assert refused.value.exit_code == 78
+    assert refused.value.lacks_rights is (vault is not None and not vault.opens)
     assert DataKey.read(KEY).id in str(refused.value)
     start(sealed.place, VAULT)
     start(sealed.place, BOTH)
