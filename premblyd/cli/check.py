@@ -196,7 +196,8 @@ def _not_sealed(settings: Config, database: Database) -> Iterator[str]:
             "encryption has a key, and events that came before are stored in clear still:"
             " `premblyd rekey` seals them"
         )
-    if others := [each for each in database.look(data_keys) if each != data_key]:
+    opens = settings.vault.opens if settings.vault else ()
+    if others := [each for each in database.look(data_keys) if each != data_key and each in opens]:
         yield (
             f"events' keys are wrapped by the data key {', '.join(others)} still: `premblyd rekey`"
             " gives them to `key`"

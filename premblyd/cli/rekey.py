@@ -97,6 +97,7 @@ def _tell(found: Standing, done: Done, *, as_json: bool, is_done: bool) -> None:
     for each in found.idle:
         click.echo(
             f"Data key {each} is not needed for this database any more: once no host has it as"
-            " `key`, take it out of `old_keys`. Copies that were made before need it."
+            " `key`, take it out of `old_keys`. Copies that were made before need it, but those by"
+            " `premblyd backup`."
         )
     sys.stdout.flush()

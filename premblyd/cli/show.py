@@ -29,7 +29,10 @@ from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
 from premblyd.words import Sealed, counted
 
-SEALED_FOR_YOU = "What it says of a person is sealed, and this user may not read the data key."
+SEALED_FOR_YOU = (
+    "What it says of a person is sealed, and this user may not read the data key, or `encryption`"
+    " does not name it."
+)
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536

@@ -130,8 +130,8 @@ def _transact(database: Database, work: Work) -> Done:
 def _sealing(vault: Vault | None) -> Vault:
     if vault is None or vault.seals_with is None:
         raise CannotStartError(
-            "Nothing is sealed: the configuration has no `encryption: {key: …}`, or this user may"
-            " not read that key. Root may."
+            "Nothing was sealed: the configuration has no `encryption: {key: …}`, or that key is"
+            " not there, or this user may not read it. Root may; `premblyd check` says more."
         )
     return vault
 

@@ -87,6 +87,7 @@ def test_a_data_key_is_rotated(config: Path) -> None:
     assert done.code == 0
     assert f"Sealed 0 events; wrapped 1 key by data key {SECOND}." in done.out
     assert f"Data key {FIRST} is not needed" in done.out
+    assert "Copies that were made before need it, but those by `premblyd backup`." in done.out
     encrypt(config, "{key: {file: second}}")
     assert "hush-body" in show(config, "--reveal").out
 
@@ -98,7 +99,7 @@ def test_without_its_data_key_what_is_sealed_is_shown_as_sealed(config: Path) ->
     done = show(config)
     assert done.code == 0
     assert "detail               sealed" in done.out
-    assert "What it says of a person is sealed" in done.out
+    assert "this user may not read the data key, or `encryption` does not name it" in done.out
     assert "hush" not in done.out
     assert (found := told(config, "show", "1"))["body"] is None
     assert {"body", "detail", "token"} <= set(found["sealed"])
@@ -136,7 +137,7 @@ def test_who_has_lost_the_data_key_can_not_erase_hold_or_export_a_person(
 def test_without_encryption_there_is_nothing_to_do(config: Path) -> None:
     done = run("rekey", "--config", config)
     assert done.code == 78
-    assert "encryption" in done.err
+    assert "Nothing was sealed: " in done.err
     assert "sealed" not in told(config, "show", "1")
 
 
@@ -178,3 +179,6 @@ def test_check_says_what_rekey_would_do(config: Path) -> None:
     assert "premblyd rekey" not in warnings()
     encrypt(config, "{key: {file: second}, old_keys: [{file: first}]}")
     assert f"wrapped by the data key {FIRST} still" in warnings()
+    encrypt(config, "{key: {file: second}}")
+    assert f"sealed by the data key {FIRST}, which `encryption` does not name" in warnings()
+    assert "premblyd rekey" not in warnings()

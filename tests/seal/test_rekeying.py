@@ -310,6 +310,7 @@ def test_what_rekey_would_do_needs_attention_until_it_is_done(store: Store) -> N
     rekey(store.place)
     assert troubles(store.place, VAULT) == []
     assert troubles(store.place, ROTATED) == ["old key"]
+    assert troubles(store.place, Vault(OTHER)) == []  # the daemon can't start, and rekey not do it
     rekey(store.place, ROTATED)
     assert troubles(store.place, ROTATED) == []
 

@@ -32,11 +32,11 @@ def sealing(situation: Situation) -> Iterator[Item]:
             command="sudo premblyd rekey",
             about="clear",
         )
-    others = [each for each in situation.database.look(data_keys) if each != vault.seals_with]
+    others = {*situation.database.look(data_keys)} & {*vault.opens} - {vault.seals_with}
     if others:
         yield Item(
-            text=f"What is stored needs the data key {', '.join(others)} still, beside the one that"
-            " seals.",
+            text=f"What is stored needs the data key {', '.join(sorted(others))} still, beside the"
+            " one that seals.",
             remedy="`rekey` gives all to that one; then the other need not be kept.",
             command="sudo premblyd rekey",
             about="old key",
