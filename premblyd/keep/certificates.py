@@ -8,9 +8,11 @@ from typing import Any
 from premblyd import __version__, times
 from premblyd.engines.besides import OtherCopy
 from premblyd.keep.erasing import Done, Request
+from premblyd.keep.persons import FoundBy
 from premblyd.model.columns import PLAIN, Kept, columns
 from premblyd.model.tables import TABLES
 
+_DIGESTS = "keyed digests of its references, sessions and once keys"
 # What stays, and why.
 STAYS = {
     "number, key, endpoint, times, code, outcome and size of each event": (
@@ -19,9 +21,7 @@ STAYS = {
     "deliveries, attempts and questions to Prembly, with states, codes, times and counts": (
         "what was done because of it"
     ),
-    "keyed digests of its references, sessions and once keys": (
-        "so that a later webhook is stored already erased, and nothing runs twice"
-    ),
+    _DIGESTS: "so that a later webhook is stored already erased, and nothing runs twice",
     "who erased it, when and why": "to show that it was asked for and done",
     "counts by the hour": "they name nobody",
     "refused requests": "they have no name by which one could be found",
@@ -31,6 +31,8 @@ STAYS = {
         " `restore` erases it from what it puts back"
     ),
 }
+# Of an event alone no name is remembered: others of its reference may come.
+OF_ONE_EVENT = {_DIGESTS: "so that nothing runs twice"}
 ON_SERVER = {
     "PostgreSQL's own copies: its WAL and archives of it, base backups, replicas that lag": (
         "they go as the server's retention of them says: premblyd does not reach them"
@@ -62,6 +64,8 @@ def certificate(
     database's log until they end what they read. `keys_renewed`: whether the keys' copy has nothing
     any more of what opens copies of it; None: there is none."""
     kept = STAYS | (ON_SERVER if is_on_server else {}) | (MOVED if moved_stays else {})
+    if request.named.by is FoundBy.EVENT:
+        kept |= OF_ONE_EVENT
     return {
         "erasure": done.id,
         "at": times.iso(done.at_ms),

@@ -57,6 +57,7 @@ def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_re
     (listed,) = json_of(config, "erase", "--list")
     assert (listed["id"], listed["events"]) == (proof["erasure"], len(would["events"]))
     assert listed["gone_at_ms"] is not None
+    assert any("stored already erased" in each["why"] for each in proof["kept"])
     again = erase(config, "--user-ref", user_ref)
     assert again.code == 0
     assert again.out.startswith("Already erased ")
@@ -78,6 +79,8 @@ def test_the_certificate_is_a_new_private_file(config: Path, tmp_path: Path) -> 
     proof = json.loads(target.read_text())
     assert [event["id"] for event in proof["events"]] == [1]
     assert any("`premblyd backup`" in each["what"] for each in proof["kept"])
+    stays = [each["why"] for each in proof["kept"] if each["what"].startswith("keyed digests")]
+    assert stays == ["so that nothing runs twice"]  # what comes of the others is stored whole
     assert target.stat().st_mode & 0o777 == 0o600
     before = target.read_text()
     again = erase(config, "--event", 2, "--to", target)
