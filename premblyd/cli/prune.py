@@ -114,8 +114,8 @@ def _remove(
         except KeyboardInterrupt:
             gone = sum(round_.removed.values())
             raise PremblydError(
-                f"Interrupted: removed of {counted(gone, 'row')}. What was begun is whole; the"
-                " daemon, or `premblyd prune`, goes on."
+                f"Interrupted after {counted(gone, 'row')}. What was begun is whole; the daemon, or"
+                " `premblyd prune`, goes on."
             ) from None
     if any(round_.removed.values()):
         database.scrub()

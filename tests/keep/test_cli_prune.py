@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from premblyd.cli import prune
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.database import changing, rows
 
@@ -52,6 +55,22 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     assert all(each["month"] in words for each in found["would_remove"])
     assert "is held: `premblyd hold --list`" in words
     assert of_record(config, "SELECT count(*) FROM event WHERE lacks IS NOT NULL") == [(0,)]
+
+
+def test_interrupted_it_says_how_much_is_done(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(config)
+    with_retention(config, rejections="1d")
+
+    def interrupted(_: object, round_: Any, now_ms: int) -> None:
+        round_.removed["rejections"] += 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prune, "work_off", interrupted)
+    done = run("prune", "--yes", "--config", config)
+    assert done.code == 1
+    assert done.err.startswith("Interrupted after 2 rows. What was begun is whole; ")
 
 
 def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> None:

@@ -330,6 +330,11 @@ def require_readable(path: Path) -> None:
         ) from None
     if not os.access(path, os.R_OK):
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
+    if path.suffix == ".age":  # by its name: who closes a database's file ends SQLite's locks of it
+        raise PremblydError(
+            f"{path} is sealed by age. `age --decrypt -i KEY {path} > FILE` opens it: FILE is in"
+            " clear."
+        )
 
 
 def may_be_one(path: Path) -> bool:
