@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
 from tests.support.database import rows
+from tests.support.forking import Forked
 from tests.support.hosts import new_server
 from tests.support.sealing import KEY, VAULT
 from tests.support.store import store_at
@@ -31,6 +33,11 @@ INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes
                    verified_by, kind, outcome, body)
 SELECT 'key-' || n, 'prembly', n, '', '[]', 6, '', '', 'raw', 'unknown', 'AMINA'
 FROM generate_series(1, 1000) AS n
+"""
+KILLED = """
+import os
+from premblyd.keep import restoring
+restoring.take_over = lambda *_: os.kill(os.getpid(), 9)
 """
 EVENTS = "SELECT id, key, body FROM event ORDER BY id"
 
@@ -122,7 +129,11 @@ def test_a_dump_has_no_keys_and_gets_them_back_but_for_who_was_erased_since(
     new = Server(server.url.replace("?", "_restored?"))
     assert rows(new, "SELECT count(*) FROM event_key") == [(0,)]
     config.write_text(json.dumps(settings | {"database": new.url}))
-    done = run("restore", to, "--only-keys", "--identity", identity, "--config", config)
+    words = ("restore", to, "--only-keys", "--identity", identity, "--config", config)
+    with Forked(words, before=KILLED) as killed:  # its keys are given, and nobody is erased
+        assert killed.wait(50) == -signal.SIGKILL
+    assert rows(new, "SELECT count(*) FROM event_key") == [(1,)]
+    done = run(*words)
     assert (done.code, done.err) == (0, "")
     assert done.out == "The keys' copy opens 1 event. Erased 1 event.\n"
     assert "hush-amina" in run("show", 1, "--reveal", "--config", config).out

@@ -151,9 +151,11 @@ def put_back(copy: Database, kept: KeptKeys, *, rows_are_there: bool) -> PutBack
             " (`premblyd keygen`), as `encryption: {key: …}`. Nothing was changed."
         )
     copy.look(partial(_require_fits, kept=kept))
-    _require_any(copy, kept, rows_are_there=rows_are_there)
+    given = 0 if rows_are_there else copy.look(_count_keys)  # by a run that was killed
+    if not given:
+        _require_any(copy, kept, rows_are_there=rows_are_there)
     copy.transact(partial(_set_digest_key, key=kept.remembered.key))
-    done = PutBack()
+    done = PutBack(opened=given)
     for portion in _sealed(copy, rows_are_there=rows_are_there):
         copy.transact(partial(_give, keys=portion, kept=kept, vault=vault))
         done.lost += [key for key in portion if key not in kept.secrets]
@@ -192,6 +194,11 @@ def _require_fits(transaction: Transaction, kept: KeptKeys) -> None:
             "The keys' copy is older than the copy of the record, so events would be lost: bring"
             " the newest, or name an older copy by --copy. Nothing was changed."
         )
+
+
+def _count_keys(transaction: Transaction) -> int:
+    row = transaction.row(_COUNT)
+    return int(row[0]) if row else 0
 
 
 def _require_opens(transaction: Transaction) -> None:
@@ -271,6 +278,7 @@ def _begin(transaction: Transaction, event_ids: Sequence[int], actor: str, now_m
 
 
 _IS_IN_IT = (EventKey.id >= param("first")) & (EventKey.id < param("behind"))
+_COUNT = Statement(EventKey.select(fn.COUNT(EventKey.id)))
 _LAST = Statement(EventKey.select(fn.MAX(EventKey.id)))
 _LAST_OF = Statement(
     EventKey.select(EventKey.id, EventKey.wrapped)
