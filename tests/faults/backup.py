@@ -1,42 +1,64 @@
 """The campaign of backups: kill -9 in the middle of backing up and of putting back, again and
 again, under load.
 
-    python -m tests.faults.backup --cycles 200 [--seed N]
+    python -m tests.faults.backup --cycles 200 [--kills N] [--sealed 1] [--postgresql 1] [--seed N]
 
 Clients send signed webhooks of many people, who are erased meanwhile. Whatever is killed: each copy
 that has its name opens and is whole, nothing in clear is beside it, the next run leaves nothing of
 the one before, and what is put back is one of the copies, without who was erased since, or the
 database as it was.
+
+With --sealed, or on PostgreSQL, there is `encryption`: copies have no keys, erasing is killed too,
+and the keys' copy has no key of who was erased. On PostgreSQL a dump is put into a database of its
+own, and `restore --only-keys` is killed. With --kills it goes on, under less load, until each kind
+was killed so often at its work.
 """
 
+import json
+import os
 import random
 import sqlite3
+import subprocess
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyrage
 
+from premblyd.databases import DatabaseAddress, Server
+from premblyd.engines.connections import connect_read_only
+from premblyd.model.tables import Event
+from premblyd.record import queries
+from premblyd.record.queries import WholeEvent
+from premblyd.words import Sealed
 from tests.faults import campaigns, kept
 from tests.faults.crash import RETRY, Book
-from tests.faults.daemon import Victim
+from tests.faults.daemon import Victim, table
 from tests.faults.keeping import Client, bvn_of, reference_of
+from tests.faults.kills import Kills
+from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
 from tests.support.forking import Forked
+from tests.support.sealing import KEY, VAULT
 from tests.support.waiting import wait_until
 
 CLIENTS = 3
+SLOW_S = (0.2, 0.6)  # between webhooks, in a long run: each copy has all events
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
-LONGEST_S = 0.6  # of a command that is killed
 KEEP = 3
 LEAST_EVENTS = 20
 EVENTS = "SELECT key, lacks, reference, body FROM event ORDER BY id"
-OF_USER = "SELECT DISTINCT reference FROM event WHERE user_ref = ?"
+OF_USER = "SELECT reference, key FROM event WHERE user_ref = ? ORDER BY id"
+PEOPLE = "SELECT DISTINCT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY user_ref"
+COUNT_ERASURES = "SELECT count(*) FROM erasure"
 Events = dict[str, list[Any]]  # what EVENTS gives of each, by its key
 
 
@@ -44,6 +66,12 @@ def events_in(path: Path) -> Events:
     """Return what a database without a log has of each event."""
     with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
         return {key: of_event for key, *of_event in connection.execute(EVENTS)}
+
+
+def events_of(place: DatabaseAddress) -> Events:
+    """Return what a database has of each event, as anyone may who reads it."""
+    found = rows(place, EVENTS)
+    return {key: [lacks, reference, bytes(body)] for key, lacks, reference, body in found}
 
 
 class Notes(Book):
@@ -60,33 +88,55 @@ class Notes(Book):
 class Campaign:
     """Cycles of load, erasing, kills and checks."""
 
-    def __init__(self, at: Path, seed: int) -> None:
+    def __init__(
+        self, at: Path, seed: int, *, place: DatabaseAddress | None = None, sealed: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
         self.at = at
         self.book = Notes()
         self.figures: Counter[str] = Counter()
+        self.kills = Kills(self.rng, self.figures)
         self.erased: set[str] = set()  # references: who comes under another one is a new person
+        self.gone: set[str] = set()  # keys of events that were erased
+        self.whole: set[tuple[str, int]] = set()  # copies that were looked through
         self.identity = pyrage.x25519.Identity.generate()
-        self.key, self.copies = at / "key", at / "copies"
+        self.key, self.copies, self.keys = at / "key", at / "copies", at / "keys"
         self.key.write_text(str(self.identity))
-        self.copies.mkdir()
+        for folder in (self.copies, self.keys):
+            folder.mkdir()
         own = at / "host"
         own.mkdir()
+        self.sealed = sealed or isinstance(place, Server)
+        backup: dict[str, Any] = {"recipients": [str(self.identity.to_public())]}
+        more: dict[str, Any] = {}
+        if self.sealed:
+            (own / "data-key").touch(0o600)
+            (own / "data-key").write_text(KEY)
+            backup["keys"] = str(self.keys)
+            more = {"encryption": {"key": {"file": "data-key"}}}
         self.victim = Victim(
             own,
-            backup={"recipients": [str(self.identity.to_public())]},
+            place=place,
+            backup=backup,
             actions=[shell("count", "cat > /dev/null", retry=RETRY, concurrency=4)],
+            **more,
         )
-        place = self.victim.place
-        assert isinstance(place, Path)
-        self.place = place
+        self.place = self.victim.place
+        self._harms: dict[str, Callable[[], None]] = {"backup": self._kill_backup}
+        if self.sealed:
+            self._harms["erase"] = self._kill_erase
+        if isinstance(self.place, Server):
+            self._harms["restore --only-keys"] = self._kill_only_keys
+        else:
+            self._harms["restore"] = self._kill_restore
 
-    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
-        """Run the campaign and return every broken promise."""
+    def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
         with self.victim as victim:
             victim.restart(SETTLE_S)
+            pace = {"pause_s": SLOW_S} if kills else {}
             clients = [
-                Client(victim, self.book, number, random.Random(self.rng.random()))
+                Client(victim, self.book, number, random.Random(self.rng.random()), **pace)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
@@ -94,11 +144,10 @@ class Campaign:
                 for cycle in campaigns.count_cycles(
                     cycles, say_every, lambda: len(self.book.events)
                 ):
+                    if kills and self.kills.are_enough(self._harms, kills):
+                        break
                     time.sleep(self.rng.uniform(0.05, 0.3))
-                    if cycle % 3:
-                        self._kill_backup()
-                    else:
-                        self._kill_restore()
+                    self._harms[self.kills.rarest(self._harms)]()
                     if cycle % 4 == 0:
                         self._erase()
             self.book.problems += victim.end()
@@ -107,46 +156,47 @@ class Campaign:
     # --- Harm -----------------------------------------------------------------------------
 
     def _kill_backup(self) -> None:
-        """Kill a backup, and now and then the daemon with it; then make one."""
-        before = self._names()
-        process = self._start("backup", self.copies, "--keep", KEEP)
-        time.sleep(self.rng.uniform(0, LONGEST_S))
-        self._note("backup", process)
-        if self.rng.random() < 0.2:
-            self.victim.process.kill()
-            self.victim.process.wait(10)
-            self.victim.restart(SETTLE_S)
-        gone = before - self._names()
-        if gone and not self._names() - before:
-            self._broken(f"{sorted(gone)} went, and there is no new copy")
-        self._check_copies()
+        """Kill backups, and now and then the daemon with one; then make one."""
+        for _ in range(self.rng.randint(1, 3)):
+            before = self._names()
+            also = self._kill_daemon if self.rng.random() < 0.1 else lambda: None
+            self._killed("backup", self.copies, "--keep", KEEP, also=also)
+            if self.victim.process.poll() is not None:
+                self.figures["kills of both"] += 1
+                self.victim.restart(SETTLE_S)
+            gone = before - self._names()
+            if gone and not self._names() - before:
+                self._broken(f"{sorted(gone)} went, and there is no new copy")
+            self._check_copies()
         self._command("backup", self.copies, "--keep", KEEP)
         self._check_copies()
         left = [path.name for path in self.copies.iterdir() if path.name.endswith(".part")]
         if left or len(self._names()) > KEEP:
             self._broken(f"left: {left}, copies: {sorted(self._names())}")
 
+    def _kill_daemon(self) -> None:
+        self.victim.process.kill()
+        self.victim.process.wait(10)
+
     def _kill_restore(self) -> None:
-        """Kill what puts a copy back, then let it end; the daemon goes on with that."""
-        if not self._names():
-            self._command("backup", self.copies, "--keep", KEEP)
+        """Kill what puts a copy back, several times, then mostly let it end; the daemon goes on
+        with what is there."""
+        assert isinstance(self.place, Path)
+        self._command("backup", self.copies, "--keep", KEEP)
         if self.victim.stop() != 0:
             self._broken("it did not stop cleanly")
-        name = self.rng.choice(sorted(self._names()))
-        copied, before = self._opened(self.copies / name), events_in(self.place)
-        words = ("restore", self.copies, "--copy", name, "--identity", self.key)
-        process = self._start(*words)
-        time.sleep(self.rng.uniform(0, LONGEST_S))
-        self._note("restore", process)
-        if self.place.exists():
-            now = rows(self.place, "SELECT count(*) FROM event")[0][0]
-            if now not in (len(before), len(copied)):
-                self._broken(f"after a restore was killed, {now} events are there")
-        if self.rng.random() < 0.5:
+        # What came after an older copy has no keys any more once that was put back.
+        copy = self._newest() if self.sealed else self.rng.choice(sorted(self._names()))
+        copied, before = self._opened(self.copies / copy), events_in(self.place)
+        words = ("restore", self.copies, "--copy", copy, "--identity", self.key)
+        for _ in range(self.rng.randint(2, 5)):
+            self._killed(*words)
+            if self.place.exists() and (now := events_of(self.place)) != before:
+                self._check_restored(copied, now)
+        if not self.place.exists() or self.rng.random() < 0.7:
             self._command(*words)
             self._check_restored(copied, events_in(self.place))
-        elif not self.place.exists():
-            self._command(*words)
+            self._check_opens(self.place)
         self.victim.restart(SETTLE_S)
         for folder in self.place.parent.glob(f"{self.place.name}.replaced-*"):
             for file in folder.iterdir():
@@ -154,42 +204,119 @@ class Campaign:
             folder.rmdir()
         self.figures["events put back"] += len(copied)
 
+    def _kill_only_keys(self) -> None:
+        """Put a dump into a database of its own, and kill what gives it its keys, several times,
+        then let that end."""
+        if not self._names():
+            self._command("backup", self.copies, "--keep", KEEP)
+        copy = self.copies / self._newest()
+        with self._put_in(copy) as server:
+            copied = events_of(server)
+            config = self._config_for(server)
+            words = ("restore", self.copies, "--only-keys", "--identity", self.key)
+            for _ in range(self.rng.randint(2, 4)):
+                self._killed(*words, config=config)
+                self._check_found(kept.broken(server), "half restored")
+            self._command(*words, config=config)
+            self._check_restored(copied, events_of(server))
+            self._check_opens(server)
+            self._check_found(kept.broken(server), "restored")
+        self.figures["events put back"] += len(copied)
+
+    @contextmanager
+    def _put_in(self, copy: Path) -> Iterator[Server]:
+        """Put a dump into a new database, as `restore` says."""
+        assert isinstance(self.place, Server)
+        name = self.place.url.partition("@/")[2].partition("?")[0]
+        own = Server(self.place.url.replace(name, f"{name}_restored"))
+        with psycopg.connect(self.place.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}_restored TEMPLATE template0".encode())
+            try:
+                self._pg_restore(copy, "--single-transaction", f"--dbname={own.url}")
+                yield own
+            finally:
+                connection.execute(f"DROP DATABASE {name}_restored WITH (FORCE)".encode())
+
+    def _config_for(self, server: Server) -> Path:
+        settings = json.loads(self.victim.config.read_text())
+        path = self.victim.config.with_name("restored.yaml")
+        path.write_text(json.dumps(settings | {"database": server.url}))
+        return path
+
+    def _pg_restore(self, copy: Path, *more: str) -> None:
+        program = postgresql.binaries() / "pg_restore"
+        dump = pyrage.decrypt(copy.read_bytes(), [self.identity])
+        done = subprocess.run(
+            [program, "--exit-on-error", *more], input=dump, capture_output=True, check=False
+        )
+        if done.returncode:
+            self._broken(f"{copy.name} can't be put back: {done.stderr.decode()}")
+
+    def _kill_erase(self) -> None:
+        """Kill an erasure; then the same command goes on, with the keys' copy too."""
+        chosen = self._choose()
+        if chosen is None:
+            return
+        user, found = chosen
+        before = rows(self.place, COUNT_ERASURES)
+        self._killed("erase", "--user-ref", user, "--yes")
+        if rows(self.place, COUNT_ERASURES) == before:
+            return
+        self._note_erased(found)
+        self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75))
+        self._check_keys()
+
     def _erase(self) -> None:
         """Erase somebody; then a new copy has nothing of her."""
-        people = {
-            user for (user,) in rows(self.place, "SELECT DISTINCT user_ref FROM event") if user
-        }
-        if not people:
+        chosen = self._choose()
+        if chosen is None:
             return
-        user = self.rng.choice(sorted(people))
-        references = {reference for (reference,) in rows(self.place, OF_USER, user)}
-        erasures = rows(self.place, "SELECT count(*) FROM erasure")
+        user, found = chosen
+        before = rows(self.place, COUNT_ERASURES)
         # 75: she is erased and a reader pins the log, or the daemon wrote for too long to begin.
-        while rows(self.place, "SELECT count(*) FROM erasure") == erasures:
+        while rows(self.place, COUNT_ERASURES) == before:
             self._command("erase", "--user-ref", user, "--yes", codes=(0, 75))
-        self.erased |= references
+        self._note_erased(found)
         self._command("backup", self.copies, "--keep", KEEP)
-        newest = max(self.copies.glob("premblyd-*"), key=lambda path: path.stat().st_mtime_ns)
-        content = pyrage.decrypt(newest.read_bytes(), [self.identity])
+        self._check_keys()
+        content = pyrage.decrypt((self.copies / self._newest()).read_bytes(), [self.identity])
         with self.book.lock:
-            own = [token for token in self.book.events if reference_of(token) in references]
+            own = [token for token in self.book.events if reference_of(token) in found]
         if hits := [token for token in own if bvn_of(token).encode() in content]:
             self._broken(f"a copy has {len(hits)} of who was erased before it")
         self.figures["people erased"] += 1
         self.figures["marks sought in copies"] += len(own)
 
-    def _start(self, *words: object) -> Forked:
+    def _choose(self) -> tuple[str, dict[str, str]] | None:
+        """Return somebody, with the keys of the events by their references."""
+        people = [user for (user,) in rows(self.place, PEOPLE)]
+        if not people:
+            return None
+        user: str = self.rng.choice(people)
+        return user, dict(rows(self.place, OF_USER, user))
+
+    def _note_erased(self, found: dict[str, str]) -> None:
+        self.erased |= found.keys()
+        self.gone |= set(found.values())
+
+    def _killed(
+        self,
+        *words: object,
+        also: Callable[[], object] = lambda: None,
+        config: Path | None = None,
+    ) -> None:
+        kind = "restore --only-keys" if "--only-keys" in words else str(words[0])
+        self.kills.kill(kind, partial(self._start, *words, config=config), also)
+
+    def _start(self, *words: object, config: Path | None = None, **more: Any) -> Forked:
         with (self.at / "said").open("ab") as said:
-            return Forked([*words, "--config", self.victim.config], stdout=said, stderr=said)
+            whole = [*words, "--config", config or self.victim.config]
+            return Forked(whole, stdout=said, stderr=said, **more)
 
-    def _note(self, kind: str, process: Forked) -> None:
-        was_running = process.poll() is None
-        process.kill()
-        process.wait(10)
-        self.figures[f"{kind}: {'killed' if was_running else 'ended before the kill'}"] += 1
-
-    def _command(self, *words: object, codes: tuple[int, ...] = (0,)) -> None:
-        code = self._start(*words).wait(PATIENCE_S)
+    def _command(
+        self, *words: object, codes: tuple[int, ...] = (0,), config: Path | None = None
+    ) -> None:
+        code = self._start(*words, config=config).wait(PATIENCE_S)
         if code not in codes:
             said = (self.at / "said").read_text()[-1000:]
             self._broken(f"{words[0]} ended with {code}: {said}")
@@ -199,16 +326,28 @@ class Campaign:
     def _names(self) -> set[str]:
         return {path.name for path in self.copies.glob("premblyd-*")}
 
+    def _newest(self) -> str:
+        found = self.copies.glob("premblyd-*")
+        return max(found, key=lambda path: path.stat().st_mtime_ns).name
+
     def _check_copies(self) -> None:
         """Each opens and is whole; nothing there is in clear."""
         for path in self.copies.iterdir():
+            state = path.name, path.stat().st_mtime_ns
+            if state in self.whole:
+                continue
             content = path.read_bytes()
-            if b"SQLite format" in content or b"bvn-" in content:
+            if b"SQLite format" in content or b"bvn-" in content or content[:5] == b"PGDMP":
                 self._broken(f"{path.name} has something in clear")
-            if not path.name.endswith(".part"):
+            if path.name.endswith(".part"):
+                continue
+            if isinstance(self.place, Server):
+                self._pg_restore(path, f"--file={os.devnull}")
+            else:
                 self._opened(path)
-                self.figures["copies looked through"] += 1
-        if clear := [path.name for path in self.place.parent.glob("*.part")]:
+            self.whole.add(state)
+            self.figures["copies looked through"] += 1
+        if isinstance(self.place, Path) and (clear := [*self.place.parent.glob("*.part")]):
             self._broken(f"beside the database are {clear}")
 
     def _opened(self, path: Path) -> Events:
@@ -218,9 +357,12 @@ class Campaign:
             found = [*kept.broken(opened)]
             if rows(opened, "PRAGMA integrity_check") != [("ok",)]:
                 found.append("it is damaged")
-            for problem in found:
-                self._broken(f"copy {path.name}: {problem}")
+            self._check_found(found, f"copy {path.name}")
             return events_in(opened)
+
+    def _check_found(self, found: list[str], where: str) -> None:
+        for problem in found:
+            self._broken(f"{where}: {problem}")
 
     def _check_restored(self, copied: Events, now: Events) -> None:
         """It is the copy, without who was erased."""
@@ -233,20 +375,55 @@ class Campaign:
             elif now[key] != of_event:
                 self._broken(f"{key} is not as in the copy")
 
+    def _check_opens(self, place: DatabaseAddress) -> None:
+        """What is sealed there has its keys."""
+        if not self.sealed:
+            return
+        with closing(connect_read_only(place, VAULT)) as database:
+            query = Event.select(*queries.columns(Event, WholeEvent))
+            found = queries.rows(database, query, WholeEvent)
+            lost = [row.id for row in found if isinstance(row.body, Sealed)]
+        if lost:
+            self._broken(f"nobody can open the events {lost}")
+
+    def _check_keys(self) -> None:
+        """The keys' copy has no key of who was erased."""
+        if not self.sealed:
+            return
+
+        def left() -> set[str]:
+            found: set[str] = set()
+            for path in self.keys.glob("premblyd-keys-[0-9]*.age"):
+                opened = pyrage.decrypt(path.read_bytes(), [self.identity])
+                found |= json.loads(opened)["keys"].keys()
+            return found & self.gone
+
+        wait_until(lambda: not left(), PATIENCE_S)
+        self.figures["times that the keys' copy was looked through"] += 1
+
     def _broken(self, promise: str) -> None:
         self.book.problems.append(promise)
         raise AssertionError(promise)
 
 
 def main() -> None:
-    campaigns.main(
-        __doc__,
-        lambda opened, seed: Campaign(
-            Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="premblyd-"))), seed
-        ),
-        cycles=200,
-        say_every=20,
+    asked = campaigns.arguments(
+        __doc__, cycles=200, kills=0, sealed=0, postgresql=0, seed=campaigns.ANY
     )
+    start = time.monotonic()
+    with ExitStack() as opened:
+        at = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="premblyd-")))
+        place: DatabaseAddress | None = None
+        if asked.postgresql:
+            cluster = opened.enter_context(postgresql.cluster())
+            cluster.start()
+            place = postgresql.new_database(cluster)
+        campaign = Campaign(at, asked.seed, place=place, sealed=bool(asked.sealed))
+        cycles = 20 * asked.kills or asked.cycles
+        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
+    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
+    table({**campaign.figures, "broken promises": len(problems)})
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

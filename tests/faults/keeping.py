@@ -34,6 +34,7 @@ from tests.support.waiting import wait_until
 
 HOUR_MS = 3_600_000
 CLIENTS = 3
+SLOW_S = (0.05, 0.15)  # between webhooks, in a long run: in each cycle all events are looked at
 PEOPLE = 60
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
@@ -115,10 +116,9 @@ class Keeper(Victim):
 class Client(crash.Client):
     """Sends webhooks of people, and more of verifications that are there."""
 
-    def __init__(self, *given: Any, slow: bool = False) -> None:
+    def __init__(self, *given: Any, pause_s: tuple[float, float] = (0.01, 0.06)) -> None:
         super().__init__(*given)
-        # All events are looked at in each cycle: in a long run there may be fewer.
-        self.pause_s = (0.05, 0.15) if slow else (0.01, 0.06)
+        self.pause_s = pause_s
 
     def _send_more(self, token: str, earlier: str) -> None:
         chance = self._rng.random()
@@ -182,8 +182,9 @@ class Campaign:
             if len(self.victims) > 1:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))
+            pace = {"pause_s": SLOW_S} if kills else {}
             clients = [
-                Client(target, self.book, number, random.Random(self.rng.random()), slow=kills > 0)
+                Client(target, self.book, number, random.Random(self.rng.random()), **pace)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
