@@ -5,13 +5,15 @@ be on the same, and each ends on its own: an event is held as long as one of the
 a hold says of a person goes when it ends.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from peewee import JOIN, SQL, Case, Expression, fn
+from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
+from premblyd.engines.opened import AsStored
 from premblyd.keep.operators import Change, write_down
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Hold
@@ -19,7 +21,7 @@ from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.verifications import spellings
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.names import known_as
+from premblyd.verifications.names import groups
 from premblyd.verifications.spellings import Spelt
 
 # Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
@@ -94,68 +96,84 @@ def on_events(transaction: Transaction, event_ids: Collection[int], now_ms: int)
 def _held_by(
     transaction: Transaction, event_ids: Collection[int], now_ms: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield those of these events that are held, each with its holds."""
-    if event_ids and transaction.row(_ANY, now_ms=now_ms) is not None:
-        events = transaction.look_up(_EVENTS, sorted(event_ids))
-        yield from _held_among(transaction, events, now_ms)
+    """Yield those of these events that are held, each with its holds. What they lead to is looked
+    up once for all of them: thousands may have the same reference."""
+    if not event_ids or transaction.row(_ANY, now_ms=now_ms) is None:
+        return
+    events = [_Event(*row) for row in transaction.look_up(_EVENTS, sorted(event_ids))]
+    relations = _Relations(transaction, events)
+    related = {event.id: relations.of(event) for event in events}
+    users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, *(of.users for of in related.values()))
+    names = _in_force_on(
+        transaction, _IDS_OF_REFERENCES, now_ms, *(of.names for of in related.values())
+    )
+    for event_id, of in related.items():
+        found = {number for each in of.users for number in users.get(each, ())}
+        found |= {number for each in of.names for number in names.get(each, ())}
+        if found:
+            yield event_id, sorted(found)
 
 
-def _held_among(
-    transaction: Transaction, events: Sequence[Row], now_ms: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Look at all of these events at once, as mostly none is held, and then at each half."""
-    related = _related(transaction, events)
-    found = on(transaction, related.users, related.names, now_ms)
-    if found and len(events) == 1:
-        yield events[0][0], found
-    elif found:
-        half = len(events) // 2
-        yield from _held_among(transaction, events[:half], now_ms)
-        yield from _held_among(transaction, events[half:], now_ms)
+def _in_force_on(
+    transaction: Transaction, lookup: Lookup, now_ms: int, *subjects: Collection[str]
+) -> dict[str, list[int]]:
+    """Return which holds are in force on each of these persons, or verifications, of which there
+    are any."""
+    wanted = set().union(*subjects)
+    if lookup is _IDS_OF_REFERENCES:
+        wanted = set(map(plain_id, wanted))
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, until_ms, subject in transaction.look_up(lookup, sorted(wanted)):
+        if until_ms is None or until_ms > now_ms:
+            found[subject].append(number)
+    return found
 
 
 def on(
     transaction: Transaction, user_refs: Collection[str], names: Collection[str], now_ms: int
 ) -> list[int]:
     """Return which holds are in force on these persons, or on verifications of these names."""
-    plain = sorted(set(map(plain_id, names)))
-    found = transaction.look_up(_IDS_OF_USERS, sorted(user_refs))
-    found += transaction.look_up(_IDS_OF_REFERENCES, plain)
-    return sorted({number for number, until_ms in found if until_ms is None or until_ms > now_ms})
+    found = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
+    found |= _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
+    return sorted({number for numbers in found.values() for number in numbers})
 
 
 def is_held(now_ms: Any) -> Expression:
     """Return the condition on Event that it is held, as `held` says, save that a session leads it
     to no other event: for counts."""
     plain = fn.COALESCE(Event.reference_key, Event.reference)
-    other, own, also = Event.alias(), VerificationName.alias(), VerificationName.alias()
+    own, also = VerificationName.alias(), VerificationName.alias()
     in_force = is_in_force(now_ms)
     of_event = Hold.select(SQL("1")).where(in_force)
     # By CROSS, SQLite begins with the few rows of the event's names, and not with all holds.
-    one = SQL("1")
-    of_names = own.select(one).join(also, JOIN.CROSS).switch(own).join(Hold, JOIN.CROSS)
+    of_names = own.select(SQL("1")).join(also, JOIN.CROSS).switch(own).join(Hold, JOIN.CROSS)
     of_names = of_names.where(
         own.name == plain, also.verification == own.verification, Hold.reference == also.name
     )
-    of_others = other.select(one).join(Hold, JOIN.CROSS).where(Hold.user_ref == other.user_ref)
-    is_of_others = (
-        (other.reference == Event.reference)
-        | (other.reference == plain)
-        | (other.reference_key == plain)
-    )
+    references, keys = _references_of_held(now_ms)
+    is_of_others = Event.reference.in_(references) | plain.in_(references) | plain.in_(keys)
     return (
         fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
         | fn.EXISTS(of_event.where(Hold.reference == plain))
         | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
         | fn.EXISTS(of_event.where(Hold.session_digest == Event.session_digest))
         | fn.EXISTS(of_names.where(in_force))
-        # By CASE, nobody looks through the others of a reference where a user_ref says enough.
-        | Case(
-            None,
-            [(Event.user_ref.is_null(), fn.EXISTS(of_others.where(in_force, is_of_others)))],
-            SQL("FALSE"),
-        )
+        | Case(None, [(Event.user_ref.is_null(), is_of_others)], SQL("FALSE"))
     )
+
+
+def _references_of_held(now_ms: Any) -> Sequence[Query]:
+    """Return the queries of the references, as they are spelt and in their one spelling, of events
+    whose persons are held. They are found once for all events that a statement looks at: thousands
+    may have the same reference."""
+    found: list[Query] = []
+    for name in ("reference", "reference_key"):
+        other = Event.alias()
+        column = getattr(other, name)
+        # By CROSS, SQLite begins with the holds; by COALESCE, it takes the events of each person.
+        query = Hold.select(column).join(other, JOIN.CROSS).where(Hold.user_ref == other.user_ref)
+        found.append(query.where(is_in_force(now_ms), fn.COALESCE(column, "") != ""))
+    return found
 
 
 def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
@@ -174,38 +192,66 @@ class _Related(NamedTuple):
     names: set[str]  # of their verifications
 
 
-def _related(transaction: Transaction, events: Sequence[Row]) -> _Related:
-    """Return by whom and under which names any of these events is held. One that names nobody is of
-    whom the other events of its names are."""
-    users = {user_ref for _, user_ref, *_ in events if user_ref}
-    named = _names(transaction, [event for event in events if event[1]])
-    nameless = _names(transaction, [event for event in events if not event[1]])
-    users.update(of for (of,) in spellings.look_up(transaction, _OF_NAMES, nameless) if of)
-    sessions = {session for _, user_ref, _, session in events if session and not user_ref}
-    users.update(of for _, of in _of_sessions(transaction, sessions) if of)
-    return _Related(users, named | nameless)
+class _Event(NamedTuple):
+    id: int
+    user_ref: str | None
+    reference: str | None
+    session_id: str | None
 
 
-def _names(transaction: Transaction, events: Sequence[Row]) -> set[str]:
-    """Return all names under which the verifications of these events are known."""
-    if not events:
-        return set()
-    names = {plain_id(reference) for _, _, reference, _ in events if reference}
-    sessions = {session for *_, session in events if session}
-    names.update(map(session_reference, sessions))
-    names.update(map(plain_id, sessions))  # somebody may have nothing else to hold it by
-    of_sessions = _of_sessions(transaction, sessions)
-    names.update(plain_id(reference) for reference, _ in of_sessions if reference)
-    return known_as(transaction, names)
+class _Relations:
+    """By whom and under which names some events are held. One that names nobody is of whom the
+    other events of its names are."""
+
+    def __init__(self, transaction: Transaction, events: Sequence[_Event]) -> None:
+        sessions = {event.session_id for event in events if event.session_id}
+        self._of_session = _of_sessions(transaction, sessions)
+        self._names_of_session = {each: self._session_names(each) for each in sessions}
+        own = {event.id: self._own_names(event) for event in events}
+        self._known_as = groups(transaction, set().union(*own.values()))
+        nameless = set().union(*(self._names(own[each.id]) for each in events if not each.user_ref))
+        self._users: dict[str, set[str]] = defaultdict(set)
+        for reference, user_ref in spellings.look_up(transaction, _OF_NAMES, nameless):
+            self._users[plain_id(reference)].add(user_ref)
+
+    def of(self, event: _Event) -> _Related:
+        names = self._names(self._own_names(event))
+        if event.user_ref:
+            return _Related({event.user_ref}, names)
+        users = set().union(*(self._users.get(name, ()) for name in names))
+        others = self._of_session.get(event.session_id or "", ())
+        return _Related(users.union(user_ref for _, user_ref in others if user_ref), names)
+
+    def _own_names(self, event: _Event) -> set[str]:
+        names = self._names_of_session.get(event.session_id or "", set())
+        return names | {plain_id(event.reference)} if event.reference else names
+
+    def _session_names(self, session_id: str) -> set[str]:
+        # The session itself too: somebody may have nothing else to hold it by.
+        names = {session_reference(session_id), plain_id(session_id)}
+        others = self._of_session.get(session_id, ())
+        return names.union(plain_id(reference) for reference, _ in others if reference)
+
+    def _names(self, own: Collection[str]) -> set[str]:
+        """Return all names under which the verification of these is known."""
+        return set(own).union(*(self._known_as.get(name, ()) for name in own))
 
 
-def _of_sessions(transaction: Transaction, sessions: Collection[str]) -> list[Row]:
-    """Return reference and `user_ref` of the events of these sessions, sealed or not."""
+def _of_sessions(transaction: Transaction, sessions: Collection[str]) -> dict[str, list[Row]]:
+    """Return reference and `user_ref` of the events of each of these sessions, sealed or not."""
+    found: dict[str, list[Row]] = defaultdict(list)
     if not sessions:
-        return []
-    of_sealed = sorted(set(map(Digests.of(transaction).of_session, sessions)))
-    found = transaction.look_up(_OF_SESSION, sorted(sessions))
-    return found + transaction.look_up(_OF_SESSION_DIGEST, of_sealed)
+        return found
+    for session_id, *of_event in transaction.look_up(_OF_SESSION, sorted(sessions)):
+        found[session_id].append(tuple(of_event))
+    digests = Digests.of(transaction)
+    by_digest: dict[str, list[str]] = defaultdict(list)
+    for session_id in sessions:
+        by_digest[digests.of_session(session_id)].append(session_id)
+    for digest, *of_event in transaction.look_up(_OF_SESSION_DIGEST, sorted(by_digest)):
+        for session_id in by_digest[digest]:
+            found[session_id].append(tuple(of_event))
+    return found
 
 
 def is_in_force(now_ms: Any) -> Any:
@@ -239,12 +285,26 @@ _BY_USER = Statement(
 _BY_REFERENCE = Statement(
     Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
 )
-_IDS = Hold.select(Hold.id, Hold.until_ms).where(Hold.ended_at_ms.is_null())
-_IDS_OF_USERS = Lookup(_IDS, Hold.user_ref)
-_IDS_OF_REFERENCES = Lookup(_IDS.clone(), Hold.reference)
+_HAS_NOT_ENDED = Hold.ended_at_ms.is_null()
+_IDS_OF_USERS = Lookup(
+    Hold.select(Hold.id, Hold.until_ms, Hold.user_ref).where(_HAS_NOT_ENDED), Hold.user_ref
+)
+_IDS_OF_REFERENCES = Lookup(
+    Hold.select(Hold.id, Hold.until_ms, Hold.reference).where(_HAS_NOT_ENDED), Hold.reference
+)
 _EVENTS = Lookup(
     Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id
 )
-_OF_SESSION = Lookup(Event.select(Event.reference, Event.user_ref), Event.session_id)
-_OF_SESSION_DIGEST = Lookup(_OF_SESSION.query.clone(), Event.session_digest)
-_OF_NAMES = Spelt.of(Event.select(Event.user_ref), Event)
+# Of many that are alike one is enough. As it is stored: what is sealed is found by its digest.
+_OF_SESSION = Lookup(
+    Event.select(AsStored(Event.session_id), Event.reference, Event.user_ref).distinct(),
+    Event.session_id,
+)
+_OF_SESSION_DIGEST = Lookup(
+    Event.select(Event.session_digest, Event.reference, Event.user_ref).distinct(),
+    Event.session_digest,
+)
+_OF_NAMES = Spelt.of(
+    Event.select(Event.reference, Event.user_ref).where(Event.user_ref.is_null(False)).distinct(),
+    Event,
+)

@@ -5,6 +5,7 @@ Only what Prembly's answers say is kept here: a webhook may put any session besi
 Sessions are kept as digests, and UUIDs in their plain spelling.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -58,6 +59,17 @@ def known_as(transaction: Transaction, names: Collection[str]) -> set[str]:
     return {*names, *_names_of(transaction, sorted({verification for _, verification in known}))}
 
 
+def groups(transaction: Transaction, names: Collection[str]) -> dict[str, set[str]]:
+    """Return of these names, in their plain spelling, which belong to a verification of several,
+    each with all names of that."""
+    known = transaction.look_up(_BY_NAME, sorted(set(map(plain_id, names))))
+    of_verification: dict[str, set[str]] = defaultdict(set)
+    verifications = sorted({verification for _, verification in known})
+    for verification, name in transaction.look_up(_GROUPS, verifications):
+        of_verification[verification].add(name)
+    return {name: of_verification[verification] for name, verification in known}
+
+
 def _names_of(transaction: Transaction, verifications: Sequence[str]) -> set[str]:
     return {name for (name,) in transaction.look_up(_BY_VERIFICATION, list(verifications))}
 
@@ -68,6 +80,10 @@ _BY_NAME = Lookup(
 )
 _BY_VERIFICATION = Lookup(
     VerificationName.select(VerificationName.name), VerificationName.verification
+)
+_GROUPS = Lookup(
+    VerificationName.select(VerificationName.verification, VerificationName.name),
+    VerificationName.verification,
 )
 _INSERT = insert(VerificationName, "name", "verification", "at_ms", if_unique=True)
 _JOIN = Statement(

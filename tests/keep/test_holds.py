@@ -176,7 +176,10 @@ def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store, on_it:
     with closing(connect_read_only(store.place)) as record:
         query, values = Event.select(Event.id).where(Event.id == 1, is_held(1)).bind(record).sql()
         plan = [row[3] for row in record.execute_sql(f"EXPLAIN QUERY PLAN {query}", values)]
-    assert not [step for step in plan if "SCAN" in step]
+    # Those in force on persons are found once, for all events of the statement that name nobody.
+    assert not [step for step in plan if "INDEX event_reference" in step]
+    of_others = "USING INDEX hold_user_ref"
+    assert not [step for step in plan if "SCAN" in step and not step.endswith(of_others)]
 
 
 @pytest.mark.postgresql
@@ -220,3 +223,34 @@ def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Stor
     recorded = "SELECT action, note FROM operator_action ORDER BY id"
     note = f"closing {again.id}"
     assert store.rows(recorded) == [("closed", note), ("closed", note), ("undo-closed", note)]
+
+
+def test_what_many_events_lead_to_is_looked_up_once_though_all_are_held(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [
+        add(store, user_ref=None, reference="r", session_id="s", token=str(number))
+        for number in range(20)
+    ]
+    add(store, user_ref="u", reference="r")
+    number = hold(store, user_ref="u")
+
+    def look_ups(transaction: Any, event_ids: list[int]) -> int:
+        asked: list[Any] = []
+        look_up = transaction.look_up
+
+        def counted(*of: Any) -> Any:
+            asked.append(of)
+            return look_up(*of)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(transaction, "look_up", counted)
+            assert holds.held(transaction, event_ids, NOW_MS) == set(event_ids)
+        assert holds.on_events(transaction, event_ids, NOW_MS) == [number]
+        return len(asked)
+
+    def of_one_and_all(transaction: Any) -> tuple[int, int]:
+        return look_ups(transaction, many[:1]), look_ups(transaction, many)
+
+    of_one, of_all = store.wait(store.writer.call(of_one_and_all))
+    assert of_one == of_all
