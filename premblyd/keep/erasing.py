@@ -278,10 +278,10 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
 
 
 def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
-    found = holds.on(transaction, person.user_refs, person.references, now_ms)
-    if person.named.by is FoundBy.EVENT:  # whose verification another event says, if this does not
-        found += holds.on_events(transaction, person.event_ids, now_ms)
-    return sorted(set(found))
+    """Return the holds on the person, of whom there may be no event yet, and on each event: whose
+    verification, or whose person, another one may say."""
+    found = holds.on(transaction, person.user_refs, person.references | person.sessions, now_ms)
+    return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 
 
 def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]:

@@ -366,6 +366,22 @@ def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: S
     assert store.rows("SELECT id FROM erasure") == []
 
 
+@for_each("subject", [Subject(reference="session-a"), Subject(user_ref="eve")])
+def test_a_hold_on_a_session_or_on_whose_an_event_may_be_refuses_too(
+    store: Store, subject: Subject
+) -> None:
+    """The event that names nobody may be hers who has its reference too."""
+    arrive(store, 1, session_id="session-a")
+    arrive(store, 2, session_id=None, user_ref=None)
+    arrive(store, 3, session_id=None, user_ref="eve")
+    with closing(connect_operator(store.place)) as database:
+        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
+        with pytest.raises(HeldError, match=f"hold {number}"):
+            erase(store)
+        assert store.rows("SELECT id FROM erasure") == []
+        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
+
+
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
     with closing(connect_operator(store.place)) as database:
