@@ -4,7 +4,8 @@ and nothing of them waits any more. State, code, outcome, times and counts stay.
 
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from peewee import Field, Query, Tuple, fn
@@ -34,6 +35,7 @@ NOTES = 1000  # that are read at once
 KEYED_LENGTH = 32  # of an order key, as of those of queue/order.py
 
 
+_WORD = re.compile(r"\w+")
 ByTable = dict[str, list[int]]  # rows, by their numbers
 
 
@@ -80,7 +82,7 @@ def blank(
         _give_keyed(transaction, digests, number, state, keys)
     rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
-    emptying.empty_identities(transaction, ids, Lacks.ERASED, names=())
+    emptying.empty_identities(transaction, ids, Lacks.ERASED)
     for number, reference, *values in rows:
         has_name = isinstance(reference, str) and reference
         transaction.change(
@@ -169,15 +171,28 @@ def _spellings(reference: str) -> set[str]:
 def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
     """Return which operators' notes have one of these names as a word."""
     found: list[int] = []
+    sought = _by_word(names)
     after_ms, after_id = -1, 0
     while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
-        found += [number for _, number, note in rows if _has_name(note, names)]
+        found += [number for _, number, note in rows if _has_name(note, sought)]
         after_ms, after_id, _ = rows[-1]
     return found
 
 
-def _has_name(note: Any, names: Collection[str]) -> bool:
-    return isinstance(note, str) and any(name in note and names_in(name, note) for name in names)
+def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
+    """Return names by the longest word in each, which stands in a text wherever the name does: so a
+    note is not compared with each of thousands of names, while webhooks wait."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[max(_WORD.findall(name), key=len, default="")].append(name)
+    return found
+
+
+def _has_name(note: Any, sought: Mapping[str, list[str]]) -> bool:
+    if not isinstance(note, str):
+        return False
+    words = {"", *_WORD.findall(note)}
+    return any(names_in(name, note) for word in words for name in sought.get(word, ()))
 
 
 def names_in(name: str, text: str) -> bool:

@@ -486,6 +486,43 @@ def test_what_a_removed_record_ran_once_for_is_a_keyed_digest_too(store: Store) 
     assert store.wait(store.inbox.add(new_event(**OF_ADA), [])).is_erased
 
 
+@for_each(
+    ("name", "note", "has"),
+    [
+        ("ref-1 2", "of ref-1 2.", True),
+        ("ref-1 2", "of ref-1 21.", False),
+        ("-ada-lovelace-", "x-ada-lovelace-", False),
+        ("-ada-lovelace-", "(-ada-lovelace-)", True),
+        ("----", "a ---- b", True),
+        ("----", "a --- b", False),
+    ],
+)
+def test_a_name_is_found_in_a_note_by_whatever_is_in_it(
+    name: str, note: str, has: bool, store: Store
+) -> None:
+    store.by_hand("DELETE FROM operator_action")
+    noted = "INSERT INTO operator_action (id, at_ms, actor, action, note)"
+    store.by_hand(f"{noted} VALUES (1, 1, 'ops', 'x', ?)".replace("?", f"'{note}'"))
+    names = blanking.Names(frozenset([name]), frozenset(), frozenset())
+    with closing(connect_operator(store.place)) as database:
+        found = database.look(lambda transaction: blanking.unbound(transaction, names))
+    assert found["operator_action"] == [1] * has
+
+
+def test_a_note_is_searched_for_no_name_of_which_it_has_no_word(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With thousands of names and of notes that would take half a minute, in one transaction."""
+    noted = "INSERT INTO operator_action (at_ms, actor, action, note)"
+    store.by_hand(f"{noted} VALUES (1, 'ops', 'x', 'of nameless and renamed ones')")
+    searched: list[str] = []
+    monkeypatch.setattr(blanking, "names_in", lambda name, _: searched.append(name))
+    names = blanking.Names(frozenset(["name", "less", "ones"]), frozenset(), frozenset())
+    with closing(connect_operator(store.place)) as database:
+        database.look(lambda transaction: blanking.unbound(transaction, names))
+    assert searched == ["ones"]
+
+
 def test_a_short_name_empties_no_note_that_has_a_number(store: Store) -> None:
     arrive(store, 1, user_ref="17", reference="18")
     noted = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (1, 'ops', 'replay',"
