@@ -12,7 +12,6 @@ from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
-from premblyd.prembly.payload import plain_id
 from premblyd.seal import eventkeys
 
 BODY = (Kept.BODY,)
@@ -32,19 +31,13 @@ def empty_bodies(transaction: Transaction, event_ids: Collection[int]) -> None:
 
 
 def empty_identities(
-    transaction: Transaction,
-    event_ids: Collection[int],
-    lacks: Lacks = Lacks.IDENTITY,
-    names: Collection[str] | None = None,
+    transaction: Transaction, event_ids: Collection[int], lacks: Lacks = Lacks.IDENTITY
 ) -> None:
-    """Empty all that names a person in these events and in what became of them. `names`: of their
-    verifications, to be forgotten; None: those of the events."""
+    """Empty all that names a person in these events and in what became of them. The names of their
+    verifications are not for this to forget: other events have them too."""
     ids = sorted(event_ids)
     eventkeys.destroy(transaction, ids)
-    if names is None:
-        names = [row[0] for row in transaction.look_up(_REFERENCES, ids)]
     deliveries = deliveries_of(transaction, ids)
-    transaction.change_each(_NAMES, sorted({plain_id(name) for name in names if name}))
     transaction.change_each(_IDENTITIES, ids, lacks=lacks)
     for lookup in (_OF_DELIVERY, _ORDER):
         transaction.change_each(lookup, ids)
@@ -60,7 +53,6 @@ def _emptying(table: type[Table], column: Field, *kept: Kept, **more: Any) -> Lo
 
 _LACKS = {"lacks": param("lacks")}
 _DELIVERIES = Lookup(tables.Delivery.select(tables.Delivery.id), tables.Delivery.event)
-_REFERENCES = Lookup(tables.Event.select(tables.Event.reference), tables.Event.id)
 _BODIES = _emptying(tables.Event, tables.Event.id, *BODY, **_LACKS)
 _OUTPUTS = _emptying(tables.Attempt, tables.Attempt.delivery, *BODY)
 _IDENTITIES = _emptying(tables.Event, tables.Event.id, *IDENTITY, **_LACKS)
@@ -89,4 +81,3 @@ _OF_ACTION = _emptying(tables.OperatorAction, tables.OperatorAction.event_id, *I
 _OF_ACTION_ON_DELIVERY = _emptying(
     tables.OperatorAction, tables.OperatorAction.delivery_id, *IDENTITY
 )
-_NAMES = Lookup(tables.VerificationName.delete(), tables.VerificationName.name)

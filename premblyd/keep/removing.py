@@ -68,10 +68,9 @@ def remove(
 def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
     """Take out all names of those of these verifications of which no event has a name any more."""
     names: dict[str, set[str]] = {each: {each} for each in verifications}
-    for name, verification in transaction.look_up(_NAMES_OF, sorted(names)):
+    for name, verification in transaction.look_up(_OTHER_NAMES, sorted(names)):
         names[verification].add(name)
-    known = look_up(transaction, _EVENTS_OF, set().union(*names.values())) if names else []
-    living = {plain_id(reference) for (reference,) in known}
+    living = _living(transaction, set().union(*names.values()))
     transaction.change_each(
         _FORGET, sorted(each for each, own in names.items() if not own & living)
     )
@@ -80,13 +79,16 @@ def forget_verifications(transaction: Transaction, verifications: Collection[str
 def _remove_identities(
     transaction: Transaction, event_ids: Sequence[int], closed_at_ms: Mapping[int, int]
 ) -> None:
-    verifications = _verifications_of(transaction, event_ids)
+    names = _names_of(transaction, event_ids)
+    verifications = _verifications_of(transaction, names)
     written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
     emptying.empty_identities(transaction, event_ids)
     _hide_words(transaction, written)
     for event_id, at_ms in sorted(closed_at_ms.items()):
         transaction.change(_NOTE_CLOSING, id=event_id, closed_at_ms=at_ms)
+    # A name that a younger event has too leads to others by which that is held, or has run once.
+    transaction.change_each(_FORGET_NAME, sorted(names - _living(transaction, names)))
     forget_verifications(transaction, verifications)
 
 
@@ -100,7 +102,7 @@ def _hide_words(transaction: Transaction, written: Sequence[Row]) -> None:
 
 
 def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
-    verifications = _verifications_of(transaction, event_ids)
+    verifications = _verifications_of(transaction, _names_of(transaction, event_ids))
     deliveries = deliveries_of(transaction, event_ids)
     eventkeys.destroy(transaction, event_ids)
     _keep_keys(transaction, event_ids)
@@ -128,10 +130,19 @@ def _keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
     transaction.insert_many(_KEEP_ONCE, rows)
 
 
-def _verifications_of(transaction: Transaction, event_ids: Sequence[int]) -> set[str]:
-    """Return the verifications of these events that have several names."""
+def _living(transaction: Transaction, names: Collection[str]) -> set[str]:
+    """Return which of these names any event has."""
+    found = look_up(transaction, _EVENTS_OF, names) if names else []
+    return {plain_id(reference) for (reference,) in found}
+
+
+def _names_of(transaction: Transaction, event_ids: Sequence[int]) -> set[str]:
     found = transaction.look_up(_REFERENCES, event_ids)
-    names = {plain_id(each) for (each,) in found if isinstance(each, str) and each}
+    return {plain_id(each) for (each,) in found if isinstance(each, str) and each}
+
+
+def _verifications_of(transaction: Transaction, names: Collection[str]) -> set[str]:
+    """Return the verifications of these names that have several."""
     return {each for (each,) in transaction.look_up(_VERIFICATIONS, sorted(names))}
 
 
@@ -156,13 +167,14 @@ _VERIFICATIONS = Lookup(
     tables.VerificationName.select(tables.VerificationName.verification),
     tables.VerificationName.name,
 )
-_NAMES_OF = Lookup(
+_OTHER_NAMES = Lookup(
     tables.VerificationName.select(
         tables.VerificationName.name, tables.VerificationName.verification
     ),
     tables.VerificationName.verification,
 )
-_EVENTS_OF = Spelt.of(tables.Event.select(tables.Event.reference), tables.Event)
+_EVENTS_OF = Spelt.of(tables.Event.select(tables.Event.reference).distinct(), tables.Event)
+_FORGET_NAME = _deleting(tables.VerificationName, tables.VerificationName.name)
 _FORGET = _deleting(tables.VerificationName, tables.VerificationName.verification)
 _KEYS = Lookup(tables.Event.select(tables.Event.key, tables.Event.id), tables.Event.id)
 _NOT_TWICE = _deleting(GoneEvent, GoneEvent.key)

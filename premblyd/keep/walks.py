@@ -117,6 +117,8 @@ class Finder:
         if count < len(there):
             passed = next(at for at, row in enumerate(rows) if row[1] == there[count].id)
         stays = {event.id for event in over}
+        if walk.removed is Removed.MEDIA:  # all that are later: their walk never begins anew
+            stays.update(event.id for event in there if event.lacks not in DONE[Removed.MEDIA])
         is_more = passed < len(rows) or len(rows) == PORTION
         to = START._replace(row_id=rows[passed - 1][0]) if is_more else START
         return Portion(

@@ -1,5 +1,6 @@
 """What `retention` removes, when, and what it leaves."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
 from premblyd.queue.inbox import NewRejection
 from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.verifications.names import learn_names
 from tests.support.database import changing
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event, store_at, transaction_open
@@ -237,6 +239,29 @@ def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.wait(store.writer.call(end))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
     assert put_off(store) == []
+
+
+def test_photos_that_were_put_off_go_though_the_period_was_longer_meanwhile(store: Store) -> None:
+    waits = store.add("crm", body=b'{"face": "%s"}' % PHOTO.encode()).event_id
+    assert sweep(store, media="7d") == {}
+    assert sweep(store, media="30d") == {}
+    finish(store, waits)
+    assert sweep(store, NOW_MS + 30 * DAY_MS, media="30d") == {"media": 1}
+    assert put_off(store) == []
+
+
+def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> None:
+    store.add(reference="ref-a")
+    store.add(reference="ref-a", received_at_ms=LATER_MS, body=b"2")
+    other: dict[str, Any] = {"reference": "ref-b", "user_ref": None, "session_id": None}
+    younger = store.add(received_at_ms=LATER_MS, body=b"3", **other)
+    learn = functools.partial(learn_names, names=["ref-a", "ref-b"], now_ms=NOW_MS)
+    store.wait(store.writer.call(learn))
+    assert sweep(store, identity="7d") == {"identity": 1}
+    place = holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS)
+    store.wait(store.writer.call(place))
+    held = functools.partial(holds.held, event_ids=[younger.event_id], now_ms=NOW_MS)
+    assert store.wait(store.writer.call(held)) == {younger.event_id}
 
 
 def test_of_much_that_was_put_off_a_round_looks_at_some(
