@@ -9,7 +9,7 @@ nothing may be stored any more: what arrives is stored already erased from then 
 
 import functools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,11 +157,11 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
     digests = Digests.of(transaction)
     subject = request.named.digest(digests)
     row = transaction.row(_UNFINISHED, subject=subject)
-    if row is not None:
-        return _begun_before(transaction, subject, *row)
     findings = look(transaction, request.named, request.also, now_ms)
     if findings.held_by:
         raise HeldError(findings.held_by)
+    if row is not None:
+        return _begun_before(transaction, findings, now_ms, digests, *row)
     if findings.is_empty:
         raise NotFoundError("Nothing is stored of it that could be erased.")
     ids = findings.person.event_ids
@@ -186,25 +186,64 @@ def _begin(request: Request, now_ms: int, transaction: Transaction) -> Done:
         cancelled=cancelled,
         other_ids=findings.person.other_ids,
     )
-    _remember(transaction, findings.person, done.id, digests)
-    ends = retention.ends_of_persons(transaction, ids, now_ms)
-    blanking.blank_unbound(transaction, findings.unbound, digests)
+    ends = _forget(transaction, findings, done.id, now_ms, digests)
     transaction.change(RAISE_FLOOR, migration=FLOOR)
     write_down(transaction, request.actor, "erase", now_ms, f"erasure {done.id}")
     portion = _portion_of(transaction, ids)
     blanking.blank(transaction, portion, done.id, digests)
     retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
+    transaction.change_each(_END_LEFT, portion)  # of another erasure
     left = sorted(set(ids).difference(portion))
-    transaction.insert_many(_ADD_LEFT, [(each, done.id, ends.get(each)) for each in left])
+    _leave(transaction, left, done.id, ends)
     done.left = len(left)
     return done
 
 
+def _forget(
+    transaction: Transaction, findings: Findings, erasure_id: int, now_ms: int, digests: Digests
+) -> dict[int, int]:
+    """Write down the names under which nothing may be stored any more, and empty what is about no
+    event. Return from when the records of the events count."""
+    _remember(transaction, findings.person, erasure_id, digests)
+    ids = findings.person.event_ids
+    ends = retention.ends_of_persons(transaction, ids, now_ms)
+    others = transaction.look_up(_LEFT_TO_ANY, ids)  # whose closings that erasure has taken out
+    ends |= {event_id: at_ms for event_id, at_ms in others if at_ms is not None}
+    blanking.blank_unbound(transaction, findings.unbound, digests)
+    return ends
+
+
+def _leave(
+    transaction: Transaction, event_ids: Sequence[int], erasure_id: int, ends: Mapping[int, int]
+) -> None:
+    """Write down that these events are left to this erasure, also if another that was ended has
+    left them."""
+    known = {event_id for event_id, _ in transaction.look_up(_LEFT_TO_ANY, event_ids)}
+    transaction.change_each(_TAKE_OVER, sorted(known), erasure_id=erasure_id)
+    rows = [(each, erasure_id, ends.get(each)) for each in event_ids if each not in known]
+    transaction.insert_many(_ADD_LEFT, rows)
+
+
 def _begun_before(
-    transaction: Transaction, subject: str, number: int, at_ms: int, cancelled: int
+    transaction: Transaction,
+    findings: Findings,
+    now_ms: int,
+    digests: Digests,
+    number: int,
+    at_ms: int,
+    cancelled: int,
 ) -> Done:
-    """Return what a command has begun that was ended before it was done."""
+    """Return what a command has begun that was ended before it was done, with what has come since
+    under other names of the person."""
     left = [row[0] for row in transaction.rows(_LEFT, erasure_id=number, limit=ALL)]
+    if new := sorted(set(findings.person.event_ids).difference(left)):
+        eventkeys.destroy(transaction, new)
+        waited = blanking.stop(transaction, new, now_ms)
+        ends = _forget(transaction, findings, number, now_ms, digests)
+        _leave(transaction, new, number, ends)
+        transaction.change(_COUNT_MORE, id=number, events=len(new), cancelled=waited)
+        cancelled += waited
+        left += new
     keys: dict[int, str] = dict(transaction.rows(_ERASED_BY, erasure_id=number, at_ms=at_ms))
     keys |= {event_id: key for event_id, key, _ in transaction.look_up(_NAMES_OF_EVENTS, left)}
     about = blanking.about(transaction, keys)
@@ -212,11 +251,11 @@ def _begun_before(
     return Done(
         id=number,
         at_ms=at_ms,
-        subject=subject,
+        subject=findings.person.named.digest(digests),
         keys=keys,
         rows=rows,
         cancelled=cancelled,
-        other_ids=(),
+        other_ids=findings.person.other_ids,
         left=len(left),
     )
 
@@ -321,9 +360,16 @@ _BEGIN = insert(
     Erasure,
     *("at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled"),
 )
+_COUNT_MORE = Statement(
+    Erasure.update(
+        events=Erasure.events + param("events"), cancelled=Erasure.cancelled + param("cancelled")
+    ).where(Erasure.id == param("id"))
+)
 _REMEMBER = BulkInsert(ErasedName, "name", "erasure_id")
 _REMEMBERED = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
 _ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id", "closed_at_ms")
+_LEFT_TO_ANY = Lookup(ToErase.select(ToErase.event_id, ToErase.closed_at_ms), ToErase.event_id)
+_TAKE_OVER = Lookup(ToErase.update(erasure_id=param("erasure_id")), ToErase.event_id)
 _LEFT = Statement(
     ToErase.select(ToErase.event_id, ToErase.closed_at_ms)
     .where(ToErase.erasure_id == param("erasure_id"))

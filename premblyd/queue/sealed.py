@@ -3,9 +3,8 @@ Prembly say of them."""
 
 from collections.abc import Iterable
 
-from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param
-from premblyd.model.keeping import ToErase
-from premblyd.model.tables import Delivery, Event
+from premblyd.engines.engine import BulkInsert, Row, Transaction
+from premblyd.model.tables import Event
 from premblyd.seal import eventkeys
 from premblyd.seal.eventkeys import Sealing
 from premblyd.vault import DamagedError, LacksKeyError
@@ -54,8 +53,8 @@ def sealed_output(transaction: Transaction, delivery_id: int, output: str | None
         cipher = eventkeys.of_delivery(transaction, delivery_id)
     except (LacksKeyError, DamagedError):
         return None
-    if cipher is None:
-        return None if _is_going(transaction, delivery_id) else output
+    if cipher is None:  # of an event that is being erased nothing is stored: see erased.unless
+        return output
     return str(cipher.seal(eventkeys.OUTPUT, output))
 
 
@@ -65,18 +64,5 @@ def sealed_facts(transaction: Transaction, delivery_id: int, facts: str) -> str 
         return facts
     cipher = eventkeys.of_delivery(transaction, delivery_id)
     if cipher is None:
-        return None if _is_going(transaction, delivery_id) else facts
+        return facts
     return str(cipher.seal(eventkeys.CONFIRMED_FACTS, facts))
-
-
-def _is_going(transaction: Transaction, delivery_id: int) -> bool:
-    """Return whether the event's key was destroyed, and its turn to be emptied comes later: what is
-    said of it now must not be stored in clear until then."""
-    return transaction.row(_GOING, id=delivery_id) is not None
-
-
-_GOING = Statement(
-    ToErase.select(ToErase.id)
-    .join(Delivery, on=Delivery.event == ToErase.event_id)
-    .where(Delivery.id == param("id"))
-)

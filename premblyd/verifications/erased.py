@@ -14,7 +14,7 @@ from peewee import Case, Field, Node, Select, fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.model.columns import PLAIN, Kept, columns, emptied
-from premblyd.model.keeping import ErasedName, GoneEvent, Lacks
+from premblyd.model.keeping import ErasedName, GoneEvent, Lacks, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
@@ -133,10 +133,12 @@ def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_erased(*event_ids: Node) -> Node:
-    """Return the condition that an event of one of these ids was erased."""
+    """Return the condition that an event of one of these ids was erased, or is to be by an erasure
+    that has begun."""
     ids = Event.select(Event.id).where(Event.id.in_(event_ids), Event.lacks == Lacks.ERASED)
-    exists: Node = fn.EXISTS(ids)
-    return exists
+    left = ToErase.select(ToErase.id).where(ToErase.event_id.in_(event_ids))
+    either: Node = fn.EXISTS(ids) | fn.EXISTS(left)
+    return either
 
 
 def unless(erased: Node, table: type[Table], values: dict[str, Any]) -> dict[Field, Any]:

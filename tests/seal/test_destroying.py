@@ -97,7 +97,7 @@ def test_what_is_said_of_who_is_erased_in_portions_is_not_stored_in_clear(
     def look(done: erasing.Done) -> None:
         if done.left:
             confirmed = Confirmed(facts={"reference": "hush"})
-            assert sealed.wait(sealed.queue.confirm(job, confirmed, NOW_MS))
+            assert sealed.wait(sealed.queue.confirm(job, confirmed, NOW_MS)) is None
             assert finish(sealed, job, replace(SUCCEEDED, output="hush"))
             assert sealed.rows(f"{outputs} WHERE d.id = ?", job.delivery_id) == [(None, None)]
             with closing(connect_operator(sealed.place, VAULT)) as another:

@@ -1,0 +1,97 @@
+"""Going on with an erasure in portions whose command was ended, and what comes meanwhile."""
+
+from contextlib import closing
+
+import pytest
+
+from premblyd.engines.connections import connect_operator
+from premblyd.keep import erasing, holds
+from premblyd.keep.erasing import Done, HeldError, Request
+from premblyd.keep.holds import Subject
+from premblyd.keep.persons import Named
+from premblyd.model.states import AttemptOutcome
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Result
+from tests.keep.test_erasing import ADA, arrive, erase
+from tests.support.queue import claim, finish
+from tests.support.store import NOW_MS, Store
+
+WHOLE = "SELECT id FROM event WHERE lacks IS NULL OR user_ref IS NOT NULL ORDER BY id"
+
+
+class _EndedError(Exception):
+    """Ends a command behind its first transaction."""
+
+
+def begin(store: Store, monkeypatch: pytest.MonkeyPatch, named: Named = ADA) -> None:
+    """Erase the first event of somebody, and leave the others to whoever goes on."""
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+
+    def end(_: Done) -> None:
+        raise _EndedError
+
+    with closing(connect_operator(store.place)) as database, pytest.raises(_EndedError):
+        erasing.erase(database, Request(named=named, actor="dpo"), end)
+
+
+def test_what_came_since_under_another_name_goes_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [arrive(store, number) for number in range(3)]
+    begin(store, monkeypatch)
+    names = {"reference": "ref-new", "session_id": "session-new"}
+    ids.append(arrive(store, 3, NewDelivery("crm", 3), **names))
+    done = erase(store)
+    assert (sorted(done.keys), done.cancelled, done.rows["event"]) == (ids, 1, 4)
+    assert store.rows(WHOLE) == []
+    assert store.rows("SELECT events, cancelled FROM erasure") == [(4, 1)]
+    late = arrive(store, 4, **names)
+    assert store.rows("SELECT lacks FROM event WHERE id = ?", late) == [("erased",)]
+
+
+def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        arrive(store, number)
+    store.by_hand(
+        "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES"
+        " ('ada-lovelace', 7, 7, 'dpo')"
+    )
+    begin(store, monkeypatch, Named.reference("ref-ada"))
+    store.by_hand("UPDATE to_erase SET closed_at_ms = 7")  # as of an erasure by `user_ref`
+    store.by_hand("DELETE FROM closing")
+    erase(store)
+    assert store.rows(WHOLE) == []
+    assert store.rows("SELECT id FROM to_erase") == []
+    assert store.rows("SELECT DISTINCT closed_at_ms FROM event") == [(7,)]
+
+
+def test_a_hold_that_came_since_keeps_what_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        arrive(store, number)
+    begin(store, monkeypatch)
+    left = store.rows(WHOLE)
+    change = holds.place(Subject(user_ref="ada-lovelace"), actor="court", now_ms=NOW_MS)
+    store.wait(store.writer.call(change))
+    with pytest.raises(HeldError):
+        erase(store)
+    assert store.rows(WHOLE) == left
+
+
+def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(store, 1)
+    arrive(store, 2, NewDelivery("crm", 3))
+    [job] = claim(store, crm=1).jobs
+    begin(store, monkeypatch)
+    failed = Result(outcome=AttemptOutcome.FAILED, error="of ada", output="of ada")
+    finish(store, job, failed, retry_at_ms=NOW_MS + 9)
+    assert store.rows("SELECT state, due_at_ms, last_error FROM delivery") == [
+        ("cancelled", None, None)
+    ]
+    assert store.rows("SELECT error, output FROM attempt") == [(None, None)]
