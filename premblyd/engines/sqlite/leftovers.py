@@ -42,10 +42,10 @@ def delete(copy: OtherCopy) -> None:
 def _copies(real: Path) -> Iterator[Path]:
     """Yield the databases beside `real`, and in folders that are named after it."""
     own = {identity(beside(real, suffix)) for suffix in SUFFIXES}
-    folders = [real.parent, *(each for each in _entries(real.parent) if each.is_dir())]
-    for folder in folders:
-        if folder != real.parent and not folder.name.startswith(f"{real.name}."):
-            continue
+    beside_it = [each for each in _entries(real.parent) if each.name.startswith(f"{real.name}.")]
+    # No link is followed: root may be told to delete what is found.
+    folders = [each for each in beside_it if each.is_dir() and not each.is_symlink()]
+    for folder in (real.parent, *folders):
         for file in _entries(folder):
             # The database itself is never opened: to close it would end this process's locks on it.
             is_other = not file.is_symlink() and file.is_file() and identity(file) not in own
