@@ -125,13 +125,13 @@ def renew(
     with _alone(place), _explained(place):
         folders.clean(place)
         before = _index(place)
+        erasure_id = database.look(keycopies.newest_erasure_id)  # one that comes now may be missed
         index = Index(
             made_at_ms=database.now_ms(),
             newest_event_id=database.look(keycopies.newest_event_id),
             recipients=list(recipients),
             chunks={str(each.number): asdict(each) for each in database.look(keycopies.chunks)},
         )
-        erasure_id = database.look(keycopies.newest_erasure_id)
         _write(place, ERASED, _text_of(database.look(restoring.remember)), recipients)
         written = 0
         for number, chunk in index.chunks.items():

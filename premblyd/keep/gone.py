@@ -4,12 +4,20 @@ was there before any more. The daemon looks for what a command had to leave."""
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from peewee import fn
 
 from premblyd import loops
-from premblyd.engines.engine import Backend, Database, Scrubbed, Statement, Transaction, param
+from premblyd.engines.engine import (
+    Backend,
+    Database,
+    Lookup,
+    Scrubbed,
+    Statement,
+    Transaction,
+    param,
+)
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.keeping import Erasure, ToErase
 from premblyd.telemetry import tell
@@ -25,9 +33,10 @@ def pending(transaction: Transaction) -> list[int]:
     return [row[0] for row in transaction.rows(_PENDING)]
 
 
-def end(transaction: Transaction, last_id: int, now_ms: int) -> None:
-    """Put down that what was erased up to this erasure is gone."""
-    transaction.change(_END, last_id=last_id, now_ms=now_ms)
+def end(transaction: Transaction, erasure_ids: Sequence[int], now_ms: int) -> None:
+    """Put down that what these erased is gone: those that were done before the files were scrubbed.
+    One that has ended since may have left something."""
+    transaction.change_each(_END, erasure_ids, now_ms=now_ms)
 
 
 def scrub(database: Database) -> Scrubbed:
@@ -37,7 +46,7 @@ def scrub(database: Database) -> Scrubbed:
     scrubbed = database.scrub()
     if scrubbed.is_gone and waiting:
         now_ms = database.now_ms()
-        database.transact(lambda transaction: end(transaction, max(waiting), now_ms))
+        database.transact(lambda transaction: end(transaction, waiting, now_ms))
     return scrubbed
 
 
@@ -81,7 +90,7 @@ class Finishing:
             return LOOK_S
         now_ms = self._clock.now_ms()
         await self._writer.call(
-            functools.partial(end, last_id=max(waiting), now_ms=now_ms), Step.EVIDENCE
+            functools.partial(end, erasure_ids=waiting, now_ms=now_ms), Step.EVIDENCE
         )
         tell("erasure.gone", count=len(waiting))
         return REST_S
@@ -95,10 +104,6 @@ _PENDING = Statement(
     )
     .order_by(Erasure.id)
 )
-_END = Statement(
-    Erasure.update(gone_at_ms=param("now_ms")).where(
-        Erasure.gone_at_ms.is_null(),
-        Erasure.id <= param("last_id"),
-        ~fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id)),
-    )
+_END = Lookup(
+    Erasure.update(gone_at_ms=param("now_ms")).where(Erasure.gone_at_ms.is_null()), Erasure.id
 )

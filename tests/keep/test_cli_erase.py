@@ -14,8 +14,9 @@ import pytest
 from premblyd.cli.erase import certificates
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_operator
+from premblyd.engines.engine import Scrubbed
 from premblyd.engines.sqlite import opening
-from premblyd.keep import erasing
+from premblyd.keep import erasing, gone
 from premblyd.keep.gone import Finishing
 from premblyd.keep.persons import Named
 from premblyd.newfile import CannotWriteError
@@ -313,6 +314,30 @@ def test_the_daemon_finishes_when_nobody_reads_any_more(path: Path, store: Store
 
 
 @pytest.mark.sqlite
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_what_is_erased_while_the_files_are_scrubbed_is_not_taken_for_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = (store.add(body=b"%d" % number).event_id for number in range(2))
+    for number in (1, 2):
+        store.by_hand(
+            "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
+            " VALUES (1, 'dpo', 'event', 1, 0)"
+        )
+        store.by_hand("INSERT INTO to_erase (event_id, erasure_id) VALUES (?, ?)", number, number)
+    store.by_hand("DELETE FROM to_erase WHERE event_id = ?", last)
+
+    def scrub() -> Scrubbed:
+        store.by_hand("DELETE FROM to_erase WHERE event_id = ?", first)
+        return Scrubbed(is_gone=True)
+
+    with closing(connect_operator(store.path)) as database:
+        monkeypatch.setattr(database, "scrub", scrub)
+        gone.scrub(database)
+    assert store.rows("SELECT gone_at_ms IS NULL FROM erasure ORDER BY id") == [(1,), (0,)]
+
+
+@pytest.mark.sqlite
 @for_each("clears", (True, False))
 def test_the_certificate_says_what_stays_where_this_sqlite_can_not_clear_pages(
     config: Path, monkeypatch: pytest.MonkeyPatch, clears: bool
@@ -326,13 +351,17 @@ def test_the_certificate_says_what_stays_where_this_sqlite_can_not_clear_pages(
 
 @pytest.mark.sqlite
 def test_copies_are_named_and_deleted_when_that_is_wanted(
-    config: Path, file: Path, user_ref: str
+    config: Path, file: Path, user_ref: str, tmp_path: Path
 ) -> None:
     copy = file.with_name(f"{file.name}.before-upgrade")
     aside = file.with_name(f"{file.name}.replaced-20260101T000000Z") / file.name
     aside.parent.mkdir()
     for each in (copy, aside):
         shutil.copy(file, each)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(file, elsewhere / file.name)
+    file.with_name(f"{file.name}.linked").symlink_to(elsewhere)  # root follows none
     harmless = file.with_name("other.db")
     with closing(sqlite3.connect(harmless)) as other:
         other.execute("CREATE TABLE t (x)")
@@ -344,6 +373,7 @@ def test_copies_are_named_and_deleted_when_that_is_wanted(
     assert not copy.exists()
     assert not aside.parent.exists()
     assert harmless.exists()
+    assert (elsewhere / file.name).exists()
 
 
 @pytest.mark.sqlite

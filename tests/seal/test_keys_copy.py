@@ -389,6 +389,26 @@ def test_where_the_folder_is_not_there_erase_says_so_and_ends_it_later(
         assert not record.look(keycopies.is_due)
 
 
+def test_who_is_erased_while_it_is_renewed_is_due_still(
+    database: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(named=Named.user("user-tunde"), actor="dpo")
+    with (
+        closing(connect_operator(database, VAULT)) as renewing,
+        closing(connect_operator(database, VAULT)) as other,
+    ):
+        looked = renewing.look
+
+        def look(work: Any) -> Any:
+            found = looked(work)
+            if work is keycopies.chunks:
+                erasing.erase(other, request)
+            return found
+
+        monkeypatch.setattr(renewing, "look", look)
+        assert keys.renew(renewing, kept, [RECIPIENT]).erasure_id == 0
+
+
 def has_those_of(database: Path, kept: Path) -> bool:
     return set(secrets_in(kept)) == {key for (key,) in rows(database, SEALED)}
 
