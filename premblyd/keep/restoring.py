@@ -16,13 +16,14 @@ from premblyd.engines.engine import (
     Statement,
     Transaction,
     param,
+    update,
 )
 from premblyd.errors import PremblydError
 from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import Names
 from premblyd.keep.erasing import FLOOR
-from premblyd.model.columns import columns
+from premblyd.model.columns import Kept, columns, emptied
 from premblyd.model.keeping import (
     Closing,
     ErasedName,
@@ -127,6 +128,9 @@ def _take_rows(
                 ended_at_ms=ended_at_ms,
                 ended_by=_value(Hold, hold, "ended_by"),
             )
+    for closing in remembered.rows["closing"]:  # noted again since, another time counts
+        values = dict(zip(_NAMES_OF_COLUMNS[Closing], closing, strict=True))
+        transaction.change(_CLOSE_AGAIN, **values | {"id": closings.ids[closing[0]]})
     if remembered.rows["erasure"]:
         transaction.change(RAISE_FLOOR, migration=FLOOR)
     taken = TakenOver(erasures=erasures.count, holds=holds.count, closings=closings.count)
@@ -225,9 +229,14 @@ _MADE_BY_KEY = [
     Statement(table.select(table.id).limit(1)) for table in (Erasure, ErasedName, GoneEvent)
 ]
 _END_HOLD = Statement(
-    Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by")).where(
-        Hold.id == param("id"), Hold.ended_at_ms.is_null()
-    )
+    Hold.update(
+        ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by"), **emptied(Hold, Kept.IN_FORCE)
+    ).where(Hold.id == param("id"), Hold.ended_at_ms.is_null())
+)
+_CLOSE_AGAIN = update(
+    Closing,
+    *("at_ms", "noted_at_ms", "actor"),
+    where=(Closing.id == param("id")) & (Closing.noted_at_ms < param("noted_at_ms")),
 )
 _ERASED_EVENTS = Statement(
     Event.select(Event.key, Event.erasure_id).where(

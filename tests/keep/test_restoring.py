@@ -115,12 +115,20 @@ def test_holds_and_closings_that_came_since_are_taken_over(
     assert rows(database, "SELECT user_ref FROM closing") == [("usr-2",)]
 
 
-def test_a_hold_that_ended_since_has_ended(config: Path, database: Path, tmp_path: Path) -> None:
-    assert run("hold", "--user-ref", "usr-1", "--config", config).code == 0
+def test_a_hold_that_ended_since_has_ended_and_the_newest_closing_counts(
+    config: Path, database: Path, tmp_path: Path
+) -> None:
+    close = ("closed", "--user-ref", "usr-1", "--config", config)
+    hold = ("hold", "--user-ref", "usr-1", "--reason", "usr-1 sues", "--config", config)
+    assert (run(*hold).code, run(*close, "--at", "2020-01-31").code) == (0, 0)
     copy = Path(shutil.copy(database, tmp_path / "copy.db"))
     assert run("hold", "--end", "1", "--config", config).code == 0
+    assert run(*close, "--at", "2021-01-31").code == 0
+    closing = rows(database, "SELECT * FROM closing")
     restore(copy, config)
     assert rows(database, "SELECT id FROM hold WHERE ended_at_ms IS NULL") == []
+    assert rows(database, "SELECT user_ref, reason FROM hold") == [(None, None)]
+    assert rows(database, "SELECT * FROM closing") == closing
 
 
 def test_a_copy_whose_digests_are_by_another_key_gets_that_of_the_old(
