@@ -10,7 +10,7 @@ keys of events, if the copy is to have none (see withoutkeys.py).
 import sqlite3
 import struct
 from collections.abc import Callable, Container, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from premblyd.engines.besides import Copied
 from premblyd.engines.engine import Database
@@ -109,31 +109,39 @@ def _cleared(pages: _Pages, of_keys: Container[int]) -> Iterator[bytes]:
     """Yield all pages in their order, without what is left in them of what was deleted or has
     moved, and those of keys without these."""
     can_be_cleared = pages.count < MAX_PAGES
-    used = _used_bytes(pages)
+    free = _free_pages(pages)
     for number, page in enumerate(pages.all(), 1):
         if number in of_keys:
             yield withoutkeys.without_keys(page)
-        elif number in used:
-            yield page[: used[number]].ljust(pages.page_bytes, b"\0")
+        elif number in free.trunks or free.is_leaf[number]:
+            yield page[: free.trunks.get(number, 0)].ljust(pages.page_bytes, b"\0")
         elif can_be_cleared and number > 1 and not has_map(number, pages.page_bytes):
             yield cleared(page) or page
         else:
             yield page
 
 
-def _used_bytes(pages: _Pages) -> dict[int, int]:
-    """Return of the free pages how much of each says anything: where those are that the file lists
-    as free (the file format's section 1.5). The rest is what was deleted, in a file that was made
-    before `secure_delete` was on."""
-    used = {}
+class _Free(NamedTuple):
+    """The pages that are free. Of `trunks`, how many bytes say anything: which others are."""
+
+    trunks: dict[int, int]
+    is_leaf: bytearray  # by a page's number, as there may be millions
+
+
+def _free_pages(pages: _Pages) -> _Free:
+    """Return which pages the file lists as free (the file format's section 1.5). What else is in
+    them is what was deleted, in a file that was made before `secure_delete` was on."""
+    trunks: dict[int, int] = {}
+    is_leaf = bytearray(pages.count + 1)
     trunk = int.from_bytes(pages.page(1)[_FIRST_TRUNK])
-    while trunk and trunk not in used:
+    while trunk and trunk not in trunks:
         page = pages.page(trunk)
-        following, count = struct.unpack_from(">2I", page)
-        used[trunk] = 8 + 4 * count
-        used.update(dict.fromkeys(struct.unpack_from(f">{count}I", page, 8), 0))
+        following, leaves = struct.unpack_from(">2I", page)
+        trunks[trunk] = 8 + 4 * leaves
+        for number in struct.unpack_from(f">{leaves}I", page, 8):
+            is_leaf[number] = True
         trunk = following
-    return used
+    return _Free(trunks, is_leaf)
 
 
 def _of_no_log(page: bytes) -> bytes:
