@@ -50,6 +50,21 @@ def test_the_help_of_everything_is_plain_text() -> None:
     assert run("--version").out.split()[-1] == __version__
 
 
+def test_a_command_that_crashes_leaves_nothing_of_its_memory() -> None:
+    """What it starts inherits that."""
+    script = """
+import resource, subprocess
+from premblyd.cli import main
+_, hard = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+main(["--help"], standalone_mode=False)
+subprocess.run(["sh", "-c", "ulimit -c"], check=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "0"
+
+
 def test_help_imports_nothing_that_takes_long() -> None:
     heavy = ["jmespath", "peewee", "pycurl", "pydantic", "rich", "structlog", "tornado", "yaml"]
     script = f"""

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import keyword
 import os
+import resource
 import shlex
 import sys
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def main(self, *args: Any, **more: Any) -> Any:
+        _leave_no_dump()
         caller.take_over()
         try:
             try:
@@ -122,6 +124,14 @@ class Commands(click.Group):
             elif error.lacks_rights and os.geteuid() != 0:
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
+
+
+def _leave_no_dump() -> None:
+    """Have nothing of this process's memory written to a file when it crashes, nor of what it
+    starts: people's data are in it, and nobody would erase them there. A hook may ask for dumps of
+    its own (`ulimit -c`)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def config_option(command: F) -> F:
