@@ -48,11 +48,13 @@ def make(
     now_ms: int,
     tell: Callable[[Copied], None],
     *,
-    without_keys: bool = False,
+    copy_keys: Callable[[Path], None] | None = None,
 ) -> Made:
     """Make a copy in the folder, sealed to the recipients if there are any, and keep so many of
-    them, this one with them; None: all. `without_keys`: but for events' keys. Raise PremblydError
+    them, this one with them; None: all. `copy_keys`: it is without events' keys, which this copies
+    when it is there; else it can't be opened, and no older one goes for it. Raise PremblydError
     when it can't be made."""
+    without_keys = copy_keys is not None
     require_recipients(recipients)
     with folders.held(folder):
         left = folders.clean(folder)
@@ -69,6 +71,8 @@ def make(
             size = os.fstat(out.fileno()).st_size
             part.rename(path)
         folders.sync(folder)
+        if copy_keys is not None:
+            copy_keys(path)
         removed, stays = _remove_old(folder, path, backed.copy_suffix, keep)
     return Made(
         path=path,

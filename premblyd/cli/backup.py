@@ -58,12 +58,23 @@ def backup(config_path: Path, *, folder: Path, keep: int | None, as_json: bool) 
         now_ms = record.now_ms()
         require_keys(record.with_vault(settings.vault))
     recipients = settings.backup.recipients if settings.backup else ()
+    renewed: Renewed | None = None
+
+    def copy_keys(copy: Path) -> None:
+        nonlocal renewed
+        renewed = _renewed(settings, copy)
+
     with _shown(silent=as_json) as tell:
         made = making.make(
-            backend(place), folder, recipients, keep, now_ms, tell, without_keys=is_sealed
+            backend(place),
+            folder,
+            recipients,
+            keep,
+            now_ms,
+            tell,
+            copy_keys=copy_keys if is_sealed else None,
         )
     is_recorded = _record(place, made)
-    renewed = _renewed(settings, made) if is_sealed else None
     if not made.is_sealed:
         click.echo(caller.as_called(IN_CLEAR.format(made.path)), err=True)
     for path in made.left:
@@ -79,7 +90,7 @@ def backup(config_path: Path, *, folder: Path, keep: int | None, as_json: bool) 
         click.echo(f"Removed {counted(len(made.removed), 'older copy', 'older copies')}.")
 
 
-def _renewed(settings: Config, made: Made) -> Renewed | None:
+def _renewed(settings: Config, copy: Path) -> Renewed | None:
     """Renew the keys' copy. Raise PremblydError when that can't be done."""
     try:
         with closing(connect_operator(settings.database, settings.vault)) as database:
@@ -87,7 +98,7 @@ def _renewed(settings: Config, made: Made) -> Renewed | None:
     except PremblydError as error:
         kind = TryAgainError if isinstance(error, TryAgainError) else PremblydError
         raise kind(
-            f"{made.path} is whole, and its events' keys are in no copy yet, so that it can't be"
+            f"{copy} is whole, and its events' keys are in no copy yet, so that it can't be"
             f" opened: {error} Then back up again."
         ) from None
 

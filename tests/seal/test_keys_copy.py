@@ -316,6 +316,23 @@ def test_a_lost_data_key_leaves_unknown_who_was_erased_since_the_keys_copy(
     assert "when the keys' copy was made, is not known (What that needs is sealed" in done.out
 
 
+def test_no_older_copy_goes_for_one_whose_keys_are_in_no_copy(
+    config: Path, database: Path, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = back_up(config, to)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keys, "_write", full)
+    done = run("backup", to, "--keep", 1, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert "its events' keys are in no copy yet, so that it can't be opened" in done.err
+    assert older.exists()
+    recorded = rows(database, "SELECT note FROM operator_action WHERE action = 'backup'")
+    assert recorded == [(f"{older.name}, sealed",)]  # `status` tells when no other one comes
+
+
 def test_an_event_whose_key_a_period_took_is_erased_too(
     config: Path, database: Path, to: Path
 ) -> None:
