@@ -90,6 +90,8 @@ def require(settings: Config, copies: Path) -> Path | None:
     with folders.explained(place):
         is_same = os.path.samefile(place, copies) if copies.exists() else False
         os.listdir(place)
+    if not os.access(place, os.W_OK):
+        raise LacksRightsError(f"You may not write into {place}. Nothing was copied.")
     if is_same:
         raise PremblydError(
             f"{place} is for the keys' copy alone, of which only the newest is kept: copy the"

@@ -4,6 +4,7 @@ of which only the newest is kept. So what is erased today, yesterday's copy open
 import asyncio
 import base64
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -238,6 +239,17 @@ def test_without_recipients_or_a_folder_nothing_is_copied(config: Path, to: Path
     assert "`encryption: {key: …}` must name" in done.err
     configure(config, encryption={"key": {"file": "nowhere"}})
     assert "which this user may not read" in run("backup", to, "--config", config).err
+    assert list(to.iterdir()) == []
+
+
+def test_nothing_is_copied_where_keys_can_not_be_written(
+    config: Path, to: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a sandbox that shows the folder, and may not write to it."""
+    monkeypatch.setattr(os, "access", lambda path, _: path != kept)
+    done = run("backup", to, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert f"You may not write into {kept}. Nothing was copied." in done.err
     assert list(to.iterdir()) == []
 
 
