@@ -18,7 +18,7 @@ from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
 from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Load, Result
-from premblyd.record import events, lists, operating, replays
+from premblyd.record import events, lists, operating, queries, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
@@ -467,3 +467,20 @@ def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -
     with closing(connect_read_only(store.place)) as record:
         [delivery] = lists.rows(record, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)
+
+
+def test_a_list_since_a_time_bears_that_the_last_row_is_removed_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = (store.add(body=b"%d" % number) for number in range(2))
+    value = queries.value
+
+    def removed(database: Database, query: Any) -> Any:
+        found = value(database, query)
+        store.by_hand("DELETE FROM event WHERE id = ?", last.event_id)
+        return found
+
+    monkeypatch.setattr(queries, "value", removed)
+    with closing(connect_read_only(store.place)) as record:
+        since = lists.first_since(record, Event, Event.received_at_ms, NOW_MS + 1)
+    assert since == first.event_id + 1

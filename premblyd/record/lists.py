@@ -351,9 +351,9 @@ def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: 
             .where(table.id >= middle)
             .order_by(table.id)
         )
-        [(row_id, made_ms)] = queries.tuples(database, row.limit(1))
-        if isinstance(made_ms, int) and made_ms < since_ms:
-            low = row_id + 1
+        found = queries.tuples(database, row.limit(1))  # none: the last was removed meanwhile
+        if found and isinstance(found[0][1], int) and found[0][1] < since_ms:
+            low = found[0][0] + 1
         else:
             high = middle
     return low
