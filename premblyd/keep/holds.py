@@ -6,7 +6,7 @@ a hold says of a person goes when it ends.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,6 +35,13 @@ class Subject:
 
     user_ref: str | None = None
     reference: str | None = None
+
+
+class _Event(NamedTuple):
+    id: int
+    user_ref: str | None
+    reference: str | None
+    session_id: str | None
 
 
 def place(
@@ -96,11 +103,17 @@ def on_events(transaction: Transaction, event_ids: Collection[int], now_ms: int)
 def _held_by(
     transaction: Transaction, event_ids: Collection[int], now_ms: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield those of these events that are held, each with its holds. What they lead to is looked
-    up once for all of them: thousands may have the same reference."""
-    if not event_ids or transaction.row(_ANY, now_ms=now_ms) is None:
-        return
-    events = [_Event(*row) for row in transaction.look_up(_EVENTS, sorted(event_ids))]
+    """Yield those of these events that are held, each with its holds."""
+    if event_ids and transaction.row(_ANY, now_ms=now_ms) is not None:
+        events = [_Event(*row) for row in transaction.look_up(_EVENTS, sorted(event_ids))]
+        yield from _held_among(transaction, events, now_ms)
+
+
+def _held_among(
+    transaction: Transaction, events: Sequence[_Event], now_ms: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Do so among events that were read. What they lead to is looked up once for all of them:
+    thousands may have the same reference."""
     relations = _Relations(transaction, events)
     related = {event.id: relations.of(event) for event in events}
     users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, *(of.users for of in related.values()))
@@ -127,6 +140,17 @@ def _in_force_on(
         if until_ms is None or until_ms > now_ms:
             found[subject].append(number)
     return found
+
+
+def held_subjects(
+    transaction: Transaction, subjects: Mapping[int, Subject], now_ms: int
+) -> set[int]:
+    """Return the numbers of those of these persons and verifications that are held, as an event of
+    theirs would be."""
+    if not subjects or transaction.row(_ANY, now_ms=now_ms) is None:
+        return set()
+    events = [_Event(each, of.user_ref, of.reference, None) for each, of in subjects.items()]
+    return {number for number, _ in _held_among(transaction, events, now_ms)}
 
 
 def on(
@@ -190,13 +214,6 @@ def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> li
 class _Related(NamedTuple):
     users: set[str]  # of whom they are
     names: set[str]  # of their verifications
-
-
-class _Event(NamedTuple):
-    id: int
-    user_ref: str | None
-    reference: str | None
-    session_id: str | None
 
 
 class _Relations:

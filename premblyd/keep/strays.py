@@ -8,13 +8,14 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Query, fn
 
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Lookup, Statement, Transaction, param
 from premblyd.keep import holds, removing
+from premblyd.keep.holds import Subject
 from premblyd.keep.periods import OF_PERSONS, periods
 from premblyd.model.columns import Kept, columns, emptied
 from premblyd.model.keeping import Closing, Removed
@@ -37,12 +38,18 @@ PORTION = 500  # rows that a transaction looks at
 
 class Stray(NamedTuple):
     """A row that may be one. `about`: the row of another table that it belongs to, or NULL; found:
-    that row's id, if it is there."""
+    that row's id, if it is there. `user_ref` and `reference`: whom or what it names itself."""
 
     id: int
     at_ms: int
     about: int | str | None
     found: int | None
+    user_ref: str | None = None
+    reference: str | None = None
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(user_ref=_text(self.user_ref), reference=_text(self.reference))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +86,9 @@ def end_what_is_over(transaction: Transaction, now_ms: int) -> None:
 def look(
     transaction: Transaction, kind: int, after_id: int, retention: Retention, now_ms: int
 ) -> int | None:
-    """Look at the next rows of a kind behind `after_id`, and remove what is old of them. Return the
-    last one; None: there are no more."""
+    """Look at the next rows of a kind behind `after_id`, and remove what is old of them, and not
+    held. Return the last one; None: there are no more."""
+    transaction.lock([holds.LOCK])
     found = [Stray(*row) for row in transaction.rows(_KINDS[kind].rows, after_id=after_id)]
     over = periods(retention)
     until = {each: now_ms - over[each] for each in OF_PERSONS if each in over}
@@ -89,9 +97,14 @@ def look(
         record_ms=until.get(Removed.RECORD),
     )
     strays = [each for each in found if each.found is None and _is_before(each, ends.identity_ms)]
-    if strays:
-        _KINDS[kind].remove(transaction, strays, ends)
+    held = holds.held_subjects(transaction, {each.id: each.subject for each in strays}, now_ms)
+    if free := [each for each in strays if each.id not in held]:
+        _KINDS[kind].remove(transaction, free, ends)
     return found[-1].id if len(found) == PORTION else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _is_before(stray: Stray, end_ms: int | None) -> bool:
@@ -151,9 +164,9 @@ _CLOSINGS = Lookup(Closing.delete(), Closing.id)
 _KINDS = (
     Kind(
         _rows(
-            Inquiry.select(Inquiry.id, Inquiry.at_ms, _EVENT_OF, Event.id).join(
-                Event, JOIN.LEFT_OUTER, on=Event.id == _EVENT_OF
-            ),
+            Inquiry.select(
+                *(Inquiry.id, Inquiry.at_ms, _EVENT_OF, Event.id, SQL("NULL"), Inquiry.reference)
+            ).join(Event, JOIN.LEFT_OUTER, on=Event.id == _EVENT_OF),
             Inquiry,
         ),
         _of_events(Inquiry),
@@ -179,9 +192,10 @@ _KINDS = (
     ),
     Kind(
         _rows(
-            Awaited.select(Awaited.id, Awaited.created_at_ms, Awaited.event, Event.id).join(
-                Event, JOIN.LEFT_OUTER
-            ),
+            Awaited.select(
+                *(Awaited.id, Awaited.created_at_ms, Awaited.event, Event.id),
+                *(SQL("NULL"), Awaited.reference),
+            ).join(Event, JOIN.LEFT_OUTER),
             Awaited,
         ),
         _of_events(Awaited),
@@ -210,14 +224,20 @@ _KINDS = (
                 VerificationName.id,
                 VerificationName.at_ms,
                 VerificationName.verification,
-                SQL("NULL"),
+                *(SQL("NULL"), SQL("NULL")),
+                VerificationName.verification,
             ),
             VerificationName,
         ),
         _forget_names,
     ),
     Kind(
-        _rows(Closing.select(Closing.id, Closing.at_ms, Closing.user_ref, _OF_PERSON), Closing),
+        _rows(
+            Closing.select(
+                *(Closing.id, Closing.at_ms, Closing.user_ref, _OF_PERSON, Closing.user_ref)
+            ),
+            Closing,
+        ),
         _forget_closings,
     ),
 )
