@@ -80,6 +80,7 @@ class Turns:
         self._now_ms = now_ms
         self._holders: dict[tuple[str, str], _Holder] = {}
         self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
+        self._others: dict[int, bool] = {}  # deliveries, and whether this claim has locked them
         self._kept = KeptKeys(transaction)
 
     def of(self, delivery: Due) -> Turn:
@@ -104,7 +105,7 @@ class Turns:
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif may_end(self._transaction, delivery.order_key) and (
-            holder.is_gone or note_other(self._transaction, delivery.id, holder.id)
+            holder.is_gone or self._is_noted(delivery.id, holder.id)
         ):
             damage.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
@@ -116,6 +117,15 @@ class Turns:
         if name not in self._locks:
             self._locks[name] = self._transaction.try_lock(name)
         return self._locks[name]
+
+    def _is_noted(self, delivery_id: int, other_id: int) -> bool:
+        """Put down, as `note_other` does, which other delivery has succeeded. One is locked once:
+        it may be that of a thousand."""
+        if other_id not in self._others:
+            self._others[other_id] = _is_locked(self._transaction, other_id)
+        if self._others[other_id]:
+            self._transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+        return self._others[other_id]
 
     def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
@@ -274,10 +284,14 @@ class KeptKeys:
 def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> bool:
     """Put down which delivery has succeeded in the place of one that is about to be skipped. False:
     another host has that at this moment, and may be removing it."""
-    if transaction.row(_LOCK_OTHER, id=other_id) is None:
+    if not _is_locked(transaction, other_id):
         return False
     transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
     return True
+
+
+def _is_locked(transaction: Transaction, delivery_id: int) -> bool:
+    return transaction.row(_LOCK_OTHER, id=delivery_id) is not None
 
 
 def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
