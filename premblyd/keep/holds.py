@@ -8,6 +8,7 @@ a hold says of a person goes when it ends.
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Case, Expression, Query, fn
@@ -157,9 +158,9 @@ def on(
     transaction: Transaction, user_refs: Collection[str], names: Collection[str], now_ms: int
 ) -> list[int]:
     """Return which holds are in force on these persons, or on verifications of these names."""
-    found = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
-    found |= _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
-    return sorted({number for numbers in found.values() for number in numbers})
+    users = _in_force_on(transaction, _IDS_OF_USERS, now_ms, user_refs)
+    verifications = _in_force_on(transaction, _IDS_OF_REFERENCES, now_ms, names)
+    return sorted(set(chain(*users.values(), *verifications.values())))
 
 
 def is_held(now_ms: Any) -> Expression:

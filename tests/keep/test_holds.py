@@ -113,6 +113,12 @@ def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: 
     assert held(store) == {number}
 
 
+def test_a_person_and_a_verification_of_one_name_are_held_by_both_holds(store: Store) -> None:
+    both = [hold(store, user_ref="same"), hold(store, reference="same")]
+    found = store.wait(store.writer.call(lambda it: holds.on(it, ["same"], ["same"], NOW_MS)))
+    assert found == both
+
+
 def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -> None:
     number = add(store, user_ref="u", reference="r")
     hold(store, user_ref="u", until_ms=LATER_MS, reason="a claim")
