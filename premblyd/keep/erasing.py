@@ -33,7 +33,7 @@ from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.tables import Event, Host
-from premblyd.prembly.payload import session_reference
+from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.seal import eventkeys
 from premblyd.verifications.digests import Digests
 
@@ -298,7 +298,9 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
     rows = transaction.look_up(_NAMES_OF_EVENTS, person.event_ids)
     spelt = frozenset(reference for _, _, reference in rows if isinstance(reference, str))
     names = Names(person.user_refs, person.references | spelt, person.sessions)
-    meant = names
+    # What is under a name that a stranger has too is left to them, as their events are.
+    own = frozenset(each for each in names.references if plain_id(each) not in person.shared)
+    meant = Names(names.user_refs, own, names.sessions - person.shared)
     if person.named.by is not FoundBy.USER_REF:  # of who has it there may be other events
         meant = meant._replace(user_refs=frozenset())
     if person.named.by is FoundBy.EVENT:  # and of its reference too

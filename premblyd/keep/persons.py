@@ -71,7 +71,8 @@ class Person:
     user_refs: frozenset[str] = field(repr=False)
     references: frozenset[str] = field(repr=False)  # in their one spelling; all names
     sessions: frozenset[str] = field(repr=False)
-    shared: frozenset[str] = field(repr=False)  # references and sessions of `other_ids` too
+    # References and sessions of `other_ids` too, and all other names of their verifications.
+    shared: frozenset[str] = field(repr=False)
 
 
 def find(transaction: Transaction, named: Named, also: Collection[int] = ()) -> Person:
@@ -181,7 +182,7 @@ class _Walk:
 
     def _found(self) -> Person:
         others = {id_: row for id_, row in self._others.items() if id_ not in self._own}
-        strange = {name for row in others.values() for name in row.names}
+        strange = self._known_as(name for row in others.values() for name in row.names)
         erased = self._transaction.look_up(
             _BY_ERASED_NAME, sorted(map(self._digests.of_reference, self._references))
         )
@@ -195,8 +196,19 @@ class _Walk:
             user_refs=frozenset(self._user_refs),
             references=frozenset(self._references),
             sessions=frozenset(self._sessions),
-            shared=frozenset((self._references | self._sessions) & strange),
+            shared=frozenset((self._references & strange) | self._sessions_among(strange)),
         )
+
+    def _sessions_among(self, names: set[str]) -> set[str]:
+        return {
+            each for each in self._sessions if each in names or session_reference(each) in names
+        }
+
+    def _known_as(self, names: Iterable[str]) -> set[str]:
+        """Return these names, each of which may be the id of a session, and all others of their
+        verifications."""
+        own = set(names)
+        return known_as(self._transaction, own.union(map(session_reference, own))) if own else own
 
     def _nameless(self) -> set[int]:
         if self._named.by is not FoundBy.USER_REF:

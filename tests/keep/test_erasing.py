@@ -29,7 +29,7 @@ from premblyd.model.tables import (
     Purpose,
     VerificationName,
 )
-from premblyd.prembly.payload import Outcome
+from premblyd.prembly.payload import Outcome, session_reference
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
 from premblyd.queue.once import once_key
@@ -420,6 +420,23 @@ def test_a_name_that_a_stranger_has_too_is_not_closed_to_them(store: Store) -> N
     assert store.rows("SELECT user_ref FROM event ORDER BY id") == [(None,), ("eve",)]
     later = new_event(b"later", user_ref="eve", reference="ref-eve-2", session_id="demo")
     assert not store.wait(store.inbox.add(later, [])).is_erased
+
+
+@for_each("alias", ["ver_1", session_reference("hush-eve")])
+def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
+    store: Store, alias: str
+) -> None:
+    for table in ("event", "verification_name", "erased_name"):
+        store.by_hand(f"DELETE FROM {table}")
+    own = arrive(store, 1, session_id=None)
+    arrive(store, 2, user_ref="eve", session_id=None)
+    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-ada", alias], NOW_MS)))
+    assert list(erase(store).keys) == [own]
+    assert len(store.rows("SELECT id FROM verification_name")) == 2, "by which hooks run once"
+    later = new_event(b"later", user_ref="eve", reference=alias, session_id=None)
+    assert not store.wait(store.inbox.add(later, [])).is_erased
+    by_session = new_event(b"s", user_ref="eve", reference="ref-9", session_id="hush-eve")
+    assert not store.wait(store.inbox.add(by_session, [])).is_erased
 
 
 def test_one_event_leaves_others_of_its_reference_as_they_are(store: Store) -> None:

@@ -97,7 +97,7 @@ def test_a_reference_has_all_its_events_whoever_they_name(store: Store) -> None:
     assert person.event_ids == tuple(sorted(ids))
     assert person.user_refs == {"ada", "eve"}
     assert person.other_ids == (other,)
-    assert person.shared == {"s"}
+    assert person.shared == {"s", session_reference("s")}
 
 
 def test_one_event_is_that_one_alone(store: Store) -> None:
