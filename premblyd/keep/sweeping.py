@@ -173,13 +173,14 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
         began = time.monotonic()
         try:
             done = database.transact(round_.work(now_ms))
+            replaced = without_media(done) if isinstance(done, Bodies) else {}
         except StoreUnavailableError:
             raise
         except Exception:
             if not round_.failed():
                 raise
             continue
-        round_.take(done, without_media(done) if isinstance(done, Bodies) else {})
+        round_.take(done, replaced)
         took_s = time.monotonic() - began
         if isinstance(done, Done):
             yield done
@@ -277,9 +278,17 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
+        replaced: Mapping[int, bytes | None] = {}
+        try:
+            if isinstance(done, Bodies):
+                replaced = await asyncio.to_thread(without_media, done)
+        except Exception as error:  # of one body that nobody foresaw
+            _tell_failed(error)
+            if not round_.failed():
+                raise
+            return AGAIN_S
         if isinstance(done, Done) and done.count:
             round_.pace(time.monotonic() - began)
-        replaced = await asyncio.to_thread(without_media, done) if isinstance(done, Bodies) else {}
         round_.take(done, replaced)
         return gap_s(done, time.monotonic() - began)
 

@@ -130,6 +130,26 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     assert "store.operation_failed" in [line["event"] for line in lines]
 
 
+def test_a_round_goes_on_behind_a_body_whose_photos_can_not_be_sought(
+    store: Store, monkeypatch: Any, lines: Lines
+) -> None:
+    def fail(body: bytes) -> bytes:
+        if body == b"1":
+            raise RuntimeError("nobody foresaw this")
+        return b""
+
+    monkeypatch.setattr(sweeping, "replace_media", fail)
+    monkeypatch.setattr(sweeping, "AGAIN_S", 0)
+    clock = SettableClock()
+    add_old(store, clock, 3)
+    rounds = loop_of(store, clock)
+    rounds.configure(Retention.model_validate({"media": "1h"}))
+    assert store.wait(rounds.round()) == sweeping.REST_S
+    assert lacks(store) == ["media", None, "media"]
+    assert store.rows("SELECT event_id, removed FROM put_off") == [(2, "media")]
+    assert "retention.failed" in [line["event"] for line in lines]
+
+
 def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_not(
     store: Store,
 ) -> None:
