@@ -139,6 +139,7 @@ def test_a_dump_has_no_keys_and_gets_them_back_but_for_who_was_erased_since(
     assert "hush-amina" in run("show", 1, "--reveal", "--config", config).out
     assert rows(new, "SELECT lacks FROM event ORDER BY id") == [(None,), ("erased",)]
     assert rows(new, "SELECT count(*) FROM event WHERE reference = 'ref-tunde'") == [(0,)]
+    assert run("erase", "--user-ref", "user-amina", "--yes", "--config", config).code == 0
     postgresql.by_hand(server, f"DROP DATABASE {new.url.partition('@/')[2].partition('?')[0]}")
 
 

@@ -148,15 +148,14 @@ def _take(transaction: Transaction, table: type[Table], rows: Sequence[Row]) -> 
     database went different ways since an earlier restore."""
     name = table._meta.table_name
     own = {_content(table, row): row[0] for row in transaction.rows(_ALL[name])}
-    used, new, ids = set(own.values()), [], {}
+    new: dict[Row, Row] = {}
     for row in rows:
-        content = _content(table, row)
-        if content not in own:
-            own[content] = row[0] if row[0] not in used else max(used) + 1
-            used.add(own[content])
-            new.append(_with(table, row, id=own[content]))
-        ids[row[0]] = own[content]
-    transaction.insert_many(_INSERT[name], new)
+        if (content := _content(table, row)) not in own:
+            new.setdefault(content, row)
+    # Under numbers that the engine gives: a server would give those of others again.
+    numbers = transaction.insert_many(_INSERT[name], [row[1:] for row in new.values()])
+    own |= zip(new, numbers, strict=True)
+    ids = {row[0]: own[_content(table, row)] for row in rows}
     return _Taken(len(new), ids)
 
 
@@ -222,8 +221,9 @@ _KNOWN_BY: dict[type[Table], tuple[str, ...]] = {
 }
 _NAMES_OF_COLUMNS = {table: [each.column_name for each in columns(table)] for table in _KNOWN_BY}
 _ALL = {table._meta.table_name: Statement(table.select().order_by(table.id)) for table in _KNOWN_BY}
-_INSERT = {
-    table._meta.table_name: BulkInsert(table, *names) for table, names in _NAMES_OF_COLUMNS.items()
+_INSERT = {  # without their numbers
+    table._meta.table_name: BulkInsert(table, *names[1:])
+    for table, names in _NAMES_OF_COLUMNS.items()
 }
 _MADE_BY_KEY = [
     Statement(table.select(table.id).limit(1)) for table in (Erasure, ErasedName, GoneEvent)
