@@ -22,13 +22,12 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pyrage
 
 from premblyd.databases import DatabaseAddress, Server
@@ -207,10 +206,12 @@ class Campaign:
     def _kill_only_keys(self) -> None:
         """Put a dump into a database of its own, and kill what gives it its keys, several times,
         then let that end."""
+        assert isinstance(self.place, Server)
         if not self._names():
             self._command("backup", self.copies, "--keep", KEEP)
         copy = self.copies / self._newest()
-        with self._put_in(copy) as server:
+        dump = pyrage.decrypt(copy.read_bytes(), [self.identity])
+        with postgresql.restored(self.place, dump) as server:
             copied = events_of(server)
             config = self._config_for(server)
             words = ("restore", self.copies, "--only-keys", "--identity", self.key)
@@ -223,34 +224,21 @@ class Campaign:
             self._check_found(kept.broken(server), "restored")
         self.figures["events put back"] += len(copied)
 
-    @contextmanager
-    def _put_in(self, copy: Path) -> Iterator[Server]:
-        """Put a dump into a new database, as `restore` says."""
-        assert isinstance(self.place, Server)
-        name = self.place.url.partition("@/")[2].partition("?")[0]
-        own = Server(self.place.url.replace(name, f"{name}_restored"))
-        with psycopg.connect(self.place.url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}_restored TEMPLATE template0".encode())
-            try:
-                self._pg_restore(copy, "--single-transaction", f"--dbname={own.url}")
-                yield own
-            finally:
-                connection.execute(f"DROP DATABASE {name}_restored WITH (FORCE)".encode())
-
     def _config_for(self, server: Server) -> Path:
         settings = json.loads(self.victim.config.read_text())
         path = self.victim.config.with_name("restored.yaml")
         path.write_text(json.dumps(settings | {"database": server.url}))
         return path
 
-    def _pg_restore(self, copy: Path, *more: str) -> None:
+    def _require_whole(self, copy: Path) -> None:
+        """A dump can be read to its end."""
         program = postgresql.binaries() / "pg_restore"
         dump = pyrage.decrypt(copy.read_bytes(), [self.identity])
         done = subprocess.run(
-            [program, "--exit-on-error", *more], input=dump, capture_output=True, check=False
+            [program, f"--file={os.devnull}"], input=dump, capture_output=True, check=False
         )
         if done.returncode:
-            self._broken(f"{copy.name} can't be put back: {done.stderr.decode()}")
+            self._broken(f"{copy.name} is not whole: {done.stderr.decode()}")
 
     def _kill_erase(self) -> None:
         """Kill an erasure; then the same command goes on, with the keys' copy too."""
@@ -342,7 +330,7 @@ class Campaign:
             if path.name.endswith(".part"):
                 continue
             if isinstance(self.place, Server):
-                self._pg_restore(path, f"--file={os.devnull}")
+                self._require_whole(path)
             else:
                 self._opened(path)
             self.whole.add(state)

@@ -7,52 +7,48 @@ A daemon gets webhooks of three people: its hooks print them, a server answers t
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
 is pruned; the third must lose nothing. Sought as bytes, base64, hex, UTF-16, JSON and URL: in the
 database and its files, logs, temporary files, processes, the console's pages, metrics and commands;
-in backups made after that, opened, and in the database once a backup of before was put back.
+in backups made after that, opened, and in the database once a backup of before was put back; in
+copies beside the database, and in what crashes leave.
 
 With --sealed what came is sealed, from the start (1), or by `rekey` afterwards (2): then nothing of
 a body, a header, a token, a session or of what hooks print may be in any file from then on, whoever
 is erased; and of who is erased, nothing of it in a backup of before, opened by the newest keys.
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
-sent a webhook stays in the log, by address; core dumps. On a server it sees what clients see: the
-server's own files keep more, see docs/personal-data.md.
+sent a webhook stays in the log, by address. On a server it sees what clients see: the server's own
+files keep more, see docs/personal-data.md; and without --sealed a backup of before is not put back
+there, as nothing would erase from it. What a journal gets is the log, here a file.
 """
 
 import json
 import random
-import re
+import signal
 import subprocess
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyrage
 
 from premblyd.databases import DatabaseAddress, Server
-from tests.faults import campaigns
+from tests.faults import campaigns, leavings, looking
 from tests.faults.daemon import folder, table
+from tests.faults.every_action import IDENTITY, echo, settings, slow
 from tests.faults.people import Person
 from tests.support import canaries, postgresql, prembly_api
 from tests.support.canaries import Marks, Report
 from tests.support.commands import Ran, run
-from tests.support.configuration import ONCE, shell
-from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
-from tests.support.http_server import Handler, serving
-from tests.support.prembly_api import PremblyApi, Shape
+from tests.support.http_server import serving
+from tests.support.prembly_api import Shape
 from tests.support.sealing import KEY
 from tests.support.waiting import wait_until
 
 YEAR_MS = 366 * 86_400_000
-RETENTION = {"media": "7d", "body": "90d", "identity": "1y", "rejections": "90d"}
-PAGES = 100  # of the console, at most
-IDENTITY = pyrage.x25519.Identity.generate()  # what opens backups
-LINK = re.compile(r'(?:href|src|action)="(/[^"#]*)')
 SEALED = ("BVN", "name", "session", "token", "header", "request id", "photo")
 CLEAR, FROM_START, BY_REKEY = range(3)
 OPEN = "SELECT count(*) FROM delivery WHERE state = 'running' AND action <> 'waits'"
@@ -60,34 +56,9 @@ UNTRIED = """
 SELECT count(*) FROM delivery WHERE state = 'pending' AND attempt_count = 0
 AND waits_for_id IS NULL AND action <> 'waits'
 """
+FIRST = "SELECT min(id) FROM event WHERE user_ref = ?"
 RUNNING = "SELECT count(*) FROM delivery WHERE state = 'running'"
 UNGONE = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
-
-
-def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
-    """Return a configuration with every kind of action."""
-    prints = "cat; env; echo $PREMBLY_REFERENCE $PREMBLY_USER_REF >&2"
-    waits = f"while test ! -e {at}/go; do sleep 0.02; done; {prints}"
-    again = {"attempts": 5, "first_delay": "1h"}
-    holds = {"by": "reference", "then": "wait"}
-    return {
-        "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 200},
-        "pending": {"ask": ["50ms"], "give_up": "1h"},
-        "retention": RETENTION,
-        "console": {"listen": "127.0.0.1:0"},
-        "log": {"format": "json", "level": "debug"},
-        "backup": {"recipients": [str(IDENTITY.to_public())], "keys": str(at / "keys")},
-        "actions": [
-            shell("prints", prints, retry=ONCE),
-            shell("waits", waits, concurrency=40, timeout="5m"),
-            shell("later", f"{prints}; exit 1", retry=again),
-            shell("once", prints, once="reference"),
-            shell("line", f"{prints}; exit 3", order=holds, retry=ONCE),
-            shell("confirmed", prints, confirm=True, retry=ONCE),
-            shell("told", prints, erased="run", types=["*"], retry=ONCE),
-            {"name": "echoes", "response_codes": ["*"], "http": {"url": url}, "retry": ONCE},
-        ],
-    }
 
 
 def _opened(copy: Path) -> bytes:
@@ -97,18 +68,6 @@ def _opened(copy: Path) -> bytes:
         texts = subprocess.run(["pg_restore", "--file=-"], input=opened, capture_output=True)
         return texts.stdout
     return opened
-
-
-def slow(handler: Any) -> None:
-    """Answer when told to."""
-    handler.server.api.released.wait()
-    handler.reply_bytes(handler.own_answer())
-
-
-def echo(handler: Handler) -> None:
-    """Answer what was sent, headers too, as an error."""
-    _, headers, body = handler.server.requests[-1]
-    handler.reply(500, str(headers).encode() + body)
 
 
 class Campaign:
@@ -133,15 +92,16 @@ class Campaign:
         (at / "data-key").touch(0o600)
         (at / "data-key").write_text(KEY)
         self.settings = settings(at, self.api, url)
+        self.sealed_settings = self.settings | {"encryption": {"key": {"file": "data-key"}}}
         if sealed == FROM_START:
-            self.settings["encryption"] = {"key": {"file": "data-key"}}
+            self.settings = self.sealed_settings
         self.daemon = opened.enter_context(Premblyd(at, place=place, **self.settings))
         names = ("erased", "pruned", "kept")
         self.erased, self.pruned, self.kept = (Person(self.rng, name) for name in names)
 
     def run(self) -> list[str]:
         """Run it; return what was found that should not be there, and what is missing."""
-        for name in ("tmp", "copies", "before", "keys"):
+        for name in ("tmp", "copies", "before", "keys", "cores"):
             (self.at / name).mkdir()
         self._start()
         for person in (self.erased, self.pruned, self.kept):
@@ -157,9 +117,7 @@ class Campaign:
         self._expect_found()
         if self.sealed:
             self._look_for_sealed("before the erasure")
-        self._command(
-            "erase", "--user-ref", self.erased.user_ref, "--yes", "--search", self.erased.bvn
-        )
+        self._erase(self.erased)
         self._look("after the erasure", self.erased)
         self._come_late(self.erased)
         self._look("after what came late", self.erased)
@@ -172,13 +130,37 @@ class Campaign:
         self._look("after the stop", self.erased, self.pruned)
         self._start()
         self._look("after the next start", self.erased, self.pruned)
+        self._crash()
+        self._look("after the crashes", self.erased, self.pruned)
         if self._whole(self.kept) != whole:
             self.problems.append("the third person has lost something")
-        if not isinstance(self.daemon.place, Server):
-            self._put_back(self.daemon.place)
+        self._put_back()
         return self.problems
 
-    def _put_back(self, place: Path) -> None:
+    def _erase(self, person: Person) -> None:
+        """Erase a person, and the copies that hold her."""
+        place = self.daemon.place
+        left = [] if isinstance(place, Server) else leavings.copies_of(place)
+        words = ("--user-ref", person.user_ref, "--yes", "--search", person.bvn)
+        self._command("erase", *words, *(("--copies", "delete") if left else ()))
+        self.problems += [f"{path.name} was not deleted" for path in left if path.exists()]
+
+    def _crash(self) -> None:
+        """Crash the daemon, and a command that shows what is known of the third person: neither
+        leaves its memory in a file, though here it is let do that."""
+        folder = self.at / "cores"
+        self.figures["core dumps would be seen"] += leavings.are_seen(folder)
+        for number in (signal.SIGABRT, signal.SIGSEGV):
+            leavings.crash(self.daemon, number)
+            self._start()
+            self._wait_until_quiet()
+        [(event,)] = self.daemon.rows(FIRST, self.kept.user_ref)
+        shown = ("show", event, "--reveal", "--config", self.daemon.config)
+        leavings.crash_command(folder, *shown)
+        self.problems += [f"a core dump: {path.name}" for path in folder.iterdir()]
+        self.figures["crashes"] += 3
+
+    def _put_back(self) -> None:
         """Put back the backup of before, in which all are: of the erased nothing may come with it.
         (What was pruned is over there too, and goes when the daemon looks.)"""
         [copy] = (self.at / "before").iterdir()
@@ -186,26 +168,49 @@ class Campaign:
         report.look("backup", copy.name, _opened(copy), self.erased.marks())
         if not report.hits:
             self.problems.append("nobody was in the backup of before")
+        identity = self.at.with_name(f"{self.at.name}-key")
+        identity.write_text(f"{IDENTITY}\n")
+        if isinstance(self.daemon.place, Server):
+            if self.sealed:
+                self._put_dump_back(self.daemon.place, copy, identity)
+        else:
+            self._put_file_back(copy, identity)
+        identity.unlink()
+
+    def _put_dump_back(self, server: Server, copy: Path, identity: Path) -> None:
+        """Put a dump into a database of its own, and give it its keys."""
+        with postgresql.restored(server, pyrage.decrypt(copy.read_bytes(), [IDENTITY])) as own:
+            self._check_opened(copy, own)
+            self.daemon.configure(**self.sealed_settings, database=own.url)
+            words = ("--only-keys", "--identity", identity)
+            self._command("restore", self.at / "before", *words)
+            self.daemon.configure(**self.sealed_settings, database=server.url)
+            report = Report()
+            for name, content in canaries.tables(own):
+                report.look("dump", name, content, self.erased.marks())
+            self.problems += [f"after a dump was put back: {hit}" for hit in report.hits]
+
+    def _put_file_back(self, copy: Path, identity: Path) -> None:
         if self.sealed:
             self._open_by_newest_keys(copy)
         if self.daemon.stop() != 0:
             self.problems.append("it did not stop cleanly")
-        identity = self.at.with_name(f"{self.at.name}-key")
-        identity.write_text(f"{IDENTITY}\n")
         self._command("restore", self.at / "before", "--identity", identity)
-        identity.unlink()
         self._start()
         self._look("after the backup of before was put back", self.erased)
 
     def _open_by_newest_keys(self, copy: Path) -> None:
-        """Open the backup of before by the newest keys: the erased is in nothing of it any more."""
         place = self.at.with_name(f"{self.at.name}-opened")
         place.write_bytes(_opened(copy))
+        self._check_opened(copy, place)
+        place.unlink()
+
+    def _check_opened(self, copy: Path, place: DatabaseAddress) -> None:
+        """Open the backup of before by the newest keys: the erased is in nothing of it any more."""
         secrets: dict[str, str] = {}
         for path in (self.at / "keys").glob("premblyd-keys-[0-9]*.age"):
             secrets |= json.loads(_opened(path))["keys"]
         texts = b"\n".join(canaries.sealed_values(place, secrets))
-        place.unlink()
         report = Report()
         marks = {person.user_ref: person.marks().starting(*SEALED) for person in (self.erased,)}
         report.look("backup", copy.name, texts, Marks.joined(marks))
@@ -217,7 +222,7 @@ class Campaign:
         places = dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR"), str(self.at / "tmp"))
         if isinstance(self.daemon.place, Server):  # where others find the daemon then
             places = {}
-        self.daemon.start("", (), (), True, **places)
+        self.daemon.start(leavings.dumping(self.at / "cores"), (), (), True, **places)
 
     def _receive(self, person: Person) -> None:
         """Send all that comes of a person, and wait until only the hook that waits still runs."""
@@ -251,9 +256,7 @@ class Campaign:
 
     def _operate(self, person: Person) -> None:
         """Do what operators do: look, replay, hold and let go, note the end of an account."""
-        [(event,)] = self.daemon.rows(
-            "SELECT min(id) FROM event WHERE user_ref = ?", person.user_ref
-        )
+        [(event,)] = self.daemon.rows(FIRST, person.user_ref)
         self._command("show", event, "--reveal")
         self._command("replay", event, "--action", "prints", "--yes")
         reason = ("--reason", f"{person.texts['reason']} of {person.user_ref}")
@@ -300,7 +303,7 @@ class Campaign:
     def _rekey(self) -> None:
         """Have sealed what is stored, while the daemon works."""
         self.daemon.kill()  # a hook waits
-        self.daemon.configure(**self.settings, encryption={"key": {"file": "data-key"}})
+        self.daemon.configure(**self.sealed_settings)
         self._start()
         self._command("rekey")
         self._wait_until_quiet()
@@ -389,50 +392,15 @@ class Campaign:
                 report.look("file" if kind != "tmp" else "temporary", kind, content, marks)
         if self.daemon.process.poll() is None:
             if (self.at / "go").exists():  # a hook that runs still has what it was given
-                self._look_at_processes(report, marks)
-            self._look_at_pages(report, marks)
-        self._look_at_commands(report, marks, people)
+                looking.at_processes(self.daemon, report, marks)
+            self.figures["pages"] += looking.at_pages(self.daemon, report, marks)
+        looking.at_commands(self.daemon, report, marks, people)
         self._command("backup", self.at / "copies", "--keep", 1)
         for copy in (self.at / "copies").iterdir():
             report.look("backup", copy.name, _opened(copy), marks)
         self.problems += [f"{when}: {hit}" for hit in report.hits]
         for kind, size in report.looked.items():
             self.figures[f"KiB looked through, {kind}"] += size >> 10
-
-    def _look_at_processes(self, report: Report, marks: Marks) -> None:
-        daemon = psutil.Process(self.daemon.process.pid)
-        for process in (daemon, *daemon.children(recursive=True)):
-            for name, content in canaries.of_process(process.pid):
-                report.look("process", name, content, marks)
-
-    def _look_at_pages(self, report: Report, marks: Marks) -> None:
-        browser = signed_in(self.daemon)
-        waiting, seen = deque(["/", "/metrics"]), {"/", "/metrics"}
-        while waiting and len(seen) < PAGES:
-            path = waiting.popleft()
-            page = browser.get(path)
-            report.look("page", path, page.body, marks)
-            for found in LINK.findall(page.body.decode(errors="replace")):
-                link = found.replace("&amp;", "&")
-                if link not in seen and not link.startswith(("/sign", "/static", "/live")):
-                    seen.add(link)
-                    waiting.append(link)
-        self.figures["pages"] += len(seen)
-
-    def _look_at_commands(self, report: Report, marks: Marks, people: Sequence[Person]) -> None:
-        events = self.daemon.rows("SELECT id FROM event ORDER BY id")
-        for words in (
-            ("events", "--json"),
-            ("deliveries", "--json"),
-            ("pending", "--json"),
-            ("operators", "--json"),
-            ("status",),
-            ("check",),
-            *(("events", "--reference", person.reference) for person in people),
-            *(("show", event, "--json") for (event,) in events),
-        ):
-            done = run(*words, "--config", self.daemon.config)
-            report.look("command", str(words[0]), (done.out + done.err).encode(), marks)
 
 
 def main() -> None:

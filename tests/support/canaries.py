@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from premblyd.databases import Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.vault import Cipher
 from tests.support.database import reading, rows
 
@@ -156,8 +156,8 @@ def tables(server: Server) -> Iterator[tuple[str, bytes]]:
             yield name, b"\n".join(b"\t".join(_bytes(value) for value in row) for row in found)
 
 
-def sealed_values(database: Path, secrets: Mapping[str, str]) -> Iterator[bytes]:
-    """Yield what is sealed in a SQLite database, opened by events' keys as their copy has them."""
+def sealed_values(database: DatabaseAddress, secrets: Mapping[str, str]) -> Iterator[bytes]:
+    """Yield what is sealed in a database, opened by events' keys as their copy has them."""
     for sql in SEALED_VALUES:
         for key, place, value in rows(database, sql):
             if key in secrets and value:
