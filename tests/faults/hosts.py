@@ -24,6 +24,7 @@ from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
 from tests.support.proxy import Proxy
+from tests.support.waiting import wait_until
 
 NAMES = ("a", "b", "c")
 CLIENTS = 4
@@ -35,6 +36,7 @@ sleep 0.$((PREMBLY_DELIVERY % 4))
 test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0
 """
 ATTEMPTS = "SELECT delivery_id, number, worker FROM attempt"
+RUNNING = "SELECT id FROM attempt WHERE worker LIKE ? AND finished_at_ms IS NULL"
 # What a daemon ran when it died, and when that ran again elsewhere.
 TAKEN_OVER = """
 SELECT attempt.finished_at_ms, again.started_at_ms FROM attempt
@@ -121,7 +123,10 @@ class Campaign:
         return self.book.problems
 
     def _kill(self, victim: Victim) -> None:
-        """kill -9, and start again: sometimes before the others have noticed."""
+        """kill -9, every other time while a hook runs, and start again: sometimes before the others
+        have noticed."""
+        if self.figures["kills"] % 2 == 0:
+            wait_until(lambda: rows(self.server, RUNNING, _worker(victim)), SETTLE_S)
         self._note_death(victim)
         victim.process.kill()
         victim.process.wait(10)
@@ -149,8 +154,7 @@ class Campaign:
         self.figures["cut connections"] += len(rows(self.server, CUT))
 
     def _note_death(self, victim: Victim) -> None:
-        worker = f"{victim.folder.name}:{victim.process.pid}:%"
-        self._deaths.append((worker, time.time_ns() // 1_000_000))
+        self._deaths.append((_worker(victim), time.time_ns() // 1_000_000))
 
     def _check(self) -> None:
         lines = [line.split() for line in self.runs.read_text().splitlines()]
@@ -196,6 +200,11 @@ def main() -> None:
         }
 
     campaigns.main(__doc__, make, cycles=200, say_every=10, more=taken_over)
+
+
+def _worker(victim: Victim) -> str:
+    """Return a pattern of what a daemon's attempts call who runs them."""
+    return f"{victim.folder.name}:{victim.process.pid}:%"
 
 
 def _late_starts(runs: Sequence[tuple[int, int, str]]) -> int:
