@@ -15,6 +15,7 @@ from premblyd.model.keeping import Removed
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock
+from tests.support.database import changing
 from tests.support.store import Store
 
 Lines = list[MutableMapping[str, Any]]
@@ -106,6 +107,25 @@ def test_nothing_goes_while_a_clock_may_be_wrong(store: Store, lines: Lines) -> 
     clock.jumped_ms()
     store.wait(rounds.round())
     assert lacks(store) == [None]
+
+
+def test_nothing_goes_for_a_while_after_nothing_ran_for_long(
+    store: Store, monkeypatch: Any, lines: Lines
+) -> None:
+    """A machine that was off may have started with a wrong clock: by that, all is over."""
+    clock = SettableClock()
+    add_old(store, clock)
+    downtime = (clock.now_ms() - 400 * DAY_MS, clock.now_ms())
+    with changing(store.place) as connection:
+        connection.execute("INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)", downtime)
+    rounds = loop_of(store, clock)
+    assert store.wait(rounds.round()) == sweeping.JUMP_WAIT_S
+    assert [line["by_ms"] for line in lines] == [400 * DAY_MS]
+    assert 0 < store.wait(rounds.round()) <= sweeping.JUMP_WAIT_S, "a reload wakes it"
+    assert lacks(store) == [None]
+    monkeypatch.setattr(sweeping, "JUMP_WAIT_S", 0.0)
+    assert store.wait(loop_of(store, clock).round()) == sweeping.REST_S
+    assert lacks(store) == ["body"]
 
 
 def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
