@@ -2,7 +2,7 @@
 replaces knows who that was: so they are erased from the copy again, before anybody works on it, and
 holds and closings that came since are taken over."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,21 +147,24 @@ def _take(transaction: Transaction, table: type[Table], rows: Sequence[Row]) -> 
     """Give a copy the rows that it has not. Those of one id may be two things, where copy and
     database went different ways since an earlier restore."""
     name = table._meta.table_name
-    own = {_content(table, row): row[0] for row in transaction.rows(_ALL[name])}
-    new: dict[Row, Row] = {}
-    for row in rows:
-        if (content := _content(table, row)) not in own:
-            new.setdefault(content, row)
+    own = {content: row[0] for content, row in _contents(table, transaction.rows(_ALL[name]))}
+    wanted = list(_contents(table, rows))
+    new = {content: row for content, row in wanted if content not in own}
     # Under numbers that the engine gives: a server would give those of others again.
     numbers = transaction.insert_many(_INSERT[name], [row[1:] for row in new.values()])
     own |= zip(new, numbers, strict=True)
-    ids = {row[0]: own[_content(table, row)] for row in rows}
+    ids = {row[0]: own[content] for content, row in wanted}
     return _Taken(len(new), ids)
 
 
-def _content(table: type[Table], row: Row) -> Row:
-    """Return by what a row is known in any database: it never changes."""
-    return tuple(_value(table, row, column) for column in _KNOWN_BY[table])
+def _contents(table: type[Table], rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+    """Yield rows, each behind that by which it is known in any database: it never changes. Of those
+    that are alike (a script may place two holds at once), it has also which of them it is."""
+    seen: Counter[Row] = Counter()
+    for row in rows:
+        content = tuple(_value(table, row, column) for column in _KNOWN_BY[table])
+        yield (*content, seen[content]), row
+        seen[content] += 1
 
 
 def _value(table: type[Table], row: Row, column: str) -> Any:

@@ -107,11 +107,15 @@ def test_holds_and_closings_that_came_since_are_taken_over(
 ) -> None:
     hold = ("hold", "--user-ref", "usr-1", "--config", config)
     assert run(*hold).code == 0
+    with closing(sqlite3.connect(database)) as connection, connection:  # by a script, at once
+        another = "INSERT INTO hold (user_ref, at_ms, actor) SELECT 'usr-3', at_ms, actor FROM hold"
+        connection.execute(another)
     assert run("closed", "--user-ref", "usr-2", "--config", config).code == 0
     out = restore(copy, config)
-    assert "Took over what came since it was made: 1 hold.\n" in out
+    assert "Took over what came since it was made: 2 holds.\n" in out
     assert "Took over what came since it was made: 1 closing.\n" in out
-    assert rows(database, "SELECT user_ref FROM hold WHERE ended_at_ms IS NULL") == [("usr-1",)]
+    in_force = "SELECT user_ref FROM hold WHERE ended_at_ms IS NULL ORDER BY id"
+    assert rows(database, in_force) == [("usr-1",), ("usr-3",)]
     assert rows(database, "SELECT user_ref FROM closing") == [("usr-2",)]
 
 
