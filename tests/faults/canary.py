@@ -129,9 +129,8 @@ class Campaign:
             self._look_for_sealed("after the stop")
         self._look("after the stop", self.erased, self.pruned)
         self._start()
-        self._look("after the next start", self.erased, self.pruned)
         self._crash()
-        self._look("after the crashes", self.erased, self.pruned)
+        self._look("after the next start, and crashes", self.erased, self.pruned)
         if self._whole(self.kept) != whole:
             self.problems.append("the third person has lost something")
         self._put_back()
