@@ -140,9 +140,7 @@ class Campaign:
             ]
             with campaigns.sending(clients):
                 wait_until(lambda: len(self.book.events) > LEAST_EVENTS)
-                for cycle in campaigns.count_cycles(
-                    cycles, say_every, lambda: len(self.book.events)
-                ):
+                for cycle in campaigns.count_cycles(cycles, say_every, self._so_far):
                     if kills and self.kills.are_enough(self._harms, kills):
                         break
                     time.sleep(self.rng.uniform(0.05, 0.3))
@@ -151,6 +149,9 @@ class Campaign:
                         self._erase()
             self.book.problems += victim.end()
         return self.book.problems
+
+    def _so_far(self) -> str:
+        return f"{len(self.book.events)} events, {dict(self.kills.counts)} killed"
 
     # --- Harm -----------------------------------------------------------------------------
 

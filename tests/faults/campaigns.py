@@ -86,9 +86,9 @@ def sending(clients: Sequence[Sender]) -> Iterator[None]:
         client.join(15)
 
 
-def count_cycles(cycles: int, say_every: int, count: Callable[[], int]) -> Iterator[int]:
-    """Yield the number of each cycle, and say now and then how many events there are after it."""
+def count_cycles(cycles: int, say_every: int, so_far: Callable[[], object]) -> Iterator[int]:
+    """Yield the number of each cycle, and say now and then what there is after it."""
     for cycle in range(1, cycles + 1):
         yield cycle
         if say_every and cycle % say_every == 0:
-            print(f"cycle {cycle}: {count()} events", flush=True)
+            print(f"cycle {cycle}: {so_far()}", flush=True)

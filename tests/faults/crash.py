@@ -169,7 +169,9 @@ class Campaign:
         with self.victim:
             self.victim.restart(SETTLE_S)
             with campaigns.sending(clients):
-                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                for _ in campaigns.count_cycles(
+                    cycles, say_every, lambda: f"{len(self.book.events)} events"
+                ):
                     self.harm()
                     self._check()
             settle_s = SETTLE_S + len(self.book.events) / 100

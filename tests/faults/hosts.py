@@ -111,7 +111,9 @@ class Campaign:
                 for number in range(self.clients)
             ]
             with campaigns.sending(clients):
-                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                for _ in campaigns.count_cycles(
+                    cycles, say_every, lambda: f"{len(self.book.events)} events"
+                ):
                     self.rng.choice(self._faults)(self.rng.choice(self.victims))
                     time.sleep(self.rng.uniform(0, 0.3))
             self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 50)

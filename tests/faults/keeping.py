@@ -34,7 +34,7 @@ from tests.support.waiting import wait_until
 
 HOUR_MS = 3_600_000
 CLIENTS = 3
-SLOW_S = (0.05, 0.15)  # between webhooks, in a long run: in each cycle all events are looked at
+SLOW_S = (0.3, 0.9)  # between webhooks, in a long run: in each cycle all events are looked at
 PEOPLE = 60
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
@@ -189,7 +189,7 @@ class Campaign:
             ]
             with campaigns.sending(clients):
                 wait_until(lambda: len(self.book.events) > PEOPLE // 3)
-                for _ in campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events)):
+                for _ in campaigns.count_cycles(cycles, say_every, self._so_far):
                     if kills and self.kills.are_enough(self._harms, kills):
                         break
                     time.sleep(self.rng.uniform(0.05, 0.3))
@@ -216,6 +216,9 @@ class Campaign:
             self._check_files(self.place.parent)
         self.figures.update(kept.figures(self.place))
         self.figures["events acknowledged"] = len(self.book.events)
+
+    def _so_far(self) -> str:
+        return f"{len(self.book.events)} events, {dict(self.kills.counts)} killed"
 
     # --- Harm -----------------------------------------------------------------------------
 
@@ -247,10 +250,12 @@ class Campaign:
         self.kills.note("daemon", victim.crash(self.rng, 1.0, SETTLE_S))
 
     def _kill_vacuum(self) -> None:
+        """Kill what writes the file anew, several times, while the daemon is stopped."""
         victim = self.victims[0]
         if victim.stop() != 0:
             self.book.problems.append("it did not stop cleanly")
-        self._killed(victim, "prune", "--vacuum", "--yes")
+        for _ in range(self.rng.randint(1, 4)):
+            self._killed(victim, "prune", "--vacuum", "--yes")
         victim.restart(SETTLE_S)
 
     def _killed(

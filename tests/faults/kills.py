@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
 from tests.faults import campaigns
@@ -119,18 +119,20 @@ class Kills:
 
 def main() -> None:
     asked = campaigns.arguments(__doc__, kills=200, at_once=2, seed=campaigns.ANY)
-    waiting = [(*each, "--kills", asked.kills, "--seed", asked.seed) for each in ALL]
     start = time.monotonic()
     found: dict[str, object] = {}
     broken: list[str] = []
     with ThreadPoolExecutor(asked.at_once) as pool:
-        for words, done in zip(ALL, pool.map(_run, waiting), strict=True):
-            name = " ".join(words)
+        more = ("--kills", asked.kills, "--seed", asked.seed)
+        running = {pool.submit(_run, (*words, *more)): " ".join(words) for words in ALL}
+        for future in as_completed(running):
+            name, done = running[future], future.result()
             counts = dict(FIGURE.findall(done.stdout))
             found |= {f"{name}: {kind}": counts[kind] for kind in counts if "killed" in kind}
             found[f"{name}: broken promises"] = counts.get("broken promises", "it stopped")
             if done.returncode:
                 broken.append(f"{name}: {done.stdout}{done.stderr}")
+            print(f"{name} ended with {done.returncode}", flush=True)
     print(f"{asked.kills} kills of each kind, seed {asked.seed}, {time.monotonic() - start:.0f} s")
     table(found)
     campaigns.end(broken)

@@ -136,7 +136,9 @@ class Campaign:
         with self.victim:
             self.victim.restart(SETTLE_S)
             with campaigns.sending([Client(self, number) for number in range(CLIENTS)]):
-                counted = campaigns.count_cycles(cycles, say_every, lambda: len(self.book.events))
+                counted = campaigns.count_cycles(
+                    cycles, say_every, lambda: f"{len(self.book.events)} events"
+                )
                 for self.batch in counted:
                     self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
                     self._check_stored()

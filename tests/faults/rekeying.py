@@ -118,9 +118,7 @@ class Campaign:
             with campaigns.sending(clients):
                 wait_until(lambda: len(self.book.events) > BEGIN_WITH)
                 self._keep_clear()
-                for cycle in campaigns.count_cycles(
-                    cycles, say_every, lambda: len(self.book.events)
-                ):
+                for cycle in campaigns.count_cycles(cycles, say_every, self._so_far):
                     if kills and self.kills.counts["rekey"] >= kills:
                         break
                     if cycle % ROTATE_EVERY == 1:
@@ -130,6 +128,9 @@ class Campaign:
                     self._check()
             self._end()
         return self.book.problems
+
+    def _so_far(self) -> str:
+        return f"{len(self.book.events)} events, {dict(self.kills.counts)} killed"
 
     def _keep_clear(self) -> None:
         """Remember events that are in clear now."""
