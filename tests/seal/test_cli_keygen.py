@@ -120,7 +120,7 @@ def test_status_does_without_what_is_not_installed(
 ) -> None:
     (tmp_path / "new").write_text(KEY)
     daemon = Premblyd(tmp_path, encryption={"key": {"file": "new"}})
-    with store_at(daemon.database) as store:
+    with store_at(daemon.place) as store:
         store.add()
     monkeypatch.setitem(sys.modules, "cryptography", None)
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
@@ -142,7 +142,7 @@ def test_check_warns_of_a_data_key_that_others_can_read(tmp_path: Path) -> None:
 def test_check_says_that_the_daemon_can_t_start_without_its_key(tmp_path: Path) -> None:
     (tmp_path / "other").write_text(OTHER_KEY)
     daemon = Premblyd(tmp_path, encryption={"key": {"file": "other"}})
-    with store_at(daemon.database, VAULT) as store:
+    with store_at(daemon.place, VAULT) as store:
         store.add()
     result = CliRunner().invoke(main, ["--config", str(daemon.config), "check"])
     assert (result.exit_code, "the daemon can't start: What is stored" in result.output) == (

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pyrage
+import pytest
 
 from premblyd.backup.keys import INDEX
 from tests.support.configuration import shell
@@ -24,6 +25,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.sqlite
 def test_a_daemon_seals_and_does_not_start_without_its_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{KEY}\n")
     (tmp_path / "other").write_text(OTHER_KEY)
