@@ -21,12 +21,14 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Alone, Membership
+from premblyd.hosts.naming import require_naming
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
@@ -47,6 +49,7 @@ from premblyd.run.strays import find_marks, kill_marked
 from premblyd.seal.starting import HostKeys, require_keys
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock
+from premblyd.verifications import pseudonyms
 from premblyd.verifications.awaited import AwaitedQueue
 from premblyd.verifications.questions import Inquiries
 from premblyd.verifications.spellings import Respelling
@@ -118,6 +121,7 @@ class Daemon:
         with contextlib.suppress(StoreUnavailableError):  # the writer has logged it
             await queue.end_broken(self._clock.now_ms())
         interrupted = await self._membership.join()
+        self._names = await self._writer.call(pseudonyms.of)
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
         ended = await hosts.ended({mark.worker for mark in marks})
@@ -183,7 +187,7 @@ class Daemon:
         self._database = self._settings.database
         self._backend = backend(self._database, self._settings.vault)
         opened.enter_context(self._backend.hold())
-        migrated = self._backend.prepare(require_keys)
+        migrated = self._backend.prepare(_require_fit)
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
@@ -274,7 +278,7 @@ class Daemon:
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
-        inbox = Inbox(self._writer)
+        inbox = Inbox(self._writer, self._names)
         self._receiver = Receiver(
             inbox, failed_at=lambda: self._writer.failed_at, wake=self._wake, clock=self._clock
         )
@@ -431,3 +435,9 @@ class Daemon:
                 used=self._listening.addresses,
                 remedy="systemctl edit premblyd.socket",
             )
+
+
+def _require_fit(database: Database) -> None:
+    """Raise CannotStartError when the configuration does not fit to how the record is sealed."""
+    require_keys(database)
+    require_naming(database)

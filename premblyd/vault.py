@@ -8,6 +8,7 @@ A sealed value is bound to its event's key (`event.key`, which outlasts a move) 
 
 import base64
 import binascii
+import copy
 import functools
 import hashlib
 import os
@@ -120,14 +121,29 @@ class Cipher:
 
 
 class Vault:
-    """The data keys that a program has. `current`: by which it seals; None: it only opens."""
+    """The data keys that a program has. `current`: by which it seals; None: it only opens.
+    `seals_names`: references and user_refs are to be sealed too."""
 
-    def __init__(self, current: DataKey | None, others: Sequence[DataKey] = ()) -> None:
+    def __init__(
+        self,
+        current: DataKey | None,
+        others: Sequence[DataKey] = (),
+        *,
+        seals_names: bool = False,
+    ) -> None:
         """Raise CannotStartError when the library is not installed."""
         _require_library()
+        self.seals_names = seals_names
         self._current = current
         keys = [*others] if current is None else [current, *others]
         self._ciphers = {key.id: _aes()(key.secret) for key in keys}
+        self.names: Any = None  # of the one record that this is for: see pseudonyms.py
+
+    def for_record(self) -> "Vault":
+        """Return the same for one record more."""
+        own = copy.copy(self)
+        own.names = None
+        return own
 
     @property
     def seals_with(self) -> str | None:

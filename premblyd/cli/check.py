@@ -19,7 +19,14 @@ from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
+from premblyd.errors import (
+    CannotStartError,
+    ConfigError,
+    LacksRightsError,
+    PremblydError,
+    TryAgainError,
+)
+from premblyd.hosts.naming import require_naming
 from premblyd.keep import rekeying
 from premblyd.presence import Presence
 from premblyd.record import hosts, keeping, kept
@@ -182,7 +189,8 @@ def _lacks_keys(settings: Config, database: Database) -> Iterator[str]:
     """Yield that the daemon would not start, as something is sealed that it can't open."""
     try:
         require_keys(database.with_vault(settings.vault))
-    except CannotStartError as error:
+        require_naming(database)
+    except (CannotStartError, TryAgainError) as error:
         yield f"the daemon can't start: {error}"
 
 

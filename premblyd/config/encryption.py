@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
@@ -32,26 +32,25 @@ DataKeyValue = Annotated[Secret, PlainValidator(_data_key)]
 
 class Encryption(Model):
     """The data keys: `key` seals what comes, and all of them open what is there. With `old_keys`
-    alone nothing is sealed: what another host is to seal with is first known so to all."""
+    alone nothing is sealed: what another host is to seal with is first known so to all.
+    `identity: sealed`: references and user_refs are sealed too."""
 
     key: DataKeyValue | None = None
     old_keys: tuple[DataKeyValue, ...] = Field(())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_identity(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "identity" in value:
-            raise ValueError(
-                "`identity` can't be sealed: references and user_refs stay in clear, as events are"
-                " found by them; leave it out"
-            )
-        return value
+    identity: Literal["plain", "sealed"] = "plain"
 
     @model_validator(mode="after")
     def _has_a_key(self) -> "Encryption":
         if self.key is None and not self.old_keys:
             raise ValueError("should have a `key:`, such as {file: premblyd-data-key}")
+        if self.key is None and self.seals_names:
+            raise ValueError("`identity: sealed` needs a `key:`, by which names are sealed")
         return self
+
+    @property
+    def seals_names(self) -> bool:
+        """Whether references and user_refs are sealed too."""
+        return self.identity == "sealed"
 
     @cached_property
     def vault(self) -> Vault:
@@ -61,7 +60,8 @@ class Encryption(Model):
             None if secret is None or secret.value is None else DataKey.read(secret.value)
             for secret in (self.key, *self.old_keys)
         )
-        return Vault(key, [each for each in old if each is not None])
+        others = [each for each in old if each is not None]
+        return Vault(key, others, seals_names=self.seals_names)
 
     def require_library(self) -> None:
         """Raise CannotStartError when the library is not installed that seals."""

@@ -326,8 +326,14 @@ class Config(Model):
 
     @property
     def logs_references(self) -> bool:
-        """Whether the log names verifications: not if it might outlast what names a person."""
-        return self.retention.identity_ms is None
+        """Whether the log names verifications: not if it might outlast what names a person, nor
+        where that is sealed."""
+        return self.retention.identity_ms is None and not self.seals_names
+
+    @property
+    def seals_names(self) -> bool:
+        """Whether references and user_refs are sealed."""
+        return self.encryption is not None and self.encryption.seals_names
 
     @property
     def total_concurrency(self) -> int:

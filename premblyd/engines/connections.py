@@ -19,6 +19,7 @@ from premblyd.vault import Vault
 def backend(place: DatabaseAddress, vault: Vault | None = None) -> Backend:
     """Return the engine's backend for a database, whose values `vault` seals and opens. Raise
     CannotStartError when what it needs is not installed, or the place can't be one."""
+    vault = None if vault is None else vault.for_record()
     if isinstance(place, Path):
         return SqliteBackend(place, vault)
     try:

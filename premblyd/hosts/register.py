@@ -17,7 +17,14 @@ from peewee import fn
 from premblyd import __version__
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, SchemaError
+from premblyd.errors import (
+    CannotStartError,
+    MoveAtWorkError,
+    PremblydError,
+    SchemaError,
+    TryAgainError,
+)
+from premblyd.hosts import naming
 from premblyd.hosts.heartbeat import machine_start
 from premblyd.model import history
 from premblyd.model.states import LOST, STOPPED, State
@@ -27,10 +34,10 @@ from premblyd.queue import damage
 from premblyd.seal.starting import (
     FLOOR,
     HostKeys,
-    HostsLackKeyError,
     require_opens,
     require_together,
 )
+from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import seal_key
 
 Done = TypeVar("Done")
@@ -163,9 +170,14 @@ class Hosts:
         try:
             require_opens(transaction)  # again: `rekey` may have sealed since this daemon looked
             require_together(self._keys, known)
-        except (CannotStartError, HostsLackKeyError) as error:
+            self._begin_naming(transaction, [name for name, _ in known])
+        except (CannotStartError, TryAgainError) as error:
             return error
         return None
+
+    def _begin_naming(self, transaction: Transaction, others: Collection[str]) -> None:
+        if naming.begin(transaction, others):
+            transaction.change(RAISE_FLOOR, migration=pseudonyms.FLOOR)
 
     async def require_fit(self, now_ms: int) -> None:
         """Raise as `join` does when this daemon, whose row still counts, can't work here any more:
@@ -184,7 +196,8 @@ class Hosts:
         def operation(transaction: Transaction) -> list[int] | PremblydError:
             try:
                 require_opens(transaction)
-            except CannotStartError as error:
+                self._begin_naming(transaction, ())
+            except (CannotStartError, TryAgainError) as error:
                 return error
             transaction.change(_END_ALL, ended_at_ms=now_ms)
             transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)

@@ -20,9 +20,10 @@ from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Hold
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.verifications import spellings
+from premblyd.verifications import pseudonyms, spellings
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups
+from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.spellings import Spelt
 
 # Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
@@ -57,8 +58,11 @@ def place(
     hold's id."""
 
     def place(transaction: Transaction) -> int:
+        names = pseudonyms.read(transaction)
         reference = subject.reference and plain_id(subject.reference)
-        about = {"user_ref": subject.user_ref, "reference": reference, "reason": reason}
+        stored = _as_stored(subject, names)
+        about = {"user_ref": stored.user_ref, "reference": stored.reference}
+        about["reason"] = reason
         of_session = Digests.of(transaction).of_session(reference) if reference else None
         own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
@@ -204,12 +208,20 @@ def _references_of_held(now_ms: Any) -> Sequence[Query]:
 def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
     if isinstance(which, int):
         found = transaction.rows(_BY_ID, id=which, now_ms=now_ms)
-    elif which.user_ref is not None:
-        found = transaction.rows(_BY_USER, user_ref=which.user_ref, now_ms=now_ms)
     else:
-        reference = plain_id(which.reference or "")
-        found = transaction.rows(_BY_REFERENCE, reference=reference, now_ms=now_ms)
+        stored = _as_stored(which, pseudonyms.read(transaction))
+        about = {"user_ref": stored.user_ref, "reference": stored.reference}
+        statement = _BY_REFERENCE if stored.user_ref is None else _BY_USER
+        found = transaction.rows(statement, **about, now_ms=now_ms)
     return [number for (number,) in found]
+
+
+def _as_stored(subject: Subject, names: Names) -> Subject:
+    """Return what stands for whom or what somebody has named."""
+    reference = subject.reference and names.named_reference(plain_id(subject.reference))
+    return Subject(
+        user_ref=subject.user_ref and names.named_user(subject.user_ref), reference=reference
+    )
 
 
 class _Related(NamedTuple):
@@ -222,6 +234,7 @@ class _Relations:
     other events of its names are."""
 
     def __init__(self, transaction: Transaction, events: Sequence[_Event]) -> None:
+        self._naming = pseudonyms.of(transaction)
         sessions = {event.session_id for event in events if event.session_id}
         self._of_session = _of_sessions(transaction, sessions)
         self._names_of_session = {each: self._session_names(each) for each in sessions}
@@ -246,7 +259,7 @@ class _Relations:
 
     def _session_names(self, session_id: str) -> set[str]:
         # The session itself too: somebody may have nothing else to hold it by.
-        names = {session_reference(session_id), plain_id(session_id)}
+        names = self._naming.references([session_reference(session_id), plain_id(session_id)])
         others = self._of_session.get(session_id, ())
         return names.union(plain_id(reference) for reference, _ in others if reference)
 

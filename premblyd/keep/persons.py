@@ -14,6 +14,7 @@ from premblyd.engines.engine import Lookup, Transaction
 from premblyd.model.keeping import Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
+from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import known_as
 from premblyd.verifications.spellings import Spelt, look_up
@@ -111,6 +112,7 @@ class _Walk:
         self._transaction = transaction
         self._named = named
         self._digests = Digests.of(transaction)
+        self._names = pseudonyms.read(transaction)
         self._own: dict[int, _Row] = {}
         self._others: dict[int, _Row] = {}
         self._references: set[str] = set()
@@ -119,10 +121,13 @@ class _Walk:
     def person(self, also: Collection[int]) -> Person:
         name = self._named.name
         if self._named.by is FoundBy.USER_REF:
-            first = self._rows(self._transaction.look_up(_BY_USER, [name]))
-            self._user_refs = {name}
+            stored = self._names.named_user(name)
+            first = self._rows(self._transaction.look_up(_BY_USER, [stored]))
+            self._user_refs = {stored}
         else:
-            names = known_as(self._transaction, [name, session_reference(name)])
+            stored = self._names.named_reference(name)
+            of_session = self._names.reference(session_reference(name))
+            names = known_as(self._transaction, [stored, of_session])
             self._references |= set(map(plain_id, names))
             first = self._of_names(self._references, [name])  # it may be the id of a session
             self._user_refs = {row.user_ref for row in first if row.user_ref}
@@ -142,7 +147,7 @@ class _Walk:
     def _further(self, rows: Iterable[_Row], *, are_first: bool) -> list[_Row]:
         sessions = {row.session_id for row in rows if row.session_id} - self._sessions
         names = {plain_id(row.reference) for row in rows if row.reference}
-        names |= set(map(session_reference, sessions))
+        names |= self._names.references(map(session_reference, sessions))
         known = set(map(plain_id, known_as(self._transaction, names))) - self._references
         if are_first:
             known |= names

@@ -98,11 +98,19 @@ class ErasedName(Table):
     erasure_id = Number(PLAIN)
 
 
+class Naming(StrEnum):
+    """That pseudonyms stand for references and user_refs in a database (`identity: sealed`)."""
+
+    CONVERTING = "converting"  # in a part of its rows: `premblyd rekey --names` was begun
+    SEALED = "sealed"  # in all
+
+
 class DigestKey(Table):
-    """The key of the digests that outlast what they are of. One row; it never changes."""
+    """The key of the digests that outlast what they are of. One row; its key never changes."""
 
     kept = Kept.EVER
     key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
+    names = Text(PLAIN, seen=Seen.NOWHERE, null=True)  # see Naming; NULL: they are in clear
 
 
 class EventKey(Table):

@@ -99,6 +99,9 @@ class Event(Table):
     closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
     # Of a sealed one, a keyed digest of its session, by which that is found.
     session_digest = Text(DIGEST, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # What `reference` and `user_ref` are, where pseudonyms stand in these: `identity: sealed`.
+    sealed_reference = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
+    sealed_user_ref = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True)
 

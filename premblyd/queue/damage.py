@@ -38,6 +38,7 @@ VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
     *("id", "key", "lacks"),
+    *("sealed_reference", "sealed_user_ref"),
     *VERDICT_COLUMNS,
 )
 KEY_GONE = "its event is sealed, and the key of it is gone"
@@ -152,6 +153,8 @@ def usable_event(row: Sequence[Any]) -> StoredEvent:
         if not isinstance(values[name], types):
             raise UnusableError(EVENT_CHANGED + name)
     verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
+    for name in ("reference", "user_ref"):  # where a pseudonym stands in it
+        verdict[name] = values.pop(f"sealed_{name}") or verdict[name]
     for name, words in (("kind", Kind), ("outcome", Outcome)):
         try:
             verdict[name] = words(verdict[name])

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from premblyd.engines.engine import (
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
-from premblyd.prembly.payload import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue import order, rollups
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.forgotten import Forgotten
@@ -30,9 +30,10 @@ from premblyd.queue.keys import By, EventKeys, event_keys
 from premblyd.queue.order import Then, order_key
 from premblyd.queue.sealed import SealedArrivals
 from premblyd.seal import eventkeys
-from premblyd.verifications import awaited, erased
+from premblyd.verifications import awaited, erased, pseudonyms
 from premblyd.verifications.awaited import Arrival
 from premblyd.verifications.erased import Erased, Gone
+from premblyd.verifications.pseudonyms import CLEAR, Names
 from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
@@ -103,8 +104,10 @@ class NewRejection:
 class Inbox:
     """Keeps webhooks and rejections. Its futures resolve after the commit."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, names: Names = CLEAR) -> None:
+        """`names`: what stands for references and user_refs in the database."""
         self._writer = writer
+        self._names = names
 
     def add(
         self,
@@ -117,9 +120,10 @@ class Inbox:
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
         as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
         end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(webhook, deliveries, by)
+        addition = _addition(webhook, deliveries, by, self._names)
         if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
-            addition = addition._replace(arrival=arrival)
+            reference = self._names.reference(arrival.reference)
+            addition = addition._replace(arrival=replace(arrival, reference=reference))
         return self._writer.submit(_ADD, addition, _names(addition))
 
     def withdraw(self, added: "asyncio.Future[Added]") -> None:
@@ -145,7 +149,7 @@ def add_event(
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
     `lock_names`; erased, if another name of it was by this erasure."""
-    addition = _addition(webhook, deliveries, "body")
+    addition = _addition(webhook, deliveries, "body", pseudonyms.of(transaction))
     [added] = _add(transaction, [addition._replace(erasure_id=erasure_id)])
     return added
 
@@ -167,10 +171,10 @@ def add_delivery(
     return delivery_id
 
 
-def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> Sequence[str]:
+def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery], names: Names) -> Sequence[str]:
     """Return what is locked before `webhook` is stored: so the events of one reference have their
     numbers in the order in which their deliveries run."""
-    return _lock_names(_order_key(webhook, deliveries))
+    return _lock_names(_order_key(names.verdict(webhook.verdict), deliveries))
 
 
 def _lock_names(key: str | None) -> Sequence[str]:
@@ -364,11 +368,15 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     return items
 
 
-def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _Addition:
+def _addition(
+    webhook: Webhook, deliveries: Sequence[NewDelivery], by: By, names: Names
+) -> _Addition:
     keys = event_keys(webhook, by)
-    key = reference_key(webhook.verdict.reference)
+    verdict = names.verdict(webhook.verdict)
+    key = reference_key(verdict.reference)
     derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
-    row = (*derived, *_verdict_values(webhook.verdict), *_webhook_values(webhook))
+    originals = names.originals(webhook.verdict)
+    row = (*derived, *originals, *_verdict_values(verdict), *_webhook_values(webhook))
     return _Addition(
         keys,
         webhook.received_at_ms,
@@ -376,20 +384,23 @@ def _addition(webhook: Webhook, deliveries: Sequence[NewDelivery], by: By) -> _A
         row,
         deliveries,
         rollups.event_group(webhook),
-        _order_key(webhook, deliveries),
+        _order_key(verdict, deliveries),
     )
 
 
-def _order_key(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> str | None:
+def _order_key(verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | None:
     """Return the key of those of `deliveries` that wait for each other; None: none of them does,
     or the webhook has no reference."""
-    reference = webhook.verdict.reference
+    reference = verdict.reference
     if not reference or not any(delivery.then for delivery in deliveries):
         return None
     return order_key(reference)
 
 
-_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
+_DERIVED_COLUMNS = (
+    *("key", "body_sha256", "body_bytes", "reference_key"),
+    *("sealed_reference", "sealed_user_ref"),
+)
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _keys = attrgetter("keys")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)

@@ -28,7 +28,7 @@ from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
 from premblyd.queue.sealed import sealed_facts, sealed_output
-from premblyd.verifications import awaited, erased
+from premblyd.verifications import awaited, erased, pseudonyms
 from premblyd.verifications.names import learn_names, lock_names
 
 
@@ -128,13 +128,15 @@ class Queue:
         erased meanwhile; nothing changed."""
 
         def operation(transaction: Transaction) -> Ruling | None:
-            if names:
-                transaction.lock(lock_names(names))
+            naming = pseudonyms.of(transaction)
+            learnt = [naming.reference(name) for name in names]
+            if learnt:
+                transaction.lock(lock_names(learnt))
             held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
             if held is None or held[1]:
                 return None
             ruling = Ruling()
-            known = learn_names(transaction, names, at_ms)
+            known = learn_names(transaction, learnt, at_ms)
             if is_once and known:
                 verdict = confirmed.job(job).event.verdict
                 ruling = once.rule(transaction, job, known, verdict, at_ms)

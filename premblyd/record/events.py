@@ -272,7 +272,8 @@ def _inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
 def _awaited(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
     """Return what was or is awaited of an event's verification, the oldest first."""
     is_its = Awaited.event == event_id
-    if reference is not None:
-        is_its |= Awaited.reference == reference
+    if reference is not None:  # as it is stored, which may be its pseudonym
+        own = Event.select(Event.reference).where(Event.id == event_id)
+        is_its |= Awaited.reference == own
     query = Awaited.select(*queries.columns(Awaited, AwaitedRow)).where(is_its)
     return queries.rows(database, query.order_by(Awaited.id), AwaitedRow)

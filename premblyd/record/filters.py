@@ -33,7 +33,7 @@ from premblyd.model.tables import (
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import REASONS
-from premblyd.record import criteria, queries
+from premblyd.record import criteria, naming, queries
 from premblyd.record.criteria import Condition
 from premblyd.record.queries import By
 
@@ -115,6 +115,19 @@ def _where(expression: Callable[[Any], Expression], **about: Any) -> Where:
 
 def _is(field: Field, index: str | None = None) -> Where:
     return _where(lambda value: field == value, index=index)
+
+
+def _is_reference(field: Field, index: str) -> Where:
+    def where(database: Database, reference: str) -> Condition:
+        named = naming.reference(database, reference)
+        return Condition(expression=field == named, index=index)
+
+    return where
+
+
+def _is_user(database: Database, user_ref: str) -> Condition:
+    named = naming.user(database, user_ref)
+    return Condition(expression=Event.user_ref == named, index="event_user_ref")
 
 
 def _since(at_ms: Any, **about: Any) -> Where:
@@ -203,10 +216,12 @@ class EventFilter(Chosen):
     type: str | None = _by(_type, "Type", "Only this type, or transaction.*", **_TYPE)
     kind: str | None = _by(_is(Event.kind), "Kind", choices=KINDS)
     reference: str | None = _by(
-        _is(Event.reference, "event_reference"), "Reference", "Only this reference of Prembly."
+        _is_reference(Event.reference, "event_reference"),
+        "Reference",
+        "Only this reference of Prembly.",
     )
     user_ref: str | None = _by(
-        _is(Event.user_ref, "event_user_ref"),
+        _is_user,
         "User ref",
         "Only this reference of a person (user_ref).",
     )
@@ -318,7 +333,7 @@ class AwaitedFilter(Chosen):
         _is(Awaited.state), "", "Only this state.", choices=_words(AwaitedState)
     )
     reference: str | None = _by(
-        _is(Awaited.reference, "awaited_reference"), "", "Only with this reference."
+        _is_reference(Awaited.reference, "awaited_reference"), "", "Only with this reference."
     )
     since_ms: int | None = _time(_since(Awaited.created_at_ms), "", "Only those that began since.")
 

@@ -12,7 +12,7 @@ from premblyd.keep.holds import Subject, is_held, is_in_force
 from premblyd.model.keeping import Closing, Erasure, Hold, Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
-from premblyd.record import queries
+from premblyd.record import naming, queries
 from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow, WholeEvent
 from premblyd.verifications.digests import Digests
 
@@ -112,10 +112,10 @@ def oldest_ms(database: Database) -> int | None:
 def count_of(database: Database, subject: Subject) -> int:
     """Return how many events name this person, or have this reference in any spelling."""
     if subject.user_ref is not None:
-        conditions = [Event.user_ref == subject.user_ref]
+        conditions = [Event.user_ref == naming.user(database, subject.user_ref)]
     else:
         plain = plain_id(subject.reference or "")
-        spellings = {plain, subject.reference}
+        spellings = {plain, subject.reference, naming.reference(database, plain)}
         conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
         conditions.append(Event.session_id.in_(spellings))
         digest = database.look(Digests.of).of_session(plain)

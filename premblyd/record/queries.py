@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -43,8 +43,11 @@ from premblyd.model.tables import (
     Rejection,
 )
 from premblyd.privacy import Shape, mask
+from premblyd.verifications.pseudonyms import is_pseudonym
 from premblyd.words import SEALED, Sealed
 
+# The columns that have a reference or a user_ref, or what stands for one.
+_NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
 RowType = TypeVar("RowType")
 _Class = TypeVar("_Class", bound=type[Any])
@@ -285,13 +288,13 @@ def _readable(type_: ColumnType | None, value: Any) -> Any:
 def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
     """Return what `query` finds, with a text where somebody has put bytes in place of one. Raise
     StoreUnreadableError when it can't be read."""
-    return _plain(raw_tuples(database, query))
+    return _plain(_found(database, query)[1])
 
 
 def raw_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    """Return what `query` finds, as it is stored. Raise StoreUnreadableError when it can't be
-    read."""
-    return _found(database, query)[1]
+    """Return what `query` finds, as it is stored: where names are sealed, with what stands for
+    them. Raise StoreUnreadableError when it can't be read."""
+    return _as_stored(database, query)[1]
 
 
 def _found(
@@ -299,6 +302,14 @@ def _found(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return the names of what `query` finds, and its rows: with what is sealed opened, or SEALED
     in its place for who has not the key."""
+    names, found = _as_stored(database, query)
+    return names, _with_originals(database, names, found)
+
+
+def _as_stored(
+    database: Database, query: "ModelSelect[Any]"
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Return the same, with pseudonyms where these stand for names."""
     asked, opening = with_keys(query)
     with translated(StoreUnreadableError):
         cursor = database.execute(asked.bind(database))
@@ -307,6 +318,44 @@ def _found(
             return names, [tuple(row) for row in cursor]
         found = opening.rows(cursor, database.vault, lacking=SEALED)
     return names[: opening.width], found
+
+
+def _with_originals(
+    database: Database, names: Sequence[str], found: list[tuple[Any, ...]]
+) -> list[tuple[Any, ...]]:
+    """Return rows with the names that pseudonyms stand for, as far as an event of each can be
+    opened here."""
+    places = [at for at, name in enumerate(names) if name in _NAMED]
+    if not places:
+        return found
+    stored = {each for row in found for each in (row[at] for at in places) if is_pseudonym(each)}
+    if not stored:
+        return found
+    known = originals(database, stored)
+    return [
+        tuple(known.get(each, each) if at in places else each for at, each in enumerate(row))
+        for row in found
+    ]
+
+
+def originals(database: Database, pseudonyms: Collection[str]) -> dict[str, str]:
+    """Return what these pseudonyms stand for, as far as an event of each can be opened here."""
+    known: dict[str, str] = {}
+    wanted = sorted(pseudonyms)
+    for start in range(0, len(wanted), MOST_ROWS):
+        some = wanted[start : start + MOST_ROWS]
+        for name, sealed in (
+            (Event.reference, Event.sealed_reference),
+            (Event.user_ref, Event.sealed_user_ref),
+        ):
+            first = Event.select(fn.MIN(Event.id)).where(name.in_(some)).group_by(name)
+            query = Event.select(name, sealed).where(Event.id.in_(first))
+            known |= {
+                stored: text
+                for stored, text in _as_stored(database, query)[1]
+                if isinstance(text, str)
+            }
+    return known
 
 
 def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -29,7 +29,7 @@ from premblyd.model.tables import Event, InquiryResult, Purpose, VerificationNam
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict, plain_id, same_id, session_reference
 from premblyd.queue.settling import add_answer
-from premblyd.record import queries
+from premblyd.record import naming, queries
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
 from premblyd.verifications.digests import Digests
@@ -296,12 +296,14 @@ def known_ids(database: Database, ids: Collection[str], *conditions: Any) -> set
     conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
     that the true one never came."""
     known: set[str] = set()
+    named = naming.names(database)
     for some in _batches(sorted(set(ids))):
-        spelt = _with_other_names(database, {name: _spellings(name) for name in some})
+        stored = {name: {named.reference(each) for each in _spellings(name)} for name in some}
+        spelt = _with_other_names(database, stored)
         all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
         is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
         query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-        found = {plain_id(row[0]) for row in queries.tuples(database, query.distinct())}
+        found = {plain_id(_text(row[0])) for row in queries.raw_tuples(database, query.distinct())}
         known |= {
             name
             for name, spellings in spelt.items()
@@ -320,7 +322,7 @@ def _with_other_names(database: Database, spelt: Mapping[str, set[str]]) -> dict
         .where(own.name.in_(sorted(set().union(*spelt.values()))))
     )
     linked = defaultdict[str, set[str]](set)
-    for name, its_other in queries.tuples(database, query):
+    for name, its_other in queries.raw_tuples(database, query):
         linked[name] |= _stored_as(its_other)
     return {
         name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
@@ -356,6 +358,11 @@ def _spellings(identifier: str) -> set[str]:
 
 def _stored_as(plain: str) -> set[str]:
     return {plain, plain.replace("-", "_")} if same_id(plain) != plain else {plain}
+
+
+def _text(value: Any) -> str:
+    """Return a reference; somebody may have put bytes in its place."""
+    return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:

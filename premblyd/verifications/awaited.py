@@ -70,6 +70,12 @@ class Waiting:
     due_at_ms: int
     ask_count: int
     session_id: str | None
+    sealed_reference: str | None  # what `reference` is, where a pseudonym stands in it
+
+    @property
+    def name(self) -> str:
+        """By what Prembly knows it."""
+        return self.sealed_reference or self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,10 +327,11 @@ _ASKED = Statement(
     )
 )
 _DUE_FIELDS = tuple(field.name for field in fields(Waiting))
+_OF_EVENT = ("session_id", "sealed_reference")  # the last of them
 _DUE = Statement(
     Awaited.select(
-        *(getattr(Awaited, name) for name in _DUE_FIELDS if name != "session_id"),
-        Event.session_id,
+        *(getattr(Awaited, name) for name in _DUE_FIELDS if name not in _OF_EVENT),
+        *(getattr(Event, name) for name in _OF_EVENT),
         Event.id,
     )
     .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event

@@ -14,6 +14,8 @@ from premblyd.prembly.payload import plain_id
 from premblyd.vault import LacksKeyError, Vault, data_key_of
 
 KEYED_DIGITS = 64  # of such a digest; those that anybody can make have 32
+PSEUDONYM = "sealed-"  # before the digest that stands for a name in a column: see pseudonyms.py
+_PSEUDONYM_LENGTH = len(PSEUDONYM) + KEYED_DIGITS
 
 
 class Digests:
@@ -37,16 +39,26 @@ class Digests:
         return cls(opened_key(bytes(key), vault))
 
     def of_reference(self, reference: str) -> str:
-        """Return what stands for a reference, in all of its spellings."""
-        return self._digest("reference", plain_id(reference))
+        """Return what stands for a reference, in all of its spellings, or is named by its
+        pseudonym."""
+        return _digest_in(reference) or self._digest("reference", plain_id(reference))
+
+    def pseudonym_of_reference(self, reference: str) -> str:
+        """Return its pseudonym. Whatever it looks like, it is a name: a sender may have chosen
+        it."""
+        return PSEUDONYM + self._digest("reference", plain_id(reference))
 
     def of_session(self, session_id: str) -> str:
         """Return what stands for the id of a session, in all of its spellings."""
         return self._digest("session", plain_id(session_id))
 
     def of_user(self, user_ref: str) -> str:
-        """Return what stands for a person's `user_ref`."""
-        return self._digest("user", user_ref)
+        """Return what stands for a person's `user_ref`, or is named by its pseudonym."""
+        return _digest_in(user_ref) or self._digest("user", user_ref)
+
+    def pseudonym_of_user(self, user_ref: str) -> str:
+        """Return its pseudonym, as of a reference."""
+        return PSEUDONYM + self._digest("user", user_ref)
 
     def of_event(self, event_id: int) -> str:
         """Return what stands for one event that somebody named."""
@@ -59,6 +71,14 @@ class Digests:
     def _digest(self, kind: str, text: str) -> str:
         data = f"{kind} {text}".encode("utf-8", "replace")
         return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new
+
+
+def _digest_in(name: str) -> str | None:
+    """Return the digest in a pseudonym; None for what is none."""
+    if len(name) != _PSEUDONYM_LENGTH or not name.startswith(PSEUDONYM):
+        return None
+    digest = name[len(PSEUDONYM) :]
+    return digest if set(digest) <= set("0123456789abcdef") else None
 
 
 def opened_key(key: bytes, vault: Vault | None) -> bytes:

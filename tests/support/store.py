@@ -18,11 +18,13 @@ from premblyd.engines.connections import backend
 from premblyd.engines.engine import Backend, Engine, Transaction
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
+from premblyd.hosts import naming
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
 from premblyd.vault import Vault
+from premblyd.verifications import pseudonyms
 from tests.support import postgresql
 from tests.support.database import rows
 
@@ -114,7 +116,9 @@ class Store:
         self._reading: psycopg.Connection[Any] | None = None
         self._loop = loop
         self.writer = self.wait(self._open())
-        self.inbox = Inbox(self.writer)
+        if vault is not None and vault.seals_names:  # as the first daemon has it
+            self.wait(self.writer.call(naming.begin))
+        self.inbox = Inbox(self.writer, self.wait(self.writer.call(pseudonyms.of)))
         self.queue = Queue(self.writer, worker)
 
     def beside(self, worker: str) -> "Store":
