@@ -1,5 +1,6 @@
 """premblyd rekey"""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,46 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
 from premblyd.cli.printing import print_json, progress
+from premblyd.cli.restore import become_owner
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.keep import rekeying
+from premblyd.keep import rekeying, sealnames
 from premblyd.keep.rekeying import Done, Standing
+from premblyd.keep.sealnames import InClear
+from premblyd.model.keeping import Naming
 from premblyd.words import counted
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would be done, and do nothing.")
+@click.option(
+    "--names",
+    "with_names",
+    is_flag=True,
+    help="With `identity: sealed`: seal references and user_refs too, while no daemon works.",
+)
 @config_option
 @json_option
-def rekey(config_path: Path, *, dry_run: bool, as_json: bool) -> None:
+def rekey(config_path: Path, *, dry_run: bool, with_names: bool, as_json: bool) -> None:
     """What came before `encryption: {key: …}` is sealed, and events' keys that a data key of
     `old_keys` wraps are wrapped by `key`; no body is sealed twice. In small steps beside daemons,
     and on record. What was ended goes on when it is run again.
 
     At the end it says which data keys are needed no more.
+
+    --names does more, once, for a database that had its names in clear before `encryption:
+    {identity: sealed}`: all daemons are stopped for that, and none starts until it is done. What
+    was ended goes on when it is run again. Exit status 75: a daemon works.
     """
     place = database_of(config_path)
     settings = settings_if_valid(config_path)
     if settings is not None and settings.encryption is not None:
         settings.encryption.require_library()  # else it would look as if nothing were to be sealed
+    if with_names:
+        _seal_names(place, dry_run=dry_run, as_json=as_json)
+        return
     if dry_run:
         found = rekeying.standing(open_to_read(place))
         _tell(found, Done(), as_json=as_json, is_done=False)
@@ -54,6 +72,61 @@ def rekey(config_path: Path, *, dry_run: bool, as_json: bool) -> None:
             f"Left as they are: {counted(len(done.damaged), 'event')} whose key can't be opened,"
             f" or is gone, as somebody changed that (`premblyd show {done.damaged[0]}`)."
         )
+
+
+def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None:
+    """Seal all that is in clear, and then the names, while no daemon works. Print what that did."""
+    found = sealnames.in_clear(open_to_read(place))
+    if dry_run:
+        _tell_names(found, None, as_json=as_json)
+        return
+    if isinstance(place, Path):
+        become_owner(Path(os.path.realpath(place)))
+    with backend(place).hold():
+        database = open_to_change(place)
+        done = 0
+        if found.naming is None or found.naming is Naming.CONVERTING:
+            sealed = _rekey(database, rekeying.standing(database), silent=as_json)
+            if sealed.damaged:
+                raise PremblydError(
+                    f"{counted(len(sealed.damaged), 'event')} can't be sealed, as its key can't be"
+                    f" opened or is gone (`premblyd show {sealed.damaged[0]}`): put it right, or"
+                    " erase it, then again. No name was changed."
+                )
+            done = _convert(database, found.events, silent=as_json)
+        is_gone = not done or database.scrub().is_gone
+        _tell_names(sealnames.in_clear(database), done, as_json=as_json)
+        for warning in backend(place).inspect().warnings if done else ():
+            click.echo(f"note: {warning}.", err=True)
+    if not is_gone:
+        raise TryAgainError(
+            "What was in clear is in the database's log until nobody reads what was there before."
+            " Run the same again then."
+        )
+
+
+def _convert(database: Database, total: int, *, silent: bool) -> int:
+    with progress(silent=silent) as shown:
+        task = shown.add_task("sealing names", total=total)
+        try:
+            return sealnames.seal_names(
+                database, actor(), lambda done: shown.update(task, completed=done)
+            )
+        except KeyboardInterrupt:
+            raise PremblydError(
+                "Interrupted. No daemon starts until `premblyd rekey --names` has gone on to its"
+                " end."
+            ) from None
+
+
+def _tell_names(found: InClear, done: int | None, *, as_json: bool) -> None:
+    if as_json:
+        told: dict[str, Any] = {} if done is None else {"names_sealed": done}
+        print_json({**told, "names_in_clear": found.events, "names": found.naming or "plain"})
+        return
+    if done is not None:
+        click.echo(f"Sealed the names of {counted(done, 'event')}.")
+    click.echo(f"Names in clear: {counted(found.events, 'event')}.")
 
 
 def _rekey(database: Database, before: Standing, *, silent: bool) -> Done:

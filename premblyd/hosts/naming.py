@@ -57,7 +57,7 @@ def may_work(transaction: Transaction) -> Naming | None:
     seals_names = transaction.vault is not None and transaction.vault.seals_names
     if naming is Naming.CONVERTING:
         raise ConvertingError
-    if naming is Naming.SEALED and not seals_names:
+    if naming is not None and not seals_names:
         raise NamesAreSealedError
     if naming is None and seals_names and has_names(transaction):
         raise NamesInClearError

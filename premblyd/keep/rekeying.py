@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from peewee import JOIN, fn
 
@@ -109,16 +109,17 @@ def rekey(database: Database, actor: str, advanced: Callable[[Done], None]) -> D
     done = Done()
     for work in _works(database):
         began = time.monotonic()
-        done.add(_transact(database, functools.partial(_guarded, work, now_ms)))
+        done.add(transact(database, functools.partial(_guarded, work, now_ms)))
         advanced(done)
         time.sleep(max(GAP_S, GAP_RATIO * (time.monotonic() - began)))
     return done
 
 
 Work = Callable[[Transaction], Done]
+Found = TypeVar("Found")
 
 
-def _transact(database: Database, work: Work) -> Done:
+def transact(database: Database, work: Callable[[Transaction], Found]) -> Found:
     """Run `work` in a transaction, alone. Under load others may have the lock for long."""
     for _ in range(TRIES):
         with contextlib.suppress(StoreUnavailableError):

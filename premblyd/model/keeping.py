@@ -102,7 +102,8 @@ class Naming(StrEnum):
     """That pseudonyms stand for references and user_refs in a database (`identity: sealed`)."""
 
     CONVERTING = "converting"  # in a part of its rows: `premblyd rekey --names` was begun
-    SEALED = "sealed"  # in all
+    SEALED = "sealed"  # from the first one on
+    CONVERTED = "converted"  # in all, and some were in clear before
 
 
 class DigestKey(Table):

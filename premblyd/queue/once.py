@@ -26,9 +26,10 @@ from premblyd.queue import damage
 from premblyd.queue.damage import UnusableError
 from premblyd.queue.jobs import Due, Job
 from premblyd.queue.order import digest, may_end
-from premblyd.verifications import erased
+from premblyd.verifications import erased, pseudonyms
 from premblyd.verifications.digests import KEYED_DIGITS, Digests
 from premblyd.verifications.names import names_of
+from premblyd.verifications.pseudonyms import Names
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
@@ -200,9 +201,17 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
             return None
     known = names_of(transaction, verification)
     keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
+    if (naming := pseudonyms.of(transaction)).were_clear:
+        row = transaction.row(_SEALED_REFERENCE, id=delivery_id)
+        keys += _earlier_keys(naming, [row[0]] if row and row[0] else [], outcome, type_)
     if isinstance(confirmed_key, str) and confirmed_key:
         keys = tuple(dict.fromkeys([confirmed_key, *keys]))
     return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
+
+
+def _earlier_keys(naming: Names, names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
+    """Return what is left of the keys of names, of the time when these were not sealed yet."""
+    return tuple(map(naming.of_earlier_key, _keys(names, outcome, type_)))
 
 
 def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
@@ -222,12 +231,20 @@ class Ruling(NamedTuple):
 
 
 def rule(
-    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
+    transaction: Transaction,
+    job: Job,
+    names: Sequence[str],
+    verdict: Verdict,
+    now_ms: int,
+    told: Sequence[str] = (),
 ) -> Ruling:
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
-    are asked about at the same time, the first that is confirmed runs."""
+    are asked about at the same time, the first that is confirmed runs. `told`: names as Prembly has
+    told them, where `names` are pseudonyms."""
     keys = _keys(names, verdict.outcome, verdict.type)
+    if (naming := pseudonyms.of(transaction)).were_clear:
+        keys += _earlier_keys(naming, told, verdict.outcome, verdict.type)
     transaction.lock({lock_name(job.action, key) for key in keys})
     kept = KeptKeys(transaction)
     gone_id = kept.removed(job.action, keys)
@@ -335,6 +352,7 @@ _VERDICT = Statement(
     )
     .where(_HAS_ID)
 )
+_SEALED_REFERENCE = Statement(Delivery.select(Event.sealed_reference).join(Event).where(_HAS_ID))
 _CONFIRMED_HOLDER = Statement(
     _holders().where(
         _HAS_KEY,

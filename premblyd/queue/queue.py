@@ -139,7 +139,7 @@ class Queue:
             known = learn_names(transaction, learnt, at_ms)
             if is_once and known:
                 verdict = confirmed.job(job).event.verdict
-                ruling = once.rule(transaction, job, known, verdict, at_ms)
+                ruling = once.rule(transaction, job, known, verdict, at_ms, names)
             if ruling.other_id is not None:
                 if ruling.wait_ms is None and not ruling.is_gone:
                     once.note_other(transaction, job.delivery_id, ruling.other_id)

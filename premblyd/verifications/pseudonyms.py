@@ -54,6 +54,7 @@ class Names:
     """What stands for a name where names are in clear: itself."""
 
     is_sealed = False
+    were_clear = False  # of what has lost its name since, keyed digests of digests are left
 
     def reference(self, reference: str) -> str:
         """Return what stands for a reference."""
@@ -62,6 +63,10 @@ class Names:
     def user(self, user_ref: str) -> str:
         """Return what stands for a person's `user_ref`."""
         return user_ref
+
+    def of_earlier_key(self, key: str) -> str:
+        """Return what stands for a digest of a name that is of the time when it was in clear."""
+        return key
 
     def references(self, references: Iterable[str]) -> set[str]:
         """Return what stands for these references."""
@@ -91,8 +96,12 @@ class Pseudonyms(Names):
 
     is_sealed = True
 
-    def __init__(self, digests: Digests) -> None:
+    def __init__(self, digests: Digests, *, were_clear: bool = False) -> None:
         self._digests = digests
+        self.were_clear = were_clear
+
+    def of_earlier_key(self, key: str) -> str:
+        return self._digests.of_key(key)
 
     def reference(self, reference: str) -> str:
         return self._digests.pseudonym_of_reference(reference) if reference else reference
@@ -138,9 +147,9 @@ def read(transaction: Transaction) -> Names:
             return CLEAR
         case Naming.CONVERTING:
             raise ConvertingError
-        case _:
+        case found:
             try:
-                return Pseudonyms(Digests.of(transaction))
+                return Pseudonyms(Digests.of(transaction), were_clear=found is Naming.CONVERTED)
             except LacksKeyError:
                 raise SealedNamesError from None
 

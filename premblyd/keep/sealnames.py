@@ -1,0 +1,404 @@
+"""Sealing the names that a database has in clear: for `premblyd rekey --names`, while no daemon
+works. Begin with `seal_names`.
+
+From the first transaction to the last the database says that some names are in clear yet, and no
+daemon starts. What is to be done is seen from the rows themselves: so whoever was ended goes on
+when run again.
+
+What hooks run once for, and stand in line for, is known by digests of names that anybody could
+make. Where the name is known these are made anew, of its pseudonym; else a keyed digest stands in
+the place of such a digest, by which it is found still: see `Names.were_clear`.
+"""
+
+import functools
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, update
+from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, TryAgainError
+from premblyd.hosts import naming
+from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
+from premblyd.keep.operators import write_down
+from premblyd.keep.rekeying import transact
+from premblyd.model.columns import Column
+from premblyd.model.history import MOVE
+from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming
+from premblyd.model.table import Table
+from premblyd.model.tables import Awaited, Delivery, Event, Host, Inquiry, VerificationName
+from premblyd.prembly import events
+from premblyd.prembly.payload import Outcome, plain_id
+from premblyd.queue.once import once_key
+from premblyd.queue.order import order_key
+from premblyd.seal import eventkeys
+from premblyd.vault import Cipher, DamagedError
+from premblyd.verifications import pseudonyms
+from premblyd.verifications.digests import KEYED_DIGITS, Digests, seal_key
+from premblyd.verifications.pseudonyms import Pseudonyms, is_pseudonym
+
+PORTION = 200  # rows that one transaction changes: nobody waits for it
+SEALED_REFERENCE, SEALED_USER_REF = Event.sealed_reference.place, Event.sealed_user_ref.place
+
+
+class WorkingError(TryAgainError):
+    """A daemon works on the database, which would store names in clear beneath. Stop it first."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__(
+            f"A daemon works on the database, on {', '.join(sorted(names))}: names are sealed while"
+            " none does. Stop it, then again. Nothing was changed."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InClear:
+    """How names are kept, and how many events have theirs in clear."""
+
+    naming: Naming | None
+    events: int
+
+
+def in_clear(database: Database) -> InClear:
+    """Return what `seal_names` would do."""
+
+    def look(transaction: Transaction) -> InClear:
+        row = transaction.row(_COUNT)
+        return InClear(naming=pseudonyms.naming(transaction), events=row[0] if row else 0)
+
+    return database.look(look)
+
+
+def seal_names(database: Database, actor: str, advanced: Callable[[int], None]) -> int:
+    """Have pseudonyms stand for all names; return of how many events. `advanced` is told these, as
+    they grow. All events must be sealed. Raise WorkingError while a daemon works, MoveAtWorkError,
+    PremblydError for an event whose key can't be opened: then nothing of it was changed."""
+    now_ms = database.now_ms()
+    naming_ = transact(database, functools.partial(_begin, actor=actor, now_ms=now_ms))
+    if naming_ is not Naming.CONVERTING:
+        return 0
+    done = 0
+    for work in _works(database):
+        done += transact(database, functools.partial(_guarded, work, now_ms))
+        advanced(done)
+    transact(database, functools.partial(_end, now_ms=now_ms))
+    return done
+
+
+def _begin(transaction: Transaction, actor: str, now_ms: int) -> Naming | None:
+    """Have no daemon start until all is done. Return how names are kept now."""
+    vault = transaction.vault
+    if vault is None or not vault.seals_names:
+        raise CannotStartError(
+            "Names are to stay in clear: the configuration does not say `encryption: {identity:"
+            " sealed}`, or this user may not read its key. Nothing was changed."
+        )
+    _require_alone(transaction, now_ms)
+    found = pseudonyms.naming(transaction)
+    if found is None:
+        found = Naming.CONVERTING
+        naming.put_down(transaction, found)
+        transaction.change(RAISE_FLOOR, migration=pseudonyms.FLOOR)
+        seal_key(transaction)
+        write_down(transaction, actor, "rekey", now_ms, "names")
+    return found
+
+
+def _end(transaction: Transaction, now_ms: int) -> None:
+    _require_alone(transaction, now_ms)
+    naming.put_down(transaction, Naming.CONVERTED)
+
+
+def _guarded(work: "Work", now_ms: int, transaction: Transaction) -> int:
+    _require_alone(transaction, now_ms)
+    return work(transaction, Pseudonyms(Digests.of(transaction)))
+
+
+def _require_alone(transaction: Transaction, now_ms: int) -> None:
+    """Raise WorkingError when a daemon may be at work. (SQLite's are kept out by a lock, which the
+    command has.)"""
+    if not transaction.try_lock(MOVE):
+        raise MoveAtWorkError("the database")
+    rows = transaction.rows(_HOSTS, now_ms=now_ms)
+    working = {
+        name for name, place, *process in rows if not is_dead_here(place, Predecessor(*process))
+    }
+    if working:
+        raise WorkingError(working)
+
+
+Work = Callable[[Transaction, Pseudonyms], int]
+
+
+def _works(database: Database) -> Iterator[Work]:
+    """Yield what each transaction is to do. Names of verifications come behind the events, whose
+    keys are made of them."""
+    for ids in _portions(database, _EVENTS_IN_CLEAR):
+        yield functools.partial(_seal_events, ids)
+    for ids in _portions(database, _NAMELESS_ONCE):
+        yield functools.partial(_key_deliveries, ids)
+    for ids in _portions(database, _GONE_ONCE):
+        yield functools.partial(_key_gone, ids)
+    for of_table in _OF_TABLES:
+        for ids in _portions(database, of_table.walk):
+            yield functools.partial(of_table.convert, ids)
+
+
+def _portions(database: Database, statement: Statement) -> Iterator[list[int]]:
+    """Yield the numbers of rows that rise from portion to portion."""
+    after = 0
+    while True:
+        ids = database.look(functools.partial(_next, statement, after))
+        if not ids:
+            return
+        yield ids
+        after = ids[-1]
+
+
+def _next(statement: Statement, after: int, transaction: Transaction) -> list[int]:
+    return [row[0] for row in transaction.rows(statement, after=after, limit=PORTION)]
+
+
+class _Named(NamedTuple):
+    """An event, as its row has it."""
+
+    id: int
+    reference: Any
+    user_ref: Any
+    outcome: Any
+    type: Any
+
+
+def _seal_events(ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+    """Seal the names of events, and make anew what their deliveries run once for."""
+    try:
+        ciphers = eventkeys.ciphers(transaction, ids)
+    except DamagedError as error:
+        raise PremblydError(f"{error} `premblyd rekey` says of which event. Then again.") from None
+    found = [_Named(*row) for row in transaction.look_up(_EVENTS, ids)]
+    if lacking := [each.id for each in found if each.id not in ciphers]:
+        raise PremblydError(
+            f"Event {lacking[0]} is not sealed, so its names can't be: `premblyd rekey` seals it,"
+            " or says why not. Then again."
+        )
+    _remake_keys(transaction, found, names)
+    for each in found:
+        transaction.change(_SEAL, id=each.id, **_sealed(each, ciphers[each.id], names))
+    return len(found)
+
+
+def _sealed(event: _Named, cipher: Cipher, names: Pseudonyms) -> dict[str, str | None]:
+    reference, user_ref = _text(event.reference), _text(event.user_ref)
+    return {
+        "reference": reference and names.reference(reference),
+        "user_ref": user_ref and names.user(user_ref),
+        "sealed_reference": cipher.seal(SEALED_REFERENCE, reference or None),
+        "sealed_user_ref": cipher.seal(SEALED_USER_REF, user_ref or None),
+        "reference_key": None,
+    }
+
+
+def _text(value: Any) -> str | None:
+    """Return a name as text: somebody may have put anything there by hand."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return None if value is None else str(value)
+
+
+def _remake_keys(transaction: Transaction, found: Sequence[_Named], names: Pseudonyms) -> None:
+    """Make anew what the deliveries of these events run once for, and their lines."""
+    events_ = {each.id: each for each in found}
+    rows = transaction.look_up(_KEYS, sorted(events_))
+    if not rows:
+        return
+    of_names = _other_names(transaction, found)
+    digests = Digests.of(transaction)
+    for delivery_id, event_id, once, confirmed, order in rows:
+        event = events_[event_id]
+        reference = _text(event.reference)
+        remade = _once_keys(event, of_names, names) if once or confirmed else {}
+        transaction.change(
+            _SET_KEYS,
+            id=delivery_id,
+            once_key=_remade(once, remade, digests),
+            confirmed_key=_remade(confirmed, remade, digests),
+            order_key=order_key(names.reference(reference)) if order and reference else order,
+        )
+
+
+def _remade(key: Any, remade: dict[str, str], digests: Digests) -> Any:
+    if not isinstance(key, str) or not key or len(key) == KEYED_DIGITS:
+        return key
+    return remade.get(key) or digests.of_key(key)
+
+
+def _once_keys(event: _Named, of_names: dict[str, set[str]], names: Pseudonyms) -> dict[str, str]:
+    """Return what a delivery of an event may run once for, and what stands in place of each."""
+    reference = _text(event.reference)
+    if not reference:
+        return {}
+    types = {event.type if isinstance(event.type, str) else events.UNKNOWN, events.UNKNOWN}
+    known = {reference} | of_names.get(plain_id(reference), set())
+    return {
+        once_key(name, outcome, type_): once_key(names.reference(name), outcome, type_)
+        for name in known
+        for outcome in Outcome
+        for type_ in types
+    }
+
+
+def _other_names(transaction: Transaction, found: Iterable[_Named]) -> dict[str, set[str]]:
+    """Return all names of the verifications of these events, by each reference."""
+    plain = {plain_id(text) for each in found if (text := _text(each.reference))}
+    own: dict[str, str] = dict(transaction.look_up(_VERIFICATIONS, sorted(plain)))
+    group = defaultdict[str, set[str]](set)
+    for name, verification in transaction.look_up(_NAMES, sorted(set(own.values()))):
+        group[verification].add(name)
+    return {name: group[verification] for name, verification in own.items()}
+
+
+def _key_deliveries(ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+    """Put keyed digests in the place of what the hooks of events ran once for whose names are
+    gone."""
+    del names
+    digests = Digests.of(transaction)
+    for number, once, confirmed in transaction.look_up(_ONCE_KEYS, ids):
+        keys = {"once_key": _remade(once, {}, digests)}
+        keys["confirmed_key"] = _remade(confirmed, {}, digests)
+        transaction.change(_SET_ONCE, id=number, **keys)
+    return 0
+
+
+def _key_gone(ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+    """The same of records that were removed."""
+    del names
+    digests = Digests.of(transaction)
+    for number, key in transaction.look_up(_GONE_KEYS, ids):
+        transaction.change(_SET_GONE, id=number, once_key=_remade(key, {}, digests))
+    return 0
+
+
+class _OfTable:
+    """Has pseudonyms stand in the columns of a table of which the events say what they are."""
+
+    def __init__(self, table: type[Table], references: Sequence[Column], users: Sequence[Column]):
+        self._columns = [*references, *users]
+        self._references = len(references)
+        names = [column.column_name for column in self._columns]
+        self._names = names
+        self._rows = Lookup(table.select(table.id, *self._columns), table.id)
+        self._set = update(table, *names, where=table.id == param("id"))
+        # Which have a name in clear is looked at in Python: there may be anything.
+        self.walk = _after(table, None)
+
+    def convert(self, ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+        for number, *values in transaction.look_up(self._rows, ids):
+            stored = [self._stored(at, _text(each), names) for at, each in enumerate(values)]
+            if stored != values:
+                its = dict(zip(self._names, stored, strict=True))
+                transaction.change(self._set, id=number, **its)
+        return 0
+
+    def _stored(self, place: int, name: str | None, names: Pseudonyms) -> str | None:
+        if not name or is_pseudonym(name):
+            return name
+        return names.reference(name) if place < self._references else names.user(name)
+
+
+class _OfAwaited(_OfTable):
+    """The same, with the plain spelling beside, which a pseudonym has itself."""
+
+    def convert(self, ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+        transaction.change_each(_FORGET_SPELLING, ids)
+        return super().convert(ids, transaction, names)
+
+
+class _OfHolds(_OfTable):
+    """The same, and in the reasons."""
+
+    def convert(self, ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
+        for number, reference, user_ref, reason in transaction.look_up(_REASONS, ids):
+            text = reason
+            for name in (reference, user_ref):
+                if isinstance(text, str) and isinstance(name, str) and not is_pseudonym(name):
+                    text = text.replace(name, "(the name)")
+            if text != reason:
+                transaction.change(_SET_REASON, id=number, reason=text)
+        return super().convert(ids, transaction, names)
+
+
+def _after(table: type[Table], condition: Any) -> Statement:
+    query = table.select(table.id).where(table.id > param("after"))
+    if condition is not None:
+        query = query.where(condition)
+    return Statement(query.order_by(table.id).limit(param("limit")))
+
+
+_HAS_CLEAR = (Event.reference.is_null(False) & Event.sealed_reference.is_null()) | (
+    Event.user_ref.is_null(False) & Event.sealed_user_ref.is_null()
+)
+_COUNT = Statement(Event.select(fn.COUNT(Event.id)).where(_HAS_CLEAR))
+_EVENTS_IN_CLEAR = _after(Event, _HAS_CLEAR)
+_EVENTS = Lookup(
+    Event.select(Event.id, Event.reference, Event.user_ref, Event.outcome, Event.type).where(
+        _HAS_CLEAR
+    ),
+    Event.id,
+)
+_SEAL = update(
+    Event,
+    *("reference", "user_ref", "sealed_reference", "sealed_user_ref", "reference_key"),
+    where=Event.id == param("id"),
+)
+_KEYS = Lookup(
+    Delivery.select(
+        Delivery.id,
+        Delivery.event,
+        Delivery.once_key,
+        Delivery.confirmed_key,
+        Delivery.order_key,
+    ).where(
+        Delivery.once_key.is_null(False)
+        | Delivery.confirmed_key.is_null(False)
+        | Delivery.order_key.is_null(False)
+    ),
+    Delivery.event,
+)
+_HAS_ID = Delivery.id == param("id")
+_SET_KEYS = update(Delivery, "once_key", "confirmed_key", "order_key", where=_HAS_ID)
+_SET_ONCE = update(Delivery, "once_key", "confirmed_key", where=_HAS_ID)
+_ONCE_KEYS = Lookup(
+    Delivery.select(Delivery.id, Delivery.once_key, Delivery.confirmed_key), Delivery.id
+)
+_IS_NAMELESS = fn.EXISTS(
+    Event.select(Event.id).where(Event.id == Delivery.event, Event.reference.is_null())
+)
+_NAMELESS_ONCE = _after(
+    Delivery,
+    (Delivery.once_key.is_null(False) | Delivery.confirmed_key.is_null(False)) & _IS_NAMELESS,
+)
+_GONE_ONCE = _after(GoneOnce, None)
+_GONE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
+_SET_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
+_VERIFICATIONS = Lookup(
+    VerificationName.select(VerificationName.name, VerificationName.verification),
+    VerificationName.name,
+)
+_NAMES = Lookup(_VERIFICATIONS.query.clone(), VerificationName.verification)
+_FORGET_SPELLING = Lookup(Awaited.update(reference_key=None), Awaited.id)
+_REASONS = Lookup(Hold.select(Hold.id, Hold.reference, Hold.user_ref, Hold.reason), Hold.id)
+_SET_REASON = update(Hold, "reason", where=Hold.id == param("id"))
+_OF_TABLES = (
+    _OfAwaited(Awaited, [Awaited.reference], []),
+    _OfTable(Inquiry, [Inquiry.reference], []),
+    _OfTable(VerificationName, [VerificationName.name, VerificationName.verification], []),
+    _OfHolds(Hold, [Hold.reference], [Hold.user_ref]),
+    _OfTable(Closing, [], [Closing.user_ref]),
+)
+_HOSTS = Statement(
+    Host.select(Host.name, Host.place, Host.worker, Host.pid, Host.process_start).where(
+        may_work(Host, param("now_ms"))
+    )
+)
