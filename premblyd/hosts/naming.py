@@ -9,6 +9,7 @@ from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.model import tables
 from premblyd.model.keeping import Closing, DigestKey, Hold, Naming
 from premblyd.verifications import pseudonyms
+from premblyd.verifications.digests import seal_key
 from premblyd.verifications.pseudonyms import ConvertingError
 
 
@@ -72,6 +73,7 @@ def begin(transaction: Transaction, others: Collection[str] = ()) -> bool:
         return False
     if others:
         raise HostsInClearError(others)
+    seal_key(transaction)  # else who has the database could try names
     put_down(transaction, Naming.SEALED)
     return True
 

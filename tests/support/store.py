@@ -199,7 +199,9 @@ def store_at(place: DatabaseAddress, vault: Vault | None = None) -> Iterator[Sto
 
 def _vault() -> Vault | None:
     """Return what this session's stores seal with, where nothing else is said."""
-    return Vault(DataKey(id="0" * 16, secret=bytes(32)), seals_names=True) if seals_names() else None
+    return (
+        Vault(DataKey(id="0" * 16, secret=bytes(32)), seals_names=True) if seals_names() else None
+    )
 
 
 @contextlib.contextmanager
