@@ -19,17 +19,10 @@ from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import (
-    CannotStartError,
-    ConfigError,
-    LacksRightsError,
-    PremblydError,
-    TryAgainError,
-)
-from premblyd.hosts.naming import require_naming
+from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.keep import rekeying
 from premblyd.presence import Presence
-from premblyd.record import hosts, keeping, kept
+from premblyd.record import hosts, keeping, kept, naming
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
@@ -189,9 +182,10 @@ def _lacks_keys(settings: Config, database: Database) -> Iterator[str]:
     """Yield that the daemon would not start, as something is sealed that it can't open."""
     try:
         require_keys(database.with_vault(settings.vault))
-        require_naming(database)
-    except (CannotStartError, TryAgainError) as error:
+    except CannotStartError as error:
         yield f"the daemon can't start: {error}"
+    if (why_not := naming.why_unfit(database)) is not None:
+        yield f"the daemon can't start: {why_not}"
 
 
 def _not_sealed(settings: Config, database: Database) -> Iterator[str]:

@@ -19,7 +19,6 @@ from premblyd.errors import PremblydError, TryAgainError
 from premblyd.keep import rekeying, sealnames
 from premblyd.keep.rekeying import Done, Standing
 from premblyd.keep.sealnames import InClear
-from premblyd.model.keeping import Naming
 from premblyd.words import counted
 
 
@@ -85,7 +84,7 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
     with backend(place).hold():
         database = open_to_change(place)
         done = 0
-        if found.naming is None or found.naming is Naming.CONVERTING:
+        if not found.is_over:
             sealed = _rekey(database, rekeying.standing(database), silent=as_json)
             if sealed.damaged:
                 raise PremblydError(

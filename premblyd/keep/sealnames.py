@@ -60,6 +60,11 @@ class InClear:
     naming: Naming | None
     events: int
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all names are sealed."""
+        return self.naming in (Naming.SEALED, Naming.CONVERTED)
+
 
 def in_clear(database: Database) -> InClear:
     """Return what `seal_names` would do."""

@@ -2,6 +2,8 @@
 names are sealed. A pseudonym may be typed too, as it is what a list has for who has no key."""
 
 from premblyd.engines.engine import Database
+from premblyd.errors import CannotStartError, TryAgainError
+from premblyd.hosts.naming import require_naming
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.pseudonyms import Names
 
@@ -22,3 +24,13 @@ def reference(database: Database, reference: str) -> str:
 def user(database: Database, user_ref: str) -> str:
     """Return what stands for a `user_ref`. Raise as `names`."""
     return user_ref if pseudonyms.is_pseudonym(user_ref) else names(database).user(user_ref)
+
+
+def why_unfit(database: Database) -> str | None:
+    """Return why no daemon that has this database's vault can start on it because of how names are
+    kept there; None: one can."""
+    try:
+        require_naming(database)
+    except (CannotStartError, TryAgainError) as error:
+        return str(error)
+    return None

@@ -86,11 +86,13 @@ def test_a_configuration_names_the_keys_by_their_files(tmp_path: Path) -> None:
         ("{key: {file: wrong}}", "no data key"),
         ("{old_keys: [{file: wrong}]}", "no data key"),
         ("{keys: []}", "unknown key"),
-        ("{key: {file: none}, identity: sealed}", "references and user_refs stay in clear"),
+        ("{old_keys: [{file: right}], identity: sealed}", "needs a `key:`"),
+        ("{key: {file: right}, identity: half}", "'plain' or 'sealed'"),
     ],
 )
 def test_what_is_no_data_key_is_a_mistake(tmp_path: Path, encryption: str, words: str) -> None:
     (tmp_path / "wrong").write_text("hunter2")
+    (tmp_path / "right").write_text(KEY)
     with pytest.raises(ConfigError, match=words) as refused:
         configured(tmp_path, encryption)
     assert "hunter2" not in str(refused.value)

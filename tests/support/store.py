@@ -116,9 +116,11 @@ class Store:
         self._reading: psycopg.Connection[Any] | None = None
         self._loop = loop
         self.writer = self.wait(self._open())
+        names = pseudonyms.CLEAR
         if vault is not None and vault.seals_names:  # as the first daemon has it
             self.wait(self.writer.call(naming.begin))
-        self.inbox = Inbox(self.writer, self.wait(self.writer.call(pseudonyms.of)))
+            names = self.wait(self.writer.call(pseudonyms.of))
+        self.inbox = Inbox(self.writer, names)
         self.queue = Queue(self.writer, worker)
 
     def beside(self, worker: str) -> "Store":
