@@ -58,7 +58,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if sys.dont_write_bytecode:
         _keep_bytecode(config.rootpath / ".pytest_cache" / "bytecode")
     database.choose_engine(config.getoption("engine"))
-    database.choose_identity(config.getoption("identity"))
     if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
         postgresql.prepare_session()
         config.add_cleanup(postgresql.end_session)
@@ -128,12 +127,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=database.ENGINES,
         default=database.ENGINES[0],
         help="Which database the tests use. Those that are about SQLite alone are left out.",
-    )
-    parser.addoption(
-        "--identity",
-        choices=("plain", "sealed"),
-        default="plain",
-        help="Whether names are sealed in the tests' stores, for tests that look at what comes out.",
     )
 
 

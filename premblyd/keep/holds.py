@@ -5,6 +5,7 @@ be on the same, and each ends on its own: an event is held as long as one of the
 a hold says of a person goes when it ends.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
 from premblyd.engines.opened import AsStored
+from premblyd.keep import persons
 from premblyd.keep.operators import Change, write_down
+from premblyd.keep.persons import Named
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Hold
 from premblyd.model.tables import Event, VerificationName
@@ -23,12 +26,13 @@ from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.verifications import pseudonyms, spellings
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups
-from premblyd.verifications.pseudonyms import Names
+from premblyd.verifications.pseudonyms import Names, is_pseudonym
 from premblyd.verifications.spellings import Spelt
 
 # Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
 # it could end after a hold that it did not see.
 LOCK = "holds"
+NAME = "(the name)"  # in a reason, in place of one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,8 @@ def place(
         stored = _as_stored(subject, names)
         about = {"user_ref": stored.user_ref, "reference": stored.reference}
         about["reason"] = reason
+        if names.is_sealed:
+            about["reason"] = nameless(transaction, reason, subject, names)
         of_session = Digests.of(transaction).of_session(reference) if reference else None
         own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
@@ -222,6 +228,26 @@ def _as_stored(subject: Subject, names: Names) -> Subject:
     return Subject(
         user_ref=subject.user_ref and names.named_user(subject.user_ref), reference=reference
     )
+
+
+def nameless(
+    transaction: Transaction, reason: str | None, subject: Subject, names: Names
+) -> str | None:
+    """Return a reason without the names of whom it is about, where names are sealed: as far as any
+    event has them."""
+    if not reason:
+        return reason
+    if subject.user_ref is not None:
+        named = Named.user(subject.user_ref)
+    else:
+        named = Named.reference(subject.reference or "")
+    person = persons.find(transaction, named, names=names)
+    own = {subject.user_ref, subject.reference, *person.sessions}
+    known = pseudonyms.originals(transaction, person.user_refs | person.references)
+    for name in sorted(filter(None, {*own, *known.values()}), key=len, reverse=True):
+        if not is_pseudonym(name):
+            reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", NAME, reason)
+    return reason
 
 
 class _Related(NamedTuple):

@@ -17,6 +17,7 @@ from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import known_as
+from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.spellings import Spelt, look_up
 
 
@@ -76,12 +77,18 @@ class Person:
     shared: frozenset[str] = field(repr=False)
 
 
-def find(transaction: Transaction, named: Named, also: Collection[int] = ()) -> Person:
+def find(
+    transaction: Transaction,
+    named: Named,
+    also: Collection[int] = (),
+    names: Names | None = None,
+) -> Person:
     """Return who is named, and these events `also`, whose texts name them: not those of another
-    `user_ref`. It only reads, and does so by indexes."""
+    `user_ref`. It only reads, and does so by indexes. `names`: what stands for names here, if that
+    is known. Raise SealedNamesError when names are sealed, and the key is not here."""
     if named.by is FoundBy.EVENT:
         return _single(transaction, named)
-    return _Walk(transaction, named).person(also)
+    return _Walk(transaction, named, names or pseudonyms.read(transaction)).person(also)
 
 
 class _Row(NamedTuple):
@@ -108,11 +115,11 @@ class _Row(NamedTuple):
 class _Walk:
     """Goes from names to events, and from these to further names, until there are no new ones."""
 
-    def __init__(self, transaction: Transaction, named: Named) -> None:
+    def __init__(self, transaction: Transaction, named: Named, names: Names) -> None:
         self._transaction = transaction
         self._named = named
         self._digests = Digests.of(transaction)
-        self._names = pseudonyms.read(transaction)
+        self._names = names
         self._own: dict[int, _Row] = {}
         self._others: dict[int, _Row] = {}
         self._references: set[str] = set()

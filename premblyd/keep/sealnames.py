@@ -22,6 +22,8 @@ from premblyd.engines.engine import Database, Lookup, Statement, Transaction, pa
 from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, TryAgainError
 from premblyd.hosts import naming
 from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
+from premblyd.keep import holds
+from premblyd.keep.holds import Subject
 from premblyd.keep.operators import write_down
 from premblyd.keep.rekeying import transact
 from premblyd.model.columns import Column
@@ -325,11 +327,9 @@ class _OfHolds(_OfTable):
 
     def convert(self, ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
         for number, reference, user_ref, reason in transaction.look_up(_REASONS, ids):
-            text = reason
-            for name in (reference, user_ref):
-                if isinstance(text, str) and isinstance(name, str) and not is_pseudonym(name):
-                    text = text.replace(name, "(the name)")
-            if text != reason:
+            if isinstance(reason, str) and (reference or user_ref):
+                subject = Subject(user_ref=_text(user_ref), reference=_text(reference))
+                text = holds.nameless(transaction, reason, subject, names)
                 transaction.change(_SET_REASON, id=number, reason=text)
         return super().convert(ids, transaction, names)
 

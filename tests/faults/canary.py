@@ -1,7 +1,7 @@
 """The canary campaign: what marks a person is sought in every place, after she was erased and after
 the periods of another were over.
 
-    python -m tests.faults.canary [--cycles N] [--seed N] [--postgresql 1] [--sealed 1|2]
+    python -m tests.faults.canary [--cycles N] [--seed N] [--postgresql 1] [--sealed 1|2|3]
 
 A daemon gets webhooks of three people: its hooks print them, a server answers them back, Prembly is
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
@@ -12,7 +12,8 @@ copies beside the database, and in what crashes leave.
 
 With --sealed what came is sealed, from the start (1), or by `rekey` afterwards (2): then nothing of
 a body, a header, a token, a session or of what hooks print may be in any file from then on, whoever
-is erased; and of who is erased, nothing of it in a backup of before, opened by the newest keys.
+is erased; with names sealed too, from the start (3), no reference and no user_ref either. And of
+who is erased, nothing of it in a backup of before, opened by the newest keys.
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
 sent a webhook stays in the log, by address. On a server it sees what clients see: the server's own
@@ -27,13 +28,16 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pyrage
 
 from premblyd.databases import DatabaseAddress, Server
+from premblyd.engines.connections import connect_read_only
+from premblyd.vault import DataKey, Vault
+from premblyd.verifications import pseudonyms
 from tests.faults import campaigns, leavings, looking
 from tests.faults.daemon import folder, table
 from tests.faults.every_action import IDENTITY, echo, settings, slow
@@ -50,7 +54,8 @@ from tests.support.waiting import wait_until
 
 YEAR_MS = 366 * 86_400_000
 SEALED = ("BVN", "name", "session", "token", "header", "request id", "photo")
-CLEAR, FROM_START, BY_REKEY = range(3)
+NAMES = ("reference", "pending reference", "user_ref")
+CLEAR, FROM_START, BY_REKEY, WITH_NAMES = range(4)
 OPEN = "SELECT count(*) FROM delivery WHERE state = 'running' AND action <> 'waits'"
 UNTRIED = """
 SELECT count(*) FROM delivery WHERE state = 'pending' AND attempt_count = 0
@@ -92,8 +97,11 @@ class Campaign:
         (at / "data-key").touch(0o600)
         (at / "data-key").write_text(KEY)
         self.settings = settings(at, self.api, url)
-        self.sealed_settings = self.settings | {"encryption": {"key": {"file": "data-key"}}}
-        if sealed == FROM_START:
+        identity = "sealed" if sealed == WITH_NAMES else "plain"
+        encryption = {"key": {"file": "data-key"}, "identity": identity}
+        self.sealed_settings = self.settings | {"encryption": encryption}
+        self.marks_sealed = (*SEALED, *NAMES) if sealed == WITH_NAMES else SEALED
+        if sealed in (FROM_START, WITH_NAMES):
             self.settings = self.sealed_settings
         self.daemon = opened.enter_context(Premblyd(at, place=place, **self.settings))
         names = ("erased", "pruned", "kept")
@@ -108,7 +116,7 @@ class Campaign:
             self._receive(person)
         for person in (self.erased, self.pruned, self.kept):
             self._operate(person)
-            person.note_digests(self.daemon)
+            person.note_digests(self.daemon, self._user_of(person))
         if self.sealed == BY_REKEY:
             self._rekey()
         whole = self._whole(self.kept)
@@ -153,7 +161,7 @@ class Campaign:
             leavings.crash(self.daemon, number)
             self._start()
             self._wait_until_quiet()
-        [(event,)] = self.daemon.rows(FIRST, self.kept.user_ref)
+        [(event,)] = self.daemon.rows(FIRST, self._user_of(self.kept))
         shown = ("show", event, "--reveal", "--config", self.daemon.config)
         leavings.crash_command(folder, *shown)
         self.problems += [f"a core dump: {path.name}" for path in folder.iterdir()]
@@ -211,7 +219,7 @@ class Campaign:
             secrets |= json.loads(_opened(path))["keys"]
         texts = b"\n".join(canaries.sealed_values(place, secrets))
         report = Report()
-        marks = {person.user_ref: person.marks().starting(*SEALED) for person in (self.erased,)}
+        marks = {self.erased.user_ref: self.erased.marks().starting(*self.marks_sealed)}
         report.look("backup", copy.name, texts, Marks.joined(marks))
         self.problems += [f"the backup of before, by the newest keys: {hit}" for hit in report.hits]
         if self.kept.bvn.encode() not in texts:
@@ -255,7 +263,7 @@ class Campaign:
 
     def _operate(self, person: Person) -> None:
         """Do what operators do: look, replay, hold and let go, note the end of an account."""
-        [(event,)] = self.daemon.rows(FIRST, person.user_ref)
+        [(event,)] = self.daemon.rows(FIRST, self._user_of(person))
         self._command("show", event, "--reveal")
         self._command("replay", event, "--action", "prints", "--yes")
         reason = ("--reason", f"{person.texts['reason']} of {person.user_ref}")
@@ -295,7 +303,7 @@ class Campaign:
         }
         made |= {name for name in marks.needles if "bytes at" in name}
         if self.sealed:
-            made |= {name for name in marks.needles if name.startswith(SEALED)}
+            made |= {name for name in marks.needles if name.startswith(self.marks_sealed)}
         if missing := marks.needles.keys() - found - made - {"reason"}:
             self.problems.append(f"nothing was there to erase: {sorted(missing)}")
 
@@ -311,7 +319,7 @@ class Campaign:
         """Look for what is sealed in every file."""
         report = Report()
         people = (self.erased, self.pruned, self.kept)
-        sealed = {person.user_ref: person.marks().starting(*SEALED) for person in people}
+        sealed = {each.user_ref: each.marks().starting(*self.marks_sealed) for each in people}
         marks = Marks.joined(sealed)
         for name, content in self._stored():
             report.look("database", name, content, marks)
@@ -342,14 +350,14 @@ class Campaign:
             aged = "UPDATE event SET received_at_ms = received_at_ms - ? WHERE user_ref = ?"
             if not isinstance(self.daemon.place, Server):  # as premblyd does, whatever it changes
                 database.execute("PRAGMA secure_delete = on")
-            database.execute(aged, (2 * YEAR_MS, person.user_ref))
+            database.execute(aged, (2 * YEAR_MS, self._user_of(person)))
             database.execute("DELETE FROM sweep")
         # What is dead and holds a line, or waits for its next attempt, is kept until it is over.
         left = """SELECT delivery.id FROM delivery JOIN event ON event.id = event_id
             WHERE user_ref = ? AND (state = 'pending' OR (state = 'dead' AND holds_order))
             ORDER BY order_place DESC, delivery.id DESC"""
         for _ in range(50):
-            found = self.daemon.rows(left, person.user_ref)
+            found = self.daemon.rows(left, self._user_of(person))
             if not found:
                 break
             for (delivery,) in found:
@@ -359,12 +367,20 @@ class Campaign:
     def _whole(self, person: Person) -> list[tuple[Any, ...]]:
         """Return what is known of a person."""
         events = "SELECT id, body, headers, token, session_id, reference, lacks FROM event"
-        found = self.daemon.rows(f"{events} WHERE user_ref = ? ORDER BY id", person.user_ref)
+        found = self.daemon.rows(f"{events} WHERE user_ref = ? ORDER BY id", self._user_of(person))
         ids = [row[0] for row in found]
         # What waits runs again after a kill, and has no error then.
         error = "CASE WHEN action <> 'waits' THEN last_error END"
         deliveries = f"SELECT event_id, action, {error} FROM delivery ORDER BY id"
         return found + [row for row in self.daemon.rows(deliveries) if row[0] in ids]
+
+    def _user_of(self, person: Person) -> str:
+        """Return what the database has as her user_ref."""
+        if self.sealed != WITH_NAMES:
+            return person.user_ref
+        vault = Vault(DataKey.read(KEY))
+        with closing(connect_read_only(self.daemon.place, vault)) as database:
+            return database.look(pseudonyms.read).user(person.user_ref)
 
     def _stored(self) -> Iterator[tuple[str, bytes]]:
         place = self.daemon.place

@@ -3,13 +3,19 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.faults.canary import BY_REKEY, FROM_START, Campaign
+from tests.faults.canary import BY_REKEY, FROM_START, WITH_NAMES, Campaign
 from tests.support.hosts import new_server
 
 
 def test_nothing_of_what_is_sealed_is_in_any_file(tmp_path: Path) -> None:
     with ExitStack() as opened:
         campaign = Campaign(tmp_path, 8, opened, sealed=FROM_START)
+        assert campaign.run() == []
+
+
+def test_no_name_is_in_any_file_either(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        campaign = Campaign(tmp_path, 11, opened, sealed=WITH_NAMES)
         assert campaign.run() == []
 
 

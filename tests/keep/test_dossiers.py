@@ -43,7 +43,11 @@ from tests.support.store import NOW_MS, Store, new_event
 
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
 ADA = Named.user("ada")
-SEEN_ELSEWHERE = {"reference_key", "sealed_reference", "sealed_user_ref"}  # what is there, otherwise
+SEEN_ELSEWHERE = {
+    "reference_key",
+    "sealed_reference",
+    "sealed_user_ref",
+}  # what is there, otherwise
 
 
 def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:

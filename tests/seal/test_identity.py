@@ -1,24 +1,21 @@
-"""`identity: sealed`: pseudonyms stand for names in all columns, and what goes out has the names."""
+"""`identity: sealed`: pseudonyms stand for names in all columns, and what goes out has names."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
-from premblyd.engines.engine import Transaction
-from premblyd.errors import CannotStartError, PremblydError, TryAgainError
+from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.hosts.naming import require_naming
 from premblyd.keep import closings, erasing, holds, rekeying, sealnames
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.model.keeping import Naming
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.tables import Awaited, Event, InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.once import once_key
@@ -130,19 +127,16 @@ def test_lists_show_the_names_to_who_has_the_key(named: Store) -> None:
     shown = {}
     for vault in (NAMES, None, Vault(DataKey.read(OTHER_KEY))):
         with closing(connect_read_only(named.place, vault)) as database:
-            columns = queries.columns(queries.Event, queries.EventRow)
-            query = queries.Event.select(*columns)
-            [(*_,)] = [queries.tuples(database, query)[0]]
-            awaited = queries.Awaited.select(queries.Awaited.reference)
-            shown[vault] = queries.tuples(database, awaited)
-    assert shown[NAMES] == [("hush-reference",)]
-    assert [each for vault, each in shown.items() if vault is not NAMES] == [[(stands,)]] * 2
+            of_event = queries.tuples(database, Event.select(Event.reference))
+            shown[vault] = of_event + queries.tuples(database, Awaited.select(Awaited.reference))
+    assert shown[NAMES] == [("hush-reference",)] * 2
+    assert [each for vault, each in shown.items() if vault is not NAMES] == [[(stands,)] * 2] * 2
 
 
-def found(store: Store, vault: Vault | None, **chosen: str) -> list[int]:
+def found(store: Store, vault: Vault | None, **chosen: Any) -> list[int]:
     with closing(connect_read_only(store.place, vault)) as database:
         [condition] = filters.EventFilter(**chosen).conditions(database)
-        query = queries.Event.select(queries.Event.id).where(condition.expression)
+        query = Event.select(Event.id).where(condition.expression)
         return [number for (number,) in queries.tuples(database, query)]
 
 
@@ -225,7 +219,7 @@ def test_names_in_clear_are_sealed_first(store: Store) -> None:
     start(store.place, VAULT)
 
 
-# --- Sealing what was in clear ----------------------------------------------------------------------
+# --- Sealing what was in clear --------------------------------------------------------------------
 
 
 def convert(place: DatabaseAddress) -> int:
@@ -301,7 +295,7 @@ def test_what_was_ended_in_the_middle_goes_on(clear: DatabaseAddress, steps: int
                 raise Killed
             return whole(database, work, alone=alone)
 
-        database.transact = transact  # type: ignore[method-assign,assignment]
+        database.transact = transact  # type: ignore[method-assign]
         is_killed = False
         try:
             sealnames.seal_names(database, "ada", lambda _: None)
@@ -312,9 +306,8 @@ def test_what_was_ended_in_the_middle_goes_on(clear: DatabaseAddress, steps: int
             for vault in (NAMES, VAULT, None):
                 with pytest.raises(TryAgainError, match="rekey --names"):
                     start(clear, vault)
-            with closing(connect_operator(clear, NAMES)) as other:
-                with pytest.raises(ConvertingError):
-                    other.transact(pseudonyms.of)
+            with closing(connect_operator(clear, NAMES)) as other, pytest.raises(ConvertingError):
+                other.transact(pseudonyms.of)
     convert(clear)
     with store_at(clear, NAMES) as store:
         assert in_clear(store) == []

@@ -23,7 +23,6 @@ from tests.support import postgresql
 from tests.support.needs import needs_machine
 
 ENGINES = ("sqlite", "postgresql")
-_IDENTITY = "PREMBLYD_TEST_IDENTITY"
 _CHOSEN = "PREMBLYD_TEST_ENGINE"  # a variable: what a test starts in other processes may ask too
 
 
@@ -34,15 +33,6 @@ def choose_engine(name: str) -> None:
 
 def is_on_postgresql() -> bool:
     return os.environ.get(_CHOSEN) == "postgresql"
-
-
-def choose_identity(word: str) -> None:
-    """Have names be sealed in this session's stores, or not."""
-    os.environ[_IDENTITY] = word
-
-
-def seals_names() -> bool:
-    return os.environ.get(_IDENTITY) == "sealed"
 
 
 def new_place(folder: Path, *, template: str | None = None) -> DatabaseAddress:

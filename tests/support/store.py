@@ -23,10 +23,10 @@ from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
-from premblyd.vault import DataKey, Vault
+from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from tests.support import postgresql
-from tests.support.database import rows, seals_names
+from tests.support.database import rows
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -194,16 +194,9 @@ class Store:
 def store_at(place: DatabaseAddress, vault: Vault | None = None) -> Iterator[Store]:
     """Have a store at work on a prepared database, on a loop of its own."""
     with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop(), vault=vault or _vault())
+        store = Store(place, runner.get_loop(), vault=vault)
         yield store
         store.close()
-
-
-def _vault() -> Vault | None:
-    """Return what this session's stores seal with, where nothing else is said."""
-    return (
-        Vault(DataKey(id="0" * 16, secret=bytes(32)), seals_names=True) if seals_names() else None
-    )
 
 
 @contextlib.contextmanager
