@@ -334,7 +334,9 @@ def _with_originals(transaction: Transaction, names: Names) -> Names:
 def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
     """Return the holds on the person, of whom there may be no event yet, and on each event: whose
     verification, or whose person, another one may say."""
-    found = holds.on(transaction, person.user_refs, person.references | person.sessions, now_ms)
+    # A hold may be on the id of a session, as if that were a reference.
+    sessions = pseudonyms.of(transaction).references(map(plain_id, person.sessions))
+    found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 
 

@@ -190,6 +190,10 @@ def test_a_hold_and_a_closing_are_found_by_the_name(named: Store) -> None:
             erase(named, Named.user("hush-user"))
         end = holds.end(subject, actor="ada", now_ms=NOW_MS)
         assert named.wait(named.writer.call(end)) == [number]
+    place = holds.place(Subject(reference="hush-session"), actor="ada", now_ms=NOW_MS)
+    named.wait(named.writer.call(place))  # as the id of a session
+    with pytest.raises(erasing.HeldError):
+        erase(named, Named.user("hush-user"))
     close = closings.close("hush-user", 5, actor="ada", now_ms=NOW_MS)
     named.wait(named.writer.call(close))
     named.wait(named.writer.call(close))
