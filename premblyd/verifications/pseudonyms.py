@@ -172,7 +172,10 @@ def originals(transaction: Transaction, pseudonyms: Collection[str]) -> dict[str
     return found
 
 
-_NAMING = Statement(DigestKey.select(DigestKey.names).order_by(DigestKey.id).limit(1))
+_First = DigestKey.alias()
+_NAMING = Statement(
+    DigestKey.select(DigestKey.names).where(DigestKey.id == _First.select(fn.MIN(_First.id)))
+)
 _FIRST_OF_REFERENCE = Lookup(
     Event.select(Event.reference, fn.MIN(Event.id)).group_by(Event.reference), Event.reference
 )
