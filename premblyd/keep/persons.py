@@ -213,14 +213,17 @@ class _Walk:
 
     def _sessions_among(self, names: set[str]) -> set[str]:
         return {
-            each for each in self._sessions if each in names or session_reference(each) in names
+            each
+            for each in self._sessions
+            if each in names or self._names.reference(session_reference(each)) in names
         }
 
     def _known_as(self, names: Iterable[str]) -> set[str]:
         """Return these names, each of which may be the id of a session, and all others of their
         verifications."""
         own = set(names)
-        return known_as(self._transaction, own.union(map(session_reference, own))) if own else own
+        as_sessions = self._names.references(map(session_reference, own))
+        return known_as(self._transaction, own | as_sessions) if own else own
 
     def _nameless(self) -> set[int]:
         if self._named.by is not FoundBy.USER_REF:
