@@ -155,9 +155,12 @@ def read(transaction: Transaction) -> Names:
 
 
 def naming(transaction: Transaction) -> Naming | None:
-    """Return whether names are sealed in this database; None: they are in clear."""
+    """Return whether names are sealed in this database; None: they are in clear. What somebody has
+    written there by hand is no reason to store one in clear."""
     row = transaction.row(_NAMING)
-    return None if row is None or row[0] is None else Naming(row[0])
+    if row is None or row[0] is None:
+        return None
+    return Naming(row[0]) if row[0] in list(Naming) else Naming.CONVERTED
 
 
 def originals(transaction: Transaction, pseudonyms: Collection[str]) -> dict[str, str]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from premblyd.databases import Server
+from premblyd.vault import DataKey, Vault
+from premblyd.verifications import pseudonyms
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.moving import move_record
@@ -45,3 +47,20 @@ def test_nothing_is_moved_that_the_configuration_can_t_open(tmp_path: Path, serv
     daemon.configure(encryption={"key": {"file": "key"}})
     done = run("--config", daemon.config, "move", server.url)
     assert (done.code, "1 event," in done.out) == (0, True)
+
+
+def test_sealed_names_are_moved_as_they_are(path: Path, server: Server) -> None:
+    names = Vault(DataKey.read(KEY), seals_names=True)
+    with store_at(path, names) as store:
+        store.add("crm", reference="hush-reference", user_ref="hush-user")
+        before = store.rows("SELECT reference, user_ref FROM event")
+        finish(store, claim(store, crm=1).jobs[0], SUCCEEDED)
+    move_record(path, server)
+    with store_at(server, names) as store:
+        assert store.rows("SELECT reference, user_ref FROM event") == before
+        naming = store.wait(store.writer.call(pseudonyms.of))
+        assert before == [(naming.reference("hush-reference"), naming.user("hush-user"))]
+        store.add("crm", body=b"2", reference="hush-reference", user_ref="hush-user")
+        assert store.rows("SELECT count(DISTINCT reference) FROM event") == [(1,)]
+        assert claim(store, crm=1).jobs[0].event.verdict.reference == "hush-reference"
+        assert b"hush" not in everything(store)

@@ -3,13 +3,20 @@ its log and its exit status are what is looked at."""
 
 import base64
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
+from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
+from tests.support.forking import Forked
+from tests.support.prembly_api import PremblyApi, Shape
+from tests.support.reconciling import HOUR_S
 from tests.support.sealing import KEY
+from tests.support.waiting import wait_until
 
 PERSON = {"reference": "hush-reference", "user_ref": "hush-user"}
 BODY = json.dumps({"response_code": "00", "status": True, **PERSON}).encode()
@@ -113,3 +120,88 @@ def test_a_database_in_clear_is_converted_while_no_daemon_works(tmp_path: Path) 
         daemon.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
         assert (tmp_path / "got").read_text() == "hush-reference hush-user\n"
         assert traces(tmp_path) == []
+
+
+KILLED = """
+import os
+from premblyd.keep import sealnames
+calls = []
+
+def transact(database, work):
+    def killed(transaction):
+        found = work(transaction)
+        calls.append(None)
+        if len(calls) == 2:
+            os.kill(os.getpid(), 9)
+        return found
+    return whole(database, killed)
+
+sealnames.PORTION, whole, sealnames.transact = 3, sealnames.transact, transact
+"""
+SMALL = "from premblyd.keep import sealnames; sealnames.PORTION = 3"
+
+
+def test_what_was_killed_in_the_middle_goes_on_and_no_daemon_starts(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "key").chmod(0o600)
+    action = shell("keep", "true", once="reference")
+    with Premblyd(tmp_path, actions=[action]) as daemon:
+        daemon.start()
+        for number in range(10):
+            daemon.send(BODY.replace(b"hush-", b"hush-%d-" % number))
+        daemon.wait_for_rows([("succeeded", 10)], "SELECT state, count(*) FROM delivery GROUP BY 1")
+        assert daemon.stop() == 0
+        daemon.configure(actions=[action], encryption=SEALED)
+        names = ["rekey", "--names", "--config", str(daemon.config)]
+        with Forked(names, before=KILLED) as killed:
+            assert killed.wait(50) == -signal.SIGKILL
+        code, words = daemon.fail_to_start()
+        assert (code, "premblyd rekey --names" in words) == (75, True)
+        assert run("closed", "--user-ref", "x", "--config", daemon.config).code == 75
+        with Forked(names, before=SMALL) as process:
+            assert process.wait(50) == 0
+        assert traces(tmp_path) == []
+        assert not any(b"hush-" in file.read_bytes() for file in tmp_path.glob("premblyd.db*"))
+        daemon.start().send(BODY.replace(b"hush-", b"hush-3-") + b" ")
+        rows = [("skipped", 1), ("succeeded", 10)]
+        daemon.wait_for_rows(rows, "SELECT state, count(*) FROM delivery GROUP BY 1 ORDER BY 1")
+
+
+def test_prembly_is_asked_by_names_and_told_of_in_none(tmp_path: Path, api: PremblyApi) -> None:
+    """By `pending`, by `confirm` and by `reconcile`."""
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "key").chmod(0o600)
+    began_s = time.time() - HOUR_S
+    known = api.know("hush-reference", user_ref="hush-user", created_at_s=began_s)
+    known.status, known.code, known.shape = "PENDING", "02", Shape.WEBHOOK
+    settings = {
+        "actions": [shell("keep", TELL.format(tmp_path), "00", confirm=True, once="reference")],
+        "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 200},
+        "pending": {"ask": ["50ms"], "give_up": "1h"},
+        "encryption": SEALED,
+    }
+    with Premblyd(tmp_path, **settings) as daemon:
+        daemon.start().send(BODY.replace(b'"00"', b'"02"').replace(b"true", b'"PENDING"'))
+        wait_until(lambda: api.asked("hush-reference") >= 2)
+        known.status, known.code = "VERIFIED", "00"
+        daemon.wait_for_rows([("settled",)], "SELECT state FROM awaited")
+        daemon.wait_for_rows([("succeeded",)], DONE)
+        assert (tmp_path / "got").read_text().startswith("hush-reference")
+        [awaited] = told(tmp_path, "pending")
+        assert awaited["reference"] == "hush-reference"
+        assert told(tmp_path, "pending", "--reference", "hush-reference") == [awaited]
+        assert told(tmp_path, "reconcile", "--since", "1d")["missing"] == 0
+        api.know("hush-lost", created_at_s=began_s)
+        lost = run("reconcile", "--since", "1d", "--json", "--config", daemon.config)
+        assert [each["reference"] for each in json.loads(lost.out)["absent"]] == ["hush-lost"]
+        stored = run("reconcile", "--since", "1d", "--store", "--config", daemon.config)
+        assert stored.code == 0, stored
+        found = told(tmp_path, "events", "--reference", "hush-lost")
+        assert [each["reference"] for each in found] == ["hush-lost"]
+        wait_until(lambda: daemon.rows(DONE) == [("succeeded",)] * 2)
+        assert traces(tmp_path) == []
+        assert [
+            file.name for file in tmp_path.glob("premblyd.db*") if b"hush-lost" in file.read_bytes()
+        ] == []
+        assert daemon.stop() == 0
+        assert "hush" not in daemon.log_text()
