@@ -226,6 +226,9 @@ def _promised(settings: Config) -> Iterator[str]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
     if settings.pending is not None:
         yield "Asks Prembly what became of events that are pending."
+    if settings.encryption is not None and settings.encryption.key is not None:
+        which = "names too" if settings.seals_names else "but no references and user_refs"
+        yield f"Seals what is stored of people, {which}."
     yield f"Retention: {kept.in_words(settings.retention)}."
 
 

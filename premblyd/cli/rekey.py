@@ -92,7 +92,8 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
                     f" opened or is gone (`premblyd show {sealed.damaged[0]}`): put it right, or"
                     " erase it, then again. No name was changed."
                 )
-            done = _convert(database, found.events, silent=as_json)
+            is_alone = not backend(place).is_shared
+            done = _convert(database, found.events, is_alone=is_alone, silent=as_json)
         is_gone = not done or database.scrub().is_gone
         _tell_names(sealnames.in_clear(database), done, as_json=as_json)
         for warning in backend(place).inspect().warnings if done else ():
@@ -104,12 +105,15 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
         )
 
 
-def _convert(database: Database, total: int, *, silent: bool) -> int:
+def _convert(database: Database, total: int, *, is_alone: bool, silent: bool) -> int:
     with progress(silent=silent) as shown:
         task = shown.add_task("sealing names", total=total)
         try:
             return sealnames.seal_names(
-                database, actor(), lambda done: shown.update(task, completed=done)
+                database,
+                actor(),
+                lambda done: shown.update(task, completed=done),
+                is_alone=is_alone,
             )
         except KeyboardInterrupt:
             raise PremblydError(

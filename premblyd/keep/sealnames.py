@@ -25,7 +25,7 @@ from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.keep.operators import write_down
-from premblyd.keep.rekeying import transact
+from premblyd.keep.rekeying import Found, transact
 from premblyd.model.columns import Column
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming
@@ -78,19 +78,24 @@ def in_clear(database: Database) -> InClear:
     return database.look(look)
 
 
-def seal_names(database: Database, actor: str, advanced: Callable[[int], None]) -> int:
+def seal_names(
+    database: Database, actor: str, advanced: Callable[[int], None], *, is_alone: bool = False
+) -> int:
     """Have pseudonyms stand for all names; return of how many events. `advanced` is told these, as
-    they grow. All events must be sealed. Raise WorkingError while a daemon works, MoveAtWorkError,
-    PremblydError for an event whose key can't be opened: then nothing of it was changed."""
-    now_ms = database.now_ms()
-    naming_ = transact(database, functools.partial(_begin, actor=actor, now_ms=now_ms))
+    they grow. `is_alone`: a lock keeps daemons out. All events must be sealed. Raise WorkingError
+    while a daemon works, MoveAtWorkError, PremblydError for an event whose key can't be opened:
+    then nothing of it was changed."""
+    now_ms = None if is_alone else database.now_ms()
+    begin = functools.partial(_begin, actor=actor, now_ms=database.now_ms())
+    naming_ = transact(database, functools.partial(_guarded, begin, now_ms))
     if naming_ is not Naming.CONVERTING:
         return 0
     done = 0
     for work in _works(database):
-        done += transact(database, functools.partial(_guarded, work, now_ms))
+        portion = functools.partial(_guarded, functools.partial(_sealing, work), now_ms)
+        done += transact(database, portion)
         advanced(done)
-    transact(database, functools.partial(_end, now_ms=now_ms))
+    transact(database, functools.partial(_guarded, _end, now_ms))
     return done
 
 
@@ -102,7 +107,6 @@ def _begin(transaction: Transaction, actor: str, now_ms: int) -> Naming | None:
             "Names are to stay in clear: the configuration does not say `encryption: {identity:"
             " sealed}`, or this user may not read its key. Nothing was changed."
         )
-    _require_alone(transaction, now_ms)
     found = pseudonyms.naming(transaction)
     if found is None:
         found = Naming.CONVERTING
@@ -113,27 +117,27 @@ def _begin(transaction: Transaction, actor: str, now_ms: int) -> Naming | None:
     return found
 
 
-def _end(transaction: Transaction, now_ms: int) -> None:
-    _require_alone(transaction, now_ms)
+def _end(transaction: Transaction) -> None:
     naming.put_down(transaction, Naming.CONVERTED)
 
 
-def _guarded(work: "Work", now_ms: int, transaction: Transaction) -> int:
-    _require_alone(transaction, now_ms)
+def _sealing(work: "Work", transaction: Transaction) -> int:
     return work(transaction, Pseudonyms(Digests.of(transaction)))
 
 
-def _require_alone(transaction: Transaction, now_ms: int) -> None:
-    """Raise WorkingError when a daemon may be at work. (SQLite's are kept out by a lock, which the
-    command has.)"""
+def _guarded(
+    work: Callable[[Transaction], Found], now_ms: int | None, transaction: Transaction
+) -> Found:
+    """Do a work while no daemon works. `now_ms` None: a lock keeps them out."""
     if not transaction.try_lock(MOVE):
         raise MoveAtWorkError("the database")
-    rows = transaction.rows(_HOSTS, now_ms=now_ms)
+    rows = [] if now_ms is None else transaction.rows(_HOSTS, now_ms=now_ms)
     working = {
         name for name, place, *process in rows if not is_dead_here(place, Predecessor(*process))
     }
     if working:
         raise WorkingError(working)
+    return work(transaction)
 
 
 Work = Callable[[Transaction, Pseudonyms], int]

@@ -10,6 +10,7 @@ from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
 from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.hosts.naming import require_naming
+from premblyd.hosts.register import Hosts, Identity
 from premblyd.keep import closings, erasing, holds, rekeying, sealnames
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
@@ -21,6 +22,8 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.once import once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record import filters, queries
+from premblyd.seal.starting import HostKeys
+from premblyd.times import now_ms
 from premblyd.vault import DataKey, Vault
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.awaited import AwaitedQueue
@@ -216,6 +219,45 @@ def test_a_daemon_does_not_store_names_in_clear_beside_sealed_ones(named: Store)
         assert refused.value.exit_code == 78
 
 
+def host(store: Store, name: str, vault: Vault) -> Hosts:
+    identity = Identity(
+        worker=f"{name}:1:x", name=name, place=None, pid=1, process_start=None, version="x"
+    )
+    return Hosts(store.writer, identity, keys=HostKeys.of(vault))
+
+
+def test_the_first_that_joins_has_names_sealed_and_others_must_too(place: DatabaseAddress) -> None:
+    with store_at(place, NAMES, seals_names=False) as store:
+        store.wait(host(store, "first", NAMES).join((), NOW_MS))
+        assert store.rows("SELECT names FROM digest_key") == [("sealed",)]
+        assert store.rows("SELECT migration FROM schema_floor") == [(pseudonyms.FLOOR,)]
+        store.wait(host(store, "second", NAMES).join((), NOW_MS))
+    with store_at(place, VAULT) as other, pytest.raises(CannotStartError, match="identity: sealed"):
+        other.wait(host(other, "other", VAULT).join((), NOW_MS))
+
+
+def test_names_are_not_sealed_beneath_a_daemon(place: DatabaseAddress) -> None:
+    with store_at(place, VAULT) as store:
+        store.wait(host(store, "old", VAULT).join((), NOW_MS))
+    with store_at(place, NAMES, seals_names=False) as store:
+        with pytest.raises(TryAgainError, match="The daemon on old works without") as refused:
+            store.wait(host(store, "new", NAMES).join((), NOW_MS))
+        assert refused.value.exit_code == 75
+        assert store.rows("SELECT names FROM digest_key") == [(None,)]
+
+
+def test_names_are_not_converted_beneath_a_daemon(clear: DatabaseAddress) -> None:
+    with store_at(clear, VAULT) as store:
+        store.wait(host(store, "old", VAULT).join((), now_ms()))
+    with pytest.raises(TryAgainError, match="on old") as refused:
+        convert(clear)
+    assert refused.value.exit_code == 75
+    with store_at(clear, VAULT) as store:
+        assert store.rows("SELECT names FROM digest_key") == [(None,)]
+        store.wait(host(store, "old", VAULT).leave(now_ms()))
+    assert convert(clear) == 3
+
+
 def test_names_in_clear_are_sealed_first(store: Store) -> None:
     store.add("crm")
     with pytest.raises(CannotStartError, match="rekey --names"):
@@ -282,7 +324,7 @@ def test_what_has_run_once_does_not_run_again(clear: DatabaseAddress, reference:
         assert store.rows(states, event_id) == [("skipped",)]
 
 
-@pytest.mark.parametrize("steps", range(1, 12))
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 11])
 def test_what_was_ended_in_the_middle_goes_on(clear: DatabaseAddress, steps: int) -> None:
     """As after kill -9: what a transaction had not committed is not there."""
     with closing(connect_operator(clear, NAMES)) as database:

@@ -174,7 +174,7 @@ def test_prembly_is_asked_by_names_and_told_of_in_none(tmp_path: Path, api: Prem
     began_s = time.time() - HOUR_S
     known = api.know("hush-reference", user_ref="hush-user", created_at_s=began_s)
     known.status, known.code, known.shape = "PENDING", "02", Shape.WEBHOOK
-    settings = {
+    settings: dict[str, Any] = {
         "actions": [shell("keep", TELL.format(tmp_path), "00", confirm=True, once="reference")],
         "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 200},
         "pending": {"ask": ["50ms"], "give_up": "1h"},

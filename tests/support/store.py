@@ -106,7 +106,10 @@ class Store:
         loop: asyncio.AbstractEventLoop,
         worker: str = "host:1:boot",
         vault: Vault | None = None,
+        *,
+        seals_names: bool = True,
     ) -> None:
+        """`seals_names`: if the vault does, from the start, as a daemon that has joined."""
         self.place = place
         self.worker = worker
         self.vault = vault
@@ -117,7 +120,7 @@ class Store:
         self._loop = loop
         self.writer = self.wait(self._open())
         names = pseudonyms.CLEAR
-        if vault is not None and vault.seals_names:  # as the first daemon has it
+        if vault is not None and vault.seals_names and seals_names:
             self.wait(self.writer.call(naming.begin))
             names = self.wait(self.writer.call(pseudonyms.of))
         self.inbox = Inbox(self.writer, names)
@@ -191,10 +194,12 @@ class Store:
 
 
 @contextlib.contextmanager
-def store_at(place: DatabaseAddress, vault: Vault | None = None) -> Iterator[Store]:
+def store_at(
+    place: DatabaseAddress, vault: Vault | None = None, *, seals_names: bool = True
+) -> Iterator[Store]:
     """Have a store at work on a prepared database, on a loop of its own."""
     with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop(), vault=vault)
+        store = Store(place, runner.get_loop(), vault=vault, seals_names=seals_names)
         yield store
         store.close()
 
