@@ -37,7 +37,8 @@ def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
 
 
 def _data_keys(settings: Config) -> object:
-    return settings.encryption.sources if settings.encryption else None
+    encryption = settings.encryption
+    return (encryption.sources, encryption.identity) if encryption else None
 
 
 # By the key in the file. Of the console it is where it listens: the rest of it is reloaded.
