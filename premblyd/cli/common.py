@@ -20,6 +20,7 @@ from premblyd.databases import DatabaseAddress, Server, holds_password, is_postg
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.errors import CannotStartError, ConfigError
+from premblyd.record import naming
 from premblyd.vault import Vault
 from premblyd.words import counted
 
@@ -126,9 +127,13 @@ def open_to_read(place: DatabaseAddress) -> Database:
     return _until_end(connect_read_only(place, vault()))
 
 
-def open_to_change(place: DatabaseAddress) -> Database:
-    """Return the record there, to be written while daemons run, until the command ends."""
-    return _until_end(connect_operator(place, vault()))
+def open_to_change(place: DatabaseAddress, *, as_it_is: bool = False) -> Database:
+    """Return the record there, to be written while daemons run, until the command ends. Raise
+    CannotStartError when names are in clear there that are to be sealed, save `as_it_is`."""
+    database = _until_end(connect_operator(place, vault()))
+    if not as_it_is:
+        naming.require_fit(database)
+    return database
 
 
 def vault() -> Vault | None:

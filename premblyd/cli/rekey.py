@@ -54,7 +54,7 @@ def rekey(config_path: Path, *, dry_run: bool, with_names: bool, as_json: bool) 
         found = rekeying.standing(open_to_read(place))
         _tell(found, Done(), as_json=as_json, is_done=False)
         return
-    database = open_to_change(place)
+    database = open_to_change(place, as_it_is=True)
     before = rekeying.standing(database)
     done = _rekey(database, before, silent=as_json)
     is_gone = not done.sealed or database.scrub().is_gone
@@ -82,7 +82,7 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
     if isinstance(place, Path):
         become_owner(Path(os.path.realpath(place)))
     with backend(place).hold():
-        database = open_to_change(place)
+        database = open_to_change(place, as_it_is=True)
         done = 0
         if not found.is_over:
             sealed = _rekey(database, rekeying.standing(database), silent=as_json)

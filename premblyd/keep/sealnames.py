@@ -152,7 +152,7 @@ def _works(database: Database) -> Iterator[Work]:
         yield functools.partial(_key_deliveries, ids)
     for ids in _portions(database, _GONE_ONCE):
         yield functools.partial(_key_gone, ids)
-    for of_table in _OF_TABLES:
+    for of_table in OF_TABLES:
         for ids in _portions(database, of_table.walk):
             yield functools.partial(of_table.convert, ids)
 
@@ -297,6 +297,7 @@ class _OfTable:
     def __init__(self, table: type[Table], references: Sequence[Column], users: Sequence[Column]):
         self._columns = [*references, *users]
         self._references = len(references)
+        self.places = frozenset(column.place for column in self._columns)
         names = [column.column_name for column in self._columns]
         self._names = names
         self._rows = Lookup(table.select(table.id, *self._columns), table.id)
@@ -399,7 +400,7 @@ _NAMES = Lookup(_VERIFICATIONS.query.clone(), VerificationName.verification)
 _FORGET_SPELLING = Lookup(Awaited.update(reference_key=None), Awaited.id)
 _REASONS = Lookup(Hold.select(Hold.id, Hold.reference, Hold.user_ref, Hold.reason), Hold.id)
 _SET_REASON = update(Hold, "reason", where=Hold.id == param("id"))
-_OF_TABLES = (
+OF_TABLES = (
     _OfAwaited(Awaited, [Awaited.reference], []),
     _OfTable(Inquiry, [Inquiry.reference], []),
     _OfTable(VerificationName, [VerificationName.name, VerificationName.verification], []),

@@ -26,6 +26,14 @@ def user(database: Database, user_ref: str) -> str:
     return user_ref if pseudonyms.is_pseudonym(user_ref) else names(database).user(user_ref)
 
 
+def require_fit(database: Database) -> None:
+    """Raise as a daemon does that can't start on this database because names are in clear there,
+    and are to be sealed: else a hold by a pseudonym, say, would not hold. It costs nothing where
+    they are to be in clear."""
+    if database.vault is not None and database.vault.seals_names:
+        require_naming(database)
+
+
 def why_unfit(database: Database) -> str | None:
     """Return why no daemon that has this database's vault can start on it because of how names are
     kept there; None: one can."""

@@ -47,7 +47,7 @@ from premblyd.verifications.pseudonyms import is_pseudonym
 from premblyd.words import SEALED, Sealed
 
 # The columns that have a reference or a user_ref, or what stands for one.
-_NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
+NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
 MOST_ROWS = 1000  # of one statement: while it reads, SQLite's log can't be emptied
 RowType = TypeVar("RowType")
 _Class = TypeVar("_Class", bound=type[Any])
@@ -325,7 +325,7 @@ def _with_originals(
 ) -> list[tuple[Any, ...]]:
     """Return rows with the names that pseudonyms stand for, as far as an event of each can be
     opened here."""
-    places = [at for at, name in enumerate(names) if name in _NAMED]
+    places = [at for at, name in enumerate(names) if name in NAMED]
     if not places:
         return found
     stored = {each for row in found for each in (row[at] for at in places) if is_pseudonym(each)}

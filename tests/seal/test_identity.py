@@ -15,13 +15,22 @@ from premblyd.keep import closings, erasing, holds, rekeying, sealnames
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
+from premblyd.model.columns import PERSONAL, columns
 from premblyd.model.keeping import Naming
-from premblyd.model.tables import Awaited, Event, InquiryResult, Purpose
+from premblyd.model.tables import (
+    TABLES,
+    Awaited,
+    Event,
+    InquiryResult,
+    Purpose,
+    VerificationName,
+)
 from premblyd.prembly.payload import Outcome
+from premblyd.privacy import Shape
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.once import once_key
 from premblyd.queue.settling import Answers, NewAnswer
-from premblyd.record import filters, queries
+from premblyd.record import filters, naming, queries
 from premblyd.seal.starting import HostKeys
 from premblyd.times import now_ms
 from premblyd.vault import DataKey, Vault
@@ -204,6 +213,21 @@ def test_a_hold_and_a_closing_are_found_by_the_name(named: Store) -> None:
     assert named.wait(named.writer.call(closings.undo("hush-user", actor="ada", now_ms=NOW_MS)))
 
 
+def test_no_column_that_has_names_is_forgotten() -> None:
+    """Who adds one has it turned on its way in, and converted by `rekey --names`."""
+    of_events = {Event.reference.place, Event.user_ref.place}
+    converted = of_events.union(*(each.places for each in sealnames.OF_TABLES))
+    named = {
+        column.place
+        for table in TABLES
+        for column in columns(table)
+        if column.shown is Shape.REFERENCE
+        or (table is VerificationName and column.holds is PERSONAL)
+    }
+    assert named == converted
+    assert {place.partition(".")[2] for place in named} <= queries.NAMED
+
+
 # --- The start of a daemon ------------------------------------------------------------------------
 
 
@@ -256,6 +280,15 @@ def test_names_are_not_converted_beneath_a_daemon(clear: DatabaseAddress) -> Non
         assert store.rows("SELECT names FROM digest_key") == [(None,)]
         store.wait(host(store, "old", VAULT).leave(now_ms()))
     assert convert(clear) == 3
+
+
+def test_no_command_changes_what_has_names_in_clear_that_are_to_be_sealed(store: Store) -> None:
+    store.add("crm")
+    refused = pytest.raises(CannotStartError, match="rekey --names")
+    with closing(connect_operator(store.place, NAMES)) as database, refused:
+        naming.require_fit(database)
+    with closing(connect_operator(store.place, VAULT)) as database:
+        naming.require_fit(database)
 
 
 def test_names_in_clear_are_sealed_first(store: Store) -> None:
