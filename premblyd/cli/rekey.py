@@ -94,7 +94,7 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
                 )
             is_alone = not backend(place).is_shared
             done = _convert(database, found.events, is_alone=is_alone, silent=as_json)
-        is_gone = not done or database.scrub().is_gone
+        is_gone = database.scrub().is_gone  # also of what a run has sealed that was ended then
         _tell_names(sealnames.in_clear(database), done, as_json=as_json)
         for warning in backend(place).inspect().warnings if done else ():
             click.echo(f"note: {warning}.", err=True)

@@ -62,9 +62,10 @@ class Forgotten:
             plain = self._once_key(row)
             key = Digests.of(transaction).of_key(plain) if plain else None
             earlier = self._earlier_key(transaction, row)
-            if earlier is not None and transaction.row(_KNOWN, once_key=earlier) is not None:
-                key = earlier
-            rows += [(*each, key) for each in its_deliveries]
+            for each in its_deliveries:
+                about = {"action": each[place], "once_key": earlier}
+                is_known = earlier is not None and transaction.row(_KNOWN, **about) is not None
+                rows.append((*each, earlier if is_known else key))
             for each in its_deliveries if plain else ():
                 transaction.change(_RENAME, action=each[place], once_key=plain, keyed=key)
         transaction.insert_many(self._deliveries, rows)
@@ -87,8 +88,12 @@ class Forgotten:
 
 
 _KNOWN = Statement(
-    Delivery.select(Delivery.id).where(Delivery.once_key == param("once_key"))
-    | GoneOnce.select(GoneOnce.id).where(GoneOnce.once_key == param("once_key"))
+    Delivery.select(Delivery.id).where(
+        Delivery.action == param("action"), Delivery.once_key == param("once_key")
+    )
+    | GoneOnce.select(GoneOnce.id).where(
+        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
+    )
 )
 # What a hook has succeeded for before its record was removed. (An erasure can't tell these keys of
 # types that are about no verification.)
