@@ -28,6 +28,7 @@ from premblyd.model.tables import (
 from premblyd.prembly.payload import Outcome
 from premblyd.privacy import Shape
 from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Load
 from premblyd.queue.once import once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record import filters, naming, queries
@@ -394,15 +395,19 @@ def test_what_was_ended_in_the_middle_goes_on(clear: DatabaseAddress, steps: int
         assert claim_once(store).jobs == []
 
 
-def test_who_was_erased_before_stays_so(clear: DatabaseAddress) -> None:
+@pytest.mark.parametrize("is_named", [True, False], ids=["by its reference", "by its session"])
+def test_who_was_erased_before_stays_so(clear: DatabaseAddress, is_named: bool) -> None:
     with closing(connect_operator(clear, VAULT)) as database:
         for number in (1, 2):
             database.transact(holds.end(number, actor="ada", now_ms=NOW_MS))
         erasing.erase(database, Request(named=Named.user("hush-user"), actor="ada"))
     convert(clear)
+    named = {"session_id": None} if is_named else {}
     with store_at(clear, NAMES) as store:
-        runs = NewDelivery("crm", 3, None, True)
-        webhook = new_event(b"again", **PERSON)
-        added = store.wait(store.inbox.add(webhook, [runs]))
+        webhook = new_event(b"again", **PERSON, **named)
+        added = store.wait(store.inbox.add(webhook, [NewDelivery("crm", 3, None, True)]))
         assert added.is_erased
-        assert not any(job.event.id == added.event_id for job in claim_once(store).jobs)
+        action = Claimable(slots=9, lease_ms=1, digest="", once=True, runs_erased=True)
+        store.wait(store.queue.claim({"crm": action}, Load(limit=9), NOW_MS + 1))
+        states = "SELECT state FROM delivery WHERE event_id = ?"
+        assert store.rows(states, added.event_id) == [("skipped",)]
