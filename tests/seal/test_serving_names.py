@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import shell
@@ -18,6 +20,7 @@ from tests.support.reconciling import HOUR_S
 from tests.support.sealing import KEY
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.sqlite  # its files are looked into; the canary campaign looks at tables
 PERSON = {"reference": "hush-reference", "user_ref": "hush-user"}
 BODY = json.dumps({"response_code": "00", "status": True, **PERSON}).encode()
 SEALED = {"key": {"file": "key"}, "identity": "sealed"}
