@@ -9,7 +9,13 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
+from premblyd.cli.common import (
+    database_of,
+    open_to_change,
+    open_to_read,
+    settings_if_valid,
+    vault,
+)
 from premblyd.cli.printing import print_json, progress
 from premblyd.cli.restore import become_owner
 from premblyd.databases import DatabaseAddress
@@ -79,6 +85,7 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
     if dry_run:
         _tell_names(found, None, as_json=as_json)
         return
+    sealnames.require_sealing(vault())
     if isinstance(place, Path):
         become_owner(Path(os.path.realpath(place)))
     with backend(place).hold():

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.model import tables
-from premblyd.model.keeping import Closing, DigestKey, Hold, Naming
+from premblyd.model.keeping import Closing, DigestKey, GoneOnce, Hold, Naming
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import seal_key
 from premblyd.verifications.pseudonyms import ConvertingError
@@ -100,5 +100,6 @@ _ANY = [
         tables.VerificationName,
         Hold,
         Closing,
+        GoneOnce,  # has digests of names
     )
 ]

@@ -27,6 +27,7 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
 from premblyd.queue.once import once_key
+from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import SENDERS, harmless
 
@@ -120,6 +121,17 @@ class Names(NamedTuple):
     @property
     def all(self) -> set[str]:
         return {*self.user_refs, *self.references, *self.sessions}
+
+
+def with_originals(transaction: Transaction, names: Names) -> Names:
+    """Return names with those that pseudonyms stand for: in texts, and in older copies, they are in
+    clear."""
+    known = pseudonyms.originals(transaction, names.user_refs | names.references)
+    users, references = (
+        each | {known[name] for name in each if name in known}
+        for each in (names.user_refs, names.references)
+    )
+    return names._replace(user_refs=users, references=references)
 
 
 def unbound(transaction: Transaction, names: Names) -> ByTable:

@@ -302,7 +302,7 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
     # What is under a name that a stranger has too is left to them, as their events are.
     own = frozenset(each for each in names.references if plain_id(each) not in person.shared)
     meant = Names(names.user_refs, own, names.sessions - person.shared)
-    names, meant = (_with_originals(transaction, each) for each in (names, meant))
+    names, meant = (blanking.with_originals(transaction, each) for each in (names, meant))
     if person.named.by is not FoundBy.USER_REF:  # of who has it there may be other events
         meant = meant._replace(user_refs=frozenset())
     if person.named.by is FoundBy.EVENT:  # and of its reference too
@@ -318,17 +318,6 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         earlier=earlier(transaction, person.named),
         is_unfinished=transaction.row(_UNFINISHED, subject=subject) is not None,
     )
-
-
-def _with_originals(transaction: Transaction, names: Names) -> Names:
-    """Return names with those that pseudonyms stand for: in texts, and in older copies, they are in
-    clear."""
-    known = pseudonyms.originals(transaction, names.user_refs | names.references)
-    users, references = (
-        each | {known[name] for name in each if name in known}
-        for each in (names.user_refs, names.references)
-    )
-    return names._replace(user_refs=users, references=references)
 
 
 def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]:

@@ -22,7 +22,7 @@ from premblyd.keep.persons import Named
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Hold
 from premblyd.model.tables import Event, VerificationName
-from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.prembly.payload import is_uuid, plain_id, session_reference
 from premblyd.verifications import pseudonyms, spellings
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups
@@ -64,7 +64,7 @@ def place(
     def place(transaction: Transaction) -> int:
         names = pseudonyms.read(transaction)
         reference = subject.reference and plain_id(subject.reference)
-        stored = _as_stored(subject, names)
+        stored = as_stored(subject, names)
         about = {"user_ref": stored.user_ref, "reference": stored.reference}
         about["reason"] = reason
         if names.is_sealed:
@@ -215,14 +215,14 @@ def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> li
     if isinstance(which, int):
         found = transaction.rows(_BY_ID, id=which, now_ms=now_ms)
     else:
-        stored = _as_stored(which, pseudonyms.read(transaction))
+        stored = as_stored(which, pseudonyms.read(transaction))
         about = {"user_ref": stored.user_ref, "reference": stored.reference}
         statement = _BY_REFERENCE if stored.user_ref is None else _BY_USER
         found = transaction.rows(statement, **about, now_ms=now_ms)
     return [number for (number,) in found]
 
 
-def _as_stored(subject: Subject, names: Names) -> Subject:
+def as_stored(subject: Subject, names: Names) -> Subject:
     """Return what stands for whom or what somebody has named."""
     reference = subject.reference and names.named_reference(plain_id(subject.reference))
     return Subject(
@@ -246,8 +246,15 @@ def nameless(
     known = pseudonyms.originals(transaction, person.user_refs | person.references)
     for name in sorted(filter(None, {*own, *known.values()}), key=len, reverse=True):
         if not is_pseudonym(name):
-            reason = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", NAME, reason)
+            reason = re.sub(rf"(?<!\w){_spelt(name)}(?!\w)", NAME, reason, flags=re.IGNORECASE)
     return reason
+
+
+def _spelt(name: str) -> str:
+    """Return the expression for a name: a UUID in whichever spelling."""
+    if not is_uuid(name):
+        return re.escape(name)
+    return "[-_]?".join(re.sub("[-_]", "", name))
 
 
 class _Related(NamedTuple):

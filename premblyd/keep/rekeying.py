@@ -187,6 +187,19 @@ def sealed_without_key(transaction: Transaction, after: int) -> Keyless | None:
     return Keyless(found, ids[-1])
 
 
+def unopened(event_ids: Sequence[int], transaction: Transaction) -> int | None:
+    """Return which of these events, the first of them, has a key that can't be opened here."""
+    with contextlib.suppress(DamagedError, LacksKeyError):
+        eventkeys.ciphers(transaction, event_ids)
+        return None
+    for number in event_ids:
+        try:
+            eventkeys.ciphers(transaction, [number])
+        except (DamagedError, LacksKeyError):
+            return number
+    return None
+
+
 def _works(database: Database) -> Iterator[Work]:
     """Yield what each transaction is to do. What came or went since that was found is looked at
     again there."""

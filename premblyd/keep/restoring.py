@@ -23,6 +23,7 @@ from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import Names
 from premblyd.keep.erasing import FLOOR
+from premblyd.keep.holds import Subject, as_stored, nameless
 from premblyd.model.columns import Kept, columns, emptied
 from premblyd.model.keeping import (
     Closing,
@@ -35,8 +36,9 @@ from premblyd.model.keeping import (
 )
 from premblyd.model.table import Table
 from premblyd.model.tables import Event
-from premblyd.verifications import erased
+from premblyd.verifications import erased, pseudonyms
 from premblyd.verifications.digests import KEY, SET_KEY, Digests, opened_key, sealed_key
+from premblyd.verifications.pseudonyms import Pseudonyms
 
 PORTION = 500  # events that are erased in a transaction
 LOOKED_AT = 5000  # whose names are looked up at once
@@ -108,7 +110,8 @@ def _take_rows(
 ) -> tuple[TakenOver, dict[int, int]]:
     """Return also which erasure of the copy is which of the database's."""
     if _digest_key(transaction) != remembered.key:
-        if any(transaction.row(statement) for statement in _MADE_BY_KEY):
+        made = any(transaction.row(statement) for statement in _MADE_BY_KEY)
+        if made or pseudonyms.naming(transaction) is not None:
             raise OtherRecordError("The copy is of another record.")
         key = sealed_key(remembered.key, transaction.vault)
         transaction.change(SET_KEY, key=key)
@@ -118,9 +121,10 @@ def _take_rows(
         for row in remembered.rows["erased_name"]
     ]
     _take(transaction, ErasedName, names)
-    holds = _take(transaction, Hold, remembered.rows["hold"])
-    closings = _take(transaction, Closing, remembered.rows["closing"])
-    for hold in remembered.rows["hold"]:
+    own_holds, own_closings = _as_named_here(transaction, remembered)
+    holds = _take(transaction, Hold, own_holds)
+    closings = _take(transaction, Closing, own_closings)
+    for hold in own_holds:
         if (ended_at_ms := _value(Hold, hold, "ended_at_ms")) is not None:
             transaction.change(
                 _END_HOLD,
@@ -128,13 +132,45 @@ def _take_rows(
                 ended_at_ms=ended_at_ms,
                 ended_by=_value(Hold, hold, "ended_by"),
             )
-    for closing in remembered.rows["closing"]:  # noted again since, another time counts
+    for closing in own_closings:  # noted again since, another time counts
         values = dict(zip(_NAMES_OF_COLUMNS[Closing], closing, strict=True))
         transaction.change(_CLOSE_AGAIN, **values | {"id": closings.ids[closing[0]]})
     if remembered.rows["erasure"]:
         transaction.change(RAISE_FLOOR, migration=FLOOR)
     taken = TakenOver(erasures=erasures.count, holds=holds.count, closings=closings.count)
     return taken, erasures.ids
+
+
+def _as_named_here(transaction: Transaction, remembered: Remembered) -> tuple[list[Row], list[Row]]:
+    """Return holds and closings as they name people in a copy: by pseudonyms where names are sealed
+    there, and they were not in the database. The other way round, what the copy does not know stays
+    a pseudonym: `rekey --names` gives all others theirs before any daemon starts."""
+    names = Pseudonyms(Digests.of(transaction))
+    held, closed = remembered.rows["hold"], remembered.rows["closing"]
+    if pseudonyms.naming(transaction) is None:
+        own = (_value(Closing, row, "user_ref") for row in transaction.rows(_ALL["closing"]))
+        clear = {names.user(each): each for each in own if isinstance(each, str)}
+        users = [_value(Closing, row, "user_ref") for row in closed]
+        return held, [
+            _with(Closing, row, user_ref=clear.get(user_ref, user_ref))
+            for row, user_ref in zip(closed, users, strict=True)
+        ]
+    return [_sealed_hold(transaction, row, names) for row in held], [
+        _with(Closing, row, user_ref=names.named_user(_value(Closing, row, "user_ref")))
+        for row in closed
+    ]
+
+
+def _sealed_hold(transaction: Transaction, row: Row, names: Pseudonyms) -> Row:
+    user_ref, reference, reason = (
+        _value(Hold, row, name) for name in ("user_ref", "reference", "reason")
+    )
+    if not (user_ref or reference):  # it has ended
+        return row
+    subject = Subject(user_ref=user_ref, reference=reference)
+    stored = as_stored(subject, names)
+    reason = nameless(transaction, reason, subject, names)
+    return _with(Hold, row, user_ref=stored.user_ref, reference=stored.reference, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +243,8 @@ def erase_events(erasure_id: int, event_ids: Sequence[int], transaction: Transac
         frozenset(filter(None, map(_text, column))) for column in zip(*rows, strict=True)
     )
     own = frozenset(user for user in users if digests.of_user(user) == subject)
-    about = blanking.unbound(transaction, Names(own, references, sessions))
+    named = blanking.with_originals(transaction, Names(own, references, sessions))
+    about = blanking.unbound(transaction, named)
     ends = retention.ends_of_persons(transaction, event_ids, at_ms)
     blanking.stop(transaction, event_ids, at_ms)
     blanking.blank_unbound(transaction, about, digests)

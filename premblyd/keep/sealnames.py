@@ -25,10 +25,10 @@ from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.keep.operators import write_down
-from premblyd.keep.rekeying import Found, transact
+from premblyd.keep.rekeying import Found, transact, unopened
 from premblyd.model.columns import Column
 from premblyd.model.history import MOVE
-from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming
+from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Awaited, Delivery, Event, Host, Inquiry, VerificationName
 from premblyd.prembly import events
@@ -36,7 +36,7 @@ from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.queue.once import once_key
 from premblyd.queue.order import order_key
 from premblyd.seal import eventkeys
-from premblyd.vault import Cipher, DamagedError
+from premblyd.vault import Cipher, DamagedError, Vault
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import KEYED_DIGITS, Digests, seal_key
 from premblyd.verifications.pseudonyms import Pseudonyms, is_pseudonym
@@ -86,6 +86,9 @@ def seal_names(
     while a daemon works, MoveAtWorkError, PremblydError for an event whose key can't be opened:
     then nothing of it was changed."""
     now_ms = None if is_alone else database.now_ms()
+    require_sealing(database.vault)
+    if database.look(pseudonyms.naming) is None:
+        _require_keys(database)
     begin = functools.partial(_begin, actor=actor, now_ms=database.now_ms())
     naming_ = transact(database, functools.partial(_guarded, begin, now_ms))
     if naming_ is not Naming.CONVERTING:
@@ -99,14 +102,30 @@ def seal_names(
     return done
 
 
-def _begin(transaction: Transaction, actor: str, now_ms: int) -> Naming | None:
-    """Have no daemon start until all is done. Return how names are kept now."""
-    vault = transaction.vault
+def require_sealing(vault: Vault | None) -> None:
+    """Raise CannotStartError when names are not to be sealed."""
     if vault is None or not vault.seals_names:
         raise CannotStartError(
             "Names are to stay in clear: the configuration does not say `encryption: {identity:"
             " sealed}`, or this user may not read its key. Nothing was changed."
         )
+
+
+def _require_keys(database: Database) -> None:
+    """Raise PremblydError for an event whose key can't be opened. Once some names are sealed,
+    nobody could put it right, nor erase it, until all are."""
+    for ids in _portions(database, _EVENTS_IN_CLEAR):
+        number = database.look(functools.partial(unopened, ids))
+        if number is not None:
+            raise PremblydError(
+                f"The key of event {number} can't be opened, so its names can't be sealed: take"
+                " `identity` out of the configuration, put the event right or erase it (`premblyd"
+                f" erase --event {number}`), then again. No name was changed."
+            )
+
+
+def _begin(transaction: Transaction, actor: str, now_ms: int) -> Naming | None:
+    """Have no daemon start until all is done. Return how names are kept now."""
     found = pseudonyms.naming(transaction)
     if found is None:
         found = Naming.CONVERTING
@@ -189,19 +208,28 @@ def _seal_events(ids: Sequence[int], transaction: Transaction, names: Pseudonyms
     except DamagedError as error:
         raise PremblydError(f"{error} `premblyd rekey` says of which event. Then again.") from None
     found = [_Named(*row) for row in transaction.look_up(_EVENTS, ids)]
-    if lacking := [each.id for each in found if each.id not in ciphers]:
+    going = {row[0] for row in transaction.look_up(_GOING, ids)}
+    if lacking := [each.id for each in found if each.id not in {*ciphers, *going}]:
         raise PremblydError(
             f"Event {lacking[0]} is not sealed, so its names can't be: `premblyd rekey` seals it,"
             " or says why not. Then again."
         )
     _remake_keys(transaction, found, names)
     for each in found:
-        transaction.change(_SEAL, id=each.id, **_sealed(each, ciphers[each.id], names))
+        transaction.change(_SEAL, id=each.id, **_sealed(each, ciphers.get(each.id), names))
     return len(found)
 
 
-def _sealed(event: _Named, cipher: Cipher, names: Pseudonyms) -> dict[str, str | None]:
+def _sealed(event: _Named, cipher: Cipher | None, names: Pseudonyms) -> dict[str, str | None]:
+    """`cipher` None: of an event to which an erasure has not come yet that has taken all keys. That
+    goes on when it is run again, which it can't be before all is done here."""
     reference, user_ref = _text(event.reference), _text(event.user_ref)
+    if cipher is None:
+        return {
+            "reference": reference and names.named_reference(reference),
+            "user_ref": user_ref and names.named_user(user_ref),
+            **dict.fromkeys(("sealed_reference", "sealed_user_ref", "reference_key")),
+        }
     return {
         "reference": reference and names.reference(reference),
         "user_ref": user_ref and names.user(user_ref),
@@ -346,10 +374,12 @@ def _after(table: type[Table], condition: Any) -> Statement:
     return Statement(query.order_by(table.id).limit(param("limit")))
 
 
-_HAS_CLEAR = (Event.reference.is_null(False) & Event.sealed_reference.is_null()) | (
-    Event.user_ref.is_null(False) & Event.sealed_user_ref.is_null()
+_HAS_CLEAR = ((Event.reference != "") & Event.sealed_reference.is_null()) | (
+    (Event.user_ref != "") & Event.sealed_user_ref.is_null()
 )
-_COUNT = Statement(Event.select(fn.COUNT(Event.id)).where(_HAS_CLEAR))
+_GOES = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.event_id == Event.id))
+_COUNT = Statement(Event.select(fn.COUNT(Event.id)).where(_HAS_CLEAR, ~_GOES))
+_GOING = Lookup(ToErase.select(ToErase.event_id), ToErase.event_id)
 _EVENTS_IN_CLEAR = _after(Event, _HAS_CLEAR)
 _EVENTS = Lookup(
     Event.select(Event.id, Event.reference, Event.user_ref, Event.outcome, Event.type).where(

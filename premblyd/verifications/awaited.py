@@ -17,7 +17,7 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event
 from premblyd.prembly.payload import Webhook, plain_id
-from premblyd.verifications import questions
+from premblyd.verifications import pseudonyms, questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up, reference_key
 from premblyd.verifications.stored import IS_UNSETTLED, settled_in_record
@@ -285,7 +285,10 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     if found_event_id is None:
         error = EVENT_GONE
     elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
-        return Waiting(**values)
+        waiting = Waiting(**values)
+        if waiting.sealed_reference or not pseudonyms.of(transaction).is_sealed:
+            return waiting
+        error = CHANGED  # Prembly knows no pseudonym
     else:
         error = CHANGED
     over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
