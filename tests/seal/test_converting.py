@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_operator
+from premblyd.engines.connections import backend, connect_operator
 from premblyd.errors import CannotStartError, PremblydError
 from premblyd.keep import closings, erasing, holds, rekeying, restoring, sealnames
 from premblyd.keep.erasing import Request
@@ -20,6 +20,7 @@ from premblyd.prembly.payload import Outcome
 from premblyd.queue.once import once_key
 from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
+from premblyd.verifications.awaited import AwaitedQueue
 from tests.seal import test_identity
 from tests.seal.test_identity import (
     NAMES,
@@ -40,6 +41,7 @@ from tests.support.store import NOW_MS, Store, store_at
 
 clear, named = test_identity.clear, test_identity.named
 USER = Named.user("hush-user")
+ON_SQLITE = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
 
 def end_holds(place: DatabaseAddress) -> None:
@@ -142,7 +144,7 @@ def test_no_spelling_of_a_name_is_in_a_reason(named: Store, reason: str) -> None
 def test_what_has_lost_its_name_is_not_asked_by_its_pseudonym(named: Store) -> None:
     arrive(named, **test_identity.PENDING)
     named.by_hand("UPDATE event SET sealed_reference = NULL")
-    due = named.wait(test_identity.AwaitedQueue(named.writer).due(NOW_MS + 2, 9, ()))
+    due = named.wait(AwaitedQueue(named.writer).due(NOW_MS + 2, 9, ()))
     assert due.waiting == []
     assert named.rows("SELECT state FROM awaited") == [("given_up",)]
 
@@ -161,16 +163,19 @@ def configured(place: Path, **encryption: str) -> Path:
     return config
 
 
-@pytest.mark.sqlite
-def test_what_one_left_in_clear_that_was_ended_goes_when_run_again(clear: Path) -> None:
+@ON_SQLITE
+def test_it_says_that_names_are_in_the_log_until_they_are_not(clear: Path) -> None:
     config = configured(clear, identity="sealed")
-    with closing(sqlite3.connect(clear)) as reader:
+    with closing(sqlite3.connect(clear, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
         reader.execute("SELECT 1 FROM event").fetchall()
-        convert(clear)
-        assert files_with(b"hush-reference", clear)
+        convert(clear)  # and was ended behind that
         done = run("rekey", "--names", "--config", config)
-        assert (done.code, "0 events" in done.out) == (0, True), done
-        assert files_with(b"hush-reference", clear) == []
+        assert (done.code, "database's log" in done.err) == (75, True), done
+        assert files_with(b"hush-reference", clear)
+    done = run("rekey", "--names", "--config", config)
+    assert (done.code, "0 events" in done.out) == (0, True), done
+    assert files_with(b"hush-reference", clear) == []
 
 
 def files_with(name: bytes, place: Path) -> list[str]:
@@ -178,7 +183,7 @@ def files_with(name: bytes, place: Path) -> list[str]:
     return [file.name for file in files if name in file.read_bytes()]
 
 
-@pytest.mark.sqlite
+@ON_SQLITE
 def test_nothing_is_sealed_by_names_where_these_are_to_stay(clear: Path) -> None:
     before = rows(clear, "SELECT count(*) FROM event_key")
     with store_at(clear, None) as store:
@@ -205,7 +210,7 @@ def take_over(copy: Path, place: Path, of_copy: Vault, of_place: Vault) -> resto
         return restoring.take_over(database, remembered)
 
 
-@pytest.mark.sqlite
+@ON_SQLITE
 def test_a_copy_of_before_can_be_converted_again(clear: Path) -> None:
     copy = copy_of(clear)
     convert(clear)
@@ -218,7 +223,7 @@ def test_a_copy_of_before_can_be_converted_again(clear: Path) -> None:
     assert rows(copy, ends) == rows(clear, ends)
 
 
-@pytest.mark.sqlite
+@ON_SQLITE
 def test_a_copy_with_sealed_names_gets_none_in_clear(clear: Path) -> None:
     copy = copy_of(clear)
     convert(copy)
@@ -242,7 +247,7 @@ def test_a_copy_with_sealed_names_gets_none_in_clear(clear: Path) -> None:
         assert held_ == {2, 3}
 
 
-@pytest.mark.sqlite
+@ON_SQLITE
 def test_who_is_erased_from_a_copy_is_in_no_note_of_it(clear: Path) -> None:
     convert(clear)
     end_holds(clear)
@@ -257,10 +262,10 @@ def test_who_is_erased_from_a_copy_is_in_no_note_of_it(clear: Path) -> None:
         assert b"hush-reference" not in everything(store)
 
 
-@pytest.mark.sqlite
+@ON_SQLITE
 def test_a_copy_of_another_record_keeps_its_pseudonyms(named: Store, tmp_path: Path) -> None:
     other = tmp_path / "other.db"
-    test_identity.backend(other).prepare()
+    backend(other).prepare()
     with store_at(other, NAMES) as store:
         store.add()
     arrive(named)
