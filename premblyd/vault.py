@@ -138,11 +138,12 @@ class Vault:
         keys = [*others] if current is None else [current, *others]
         self._ciphers = {key.id: _aes()(key.secret) for key in keys}
         self.names: Any = None  # of the one record that this is for: see pseudonyms.py
+        self.is_of_command = False  # beneath it names may be sealed that were in clear
 
-    def for_record(self) -> "Vault":
+    def for_record(self, *, is_of_command: bool = False) -> "Vault":
         """Return the same for one record more."""
         own = copy.copy(self)
-        own.names = None
+        own.names, own.is_of_command = None, is_of_command
         return own
 
     @property

@@ -227,7 +227,7 @@ class Database(peewee.Database, ABC):
 
     def with_vault(self, vault: Vault | None) -> Self:
         """Return this, which seals and opens by `vault` from now on."""
-        self.vault = None if vault is None else vault.for_record()
+        self.vault = None if vault is None else vault.for_record(is_of_command=True)
         return self
 
     if TYPE_CHECKING:  # Peewee does not say them

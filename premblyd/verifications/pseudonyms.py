@@ -129,14 +129,15 @@ def is_pseudonym(text: object) -> bool:
 
 
 def of(transaction: Transaction) -> Names:
-    """Return what turns names into what stands for them in this database. It is read once. Raise
+    """Return what turns names into what stands for them in this database. It is read once, but by
+    a command, which `rekey --names` does not wait for, again while names are in clear. Raise
     ConvertingError while some are in clear yet, SealedNamesError when the key is not here."""
     vault = transaction.vault
     if vault is None:  # a daemon without it does not start where they are sealed
         return CLEAR
-    if vault.names is None:
-        vault.names = read(transaction)
-    names: Names = vault.names
+    names: Names = vault.names or read(transaction)
+    if names.is_sealed or not vault.is_of_command:
+        vault.names = names
     return names
 
 

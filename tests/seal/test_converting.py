@@ -17,6 +17,7 @@ from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.keep.restoring import OtherRecordError
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.inbox import add_event
 from premblyd.queue.once import once_key
 from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
@@ -37,7 +38,7 @@ from tests.support.commands import run
 from tests.support.database import rows
 from tests.support.queue import claim_once
 from tests.support.sealing import KEY, VAULT, everything
-from tests.support.store import NOW_MS, Store, store_at
+from tests.support.store import NOW_MS, Store, new_event, store_at
 
 clear, named = test_identity.clear, test_identity.named
 USER = Named.user("hush-user")
@@ -147,6 +148,17 @@ def test_what_has_lost_its_name_is_not_asked_by_its_pseudonym(named: Store) -> N
     due = named.wait(AwaitedQueue(named.writer).due(NOW_MS + 2, 9, ()))
     assert due.waiting == []
     assert named.rows("SELECT state FROM awaited") == [("given_up",)]
+
+
+def test_a_command_that_began_before_stores_no_name_in_clear(clear: DatabaseAddress) -> None:
+    with closing(connect_operator(clear, VAULT)) as command:
+        assert not command.transact(pseudonyms.of).is_sealed
+        convert(clear)
+        webhook = new_event(b"late", reference="hush-late", user_ref="hush-late")
+        command.transact(lambda transaction: add_event(transaction, webhook, ()))
+    with store_at(clear, NAMES) as store:
+        assert store.rows("SELECT count(*) FROM event") == [(4,)]
+        assert in_clear(store) == []
 
 
 # --- With the command -----------------------------------------------------------------------------
