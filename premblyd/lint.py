@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from premblyd.agefiles import CannotSealError, require_recipients
 from premblyd.config.hooks import Hook, HttpHook, Selection
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.retention import period_text
@@ -25,7 +26,6 @@ from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
-from premblyd.sealing import CannotSealError, require_recipients
 
 DAY_MS = 24 * 3_600_000
 MAX_HELD_MS = DAY_MS

@@ -14,7 +14,7 @@ MAX_LINES = 450
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
     "databases errors passwords procfs times version words",
-    "csvtext httpclient jsontext newfile privacy sealing systemd vault",
+    "agefiles csvtext httpclient jsontext newfile privacy systemd vault",
     "logs",
     "expressions telemetry",
 )
@@ -84,7 +84,7 @@ LIBRARIES = {
     "pydantic": {"config"},
     "yaml": {"config/yamltext.py"},
     "jmespath": {"expressions"},
-    "pyrage": {"sealing.py"},
+    "pyrage": {"agefiles.py"},
     "cryptography": {"vault.py"},
 }
 

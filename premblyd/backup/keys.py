@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from premblyd.agefiles import Identity, require_recipients, sealed
 from premblyd.backup import folder as folders
 from premblyd.config.models import Config
 from premblyd.engines.engine import Database
@@ -28,7 +29,6 @@ from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.keep import keycopies, operators, restoring
 from premblyd.keep.keycopies import KeptKeys
 from premblyd.keep.restoring import Remembered
-from premblyd.sealing import Identity, require_recipients, sealed
 
 INDEX = "premblyd-keys.json"
 ERASED = "premblyd-keys-erased.age"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from premblyd.agefiles import require_recipients, sealed
 from premblyd.backup import folder as folders
 from premblyd.engines.besides import Copied
 from premblyd.engines.engine import Backend, Database
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
-from premblyd.sealing import require_recipients, sealed
 
 _MODE = 0o600
 # So much waits for the disk at most. With more, a daemon's commit would wait for all of it.

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import click
 
+from premblyd.agefiles import require_recipients, sealed
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
@@ -30,7 +31,6 @@ from premblyd.record.dossiers import archive, dossier
 from premblyd.record.dossiers.dossier import Dossier
 from premblyd.record.exporting import Format, Period
 from premblyd.record.operating import Operator, RecordedExport, record_export
-from premblyd.sealing import require_recipients, sealed
 from premblyd.words import counted
 
 UNRECORDED = "Nothing is exported: that you do could not be recorded."

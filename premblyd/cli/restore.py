@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from premblyd import sealing, times
+from premblyd import agefiles, times
 from premblyd.backup import folder, keys
 from premblyd.cli import config_option
 from premblyd.cli.caller import actor
@@ -203,7 +203,7 @@ class KeysCopy:
             )
         else:
             try:
-                self._kept = keys.read(self._place, sealing.read_identity(self._identity))
+                self._kept = keys.read(self._place, agefiles.read_identity(self._identity))
             except PremblydError as error:
                 self._problem = error
 

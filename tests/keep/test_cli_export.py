@@ -13,8 +13,8 @@ from typing import Any
 import pyrage
 import pytest
 
+from premblyd.agefiles import CannotSealError, require_recipients, sealed
 from premblyd.newfile import CannotWriteError, new_file
-from premblyd.sealing import CannotSealError, require_recipients, sealed
 from tests.support.commands import Ran, recorded_in, run
 from tests.support.database import changing, rows
 from tests.support.rows import for_each

@@ -23,7 +23,8 @@ from typing import BinaryIO
 
 from peewee import PeeweeException, SqliteDatabase
 
-from premblyd import sealing
+from premblyd import agefiles
+from premblyd.agefiles import Identity
 from premblyd.engines.sqlite import opening, withoutkeys
 from premblyd.engines.sqlite.files import (
     MODE,
@@ -45,7 +46,6 @@ from premblyd.engines.sqlite.guards import is_foreign_log
 from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
-from premblyd.sealing import Identity
 
 _LACKS_KEYS = f"""SELECT EXISTS (SELECT 1 FROM {withoutkeys.TABLE}
 WHERE wrapped = zeroblob(length(wrapped)))"""  # noqa: S608
@@ -93,12 +93,12 @@ def opened(path: Path, identity: Path | None = None) -> Iterator[Copy]:
         file = files.enter_context(_open(path))
         if file is None:
             raise BadCopyError(f"There is no file {path}.")
-        if file.read(len(sealing.MAGIC)) == sealing.MAGIC:
+        if file.read(len(agefiles.MAGIC)) == agefiles.MAGIC:
             if identity is None:
                 raise BadCopyError(
                     f"{path} is sealed by age: --identity FILE, with the key that opens it."
                 )
-            yield Copy(path, file, None, sealing.read_identity(identity))
+            yield Copy(path, file, None, agefiles.read_identity(identity))
             return
         file.seek(0)
         if file.read(len(MAGIC)) != MAGIC:
