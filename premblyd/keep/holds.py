@@ -33,6 +33,7 @@ from premblyd.verifications.spellings import Spelt
 # it could end after a hold that it did not see.
 LOCK = "holds"
 NAME = "(the name)"  # in a reason, in place of one
+MANY = 500  # events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,13 +242,24 @@ def nameless(
         named = Named.user(subject.user_ref)
     else:
         named = Named.reference(subject.reference or "")
-    person = persons.find(transaction, named, names=names)
-    own = {subject.user_ref, subject.reference, *person.sessions}
-    known = pseudonyms.originals(transaction, person.user_refs | person.references)
+    own = {subject.user_ref, subject.reference}
+    known: dict[str, str] = {}
+    if not _is_of_many(transaction, as_stored(subject, names)):
+        person = persons.find(transaction, named, names=names)
+        own |= person.sessions
+        known = pseudonyms.originals(transaction, person.user_refs | person.references)
     for name in sorted(filter(None, {*own, *known.values()}), key=len, reverse=True):
         if not is_pseudonym(name):
             reason = re.sub(rf"(?<!\w){_spelt(name)}(?!\w)", NAME, reason, flags=re.IGNORECASE)
     return reason
+
+
+def _is_of_many(transaction: Transaction, stored: Subject) -> bool:
+    """Return whether so many events are of whom a hold is on that webhooks would wait while all of
+    their names are found."""
+    statement = _FURTHER_OF_REFERENCE if stored.user_ref is None else _FURTHER_OF_USER
+    about = {"user_ref": stored.user_ref, "reference": stored.reference}
+    return transaction.row(statement, **about) is not None
 
 
 def _spelt(name: str) -> str:
@@ -349,6 +361,9 @@ _BY_USER = Statement(
 _BY_REFERENCE = Statement(
     Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
 )
+_FURTHER = Event.select(Event.id).limit(1).offset(MANY)
+_FURTHER_OF_USER = Statement(_FURTHER.where(Event.user_ref == param("user_ref")))
+_FURTHER_OF_REFERENCE = Statement(_FURTHER.where(Event.reference == param("reference")))
 _HAS_NOT_ENDED = Hold.ended_at_ms.is_null()
 _IDS_OF_USERS = Lookup(
     Hold.select(Hold.id, Hold.until_ms, Hold.user_ref).where(_HAS_NOT_ENDED), Hold.user_ref

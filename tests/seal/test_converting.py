@@ -142,6 +142,22 @@ def test_no_spelling_of_a_name_is_in_a_reason(named: Store, reason: str) -> None
     assert named.rows("SELECT reason FROM hold") == [(f"{about} (the name)",)] * 2
 
 
+@pytest.mark.parametrize("subject", [Subject(user_ref="hush-user"), Subject(reference=SPELT)])
+def test_webhooks_do_not_wait_for_the_names_of_many_events(
+    named: Store, subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.keep.persons.find", None)  # which reads all
+    events = [
+        named.inbox.add(new_event(b"%d" % number, reference=SPELT, user_ref="hush-user"), ())
+        for number in range(holds.MANY + 1)
+    ]
+    named.wait_all(events)
+    reason = f"{subject.user_ref or subject.reference} asked"
+    place = holds.place(subject, actor="ada", now_ms=NOW_MS, reason=reason)
+    named.wait(named.writer.call(place))
+    assert named.rows("SELECT reason FROM hold") == [("(the name) asked",)]
+
+
 def test_what_has_lost_its_name_is_not_asked_by_its_pseudonym(named: Store) -> None:
     arrive(named, **test_identity.PENDING)
     named.by_hand("UPDATE event SET sealed_reference = NULL")
