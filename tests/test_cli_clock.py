@@ -14,7 +14,6 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.database import url_of
-from tests.support.logs import logging_as_before
 from tests.support.needs import needs_machine
 from tests.support.prembly_api import prembly_api
 from tests.support.store import Store
@@ -36,8 +35,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         store.by_hand(f"UPDATE delivery SET created_at_ms = {NOW}")
         real = time.time_ns
         monkeypatch.setattr(time, "time_ns", lambda: real() + 100 * DAY_NS)
-        with logging_as_before():
-            yield store
+        yield store
         store.close()
 
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from premblyd.ask.breaker import ALLOWED_FAILURES
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import session_reference
+from premblyd.telemetry import tell
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
 from tests.support.erasing import forgetting
 from tests.support.forking import Forked
-from tests.support.logs import logging_as_before
+from tests.support.logs import logged
 from tests.support.prembly_api import (
     PremblyApi,
     code_01,
@@ -44,10 +44,8 @@ SESSION = "sdk_session_6c8e3f94aa"
 
 
 @pytest.fixture(autouse=True)
-def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
-    with logging_as_before():
-        yield
 
 
 def reconcile(record: Record, *arguments: object, stdin: bytes | None = None) -> Ran:
@@ -91,6 +89,17 @@ def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     assert api.log_pages() <= 11
     assert api.unknown_parameters == set()
     assert api.asked_by_id() == {}
+
+
+def test_what_a_test_runs_after_a_command_is_logged_as_before_it(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    """The command logs nothing that is less than critical, in this process."""
+    record = Record(tmp_path, api)
+    with logged() as lines:
+        reconcile(record)
+        tell("store.unavailable", reason="the disk is full")
+    assert [line["event"] for line in lines] == ["store.unavailable"]
 
 
 def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(

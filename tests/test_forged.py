@@ -11,7 +11,6 @@ import pytest
 from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.logs import logging_as_before
 from tests.support.prembly_api import PremblyApi, Shape
 from tests.support.waiting import wait_until
 
@@ -19,12 +18,6 @@ UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running'
 STATES = "SELECT state FROM delivery ORDER BY id"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 OWN_SESSION = "sdk_session_0123456789abcdef"  # the attacker's, who was verified himself
-
-
-@pytest.fixture(autouse=True)
-def _logging() -> Iterator[None]:
-    with logging_as_before():
-        yield
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, new_place, url_of
 from tests.support.forking import Forked
+from tests.support.logs import logging_as_before
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, SECRET_PATH
 
@@ -61,10 +62,11 @@ class Ran:
 
 
 def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
-    """Run a command in this process."""
-    done = CliRunner().invoke(
-        main, [str(argument) for argument in arguments], input=stdin, env=environ
-    )
+    """Run a command in this process, whose logging it leaves as it was."""
+    with logging_as_before():
+        done = CliRunner().invoke(
+            main, [str(argument) for argument in arguments], input=stdin, env=environ
+        )
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)

@@ -31,11 +31,15 @@ FOREIGN = ("tornado.access", "tornado.application", "tornado.application", "peew
 
 @contextmanager
 def logging_as_before() -> Iterator[None]:
-    """Undo afterwards what a command did to the logging of this process."""
+    """Undo afterwards what a command did to the logging of this process: others would log nothing
+    that is less than critical."""
     loggers = [logging.getLogger(name) for name in ("", *FOREIGN)]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    yield
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
-    log_plainly()
+    own = structlog.get_config()
+    try:
+        yield
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers = handlers
+        structlog.configure(**own)
