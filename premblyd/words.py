@@ -1,6 +1,7 @@
 """Numbers, sizes, durations, and texts that somebody else wrote, as people read them."""
 
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -42,6 +43,12 @@ def number(count: Any) -> str:
 def counted(count: Any, singular: str, plural: str = "") -> str:
     """Return `1 delivery` or `2,000 deliveries`; without `plural`, it is `singular` with an s."""
     return f"{number(count)} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return `shell, command and http`."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def percent(rate: float | None) -> str:

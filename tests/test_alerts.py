@@ -488,7 +488,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
         ("on: [{silent: soon}], shell: x", "should be a duration"),
         ("on: [], shell: x", "should not be empty"),
         ("on: [dead], every: 10s, shell: x", "should be at least 1m"),
-        ("on: [dead]", "should have one of shell, command and http, not 0"),
+        ("on: [dead]", "should have one of shell, command"),
         ("on: [dead], shell: x, http: {url: 'https://x'}", "not 2"),
         ("on: [dead], http: {url: 'https://x', send: event}", "an alert has no event"),
         ("on: [dead], shell: x, response_codes: []", "unknown key `response_codes`"),

@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config.hooks import KINDS, CommandHook, HttpHook, Selection, ShellHook
+from premblyd.config.hooks import (
+    KINDS,
+    CommandHook,
+    HttpHook,
+    ProcessHook,
+    Selection,
+    ShellHook,
+    WorkerHook,
+)
 from premblyd.config.load import load_config, parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import Listen, duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
+from premblyd.words import listed
 from tests.support.rows import for_each
 from tests.support.users import OBEYING_MODES
 
@@ -349,11 +358,51 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
     assert digest("one") == digest("two") != digest("two", "y")
 
 
+def worker(**keys: object) -> WorkerHook:
+    places = SecretPlaces(Path(), {})
+    return WorkerHook.model_validate({"worker": ["/bin/cat", "-u"], **keys}, context=places)
+
+
+def test_a_worker_hook_has_limits_for_its_processes() -> None:
+    plain = worker()
+    assert (plain.worker, plain.program, plain.batch) == (("/bin/cat", "-u"), "/bin/cat", 1)
+    assert (plain.timeout_ms, plain.max_busy_ms, plain.start_timeout_ms) == (
+        30_000,
+        600_000,
+        30_000,
+    )
+    ends = (plain.max_runs, plain.max_age_ms, plain.idle_ms, plain.max_memory_bytes)
+    assert ends == (None, None, None, None)
+    limited = worker(max_runs="9", max_age="1h", idle="10m", max_memory="64 MiB", batch="50")
+    ends = (limited.max_runs, limited.max_age_ms, limited.idle_ms, limited.max_memory_bytes)
+    assert ends == (9, 3_600_000, 600_000, 64 << 20)
+    assert limited.batch == 50
+
+
+@for_each(
+    ("key", "value", "mistake"),
+    [
+        ("worker", [], "should have at least 1 item"),
+        ("batch", "0", "should be greater than or equal to 1"),
+        ("batch", "1001", "should be less than or equal to 1000"),
+        ("max_runs", "0", "should be greater than or equal to 1"),
+        ("max_age", "9ms", "should be greater than or equal to 1000"),
+        ("idle", "soon", "should be a duration such as"),
+        ("max_memory", "9 KiB", "should be greater than or equal to 1048576"),
+        ("start_timeout", "0s", "should be greater than or equal to 1"),
+        ("timeout", "11m", r"`max_busy` \(10m\) should be no less than `timeout` \(11m\)"),
+    ],
+)
+def test_a_mistake_in_a_worker_hook_is_told(key: str, value: object, mistake: str) -> None:
+    with pytest.raises(ValueError, match=mistake):
+        worker(**{key: value})
+
+
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
 RIDDLE = "not YAML: expected alphabetic or numeric character, "
 NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
-*OTHERS, LAST = KINDS
-ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
+ONE_HOOK = f"5:5: should have one of {listed(KINDS)}, not"
+STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessHook))
 
 
 @for_each(
@@ -423,7 +472,7 @@ ONE_HOOK = f"5:5: should have one of {', '.join(OTHERS)} and {LAST}, not"
         (ACTION + "}", [f"{ONE_HOOK} 0"]),
         (ACTION + "shell: x, command: [x]}", [f"{ONE_HOOK} 2"]),
         (ACTION + "http: {url: http://x}, timeout: 1s}", ["5:64: goes inside `http:`"]),
-        (ACTION + "http: {url: http://x}, env: {A: b}}", ["5:64: is for shell and command only"]),
+        (ACTION + "http: {url: http://x}, env: {A: b}}", [f"5:64: is for {STARTS} only"]),
         (ACTION + "shell: x, env: {PREMBLY_A: b}}", ["5:57: names with PREMBLY_ are premblyd's"]),
         (HTTP + "headers: {Premblyd_confirmed: a}}}", ["5:73: headers with premblyd- are"]),
         (ACTION + "shell: x, retry: {attempts: 0}}", ["5:69: should be greater than or equal"]),

@@ -48,7 +48,7 @@ def test_a_new_kind_is_validated_and_explained_too(tmp_path: Path) -> None:
     assert f"\nnote\n  append ref-1 to {tmp_path}/notes\n" in printed
     wrong = {
         "shell": f"should have one of {', '.join(KINDS)} and append, not 2",
-        "env": "is for shell and command only",
+        "env": "is for shell",
         "timeout": "should be a duration such as 500ms",
         "apend": "unknown key `apend`; did you mean `append`?",
     }

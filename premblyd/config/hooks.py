@@ -9,7 +9,14 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo
+from pydantic import (
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 from premblyd.config.secrets import Secret, SecretValue, checked
 from premblyd.config.values import (
@@ -19,10 +26,13 @@ from premblyd.config.values import (
     NonEmpty,
     OwnHeaderName,
     Select,
+    SizeBytes,
+    duration_text,
     keys_of,
 )
 from premblyd.expressions import Expression
 from premblyd.prembly.conditions import names
+from premblyd.words import listed
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.
@@ -123,6 +133,42 @@ class CommandHook(ProcessHook):
         return [*self.command, *super().may_name_files]
 
 
+class WorkerHook(ProcessHook):
+    """A program that stays running: each delivery is a line that it reads, and answers by another.
+
+    `batch`: how many lines a process gets before it has answered. `timeout_ms` is how long it may
+    be silent; by `busy` it may take up to `max_busy_ms` for a line. After `max_runs`, at
+    `max_age_ms`, above `max_memory_bytes` and when it had nothing to do for `idle_ms`, a process
+    ends in good order.
+    """
+
+    worker: tuple[NonEmpty, ...] = Field(min_length=1)
+    batch: int = Field(1, ge=1, le=1000)
+    max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)
+    max_runs: int | None = Field(None, ge=1)
+    max_age_ms: DurationMs | None = Field(None, alias="max_age", ge=1000)
+    idle_ms: DurationMs | None = Field(None, alias="idle", ge=1000)
+    max_memory_bytes: SizeBytes | None = Field(None, alias="max_memory", ge=1 << 20)
+    start_timeout_ms: DurationMs = Field(30_000, alias="start_timeout", ge=1)
+
+    @model_validator(mode="after")
+    def _refuse_less_than_timeout(self) -> "WorkerHook":
+        if self.max_busy_ms < self.timeout_ms:
+            raise ValueError(
+                f"`max_busy` ({duration_text(self.max_busy_ms)}) should be no less than `timeout`"
+                f" ({duration_text(self.timeout_ms)})"
+            )
+        return self
+
+    @property
+    def program(self) -> str | None:
+        return self.worker[0]
+
+    @property
+    def may_name_files(self) -> list[str]:
+        return [*self.worker, *super().may_name_files]
+
+
 def _require_url(url: Secret) -> None:
     if not url.reveal().startswith(("http://", "https://")):
         raise ValueError("should be a URL that starts with http:// or https://")
@@ -207,9 +253,7 @@ def gather(action: Mapping[str, Any]) -> dict[str, Any]:
 def _read_hook(gathered: Mapping[str, Any], info: ValidationInfo) -> Hook:
     kinds = kinds_in(gathered)
     if len(kinds) != 1:
-        *others, last = KINDS
-        kinds_in_words = f"{', '.join(others)} and {last}"
-        raise ValueError(f"should have one of {kinds_in_words}, not {len(kinds)}")
+        raise ValueError(f"should have one of {listed(KINDS)}, not {len(kinds)}")
     (kind,) = kinds
     fields = gathered[kind.key] if kind.is_nested() else gathered
     return kind.model_validate(fields, context=info.context)

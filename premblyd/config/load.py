@@ -22,6 +22,7 @@ from premblyd.config.secrets import (
 from premblyd.config.values import Listen, Model, keys_of
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import ConfigError, PremblydError, Problem
+from premblyd.words import listed
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
 
@@ -272,7 +273,7 @@ def _about_unknown_key(where: yamltext.Path, data: Any) -> str:
             kinds = hooks.KINDS.values()
             owners = [kind.key for kind in kinds if key in kind.keys_in_action()]
             if owners:
-                return f"is for {' and '.join(owners)} only"
+                return f"is for {listed(owners)} only"
     others = set(_known_keys()) - {key}  # elsewhere it may be a key
     close = difflib.get_close_matches(key, sorted(others), n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
