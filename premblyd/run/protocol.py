@@ -1,0 +1,174 @@
+"""The lines that premblyd and a worker process exchange, as pure functions: docs/worker-protocol.md
+tells them to who writes a worker."""
+
+import base64
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from premblyd import __version__, jsontext, times
+from premblyd.errors import PremblydError
+from premblyd.prembly import bodies
+from premblyd.run.invocation import Invocation
+
+VERSION = 1
+MAX_LINE_BYTES = 64 << 10  # of what a worker writes
+MAX_LEVELS = 100  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
+_NUMBER = rb"[1-9][0-9]{0,17}"
+_READY = re.compile(rb"ready +([0-9]{1,9})((?: .*)?)", re.DOTALL)
+_ANSWER = re.compile(rb"([a-z]+)(?: +(%b))?(?: +(.*))?" % _NUMBER, re.DOTALL)
+_SECONDS = re.compile(rb"([0-9]{1,11}(?:\.[0-9]{1,9})?)(?: +(.*))?", re.DOTALL)
+
+
+class ProtocolError(PremblydError):
+    """A worker's line is none of the protocol's. The text says what is wrong with it, and quotes
+    nothing of it."""
+
+
+class Capability(StrEnum):
+    """What a worker may say that it uses."""
+
+    BATCH = "batch"  # it takes further lines before it has answered
+    BUSY = "busy"
+    ABORT = "abort"
+
+
+class AnswerKind(StrEnum):
+    """What a worker answers to a line."""
+
+    OK = "ok"
+    RETRY = "retry"
+    DEAD = "dead"
+    BUSY = "busy"  # it still works: its time begins anew
+    ABORT = "abort"  # it wants no more lines until it is restarted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What a worker said before it gets work."""
+
+    version: int
+    capabilities: frozenset[Capability]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a worker answered to line `number`. `after_s`: not tried again before. `words`: what it
+    adds for people; they may be about a person."""
+
+    kind: AnswerKind
+    number: int
+    after_s: float = 0
+    words: str = ""
+
+
+def hello(action: str, batch: int) -> bytes:
+    """Return the first line that a worker of `action` gets; up to `batch` lines may wait for its
+    answers."""
+    capabilities = [capability.value for capability in Capability]
+    greeting = {"premblyd": VERSION, "version": __version__, "action": action, "batch": batch}
+    return jsontext.dumps({**greeting, "capabilities": capabilities}) + b"\n"
+
+
+def read_ready(line: bytes) -> Ready:
+    """Read the first line of a worker; words that are not known are of a later version. Raise
+    ProtocolError when it is none, or of a protocol that premblyd does not speak."""
+    found = _READY.fullmatch(line.rstrip())
+    if not found:
+        raise ProtocolError(f"its first line is not `ready {VERSION}`")
+    if (version := int(found[1])) != VERSION:
+        raise ProtocolError(f"it does not speak version {VERSION} of the worker protocol")
+    words = found[2].decode("utf-8", "replace").split()
+    return Ready(version=version, capabilities=frozenset(Capability).intersection(words))
+
+
+def delivery_line(number: int, invocation: Invocation) -> bytes:
+    """Return the line that tells a worker of a run, its line `number`."""
+    webhook = invocation.webhook
+    about: dict[str, Any] = {
+        "number": number,
+        **{_name(name): _value(value) for name, value in invocation.environment.items()},
+        "id": invocation.id,
+    }
+    if webhook is not None:
+        verdict, fields = webhook.verdict, invocation.confirmed_fields
+        about |= {
+            "confirmed_fields": None if fields is None else list(fields),
+            "erased": invocation.is_erased,
+            "received_at": times.iso(webhook.received_at_ms),
+            "detail": verdict.detail,
+            "verification_status": verdict.verification_status,
+        }
+    body = None if invocation.is_erased else invocation.body
+    embedded = b"null" if body is None else _embedded(body)
+    if embedded is None:
+        about["body_base64"] = base64.b64encode(invocation.body).decode("ascii")
+        embedded = b"null"
+    else:
+        about["body_base64"] = None
+    return b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], embedded)
+
+
+def read_answer(line: bytes) -> Answer:
+    """Read an answer of a worker, whatever its bytes. Raise ProtocolError when it is none."""
+    if len(line) > MAX_LINE_BYTES:
+        raise ProtocolError(f"its line is over {MAX_LINE_BYTES >> 10} KiB")
+    found = _ANSWER.fullmatch(line.rstrip())
+    if not found or found[1] not in _KINDS:
+        raise ProtocolError(f"its line does not begin with one of {', '.join(AnswerKind)}")
+    kind, number, rest = _KINDS[found[1]], found[2], found[3]
+    if number is None:
+        raise ProtocolError(f"`{kind}` has no line's number behind it")
+    after_s = 0.0
+    if kind is AnswerKind.RETRY:
+        seconds = _SECONDS.fullmatch(rest or b"")
+        if not seconds:
+            raise ProtocolError("`retry` has no seconds behind the line's number")
+        after_s, rest = float(seconds[1]), seconds[2]
+    words = (rest or b"").decode("utf-8", "replace")
+    return Answer(kind=kind, number=int(number), after_s=after_s, words=words)
+
+
+_KINDS = {kind.value.encode(): kind for kind in AnswerKind}
+
+
+def _name(variable: str) -> str:
+    """Return the name in the line of what is PREMBLY_… or PREMBLYD_… in the environment."""
+    return variable.partition("_")[2].lower()
+
+
+def _value(value: object) -> object:
+    return None if value == "" else value
+
+
+def _embedded(body: bytes) -> bytes | None:
+    """Return the body's own JSON on one line. None when it is none, or one at which the worker's
+    reader may fail: with NaN, half characters, endless numbers or thousands of levels, which
+    orjson refuses itself, or many levels."""
+    if bodies.is_too_complex(body):
+        return None
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return None
+    if body.count(b"[") + body.count(b"{") > MAX_LEVELS and _is_deep(value):
+        return None
+    # Within a text a line's end is written as \n: those that are left stand between values.
+    return body.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether `value` has more than MAX_LEVELS objects and lists within each other."""
+    level = [value]
+    for _ in range(MAX_LEVELS + 1):
+        level = [inner for each in level for inner in _within(each)]
+    return bool(level)
+
+
+def _within(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
