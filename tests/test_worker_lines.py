@@ -53,15 +53,16 @@ def read(line: bytes, number: int = 1) -> dict[str, Any]:
     assert line.startswith(b'{"number":%d,' % number)
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
-    assert b"\r" not in line
-    told = json.loads(line.decode(), parse_constant=lambda _: 1 / 0)
+    text = line.decode()
+    assert not set("\r\u0085\u2028\u2029").intersection(text), "no reader ends a line at it"
+    told = json.loads(text, parse_constant=lambda _: 1 / 0)
     assert isinstance(told, dict)
     return told
 
 
 @given(some_bytes, st.integers(1, 10**18 - 1))
 @example(b'{"a": [1,\r\n\t"b\\n\\u2028"],\n"a": 1.10}', 1)
-@example('{"name": "Adé \u2028 \U0001f600"}'.encode(), 17)
+@example('{"name": "Adé\u0085 \u2028 \U0001f600 \u2029"}'.encode(), 17)
 def test_every_body_reaches_the_worker_as_its_json_or_as_its_bytes(
     body: bytes, number: int
 ) -> None:
@@ -72,7 +73,8 @@ def test_every_body_reaches_the_worker_as_its_json_or_as_its_bytes(
     else:
         line = delivery_line(number, invocation(body))
         own = line[line.index(b',"body":') + 8 : -2]
-        assert own.split() == body.split(), "its own text, but for ends of lines"
+        if body.isascii():
+            assert own.split() == body.split(), "its own text, but for ends of lines"
         assert repr(got["body"]) == repr(json.loads(body))
 
 
@@ -93,7 +95,7 @@ def test_what_a_strict_reader_may_refuse_comes_as_its_bytes(body: bytes) -> None
 @for_each(
     "body",
     [
-        *(b"{}", b" [1, 2.50]\n", b'"text"', b"0", b"true", nested(100)),
+        *(b"{}", b" [1, 2.50]\n", b'"text"', b"0", b"true", b"[[],[[],%b]]" % nested(98)),
         b'{"a":"\\ud83d\\ude00"}',
         b"[%b0]" % (b"0," * (bodies.MAX_VALUES - 2)),  # wide, and not deep
         b'{"photo":"%b"}' % (b"[{" * 200),

@@ -109,7 +109,8 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
         embedded = b"null"
     else:
         about["body_base64"] = None
-    return b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], embedded)
+    line = b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], embedded)
+    return line if line.isascii() else _without_other_ends(line)
 
 
 def read_answer(line: bytes) -> Answer:
@@ -158,6 +159,14 @@ def _embedded(body: bytes) -> bytes | None:
         return None
     # Within a text a line's end is written as \n: those that are left stand between values.
     return body.replace(b"\n", b" ").replace(b"\r", b" ")
+
+
+def _without_other_ends(line: bytes) -> bytes:
+    """Write as escapes what Node's readline and Java's Scanner take for the end of a line. In JSON
+    it stands within texts alone."""
+    for end in "\u0085\u2028\u2029":
+        line = line.replace(end.encode(), b"\\u%04x" % ord(end))
+    return line
 
 
 def _is_deep(value: Any) -> bool:
