@@ -21,14 +21,13 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.hosts import register
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.membership import Alone, Membership
-from premblyd.hosts.naming import require_naming
+from premblyd.hosts.naming import require_sealed_so
 from premblyd.hosts.register import Hosts, Identity
 from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
@@ -46,7 +45,7 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
-from premblyd.seal.starting import HostKeys, require_keys
+from premblyd.seal.starting import HostKeys
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock
 from premblyd.verifications import pseudonyms
@@ -187,7 +186,7 @@ class Daemon:
         self._database = self._settings.database
         self._backend = backend(self._database, self._settings.vault)
         opened.enter_context(self._backend.hold())
-        migrated = self._backend.prepare(_require_fit)
+        migrated = self._backend.prepare(require_sealed_so)
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
@@ -435,9 +434,3 @@ class Daemon:
                 used=self._listening.addresses,
                 remedy="systemctl edit premblyd.socket",
             )
-
-
-def _require_fit(database: Database) -> None:
-    """Raise CannotStartError when the configuration does not fit to how the record is sealed."""
-    require_keys(database)
-    require_naming(database)

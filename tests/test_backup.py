@@ -419,6 +419,18 @@ def killed(where: str, at: int, *arguments: object) -> None:
         assert process.wait(50) == -signal.SIGKILL
 
 
+def test_ctrl_c_says_what_is_there_still_and_how_to_go_on(config: Path, to: Path) -> None:
+    """In a process of its own, as a terminal ends it."""
+    older = back_up(config, to)
+    before = KILLED.format(where="os.fdatasync", at=1).replace("getpid(), 9", "getpid(), 2")
+    arguments = ("backup", to, "--config", config)
+    with Forked(arguments, before=before, stderr=subprocess.PIPE) as process:
+        assert process.wait(50) == 1
+        told = process.stderr.read() if process.stderr else b""
+    assert told.startswith(b"Interrupted. The copies of before are there still.")
+    assert list(to.iterdir()) == [older]
+
+
 @for_each(("where", "at"), [("pages._require_whole", 1), ("os.fdatasync", 1), ("Path.rename", 1)])
 def test_a_run_that_is_killed_leaves_no_copy_and_the_next_cleans_up(
     where: str, at: int, config: Path, to: Path

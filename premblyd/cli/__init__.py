@@ -20,7 +20,7 @@ from click.core import ParameterSource
 
 from premblyd import __version__
 from premblyd.cli import caller
-from premblyd.errors import PremblydError
+from premblyd.errors import PremblydError, TryAgainError
 
 # Each command: the module that holds a click command of that name, and what it does.
 COMMANDS = {
@@ -53,6 +53,23 @@ COMMANDS = {
     "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
     "backup": ("backup", "Copy the record while the daemon runs, sealed by age."),
     "restore": ("restore", "Put a copy in the place of the SQLite database."),
+}
+# What Ctrl-C leaves of a command that takes long, and how to go on.
+_GOES_ON = "What was begun is whole; the same again goes on."
+INTERRUPTED = {
+    "prune": f"{_GOES_ON} (With --vacuum the file is as it was, or is packed.)",
+    "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
+    "export": "No file was made, and what was printed is not all of it: run the same again.",
+    "rekey": f"{_GOES_ON} (With --names no daemon starts until it has come to its end.)",
+    "move": "Run the same again: it goes on where it stopped.",
+    "backup": (
+        "The copies of before are there still. One that is not whole is removed by the next"
+        " `premblyd backup`: run the same again."
+    ),
+    "restore": (
+        "The database is as it was, or the whole copy is in its place. Run the same again before"
+        " the daemon is started."
+    ),
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("restore", "For install.sh.")}
@@ -124,6 +141,12 @@ class Commands(click.Group):
             elif error.lacks_rights and os.geteuid() != 0:
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            kept = INTERRUPTED.get(ctx.invoked_subcommand or "")
+            if kept is None:
+                raise
+            click.echo(caller.as_called(f"Interrupted. {kept}"), err=True)
+            ctx.exit(TryAgainError.exit_code if ctx.invoked_subcommand == "move" else 1)
 
 
 def _leave_no_dump() -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -26,7 +26,7 @@ from premblyd.record import hosts, keeping, kept, naming
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
-from premblyd.seal.starting import data_keys, require_keys
+from premblyd.seal.starting import data_keys
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
@@ -97,11 +97,14 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
     warnings += [*inspected.warnings, *reminders(settings)]
+    obstacle = _why_it_cannot_start(settings)
+    if obstacle is not None:
+        warnings.append(f"the daemon can't start: {obstacle}")
     if as_json:
         names = ("pid", "version", "started_at_ms", "configuration", "listen")
         print_json(
             {
-                "ok": True,
+                "ok": obstacle is None,
                 "routes": dict(routes),
                 "warnings": warnings,
                 "database": list(inspected.facts),
@@ -112,7 +115,19 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 },
             }
         )
-        return
+    else:
+        _print(settings, config_path, routes, [*inspected.facts, line], warnings)
+    if obstacle is not None:
+        raise SystemExit(CannotStartError.exit_code)
+
+
+def _print(
+    settings: Config,
+    config_path: Path,
+    routes: Sequence[tuple[str, Sequence[str]]],
+    facts: Sequence[str],
+    warnings: Sequence[str],
+) -> None:
     endpoints = ", ".join(
         f"{endpoint.name} ({endpoint.scheme}, keys: {', '.join(endpoint.keys)})"
         for endpoint in settings.endpoints
@@ -125,7 +140,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
-    click.echo("\n" + "\n".join((*inspected.facts, line)))
+    click.echo("\n" + "\n".join(facts))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
 
@@ -178,14 +193,15 @@ def _keys_not_copied(settings: Config) -> Iterator[str]:
         yield f"backup: there is no folder {settings.backup.keys} for the keys' copy: make it"
 
 
-def _lacks_keys(settings: Config, database: Database) -> Iterator[str]:
-    """Yield that the daemon would not start, as something is sealed that it can't open."""
-    try:
-        require_keys(database.with_vault(settings.vault))
-    except CannotStartError as error:
-        yield f"the daemon can't start: {error}"
-    if (why_not := naming.why_unfit(database)) is not None:
-        yield f"the daemon can't start: {why_not}"
+def _why_it_cannot_start(settings: Config) -> PremblydError | None:
+    """Return what a daemon would raise because of how the record is sealed; None: nothing, or it
+    can't be read."""
+    with (
+        contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
+        contextlib.closing(connect_read_only(settings.database, settings.vault)) as database,
+    ):
+        return naming.why_unfit(database)
+    return None
 
 
 def _not_sealed(settings: Config, database: Database) -> Iterator[str]:
@@ -268,7 +284,6 @@ def reminders(settings: Config) -> Iterator[str]:
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)
-        yield from _lacks_keys(settings, database)
         yield from _not_sealed(settings, database)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)

@@ -15,7 +15,7 @@ from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bo
 from premblyd.config.values import sqlite_path
 from premblyd.databases import DatabaseAddress, Server, file_of, holds_password, is_postgresql
 from premblyd.engines.connections import connect_read_only, translated
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.errors import PremblydError
 from premblyd.move import moving
 from premblyd.move.moving import MoveStep, TableMoved
 from premblyd.seal.starting import require_keys
@@ -24,10 +24,6 @@ from premblyd.words import counted
 NAMED = ("event", "delivery", "attempt")
 PLURALS = {"delivery": "deliveries"}
 LINE_EVERY_S = 10.0  # where no terminal shows a bar
-
-
-class InterruptedMoveError(TryAgainError):
-    """Somebody stopped the move. The next run goes on from there."""
 
 
 @click.command()
@@ -60,19 +56,14 @@ def move(
     source = database_of(config_path)
     _require_two_engines(source, target)
     began_s = time.monotonic()
-    try:
-        with (
-            _watching(silent=as_json) as watch,
-            translated(),
-            moving.source(source) as old,
-            _with_keys(source),
-            moving.target(target) as new,
-        ):
-            moved = moving.move(old, new, watch=watch, restart=restart)
-    except KeyboardInterrupt:
-        raise InterruptedMoveError(
-            "Interrupted. Run the same again: it goes on where it stopped."
-        ) from None
+    with (
+        _watching(silent=as_json) as watch,
+        translated(),
+        moving.source(source) as old,
+        _with_keys(source),
+        moving.target(target) as new,
+    ):
+        moved = moving.move(old, new, watch=watch, restart=restart)
     took_s = time.monotonic() - began_s
     if as_json:
         print_json(

@@ -115,18 +115,12 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
 def _convert(database: Database, total: int, *, is_alone: bool, silent: bool) -> int:
     with progress(silent=silent) as shown:
         task = shown.add_task("sealing names", total=total)
-        try:
-            return sealnames.seal_names(
-                database,
-                actor(),
-                lambda done: shown.update(task, completed=done),
-                is_alone=is_alone,
-            )
-        except KeyboardInterrupt:
-            raise PremblydError(
-                "Interrupted. No daemon starts until `premblyd rekey --names` has gone on to its"
-                " end."
-            ) from None
+        return sealnames.seal_names(
+            database,
+            actor(),
+            lambda done: shown.update(task, completed=done),
+            is_alone=is_alone,
+        )
 
 
 def _tell_names(found: InClear, done: int | None, *, as_json: bool) -> None:
@@ -146,12 +140,7 @@ def _rekey(database: Database, before: Standing, *, silent: bool) -> Done:
         def advanced(done: Done) -> None:
             shown.update(task, completed=done.sealed + done.wrapped)
 
-        try:
-            return rekeying.rekey(database, actor(), advanced)
-        except KeyboardInterrupt:
-            raise PremblydError(
-                "Interrupted. What was begun is whole; `premblyd rekey` goes on."
-            ) from None
+        return rekeying.rekey(database, actor(), advanced)
 
 
 def _tell(found: Standing, done: Done, *, as_json: bool, is_done: bool) -> None:

@@ -8,6 +8,7 @@ from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.model import tables
 from premblyd.model.keeping import Closing, DigestKey, GoneOnce, Hold, Naming
+from premblyd.seal.starting import require_keys
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import seal_key
 from premblyd.verifications.pseudonyms import ConvertingError
@@ -45,10 +46,17 @@ class HostsInClearError(TryAgainError):
         )
 
 
+def require_sealed_so(database: Database) -> None:
+    """Raise CannotStartError or ConvertingError when a daemon can't work on this record because of
+    how it is sealed. It only reads, also a database of an earlier version."""
+    require_keys(database)
+    require_naming(database)
+
+
 def require_naming(database: Database) -> None:
-    """Raise CannotStartError or ConvertingError when a daemon can't work so on this record. It only
-    reads, also a database of an earlier version."""
-    if database.table_exists(DigestKey):
+    """The same of how names are kept alone."""
+    found = database.get_columns(DigestKey._meta.table_name)
+    if any(column.name == DigestKey.names.column_name for column in found):
         database.look(may_work)
 
 

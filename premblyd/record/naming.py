@@ -2,10 +2,10 @@
 names are sealed. A pseudonym may be typed too, as it is what a list has for who has no key."""
 
 from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError, TryAgainError
-from premblyd.hosts.naming import require_naming
+from premblyd.errors import CannotStartError, PremblydError
+from premblyd.hosts.naming import require_naming, require_sealed_so
 from premblyd.verifications import pseudonyms
-from premblyd.verifications.pseudonyms import Names
+from premblyd.verifications.pseudonyms import ConvertingError, Names
 
 
 def names(database: Database) -> Names:
@@ -34,11 +34,11 @@ def require_fit(database: Database) -> None:
         require_naming(database)
 
 
-def why_unfit(database: Database) -> str | None:
-    """Return why no daemon that has this database's vault can start on it because of how names are
-    kept there; None: one can."""
+def why_unfit(database: Database) -> PremblydError | None:
+    """Return why no daemon that has this database's vault can start on it because of how it is
+    sealed; None: one can."""
     try:
-        require_naming(database)
-    except (CannotStartError, TryAgainError) as error:
-        return str(error)
+        require_sealed_so(database)
+    except (CannotStartError, ConvertingError) as error:
+        return error
     return None

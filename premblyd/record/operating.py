@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from premblyd.engines.engine import (
     BulkInsert,
     Database,
+    Lookup,
     Statement,
     Transaction,
     insert,
@@ -27,8 +28,9 @@ from premblyd.engines.engine import (
     update,
 )
 from premblyd.hosts import register
+from premblyd.keep import holds
 from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
-from premblyd.model.tables import Delivery, OperatorAction
+from premblyd.model.tables import Delivery, Event, OperatorAction
 from premblyd.queue import inbox, order, rollups
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.order import Then
@@ -65,6 +67,7 @@ _FIND = Statement(
     .where(Delivery.event == param("event_id"), Delivery.action == param("action"))
     .limit(1)
 )
+_EVENTS = Lookup(Event.select(Event.id), Event.id)
 _RECORD = insert(
     OperatorAction, "at_ms", "actor", "action", "event_id", "delivery_id", "note", "part_of_id"
 )
@@ -240,10 +243,12 @@ class Operator:
             return True
 
         def add_all(transaction: Transaction, part: Sequence[int]) -> int:
+            transaction.lock([holds.LOCK])  # else another host could be removing these events
             transaction.lock([f"add {action}"])  # else two operators add the same at once
             if then is not None:
                 order.lock_of_events(transaction, part)
-            return sum(add(transaction, event_id) for event_id in part)
+            there = [event_id for (event_id,) in transaction.look_up(_EVENTS, part)]
+            return sum(add(transaction, event_id) for event_id in sorted(there))
 
         return _in_batches(event_ids, add_all)
 

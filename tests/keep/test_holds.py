@@ -16,6 +16,7 @@ from premblyd.keep.walks import Walk, Way
 from premblyd.model.keeping import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeping
+from premblyd.record.operating import Operator
 from premblyd.times import DAY_MS
 from premblyd.verifications.names import learn_names
 from tests.support.store import NOW_MS, Store, transaction_open
@@ -206,6 +207,27 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
     assert done.count == 0
     other.close()
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(store: Store) -> None:
+    """On SQLite one waits for the other."""
+    for number in (1, 2):
+        store.add(body=b"%d" % number, received_at_ms=NOW_MS + number * DAY_MS)
+    other = store.beside("b")
+    periods = Retention.model_validate({"record": "1h"})
+    portion = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS).next_portion(
+        Walk(Removed.RECORD, Way.RECEIPT), None
+    )
+    [change] = Operator(actor="ada").add([1, 2], "crm", 3, NOW_MS)
+    with transaction_open(store, portion):
+        queueing = other.writer.call(change, alone=True)
+        store.wait(asyncio.sleep(0))  # the writer's thread has it now
+        wait_until(lambda: store.rows(WAITING) != [(0,)])
+    assert store.wait(queueing) == 1
+    other.close()
+    assert store.rows("SELECT event_id FROM delivery") == [(2,)]
 
 
 def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Store) -> None:

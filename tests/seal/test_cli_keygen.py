@@ -148,9 +148,11 @@ def test_check_says_that_the_daemon_can_t_start_without_its_key(tmp_path: Path) 
         store.add()
     result = CliRunner().invoke(main, ["--config", str(daemon.config), "check"])
     assert (result.exit_code, "the daemon can't start: What is stored" in result.output) == (
-        0,
+        78,
         True,
     )
+    result = CliRunner().invoke(main, ["--config", str(daemon.config), "check", "--json"])
+    assert (result.exit_code, json.loads(result.output)["ok"]) == (78, False)
     daemon.configure()
     result = CliRunner().invoke(main, ["--config", str(daemon.config), "check"])
     assert "`encryption: {key: …}` must name" in result.output

@@ -92,6 +92,16 @@ def test_a_data_key_is_rotated(config: Path) -> None:
     assert "hush-body" in show(config, "--reveal").out
 
 
+def test_prune_without_the_data_key_says_which_it_needs(config: Path) -> None:
+    encrypt(config, "{key: {file: first}}")
+    told(config, "rekey")
+    assert run("cancel", "--delivery", 1, "--config", config).code == 0
+    config.write_text(f"{CONFIG}retention: {{media: 1h}}\n")
+    done = run("prune", "--yes", "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert f"is sealed by the data key {FIRST}, which `encryption` does not name" in done.err
+
+
 def test_without_its_data_key_what_is_sealed_is_shown_as_sealed(config: Path) -> None:
     encrypt(config, "{key: {file: first}}")
     told(config, "rekey")
@@ -170,7 +180,7 @@ def test_check_prints_json_of_a_library_that_is_missing(unsealing: Path) -> None
 
 def test_check_says_what_rekey_would_do(config: Path) -> None:
     def warnings() -> str:
-        return "\n".join(told(config, "check")["warnings"])
+        return "\n".join(json.loads(run("check", "--json", "--config", config).out)["warnings"])
 
     assert "premblyd rekey" not in warnings()
     encrypt(config, "{key: {file: first}}")

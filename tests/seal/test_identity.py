@@ -244,6 +244,12 @@ def test_a_daemon_does_not_store_names_in_clear_beside_sealed_ones(named: Store)
         assert refused.value.exit_code == 78
 
 
+def test_a_database_that_can_t_say_yet_how_names_are_kept_has_them_in_clear(sealed: Store) -> None:
+    sealed.by_hand("ALTER TABLE digest_key DROP COLUMN names")
+    with closing(backend(sealed.place, NAMES).connect_read_only()) as database:
+        require_naming(database)
+
+
 def host(store: Store, name: str, vault: Vault) -> Hosts:
     identity = Identity(
         worker=f"{name}:1:x", name=name, place=None, pid=1, process_start=None, version="x"

@@ -104,6 +104,8 @@ def test_a_database_in_clear_is_converted_while_no_daemon_works(tmp_path: Path) 
         assert daemon.stop() == 0
         code, words = daemon.fail_to_start()
         assert (code, "premblyd rekey --names" in words) == (78, True)
+        checked = run("check", "--json", "--config", tmp_path / "premblyd.yaml")
+        assert (checked.code, json.loads(checked.out)["ok"]) == (78, False)
         assert told(tmp_path, "rekey", "--names", "--dry-run") == {
             "names_in_clear": 1,
             "names": "plain",
@@ -114,6 +116,7 @@ def test_a_database_in_clear_is_converted_while_no_daemon_works(tmp_path: Path) 
             "names": "converted",
         }
         assert told(tmp_path, "rekey", "--names")["names_sealed"] == 0
+        assert told(tmp_path, "check")["ok"]
         assert traces(tmp_path) == []
         daemon.start()
         [event] = told(tmp_path, "events", "--reference", "hush-reference")
