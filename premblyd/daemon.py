@@ -34,6 +34,7 @@ from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
+from premblyd.queue.halts import HaltLog
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.order import Mending
@@ -159,6 +160,8 @@ class Daemon:
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         self.loops.start("retention", self._sweeping.run())
+        halt_log = HaltLog(self._writer, own.worker, self.children.halts, self._clock)
+        self.loops.start("halts", halt_log.run())
         finishing = Finishing(
             self._backend,
             self._writer,

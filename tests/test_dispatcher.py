@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.hooks import Hook
+from premblyd.config.hooks import Hook, WorkerHook
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
+from premblyd.model.tables import HaltReason
 from premblyd.privacy import safe_id
 from premblyd.queue import due
 from premblyd.queue.jobs import Due, Result
@@ -19,7 +20,7 @@ from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner
-from tests.support.jobs import action, action_of, told
+from tests.support.jobs import PLACES, action, action_of, told
 from tests.support.logs import logged
 
 UUID = "00000000-0000-4000-8000-0000000a0001"
@@ -130,6 +131,38 @@ async def test_an_action_runs_no_more_than_may_on_all_hosts(place: DatabaseAddre
         at.shell.release()
         await at.until_states(succeeded=12)
         assert at.shell.most["a"] == 2
+
+
+async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
+    place: DatabaseAddress,
+) -> None:
+    async with Dispatching(place, action("halted"), action("other")) as at:
+        halts = at.runners.halts
+        halts.begin("halted", HaltReason.ENDED)
+        await at.add("halted", "other")
+        await at.until(lambda: at.states("other") == {"succeeded": 1})
+        assert at.states("halted") == {"pending": 1}
+        assert at.attempts("number") == [(1,)]
+        halts.begin("halted", HaltReason.NOT_READY)
+        halts.end("other")  # which is not halted
+        assert halts.reasons == {"halted": HaltReason.NOT_READY}
+        halts.end("halted")
+        await at.until_states(succeeded=2)
+
+
+async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
+    place: DatabaseAddress,
+) -> None:
+    hook = WorkerHook.model_validate({"worker": ["/bin/true"], "batch": 3}, context=PLACES)
+    plain = action("a", concurrency={"host": 2, "cluster": 3})
+    worker = plain.model_copy(update={"hook": hook})
+    async with Dispatching(place, worker) as at:
+        at.shell.hold("a")
+        await asyncio.gather(*[at.add("a") for _ in range(9)])
+        await at.until(lambda: at.shell.running["a"] == 6)
+        assert at.states() == {"running": 6, "pending": 3}
+        at.shell.release()
+        await at.until_states(succeeded=9)
 
 
 async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: DatabaseAddress) -> None:

@@ -202,7 +202,7 @@ def test_every_name_of_a_when_and_every_place_of_a_field_is_told() -> None:
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
     rooms = (
         "action alert attempt clock config console daemon dispatcher erasure hook host inquiry"
-        " library log pending retention runner store webhook"
+        " library log pending retention runner store webhook worker"
     )
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
     logged = {text for text in constants() if event.fullmatch(text)}

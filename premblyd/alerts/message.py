@@ -115,7 +115,7 @@ class Message:
         is_process = isinstance(self.alert.hook, ProcessHook)
         body = self.text().encode() if is_process else jsontext.dumps(self.as_json())
         name = f"{secrets.token_hex(16)}-{self.alert.name}"
-        return Invocation(id=name, body=body, environment=self.variables())
+        return Invocation(action=self.alert.name, id=name, body=body, environment=self.variables())
 
 
 def example(alert: Alert, host: str, now_ms: int) -> Message:

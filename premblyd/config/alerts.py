@@ -21,6 +21,7 @@ KINDS = {
     "prembly": "Prembly refuses the API key, or can't be reached",
     "late": "deliveries are past their time",
     "failing": "an action keeps failing",
+    "halted": "an action's worker processes can't start, or have said abort",
     "held": "deliveries wait for a dead one: order, with then: wait",
     "dead": "deliveries gave up",
     "downtime": "for more than an hour no webhook could be stored",

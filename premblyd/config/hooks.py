@@ -83,6 +83,16 @@ class Hook(Model):
         return []
 
     @property
+    def lines(self) -> int:
+        """How many deliveries each of the action's `concurrency` takes at once."""
+        return 1
+
+    @property
+    def may_outlast_timeout(self) -> bool:
+        """Whether a run may take longer than `timeout_ms`."""
+        return False
+
+    @property
     def gets_body(self) -> bool:
         """Whether the hook is told the body, or anything that is read from it when it runs."""
         return True
@@ -159,6 +169,14 @@ class WorkerHook(ProcessHook):
                 f" ({duration_text(self.timeout_ms)})"
             )
         return self
+
+    @property
+    def lines(self) -> int:
+        return self.batch
+
+    @property
+    def may_outlast_timeout(self) -> bool:
+        return True
 
     @property
     def program(self) -> str | None:

@@ -154,6 +154,18 @@ class Action(Model):
         return gather(value) if isinstance(value, dict) else value
 
     @property
+    def slots(self) -> int:
+        """How many deliveries may run at once on a host: of a worker hook a batch for each of its
+        processes."""
+        return self.concurrency.host * self.hook.lines
+
+    @property
+    def cluster_slots(self) -> int | None:
+        """How many may run at once on all hosts together."""
+        cluster = self.concurrency.cluster
+        return None if cluster is None else cluster * self.hook.lines
+
+    @property
     def then(self) -> Literal["continue", "wait"] | None:
         """What those behind a dead delivery do; None: the action has no `order`."""
         return self.order.then if self.order else None
@@ -299,7 +311,7 @@ class Config(Model):
     request_timeout_ms: DurationMs = Field(30_000, alias="request_timeout", ge=1)
     answer_within_ms: AnswerWithinMs = Field(8_000, alias="answer_within")
     stop_timeout_ms: DurationMs = Field(30_000, alias="stop_timeout")
-    concurrency: int | None = Field(None, ge=1, le=1024)
+    concurrency: int | None = Field(None, ge=1, le=65_536)
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
@@ -337,8 +349,9 @@ class Config(Model):
 
     @property
     def total_concurrency(self) -> int:
-        """Hooks that may run at once. Unless set, enough that no action waits for another."""
-        return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))
+        """How many deliveries may run at once. Unless set, enough that no action waits for
+        another."""
+        return self.concurrency or max(1, sum(action.slots for action in self.actions))
 
     @cached_property
     def secrets(self) -> dict[str, Secret]:

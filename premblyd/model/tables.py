@@ -329,6 +329,27 @@ class AlertFailure(Table):
     output = Text(PLAIN, null=True)  # what its hook printed
 
 
+class HaltReason(StrEnum):
+    """Why no worker process of an action takes deliveries."""
+
+    NOT_FOUND = "not_found"  # the program is not there, or not executable
+    NOT_STARTED = "not_started"  # the machine, or the program's file, does not let it start
+    ENDED = "ended"  # before it was ready
+    NOT_READY = "not_ready"  # within `start_timeout`
+    OTHER_VERSION = "other_version"  # it speaks another protocol
+    ABORTED = "aborted"  # each has said `abort`
+
+
+class Halt(Table):
+    """An action whose worker processes on a host take nothing now."""
+
+    kept = Kept.IN_FORCE
+    worker = Text(PLAIN)  # of the daemon
+    action = Text(PLAIN)
+    since_ms = Moment(PLAIN)
+    reason = Text(PLAIN)
+
+
 class EventHour(RollUp):
     """The webhooks of an hour that were alike."""
 

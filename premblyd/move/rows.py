@@ -22,8 +22,9 @@ from premblyd.model.columns import Column, ColumnType, columns
 Row = tuple[Any, ...]
 Key = tuple[Any, ...]
 
-# Who is signed in to the console signs in again.
-_NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession)
+# Who is signed in to the console signs in again; what a daemon says of its worker processes, the
+# next one finds anew.
+_NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession, tables.Halt)
 # What a daemon leaves in a database although no webhook ever came: it is in nobody's way.
 _WORTHLESS_ALONE = (
     tables.Heartbeat,

@@ -16,7 +16,16 @@ from premblyd.model.tables import Attempt, Delivery
 from premblyd.queue import damage, once, order
 from premblyd.queue.damage import ErasedError, UnusableError
 from premblyd.queue.due import Queued
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load, counted_bytes
+from premblyd.queue.jobs import (
+    SMALL_BYTES,
+    Claimable,
+    Claimed,
+    Confirmed,
+    Due,
+    Job,
+    Load,
+    counted_bytes,
+)
 
 
 class Rota:
@@ -42,9 +51,16 @@ class Rota:
 
 class Shares:
     """The free slots and the free room, as one claim gives them out. Of `actions` there may
-    be thousands, so only those that run something are looked at one by one."""
+    be thousands, so only those that run something are looked at one by one. `small_bytes`: of an
+    action, up to which a body needs no room."""
 
-    def __init__(self, actions: Collection[str], load: Load) -> None:
+    def __init__(
+        self,
+        actions: Collection[str],
+        load: Load,
+        small_bytes: Callable[[str], int] = lambda _: SMALL_BYTES,
+    ) -> None:
+        self._small_bytes = small_bytes
         self._busy = Counter(load.hooks)
         self._bytes = Counter(load.held_bytes)
         busy = [count for name, count in load.hooks.items() if name in actions]
@@ -88,7 +104,8 @@ class Shares:
 
     def _take(self, delivery: Due) -> bool:
         """Take a slot and room for a delivery. Return whether it got them."""
-        name, cost = delivery.action, counted_bytes(delivery.body_bytes)
+        name = delivery.action
+        cost = counted_bytes(delivery.body_bytes, self._small_bytes(name))
         if not self.slots_of(name) or (cost and not self._has_room(name, cost)):
             return False
         self._free -= 1
@@ -148,10 +165,12 @@ class Claims:
         self, transaction: Transaction, actions: Mapping[str, Claimable], load: Load, now_ms: int
     ) -> Claimed:
         """See `Queue.claim`."""
-        shares = Shares(actions, load)
+        shares = Shares(actions, load, lambda name: actions[name].small_bytes)
 
         def slots_of(name: str) -> int:
             action = actions[name]
+            if name in load.closed:
+                return 0
             free = max(0, action.slots - load.hooks.get(name, 0))
             if action.confirm:
                 free = min(free, load.confirmable)

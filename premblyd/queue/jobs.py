@@ -73,10 +73,10 @@ class Ending:
         return self.at_ms if self.due_at_ms is None else None
 
 
-def counted_bytes(body_bytes: int) -> int:
+def counted_bytes(body_bytes: int, small_bytes: int) -> int:
     """Return what a body takes of the room for bodies. Small ones don't count: the number of hooks
     bounds them, and they never wait for large ones."""
-    return body_bytes if body_bytes > SMALL_BYTES else 0
+    return body_bytes if body_bytes > small_bytes else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,8 @@ class Claimable:
     """What the queue needs to know of an action of the configuration: how many of its hooks may run
     here, their lease and version. `cluster`: how many may run on all hosts. `confirm`: an attempt
     begins when its event is confirmed, and costs nothing before. `gets_body`: its hook is told the
-    body. `runs_erased`: it runs, without a body, also for what is erased."""
+    body. `runs_erased`: it runs, without a body, also for what is erased. `small_bytes`: up to
+    this, a body needs no room."""
 
     slots: int
     lease_ms: int
@@ -94,6 +95,7 @@ class Claimable:
     confirm: bool = False
     gets_body: bool = True
     runs_erased: bool = False
+    small_bytes: int = SMALL_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,8 @@ class Load:
     """What runs here when a claim begins: these deliveries (`running`), and so many `hooks` of an
     action, with so many `held_bytes` of large bodies; an action that is not named runs none.
     `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
-    many hooks of an action with `confirm` may begin."""
+    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, see
+    halts.py."""
 
     limit: int
     running: Collection[int] = ()
@@ -109,6 +112,7 @@ class Load:
     held_bytes: Mapping[str, int] = field(default_factory=dict)
     max_bytes: int = 1 << 62
     confirmable: int = 1 << 62
+    closed: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

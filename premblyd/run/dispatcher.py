@@ -15,7 +15,16 @@ from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy import safe_id
-from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Load, Result, counted_bytes
+from premblyd.queue.jobs import (
+    SMALL_BYTES,
+    Claimable,
+    Claimed,
+    Ending,
+    Job,
+    Load,
+    Result,
+    counted_bytes,
+)
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job
@@ -34,6 +43,12 @@ JUMP_MS = 2_000  # a clock moved by less is drift
 ReadAnew = Callable[[Action, Job], Job | Result]
 
 
+def _small_bytes(action: Action) -> int:
+    """Return up to which size a body does not count. Those of a batch are as large together as that
+    of one other hook."""
+    return SMALL_BYTES // action.hook.lines
+
+
 class Actions:
     """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
     made beside the loop, and once: no claim looks at them all."""
@@ -42,14 +57,15 @@ class Actions:
         self.by_name = {action.name: action for action in actions}
         self.claimable = {
             action.name: Claimable(
-                slots=action.concurrency.host,
+                slots=action.slots,
                 lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
                 digest=action.digest,
-                cluster=action.concurrency.cluster,
+                cluster=action.cluster_slots,
                 once=action.once is not None,
                 confirm=action.confirm is not None,
                 gets_body=action.hook.gets_body,
                 runs_erased=action.erased == "run",
+                small_bytes=_small_bytes(action),
             )
             for action in actions
         }
@@ -88,10 +104,12 @@ class Dispatcher:
         read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self._queue = queue
+        self._wake = asyncio.Event()
         self._permits = permits
         self._gate = gate
         self._read_anew = read_anew
         self._runners = runners
+        runners.halts.listen(self.wake)
         self._clock = clock
         self._rng = rng
         self._actions = Actions(())
@@ -101,7 +119,6 @@ class Dispatcher:
         self._permitted: dict[str, Permit] = {}
         self._busy: Counter[str] = Counter()
         self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
-        self._wake = asyncio.Event()
         self._stopping = False
         self._claim_failed = False
         self._claiming = asyncio.Lock()
@@ -192,6 +209,7 @@ class Dispatcher:
                 held_bytes=dict(self._busy_bytes),
                 max_bytes=self._max_bytes,
                 confirmable=self._gate.room,
+                closed=frozenset(self._runners.halts.reasons),
             )
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
@@ -204,7 +222,7 @@ class Dispatcher:
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
-        cost = counted_bytes(len(job.event.body))
+        cost = counted_bytes(len(job.event.body), _small_bytes(action))
         bodiless = job.without_body()
         permit = self._permits(bodiless, asked_at_s)
         run = self._run(action, job, permit)

@@ -22,12 +22,14 @@ NOT_STORED = "0" * 32  # in place of an event's key
 class Invocation:
     """One run of a hook: what it is told, and by `permit`, whether it may start and go on.
 
-    `id`: the same each time the same is told. `environment`: what a process has of it; None is
+    `action`: whose hook it is; an alert's is its own. `id`: the same each time the same is told.
+    `environment`: what a process has of it; None is
     empty. `webhook`: what it is about, with the number and key of its event; None: no webhook.
     `confirmed_fields`: the facts that Prembly's answer states; None: Prembly confirmed nothing.
     `is_erased`: its person was erased, so nothing that names anybody is left to be told.
     """
 
+    action: str
     id: str
     body: bytes
     environment: Mapping[str, object]
@@ -92,6 +94,7 @@ def of_webhook(
         "PREMBLY_ERASED": 1 if is_erased else None,
     }
     return Invocation(
+        action=action,
         id=f"{once_key or event_key}-{action}",
         body=webhook.body,
         environment=environment,

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
+from premblyd.queue.halts import Halts
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
@@ -19,10 +20,12 @@ class Runner(Protocol[H_contra]):
     """Runs the hooks of one kind, or of kinds that are alike. The daemon has one of each."""
 
     def __init__(self, children: Children) -> None:
-        """Make the runner. What processes it starts are to be known in `children`."""
+        """Make the runner. What processes it starts are to be known in `children`; of which actions
+        it takes nothing for a while, its `halts` are to be told."""
 
     def configure(self, settings: Config) -> None:
-        """Use these settings from the next run on."""
+        """Use these settings from the next run on. What stays running for an action whose hook is
+        the same goes on, and what was aborted begins again; that of others ends in good order."""
 
     async def run(self, hook: H_contra, invocation: Invocation) -> Result:
         """Run the hook once. Never raise for a hook that fails, and keep the body no longer than is
@@ -50,7 +53,11 @@ RUNNERS: dict[type[Hook], type[Runner[Any]]] = {
 class Runners:
     """The runners of a daemon, by the kinds of hooks that they run."""
 
-    def __init__(self, by_kind: Mapping[type[Hook], Runner[Any]]) -> None:
+    def __init__(
+        self, by_kind: Mapping[type[Hook], Runner[Any]], halts: Halts | None = None
+    ) -> None:
+        """`halts`: by which the runners say what they take nothing of."""
+        self.halts = halts or Halts()
         self._by_kind = by_kind
         self._all = set(by_kind.values())
 
@@ -63,7 +70,7 @@ class Runners:
                 made[runner] = runner(children)
                 opened.callback(made[runner].close)
             opened.pop_all()
-        return cls({kind: made[runner] for kind, runner in RUNNERS.items()})
+        return cls({kind: made[runner] for kind, runner in RUNNERS.items()}, children.halts)
 
     def configure(self, settings: Config) -> None:
         for runner in self._all:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
 from premblyd.model.states import AttemptOutcome
+from premblyd.queue.halts import Halts
 from premblyd.queue.jobs import Result
 from premblyd.run.spawn import spawn
 
@@ -45,6 +46,8 @@ class Children:
     """The numbers of the processes that the daemon itself started and waits for, so that `Strays`
     neither kills nor reaps them, and their marks, so that it spares what they have started.
 
+    `halts`: of which actions no process takes anything.
+
     Any thread may start a process. Both are counted, not kept in a set: once a process was
     waited for, the kernel may give its number to another before the first is forgotten here.
     """
@@ -52,6 +55,7 @@ class Children:
     def __init__(self) -> None:
         self._counts: Counter[int | Mark | None] = Counter()
         self._changing = threading.Lock()
+        self.halts = Halts()
 
     @contextlib.contextmanager
     def known(self, child: int | Mark | None) -> Iterator[None]:

@@ -103,3 +103,11 @@ def chosen(
     ]
     begin = shares.choose(rows, first.find, first_for_room)
     return [(row.action, row.body_bytes / MIB) for row in begin]
+
+
+@for_each(("small_bytes", "begin"), [(SMALL_BYTES, 9), (SMALL_BYTES // 64, 0)])
+def test_of_a_batch_smaller_bodies_need_room_too(small_bytes: int, begin: int) -> None:
+    """So that as many bytes don't count as of one hook that gets a body alone."""
+    full = Load(limit=9, held_bytes={"a": 10 * MIB}, hooks={"a": 1}, max_bytes=10 * MIB)
+    shares = Shares("a", full, lambda _: small_bytes)
+    assert len(chosen(shares, ("a", *[SMALL_BYTES / MIB] * 20))) == begin

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.settling import Settling
-from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
+from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.databases import DatabaseAddress
@@ -147,14 +147,26 @@ class Dispatching:
         self.queue = TroubledQueue(self._writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
-        runners = Runners({ShellHook: self.shell, CommandHook: self.shell, HttpHook: self.http})
+        self.runners = Runners(
+            {
+                ShellHook: self.shell,
+                CommandHook: self.shell,
+                HttpHook: self.http,
+                WorkerHook: self.shell,
+            }
+        )
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         self.gate = Confirmation(
             self.inquirer, Inquiries(self._writer), self.queue, Answers(self._writer), self.clock
         )
         self.dispatcher = Dispatcher(
-            self.queue, runners, self.clock, random.Random(0), self.gate, read_anew=self._read_anew
+            self.queue,
+            self.runners,
+            self.clock,
+            random.Random(0),
+            self.gate,
+            read_anew=self._read_anew,
         )
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from premblyd.config.hooks import KINDS
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.model.states import State
@@ -18,7 +19,7 @@ PLACES = SecretPlaces(Path("/nowhere"), {})
 
 def action(name: str = "act", *codes: str, **keys: Any) -> Action:
     """Return an action as the configuration file makes it; without a hook it is `shell: true`."""
-    hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
+    hook = {} if keys.keys() & KINDS.keys() else {"shell": "true"}
     settings = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
     return Action.model_validate(settings, context=PLACES)
 

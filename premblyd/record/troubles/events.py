@@ -7,7 +7,16 @@ from peewee import fn
 
 from premblyd import times
 from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Rejection
+from premblyd.model.tables import (
+    Attempt,
+    Delivery,
+    Event,
+    EventHour,
+    Halt,
+    HaltReason,
+    Host,
+    Rejection,
+)
 from premblyd.prembly.payload import CODES
 from premblyd.privacy import is_code
 from premblyd.queue.inbox import ConnectionFault
@@ -32,6 +41,19 @@ _REJECTED = {
     "malformed signature": _WRONG_KEY,
     "body too large": "Raise `max_body` if Prembly sent them.",
     "address not allowed": "Compare `allow_ips` with the addresses.",
+}
+_LOG = "sudo journalctl -u premblyd -n 50"
+_HALTED = {
+    HaltReason.NOT_FOUND: "its worker's program is not there, or is not executable",
+    HaltReason.NOT_STARTED: "its worker's program can't be started",
+    HaltReason.ENDED: "its worker's program ends before it is ready",
+    HaltReason.NOT_READY: "its worker's program is not ready within `start_timeout`",
+    HaltReason.OTHER_VERSION: "its worker's program speaks another version of the protocol",
+    HaltReason.ABORTED: "each of its worker processes has said `abort`",
+}
+_GO_ON = {
+    HaltReason.ABORTED: "Mend what it can't go on without, then reload the configuration"
+    " (`systemctl reload premblyd`), which starts them again."
 }
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 FAILING = 3  # attempts of an action in a row, and no success after them
@@ -100,6 +122,29 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
             failed = sum(outcomes.get(outcome, 0) for outcome in _FAILED)
             failures[action] = max(failed, failures.get(action, 0))
     return {action: count for action, count in failures.items() if count >= FAILING}
+
+
+@trouble()
+def halted(situation: Situation) -> Iterator[Item]:
+    """Yield actions whose worker processes take nothing, on hosts that are at work."""
+    query = (
+        Halt.select(Halt.action, Host.name, Halt.reason, fn.MIN(Halt.since_ms))
+        .join(Host, on=(Host.worker == Halt.worker))
+        .where(Host.ended.is_null())
+        .group_by(Halt.action, Host.name, Halt.reason)
+        .order_by(Halt.action, Host.name, Halt.reason)
+    )
+    for action, host, reason, since_ms in queries.tuples(situation.database, query):
+        where = f" on {host}" if situation.path is None else ""
+        yield Item(
+            text=f"{action} runs nothing{where} since {times.for_people(since_ms)} UTC:"
+            f" {_HALTED.get(reason, 'its worker processes take nothing')}.",
+            remedy=_GO_ON.get(reason, "Mend the program: it is started again and again.")
+            + " What waits for it is not spent.",
+            command=_LOG,
+            target=Target(page="deliveries", state="pending", action=action),
+            about=f"{action}{where}",
+        )
 
 
 @trouble()

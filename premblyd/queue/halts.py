@@ -1,0 +1,98 @@
+"""Actions whose worker processes take nothing now, and why: no claim gets their deliveries, so that
+nothing is spent on them, and the record says it, for people."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from premblyd import loops
+from premblyd.engines.engine import Statement, Transaction, insert, param, update
+from premblyd.engines.writer import Step, Writer
+from premblyd.model.tables import Halt, HaltReason, Host
+from premblyd.telemetry import tell
+from premblyd.times import Clock
+
+STORE_PAUSE_S = 1.0
+LOOK_AGAIN_S = 3600.0  # without a change
+
+
+class Halts:
+    """What the runners say of that, for whoever listens. All of it is in the loop's thread."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, HaltReason] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def reasons(self) -> Mapping[str, HaltReason]:
+        """The actions that are halted, and why each is."""
+        return self._reasons
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each change."""
+        self._listeners.append(listener)
+
+    def begin(self, action: str, reason: HaltReason) -> None:
+        """Claim nothing more of an action, until `end`. It may be halted already, for another
+        reason."""
+        if self._reasons.get(action) is not reason:
+            self._reasons[action] = reason
+            tell("worker.halted", action=action, reason=str(reason))
+            self._changed()
+
+    def end(self, action: str) -> None:
+        """Claim deliveries of an action again, if it was halted."""
+        if self._reasons.pop(action, None) is not None:
+            tell("worker.resumed", action=action)
+            self._changed()
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+class HaltLog:
+    """Keeps `halts` in the record, as those of the daemon `worker`. `run` it as a loop."""
+
+    def __init__(self, writer: Writer, worker: str, halts: Halts, clock: Clock) -> None:
+        self._writer = writer
+        self._worker = worker
+        self._halts = halts
+        self._clock = clock
+        self._has_changed = asyncio.Event()
+        halts.listen(self._has_changed.set)
+
+    async def run(self) -> None:
+        """Write down each change, and first what daemons before this one have left."""
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._has_changed)
+
+    async def _round(self) -> float:
+        reasons, now_ms = dict(self._halts.reasons), self._clock.now_ms()
+        await self._writer.call(
+            lambda transaction: self._write(transaction, reasons, now_ms), Step.EVIDENCE
+        )
+        return LOOK_AGAIN_S
+
+    def _write(
+        self, transaction: Transaction, reasons: Mapping[str, HaltReason], now_ms: int
+    ) -> None:
+        transaction.change(_FORGET_ENDED)
+        known = {action for (action,) in transaction.rows(_OF_WORKER, worker=self._worker)}
+        for action in known - reasons.keys():
+            transaction.change(_END, worker=self._worker, action=action)
+        for action, reason in reasons.items():
+            about = {"worker": self._worker, "action": action, "reason": reason}
+            if action in known:
+                transaction.change(_CHANGE, **about)
+            else:
+                transaction.insert(_BEGIN, since_ms=now_ms, **about)
+
+
+_ITS = (Halt.worker == param("worker")) & (Halt.action == param("action"))
+_OF_WORKER = Statement(Halt.select(Halt.action).where(Halt.worker == param("worker")))
+_BEGIN = insert(Halt, "worker", "action", "since_ms", "reason", if_unique=True)
+_CHANGE = update(Halt, "reason", where=_ITS)
+_END = Statement(Halt.delete().where(_ITS))
+# Who reads passes over those of daemons that have ended.
+_FORGET_ENDED = Statement(
+    Halt.delete().where(Halt.worker.in_(Host.select(Host.worker).where(Host.ended.is_null(False))))
+)
