@@ -145,7 +145,8 @@ def test_of_who_was_erased_a_line_has_no_body() -> None:
 
 
 def test_a_line_about_no_webhook_has_what_there_is() -> None:
-    alert = Invocation(id="x-page", body=b'{"a":1}', environment={"PREMBLYD_ALERT_NAME": "page"})
+    about = {"PREMBLYD_ALERT_NAME": "page"}
+    alert = Invocation(action="page", id="x-page", body=b'{"a":1}', environment=about)
     expected = {"number": 1, "alert_name": "page", "id": "x-page", "body": {"a": 1}}
     assert read(delivery_line(1, alert)) == {**expected, "body_base64": None}
 
