@@ -145,14 +145,14 @@ class Campaign:
         # Few attempts, so that some deliveries end dead: a kill spends one too.
         # One short line and O_APPEND: written whole or not at all. Every ninth run fails.
         script = (
-            f'echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT" >> {self.runs};'
-            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0"
+            f'echo "%s $PREMBLY_DELIVERY $PREMBLY_ATTEMPT" >> {self.runs};'
+            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) %% 9 )) -ne 0"
         )
         self.victim = Victim(
             at,
             place=place,
             actions=[
-                shell("count", script, retry=RETRY, concurrency=8),
+                shell("count", script % "count", retry=RETRY, concurrency=8),
                 {"name": "post", "response_codes": ["00"], "http": {"url": url}, "retry": RETRY},
             ],
         )
@@ -199,8 +199,9 @@ class Campaign:
             raise AssertionError("\n".join(self.book.problems[:20]))
 
     def _check_end(self) -> None:
-        lines = [tuple(map(int, line.split())) for line in self.runs.read_text().splitlines()]
-        broken = promises.broken(self.victim.place, lines, self.receiver.got)
+        runs = promises.runs_in(self.runs)
+        counted = Counter(run.action for run in runs)
+        broken = promises.broken(self.victim.place, runs, self.receiver.got)
         self.book.problems += promises.kept(
             self.victim.place, list(self.book.events.items()), body_of
         )
@@ -210,7 +211,7 @@ class Campaign:
                 "events acknowledged": len(self.book.events),
                 "answers 200": self.book.answers[200],
                 "answers 503": self.book.answers[503],
-                "shell runs counted by the hook": len(lines),
+                **{f"runs of {action}": count for action, count in counted.items()},
                 "posts counted by their receiver": sum(self.receiver.got.values()),
                 **promises.figures(self.victim.place),
                 **broken,

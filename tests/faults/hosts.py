@@ -20,6 +20,7 @@ from premblyd.databases import Server
 from tests.faults import campaigns, promises
 from tests.faults.crash import RETRY, Book, Client, body_of
 from tests.faults.daemon import Victim, folder
+from tests.faults.promises import Run
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -162,7 +163,7 @@ class Campaign:
         lines = [line.split() for line in self.runs.read_text().splitlines()]
         runs = [(int(delivery), int(attempt), worker) for delivery, attempt, worker in lines]
         attempts = set(rows(self.server, ATTEMPTS))
-        broken = promises.broken(self.server, [run[:2] for run in runs], Counter())
+        broken = promises.broken(self.server, [Run("count", *run[:2]) for run in runs], Counter())
         broken["runs by another host than the attempt's"] = len(set(runs) - attempts)
         broken["starts of what another host had taken over and started"] = _late_starts(runs)
         self.book.problems += promises.kept(self.server, list(self.book.events.items()), body_of)

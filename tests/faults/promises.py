@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from premblyd.databases import DatabaseAddress
 from tests.support.database import reading
@@ -18,15 +19,17 @@ BROKEN = {
     " (SELECT 1 FROM event GROUP BY token HAVING count(*) > 1) AS twice",
     "events without their delivery": "SELECT count(*) FROM event WHERE NOT EXISTS"
     " (SELECT 1 FROM delivery WHERE event_id = event.id AND action = 'count')",
+    "deliveries that succeeded twice": "SELECT count(*) FROM (SELECT 1 FROM attempt"
+    " WHERE outcome = 'succeeded' GROUP BY delivery_id HAVING count(*) > 1) AS twice",
     "deliveries neither succeeded nor dead": "SELECT count(*) FROM delivery"
     " WHERE state NOT IN ('succeeded', 'dead')",
     "attempts left open": "SELECT count(*) FROM attempt WHERE outcome IS NULL",
     "deliveries whose attempts don't add up": "SELECT count(*) FROM delivery WHERE"
     " attempt_count <> (SELECT count(*) FROM attempt WHERE delivery_id = delivery.id)",
 }
-SHELL_SUCCESSES = """
-SELECT delivery_id, number FROM attempt JOIN delivery ON delivery.id = delivery_id
-WHERE attempt.outcome = 'succeeded' AND action = 'count'
+RUNS = """
+SELECT action, delivery_id, number, attempt.outcome FROM attempt
+JOIN delivery ON delivery.id = delivery_id WHERE action <> 'post'
 """
 POSTS = """
 SELECT event.key || '-' || action, count(*),
@@ -35,6 +38,20 @@ FROM attempt
 JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
 WHERE action = 'post' GROUP BY delivery.id, event.key, action
 """
+
+
+class Run(NamedTuple):
+    """One run of a hook, as the hook writes it down."""
+
+    action: str
+    delivery: int
+    attempt: int
+
+
+def runs_in(path: Path) -> list[Run]:
+    """Return what hooks wrote down, `action delivery attempt` a line."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    return [Run(action, int(delivery), int(attempt)) for action, delivery, attempt, *_ in lines]
 
 
 def kept(
@@ -60,9 +77,9 @@ def kept(
     return problems
 
 
-def fails(run: tuple[int, int]) -> bool:
-    """Return whether the hook of action `count` exits with 1: every ninth run does."""
-    return sum(run) % 9 == 0
+def fails(run: Run) -> bool:
+    """Return whether the hook exits with 1: every ninth run does."""
+    return sum(run[1:]) % 9 == 0
 
 
 def figures(place: DatabaseAddress) -> dict[str, int]:
@@ -71,24 +88,21 @@ def figures(place: DatabaseAddress) -> dict[str, int]:
         return {name: connection.execute(sql).fetchone()[0] for name, sql in FIGURES.items()}
 
 
-def broken(
-    place: DatabaseAddress, shell_runs: Sequence[tuple[int, ...]], posts: Counter[str]
-) -> dict[str, int]:
-    """Return how often each promise is broken. `shell_runs` are (delivery, attempt) as action
-    `count` wrote them itself; `posts` how often each webhook-id of `post` reached its receiver.
-    """
-    ran = set(shell_runs)
+def broken(place: DatabaseAddress, runs: Sequence[Run], posts: Counter[str]) -> dict[str, int]:
+    """Return how often each promise is broken. `runs`: as the hooks of all actions but `post` wrote
+    them down themselves; `posts`: how often each webhook-id of `post` reached its receiver."""
+    ran = set(runs)
     with reading(place) as connection:
         found = {name: connection.execute(sql).fetchone()[0] for name, sql in BROKEN.items()}
-        attempts = set(connection.execute("SELECT delivery_id, number FROM attempt"))
-        successes = set(connection.execute(SHELL_SUCCESSES))
+        attempts = {Run(*run): outcome for *run, outcome in connection.execute(RUNS)}
         tried = {name: (times, done) for name, times, done in connection.execute(POSTS)}
+    successes = {run for run, outcome in attempts.items() if outcome == "succeeded"}
     return {
         **found,
-        "shell runs without an attempt row": len(ran - attempts),
-        "shell attempts that ran twice": len(shell_runs) - len(ran),
-        "succeeded shell attempts that never ran": len(successes - ran),
-        "failed shell runs that count as succeeded": sum(map(fails, successes)),
+        "runs without an attempt row": len(ran - attempts.keys()),
+        "attempts that ran twice": len(runs) - len(ran),
+        "succeeded attempts that never ran": len(successes - ran),
+        "failed runs that count as succeeded": sum(map(fails, successes)),
         "posts without an attempt row": sum(
             times > tried.get(name, (0, 0))[0] for name, times in posts.items()
         ),
