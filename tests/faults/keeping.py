@@ -108,9 +108,7 @@ def body_of(token: str) -> bytes:
 class Keeper(Victim):
     """A daemon that removes what is old as soon as it starts, and again and again."""
 
-    def launch(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = self.spawn(log, EAGER)
+    before = EAGER
 
 
 class Client(crash.Client):

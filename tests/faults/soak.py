@@ -1,230 +1,371 @@
-"""A long life: many events with actions, and what grows meanwhile.
+"""A long life under load, and whether it is at its end as it was when it was young.
 
-    python -m tests.faults.soak --events 1000000 [--plot soak.svg]
+    python -m tests.faults.soak --minutes 60 --everything [--rate 30] [--plot soak.svg] [--seed N]
 
-Prints a table of memory, descriptors, threads, WAL and waiting deliveries at even steps, draws
-them, and ends with 1 when something grows that should not.
+Clients send webhooks for actions of every kind. With --everything, meanwhile: the daemon is killed
+(-9) in the first half, and hooks at any time; the file is loaded again, changed and as it was;
+deliveries are replayed; time goes by, and `retention` removes what is old; people are erased;
+copies are made; `status` and `check` look; a dashboard has the console, its live stream and the
+metrics. In the second half the daemon lives on, so that what leaks is seen; at the end it is killed
+once more, and all that is left must end.
+
+Prints memory, descriptors, threads, processes, WAL and times of answers, after a sixth of the time
+and at the end. Ends with 1 if any of them grew, or a promise is broken: a webhook lost, a hook run
+again after its success was on record, a delivery that never ends.
 """
 
 import argparse
-import contextlib
+import json
+import random
+import signal
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from http.client import HTTPConnection
-from itertools import count
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyrage
 
-from tests.faults import campaigns
-from tests.faults.daemon import Victim, folder
+from tests.faults import campaigns, crash, series
+from tests.faults.daemon import Victim, folder, table
+from tests.faults.dashboard import Dashboard
+from tests.faults.keeping import EAGER, HOUR_MS, RETENTION
+from tests.faults.promises import Run, runs_in
+from tests.faults.series import Sample
+from tests.support.commands import Ran, run_process
 from tests.support.configuration import shell
+from tests.support.console import CONSOLE
+from tests.support.database import changing
 from tests.support.processes import VISIBLE
-from tests.support.webhooks import PATH, signed
 
-STEPS = 20
 CLIENTS = 4
+STEPS = 120  # in each of which something is done
+KILLS = (1 / 24, 1 / 12, 1 / 4, 1 / 3, 5 / 12)  # of the daemon, and when
+SETTLE_S = 60.0
 MAX_WAITING = 2000  # clients pause there, so that what is measured is not a queue
-MAX_WAL_MIB = 64.0
-MAX_SLOPE_KIB = 1024.0  # of memory, over the second half, for each 100,000 events
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by everyone
+YOUNG = 1 / 6  # of all events that are expected: so many of the newest stay as they are
+# So many attempts that no delivery dies: hooks are killed.
+RETRY = {"attempts": 100, "first_delay": "20ms", "factor": 1.5, "max_delay": "1s"}
+SCRIPT = """
+cat > /dev/null; echo "{action} $PREMBLY_DELIVERY $PREMBLY_ATTEMPT" >> {runs}
+test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0
+"""
+WAITING = "SELECT count(*) FROM delivery WHERE due_at_ms IS NOT NULL"
+STORED = "SELECT id, body, lacks FROM event WHERE id > ? ORDER BY id"
+OLD = """
+SELECT id FROM event WHERE id <= ? AND NOT EXISTS (SELECT 1 FROM delivery
+WHERE event_id = event.id AND state IN ('pending', 'running')) ORDER BY id LIMIT ?
+"""
+FINISHED = "SELECT id FROM delivery WHERE state = 'succeeded' ORDER BY id DESC LIMIT 500"
+SUCCESSES = """
+SELECT action, delivery_id, number FROM attempt JOIN delivery ON delivery.id = delivery_id
+WHERE attempt.outcome = 'succeeded' AND action <> 'post' ORDER BY delivery_id
+"""
+DEAD = "SELECT count(*) FROM delivery WHERE state = 'dead'"
+REMOVED = "SELECT count(*) FROM gone_event"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The daemon at one moment."""
+class Client(crash.Client):
+    """Sends webhooks of people, a few of each verification, and notes how long answers take."""
 
-    events: int
-    seconds: float
-    memory_mib: float
-    descriptors: int
-    threads: int
-    wal_mib: float
-    waiting: int
+    def __init__(self, soak: "Soak", number: int) -> None:
+        super().__init__(soak.victim, soak.book, number, random.Random(soak.rng.random()))
+        self._soak = soak
+        pause_s = CLIENTS / soak.rate
+        self.pause_s = (pause_s * 0.5, pause_s * 1.5)
 
+    def _body(self, token: str) -> bytes:
+        return body_of(token)
 
-MEASURED = ("memory_mib", "descriptors", "threads", "wal_mib")
-
-
-class Clients:
-    """Send webhooks over connections that are kept, until told to stop."""
-
-    def __init__(self, victim: Victim) -> None:
-        self._address = victim.address
-        self._numbers = count(1)
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(CLIENTS)]
-        self.sent = 0
-        self.refused = 0
-        self.going = threading.Event()
-        self.stopping = False
-
-    def start(self) -> None:
-        self.going.set()
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self.stopping = True
-        self.going.set()
-        for thread in self._threads:
-            thread.join(15)
-
-    def _run(self) -> None:
-        with contextlib.closing(HTTPConnection(self._address, timeout=30)) as connection:
-            while not self.stopping:
-                self.going.wait()
-                number = next(self._numbers)
-                code = b"00" if number % 4 == 0 else b"01"
-                body = b'{"response_code":"%b","reference":"r-%d","fill":"%0400d"}' % (
-                    code,
-                    number,
-                    0,
-                )
-                connection.request("POST", PATH, body, signed(body))
-                answer = connection.getresponse()
-                answer.read()
-                if answer.status == 200:
-                    self.sent += 1
-                else:
-                    self.refused += 1
-
-
-def soak(at: Path, events: int) -> tuple[list[Sample], list[str]]:
-    """Send so many events; return the samples, and what is wrong."""
-    actions = [
-        shell("sh", "true", "00", retry={"attempts": 2}, concurrency=2),
-        {"name": "gone", "response_codes": ["01"], "when": "body.never", "shell": "true"},
-    ]
-    samples: list[Sample] = []
-    with Victim(at, actions=actions) as victim:
-        victim.start(VISIBLE)
-        clients = Clients(victim)
+    def _send(self, token: str) -> bool:
+        self._soak.going.wait()
         start = time.monotonic()
-        clients.start()
-        while len(samples) <= STEPS:
-            waiting = _waiting(victim)
-            (clients.going.clear if waiting > MAX_WAITING else clients.going.set)()
-            if clients.sent >= events * len(samples) / STEPS:
-                samples.append(_sample(victim, clients.sent, time.monotonic() - start, waiting))
-                print(_line(samples[-1]), flush=True)
-            time.sleep(0.1)
-        clients.stop()
-        deadline = time.monotonic() + 120
-        while (left := _waiting(victim)) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        problems = _judge(samples, left, clients.refused)
-        stored = victim.rows("SELECT count(*) FROM event")[0][0]
-        if stored < clients.sent:
-            problems.append(f"{clients.sent} acknowledged, {stored} stored")
-        problems += victim.complaints()[:3]
-        if victim.stop() != 0:
-            problems.append("it did not stop cleanly")
-    return samples, problems
+        is_stored = super()._send(token)
+        if is_stored:
+            self._soak.times_ms.append((time.monotonic() - start) * 1000)
+        return is_stored
 
 
-def _waiting(victim: Victim) -> int:
-    waiting: int = victim.rows("SELECT count(*) FROM delivery WHERE due_at_ms IS NOT NULL")[0][0]
-    return waiting
+def person_of(token: str) -> str:
+    client, _, number = token.partition("-")
+    return f"person-{client}-{int(number) // 40}"
 
 
-def _sample(victim: Victim, events: int, seconds: float, waiting: int) -> Sample:
-    process = psutil.Process(victim.process.pid)
-    wal = victim.database.with_name(victim.database.name + "-wal")
-    return Sample(
-        events=events,
-        seconds=seconds,
-        memory_mib=process.memory_info().rss / (1 << 20),
-        descriptors=process.num_fds(),
-        threads=process.num_threads(),
-        wal_mib=wal.stat().st_size / (1 << 20),
-        waiting=waiting,
-    )
+def body_of(token: str) -> bytes:
+    """Return the one body that is sent with `token`: four are of one verification."""
+    client, _, number = token.partition("-")
+    random_ = zlib.crc32(token.encode())
+    return json.dumps(
+        {
+            "response_code": f"0{random_ % 4}",
+            "token": token,
+            "verification": {"status": "VERIFIED", "reference": f"r-{client}-{int(number) // 4}"},
+            "widget_info": {"user_ref": person_of(token)},
+            "fill": "x" * (200 + random_ % 2000),
+        }
+    ).encode()
 
 
-def _judge(samples: Sequence[Sample], left: int, refused: int) -> list[str]:
-    problems = [f"{left} deliveries never ended"] if left else []
-    if refused:
-        problems.append(f"{refused} webhooks were refused")
-    later = samples[len(samples) // 2 :]
-    if (slope := slope_kib(later)) > MAX_SLOPE_KIB:
-        problems.append(f"memory grows by {slope:.0f} KiB for 100,000 events")
-    if max(sample.wal_mib for sample in samples) > MAX_WAL_MIB:
-        problems.append("the WAL is larger than 64 MiB")
-    for name in ("descriptors", "threads"):
-        first, last = (getattr(sample, name) for sample in (later[0], later[-1]))
-        if last > first + 8:
-            problems.append(f"{name} grew from {first} to {last}")
-    return problems
+class Daemon(Victim):
+    """One that removes what is old all the time, and may be looked at."""
+
+    before = VISIBLE + EAGER
 
 
-def slope_kib(samples: Sequence[Sample]) -> float:
-    """Return the slope of the memory by least squares, in KiB for each 100,000 events."""
-    events = [float(one.events) for one in samples]
-    memory = [one.memory_mib for one in samples]
-    mean_events, mean_memory = sum(events) / len(events), sum(memory) / len(memory)
-    above = sum((x - mean_events) * (y - mean_memory) for x, y in zip(events, memory, strict=True))
-    below = sum((x - mean_events) ** 2 for x in events)
-    return above / below * 1024 * 100_000 if below else 0.0
+class Soak:
+    """Load, harm and looks, for a while."""
 
-
-HEADING = (
-    f"{'events':>9} {'s':>6} {'MiB':>7} {'fds':>5} {'threads':>8} {'WAL MiB':>8} {'waiting':>8}"
-)
-
-
-def _line(one: Sample) -> str:
-    return (
-        f"{one.events:>9} {one.seconds:>6.0f} {one.memory_mib:>7.1f} {one.descriptors:>5}"
-        f" {one.threads:>8} {one.wal_mib:>8.1f} {one.waiting:>8}"
-    )
-
-
-def draw(samples: Sequence[Sample]) -> str:
-    """Return the samples as an SVG: each measure in a band of its own, from zero up."""
-    width, band, left, top = 720, 110, 120, 30
-    height = top + band * len(MEASURED) + 30
-    last = samples[-1].events or 1
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="18">premblyd over {last:,} events with actions</text>',
-    ]
-    for index, (name, colour) in enumerate(zip(MEASURED, COLOURS, strict=True)):
-        values = [float(getattr(one, name)) for one in samples]
-        floor = top + band * (index + 1) - 15
-        most = max(values) * 1.1 or 1.0
-        points = " ".join(
-            f"{left + one.events / last * (width - left - 20):.1f},"
-            f"{floor - value / most * (band - 30):.1f}"
-            for one, value in zip(samples, values, strict=True)
+    def __init__(self, at: Path, seed: int, *, minutes: float, rate: float) -> None:
+        self.rng = random.Random(seed)
+        self.whole_s = minutes * 60
+        self.rate = rate
+        self.book = crash.Book()
+        self.times_ms: list[float] = []
+        self.going = threading.Event()
+        self.samples: list[Sample] = []
+        self.kills_s: list[float] = []
+        self.figures: Counter[str] = Counter()
+        self._at, self._runs = at, at / "runs"
+        self._runs.touch()
+        (at / "copies").mkdir()
+        self._receiver = crash.Receiver()
+        self._recipient = str(pyrage.x25519.Identity.generate().to_public())
+        self._replayed: Counter[int] = Counter()
+        self._erased: set[str] = set()
+        self._checked = 0  # the event up to which all that were acknowledged were found
+        self.victim = Daemon(at, **self._settings(0))
+        self._began_s = 0.0
+        self._harms: Iterator[Callable[[], object]] = cycle(
+            [
+                self._reload,
+                self._replay,
+                partial(self._run, "status", "--json", codes=(0, 1, 2)),
+                self._let_time_go_by,
+                self._erase,
+                partial(self._run, "backup", at / "copies", "--keep", "2"),
+                self._let_time_go_by,
+                partial(self._run, "check", codes=(0, 1)),
+            ]
         )
-        label = name.replace("_", " ").replace("mib", "(MiB)")
-        parts += [
-            f'<line x1="{left}" x2="{width - 20}" y1="{floor}" y2="{floor}" stroke="#999"/>',
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="10" y="{floor - 30}">{label}</text>',
-            f'<text x="10" y="{floor - 14}" fill="#555">at most {max(values):.4g}</text>',
-        ]
-    end = f'x="{width - 20}" y="{height - 12}" text-anchor="end"'
-    parts.append(f"<text {end}>{last:,} events</text></svg>")
-    return "\n".join(parts) + "\n"
+
+    def _settings(self, generation: int) -> dict[str, Any]:
+        def script(action: str) -> str:
+            return SCRIPT.format(action=action, runs=self._runs)
+
+        url = f"http://127.0.0.1:{self._receiver.server_port}/"
+        more: dict[str, Any] = {"retry": RETRY, "env": {"GENERATION": str(generation)}}
+        return {
+            "console": CONSOLE,
+            "retention": RETENTION,
+            "backup": {"recipients": [self._recipient]},
+            "actions": [
+                shell("count", script("count"), "00", concurrency=4, **more),
+                shell("line", script("line"), "01", order="reference", **more),
+                shell("once", script("once"), "02", once="reference", **more),
+                {"name": "post", "response_codes": ["03"], "http": {"url": url}, "retry": RETRY},
+            ],
+        }
+
+    def run(self, *, with_everything: bool) -> list[str]:
+        """Run it; return which promises were broken."""
+        threading.Thread(target=self._receiver.serve_forever, daemon=True).start()
+        dashboard = Dashboard(self.victim)
+        with ExitStack() as opened:
+            opened.callback(self._receiver.server_close)
+            opened.callback(self._receiver.shutdown)
+            opened.enter_context(self.victim).restart(SETTLE_S)
+            self.going.set()
+            self._began_s = time.monotonic()
+            with campaigns.sending([Client(self, number) for number in range(CLIENTS)]):
+                if with_everything:
+                    dashboard.start()
+                for _ in self._steps():
+                    if with_everything:
+                        self._harm()
+                    self._sample()
+            dashboard.stop()
+            if with_everything:
+                self._kill()
+            self.book.problems += self.victim.unfinished(SETTLE_S + len(self.book.events) / 50)
+            self._check()
+            self._check_end()
+            self.book.problems += self.victim.end() + dashboard.problems
+        self.figures.update(dashboard.seen)
+        return self.book.problems
+
+    def _steps(self) -> Iterator[None]:
+        """Yield at even steps until the time is over."""
+        every_s = self.whole_s / STEPS
+        while (passed_s := self._passed_s()) < self.whole_s:
+            yield
+            time.sleep(max(0.0, passed_s + every_s - self._passed_s()))
+
+    def _passed_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _sample(self) -> None:
+        waiting = self.victim.rows(WAITING)[0][0]
+        (self.going.clear if waiting > MAX_WAITING else self.going.set)()
+        times_ms, self.times_ms = self.times_ms, []
+        p50_ms, p99_ms = series.quantiles_ms(times_ms)
+        wal = self.victim.database.with_name(self.victim.database.name + "-wal")
+        self.samples.append(
+            Sample(
+                seconds=self._passed_s(),
+                events=len(self.book.events),
+                wal_mib=series.size_mib(wal),
+                p50_ms=p50_ms,
+                p99_ms=p99_ms,
+                waiting=waiting,
+                **series.of_process(self.victim.process.pid),
+            )
+        )
+
+    # --- Harm -----------------------------------------------------------------------------
+
+    def _harm(self) -> None:
+        """Do what is next, and kill a hook; and the daemon when it is time for that."""
+        next(self._harms)()
+        self._kill_hook()
+        due = sum(self._passed_s() >= share * self.whole_s for share in KILLS)
+        if due > len(self.kills_s):
+            self._kill()
+
+    def _kill(self) -> None:
+        self.kills_s.append(self._passed_s())
+        self.victim.process.kill()
+        self.victim.process.wait(10)
+        self.victim.restart(SETTLE_S)
+        self.figures["kills of the daemon"] += 1
+        self._check()
+
+    def _kill_hook(self) -> None:
+        if hooks := self.victim.hooks():
+            try:
+                self.rng.choice(hooks).kill()
+            except psutil.NoSuchProcess:
+                return
+            self.figures["kills of hooks"] += 1
+
+    def _reload(self) -> None:
+        """Have the file read again, every other time with other actions."""
+        self.figures["reloads"] += 1
+        self.victim.configure(
+            listen=self.victim.address, **self._settings(self.figures["reloads"] // 2)
+        )
+        self.victim.process.send_signal(signal.SIGHUP)
+
+    def _replay(self) -> None:
+        finished = [delivery for (delivery,) in self.victim.rows(FINISHED)]
+        for delivery in self.rng.sample(finished, min(3, len(finished))):
+            self._replayed[delivery] += 1  # also if it is refused by then
+            self._run("replay", "--delivery", delivery, codes=(0, 1))
+
+    def _let_time_go_by(self) -> None:
+        """Let what was found and has ended grow old, all but the newest: one by one, so that each
+        class is removed from some."""
+        self._check()
+        newest = round(self.rate * self.whole_s * YOUNG)
+        found = [event for (event,) in self.victim.rows(OLD, self._checked - newest, 5000)]
+        with changing(self.victim.place) as database:
+            database.execute("PRAGMA secure_delete = on")  # as premblyd does, whatever it changes
+            for event in found:
+                hours = self.rng.choice([1.2, 1.2, 1.2, 4.5])
+                aged = "UPDATE event SET received_at_ms = received_at_ms - ? WHERE id = ?"
+                database.execute(aged, (int(hours * HOUR_MS), event))
+            database.execute("DELETE FROM sweep")
+        self.figures["events that grew older"] += len(found)
+
+    def _erase(self) -> None:
+        with self.book.lock:
+            tokens = list(self.book.events)[-2000:]
+        if tokens:
+            person = person_of(self.rng.choice(tokens))
+            self._erased.add(person)
+            # 75: the files hold something of it yet, which the daemon finishes.
+            self._run("erase", "--user-ref", person, "--yes", codes=(0, 1, 75))
+
+    def _run(self, *words: object, codes: tuple[int, ...] = (0,)) -> Ran:
+        done = run_process(*words, "--config", self.victim.config)
+        self.figures[f"{words[0]} ended with {done.code}"] += 1
+        if done.code not in codes:
+            self.book.problems.append(f"{words[0]} ended with {done.code}: {done.err[-500:]}")
+        return done
+
+    # --- Promises -------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Each 200 since the last check has its event, which was not old enough to be removed, and
+        no hook succeeded again that was not replayed."""
+        with self.book.lock:
+            promised = [one for one in self.book.events.items() if one[1] > self._checked]
+        stored = {id_: (body, lacks) for id_, body, lacks in self._rows(STORED, self._checked)}
+        for token, event in promised:
+            body, lacks = stored.get(event, (b"", "record"))
+            is_erased = lacks == "erased" and person_of(token) in self._erased
+            if body != body_of(token) and not is_erased:
+                self.book.problems.append(f"event {event} ({token}) lacks its {lacks or 'body'}")
+        self._checked = max([self._checked, *(event for _, event in promised)])
+        succeeded = {Run(*run) for run in self._rows(SUCCESSES)}
+        times = Counter(run.delivery for run in succeeded)
+        broken = {
+            "deliveries that succeeded again": sum(
+                count > 1 + self._replayed[delivery] for delivery, count in times.items()
+            ),
+            "successes that never ran": len(succeeded - set(runs_in(self._runs))),
+        }
+        self.book.problems += [f"{name}: {count}" for name, count in broken.items() if count]
+
+    def _check_end(self) -> None:
+        ran = Counter(runs_in(self._runs))
+        broken = {
+            "attempts that ran twice": sum(count > 1 for count in ran.values()),
+            "dead deliveries": self._rows(DEAD)[0][0],
+            "webhooks refused": sum(
+                count for status, count in self.book.answers.items() if status not in (200, 503)
+            ),
+        }
+        self.book.problems += [f"{name}: {count}" for name, count in broken.items() if count]
+        self.figures.update(
+            {
+                "events acknowledged": len(self.book.events),
+                "answers 503": self.book.answers[503],
+                "events removed": self._rows(REMOVED)[0][0],
+                "people erased": len(self._erased),
+                "runs of hooks": ran.total(),
+                "posts": sum(self._receiver.got.values()),
+            }
+        )
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self.victim.rows(sql, *values)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--rate", type=float, default=30, help="webhooks a second")
+    parser.add_argument("--everything", action="store_true")
     parser.add_argument("--plot", type=Path)
-    arguments = parser.parse_args()
-    print(HEADING)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    asked = parser.parse_args()
     with folder() as at:
-        samples, problems = soak(at, arguments.events)
-    print(f"memory: {slope_kib(samples[len(samples) // 2 :]):+.0f} KiB for 100,000 events")
-    if arguments.plot:
-        arguments.plot.write_text(draw(samples))
-    campaigns.end(problems)
+        soak = Soak(at, asked.seed, minutes=asked.minutes, rate=asked.rate)
+        problems = soak.run(with_everything=asked.everything)
+    lines, grown = series.compare(soak.samples, soak.whole_s)
+    print(f"{asked.minutes:g} minutes, seed {asked.seed}: after a sixth of them, and at the end")
+    print("\n".join(lines))
+    table({**soak.figures, "broken promises": len(problems)})
+    if asked.plot:
+        title = f"premblyd over {soak.figures['events acknowledged']:,} events; dashed: kill -9"
+        asked.plot.write_text(series.draw(soak.samples, title, soak.kills_s))
+    campaigns.end(problems + grown)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""A daemon over time: samples of what may grow, whether it has, and a picture of it."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
+WINDOW = 1 / 24  # of the whole time: what is in it is compared by its median
+WARM = 1 / 6
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The daemon at one moment."""
+
+    seconds: float
+    events: float
+    memory_mib: float
+    descriptors: float
+    threads: float
+    processes: float
+    wal_mib: float
+    p50_ms: float
+    p99_ms: float
+    waiting: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a sample has, and how much of it is as much as before."""
+
+    name: str
+    words: str
+    value: Callable[[Sample], float]
+    ratio: float
+    more: float
+
+
+MEASURES = (
+    Measure("memory", "memory (MiB)", lambda sample: sample.memory_mib, 1.15, 4),
+    Measure("descriptors", "descriptors", lambda sample: sample.descriptors, 1, 8),
+    Measure("threads", "threads", lambda sample: sample.threads, 1, 4),
+    Measure("processes", "processes of hooks", lambda sample: sample.processes, 1, 6),
+    Measure("WAL", "WAL (MiB)", lambda sample: sample.wal_mib, 1.25, 8),
+    Measure("median answer", "answers' median (ms)", lambda sample: sample.p50_ms, 1.5, 2),
+    Measure("99th of 100 answers", "99th of 100 (ms)", lambda sample: sample.p99_ms, 2, 20),
+)
+
+
+def of_process(pid: int) -> dict[str, float]:
+    """Return what a sample has of a process."""
+    process = psutil.Process(pid)
+    return {
+        "memory_mib": process.memory_info().rss / (1 << 20),
+        "descriptors": process.num_fds(),
+        "threads": process.num_threads(),
+        "processes": len(process.children(recursive=True)),
+    }
+
+
+def size_mib(path: Path) -> float:
+    """Return the size of a file, 0 when it is not there."""
+    return path.stat().st_size / (1 << 20) if path.exists() else 0.0
+
+
+def quantiles_ms(times_ms: Sequence[float]) -> tuple[float, float]:
+    """Return the median and the 99th percentile."""
+    if len(times_ms) < 2:
+        return (times_ms[0], times_ms[0]) if times_ms else (0.0, 0.0)
+    cut = statistics.quantiles(times_ms, n=100, method="inclusive")
+    return cut[49], cut[98]
+
+
+def compare(samples: Sequence[Sample], whole_s: float) -> tuple[list[str], list[str]]:
+    """Return a line for each measure that says how it was after a sixth of the time, and at the
+    end; and those that grew meanwhile."""
+    lines, grown = [], []
+    for measure in MEASURES:
+        before = _median(samples, measure, whole_s * (WARM - WINDOW), whole_s * WARM)
+        after = _median(samples, measure, whole_s * (1 - WINDOW), samples[-1].seconds)
+        is_grown = after > before * measure.ratio + measure.more
+        verdict = "GREW" if is_grown else "as then"
+        lines.append(f"  {measure.words:<24} {before:>9.1f} {after:>9.1f}  {verdict}")
+        if is_grown:
+            grown.append(f"{measure.name} grew from {before:.1f} to {after:.1f}")
+    return lines, grown
+
+
+def _median(samples: Sequence[Sample], measure: Measure, from_s: float, to_s: float) -> float:
+    """Return the median of the samples within a time, or the next one after its begin."""
+    within = [sample for sample in samples if from_s <= sample.seconds <= to_s]
+    later = [sample for sample in samples if sample.seconds >= from_s] or samples[-1:]
+    return statistics.median(map(measure.value, within or later[:1]))
+
+
+def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -> str:
+    """Return the samples as an SVG: each measure in a band of its own, from zero up, and a dashed
+    line wherever the daemon was killed."""
+    width, band, left, top = 720, 90, 150, 30
+    height = top + band * len(MEASURES) + 30
+    last_s = samples[-1].seconds or 1.0
+
+    def across(seconds: float) -> float:
+        return left + min(seconds / last_s, 1) * (width - left - 20)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<text x="{left}" y="18">{title}</text>',
+    ]
+    for kill_s in kills_s:
+        x = f"{across(kill_s):.1f}"
+        parts.append(
+            f'<line x1="{x}" x2="{x}" y1="{top}" y2="{height - 30}" stroke="#999"'
+            ' stroke-dasharray="2 4"/>'
+        )
+    for index, measure in enumerate(MEASURES):
+        values = [measure.value(sample) for sample in samples]
+        floor = top + band * (index + 1) - 15
+        most = max(values) * 1.1 or 1.0
+        points = " ".join(
+            f"{across(sample.seconds):.1f},{floor - value / most * (band - 25):.1f}"
+            for sample, value in zip(samples, values, strict=True)
+        )
+        colour = COLOURS[index % len(COLOURS)]
+        parts += [
+            f'<line x1="{left}" x2="{width - 20}" y1="{floor}" y2="{floor}" stroke="#999"/>',
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>',
+            f'<text x="10" y="{floor - 30}">{measure.words}</text>',
+            f'<text x="10" y="{floor - 14}" fill="#555">at most {max(values):.4g}</text>',
+        ]
+    end = f'x="{width - 20}" y="{height - 12}" text-anchor="end"'
+    parts.append(f"<text {end}>{last_s / 60:.0f} minutes</text></svg>")
+    return "\n".join(parts) + "\n"
