@@ -22,13 +22,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, earlier, engines, keeping, looking, report, serving
+from tests.bench import costs, earlier, engines, keeping, looking, report, scale, serving
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
 RUNS = 2000  # events for which /bin/true is run in a round
 FORWARDS = 1000  # events that are forwarded in a round: curl for each takes a while
 HOOKS = 600  # of those that take a while, in a round
+EVENTS = 1_000_000
+ALONE = {"scale", "scale-postgresql"}  # take an hour and 30 GB: measured when they are named
 BUSY = 3  # times as long: a p99 of 300 a second needs some
 
 
@@ -47,7 +49,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     if options.against:
         rows = [earlier.accept(options.against.resolve(), options.seconds)]
     for row in rows:
-        if options.only and row.name not in options.only:
+        if row.name not in (options.only or [row.name]) or row.name in ALONE - {*options.only}:
             continue
         if missing := [program for program in row.needs if shutil.which(program) is None]:
             print(f"{row.name}: skipped; apt-get install {' '.join(missing)}", file=sys.stderr)
@@ -79,7 +81,8 @@ def _compile(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", imports], check=True)
 
 
-def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
+def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
+    events = asked_events or EVENTS
     return [
         serving.accept(seconds),
         serving.awaiting(seconds),
@@ -98,18 +101,21 @@ def _rows(folder: Path, events: int, seconds: float) -> list[Row]:
         looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
+        scale.sqlite(folder, asked_events, seconds),
+        scale.server(folder, asked_events, seconds),
     ]
 
 
 def _options() -> argparse.Namespace:
-    names = [row.name for row in _rows(Path(), 0, 0)]
+    names = [row.name for row in _rows(Path(), None, 0)]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
     parser.add_argument("--svg", type=Path, metavar="PATH")
-    parser.add_argument("--events", type=int, default=1_000_000, metavar="N", help="stored events")
+    stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
+    parser.add_argument("--events", type=int, metavar="N", help=stored)
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")
     parser.epilog = f"NAME is one of {', '.join(names)}."
     return parser.parse_args()

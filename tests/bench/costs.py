@@ -51,16 +51,16 @@ def memory(folder: Path, events: int) -> Row:
 
     def ours() -> Measured:
         with peers.premblyd() as daemon:
-            idle_mb = _resident_mb(daemon)
+            idle_mb = resident_mb(daemon)
             _serve(daemon)
-            served_mb = _resident_mb(daemon)
+            served_mb = resident_mb(daemon)
             # proc(5): resets VmHWM
             Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
             asyncio.run(_upload(daemon))
             uploads_mb = _peak_mb(daemon) - served_mb
         with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
             _serve(daemon)
-            stored_mb = _resident_mb(daemon) - served_mb
+            stored_mb = resident_mb(daemon) - served_mb
         return {"idle": idle_mb, "stored": max(0.0, stored_mb), "uploads": uploads_mb}
 
     budget = {"idle": BUDGET_IDLE_MB, "stored": BUDGET_STORED_MB, "uploads": BUDGET_UPLOADS_MB}
@@ -125,7 +125,7 @@ async def _upload(daemon: Premblyd) -> None:
         connection.close()
 
 
-def _resident_mb(daemon: Premblyd) -> float:
+def resident_mb(daemon: Premblyd) -> float:
     resident: int = psutil.Process(daemon.process.pid).memory_info().rss
     return resident / MB
 

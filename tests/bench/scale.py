@@ -1,0 +1,289 @@
+"""The rows about a record of millions: all that is done there takes as long as in a small one. Both
+come of `filled`, and have as much that waits and as much that is over."""
+
+import asyncio
+import atexit
+import dataclasses
+import functools
+import itertools
+import json
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from premblyd import times
+from premblyd.config.retention import Retention
+from premblyd.databases import DatabaseAddress, Server
+from premblyd.engines.connections import backend
+from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.writer import Step, Writer
+from premblyd.keep.retention import Done as Removed
+from premblyd.keep.sweeping import Round
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.queue.jobs import Claimable, Ending, Load, Result
+from premblyd.queue.queue import Queue
+from tests.bench import filled, load, looking, rows
+from tests.bench.costs import resident_mb
+from tests.bench.filled import Filling
+from tests.bench.keeping import ACTIONS
+from tests.bench.rows import Goal, Measured, Row
+from tests.support import commands, postgresql
+from tests.support.console import CONSOLE, Browser, signed_in
+from tests.support.daemon import Premblyd
+
+Done = TypeVar("Done")
+EVENTS = 10_000_000  # in a file; on a server half of them
+SMALL = 100_000
+BOUND = 1.25
+CLAIMS, PORTIONS, TIMES = 40, 5, 3  # in a round
+SLOTS = 4  # deliveries in a claim
+CLIENTS = 16
+RETENTION = {"record": f"{(filled.OLD_DAYS + filled.DAYS) // 2}d"}
+SHOWN = "2500"  # an event that stays
+COMMANDS = {
+    "events": (), "events --code": ("01",), "events --reference": ("nobody",), "deliveries": (),
+    "deliveries --state": ("dead",), "pending": (), "rejections": (), "status": (), "stats": (),
+    "check": (), "show": (SHOWN,),
+}  # fmt: skip
+STATUS_CODES = range(3)  # what `status` ends with
+# Its share of a machine that is its own.
+SERVER = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
+PAGES = (
+    *(path.replace("/events/1", f"/events/{SHOWN}") for path in looking.PAGES),
+    *("/events?find=user-00000007", "/events?handled=dead", "/metrics"),
+)
+
+
+class Record:
+    """A record of so many events, and what is measured of it."""
+
+    def __init__(self, folder: Path, place: DatabaseAddress, filling: Filling) -> None:
+        self._folder = folder
+        self.place = place
+        self._filling = filling
+        self._person = itertools.count(1)
+
+    def measure(self, seconds: float) -> Measured:
+        """Do everything once, or a few times."""
+        figures = asyncio.run(self._by_writer())
+        with Premblyd(self._folder, place=self.place, retention=RETENTION) as daemon:
+            figures["prune"] = _median_ms(partial(_run, daemon, "prune", "--dry-run"))
+            figures["erase"] = _median_ms(lambda: self._erase(daemon))
+        more: dict[str, Any] = {"actions": ACTIONS, "console": CONSOLE, "stop_timeout": "1s"}
+        with Premblyd(self._folder, place=self.place, **more) as daemon:
+            figures["start"] = _start_ms(daemon)
+            browser = signed_in(daemon)
+            last = browser.get("/events.json").json["events"][0]["id"]
+            for path in PAGES:
+                figures[path] = _median_ms(partial(_get, browser, path.format(last=last)))
+            for words, values in COMMANDS.items():
+                figures[words] = _median_ms(partial(_run, daemon, *words.split(), *values))
+            taken = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
+            figures["accept"] = 1000 / taken.rate
+            figures["memory"] = resident_mb(daemon)
+            daemon.stop()
+        return figures
+
+    def _erase(self, daemon: Premblyd) -> None:
+        """Erase one more person, who has as many events in each record."""
+        user_ref = self._filling.user_ref(self._filling.people - next(self._person))
+        erased = json.loads(_run(daemon, "erase", "--user-ref", user_ref, "--yes", "--json"))
+        if len(erased["events"]) != filled.OF_PERSON:
+            raise load.LoadError(f"{len(erased['events'])} events were erased")
+
+    async def _by_writer(self) -> dict[str, float]:
+        """Claim, finish and remove as a daemon does."""
+        engine = _Timed(backend(self.place).engine(), with_commits=isinstance(self.place, Server))
+        writer = Writer(engine)
+        try:
+            return {
+                **await _claim_and_finish(writer, engine),
+                "retention": await _remove(writer, engine),
+            }
+        finally:
+            await writer.close()
+
+
+class _Timed:
+    """An engine that knows how long its transactions took: on SQLite without their commits, as
+    these wait for the disk, and would hide what the size of the record does."""
+
+    def __init__(self, engine: Engine, *, with_commits: bool) -> None:
+        self._engine = engine
+        self._with_commits = with_commits
+        self.took_s = 0.0
+
+    def transact(self, work: Callable[[Transaction], None], **how: bool) -> None:
+        took_s = 0.0
+
+        def timed(transaction: Transaction) -> None:
+            nonlocal took_s
+            begun = time.perf_counter()
+            work(transaction)
+            took_s = time.perf_counter() - begun
+
+        begun = time.perf_counter()
+        self._engine.transact(timed, **how)
+        self.took_s += time.perf_counter() - begun if self._with_commits else took_s
+
+    def tidy_up(self, item_count: int) -> bool:
+        return self._engine.tidy_up(item_count)
+
+    def close(self) -> None:
+        self._engine.close()
+
+    async def ms(self, doing: Awaitable[Done]) -> tuple[Done, float]:
+        """Return what was done, and how long the transactions took by which it was."""
+        before_s = self.took_s
+        return await doing, (self.took_s - before_s) * 1000
+
+
+async def _claim_and_finish(writer: Writer, engine: _Timed) -> dict[str, float]:
+    """Claim and give back, again and again."""
+    queue = Queue(writer, "bench:1:00000000")
+    actions = {filled.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
+    given_back = Result(outcome=AttemptOutcome.INTERRUPTED)
+    claims, finishes = [], []
+    for _ in range(CLAIMS):
+        now_ms = times.now_ms()
+        claimed, took_ms = await engine.ms(queue.claim(actions, Load(limit=SLOTS), now_ms))
+        claims.append(took_ms)
+        if len(claimed.jobs) != SLOTS:
+            raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")
+        for job in claimed.jobs:
+            left = job.attempts_left + 1
+            ending = Ending(state=State.PENDING, at_ms=now_ms, due_at_ms=now_ms, attempts_left=left)
+            _, took_ms = await engine.ms(queue.finish(job, given_back, ending))
+            finishes.append(took_ms)
+    return {"claim": statistics.median(claims), "finish": statistics.median(finishes)}
+
+
+async def _remove(writer: Writer, engine: _Timed) -> float:
+    """Remove a few portions of what is over."""
+    settings = Retention.model_validate(RETENTION)
+    round_ = Round(settings, with_strays=False)
+    took: list[float] = []
+    while len(took) < PORTIONS and round_.has_work:
+        done, took_ms = await engine.ms(
+            writer.call(round_.work(times.now_ms()), Step.EVIDENCE, alone=True)
+        )
+        round_.take(done, {})
+        if isinstance(done, Removed) and done.count:
+            took.append(took_ms)
+    return statistics.median(took)
+
+
+def _start_ms(daemon: Premblyd) -> float:
+    """Start it, and return how long it took until it told systemd that it is ready."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(f"{name}/notify")
+        begun = time.perf_counter()
+        daemon.start(NOTIFY_SOCKET=f"{name}/notify")
+        while b"READY=1" not in systemd.recv(4096):
+            continue
+        return (time.perf_counter() - begun) * 1000
+
+
+def _run(daemon: Premblyd, *words: str) -> str:
+    """Run a command in this process, where nothing is to be imported any more."""
+    ran = commands.run(*words, "--config", daemon.config)
+    if ran.code not in STATUS_CODES:
+        raise load.LoadError(f"{words[0]} ended with {ran.code}: {ran.err}")
+    return ran.out
+
+
+def _get(browser: Browser, path: str) -> None:
+    page = browser.get(path)
+    if page.status != 200:
+        raise load.LoadError(f"{path} was answered {page.status}")
+
+
+def _median_ms(work: Callable[[], object]) -> float:
+    took_ms = []
+    for _ in range(TIMES):
+        begun = time.perf_counter()
+        work()
+        took_ms.append((time.perf_counter() - begun) * 1000)
+    return statistics.median(took_ms)
+
+
+def sqlite(folder: Path, events: int | None, seconds: float) -> Row:
+    """A record in a file."""
+
+    @functools.cache
+    def record(count: int) -> Record:
+        own = folder / f"filled-{count}"
+        own.mkdir()
+        return _filled(own, own / "premblyd.db", count)
+
+    return _row("scale", "SQLite", events or EVENTS, seconds, record)
+
+
+def server(folder: Path, events: int | None, seconds: float) -> Row:
+    """A record on PostgreSQL."""
+    cluster = postgresql.Cluster(folder / "filled-server")
+
+    @functools.cache
+    def record(count: int) -> Record:
+        if not cluster.data.exists():
+            folder.chmod(0o755)  # the server is no process of root's
+            cluster.create()
+            cluster.configure(**SERVER)
+            cluster.start()
+            atexit.register(cluster.stop, "immediate")
+        own = folder / f"filled-on-server-{count}"
+        own.mkdir()
+        return _filled(own, postgresql.new_database(cluster), count)
+
+    return _row("scale-postgresql", "PostgreSQL", events or EVENTS // 2, seconds, record)
+
+
+def _filled(folder: Path, place: DatabaseAddress, events: int) -> Record:
+    begun = time.monotonic()
+    filling = Filling(events, times.now_ms())
+    filled.fill(place, filling)
+    print(f"filled {events:,} events in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    return Record(folder, place, filling)
+
+
+def _row(
+    name: str, engine: str, events: int, seconds: float, record: Callable[[int], Record]
+) -> Row:
+    small = min(SMALL, events // 10)
+    return Row(
+        name=name,
+        title=f"{events:,} events and their deliveries on {engine}",
+        peer=f"{small:,} events",
+        needs=("wrk",),
+        goals=_goals(),
+        ours=lambda: record(events).measure(seconds),
+        theirs=lambda: record(small).measure(seconds),
+    )
+
+
+def _goals() -> tuple[Goal, ...]:
+    measured = {
+        "accept": f"a webhook of {CLIENTS} clients",
+        "claim": f"claim {SLOTS}",
+        "finish": "finish",
+        "start": "start to READY",
+        "retention": "remove a portion",
+        "prune": "prune --dry-run",
+        "erase": f"erase a person of {filled.OF_PERSON}",
+        **{words: words for words in COMMANDS},
+        **{path: f"GET {path}" for path in PAGES},
+    }
+    memory = rows.memory("memory", "memory of the daemon")
+    return (
+        *(rows.time(key, what, BOUND) for key, what in measured.items()),
+        dataclasses.replace(memory, bound=BOUND),
+    )
