@@ -3,6 +3,7 @@ come of `filled`, and have as much that waits and as much that is over."""
 
 import asyncio
 import atexit
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -230,19 +231,21 @@ def sqlite(folder: Path, events: int | None, seconds: float) -> Row:
 
 def server(folder: Path, events: int | None, seconds: float) -> Row:
     """A record on PostgreSQL."""
-    cluster = postgresql.Cluster(folder / "filled-server")
+
+    @functools.cache
+    def cluster() -> postgresql.Cluster:
+        stack = contextlib.ExitStack()
+        own = stack.enter_context(postgresql.cluster())
+        atexit.register(stack.close)
+        own.configure(**SERVER)
+        own.start()
+        return own
 
     @functools.cache
     def record(count: int) -> Record:
-        if not cluster.data.exists():
-            folder.chmod(0o755)  # the server is no process of root's
-            cluster.create()
-            cluster.configure(**SERVER)
-            cluster.start()
-            atexit.register(cluster.stop, "immediate")
         own = folder / f"filled-on-server-{count}"
         own.mkdir()
-        return _filled(own, postgresql.new_database(cluster), count)
+        return _filled(own, postgresql.new_database(cluster()), count)
 
     return _row("scale-postgresql", "PostgreSQL", events or EVENTS // 2, seconds, record)
 
