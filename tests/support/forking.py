@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
+import gc
 import importlib
 import io
 import json
@@ -139,42 +140,63 @@ def import_all() -> None:
     for module in pkgutil.walk_packages(premblyd.__path__, "premblyd."):
         if not module.name.endswith(".__main__") and ".migrations." not in module.name:
             importlib.import_module(module.name)
-    from premblyd.config.models import Config
+    from pydantic import BaseModel
 
-    Config.model_rebuild()  # as the first file that is read does
+    models = [BaseModel]
+    for model in models:  # what else the first use of each model does
+        models += model.__subclasses__()
+        if model.__module__.startswith("premblyd."):
+            model.model_rebuild()
 
 
 def _serve(asked: socket.socket) -> dict[str, Any] | None:
-    """Fork a process for each message, until no more come. In such a process, return what it is to
-    be."""
+    """Fork a process for each message and tell what becomes of it, until no more come. In such a
+    process, return what it is to be."""
+    telling: dict[int, int] = {}  # by a process's number: the descriptor that tells of it
+    woken, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(waking)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # written there too
     while True:
+        ready, _, _ = select.select([asked.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, MAX_ASKED_BYTES)
+            _tell_ends(telling)
+        if asked.fileno() not in ready:
+            continue
         message, descriptors, _, _ = socket.recv_fds(asked, MAX_ASKED_BYTES, MAX_DESCRIPTORS)
         if not message:
             return None
-        if os.fork() == 0:
+        told, *given = descriptors
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             asked.close()
-            return _keep(json.loads(message), descriptors)
-        for descriptor in descriptors:
+            for descriptor in (woken, waking, told, *telling.values()):
+                os.close(descriptor)
+            return _keep(json.loads(message), given)
+        telling[pid] = told
+        for descriptor in given:
             os.close(descriptor)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-
-def _keep(asked: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
-    """Fork the process itself and tell what becomes of it. In that process, return `asked`."""
-    told, *given = descriptors
-    pid = os.fork()
-    if pid:
         os.write(told, b"%d\n" % pid)
-        for descriptor in (0, 1, 2, *given):
-            os.close(descriptor)
-        _, status = os.waitpid(pid, 0)
+
+
+def _tell_ends(telling: dict[int, int]) -> None:
+    """Tell of the processes that have ended how they did."""
+    while telling:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        told = telling.pop(pid)
         with contextlib.suppress(BrokenPipeError):
             os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
-        os._exit(0)
+        os.close(told)
+
+
+def _keep(asked: dict[str, Any], given: list[int]) -> dict[str, Any]:
+    """Have the descriptors that were given where they are asked for, and return `asked`."""
     away = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _AWAY) for descriptor in given]
-    for descriptor in descriptors:
+    for descriptor in given:
         os.close(descriptor)
     for number, descriptor in zip(asked["descriptors"], away, strict=True):
         os.dup2(descriptor, number)
@@ -221,5 +243,7 @@ def _become(asked: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     import_all()
+    gc.collect()
+    gc.freeze()  # a process that looks for cycles would else write on, and so copy, all of it
     if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         _become(wanted)
