@@ -15,6 +15,7 @@ from typing import Any
 from peewee import fn
 
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, insert, param, update
+from premblyd.engines.portions import by_number, portions
 from premblyd.errors import PremblydError
 from premblyd.keep import blanking, rekeying, restoring
 from premblyd.keep.operators import KEYS
@@ -228,19 +229,11 @@ def _require_any(copy: Database, kept: KeptKeys, *, rows_are_there: bool) -> Non
 
 def _sealed(copy: Database, *, rows_are_there: bool) -> Iterator[list[str]]:
     """Yield the keys of the events that were sealed when the copy was made, in portions."""
-    after = 0
-    if rows_are_there:
-        while rows := copy.look(partial(_rows_after, after=after)):
-            after = rows[-1][0]
-            yield [str(key) for _, key, wrapped in rows if bytes(wrapped) == BLANK]
+    if not rows_are_there:
+        yield from rekeying.sealed_without_key(copy)
         return
-    while found := copy.look(partial(rekeying.sealed_without_key, after=after)):
-        after = found.last_id
-        yield found.keys
-
-
-def _rows_after(transaction: Transaction, after: int) -> list[Any]:
-    return transaction.rows(_ROWS, after=after, limit=PORTION)
+    for rows in portions(copy, _ROWS, PORTION):
+        yield [str(key) for _, key, wrapped in rows if bytes(wrapped) == BLANK]
 
 
 def _give(transaction: Transaction, keys: Sequence[str], kept: KeptKeys, vault: Vault) -> None:
@@ -308,12 +301,11 @@ _NEWEST_COPY = Statement(
     .order_by(OperatorAction.id.desc())
     .limit(1)
 )
-_ROWS = Statement(
-    EventKey.select(EventKey.id, Event.key, EventKey.wrapped)
-    .join_from(EventKey, Event, on=Event.id == EventKey.id)
-    .where(EventKey.id > param("after"))
-    .order_by(EventKey.id)
-    .limit(param("limit"))
+_ROWS = by_number(
+    EventKey.select(EventKey.id, Event.key, EventKey.wrapped).join_from(
+        EventKey, Event, on=Event.id == EventKey.id
+    ),
+    EventKey.id,
 )
 _GIVE = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))
 _IDS = Lookup(Event.select(Event.key, Event.id), Event.key)

@@ -8,21 +8,31 @@ after it, and then by the event's key.
 """
 
 import contextlib
-import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from peewee import JOIN, fn
 
-from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, params, update
+from premblyd.engines.engine import (
+    Database,
+    Lookup,
+    Row,
+    Statement,
+    Transaction,
+    param,
+    params,
+    update,
+)
 from premblyd.engines.opened import AsStored
+from premblyd.engines.portions import by_number, portions
 from premblyd.errors import CannotStartError, MoveAtWorkError, StoreUnavailableError
 from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
 from premblyd.keep.operators import write_down
-from premblyd.keep.searching import portions
+from premblyd.keep.searching import of_size
 from premblyd.model.columns import Column
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import EventKey, Lacks, ToErase
@@ -105,11 +115,11 @@ def rekey(database: Database, actor: str, advanced: Callable[[Done], None]) -> D
     HostsLackKeyError when a daemon could not open it, MoveAtWorkError."""
     _sealing(database.vault)
     now_ms = database.now_ms()
-    database.transact(functools.partial(_begin, actor=actor, now_ms=now_ms), alone=True)
+    database.transact(partial(_begin, actor=actor, now_ms=now_ms), alone=True)
     done = Done()
     for work in _works(database):
         began = time.monotonic()
-        done.add(transact(database, functools.partial(_guarded, work, now_ms)))
+        done.add(transact(database, partial(_guarded, work, now_ms)))
         advanced(done)
         time.sleep(max(GAP_S, GAP_RATIO * (time.monotonic() - began)))
     return done
@@ -165,26 +175,20 @@ def _require_hosts(transaction: Transaction, now_ms: int) -> None:
         raise HostsLackKeyError(lacking)
 
 
-@dataclass(frozen=True, slots=True)
-class Keyless:
-    """Sealed events without a key, of those up to a number."""
+def sealed_without_key(database: Database) -> Iterator[list[str]]:
+    """Yield the events that are sealed and have no key, as in a dump that leaves these out, in
+    portions."""
+    for rows in portions(database, _LOOK, MOST_SEALED):
+        ids = [row[0] for row in rows]
+        yield [
+            str(key)
+            for _, key, sha256, *values in database.look(partial(_in_clear, ids))
+            if _has_lost_key(dict(zip(_NAMES[Event], values, strict=True)), sha256)
+        ]
 
-    keys: list[str]
-    last_id: int
 
-
-def sealed_without_key(transaction: Transaction, after: int) -> Keyless | None:
-    """Return which of the next events behind this number are sealed and have no key, as in a dump
-    that leaves these out; None: there are no more events."""
-    ids = [row[0] for row in transaction.rows(_LOOK, after=after, limit=MOST_SEALED)]
-    if not ids:
-        return None
-    found = [
-        str(key)
-        for _, key, sha256, *values in transaction.look_up(_EVENTS, ids)
-        if _has_lost_key(dict(zip(_NAMES[Event], values, strict=True)), sha256)
-    ]
-    return Keyless(found, ids[-1])
+def _in_clear(ids: Sequence[int], transaction: Transaction) -> list[Row]:
+    return transaction.look_up(_EVENTS, ids)
 
 
 def unopened(event_ids: Sequence[int], transaction: Transaction) -> int | None:
@@ -205,25 +209,13 @@ def _works(database: Database) -> Iterator[Work]:
     again there."""
     vault = _sealing(database.vault)
     for old in [each for each in vault.opens if each != vault.seals_with]:
-        after = 0
-        while rows := database.look(functools.partial(_keys_after, data_key=old, after=after)):
-            after = rows[-1][0]
-            yield functools.partial(_wrap, [row[0] for row in rows])
-    after = 0
-    while rows := database.look(functools.partial(_events_after, after=after)):
-        after = rows[-1][0]
+        for rows in portions(database, _KEYS_OF, MOST_WRAPPED, data_key=old):
+            yield partial(_wrap, [row[0] for row in rows])
+    for rows in portions(database, _LOOK, LOOKED_AT):
         sizes = [(number, size) for number, size, in_clear in rows if in_clear]
-        for ids in portions(sizes, MOST_BYTES):
+        for ids in of_size(sizes, MOST_BYTES):
             for start in range(0, len(ids), MOST_SEALED):
-                yield functools.partial(_seal, ids[start : start + MOST_SEALED])
-
-
-def _keys_after(transaction: Transaction, data_key: str, after: int) -> list[Any]:
-    return transaction.rows(_KEYS_OF, data_key=data_key, after=after, limit=MOST_WRAPPED)
-
-
-def _events_after(transaction: Transaction, after: int) -> list[Any]:
-    return transaction.rows(_LOOK, after=after, limit=LOOKED_AT)
+                yield partial(_seal, ids[start : start + MOST_SEALED])
 
 
 def _wrap(ids: Sequence[int], transaction: Transaction) -> Done:
@@ -325,11 +317,8 @@ _HOSTS = Statement(
         *(Host.worker, Host.pid, Host.process_start),
     ).where(may_work(Host, param("now_ms")))
 )
-_KEYS_OF = Statement(
-    EventKey.select(EventKey.id)
-    .where(EventKey.data_key == param("data_key"), EventKey.id > param("after"))
-    .order_by(EventKey.id)
-    .limit(param("limit"))
+_KEYS_OF = by_number(
+    EventKey.select(EventKey.id).where(EventKey.data_key == param("data_key")), EventKey.id
 )
 _KEYS = Lookup(
     EventKey.select(EventKey.id, Event.key, EventKey.data_key, EventKey.wrapped).join_from(
@@ -339,12 +328,7 @@ _KEYS = Lookup(
 )
 _GOING = Lookup(ToErase.select(ToErase.event_id), ToErase.event_id)
 _WRAP = update(EventKey, "data_key", "wrapped", where=EventKey.id == param("id"))
-_LOOK = Statement(
-    Event.select(Event.id, Event.body_bytes, IS_CLEAR)
-    .where(Event.id > param("after"))
-    .order_by(Event.id)
-    .limit(param("limit"))
-)
+_LOOK = by_number(Event.select(Event.id, Event.body_bytes, IS_CLEAR), Event.id)
 _EVENTS = Lookup(
     Event.select(Event.id, Event.key, Event.body_sha256, *_STORED[Event]).where(IS_CLEAR),
     Event.id,

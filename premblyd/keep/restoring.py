@@ -18,6 +18,7 @@ from premblyd.engines.engine import (
     param,
     update,
 )
+from premblyd.engines.portions import by_number, portions
 from premblyd.errors import PremblydError
 from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
@@ -215,18 +216,12 @@ def _with(table: type[Table], row: Row, **values: Any) -> Row:
 def _named(copy: Database) -> Iterator[tuple[int, int]]:
     """Yield the events under a name that was erased, each behind its erasure."""
     digests = copy.look(Digests.of)
-    after = 0
-    while rows := copy.look(partial(_portion, after)):
+    for rows in portions(copy, _NAMES, LOOKED_AT):
         names = [erased.Names(_text(reference), _text(session)) for _, reference, session in rows]
         found = copy.look(partial(erased.find_erased, names=names, digests=digests))
         for (number, *_), its_erasure in zip(rows, found, strict=True):
             if its_erasure is not None:
                 yield its_erasure.erasure_id, number
-        after = rows[-1][0]
-
-
-def _portion(after: int, transaction: Transaction) -> list[Row]:
-    return transaction.rows(_NAMES, after=after, limit=LOOKED_AT)
 
 
 def _text(value: Any) -> str | None:
@@ -288,11 +283,8 @@ _EVENTS_TO_ERASE = Statement(
 )
 _IS_WHOLE = Event.lacks.is_null() | (Event.lacks != Lacks.ERASED)
 _BY_KEY = Lookup(Event.select(Event.id, Event.key).where(_IS_WHOLE), Event.key)
-_NAMES = Statement(
-    Event.select(Event.id, Event.reference, Event.session_id)
-    .where(Event.id > param("after"), _IS_WHOLE)
-    .order_by(Event.id)
-    .limit(param("limit"))
+_NAMES = by_number(
+    Event.select(Event.id, Event.reference, Event.session_id).where(_IS_WHOLE), Event.id
 )
 _NAMES_OF = Lookup(Event.select(Event.user_ref, Event.reference, Event.session_id), Event.id)
 _IS_ERASURE = Erasure.id == param("id")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, update
+from premblyd.engines.portions import by_number, portions
 from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, TryAgainError
 from premblyd.hosts import naming
 from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
@@ -39,7 +40,7 @@ from premblyd.seal import eventkeys
 from premblyd.vault import Cipher, DamagedError, Vault
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import KEYED_DIGITS, Digests, seal_key
-from premblyd.verifications.pseudonyms import Pseudonyms, is_pseudonym
+from premblyd.verifications.pseudonyms import Pseudonyms
 
 PORTION = 200  # rows that one transaction changes: nobody waits for it
 SEALED_REFERENCE, SEALED_USER_REF = Event.sealed_reference.place, Event.sealed_user_ref.place
@@ -167,28 +168,14 @@ def _works(database: Database) -> Iterator[Work]:
     keys are made of them."""
     for ids in _portions(database, _EVENTS_IN_CLEAR):
         yield functools.partial(_seal_events, ids)
-    for ids in _portions(database, _NAMELESS_ONCE):
-        yield functools.partial(_key_deliveries, ids)
-    for ids in _portions(database, _GONE_ONCE):
-        yield functools.partial(_key_gone, ids)
-    for of_table in OF_TABLES:
+    for of_table in (*_OF_DIGESTS, *OF_TABLES):
         for ids in _portions(database, of_table.walk):
             yield functools.partial(of_table.convert, ids)
 
 
 def _portions(database: Database, statement: Statement) -> Iterator[list[int]]:
-    """Yield the numbers of rows that rise from portion to portion."""
-    after = 0
-    while True:
-        ids = database.look(functools.partial(_next, statement, after))
-        if not ids:
-            return
-        yield ids
-        after = ids[-1]
-
-
-def _next(statement: Statement, after: int, transaction: Transaction) -> list[int]:
-    return [row[0] for row in transaction.rows(statement, after=after, limit=PORTION)]
+    for rows in portions(database, statement, PORTION):
+        yield [row[0] for row in rows]
 
 
 class _Named(NamedTuple):
@@ -253,7 +240,6 @@ def _remake_keys(transaction: Transaction, found: Sequence[_Named], names: Pseud
     if not rows:
         return
     of_names = _other_names(transaction, found)
-    digests = Digests.of(transaction)
     for delivery_id, event_id, once, confirmed, order in rows:
         event = events_[event_id]
         reference = _text(event.reference)
@@ -261,16 +247,16 @@ def _remake_keys(transaction: Transaction, found: Sequence[_Named], names: Pseud
         transaction.change(
             _SET_KEYS,
             id=delivery_id,
-            once_key=_remade(once, remade, digests),
-            confirmed_key=_remade(confirmed, remade, digests),
+            once_key=_remade(once, remade, names),
+            confirmed_key=_remade(confirmed, remade, names),
             order_key=order_key(names.reference(reference)) if order and reference else order,
         )
 
 
-def _remade(key: Any, remade: dict[str, str], digests: Digests) -> Any:
+def _remade(key: Any, remade: dict[str, str], names: Pseudonyms) -> Any:
     if not isinstance(key, str) or not key or len(key) == KEYED_DIGITS:
         return key
-    return remade.get(key) or digests.of_key(key)
+    return remade.get(key) or names.of_earlier_key(key)
 
 
 def _once_keys(event: _Named, of_names: dict[str, set[str]], names: Pseudonyms) -> dict[str, str]:
@@ -298,53 +284,36 @@ def _other_names(transaction: Transaction, found: Iterable[_Named]) -> dict[str,
     return {name: group[verification] for name, verification in own.items()}
 
 
-def _key_deliveries(ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
-    """Put keyed digests in the place of what the hooks of events ran once for whose names are
-    gone."""
-    del names
-    digests = Digests.of(transaction)
-    for number, once, confirmed in transaction.look_up(_ONCE_KEYS, ids):
-        keys = {"once_key": _remade(once, {}, digests)}
-        keys["confirmed_key"] = _remade(confirmed, {}, digests)
-        transaction.change(_SET_ONCE, id=number, **keys)
-    return 0
-
-
-def _key_gone(ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
-    """The same of records that were removed."""
-    del names
-    digests = Digests.of(transaction)
-    for number, key in transaction.look_up(_GONE_KEYS, ids):
-        transaction.change(_SET_GONE, id=number, once_key=_remade(key, {}, digests))
-    return 0
-
-
 class _OfTable:
-    """Has pseudonyms stand in the columns of a table of which the events say what they are."""
+    """Has pseudonyms stand in the columns of a table of which the events say what they are; and in
+    the place of what hooks ran once for, where no event has the name any more, keyed digests."""
 
-    def __init__(self, table: type[Table], references: Sequence[Column], users: Sequence[Column]):
-        self._columns = [*references, *users]
-        self._references = len(references)
-        self.places = frozenset(column.place for column in self._columns)
-        names = [column.column_name for column in self._columns]
-        self._names = names
-        self._rows = Lookup(table.select(table.id, *self._columns), table.id)
+    def __init__(self, *columns: Column, where: Any = None) -> None:
+        table: type[Table] = columns[0].model
+        self._columns = columns
+        self.places = frozenset(column.place for column in columns)
+        self._rows = Lookup(table.select(table.id, *columns), table.id)
+        names = [column.column_name for column in columns]
         self._set = update(table, *names, where=table.id == param("id"))
         # Which have a name in clear is looked at in Python: there may be anything.
-        self.walk = _after(table, None)
+        ids = table.select(table.id)
+        self.walk = by_number(ids if where is None else ids.where(where), table.id)
 
     def convert(self, ids: Sequence[int], transaction: Transaction, names: Pseudonyms) -> int:
         for number, *values in transaction.look_up(self._rows, ids):
-            stored = [self._stored(at, _text(each), names) for at, each in enumerate(values)]
-            if stored != values:
-                its = dict(zip(self._names, stored, strict=True))
-                transaction.change(self._set, id=number, **its)
+            found = zip(self._columns, values, strict=True)
+            stored = {each.column_name: _stored(each, value, names) for each, value in found}
+            if [*stored.values()] != values:
+                transaction.change(self._set, id=number, **stored)
         return 0
 
-    def _stored(self, place: int, name: str | None, names: Pseudonyms) -> str | None:
-        if not name or is_pseudonym(name):
-            return name
-        return names.reference(name) if place < self._references else names.user(name)
+
+def _stored(column: Column, value: Any, names: Pseudonyms) -> Any:
+    if column.name in ("once_key", "confirmed_key"):
+        return _remade(value, {}, names)
+    if not (name := _text(value)):
+        return name
+    return names.named_user(name) if column.name == "user_ref" else names.named_reference(name)
 
 
 class _OfAwaited(_OfTable):
@@ -367,20 +336,13 @@ class _OfHolds(_OfTable):
         return super().convert(ids, transaction, names)
 
 
-def _after(table: type[Table], condition: Any) -> Statement:
-    query = table.select(table.id).where(table.id > param("after"))
-    if condition is not None:
-        query = query.where(condition)
-    return Statement(query.order_by(table.id).limit(param("limit")))
-
-
 _HAS_CLEAR = ((Event.reference != "") & Event.sealed_reference.is_null()) | (
     (Event.user_ref != "") & Event.sealed_user_ref.is_null()
 )
 _GOES = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.event_id == Event.id))
 _COUNT = Statement(Event.select(fn.COUNT(Event.id)).where(_HAS_CLEAR, ~_GOES))
 _GOING = Lookup(ToErase.select(ToErase.event_id), ToErase.event_id)
-_EVENTS_IN_CLEAR = _after(Event, _HAS_CLEAR)
+_EVENTS_IN_CLEAR = by_number(Event.select(Event.id).where(_HAS_CLEAR), Event.id)
 _EVENTS = Lookup(
     Event.select(Event.id, Event.reference, Event.user_ref, Event.outcome, Event.type).where(
         _HAS_CLEAR
@@ -408,20 +370,17 @@ _KEYS = Lookup(
 )
 _HAS_ID = Delivery.id == param("id")
 _SET_KEYS = update(Delivery, "once_key", "confirmed_key", "order_key", where=_HAS_ID)
-_SET_ONCE = update(Delivery, "once_key", "confirmed_key", where=_HAS_ID)
-_ONCE_KEYS = Lookup(
-    Delivery.select(Delivery.id, Delivery.once_key, Delivery.confirmed_key), Delivery.id
-)
 _IS_NAMELESS = fn.EXISTS(
     Event.select(Event.id).where(Event.id == Delivery.event, Event.reference.is_null())
 )
-_NAMELESS_ONCE = _after(
-    Delivery,
-    (Delivery.once_key.is_null(False) | Delivery.confirmed_key.is_null(False)) & _IS_NAMELESS,
+_OF_DIGESTS = (
+    _OfTable(
+        *(Delivery.once_key, Delivery.confirmed_key),
+        where=(Delivery.once_key.is_null(False) | Delivery.confirmed_key.is_null(False))
+        & _IS_NAMELESS,
+    ),
+    _OfTable(GoneOnce.once_key),
 )
-_GONE_ONCE = _after(GoneOnce, None)
-_GONE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
-_SET_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
 _VERIFICATIONS = Lookup(
     VerificationName.select(VerificationName.name, VerificationName.verification),
     VerificationName.name,
@@ -431,11 +390,11 @@ _FORGET_SPELLING = Lookup(Awaited.update(reference_key=None), Awaited.id)
 _REASONS = Lookup(Hold.select(Hold.id, Hold.reference, Hold.user_ref, Hold.reason), Hold.id)
 _SET_REASON = update(Hold, "reason", where=Hold.id == param("id"))
 OF_TABLES = (
-    _OfAwaited(Awaited, [Awaited.reference], []),
-    _OfTable(Inquiry, [Inquiry.reference], []),
-    _OfTable(VerificationName, [VerificationName.name, VerificationName.verification], []),
-    _OfHolds(Hold, [Hold.reference], [Hold.user_ref]),
-    _OfTable(Closing, [], [Closing.user_ref]),
+    _OfAwaited(Awaited.reference),
+    _OfTable(Inquiry.reference),
+    _OfTable(VerificationName.name, VerificationName.verification),
+    _OfHolds(Hold.reference, Hold.user_ref),
+    _OfTable(Closing.user_ref),
 )
 _HOSTS = Statement(
     Host.select(Host.name, Host.place, Host.worker, Host.pid, Host.process_start).where(

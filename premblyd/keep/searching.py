@@ -8,7 +8,8 @@ from typing import Any
 
 from peewee import Field
 
-from premblyd.engines.engine import Database, Lookup, Row, Statement, Transaction, param
+from premblyd.engines.engine import Database, Lookup, Row, Statement, Transaction
+from premblyd.engines.portions import by_number, portions
 from premblyd.model.columns import PERSONAL, SECRET, columns
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry
@@ -23,17 +24,13 @@ def find_text(database: Database, text: str) -> Iterator[int]:
     """Yield the numbers of events that hold a text, or of which a delivery or a question does: as
     it is, as JSON writes it, or in base64. A number may come more than once."""
     sought = spellings(text)
-    after = 0
-    while rows := database.look(_next(_SIZES, after)):
-        after = rows[-1][0]
-        for ids in portions(rows, PORTION_BYTES):
+    for rows in portions(database, _SIZES, PORTION):
+        for ids in of_size(rows, PORTION_BYTES):
             for event_id, *values in database.look(_whole(ids)):
                 if _has(values, sought):
                     yield event_id
     for statement in _OF_OTHERS:
-        after = 0
-        while rows := database.look(_next(statement, after)):
-            after = rows[-1][0]
+        for rows in portions(database, statement, PORTION):
             yield from (row[1] for row in rows if row[1] and _has(row[2:], sought))
 
 
@@ -51,10 +48,6 @@ def spellings(text: str) -> tuple[bytes, ...]:
     return tuple(sorted(found))
 
 
-def _next(statement: Statement, after: int) -> Any:
-    return lambda transaction: transaction.rows(statement, after=after, limit=PORTION)
-
-
 def _whole(ids: list[int]) -> Any:
     def read(transaction: Transaction) -> list[Row]:
         return transaction.look_up(_EVENTS, ids)
@@ -62,7 +55,7 @@ def _whole(ids: list[int]) -> Any:
     return read
 
 
-def portions(sizes: Iterable[Row], most_bytes: int) -> Iterator[list[int]]:
+def of_size(sizes: Iterable[Row], most_bytes: int) -> Iterator[list[int]]:
     """Split the events that are read at once, of which these are the numbers and the sizes of the
     bodies, so that their bodies find room."""
     ids: list[int] = []
@@ -98,16 +91,10 @@ def _of_others(table: type[Table], event: Field, *joined: type[Table]) -> Statem
     query = table.select(table.id, event, *_texts(table))
     for other in joined:
         query = query.join(other)
-    chosen = query.where(table.id > param("after"))
-    return Statement(chosen.order_by(table.id).limit(param("limit")))
+    return by_number(query, table.id)
 
 
-_SIZES = Statement(
-    Event.select(Event.id, Event.body_bytes)
-    .where(Event.id > param("after"))
-    .order_by(Event.id)
-    .limit(param("limit"))
-)
+_SIZES = by_number(Event.select(Event.id, Event.body_bytes), Event.id)
 _EVENTS = Lookup(Event.select(Event.id, *_texts(Event)), Event.id)
 _OF_OTHERS = (
     _of_others(Delivery, Delivery.event),

@@ -17,7 +17,7 @@ from peewee import Field, fn
 
 from premblyd import csvtext, jsontext, times
 from premblyd.engines.engine import Database
-from premblyd.keep.searching import portions
+from premblyd.keep.searching import of_size
 from premblyd.model import tables
 from premblyd.model.columns import ColumnType, Seen
 from premblyd.model.keeping import Closing, Erasure, Hold, Removal
@@ -143,7 +143,7 @@ def _parts(database: Database, kind: _Kind, row: type[Row], period: Period) -> I
         if not found:
             return
         sizes = [(row[0], row[2]) for row in found if period.has(row[1])]
-        for ids in portions(sizes, MOST_BYTES) if has_bodies else [[number for number, _ in sizes]]:
+        for ids in of_size(sizes, MOST_BYTES) if has_bodies else [[number for number, _ in sizes]]:
             if ids:
                 yield _of(database, table, row, ids)
         start = found[-1][0] + 1

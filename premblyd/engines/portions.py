@@ -1,0 +1,26 @@
+"""Reading a table in portions, so that no snapshot of the database is kept for long, and no more
+than a portion is in memory."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from peewee import Field, Query
+
+from premblyd.engines.engine import Database, Row, Statement, param
+
+
+def by_number(query: Query, number: Field) -> Statement:
+    """Return the statement that finds the next rows of a query by this number, which is the first
+    that it reads of them: those `after` one, at most `limit`."""
+    return Statement(query.where(number > param("after")).order_by(number).limit(param("limit")))
+
+
+def portions(
+    database: Database, statement: Statement, most: int, **values: Any
+) -> Iterator[list[Row]]:
+    """Yield what such a statement finds, at most so many rows at once, each by a look of its
+    own."""
+    found = values | {"after": 0, "limit": most}
+    while rows := database.look(lambda transaction: transaction.rows(statement, **found)):
+        yield rows
+        found["after"] = rows[-1][0]
