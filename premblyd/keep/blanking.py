@@ -17,7 +17,6 @@ from premblyd.model.keeping import Closing, GoneOnce, Hold, Lacks
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
-    Attempt,
     Awaited,
     Delivery,
     Event,
@@ -45,19 +44,11 @@ def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
     ids = sorted(event_ids)
     deliveries = emptying.deliveries_of(transaction, ids)
 
-    def found(*lookups: tuple[Lookup, Sequence[int]]) -> list[int]:
-        rows = itertools.chain.from_iterable(transaction.look_up(*each) for each in lookups)
-        return sorted({row[0] for row in rows})
-
-    return {
-        "delivery": deliveries,
-        "attempt": found((_ATTEMPTS, deliveries)),
-        "inquiry": found(
-            (_INQUIRIES, ids), (_INQUIRIES_BEFORE, deliveries), (_INQUIRIES_STORED, ids)
-        ),
-        "awaited": found((_AWAITED, ids)),
-        "operator_action": found((_NOTED, ids), (_NOTED_DELIVERY, deliveries)),
-    }
+    found: dict[str, set[int]] = {name: set() for name in _ABOUT}
+    for numbers, lookups in ((ids, _OF_EVENTS), (deliveries, _OF_DELIVERIES)):
+        for table, lookup in lookups:
+            found[table].update(row[0] for row in transaction.look_up(lookup, numbers))
+    return {"delivery": deliveries, **{table: sorted(rows) for table, rows in found.items()}}
 
 
 def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -225,13 +216,11 @@ def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
 
 
 _IDENTITY = (Kept.BODY, Kept.IDENTITY)
-_ATTEMPTS = _ids(Attempt, Attempt.delivery)
-_INQUIRIES = _ids(Inquiry, Inquiry.event)
-_INQUIRIES_BEFORE = _ids(Inquiry, Inquiry.delivery)
-_INQUIRIES_STORED = _ids(Inquiry, Inquiry.stored_event)
-_AWAITED = _ids(Awaited, Awaited.event)
-_NOTED = _ids(OperatorAction, OperatorAction.event_id)
-_NOTED_DELIVERY = _ids(OperatorAction, OperatorAction.delivery_id)
+_ABOUT = ("attempt", "inquiry", "awaited", "operator_action")
+_OF_DELIVERIES, _OF_EVENTS = (
+    [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
+    for columns in (emptying.BY_DELIVERY, emptying.BY_EVENT)
+)
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
 _IS_WAITING = _STATE == State.PENDING

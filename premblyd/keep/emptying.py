@@ -1,21 +1,27 @@
 """Emptying what events hold of people, class by class: for what is removed in time, and for what is
 erased. Which columns these are, the tables say."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from peewee import Field, fn
 
 from premblyd.engines.engine import Lookup, Transaction, param
-from premblyd.model import tables
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeping import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
+from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.seal import eventkeys
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
+# Where rows of other tables say which event, or which delivery of one, they are about.
+BY_DELIVERY: Sequence[Field] = (Attempt.delivery, Inquiry.delivery, OperatorAction.delivery_id)
+BY_EVENT: Sequence[Field] = (
+    *(Inquiry.event, Inquiry.stored_event),
+    *(Awaited.event, OperatorAction.event_id),
+)
 
 
 def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
@@ -39,45 +45,37 @@ def empty_identities(
     eventkeys.destroy(transaction, ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, lacks=lacks)
-    for lookup in (_OF_DELIVERY, _ORDER):
+    for lookup in (_OF_DELIVERY, _ORDER, *_OF_EVENTS):
         transaction.change_each(lookup, ids)
-    for lookup in (_OF_ATTEMPT, _OF_INQUIRY_BEFORE, _OF_ACTION_ON_DELIVERY):
+    for lookup in _OF_DELIVERIES:
         transaction.change_each(lookup, deliveries)
-    for lookup in (_OF_INQUIRY, _OF_INQUIRY_STORED, _OF_AWAITED, _OF_ACTION):
-        transaction.change_each(lookup, ids)
 
 
-def _emptying(table: type[Table], column: Field, *kept: Kept, **more: Any) -> Lookup:
+def _emptying(column: Field, *kept: Kept, **more: Any) -> Lookup:
+    table: type[Table] = column.model
     return Lookup(table.update({**emptied(table, *kept), **more}), column)
 
 
 _LACKS = {"lacks": param("lacks")}
-_DELIVERIES = Lookup(tables.Delivery.select(tables.Delivery.id), tables.Delivery.event)
-_BODIES = _emptying(tables.Event, tables.Event.id, *BODY, **_LACKS)
-_OUTPUTS = _emptying(tables.Attempt, tables.Attempt.delivery, *BODY)
-_IDENTITIES = _emptying(tables.Event, tables.Event.id, *IDENTITY, **_LACKS)
+_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
+_BODIES = _emptying(Event.id, *BODY, **_LACKS)
+_OUTPUTS = _emptying(Attempt.delivery, *BODY)
+_IDENTITIES = _emptying(Event.id, *IDENTITY, **_LACKS)
 # An order key is a digest of the reference: of what stands in no line any more.
 _LINE = {"order_key": None, "order_place": None, "holds_order": False}
-_FREE = emptied(tables.Delivery, *IDENTITY)
+_FREE = emptied(Delivery, *IDENTITY)
 _OF_DELIVERY = Lookup(
-    tables.Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
-    tables.Delivery.event,
+    Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
+    Delivery.event,
 )
 _ORDER = Lookup(
-    tables.Delivery.update(**_LINE).where(
+    Delivery.update(**_LINE).where(
         # By COALESCE, else SQLite looks through all that are over, ever.
-        fn.COALESCE(tables.Delivery.state, "").in_(FINISHED),
-        tables.Delivery.order_key.is_null(False),
-        ~((tables.Delivery.state == State.DEAD) & tables.Delivery.holds_order),
+        fn.COALESCE(Delivery.state, "").in_(FINISHED),
+        Delivery.order_key.is_null(False),
+        ~((Delivery.state == State.DEAD) & Delivery.holds_order),
     ),
-    tables.Delivery.event,
+    Delivery.event,
 )
-_OF_ATTEMPT = _emptying(tables.Attempt, tables.Attempt.delivery, *IDENTITY)
-_OF_INQUIRY = _emptying(tables.Inquiry, tables.Inquiry.event, *IDENTITY)
-_OF_INQUIRY_BEFORE = _emptying(tables.Inquiry, tables.Inquiry.delivery, *IDENTITY)
-_OF_INQUIRY_STORED = _emptying(tables.Inquiry, tables.Inquiry.stored_event, *IDENTITY)
-_OF_AWAITED = _emptying(tables.Awaited, tables.Awaited.event, *IDENTITY)
-_OF_ACTION = _emptying(tables.OperatorAction, tables.OperatorAction.event_id, *IDENTITY)
-_OF_ACTION_ON_DELIVERY = _emptying(
-    tables.OperatorAction, tables.OperatorAction.delivery_id, *IDENTITY
-)
+_OF_DELIVERIES = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
+_OF_EVENTS = [_emptying(each, *IDENTITY) for each in BY_EVENT]

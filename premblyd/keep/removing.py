@@ -5,9 +5,8 @@ A few statements for all of them, whatever their number: webhooks wait meanwhile
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-from peewee import fn
+from peewee import Field, fn
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.keep import emptying
@@ -15,7 +14,6 @@ from premblyd.keep.emptying import deliveries_of
 from premblyd.model import tables
 from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
 from premblyd.model.states import State
-from premblyd.model.table import Table
 from premblyd.prembly.payload import plain_id
 from premblyd.seal import eventkeys
 from premblyd.verifications.erased import SENDERS, harmless
@@ -146,8 +144,8 @@ def _verifications_of(transaction: Transaction, names: Collection[str]) -> set[s
     return {each for (each,) in transaction.look_up(_VERIFICATIONS, sorted(names))}
 
 
-def _deleting(table: type[Table], column: Any) -> Lookup:
-    return Lookup(table.delete(), column)
+def _deleting(column: Field) -> Lookup:
+    return Lookup(column.model.delete(), column)
 
 
 _HAS_ID = tables.Event.id == param("id")
@@ -174,10 +172,10 @@ _OTHER_NAMES = Lookup(
     tables.VerificationName.verification,
 )
 _EVENTS_OF = Spelt.of(tables.Event.select(tables.Event.reference).distinct(), tables.Event)
-_FORGET_NAME = _deleting(tables.VerificationName, tables.VerificationName.name)
-_FORGET = _deleting(tables.VerificationName, tables.VerificationName.verification)
+_FORGET_NAME = _deleting(tables.VerificationName.name)
+_FORGET = _deleting(tables.VerificationName.verification)
 _KEYS = Lookup(tables.Event.select(tables.Event.key, tables.Event.id), tables.Event.id)
-_NOT_TWICE = _deleting(GoneEvent, GoneEvent.key)
+_NOT_TWICE = _deleting(GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
 _SUCCEEDED = Lookup(
     tables.Delivery.select(
@@ -192,21 +190,19 @@ _GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnc
 _KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
-    _deleting(tables.Attempt, tables.Attempt.delivery),
-    _deleting(tables.Inquiry, tables.Inquiry.delivery),
-    _deleting(tables.OperatorAction, tables.OperatorAction.delivery_id),
+    *map(_deleting, emptying.BY_DELIVERY),
     Lookup(tables.Delivery.update(ran_instead=None), tables.Delivery.ran_instead),
 )
 _OF_EVENTS = (
-    _deleting(tables.Delivery, tables.Delivery.event),
-    _deleting(tables.Inquiry, tables.Inquiry.event),
+    _deleting(tables.Delivery.event),
+    _deleting(tables.Inquiry.event),
     Lookup(
         tables.Inquiry.delete().where(tables.Inquiry.event.is_null()), tables.Inquiry.stored_event
     ),
     Lookup(tables.Inquiry.update(stored_event=None), tables.Inquiry.stored_event),
-    _deleting(tables.Awaited, tables.Awaited.event),
+    _deleting(tables.Awaited.event),
     Lookup(tables.Awaited.update(settled_by=None), tables.Awaited.settled_by),
-    _deleting(tables.OperatorAction, tables.OperatorAction.event_id),
-    _deleting(PutOff, PutOff.event_id),
-    _deleting(tables.Event, tables.Event.id),
+    _deleting(tables.OperatorAction.event_id),
+    _deleting(PutOff.event_id),
+    _deleting(tables.Event.id),
 )
