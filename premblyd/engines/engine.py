@@ -21,6 +21,9 @@ from premblyd.model.table import Table
 from premblyd.times import Clock
 from premblyd.vault import Vault
 
+if TYPE_CHECKING:
+    from premblyd.engines.beacon import Beacon
+
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # stands in a text for bytes that are no UTF-8
@@ -314,56 +317,6 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeRead:
-    """What the database's clock said between two times on this machine's monotonic clock."""
-
-    now_ms: int
-    asked_at_s: float
-    answered_at_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    """What a daemon learns each time that it tells the others it lives."""
-
-    hosts: Sequence[Row]  # what `look` found
-    is_known: bool  # False: the others took this daemon for lost, and ended its row
-    time: TimeRead
-
-
-class Beacon(Protocol):
-    """A daemon's own connection to the database by which it tells others that it lives, and that
-    deliveries are due. It works on the loop, and does not wait for what the writer does.
-
-    All but `close` and `stir` raise StoreUnavailableError when the database can't; the next call
-    connects anew.
-    """
-
-    async def read_time(self) -> TimeRead:
-        """Read the database's clock."""
-        ...
-
-    async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
-        """Say by `beat` that `worker` lives (`seen_at_ms` is bound too), and `look` at all."""
-        ...
-
-    async def announce(self) -> None:
-        """Tell the others that deliveries are due."""
-        ...
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Wait until others announce something, or `stir` is called, at most `timeout_s`. Return
-        whether others have announced something."""
-        ...
-
-    def stir(self) -> None:
-        """End a wait."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What an operator should know of a database before a daemon works on it, in sentences."""
 
@@ -414,7 +367,7 @@ class Backend(Protocol):
         `connect_read_only`."""
         ...
 
-    def beacon(self) -> Beacon | None:
+    def beacon(self) -> "Beacon | None":
         """Return what a daemon knows the others by, where there may be others."""
         ...
 

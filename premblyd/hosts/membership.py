@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from premblyd import loops
-from premblyd.engines.engine import Beacon, TimeRead
+from premblyd.engines.beacon import Beacon, TimeRead
 from premblyd.errors import (
     CannotStartError,
     MoveAtWorkError,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.engines.engine import Beat, Statement, TimeRead
+from premblyd.engines.beacon import Beat, TimeRead
+from premblyd.engines.engine import Statement
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import psycopg
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Beat, Statement, TimeRead
+from premblyd.engines.beacon import Beat, TimeRead
+from premblyd.engines.engine import Statement
 from premblyd.engines.postgresql.opening import SocketCopy, parameters
 from premblyd.engines.postgresql.transaction import NOW_MS, Connection, compiled, plain
 from premblyd.errors import StoreUnavailableError
@@ -31,7 +32,7 @@ AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class PostgresqlBeacon:
-    """See engines.engine.Beacon."""
+    """See engines.beacon.Beacon."""
 
     def __init__(self, server: Server) -> None:
         self._parameters = parameters(server)
