@@ -15,7 +15,7 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import HaltReason
 from premblyd.privacy import safe_id
 from premblyd.queue import due
-from premblyd.queue.jobs import Due, Result
+from premblyd.queue.jobs import Result
 from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
@@ -293,9 +293,9 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
 def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    real, errors = due.Queued._due, [error] * 3
+    real, errors = due.Queued._take_first, [error] * 3
 
-    def fail(*arguments: Any) -> list[Due]:
+    def fail(*arguments: Any) -> int:
         if errors:
             raise errors.pop()
         return real(*arguments)
@@ -305,7 +305,7 @@ def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
             await at.add("a")
             await at.until_states(succeeded=1)
 
-    monkeypatch.setattr(due.Queued, "_due", fail)
+    monkeypatch.setattr(due.Queued, "_take_first", fail)
     asyncio.run(scenario())
     assert not errors
 

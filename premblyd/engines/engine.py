@@ -6,7 +6,7 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
@@ -123,6 +123,10 @@ def compile_query(query: Query, engine: peewee.Database) -> Compiled:
 class Transaction(ABC):
     """What an operation works on.
 
+    Each answer that is waited for costs a way to the server and back. So what is asked together is
+    asked first (`ask`, `ask_for`, `asking_lock`) and read then, and of what is written nothing is
+    read that nobody needs (`write`).
+
     On SQLite it has the right to write from its start, so nobody changes what it has read. Where
     other hosts write at the same time, what must stay as it was read is locked: by `lock`, by
     `try_lock`, or by a statement that locks the rows it finds.
@@ -163,29 +167,63 @@ class Transaction(ABC):
         """Run an UPDATE or DELETE of the rows of any number of `keys`; return how many it
         changed."""
 
+    def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
+        """Have `statement` run; return what reads the rows that it finds."""
+        found = self.rows(statement, **values)
+        return lambda: found
+
+    def ask_for(
+        self, lookup: Lookup, values: Sequence[str] | Sequence[int]
+    ) -> Callable[[], list[Row]]:
+        """Have a look-up run; return what reads its rows."""
+        found = self.look_up(lookup, values)
+        return lambda: found
+
     def change(self, statement: Statement, **values: Any) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
-        changed: int = self._execute(self.compiled(statement), values).rowcount
-        return changed
+        return self.changing(statement, **values)()
 
-    @abstractmethod
+    def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
+        """Have an UPDATE or DELETE run; return what reads how many rows it changed."""
+        changed: int = self._execute(self.compiled(statement), values).rowcount
+        return lambda: changed
+
+    def write(self, statement: Statement, **values: Any) -> None:
+        """Run an INSERT, UPDATE or DELETE of which nobody needs to know more."""
+        self._execute(self.compiled(statement), values)
+
     def insert(self, statement: Statement, **values: Any) -> int | None:
         """Insert a row; return its id, or None when `statement` leaves it out because another row
         has what must be unique."""
+        return self.inserting(statement, **values)()
+
+    @abstractmethod
+    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
+        """Have a row inserted; return what reads its id, as `insert` returns it."""
 
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
         """Insert `rows`; return their ids in order. None: left out, because another host has just
         stored a row with what must be unique."""
         ids: list[int | None] = []
+        for part in self._parts(rows):
+            compiled = self.compiled_inserts(inserting, len(part))
+            ids += self._ids(inserting, part, self._execute_rows(compiled, part))
+        return ids
+
+    def write_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> None:
+        """Insert `rows`, of which nobody needs to know the ids."""
+        for part in self._parts(rows):
+            self._execute_rows(self.compiled_inserts(inserting, len(part)), part)
+
+    def _parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         start = 0
         for size in self.insert_sizes:
             while len(rows) - start >= size:
-                part = rows[start : start + size]
+                yield rows[start : start + size]
                 start += size
-                text = self.compiled_inserts(inserting, size).text
-                cursor = self.connection.execute(text, list(chain.from_iterable(part)))
-                ids += self._ids(inserting, part, cursor)
-        return ids
+
+    def _execute_rows(self, compiled: Compiled, rows: Sequence[Row]) -> Any:
+        return self.connection.execute(compiled.text, list(chain.from_iterable(rows)))
 
     def lock(self, names: Iterable[str]) -> None:
         """Wait until no other transaction has these names, and have them until this one ends. Take
@@ -195,11 +233,18 @@ class Transaction(ABC):
     def try_lock(self, name: str) -> bool:
         """Have this name until the transaction ends, unless another transaction has it. Return
         whether this one has it."""
+        return self.asking_lock(name)()
+
+    def asking_lock(self, name: str) -> Callable[[], bool]:
+        """Ask for a name as `try_lock` does; return what reads whether this transaction has it."""
         del name
-        return True
+        return lambda: True
 
     def _rows(self, statement: Compiled, values: Mapping[str, Any]) -> list[Row]:
-        found: list[Row] = self._execute(statement, values).fetchall()
+        return self._found(statement, self._execute(statement, values))
+
+    def _found(self, statement: Compiled, cursor: Any) -> list[Row]:
+        found: list[Row] = cursor.fetchall()
         return found if statement.opening is None else statement.opening.rows(found, self.vault)
 
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:

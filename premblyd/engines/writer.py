@@ -87,6 +87,14 @@ class Step(IntEnum):
     LIFE = 6  # that this daemon lives
 
 
+@dataclass(frozen=True, slots=True)
+class Later(Generic[Done]):
+    """A result of an operation that is read when its transaction has ended: nothing in it needed
+    that, so it has not waited for it."""
+
+    read: Callable[[], Done]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation(Generic[Item, Done]):
     """What is done in a transaction with all items that wait for it at once: many rows in one
@@ -97,7 +105,7 @@ class Operation(Generic[Item, Done]):
     """
 
     step: Step
-    run: Callable[[Transaction, list[Item]], list[Done]]
+    run: Callable[[Transaction, list[Item]], list[Done] | list[Later[Done]]]
 
 
 @dataclass(slots=True)
@@ -175,6 +183,13 @@ class Writer:
     ) -> "asyncio.Future[Done]":
         """Run `work` in the next transaction, on its own there. The rest is as of `submit`."""
         future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names, alone=alone)
+        return future
+
+    def call_later(
+        self, work: Callable[[Transaction], Later[Done]], step: Step, names: Sequence[str] = ()
+    ) -> "asyncio.Future[Done]":
+        """Run `work` as `call` does; the future has what is read of its result."""
+        future: asyncio.Future[Any] = self.call(work, step, names)
         return future
 
     async def close(self) -> None:
@@ -273,6 +288,9 @@ class Writer:
                 tell("store.operation_failed", cause=error)
                 _fail(batch, error)
         else:
+            for waiting in batch:
+                if isinstance(waiting.result, Later):
+                    waiting.result = waiting.result.read()
             self._tell_committed(time.perf_counter() - began)
             self._apart.forget()
             self._report(None, is_webhook=any(_step_of(each) is Step.ARRIVALS for each in batch))

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from premblyd.engines.engine import Statement, Transaction, insert, param
+from premblyd.engines.writer import Later
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
 from premblyd.queue import damage, once, order
-from premblyd.queue.damage import ErasedError, UnusableError
+from premblyd.queue.damage import ErasedError, EventRow, UnusableError
 from premblyd.queue.due import Queued
 from premblyd.queue.jobs import (
     SMALL_BYTES,
@@ -163,7 +164,7 @@ class Claims:
 
     def claim(
         self, transaction: Transaction, actions: Mapping[str, Claimable], load: Load, now_ms: int
-    ) -> Claimed:
+    ) -> Later[Claimed]:
         """See `Queue.claim`."""
         shares = Shares(actions, load, lambda name: actions[name].small_bytes)
 
@@ -176,25 +177,31 @@ class Claims:
                 free = min(free, load.confirmable)
             return min(free, shares.slots_of(name))
 
+        lock = transaction.asking_lock(self._lock)
         queue = Queued(
             transaction, self._worker, actions, load.running, now_ms, slots_of, self._bookmarks
         )
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
-        if queue.due and not transaction.try_lock(self._lock):
-            return Claimed([], None, queue.passed)
+        if queue.due and not lock():
+            claimed = Claimed([], None, queue.passed)
+            return Later(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
+        rows = damage.event_rows(transaction, [delivery.id for delivery in chosen])
         started = [
-            self._try_to_start(transaction, delivery, actions[delivery.action], now_ms)
+            self._try_to_start(
+                transaction, delivery, rows.get(delivery.id), actions[delivery.action], now_ms
+            )
             for delivery in chosen
         ]
         jobs = [job for job in started if job is not None]
         passed = queue.passed + len(started) - len(jobs)
         has_more = self._has_more(queue, has_changed=bool(jobs or passed))
-        return Claimed(jobs, queue.next_due_ms(), passed, has_more)
+        next_due_ms = queue.asking_next_due()
+        return Later(lambda: Claimed([job() for job in jobs], next_due_ms(), passed, has_more))
 
     def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since
@@ -206,15 +213,21 @@ class Claims:
         return False
 
     def _try_to_start(
-        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
-    ) -> Job | None:
-        """Return the delivery's job; None when it has ended instead."""
+        self,
+        transaction: Transaction,
+        delivery: Due,
+        row: EventRow | None,
+        action: Claimable,
+        now_ms: int,
+    ) -> Callable[[], Job] | None:
+        """Return what makes the delivery's job, for which the number of its attempt is read; None
+        when it has ended instead. `row`: its event's."""
         try:
             if delivery.state == State.RUNNING and not damage.interrupt(
                 transaction, delivery.id, delivery.attempts_left, now_ms
             ):
                 return None
-            return self._start(transaction, delivery, action, now_ms)
+            return self._start(transaction, delivery, row, action, now_ms)
         except UnusableError as error:
             damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
             return None
@@ -224,16 +237,25 @@ class Claims:
             return None
 
     def _start(
-        self, transaction: Transaction, delivery: Due, action: Claimable, now_ms: int
-    ) -> Job:
-        event = damage.stored_event(transaction, delivery.id)
+        self,
+        transaction: Transaction,
+        delivery: Due,
+        row: EventRow | None,
+        action: Claimable,
+        now_ms: int,
+    ) -> Callable[[], Job]:
+        event = damage.event_of(transaction, row)
         if event.is_erased and not action.runs_erased:
             raise ErasedError(damage.ERASED)
         if action.gets_body and not event.has_body and not event.is_erased:
             raise UnusableError(damage.BODY_GONE)
+        if row is None or row.has_run:
+            raise UnusableError(damage.COUNTS_CHANGED)
+        is_confirmed = delivery.confirmed_at_ms is not None
+        confirmed = _confirmed(transaction, delivery.id) if is_confirmed else None
         number = delivery.attempt_count + 1
         claim_token = secrets.token_hex(8)
-        attempt_id = transaction.insert(
+        attempt_id = transaction.inserting(
             _OPEN_ATTEMPT,
             delivery_id=delivery.id,
             number=number,
@@ -242,10 +264,7 @@ class Claims:
             started_at_ms=now_ms,
             claim_token=claim_token,
         )
-        if attempt_id is None:  # there is an attempt of this number
-            raise UnusableError(damage.COUNTS_CHANGED)
-        is_confirmed = delivery.confirmed_at_ms is not None
-        transaction.change(
+        transaction.write(
             _START_DELIVERY,
             id=delivery.id,
             due_at_ms=now_ms + action.lease_ms,
@@ -255,30 +274,35 @@ class Claims:
         key = subject.key if subject else None
         if key is not None:
             once.give_key(transaction, delivery.action, delivery.id, key)
-        job = Job(
-            delivery_id=delivery.id,
-            attempt_id=attempt_id,
-            attempt=number,
-            attempts_left=delivery.attempts_left - 1,
-            claim_token=claim_token,
-            started_at_ms=now_ms,
-            action=delivery.action,
-            worker=self._worker,
-            event=event,
-            order_key=delivery.order_key,
-            once_key=key,
-            is_confirmed=is_confirmed,
-        )
-        return _as_confirmed(transaction, job) if is_confirmed else job
 
+        def job() -> Job:
+            its_job = Job(
+                delivery_id=delivery.id,
+                attempt_id=attempt_id() or 0,
+                attempt=number,
+                attempts_left=delivery.attempts_left - 1,
+                claim_token=claim_token,
+                started_at_ms=now_ms,
+                action=delivery.action,
+                worker=self._worker,
+                event=event,
+                order_key=delivery.order_key,
+                once_key=key,
+                is_confirmed=is_confirmed,
+            )
+            return its_job if confirmed is None else confirmed.job(its_job)
 
-def _as_confirmed(transaction: Transaction, job: Job) -> Job:
-    """Return a job with what Prembly confirmed of its event, before an earlier attempt."""
-    row = transaction.row(_CONFIRMED_FACTS, id=job.delivery_id)
-    if row is None or row[0] is None:  # by a premblyd that did not keep them
         return job
+
+
+def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
+    """Return what Prembly confirmed of a delivery's event, before an earlier attempt; None: by a
+    premblyd that did not keep it."""
+    row = transaction.row(_CONFIRMED_FACTS, id=delivery_id)
+    if row is None or row[0] is None:
+        return None
     try:
-        return Confirmed.read(row[0]).job(job)
+        return Confirmed.read(row[0])
     except (ValueError, TypeError):
         raise UnusableError(damage.CONFIRMED_CHANGED) from None
 
@@ -299,7 +323,6 @@ _OPEN_ATTEMPT = insert(
     "action_digest",
     "started_at_ms",
     "claim_token",
-    if_unique=True,
 )
 _CONFIRMED_FACTS = Statement(
     Delivery.select(Delivery.confirmed_facts).where(Delivery.id == param("id"))

@@ -8,11 +8,11 @@ else.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import fn
 
-from premblyd.engines.engine import Statement, Transaction, param, update
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
 from premblyd.engines.opened import AsStored
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
@@ -74,14 +74,14 @@ def _end(
     transaction: Transaction, statement: Statement, delivery_id: int, reason: str, now_ms: int
 ) -> None:
     close_open_attempt(transaction, delivery_id, now_ms)
-    transaction.change(statement, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
+    transaction.write(statement, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
 
 
 def close_open_attempt(
     transaction: Transaction, delivery_id: int, now_ms: int, error: str = CRASHED
 ) -> None:
     """Close the delivery's attempt that has no outcome yet, if there is one, as interrupted."""
-    transaction.change(
+    transaction.write(
         _CLOSE_OPEN_ATTEMPT,
         delivery_id=delivery_id,
         finished_at_ms=now_ms,
@@ -95,7 +95,7 @@ def release(
 ) -> None:
     """Let a delivery go that runs: it is due now, or has ended."""
     pending = state is State.PENDING
-    transaction.change(
+    transaction.write(
         _RELEASE,
         id=delivery_id,
         state=state,
@@ -118,14 +118,38 @@ def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, no
     return has_attempts
 
 
+class EventRow(NamedTuple):
+    """The event of a delivery, as it is stored. `has_run`: there is an attempt of the number that
+    the delivery's next one gets."""
+
+    delivery_id: int
+    has_run: Any
+    data_key: Any
+    wrapped: Any
+    body_sha256: Any
+    values: Sequence[Any]  # of EVENT_COLUMNS
+
+
+def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, EventRow]:
+    """Return the events of these deliveries, by the deliveries' ids; those that are there still."""
+    if not delivery_ids:
+        return {}
+    found = transaction.look_up(_EVENTS, delivery_ids)
+    return {row[0]: EventRow(row[0], row[1], row[2], row[3], row[4], row[5:]) for row in found}
+
+
 def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    row = transaction.row(_EVENT, id=delivery_id)
+    return event_of(transaction, event_rows(transaction, [delivery_id]).get(delivery_id))
+
+
+def event_of(transaction: Transaction, row: EventRow | None) -> StoredEvent:
+    """Return the event of a row. Raise UnusableError when there is none, or it can't be used."""
     if row is None:
         raise UnusableError(EVENT_GONE)
-    data_key, wrapped, sha256, *values = row
-    event = usable_event(opened(transaction, values, data_key, wrapped))
-    if data_key is None and event.body.startswith(MARK) and event.body_sha256.hex() != sha256:
+    event = usable_event(opened(transaction, row.values, row.data_key, row.wrapped))
+    is_sealed = row.data_key is not None
+    if not is_sealed and event.body.startswith(MARK) and event.body_sha256.hex() != row.body_sha256:
         raise UnusableError(KEY_GONE)
     return event
 
@@ -197,15 +221,23 @@ _RUNNING_OF = (
 RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
 FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _EVENT_FIELDS = tuple(getattr(Event, name) for name in EVENT_COLUMNS)
-_EVENT = Statement(
+_EVENTS = Lookup(
     eventkeys.with_keys(
         Delivery.select(
+            Delivery.id,
+            fn.EXISTS(
+                Attempt.select(Attempt.id).where(
+                    Attempt.delivery == Delivery.id,
+                    Attempt.number == Delivery.attempt_count + 1,
+                )
+            ),
             *eventkeys.KEY_COLUMNS,
             Event.body_sha256,
             # As they are stored: it is told apart here why one can't be opened.
             *(AsStored(field) if field.sealed else field for field in _EVENT_FIELDS),
         ).join(Event)
-    ).where(Delivery.id == param("id"))
+    ),
+    Delivery.id,
 )
 _CLOSE_OPEN_ATTEMPT = update(
     Attempt,

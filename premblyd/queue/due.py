@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from peewee import Query, Select, fn
 
-from premblyd.engines.engine import UNREADABLE, Statement, Transaction, param
+from premblyd.engines.engine import UNREADABLE, Row, Statement, Transaction, param
 from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 from premblyd.queue import damage
@@ -85,6 +85,7 @@ class Queued:
         self._waiting.sort(key=lambda action: place(action.name))
         ready = [name for name, due_at_ms in self._waiting if self._is_ready(name, due_at_ms)]
         self.looked_at, self.action_count = ready[:MAX_ACTIONS], len(ready)
+        asked = self._ask_for_first(self.looked_at)
         looks_left = MAX_LOOKS
         turns = Turns(self._transaction, self._now_ms)
         for number, name in enumerate(self.looked_at):
@@ -97,7 +98,8 @@ class Queued:
                 slots = self._free_slots(name, action)
                 looks_left -= self._walk(name, share, turns.of, slots=slots)
             else:
-                looks_left -= self._take_first(name, min(self._free_slots(name, action), share))
+                wanted = min(self._free_slots(name, action), share)
+                looks_left -= self._take_first(name, wanted, asked.get(name))
 
     def _find_waiting(self) -> list[Waiting]:
         """Return the actions that have deliveries in the queue. End those whose action is no text:
@@ -144,11 +146,33 @@ class Queued:
         rows = self._transaction.rows(HELD, action=name, worker=self._worker, now_ms=self._now_ms)
         return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
 
-    def _take_first(self, action: str, wanted: int) -> int:
-        """Take the first due deliveries of the action, as many as wanted. Return how many."""
+    def _ask_for_first(self, names: Sequence[str]) -> dict[str, Callable[[], list[Row]]]:
+        """Ask for what may run of these actions, all before any answer is read, as far as it is
+        known how many. Return what reads it."""
+        asked = {}
+        looks_left = MAX_LOOKS
+        for number, name in enumerate(names):
+            action = self._actions.get(name)
+            wanted = max(1, looks_left // (len(names) - number))
+            if action is not None and not action.once and action.cluster is None:
+                wanted = min(wanted, self._slots_of(name))
+                asked[name] = self._transaction.ask(DUE, **self._first_due(name, wanted))
+            looks_left -= wanted
+        return asked
+
+    def _first_due(self, action: str, wanted: int) -> dict[str, Any]:
+        limit = wanted + len(self._running)
+        values = {"action": action, "now_ms": self._now_ms, "worker": self._worker}
+        return values | {"limit": limit}
+
+    def _take_first(self, action: str, wanted: int, asked: Callable[[], list[Row]] | None) -> int:
+        """Take the first due deliveries of the action, as many as wanted, or as were `asked` for.
+        Return how many."""
         if not wanted:
             return 0
-        rows = self._due(action, wanted + len(self._running))
+        rows = self._usable(asked()) if asked is not None else None
+        if rows is None:
+            rows = self._due(action, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
         self.due += due
         return len(due)
@@ -216,22 +240,27 @@ class Queued:
         configuration has changed had the time to say so."""
         return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
 
-    def next_due_ms(self) -> int | None:
-        """Return when the next delivery of an action is due that has a free slot."""
+    def asking_next_due(self) -> Callable[[], int | None]:
+        """Ask when the next delivery of an action is due that has a free slot, now that some have
+        changed; return what reads it."""
         looked_at = frozenset(self.looked_at)
         times = [self._now_ms + _CONTENDED_MS] if self._contended else []
+        asked = []
         for name, due_at_ms in self._waiting:
             if name in self._full or name in self._contended:
                 continue
-            first_ms = self._first(name) if name in looked_at else due_at_ms
-            if isinstance(first_ms, int):
-                times.append(min(max(first_ms, 0), NEVER_MS))
-        return min(times, default=None)
+            if name in looked_at:
+                first = {"action": name, "worker": self._worker}
+                asked.append(self._transaction.ask(FIRST_DUE, **first))
+            else:
+                times.append(due_at_ms)
 
-    def _first(self, action: str) -> Any:
-        """Return when the first delivery of an action is due, now that some have changed."""
-        row = self._transaction.row(FIRST_DUE, action=action, worker=self._worker)
-        return row[0] if row else None
+        def next_due_ms() -> int | None:
+            found = [due_at_ms for rows in asked for (due_at_ms,) in rows()]
+            usable = [each for each in (*times, *found) if isinstance(each, int)]
+            return min((min(max(each, 0), NEVER_MS) for each in usable), default=None)
+
+        return next_due_ms
 
     def _due(
         self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
@@ -249,11 +278,18 @@ class Queued:
             statement = DUE_BEHIND
             values |= {"after_ms": after.due_at_ms, "after_id": after.id}
         while True:
-            rows = [Due(*row) for row in self._transaction.rows(statement, **values)]
-            broken = [(row.id, row.broken) for row in rows if row.broken is not None]
-            if not broken:
+            rows = self._usable(self._transaction.rows(statement, **values))
+            if rows is not None:
                 return rows
-            damage.end_broken(self._transaction, broken, self._now_ms)
+
+    def _usable(self, found: list[Row]) -> list[Due] | None:
+        """Return due deliveries that were found; None: some can't be true, and are ended now."""
+        rows = [Due(*row) for row in found]
+        broken = [(row.id, row.broken) for row in rows if row.broken is not None]
+        if not broken:
+            return rows
+        damage.end_broken(self._transaction, broken, self._now_ms)
+        return None
 
 
 def _is_due(due_at_ms: Any, until_ms: int) -> bool:

@@ -67,8 +67,8 @@ class Forgotten:
                 is_known = earlier is not None and transaction.row(_KNOWN, **about) is not None
                 rows.append((*each, earlier if is_known else key))
             for each in its_deliveries if plain else ():
-                transaction.change(_RENAME, action=each[place], once_key=plain, keyed=key)
-        transaction.insert_many(self._deliveries, rows)
+                transaction.write(_RENAME, action=each[place], once_key=plain, keyed=key)
+        transaction.write_many(self._deliveries, rows)
 
     def _once_key(self, row: Row) -> str | None:
         values = dict(zip(self._columns, row, strict=True))

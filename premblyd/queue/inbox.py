@@ -224,8 +224,9 @@ def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stor
     that is missing is a deletion.
     """
     names = [key for addition in additions for key in addition.keys if key is not None]
-    ids: dict[str, int] = dict(transaction.look_up(_IDS_BY_KEY, names))
+    stored = transaction.ask_for(_IDS_BY_KEY, names)
     gone = erased.gone(transaction)
+    ids: dict[str, int] = dict(stored())
     if gone.any_events:
         ids |= erased.removed_events(transaction, [name for name in names if name not in ids])
     keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, additions)]
@@ -284,11 +285,11 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
         else:
             again.append((event_id, addition.now_ms))
             duplicates.append(addition.group)
-    transaction.insert_many(_INSERT_DELIVERIES, rows)
+    transaction.write_many(_INSERT_DELIVERIES, rows)
     if erased_rows:
         _FORGOTTEN.insert_deliveries(transaction, erased_rows)
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
-        transaction.change(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+        transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
     if ordered:
         order.insert(transaction, ordered)
     if arrivals:
@@ -345,10 +346,10 @@ def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
 def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
     for row in rows:
         if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
-            transaction.change(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
+            transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
         else:
-            transaction.insert(_INSERT_REJECTION, **row)
-    transaction.change(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
+            transaction.write(_INSERT_REJECTION, **row)
+    transaction.write(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
     return [None] * len(rows)
 
 
@@ -363,7 +364,7 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     use up a number, or have the database look through all that may refer to it.)"""
     erased.gone(transaction)
     for statement in _ADD_NONE:
-        transaction.change(statement)
+        transaction.write(statement)
     rollups.count_none(transaction)
     return items
 

@@ -125,7 +125,7 @@ class Turns:
         if other_id not in self._others:
             self._others[other_id] = _is_locked(self._transaction, other_id)
         if self._others[other_id]:
-            self._transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+            self._transaction.write(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
         return self._others[other_id]
 
     def _find(self, delivery: Due, subject: Subject) -> _Holder | None:
@@ -160,7 +160,7 @@ class Turns:
     def _hold(self, delivery: Due, holder: _Holder) -> None:
         """Make `delivery` due again after a while."""
         due_at_ms = self._now_ms + _hold_ms(self._now_ms, holder.started_at_ms)
-        self._transaction.change(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
+        self._transaction.write(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
 
 
 def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> str:
@@ -303,7 +303,7 @@ def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> boo
     another host has that at this moment, and may be removing it."""
     if not _is_locked(transaction, other_id):
         return False
-    transaction.change(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
+    transaction.write(_NOTE_OTHER, id=delivery_id, ran_instead_id=other_id)
     return True
 
 
@@ -319,8 +319,8 @@ def _hold_ms(now_ms: int, started_at_ms: int | None) -> int:
 
 def give_key(transaction: Transaction, action: str, delivery_id: int, key: str) -> None:
     """Give the key to a delivery that starts, and take it from the one that had it."""
-    transaction.change(_TAKE_KEY, action=action, once_key=key, id=delivery_id)
-    transaction.change(_GIVE_KEY, once_key=key, id=delivery_id)
+    transaction.write(_TAKE_KEY, action=action, once_key=key, id=delivery_id)
+    transaction.write(_GIVE_KEY, once_key=key, id=delivery_id)
 
 
 _IN_THE_WAY = (State.SUCCEEDED, State.RUNNING)

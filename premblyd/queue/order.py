@@ -238,7 +238,7 @@ def _mend(transaction: Transaction, delivery_id: int, now_ms: int) -> set[int]:
     if not is_place(waiter.place):
         last = last_of(transaction, waiter.line)
         place = last.place + 1 if last else 1
-        transaction.change(_GIVE_PLACE, id=delivery_id, order_place=place)
+        transaction.write(_GIVE_PLACE, id=delivery_id, order_place=place)
     return _straighten(transaction, waiter.line, now_ms)
 
 
@@ -253,7 +253,7 @@ def _straighten(transaction: Transaction, line: Line, now_ms: int) -> set[int]:
             waits_for_id != before_id or (due_at_ms is None) == is_first
         ):
             new_due_at_ms = now_ms if is_first else None
-            transaction.change(_PUT, id=id_, due_at_ms=new_due_at_ms, waits_for_id=before_id)
+            transaction.write(_PUT, id=id_, due_at_ms=new_due_at_ms, waits_for_id=before_id)
             changed.add(id_)
         before_id = id_
     return changed

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from peewee import Case
 
 from premblyd.engines.engine import Statement, Transaction, param, params
-from premblyd.engines.writer import Step, Writer
+from premblyd.engines.writer import Later, Step, Writer
 from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.queue import damage, once, order
@@ -54,7 +54,7 @@ class Queue:
             for delivery_id, _, _ in transaction.rows(RUNNING_OF, worker=self._worker):
                 if delivery_id not in running:
                     damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
-                    transaction.change(_REFUND_ATTEMPT, id=delivery_id)
+                    transaction.write(_REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
             return True
 
@@ -72,7 +72,7 @@ class Queue:
         dead, and so do unusable ones. A daemon that the others have taken for lost gets nothing,
         until it lives again.
         """
-        return self._writer.call(
+        return self._writer.call_later(
             lambda transaction: self._claims.claim(transaction, actions, load, now_ms), Step.CLAIMS
         )
 
@@ -84,8 +84,9 @@ class Queue:
         was erased while the hook ran, what that said is not kept, and it does not run again."""
         end = _end_of(job, ending)
 
-        def operation(transaction: Transaction) -> bool:
-            moved = transaction.change(
+        def operation(transaction: Transaction) -> Later[bool]:
+            output = sealed_output(transaction, job.delivery_id, result.output)
+            transaction.write(
                 end.delivery,
                 id=job.delivery_id,
                 claim_token=job.claim_token,
@@ -96,22 +97,19 @@ class Queue:
                 last_error=result.error,
                 ended_at_ms=ending.at_ms,
             )
-            if not moved:
-                return _was_reported(transaction, job, result, ending)
-            reported = {name: getattr(result, name) for name in _REPORTED}
-            reported["output"] = sealed_output(transaction, job.delivery_id, result.output)
-            transaction.change(
+            reported = {name: getattr(result, name) for name in _REPORTED} | {"output": output}
+            closed = transaction.changing(
                 end.attempt,
                 attempt_id=job.attempt_id,
                 claim_token=job.claim_token,
                 finished_at_ms=ending.at_ms,
                 **reported,
             )
-            return True
+            return Later(lambda: closed() > 0)
 
         # Ending it changes its line.
         names = () if job.order_key is None else (order.lock_name(job.order_key),)
-        return self._writer.call(operation, Step.FINISHES, names)
+        return self._writer.call_later(operation, Step.FINISHES, names)
 
     def confirm(
         self,
@@ -192,21 +190,9 @@ class Queue:
 
         def operation(transaction: Transaction) -> None:
             for statement in (_SHIFT, awaited.SHIFT):
-                transaction.change(statement, by_ms=by_ms, before_ms=before_ms)
+                transaction.write(statement, by_ms=by_ms, before_ms=before_ms)
 
         return self._writer.call(operation, Step.FINISHES)  # in one with them: in their order
-
-
-def _was_reported(transaction: Transaction, job: Job, result: Result, ending: Ending) -> bool:
-    """Return whether the job's attempt has ended so already."""
-    found = transaction.row(
-        _REPORTED_SO,
-        attempt_id=job.attempt_id,
-        claim_token=job.claim_token,
-        finished_at_ms=ending.at_ms,
-        outcome=result.outcome,
-    )
-    return found is not None
 
 
 _REFUND_ATTEMPT = Statement(
@@ -215,13 +201,12 @@ _REFUND_ATTEMPT = Statement(
 _IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
 _REPORTED = ("outcome", "exit_code", "http_status", "error", "output", "output_truncated")
 _CLOSED = params("finished_at_ms", *_REPORTED)
-# An attempt that has ended so already.
-_REPORTED_SO = Statement(
-    Attempt.select(Attempt.id).where(
-        _IS_CLAIM,
-        Attempt.finished_at_ms == param("finished_at_ms"),
-        Attempt.outcome == param("outcome"),
-    )
+# Its delivery, if the claim still had it, does not run any more: that was written right before. Or
+# it has ended so already, and was reported before.
+_STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
+_IS_OPEN = _IS_CLAIM & (
+    (Attempt.outcome.is_null() & (_STATE != State.RUNNING))
+    | ((Attempt.finished_at_ms == param("finished_at_ms")) & (Attempt.outcome == param("outcome")))
 )
 # Nobody else has claimed or ended it since. No number tells that: after a failover to a standby
 # that lacked the newest, the server gives the same ones again, for other events.
@@ -248,12 +233,12 @@ class _End(NamedTuple):
 
 _END_ALL_SAID = _End(
     Statement(Delivery.update(_FINISHED).where(_IS_HELD)),
-    Statement(Attempt.update(_CLOSED).where(_IS_CLAIM)),
+    Statement(Attempt.update(_CLOSED).where(_IS_OPEN)),
 )
 _NAMELESS = erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)
 _END = _End(
     Statement(Delivery.update(_NAMELESS).where(_IS_HELD)),
-    Statement(Attempt.update(erased.unless(erased.OF_ATTEMPT, Attempt, _CLOSED)).where(_IS_CLAIM)),
+    Statement(Attempt.update(erased.unless(erased.OF_ATTEMPT, Attempt, _CLOSED)).where(_IS_OPEN)),
 )
 
 

@@ -71,7 +71,7 @@ def count_events(
     # In one order: hosts whose counts are in the same part must not wait for each other.
     for group, (events, again, alone) in sorted(counts.items()):
         hour_ms, type_, code, outcome = group
-        transaction.change(
+        transaction.write(
             _COUNT_EVENTS,
             hour_ms=hour_ms,
             type=type_,
@@ -88,8 +88,8 @@ def count_none(transaction: Transaction) -> None:
     """Write a count to the disk and take it back, in a row that no other daemon on this database
     changes: one that stops within its transaction must not keep the others waiting."""
     none = EventGroup(0, "", "", "")._asdict() | {"part": transaction.part}
-    transaction.change(_COUNT_EVENTS, events=0, duplicates=0, unmatched=0, **none)
-    transaction.change(_TAKE_BACK, **none)
+    transaction.write(_COUNT_EVENTS, events=0, duplicates=0, unmatched=0, **none)
+    transaction.write(_TAKE_BACK, **none)
 
 
 def count_matched(transaction: Transaction, event_id: int) -> None:
@@ -100,7 +100,7 @@ def count_matched(transaction: Transaction, event_id: int) -> None:
     if row is not None and isinstance(row[0], int):
         received_at_ms, name, code, outcome = row
         group = _group(hour_of(received_at_ms), name, code, outcome)
-        transaction.change(_COUNT_MATCHED, **group._asdict())
+        transaction.write(_COUNT_MATCHED, **group._asdict())
 
 
 _COUNTS = ("events", "duplicates", "unmatched")

@@ -95,7 +95,7 @@ def seals(transaction: Transaction) -> bool:
 
 def add(transaction: Transaction, keys: Mapping[int, Wrapped]) -> None:
     """Store the keys of events, by the events' ids."""
-    transaction.insert_many(_ADD, [(number, *wrapped) for number, wrapped in keys.items()])
+    transaction.write_many(_ADD, [(number, *wrapped) for number, wrapped in keys.items()])
 
 
 def destroy(transaction: Transaction, event_ids: Collection[int]) -> int:

@@ -160,7 +160,7 @@ def settle(
     plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
     for row_id, reference, event_id in look_up(transaction, _OPEN_FOR, plain):
         by_id = plain[plain_id(reference)]
-        transaction.change(
+        transaction.write(
             _END,
             id=row_id,
             state=AwaitedState.SETTLED,
@@ -273,7 +273,7 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
             times = (new.received_at_ms, new.due_at_ms)
             names = (new.reference, reference_key(new.reference))
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
-    transaction.insert_many(_INSERT, rows)
+    transaction.write_many(_INSERT, rows)
     return len(rows)
 
 

@@ -38,10 +38,10 @@ def learn_names(transaction: Transaction, names: Sequence[str], now_ms: int) -> 
         return tuple(names[:1])
     for name in names:
         if name not in known:
-            transaction.insert(_INSERT, name=name, verification=first, at_ms=now_ms)
+            transaction.write(_INSERT, name=name, verification=first, at_ms=now_ms)
     for verification in verifications:
         if verification != first:
-            transaction.change(_JOIN, verification=first, other=verification)
+            transaction.write(_JOIN, verification=first, other=verification)
     return (first, *sorted(group.union(names) - {first}))
 
 

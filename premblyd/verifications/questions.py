@@ -51,7 +51,7 @@ class Inquiries:
             if kept is None:
                 add(transaction, inquiry)
             elif not is_shared:
-                transaction.change(_OWN, id=kept[0], delivery_id=inquiry.delivery_id)
+                transaction.write(_OWN, id=kept[0], delivery_id=inquiry.delivery_id)
             row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
             return row[0] if row else 0
 
@@ -64,9 +64,9 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     values = asdict(inquiry)
     if inquiry.reference is not None:
         values["reference"] = pseudonyms.of(transaction).reference(inquiry.reference)
-    transaction.insert(INSERT_INQUIRY, **values)
+    transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
-        transaction.change(
+        transaction.write(
             _AWAIT_AGAIN,
             event_id=inquiry.event_id,
             due_at_ms=inquiry.at_ms + AGAIN_MS,

@@ -323,9 +323,8 @@ class Noted:
     def lock(self, names: Iterable[str]) -> None:
         self.done += names
 
-    def change(self, *_: Any, id: int | None = None, **__: Any) -> int:  # noqa: A002
+    def write(self, *_: Any, id: int | None = None, **__: Any) -> None:  # noqa: A002
         self.done += [] if id is None else [f"ended {id}"]
-        return 1
 
 
 def test_who_mends_has_its_locks_before_it_writes() -> None:

@@ -211,6 +211,7 @@ def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Ite
 
     def hold(transaction: Transaction) -> None:
         work(transaction)
+        transaction.try_lock("is done")  # an answer to this is one to all that was sent before
         is_done.set()
         assert may_end.wait(30)
 

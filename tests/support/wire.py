@@ -61,6 +61,9 @@ class Wire:
             work = (source, target, lost, source is client)
             threading.Thread(target=self._pump, args=work, daemon=True).start()
 
+    def _see(self, client: socket.socket, data: bytes) -> None:
+        """Look at what a client sends, before it goes on."""
+
     def _pump(
         self, source: socket.socket, target: socket.socket, lost: threading.Event, is_client: bool
     ) -> None:
@@ -68,8 +71,10 @@ class Wire:
             while data := source.recv(1 << 16):
                 if self.is_cut:
                     continue
-                if is_client and self.loses_answer_to and self.loses_answer_to in data:
-                    lost.set()
+                if is_client:
+                    self._see(source, data)
+                    if self.loses_answer_to and self.loses_answer_to in data:
+                        lost.set()
                 if not is_client and lost.is_set():
                     break
                 target.sendall(data)

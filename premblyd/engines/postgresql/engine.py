@@ -91,7 +91,7 @@ class PostgresqlEngine:
             connection = self._database.connection()
             if is_new:
                 self._part = transaction.take_part(connection)
-            transaction.run(connection, work, self._will_commit, self._part, vault=self._vault)
+            transaction.run_pipelined(connection, work, self._will_commit, self._part, self._vault)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except _OF_THE_DATABASE as error:

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -133,6 +133,7 @@ _PLAIN = {
 PARTS = 64
 _POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
 NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
+_ROLLED_BACK = "PostgreSQL has rolled a transaction back"
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"  # by the server's clock
 _LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
 _TAKE_PART = """
@@ -172,23 +173,78 @@ def run(
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
     """
+    with _warned(connection) as listen, connection.transaction():
+        connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
+        done = work(PostgresqlTransaction(connection, part, vault))
+        listen()
+        will_commit()
+    return done
+
+
+def run_pipelined(
+    connection: Connection,
+    work: Callable[[Transaction], None],
+    will_commit: Callable[[], None],
+    part: int | None,
+    vault: Vault | None,
+) -> None:
+    """Run `work` as `run` does, but wait for the server only where something is read that it has
+    said, and for the commit: each wait costs a way there and back.
+
+    What fails does so where the next answer is read, at the latest at the commit, which is not done
+    then: the server leaves out all that was sent behind it.
+    """
+    if not psycopg.Pipeline.is_supported():  # libpq before 14
+        return run(connection, work, will_commit, part, vault=vault)
+    failure: BaseException | None = None
+    with _warned(connection) as listen:
+        try:
+            with connection.pipeline() as pipeline:
+                try:
+                    connection.execute("BEGIN")
+                    connection.execute(_BE_ONE_OF_MANY)
+                    work(PostgresqlTransaction(connection, part, vault, pipeline))
+                    listen()
+                    will_commit()
+                    ended = connection.execute("COMMIT")
+                # The pipeline is left in good order, else psycopg logs what the server says.
+                except BaseException as error:  # noqa: BLE001
+                    failure = error
+        except psycopg.Error as error:
+            failure = failure or error
+        if failure is None and ended.statusmessage != "COMMIT":
+            failure = StoreUnavailableError(_ROLLED_BACK)
+        if failure is not None:
+            try:
+                _roll_back(connection)
+                raise failure
+            finally:
+                del failure  # refers to this frame, and that to what was to be stored
+    return None
+
+
+def _roll_back(connection: Connection) -> None:
+    """End a transaction that has failed, unless the connection has ended it."""
+    with contextlib.suppress(psycopg.Error):
+        connection.rollback()
+
+
+@contextlib.contextmanager
+def _warned(connection: Connection) -> Iterator[Callable[[], None]]:
+    """Yield what begins to listen to the server, before a commit. Raise StoreUnavailableError when
+    it has warned of something then."""
     severities: list[str | None] = []
 
     def note(notice: Diagnostic) -> None:  # which can be read only here: libpq frees it at once
         severities.append(notice.severity_nonlocalized)
 
     try:
-        with connection.transaction():
-            connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
-            done = work(PostgresqlTransaction(connection, part, vault))
-            connection.add_notice_handler(note)
-            will_commit()
+        yield lambda: connection.add_notice_handler(note)
     finally:
         with contextlib.suppress(ValueError):  # not added
             connection.remove_notice_handler(note)
     if "WARNING" in severities:
         raise StoreUnavailableError(NOT_ON_STANDBY)
-    return done
 
 
 def look(
@@ -254,24 +310,56 @@ class PostgresqlTransaction(Transaction):
     compiled_inserts = staticmethod(compiled_inserts)
 
     def __init__(
-        self, connection: Connection, part: int | None = None, vault: Vault | None = None
+        self,
+        connection: Connection,
+        part: int | None = None,
+        vault: Vault | None = None,
+        pipeline: psycopg.Pipeline | None = None,
     ) -> None:
+        """`pipeline`: in which the connection is, if it is in one."""
         super().__init__(connection, vault)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
+        self._pipeline = pipeline
+
+    def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
+        return self._ask(compiled(statement), values)
+
+    def ask_for(
+        self, lookup: Lookup, values: Sequence[str] | Sequence[int]
+    ) -> Callable[[], list[Row]]:
+        return self._ask(compiled_lookup(lookup), {"values": list(values)})
+
+    def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
+        cursor = self._execute(statement, values)
+        return lambda: self._found(statement, cursor)
 
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        return self._rows(compiled_lookup(lookup), {"values": list(values)})
+        return self.ask_for(lookup, values)()
+
+    def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
+        cursor = self._execute(compiled(statement), values)
+        return lambda: self._count(cursor)
 
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
     ) -> int:
         values["values"] = list(keys)
-        changed: int = self._execute(compiled_lookup(lookup), values).rowcount
+        return self._count(self._execute(compiled_lookup(lookup), values))
+
+    def _count(self, cursor: Any) -> int:
+        if self._pipeline is not None and cursor.rowcount < 0:  # not known yet
+            self._pipeline.sync()
+        changed: int = cursor.rowcount
         return changed
 
-    def insert(self, statement: Statement, **values: Any) -> int | None:
-        row = self._execute(compiled_insert(statement), values).fetchone()
-        return row[0] if row else None
+    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
+        cursor = self._execute(compiled_insert(statement), values)
+
+        def number() -> int | None:
+            row = cursor.fetchone()
+            return row[0] if row else None
+
+        return number
 
     def lock(self, names: Iterable[str]) -> None:
         # In one order, so that no two transactions wait for each other.
@@ -279,9 +367,14 @@ class PostgresqlTransaction(Transaction):
         if numbers:
             self.connection.execute(_LOCK, [numbers])
 
-    def try_lock(self, name: str) -> bool:
-        row = self.connection.execute(_TRY_LOCK, [lock_number(name)]).fetchone()
-        return bool(row and row[0])
+    def asking_lock(self, name: str) -> Callable[[], bool]:
+        cursor = self.connection.execute(_TRY_LOCK, [lock_number(name)])
+
+        def has_it() -> bool:
+            [is_locked] = cursor.fetchone()
+            return bool(is_locked)
+
+        return has_it
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int | None]:
         returned = cursor.fetchall()  # None for those that it left out

@@ -166,9 +166,10 @@ class SqliteTransaction(Transaction):
         changed: int = self._execute(compiled_lookup(lookup), values).rowcount
         return changed
 
-    def insert(self, statement: Statement, **values: Any) -> int | None:
+    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
         cursor = self._execute(compiled(statement), values)
-        return cursor.lastrowid if cursor.rowcount else None
+        number = cursor.lastrowid if cursor.rowcount else None
+        return lambda: number
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
         del inserting

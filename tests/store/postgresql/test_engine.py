@@ -196,6 +196,7 @@ def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
         if len(pids) == 1:
             store.rows(CLOSE, pids[0])
         transaction.connection.execute("UPDATE heartbeat SET at_ms = at_ms + 1")
+        assert transaction.try_lock("reads, as what stores webhooks does")
 
     store.wait(store.writer.call(work))
     assert len(set(pids)) == 2
