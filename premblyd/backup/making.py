@@ -12,8 +12,9 @@ from typing import BinaryIO, cast
 
 from premblyd.agefiles import require_recipients, sealed
 from premblyd.backup import folder as folders
+from premblyd.engines.backend import Backend
 from premblyd.engines.besides import Copied
-from premblyd.engines.engine import Backend, Database
+from premblyd.engines.engine import Database
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
 

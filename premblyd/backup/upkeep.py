@@ -8,7 +8,7 @@ import time
 from premblyd import loops
 from premblyd.backup import keys
 from premblyd.config.models import Config
-from premblyd.engines.engine import Backend
+from premblyd.engines.backend import Backend
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import PremblydError
 from premblyd.keep import keycopies

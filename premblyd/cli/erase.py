@@ -16,9 +16,10 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import PRIVATE, ROW_ID, database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_table, progress
 from premblyd.databases import file_of
+from premblyd.engines.backend import Backend
 from premblyd.engines.besides import OtherCopy, Sought
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Backend, Database, Scrubbed
+from premblyd.engines.engine import Database, Scrubbed
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing, gone, searching
 from premblyd.keep.blanking import names_in

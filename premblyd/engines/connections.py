@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from premblyd.databases import DatabaseAddress
-from premblyd.engines.engine import Backend, Database
+from premblyd.engines.backend import Backend
+from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import CannotStartError, StoreUnavailableError
@@ -33,12 +34,12 @@ def backend(place: DatabaseAddress, vault: Vault | None = None) -> Backend:
 
 
 def connect_read_only(place: DatabaseAddress, vault: Vault | None = None) -> Database:
-    """Return a connection that only reads: see engine.Backend."""
+    """Return a connection that only reads: see backend.Backend."""
     return backend(place, vault).connect_read_only()
 
 
 def connect_operator(place: DatabaseAddress, vault: Vault | None = None) -> Database:
-    """Return a connection by which a command writes while daemons run: see engine.Backend."""
+    """Return a connection by which a command writes while daemons run: see backend.Backend."""
     return backend(place, vault).connect_operator()
 
 

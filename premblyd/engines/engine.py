@@ -1,5 +1,5 @@
-"""What all need of a database, of whichever engine: statements, transactions that run them, an
-engine for the writer's thread, and every way to open it.
+"""What all need of a database, of whichever engine: statements, transactions that run them, and an
+engine for the writer's thread. backend.py has every way to open it.
 
 A statement is a Peewee query, built once and run often: each engine compiles it once. The hot path
 (inbox, queue, writer) knows what is here alone; `engines/sqlite/` and `engines/postgresql/` are it.
@@ -7,22 +7,17 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import peewee
 from peewee import Expression, Field, Query, Value
 
-from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
 from premblyd.times import Clock
 from premblyd.vault import Vault
-
-if TYPE_CHECKING:
-    from premblyd.engines.beacon import Beacon
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
@@ -367,82 +362,3 @@ class Inspection:
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-class Backend(Protocol):
-    """A database of one engine, and every way to open it."""
-
-    is_shared: bool  # other daemons may work on it at the same time
-    copy_suffix: str  # of files with what `write_copy` writes: db, dump
-
-    @property
-    def vault(self) -> Vault | None:
-        """What all that is opened by this seals and opens with."""
-        ...
-
-    def hold(self) -> AbstractContextManager[None]:
-        """Keep other daemons out for as long as it is entered, where the engine serves only one.
-        Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
-        ...
-
-    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-        """Make or migrate the database; return the migrations applied now. `check` is called before
-        anything is changed, and what it raises ends it.
-
-        Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
-        opened.
-        """
-        ...
-
-    def inspect(self) -> Inspection:
-        """Look at it as a daemon would find it. It takes a few seconds at most."""
-        ...
-
-    def engine(self) -> Engine:
-        """Return what the writer's thread works with."""
-        ...
-
-    def connect_read_only(self) -> Database:
-        """Return a connection that only reads. Raise PremblydError when there is no database of
-        this premblyd's, StoreUnavailableError when it can't be read."""
-        ...
-
-    def connect_operator(self) -> Database:
-        """Return a connection by which a command writes while daemons run. Raise as
-        `connect_read_only`."""
-        ...
-
-    def beacon(self) -> "Beacon | None":
-        """Return what a daemon knows the others by, where there may be others."""
-        ...
-
-    def sizes(self) -> Sizes:
-        """Return how large it is. It may read the database, so not in the loop."""
-        ...
-
-    def room(self) -> Room:
-        """Return what `pack` needs of the disk. Raise PremblydError when there is nothing to be
-        packed."""
-        ...
-
-    def pack(self) -> Packed:
-        """Write the database anew while no daemon works on it, so that nothing is left in its file
-        of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
-        somebody reads it, StoreUnavailableError when there is no room."""
-        ...
-
-    def write_copy(
-        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
-    ) -> None:
-        """Write the whole record, or all but events' keys, as it is at one moment, while daemons
-        work on it, and tell now and then how far that is. Raise DamagedError when it is not whole,
-        PremblydError when it can't be copied, and what `out` raises."""
-
-    def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:
-        """Return the copies beside it that hold something of what is sought, and those that can't
-        be looked into."""
-        ...
-
-    def delete_copy(self, copy: OtherCopy) -> None:
-        """Delete one of these. Raise PremblydError when it can't be."""
-        ...

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from premblyd.engines.backend import Backend
 from premblyd.engines.connections import translated
-from premblyd.engines.engine import Backend, Database
+from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, TryAgainError
 
 Found = TypeVar("Found")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from peewee import fn
 
 from premblyd import loops
+from premblyd.engines.backend import Backend
 from premblyd.engines.engine import (
-    Backend,
     Database,
     Lookup,
     Scrubbed,

@@ -14,8 +14,9 @@ import pytest
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines import readers
+from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend, connect_read_only, translated
-from premblyd.engines.engine import Backend, Database
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
 from premblyd.errors import PremblydError, StoreUnreadableError
 from premblyd.model.tables import Event

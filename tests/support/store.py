@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from premblyd.databases import DatabaseAddress, Server
+from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Backend, Engine, Transaction
+from premblyd.engines.engine import Engine, Transaction
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import naming

@@ -134,7 +134,7 @@ def _hurried(work: Callable[[Transaction], None], transaction: Transaction) -> N
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlBackend:
-    """See engines.engine.Backend."""
+    """See engines.backend.Backend."""
 
     server: Server
     vault: Vault | None = None

@@ -242,7 +242,7 @@ _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETO
 
 @dataclass(frozen=True, slots=True)
 class SqliteBackend:
-    """See engines.engine.Backend."""
+    """See engines.backend.Backend."""
 
     path: Path
     vault: Vault | None = None
