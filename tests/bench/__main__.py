@@ -13,6 +13,7 @@ and accepting is compared, in processor time too. Many short rounds tell most: -
 """
 
 import argparse
+import importlib.util
 import os
 import platform
 import shutil
@@ -51,8 +52,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     for row in rows:
         if row.name not in (options.only or [row.name]) or row.name in ALONE - {*options.only}:
             continue
-        if missing := [program for program in row.needs if shutil.which(program) is None]:
-            print(f"{row.name}: skipped; apt-get install {' '.join(missing)}", file=sys.stderr)
+        if lacking := _lacking(row):
+            print(f"{row.name}: skipped; {lacking}", file=sys.stderr)
             incomplete = True
             continue
         begun = time.monotonic()
@@ -73,6 +74,15 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     return 1 if incomplete else 0
 
 
+def _lacking(row: Row) -> str:
+    """Return how what a row needs is installed; empty if it is."""
+    programs = [program for program in row.needs if shutil.which(program) is None]
+    if programs:
+        return f"apt-get install {' '.join(programs)}"
+    is_whole = all(importlib.util.find_spec(library) for library in row.libraries)
+    return "" if is_whole else "pip install -e '.[bench]'"
+
+
 def _compile(folder: Path) -> None:
     """Let every process that is measured find premblyd compiled, as it is once installed."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -85,6 +95,8 @@ def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
     events = asked_events or EVENTS
     return [
         serving.accept(seconds),
+        serving.durable(seconds),
+        serving.durable_by_threads(seconds),
         serving.awaiting(seconds),
         serving.sealing(seconds),
         serving.run(RUNS),

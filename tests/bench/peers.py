@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -109,6 +110,29 @@ def webhook(command: Sequence[str], *, payload_after: str = "") -> Iterator[Webh
         stack.callback(process.kill)
         wait_until(lambda: _listens(port))
         yield Webhook(port, folder / "log")
+
+
+@contextlib.contextmanager
+def flask(threads: int) -> Iterator[str]:
+    """Run tests.bench.durable by gunicorn with 4 workers of so many threads, and give its address.
+    With one thread gunicorn closes each connection after its answer, with more it keeps them."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        port = free_port()
+        log = stack.enter_context(Path(name, "log").open("wb"))
+        options = ["--workers", "4", "--bind", f"127.0.0.1:{port}", "--threads", str(threads)]
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *options, "tests.bench.durable:application"],
+                cwd=ROOT,
+                env=os.environ | {"DURABLE_PEER": f"{name}/peer.db"},
+                stdout=log,
+                stderr=log,
+            )
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        wait_until(lambda: Path(name, "log").read_bytes().count(b"Booting worker") == 4)
+        yield f"127.0.0.1:{port}"
 
 
 def _hook(command: Sequence[str], payload_after: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Row:
     peer: str
     goals: tuple[Goal, ...]
     needs: tuple[str, ...] = ()  # programs; each is in the Debian package of its name
+    libraries: tuple[str, ...] = ()  # that only the peer needs: the extra `bench` has them
     ours: Callable[[], Measured]
     theirs: Callable[[], Measured]
 

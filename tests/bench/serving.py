@@ -45,6 +45,38 @@ def accept(seconds: float) -> Row:
     )
 
 
+def durable(seconds: float) -> Row:
+    """Durable accept against what people write with Flask, which keeps each webhook too."""
+    return _durable("durable", "Flask, gunicorn with 4 workers", seconds, 1, 2.0)
+
+
+def durable_by_threads(seconds: float) -> Row:
+    """The same, where the peer's connections are kept."""
+    return _durable("durable-threads", "the same with 8 threads each", seconds, 8)
+
+
+def _durable(name: str, peer: str, seconds: float, threads: int, *limits: float) -> Row:
+
+    def ours() -> Measured:
+        with peers.premblyd() as daemon:
+            return load_by_clients(daemon.address, seconds)
+
+    def theirs() -> Measured:
+        with peers.flask(threads) as address:
+            return load_by_clients(address, seconds)
+
+    return Row(
+        name=name,
+        title="durable accept, 1 KB signed, each body new",
+        peer=peer,
+        needs=("wrk",),
+        libraries=("flask", "gunicorn"),
+        goals=goals(*limits),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
 def load_by_clients(address: str, seconds: float) -> Measured:
     """Load a server with each number of clients."""
     measured: dict[str, float] = {}
