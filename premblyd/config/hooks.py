@@ -152,6 +152,7 @@ class WorkerHook(ProcessHook):
     ends in good order.
     """
 
+    key = "worker"
     worker: tuple[NonEmpty, ...] = Field(min_length=1)
     batch: int = Field(1, ge=1, le=1000)
     max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
+from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.queue.halts import Halts
 from premblyd.queue.jobs import Result
@@ -12,6 +12,7 @@ from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
+from premblyd.run.worker import WorkerRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
 
@@ -46,6 +47,7 @@ class Runner(Protocol[H_contra]):
 RUNNERS: dict[type[Hook], type[Runner[Any]]] = {
     ShellHook: ShellRunner,
     CommandHook: ShellRunner,
+    WorkerHook: WorkerRunner,
     HttpHook: HttpRunner,
 }
 

@@ -23,7 +23,13 @@ EXIT_POLL_S = 0.05  # how often to look for the exit when there is no pidfd to t
 MAX_OUTPUT_BYTES = 64 << 10
 FLOOD_PAUSE_S = 0.001  # after each read of what is dropped: a flood must not take a whole core
 _NOT_FOUND = {126: "the shell can't execute the command", 127: "the shell can't find the command"}
-MARK = ("PREMBLY_WORKER", "PREMBLY_EVENT_KEY", "PREMBLY_DELIVERY", "PREMBLY_ATTEMPT")
+MARK = (
+    "PREMBLY_WORKER",
+    "PREMBLY_EVENT_KEY",
+    "PREMBLY_DELIVERY",
+    "PREMBLY_ATTEMPT",
+    "PREMBLY_PROCESS",
+)
 
 
 class Mark(NamedTuple):
@@ -34,6 +40,7 @@ class Mark(NamedTuple):
     event_key: str = ""
     delivery: str = ""
     attempt: str = ""
+    process: str = ""  # a worker process is of no delivery
 
 
 def mark_of(environment: Mapping[str, str]) -> Mark | None:
@@ -90,7 +97,7 @@ class Process:
         stop: int,
     ) -> None:
         self._stop = stop
-        self._output = _Output()
+        self._output = Output()
         self._reaping = threading.Lock()
         self._is_reaped = False
         self._poll = select.poll()
@@ -206,12 +213,8 @@ class Process:
             outcome, error = ended_by, f"still running after {timeout_s:g} s"
         elif ended_by is AttemptOutcome.INTERRUPTED:
             outcome, error = ended_by, "the daemon was stopped"
-        elif code is None:
-            outcome, error = AttemptOutcome.FAILED, "the process can't be killed"
-        elif code < 0:
-            outcome, error = AttemptOutcome.FAILED, f"ended by signal {_signal_name(-code)}"
-        elif code > 0:
-            outcome, error = AttemptOutcome.FAILED, f"exit status {code}"
+        elif code != 0:
+            outcome, error = AttemptOutcome.FAILED, how_it_ended(code)
             if is_shell and code in _NOT_FOUND:
                 error, final = _NOT_FOUND[code], True
         return Result(
@@ -224,7 +227,7 @@ class Process:
         )
 
 
-class _Output:
+class Output:
     """The first 64 KiB of what a hook prints; the rest is read and forgotten."""
 
     def __init__(self) -> None:
@@ -237,10 +240,14 @@ class _Output:
             chunk = os.read(descriptor, 65536)
         except BlockingIOError:
             return False
+        self.keep(chunk)
+        return bool(chunk)
+
+    def keep(self, chunk: bytes) -> None:
+        """Keep what was read, as far as there is room."""
         room = MAX_OUTPUT_BYTES - len(self._kept)
         self._kept += chunk[:room]
         self.truncated = self.truncated or len(chunk) > room
-        return bool(chunk)
 
     def text(self) -> str:
         return self._kept.decode("utf-8", "replace")
@@ -277,6 +284,13 @@ def _state(pid: str) -> tuple[bytes, int]:
     except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
         return b"X", 0
     return state, int(group)
+
+
+def how_it_ended(code: int | None) -> str:
+    """Return in words what an exit code tells. None: the process does not end."""
+    if code is None:
+        return "the process can't be killed"
+    return f"ended by signal {_signal_name(-code)}" if code < 0 else f"exit status {code}"
 
 
 def _signal_name(number: int) -> str:

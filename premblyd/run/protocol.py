@@ -17,6 +17,7 @@ from premblyd.run.invocation import Invocation
 VERSION = 1
 MAX_LINE_BYTES = 64 << 10  # of what a worker writes
 MAX_LEVELS = 100  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
+_UNNUMBERED = len(b'{"number":0')
 _NUMBER = rb"[1-9][0-9]{0,17}"
 _READY = re.compile(rb"ready +([0-9]{1,9})((?: .*)?)", re.DOTALL)
 _ANSWER = re.compile(rb"([a-z]+)(?: +(%b))?(?: +(.*))?" % _NUMBER, re.DOTALL)
@@ -111,6 +112,12 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
         about["body_base64"] = None
     line = b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], embedded)
     return line if line.isascii() else _without_other_ends(line)
+
+
+def numbered(number: int, line: bytes) -> bytes:
+    """Return a line that was made with the number 0 with its own: a line takes a while to make, and
+    only then it is known which process gets it."""
+    return b'{"number":%d%b' % (number, line[_UNNUMBERED:])
 
 
 def read_answer(line: bytes) -> Answer:

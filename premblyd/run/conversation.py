@@ -1,0 +1,448 @@
+"""What premblyd and a worker process say to each other, from `ready` to the end: lines are given,
+answers are heard, time is kept. Which lines a process gets is for pool.py."""
+
+import asyncio
+import functools
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Protocol
+
+from premblyd.config.hooks import WorkerHook
+from premblyd.model.states import AttemptOutcome
+from premblyd.model.tables import HaltReason
+from premblyd.queue.jobs import Result
+from premblyd.run import process
+from premblyd.run.alarm import Alarm, Deadline
+from premblyd.run.process import MAX_OUTPUT_BYTES, Children, how_it_ended
+from premblyd.run.protocol import (
+    MAX_LINE_BYTES,
+    Answer,
+    AnswerKind,
+    Capability,
+    ProtocolError,
+    hello,
+    numbered,
+    read_answer,
+    read_ready,
+)
+from premblyd.run.starting import LapsedError
+from premblyd.run.workerline import (
+    NOT_ALONE,
+    REVOKED,
+    STOPPED,
+    UNREAD,
+    End,
+    Fault,
+    Line,
+    interrupted,
+)
+from premblyd.run.workerprocess import WorkerProcess
+from premblyd.telemetry import tell
+
+CHUNK_BYTES = 64 << 10  # as much as a pipe holds
+MOST_CHUNKS = 32  # that are read of an ended process: what it left may write for ever
+FLOOD_BYTES = 4 << 10
+FLOOD_PAUSE_S = 0.005  # after such a read of nothing useful: a flood must not take a whole core
+CLOSED_S = 1.0  # a process that ends closes its descriptors, and is gone a moment later
+WEIGH_EVERY_S = 1.0
+
+
+class Phase(StrEnum):
+    """Where a worker process is between its start and its end."""
+
+    STARTING = "starting"  # it has not said `ready`
+    READY = "ready"
+    ENDING = "ending"  # it gets no more lines
+    ENDED = "ended"
+
+
+class Owner(Protocol):
+    """Whose worker process it is."""
+
+    def is_ready(self) -> None:
+        """It takes lines."""
+
+    def answered(self, line: Line, kind: AnswerKind) -> None:
+        """It has answered a line for good, and may take another."""
+
+    def ended(self, conversation: "Conversation", end: End) -> None:
+        """It is gone, and each of its lines is settled."""
+
+
+class Conversation:
+    """A worker process from its start to its end. All of it is for the loop's thread. Raise OSError
+    or MemoryError when it can't be started."""
+
+    def __init__(
+        self, action: str, hook: WorkerHook, daemon: str, children: Children, owner: Owner
+    ) -> None:
+        """`daemon`: which one it is of, as PREMBLY_WORKER has it."""
+        self.phase = Phase.STARTING
+        self.unanswered: dict[int, Line] = {}  # by their numbers, the oldest first
+        self._action = action
+        self._hook = hook
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._process = WorkerProcess(hook, daemon, children)
+        self._batch = 1
+        self._given = 0
+        self._input = self._process.input
+        self._input.listen(self._may_begin, self._is_free)
+        self._only: Line | None = None  # the only line that is unanswered: what is printed is its
+        self._partial = b""
+        self._has_answered = self._is_stopped = self._is_deaf = self._is_unneeded = False
+        self._fault: Fault | None = None
+        self._pushes: deque[Callable[[], None]] = deque()  # what is still to end it
+        self._push_at: float | None = None
+        self._alarm = Alarm(self._deadlines)
+        now = self._loop.time()
+        self._began_at = self._silent_since = self._oldest_since = self._weighed_at = now
+        self._loop.add_reader(self._process.pidfd, self.gone)
+        self._loop.add_reader(self._process.answers, self._hear)
+        self._loop.add_reader(self._process.printed, self._take_printed)
+        self._input.write(hello(action, hook.batch))
+        self._alarm.set()
+
+    @property
+    def pidfd(self) -> int:
+        """What is readable once the process has ended."""
+        return self._process.pidfd
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes a line now."""
+        return (
+            self.phase is Phase.READY
+            and len(self.unanswered) < self._batch
+            and not self._input.is_waiting
+            and not (self._only is not None and self._only.is_alone)
+        )
+
+    def give(self, line: Line) -> bool:
+        """Write a line. False: the process reads nothing any more. Raise LapsedError when its hook
+        may not start now."""
+        line.permit.require()
+        if len(self.unanswered) < 2:
+            self._read_printed()
+        begins_at = self._input.written
+        if not self._input.write(numbered(self._given + 1, line.text[0])):
+            self._cut(3)
+            return False
+        self._given += 1
+        line.begins_at = begins_at
+        is_first = not self.unanswered
+        self.unanswered[self._given] = line
+        self._only = line if is_first else None
+        if self._input.written > begins_at:  # else it may yet be taken back
+            line.text.clear()
+        line.ends_by(self._process.kill)
+        if is_first:
+            self._silent_since = self._oldest_since = self._loop.time()
+            self._alarm.set()
+        if self._given == self._hook.max_runs:
+            self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Give it no more lines, and end it in good order when it has answered."""
+        self._is_unneeded = not self._given
+        if self.phase in (Phase.STARTING, Phase.READY):
+            self.phase = Phase.ENDING
+        if not self.unanswered and self._push_at is None:
+            self._input.close()
+            self._push_by(
+                functools.partial(self._process.signal, signal.SIGTERM),
+                functools.partial(self._process.signal, signal.SIGKILL),
+                self.gone,
+            )
+
+    def stop(self) -> None:
+        """End it because the daemon stops: what it does not answer was interrupted."""
+        if self.phase is Phase.ENDED:
+            return
+        self.phase = Phase.ENDING
+        self._is_stopped = True
+        self._input.close()
+        self._process.signal(signal.SIGTERM)
+        self._push_by(functools.partial(self._process.signal, signal.SIGKILL), self.gone)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.signal(signal.SIGKILL)
+
+    def gone(self) -> None:
+        """The process has ended, or can't be killed: hear what it wrote before, settle what it left
+        unanswered, and give back what it took."""
+        self.phase = Phase.ENDING  # it gets nothing for what it answered last
+        for descriptor in (self._process.pidfd, self._process.answers, self._process.printed):
+            self._loop.remove_reader(descriptor)
+        chunks = 0
+        while chunks < MOST_CHUNKS and self._take_answers():
+            chunks += 1
+        if len(self.unanswered) == 1:
+            self._read_printed()
+        read_bytes = self._input.read_bytes
+        self._input.close()
+        code = self._process.reap()
+        self.phase = Phase.ENDED
+        end = self._end(code, read_bytes)
+        self._alarm.cancel()
+        self._owner.ended(self, end)
+
+    def _end(self, code: int | None, read_bytes: int) -> End:
+        """Settle what is unanswered."""
+        lines = list(self.unanswered.values())
+        self.unanswered.clear()
+        if self._is_stopped or self._process.is_revoked:
+            for line in lines:
+                line.settle(interrupted(STOPPED if self._is_stopped else REVOKED))
+            return End()
+        # What it has not begun to read can't be why it died. But why it is silent it may be.
+        begun = {line for line in lines if self._fault or line.begins_at < read_bytes}
+        error = f"the worker process ended: {how_it_ended(code)}"
+        fault = self._fault or Fault(error=error)
+        culprit = fault.culprit or (next(iter(begun)) if len(begun) == 1 else None)
+        if self._fault or lines or code:
+            tell("worker.ended", action=self._action, reason=fault.error, unanswered=len(lines))
+        for line in lines:
+            if line is culprit:
+                result = Result(outcome=fault.outcome, error=fault.error, exit_code=code)
+                line.settle(line.told(result, fault.words))
+            else:
+                line.settle(interrupted(NOT_ALONE if line in begun else UNREAD))
+        suspects = tuple(line.delivery for line in lines if line in begun - {culprit})
+        not_ready = fault.not_ready
+        if not (self._has_answered or begun or self._fault or self._is_unneeded):
+            not_ready = HaltReason.ENDED
+        return End(suspects=suspects, not_ready=not_ready)
+
+    # What is heard
+
+    def _hear(self) -> None:
+        has_heard = self._given, len(self.unanswered)
+        size = self._take_answers()
+        if size >= FLOOD_BYTES and has_heard == (self._given, len(self.unanswered)):
+            self._pause(self._process.answers, self._hear)
+
+    def _take_answers(self) -> int:
+        """Take what the process has written; return how many bytes."""
+        chunk = None if self._is_deaf else _read(self._process.answers)
+        if chunk is None:
+            return 0
+        if not chunk:
+            self._loop.remove_reader(self._process.answers)
+            self._cut(4)
+            return 0
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            if not self._is_deaf:
+                self._take(line)
+        if len(self._partial) > MAX_LINE_BYTES:
+            self._break("its line does not end", self._partial)
+        return len(chunk)
+
+    def _take(self, line: bytes) -> None:
+        if self.phase is Phase.STARTING:
+            self._take_ready(line)
+            return
+        if not self._given and self.phase is Phase.ENDING:
+            return  # it was too late with its `ready`
+        try:
+            answer = read_answer(line)
+        except ProtocolError as error:
+            self._break(str(error), line)
+            return
+        if (answered := self.unanswered.get(answer.number)) is not None:
+            self._take_answer(answered, answer)
+        elif answer.number > self._given:
+            self._break("it answers a number that was not given", line)
+
+    def _take_ready(self, line: bytes) -> None:
+        try:
+            ready = read_ready(line)
+        except ProtocolError as error:
+            self._is_deaf = True
+            self._kill(Fault(error=str(error), not_ready=HaltReason.OTHER_VERSION))
+            return
+        if Capability.BATCH in ready.capabilities:
+            self._batch = self._hook.batch
+        self.phase = Phase.READY
+        self._began_at = self._silent_since = self._loop.time()
+        self._alarm.set()
+        self._owner.is_ready()
+
+    def _take_answer(self, line: Line, answer: Answer) -> None:
+        if answer.kind is AnswerKind.BUSY:
+            if line.busy_since is None:
+                line.busy_since = self._silent_since
+            self._silent_since = self._loop.time()
+            self._alarm.set()
+            return
+        if len(self.unanswered) <= 2:
+            self._read_printed()  # before it is another's
+        self._silent_since = self._loop.time()
+        if next(iter(self.unanswered)) == answer.number:
+            self._oldest_since = self._silent_since
+        del self.unanswered[answer.number]
+        self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
+        self._has_answered = True
+        line.answer(answer)
+        if answer.kind is AnswerKind.ABORT or self.phase is Phase.ENDING:
+            self.finish()
+        elif not self.unanswered:
+            self._alarm.set()
+        self._owner.answered(line, answer.kind)
+
+    def _break(self, error: str, line: bytes) -> None:
+        """It wrote what is not the protocol's: nothing that it writes counts any more."""
+        self._is_deaf = True
+        words = line[:MAX_OUTPUT_BYTES].decode("utf-8", "replace")
+        self._kill(Fault(error=f"the worker broke the protocol: {error}", words=words))
+
+    def _cut(self, descriptor: int) -> None:
+        """It has closed one of its descriptors, most likely because it ends. What it reads no more
+        it may still answer."""
+        self.phase = Phase.ENDING
+        if self._push_at is None and (descriptor == 4 or not self.unanswered):
+            fault = Fault(error=f"the worker closed its descriptor {descriptor}")
+            self._push_by(functools.partial(self._kill, fault), after_s=CLOSED_S)
+
+    def _take_printed(self) -> None:
+        """Take what was printed, when it was."""
+        if not (chunk := _read(self._process.printed)):
+            if chunk is not None:  # nothing more comes
+                self._loop.remove_reader(self._process.printed)
+        elif not self._keep(chunk):
+            self._pause(self._process.printed, self._take_printed)
+
+    def _read_printed(self) -> None:
+        """Take what was printed until now, because the lines change whose it can be."""
+        if chunk := _read(self._process.printed):
+            self._keep(chunk)
+
+    def _keep(self, printed: bytes) -> bool:
+        """Keep what was printed with the line that it is about. Return whether it can be told."""
+        if self._only is None:
+            return False
+        self._only.output.keep(printed)
+        return not self._only.output.truncated
+
+    def _pause(self, descriptor: int, take: Callable[[], None]) -> None:
+        """Read nothing for a moment."""
+        self._loop.remove_reader(descriptor)
+        self._loop.call_later(FLOOD_PAUSE_S, self._resume, descriptor, take)
+
+    def _resume(self, descriptor: int, take: Callable[[], None]) -> None:
+        if self.phase is not Phase.ENDED:
+            self._loop.add_reader(descriptor, take)
+
+    # What is written
+
+    def _may_begin(self) -> bool:
+        """Return whether the line given last, which has waited for room in the pipe, may still be
+        written; else take it back."""
+        line = self.unanswered.get(self._given)
+        if line is None:
+            return True  # it was the greeting; or a worker that answers without reading
+        try:
+            line.permit.require()
+        except LapsedError as error:
+            del self.unanswered[self._given]
+            self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
+            line.settle(error)
+            return False
+        line.text.clear()
+        return True
+
+    def _is_free(self) -> None:
+        """What had to wait is written, or taken back; or nobody reads any more, which the next line
+        finds out."""
+        if self.phase is Phase.ENDING:
+            self.finish()
+        self._owner.is_ready()
+
+    # Its time
+
+    def _deadlines(self) -> Iterator[Deadline]:
+        """Yield what is to happen, and when."""
+        hook = self._hook
+        if self.phase is Phase.ENDED:
+            return
+        if self._push_at is not None:
+            yield Deadline(self._push_at, self._push)
+        elif self.phase is Phase.STARTING:
+            yield Deadline(self._began_at + hook.start_timeout_ms / 1000, self._is_late)
+        else:
+            if self.unanswered:
+                yield from self._limits()
+            elif hook.idle_ms is not None:
+                yield Deadline(self._silent_since + hook.idle_ms / 1000, self.finish)
+            if hook.max_age_ms is not None and self.phase is Phase.READY:
+                yield Deadline(self._began_at + hook.max_age_ms / 1000, self.finish)
+            if hook.max_memory_bytes is not None:
+                yield Deadline(self._weighed_at + WEIGH_EVERY_S, self._weigh)
+
+    def _limits(self) -> Iterator[Deadline]:
+        """Yield until when the lines are to be answered."""
+        max_busy_s = self._hook.max_busy_ms / 1000
+        for line in self.unanswered.values():
+            if line.busy_since is not None:
+                yield Deadline(
+                    line.busy_since + max_busy_s, functools.partial(self._is_overtime, line)
+                )
+        yield Deadline(self._silent_since + self._hook.timeout_ms / 1000, self._is_silent)
+        yield Deadline(self._oldest_since + max_busy_s, self._has_forgotten)
+
+    def _is_late(self) -> None:
+        self._kill(Fault(error="it was not ready in time", not_ready=HaltReason.NOT_READY))
+
+    def _is_silent(self) -> None:
+        error = f"no answer within {self._hook.timeout_ms / 1000:g} s"
+        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
+
+    def _is_overtime(self, line: Line) -> None:
+        error = f"still busy after {self._hook.max_busy_ms / 1000:g} s"
+        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error, culprit=line))
+
+    def _has_forgotten(self) -> None:
+        """It answers others, but not the oldest: that must end too."""
+        error = f"no answer within {self._hook.max_busy_ms / 1000:g} s"
+        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
+
+    def _weigh(self) -> None:
+        self._weighed_at = self._loop.time()
+        most = self._hook.max_memory_bytes or 0
+        resident = self._process.resident_bytes()
+        if resident > 2 * most and self.unanswered:
+            self._kill(Fault(error="the worker process has more than twice `max_memory`"))
+        elif resident > most:
+            self.finish()
+
+    def _kill(self, fault: Fault) -> None:
+        """Kill it for its fault."""
+        self._fault = fault
+        self.phase = Phase.ENDING
+        self._process.signal(signal.SIGKILL)
+        self._push_by(self.gone)
+
+    def _push_by(self, *pushes: Callable[[], None], after_s: float | None = None) -> None:
+        """Have it end by each of these, until it has."""
+        self._pushes = deque(pushes)
+        self._push_at = self._loop.time() + (process.KILL_AFTER_S if after_s is None else after_s)
+        self._alarm.set()
+
+    def _push(self) -> None:
+        push = self._pushes.popleft()
+        self._push_at = self._loop.time() + process.KILL_AFTER_S if self._pushes else None
+        push()
+
+
+def _read(descriptor: int) -> bytes | None:
+    """Return what is there; nothing when nothing more comes; None when nothing is there now."""
+    try:
+        return os.read(descriptor, CHUNK_BYTES)
+    except BlockingIOError:
+        return None

@@ -1,0 +1,239 @@
+"""The worker processes of an action: which of them gets which line, when one is started, and when
+nothing can be given at all."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from premblyd.config.hooks import WorkerHook
+from premblyd.model.tables import HaltReason
+from premblyd.queue.halts import Halts
+from premblyd.queue.jobs import Result
+from premblyd.run.conversation import Conversation, Phase
+from premblyd.run.process import Children
+from premblyd.run.protocol import AnswerKind
+from premblyd.run.starting import LackError, LapsedError, Permit, what_is_lacking
+from premblyd.run.workerline import STOPPED, End, Line, interrupted
+from premblyd.telemetry import tell
+
+FIRST_AGAIN_S = 1.0  # after a start that failed; then twice as long each time
+MAX_AGAIN_S = 60.0
+MAX_SUSPECTS = 10_000
+CHANGED = "the configuration of the action has changed"
+HALTED = "no worker process of the action takes anything now"
+
+
+class Pool:
+    """Up to `concurrency` worker processes. They start when first needed, and are kept."""
+
+    def __init__(
+        self,
+        action: str,
+        hook: WorkerHook,
+        concurrency: int,
+        children: Children,
+        halts: Halts | None,
+    ) -> None:
+        """`halts` is told when no process takes anything; None: nobody waits to hear that."""
+        self.hook, self.concurrency = hook, concurrency
+        self.action = action
+        self.conversations: list[Conversation] = []
+        self._children = children
+        self._halts = halts
+        self._halt: HaltReason | None = None
+        self._refusal: str | None = None  # why it takes nothing any more
+        self._daemon = ""
+        self._waiting: deque[Line] = deque()
+        self._waiting_alone: deque[Line] = deque()
+        self._suspects: dict[int, None] = {}  # the newest last
+        self._aborted = 0
+        self._failure: HaltReason | None = None  # of a start, until a process is of use
+        self._again_s = FIRST_AGAIN_S
+        self._trial: asyncio.TimerHandle | None = None  # until then none is started
+
+    async def run(self, delivery: int, text: list[bytes], permit: Permit, daemon: str) -> Result:
+        """Give a line to a process, and return what comes of it. Raise LapsedError or LackError
+        when it was not given, see `Patience`."""
+        if self._refusal is not None:
+            return interrupted(self._refusal)
+        if self._halt is not None:
+            return self._halted()
+        self._daemon = daemon
+        line = Line(delivery, text, permit, is_alone=delivery in self._suspects)
+        waiting = self._waiting_alone if line.is_alone else self._waiting
+        waiting.append(line)
+        self._serve()
+        try:
+            return await line.done
+        except asyncio.CancelledError:
+            if line in waiting:
+                waiting.remove(line)
+            raise
+
+    def begin_anew(self) -> None:
+        """Forget what was aborted, and what did not start."""
+        self._aborted = 0
+        self._forget_failure()
+        self._judge()
+        self._serve()
+
+    def finish(self) -> None:
+        """Take nothing more, and end the processes in good order."""
+        self._refuse(CHANGED)
+        for conversation in self.conversations:
+            conversation.finish()
+
+    def stop(self) -> None:
+        """End the processes because the daemon stops."""
+        self._refuse(STOPPED)
+        for conversation in self.conversations:
+            conversation.stop()
+
+    # What its processes tell it
+
+    def is_ready(self) -> None:
+        self._judge()
+        self._serve()
+
+    def answered(self, line: Line, kind: AnswerKind) -> None:
+        if line.is_alone:
+            self._suspects.pop(line.delivery, None)
+        if self._failure is not None:
+            self._forget_failure()
+        if kind is AnswerKind.ABORT:
+            self._aborted += 1
+            self._judge()
+        self._serve()
+
+    def ended(self, conversation: Conversation, end: End) -> None:
+        self.conversations.remove(conversation)
+        for delivery in filter(None, end.suspects):
+            self._suspects[delivery] = None
+        while len(self._suspects) > MAX_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
+        if end.not_ready is not None and self._refusal is None:
+            self._start_failed(end.not_ready)
+        self._judge()
+        self._serve()
+
+    # Which line goes where
+
+    def _serve(self) -> None:
+        """Give what waits to processes that have room, and start those that are wanted."""
+        while self._waiting_alone and (free := self._freest()) and not free.unanswered:
+            self._give(free, self._waiting_alone)
+        # Else what is to be alone would wait for ever, where others always come.
+        spared = self._freest() if self._waiting_alone else None
+        while self._waiting and (free := self._freest(but=spared)):
+            self._give(free, self._waiting)
+        if self._waiting or self._waiting_alone or self._halt is not None:
+            self._start()
+
+    def _freest(self, but: Conversation | None = None) -> Conversation | None:
+        """Return the process with the fewest unanswered lines of those that take one."""
+        free = [each for each in self.conversations if each.has_room and each is not but]
+        return min(free, key=lambda each: len(each.unanswered), default=None)
+
+    def _give(self, free: Conversation, waiting: deque[Line]) -> None:
+        line = waiting.popleft()
+        try:
+            if not free.give(line):
+                waiting.appendleft(line)
+        except LapsedError as error:
+            line.settle(error)
+
+    # Its starts
+
+    def _start(self) -> None:
+        """Start processes, as many as there are lines. After a start that failed, one at a time."""
+        if self._refusal is not None or self._trial is not None:
+            return
+        lines = len(self._waiting) + len(self._waiting_alone)
+        lines += sum(len(each.unanswered) for each in self.conversations)
+        wanted = min(max(lines, 1), self.concurrency - self._aborted)
+        if self._failure is not None:
+            is_tried = any(each.phase is Phase.STARTING for each in self.conversations)
+            wanted = min(wanted, 0 if is_tried else len(self.conversations) + 1)
+        while len(self.conversations) < wanted and self._start_one():
+            pass
+
+    def _start_one(self) -> bool:
+        """Start a process. Return whether it began: it is not ready yet."""
+        try:
+            started = Conversation(self.action, self.hook, self._daemon, self._children, self)
+        except (FileNotFoundError, PermissionError, NotADirectoryError):
+            self._start_failed(HaltReason.NOT_FOUND)
+            return False
+        except (OSError, MemoryError) as error:
+            if what := what_is_lacking(error):
+                self._lacks(what)
+            else:
+                self._start_failed(HaltReason.NOT_STARTED)
+            return False
+        self.conversations.append(started)
+        return True
+
+    def _start_failed(self, reason: HaltReason) -> None:
+        tell("worker.not_started", action=self.action, reason=str(reason))
+        self._failure = reason
+        if self._trial is None:
+            self._try_after(self._again_s)
+            self._again_s = min(2 * self._again_s, MAX_AGAIN_S)
+        self._judge()
+
+    def _lacks(self, what: str) -> None:
+        """No process can be started now, through no fault of the hook."""
+        if self._halt is not None:
+            self._try_after(FIRST_AGAIN_S)
+        self._empty(lambda: LackError(what))
+
+    def _try_after(self, seconds: float) -> None:
+        self._trial = asyncio.get_running_loop().call_later(seconds, self._try)
+
+    def _try(self) -> None:
+        self._trial = None
+        self._serve()
+
+    def _forget_failure(self) -> None:
+        self._failure, self._again_s = None, FIRST_AGAIN_S
+        if self._trial is not None:
+            self._trial.cancel()
+            self._trial = None
+
+    # When it takes nothing
+
+    def _judge(self) -> None:
+        """Find out whether anything can be given, and tell when that changes."""
+        phases = {each.phase for each in self.conversations}
+        halt = None
+        if self._refusal is None and Phase.READY not in phases:
+            if self._aborted >= self.concurrency:
+                halt = HaltReason.ABORTED
+            elif self._halt is not None or Phase.STARTING not in phases:
+                halt = self._failure
+        if halt is self._halt:
+            return
+        self._halt = halt
+        if halt is not None:
+            self._empty(self._halted)
+        if self._halts is not None:
+            if halt is not None:
+                self._halts.begin(self.action, halt)
+            else:
+                self._halts.end(self.action)
+
+    def _halted(self) -> Result:
+        wait_s = 0 if self._halt is HaltReason.ABORTED else self._again_s
+        return interrupted(HALTED, wait_s)
+
+    def _refuse(self, refusal: str) -> None:
+        self._refusal = refusal
+        self._forget_failure()
+        self._empty(lambda: interrupted(refusal))
+        self._judge()
+
+    def _empty(self, settled: Callable[[], Result | LackError]) -> None:
+        """Settle what waits."""
+        for waiting in (self._waiting, self._waiting_alone):
+            while waiting:
+                waiting.popleft().settle(settled())

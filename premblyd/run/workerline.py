@@ -1,0 +1,107 @@
+"""A worker process's line, from when it waits for a process until it is answered, and what comes of
+it."""
+
+import asyncio
+import dataclasses
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from premblyd.model.states import AttemptOutcome
+from premblyd.model.tables import HaltReason
+from premblyd.queue.jobs import Result
+from premblyd.run.process import MAX_OUTPUT_BYTES, Output
+from premblyd.run.protocol import Answer, AnswerKind
+from premblyd.run.starting import LackError, LapsedError, Permit
+
+STOPPED = "the daemon was stopped"
+REVOKED = "another host may have a delivery of its process by now"
+UNREAD = "the worker process ended before it had read it"
+NOT_ALONE = "the worker process ended with several unanswered: each is given alone now"
+_RESULTS = {
+    AnswerKind.OK: Result(outcome=AttemptOutcome.SUCCEEDED),
+    AnswerKind.RETRY: Result(outcome=AttemptOutcome.FAILED, error="the worker answered `retry`"),
+    AnswerKind.DEAD: Result(
+        outcome=AttemptOutcome.FAILED, error="the worker answered `dead`", final=True
+    ),
+    AnswerKind.ABORT: Result(
+        outcome=AttemptOutcome.INTERRUPTED, error="the worker answered `abort`"
+    ),
+}
+
+
+class Line:
+    """What a worker process is told of a run, from when it waits for a process until it is
+    answered. `is_alone`: its process gets no other line meanwhile."""
+
+    def __init__(
+        self, delivery: int, text: list[bytes], permit: Permit, *, is_alone: bool = False
+    ) -> None:
+        """`text`: the line, without its number; emptied once it is written."""
+        self.delivery = delivery
+        self.text = text
+        self.permit = permit
+        self.is_alone = is_alone
+        self.done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.output = Output()  # what was printed for it
+        self.begins_at = 0  # in all that its process was written
+        self.busy_since: float | None = None  # when its time began, once its process says `busy`
+        self._ends: AbstractContextManager[None] | None = None
+
+    def ends_by(self, kill: Callable[[], None]) -> None:
+        """Have its process killed by `kill` when its permit is revoked."""
+        # A function of its own: a permit knows each by it, and several lines may have the same.
+        self._ends = self.permit.ends_by(functools.partial(kill))
+        self._ends.__enter__()
+
+    def settle(self, result: Result | LapsedError | LackError) -> None:
+        """End the run by `result`, or raise it where the run is waited for."""
+        if self._ends is not None:
+            self._ends.__exit__(None, None, None)
+        if self.done.done():  # who waited for it was cancelled
+            return
+        if isinstance(result, Result):
+            self.done.set_result(result)
+        else:
+            self.done.set_exception(result)
+
+    def answer(self, answer: Answer) -> None:
+        """End the run as the worker has answered."""
+        result = self.told(_RESULTS[answer.kind], answer.words)
+        if answer.after_s:
+            result = dataclasses.replace(result, retry_after_s=answer.after_s)
+        self.settle(result)
+
+    def told(self, result: Result, words: str) -> Result:
+        """Return `result` with what was printed for the line, and with the worker's words."""
+        output = "\n".join(text for text in (self.output.text().rstrip("\n"), words) if text)
+        is_long = self.output.truncated or len(output) > MAX_OUTPUT_BYTES
+        return dataclasses.replace(
+            result, output=output[:MAX_OUTPUT_BYTES], output_truncated=is_long
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a worker process was killed: how the run ends that is to blame, and whose that is, where
+    it is known. `words`: what it wrote, if that is why. `not_ready`: it was never of use."""
+
+    outcome: AttemptOutcome = AttemptOutcome.FAILED
+    error: str
+    words: str = ""
+    culprit: Line | None = None
+    not_ready: HaltReason | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a worker process ended. `suspects`: the deliveries of which one may have ended it.
+    `not_ready`: why it never was of use; None: it was, or it had no time to be."""
+
+    suspects: tuple[int, ...] = ()
+    not_ready: HaltReason | None = None
+
+
+def interrupted(error: str, wait_s: float = 0) -> Result:
+    """Return how a run ends at no cost that is to begin again after `wait_s`."""
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)
