@@ -86,8 +86,11 @@ def require_recipients(recipients: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def sealed(out: BinaryIO, recipients: Sequence[str]) -> Iterator[BinaryIO]:
-    """Give a file whose content is sealed to the recipients and written to `out`. Raise
-    CannotSealError for what is no recipient, and what writing to `out` raises."""
+    """Give a file whose content is sealed to the recipients and written to `out`; without any, that
+    itself. Raise CannotSealError for what is no recipient, and what writing to `out` raises."""
+    if not recipients:
+        yield out
+        return
     library = _library()
     sealer = _Sealer(library, _read(library, recipients), out)
     try:

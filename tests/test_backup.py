@@ -14,7 +14,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from premblyd.backup import folder, making
+from premblyd.backup import folder
 from premblyd.backup.making import make
 from premblyd.engines.besides import Copied
 from premblyd.engines.connections import backend
@@ -146,13 +146,13 @@ def test_of_a_sealed_copy_nothing_is_in_clear_anywhere(
 ) -> None:
     seal(config)
     seen: list[bytes] = []
-    write = making._Steady.write
+    write = folder._Steady.write
 
-    def watched(self: making._Steady, data: bytes) -> int:
+    def watched(self: folder._Steady, data: bytes) -> int:
         seen.extend(path.read_bytes() for path in (*to.iterdir(), *config.parent.glob("*.part")))
         return write(self, data)
 
-    monkeypatch.setattr(making._Steady, "write", watched)
+    monkeypatch.setattr(folder._Steady, "write", watched)
     done = run("backup", to, "--config", config)
     [copy] = to.iterdir()
     assert (done.code, done.err) == (0, "")
@@ -188,7 +188,7 @@ def test_none_goes_while_the_new_one_is_not_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fdatasync", full)
-    monkeypatch.setattr(making, "_UNSYNCED_BYTES", 1)
+    monkeypatch.setattr(folder, "_UNSYNCED_BYTES", 1)
     done = run("backup", to, "--keep", 1, "--config", config)
     assert (done.code, done.out) == (1, "")
     assert f"could not be written into {to}: No space left on device." in done.err
@@ -397,9 +397,9 @@ def test_who_was_erased_since_a_sealed_copy_is_erased_from_it(
 KILLED = """
 import os
 from pathlib import Path
-from premblyd.backup import making
+from premblyd.backup import folder
 from premblyd.engines.sqlite import copies, pages
-making._UNSYNCED_BYTES = 1
+folder._UNSYNCED_BYTES = 1
 calls = []
 
 def kill(*_):

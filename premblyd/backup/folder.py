@@ -2,12 +2,14 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from premblyd import times
 from premblyd.errors import LacksRightsError, NotFoundError, PremblydError, TryAgainError
@@ -15,6 +17,12 @@ from premblyd.errors import LacksRightsError, NotFoundError, PremblydError, TryA
 SEALED = ".age"
 _NAME = re.compile(r"premblyd-(\d{8}T\d{6}Z)(?:-(\d{1,4}))?\.(db|dump)(\.age)?")
 _PART = re.compile(r"\.premblyd-[0-9a-f]{16}\.part")
+
+
+_MODE = 0o600
+# So much waits for the disk at most. With more, a daemon's commit would wait for all of it.
+_UNSYNCED_BYTES = 8 << 20
+_BUFFER_BYTES = 1 << 20
 
 
 class FolderError(PremblydError):
@@ -87,9 +95,33 @@ def clean(folder: Path) -> list[Path]:
     return left
 
 
-def new_part(folder: Path) -> Path:
-    """Return a name for a copy that is not whole yet."""
-    return folder / f".premblyd-{secrets.token_hex(8)}.part"
+class _Steady(io.FileIO):
+    """A file that is brought onto the disk while it is written, and not all of it at the end."""
+
+    _unsynced = 0
+
+    def write(self, data: object) -> int:
+        count: int = super().write(data)  # type: ignore[arg-type]
+        self._unsynced += count
+        if self._unsynced >= _UNSYNCED_BYTES:
+            os.fdatasync(self.fileno())
+            self._unsynced = 0
+        return count
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file, for its owner alone, which gets this name when all of it is on the disk."""
+    part = path.with_name(f".premblyd-{secrets.token_hex(8)}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    try:
+        with io.BufferedWriter(_Steady(descriptor, "wb"), _BUFFER_BYTES) as out:
+            yield cast(BinaryIO, out)
+            out.flush()
+            os.fsync(out.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def new_name(folder: Path, at_ms: int, suffix: str, *, is_sealed: bool) -> Path:

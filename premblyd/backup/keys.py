@@ -35,11 +35,6 @@ ERASED = "premblyd-keys-erased.age"
 FORMAT = 1
 WAIT_S = 60.0  # for another command that renews them
 AGAIN_S = 0.1
-_MODE = 0o600
-
-
-class CannotCopyKeysError(PremblydError):
-    """The keys' copy could not be renewed: what was there is there still."""
 
 
 class NoKeysError(PremblydError):
@@ -120,9 +115,9 @@ def renew(
 ) -> Renewed:
     """Have the keys' copy hold the keys that are there now, and no others; `pause_s`: rest so long
     behind each file. Raise FolderError when the folder is not there, LacksKeyError when a data key
-    is not, CannotCopyKeysError."""
+    is not, PremblydError when it can't be written: what was there is there still."""
     if not recipients:
-        raise CannotCopyKeysError("The keys' copy is for nobody: `backup` has no recipients.")
+        raise PremblydError("The keys' copy is for nobody: `backup` has no recipients.")
     require_recipients(recipients)
     with _alone(place), _explained(place):
         folders.clean(place)
@@ -246,26 +241,14 @@ def _explained(place: Path) -> Iterator[None]:
     except PermissionError:
         raise LacksRightsError(f"You may not write into {place}.") from None
     except OSError as error:
-        raise CannotCopyKeysError(
+        raise PremblydError(
             f"The keys' copy in {place} could not be renewed: {error.strerror}."
         ) from None
 
 
 def _write(place: Path, name: str, text: str, recipients: Sequence[str] = ()) -> None:
-    part = folders.new_part(place)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    try:
-        with open(descriptor, "wb") as out:
-            if recipients:
-                with sealed(out, recipients) as source:
-                    source.write(text.encode())
-            else:
-                out.write(text.encode())
-            out.flush()
-            os.fsync(descriptor)
-        part.rename(place / name)
-    finally:
-        part.unlink(missing_ok=True)
+    with folders.written(place / name) as file, sealed(file, recipients) as out:
+        out.write(text.encode())
 
 
 def _remove_others(place: Path, index: Index) -> None:

@@ -3,12 +3,9 @@ name when all of it is on the disk. What is sealed is sealed while it is written
 in clear in any file, whenever this is killed."""
 
 import contextlib
-import io
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from premblyd.agefiles import require_recipients, sealed
 from premblyd.backup import folder as folders
@@ -17,15 +14,6 @@ from premblyd.engines.besides import Copied
 from premblyd.engines.engine import Database
 from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
-
-_MODE = 0o600
-# So much waits for the disk at most. With more, a daemon's commit would wait for all of it.
-_UNSYNCED_BYTES = 8 << 20
-_BUFFER_BYTES = 1 << 20
-
-
-class CannotBackUpError(PremblydError):
-    """The copy could not be written; nothing of it was left. The copies of before stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +47,12 @@ def make(
     require_recipients(recipients)
     with folders.held(folder):
         left = folders.clean(folder)
-        with _written(folder) as (out, part):
-            if recipients:
-                with sealed(out, recipients) as source:
-                    backed.write_copy(source, tell, without_keys=without_keys)
-            else:
+        is_sealed = bool(recipients)
+        path = folders.new_name(folder, now_ms, backed.copy_suffix, is_sealed=is_sealed)
+        with _explained(folder):
+            with folders.written(path) as file, sealed(file, recipients) as out:
                 backed.write_copy(out, tell, without_keys=without_keys)
-            out.flush()
-            os.fsync(out.fileno())
-            is_sealed = bool(recipients)
-            path = folders.new_name(folder, now_ms, backed.copy_suffix, is_sealed=is_sealed)
-            size = os.fstat(out.fileno()).st_size
-            part.rename(path)
+            size = path.stat().st_size
         folders.sync(folder)
         if copy_keys is not None:
             copy_keys(path)
@@ -96,35 +78,14 @@ def write_down(database: Database, actor: str, made: Made) -> None:
     )
 
 
-class _Steady(io.FileIO):
-    """A file that is brought onto the disk while it is written, and not all of it at the end."""
-
-    _unsynced = 0
-
-    def write(self, data: object) -> int:
-        count: int = super().write(data)  # type: ignore[arg-type]
-        self._unsynced += count
-        if self._unsynced >= _UNSYNCED_BYTES:
-            os.fdatasync(self.fileno())
-            self._unsynced = 0
-        return count
-
-
 @contextlib.contextmanager
-def _written(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Give a new file, and its name, which is to be changed before the end."""
-    part = folders.new_part(folder)
+def _explained(folder: Path) -> Iterator[None]:
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-        try:
-            with io.BufferedWriter(_Steady(descriptor, "wb"), _BUFFER_BYTES) as out:
-                yield cast(BinaryIO, out), part
-        finally:
-            part.unlink(missing_ok=True)
+        yield
     except PermissionError:
         raise LacksRightsError(f"You may not write into {folder}.") from None
     except OSError as error:
-        raise CannotBackUpError(
+        raise PremblydError(
             f"The copy could not be written into {folder}: {error.strerror}. Those of before are"
             " there still."
         ) from None

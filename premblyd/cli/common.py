@@ -118,6 +118,12 @@ def row_id(text: str) -> int | None:
 
 
 PRIVATE = Private()
+user_ref_option = click.option(
+    "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."
+)
+reference_option = click.option(
+    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
+)
 WHEN = Typed("TIME", _when)
 ROW_ID = Typed("ID", _row_id)
 

@@ -1,6 +1,5 @@
 """premblyd console: a link to sign in by, and who is signed in."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ from premblyd.cli import config_option, json_option
 from premblyd.cli.as_service import is_managed
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
-from premblyd.cli.printing import Column, print_json, print_rows
+from premblyd.cli.printing import Column, print_json, print_listed, print_told
 from premblyd.config.values import Listen, listen
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import access
@@ -95,10 +94,7 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
 def _list_sessions(config_path: Path, as_json: bool) -> None:
     database = open_to_read(database_of(config_path))
     rows = access.sessions(database, database.now_ms())
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    print_rows(SESSIONS, rows, empty="Nobody is signed in.")
+    print_listed(SESSIONS, rows, empty="Nobody is signed in.", as_json=as_json)
 
 
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:
@@ -111,10 +107,7 @@ def _end_session(config_path: Path, which: str, as_json: bool) -> None:
         raise NotFoundError(
             f"There is no session {which}. `premblyd console --sessions` lists them."
         )
-    if as_json:
-        print_json({"ended": ended})
-    else:
-        click.echo(f"Ended {counted(ended, 'session')}.")
+    print_told({"ended": ended}, f"Ended {counted(ended, 'session')}.", as_json=as_json)
 
 
 def _url(where: Listen) -> str:

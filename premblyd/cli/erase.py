@@ -13,8 +13,23 @@ import click
 from premblyd import jsontext, times
 from premblyd.cli import caller, config_option, json_option, keyscopy
 from premblyd.cli.caller import actor
-from premblyd.cli.common import PRIVATE, ROW_ID, database_of, open_to_change, open_to_read
-from premblyd.cli.printing import Column, print_json, print_rows, print_table, progress
+from premblyd.cli.common import (
+    PRIVATE,
+    ROW_ID,
+    database_of,
+    open_to_change,
+    open_to_read,
+    reference_option,
+    user_ref_option,
+)
+from premblyd.cli.printing import (
+    Column,
+    print_json,
+    print_listed,
+    print_table,
+    print_told,
+    progress,
+)
 from premblyd.databases import file_of
 from premblyd.engines.backend import Backend
 from premblyd.engines.besides import OtherCopy, Sought
@@ -49,10 +64,8 @@ ERASURES = (
 
 
 @click.command()
-@click.option("--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref.")
-@click.option(
-    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
-)
+@user_ref_option
+@reference_option
 @click.option("--event", "event_id", type=ROW_ID, help="This event alone.")
 @click.option(
     "--search",
@@ -373,16 +386,12 @@ def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
             raise PremblydError(_others(findings.person.other_ids))
         raise NotFoundError("Nothing is stored of it that could be erased.")
     last = findings.earlier[0]
-    if as_json:
-        print_json({"already_erased": [asdict(each) for each in findings.earlier]})
-        return
     at = times.for_people(last.at_ms)
-    click.echo(f"Already erased {at} UTC by {last.actor} (erasure {last.id}).")
+    exact = {"already_erased": [asdict(each) for each in findings.earlier]}
+    words = f"Already erased {at} UTC by {last.actor} (erasure {last.id})."
+    print_told(exact, words, as_json=as_json)
 
 
 def _list(config_path: Path, *, as_json: bool) -> None:
     rows: list[Any] = keeping.erasures(open_to_read(database_of(config_path)))
-    if as_json:
-        print_json([asdict(row) for row in rows])
-    else:
-        print_rows(ERASURES, rows, empty="Nothing was erased.")
+    print_listed(ERASURES, rows, empty="Nothing was erased.", as_json=as_json)

@@ -219,7 +219,7 @@ def _opened(target: Path, recipients: tuple[str, ...]) -> Iterator[BinaryIO]:
         out: BinaryIO = (
             sys.stdout.buffer if target == STDOUT else files.enter_context(new_file(target))
         )
-        yield files.enter_context(sealed(out, recipients)) if recipients else out
+        yield files.enter_context(sealed(out, recipients))
 
 
 def _warn(target: Path, recipients: tuple[str, ...], found: Dossier) -> None:

@@ -1,6 +1,5 @@
 """premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,10 @@ from premblyd.cli.common import (
     database_option,
     open_to_change,
     open_to_read,
+    reference_option,
+    user_ref_option,
 )
-from premblyd.cli.printing import Column, print_json, print_rows
+from premblyd.cli.printing import Column, print_listed, print_told
 from premblyd.config.retention import period_ms
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
@@ -73,16 +74,11 @@ def _which(text: str) -> int | str:
 
 
 UNTIL = Typed("TIME", _until)
-_user_ref = click.option(
-    "--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref."
-)
 
 
 @click.command()
-@_user_ref
-@click.option(
-    "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
-)
+@user_ref_option
+@reference_option
 @click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
 @click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
@@ -138,7 +134,7 @@ def hold(
 
 
 @click.command()
-@_user_ref
+@user_ref_option
 @click.option("--at", type=WHEN, help="When it ended: 2026-01-31, or so long ago (default: now).")
 @click.option("--undo", is_flag=True, help="Take it back: the relationship goes on.")
 @click.option("--list", "lists", is_flag=True, help="List what is noted.")
@@ -165,7 +161,7 @@ def closed(
         if user_ref is not None or at is not None or undo:
             raise click.UsageError("--list stands alone.")
         rows = keeping.closings(open_to_read(database_of(config_path, database)))
-        _show(CLOSINGS, rows, "No relationship has ended.", as_json=as_json)
+        print_listed(CLOSINGS, rows, empty="No relationship has ended.", as_json=as_json)
         return
     if user_ref is None:
         raise click.UsageError("Say who: --user-ref U.")
@@ -181,9 +177,8 @@ def closed(
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
     if user_ref is not None and reference is not None:
         raise click.UsageError("--user-ref and --reference go one at a time.")
-    if user_ref is None and reference is None:
-        return None
-    return Subject(user_ref=user_ref, reference=reference)
+    is_any = user_ref is not None or reference is not None
+    return Subject(user_ref=user_ref, reference=reference) if is_any else None
 
 
 def _ends(ends: int | str, subject: Subject | None) -> int | Subject:
@@ -206,12 +201,13 @@ def _place(
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
     events = keeping.count_of(record, subject)
-    if as_json:
-        print_json({"hold": number, "until_ms": until_ms, "events": events})
-        return
     end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
-    click.echo(f"Hold {number}: nothing of it is removed or erased {end}.")
-    click.echo(f"{counted(events, 'event')} of it, and what comes later.")
+    words = (
+        f"Hold {number}: nothing of it is removed or erased {end}.\n"
+        f"{counted(events, 'event')} of it, and what comes later."
+    )
+    exact = {"hold": number, "until_ms": until_ms, "events": events}
+    print_told(exact, words, as_json=as_json)
 
 
 def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
@@ -219,17 +215,15 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
     if not ended:
         name = f"There is no hold {which}" if isinstance(which, int) else "There is no hold on it"
         raise NotFoundError(f"{name} in force: `premblyd hold --list` lists them.")
-    if as_json:
-        print_json({"ended": ended})
-    else:
-        names = ", ".join(str(number) for number in ended)
-        click.echo(f"Ended hold {names}.")
+    names = ", ".join(str(number) for number in ended)
+    print_told({"ended": ended}, f"Ended hold {names}.", as_json=as_json)
 
 
 def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:
     record = open_to_read(database_of(config_path, database))
     rows = keeping.holds(record, record.now_ms(), ended=ended)
-    _show(HOLDS, rows, "No hold." if ended else "No hold is in force.", as_json=as_json)
+    empty = "No hold." if ended else "No hold is in force."
+    print_listed(HOLDS, rows, empty=empty, as_json=as_json)
 
 
 def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
@@ -239,24 +233,13 @@ def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -
         raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
     done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
     events = keeping.count_of(record, Subject(user_ref=user_ref))
-    if as_json:
-        print_json({"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events})
-        return
     before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
-    click.echo(f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}.")
+    words = f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}."
+    exact = {"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events}
+    print_told(exact, words, as_json=as_json)
 
 
 def _undo(record: Database, user_ref: str, *, as_json: bool) -> None:
     if not record.transact(closings.undo(user_ref, actor=actor(), now_ms=record.now_ms())):
         raise NotFoundError("Nothing is noted of this user_ref: `premblyd closed --list`.")
-    if as_json:
-        print_json({"undone": True})
-    else:
-        click.echo("Taken back: the relationship goes on.")
-
-
-def _show(columns: tuple[Column, ...], rows: list[Any], empty: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json([asdict(row) for row in rows])
-    else:
-        print_rows(columns, rows, empty=empty)
+    print_told({"undone": True}, "Taken back: the relationship goes on.", as_json=as_json)

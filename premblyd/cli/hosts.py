@@ -1,7 +1,6 @@
 """premblyd hosts"""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -9,7 +8,7 @@ import click
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, database_option, open_to_change, open_to_read
-from premblyd.cli.printing import Column, print_json, print_rows
+from premblyd.cli.printing import Column, print_listed
 from premblyd.config.values import duration_text
 from premblyd.databases import file_of
 from premblyd.errors import PremblydError
@@ -50,11 +49,8 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
     place = database_of(config_path, database)
     record = open_to_read(place)
     found = known(record, record.now_ms()) if file_of(place) is None else []
-    if as_json:
-        print_json([asdict(host) for host in found])
-        return
     empty = "No host." if file_of(place) is None else f"{place} is a file, for one host alone."
-    print_rows(COLUMNS, found, empty=empty)
+    print_listed(COLUMNS, found, empty=empty, as_json=as_json)
 
 
 @hosts.command()

@@ -1,5 +1,6 @@
 """What commands print. (Not in `common`: the daemon needs no rich, which takes 4 MB.)"""
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -41,6 +42,11 @@ def print_json(value: Any) -> None:
         text = jsontext.text(value, indent=2)
     lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
+
+
+def print_told(exact: Any, words: str, *, as_json: bool) -> None:
+    """Print what was done: as JSON, or in words."""
+    print_json(exact) if as_json else click.echo(words)
 
 
 def json_line(value: Any) -> str:
@@ -97,6 +103,16 @@ EXTRA = 5
 MINUTES = len("2026-01-31 14:00")
 GAP = 2
 _AT_ONCE = 500
+
+
+def print_listed(
+    columns: Sequence["Column"], rows: Sequence[Any], *, empty: str, as_json: bool
+) -> None:
+    """Print all rows of a list: as JSON, or for people."""
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+    else:
+        print_rows(columns, rows, empty=empty)
 
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Any], **how: Any) -> None:

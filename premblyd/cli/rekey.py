@@ -65,13 +65,7 @@ def rekey(config_path: Path, *, dry_run: bool, with_names: bool, as_json: bool) 
     done = _rekey(database, before, silent=as_json)
     is_gone = not done.sealed or database.scrub().is_gone
     _tell(rekeying.standing(database), done, as_json=as_json, is_done=True)
-    for warning in backend(place).inspect().warnings if done.sealed else ():
-        click.echo(f"note: {warning}.", err=True)
-    if not is_gone:
-        raise TryAgainError(
-            "What was in clear is in the database's log until nobody reads what was there before."
-            " Run the same again then."
-        )
+    _tell_left(place, is_gone=is_gone, is_changed=done.sealed > 0)
     if done.damaged:
         raise PremblydError(
             f"Left as they are: {counted(len(done.damaged), 'event')} whose key can't be opened,"
@@ -103,8 +97,13 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
             done = _convert(database, found.events, is_alone=is_alone, silent=as_json)
         is_gone = database.scrub().is_gone  # also of what a run has sealed that was ended then
         _tell_names(sealnames.in_clear(database), done, as_json=as_json)
-        for warning in backend(place).inspect().warnings if done else ():
-            click.echo(f"note: {warning}.", err=True)
+        _tell_left(place, is_gone=is_gone, is_changed=done > 0)
+
+
+def _tell_left(place: DatabaseAddress, *, is_gone: bool, is_changed: bool) -> None:
+    """Say what has anything in clear still. Raise TryAgainError while the log has."""
+    for warning in backend(place).inspect().warnings if is_changed else ():
+        click.echo(f"note: {warning}.", err=True)
     if not is_gone:
         raise TryAgainError(
             "What was in clear is in the database's log until nobody reads what was there before."

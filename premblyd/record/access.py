@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from premblyd.engines.engine import Database, Statement, Transaction, insert, param
-from premblyd.model.tables import ConsoleLink, ConsoleSession, OperatorAction
+from premblyd.keep.operators import write_down
+from premblyd.model.tables import ConsoleLink, ConsoleSession
 from premblyd.record import queries
 from premblyd.record.operating import Change
 
@@ -37,7 +38,6 @@ _END_SESSION = Statement(ConsoleSession.delete().where(ConsoleSession.id == para
 _DROP_SESSIONS = Statement(
     ConsoleSession.delete().where(ConsoleSession.expires_at_ms <= param("now_ms"))
 )
-_RECORD = insert(OperatorAction, "at_ms", "actor", "action", "note")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def begin_session(
             password_sha256=_digest(password_hash),
         )
         session = Session(id=session_id or 0, person=person, expires_at_ms=expires_at_ms)
-        _record(transaction, session.actor, "sign-in", now_ms, f"{how}, from {remote_ip}")
+        write_down(transaction, session.actor, "sign-in", now_ms, f"{how}, from {remote_ip}")
         return session
 
     return begin
@@ -130,7 +130,7 @@ def end_session(session: Session, now_ms: int) -> Change[None]:
 
     def end(transaction: Transaction) -> None:
         transaction.change(_END_SESSION, session_id=session.id)
-        _record(transaction, session.actor, "sign-out", now_ms, None)
+        write_down(transaction, session.actor, "sign-out", now_ms)
 
     return end
 
@@ -161,7 +161,9 @@ def _ending(
             if is_meant(session, digest):
                 transaction.change(_END_SESSION, session_id=session_id)
                 if expires_at_ms > now_ms:
-                    _record(transaction, actor, "end-session", now_ms, f"of {session.actor}{note}")
+                    write_down(
+                        transaction, actor, "end-session", now_ms, f"of {session.actor}{note}"
+                    )
                     ended += 1
         return ended
 
@@ -189,12 +191,6 @@ def find_session(
         if digest is None or digest == _digest(password_hash):
             return Session(id=session_id, person=person, expires_at_ms=expires_at_ms)
     return None
-
-
-def _record(
-    transaction: Transaction, actor: str, action: str, now_ms: int, note: str | None
-) -> None:
-    transaction.insert(_RECORD, at_ms=now_ms, actor=actor, action=action, note=note)
 
 
 def _digest(token: str | None) -> str | None:
