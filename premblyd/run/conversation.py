@@ -16,7 +16,7 @@ from premblyd.model.tables import HaltReason
 from premblyd.queue.jobs import Result
 from premblyd.run import process
 from premblyd.run.alarm import Alarm, Deadline
-from premblyd.run.process import MAX_OUTPUT_BYTES, Children, how_it_ended
+from premblyd.run.process import MAX_OUTPUT_BYTES, Children, Output, how_it_ended
 from premblyd.run.protocol import (
     MAX_LINE_BYTES,
     Answer,
@@ -82,12 +82,11 @@ class Conversation:
         """`daemon`: which one it is of, as PREMBLY_WORKER has it."""
         self.phase = Phase.STARTING
         self.unanswered: dict[int, Line] = {}  # by their numbers, the oldest first
-        self._action = action
-        self._hook = hook
-        self._owner = owner
+        self._action, self._hook, self._owner = action, hook, owner
         self._loop = asyncio.get_running_loop()
         self._process = WorkerProcess(hook, daemon, children)
         self._batch = 1
+        self._start = Output()  # what was printed before the first line
         self._given = 0
         self._input = self._process.input
         self._input.listen(self._may_begin, self._is_free)
@@ -182,7 +181,7 @@ class Conversation:
         chunks = 0
         while chunks < MOST_CHUNKS and self._take_answers():
             chunks += 1
-        if len(self.unanswered) == 1:
+        if len(self.unanswered) < 2:
             self._read_printed()
         read_bytes = self._input.read_bytes
         self._input.close()
@@ -217,7 +216,8 @@ class Conversation:
         not_ready = fault.not_ready
         if not (self._has_answered or begun or self._fault or self._is_unneeded):
             not_ready = HaltReason.ENDED
-        return End(suspects=suspects, not_ready=not_ready)
+        output = fault.words or self._start.text()
+        return End(suspects=suspects, not_ready=not_ready, error=fault.error, output=output)
 
     # What is heard
 
@@ -264,11 +264,9 @@ class Conversation:
         try:
             ready = read_ready(line)
         except ProtocolError as error:
-            self._is_deaf = True
-            self._kill(Fault(error=str(error), not_ready=HaltReason.OTHER_VERSION))
+            self._break(str(error), line, HaltReason.OTHER_VERSION)
             return
-        if Capability.BATCH in ready.capabilities:
-            self._batch = self._hook.batch
+        self._batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
         self.phase = Phase.READY
         self._began_at = self._silent_since = self._loop.time()
         self._alarm.set()
@@ -296,11 +294,12 @@ class Conversation:
             self._alarm.set()
         self._owner.answered(line, answer.kind)
 
-    def _break(self, error: str, line: bytes) -> None:
+    def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:
         """It wrote what is not the protocol's: nothing that it writes counts any more."""
         self._is_deaf = True
         words = line[:MAX_OUTPUT_BYTES].decode("utf-8", "replace")
-        self._kill(Fault(error=f"the worker broke the protocol: {error}", words=words))
+        error = f"the worker broke the protocol: {error}"
+        self._kill(Fault(error=error, words=words, not_ready=not_ready))
 
     def _cut(self, descriptor: int) -> None:
         """It has closed one of its descriptors, most likely because it ends. What it reads no more
@@ -324,11 +323,12 @@ class Conversation:
             self._keep(chunk)
 
     def _keep(self, printed: bytes) -> bool:
-        """Keep what was printed with the line that it is about. Return whether it can be told."""
-        if self._only is None:
+        """Keep what was printed about its only line, or before all. Return whether it is kept."""
+        if self._only is None and self._given:
             return False
-        self._only.output.keep(printed)
-        return not self._only.output.truncated
+        output = self._start if self._only is None else self._only.output
+        output.keep(printed)
+        return not output.truncated
 
     def _pause(self, descriptor: int, take: Callable[[], None]) -> None:
         """Read nothing for a moment."""
@@ -397,7 +397,9 @@ class Conversation:
         yield Deadline(self._oldest_since + max_busy_s, self._has_forgotten)
 
     def _is_late(self) -> None:
-        self._kill(Fault(error="it was not ready in time", not_ready=HaltReason.NOT_READY))
+        self._kill(
+            Fault(error="no `ready 1` within `start_timeout`", not_ready=HaltReason.NOT_READY)
+        )
 
     def _is_silent(self) -> None:
         error = f"no answer within {self._hook.timeout_ms / 1000:g} s"

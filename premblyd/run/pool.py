@@ -2,6 +2,8 @@
 nothing can be given at all."""
 
 import asyncio
+import dataclasses
+import os
 from collections import deque
 from collections.abc import Callable
 
@@ -20,7 +22,8 @@ FIRST_AGAIN_S = 1.0  # after a start that failed; then twice as long each time
 MAX_AGAIN_S = 60.0
 MAX_SUSPECTS = 10_000
 CHANGED = "the configuration of the action has changed"
-HALTED = "no worker process of the action takes anything now"
+ABORTED = "each worker process of the action has answered `abort`"
+NOT_FOUND = "the worker's program, or what its `#!` names, was not found or is not executable"
 
 
 class Pool:
@@ -48,6 +51,7 @@ class Pool:
         self._suspects: dict[int, None] = {}  # the newest last
         self._aborted = 0
         self._failure: HaltReason | None = None  # of a start, until a process is of use
+        self._not_started = interrupted("")  # how that is told
         self._again_s = FIRST_AGAIN_S
         self._trial: asyncio.TimerHandle | None = None  # until then none is started
 
@@ -112,7 +116,7 @@ class Pool:
         while len(self._suspects) > MAX_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
         if end.not_ready is not None and self._refusal is None:
-            self._start_failed(end.not_ready)
+            self._start_failed(end.not_ready, end.error, end.output)
         self._judge()
         self._serve()
 
@@ -162,20 +166,23 @@ class Pool:
         try:
             started = Conversation(self.action, self.hook, self._daemon, self._children, self)
         except (FileNotFoundError, PermissionError, NotADirectoryError):
-            self._start_failed(HaltReason.NOT_FOUND)
+            self._start_failed(HaltReason.NOT_FOUND, NOT_FOUND)
             return False
         except (OSError, MemoryError) as error:
             if what := what_is_lacking(error):
                 self._lacks(what)
             else:
-                self._start_failed(HaltReason.NOT_STARTED)
+                reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "memory"
+                self._start_failed(HaltReason.NOT_STARTED, f"the worker did not start: {reason}")
             return False
         self.conversations.append(started)
         return True
 
-    def _start_failed(self, reason: HaltReason) -> None:
+    def _start_failed(self, reason: HaltReason, error: str, output: str = "") -> None:
+        """Try again later. `output`: what it printed, which is about no delivery."""
         tell("worker.not_started", action=self.action, reason=str(reason))
         self._failure = reason
+        self._not_started = dataclasses.replace(interrupted(error), output=output)
         if self._trial is None:
             self._try_after(self._again_s)
             self._again_s = min(2 * self._again_s, MAX_AGAIN_S)
@@ -223,8 +230,9 @@ class Pool:
                 self._halts.end(self.action)
 
     def _halted(self) -> Result:
-        wait_s = 0 if self._halt is HaltReason.ABORTED else self._again_s
-        return interrupted(HALTED, wait_s)
+        if self._halt is HaltReason.ABORTED:
+            return interrupted(ABORTED)
+        return dataclasses.replace(self._not_started, retry_after_s=self._again_s)
 
     def _refuse(self, refusal: str) -> None:
         self._refusal = refusal

@@ -96,10 +96,13 @@ class Fault:
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """How a worker process ended. `suspects`: the deliveries of which one may have ended it.
-    `not_ready`: why it never was of use; None: it was, or it had no time to be."""
+    `not_ready`: why it never was of use, with that in words and what it printed; None: it was, or
+    it had no time to be."""
 
     suspects: tuple[int, ...] = ()
     not_ready: HaltReason | None = None
+    error: str = ""
+    output: str = ""
 
 
 def interrupted(error: str, wait_s: float = 0) -> Result:
