@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,92 @@ def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None
     printed = run("explain", "-", "--config", config, stdin=body).out
     assert "  POST ••• (file:chat-url)\n" in printed
     assert not [one for one in (HUSH, SIGNING) if one in printed + json.dumps(shown)]
+
+
+def worker(folder: Path, script: str, **more: Any) -> Path:
+    """Return a configuration with a worker that is this script of sh."""
+    program = folder / "worker"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    action = {"name": "act", "response_codes": ["*"], "worker": [str(program)], **more}
+    return write(folder, action, keys={"live": HUSH})
+
+
+def test_a_worker_is_shown_with_the_exact_lines_that_it_reads(tmp_path: Path) -> None:
+    config = worker(tmp_path, f"touch {tmp_path}/ran", env={"PASSWORD": HUSH}, batch=7)
+    (shown,) = explain(config, samples.sample("sdk"))["actions"]
+    assert shown["worker"] == [f"{tmp_path}/worker"]
+    assert (shown["environment"]["PASSWORD"], shown["environment"]["PREMBLYD_WORKER_IN"]) == (
+        "••• (text)",
+        "3",
+    )
+    greeting, line = map(json.loads, shown["lines"])
+    assert (greeting["action"], greeting["batch"]) == ("act", 7)
+    assert (line["number"], line["user_ref"]) == (1, "usr_000042")
+    assert line["body"] == json.loads(samples.sample("sdk"))
+    large = json.dumps({"response_code": "00", "photo": "x" * 100_000}).encode()
+    printed = run("explain", "-", "--config", config, stdin=large).out
+    assert '\n    {"premblyd":1,' in printed
+    assert '\n    {"number":1,' in printed
+    assert "xxx … and more\n" in printed
+    assert len(printed) < 10_000
+    assert HUSH not in printed + json.dumps(shown)
+    assert not (tmp_path / "ran").exists()
+
+
+def attempt(config: Path) -> tuple[int, str, list[str]]:
+    """Return what `try` ends with and says, without the time, and what it shows below."""
+    done = run("try", "act", "-", "--config", config, stdin=b'{"reference": "ver-1"}')
+    assert done.err == ""
+    first, *shown = done.out.splitlines()
+    return done.code, re.sub(r" after \d+ ms", "", first), shown
+
+
+def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
+    tmp_path: Path,
+) -> None:
+    takes = "echo ready 1 >&4; read -r _ <&3; read -r line <&3; echo took it"
+    assert attempt(worker(tmp_path, f"{takes}; echo ok 1 known >&4")) == (
+        0,
+        "act succeeded",
+        ["  | took it", "  | known"],
+    )
+    assert attempt(worker(tmp_path, f"{takes}; echo saved >&4")) == (
+        1,
+        "act failed: the worker broke the protocol: its line does not begin with one of ok,"
+        " retry, dead, busy, abort",
+        ["  | took it", "  | saved"],
+    )
+
+
+@for_each(
+    ("script", "error", "shown"),
+    [
+        (
+            "echo no module >&2; exit 3",
+            "the worker process ended: exit status 3",
+            ["  | no module"],
+        ),
+        (
+            "echo READY >&4; sleep 60",
+            "the worker broke the protocol: its first line is not `ready 1`",
+            ["  | READY"],
+        ),
+        ("sleep 60", "no `ready 1` within `start_timeout`", []),
+    ],
+)
+def test_try_shows_why_a_worker_does_not_start(
+    tmp_path: Path, script: str, error: str, shown: list[str]
+) -> None:
+    config = worker(tmp_path, script, start_timeout="5m" if shown else "50ms")
+    assert attempt(config) == (1, f"act interrupted: {error}", shown)
+
+
+def test_try_says_that_a_workers_program_is_not_there(tmp_path: Path) -> None:
+    config = worker(tmp_path, "")
+    (tmp_path / "worker").write_text("#!/nowhere/python\n")
+    code, told, _ = attempt(config)
+    assert (code, "what its `#!` names, was not found" in told) == (1, True)
 
 
 def test_a_selection_is_shown_as_it_would_be_sent_or_why_it_would_fail(tmp_path: Path) -> None:

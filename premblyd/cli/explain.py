@@ -17,6 +17,7 @@ from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, named
 from premblyd.explaining import Explanation
+from premblyd.logs import output
 from premblyd.procfs import hide_this_process
 from premblyd.queue.jobs import Result
 from premblyd.routing import Routing
@@ -104,6 +105,7 @@ def try_(
     # Not as root: as the service runs it, with its keys and its sandbox.
     as_service.hand_over(config_path, file)
     hide_this_process()
+    output.configure("auto", "critical")  # what became of it is told in this command's words
     settings = load_config(config_path)
     now_ms = times.now_ms()
     if alert_name is not None:

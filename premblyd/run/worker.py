@@ -15,10 +15,12 @@ from premblyd.run.conversation import Conversation
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.pool import CHANGED, Pool
 from premblyd.run.process import Children
-from premblyd.run.protocol import delivery_line
+from premblyd.run.protocol import delivery_line, hello
 from premblyd.run.shell import Threads, environment
 from premblyd.run.starting import Patience
 from premblyd.run.workerline import STOPPED, interrupted
+
+PREVIEW_CHARS = 2000
 
 
 class WorkerRunner:
@@ -98,17 +100,22 @@ class WorkerRunner:
 
     @staticmethod
     def preview(hook: WorkerHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
-        """Return the exact command and environment, with secrets masked."""
+        """Return the exact command, environment and lines, with secrets masked."""
         command = list(hook.worker)
         about = {"PREMBLYD_WORKER_IN": 3, "PREMBLYD_WORKER_OUT": 4}
         variables = environment(masked(hook), about, os.environ)
-        size = len(delivery_line(1, invocation))
+        greeting = hello(invocation.action, hook.batch).decode().rstrip()
+        line = delivery_line(1, invocation).decode().rstrip()
+        is_long = len(line) > PREVIEW_CHARS
         return Preview(
-            facts={"worker": command, "environment": variables, "line_bytes": size},
+            facts={"worker": command, "environment": variables, "lines": [greeting, line]},
             lines=[
                 shlex.join(command),
                 *(f"{name}={value}" for name, value in variables.items()),
-                f"descriptor 3: a line of JSON for each delivery; this one has {size} bytes",
+                "descriptor 3, before its first delivery:",
+                f"  {greeting}",
+                "descriptor 3, for this delivery:",
+                f"  {line[:PREVIEW_CHARS]}{' … and more' if is_long else ''}",
             ],
         )
 
