@@ -48,7 +48,7 @@ BASE = "database: sqlite:///p.db\nendpoints: [{name: prembly, path: /p, keys: {l
 
 
 def alert(*on: Any, name: str = "page", **keys: Any) -> Alert:
-    hook = {} if keys.keys() & {"shell", "command", "http"} else {"shell": "true"}
+    hook = {} if keys.keys() & {"shell", "command", "worker", "http"} else {"shell": "true"}
     return Alert.model_validate({"name": name, "on": list(on), **hook, **keys}, context=PLACES)
 
 
@@ -707,6 +707,22 @@ def test_an_example_names_each_kind() -> None:
     shown = message.example(alert(*every), "host", 0)
     assert shown.kinds == list(KINDS)
     assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())
+
+
+@for_each(
+    ("hook", "is_json"),
+    [
+        ({"shell": "x"}, False),
+        ({"command": ["x"]}, False),
+        ({"worker": ["x"]}, True),
+        ({"http": {"url": "http://x"}}, True),
+    ],
+)
+def test_an_alert_is_text_on_standard_input_and_else_json(
+    hook: dict[str, Any], is_json: bool
+) -> None:
+    body = message.example(alert("dead", **hook), "host", 0).invocation().body
+    assert (body[:1] == b"{", b"An example: deliveries gave up." in body) == (is_json, True)
 
 
 def test_where_there_is_no_trouble_nobody_is_told(watching: Watching) -> None:

@@ -87,7 +87,7 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     own = ("prembly-live-key", "crm-token", "crm-signing-secret")
     asking = ("prembly-api-key", "prembly-organisation")
     loaded = load(settings + examples, tmp_path, *own, *asking)
-    crm, page, archive = loaded.actions[:3]
+    crm, page, archive, tell = loaded.actions[:4]
     assert loaded.prembly
     assert loaded.prembly.status == StatusQuestion()
     assert (loaded.prembly.rate, loaded.prembly.timeout_ms) == (5, 10_000)
@@ -99,6 +99,10 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     assert page.hook.timeout_ms == hooks.ShellHook.model_fields["timeout_ms"].default
     assert isinstance(archive.hook, hooks.CommandHook)
     assert archive.hook.command == ("/usr/local/bin/archive", "--stdin")
+    assert isinstance(tell.hook, hooks.WorkerHook)
+    for name, field in hooks.WorkerHook.model_fields.items():
+        if not field.is_required() and name != "env":
+            assert getattr(tell.hook, name) == field.default, name
 
 
 def test_the_proxies_limit_bodies_as_the_daemon_does() -> None:

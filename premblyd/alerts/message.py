@@ -7,7 +7,7 @@ from typing import Any
 
 from premblyd import jsontext, times
 from premblyd.config.alerts import KINDS, Alert
-from premblyd.config.hooks import ProcessHook
+from premblyd.config.hooks import CommandHook, ShellHook
 from premblyd.record.troubles.trouble import MARKS, Item
 from premblyd.run.invocation import Invocation
 
@@ -111,9 +111,9 @@ class Message:
         }
 
     def invocation(self) -> Invocation:
-        """Return how the alert's hook is run: with text for a process, JSON for a URL."""
-        is_process = isinstance(self.alert.hook, ProcessHook)
-        body = self.text().encode() if is_process else jsontext.dumps(self.as_json())
+        """Return how the alert's hook is run: with text on standard input, else with JSON."""
+        is_text = isinstance(self.alert.hook, ShellHook | CommandHook)
+        body = self.text().encode() if is_text else jsontext.dumps(self.as_json())
         name = f"{secrets.token_hex(16)}-{self.alert.name}"
         return Invocation(action=self.alert.name, id=name, body=body, environment=self.variables())
 

@@ -76,6 +76,7 @@ def described(action: Action) -> dict[str, Any]:
         "attempts": action.retry.attempts,
         "timeout": duration(action.hook.timeout_ms),
         "concurrency": action.concurrency.host,
+        "batch": action.hook.lines,
         "cluster": action.concurrency.cluster,
     }
 

@@ -1,0 +1,97 @@
+"""Worker hooks in a daemon: in a process of its own, as they are started, halted and reloaded by
+it, and commands tell of them."""
+
+import json
+from pathlib import Path
+from signal import SIGHUP
+from typing import Any
+
+from tests.support.commands import run
+from tests.support.daemon import Premblyd
+from tests.support.waiting import wait_until
+from tests.support.workers import ANSWERS_OK, shell
+
+# It is started again after a tenth of a second, and not after 1, 2, 4 s …
+SOON = """
+from premblyd.run import pool
+pool.FIRST_AGAIN_S = pool.MAX_AGAIN_S = 0.1
+"""
+STATES = "SELECT state, attempts_left FROM delivery ORDER BY id"
+HALTS = "SELECT action, reason FROM halt ORDER BY action"
+
+
+def worker(program: list[str], **keys: Any) -> dict[str, Any]:
+    own = {"name": "tell", "response_codes": ["*"], "worker": program, "concurrency": 1}
+    return own | {"retry": {"attempts": 3}, **keys}
+
+
+def halted(daemon: Premblyd) -> list[dict[str, Any]]:
+    items = json.loads(run("status", "--json", "--config", daemon.config).out)["items"]
+    return [item for item in items if item["kind"] == "halted"]
+
+
+def reload(daemon: Premblyd, *actions: dict[str, Any]) -> None:
+    daemon.configure(actions=list(actions))
+    before = len(daemon.log("config.reloaded"))
+    daemon.signal(SIGHUP)
+    wait_until(lambda: len(daemon.log("config.reloaded")) > before)
+
+
+def succeeded(daemon: Premblyd) -> list[str]:
+    """Return what those attempts printed that succeeded: the numbers of their processes."""
+    rows = daemon.rows("SELECT output FROM attempt WHERE outcome = 'succeeded' ORDER BY id")
+    return [output for (output,) in rows]
+
+
+def test_what_a_program_that_is_missing_would_do_waits_until_it_is_there(tmp_path: Path) -> None:
+    program, made = tmp_path / "program", tmp_path / "made"
+    with Premblyd(tmp_path, actions=[worker([str(program)])]) as daemon:
+        daemon.start(before=SOON)
+        daemon.send(b'{"number": 1}')
+        daemon.wait_for_rows([("tell", "not_found")], HALTS)
+        daemon.send(b'{"number": 2}')
+        daemon.wait_for_rows([("pending", 3), ("pending", 3)], STATES)
+        [item] = halted(daemon)
+        assert item["text"].startswith("tell runs nothing since ")
+        assert "its worker's program is not there" in item["text"]
+        assert daemon.rows("SELECT count(*) FROM attempt WHERE delivery_id = 2") == [(0,)]
+        made.write_text(f"#!/bin/sh\n{ANSWERS_OK[2]}")
+        made.chmod(0o755)
+        made.rename(program)
+        daemon.wait_for_rows([("succeeded", 2), ("succeeded", 2)], STATES)
+        daemon.wait_for_rows([], HALTS)
+        assert halted(daemon) == []
+        assert [line["action"] for line in daemon.logged("worker.resumed")] == ["tell"]
+
+
+def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_aborted(
+    tmp_path: Path,
+) -> None:
+    aborts = tmp_path / "aborts"
+    program = shell(f'[ -e {aborts} ] && echo "abort $n" >&4 || echo "ok $n $pid" >&4')
+    plain, changed = worker(program), worker(program, env={"CHANGED": "yes"})
+    with Premblyd(tmp_path, actions=[plain]) as daemon:
+        daemon.start()
+
+        def deliver(number: int) -> str:
+            """Have a delivery run; return which process had it."""
+            daemon.send(b'{"number": %d}' % number)
+            wait_until(lambda: len(succeeded(daemon)) == number)
+            return succeeded(daemon)[-1]
+
+        first = deliver(1)
+        reload(daemon, plain | {"retry": {"attempts": 5}}, worker(["/bin/cat"], name="other"))
+        assert deliver(2) == first
+        reload(daemon, changed)
+        second = deliver(3)
+        assert second != first
+        aborts.touch()
+        daemon.send(b'{"number": 4}')
+        daemon.wait_for_rows([("tell", "aborted")], HALTS)
+        [item] = halted(daemon)
+        assert "systemctl reload premblyd" in item["remedy"]
+        aborts.unlink()
+        reload(daemon, changed)
+        wait_until(lambda: len(succeeded(daemon)) == 4)
+        daemon.wait_for_rows([], HALTS)
+        assert succeeded(daemon)[-1] not in (first, second)
