@@ -2,7 +2,7 @@
 
     python -m tests.faults.crash --cycles 1000 [--seed N]
 
-Clients send signed webhooks and repeat some; shell and http hooks run and count themselves
+Clients send signed webhooks and repeat some; shell, worker and http hooks run and count themselves
 outside the database. After every restart and at the end the promises are checked.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from premblyd.databases import DatabaseAddress
 from tests.faults import campaigns, promises
 from tests.faults.daemon import Victim, folder
+from tests.faults.worker import worker
 from tests.support.configuration import shell
 from tests.support.requests import Answer
 
@@ -153,6 +154,8 @@ class Campaign:
             place=place,
             actions=[
                 shell("count", script % "count", retry=RETRY, concurrency=8),
+                worker("single", script % "single", "00", retry=RETRY, concurrency=2),
+                worker("batch", script % "batch", "01", batch=8, retry=RETRY),
                 {"name": "post", "response_codes": ["00"], "http": {"url": url}, "retry": RETRY},
             ],
         )

@@ -104,11 +104,11 @@ def misbehave(at: Path, *, timeout_s: float, gigabytes: int) -> Endured:
     hooks = HOSTILE | UNMARKED
     with make_victim(at, hooks, timeout_s=timeout_s, gigabytes=gigabytes) as victim:
         victim.start()
-        idle = _answer_times(victim, seconds=min(timeout_s, 2))
+        idle = answer_times(victim, seconds=min(timeout_s, 2))
         before_kib = victim.memory_kib()
         for number in range(len(hooks)):
             assert victim.send(body(str(number), BIG)).status == 200
-        busy = _answer_times(victim, seconds=timeout_s + 1)
+        busy = answer_times(victim, seconds=timeout_s + 1)
         peak_kib = victim.memory_kib()
         unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
         wait_until(lambda: not victim.rows(unfinished)[0][0], timeout_s + 2 * KILL_AFTER_S + 5)
@@ -200,7 +200,7 @@ def kill_while_hooks_start(at: Path, kills: int, rng: random.Random) -> Endured:
     return endured
 
 
-def _answer_times(victim: Victim, seconds: float) -> float:
+def answer_times(victim: Victim, seconds: float) -> float:
     """Send webhooks for `seconds`, and return the 99th percentile of the answers' ms."""
     times = []
     end = time.monotonic() + seconds

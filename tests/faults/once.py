@@ -2,9 +2,10 @@
 
     python -m tests.faults.once --cycles 50 [--seed N]
 
-Clients send a few verifications in many bodies, each body several times with new tokens. The hook
-of an action with `once` writes down when it begins, and its effect, outside the database. After
-every restart and at the end it is checked what was stored, what ran, and what was skipped for it.
+Clients send a few verifications in many bodies, each body several times with new tokens. The hooks
+of actions with `once`, a shell and two workers, write down when they begin, and their effects,
+outside the database. After every restart and at the end it is checked what was stored, what ran,
+and what was skipped for it.
 """
 
 import json
@@ -15,11 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.once import once_key
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder
+from tests.faults.worker import worker
 from tests.support.configuration import shell
 
 CLIENTS = 6
@@ -30,8 +33,8 @@ SETTLE_S = 60.0
 RETRY = {"attempts": 200, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
 STATUSES = {Outcome.VERIFIED: "VERIFIED", Outcome.PENDING: "PENDING"}
 OF_KEY = """
-SELECT reference, outcome, sum(state = 'succeeded'), sum(state = 'skipped'), count(*)
-FROM delivery JOIN event ON event.id = event_id WHERE action = 'activate' GROUP BY 1, 2
+SELECT action, reference, outcome, sum(state = 'succeeded'), sum(state = 'skipped'), count(*)
+FROM delivery JOIN event ON event.id = event_id GROUP BY 1, 2, 3
 """
 WRONG_POINTERS = """
 SELECT count(*) FROM delivery JOIN event ON event.id = delivery.event_id
@@ -43,14 +46,11 @@ WHERE (delivery.state = 'skipped') <> (ran_instead_id IS NOT NULL)
         AND its.outcome = event.outcome)
 """
 INTERRUPTED = """
-SELECT reference, event.outcome, count(*) FROM attempt JOIN delivery ON delivery.id = delivery_id
-JOIN event ON event.id = event_id
-WHERE action = 'activate' AND attempt.outcome = 'interrupted' GROUP BY 1, 2
+SELECT action, reference, event.outcome, count(*) FROM attempt
+JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
+WHERE attempt.outcome = 'interrupted' GROUP BY 1, 2, 3
 """
-SUCCEEDED = """
-SELECT delivery_id, number FROM attempt JOIN delivery ON delivery.id = delivery_id
-WHERE action = 'activate' AND attempt.outcome = 'succeeded'
-"""
+SUCCEEDED = "SELECT delivery_id, number FROM attempt WHERE outcome = 'succeeded'"
 BROKEN = {
     "bodies stored twice": "SELECT count(*) FROM (SELECT 1 FROM event GROUP BY body"
     " HAVING count(*) > 1)",
@@ -121,14 +121,21 @@ class Campaign:
         for path in (self.runs, self.effects):
             path.touch()
         # Short lines and O_APPEND: each is written whole or not at all. Every seventh run fails.
-        line = '"$PREMBLY_ONCE_KEY $PREMBLY_DELIVERY $PREMBLY_ATTEMPT"'
+        line = '"%s $PREMBLY_ONCE_KEY $PREMBLY_DELIVERY $PREMBLY_ATTEMPT"'
         script = (
             f"echo {line} >> {self.runs}; sleep 0.03;"
-            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 7 )) -ne 0 || exit 1;"
+            " test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) %% 7 )) -ne 0 || exit 1;"
             f" echo {line} >> {self.effects}; sleep 0.03"
         )
-        activate = shell("activate", script, once="reference", retry=RETRY, concurrency=8)
-        self.victim = Victim(at, actions=[activate])
+        more: dict[str, Any] = {"once": "reference", "retry": RETRY}
+        self.victim = Victim(
+            at,
+            actions=[
+                shell("activate", script % ("activate", "activate"), concurrency=8, **more),
+                worker("single", script % ("single", "single"), concurrency=4, **more),
+                worker("batch", script % ("batch", "batch"), batch=8, **more),
+            ],
+        )
         self.figures: Counter[str] = Counter()
 
     def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
@@ -158,8 +165,8 @@ class Campaign:
             if stored.get(body) != event
         ]
         self.book.problems += [
-            f"{reference} {outcome}: {succeeded} succeeded"
-            for reference, outcome, succeeded, *_ in self.victim.rows(OF_KEY)
+            f"{action} {reference} {outcome}: {succeeded} succeeded"
+            for action, reference, outcome, succeeded, *_ in self.victim.rows(OF_KEY)
             if succeeded > 1
         ]
         if self.book.problems:
@@ -169,21 +176,24 @@ class Campaign:
         runs, effects = _lines(self.runs), _lines(self.effects)
         keys = self.victim.rows(OF_KEY)
         interrupted = {
-            once_key(reference, Outcome(outcome)): count
-            for reference, outcome, count in self.victim.rows(INTERRUPTED)
+            (action, once_key(reference, Outcome(outcome))): count
+            for action, reference, outcome, count in self.victim.rows(INTERRUPTED)
         }
-        names = {once_key(reference, Outcome(outcome)) for reference, outcome, *_ in keys}
-        effects_of = Counter(key for key, *_ in effects)
+        names = {
+            (action, once_key(reference, Outcome(outcome)))
+            for action, reference, outcome, *_ in keys
+        }
+        effects_of = Counter((action, key) for action, key, *_ in effects)
         attempts = set(self.victim.rows("SELECT delivery_id, number FROM attempt"))
-        started = {(int(delivery), int(attempt)) for _, delivery, attempt in runs}
-        done = {(int(delivery), int(attempt)) for _, delivery, attempt in effects}
+        started = {(int(delivery), int(attempt)) for *_, delivery, attempt in runs}
+        done = {(int(delivery), int(attempt)) for *_, delivery, attempt in effects}
         broken = {name: self.victim.rows(sql)[0][0] for name, sql in BROKEN.items()} | {
-            "keys without exactly one success": sum(row[2] != 1 for row in keys),
+            "keys without exactly one success": sum(row[3] != 1 for row in keys),
             "deliveries neither succeeded nor skipped": sum(
-                row[4] - row[3] - row[2] for row in keys
+                row[5] - row[4] - row[3] for row in keys
             ),
             "runs without an attempt row": len(started - attempts),
-            "runs under a key of nothing": len({key for key, *_ in runs} - names),
+            "runs under a key of nothing": len({(action, key) for action, key, *_ in runs} - names),
             "successes without an effect": len(set(self.victim.rows(SUCCEEDED)) - done),
             "keys with more effects than their crashes explain": sum(
                 count > 1 + interrupted.get(key, 0) for key, count in effects_of.items()
@@ -194,9 +204,9 @@ class Campaign:
             {
                 "webhooks answered 200": self.book.answers.total(),
                 "events": len(self.book.events),
-                "references and outcomes": len(keys),
-                "deliveries skipped": sum(row[3] for row in keys),
-                "runs of the hook": len(runs),
+                "actions, references and outcomes": len(keys),
+                "deliveries skipped": sum(row[4] for row in keys),
+                "runs of the hooks": len(runs),
                 "attempts interrupted": sum(interrupted.values()),
                 "effects": len(effects),
                 "effects once more, after a crash before the record": len(effects)

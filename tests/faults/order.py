@@ -3,10 +3,10 @@
     python -m tests.faults.order --events 10000 --references 1000 [--hosts N] [--seed N]
 
 With 0 hosts one daemon has a file; else so many share a PostgreSQL database.
-Clients send events of random references to any of the daemons, and repeat what got no 200. Hooks
-take a random time, and every sixth run fails. Each writes down what it did, outside the database;
-daemons are killed and started again meanwhile. Of each reference the successes must be in the order
-of receipt, which is that of the events' numbers.
+Clients send events of random references to any of the daemons, and repeat what got no 200. Hooks,
+a shell and two workers, take a random time, and every sixth run fails. Each writes down what it
+did, outside the database; daemons are killed and started again meanwhile. Of each action and
+reference the successes must be in the order of receipt, which is that of the events' numbers.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Any
 from premblyd.databases import Server
 from tests.faults import campaigns
 from tests.faults.daemon import UNFINISHED, Victim, folder, table
+from tests.faults.worker import worker
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -33,10 +34,10 @@ RETRY = {"attempts": 900, "first_delay": "10ms", "factor": 1.5, "max_delay": "20
 SCRIPT = """
 sleep 0.0$(( (PREMBLY_DELIVERY * 7 + PREMBLY_ATTEMPT * 3) % 6 ))
 test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT * 5) % 6 )) -ne 0 || exit 1
-echo "$PREMBLY_REFERENCE $PREMBLY_EVENT" >> {effects}
+echo "{action} $PREMBLY_REFERENCE $PREMBLY_EVENT" >> {effects}
 """
 SUCCESSES = """
-SELECT event.reference, event.id, attempt.started_at_ms, attempt.finished_at_ms FROM attempt
+SELECT action, event.reference, event.id, attempt.started_at_ms, attempt.finished_at_ms FROM attempt
 JOIN delivery ON delivery.id = attempt.delivery_id JOIN event ON event.id = delivery.event_id
 WHERE attempt.outcome = 'succeeded' ORDER BY event.id
 """
@@ -50,8 +51,8 @@ BROKEN = {
     "deliveries that wait still": "SELECT count(*) FROM delivery WHERE waits_for_id IS NOT NULL",
     "deliveries that succeeded twice": "SELECT count(*) FROM (SELECT 1 FROM attempt"
     " WHERE outcome = 'succeeded' GROUP BY delivery_id HAVING count(*) > 1) AS twice",
-    "events without a delivery": "SELECT count(*) FROM event WHERE NOT EXISTS"
-    " (SELECT 1 FROM delivery WHERE event_id = event.id)",
+    "events without their deliveries": "SELECT count(*) FROM event WHERE"
+    " (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3",
 }
 CLOCKS_MS = 100  # so far the clocks of two hosts may be apart, which they take from the database
 
@@ -89,12 +90,21 @@ class Campaign:
             own = at / name
             own.mkdir()
             hosts_of = {"hosts": {"name": name, "lost_after": "1s"}} if server else {}
-            script = SCRIPT.format(effects=self.effects)
-            action = shell("act", script, order="reference", retry=RETRY, concurrency=16)
             place = server or own / "premblyd.db"
             self.victims.append(
-                Victim(own, place=place, actions=[action], stop_timeout="5s", **hosts_of)
+                Victim(own, place=place, actions=self._actions(), stop_timeout="5s", **hosts_of)
             )
+
+    def _actions(self) -> list[dict[str, Any]]:
+        def script(action: str) -> str:
+            return SCRIPT.format(action=action, effects=self.effects)
+
+        more: dict[str, Any] = {"order": "reference", "retry": RETRY}
+        return [
+            shell("act", script("act"), concurrency=16, **more),
+            worker("single", script("single"), concurrency=4, **more),
+            worker("batch", script("batch"), batch=16, **more),
+        ]
 
     def _body(self, number: int, references: int) -> bytes:
         reference = f"ref-{self.rng.randrange(references)}"
@@ -175,26 +185,25 @@ class Campaign:
             set(self.acknowledged.values()) - stored
         )
         broken["events sent and not acknowledged"] = len(self._bodies) - len(self.acknowledged)
-        done: dict[str, list[int]] = defaultdict(list)
+        done: dict[tuple[str, str], list[int]] = defaultdict(list)
         for line in self.effects.read_text().splitlines():
-            reference, event = line.split()
-            done[reference].append(int(event))
+            action, reference, event = line.split()
+            done[action, reference].append(int(event))
         broken["references whose effects are out of order"] = sum(
             events != sorted(events) for events in done.values()
         )
-        broken["events without an effect"] = len(
-            stored - {each for own in done.values() for each in own}
-        )
-        ended: dict[str, int] = {}
-        for reference, _, started_at_ms, finished_at_ms in self._rows(SUCCESSES):
-            if started_at_ms + CLOCKS_MS < ended.get(reference, 0):
+        had = {(action, event) for (action, _), events in done.items() for event in events}
+        broken["events without their effects"] = 3 * len(stored) - len(had)
+        ended: dict[tuple[str, str], int] = {}
+        for action, reference, _, started_at_ms, finished_at_ms in self._rows(SUCCESSES):
+            if started_at_ms + CLOCKS_MS < ended.get((action, reference), 0):
                 broken["successes that began before the one before them ended"] += 1
-            ended[reference] = finished_at_ms
+            ended[action, reference] = finished_at_ms
         self.problems += [f"{name}: {count}" for name, count in broken.items() if count]
         self.figures.update(
             {
                 "events acknowledged": len(self.acknowledged),
-                "references": len(done),
+                "actions and references": len(done),
                 "longest line of a reference": max(map(len, done.values()), default=0),
                 "effects": sum(map(len, done.values())),
                 **{name: self._rows(sql)[0][0] for name, sql in FIGURES.items()},
