@@ -38,6 +38,7 @@ from tests.faults.dashboard import Dashboard
 from tests.faults.keeping import EAGER, HOUR_MS, RETENTION
 from tests.faults.promises import Run, runs_in
 from tests.faults.series import Sample
+from tests.faults.worker import worker
 from tests.support.commands import Ran, run_process
 from tests.support.configuration import shell
 from tests.support.console import CONSOLE
@@ -169,6 +170,8 @@ class Soak:
                 shell("line", script("line"), "01", order="reference", **more),
                 shell("once", script("once"), "02", once="reference", **more),
                 {"name": "post", "response_codes": ["03"], "http": {"url": url}, "retry": RETRY},
+                worker("single", script("single"), "00", "01", concurrency=2, **more),
+                worker("batch", script("batch"), batch=10, concurrency=1, max_runs=500, **more),
             ],
         }
 
