@@ -214,7 +214,7 @@ class Conversation:
                 line.settle(interrupted(NOT_ALONE if line in begun else UNREAD))
         suspects = tuple(line.delivery for line in lines if line in begun - {culprit})
         not_ready = fault.not_ready
-        if not (self._has_answered or begun or self._fault or self._is_unneeded):
+        if not (not_ready or self._has_answered or begun or self._is_unneeded):
             not_ready = HaltReason.ENDED
         output = fault.words or self._start.text()
         return End(suspects=suspects, not_ready=not_ready, error=fault.error, output=output)
