@@ -129,6 +129,7 @@ class Transaction(ABC):
 
     vault: Vault | None  # what seals and opens; None: nothing does
     part = 0  # of a table of counts: each daemon counts in rows of its own
+    is_far = False  # each answer costs a way to a server: then it is asked also what may be needed
     # Rows in one INSERT: a few prepared statements serve every number of rows.
     insert_sizes: ClassVar[Sequence[int]]
     # By the engine, once for each statement.

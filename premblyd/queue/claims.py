@@ -190,7 +190,7 @@ class Claims:
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
-        rows = damage.event_rows(transaction, [delivery.id for delivery in chosen])
+        rows = queue.event_rows(chosen)
         started = [
             self._try_to_start(
                 transaction, delivery, rows.get(delivery.id), actions[delivery.action], now_ms

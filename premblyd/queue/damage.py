@@ -6,13 +6,13 @@ takes a text for a number. What can't be true ends dead with words that say so, 
 else.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from peewee import fn
+from peewee import Query, fn
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
+from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param, update
 from premblyd.engines.opened import AsStored
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
@@ -21,6 +21,7 @@ from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
+from premblyd.queue.jobs import SMALL_BYTES
 from premblyd.seal import eventkeys
 from premblyd.vault import MARK, DamagedError, LacksKeyError
 
@@ -132,9 +133,25 @@ class EventRow(NamedTuple):
 
 def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, EventRow]:
     """Return the events of these deliveries, by the deliveries' ids; those that are there still."""
-    if not delivery_ids:
-        return {}
-    found = transaction.look_up(_EVENTS, delivery_ids)
+    return _event_rows(transaction.look_up(_EVENTS, delivery_ids)) if delivery_ids else {}
+
+
+def small_events_of(ids: Query) -> Statement:
+    """Return the statement that finds the events of deliveries that a query finds, but large
+    ones: see `asking_events`."""
+    is_small = fn.LENGTH(Event.body) <= SMALL_BYTES
+    return Statement(_EVENTS.query.where(Delivery.id.in_(ids), is_small))
+
+
+def asking_events(
+    transaction: Transaction, statement: Statement, **values: Any
+) -> Callable[[], dict[int, EventRow]]:
+    """Ask for events by a statement of `small_events_of`; return what reads them."""
+    found = transaction.ask(statement, **values)
+    return lambda: _event_rows(found())
+
+
+def _event_rows(found: Iterable[Row]) -> dict[int, EventRow]:
     return {row[0]: EventRow(row[0], row[1], row[2], row[3], row[4], row[5:]) for row in found}
 
 

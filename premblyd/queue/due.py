@@ -17,6 +17,7 @@ from premblyd.engines.engine import UNREADABLE, Row, Statement, Transaction, par
 from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 from premblyd.queue import damage
+from premblyd.queue.damage import EventRow
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.once import Turn, Turns
 from premblyd.queue.order import may_end
@@ -27,6 +28,7 @@ MAX_ACTIONS = 50  # that one claim looks at
 # Deliveries of all actions together, which one claim decides about: each takes a few statements
 # and up to two of PostgreSQL's advisory locks, which has room for some 6,000, for all hosts.
 MAX_LOOKS = 100
+MAX_EARLY = 4  # actions of the configuration, with which it is asked for their deliveries early
 _PATIENCE_MS = 60_000  # with an action that no host of several has
 _CONTENDED_MS = 20  # until a claim looks again for what another host's claim has at this moment
 
@@ -75,17 +77,20 @@ class Queued:
         self._contended: set[str] = set()  # and those of which another host decides at this moment
         self.due: list[Due] = []
         self.passed = 0
+        self.events: list[Callable[[], dict[int, EventRow]]] = []  # that were asked for early
         self.looked_at: Sequence[str] = ()
         self.action_count = 0
 
     def find(self, place: Callable[[str], int]) -> None:
         """Find what may run of the actions that wait, in the order that `place` gives them. End
         what is of no action that there is."""
-        self._waiting = self._find_waiting()
+        waiting = self._transaction.ask(WAITING_ACTIONS, worker=self._worker)
+        asked = self._ask_early()
+        self._waiting = self._readable(waiting())
         self._waiting.sort(key=lambda action: place(action.name))
         ready = [name for name, due_at_ms in self._waiting if self._is_ready(name, due_at_ms)]
         self.looked_at, self.action_count = ready[:MAX_ACTIONS], len(ready)
-        asked = self._ask_for_first(self.looked_at)
+        asked |= self._ask_for_first([name for name in self.looked_at if name not in asked])
         looks_left = MAX_LOOKS
         turns = Turns(self._transaction, self._now_ms)
         for number, name in enumerate(self.looked_at):
@@ -101,10 +106,9 @@ class Queued:
                 wanted = min(self._free_slots(name, action), share)
                 looks_left -= self._take_first(name, wanted, asked.get(name))
 
-    def _find_waiting(self) -> list[Waiting]:
+    def _readable(self, rows: list[Row]) -> list[Waiting]:
         """Return the actions that have deliveries in the queue. End those whose action is no text:
         no statement could name it."""
-        rows = self._transaction.rows(WAITING_ACTIONS, worker=self._worker)
         waiting = [Waiting(*row) for row in rows]
         readable = [action for action in waiting if _is_readable(action.name)]
         if len(readable) < len(waiting):
@@ -145,6 +149,23 @@ class Queued:
         out, so they hold no slot any more."""
         rows = self._transaction.rows(HELD, action=name, worker=self._worker, now_ms=self._now_ms)
         return sum(bool(holds) or row_id in self._running for row_id, holds in rows)
+
+    def _ask_early(self) -> dict[str, Callable[[], list[Row]]]:
+        """Where the server is far and the actions are few, ask for what may run before it is known
+        whether any waits, and for its events."""
+        if not self._transaction.is_far or len(self._actions) > MAX_EARLY:
+            return {}
+        asked = self._ask_for_first([name for name in self._actions if self._slots_of(name)])
+        for name in asked:
+            first = self._first_due(name, self._slots_of(name))
+            self.events.append(damage.asking_events(self._transaction, _DUE_EVENTS, **first))
+        return asked
+
+    def event_rows(self, chosen: Sequence[Due]) -> dict[int, EventRow]:
+        """Return the events of what was chosen."""
+        found = {id_: row for rows in self.events for id_, row in rows().items()}
+        left = [each.id for each in chosen if each.id not in found]
+        return found | damage.event_rows(self._transaction, left)
 
     def _ask_for_first(self, names: Sequence[str]) -> dict[str, Callable[[], list[Row]]]:
         """Ask for what may run of these actions, all before any answer is read, as far as it is
@@ -362,6 +383,7 @@ _DUE = (
     .limit(param("limit"))
 )
 DUE = Statement(_DUE, locks=True)
+_DUE_EVENTS = damage.small_events_of(_DUE.select(Delivery.id))
 DUE_BEHIND = Statement(
     _DUE.where(
         Delivery.due_at_ms >= param("after_ms"),

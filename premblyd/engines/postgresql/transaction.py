@@ -320,6 +320,7 @@ class PostgresqlTransaction(Transaction):
         super().__init__(connection, vault)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
         self._pipeline = pipeline
+        self.is_far = pipeline is not None
 
     def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
         return self._ask(compiled(statement), values)
