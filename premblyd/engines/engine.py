@@ -65,17 +65,28 @@ class Lookup:
 
 class BulkInsert:
     """Inserts rows of `model`, each with a value for every one of `columns`. Of the column `unique`
-    another host may store the same value at the same time: such a row is left out."""
+    another host may store the same value at the same time: such a row is left out. `found`: columns
+    whose values are found by a query each, which has the row's own as the param of that name."""
 
-    def __init__(self, model: type[Table], *columns: str, unique: str | None = None) -> None:
+    def __init__(
+        self,
+        model: type[Table],
+        *columns: str,
+        unique: str | None = None,
+        found: Mapping[str, Query] | None = None,
+    ) -> None:
         self.model = model
         self.unique = unique
         self.columns = columns
+        self._found = found or {}
         self._fields = [model._meta.columns[column] for column in columns]
 
     def query(self, count: int) -> Query:
         """Return the query that inserts `count` rows at once."""
-        row = [param(field.column_name) for field in self._fields]
+        row = [
+            self._found[column] if column in self._found else param(column)
+            for column in self.columns
+        ]
         return self.model.insert_many([row] * count, fields=self._fields)
 
 
@@ -119,8 +130,8 @@ class Transaction(ABC):
     """What an operation works on.
 
     Each answer that is waited for costs a way to the server and back. So what is asked together is
-    asked first (`ask`, `ask_for`, `asking_lock`) and read then, and of what is written nothing is
-    read that nobody needs (`write`).
+    asked first (`ask`, `ask_for`, `asking_lock`) and read then, once; and of what is written
+    nothing is read that nobody needs (`write`).
 
     On SQLite it has the right to write from its start, so nobody changes what it has read. Where
     other hosts write at the same time, what must stay as it was read is locked: by `lock`, by
@@ -200,11 +211,19 @@ class Transaction(ABC):
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
         """Insert `rows`; return their ids in order. None: left out, because another host has just
         stored a row with what must be unique."""
-        ids: list[int | None] = []
-        for part in self._parts(rows):
-            compiled = self.compiled_inserts(inserting, len(part))
-            ids += self._ids(inserting, part, self._execute_rows(compiled, part))
-        return ids
+        return self.inserting_many(inserting, rows)()
+
+    def inserting_many(
+        self, inserting: BulkInsert, rows: Sequence[Row]
+    ) -> Callable[[], list[int | None]]:
+        """Have `rows` inserted; return what reads their ids, as `insert_many` returns them."""
+        inserted = [
+            (part, self._execute_rows(self.compiled_inserts(inserting, len(part)), part))
+            for part in self._parts(rows)
+        ]
+        return lambda: [
+            id_ for part, cursor in inserted for id_ in self._ids(inserting, part, cursor)
+        ]
 
     def write_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> None:
         """Insert `rows`, of which nobody needs to know the ids."""

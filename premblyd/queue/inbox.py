@@ -2,16 +2,14 @@
 
 import asyncio
 import enum
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
 from premblyd.engines.engine import (
-    BulkInsert,
-    Lookup,
     Row,
     Statement,
     Transaction,
@@ -19,26 +17,26 @@ from premblyd.engines.engine import (
     param,
     update,
 )
-from premblyd.engines.writer import Operation, Step, Writer
+from premblyd.engines.writer import Later, Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import order, rollups
-from premblyd.queue.damage import VERDICT_COLUMNS
-from premblyd.queue.forgotten import Forgotten
-from premblyd.queue.keys import By, EventKeys, event_keys
+from premblyd.queue import arrivals, order, rollups
+from premblyd.queue.arrivals import (
+    FORGOTTEN,
+    INSERT_DELIVERIES,
+    INSERT_DELIVERIES_BY_KEY,
+    Known,
+    NewEvent,
+)
+from premblyd.queue.keys import By, event_keys
 from premblyd.queue.order import Then, order_key
-from premblyd.queue.sealed import SealedArrivals
-from premblyd.seal import eventkeys
 from premblyd.verifications import awaited, erased, pseudonyms
 from premblyd.verifications.awaited import Arrival
-from premblyd.verifications.erased import Erased, Gone
 from premblyd.verifications.pseudonyms import CLEAR, Names
-from premblyd.verifications.spellings import reference_key
 
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
-PORTION_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,8 @@ def add_event(
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
     `lock_names`; erased, if another name of it was by this erasure."""
     addition = _addition(webhook, deliveries, "body", pseudonyms.of(transaction))
-    [added] = _add(transaction, [addition._replace(erasure_id=erasure_id)])
+    event = addition.event._replace(erasure_id=erasure_id)
+    [added] = _add(transaction, [addition._replace(event=event)])
     return added
 
 
@@ -167,7 +166,7 @@ def add_delivery(
         )
     else:
         row = _row(event_id, delivery, now_ms)
-        [delivery_id] = transaction.insert_many(_INSERT_DELIVERIES, [row])
+        [delivery_id] = transaction.insert_many(INSERT_DELIVERIES, [row])
     return delivery_id
 
 
@@ -188,15 +187,12 @@ def key_of(transaction: Transaction, event_id: int) -> str:
 
 
 class _Addition(NamedTuple):
-    keys: EventKeys
+    event: NewEvent
     now_ms: int
-    body_bytes: int
-    row: Row
     deliveries: Sequence[NewDelivery]
     group: rollups.EventGroup
     order_key: str | None  # see _order_key
     arrival: Arrival | None = None
-    erasure_id: int | None = None  # by which another name of it was erased
 
 
 def _names(addition: _Addition) -> Sequence[str]:
@@ -206,55 +202,51 @@ def _names(addition: _Addition) -> Sequence[str]:
     return (*names, awaited.lock_name(addition.arrival.reference))
 
 
-class _Stored(NamedTuple):
-    """The events of some additions: `keys` has the key of each, `ids` the event of each key, `new`
-    those that were not there yet, and `erased` by which erasure some are erased."""
+def _arrive(
+    transaction: Transaction, additions: list[_Addition]
+) -> list[Added] | list[Later[Added]]:
+    """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
+    known = arrivals.find(transaction, [addition.event for addition in additions])
+    is_plain = not any(addition.order_key or addition.arrival for addition in additions)
+    if not is_plain or not arrivals.may_be_stored_later(transaction, known):
+        return _add_known(transaction, additions, known)
+    new_ids = arrivals.asking_store(transaction, known)
+    rows: list[Row] = []
+    duplicates: list[tuple[int, _Addition]] = []
+    new: list[_Addition] = []
+    for key, addition in zip(known.keys, additions, strict=True):
+        if key in known.new:
+            new.append(addition)
+            rows += (_row(key, each, addition.now_ms) for each in addition.deliveries)
+        else:
+            duplicates.append((known.ids[key], addition))
+    transaction.write_many(INSERT_DELIVERIES_BY_KEY, rows)
+    _count_duplicates(transaction, [(id_, addition.now_ms) for id_, addition in duplicates])
+    rollups.count_events(
+        transaction,
+        new=[addition.group for addition in new],
+        duplicates=[addition.group for _, addition in duplicates],
+        unmatched=[addition.group for addition in new if not addition.deliveries],
+    )
 
-    keys: list[str]
-    ids: dict[str, int]
-    new: dict[str, _Addition]
-    erased: dict[str, Erased]
+    def added(key: str) -> Added:
+        is_new = key in known.new
+        return Added(new_ids()[key] if is_new else known.ids[key], key, is_new)
 
-
-def _store_events(transaction: Transaction, additions: list[_Addition]) -> _Stored:
-    """Store the events that are not there yet, nor have been until their record was removed.
-
-    On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
-    An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
-    that is missing is a deletion.
-    """
-    names = [key for addition in additions for key in addition.keys if key is not None]
-    stored = transaction.ask_for(_IDS_BY_KEY, names)
-    gone = erased.gone(transaction)
-    ids: dict[str, int] = dict(stored())
-    if gone.any_events:
-        ids |= erased.removed_events(transaction, [name for name in names if name not in ids])
-    keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, additions)]
-    new: dict[str, _Addition] = {}
-    for key, addition in zip(keys, additions, strict=True):
-        if key not in ids:
-            new.setdefault(key, addition)  # another with this key is a duplicate of it
-    of_erased: dict[str, Erased] = {}
-    if gone.any_names:
-        rows = {key: addition.row for key, addition in zip(keys, additions, strict=True)}
-        known = {key: addition.erasure_id for key, addition in zip(keys, additions, strict=True)}
-        of_erased = _FORGOTTEN.find(transaction, rows, known, gone.digests)
-        rows = {key: row for key, row in rows.items() if key in of_erased and key in new}
-        ids |= _FORGOTTEN.insert(transaction, rows, of_erased)
-    whole = [new[key] for key in new if key not in of_erased]
-    ids |= _insert_events(transaction, whole, gone)
-    if late := [key for key in new if key not in ids]:
-        # Another host has stored these in this moment: here they are duplicates.
-        ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
-        for key in late:
-            del new[key]
-    return _Stored(keys, ids, new, of_erased)
+    return [Later(functools.partial(added, key)) for key in known.keys]
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates."""
-    keys, ids, new, of_erased = _store_events(transaction, additions)
-    stored_now = list(new.values())
+    known = arrivals.find(transaction, [addition.event for addition in additions])
+    return _add_known(transaction, additions, known)
+
+
+def _add_known(transaction: Transaction, additions: list[_Addition], known: Known) -> list[Added]:
+    known = arrivals.store(transaction, known)
+    keys, ids, of_erased = known.keys, known.ids, known.erased
+    left = set(known.new)
+    new: list[rollups.EventGroup] = []
     added: list[Added] = []
     rows: list[Row] = []
     ordered: list[order.Entry] = []
@@ -262,17 +254,20 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     unmatched: list[rollups.EventGroup] = []
     erased_rows: list[tuple[Row, list[Row]]] = []
     again: list[tuple[int, int]] = []
-    arrivals: dict[int, Arrival] = {}
+    arriving: dict[int, Arrival] = {}
     for key, addition in zip(keys, additions, strict=True):
         event_id = ids[key]
-        is_new = new.pop(key, None) is not None
+        is_new = key in left
+        left.discard(key)  # another of this key is a duplicate of it
         added.append(Added(event_id, key, is_new, is_erased=key in of_erased))
+        if is_new:
+            new.append(addition.group)
         if is_new and not addition.deliveries:
             unmatched.append(addition.group)
         if is_new and key in of_erased:
             to_run = [delivery for delivery in addition.deliveries if delivery.runs_erased]
             its_rows = [_row(event_id, delivery, addition.now_ms) for delivery in to_run]
-            erased_rows.append((addition.row, its_rows))
+            erased_rows.append((addition.event.row, its_rows))
         elif is_new:
             for delivery in addition.deliveries:
                 if delivery.then is None or addition.order_key is None:
@@ -281,30 +276,34 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
                     entry = _entry(event_id, delivery, addition.now_ms, addition.order_key)
                     ordered.append(entry)
             if addition.arrival is not None:
-                arrivals[event_id] = addition.arrival
+                arriving[event_id] = addition.arrival
         else:
             again.append((event_id, addition.now_ms))
             duplicates.append(addition.group)
-    transaction.write_many(_INSERT_DELIVERIES, rows)
+    transaction.write_many(INSERT_DELIVERIES, rows)
     if erased_rows:
-        _FORGOTTEN.insert_deliveries(transaction, erased_rows)
-    for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
-        transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+        FORGOTTEN.insert_deliveries(transaction, erased_rows)
+    _count_duplicates(transaction, again)
     if ordered:
         order.insert(transaction, ordered)
-    if arrivals:
-        awaited.note(transaction, arrivals)
+    if arriving:
+        awaited.note(transaction, arriving)
     rollups.count_events(
         transaction,
-        new=[addition.group for addition in stored_now],
+        new=new,
         duplicates=duplicates,
         unmatched=unmatched,
     )
     return added
 
 
-def _row(event_id: int, delivery: NewDelivery, now_ms: int) -> Row:
-    return (event_id, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
+def _count_duplicates(transaction: Transaction, again: list[tuple[int, int]]) -> None:
+    for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
+        transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+
+
+def _row(event: int | str, delivery: NewDelivery, now_ms: int) -> Row:
+    return (event, delivery.action, State.PENDING, now_ms, delivery.attempts, now_ms)
 
 
 def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order.Entry:
@@ -315,32 +314,6 @@ def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order
         now_ms=now_ms,
         holds=delivery.then == "wait",
     )
-
-
-def _insert_events(
-    transaction: Transaction, additions: Sequence[_Addition], gone: Gone
-) -> dict[str, int]:
-    """Insert events that are not there yet; return the ids of those that are new, by key."""
-    if eventkeys.seals(transaction):
-        return _SEALED.insert(transaction, _portions(additions), gone.digests)
-    ids: list[int | None] = []
-    for rows in _portions(additions):
-        ids += transaction.insert_many(_INSERT_EVENTS, rows)
-    keys = (addition.keys.own for addition in additions)
-    return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
-
-
-def _portions(additions: Sequence[_Addition]) -> Iterator[list[Row]]:
-    """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
-    rows: list[Row] = []
-    size = 0
-    for addition in additions:
-        if rows and size + addition.body_bytes > PORTION_BYTES:
-            yield rows
-            rows, size = [], 0
-        rows.append(addition.row)
-        size += addition.body_bytes
-    yield rows
 
 
 def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
@@ -372,17 +345,10 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
 def _addition(
     webhook: Webhook, deliveries: Sequence[NewDelivery], by: By, names: Names
 ) -> _Addition:
-    keys = event_keys(webhook, by)
     verdict = names.verdict(webhook.verdict)
-    key = reference_key(verdict.reference)
-    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
-    originals = names.originals(webhook.verdict)
-    row = (*derived, *originals, *_verdict_values(verdict), *_webhook_values(webhook))
     return _Addition(
-        keys,
+        arrivals.new_event(webhook, verdict, event_keys(webhook, by), names),
         webhook.received_at_ms,
-        len(webhook.body),
-        row,
         deliveries,
         rollups.event_group(webhook),
         _order_key(verdict, deliveries),
@@ -398,26 +364,8 @@ def _order_key(verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | Non
     return order_key(reference)
 
 
-_DERIVED_COLUMNS = (
-    *("key", "body_sha256", "body_bytes", "reference_key"),
-    *("sealed_reference", "sealed_user_ref"),
-)
-_WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
-_keys = attrgetter("keys")
-_verdict_values = attrgetter(*VERDICT_COLUMNS)
-_webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
-
-_INSERT_EVENTS = BulkInsert(
-    Event, *_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS, unique="key"
-)
-_IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
-_INSERT_DELIVERIES = BulkInsert(
-    Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
-)
-_FORGOTTEN = Forgotten(_INSERT_EVENTS, _INSERT_DELIVERIES)
-_SEALED = SealedArrivals(_INSERT_EVENTS)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
@@ -440,6 +388,6 @@ _ADD_NONE = [
     for table in (Event, Delivery)
 ]
 
-_ADD = Operation(Step.ARRIVALS, _add)
+_ADD = Operation(Step.ARRIVALS, _arrive)
 _REJECT = Operation(Step.EVIDENCE, _reject)
 _PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

@@ -57,7 +57,12 @@ _NO_ANSWER = "PostgreSQL does not answer"
 
 
 class _TryAgainError(PremblydError):
-    """Nothing of the transaction was kept, for certain, and another try may succeed."""
+    """Nothing of the transaction was kept, for certain, and another try may succeed. `fault`: what
+    to raise if none does, as it is the work's own then."""
+
+    def __init__(self, reason: str, fault: psycopg.IntegrityError | None = None) -> None:
+        super().__init__(reason)
+        self.fault = fault
 
 
 class PostgresqlEngine:
@@ -78,6 +83,8 @@ class PostgresqlEngine:
                     self._transact(work)
                 except _TryAgainError as error:
                     reason = str(error)
+                    if error.fault is not None and number == TRIES - 1:
+                        raise error.fault from None
                     time.sleep(random.uniform(0, 0.01 * number))  # noqa: S311 (spreads tries)
                 else:
                     return
@@ -94,6 +101,8 @@ class PostgresqlEngine:
             transaction.run_pipelined(connection, work, self._will_commit, self._part, self._vault)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
+        except errors.UniqueViolation as error:  # another host was first: it is there now
+            raise _TryAgainError(plain(error), error) from None
         except _OF_THE_DATABASE as error:
             raise TableUnavailableError(plain(error)) from None
         except _OF_THE_WORK:

@@ -1,0 +1,172 @@
+"""Storing the events of webhooks: which of them are there already, and the others at once."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import NamedTuple
+
+from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
+from premblyd.model.tables import Delivery, Event
+from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.queue.damage import VERDICT_COLUMNS
+from premblyd.queue.forgotten import Forgotten
+from premblyd.queue.keys import EventKeys
+from premblyd.queue.sealed import SealedArrivals
+from premblyd.seal import eventkeys
+from premblyd.verifications import erased
+from premblyd.verifications.erased import Erased, Gone
+from premblyd.verifications.pseudonyms import Names
+from premblyd.verifications.spellings import reference_key
+
+PORTION_BYTES = 1 << 20
+
+
+class NewEvent(NamedTuple):
+    """An event that is to be stored, if it is not there. `erasure_id`: by which another name of it
+    was erased."""
+
+    keys: EventKeys
+    body_bytes: int
+    row: Row
+    erasure_id: int | None = None
+
+
+class Known(NamedTuple):
+    """What the record knows of some events: `keys` has the key of each, `ids` the event of each key
+    that is there, `new` those that are not, and `erased` by which erasure some are erased."""
+
+    keys: list[str]
+    ids: dict[str, int]
+    new: dict[str, NewEvent]
+    erased: dict[str, Erased]
+    gone: Gone
+
+    @property
+    def new_row_count(self) -> int:
+        """How many are not there: two of one key are one event, and a duplicate of it."""
+        return sum(key in self.new for key in self.keys)
+
+
+def new_event(webhook: Webhook, verdict: Verdict, keys: EventKeys, names: Names) -> NewEvent:
+    """Return the event that is stored of `webhook`. `verdict`: its own, as `names` have it."""
+    key = reference_key(verdict.reference)
+    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
+    originals = names.originals(webhook.verdict)
+    row = (*derived, *originals, *_verdict_values(verdict), *_webhook_values(webhook))
+    return NewEvent(keys, len(webhook.body), row)
+
+
+def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
+    """Find which of these events are there already, or were until their record was removed."""
+    names = [key for event in events for key in event.keys if key is not None]
+    stored = transaction.ask_for(_IDS_BY_KEY, names)
+    gone = erased.gone(transaction)
+    ids: dict[str, int] = dict(stored())
+    if gone.any_events:
+        ids |= erased.removed_events(transaction, [name for name in names if name not in ids])
+    keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, events)]
+    new: dict[str, NewEvent] = {}
+    for key, event in zip(keys, events, strict=True):
+        if key not in ids:
+            new.setdefault(key, event)  # another with this key is a duplicate of it
+    of_erased: dict[str, Erased] = {}
+    if gone.any_names:
+        rows = {key: event.row for key, event in zip(keys, events, strict=True)}
+        known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
+        of_erased = FORGOTTEN.find(transaction, rows, known, gone.digests)
+    return Known(keys, ids, new, of_erased, gone)
+
+
+def store(transaction: Transaction, known: Known) -> Known:
+    """Store those that are new, and return what is known then.
+
+    On SQLite nobody else writes meanwhile, so no key is stored between the look-up and the insert.
+    An INSERT that leaves out duplicates would use up a number for each, and to an auditor a number
+    that is missing is a deletion.
+    """
+    ids, new = dict(known.ids), dict(known.new)
+    rows = {key: event.row for key, event in new.items() if key in known.erased}
+    if known.gone.any_names:
+        ids |= FORGOTTEN.insert(transaction, rows, known.erased)
+    whole = [new[key] for key in new if key not in known.erased]
+    ids |= _insert(transaction, whole, known.gone)
+    if late := [key for key in new if key not in ids]:
+        # Another host has stored these in this moment: here they are duplicates.
+        ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
+        for key in late:
+            del new[key]
+    return known._replace(ids=ids, new=new)
+
+
+def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
+    """Return whether nothing is said of these events but that they are new, or there: then
+    `asking_store` stores them."""
+    is_simple = not known.erased and known.new_row_count == len(known.new)
+    return transaction.is_far and is_simple and not eventkeys.seals(transaction)
+
+
+def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping[str, int]]:
+    """Have those that are new stored; return what reads their ids, by their keys. What else is
+    stored of them names them by their keys meanwhile.
+
+    When another host stores one in this moment, the transaction fails by the index of the keys. It
+    is tried again then, and finds it."""
+    rows = [event.row for event in known.new.values()]
+    ids = transaction.inserting_many(_INSERT_NEW, rows)
+
+    @functools.cache  # it can be read once
+    def by_key() -> Mapping[str, int]:
+        return {key: id_ or 0 for key, id_ in zip(known.new, ids(), strict=True)}
+
+    return by_key
+
+
+def _insert(transaction: Transaction, events: Sequence[NewEvent], gone: Gone) -> dict[str, int]:
+    """Insert events that are not there yet; return the ids of those that are new, by key."""
+    if eventkeys.seals(transaction):
+        return _SEALED.insert(transaction, _portions(events), gone.digests)
+    ids: list[int | None] = []
+    for rows in _portions(events):
+        ids += transaction.insert_many(_INSERT_EVENTS, rows)
+    keys = (event.keys.own for event in events)
+    return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
+
+
+def _portions(events: Sequence[NewEvent]) -> Iterator[list[Row]]:
+    """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
+    rows: list[Row] = []
+    size = 0
+    for event in events:
+        if rows and size + event.body_bytes > PORTION_BYTES:
+            yield rows
+            rows, size = [], 0
+        rows.append(event.row)
+        size += event.body_bytes
+    yield rows
+
+
+_DERIVED_COLUMNS = (
+    *("key", "body_sha256", "body_bytes", "reference_key"),
+    *("sealed_reference", "sealed_user_ref"),
+)
+_WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
+_COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
+_keys = attrgetter("keys")
+_verdict_values = attrgetter(*VERDICT_COLUMNS)
+_webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
+
+_INSERT_EVENTS = BulkInsert(Event, *_COLUMNS, unique="key")
+_INSERT_NEW = BulkInsert(Event, *_COLUMNS)
+_IDS_BY_KEY = Lookup(Event.select(Event.key, Event.id), Event.key)
+INSERT_DELIVERIES = BulkInsert(
+    Delivery, "event_id", "action", "state", "due_at_ms", "attempts_left", "created_at_ms"
+)
+# The same, of events whose ids are not read yet: each row has the key of its event.
+INSERT_DELIVERIES_BY_KEY = BulkInsert(
+    Delivery,
+    *INSERT_DELIVERIES.columns,
+    found={"event_id": Event.select(Event.id).where(Event.key == param("event_id"))},
+)
+FORGOTTEN = Forgotten(_INSERT_EVENTS, INSERT_DELIVERIES)
+_SEALED = SealedArrivals(_INSERT_EVENTS)
