@@ -222,6 +222,10 @@ class Daemon:
     def _wake(self) -> None:
         """Have deliveries run that are due now: here, or on another host that has room."""
         self._look()
+        self._tell_others()
+
+    def _tell_others(self) -> None:
+        """Tell other hosts that deliveries are due."""
         self._membership.announce()
 
     def _look(self) -> None:
@@ -280,9 +284,12 @@ class Daemon:
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
-        inbox = Inbox(self._writer, self._names)
+        inbox, wake = Inbox(self._writer, self._names), self._wake
+        if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
+            inbox = Inbox(self._writer, self._names, will_add=self._look)
+            wake = self._tell_others
         self._receiver = Receiver(
-            inbox, failed_at=lambda: self._writer.failed_at, wake=self._wake, clock=self._clock
+            inbox, failed_at=lambda: self._writer.failed_at, wake=wake, clock=self._clock
         )
         opened.callback(self._receiver.close)
         self._metrics.watch(self._runtime)

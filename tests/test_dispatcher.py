@@ -490,3 +490,24 @@ async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(
     ]
     assert (lines[0]["outcome"], lines[0]["exit_code"]) == ("failed", 1)
     assert "hush" not in str(lines)
+
+
+async def test_a_hook_for_whose_slot_nobody_waits_asks_for_nothing_when_it_ends(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
+    async with Dispatching(place, action("a", concurrency=1)) as at:
+        held = at.shell.hold("a")
+        await at.add("a", body=b"1")
+        await at.until(lambda: at.shell.running["a"])
+        before = len(at.queue.claims)
+        await at.add("a", body=b"2")
+        await at.until(lambda: len(at.queue.claims) > before)
+        held.set()  # now the second one takes the slot, and nobody waits behind it
+        await at.until_states(succeeded=2)
+        await at.until(lambda: not at.dispatcher.running)
+        claims = len(at.queue.claims)
+        await at.add("a", body=b"3")
+        await at.until_states(succeeded=3)
+        await at.until(lambda: not at.dispatcher.running)
+        assert len(at.queue.claims) == claims + 1

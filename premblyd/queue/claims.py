@@ -184,7 +184,7 @@ class Claims:
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
         if queue.due and not lock():
-            claimed = Claimed([], None, queue.passed)
+            claimed = Claimed([], None, queue.passed, is_full=True)
             return Later(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
         self._waits_for_room = shares.waits_for_room
@@ -201,7 +201,11 @@ class Claims:
         passed = queue.passed + len(started) - len(jobs)
         has_more = self._has_more(queue, has_changed=bool(jobs or passed))
         next_due_ms = queue.asking_next_due()
-        return Later(lambda: Claimed([job() for job in jobs], next_due_ms(), passed, has_more))
+        return Later(
+            lambda: Claimed(
+                [job() for job in jobs], next_due_ms(), passed, has_more, queue.has_full
+            )
+        )
 
     def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since

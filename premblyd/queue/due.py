@@ -261,6 +261,11 @@ class Queued:
         configuration has changed had the time to say so."""
         return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
 
+    @property
+    def has_full(self) -> bool:
+        """Whether an action has deliveries in the queue, and no free slot."""
+        return bool(self._full)
+
     def asking_next_due(self) -> Callable[[], int | None]:
         """Ask when the next delivery of an action is due that has a free slot, now that some have
         changed; return what reads it."""

@@ -3,7 +3,7 @@
 import asyncio
 import enum
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
@@ -102,10 +102,18 @@ class NewRejection:
 class Inbox:
     """Keeps webhooks and rejections. Its futures resolve after the commit."""
 
-    def __init__(self, writer: Writer, names: Names = CLEAR) -> None:
-        """`names`: what stands for references and user_refs in the database."""
+    def __init__(
+        self,
+        writer: Writer,
+        names: Names = CLEAR,
+        will_add: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`names`: what stands for references and user_refs in the database. `will_add` is called
+        before deliveries are handed to the writer: a claim that follows at once is in their
+        transaction, behind them."""
         self._writer = writer
         self._names = names
+        self._will_add = will_add
 
     def add(
         self,
@@ -122,6 +130,8 @@ class Inbox:
         if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
             reference = self._names.reference(arrival.reference)
             addition = addition._replace(arrival=replace(arrival, reference=reference))
+        if deliveries:
+            self._will_add()
         return self._writer.submit(_ADD, addition, _names(addition))
 
     def withdraw(self, added: "asyncio.Future[Added]") -> None:

@@ -119,12 +119,18 @@ class Load:
 class Claimed:
     """What a claim got, and when the next delivery is due that had a free slot. `passed`: how many
     deliveries it ended without a hook, or held because of `once`; there may be more. `has_more`: it
-    has not looked at all actions yet that have due ones."""
+    has not looked at all actions yet that have due ones. `is_full`: others wait for a slot."""
 
     jobs: list[Job]
     next_due_ms: int | None
     passed: int = 0
     has_more: bool = False
+    is_full: bool = False
+
+    def leaves_any(self, now_ms: int) -> bool:
+        """Return whether there may be more that is due, and would be claimed once a hook ends."""
+        is_due = self.next_due_ms is not None and self.next_due_ms <= now_ms
+        return is_due or self.passed > 0 or self.has_more or self.is_full
 
 
 class Due(NamedTuple):

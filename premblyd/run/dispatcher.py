@@ -122,6 +122,8 @@ class Dispatcher:
         self._stopping = False
         self._claim_failed = False
         self._claiming = asyncio.Lock()
+        self._end_count = 0  # of runs
+        self._others_wait = True  # as far as the last claim saw: for a slot, or for room
         self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
@@ -186,9 +188,14 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         if self._limit <= self._busy.total():
+            self._others_wait = True  # perhaps
             return POLL_S
+        end_count = self._end_count
         claimed = await self._claim(now_ms)
         next_due_ms = claimed.next_due_ms
+        self._others_wait = claimed.leaves_any(now_ms)
+        if self._others_wait and self._end_count > end_count:
+            self.wake()  # a run has ended since, and thought that nobody waits
         goes_on = bool(claimed.jobs or claimed.passed or claimed.has_more)
         if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
@@ -269,7 +276,9 @@ class Dispatcher:
         self._busy_bytes[job.action] -= cost
         if not self._busy[job.action]:  # no claim has to look at it
             del self._busy[job.action], self._busy_bytes[job.action]
-        self.wake()  # now: the next claim joins the transaction that stores this result
+        self._end_count += 1
+        if self._others_wait or job.order_key is not None:
+            self.wake()  # now: the next claim joins the transaction that stores this result
         now_ms = self._clock.now_ms()
         ending = ending_of(job, result, action.retry, now_ms=now_ms, rng=self._rng)
         if await self._finish(job, result, ending):

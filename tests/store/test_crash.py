@@ -28,7 +28,7 @@ DIE = """
 import os, signal
 from premblyd.run import dispatcher, shell
 from premblyd.receive import exchange
-from premblyd.queue import claims, inbox, queue
+from premblyd.queue import arrivals, claims, inbox, queue
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_what_was_answered_runs_after_a_crash_and_what_had_finished_does_not(
 
 def test_a_crash_amid_the_commit_leaves_neither_an_event_nor_its_deliveries(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        daemon.start(DIE + "inbox._insert_events = then_die(inbox._insert_events)")
+        daemon.start(DIE + "arrivals._insert = then_die(arrivals._insert)")
         assert try_to_send(daemon) is None
         assert daemon.process.wait(10) == -9
         daemon.start()

@@ -14,7 +14,7 @@ from premblyd.ask.settling import Settling
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend, connect_operator
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
@@ -200,8 +200,12 @@ class Dispatching:
         }
         run_erased = {action.name for action in self.actions if action.erased == "run"}
         deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
-        await Inbox(self._writer).add(new_event(**event), deliveries)
-        self.dispatcher.wake()
+        if isinstance(self.place, Server):  # see Daemon._open_receiver
+            inbox = Inbox(self._writer, will_add=self.dispatcher.wake)
+            await inbox.add(new_event(**event), deliveries)
+        else:
+            await Inbox(self._writer).add(new_event(**event), deliveries)
+            self.dispatcher.wake()
 
     def replay(self, delivery_id: int) -> None:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
