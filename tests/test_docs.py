@@ -149,7 +149,11 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("record")).with_name("premblyd.db")
 
 
-UNANSWERED = ("Are event numbers missing?", "What was skipped")  # in this record
+UNANSWERED = (
+    "Are event numbers missing?",
+    "What was skipped",
+    "Of which deliveries did a",
+)  # in this record
 
 
 @for_each("block", queries().values())

@@ -48,7 +48,7 @@ _HALTED = {
     HaltReason.NOT_STARTED: "its worker's program can't be started",
     HaltReason.ENDED: "its worker's program ends before it is ready",
     HaltReason.NOT_READY: "its worker's program is not ready within `start_timeout`",
-    HaltReason.OTHER_VERSION: "its worker's program speaks another version of the protocol",
+    HaltReason.OTHER_VERSION: "its worker's program does not say `ready 1` first",
     HaltReason.ABORTED: "each of its worker processes has said `abort`",
 }
 _GO_ON = {
@@ -139,7 +139,11 @@ def halted(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{action} runs nothing{where} since {times.for_people(since_ms)} UTC:"
             f" {_HALTED.get(reason, 'its worker processes take nothing')}.",
-            remedy=_GO_ON.get(reason, "Mend the program: it is started again and again.")
+            remedy=_GO_ON.get(
+                reason,
+                f"Mend the program: `premblyd try {action} FILE` shows what it prints. It is"
+                " started again and again.",
+            )
             + " What waits for it is not spent.",
             command=_LOG,
             target=Target(page="deliveries", state="pending", action=action),
