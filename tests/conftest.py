@@ -30,6 +30,7 @@ from premblyd.receive.server import make_server
 from tests.support import database, postgresql
 from tests.support.commands import record
 from tests.support.logs import log_plainly, logged
+from tests.support.marks import leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
@@ -118,7 +119,6 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -128,6 +128,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=database.ENGINES[0],
         help="Which database the tests use. Those that are about SQLite alone are left out.",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let nobody look for garbage among what is read now: it stays, all of a million objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't read a module that is left out as a whole: each of xdist's workers would."""
+    return leaves_out_module(config, collection_path) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -7,14 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.marks import leaves_out
+
+FOLDER = Path(__file__).parent
 TEST_TIMEOUT_S = 300
 IN_ONE_PROCESS = ("test_clock.py", "test_doubt.py", "test_fuzz.py", "test_values.py")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't read what is left out: see the conftest of all tests."""
+    return (_is_campaign(collection_path) and leaves_out(config, "campaign")) or None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.path.parent == FOLDER:
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
-            if item.path.name not in IN_ONE_PROCESS:
+            if _is_campaign(item.path):
                 item.add_marker(pytest.mark.campaign)
+
+
+def _is_campaign(path: Path) -> bool:
+    return path.suffix == ".py" and path.name not in IN_ONE_PROCESS
