@@ -27,7 +27,7 @@ from premblyd.queue.queue import Queue
 from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from tests.support import postgresql
-from tests.support.database import rows
+from tests.support.database import Looking
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -118,6 +118,7 @@ class Store:
         self.engine = self.backend.engine()
         self.rested = Rested(self.engine)
         self._reading: psycopg.Connection[Any] | None = None
+        self._looking = Looking(place) if isinstance(place, Path) else None
         self._loop = loop
         self.writer = self.wait(self._open())
         names = pseudonyms.CLEAR
@@ -173,8 +174,9 @@ class Store:
         return self.wait(on_connection(self.writer, work))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        if not isinstance(self.place, Server):
-            return rows(self.place, sql, *values)
+        if self._looking is not None:
+            return self._looking.rows(sql, *values)
+        assert isinstance(self.place, Server)
         # To connect to a server takes longer than most that is asked there.
         if self._reading is None or self._reading.closed:
             self._reading = psycopg.connect(self.place.url, autocommit=True)
@@ -189,6 +191,8 @@ class Store:
             shell.execute(sql, values)
 
     def close(self) -> None:
+        if self._looking is not None:
+            self._looking.close()  # before: the last one that closes it puts the log into the file
         self.wait(self.writer.close())
         if self._reading is not None:
             self._reading.close()
