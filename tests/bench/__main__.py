@@ -23,10 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, earlier, engines, keeping, looking, report, scale, serving
+from tests.bench import costs, earlier, engines, keeping, looking, report, scale, serving, workers
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
+SCRIPTS = 400  # events for which Python is started
 RUNS = 2000  # events for which /bin/true is run in a round
 FORWARDS = 1000  # events that are forwarded in a round: curl for each takes a while
 HOOKS = 600  # of those that take a while, in a round
@@ -100,6 +101,10 @@ def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
         serving.awaiting(seconds),
         serving.sealing(seconds),
         serving.run(RUNS),
+        workers.worker(RUNS),
+        workers.worker_script(SCRIPTS),
+        workers.backlog(folder, RUNS),
+        workers.backlog_by_batches(folder, RUNS),
         serving.confirm(FORWARDS),
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),

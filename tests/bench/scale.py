@@ -61,6 +61,11 @@ PAGES = (
 )
 
 
+# They look through rows that no index picks, until they have some or `lists.BUDGET_S` is over: that
+# bounds them, and not the size.
+SEARCHES = ("/events?text=", "/deliveries?action=none")
+
+
 class Record:
     """A record of so many events, and what is measured of it."""
 
@@ -287,6 +292,9 @@ def _goals() -> tuple[Goal, ...]:
     }
     memory = rows.memory("memory", "memory of the daemon")
     return (
-        *(rows.time(key, what, BOUND) for key, what in measured.items()),
+        *(
+            rows.time(key, what, None if key.startswith(SEARCHES) else BOUND)
+            for key, what in measured.items()
+        ),
         dataclasses.replace(memory, bound=BOUND),
     )

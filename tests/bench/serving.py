@@ -159,11 +159,11 @@ def run(events: int) -> Row:
 
     def ours() -> Measured:
         with peers.premblyd(actions=[action]) as daemon:
-            return _until_finished(daemon, events)
+            return until_finished(daemon, events)
 
     def theirs() -> Measured:
         with peers.webhook(["true"]) as peer:
-            return _until_peer_finished(peer, events)
+            return until_peer_finished(peer, events)
 
     return Row(
         name="run",
@@ -190,13 +190,13 @@ def confirm(events: int) -> Row:
                 api.know(f"bench-{number:08}")
             prembly = {"url": api.url, "api_key": api.key, "rate": 1000}
             with peers.premblyd(actions=[{**action, "confirm": True}], prembly=prembly) as daemon:
-                measured = _until_finished(daemon, events)
+                measured = until_finished(daemon, events)
             _require(api.asked(), events)
             return measured
 
     def theirs() -> Measured:
         with prembly_api() as api, peers.premblyd(actions=[action]) as daemon:
-            measured = _until_finished(daemon, events)
+            measured = until_finished(daemon, events)
             _require(daemon.rows("SELECT count(*) FROM inquiry")[0][0] + api.asked(), 0)
             return measured
 
@@ -217,7 +217,7 @@ def forward(events: int) -> Row:
         with peers.helper("sink") as sink:
             hook = {"name": "post", "http": {"url": f"http://127.0.0.1:{sink.port}/"}}
             with peers.premblyd(actions=[{**hook, "concurrency": SLOTS, **EVERY}]) as daemon:
-                measured = _until_finished(daemon, events)
+                measured = until_finished(daemon, events)
             _require(sink.ask(), events)
             return measured
 
@@ -226,7 +226,7 @@ def forward(events: int) -> Row:
             url = f"http://127.0.0.1:{sink.port}/"
             curl = ["curl", "-s", "-H", "Content-Type: application/json", "-d", url]
             with peers.webhook(curl, payload_after="-d") as peer:
-                measured = _until_peer_finished(peer, events)
+                measured = until_peer_finished(peer, events)
             _require(sink.ask(), events)
             return measured
 
@@ -278,10 +278,11 @@ def requests(sign: Callable[[bytes], bytes], count: int) -> list[bytes]:
     return [sign(content) for content in itertools.islice(webhooks.bodies("bench"), count)]
 
 
-def _until_finished(daemon: Premblyd, events: int) -> Measured:
+def until_finished(daemon: Premblyd, events: int, clients: int = CLIENTS[0]) -> Measured:
+    """Send so many webhooks, and wait until all their hooks have succeeded."""
     sent = requests(webhooks.ours, events)
     begun = time.perf_counter()
-    answers = load.at_once(peers.address(daemon), sent, clients=CLIENTS[0])
+    answers = load.at_once(peers.address(daemon), sent, clients=clients)
     left = "SELECT EXISTS (SELECT 1 FROM delivery WHERE due_at_ms IS NOT NULL)"
     wait_until(lambda: daemon.rows(left) == [(0,)], PATIENCE_S)
     seconds = time.perf_counter() - begun
@@ -290,10 +291,11 @@ def _until_finished(daemon: Premblyd, events: int) -> Measured:
     return {"rate": events / seconds, "p99": answers.p99_ms}
 
 
-def _until_peer_finished(peer: peers.Webhook, events: int) -> Measured:
+def until_peer_finished(peer: peers.Webhook, events: int, clients: int = CLIENTS[0]) -> Measured:
+    """The same of the peer."""
     sent = requests(webhooks.theirs, events)
     begun = time.perf_counter()
-    answers = load.at_once(peer.address, sent, clients=CLIENTS[0])
+    answers = load.at_once(peer.address, sent, clients=clients)
     wait_until(lambda: peer.finished >= events, PATIENCE_S)
     seconds = time.perf_counter() - begun
     return {"rate": events / seconds, "p99": answers.p99_ms}
