@@ -8,7 +8,6 @@ consumers of both Prembly and Identitypass read. No field is ever required.
 import hashlib
 import math
 import re
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -312,9 +311,8 @@ def session_reference(session_id: str) -> str:
 def same_id(identifier: str) -> str:
     """Return what is the same for all spellings of an id: Prembly takes a UUID with hyphens and
     with underscores, so both name the same verification."""
-    if not _UUID.fullmatch(identifier):
-        return identifier
-    return identifier.replace("_", "").replace("-", "").lower()
+    found = _UUID.fullmatch(identifier)
+    return "".join(found.groups()).lower() if found else identifier
 
 
 def is_uuid(identifier: str) -> bool:
@@ -325,12 +323,11 @@ def is_uuid(identifier: str) -> bool:
 def plain_id(identifier: str) -> str:
     """Return an id in the one spelling that stands for all of it: a UUID in small letters with
     hyphens, any other as it is."""
-    if not _UUID.fullmatch(identifier):
-        return identifier
-    return str(uuid.UUID(same_id(identifier)))
+    found = _UUID.fullmatch(identifier)
+    return "-".join(found.groups()).lower() if found else identifier
 
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:[_-]?[0-9a-f]{4}){3}[_-]?[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile("[_-]?".join(rf"([0-9a-f]{{{n}}})" for n in (8, 4, 4, 4, 12)), re.IGNORECASE)
 
 
 def text_of(value: Any) -> str | None:
