@@ -88,10 +88,17 @@ def is_working(host: Any, now_ms: Any) -> Any:
     return host.ended.is_null() & (seen_until_ms > now_ms)
 
 
-def may_work(host: Any, now_ms: Any) -> Any:
-    """Return the condition that a row of `host` is of a daemon that may be at work: one that has
-    SQLite for itself never beats. `is_dead_here` tells more of it."""
-    return is_working(host, now_ms) | (host.ended.is_null() & (host.beat_count == 0))
+def may_work(transaction: Transaction, now_ms: int) -> list[tuple[str, Any]]:
+    """Return names and `data_keys` of the daemons that may be at work. Raise MoveAtWorkError while
+    the database is being moved."""
+    if not transaction.try_lock(history.MOVE):
+        raise MoveAtWorkError("the database")
+    rows = transaction.rows(_MAY_WORK, now_ms=now_ms)
+    return [
+        (name, keys)
+        for name, keys, place, *process in rows
+        if not _is_dead_here(place, Predecessor(*process))
+    ]
 
 
 class Hosts:
@@ -306,6 +313,12 @@ _JOIN = insert(
     *_OF_IDENTITY,
     *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration", "data_keys"),
 )
+# One that has SQLite for itself never beats.
+_MAY_WORK = Statement(
+    Host.select(
+        *(Host.name, Host.data_keys, Host.place, Host.worker, Host.pid, Host.process_start)
+    ).where(is_working(Host, param("now_ms")) | (_IS_ALIVE & (Host.beat_count == 0)))
+)
 _KEYS_OF_OTHERS = Statement(
     Host.select(Host.worker, Host.name, Host.data_keys).where(
         is_working(Host, param("now_ms")), Host.worker != param("worker")
@@ -408,7 +421,7 @@ def is_dead(predecessor: Predecessor) -> bool:
     return start is None or predecessor.process_start not in (None, start)
 
 
-def is_dead_here(place: str | None, predecessor: Predecessor) -> bool:
+def _is_dead_here(place: str | None, predecessor: Predecessor) -> bool:
     """Return whether a daemon of `place` has ended for certain: if that is this one, it shows."""
     return place is not None and place == _place() and is_dead(predecessor)
 

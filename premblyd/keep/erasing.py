@@ -30,6 +30,7 @@ from premblyd.keep import blanking, holds, persons, retention
 from premblyd.keep.blanking import ByTable, Names
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import FoundBy, Named, Person
+from premblyd.keep.searching import of_size
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.tables import Event, Host
@@ -333,15 +334,7 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
     """Return which of these events one transaction erases."""
     ids = event_ids[:MOST_AT_ONCE]
     sizes: dict[int, Any] = dict(transaction.look_up(_SIZES, ids))
-    portion: list[int] = []
-    total = 0
-    for event_id in ids:
-        size = sizes.get(event_id, 0)
-        total += size if isinstance(size, int) else 0
-        if portion and total > MOST_BYTES_AT_ONCE:
-            break
-        portion.append(event_id)
-    return portion
+    return next(of_size([(each, sizes.get(each)) for each in ids], MOST_BYTES_AT_ONCE))
 
 
 def _remember(transaction: Transaction, person: Person, erasure_id: int, digests: Digests) -> None:

@@ -29,15 +29,14 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.opened import AsStored
 from premblyd.engines.portions import by_number, portions
-from premblyd.errors import CannotStartError, MoveAtWorkError, StoreUnavailableError
-from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
+from premblyd.errors import CannotStartError, StoreUnavailableError
+from premblyd.hosts.register import RAISE_FLOOR, may_work
 from premblyd.keep.operators import write_down
 from premblyd.keep.searching import of_size
 from premblyd.model.columns import Column
-from premblyd.model.history import MOVE
 from premblyd.model.keeping import EventKey, Lacks, ToErase
 from premblyd.model.table import Table
-from premblyd.model.tables import Attempt, Delivery, Event, Host
+from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.seal import eventkeys
 from premblyd.seal.starting import FLOOR, HostKeys, HostsLackKeyError, data_keys
 from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault, Wrapped
@@ -162,16 +161,9 @@ def _guarded(work: Work, now_ms: int, transaction: Transaction) -> Done:
 
 
 def _require_hosts(transaction: Transaction, now_ms: int) -> None:
-    if not transaction.try_lock(MOVE):
-        raise MoveAtWorkError("the database")
-    vault = _sealing(transaction.vault)
-    rows = transaction.rows(_HOSTS, now_ms=now_ms)
-    if lacking := {
-        name
-        for name, keys, place, *process in rows
-        if vault.seals_with not in HostKeys.read(keys).opens
-        and not is_dead_here(place, Predecessor(*process))
-    }:
+    working = may_work(transaction, now_ms)
+    key = _sealing(transaction.vault).seals_with
+    if lacking := {name for name, keys in working if key not in HostKeys.read(keys).opens}:
         raise HostsLackKeyError(lacking)
 
 
@@ -310,12 +302,6 @@ _COUNT_CLEAR = Statement(Event.select(fn.COUNT(Event.id)).where(IS_CLEAR))
 _ANY_CLEAR = Statement(Event.select(Event.id).where(IS_CLEAR).limit(1))
 _COUNT_OF = Statement(
     EventKey.select(fn.COUNT(EventKey.id)).where(EventKey.data_key == param("data_key"))
-)
-_HOSTS = Statement(
-    Host.select(
-        *(Host.name, Host.data_keys, Host.place),
-        *(Host.worker, Host.pid, Host.process_start),
-    ).where(may_work(Host, param("now_ms")))
 )
 _KEYS_OF = by_number(
     EventKey.select(EventKey.id).where(EventKey.data_key == param("data_key")), EventKey.id

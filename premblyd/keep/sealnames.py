@@ -20,18 +20,17 @@ from peewee import fn
 
 from premblyd.engines.engine import Database, Lookup, Statement, Transaction, param, update
 from premblyd.engines.portions import by_number, portions
-from premblyd.errors import CannotStartError, MoveAtWorkError, PremblydError, TryAgainError
+from premblyd.errors import CannotStartError, PremblydError, TryAgainError
 from premblyd.hosts import naming
-from premblyd.hosts.register import RAISE_FLOOR, Predecessor, is_dead_here, may_work
+from premblyd.hosts.register import RAISE_FLOOR, may_work
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.keep.operators import write_down
 from premblyd.keep.rekeying import Found, transact, unopened
 from premblyd.model.columns import Column
-from premblyd.model.history import MOVE
 from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming, ToErase
 from premblyd.model.table import Table
-from premblyd.model.tables import Awaited, Delivery, Event, Host, Inquiry, VerificationName
+from premblyd.model.tables import Awaited, Delivery, Event, Inquiry, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.queue.once import once_key
@@ -149,14 +148,9 @@ def _guarded(
     work: Callable[[Transaction], Found], now_ms: int | None, transaction: Transaction
 ) -> Found:
     """Do a work while no daemon works. `now_ms` None: a lock keeps them out."""
-    if not transaction.try_lock(MOVE):
-        raise MoveAtWorkError("the database")
-    rows = [] if now_ms is None else transaction.rows(_HOSTS, now_ms=now_ms)
-    working = {
-        name for name, place, *process in rows if not is_dead_here(place, Predecessor(*process))
-    }
-    if working:
-        raise WorkingError(working)
+    working = may_work(transaction, now_ms or 0)
+    if working and now_ms is not None:
+        raise WorkingError({name for name, _ in working})
     return work(transaction)
 
 
@@ -395,9 +389,4 @@ OF_TABLES = (
     _OfTable(VerificationName.name, VerificationName.verification),
     _OfHolds(Hold.reference, Hold.user_ref),
     _OfTable(Closing.user_ref),
-)
-_HOSTS = Statement(
-    Host.select(Host.name, Host.place, Host.worker, Host.pid, Host.process_start).where(
-        may_work(Host, param("now_ms"))
-    )
 )
