@@ -66,10 +66,7 @@ INTERRUPTED = {
         "The copies of before are there still. One that is not whole is removed by the next"
         " `premblyd backup`: run the same again."
     ),
-    "restore": (
-        "The database is as it was, or the whole copy is in its place. Run the same again before"
-        " the daemon is started."
-    ),
+    "restore": "Nothing is lost. Run the same again, which goes on, before the daemon is started.",
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("restore", "For install.sh.")}
