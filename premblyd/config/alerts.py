@@ -14,6 +14,7 @@ KINDS = {
     "database": "the database can't keep webhooks",
     "silent": "no event came for so long: silent: 6h",
     "disk": "the database's disk is so full: disk: 90%",
+    "snapshot": "a transaction keeps the PostgreSQL server from cleaning up",
     "clock": "the clock is far from right, or was",
     "host": "another host that shares the database was lost, or deliveries wait for one",
     "contradicted": "Prembly contradicted events that it was asked to confirm",

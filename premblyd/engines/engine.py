@@ -282,6 +282,15 @@ class Scrubbed:
     moved_stays: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTransaction:
+    """A transaction that somebody has open. `program`: what its connection calls itself."""
+
+    pid: int
+    program: str
+    open_for_ms: int
+
+
 class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
@@ -315,6 +324,13 @@ class Database(peewee.Database, ABC):
     def scrub(self) -> Scrubbed:
         """Take what was emptied or deleted out of the database's files, as far as this program can.
         It waits for nobody for long."""
+
+    def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
+        """Return the oldest transaction of somebody else that has been open for so long, and keeps
+        the database from cleaning up what has ended meanwhile; None: there is none, or it can't be
+        told."""
+        del open_for_ms
+        return None
 
     def clock(self) -> Clock:
         """Return the clock by which the daemons go: this machine's, or it follows the server's."""

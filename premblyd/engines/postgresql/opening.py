@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Done, Scrubbed, Transaction
+from premblyd.engines.engine import Database, Done, OpenTransaction, Scrubbed, Transaction
 from premblyd.engines.postgresql.transaction import NOW_MS, look, run, translated
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 from premblyd.times import Clock, SharedClock
@@ -160,6 +160,18 @@ _KEEP_COMMITS = """SELECT set_config('synchronous_commit', 'on', false)
 # Not everywhere a server can notice it; it refuses the setting there.
 _CHECK_CLIENT = """SELECT set_config('client_connection_check_interval', '2s', false)
     WHERE version() LIKE '%linux%'"""
+# What other roles do is shown to members of pg_read_all_stats alone. A program may call itself
+# anything: in letters it names nobody.
+_OLDEST_TRANSACTION = """
+    SELECT pid, regexp_replace(application_name, '[^A-Za-z_. -]', '', 'g'), open_for_ms
+    FROM (
+        SELECT *, (extract(epoch FROM clock_timestamp() - xact_start) * 1000)::bigint AS open_for_ms
+        FROM pg_stat_activity
+        WHERE backend_xmin IS NOT NULL AND backend_type = 'client backend'
+            AND datname = current_database() AND pid <> pg_backend_pid()
+    ) AS open
+    WHERE open_for_ms >= %s ORDER BY open_for_ms DESC LIMIT 1
+"""
 # The same of the client's side, where the operator's URL does not say it.
 _OF_LIBPQ = {
     "keepalives_idle": "5",
@@ -241,6 +253,14 @@ class _Database(Database, PostgresqlDatabase):
             finally:
                 connection.execute("SET statement_timeout = 0")
         return Scrubbed(is_gone=True)
+
+    def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
+        with translated(StoreUnreadableError):
+            row = self.execute_sql(_OLDEST_TRANSACTION, [open_for_ms]).fetchone()
+        if row is None:
+            return None
+        pid, program, its_ms = row
+        return OpenTransaction(pid=pid, program=program, open_for_ms=its_ms)
 
     def clock(self) -> Clock:
         clock = SharedClock()

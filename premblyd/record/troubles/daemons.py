@@ -13,9 +13,10 @@ from premblyd.model.tables import AlertFailure, Downtime, Host
 from premblyd.record import events, hosts, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.times import DAY_MS
-from premblyd.words import counted
+from premblyd.words import counted, duration
 
 DOWNTIME_DAYS = 30  # what is older was lived with
+SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
 GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 _LOG = "sudo journalctl -u premblyd -n 50"
 _WEBHOOKS: defaultdict[int | None, str] = defaultdict(
@@ -60,6 +61,22 @@ def database(situation: Situation) -> Iterator[Item]:
     else:
         return
     yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
+
+
+@trouble(reminds=True)
+def snapshot(situation: Situation) -> Iterator[Item]:
+    """Yield that somebody's transaction keeps a server from cleaning up."""
+    oldest = situation.database.oldest_transaction(SNAPSHOT_MS)
+    if oldest is not None:
+        program = f" of {oldest.program}" if oldest.program else ""
+        yield Item(
+            text=f"A transaction{program} (process {oldest.pid} of the PostgreSQL server) is open"
+            f" for {duration(oldest.open_for_ms)}: meanwhile nothing that has ended is cleaned up,"
+            " and each claim reads it again.",
+            remedy="If it is a dump or a report, let it end; see that none takes long. Else end it:"
+            f" `SELECT pg_terminate_backend({oldest.pid})`.",
+            command="premblyd status",
+        )
 
 
 @trouble(reads_record=False)
