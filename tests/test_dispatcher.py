@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from premblyd.config.hooks import Hook, WorkerHook
+from premblyd.config.models import Action
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import HaltReason
@@ -33,6 +34,11 @@ HOUR_MS = 3_600_000
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "STORE_PAUSE_S", 0.02)
+
+
+def worker_action(name: str, *, batch: int = 1, **keys: Any) -> Action:
+    hook = WorkerHook.model_validate({"worker": ["/bin/true"], "batch": batch}, context=PLACES)
+    return action(name, **keys).model_copy(update={"hook": hook})
 
 
 async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddress) -> None:
@@ -134,8 +140,9 @@ async def test_an_action_runs_no_more_than_may_on_all_hosts(place: DatabaseAddre
 
 
 async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
-    place: DatabaseAddress,
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dispatcher, "POLL_S", 600)
     async with Dispatching(place, action("halted"), action("other")) as at:
         halts = at.runners.halts
         halts.begin("halted", HaltReason.ENDED)
@@ -153,9 +160,7 @@ async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
 async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
     place: DatabaseAddress,
 ) -> None:
-    hook = WorkerHook.model_validate({"worker": ["/bin/true"], "batch": 3}, context=PLACES)
-    plain = action("a", concurrency={"host": 2, "cluster": 3})
-    worker = plain.model_copy(update={"hook": hook})
+    worker = worker_action("a", batch=3, concurrency={"host": 2, "cluster": 3})
     async with Dispatching(place, worker) as at:
         at.shell.hold("a")
         await asyncio.gather(*[at.add("a") for _ in range(9)])
@@ -163,6 +168,27 @@ async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
         assert at.states() == {"running": 6, "pending": 3}
         at.shell.release()
         await at.until_states(succeeded=9)
+
+
+async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "RENEW_EVERY_S", 0)
+    async with Dispatching(place, worker_action("line"), action("other")) as at:
+        at.shell.hold("line")
+        at.shell.hold("other")
+        await at.add("line", "other")
+        await at.until(lambda: at.shell.running["all"] == 2)
+        ends = dict(rows(at.place, "SELECT action, due_at_ms FROM delivery"))
+
+        def renewed() -> bool:
+            now = dict(rows(at.place, "SELECT action, due_at_ms FROM delivery"))
+            assert now["other"] == ends["other"]
+            return bool(now["line"] > ends["line"])
+
+        at.dispatcher.wake()
+        await at.until(renewed)
+        assert at.states() == {"running": 2}
 
 
 async def test_a_failing_hook_is_tried_again_until_it_is_dead(place: DatabaseAddress) -> None:

@@ -153,7 +153,7 @@ class Action(Model):
     def _gather_hook(cls, value: Any) -> Any:
         return gather(value) if isinstance(value, dict) else value
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """How many deliveries may run at once on a host: of a worker hook a batch for each of its
         processes."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from peewee import Case
 
-from premblyd.engines.engine import Statement, Transaction, param, params
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, params
 from premblyd.engines.writer import Later, Step, Writer
 from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -167,6 +167,18 @@ class Queue:
 
         return self._writer.call(operation, Step.LIFE)
 
+    def renew(
+        self, delivery_ids: Collection[int], lease_ms: int, now_ms: int
+    ) -> "asyncio.Future[int]":
+        """Let the leases of these, which run here, end so long from now. Return how many were
+        renewed: not those that others have by now, or that have ended."""
+        return self._writer.call(
+            lambda transaction: transaction.change_each(
+                _RENEW, list(delivery_ids), due_at_ms=now_ms + lease_ms, worker=self._worker
+            ),
+            Step.FINISHES,
+        )
+
     def end_broken(self, now_ms: int) -> "asyncio.Future[None]":
         """End all whose columns contradict their state: somebody wrote them before the database
         refused it, and nothing else may be written of them."""
@@ -214,6 +226,15 @@ _IS_HELD = (
     (Delivery.id == param("id"))
     & (Delivery.state == State.RUNNING)
     & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
+)
+# By the worker, which no other process ever has: it runs each delivery once at a time, so its last
+# attempt is the one that runs here.
+_RENEW = Lookup(
+    Delivery.update(due_at_ms=param("due_at_ms")).where(
+        Delivery.state == State.RUNNING,
+        param("worker").in_(Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT)),
+    ),
+    Delivery.id,
 )
 _HOLDS = Statement(Delivery.select(Delivery.id, erased.OF_DELIVERY).where(_IS_HELD))
 _SHOW_LIFE = Statement(

@@ -36,6 +36,7 @@ from premblyd.times import Clock, boot_s
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
+RENEW_EVERY_S = 20.0  # the leases of runs that may outlast them: well within the margin
 JUMP_MS = 2_000  # a clock moved by less is drift
 
 # Reads the event of a job from its body again, where an earlier premblyd stored it; or returns how
@@ -49,6 +50,10 @@ def _small_bytes(action: Action) -> int:
     return SMALL_BYTES // action.hook.lines
 
 
+def _lease_ms(action: Action) -> int:
+    return action.hook.timeout_ms + LEASE_MARGIN_MS
+
+
 class Actions:
     """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
     made beside the loop, and once: no claim looks at them all."""
@@ -58,7 +63,7 @@ class Actions:
         self.claimable = {
             action.name: Claimable(
                 slots=action.slots,
-                lease_ms=action.hook.timeout_ms + LEASE_MARGIN_MS,
+                lease_ms=_lease_ms(action),
                 digest=action.digest,
                 cluster=action.cluster_slots,
                 once=action.once is not None,
@@ -117,6 +122,8 @@ class Dispatcher:
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[bool]] = {}
         self._permitted: dict[str, Permit] = {}
+        self._leases: dict[int, int] = {}  # of those that may outlast them, in milliseconds
+        self._renewed_at_s = boot_s()
         self._busy: Counter[str] = Counter()
         self._busy_bytes: Counter[str] = Counter()  # of the large bodies of running hooks
         self._stopping = False
@@ -187,6 +194,7 @@ class Dispatcher:
             tell("clock.jumped", by_ms=jump)
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
+        await self._renew(now_ms)
         if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
             return POLL_S
@@ -200,6 +208,16 @@ class Dispatcher:
         if next_due_ms is None or (next_due_ms <= now_ms and not goes_on):
             return POLL_S  # nothing waits but what runs here already or finds no room
         return min(POLL_S, max(0.0, (next_due_ms - self._clock.now_ms()) / 1000))
+
+    async def _renew(self, now_ms: int) -> None:
+        """Renew the leases of what may outlast them, now and then: nobody must take a line for
+        lost that waits for its worker process behind others."""
+        if boot_s() < self._renewed_at_s + RENEW_EVERY_S:
+            return
+        self._renewed_at_s = boot_s()
+        for lease_ms in set(self._leases.values()):
+            ids = [delivery_id for delivery_id, its in self._leases.items() if its == lease_ms]
+            await self._queue.renew(ids, lease_ms, now_ms)
 
     async def _claim(self, now_ms: int) -> Claimed:
         async with self._claiming:
@@ -240,6 +258,8 @@ class Dispatcher:
         self._busy[job.action] += 1
         self._busy_bytes[job.action] += cost
         self._permitted[job.claim_token] = permit
+        if action.hook.may_outlast_timeout:
+            self._leases[job.delivery_id] = _lease_ms(action)
         task.add_done_callback(functools.partial(self._ended, job))
 
     async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
@@ -258,6 +278,7 @@ class Dispatcher:
 
     def _ended(self, job: Job, task: asyncio.Task[bool]) -> None:
         del self._running[job.delivery_id]
+        self._leases.pop(job.delivery_id, None)
         if task.cancelled():
             return
         if error := task.exception():

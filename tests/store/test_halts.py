@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from premblyd.engines.engine import Database
@@ -28,37 +29,43 @@ def daemon(store: Store, name: str) -> str:
     return own.worker
 
 
-async def kept(store: Store, log: HaltLog, rows: list[Any]) -> None:
-    """Run the log's loop until the record has these rows."""
-    running = asyncio.create_task(log.run())
-    await until(lambda: store.rows(ROWS) == rows)
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+@contextlib.asynccontextmanager
+async def logging(store: Store, worker: str, halts: Halts) -> AsyncIterator[SettableClock]:
+    """Run the log's loop."""
+    clock = SettableClock()
+    running = asyncio.create_task(HaltLog(store.writer, worker, halts, clock).run())
+    try:
+        yield clock
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
 
 def test_what_is_halted_is_told_until_it_goes_on(store: Store, record: Database) -> None:
-    worker = daemon(store, "host-a")
-    halts, clock = Halts(), SettableClock()
-    log = HaltLog(store.writer, worker, halts, clock)
-    halts.begin("crm", HaltReason.ENDED)
-    halts.begin("mail", HaltReason.ABORTED)
-    both = [(worker, "crm", "ended"), (worker, "mail", "aborted")]
-    store.wait(kept(store, log, both))
-    since_ms = store.rows("SELECT DISTINCT since_ms FROM halt")
-    halts.begin("crm", HaltReason.NOT_READY)
-    clock.set_by_ms = 5000
-    store.wait(kept(store, log, [(worker, "crm", "not_ready"), both[1]]))
-    assert store.rows("SELECT DISTINCT since_ms FROM halt") == since_ms
-    crm, mail = found(record)
-    assert (crm.kind, crm.target.action, mail.target.action) == ("halted", "crm", "mail")
-    assert "crm runs nothing" in crm.text
-    assert "not ready within `start_timeout`" in crm.text
-    assert "systemctl reload premblyd" in mail.remedy
-    halts.end("crm")
-    store.wait(kept(store, log, [both[1]]))
-    [only] = found(record)
-    assert only.target.action == "mail"
+    worker, halts = daemon(store, "host-a"), Halts()
+
+    async def told() -> None:
+        async with logging(store, worker, halts) as clock:
+            halts.begin("crm", HaltReason.ENDED)
+            halts.begin("mail", HaltReason.ABORTED)
+            both = [(worker, "crm", "ended"), (worker, "mail", "aborted")]
+            await until(lambda: store.rows(ROWS) == both)
+            since_ms = store.rows("SELECT since_ms FROM halt ORDER BY action")
+            clock.set_by_ms = 5000
+            halts.begin("crm", HaltReason.NOT_READY)
+            await until(lambda: store.rows(ROWS) == [(worker, "crm", "not_ready"), both[1]])
+            assert store.rows("SELECT since_ms FROM halt ORDER BY action") == since_ms
+            crm, mail = found(record)
+            assert (crm.kind, crm.target.action, mail.target.action) == ("halted", "crm", "mail")
+            assert "crm runs nothing" in crm.text
+            assert "not ready within `start_timeout`" in crm.text
+            assert "systemctl reload premblyd" in mail.remedy
+            halts.end("crm")
+            await until(lambda: store.rows(ROWS) == both[1:])
+            assert [item.target.action for item in found(record)] == ["mail"]
+
+    store.wait(told())
 
 
 def test_of_a_daemon_that_has_ended_nothing_is_told_and_the_next_start_forgets_it(
@@ -66,10 +73,14 @@ def test_of_a_daemon_that_has_ended_nothing_is_told_and_the_next_start_forgets_i
 ) -> None:
     first, halts = daemon(store, "host-a"), Halts()
     halts.begin("crm", HaltReason.NOT_FOUND)
-    log = HaltLog(store.writer, first, halts, SettableClock())
-    store.wait(kept(store, log, [(first, "crm", "not_found")]))
+
+    async def kept(worker: str, halts: Halts, rows: list[Any]) -> None:
+        async with logging(store, worker, halts):
+            await until(lambda: store.rows(ROWS) == rows)
+
+    store.wait(kept(first, halts, [(first, "crm", "not_found")]))
     assert len(found(record)) == 1
     second = daemon(store, "host-a")
     assert found(record) == []
     assert store.rows(ROWS) == [(first, "crm", "not_found")]
-    store.wait(kept(store, HaltLog(store.writer, second, Halts(), SettableClock()), []))
+    store.wait(kept(second, Halts(), []))
