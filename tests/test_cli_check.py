@@ -430,10 +430,12 @@ def test_without_a_service_that_hides_it_home_is_no_doubt(
     assert warnings(write(tmp_path, actions=[shell("a", "cat >/home/ada/log")])) == []
 
 
-def test_a_shell_lines_program_is_looked_for_too(tmp_path: Path) -> None:
-    actions = [shell("gone", "/nowhere/at-all --now"), shell("there", "/bin/sh -c true")]
+def test_the_programs_of_a_shell_line_and_a_worker_are_looked_for_too(tmp_path: Path) -> None:
+    stays = {"name": "stays", "response_codes": ["*"], "worker": ["/nowhere/worker", "--now"]}
+    actions = [shell("gone", "/nowhere/at-all --now"), shell("there", "/bin/sh -c true"), stays]
     assert warnings(write(tmp_path, actions=actions)) == [
-        "action gone: /nowhere/at-all is not an executable here"
+        "action gone: /nowhere/at-all is not an executable here",
+        "action stays: /nowhere/worker is not an executable here",
     ]
 
 

@@ -342,6 +342,13 @@ def test_hooks_at_once_are_for_each_host_and_for_all(
     assert loaded.total_concurrency == host
 
 
+def test_of_a_worker_a_batch_is_for_each_process() -> None:
+    loaded = parse(f"{ACTION}worker: [x], batch: 50, concurrency: {{host: 2, cluster: 3}}}}")
+    (action,) = loaded.actions
+    assert (action.slots, action.cluster_slots, loaded.total_concurrency) == (100, 150, 100)
+    assert parse(f"{ACTION}worker: [x], batch: 50}}\nconcurrency: 20").total_concurrency == 20
+
+
 def test_what_leaves_can_be_an_envelope_or_selected() -> None:
     select = "{select: 'sort_by(body.images, &size)[0].{a: name}'}"
     for send, kind in {"event": str, select: Selection}.items():

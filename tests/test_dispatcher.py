@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.hooks import Hook, WorkerHook
-from premblyd.config.models import Action
+from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import HaltReason
@@ -21,7 +20,7 @@ from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner
-from tests.support.jobs import PLACES, action, action_of, told
+from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
 
 UUID = "00000000-0000-4000-8000-0000000a0001"
@@ -34,11 +33,6 @@ HOUR_MS = 3_600_000
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "STORE_PAUSE_S", 0.02)
-
-
-def worker_action(name: str, *, batch: int = 1, **keys: Any) -> Action:
-    hook = WorkerHook.model_validate({"worker": ["/bin/true"], "batch": batch}, context=PLACES)
-    return action(name, **keys).model_copy(update={"hook": hook})
 
 
 async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddress) -> None:
@@ -160,7 +154,7 @@ async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
 async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
     place: DatabaseAddress,
 ) -> None:
-    worker = worker_action("a", batch=3, concurrency={"host": 2, "cluster": 3})
+    worker = action("a", worker=["x"], batch=3, concurrency={"host": 2, "cluster": 3})
     async with Dispatching(place, worker) as at:
         at.shell.hold("a")
         await asyncio.gather(*[at.add("a") for _ in range(9)])
@@ -174,7 +168,7 @@ async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "RENEW_EVERY_S", 0)
-    async with Dispatching(place, worker_action("line"), action("other")) as at:
+    async with Dispatching(place, action("line", worker=["x"]), action("other")) as at:
         at.shell.hold("line")
         at.shell.hold("other")
         await at.add("line", "other")
