@@ -29,7 +29,7 @@ from premblyd.verifications.awaited import AwaitedQueue, Due
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
-from tests.support.database import rows
+from tests.support.database import Looking, rows
 from tests.support.prembly_api import PremblyApi, Shape
 from tests.support.waiting import until
 
@@ -66,6 +66,7 @@ class At(AbstractAsyncContextManager["At"]):
 
     def __init__(self, place: DatabaseAddress, api: PremblyApi, **changes: Any) -> None:
         self.place = place
+        self._looking = Looking(place)
         self.api = api
         self.changes: dict[str, Any] = {
             "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 1000},
@@ -98,6 +99,7 @@ class At(AbstractAsyncContextManager["At"]):
         await self.asker.stop()
         await self._task
         self.inquirer.close()
+        self._looking.close()
         await self.writer.close()
 
     def configure(self, **changes: Any) -> None:
@@ -134,7 +136,7 @@ class At(AbstractAsyncContextManager["At"]):
         self.asker.wake()
 
     def rows(self, sql: str = ROWS) -> list[tuple[Any, ...]]:
-        return rows(self.place, sql)
+        return self._looking.rows(sql)
 
     async def until_rows(self, expected: list[tuple[Any, ...]], sql: str = ROWS) -> None:
         try:

@@ -84,11 +84,13 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "premblyd", *(str(argument) for argument in arguments)]
 
 
-def run_process(*arguments: object, stdin: int = 0, **environ: str) -> Ran:
-    """Run a command in a process of its own."""
+def run_process(*arguments: object, stdin: int = 0, before: str = "", **environ: str) -> Ran:
+    """Run a command in a process of its own. `before` is Python that it runs first."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
         environment = os.environ | environ
-        process = Forked(arguments, environ=environment, stdin=stdin, stdout=out, stderr=error)
+        process = Forked(
+            arguments, environ=environment, before=before, stdin=stdin, stdout=out, stderr=error
+        )
         try:
             code = process.wait(50)
         finally:

@@ -130,26 +130,34 @@ def rows(place: DatabaseAddress, sql: str, *values: Any) -> list[tuple[Any, ...]
 
 
 class Looking:
-    """What one other connection sees of an SQLite database, again and again: to open one takes a
-    millisecond, for SQLite reads all of the schema then."""
+    """What another connection sees of a database again and again, and on SQLite the same one: to
+    open one takes a millisecond there, for SQLite reads all of the schema then."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: DatabaseAddress) -> None:
+        self._place = place
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._is_closed = False
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return what is in the file that is at the path now."""
-        found = self._path.stat()
+        """Return what is in the database that is at the place now."""
+        if isinstance(self._place, Server) or self._is_closed:
+            return rows(self._place, sql, *values)
+        found = self._place.stat()
         if self._file != (found.st_dev, found.st_ino):
-            self.close()
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            self._let_go()
+            uri = f"{self._place.absolute().as_uri()}?mode=ro"
             self._connection = sqlite3.connect(uri, uri=True, timeout=10)
             self._file = found.st_dev, found.st_ino
         assert self._connection is not None
         return self._connection.execute(sql, values).fetchall()
 
     def close(self) -> None:
+        """Before others do: who closes an SQLite database last puts its log into its file."""
+        self._is_closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = self._file = None

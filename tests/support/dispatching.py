@@ -30,7 +30,7 @@ from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import Runners
 from premblyd.verifications.questions import Inquiries
 from tests.support.clock import SettableClock
-from tests.support.database import rows
+from tests.support.database import Looking
 from tests.support.jobs import action_of
 from tests.support.store import new_event
 from tests.support.waiting import until
@@ -136,6 +136,7 @@ class Dispatching:
         read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self.place, self.actions, self.limit = place, actions, limit
+        self._looking = Looking(place)
         self.max_bytes = max_bytes
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
@@ -176,6 +177,7 @@ class Dispatching:
         self.shell.release()
         await self.stop(5)
         self.inquirer.close()
+        self._looking.close()
         await self._writer.close()
 
     def configure(self, *actions: Action) -> None:
@@ -216,15 +218,15 @@ class Dispatching:
 
     def states(self, *actions: str) -> dict[str, int]:
         """Return how many deliveries are in each state: of `actions`, or of all."""
-        found = rows(self.place, "SELECT action, state FROM delivery")
+        found = self._looking.rows("SELECT action, state FROM delivery")
         return Counter(state for action, state in found if not actions or action in actions)
 
     def delivery(self, columns: str) -> tuple[Any, ...]:
-        (row,) = rows(self.place, f"SELECT {columns} FROM delivery")
+        (row,) = self._looking.rows(f"SELECT {columns} FROM delivery")
         return row
 
     def attempts(self, columns: str) -> list[tuple[Any, ...]]:
-        return rows(self.place, f"SELECT {columns} FROM attempt ORDER BY id")
+        return self._looking.rows(f"SELECT {columns} FROM attempt ORDER BY id")
 
     async def until(self, condition: Callable[[], object]) -> None:
         await until(condition)

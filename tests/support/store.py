@@ -118,7 +118,7 @@ class Store:
         self.engine = self.backend.engine()
         self.rested = Rested(self.engine)
         self._reading: psycopg.Connection[Any] | None = None
-        self._looking = Looking(place) if isinstance(place, Path) else None
+        self._looking = Looking(place)
         self._loop = loop
         self.writer = self.wait(self._open())
         names = pseudonyms.CLEAR
@@ -174,9 +174,8 @@ class Store:
         return self.wait(on_connection(self.writer, work))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        if self._looking is not None:
+        if not isinstance(self.place, Server):
             return self._looking.rows(sql, *values)
-        assert isinstance(self.place, Server)
         # To connect to a server takes longer than most that is asked there.
         if self._reading is None or self._reading.closed:
             self._reading = psycopg.connect(self.place.url, autocommit=True)
@@ -191,8 +190,7 @@ class Store:
             shell.execute(sql, values)
 
     def close(self) -> None:
-        if self._looking is not None:
-            self._looking.close()  # before: the last one that closes it puts the log into the file
+        self._looking.close()
         self.wait(self.writer.close())
         if self._reading is not None:
             self._reading.close()
