@@ -72,7 +72,9 @@ def run_hook(daemon: Premblyd, word: str) -> list[psutil.Process]:
 
 
 def leaving(script: str, word: str, folder: Path | None = None) -> dict[str, Any]:
-    return shell("leave", script.format(word=word, folder=folder), retry=ONCE)
+    # Longer than any test waits: what is left is to end by what it is about.
+    script = script.format(word=word, folder=folder)
+    return shell("leave", script, retry=ONCE, timeout="10m")
 
 
 def zombies(pid: int) -> list[int]:
