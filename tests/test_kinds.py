@@ -1,12 +1,11 @@
 """The kinds of hooks: one table, and nothing else knows them."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from premblyd.config.hooks import KINDS
 from premblyd.run.kinds import RUNNERS
+from tests.support.commands import Ran, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.pages import ROOT
@@ -20,12 +19,9 @@ def append(path: Path, **keys: Any) -> dict[str, Any]:
     return {"name": "note", "response_codes": ["*"], "append": str(path), **keys}
 
 
-def premblyd(*arguments: str, stdin: bytes = b"") -> tuple[str, str]:
+def premblyd(*arguments: object) -> Ran:
     """Run a command of a premblyd that has the new kind."""
-    code = f"{ADDING_A_KIND}\nfrom premblyd.cli import main\nmain()"
-    command = [sys.executable, "-c", code, *arguments]
-    ended = subprocess.run(command, input=stdin, capture_output=True)
-    return ended.stdout.decode(), ended.stderr.decode()
+    return run_process(*arguments, before=ADDING_A_KIND)
 
 
 def test_every_kind_has_a_runner() -> None:
@@ -44,7 +40,9 @@ def test_a_new_kind_runs_with_nothing_but_a_model_a_runner_and_a_row(tmp_path: P
 def test_a_new_kind_is_validated_and_explained_too(tmp_path: Path) -> None:
     file = tmp_path / "premblyd.yaml"
     file.write_text(str(configuration(actions=[append(tmp_path / "notes")])))
-    printed, _ = premblyd("explain", "-", "--config", str(file), stdin=BODY)
+    body = tmp_path / "body"
+    body.write_bytes(BODY)
+    printed = premblyd("explain", body, "--config", file).out
     assert f"\nnote\n  append ref-1 to {tmp_path}/notes\n" in printed
     wrong = {
         "shell": f"should have one of {', '.join(KINDS)} and append, not 2",
@@ -54,5 +52,5 @@ def test_a_new_kind_is_validated_and_explained_too(tmp_path: Path) -> None:
     }
     actions = [append(tmp_path / "notes", **{"name": key, key: "x"}) for key in wrong]
     file.write_text(str(configuration(actions=actions)))
-    _, told = premblyd("check", "--config", str(file))
+    told = premblyd("check", "--config", file).err
     assert [problem for problem in wrong.values() if problem not in told] == []
