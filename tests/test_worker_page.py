@@ -18,9 +18,10 @@ from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
+from premblyd.run.protocol import AnswerKind, delivery_line, hello
 from tests.support.configuration import configuration
 from tests.support.jobs import invocation
-from tests.support.pages import BLOCKS, Block, blocks
+from tests.support.pages import BLOCKS, PAGES, Block, blocks, explained, in_backticks
 
 PAGE = "docs/worker-protocol.md"
 YOUR_WORK = "your work"  # on the line where an example leaves it out
@@ -139,6 +140,16 @@ def test_a_worker_is_tried_by_hand(tmp_path: Path) -> None:
     )
     assert done.stdout.decode().splitlines() == ["ready 1", "ok 1"]
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_page_tells_every_name_of_a_line_and_every_answer() -> None:
+    reads, answers = PAGES[PAGE].split("\n## ")[2:4]
+    line = json.loads(delivery_line(1, delivery(1)))
+    assert set(explained(reads)) == line.keys()
+    assert [text.split()[0] for text in explained(answers)] == list(AnswerKind)
+    (shown,) = (text for text in in_backticks(reads) if text.startswith('{"premblyd":'))
+    version = {"version": json.loads(shown)["version"]}  # of whenever it was written
+    assert json.loads(shown) == json.loads(hello("tell-crm", 1)) | version
 
 
 def test_every_program_of_the_page_is_run_here() -> None:
