@@ -184,10 +184,10 @@ class Conversation:
         if len(self.unanswered) < 2:
             self._read_printed()
         read_bytes = self._input.read_bytes
-        self._input.close()
         code = self._process.reap()
         self.phase = Phase.ENDED
         end = self._end(code, read_bytes)
+        self._only = self._fault = None  # large, maybe, and only the collector frees what is here
         self._alarm.cancel()
         self._owner.ended(self, end)
 
@@ -296,7 +296,7 @@ class Conversation:
 
     def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:
         """It wrote what is not the protocol's: nothing that it writes counts any more."""
-        self._is_deaf = True
+        self._is_deaf, self._partial = True, b""
         words = line[:MAX_OUTPUT_BYTES].decode("utf-8", "replace")
         error = f"the worker broke the protocol: {error}"
         self._kill(Fault(error=error, words=words, not_ready=not_ready))
