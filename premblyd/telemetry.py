@@ -33,7 +33,7 @@ store.order_mended        warning  count first
 hook.strays_killed        warning  count
 daemon.hooks_interrupted  warning  count
 runner.failed             error    cause action
-worker.not_started        warning  action reason
+worker.not_started        warning  action reason again_s?
 worker.ended              warning  action reason unanswered
 worker.halted             error    action reason
 worker.resumed            info     action

@@ -1,11 +1,11 @@
 """Worker hooks, with real processes: what comes of a line by its answer."""
 
 import asyncio
-from collections import Counter
+import json
 from pathlib import Path
 
 from tests.support.waiting import until
-from tests.support.workers import ANSWERS_OK, Working, end, shell
+from tests.support.workers import ANSWERS_OK, WAIT, Working, end, outcomes, python, shell
 
 
 async def test_a_worker_answers_what_becomes_of_a_delivery() -> None:
@@ -32,33 +32,103 @@ async def test_what_is_printed_is_the_output_and_breaks_nothing() -> None:
     assert [result.output for result in results] == ["for 5\ndone", "for 6\ndone"]
 
 
-async def test_two_processes_work_side_by_side_and_no_third_is_started(tmp_path: Path) -> None:
-    waits = 'while [ ! -e "$GO" ]; do sleep 0.01; done; echo "ok $n $pid" >&4'
+async def test_with_several_unanswered_what_is_printed_is_nobodys(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    async with Working(worker=shell(waits), concurrency=2, env={"GO": str(go)}) as at:
-        running = at.begin(*range(6))
-        (pool,) = at.runner._pools()
-        await until(lambda: [len(each.unanswered) for each in pool.conversations] == [1, 1])
+    worker = shell(
+        f"""
+        echo "begun $delivery"
+        case $n in
+            2) {WAIT}; echo "of both"; echo "ok 1 first" >&4;;
+            3) {WAIT}; echo "last"; echo "ok 2 second" >&4; echo "ok 3 third" >&4;;
+        esac
+        """
+    )
+    async with Working(worker=worker, batch=2, env={"GO": str(go)}) as at:
+        first, second = at.begin(5, 6)
+        await at.until_unanswered(2)
         go.touch()
-        pids = Counter(result.output for result in await asyncio.gather(*running))
-    assert len(pids) == 2
+        assert end(await first) == ("succeeded", None, "first")
+        (third,) = at.begin(7)
+        assert end(await second) == ("succeeded", None, "second")
+        assert end(await third) == ("succeeded", None, "third")
 
 
-async def test_a_process_that_dies_spends_the_attempt_it_was_at() -> None:
-    worker = shell('[ "$delivery" = 6 ] && exit 3; echo "ok $n $pid" >&4')
+async def test_what_is_printed_outside_of_work_is_nobodys() -> None:
+    worker = shell('echo "ok $n" >&4; echo over', first="echo begun")
     async with Working(worker=worker) as at:
-        before, died, after = [await at.run(delivery) for delivery in (5, 6, 7)]
-    assert end(died) == ("failed", "the worker process ended: exit status 3", "")
-    assert died.exit_code == 3
-    assert after.outcome == "succeeded"
-    assert before.output != after.output
+        results = [await at.run(delivery) for delivery in (5, 6)]
+    assert "begun" not in (results[0].output or "")
+    assert [result.outcome for result in results] == ["succeeded", "succeeded"]
 
 
-async def test_a_worker_that_breaks_the_protocol_is_killed(tmp_path: Path) -> None:
-    worker = shell('[ "$delivery" = 6 ] && echo "done with $n" >&4 && sleep 60; echo "ok $n" >&4')
+async def test_a_worker_hears_who_speaks_and_has_no_other_descriptors() -> None:
+    worker = python(
+        """
+    descriptors = [int(each) for each in os.listdir("/proc/self/fd")]
+    held = {each for each in descriptors if os.path.exists(f"/proc/self/fd/{each}")}
+    about = {**hello, "held": sorted(held), "environment": sorted(os.environ)}
+    say("ok", n, json.dumps(about))
+    """
+    )
+    async with Working(worker=worker, batch=5, env={"OWN": "x"}) as at:
+        about = json.loads((await at.run()).output or "")
+    assert about["premblyd"] == 1
+    assert (about["action"], about["batch"]) == ("act", 5)
+    assert about["held"] == [0, 1, 2, 3, 4]
+    own = {"PREMBLYD_WORKER_IN", "PREMBLYD_WORKER_OUT", "PREMBLY_PROCESS", "PREMBLY_WORKER", "OWN"}
+    assert own <= set(about["environment"])
+    assert not [name for name in about["environment"] if name.startswith("PREMBLY_R")]
+
+
+async def test_a_line_has_the_body_however_large_it_is() -> None:
+    worker = python('say("ok", n, len(line["body"]["text"]), line["delivery"], n)')
     async with Working(worker=worker) as at:
-        broken, after = [await at.run(delivery) for delivery in (6, 7)]
-    assert broken.outcome == "failed"
-    assert "the worker broke the protocol" in (broken.error or "")
-    assert broken.output == "done with 1"
-    assert after.outcome == "succeeded"
+        sizes = [5 << 20, 3, 100_000]
+        results = [await at.run(7, b'{"text":"%b"}' % (b"x" * size)) for size in sizes]
+    assert [result.output for result in results] == ["5242880 7 1", "3 7 2", "100000 7 3"]
+
+
+async def test_without_the_word_batch_a_worker_gets_one_line_at_a_time() -> None:
+    worker = shell('echo "ok $n" >&4', ready="ready 1 busy")
+    async with Working(worker=worker, batch=10) as at:
+        running = at.begin(*range(1, 6))
+        await until(lambda: at.unanswered == [1] or all(each.done() for each in running))
+        most = 0
+        while not all(each.done() for each in running):
+            most = max(most, *at.unanswered, 0)
+            await asyncio.sleep(0)
+        assert most <= 1
+        assert outcomes(await asyncio.gather(*running)) == {"succeeded": 5}
+
+
+async def test_answers_may_come_in_any_order_and_twice() -> None:
+    worker = shell('[ "$n" = 3 ] && printf "ok 2\\nok 3\\nok 2\\nok 1 first\\nok 3\\n" >&4')
+    async with Working(worker=worker, batch=3) as at:
+        results = await at.run_all([5, 6, 7])
+        assert outcomes(results) == {"succeeded": 3}
+        assert results[0].output == "first"
+
+
+async def test_two_processes_work_side_by_side_and_no_third_is_started(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
+    async with Working(worker=worker, concurrency=2, env={"GO": str(go)}) as at:
+        running = at.begin(*range(6))
+        await at.until_unanswered(1, 1)
+        go.touch()
+        results = await asyncio.gather(*running)
+    assert len({result.output for result in results}) == 2
+
+
+async def test_a_runner_that_is_given_up_leaves_its_process_to_others(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        working, waiting, other = at.begin(5, 6, 7)
+        await at.until_unanswered(1)
+        working.cancel()
+        waiting.cancel()
+        go.touch()
+        assert (await other).outcome == "succeeded"
+        await asyncio.wait([working, waiting])
+        assert (working.cancelled(), waiting.cancelled()) == (True, True)

@@ -204,7 +204,10 @@ class Conversation:
         error = f"the worker process ended: {how_it_ended(code)}"
         fault = self._fault or Fault(error=error)
         culprit = fault.culprit or (next(iter(begun)) if len(begun) == 1 else None)
-        if self._fault or lines or code:
+        not_ready = fault.not_ready
+        if not (not_ready or self._has_answered or begun or self._is_unneeded):
+            not_ready = HaltReason.ENDED
+        if not_ready is None and (self._fault or lines or code):
             tell("worker.ended", action=self._action, reason=fault.error, unanswered=len(lines))
         for line in lines:
             if line is culprit:
@@ -213,9 +216,6 @@ class Conversation:
             else:
                 line.settle(interrupted(NOT_ALONE if line in begun else UNREAD))
         suspects = tuple(line.delivery for line in lines if line in begun - {culprit})
-        not_ready = fault.not_ready
-        if not (not_ready or self._has_answered or begun or self._is_unneeded):
-            not_ready = HaltReason.ENDED
         output = fault.words or self._start.text()
         return End(suspects=suspects, not_ready=not_ready, error=fault.error, output=output)
 

@@ -180,12 +180,13 @@ class Pool:
 
     def _start_failed(self, reason: HaltReason, error: str, output: str = "") -> None:
         """Try again later. `output`: what it printed, which is about no delivery."""
-        tell("worker.not_started", action=self.action, reason=str(reason))
         self._failure = reason
         self._not_started = dataclasses.replace(interrupted(error), output=output)
-        if self._trial is None:
-            self._try_after(self._again_s)
-            self._again_s = min(2 * self._again_s, MAX_AGAIN_S)
+        again_s = self._again_s if self._trial is None else None
+        tell("worker.not_started", action=self.action, reason=str(reason), again_s=again_s)
+        if again_s is not None:
+            self._try_after(again_s)
+            self._again_s = min(2 * again_s, MAX_AGAIN_S)
         self._judge()
 
     def _lacks(self, what: str) -> None:
@@ -230,9 +231,13 @@ class Pool:
                 self._halts.end(self.action)
 
     def _halted(self) -> Result:
+        """Return how a run ends that finds no process: it is due again when one may be ready."""
         if self._halt is HaltReason.ABORTED:
             return interrupted(ABORTED)
-        return dataclasses.replace(self._not_started, retry_after_s=self._again_s)
+        wait_s = 0.0
+        if self._trial is not None:
+            wait_s = max(wait_s, self._trial.when() - asyncio.get_running_loop().time())
+        return dataclasses.replace(self._not_started, retry_after_s=wait_s)
 
     def _refuse(self, refusal: str) -> None:
         self._refusal = refusal

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Self
 from premblyd.config.models import Action, Config
 from premblyd.model.tables import HaltReason
 from premblyd.queue.jobs import Result
+from premblyd.run.conversation import Conversation
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
@@ -59,6 +61,8 @@ for line in map(json.loads, lines):
     return [sys.executable, "-c", code]
 
 
+# Until the test makes the file $GO.
+WAIT = 'while [ ! -e "$GO" ]; do sleep 0.01; done'
 ANSWERS_OK = shell('echo "ok $n $pid" >&4')
 
 
@@ -73,12 +77,15 @@ class Working:
     every process, and given back every descriptor."""
 
     def __init__(self, *actions: Action, **keys: Any) -> None:
-        """Of these actions, or of one that has `keys`."""
-        self.actions = actions or (action("act", **keys),)
+        """Of these actions, or of one that has `keys`, with one process."""
+        self.actions = actions or (action("act", **{"concurrency": 1, **keys}),)
         self.children = Children()
 
     async def __aenter__(self) -> Self:
         self._descriptors = _descriptors()
+        self._ahead_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._loop.time = lambda: time.monotonic() + self._ahead_s  # type: ignore[method-assign]
         self.runner = WorkerRunner(self.children)
         self.configure(*self.actions)
         return self
@@ -87,8 +94,23 @@ class Working:
         await asyncio.sleep(0)  # who was told of an end by now goes first
         self.runner.interrupt()
         self.runner.close()
+        del self._loop.time
         assert _descriptors() == self._descriptors
         assert not any(self.children._counts.values())
+
+    def later(self, seconds: float) -> None:
+        """Have the loop's clock go so much forward at once."""
+        self._ahead_s += seconds
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        """Those with the processes that there are now."""
+        return [each for pool in self.runner._pools() for each in pool.conversations]
+
+    @property
+    def unanswered(self) -> list[int]:
+        """How many lines each process has."""
+        return sorted(len(each.unanswered) for each in self.conversations)
 
     def configure(self, *actions: Action) -> None:
         """Reload."""
@@ -114,8 +136,13 @@ class Working:
     async def run_all(self, deliveries: Sequence[int], **keys: Any) -> list[Result]:
         return await asyncio.gather(*self.begin(*deliveries, **keys))
 
-    async def until_ended(self, pid: int) -> None:
-        await until(lambda: not Path(f"/proc/{pid}").exists())
+    async def until_unanswered(self, *lines: int) -> None:
+        """Wait until the processes have so many lines each."""
+        await until(lambda: self.unanswered == sorted(lines))
+
+    async def until_gone(self) -> None:
+        """Wait until no process is left."""
+        await until(lambda: not self.conversations)
 
 
 def of_delivery(
@@ -136,3 +163,11 @@ def end(result: Result) -> tuple[str, str | None, str | None]:
 
 def _descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def runs(pid: int) -> bool:
+    """Return whether a process runs: a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -1,0 +1,284 @@
+"""The pool of an action's worker processes, with real ones: which of them gets what, when none can
+take anything, and what a reload does."""
+
+import asyncio
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.typing import EventDict
+
+from premblyd.config.models import Action
+from premblyd.run import starting, workerprocess
+from premblyd.run.invocation import Invocation
+from tests.support.jobs import action
+from tests.support.logs import logged
+from tests.support.waiting import until
+from tests.support.workers import ANSWERS_OK, WAIT, Working, end, of_delivery, outcomes, shell
+
+ABORTED = "each worker process of the action has answered `abort`"
+CHANGED = "the configuration of the action has changed"
+NO_START = {
+    "not_found": ["/nowhere/worker"],
+    "not_started": [],
+    "ended": ["sh", "-c", "exit 3"],
+    "not_ready": ["sh", "-c", "exec sleep 600"],
+    "other_version": ["sh", "-c", 'echo "ready 2" >&4; exec sleep 600'],
+}
+
+
+@pytest.mark.parametrize("reason", NO_START)
+async def test_a_program_that_does_not_start_costs_nothing_and_halts_its_action(
+    reason: str, tmp_path: Path
+) -> None:
+    worker = NO_START[reason]
+    if reason == "not_started":
+        (tmp_path / "worker").write_bytes(b"\x7fELF, but not really")
+        (tmp_path / "worker").chmod(0o755)
+        worker = [str(tmp_path / "worker")]
+    async with Working(worker=worker, concurrency=2) as at:
+        running = at.begin(5, 6, 7)
+        if reason == "not_ready":
+            await until(lambda: len(at.conversations) == 2)
+            at.later(31)
+        results = await asyncio.gather(*running)
+        assert outcomes(results) == {"interrupted": 3}
+        assert {0 <= result.retry_after_s <= 1 for result in results} == {True}
+        assert at.halts == {"act": reason}
+        assert (await at.run(8)).outcome == "interrupted"
+
+
+def again_s(lines: list[EventDict]) -> list[float]:
+    return [line["again_s"] for line in lines if line["event"] == "worker.not_started"]
+
+
+async def test_it_is_started_again_and_again_until_it_is_ready(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    worker = shell('echo "ok $n" >&4', first='[ -e "$THERE" ] || exit 1')
+    async with Working(worker=worker, env={"THERE": str(there)}) as at:
+        with logged() as lines:
+            assert (await at.run(5)).outcome == "interrupted"
+            for number in range(1, 9):
+                at.later(again_s(lines)[-1] + 1)
+                await until(lambda number=number: len(again_s(lines)) > number)  # type: ignore[misc]
+        assert again_s(lines) == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert at.halts == {"act": "ended"}
+        there.touch()
+        at.later(61)
+        await until(lambda: not at.halts)
+        assert (await at.run(6)).outcome == "succeeded"
+
+
+async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts() -> None:
+    async with Working(worker=["sh", "-c", 'read -r hello <&3; echo "ready 1" >&4']) as at:
+        result = await at.run()
+        assert result.outcome == "interrupted"
+        await until(lambda: at.halts == {"act": "ended"})
+
+
+async def test_while_another_process_is_ready_nothing_is_halted(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4', first='mkdir "$FIRST" || exit 1')
+    files = {"FIRST": str(first), "GO": str(go)}
+    async with Working(worker=worker, concurrency=2, env=files) as at:
+        with logged() as lines:
+            running = at.begin(5)
+            await at.until_unanswered(1)
+            running += at.begin(6)
+            await until(lambda: [line for line in lines if line["event"] == "worker.not_started"])
+        assert at.halts == {}
+        go.touch()
+        results = await asyncio.gather(*running)
+        assert outcomes(results) == {"succeeded": 2}
+        assert len({result.output for result in results}) == 1
+
+
+async def test_who_aborts_gets_no_more_but_may_still_answer(tmp_path: Path) -> None:
+    worker = shell('[ $n = 3 ] && printf "abort 2 full\\nok 1\\nok 3\\n" >&4')
+    async with Working(worker=worker, batch=3) as at:
+        first, aborted, third = await at.run_all([5, 6, 7])
+        assert outcomes([first, third]) == {"succeeded": 2}
+        assert end(aborted) == ("interrupted", "the worker answered `abort`", "full")
+        await at.until_gone()
+        assert at.halts == {"act": "aborted"}
+        assert end(await at.run(6)) == ("interrupted", ABORTED, None)
+
+
+async def test_an_aborted_process_is_not_replaced_until_a_reload(tmp_path: Path) -> None:
+    aborts = tmp_path / "aborts"
+    aborts.touch()
+    worker = shell(
+        'if [ "$delivery" = 6 ] && [ -e "$ABORTS" ]; then echo "abort $n" >&4; else'
+        f' {WAIT}; echo "ok $n $pid" >&4; fi'
+    )
+    files = {"ABORTS": str(aborts), "GO": str(tmp_path / "go")}
+    async with Working(worker=worker, concurrency=2, env=files) as at:
+        kept, aborted = at.begin(5, 6)
+        assert (await aborted).outcome == "interrupted"
+        await at.until_unanswered(1)
+        assert at.halts == {}
+        waiting = at.begin(7, 8)
+        (tmp_path / "go").touch()
+        pids = {(await each).output for each in (kept, *waiting)}
+        assert len(pids) == 1
+        assert (await at.run(6)).outcome == "interrupted"
+        await until(lambda: at.halts == {"act": "aborted"})
+        at.configure(*at.actions)
+        assert at.halts == {}
+        aborts.unlink()
+        assert (await at.run(6)).outcome == "succeeded"
+
+
+async def test_a_reload_keeps_processes_whose_hook_is_the_same() -> None:
+    def same() -> Action:
+        return action("act", worker=ANSWERS_OK, env={"A": "1"}, concurrency=1)
+
+    async with Working(same()) as at:
+        before = (await at.run(5)).output
+        at.configure(same())
+        assert (await at.run(6)).output == before
+
+
+CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+async def test_a_reload_replaces_the_processes_of_a_hook_that_has_changed(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    env = {"GO": str(go), "A": "1"}
+    keys = {"worker": shell(f'{WAIT}; echo "ok $n $pid" >&4'), "concurrency": 1, "env": env}
+    changed = {**keys, **changes, "env": env | changes.get("env", {})}
+    async with Working(**keys) as at:
+        old = at.actions[0].hook
+        running, waiting = at.begin(5, 6)
+        await at.until_unanswered(1)
+        at.configure(action("act", **changed))
+        # Its attempt is on record as of the old one; so it waits for no process of the new one.
+        assert end(await waiting) == ("interrupted", CHANGED, None)
+        if "concurrency" not in changes:
+            late = await at.runner.run(old, of_delivery(7))  # type: ignore[arg-type]
+            assert end(late) == ("interrupted", CHANGED, None)
+        go.touch()
+        assert (await running).outcome == "succeeded"
+        after = await at.run(8)
+        assert after.outcome == "succeeded"
+        assert after.output != (await running).output
+        await until(lambda: len(at.conversations) == 1)
+
+
+async def test_a_reload_ends_the_processes_of_an_action_that_is_gone() -> None:
+    async with Working(worker=ANSWERS_OK) as at:
+        assert (await at.run(5)).outcome == "succeeded"
+        at.configure()
+        await at.until_gone()
+
+
+async def test_a_reload_ends_what_halts() -> None:
+    async with Working(worker=["/nowhere/worker"]) as at:
+        await at.run(5)
+        assert at.halts == {"act": "not_found"}
+        at.configure(action("other", shell="true"))
+        assert at.halts == {}
+
+
+async def test_an_alert_and_an_action_that_is_tried_have_their_own_processes() -> None:
+    async with Working(worker=ANSWERS_OK) as at:
+        of_action = await at.run(5)
+        hook = action("tried", worker=ANSWERS_OK).hook
+        alert = Invocation(action="act", id="x-act", body=b"text", environment={"TITLE": "x"})
+        tried = of_delivery(0, name="tried")
+        pids = {of_action.output}
+        for invocation in (alert, tried):
+            for _ in range(2):
+                pids.add((await at.runner.run(hook, invocation)).output)  # type: ignore[arg-type]
+        assert len(pids) == 3
+        at.configure(*at.actions)
+        await until(lambda: len(at.conversations) == 1)
+
+
+async def test_a_suspect_gets_its_turn_among_others_that_always_come(tmp_path: Path) -> None:
+    worker = shell(
+        'if [ ! -e "$DIED" ]; then [ $n = 2 ] && >"$DIED" && exit 1; else echo "ok $n" >&4; fi'
+    )
+    async with Working(worker=worker, batch=2, env={"DIED": str(tmp_path / "died")}) as at:
+        assert outcomes(await at.run_all([5, 6])) == {"interrupted": 2}
+        suspects = at.begin(5, 6)
+        is_over = False
+
+        async def others(delivery: int) -> int:
+            runs = 0
+            while not is_over:
+                assert (await at.run(delivery)).outcome == "succeeded"
+                runs += 1
+            return runs
+
+        busy = [asyncio.create_task(others(delivery)) for delivery in range(10, 16)]
+        results = await asyncio.gather(*suspects)
+        is_over = True
+        assert outcomes(results) == {"succeeded": 2}
+        await asyncio.gather(*busy)
+
+
+async def test_two_suspects_are_alone_in_two_processes(tmp_path: Path) -> None:
+    go, died = tmp_path / "go", tmp_path / "died"
+    worker = shell(
+        f'if [ -e "$DIED" ]; then {WAIT}; echo "ok $n" >&4;'
+        f" elif [ $n = 2 ]; then {WAIT}; exit 1; fi"
+    )
+    files = {"DIED": str(died), "GO": str(go)}
+    async with Working(worker=worker, batch=2, concurrency=2, env=files) as at:
+        running = at.begin(5, 6, 7, 8)
+        await at.until_unanswered(2, 2)
+        go.touch()
+        assert outcomes(await asyncio.gather(*running)) == {"interrupted": 4}
+        died.touch()
+        go.unlink()
+        again = at.begin(5, 6, 9, 10)
+        await at.until_unanswered(1, 1)
+        go.touch()
+        assert outcomes(await asyncio.gather(*again)) == {"succeeded": 4}
+
+
+LACKING = [
+    (workerprocess, "spawn", OSError(errno.EAGAIN, "")),
+    (os, "pidfd_open", OSError(errno.EMFILE, "")),
+    (os, "pipe", OSError(errno.ENFILE, "")),
+    (os, "pidfd_open", MemoryError()),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "error"), LACKING)
+async def test_a_process_that_can_not_start_now_starts_later(
+    where: object, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, failures = getattr(where, name), list[Exception]()
+
+    def short(*args: Any, **keys: Any) -> Any:
+        if len(failures) < 3:
+            failures.append(error)
+            raise error
+        return work(*args, **keys)
+
+    async with Working(worker=ANSWERS_OK) as at:
+        monkeypatch.setattr(where, name, short)
+        assert (await at.run()).outcome == "succeeded"
+        assert at.halts == {}
+
+
+async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lack(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr(workerprocess, "spawn", lack)
+    monkeypatch.setattr(starting, "PATIENCE_S", 0.1)
+    async with Working(worker=ANSWERS_OK) as at:
+        error = "the machine lacks file descriptors"
+        assert end(await at.run()) == ("interrupted", error, None)
+        assert at.halts == {}
