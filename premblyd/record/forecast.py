@@ -134,16 +134,14 @@ def _old_events(
         after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])
 
 
-def _has_delivery(condition: Any) -> Any:
-    return fn.EXISTS(Delivery.select(Delivery.id).where(Delivery.event == Event.id, condition))
+def _has(table: type[Awaited | Delivery], condition: Any) -> Any:
+    """Return the condition that an event has such a row. (Counted: of an EXISTS, PostgreSQL would
+    make a table of all such rows first, and read all of them for each thousand events.)"""
+    return table.select(fn.COUNT(table.id)).where(table.event == Event.id, condition) > 0
 
 
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
-_RUNS = _has_delivery(_STATE == State.RUNNING)
-_WAITS = _has_delivery(
-    _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.holds_order)
-) | fn.EXISTS(
-    Awaited.select(Awaited.id).where(
-        Awaited.event == Event.id, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING
-    )
-)
+_RUNS = _has(Delivery, _STATE == State.RUNNING)
+_WAITS = _has(
+    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.holds_order)
+) | _has(Awaited, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING)
