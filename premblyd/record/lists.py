@@ -75,11 +75,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a list is read: by `index` (None: by the ids), and at once or in stretches of ids."""
+    """How a list is read: by `index` (None: by the ids), and at once or in stretches of ids.
+
+    Few rows are sorted once they are found: an engine that chooses takes them to be everywhere, and
+    would look for the first of them through all, though they may be at the other end."""
 
     index: str | None = None
     is_whole: bool = True
     by_ids: bool = False
+    is_sorted: bool = False
 
 
 def part(database: Database, chosen: Chosen, place: Cursor = NEWEST, limit: int = LIMIT) -> Part:
@@ -201,11 +205,14 @@ def _way(
     indexed = [condition for condition in conditions if condition.index]
     if not indexed:
         return Way(is_whole=not conditions)
-    if len(conditions) == 1:
+    chooses = queries.chooses_well(database.get_sql_context().state)
+    if len(conditions) == 1 and not chooses:
         return Way(index=indexed[0].index)
     counted = [_count(database, table, condition, low, high) for condition in indexed]
     least = min(counted)
-    return Way(index=indexed[counted.index(least)].index, is_whole=least < FEW)
+    is_whole = least < FEW
+    index = indexed[counted.index(least)].index
+    return Way(index=index, is_whole=is_whole, is_sorted=is_whole and chooses)
 
 
 def _count(
@@ -243,7 +250,9 @@ def browse(
         start, end = max(low, (place.after or 0) + 1), high
     else:
         start, end = low, high if place.before is None else min(high, place.before - 1)
-    number = table.id + 0 if way.by_ids else table.id  # so that the range is no index to choose
+    # The sum is no index to choose.
+    number = table.id + 0 if way.by_ids or way.is_sorted else table.id
+    place_of = table.id + 0 if way.is_sorted else table.id
     step = 1 << 62 if way.is_whole else FIRST_STEP
     begun = clock()
     deadline = begun + BUDGET_S
@@ -251,11 +260,11 @@ def browse(
     while start <= end and len(found) <= limit:
         if is_upward:
             stretch = (start, min(end, start + step - 1))
-            order = table.id.asc()
+            order = place_of.asc()
             start = stretch[1] + 1
         else:
             stretch = (max(start, end - step + 1), end)
-            order = table.id.desc()
+            order = place_of.desc()
             end = stretch[0] - 1
         part = query.where(number.between(*stretch)).order_by(order)
         found += queries.rows(database, part.limit(limit + 1 - len(found)), row)
