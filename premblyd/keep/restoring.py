@@ -3,7 +3,7 @@ replaces knows who that was: so they are erased from the copy again, before anyb
 holds and closings that came since are taken over."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ from premblyd.verifications.pseudonyms import Pseudonyms
 
 PORTION = 500  # events that are erased in a transaction
 LOOKED_AT = 5000  # whose names are looked up at once
+_Values = dict[str, Any]  # of a row, by its columns
 
 
 class OtherRecordError(PremblydError):
@@ -116,62 +117,54 @@ def _take_rows(
             raise OtherRecordError("The copy is of another record.")
         key = sealed_key(remembered.key, transaction.vault)
         transaction.change(SET_KEY, key=key)
-    erasures = _take(transaction, Erasure, remembered.rows["erasure"])
-    names = [
-        _with(ErasedName, row, erasure_id=erasures.ids[_value(ErasedName, row, "erasure_id")])
-        for row in remembered.rows["erased_name"]
-    ]
+    known = {each: _by_name(each, remembered.rows[each._meta.table_name]) for each in _KNOWN_BY}
+    erasures = _take(transaction, Erasure, known[Erasure])
+    names = [each | {"erasure_id": erasures.ids[each["erasure_id"]]} for each in known[ErasedName]]
     _take(transaction, ErasedName, names)
-    own_holds, own_closings = _as_named_here(transaction, remembered)
+    own_holds, own_closings = _as_named_here(transaction, known[Hold], known[Closing])
     holds = _take(transaction, Hold, own_holds)
     closings = _take(transaction, Closing, own_closings)
     for hold in own_holds:
-        if (ended_at_ms := _value(Hold, hold, "ended_at_ms")) is not None:
-            transaction.change(
-                _END_HOLD,
-                id=holds.ids[hold[0]],
-                ended_at_ms=ended_at_ms,
-                ended_by=_value(Hold, hold, "ended_by"),
-            )
+        if hold["ended_at_ms"] is not None:
+            transaction.change(_END_HOLD, **hold | {"id": holds.ids[hold["id"]]})
     for closing in own_closings:  # noted again since, another time counts
-        values = dict(zip(_NAMES_OF_COLUMNS[Closing], closing, strict=True))
-        transaction.change(_CLOSE_AGAIN, **values | {"id": closings.ids[closing[0]]})
+        transaction.change(_CLOSE_AGAIN, **closing | {"id": closings.ids[closing["id"]]})
     if remembered.rows["erasure"]:
         transaction.change(RAISE_FLOOR, migration=FLOOR)
     taken = TakenOver(erasures=erasures.count, holds=holds.count, closings=closings.count)
     return taken, erasures.ids
 
 
-def _as_named_here(transaction: Transaction, remembered: Remembered) -> tuple[list[Row], list[Row]]:
+def _by_name(table: type[Table], rows: Iterable[Row]) -> list[_Values]:
+    return [dict(zip(_NAMES_OF_COLUMNS[table], row, strict=True)) for row in rows]
+
+
+def _as_named_here(
+    transaction: Transaction, held: list[_Values], closed: list[_Values]
+) -> tuple[list[_Values], list[_Values]]:
     """Return holds and closings as they name people in a copy: by pseudonyms where names are sealed
     there, and they were not in the database. The other way round, what the copy does not know stays
     a pseudonym: `rekey --names` gives all others theirs before any daemon starts."""
     names = Pseudonyms(Digests.of(transaction))
-    held, closed = remembered.rows["hold"], remembered.rows["closing"]
     if pseudonyms.naming(transaction) is None:
-        own = (_value(Closing, row, "user_ref") for row in transaction.rows(_ALL["closing"]))
+        rows = _by_name(Closing, transaction.rows(_ALL["closing"]))
+        own = (each["user_ref"] for each in rows)
         clear = {names.user(each): each for each in own if isinstance(each, str)}
-        users = [_value(Closing, row, "user_ref") for row in closed]
         return held, [
-            _with(Closing, row, user_ref=clear.get(user_ref, user_ref))
-            for row, user_ref in zip(closed, users, strict=True)
+            each | {"user_ref": clear.get(each["user_ref"], each["user_ref"])} for each in closed
         ]
-    return [_sealed_hold(transaction, row, names) for row in held], [
-        _with(Closing, row, user_ref=names.named_user(_value(Closing, row, "user_ref")))
-        for row in closed
+    return [_sealed_hold(transaction, each, names) for each in held], [
+        each | {"user_ref": names.named_user(each["user_ref"])} for each in closed
     ]
 
 
-def _sealed_hold(transaction: Transaction, row: Row, names: Pseudonyms) -> Row:
-    user_ref, reference, reason = (
-        _value(Hold, row, name) for name in ("user_ref", "reference", "reason")
-    )
-    if not (user_ref or reference):  # it has ended
-        return row
-    subject = Subject(user_ref=user_ref, reference=reference)
+def _sealed_hold(transaction: Transaction, hold: _Values, names: Pseudonyms) -> _Values:
+    subject = Subject(user_ref=hold["user_ref"], reference=hold["reference"])
+    if not (subject.user_ref or subject.reference):  # it has ended
+        return hold
     stored = as_stored(subject, names)
-    reason = nameless(transaction, reason, subject, names)
-    return _with(Hold, row, user_ref=stored.user_ref, reference=stored.reference, reason=reason)
+    reason = nameless(transaction, hold["reason"], subject, names)
+    return hold | {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,37 +173,29 @@ class _Taken:
     ids: dict[int, int]  # those of the database, and which they are in the copy
 
 
-def _take(transaction: Transaction, table: type[Table], rows: Sequence[Row]) -> _Taken:
+def _take(transaction: Transaction, table: type[Table], rows: Sequence[_Values]) -> _Taken:
     """Give a copy the rows that it has not. Those of one id may be two things, where copy and
     database went different ways since an earlier restore."""
     name = table._meta.table_name
-    own = {content: row[0] for content, row in _contents(table, transaction.rows(_ALL[name]))}
+    there = _by_name(table, transaction.rows(_ALL[name]))
+    own = {content: row["id"] for content, row in _contents(table, there)}
     wanted = list(_contents(table, rows))
     new = {content: row for content, row in wanted if content not in own}
     # Under numbers that the engine gives: a server would give those of others again.
-    numbers = transaction.insert_many(_INSERT[name], [row[1:] for row in new.values()])
+    numbers = transaction.insert_many(_INSERT[name], [(*row.values(),)[1:] for row in new.values()])
     own |= zip(new, numbers, strict=True)
-    ids = {row[0]: own[content] for content, row in wanted}
+    ids = {row["id"]: own[content] for content, row in wanted}
     return _Taken(len(new), ids)
 
 
-def _contents(table: type[Table], rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+def _contents(table: type[Table], rows: Sequence[_Values]) -> Iterator[tuple[Row, _Values]]:
     """Yield rows, each behind that by which it is known in any database: it never changes. Of those
     that are alike (a script may place two holds at once), it has also which of them it is."""
     seen: Counter[Row] = Counter()
     for row in rows:
-        content = tuple(_value(table, row, column) for column in _KNOWN_BY[table])
+        content = tuple(row[column] for column in _KNOWN_BY[table])
         yield (*content, seen[content]), row
         seen[content] += 1
-
-
-def _value(table: type[Table], row: Row, column: str) -> Any:
-    return row[_NAMES_OF_COLUMNS[table].index(column)]
-
-
-def _with(table: type[Table], row: Row, **values: Any) -> Row:
-    named = dict(zip(_NAMES_OF_COLUMNS[table], row, strict=True)) | values
-    return tuple(named.values())
 
 
 def _named(copy: Database) -> Iterator[tuple[int, int]]:
