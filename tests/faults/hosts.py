@@ -20,7 +20,7 @@ from premblyd.databases import Server
 from tests.faults import campaigns, promises
 from tests.faults.crash import RETRY, Book, Client, body_of
 from tests.faults.daemon import Victim, folder
-from tests.faults.promises import Run
+from tests.faults.worker import worker
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import rows
@@ -32,7 +32,7 @@ CLIENTS = 4
 SETTLE_S = 60.0
 # One short line and O_APPEND: written whole or not at all. Every ninth run fails.
 SCRIPT = """
-echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+echo "{action} $PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
 sleep 0.$((PREMBLY_DELIVERY % 4))
 test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0
 """
@@ -88,7 +88,8 @@ class Campaign:
                     hosts={"name": name, "lost_after": f"{lost_after_s:g}s"},
                     stop_timeout="200ms",
                     actions=[
-                        shell("count", SCRIPT.format(runs=self.runs), retry=retry, concurrency=12)
+                        shell("count", self._script("count"), retry=retry, concurrency=12),
+                        worker("batch", self._script("batch"), batch=6, retry=retry),
                     ],
                 )
             )
@@ -100,6 +101,9 @@ class Campaign:
             self._restart,
             self._cut,
         ]
+
+    def _script(self, action: str) -> str:
+        return SCRIPT.format(action=action, runs=self.runs)
 
     def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
         """Run the campaign and return every broken promise."""
@@ -161,15 +165,15 @@ class Campaign:
 
     def _check(self) -> None:
         lines = [line.split() for line in self.runs.read_text().splitlines()]
-        runs = [(int(delivery), int(attempt), worker) for delivery, attempt, worker in lines]
+        runs = [(int(delivery), int(attempt), daemon) for _, delivery, attempt, daemon in lines]
         attempts = set(rows(self.server, ATTEMPTS))
-        broken = promises.broken(self.server, [Run("count", *run[:2]) for run in runs], Counter())
+        broken = promises.broken(self.server, promises.runs_in(self.runs), Counter())
         broken["runs by another host than the attempt's"] = len(set(runs) - attempts)
         broken["starts of what another host had taken over and started"] = _late_starts(runs)
         self.book.problems += promises.kept(self.server, list(self.book.events.items()), body_of)
         self.book.problems += [f"{name}: {number}" for name, number in broken.items() if number]
-        for worker, at_ms in self._deaths:
-            found = rows(self.server, TAKEN_OVER, worker, at_ms, at_ms)
+        for daemon, at_ms in self._deaths:
+            found = rows(self.server, TAKEN_OVER, daemon, at_ms, at_ms)
             self.taken_over_ms += [due_ms - at_ms for due_ms, _ in found]
             self.run_again_ms += [again_ms - at_ms for _, again_ms in found]
         logs = [victim.whole_log() for victim in self.victims]
