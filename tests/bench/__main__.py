@@ -1,6 +1,7 @@
 """Measure premblyd and its peers side by side.
 
-    python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--events N] [--seconds S]
+    python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--page] [--events N]
+                          [--seconds S]
     python -m tests.bench --against CHECKOUT [--rounds N] [--seconds S]
 
 Rounds alternate between us and the peer, and the medians are compared. Everything listens on
@@ -70,6 +71,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     note += f", {os.cpu_count()} cores"
     print(note)
     report.print_table(outcomes)
+    if options.page:
+        report.print_page(outcomes)
     if options.svg:
         report.write_svg(outcomes, options.svg, note)
     return 1 if incomplete else 0
@@ -131,6 +134,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
     parser.add_argument("--svg", type=Path, metavar="PATH")
+    page = "print a line for each row too, as docs/measured.md has them"
+    parser.add_argument("--page", action="store_true", help=page)
     stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
     parser.add_argument("--events", type=int, metavar="N", help=stored)
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")

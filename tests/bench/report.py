@@ -1,5 +1,6 @@
 """Showing what came out: a table for people, a picture for docs/measured.md."""
 
+import itertools
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +15,7 @@ STYLES = {"aim": "green", "met": "yellow", "missed": "bold red", "": ""}
 PEER_COLOUR = "#cfd8dc"
 WIDTH, LEFT, BARS, LINE, BAR, HEADING = 900, 260, 380, 44, 14, 34
 PIPE_WIDTH = 150
+MOST_ON_A_LINE = 6  # figures
 
 
 def print_table(outcomes: Sequence[Outcome]) -> None:
@@ -46,6 +48,29 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
             outcome.verdict and f"[{style}]{outcome.verdict}[/]",
         )
     console.print(table)
+
+
+def print_page(outcomes: Sequence[Outcome]) -> None:
+    """Print a line for each row, as docs/measured.md has them."""
+    for row, of_row in itertools.groupby(outcomes, lambda each: each.row):
+        figures = list(of_row)
+        if len(figures) > MOST_ON_A_LINE:
+            print(f"- {row.title}, beside {row.peer}: {_worst(figures)}")
+            continue
+        words = ", ".join(
+            f"{each.goal.what} {_amount(each.our_median, each.goal)} ({_ratio(each.ratio)})"
+            for each in figures
+        )
+        print(f"- {row.title}, and how many times what {row.peer} has: {words}")
+
+
+def _worst(outcomes: Sequence[Outcome]) -> str:
+    """Return how many figures are as asked, and which come nearest to what is, or exceed it."""
+    asked = [each for each in outcomes if each.verdict]
+    kept = sum(each.verdict != "missed" for each in asked)
+    worst = sorted(asked, key=lambda each: -each.ratio)[:MOST_ON_A_LINE]
+    words = ", ".join(f"{each.goal.what} {_ratio(each.ratio)}" for each in worst)
+    return f"{kept} of {len(asked)} figures are as asked; the most: {words}"
 
 
 def write_svg(outcomes: Sequence[Outcome], path: Path, note: str) -> None:
