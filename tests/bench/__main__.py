@@ -24,13 +24,25 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, earlier, engines, keeping, looking, report, scale, serving, workers
+from tests.bench import (
+    costs,
+    earlier,
+    engines,
+    keeping,
+    looking,
+    report,
+    scale,
+    serving,
+    trips,
+    workers,
+)
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 
 SCRIPTS = 400  # events for which Python is started
 RUNS = 2000  # events for which /bin/true is run in a round
 FORWARDS = 1000  # events that are forwarded in a round: curl for each takes a while
+BACKLOG = 10_000  # deliveries that wait on a server that is far
 HOOKS = 600  # of those that take a while, in a round
 EVENTS = 1_000_000
 ALONE = {"scale", "scale-postgresql"}  # take an hour and 30 GB: measured when they are named
@@ -115,6 +127,7 @@ def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
         engines.claim(folder, events),
         engines.hosts(2, HOOKS),
         engines.hosts(3, HOOKS),
+        trips.trips(seconds, BACKLOG),
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
         keeping.replaying(folder, events, seconds * BUSY),

@@ -45,7 +45,7 @@ def address(daemon: Premblyd) -> Address:
 
 @dataclass(slots=True)
 class Helper:
-    """One of our own small servers: see `bare` and `sink`."""
+    """One of our own small servers: see `bare`, `sink` and `far`."""
 
     process: "subprocess.Popen[str]"
     port: int
@@ -60,10 +60,10 @@ class Helper:
 
 
 @contextlib.contextmanager
-def helper(module: str) -> Iterator[Helper]:
-    """Run tests.bench.`module`."""
+def helper(module: str, *arguments: str) -> Iterator[Helper]:
+    """Run tests.bench.`module` with these arguments."""
     with subprocess.Popen(
-        [sys.executable, "-m", f"tests.bench.{module}"],
+        [sys.executable, "-m", f"tests.bench.{module}", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
