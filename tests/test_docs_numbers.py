@@ -70,6 +70,7 @@ PROMISED = [
         ("run.ending.MAX_RETRY_AFTER_MS", DAY_MS, "hooks", "makes the wait longer, up to a day"),
         ("run.protocol.MAX_LINE_BYTES", 64 << 10, "worker-protocol", "answer, or over 64 KiB"),
         ("run.protocol.MAX_LEVELS", 100, "worker-protocol", "over 100 levels"),
+        ("prembly.bodies.MAX_VALUES", 250_000, "worker-protocol", "more than 250,000 values"),
         ("run.pool.FIRST_AGAIN_S", 1.0, "worker-protocol", "started again after 1 s"),
         ("run.pool.MAX_AGAIN_S", 60.0, "worker-protocol", "then 2, up to 60"),
         ("run.process.KILL_AFTER_S", 5.0, "worker-protocol", "and SIGKILL 5 s later"),
