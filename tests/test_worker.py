@@ -36,7 +36,6 @@ async def test_with_several_unanswered_what_is_printed_is_nobodys(tmp_path: Path
     go = tmp_path / "go"
     worker = shell(
         f"""
-        echo "begun $delivery"
         case $n in
             2) {WAIT}; echo "of both"; echo "ok 1 first" >&4;;
             3) {WAIT}; echo "last"; echo "ok 2 second" >&4; echo "ok 3 third" >&4;;

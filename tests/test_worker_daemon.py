@@ -2,20 +2,23 @@
 it, and commands tell of them."""
 
 import json
+import os
 from pathlib import Path
-from signal import SIGHUP
+from signal import SIGHUP, SIGKILL
 from typing import Any
 
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
-from tests.support.workers import ANSWERS_OK, shell
+from tests.support.workers import ANSWERS_OK, WAIT, runs, shell
 
 # It is started again after a tenth of a second, and not after 1, 2, 4 s …
 SOON = """
 from premblyd.run import pool
 pool.FIRST_AGAIN_S = pool.MAX_AGAIN_S = 0.1
 """
+# What it starts leaves its group.
+FLEES = "setsid sleep 600 & fled=$!"
 STATES = "SELECT state, attempts_left FROM delivery ORDER BY id"
 HALTS = "SELECT action, reason FROM halt ORDER BY action"
 
@@ -95,3 +98,37 @@ def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_abor
         wait_until(lambda: len(succeeded(daemon)) == 4)
         daemon.wait_for_rows([], HALTS)
         assert succeeded(daemon)[-1] not in (first, second)
+
+
+def test_what_is_killed_with_all_its_might_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """A worker process and a daemon, both by kill -9: real ones, whose children have fled."""
+    processes, go = tmp_path / "processes", tmp_path / "go"
+
+    def started(number: int) -> list[int]:
+        """Return the numbers of the worker process that was started as this one, and its child."""
+        wait_until(lambda: processes.exists() and processes.read_text().count("\n") == number)
+        return [int(pid) for pid in processes.read_text().splitlines()[-1].split()]
+
+    program = shell(f'echo "$pid $fled" >>"$PROCESSES"; {WAIT}; echo "ok $n $pid" >&4', first=FLEES)
+    env = {"PROCESSES": str(processes), "GO": str(go)}
+    retry = {"attempts": 3, "first_delay": "0ms"}
+    with Premblyd(tmp_path, actions=[worker(program, env=env, retry=retry)]) as daemon:
+        daemon.start()
+        daemon.send(b"{}")
+        first = started(1)
+        os.kill(first[0], SIGKILL)
+        second = started(2)
+        wait_until(lambda: not [pid for pid in first if runs(pid)])
+        error = "the worker process ended: ended by signal SIGKILL"
+        failed = "SELECT outcome, error FROM attempt WHERE outcome IS NOT NULL ORDER BY id"
+        assert daemon.rows(failed) == [("failed", error)]
+        daemon.kill()
+        daemon.start()
+        wait_until(lambda: not [pid for pid in second if runs(pid)])
+        assert daemon.log("daemon.started")[0]["killed_leftovers"] >= len(second)
+        third = started(3)
+        go.touch()
+        daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
+        assert succeeded(daemon) == [str(third[0])]
+        assert daemon.stop() == 0
+        wait_until(lambda: not [pid for pid in third if runs(pid)])

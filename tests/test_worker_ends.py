@@ -94,7 +94,7 @@ async def test_after_a_death_with_several_each_of_them_is_alone_until_it_is_answ
     files = {"DIED": str(tmp_path / "died"), "GO": str(tmp_path / "go")}
     async with Working(worker=worker, batch=3, env=files) as at:
         died = await at.run_all([5, 6, 7])
-        assert {end(result) for result in died} == {("interrupted", SPLIT, None)}
+        assert {end(result) for result in died} == {("interrupted", SPLIT, "")}
         assert {result.retry_after_s for result in died} == {0}
         again = at.begin(5, 6, 7)
         await at.until_unanswered(1)
@@ -121,7 +121,7 @@ async def test_a_line_that_was_not_read_costs_nothing(tmp_path: Path) -> None:
         go.touch()
         died, *others = await asyncio.gather(*running)
         assert end(died) == ("failed", "the worker process ended: exit status 0", "")
-        assert {end(result) for result in others} == {("interrupted", UNREAD, None)}
+        assert {end(result) for result in others} == {("interrupted", UNREAD, "")}
 
 
 async def test_a_silent_process_is_killed_with_its_whole_group(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_of_several_only_the_one_that_is_busy_for_too_long_is_spent() -> N
         at.later(HOUR_S + 60)
         first, second, third = await asyncio.gather(*running)
     assert end(second) == ("timed_out", "still busy after 3600 s", "")
-    assert {end(first), end(third)} == {("interrupted", SPLIT, None)}
+    assert {end(first), end(third)} == {("interrupted", SPLIT, "")}
 
 
 async def test_who_answers_others_but_forgets_one_is_killed_too() -> None:
@@ -290,7 +290,8 @@ async def test_who_does_not_end_by_itself_gets_sigterm_and_then_sigkill(tmp_path
 
 async def test_the_daemons_stop_interrupts_what_is_not_answered(tmp_path: Path) -> None:
     worker = shell(
-        'trap \'[ "$delivery" = 5 ] && echo "ok $n at last" >&4; exit\' TERM; >"$BEGUN$delivery";'
+        'trap \'[ "$delivery" = 5 ] && echo "ok $n at last" >&4; exit\' TERM;'
+        ' echo "begun $delivery"; >"$BEGUN$delivery";'
         " while :; do sleep 0.01; done",
         first="exec 2>/dev/null",  # on which sh says that its `sleep` was terminated
     )
@@ -299,8 +300,8 @@ async def test_the_daemons_stop_interrupts_what_is_not_answered(tmp_path: Path) 
         await until(lambda: (tmp_path / "5").exists() and (tmp_path / "6").exists())
         at.runner.interrupt()
         answered, unanswered, waiting = await asyncio.gather(*running)
-        assert end(answered) == ("succeeded", None, "at last")
-        assert end(unanswered) == ("interrupted", "the daemon was stopped", None)
+        assert end(answered) == ("succeeded", None, "begun 5\nat last")
+        assert end(unanswered) == ("interrupted", "the daemon was stopped", "begun 6")
         assert end(waiting) == ("interrupted", "the daemon was stopped", None)
         assert (await at.run(8)).outcome == "interrupted"
 

@@ -137,7 +137,7 @@ class Conversation:
         self._only = line if is_first else None
         if self._input.written > begins_at:  # else it may yet be taken back
             line.text.clear()
-        line.ends_by(self._process.kill)
+        line.ends_by(self._process)
         if is_first:
             self._silent_since = self._oldest_since = self._loop.time()
             self._alarm.set()
@@ -197,7 +197,7 @@ class Conversation:
         self.unanswered.clear()
         if self._is_stopped or self._process.is_revoked:
             for line in lines:
-                line.settle(interrupted(STOPPED if self._is_stopped else REVOKED))
+                line.settle(line.told(interrupted(STOPPED if self._is_stopped else REVOKED)))
             return End()
         # What it has not begun to read can't be why it died. But why it is silent it may be.
         begun = {line for line in lines if self._fault or line.begins_at < read_bytes}
@@ -214,7 +214,7 @@ class Conversation:
                 result = Result(outcome=fault.outcome, error=fault.error, exit_code=code)
                 line.settle(line.told(result, fault.words))
             else:
-                line.settle(interrupted(NOT_ALONE if line in begun else UNREAD))
+                line.settle(line.told(interrupted(NOT_ALONE if line in begun else UNREAD)))
         suspects = tuple(line.delivery for line in lines if line in begun - {culprit})
         output = fault.words or self._start.text()
         return End(suspects=suspects, not_ready=not_ready, error=fault.error, output=output)

@@ -2,6 +2,7 @@
 tells them to who writes a worker."""
 
 import base64
+import functools
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,6 +144,7 @@ def read_answer(line: bytes) -> Answer:
 _KINDS = {kind.value.encode(): kind for kind in AnswerKind}
 
 
+@functools.cache
 def _name(variable: str) -> str:
     """Return the name in the line of what is PREMBLY_… or PREMBLYD_… in the environment."""
     return variable.partition("_")[2].lower()

@@ -4,7 +4,6 @@ it."""
 import asyncio
 import dataclasses
 import functools
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from premblyd.model.states import AttemptOutcome
@@ -13,6 +12,7 @@ from premblyd.queue.jobs import Result
 from premblyd.run.process import MAX_OUTPUT_BYTES, Output
 from premblyd.run.protocol import Answer, AnswerKind
 from premblyd.run.starting import LackError, LapsedError, Permit
+from premblyd.run.workerprocess import WorkerProcess
 
 STOPPED = "the daemon was stopped"
 REVOKED = "another host may have a delivery of its process by now"
@@ -48,10 +48,11 @@ class Line:
         self.busy_since: float | None = None  # when its time began, once its process says `busy`
         self._ends: AbstractContextManager[None] | None = None
 
-    def ends_by(self, kill: Callable[[], None]) -> None:
-        """Have its process killed by `kill` when its permit is revoked."""
+    def ends_by(self, process: WorkerProcess) -> None:
+        """Have its process killed when its permit is revoked."""
         # A function of its own: a permit knows each by it, and several lines may have the same.
-        self._ends = self.permit.ends_by(functools.partial(kill))
+        kill = functools.partial(process.kill)
+        self._ends = self.permit.ends_by(kill, process.mark)
         self._ends.__enter__()
 
     def settle(self, result: Result | LapsedError | LackError) -> None:
@@ -72,7 +73,7 @@ class Line:
             result = dataclasses.replace(result, retry_after_s=answer.after_s)
         self.settle(result)
 
-    def told(self, result: Result, words: str) -> Result:
+    def told(self, result: Result, words: str = "") -> Result:
         """Return `result` with what was printed for the line, and with the worker's words."""
         output = "\n".join(text for text in (self.output.text().rstrip("\n"), words) if text)
         is_long = self.output.truncated or len(output) > MAX_OUTPUT_BYTES

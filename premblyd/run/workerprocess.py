@@ -115,6 +115,7 @@ class WorkerProcess:
             },
             os.environ,
         )
+        self.mark = mark_of(variables)
         self._reaping = threading.Lock()
         self._is_reaped = False
         self.is_revoked = False
@@ -130,7 +131,7 @@ class WorkerProcess:
             self.input = Input(asking)
             self._held.callback(self.input.close)
             self.answers, answering = self._pipe(theirs)
-            self._held.enter_context(children.known(mark_of(variables)))
+            self._held.enter_context(children.known(self.mark))
             streams = (null, printing, printing, asked, answering)
             self.pid = spawn(list(hook.worker), variables, streams=streams, folder="/")
             self._held.enter_context(children.known(self.pid))
