@@ -78,6 +78,13 @@ async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts() 
         await until(lambda: at.halts == {"act": "ended"})
 
 
+async def test_a_stop_does_not_take_up_again_what_is_halted() -> None:
+    async with Working(worker=["sh", "-c", "exit 3"]) as at:
+        assert (await at.run()).outcome == "interrupted"
+        at.runner.interrupt()
+        assert at.halts == {"act": "ended"}
+
+
 async def test_while_another_process_is_ready_nothing_is_halted(tmp_path: Path) -> None:
     first = tmp_path / "first"
     go = tmp_path / "go"

@@ -89,6 +89,7 @@ class Pool:
 
     def stop(self) -> None:
         """End the processes because the daemon stops."""
+        self._halts = None  # what is halted is not taken up again by that
         self._refuse(STOPPED)
         for conversation in self.conversations:
             conversation.stop()
