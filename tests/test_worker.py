@@ -32,6 +32,23 @@ async def test_what_is_printed_is_the_output_and_breaks_nothing() -> None:
     assert [result.output for result in results] == ["for 5\ndone", "for 6\ndone"]
 
 
+async def test_what_was_printed_before_an_answer_is_its_also_when_that_is_read_first(
+    tmp_path: Path,
+) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "for $delivery"; echo "ok $n" >&4')
+    async with Working(worker=worker, batch=2, env={"GO": str(go)}) as at:
+        first, second = at.begin(5, 6)
+        await at.until_unanswered(2)
+        (conversation,) = at.conversations
+        # Now it is read only with an answer.
+        asyncio.get_running_loop().remove_reader(conversation._process.printed)
+        go.touch()
+        assert end(await first) == ("succeeded", None, "")
+        await second
+        assert end(await at.run(7)) == ("succeeded", None, "for 7")
+
+
 async def test_with_several_unanswered_what_is_printed_is_nobodys(tmp_path: Path) -> None:
     go = tmp_path / "go"
     worker = shell(

@@ -63,10 +63,17 @@ async def test_nothing_counts_that_is_written_after_a_fault() -> None:
         assert (await at.run()).outcome == "failed"
 
 
-async def test_answers_that_are_in_the_pipe_count_when_the_process_is_gone() -> None:
-    worker = shell('[ $n = 3 ] && printf "ok 1\\nok 2\\n" >&4 && kill -KILL $pid')
-    async with Working(worker=worker, batch=3) as at:
-        first, second, died = await at.run_all([5, 6, 7])
+async def test_answers_that_are_in_the_pipe_count_when_the_process_is_gone(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'if [ $n = 3 ]; then {WAIT}; printf "ok 1\\nok 2\\n" >&4; kill -KILL $pid; fi')
+    async with Working(worker=worker, batch=3, env={"GO": str(go)}) as at:
+        running = at.begin(5, 6, 7)
+        await at.until_unanswered(3)
+        (conversation,) = at.conversations
+        # Now its end is seen first.
+        asyncio.get_running_loop().remove_reader(conversation._process.answers)
+        go.touch()
+        first, second, died = await asyncio.gather(*running)
     assert outcomes([first, second]) == {"succeeded": 2}
     assert died.error == "the worker process ended: ended by signal SIGKILL"
 

@@ -103,6 +103,19 @@ async def test_while_another_process_is_ready_nothing_is_halted(tmp_path: Path) 
         assert len({result.output for result in results}) == 1
 
 
+async def test_each_process_is_started_that_may_have_something_to_do(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
+    async with Working(worker=worker, batch=10, concurrency=3, env={"GO": str(go)}) as at:
+        running = at.begin(5)
+        await at.until_unanswered(1)
+        running += at.begin(6)  # the first has room for it, but would not begin it now
+        await until(lambda: len(at.conversations) == 2)
+        go.touch()
+        await asyncio.gather(*running)
+        assert len(at.conversations) == 2
+
+
 async def test_who_aborts_gets_no_more_but_may_still_answer(tmp_path: Path) -> None:
     worker = shell('[ $n = 3 ] && printf "abort 2 full\\nok 1\\nok 3\\n" >&4')
     async with Working(worker=worker, batch=3) as at:

@@ -131,7 +131,7 @@ class Pool:
         spared = self._freest() if self._waiting_alone else None
         while self._waiting and (free := self._freest(but=spared)):
             self._give(free, self._waiting)
-        if self._waiting or self._waiting_alone or self._halt is not None:
+        if len(self.conversations) < self.concurrency:
             self._start()
 
     def _freest(self, but: Conversation | None = None) -> Conversation | None:
@@ -155,7 +155,8 @@ class Pool:
             return
         lines = len(self._waiting) + len(self._waiting_alone)
         lines += sum(len(each.unanswered) for each in self.conversations)
-        wanted = min(max(lines, 1), self.concurrency - self._aborted)
+        wanted = max(lines, 1) if self._halt is not None else lines
+        wanted = min(wanted, self.concurrency - self._aborted)
         if self._failure is not None:
             is_tried = any(each.phase is Phase.STARTING for each in self.conversations)
             wanted = min(wanted, 0 if is_tried else len(self.conversations) + 1)
