@@ -158,6 +158,16 @@ def test_a_fault_of_one_fails_it_alone(store: Store, code: str) -> None:
     assert store.bodies() == [b"good"]
 
 
+@pytest.mark.usefixtures("lines")
+def test_what_another_was_first_with_is_tried_again_and_else_a_fault(store: Store) -> None:
+    with failing(store, "23505", TRIES - 1):
+        assert store.add("crm").is_new
+    with failing(store, "23505"):
+        [result] = store.wait_all([store.inbox.add(new_event(b"bad"), [NewDelivery("crm", 3)])])
+    assert is_fault(result)
+    assert store.rows("SELECT count(*) FROM event") == [(1,)]
+
+
 def test_a_lock_that_another_has_for_too_long_is_told(store: Store) -> None:
     pid = backend_pid(store)
     wait = "UPDATE pg_settings SET setting = '50' WHERE name = 'lock_timeout'"

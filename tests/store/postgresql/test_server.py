@@ -13,9 +13,11 @@ import pytest
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
+from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql import opening
 from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
 from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.model.tables import Heartbeat
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
@@ -23,7 +25,7 @@ from tests.support.database import rows, url_of
 from tests.support.needs import needs_machine
 from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
-from tests.support.queue import claim
+from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
@@ -236,6 +238,29 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
                 backend(pooled).prepare()
         else:
             assert backend(pooled).prepare() == []
+
+
+@pytest.mark.usefixtures("lines")
+def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
+    server: Server, cluster: Cluster, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Also what is left out behind something that fails."""
+
+    def fail(transaction: Transaction) -> None:
+        transaction.write(Statement(Heartbeat.update(at_ms=None)))  # the column refuses it
+        transaction.write(Statement(Heartbeat.update(at_ms=1)))
+
+    with needs_machine(), pooler(cluster, server, "session") as pooled:
+        store = Store(pooled, loop)
+        for number in range(8):  # so often that the statements are prepared
+            store.add("crm", body=b"%d" % number)
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                store.wait(store.writer.call(fail))
+            [job] = claim(store, crm=1).jobs
+            assert finish(store, job, SUCCEEDED)
+        assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+        assert store.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(8,)]
+        store.close()
 
 
 @pytest.mark.parametrize("is_empty", [False, True])
