@@ -54,7 +54,7 @@ OF_PERSON = 20  # events of each person, all through that time
 NEWEST = 1_000  # events whose deliveries wait and are due, in a record of any size
 ATTEMPTS = 10
 SLOW, DONE = "slow", "done"  # the action of those that wait, and of those that are over
-ONE_DEAD_IN = 10_000
+DEAD = 500  # in a record of any size, all through the time
 OLD, OLD_DAYS = 2_000, 400  # so many came so long ago, in a record of any size
 TOOK_MS, BUCKET_MS = 5, 6
 _CHECKED = 40  # webhooks that come once more, of all shapes
@@ -87,6 +87,7 @@ class Filling:
         self.people = max(1, events // OF_PERSON)
         self._first_ms = now_ms - DAYS * DAY_MS
         self._old_ms = now_ms - OLD_DAYS * DAY_MS
+        self._one_dead_in = events // DEAD
         self._every_ms = DAYS * DAY_MS / events
         self.waiting_from = events - NEWEST
         self._shapes = [recognised(body, 0, "") for body in _bodies()]
@@ -140,18 +141,21 @@ class Filling:
     def _matched(self) -> Iterator[int]:
         return (number for number in range(self.events) if _is_matched(number))
 
+    def is_dead(self, number: int) -> bool:
+        return number % self._one_dead_in == 0
+
     def _delivery(self, number: int) -> tuple[Any, ...]:
         at_ms, event_id = self.at_ms(number), number + 1
         if number >= self.waiting_from:
             return (event_id, SLOW, "pending", at_ms, 0, ATTEMPTS, at_ms, None, None)
         ended_ms = at_ms + TOOK_MS
-        if _is_dead(number):
+        if self.is_dead(number):
             return (event_id, DONE, "dead", None, 1, ATTEMPTS - 1, at_ms, ended_ms, "exit status 1")
         return (event_id, DONE, "succeeded", None, 1, ATTEMPTS - 1, at_ms, ended_ms, None)
 
     def _attempt(self, number: int, delivery_id: int) -> tuple[Any, ...]:
         at_ms = self.at_ms(number)
-        ended = ("failed", 1, "exit status 1") if _is_dead(number) else ("succeeded", 0, None)
+        ended = ("failed", 1, "exit status 1") if self.is_dead(number) else ("succeeded", 0, None)
         token = f"{number * 0x9E3779B97F4A7C15 % (1 << 64):016x}"
         own = (delivery_id, 1, at_ms, at_ms + TOOK_MS, *ended, token)
         return (*own, _WORKER, _DIGEST, "")
@@ -176,7 +180,7 @@ class Filling:
         counts: Counter[tuple[int, str]] = Counter()
         for number in self._matched():
             if number < self.waiting_from:
-                outcome = "failed" if _is_dead(number) else "succeeded"
+                outcome = "failed" if self.is_dead(number) else "succeeded"
                 counts[(self.at_ms(number) + TOOK_MS) // HOUR_MS * HOUR_MS, outcome] += 1
         for (hour_ms, outcome), count in counts.items():
             yield (hour_ms, DONE, outcome, BUCKET_MS, count, 0)
@@ -310,7 +314,7 @@ async def _come_anew(path: Path, filling: Filling, numbers: Iterable[int]) -> No
         at_ms = filling.at_ms(number)
         claimed = await queue.claim(_CLAIMABLE, Load(limit=1), at_ms)
         for job in claimed.jobs:
-            await queue.finish(job, *_ended(_is_dead(number), job, at_ms + TOOK_MS))
+            await queue.finish(job, *_ended(filling.is_dead(number), job, at_ms + TOOK_MS))
     await writer.close()
 
 
@@ -333,10 +337,6 @@ def _require(what: str, found: object, expected: object) -> None:
 def _is_matched(number: int) -> bool:
     """Nine of ten have a delivery."""
     return number % 10 != 7
-
-
-def _is_dead(number: int) -> bool:
-    return number % ONE_DEAD_IN == 0
 
 
 def _token(number: int) -> str:
