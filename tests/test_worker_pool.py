@@ -13,6 +13,7 @@ from structlog.typing import EventDict
 from premblyd.config.models import Action
 from premblyd.run import starting, workerprocess
 from premblyd.run.invocation import Invocation
+from premblyd.run.spawn import spawn
 from tests.support.jobs import action
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -302,3 +303,32 @@ async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
         error = "the machine lacks file descriptors"
         assert end(await at.run()) == ("interrupted", error, None)
         assert at.halts == {}
+
+
+async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("premblyd.run.worker._most_processes", lambda: 2)
+    names = ("one", "two", "three")
+    async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
+        for name in (*names, "two"):
+            assert (await at.run(name=name)).outcome == "succeeded"
+        await until(lambda: len(at.conversations) == 2)
+        left = {pool.action for pool in at.runner._pools() if pool.conversations}
+        assert left == {"two", "three"}
+
+
+async def test_an_idle_process_ends_for_one_that_the_machine_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+
+    def scarcely(*arguments: Any, **more: Any) -> int:
+        if at.conversations:
+            raise OSError(errno.EMFILE, "")
+        return spawn(*arguments, **more)
+
+    monkeypatch.setattr(workerprocess, "spawn", scarcely)
+    names = ("one", "two")
+    async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
+        for name in (*names, "one"):
+            assert (await at.run(name=name)).outcome == "succeeded"

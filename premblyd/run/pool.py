@@ -36,13 +36,17 @@ class Pool:
         concurrency: int,
         children: Children,
         halts: Halts | None,
+        make_room: Callable[[bool], None],
     ) -> None:
-        """`halts` is told when no process takes anything; None: nobody waits to hear that."""
+        """`halts` is told when no process takes anything; None: nobody waits to hear that.
+        `make_room` is called before a start, and with True when the machine lacks what it needs."""
         self.hook, self.concurrency = hook, concurrency
         self.action = action
         self.conversations: list[Conversation] = []
         self._children = children
         self._halts = halts
+        self._make_room = make_room
+        self.used_at = 0.0  # when a line was given last
         self._halt: HaltReason | None = None
         self._refusal: str | None = None  # why it takes nothing any more
         self._daemon = ""
@@ -94,6 +98,21 @@ class Pool:
         for conversation in self.conversations:
             conversation.stop()
 
+    @property
+    def ending(self) -> int:
+        """How many processes end now, and have nothing to do."""
+        return sum(
+            each.phase is Phase.ENDING and not each.unanswered for each in self.conversations
+        )
+
+    def end_idle(self) -> bool:
+        """End a process in good order that has nothing to do. False: there is none."""
+        for each in self.conversations:
+            if each.has_room and not each.unanswered:
+                each.finish()
+                return True
+        return False
+
     # What its processes tell it
 
     def is_ready(self) -> None:
@@ -141,6 +160,7 @@ class Pool:
 
     def _give(self, free: Conversation, waiting: deque[Line]) -> None:
         line = waiting.popleft()
+        self.used_at = asyncio.get_running_loop().time()
         try:
             if not free.give(line):
                 waiting.appendleft(line)
@@ -165,6 +185,7 @@ class Pool:
 
     def _start_one(self) -> bool:
         """Start a process. Return whether it began: it is not ready yet."""
+        self._make_room(False)
         try:
             started = Conversation(self.action, self.hook, self._daemon, self._children, self)
         except (FileNotFoundError, PermissionError, NotADirectoryError):
@@ -193,6 +214,7 @@ class Pool:
 
     def _lacks(self, what: str) -> None:
         """No process can be started now, through no fault of the hook."""
+        self._make_room(True)
         if self._halt is not None:
             self._try_after(FIRST_AGAIN_S)
         self._empty(lambda: LackError(what))

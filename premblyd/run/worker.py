@@ -2,13 +2,16 @@
 
 import functools
 import os
+import resource
 import select
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 
 from premblyd.config.hooks import WorkerHook
 from premblyd.config.models import Config, Endpoint
+from premblyd.queue.halts import Halts
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process
 from premblyd.run.conversation import Conversation
@@ -21,6 +24,7 @@ from premblyd.run.starting import Patience
 from premblyd.run.workerline import STOPPED, interrupted
 
 PREVIEW_CHARS = 2000
+FILES_PER_PROCESS = 4
 
 
 class WorkerRunner:
@@ -47,9 +51,7 @@ class WorkerRunner:
                     del before[action.name]
                     pool.hook = action.hook  # by which runs find it at once
                 else:
-                    pool = Pool(
-                        action.name, action.hook, count, self._children, self._children.halts
-                    )
+                    pool = self._new_pool(action.name, action.hook, count, self._children.halts)
                 self._of_actions[action.name] = pool
         leaving = [*before.values(), *self._of_others]
         self._of_others = []
@@ -129,8 +131,21 @@ class WorkerRunner:
         for pool in self._of_others:
             if pool.action == invocation.action and pool.hook == hook:
                 return pool
-        self._of_others.append(Pool(invocation.action, hook, 1, self._children, None))
+        self._of_others.append(self._new_pool(invocation.action, hook, 1, None))
         return self._of_others[-1]
+
+    def _new_pool(self, action: str, hook: WorkerHook, count: int, halts: Halts | None) -> Pool:
+        return Pool(action, hook, count, self._children, halts, self._make_room)
+
+    def _make_room(self, is_lacking: bool) -> None:
+        """End processes that have had nothing to do for longest, when there are too many, or one
+        could not be started. They hold files, which webhooks, the database and others need."""
+        pools = sorted(self._pools(), key=lambda pool: pool.used_at)
+        excess = sum(len(pool.conversations) for pool in pools) + 1 - _most_processes()
+        wanted = max(excess, int(is_lacking)) - sum(pool.ending for pool in pools)
+        for pool in pools:
+            while wanted > 0 and pool.end_idle():
+                wanted -= 1
 
     def _pools(self) -> Iterator[Pool]:
         yield from (*self._of_actions.values(), *self._of_others, *self._leaving)
@@ -140,6 +155,13 @@ class WorkerRunner:
         make = functools.partial(delivery_line, 0, invocation)
         is_small = len(invocation.body) <= SMALL_BYTES
         return make() if is_small else await self._threads.run(make)
+
+
+def _most_processes() -> int:
+    """Return from how many processes on an idle one is ended: together they hold a quarter of the
+    files that may be open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft // (4 * FILES_PER_PROCESS)
 
 
 def _delivery(invocation: Invocation) -> int:
