@@ -8,6 +8,7 @@ that does not know that migration can't work on the database any more.
 The migrations are written in SQLite's SQL, once. Here it becomes that of another engine.
 """
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -125,21 +126,28 @@ class History:
     program's can't be read, SchemaError for a database of which only half was moved there."""
 
     def __init__(self, database: Database, *, may_be_half_moved: bool = False) -> None:
-        if not may_be_half_moved and database.table_exists(UNFINISHED_MOVE):
+        tables = database.get_tables()
+        if not may_be_half_moved and UNFINISHED_MOVE in tables:
             raise SchemaError(
                 "The database has only a part of what `premblyd move` brings to it. Run the same"
                 " `premblyd move` again: it goes on where it stopped. Until then the old database"
                 " is the true one."
             )
         self._database = database
-        self._runner = Runner(database, str(MIGRATIONS))
-        self.applied: set[str] = set(self._runner.applied())
+        # In few statements, as every command asks: opening to read takes 1.7 ms, by the runner 2.6.
+        is_new = "schema_migration" not in tables
+        found = () if is_new else database.execute_sql("SELECT name FROM schema_migration")
+        self.applied: set[str] = {name for (name,) in found}
         migrations = _migrations()
         self._known = {str(migration.name) for migration in migrations}
         self._pending = [
             migration for migration in migrations if migration.name not in self.applied
         ]
         self.newer = sorted(self.applied - self._known)  # that a newer premblyd has applied
+
+    @functools.cached_property
+    def _runner(self) -> Runner:
+        return Runner(self._database, str(MIGRATIONS))
 
     @property
     def pending(self) -> list[str]:
