@@ -113,8 +113,8 @@ class Cable(_Between):
                 )
 
     def _see(self, data: bytes) -> None:
-        if self._until and self._until[0] in data:
-            del self._until[0]
+        while self._until and self._until[0] in data:  # several may go at once
+            data = data.partition(self._until.pop(0))[2]
             if not self._until:
                 self._back.clear()
 

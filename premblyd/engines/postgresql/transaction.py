@@ -201,12 +201,12 @@ def run_pipelined(
         try:
             with connection.pipeline() as pipeline:
                 try:
-                    connection.execute("BEGIN")
+                    connection.execute("BEGIN", prepare=False)  # there is nothing to plan
                     connection.execute(_BE_ONE_OF_MANY)
                     work(PostgresqlTransaction(connection, part, vault, pipeline))
                     listen()
                     will_commit()
-                    ended = connection.execute("COMMIT")
+                    ended = connection.execute("COMMIT", prepare=False)
                 # The pipeline is left in good order, else psycopg logs what the server says.
                 except BaseException as error:  # noqa: BLE001
                     failure = error
