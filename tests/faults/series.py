@@ -74,6 +74,19 @@ def quantiles_ms(times_ms: Sequence[float]) -> tuple[float, float]:
     return cut[49], cut[98]
 
 
+HEADING = "    min  events     MiB  files  threads  procs  WAL MiB  median ms  99th ms  waiting"
+
+
+def line(sample: Sample) -> str:
+    """Return a sample as a line of the table under `HEADING`."""
+    return (
+        f"{sample.seconds / 60:>7.1f} {sample.events:>7.0f} {sample.memory_mib:>7.1f}"
+        f" {sample.descriptors:>6.0f} {sample.threads:>8.0f} {sample.processes:>6.0f}"
+        f" {sample.wal_mib:>8.1f} {sample.p50_ms:>10.1f} {sample.p99_ms:>8.1f}"
+        f" {sample.waiting:>8.0f}"
+    )
+
+
 def compare(samples: Sequence[Sample], whole_s: float) -> tuple[list[str], list[str]]:
     """Return a line for each measure that says how it was after a sixth of the time, and at the
     end; and those that grew meanwhile."""

@@ -175,8 +175,8 @@ class Soak:
             ],
         }
 
-    def run(self, *, with_everything: bool) -> list[str]:
-        """Run it; return which promises were broken."""
+    def run(self, *, with_everything: bool, say_every: int = 0) -> list[str]:
+        """Run it, and print each so many samples; return which promises were broken."""
         threading.Thread(target=self._receiver.serve_forever, daemon=True).start()
         dashboard = Dashboard(self.victim)
         with ExitStack() as opened:
@@ -192,6 +192,8 @@ class Soak:
                     if with_everything:
                         self._harm()
                     self._sample()
+                    if say_every and len(self.samples) % say_every == 1:
+                        print(series.line(self.samples[-1]), flush=True)
             dashboard.stop()
             if with_everything:
                 self._kill()
@@ -360,7 +362,8 @@ def main() -> None:
     asked = parser.parse_args()
     with folder() as at:
         soak = Soak(at, asked.seed, minutes=asked.minutes, rate=asked.rate)
-        problems = soak.run(with_everything=asked.everything)
+        print(series.HEADING)
+        problems = soak.run(with_everything=asked.everything, say_every=5)
     lines, grown = series.compare(soak.samples, soak.whole_s)
     print(f"{asked.minutes:g} minutes, seed {asked.seed}: after a sixth of them, and at the end")
     print("\n".join(lines))
