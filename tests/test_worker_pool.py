@@ -332,3 +332,19 @@ async def test_an_idle_process_ends_for_one_that_the_machine_has_no_room_for(
     async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
         for name in (*names, "one"):
             assert (await at.run(name=name)).outcome == "succeeded"
+
+
+async def test_processes_that_were_at_work_when_there_were_too_many_end_once_they_are_idle(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("premblyd.run.worker._most_processes", lambda: 2)
+    go, names = tmp_path / "go", ("one", "two", "three")
+    worker = shell(f'{WAIT}; echo "ok $n" >&4')
+    actions = [action(name, worker=worker, env={"GO": str(go)}) for name in names]
+    async with Working(*actions) as at:
+        running = [asyncio.create_task(at.run(name=name)) for name in names]
+        await at.until_unanswered(1, 1, 1)
+        go.touch()
+        assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
+        at.later(2)
+        await until(lambda: len(at.conversations) < 3)

@@ -1,5 +1,6 @@
 """Worker hooks: the runner, which has a pool of worker processes for each action."""
 
+import asyncio
 import functools
 import os
 import resource
@@ -25,6 +26,7 @@ from premblyd.run.workerline import STOPPED, interrupted
 
 PREVIEW_CHARS = 2000
 FILES_PER_PROCESS = 4
+LOOK_AGAIN_S = 1.0
 
 
 class WorkerRunner:
@@ -38,6 +40,7 @@ class WorkerRunner:
         self._of_others: list[Pool] = []  # of alerts, and of actions that are only tried
         self._leaving: list[Pool] = []
         self._is_stopping = False
+        self._again: asyncio.TimerHandle | None = None  # until then nobody looks who is idle
 
     def configure(self, settings: Config) -> None:
         """Use these settings from the next run on: end the processes of hooks that have changed,
@@ -146,6 +149,12 @@ class WorkerRunner:
         for pool in pools:
             while wanted > 0 and pool.end_idle():
                 wanted -= 1
+        if wanted > 0 and self._again is None and not self._is_stopping:  # the others are at work
+            self._again = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._again = None
+        self._make_room(False)
 
     def _pools(self) -> Iterator[Pool]:
         yield from (*self._of_actions.values(), *self._of_others, *self._leaving)
