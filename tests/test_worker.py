@@ -4,7 +4,6 @@ import asyncio
 import json
 from pathlib import Path
 
-from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, outcomes, python, shell
 
 
@@ -104,16 +103,13 @@ async def test_a_line_has_the_body_however_large_it_is() -> None:
     assert [result.output for result in results] == ["5242880 7 1", "3 7 2", "100000 7 3"]
 
 
-async def test_without_the_word_batch_a_worker_gets_one_line_at_a_time() -> None:
-    worker = shell('echo "ok $n" >&4', ready="ready 1 busy")
-    async with Working(worker=worker, batch=10) as at:
+async def test_without_the_word_batch_a_worker_gets_one_line_at_a_time(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n" >&4', ready="ready 1 busy")
+    async with Working(worker=worker, batch=10, env={"GO": str(go)}) as at:
         running = at.begin(*range(1, 6))
-        await until(lambda: at.unanswered == [1] or all(each.done() for each in running))
-        most = 0
-        while not all(each.done() for each in running):
-            most = max(most, *at.unanswered, 0)
-            await asyncio.sleep(0)
-        assert most <= 1
+        await at.until_unanswered(1)
+        go.touch()
         assert outcomes(await asyncio.gather(*running)) == {"succeeded": 5}
 
 
@@ -138,13 +134,13 @@ async def test_two_processes_work_side_by_side_and_no_third_is_started(tmp_path:
 
 async def test_a_runner_that_is_given_up_leaves_its_process_to_others(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
+    worker = shell(f'{WAIT}; echo "ok $n line $n" >&4')
     async with Working(worker=worker, env={"GO": str(go)}) as at:
         working, waiting, other = at.begin(5, 6, 7)
         await at.until_unanswered(1)
         working.cancel()
         waiting.cancel()
         go.touch()
-        assert (await other).outcome == "succeeded"
+        assert end(await other) == ("succeeded", None, "line 2")
         await asyncio.wait([working, waiting])
         assert (working.cancelled(), waiting.cancelled()) == (True, True)

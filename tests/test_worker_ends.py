@@ -341,7 +341,8 @@ async def test_a_revoked_permit_kills_its_process_and_costs_nothing(tmp_path: Pa
         await at.until_unanswered(2)
         await asyncio.to_thread(permit.revoke)
         assert permit.judged(await lost).error == "another host may have the delivery by now"
-        assert (await beside).outcome == "interrupted"
+        error = "another host may have a delivery of its process by now"
+        assert end(await beside) == ("interrupted", error, "")
         go.touch()
         again = await at.run_all([6, 7])
         assert outcomes(again) == {"succeeded": 2}
@@ -383,3 +384,12 @@ async def test_a_line_that_waits_for_room_in_the_pipe_is_written_only_if_it_may(
         claim.proofs = 0
         go.touch()
         assert outcomes(await asyncio.gather(*first, last)) == {"succeeded": 3}
+        assert claim.proofs == 1
+
+
+async def test_what_is_left_of_the_group_of_one_that_ends_is_killed(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    worker = shell('sleep 600 & echo $! >"$LEFT"; exit 3')
+    async with Working(worker=worker, env={"LEFT": str(left)}) as at:
+        assert (await at.run()).exit_code == 3
+        await until(lambda: not runs(int(left.read_text())))
