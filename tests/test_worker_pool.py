@@ -348,3 +348,18 @@ async def test_processes_that_were_at_work_when_there_were_too_many_end_once_the
         assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
         at.later(2)
         await until(lambda: len(at.conversations) < 3)
+
+
+async def test_a_process_that_answers_abort_for_each_of_its_lines_empties_one_place(
+    tmp_path: Path,
+) -> None:
+    # The first process takes two lines, and aborts both.
+    aborts = 'read -r line <&3; echo "abort 1" >&4; echo "abort 2" >&4'
+    first = tmp_path / "first"
+    worker = shell(f'mkdir {first} 2>&- && {{ {aborts}; }} || echo "ok $n" >&4')
+    async with Working(worker=worker, concurrency=2, batch=2) as at:
+        running = at.begin(1)
+        await until(lambda: at.unanswered == [1])
+        assert outcomes(await asyncio.gather(*running, at.run(2))) == {"interrupted": 2}
+        assert (await at.run(3)).outcome == "succeeded"
+        assert at.halts == {}

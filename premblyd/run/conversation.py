@@ -65,7 +65,7 @@ class Owner(Protocol):
     def is_ready(self) -> None:
         """It takes lines."""
 
-    def answered(self, line: Line, kind: AnswerKind) -> None:
+    def answered(self, conversation: "Conversation", line: Line, kind: AnswerKind) -> None:
         """It has answered a line for good, and may take another."""
 
     def ended(self, conversation: "Conversation", end: End) -> None:
@@ -292,7 +292,7 @@ class Conversation:
             self.finish()
         elif not self.unanswered:
             self._alarm.set()
-        self._owner.answered(line, answer.kind)
+        self._owner.answered(self, line, answer.kind)
 
     def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:
         """It wrote what is not the protocol's: nothing that it writes counts any more."""

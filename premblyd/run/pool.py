@@ -53,7 +53,7 @@ class Pool:
         self._waiting: deque[Line] = deque()
         self._waiting_alone: deque[Line] = deque()
         self._suspects: dict[int, None] = {}  # the newest last
-        self._aborted = 0
+        self._aborted = set[Conversation]()
         self._failure: HaltReason | None = None  # of a start, until a process is of use
         self._not_started = interrupted("")  # how that is told
         self._again_s = FIRST_AGAIN_S
@@ -80,7 +80,7 @@ class Pool:
 
     def begin_anew(self) -> None:
         """Forget what was aborted, and what did not start."""
-        self._aborted = 0
+        self._aborted.clear()
         self._forget_failure()
         self._judge()
         self._serve()
@@ -119,13 +119,13 @@ class Pool:
         self._judge()
         self._serve()
 
-    def answered(self, line: Line, kind: AnswerKind) -> None:
+    def answered(self, conversation: Conversation, line: Line, kind: AnswerKind) -> None:
         if line.is_alone:
             self._suspects.pop(line.delivery, None)
         if self._failure is not None:
             self._forget_failure()
         if kind is AnswerKind.ABORT:
-            self._aborted += 1
+            self._aborted.add(conversation)  # which may say it of each of its lines
             self._judge()
         self._serve()
 
@@ -176,7 +176,7 @@ class Pool:
         lines = len(self._waiting) + len(self._waiting_alone)
         lines += sum(len(each.unanswered) for each in self.conversations)
         wanted = max(lines, 1) if self._halt is not None else lines
-        wanted = min(wanted, self.concurrency - self._aborted)
+        wanted = min(wanted, self.concurrency - len(self._aborted))
         if self._failure is not None:
             is_tried = any(each.phase is Phase.STARTING for each in self.conversations)
             wanted = min(wanted, 0 if is_tried else len(self.conversations) + 1)
@@ -239,7 +239,7 @@ class Pool:
         phases = {each.phase for each in self.conversations}
         halt = None
         if self._refusal is None and Phase.READY not in phases:
-            if self._aborted >= self.concurrency:
+            if len(self._aborted) >= self.concurrency:
                 halt = HaltReason.ABORTED
             elif self._halt is not None or Phase.STARTING not in phases:
                 halt = self._failure
