@@ -14,6 +14,7 @@ from premblyd.config.models import Action
 from premblyd.run import starting, workerprocess
 from premblyd.run.invocation import Invocation
 from premblyd.run.spawn import spawn
+from premblyd.run.workerline import HAS_ABORTED
 from tests.support.jobs import action
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -126,6 +127,14 @@ async def test_who_aborts_gets_no_more_but_may_still_answer(tmp_path: Path) -> N
         await at.until_gone()
         assert at.halts == {"act": "aborted"}
         assert end(await at.run(6)) == ("interrupted", ABORTED, None)
+
+
+async def test_what_it_does_not_answer_after_an_abort_costs_nothing() -> None:
+    async with Working(worker=shell('[ $n = 2 ] && echo "abort 1" >&4'), batch=2) as at:
+        aborted, unanswered = at.begin(5, 6)
+        assert (await aborted).outcome == "interrupted"
+        at.later(31)
+        assert end(await unanswered) == ("interrupted", HAS_ABORTED, "")
 
 
 async def test_an_aborted_process_is_not_replaced_until_a_reload(tmp_path: Path) -> None:

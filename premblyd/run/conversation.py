@@ -3,7 +3,6 @@ answers are heard, time is kept. Which lines a process gets is for pool.py."""
 
 import asyncio
 import functools
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from premblyd.run.protocol import (
 )
 from premblyd.run.starting import LapsedError
 from premblyd.run.workerline import (
+    HAS_ABORTED,
     NOT_ALONE,
     REVOKED,
     STOPPED,
@@ -39,10 +39,9 @@ from premblyd.run.workerline import (
     Line,
     interrupted,
 )
-from premblyd.run.workerprocess import WorkerProcess
+from premblyd.run.workerprocess import WorkerProcess, read_now
 from premblyd.telemetry import tell
 
-CHUNK_BYTES = 64 << 10  # as much as a pipe holds
 MOST_CHUNKS = 32  # that are read of an ended process: what it left may write for ever
 FLOOD_BYTES = 4 << 10
 FLOOD_PAUSE_S = 0.005  # after such a read of nothing useful: a flood must not take a whole core
@@ -92,7 +91,8 @@ class Conversation:
         self._input.listen(self._may_begin, self._is_free)
         self._only: Line | None = None  # the only line that is unanswered: what is printed is its
         self._partial = b""
-        self._has_answered = self._is_stopped = self._is_deaf = self._is_unneeded = False
+        self._has_answered = self._is_deaf = self._is_unneeded = False
+        self._excuse: str | None = None  # why what it does not answer any more costs nothing
         self._fault: Fault | None = None
         self._pushes: deque[Callable[[], None]] = deque()  # what is still to end it
         self._push_at: float | None = None
@@ -162,8 +162,7 @@ class Conversation:
         """End it because the daemon stops: what it does not answer was interrupted."""
         if self.phase is Phase.ENDED:
             return
-        self.phase = Phase.ENDING
-        self._is_stopped = True
+        self.phase, self._excuse = Phase.ENDING, STOPPED
         self._input.close()
         self._process.signal(signal.SIGTERM)
         self._push_by(functools.partial(self._process.signal, signal.SIGKILL), self.gone)
@@ -195,9 +194,9 @@ class Conversation:
         """Settle what is unanswered."""
         lines = list(self.unanswered.values())
         self.unanswered.clear()
-        if self._is_stopped or self._process.is_revoked:
+        if excuse := self._excuse or (REVOKED if self._process.is_revoked else None):
             for line in lines:
-                line.settle(line.told(interrupted(STOPPED if self._is_stopped else REVOKED)))
+                line.settle(line.told(interrupted(excuse)))
             return End()
         # What it has not begun to read can't be why it died. But why it is silent it may be.
         begun = {line for line in lines if self._fault or line.begins_at < read_bytes}
@@ -229,7 +228,7 @@ class Conversation:
 
     def _take_answers(self) -> int:
         """Take what the process has written; return how many bytes."""
-        chunk = None if self._is_deaf else _read(self._process.answers)
+        chunk = None if self._is_deaf else read_now(self._process.answers)
         if chunk is None:
             return 0
         if not chunk:
@@ -288,6 +287,8 @@ class Conversation:
         self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
         self._has_answered = True
         line.answer(answer)
+        if answer.kind is AnswerKind.ABORT:
+            self._excuse = self._excuse or HAS_ABORTED
         if answer.kind is AnswerKind.ABORT or self.phase is Phase.ENDING:
             self.finish()
         elif not self.unanswered:
@@ -311,7 +312,7 @@ class Conversation:
 
     def _take_printed(self) -> None:
         """Take what was printed, when it was."""
-        if not (chunk := _read(self._process.printed)):
+        if not (chunk := read_now(self._process.printed)):
             if chunk is not None:  # nothing more comes
                 self._loop.remove_reader(self._process.printed)
         elif not self._keep(chunk):
@@ -319,7 +320,7 @@ class Conversation:
 
     def _read_printed(self) -> None:
         """Take what was printed until now, because the lines change whose it can be."""
-        if chunk := _read(self._process.printed):
+        if chunk := read_now(self._process.printed):
             self._keep(chunk)
 
     def _keep(self, printed: bytes) -> bool:
@@ -440,11 +441,3 @@ class Conversation:
         push = self._pushes.popleft()
         self._push_at = self._loop.time() + process.KILL_AFTER_S if self._pushes else None
         push()
-
-
-def _read(descriptor: int) -> bytes | None:
-    """Return what is there; nothing when nothing more comes; None when nothing is there now."""
-    try:
-        return os.read(descriptor, CHUNK_BYTES)
-    except BlockingIOError:
-        return None

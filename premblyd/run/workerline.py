@@ -15,6 +15,7 @@ from premblyd.run.starting import LackError, LapsedError, Permit
 from premblyd.run.workerprocess import WorkerProcess
 
 STOPPED = "the daemon was stopped"
+HAS_ABORTED = "its worker process had answered `abort` for another"
 REVOKED = "another host may have a delivery of its process by now"
 UNREAD = "the worker process ended before it had read it"
 NOT_ALONE = "the worker process ended with several unanswered: each is given alone now"

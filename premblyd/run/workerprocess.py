@@ -18,6 +18,7 @@ from premblyd.run.process import Children, mark_of
 from premblyd.run.shell import environment
 from premblyd.run.spawn import spawn
 
+CHUNK_BYTES = 64 << 10  # as much as a pipe holds
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -181,3 +182,11 @@ class WorkerProcess:
         """End what has started, but can't be watched."""
         self.signal(signal.SIGKILL)
         os.waitpid(self.pid, 0)
+
+
+def read_now(descriptor: int) -> bytes | None:
+    """Return what is there; nothing when nothing more comes; None when nothing is there now."""
+    try:
+        return os.read(descriptor, CHUNK_BYTES)
+    except BlockingIOError:
+        return None
