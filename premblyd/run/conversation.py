@@ -91,7 +91,8 @@ class Conversation:
         self._input.listen(self._may_begin, self._is_free)
         self._only: Line | None = None  # the only line that is unanswered: what is printed is its
         self._partial = b""
-        self._has_answered = self._is_deaf = self._is_unneeded = False
+        self._is_deaf = self._is_unneeded = False
+        self._answer_count = 0
         self._excuse: str | None = None  # why what it does not answer any more costs nothing
         self._fault: Fault | None = None
         self._pushes: deque[Callable[[], None]] = deque()  # what is still to end it
@@ -131,7 +132,7 @@ class Conversation:
             self._cut(3)
             return False
         self._given += 1
-        line.begins_at = begins_at
+        line.begins_at, line.given_after = begins_at, self._answer_count
         is_first = not self.unanswered
         self.unanswered[self._given] = line
         self._only = line if is_first else None
@@ -202,9 +203,11 @@ class Conversation:
         begun = {line for line in lines if self._fault or line.begins_at < read_bytes}
         error = f"the worker process ended: {how_it_ended(code)}"
         fault = self._fault or Fault(error=error)
-        culprit = fault.culprit or (next(iter(begun)) if len(begun) == 1 else None)
+        # One that was read with another may have died of that, even if it has answered it.
+        alone = [line for line in begun if line.given_after == self._answer_count]
+        culprit = fault.culprit or (alone[0] if len(begun) == len(alone) == 1 else None)
         not_ready = fault.not_ready
-        if not (not_ready or self._has_answered or begun or self._is_unneeded):
+        if not (not_ready or self._answer_count or begun or self._is_unneeded):
             not_ready = HaltReason.ENDED
         if not_ready is None and (self._fault or lines or code):
             tell("worker.ended", action=self._action, reason=fault.error, unanswered=len(lines))
@@ -285,7 +288,7 @@ class Conversation:
             self._oldest_since = self._silent_since
         del self.unanswered[answer.number]
         self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
-        self._has_answered = True
+        self._answer_count += 1
         line.answer(answer)
         if answer.kind is AnswerKind.ABORT:
             self._excuse = self._excuse or HAS_ABORTED
@@ -413,7 +416,8 @@ class Conversation:
     def _has_forgotten(self) -> None:
         """It answers others, but not the oldest: that must end too."""
         error = f"no answer within {self._hook.max_busy_ms / 1000:g} s"
-        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
+        oldest = next(iter(self.unanswered.values()))
+        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error, culprit=oldest))
 
     def _weigh(self) -> None:
         self._weighed_at = self._loop.time()

@@ -18,7 +18,7 @@ STOPPED = "the daemon was stopped"
 HAS_ABORTED = "its worker process had answered `abort` for another"
 REVOKED = "another host may have a delivery of its process by now"
 UNREAD = "the worker process ended before it had read it"
-NOT_ALONE = "the worker process ended with several unanswered: each is given alone now"
+NOT_ALONE = "the worker process ended, perhaps of another line: it is given alone now"
 _RESULTS = {
     AnswerKind.OK: Result(outcome=AttemptOutcome.SUCCEEDED),
     AnswerKind.RETRY: Result(outcome=AttemptOutcome.FAILED, error="the worker answered `retry`"),
@@ -46,6 +46,7 @@ class Line:
         self.done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.output = Output()  # what was printed for it
         self.begins_at = 0  # in all that its process was written
+        self.given_after = 0  # so many answers of its process
         self.busy_since: float | None = None  # when its time began, once its process says `busy`
         self._ends: AbstractContextManager[None] | None = None
 
