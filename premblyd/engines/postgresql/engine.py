@@ -98,9 +98,7 @@ class PostgresqlEngine:
             connection = self._database.connection()
             if is_new:
                 self._part = transaction.take_part(connection)
-            transaction.run(
-                connection, work, self._will_commit, self._part, vault=self._vault, is_far=True
-            )
+            transaction.run_pipelined(connection, work, self._will_commit, self._part, self._vault)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except errors.UniqueViolation as error:  # another host was first: it is there now

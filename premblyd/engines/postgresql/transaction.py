@@ -133,6 +133,7 @@ _PLAIN = {
 PARTS = 64
 _POSTGRESQL = PostgresqlDatabase(None, prefer_psycopg3=True)
 NOT_ON_STANDBY = "PostgreSQL was told to stop waiting for its standby, which may lack the newest"
+_ROLLED_BACK = "PostgreSQL has rolled a transaction back"
 NOW_MS = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"  # by the server's clock
 _LOCK = "SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number"
 _TAKE_PART = """
@@ -164,7 +165,6 @@ def run(
     *,
     alone: bool = False,
     vault: Vault | None = None,
-    is_far: bool = False,
 ) -> Done:
     """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
     failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
@@ -175,10 +175,58 @@ def run(
     """
     with _warned(connection) as listen, connection.transaction():
         connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
-        done = work(PostgresqlTransaction(connection, part, vault, is_far=is_far))
+        done = work(PostgresqlTransaction(connection, part, vault))
         listen()
         will_commit()
     return done
+
+
+def run_pipelined(
+    connection: Connection,
+    work: Callable[[Transaction], None],
+    will_commit: Callable[[], None],
+    part: int | None,
+    vault: Vault | None,
+) -> None:
+    """Run `work` as `run` does, but wait for the server only where something is read that it has
+    said, and for the commit: each wait costs a way there and back.
+
+    What fails does so where the next answer is read, at the latest at the commit, which is not done
+    then: the server leaves out all that was sent behind it.
+    """
+    if not psycopg.Pipeline.is_supported():  # libpq before 14
+        return run(connection, work, will_commit, part, vault=vault)
+    failure: BaseException | None = None
+    with _warned(connection) as listen:
+        try:
+            with connection.pipeline() as pipeline:
+                try:
+                    connection.execute("BEGIN", prepare=False)  # there is nothing to plan
+                    connection.execute(_BE_ONE_OF_MANY)
+                    work(PostgresqlTransaction(connection, part, vault, pipeline))
+                    listen()
+                    will_commit()
+                    ended = connection.execute("COMMIT", prepare=False)
+                # The pipeline is left in good order, else psycopg logs what the server says.
+                except BaseException as error:  # noqa: BLE001
+                    failure = error
+        except psycopg.Error as error:
+            failure = failure or error
+        if failure is None and ended.statusmessage != "COMMIT":
+            failure = StoreUnavailableError(_ROLLED_BACK)
+        if failure is not None:
+            try:
+                _roll_back(connection)
+                raise failure
+            finally:
+                del failure  # refers to this frame, and that to what was to be stored
+    return None
+
+
+def _roll_back(connection: Connection) -> None:
+    """End a transaction that has failed, unless the connection has ended it."""
+    with contextlib.suppress(psycopg.Error):
+        connection.rollback()
 
 
 @contextlib.contextmanager
@@ -266,12 +314,13 @@ class PostgresqlTransaction(Transaction):
         connection: Connection,
         part: int | None = None,
         vault: Vault | None = None,
-        *,
-        is_far: bool = False,
+        pipeline: psycopg.Pipeline | None = None,
     ) -> None:
+        """`pipeline`: in which the connection is, if it is in one."""
         super().__init__(connection, vault)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
-        self.is_far = is_far
+        self._pipeline = pipeline
+        self.is_far = pipeline is not None
 
     def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
         return self._ask(compiled(statement), values)
@@ -290,13 +339,18 @@ class PostgresqlTransaction(Transaction):
 
     def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
         cursor = self._execute(compiled(statement), values)
-        return lambda: int(cursor.rowcount)
+        return lambda: self._count(cursor)
 
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
     ) -> int:
         values["values"] = list(keys)
-        changed: int = self._execute(compiled_lookup(lookup), values).rowcount
+        return self._count(self._execute(compiled_lookup(lookup), values))
+
+    def _count(self, cursor: Any) -> int:
+        if self._pipeline is not None and cursor.rowcount < 0:  # not known yet
+            self._pipeline.sync()
+        changed: int = cursor.rowcount
         return changed
 
     def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
