@@ -142,6 +142,22 @@ def host(store: Store, name: str, *actions: str) -> Hosts:
     return hosts
 
 
+def test_what_waits_for_a_halted_action_is_told_once_and_why(
+    store: Store, record: Database
+) -> None:
+    at_work = host(store, "a", "crm", "mail")
+    add_many(store, 2, "crm", "mail")
+    columns = "worker, action, since_ms, reason"
+    store.by_hand(f"INSERT INTO halt ({columns}) VALUES ('a:1', 'crm', {NOW_MS}, 'ended')")
+    told = found(record, NOW_MS + LATE_MS + 1)
+    assert [(item.kind, item.target.action) for item in told] == [
+        ("late", "mail"),
+        ("halted", "crm"),
+    ]
+    store.wait(at_work.leave(NOW_MS))
+    assert "halted" not in kinds(record, NOW_MS + LATE_MS + 1)
+
+
 def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     store: Store, record: Database
 ) -> None:

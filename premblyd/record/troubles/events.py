@@ -2,6 +2,7 @@
 match no action; deliveries are past their time, failing, dead, or held by a dead one."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from peewee import fn
 
@@ -67,6 +68,8 @@ def late(situation: Situation) -> Iterator[Item]:
     if situation.path is None:  # what waits for a host that is away is told as that
         for each in hosts.waited_for(situation.database):
             overdue.pop(each.action, None)
+    for action, *_ in _halts(situation):  # told as halted, which says why
+        overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
         since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
@@ -127,14 +130,7 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
 @trouble()
 def halted(situation: Situation) -> Iterator[Item]:
     """Yield actions whose worker processes take nothing, on hosts that are at work."""
-    query = (
-        Halt.select(Halt.action, Host.name, Halt.reason, fn.MIN(Halt.since_ms))
-        .join(Host, on=(Host.worker == Halt.worker))
-        .where(Host.ended.is_null())
-        .group_by(Halt.action, Host.name, Halt.reason)
-        .order_by(Halt.action, Host.name, Halt.reason)
-    )
-    for action, host, reason, since_ms in queries.tuples(situation.database, query):
+    for action, host, reason, since_ms in _halts(situation):
         where = f" on {host}" if situation.path is None else ""
         yield Item(
             text=f"{action} runs nothing{where} since {times.for_people(since_ms)} UTC:"
@@ -149,6 +145,17 @@ def halted(situation: Situation) -> Iterator[Item]:
             target=Target(page="deliveries", state="pending", action=action),
             about=f"{action}{where}",
         )
+
+
+def _halts(situation: Situation) -> list[tuple[Any, ...]]:
+    query = (
+        Halt.select(Halt.action, Host.name, Halt.reason, fn.MIN(Halt.since_ms))
+        .join(Host, on=(Host.worker == Halt.worker))
+        .where(Host.ended.is_null())
+        .group_by(Halt.action, Host.name, Halt.reason)
+        .order_by(Halt.action, Host.name, Halt.reason)
+    )
+    return queries.tuples(situation.database, query)
 
 
 @trouble()
