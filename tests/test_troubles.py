@@ -20,8 +20,10 @@ from premblyd.queue.inbox import NewRejection
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import events, table
+from premblyd.record.troubles.daemons import LACKING_MS
 from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation
+from premblyd.run import starting
 from premblyd.times import HOUR_MS
 from tests.support.commands import run
 from tests.support.database import changing
@@ -140,6 +142,21 @@ def host(store: Store, name: str, *actions: str) -> Hosts:
     hosts = Hosts(store.writer, own, actions)
     store.wait(hosts.join((), NOW_MS))
     return hosts
+
+
+def test_what_the_machine_lacks_for_hooks_is_told_until_they_can_start(
+    store: Store, record: Database
+) -> None:
+    add_many(store, 2, "crm")
+    lacking = starting.lacking("file descriptors")
+    [job, other] = claim(store, crm=9).jobs
+    finish(store, job, lacking, retry_at_ms=NOW_MS)
+    finish(store, other, FAILED, retry_at_ms=NOW_MS + DAY_MS)
+    [item] = found(record, NOW_MS + LACKING_MS)
+    assert (item.kind, item.count) == ("lacking", 1)
+    assert "20 seconds and more: the machine lacks file descriptors." in item.text
+    assert item.remedy.startswith("Raise `LimitNOFILE` of the service")
+    assert kinds(record, NOW_MS + LACKING_MS + 1) == []
 
 
 def test_what_waits_for_a_halted_action_is_told_once_and_why(

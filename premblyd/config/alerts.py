@@ -22,6 +22,7 @@ KINDS = {
     "prembly": "Prembly refuses the API key, or can't be reached",
     "late": "deliveries are past their time",
     "failing": "an action keeps failing",
+    "lacking": "hooks can't start, as the machine lacks files, processes or memory",
     "halted": "an action's worker processes can't start, or have said abort",
     "held": "deliveries wait for a dead one: order, with then: wait",
     "dead": "deliveries gave up",

@@ -12,6 +12,7 @@ from premblyd.prembly.answers import FACTS, facts_of
 from premblyd.prembly.payload import Outcome, StoredEvent
 
 SMALL_BYTES = 64 << 10
+LACKS = "the machine lacks "  # so begins the error of a run that could not start, and then what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

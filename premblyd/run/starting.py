@@ -16,7 +16,7 @@ from typing import Protocol
 
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
-from premblyd.queue.jobs import Job, Result
+from premblyd.queue.jobs import LACKS, Job, Result
 from premblyd.run.process import Mark
 from premblyd.telemetry import tell
 
@@ -126,7 +126,7 @@ def _not_run(error: str, wait_s: float = 0) -> Result:
 
 def lacking(what: str) -> Result:
     """Return how the run of a hook ends that was not started because the machine lacks `what`."""
-    return _not_run(f"the machine lacks {what}", AGAIN_S)
+    return _not_run(f"{LACKS}{what}", AGAIN_S)
 
 
 def what_is_lacking(error: BaseException) -> str | None:

@@ -1,15 +1,16 @@
-"""Trouble of the daemons and their machines: none runs, none can commit, a disk fills, a host is
-away, a clock is wrong, nobody could be told."""
+"""Trouble of the daemons and their machines: none runs, none can commit, a disk fills, no hook can
+start, a host is away, a clock is wrong, nobody could be told."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator
 
-from peewee import fn
+from peewee import JOIN, fn
 
 from premblyd import times
 from premblyd.model.states import LOST
-from premblyd.model.tables import AlertFailure, Downtime, Host
+from premblyd.model.tables import AlertFailure, Attempt, Downtime, Host
+from premblyd.queue.jobs import LACKS
 from premblyd.record import events, hosts, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.times import DAY_MS
@@ -18,6 +19,19 @@ from premblyd.words import counted, duration
 DOWNTIME_DAYS = 30  # what is older was lived with
 SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
 GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
+LAST_ATTEMPTS = 2000  # of all actions: where those are looked for that could not start
+LACKING_MS = 60_000  # since then: a runner tells it each 25 s
+_FEWER = "or let fewer hooks run at once (`concurrency`)"
+_MORE_OF = {
+    what: f"Raise `{limit}` of the service (`sudo systemctl edit premblyd`, then restart it),"
+    f" {_FEWER}."
+    for what, limit in {
+        "file descriptors": "LimitNOFILE",
+        "processes": "TasksMax",
+        "threads": "TasksMax",
+        "memory": "MemoryMax",
+    }.items()
+}
 _LOG = "sudo journalctl -u premblyd -n 50"
 _WEBHOOKS: defaultdict[int | None, str] = defaultdict(
     lambda: "Webhooks are answered 503, and hooks wait.",
@@ -99,6 +113,36 @@ def disk(situation: Situation) -> Iterator[Item]:
             text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
             remedy="Make room. On a full disk webhooks are answered 503, and most are sent once.",
             command=f"df -h {folder}",
+        )
+
+
+@trouble()
+def lacking(situation: Situation) -> Iterator[Item]:
+    """Yield what machines lack, so that no hook could start for all the time that a runner tries
+    it."""
+    last = Attempt.select(Attempt.worker, Attempt.error, Attempt.finished_at_ms)
+    last = last.order_by(Attempt.id.desc()).limit(LAST_ATTEMPTS).alias("last")
+    query = (
+        Attempt.select(last.c.error, Host.name, fn.COUNT(last.c.error))
+        .from_(last)
+        .join(Host, JOIN.LEFT_OUTER, on=(Host.worker == last.c.worker))
+        .where(
+            last.c.finished_at_ms >= situation.now_ms - LACKING_MS,
+            last.c.error.startswith(LACKS),
+        )
+        .group_by(last.c.error, Host.name)
+        .order_by(last.c.error, Host.name)
+    )
+    for error, host, count in queries.tuples(situation.database, query):
+        where = f" on {host}" if host and situation.path is None else ""
+        yield Item(
+            text=f"Hooks could not start{where} for 20 seconds and more: {error}. They are tried"
+            " again and again, and nothing is spent.",
+            remedy=_MORE_OF.get(error.removeprefix(LACKS), "The log says more, as daemon.waits."),
+            command=_LOG,
+            target=Target(page="deliveries", state="pending"),
+            about=f"{error.removeprefix(LACKS)}{where}",
+            count=count,
         )
 
 
