@@ -86,7 +86,7 @@ def _ready_ms(folder: Path) -> float:
     ):
         systemd.bind(f"{name}/notify")
         begun = time.perf_counter()
-        daemon.start(NOTIFY_SOCKET=f"{name}/notify")
+        daemon.start(is_executed=True, NOTIFY_SOCKET=f"{name}/notify")
         while b"READY=1" not in systemd.recv(4096):
             continue
         took_s = time.perf_counter() - begun

@@ -29,12 +29,13 @@ def premblyd(
     folder: Path | None = None, *, environ: Mapping[str, Any] | None = None, **config: Any
 ) -> Iterator[Premblyd]:
     """Run premblyd with its own new folder, or with `folder` and the database in it; with `environ`
-    beside the environment."""
+    beside the environment. It is executed: a forked one would be this checkout's, whatever
+    PYTHONPATH says, and have memory that its parent made."""
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         daemon = stack.enter_context(Premblyd(folder, stop_timeout="1s", **config))
-        yield daemon.start(**environ or {})
+        yield daemon.start(is_executed=True, **environ or {})
         daemon.stop()
 
 

@@ -193,7 +193,7 @@ def _start_ms(daemon: Premblyd) -> float:
     ):
         systemd.bind(f"{name}/notify")
         begun = time.perf_counter()
-        daemon.start(NOTIFY_SOCKET=f"{name}/notify")
+        daemon.start(is_executed=True, NOTIFY_SOCKET=f"{name}/notify")
         while b"READY=1" not in systemd.recv(4096):
             continue
         return (time.perf_counter() - begun) * 1000

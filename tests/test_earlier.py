@@ -1,0 +1,18 @@
+"""`tests.bench --against CHECKOUT` measures that checkout's premblyd, and not this one twice."""
+
+import shutil
+from pathlib import Path
+
+from tests.bench import earlier, peers
+
+
+def test_the_daemon_that_is_compared_is_that_of_the_other_checkout(tmp_path: Path) -> None:
+    """A daemon: what is asked is which premblyd a process imports."""
+    package = tmp_path / "premblyd"
+    left_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(peers.ROOT / "premblyd", package, ignore=left_out)
+    first = package / "__init__.py"
+    first.write_text(first.read_text() + '\n__version__ = "before-it-was"\n')
+    with peers.premblyd(environ=earlier.of_checkout(tmp_path)) as daemon:
+        started = next(line for line in daemon.log_text().splitlines() if "daemon.started" in line)
+    assert "before-it-was" in started
