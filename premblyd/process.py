@@ -186,7 +186,8 @@ async def _beside_the_loop(read: Callable[[], T]) -> T:
         return await asyncio.wrap_future(done)
     finally:
         sys.setswitchinterval(switch_s)
-        gc.freeze()  # what was read stays, as what start-up made
+        # Not frozen as what start-up made: neither would what pages of the console have left, nor
+        # what requests under way are going to leave, ever be found.
         gc.enable()
 
 

@@ -5,8 +5,8 @@ of these, an action with a `when` is for the webhook only if that expression say
 asks this for each webhook, `check` and `explain` show it, and a replay asks it again.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 from premblyd.config.models import Action
@@ -22,30 +22,22 @@ class Routing:
     """The actions of one configuration, by type and response code."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
-        self._actions = actions
-        self._listed: dict[str, set[int]] = {}  # by code or word, the places of actions
+        listed: dict[str, set[int]] = {}  # by code or word, the places of actions
         for place, action in enumerate(actions):
             for code in action.response_codes:
-                self._listed.setdefault(code, set()).add(place)
-        self.named_codes = self._listed.keys() - set(_WORDS)
-        # Bounded, since a sender may make up types and codes. Prembly's own are few.
-        self._of_type = lru_cache(maxsize=256)(self._choose)
-        self._of_code = lru_cache(maxsize=256)(self._listing)
-
-    def _listing(self, word: str) -> tuple[Action, ...]:
-        """Return the actions that list `word` or every code, in the configuration's order."""
-        places = self._listed.get(EVERY, set()) | self._listed.get(word, set())
-        return tuple(self._actions[place] for place in sorted(places))
-
-    def _choose(self, type_: str, code: str | None) -> tuple[Action, ...]:
-        of_code = self.actions_for_code(code)
-        return tuple(action for action in of_code if events.matches(action.types, type_))
+                listed.setdefault(code, set()).add(place)
+        self.named_codes = listed.keys() - set(_WORDS)
+        # Bounded, since a sender may make up types. Prembly's own are few. Neither of them knows
+        # this object, so nothing outlives it: the daemon hardly ever looks for cycles.
+        self._of_word = lru_cache(maxsize=256)(partial(_that_list, actions, listed))
+        self._of_type = lru_cache(maxsize=256)(partial(_that_match, self._of_word))
 
     def actions_for(self, webhook: Webhook, *, is_trial: bool = False) -> Sequence[Action]:
         """Return the actions for a webhook, in the configuration's order. A `when` that fails
         counts as no, and is logged. Raise TrialTooLongError, and log nothing, when the expressions
         take more work than a trial may."""
-        actions = self._of_type(webhook.verdict.type, webhook.verdict.response_code)
+        verdict = webhook.verdict
+        actions = self._of_type(self._word(verdict.response_code), verdict.type)
         if not any(action.when for action in actions):
             return actions
         budget = Budget(is_trial=is_trial)  # shared by all of them
@@ -64,9 +56,13 @@ class Routing:
     def actions_for_code(self, code: str | None) -> tuple[Action, ...]:
         """Return the actions that a response code chooses, before any `types` and `when`; None is
         missing."""
+        return self._of_word(self._word(code))
+
+    def _word(self, code: str | None) -> str:
+        """Return by which word or code `response_codes` may list `code`, beside `*`."""
         if code is None:
-            return self._of_code(MISSING)
-        return self._of_code(code if code in self.named_codes else DEFAULT)
+            return MISSING
+        return code if code in self.named_codes else DEFAULT
 
     def why_not(self, action: Action, webhook: Webhook, budget: Budget | None = None) -> str | None:
         """Return why `webhook` is not for `action`, as `actions_for` decides; None: it is. Nothing
@@ -108,6 +104,21 @@ class Routing:
         if DEFAULT in action.response_codes:
             reason += "; another action names it, so it is no default"
         return reason
+
+
+def _that_list(
+    actions: Sequence[Action], listed: Mapping[str, set[int]], word: str
+) -> tuple[Action, ...]:
+    """Return the actions that list `word` or every code, in the configuration's order."""
+    places = listed.get(EVERY, set()) | listed.get(word, set())
+    return tuple(actions[place] for place in sorted(places))
+
+
+def _that_match(
+    of_word: Callable[[str], tuple[Action, ...]], word: str, type_: str
+) -> tuple[Action, ...]:
+    """Return those of `of_word` that are for webhooks of a type."""
+    return tuple(action for action in of_word(word) if events.matches(action.types, type_))
 
 
 def is_yes(found: Any) -> bool:
