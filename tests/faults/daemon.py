@@ -31,6 +31,7 @@ class Victim(Premblyd):
     """A daemon on a port that stays the same over its restarts."""
 
     before = ""  # Python that it runs first
+    is_executed = False  # see Premblyd.start
 
     def __init__(self, at: Path, *, place: DatabaseAddress | None = None, **changes: Any) -> None:
         self.address = f"127.0.0.1:{free_port()}"
@@ -40,7 +41,7 @@ class Victim(Premblyd):
     def launch(self) -> None:
         """Start it and don't wait."""
         with self._log.open("ab") as log:
-            self._process = self.spawn(log, self.before)
+            self._process = self.spawn(log, self.before, is_executed=self.is_executed)
 
     def restart(self, within_s: float) -> None:
         """Start it and wait until it is healthy. Raise AssertionError when it is not in time."""

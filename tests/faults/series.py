@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
-WINDOW = 1 / 24  # of the whole time: what is in it is compared by its median
-WARM = 1 / 6
+# Parts of the whole time, that are compared by their medians. One process lives in both.
+EARLY, LATE = (1 / 6, 1 / 3), (5 / 6, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Measure:
 
 
 MEASURES = (
-    Measure("memory", "memory (MiB)", lambda sample: sample.memory_mib, 1.15, 4),
+    Measure("memory", "memory (MiB)", lambda sample: sample.memory_mib, 1.05, 4),
     Measure("descriptors", "descriptors", lambda sample: sample.descriptors, 1, 8),
     Measure("threads", "threads", lambda sample: sample.threads, 1, 4),
     Measure("processes", "processes of hooks", lambda sample: sample.processes, 1, 6),
@@ -88,12 +88,14 @@ def line(sample: Sample) -> str:
 
 
 def compare(samples: Sequence[Sample], whole_s: float) -> tuple[list[str], list[str]]:
-    """Return a line for each measure that says how it was after a sixth of the time, and at the
-    end; and those that grew meanwhile."""
+    """Return a line for each measure that says how it was early, and late; and those that grew
+    meanwhile."""
     lines, grown = [], []
     for measure in MEASURES:
-        before = _median(samples, measure, whole_s * (WARM - WINDOW), whole_s * WARM)
-        after = _median(samples, measure, whole_s * (1 - WINDOW), samples[-1].seconds)
+        before, after = (
+            _median(samples, measure, begin * whole_s, end * whole_s)
+            for begin, end in (EARLY, LATE)
+        )
         is_grown = after > before * measure.ratio + measure.more
         verdict = "GREW" if is_grown else "as then"
         lines.append(f"  {measure.words:<24} {before:>9.1f} {after:>9.1f}  {verdict}")
@@ -110,8 +112,8 @@ def _median(samples: Sequence[Sample], measure: Measure, from_s: float, to_s: fl
 
 
 def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -> str:
-    """Return the samples as an SVG: each measure in a band of its own, from zero up, and a dashed
-    line wherever the daemon was killed."""
+    """Return the samples as an SVG: each measure in a band of its own, from zero up, grey where
+    its medians are compared, and a dashed line wherever the daemon was killed."""
     width, band, left, top = 720, 90, 150, 30
     height = top + band * len(MEASURES) + 30
     last_s = samples[-1].seconds or 1.0
@@ -125,6 +127,12 @@ def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{left}" y="18">{title}</text>',
     ]
+    for window in (EARLY, LATE):
+        from_x, to_x = (across(share * last_s) for share in window)
+        parts.append(
+            f'<rect x="{from_x:.1f}" width="{to_x - from_x:.1f}" y="{top}"'
+            f' height="{height - top - 30}" fill="#eee"/>'
+        )
     for kill_s in kills_s:
         x = f"{across(kill_s):.1f}"
         parts.append(
