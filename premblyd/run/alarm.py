@@ -20,10 +20,12 @@ class Alarm:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self) -> None:
-        """Wake no later than the first is due. Only one that came nearer moves the timer: that of
-        a worker which answers moves away by each line."""
-        due_at = min((deadline.at for deadline in self._deadlines()), default=None)
+    def set(self, at: float | None = None) -> None:
+        """Wake no later than the first is due: at `at`, where all others are as they were. Only one
+        that came nearer moves the timer: that of a worker which answers moves away by each line."""
+        due_at = at
+        if due_at is None:
+            due_at = min((deadline.at for deadline in self._deadlines()), default=None)
         if due_at is None or (self._timer is not None and self._timer.when() <= due_at):
             return
         self.cancel()

@@ -98,6 +98,7 @@ class Conversation:
         self._pushes: deque[Callable[[], None]] = deque()  # what is still to end it
         self._push_at: float | None = None
         self._alarm = Alarm(self._deadlines)
+        self._most_silent_s = min(hook.timeout_ms, hook.max_busy_ms) / 1000
         now = self._loop.time()
         self._began_at = self._silent_since = self._oldest_since = self._weighed_at = now
         self._loop.add_reader(self._process.pidfd, self.gone)
@@ -115,8 +116,8 @@ class Conversation:
     def has_room(self) -> bool:
         """Whether it takes a line now."""
         return (
-            self.phase is Phase.READY
-            and len(self.unanswered) < self._batch
+            len(self.unanswered) < self._batch
+            and self.phase is Phase.READY
             and not self._input.is_waiting
             and not (self._only is not None and self._only.is_alone)
         )
@@ -141,7 +142,7 @@ class Conversation:
         line.ends_by(self._process)
         if is_first:
             self._silent_since = self._oldest_since = self._loop.time()
-            self._alarm.set()
+            self._alarm.set(self._silent_since + self._most_silent_s)
         if self._given == self._hook.max_runs:
             self.finish()
         return True
@@ -294,8 +295,8 @@ class Conversation:
             self._excuse = self._excuse or HAS_ABORTED
         if answer.kind is AnswerKind.ABORT or self.phase is Phase.ENDING:
             self.finish()
-        elif not self.unanswered:
-            self._alarm.set()
+        elif not self.unanswered and self._hook.idle_ms is not None:
+            self._alarm.set(self._silent_since + self._hook.idle_ms / 1000)
         self._owner.answered(self, line, answer.kind)
 
     def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:

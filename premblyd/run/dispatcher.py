@@ -38,6 +38,7 @@ STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 RENEW_EVERY_S = 20.0  # the leases of runs that may outlast them: well within the margin
 JUMP_MS = 2_000  # a clock moved by less is drift
+KEPT_BYTES = 4 << 10  # a body up to this is kept meanwhile: a copy of its job without it costs more
 
 # Reads the event of a job from its body again, where an earlier premblyd stored it; or returns how
 # its run ends, where the action is not for what that says.
@@ -248,7 +249,7 @@ class Dispatcher:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body), _small_bytes(action))
-        bodiless = job.without_body()
+        bodiless = job.without_body() if len(job.event.body) > KEPT_BYTES else job
         permit = self._permits(bodiless, asked_at_s)
         run = self._run(action, job, permit)
         job = bodiless

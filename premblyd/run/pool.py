@@ -155,8 +155,14 @@ class Pool:
 
     def _freest(self, but: Conversation | None = None) -> Conversation | None:
         """Return the process with the fewest unanswered lines of those that take one."""
-        free = [each for each in self.conversations if each.has_room and each is not but]
-        return min(free, key=lambda each: len(each.unanswered), default=None)
+        freest = None
+        for each in self.conversations:
+            if each.has_room and each is not but:
+                if not each.unanswered:
+                    return each
+                if freest is None or len(each.unanswered) < len(freest.unanswered):
+                    freest = each
+        return freest
 
     def _give(self, free: Conversation, waiting: deque[Line]) -> None:
         line = waiting.popleft()

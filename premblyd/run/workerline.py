@@ -19,14 +19,16 @@ HAS_ABORTED = "its worker process had answered `abort` for another"
 REVOKED = "another host may have a delivery of its process by now"
 UNREAD = "the worker process ended before it had read it"
 NOT_ALONE = "the worker process ended, perhaps of another line: it is given alone now"
-_RESULTS = {
-    AnswerKind.OK: Result(outcome=AttemptOutcome.SUCCEEDED),
-    AnswerKind.RETRY: Result(outcome=AttemptOutcome.FAILED, error="the worker answered `retry`"),
+_RESULTS = {  # of those without words, about which nothing was printed
+    AnswerKind.OK: Result(outcome=AttemptOutcome.SUCCEEDED, output=""),
+    AnswerKind.RETRY: Result(
+        outcome=AttemptOutcome.FAILED, error="the worker answered `retry`", output=""
+    ),
     AnswerKind.DEAD: Result(
-        outcome=AttemptOutcome.FAILED, error="the worker answered `dead`", final=True
+        outcome=AttemptOutcome.FAILED, error="the worker answered `dead`", final=True, output=""
     ),
     AnswerKind.ABORT: Result(
-        outcome=AttemptOutcome.INTERRUPTED, error="the worker answered `abort`"
+        outcome=AttemptOutcome.INTERRUPTED, error="the worker answered `abort`", output=""
     ),
 }
 
@@ -70,7 +72,9 @@ class Line:
 
     def answer(self, answer: Answer) -> None:
         """End the run as the worker has answered."""
-        result = self.told(_RESULTS[answer.kind], answer.words)
+        result = _RESULTS[answer.kind]
+        if answer.words or not self.output.is_empty:
+            result = self.told(result, answer.words)
         if answer.after_s:
             result = dataclasses.replace(result, retry_after_s=answer.after_s)
         self.settle(result)
