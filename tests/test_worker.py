@@ -1,9 +1,13 @@
 """Worker hooks, with real processes: what comes of a line by its answer."""
 
 import asyncio
+import fcntl
 import json
+import os
 from pathlib import Path
 
+from premblyd.run.workerprocess import Input
+from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, outcomes, python, shell
 
 
@@ -101,6 +105,36 @@ async def test_a_line_has_the_body_however_large_it_is() -> None:
         sizes = [5 << 20, 3, 100_000]
         results = [await at.run(7, b'{"text":"%b"}' % (b"x" * size)) for size in sizes]
     assert [result.output for result in results] == ["5242880 7 1", "3 7 2", "100000 7 3"]
+
+
+async def test_lines_that_find_no_room_in_the_pipe_together_are_told_once_each(
+    tmp_path: Path,
+) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $delivery" >&4')
+    async with Working(worker=worker, batch=100, env={"GO": str(go)}) as at:
+        running = at.begin(*range(1000, 1080), body=b'"%b"' % (b"x" * 3000))
+        await until(lambda: at.unanswered and 1 < at.unanswered[0] < 80)
+        go.touch()
+        results = await asyncio.gather(*running)
+    assert [result.output for result in results] == [str(number) for number in range(1000, 1080)]
+
+
+async def test_of_lines_that_fill_the_pipe_to_the_byte_none_waits_within_it() -> None:
+    reader, writer = os.pipe()
+    page = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1)
+    given = Input(writer)
+    try:
+        assert (given.write([b"a" * page, b"b"]), given.is_waiting) == (1, False)
+        assert (given.write([b"b" * page, b"c"]), given.is_waiting) == (1, True)
+        assert os.read(reader, page) == b"a" * page
+        await until(lambda: not given.is_waiting)
+        assert os.read(reader, page) == b"b" * page
+        assert given.write([b"d"] * 3) == 3
+        os.close(reader)
+        assert given.write([b"e"]) == 0
+    finally:
+        given.close()
 
 
 async def test_without_the_word_batch_a_worker_gets_one_line_at_a_time(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from premblyd.run import starting, workerprocess
 from premblyd.run.invocation import Invocation
 from premblyd.run.spawn import spawn
 from premblyd.run.workerline import HAS_ABORTED
+from premblyd.run.workerprocess import Input
 from tests.support.jobs import action
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -229,6 +230,23 @@ async def test_an_alert_and_an_action_that_is_tried_have_their_own_processes() -
         assert len(pids) == 3
         at.configure(*at.actions)
         await until(lambda: len(at.conversations) == 1)
+
+
+async def test_lines_that_come_together_are_written_by_one_write_for_each_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, writes = Input._write, list[int]()
+
+    def counted(self: Input, text: bytes) -> int | None:
+        writes.append(text.count(b"\n"))
+        return write(self, text)
+
+    async with Working(worker=ANSWERS_OK, concurrency=2, batch=10) as at:
+        await at.run_all([5, 6])
+        await until(lambda: [each.phase for each in at.conversations] == ["ready", "ready"])
+        monkeypatch.setattr(Input, "_write", counted)
+        assert outcomes(await at.run_all(range(7, 13))) == {"succeeded": 6}
+    assert writes == [3, 3]
 
 
 async def test_a_suspect_gets_its_turn_among_others_that_always_come(tmp_path: Path) -> None:

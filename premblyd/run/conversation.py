@@ -5,7 +5,7 @@ import asyncio
 import functools
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -104,7 +104,7 @@ class Conversation:
         self._loop.add_reader(self._process.pidfd, self.gone)
         self._loop.add_reader(self._process.answers, self._hear)
         self._loop.add_reader(self._process.printed, self._take_printed)
-        self._input.write(hello(action, hook.batch))
+        self._input.write([hello(action, hook.batch)])
         self._alarm.set()
 
     @property
@@ -113,39 +113,46 @@ class Conversation:
         return self._process.pidfd
 
     @property
-    def has_room(self) -> bool:
-        """Whether it takes a line now."""
-        return (
-            len(self.unanswered) < self._batch
-            and self.phase is Phase.READY
-            and not self._input.is_waiting
-            and not (self._only is not None and self._only.is_alone)
-        )
+    def room(self) -> int:
+        """How many lines it takes now."""
+        room = self._batch - len(self.unanswered)
+        if (
+            room <= 0
+            or self.phase is not Phase.READY
+            or self._input.is_waiting
+            or (self._only is not None and self._only.is_alone)
+        ):
+            return 0
+        if self._hook.max_runs is not None:
+            room = min(room, self._hook.max_runs - self._given)
+        return room
 
-    def give(self, line: Line) -> bool:
-        """Write a line. False: the process reads nothing any more. Raise LapsedError when its hook
-        may not start now."""
-        line.permit.require()
+    def give(self, lines: Sequence[Line]) -> int:
+        """Write lines for which there is room, and whose hooks may start: by one write, as far as
+        the pipe takes them. Return how many it has now. 0: it reads nothing any more."""
         if len(self.unanswered) < 2:
             self._read_printed()
+        texts = [numbered(self._given + at, line.text[0]) for at, line in enumerate(lines, 1)]
         begins_at = self._input.written
-        if not self._input.write(numbered(self._given + 1, line.text[0])):
+        given = self._input.write(texts)
+        if not given:
             self._cut(3)
-            return False
-        self._given += 1
-        line.begins_at, line.given_after = begins_at, self._answer_count
-        is_first = not self.unanswered
-        self.unanswered[self._given] = line
-        self._only = line if is_first else None
-        if self._input.written > begins_at:  # else it may yet be taken back
-            line.text.clear()
-        line.ends_by(self._process)
-        if is_first:
+            return 0
+        if not self.unanswered:
             self._silent_since = self._oldest_since = self._loop.time()
             self._alarm.set(self._silent_since + self._most_silent_s)
+        for line, text in zip(lines[:given], texts, strict=False):
+            self._given += 1
+            self.unanswered[self._given] = line
+            line.begins_at, line.given_after = begins_at, self._answer_count
+            if self._input.written > begins_at:  # else it may yet be taken back
+                line.text.clear()
+            line.ends_by(self._process)
+            begins_at += len(text)
+        self._only = lines[0] if len(self.unanswered) == 1 else None
         if self._given == self._hook.max_runs:
             self.finish()
-        return True
+        return given
 
     def finish(self) -> None:
         """Give it no more lines, and end it in good order when it has answered."""

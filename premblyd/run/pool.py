@@ -3,9 +3,10 @@ nothing can be given at all."""
 
 import asyncio
 import dataclasses
+import heapq
 import os
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 
 from premblyd.config.hooks import WorkerHook
 from premblyd.model.tables import HaltReason
@@ -16,6 +17,7 @@ from premblyd.run.process import Children
 from premblyd.run.protocol import AnswerKind
 from premblyd.run.starting import LackError, LapsedError, Permit, what_is_lacking
 from premblyd.run.workerline import STOPPED, End, Line, interrupted
+from premblyd.run.workerprocess import CHUNK_BYTES
 from premblyd.telemetry import tell
 
 FIRST_AGAIN_S = 1.0  # after a start that failed; then twice as long each time
@@ -50,6 +52,7 @@ class Pool:
         self._halt: HaltReason | None = None
         self._refusal: str | None = None  # why it takes nothing any more
         self._daemon = ""
+        self._serves_soon = False
         self._waiting: deque[Line] = deque()
         self._waiting_alone: deque[Line] = deque()
         self._suspects: dict[int, None] = {}  # the newest last
@@ -70,7 +73,7 @@ class Pool:
         line = Line(delivery, text, permit, is_alone=delivery in self._suspects)
         waiting = self._waiting_alone if line.is_alone else self._waiting
         waiting.append(line)
-        self._serve()
+        self._serve_soon()
         try:
             return await line.done
         except asyncio.CancelledError:
@@ -108,7 +111,7 @@ class Pool:
     def end_idle(self) -> bool:
         """End a process in good order that has nothing to do. False: there is none."""
         for each in self.conversations:
-            if each.has_room and not each.unanswered:
+            if each.room and not each.unanswered:
                 each.finish()
                 return True
         return False
@@ -127,7 +130,7 @@ class Pool:
         if kind is AnswerKind.ABORT:
             self._aborted.add(conversation)  # which may say it of each of its lines
             self._judge()
-        self._serve()
+        self._serve_soon()
 
     def ended(self, conversation: Conversation, end: End) -> None:
         self.conversations.remove(conversation)
@@ -142,36 +145,67 @@ class Pool:
 
     # Which line goes where
 
+    def _serve_soon(self) -> None:
+        """Serve at the end of this round of the loop: lines that come together are written so."""
+        if not self._serves_soon:
+            self._serves_soon = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
     def _serve(self) -> None:
         """Give what waits to processes that have room, and start those that are wanted."""
+        self._serves_soon = False
         while self._waiting_alone and (free := self._freest()) and not free.unanswered:
-            self._give(free, self._waiting_alone)
+            self._give(free, self._waiting_alone, 1)
         # Else what is to be alone would wait for ever, where others always come.
         spared = self._freest() if self._waiting_alone else None
-        while self._waiting and (free := self._freest(but=spared)):
-            self._give(free, self._waiting)
+        while self._waiting and (shares := self._shares(but=spared)):
+            for free, count in shares.items():
+                self._give(free, self._waiting, count)
         if len(self.conversations) < self.concurrency:
             self._start()
 
-    def _freest(self, but: Conversation | None = None) -> Conversation | None:
+    def _freest(self) -> Conversation | None:
         """Return the process with the fewest unanswered lines of those that take one."""
-        freest = None
-        for each in self.conversations:
-            if each.has_room and each is not but:
-                if not each.unanswered:
-                    return each
-                if freest is None or len(each.unanswered) < len(freest.unanswered):
-                    freest = each
-        return freest
+        free = [each for each in self.conversations if each.room]
+        return min(free, key=lambda each: len(each.unanswered), default=None)
 
-    def _give(self, free: Conversation, waiting: deque[Line]) -> None:
-        line = waiting.popleft()
+    def _shares(self, but: Conversation | None) -> Mapping[Conversation, int]:
+        """Return how many of the lines that wait each process gets: one after the other, the one
+        with the fewest of those that take one."""
+        shares = Counter[Conversation]()
+        free = [
+            (len(each.unanswered), place, each.room)
+            for place, each in enumerate(self.conversations)
+            if each is not but and each.room
+        ]
+        heapq.heapify(free)
+        for _ in range(len(self._waiting)):
+            if not free:
+                break
+            has, place, room = free[0]
+            shares[self.conversations[place]] += 1
+            if room > 1:
+                heapq.heapreplace(free, (has + 1, place, room - 1))
+            else:
+                heapq.heappop(free)
+        return shares
+
+    def _give(self, free: Conversation, waiting: deque[Line], count: int) -> None:
+        """Give up to `count` lines at once, and no more than a pipe may hold."""
         self.used_at = asyncio.get_running_loop().time()
-        try:
-            if not free.give(line):
-                waiting.appendleft(line)
-        except LapsedError as error:
-            line.settle(error)
+        lines, size = list[Line](), 0
+        while waiting and len(lines) < count and size < CHUNK_BYTES:
+            line = waiting.popleft()
+            try:
+                line.permit.require()
+            except LapsedError as error:
+                line.settle(error)
+            else:
+                lines.append(line)
+                size += len(line.text[0])
+        if lines:
+            given = free.give(lines)
+            waiting.extendleft(reversed(lines[given:]))
 
     # Its starts
 
