@@ -1,5 +1,6 @@
 """What premblyd and a worker process say to each other, from `ready` to the end: lines are given,
-answers are heard, time is kept. Which lines a process gets is for pool.py."""
+answers count, time is kept. How they are read is for hearing.py, which lines a process gets for
+pool.py."""
 
 import asyncio
 import functools
@@ -15,9 +16,9 @@ from premblyd.model.tables import HaltReason
 from premblyd.queue.jobs import Result
 from premblyd.run import process
 from premblyd.run.alarm import Alarm, Deadline
+from premblyd.run.hearing import Hearing
 from premblyd.run.process import MAX_OUTPUT_BYTES, Children, Output, how_it_ended
 from premblyd.run.protocol import (
-    MAX_LINE_BYTES,
     Answer,
     AnswerKind,
     Capability,
@@ -39,12 +40,9 @@ from premblyd.run.workerline import (
     Line,
     interrupted,
 )
-from premblyd.run.workerprocess import WorkerProcess, read_now
+from premblyd.run.workerprocess import WorkerProcess
 from premblyd.telemetry import tell
 
-MOST_CHUNKS = 32  # that are read of an ended process: what it left may write for ever
-FLOOD_BYTES = 4 << 10
-FLOOD_PAUSE_S = 0.005  # after such a read of nothing useful: a flood must not take a whole core
 CLOSED_S = 1.0  # a process that ends closes its descriptors, and is gone a moment later
 WEIGH_EVERY_S = 1.0
 
@@ -90,8 +88,7 @@ class Conversation:
         self._input = self._process.input
         self._input.listen(self._may_begin, self._is_free)
         self._only: Line | None = None  # the only line that is unanswered: what is printed is its
-        self._partial = b""
-        self._is_deaf = self._is_unneeded = False
+        self._is_unneeded = False
         self._answer_count = 0
         self._excuse: str | None = None  # why what it does not answer any more costs nothing
         self._fault: Fault | None = None
@@ -102,8 +99,7 @@ class Conversation:
         now = self._loop.time()
         self._began_at = self._silent_since = self._oldest_since = self._weighed_at = now
         self._loop.add_reader(self._process.pidfd, self.gone)
-        self._loop.add_reader(self._process.answers, self._hear)
-        self._loop.add_reader(self._process.printed, self._take_printed)
+        self._hearing = Hearing(self._process, self)
         self._input.write([hello(action, hook.batch)])
         self._alarm.set()
 
@@ -131,7 +127,7 @@ class Conversation:
         """Write lines for which there is room, and whose hooks may start: by one write, as far as
         the pipe takes them. Return how many it has now. 0: it reads nothing any more."""
         if len(self.unanswered) < 2:
-            self._read_printed()
+            self._hearing.read_printed()
         texts = [numbered(self._given + at, line.text[0]) for at, line in enumerate(lines, 1)]
         begins_at = self._input.written
         given = self._input.write(texts)
@@ -184,13 +180,10 @@ class Conversation:
         """The process has ended, or can't be killed: hear what it wrote before, settle what it left
         unanswered, and give back what it took."""
         self.phase = Phase.ENDING  # it gets nothing for what it answered last
-        for descriptor in (self._process.pidfd, self._process.answers, self._process.printed):
-            self._loop.remove_reader(descriptor)
-        chunks = 0
-        while chunks < MOST_CHUNKS and self._take_answers():
-            chunks += 1
+        self._loop.remove_reader(self._process.pidfd)
+        self._hearing.stop()
         if len(self.unanswered) < 2:
-            self._read_printed()
+            self._hearing.read_printed()
         read_bytes = self._input.read_bytes
         code = self._process.reap()
         self.phase = Phase.ENDED
@@ -231,66 +224,53 @@ class Conversation:
 
     # What is heard
 
-    def _hear(self) -> None:
-        has_heard = self._given, len(self.unanswered)
-        size = self._take_answers()
-        if size >= FLOOD_BYTES and has_heard == (self._given, len(self.unanswered)):
-            self._pause(self._process.answers, self._hear)
-
-    def _take_answers(self) -> int:
-        """Take what the process has written; return how many bytes."""
-        chunk = None if self._is_deaf else read_now(self._process.answers)
-        if chunk is None:
-            return 0
-        if not chunk:
-            self._loop.remove_reader(self._process.answers)
-            self._cut(4)
-            return 0
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        for line in lines:
-            if not self._is_deaf:
-                self._take(line)
-        if len(self._partial) > MAX_LINE_BYTES:
-            self._break("its line does not end", self._partial)
-        return len(chunk)
-
-    def _take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> bool:
+        """Take a line that it has written. Return whether it settles something."""
         if self.phase is Phase.STARTING:
-            self._take_ready(line)
-            return
+            return self._take_ready(line)
         if not self._given and self.phase is Phase.ENDING:
-            return  # it was too late with its `ready`
+            return False  # it was too late with its `ready`
         try:
             answer = read_answer(line)
         except ProtocolError as error:
             self._break(str(error), line)
-            return
+            return False
         if (answered := self.unanswered.get(answer.number)) is not None:
-            self._take_answer(answered, answer)
-        elif answer.number > self._given:
+            return self._take_answer(answered, answer)
+        if answer.number > self._given:
             self._break("it answers a number that was not given", line)
+        return False
 
-    def _take_ready(self, line: bytes) -> None:
+    def take_endless(self, text: bytes) -> None:
+        """It writes a line that is too long."""
+        self._break("its line does not end", text)
+
+    def answers_end(self) -> None:
+        """It answers no more."""
+        self._cut(4)
+
+    def _take_ready(self, line: bytes) -> bool:
         try:
             ready = read_ready(line)
         except ProtocolError as error:
             self._break(str(error), line, HaltReason.OTHER_VERSION)
-            return
+            return False
         self._batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
         self.phase = Phase.READY
         self._began_at = self._silent_since = self._loop.time()
         self._alarm.set()
         self._owner.is_ready()
+        return True
 
-    def _take_answer(self, line: Line, answer: Answer) -> None:
+    def _take_answer(self, line: Line, answer: Answer) -> bool:
         if answer.kind is AnswerKind.BUSY:
             if line.busy_since is None:
                 line.busy_since = self._silent_since
             self._silent_since = self._loop.time()
             self._alarm.set()
-            return
+            return False
         if len(self.unanswered) <= 2:
-            self._read_printed()  # before it is another's
+            self._hearing.read_printed()  # before it is another's
         self._silent_since = self._loop.time()
         if next(iter(self.unanswered)) == answer.number:
             self._oldest_since = self._silent_since
@@ -305,10 +285,11 @@ class Conversation:
         elif not self.unanswered and self._hook.idle_ms is not None:
             self._alarm.set(self._silent_since + self._hook.idle_ms / 1000)
         self._owner.answered(self, line, answer.kind)
+        return True
 
     def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:
         """It wrote what is not the protocol's: nothing that it writes counts any more."""
-        self._is_deaf, self._partial = True, b""
+        self._hearing.be_deaf()
         words = line[:MAX_OUTPUT_BYTES].decode("utf-8", "replace")
         error = f"the worker broke the protocol: {error}"
         self._kill(Fault(error=error, words=words, not_ready=not_ready))
@@ -321,35 +302,13 @@ class Conversation:
             fault = Fault(error=f"the worker closed its descriptor {descriptor}")
             self._push_by(functools.partial(self._kill, fault), after_s=CLOSED_S)
 
-    def _take_printed(self) -> None:
-        """Take what was printed, when it was."""
-        if not (chunk := read_now(self._process.printed)):
-            if chunk is not None:  # nothing more comes
-                self._loop.remove_reader(self._process.printed)
-        elif not self._keep(chunk):
-            self._pause(self._process.printed, self._take_printed)
-
-    def _read_printed(self) -> None:
-        """Take what was printed until now, because the lines change whose it can be."""
-        if chunk := read_now(self._process.printed):
-            self._keep(chunk)
-
-    def _keep(self, printed: bytes) -> bool:
+    def keep(self, printed: bytes) -> bool:
         """Keep what was printed about its only line, or before all. Return whether it is kept."""
         if self._only is None and self._given:
             return False
         output = self._start if self._only is None else self._only.output
         output.keep(printed)
         return not output.truncated
-
-    def _pause(self, descriptor: int, take: Callable[[], None]) -> None:
-        """Read nothing for a moment."""
-        self._loop.remove_reader(descriptor)
-        self._loop.call_later(FLOOD_PAUSE_S, self._resume, descriptor, take)
-
-    def _resume(self, descriptor: int, take: Callable[[], None]) -> None:
-        if self.phase is not Phase.ENDED:
-            self._loop.add_reader(descriptor, take)
 
     # What is written
 
