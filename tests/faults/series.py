@@ -1,5 +1,7 @@
 """A daemon over time: samples of what may grow, whether it has, and a picture of it."""
 
+import math
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ class Sample:
     p50_ms: float
     p99_ms: float
     waiting: float
+    load: float  # of the machine: answers take long when others use it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,14 @@ MEASURES = (
     Measure("median answer", "answers' median (ms)", lambda sample: sample.p50_ms, 1.5, 2),
     Measure("99th of 100 answers", "99th of 100 (ms)", lambda sample: sample.p99_ms, 2, 20),
 )
+LOAD = Measure("load", "load of the machine", lambda sample: sample.load, math.inf, math.inf)
 
 
 def of_process(pid: int) -> dict[str, float]:
-    """Return what a sample has of a process."""
+    """Return what a sample has of a process, and of the machine."""
     process = psutil.Process(pid)
     return {
+        "load": os.getloadavg()[0],
         "memory_mib": process.memory_info().rss / (1 << 20),
         "descriptors": process.num_fds(),
         "threads": process.num_threads(),
@@ -74,7 +79,9 @@ def quantiles_ms(times_ms: Sequence[float]) -> tuple[float, float]:
     return cut[49], cut[98]
 
 
-HEADING = "    min  events     MiB  files  threads  procs  WAL MiB  median ms  99th ms  waiting"
+HEADING = (
+    "    min  events     MiB  files  threads  procs  WAL MiB  median ms  99th ms  waiting  load"
+)
 
 
 def line(sample: Sample) -> str:
@@ -83,7 +90,7 @@ def line(sample: Sample) -> str:
         f"{sample.seconds / 60:>7.1f} {sample.events:>7.0f} {sample.memory_mib:>7.1f}"
         f" {sample.descriptors:>6.0f} {sample.threads:>8.0f} {sample.processes:>6.0f}"
         f" {sample.wal_mib:>8.1f} {sample.p50_ms:>10.1f} {sample.p99_ms:>8.1f}"
-        f" {sample.waiting:>8.0f}"
+        f" {sample.waiting:>8.0f} {sample.load:>5.1f}"
     )
 
 
@@ -91,14 +98,14 @@ def compare(samples: Sequence[Sample], whole_s: float) -> tuple[list[str], list[
     """Return a line for each measure that says how it was early, and late; and those that grew
     meanwhile."""
     lines, grown = [], []
-    for measure in MEASURES:
+    for measure in (*MEASURES, LOAD):
         before, after = (
             _median(samples, measure, begin * whole_s, end * whole_s)
             for begin, end in (EARLY, LATE)
         )
         is_grown = after > before * measure.ratio + measure.more
-        verdict = "GREW" if is_grown else "as then"
-        lines.append(f"  {measure.words:<24} {before:>9.1f} {after:>9.1f}  {verdict}")
+        verdict = "GREW" if is_grown else "as then" if measure is not LOAD else ""
+        lines.append(f"  {measure.words:<24} {before:>9.1f} {after:>9.1f}  {verdict}".rstrip())
         if is_grown:
             grown.append(f"{measure.name} grew from {before:.1f} to {after:.1f}")
     return lines, grown
@@ -115,7 +122,8 @@ def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -
     """Return the samples as an SVG: each measure in a band of its own, from zero up, grey where
     its medians are compared, and a dashed line wherever the daemon was killed."""
     width, band, left, top = 720, 90, 150, 30
-    height = top + band * len(MEASURES) + 30
+    measures = (*MEASURES, LOAD)
+    height = top + band * len(measures) + 30
     last_s = samples[-1].seconds or 1.0
 
     def across(seconds: float) -> float:
@@ -139,7 +147,7 @@ def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -
             f'<line x1="{x}" x2="{x}" y1="{top}" y2="{height - 30}" stroke="#999"'
             ' stroke-dasharray="2 4"/>'
         )
-    for index, measure in enumerate(MEASURES):
+    for index, measure in enumerate(measures):
         values = [measure.value(sample) for sample in samples]
         floor = top + band * (index + 1) - 15
         most = max(values) * 1.1 or 1.0
