@@ -39,7 +39,8 @@ from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing, gone, searching
 from premblyd.keep.blanking import names_in
 from premblyd.keep.certificates import certificate
-from premblyd.keep.erasing import Done, Findings, Request
+from premblyd.keep.erasing import Done, Request
+from premblyd.keep.findings import Findings, look
 from premblyd.keep.persons import FoundBy, Named
 from premblyd.newfile import CannotWriteError, new_file, require_new
 from premblyd.record import keeping
@@ -129,7 +130,7 @@ def erase(
     place = database_of(config_path)
     record = open_to_read(place)
     also = _found_by_text(record, search, silent=as_json)
-    findings = record.look(partial(erasing.look, named=named, also=also, now_ms=record.now_ms()))
+    findings = record.look(partial(look, named=named, also=also, now_ms=record.now_ms()))
     if dry_run:
         _print_findings(findings, as_json=as_json)
         return

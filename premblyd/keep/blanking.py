@@ -113,6 +113,9 @@ class Names(NamedTuple):
     def all(self) -> set[str]:
         return {*self.user_refs, *self.references, *self.sessions}
 
+    def union(self, others: "Names") -> "Names":
+        return Names(*(own | other for own, other in zip(self, others, strict=True)))
+
 
 def with_originals(transaction: Transaction, names: Names) -> Names:
     """Return names with those that pseudonyms stand for: in texts, and in older copies, they are in
@@ -149,8 +152,8 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
 def blank_unbound(transaction: Transaction, rows: ByTable, digests: Digests) -> None:
     """Empty what these rows say of a person, and take those away that say nothing else."""
     for table, change in _BLANKED.items():
-        transaction.change_each(change, rows[table])
-    for number, key in transaction.look_up(_GONE_ONCE_KEYS, rows["gone_once"]):
+        transaction.change_each(change, rows.get(table, ()))
+    for number, key in transaction.look_up(_GONE_ONCE_KEYS, rows.get("gone_once", ())):
         transaction.change(_RENAME_GONE, id=number, once_key=digests.of_key(key))
 
 

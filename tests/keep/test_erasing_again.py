@@ -1,12 +1,15 @@
 """Going on with an erasure in portions whose command was ended, and what comes meanwhile."""
 
-from contextlib import closing
+import itertools
+from contextlib import closing, suppress
+from typing import Any
 
 import pytest
 
 from premblyd.engines.connections import connect_operator
 from premblyd.keep import erasing, holds
 from premblyd.keep.erasing import Done, HeldError, Request
+from premblyd.keep.findings import Findings, look
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.model.states import AttemptOutcome
@@ -95,3 +98,63 @@ def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(
         ("cancelled", None, None)
     ]
     assert store.rows("SELECT error, output FROM attempt") == [(None, None)]
+
+
+def test_wherever_a_command_was_ended_it_goes_on_and_nothing_is_half_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    for ended_after in itertools.count(1):
+        for number in range(5):
+            about = f"{ended_after}-{number}"
+            names = {"reference": f"ref-{about}", "session_id": f"session-{about}"}
+            arrive(store, ended_after * 10 + number, NewDelivery("crm", 3), token=about, **names)
+        with closing(connect_operator(store.place)) as database:
+            whole, left = database.transact, iter(range(ended_after))
+
+            def transact(work: Any, **how: Any) -> Any:
+                if next(left, None) is None:  # noqa: B023
+                    raise _EndedError
+                return whole(work, **how)  # noqa: B023
+
+            with monkeypatch.context() as patch:  # closing it has some too
+                patch.setattr(database, "transact", transact)
+                with suppress(_EndedError):
+                    erasing.erase(database, Request(named=ADA, actor="dpo"))
+                    break
+        assert store.rows("SELECT count(*) FROM to_erase") != [(0,)], "it is not over"
+        done = erase(store)
+        assert (len(done.keys), done.rows["event"], done.rows["delivery"]) == (5, 5, 5)
+        assert store.rows(WHOLE) == []
+        assert store.rows("SELECT count(*) FROM to_erase") == [(0,)]
+    assert ended_after > 10, "of so many transactions"
+    assert store.rows("SELECT DISTINCT events, cancelled FROM erasure") == [(5, 5)]
+    assert store.rows("SELECT count(*) FROM erased_name") == [(ended_after * 15,)]
+
+
+def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_names_go_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is written down a reference comes again, with another session; and then that
+    session."""
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    for number in range(3):
+        arrive(store, number)
+    arriving = [("ref-ada", "session-2"), ("ref-2", "session-2")]
+
+    def look_beside(*asked: Any) -> Findings:
+        found = look(*asked)
+        if arriving:
+            reference, session_id = arriving.pop(0)
+            token = f"late-{len(arriving)}"
+            names = {"reference": reference, "session_id": session_id, "user_ref": None}
+            arrive(store, 9 + len(arriving), NewDelivery("crm", 3), token=token, **names)
+        return found
+
+    monkeypatch.setattr(erasing, "look", look_beside)
+    done = erase(store)
+    assert store.rows("SELECT id FROM event WHERE reference IS NOT NULL") == []
+    assert len(done.keys) >= 4
+    assert store.rows("SELECT count(*) FROM event WHERE lacks = 'erased'") == [(5,)]
