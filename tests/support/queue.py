@@ -81,10 +81,10 @@ def everything(store: Store) -> list[Any]:
     return [store.rows(f"SELECT * FROM {table} ORDER BY id") for table in ("delivery", "attempt")]
 
 
-def add_many(store: Store, count: int, *actions: str) -> None:
+def add_many(store: Store, count: int, *actions: str, first: int = 0) -> None:
     store.wait_all(
         store.inbox.add(new_event(b"%d" % number), [NewDelivery(action, 3) for action in actions])
-        for number in range(count)
+        for number in range(first, first + count)
     )
 
 

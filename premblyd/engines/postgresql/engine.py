@@ -27,6 +27,7 @@ from premblyd.engines.engine import (
 from premblyd.engines.postgresql import dumping, opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.opening import Deadline, connect
+from premblyd.engines.postgresql.pieces import can_gather
 from premblyd.engines.postgresql.transaction import (
     plain,
     translated,
@@ -74,6 +75,7 @@ class PostgresqlEngine:
         self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
         self._committing = False
         self._part: int | None = None
+        self._gathers = False
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         work = work if is_patient else functools.partial(_hurried, work)
@@ -98,7 +100,9 @@ class PostgresqlEngine:
             connection = self._database.connection()
             if is_new:
                 self._part = transaction.take_part(connection)
-            transaction.run_pipelined(connection, work, self._will_commit, self._part, self._vault)
+                self._gathers = can_gather(connection)
+            run = transaction.run_in_pieces if self._gathers else transaction.run
+            run(connection, work, self._will_commit, self._part, vault=self._vault)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except errors.UniqueViolation as error:  # another host was first: it is there now

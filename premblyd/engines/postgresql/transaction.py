@@ -25,6 +25,7 @@ from premblyd.engines.engine import (
     Transaction,
     compile_query,
 )
+from premblyd.engines.postgresql.pieces import Pieces
 from premblyd.errors import (
     NotGrantedError,
     OtherUserError,
@@ -181,11 +182,12 @@ def run(
     return done
 
 
-def run_pipelined(
+def run_in_pieces(
     connection: Connection,
     work: Callable[[Transaction], None],
     will_commit: Callable[[], None],
     part: int | None,
+    *,
     vault: Vault | None,
 ) -> None:
     """Run `work` as `run` does, but wait for the server only where something is read that it has
@@ -194,22 +196,23 @@ def run_pipelined(
     What fails does so where the next answer is read, at the latest at the commit, which is not done
     then: the server leaves out all that was sent behind it.
     """
-    if not psycopg.Pipeline.is_supported():  # libpq before 14
-        return run(connection, work, will_commit, part, vault=vault)
     failure: BaseException | None = None
     with _warned(connection) as listen:
         try:
             with connection.pipeline() as pipeline:
                 try:
-                    connection.execute("BEGIN", prepare=False)  # there is nothing to plan
-                    connection.execute(_BE_ONE_OF_MANY)
-                    work(PostgresqlTransaction(connection, part, vault, pipeline))
+                    pieces = Pieces(connection, pipeline)
+                    pieces.execute("BEGIN", prepare=False)  # there is nothing to plan
+                    pieces.execute(_BE_ONE_OF_MANY)
+                    work(PostgresqlTransaction(connection, part, vault, pieces))
                     listen()
                     will_commit()
-                    ended = connection.execute("COMMIT", prepare=False)
-                # The pipeline is left in good order, else psycopg logs what the server says.
+                    ended = pieces.execute("COMMIT", prepare=False)
+                # The pipeline is left in good order, else psycopg logs what the server says; and
+                # out of the transaction, for it ends with a Flush.
                 except BaseException as error:  # noqa: BLE001
                     failure = error
+                    _roll_back(connection)
         except psycopg.Error as error:
             failure = failure or error
         if failure is None and ended.statusmessage != "COMMIT":
@@ -220,7 +223,6 @@ def run_pipelined(
                 raise failure
             finally:
                 del failure  # refers to this frame, and that to what was to be stored
-    return None
 
 
 def _roll_back(connection: Connection) -> None:
@@ -314,13 +316,12 @@ class PostgresqlTransaction(Transaction):
         connection: Connection,
         part: int | None = None,
         vault: Vault | None = None,
-        pipeline: psycopg.Pipeline | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
-        """`pipeline`: in which the connection is, if it is in one."""
-        super().__init__(connection, vault)
+        """`pieces`: in which the connection sends, if it does."""
+        super().__init__(connection if pieces is None else pieces, vault)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
-        self._pipeline = pipeline
-        self.is_far = pipeline is not None
+        self.is_far = pieces is not None
 
     def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
         return self._ask(compiled(statement), values)
@@ -339,19 +340,13 @@ class PostgresqlTransaction(Transaction):
 
     def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
         cursor = self._execute(compiled(statement), values)
-        return lambda: self._count(cursor)
+        return lambda: int(cursor.rowcount)
 
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
     ) -> int:
         values["values"] = list(keys)
-        return self._count(self._execute(compiled_lookup(lookup), values))
-
-    def _count(self, cursor: Any) -> int:
-        if self._pipeline is not None and cursor.rowcount < 0:  # not known yet
-            self._pipeline.sync()
-        changed: int = cursor.rowcount
-        return changed
+        return int(self._execute(compiled_lookup(lookup), values).rowcount)
 
     def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
         cursor = self._execute(compiled_insert(statement), values)
