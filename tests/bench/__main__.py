@@ -1,7 +1,7 @@
 """Measure premblyd and its peers side by side.
 
     python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--page] [--events N]
-                          [--seconds S]
+                          [--seconds S] [--keep FOLDER]
     python -m tests.bench --against CHECKOUT [--rounds N] [--seconds S]
 
 Rounds alternate between us and the peer, and the medians are compared. Everything listens on
@@ -60,7 +60,7 @@ def main() -> int:
 def _measure(folder: Path, options: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     incomplete = False
-    rows = _rows(folder, options.events, options.seconds)
+    rows = _rows(folder, options.keep, options.events, options.seconds)
     if options.against:
         rows = [earlier.accept(options.against.resolve(), options.seconds)]
     for row in rows:
@@ -107,7 +107,7 @@ def _compile(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", imports], check=True)
 
 
-def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
+def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: float) -> list[Row]:
     events = asked_events or EVENTS
     return [
         serving.accept(seconds),
@@ -134,13 +134,13 @@ def _rows(folder: Path, asked_events: int | None, seconds: float) -> list[Row]:
         looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
-        scale.sqlite(folder, asked_events, seconds),
-        scale.server(folder, asked_events, seconds),
+        scale.sqlite(kept or folder, asked_events, seconds),
+        scale.server(folder, kept, asked_events, seconds),
     ]
 
 
 def _options() -> argparse.Namespace:
-    names = [row.name for row in _rows(Path(), None, 0)]
+    names = [row.name for row in _rows(Path(), None, None, 0)]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
@@ -151,6 +151,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help=page)
     stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
     parser.add_argument("--events", type=int, metavar="N", help=stored)
+    kept = "where the databases of `scale` are kept; used if they are there"
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help=kept)
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")
     parser.epilog = f"NAME is one of {', '.join(names)}."
     return parser.parse_args()
