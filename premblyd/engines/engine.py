@@ -6,13 +6,13 @@ A statement is a Peewee query, built once and run often: each engine compiles it
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import peewee
-from peewee import Expression, Field, Query, Value
+from peewee import CTE, Expression, Field, Node, Query, Value
 
 from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
@@ -88,6 +88,31 @@ class BulkInsert:
             for column in self.columns
         ]
         return self.model.insert_many([row] * count, fields=self._fields)
+
+
+class BulkUpdate:
+    """Updates many rows in one statement, each by values of its own. `query` makes it from the
+    table of these values, with `columns` of such types. It may run twice: that must be the same as
+    once. `key`: the column, also of the values, by which is told which rows it has changed."""
+
+    def __init__(
+        self, query: Callable[[CTE], Query], key: Field, columns: Mapping[str, type[Any]]
+    ) -> None:
+        self.key = key
+        self.columns = columns
+        self._query = query
+
+    @property
+    def key_place(self) -> int:
+        """Where the key stands in a row of values."""
+        return list(self.columns).index(self.key.column_name)
+
+    def query(self, values: Node) -> Query:
+        """Return the query that reads `values`. These are the first that its text takes."""
+        given = CTE("given", values, columns=list(self.columns))
+        updating: Any = self._query(given)
+        reading: Query = updating.from_(given).with_cte(given)
+        return reading
 
 
 def insert(model: type[Table], *columns: str, if_unique: bool = False) -> Statement:
@@ -239,6 +264,13 @@ class Transaction(ABC):
 
     def _execute_rows(self, compiled: Compiled, rows: Sequence[Row]) -> Any:
         return self.connection.execute(compiled.text, list(chain.from_iterable(rows)))
+
+    @abstractmethod
+    def changing_many(
+        self, changing: BulkUpdate, rows: Sequence[Row]
+    ) -> Callable[[], Collection[Any]]:
+        """Have rows changed, each by a row of values; return what reads the keys of those that
+        were."""
 
     def lock(self, names: Iterable[str]) -> None:
         """Wait until no other transaction has these names, and have them until this one ends. Take

@@ -8,12 +8,15 @@ claim (`Rota`).
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import repeat
+from typing import NamedTuple
 
-from premblyd.engines.engine import Statement, Transaction, insert, param
+from premblyd.engines.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
 from premblyd.engines.writer import Later
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
+from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import damage, once, order
 from premblyd.queue.damage import ErasedError, EventRow, UnusableError
 from premblyd.queue.due import Queued
@@ -191,21 +194,23 @@ class Claims:
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))
         rows = queue.event_rows(chosen)
-        started = [
+        tried = [
             self._try_to_start(
                 transaction, delivery, rows.get(delivery.id), actions[delivery.action], now_ms
             )
             for delivery in chosen
         ]
-        jobs = [job for job in started if job is not None]
-        passed = queue.passed + len(started) - len(jobs)
-        has_more = self._has_more(queue, has_changed=bool(jobs or passed))
+        starts = [start for start in tried if start is not None]
+        attempt_ids = self._start(transaction, starts, actions, now_ms)
+        passed = queue.passed + len(tried) - len(starts)
+        has_more = self._has_more(queue, has_changed=bool(starts or passed))
         next_due_ms = queue.asking_next_due()
-        return Later(
-            lambda: Claimed(
-                [job() for job in jobs], next_due_ms(), passed, has_more, queue.has_full
-            )
-        )
+
+        def read() -> Claimed:
+            jobs = map(self._job, starts, attempt_ids(), repeat(now_ms))
+            return Claimed(list(jobs), next_due_ms(), passed, has_more, queue.has_full)
+
+        return Later(read)
 
     def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since
@@ -223,15 +228,14 @@ class Claims:
         row: EventRow | None,
         action: Claimable,
         now_ms: int,
-    ) -> Callable[[], Job] | None:
-        """Return what makes the delivery's job, for which the number of its attempt is read; None
-        when it has ended instead. `row`: its event's."""
+    ) -> "_Start | None":
+        """Return the delivery's start; None when it has ended instead. `row`: its event's."""
         try:
             if delivery.state == State.RUNNING and not damage.interrupt(
                 transaction, delivery.id, delivery.attempts_left, now_ms
             ):
                 return None
-            return self._start(transaction, delivery, row, action, now_ms)
+            return _start_of(transaction, delivery, row, action)
         except UnusableError as error:
             damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
             return None
@@ -243,60 +247,79 @@ class Claims:
     def _start(
         self,
         transaction: Transaction,
-        delivery: Due,
-        row: EventRow | None,
-        action: Claimable,
+        starts: Sequence["_Start"],
+        actions: Mapping[str, Claimable],
         now_ms: int,
-    ) -> Callable[[], Job]:
-        event = damage.event_of(transaction, row)
-        if event.is_erased and not action.runs_erased:
-            raise ErasedError(damage.ERASED)
-        if action.gets_body and not event.has_body and not event.is_erased:
-            raise UnusableError(damage.BODY_GONE)
-        if row is None or row.has_run:
-            raise UnusableError(damage.COUNTS_CHANGED)
-        is_confirmed = delivery.confirmed_at_ms is not None
-        confirmed = _confirmed(transaction, delivery.id) if is_confirmed else None
-        number = delivery.attempt_count + 1
-        claim_token = secrets.token_hex(8)
-        attempt_id = transaction.inserting(
-            _OPEN_ATTEMPT,
+    ) -> Callable[[], list[int | None]]:
+        """Write down that these start; return what reads the numbers of their attempts."""
+        opened: list[Row] = []
+        changed: list[Row] = []
+        for start in starts:
+            delivery = start.delivery
+            action = actions[delivery.action]
+            token = start.claim_token
+            opened.append((delivery.id, start.number, self._worker, action.digest, now_ms, token))
+            left = delivery.attempts_left - start.cost
+            changed.append((delivery.id, now_ms + action.lease_ms, start.number, left))
+            if start.once_key is not None:
+                once.give_key(transaction, delivery.action, delivery.id, start.once_key)
+        attempt_ids = transaction.inserting_many(_OPEN_ATTEMPTS, opened)
+        transaction.changing_many(_START_DELIVERIES, changed)
+        return attempt_ids
+
+    def _job(self, start: "_Start", attempt_id: int | None, now_ms: int) -> Job:
+        delivery = start.delivery
+        job = Job(
             delivery_id=delivery.id,
-            number=number,
-            worker=self._worker,
-            action_digest=action.digest,
+            attempt_id=attempt_id or 0,
+            attempt=start.number,
+            attempts_left=delivery.attempts_left - 1,
+            claim_token=start.claim_token,
             started_at_ms=now_ms,
-            claim_token=claim_token,
+            action=delivery.action,
+            worker=self._worker,
+            event=start.event,
+            order_key=delivery.order_key,
+            once_key=start.once_key,
+            is_confirmed=delivery.confirmed_at_ms is not None,
         )
-        transaction.write(
-            _START_DELIVERY,
-            id=delivery.id,
-            due_at_ms=now_ms + action.lease_ms,
-            cost=1 if is_confirmed or not action.confirm else 0,
-        )
-        subject = once.subject_of(transaction, delivery.id) if action.once else None
-        key = subject.key if subject else None
-        if key is not None:
-            once.give_key(transaction, delivery.action, delivery.id, key)
+        return job if start.confirmed is None else start.confirmed.job(job)
 
-        def job() -> Job:
-            its_job = Job(
-                delivery_id=delivery.id,
-                attempt_id=attempt_id() or 0,
-                attempt=number,
-                attempts_left=delivery.attempts_left - 1,
-                claim_token=claim_token,
-                started_at_ms=now_ms,
-                action=delivery.action,
-                worker=self._worker,
-                event=event,
-                order_key=delivery.order_key,
-                once_key=key,
-                is_confirmed=is_confirmed,
-            )
-            return its_job if confirmed is None else confirmed.job(its_job)
 
-        return job
+class _Start(NamedTuple):
+    """A delivery that begins, as its attempt of this `number`. `cost`: attempts that it spends by
+    that."""
+
+    delivery: Due
+    event: StoredEvent
+    number: int
+    claim_token: str
+    cost: int
+    confirmed: Confirmed | None
+    once_key: str | None
+
+
+def _start_of(
+    transaction: Transaction, delivery: Due, row: EventRow | None, action: Claimable
+) -> _Start:
+    event = damage.event_of(transaction, row)
+    if event.is_erased and not action.runs_erased:
+        raise ErasedError(damage.ERASED)
+    if action.gets_body and not event.has_body and not event.is_erased:
+        raise UnusableError(damage.BODY_GONE)
+    if row is None or row.has_run:
+        raise UnusableError(damage.COUNTS_CHANGED)
+    is_confirmed = delivery.confirmed_at_ms is not None
+    subject = once.subject_of(transaction, delivery.id) if action.once else None
+    return _Start(
+        delivery,
+        event,
+        delivery.attempt_count + 1,
+        secrets.token_hex(8),
+        cost=1 if is_confirmed or not action.confirm else 0,
+        confirmed=_confirmed(transaction, delivery.id) if is_confirmed else None,
+        once_key=subject.key if subject else None,
+    )
 
 
 def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
@@ -311,15 +334,7 @@ def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
         raise UnusableError(damage.CONFIRMED_CHANGED) from None
 
 
-_START_DELIVERY = Statement(
-    Delivery.update(
-        state=State.RUNNING,
-        due_at_ms=param("due_at_ms"),
-        attempt_count=Delivery.attempt_count + 1,
-        attempts_left=Delivery.attempts_left - param("cost"),
-    ).where(Delivery.id == param("id"))
-)
-_OPEN_ATTEMPT = insert(
+_OPEN_ATTEMPTS = BulkInsert(
     Attempt,
     "delivery_id",
     "number",
@@ -327,6 +342,16 @@ _OPEN_ATTEMPT = insert(
     "action_digest",
     "started_at_ms",
     "claim_token",
+)
+_START_DELIVERIES = BulkUpdate(
+    lambda given: Delivery.update(
+        state=State.RUNNING,
+        due_at_ms=given.c.due_at_ms,
+        attempt_count=given.c.attempt_count,
+        attempts_left=given.c.attempts_left,
+    ).where(Delivery.id == given.c.id),
+    Delivery.id,
+    {"id": int, "due_at_ms": int, "attempt_count": int, "attempts_left": int},
 )
 _CONFIRMED_FACTS = Statement(
     Delivery.select(Delivery.confirmed_facts).where(Delivery.id == param("id"))

@@ -13,21 +13,19 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
 
-from peewee import Case
-
-from premblyd.engines.engine import Lookup, Statement, Transaction, param, params
-from premblyd.engines.writer import Later, Step, Writer
+from premblyd.engines.engine import Lookup, Statement, Transaction, param
+from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import BROKEN, IS_BROKEN, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.queue import damage, once, order
 from premblyd.queue.claims import Claims
 from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
+from premblyd.queue.finishing import FINISH, Report, is_held
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
-from premblyd.queue.sealed import sealed_facts, sealed_output
+from premblyd.queue.sealed import sealed_facts
 from premblyd.verifications import awaited, erased, pseudonyms
 from premblyd.verifications.names import learn_names, lock_names
 
@@ -82,34 +80,9 @@ class Queue:
 
         It may be told again: a COMMIT whose answer was lost may have been kept. Of an event that
         was erased while the hook ran, what that said is not kept, and it does not run again."""
-        end = _end_of(job, ending)
-
-        def operation(transaction: Transaction) -> Later[bool]:
-            output = sealed_output(transaction, job.delivery_id, result.output)
-            transaction.write(
-                end.delivery,
-                id=job.delivery_id,
-                claim_token=job.claim_token,
-                state=ending.state,
-                due_at_ms=ending.due_at_ms,
-                finished_at_ms=ending.finished_at_ms,
-                attempts_left=ending.attempts_left,
-                last_error=result.error,
-                ended_at_ms=ending.at_ms,
-            )
-            reported = {name: getattr(result, name) for name in _REPORTED} | {"output": output}
-            closed = transaction.changing(
-                end.attempt,
-                attempt_id=job.attempt_id,
-                claim_token=job.claim_token,
-                finished_at_ms=ending.at_ms,
-                **reported,
-            )
-            return Later(lambda: closed() > 0)
-
         # Ending it changes its line.
         names = () if job.order_key is None else (order.lock_name(job.order_key),)
-        return self._writer.call_later(operation, Step.FINISHES, names)
+        return self._writer.submit(FINISH, Report(job, result, ending), names)
 
     def confirm(
         self,
@@ -204,29 +177,13 @@ class Queue:
             for statement in (_SHIFT, awaited.SHIFT):
                 transaction.write(statement, by_ms=by_ms, before_ms=before_ms)
 
-        return self._writer.call(operation, Step.FINISHES)  # in one with them: in their order
+        return self._writer.call(operation, Step.FINISHES, alone=True)  # in their order
 
 
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
-_IS_CLAIM = (Attempt.id == param("attempt_id")) & (Attempt.claim_token == param("claim_token"))
-_REPORTED = ("outcome", "exit_code", "http_status", "error", "output", "output_truncated")
-_CLOSED = params("finished_at_ms", *_REPORTED)
-# Its delivery, if the claim still had it, does not run any more: that was written right before. Or
-# it has ended so already, and was reported before.
-_STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
-_IS_OPEN = _IS_CLAIM & (
-    (Attempt.outcome.is_null() & (_STATE != State.RUNNING))
-    | ((Attempt.finished_at_ms == param("finished_at_ms")) & (Attempt.outcome == param("outcome")))
-)
-# Nobody else has claimed or ended it since. No number tells that: after a failover to a standby
-# that lacked the newest, the server gives the same ones again, for other events.
-_IS_HELD = (
-    (Delivery.id == param("id"))
-    & (Delivery.state == State.RUNNING)
-    & param("claim_token").in_(Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT))
-)
+_IS_HELD = is_held(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last
 # attempt is the one that runs here.
 _RENEW = Lookup(
@@ -242,43 +199,8 @@ _SHOW_LIFE = Statement(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()
     )
 )
-_FINISHED = params("state", "due_at_ms", "finished_at_ms", "attempts_left", "last_error")
 
 
-class _End(NamedTuple):
-    """The statements that end a delivery's run."""
-
-    delivery: Statement
-    attempt: Statement
-
-
-_END_ALL_SAID = _End(
-    Statement(Delivery.update(_FINISHED).where(_IS_HELD)),
-    Statement(Attempt.update(_CLOSED).where(_IS_OPEN)),
-)
-_NAMELESS = erased.unless(erased.OF_DELIVERY, Delivery, _FINISHED)
-_END = _End(
-    Statement(Delivery.update(_NAMELESS).where(_IS_HELD)),
-    Statement(Attempt.update(erased.unless(erased.OF_ATTEMPT, Attempt, _CLOSED)).where(_IS_OPEN)),
-)
-
-
-def _or_if_erased(name: str, value: Any) -> Case:
-    return Case(None, [(erased.OF_DELIVERY, value)], param(name))
-
-
-def _end_of(job: Job, ending: Ending) -> _End:
-    if job.event.is_erased:  # before it ran: it was told of nobody, and says nothing of anybody
-        return _END_ALL_SAID
-    return _END if ending.due_at_ms is None else _GO_ON
-
-
-_NO_MORE = {
-    Delivery.state: _or_if_erased("state", State.CANCELLED),
-    Delivery.due_at_ms: _or_if_erased("due_at_ms", None),
-    Delivery.finished_at_ms: _or_if_erased("finished_at_ms", param("ended_at_ms")),
-}
-_GO_ON = _End(Statement(Delivery.update({**_NAMELESS, **_NO_MORE}).where(_IS_HELD)), _END.attempt)
 # Only now the attempt is spent: what comes before it is a question.
 _CONFIRM = Statement(
     Delivery.update(

@@ -141,7 +141,7 @@ def is_erased(*event_ids: Node) -> Node:
     return either
 
 
-def unless(erased: Node, table: type[Table], values: dict[str, Any]) -> dict[Field, Any]:
+def unless(erased: Node, table: type[Table], values: Mapping[str, Any]) -> dict[Field, Any]:
     """Return what is written into columns of `table`, by their names: nothing of people if the
     event was erased. What outlasts it is not for this to decide."""
     fields = {column.column_name: column for column in columns(table)}

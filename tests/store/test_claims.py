@@ -74,6 +74,8 @@ def cost(monkeypatch: pytest.MonkeyPatch) -> Cost:
         cost.locks.add(args[1])
 
     counting("_execute", statement)
+    counting("inserting_many", statement)
+    counting("changing_many", statement)
     counting("rows", rows)
     counting("row", row)
     counting("try_lock", lock)
@@ -147,6 +149,25 @@ def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_f
     assert (claimed.jobs, claimed.next_due_ms, claimed.has_more) == ([], None, False)
     assert store.rows("SELECT count(*) FROM attempt") == [(0,)]
     assert len(claim(store, {"closed": action}).jobs) == 1
+
+
+def test_what_begins_and_ends_at_once_costs_as_many_statements_as_one(
+    store: Store, cost: Cost
+) -> None:
+    add(store, "crm", 31)
+    costs = []
+    for limit in (1, 30):
+        cost.begin()
+        jobs = claim(
+            store, {"crm": Claimable(slots=99, lease_ms=LEASE_MS, digest="")}, limit=limit
+        ).jobs
+        claimed = cost.statements
+        ended = store.wait_all(
+            store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS)) for job in jobs
+        )
+        assert ended == limit * [True]
+        costs.append((claimed, cost.statements - claimed))
+    assert costs[0] == costs[1]
 
 
 class Configuration(Mapping[str, Claimable]):

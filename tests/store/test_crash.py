@@ -66,7 +66,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
             ["1/1"],
             [(1, "succeeded")],
         ),
-        ("claims.Claims._start = die", [("pending", 0, 3)], ["1/1"], [(1, "succeeded")]),
+        ("claims._start_of = die", [("pending", 0, 3)], ["1/1"], [(1, "succeeded")]),
         (
             "shell.ShellRunner.run = die",
             [("running", 1, 2)],

@@ -288,6 +288,38 @@ def test_the_next_due_time_is_that_of_actions_with_a_free_slot(store: Store) -> 
     assert claim(store, NOW_MS + 91, a=1, b=1).next_due_ms == NOW_MS + 90 + LEASE_MS
 
 
+def test_of_many_ends_told_at_once_each_counts_whose_claim_stands(store: Store) -> None:
+    """As if each were told alone; also one that is told twice, and those whose leases were lost."""
+    add_many(store, 90, "crm")
+    jobs = claim(store, limit=90, crm=90).jobs
+    taken = claim(store, LATER_MS, limit=30, crm=30).jobs
+    assert sorted(job.delivery_id for job in taken) == list(range(1, 31))
+
+    def end(job: Job) -> "asyncio.Future[bool]":
+        if job.delivery_id % 2:
+            return store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, LATER_MS))
+        again = ending(job, State.PENDING, LATER_MS, due_at_ms=LATER_MS + 5)
+        return store.queue.finish(job, FAILED, again)
+
+    ended = store.wait_all([end(job) for job in (*jobs, *taken, jobs[-1], taken[-1])])
+    assert ended == [*(30 * [False]), *(60 * [True]), *(30 * [True]), True, True]
+    assert store.rows(
+        "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
+    ) == [
+        ("pending", LATER_MS + 5, 45),
+        ("succeeded", None, 45),
+    ]
+    assert store.rows(
+        "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
+    ) == [
+        (1, "failed", 30),
+        (1, "interrupted", 30),
+        (1, "succeeded", 30),
+        (2, "failed", 15),
+        (2, "succeeded", 15),
+    ]
+
+
 @pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
 def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms: int) -> None:
     for number, action in enumerate(("run", "end", "wait")):

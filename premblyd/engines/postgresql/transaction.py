@@ -8,15 +8,16 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from peewee import SQL, Expression, PeeweeException, PostgresqlDatabase, Query
+from peewee import SQL, Expression, NodeList, PeeweeException, PostgresqlDatabase, Query, fn
 from psycopg.errors import Diagnostic
 
 from premblyd.engines.engine import (
     BulkInsert,
+    BulkUpdate,
     Compiled,
     Lookup,
     Param,
@@ -146,6 +147,7 @@ _TAKE_PART = """
 # Those that come behind it wait too: so it does not wait as long as they would.
 _BE_ONE_OF_MANY = "SELECT pg_advisory_xact_lock_shared(730994082)"
 _BE_ALONE = "SET LOCAL lock_timeout = '1500ms'; SELECT pg_advisory_xact_lock(730994082)"
+_TYPES = {int: "bigint", str: "text", bool: "boolean"}
 _TRY_LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
 Connection = psycopg.Connection[Any]
 Done = TypeVar("Done")
@@ -299,6 +301,14 @@ def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
     return compile_query(_returning(ignoring, field), _POSTGRESQL)
 
 
+@functools.cache
+def compiled_updates(changing: BulkUpdate) -> Compiled:
+    """Return one text for any number of rows, which takes a list of each column's values."""
+    lists = [SQL(f"%s::{_TYPES[type_]}[]") for type_ in changing.columns.values()]
+    query: Any = changing.query(NodeList((SQL("SELECT * FROM"), fn.unnest(*lists))))
+    return compile_query(query.returning(changing.key), _POSTGRESQL)
+
+
 def _returning(query: Any, *more: Any) -> Query:
     changed: Query = query.returning(query.model.id, *more)
     return changed
@@ -356,6 +366,16 @@ class PostgresqlTransaction(Transaction):
             return row[0] if row else None
 
         return number
+
+    def changing_many(
+        self, changing: BulkUpdate, rows: Sequence[Row]
+    ) -> Callable[[], Collection[Any]]:
+        if not rows:
+            return lambda: ()
+        compiled = compiled_updates(changing)
+        values = [*map(list, zip(*rows, strict=True)), *compiled.parts]
+        cursor = self.connection.execute(compiled.text, values)
+        return functools.cache(lambda: {key for (key,) in cursor.fetchall()})
 
     def lock(self, names: Iterable[str]) -> None:
         # In one order, so that no two transactions wait for each other.

@@ -8,7 +8,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from peewee import SQL, PeeweeException, SqliteDatabase
 
 from premblyd.engines.engine import (
     BulkInsert,
+    BulkUpdate,
     Compiled,
     Database,
     Done,
@@ -143,6 +145,12 @@ def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
     return compile_query(inserting.query(count), _SQLITE)
 
 
+@functools.cache
+def compiled_updates(changing: BulkUpdate, count: int) -> Compiled:
+    row = f"({', '.join('?' * len(changing.columns))})"
+    return compile_query(changing.query(SQL(f"VALUES {', '.join([row] * count)}")), _SQLITE)
+
+
 class SqliteTransaction(Transaction):
     """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock.
 
@@ -170,6 +178,26 @@ class SqliteTransaction(Transaction):
         cursor = self._execute(compiled(statement), values)
         number = cursor.lastrowid if cursor.rowcount else None
         return lambda: number
+
+    def changing_many(
+        self, changing: BulkUpdate, rows: Sequence[Row]
+    ) -> Callable[[], Collection[Any]]:
+        changed: list[Row] = []
+        for part in self._parts(rows):
+            if self._change_rows(changing, part) == len(part):
+                changed += part
+            else:  # SQLite before 3.35, as RHEL 9 has it, knows no RETURNING
+                changed += [row for row in part if self._change_rows(changing, [row])]
+        place = changing.key_place
+        return lambda: {row[place] for row in changed}
+
+    def _change_rows(self, changing: BulkUpdate, rows: Sequence[Row]) -> int:
+        compiled = compiled_updates(changing, len(rows))
+        values = [*chain.from_iterable(rows), *compiled.parts]
+        self.connection.execute(compiled.text, values)
+        # Of a statement that begins with WITH, the sqlite3 module does not count the rows.
+        (changed,) = self.connection.execute("SELECT changes()").fetchone()
+        return int(changed)
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
         del inserting

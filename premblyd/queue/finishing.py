@@ -1,0 +1,159 @@
+"""How the runs of hooks end in the database: many at once, in two statements for all of them."""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from peewee import CTE, SQL, Case, Expression, Query
+
+from premblyd.engines.engine import BulkUpdate, Row, Transaction
+from premblyd.engines.writer import Later, Operation, Step
+from premblyd.model.states import State
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery
+from premblyd.queue.jobs import Ending, Job, Result
+from premblyd.queue.sealed import sealed_output
+from premblyd.verifications import erased
+
+
+class Report(NamedTuple):
+    """How the run of a job's hook ended."""
+
+    job: Job
+    result: Result
+    ending: Ending
+
+
+def is_held(delivery_id: Any, claim_token: Any) -> Expression:
+    """Return the condition that a delivery runs, and nobody else has claimed or ended it since this
+    claim. No number tells that: after a failover to a standby that lacked the newest, the server
+    gives the same ones again, for other events."""
+    its_tokens = Attempt.select(Attempt.claim_token).where(IS_LAST_ATTEMPT)
+    # As text: for a param, SQLite looks which partial indexes it lets in, and plans each time anew.
+    is_running = (Delivery.id == delivery_id) & (Delivery.state == SQL(f"'{State.RUNNING}'"))
+    held: Expression = is_running & claim_token.in_(its_tokens)
+    return held
+
+
+class _End(NamedTuple):
+    """The statements that end runs."""
+
+    delivery: BulkUpdate
+    attempt: BulkUpdate
+
+
+def _finish(transaction: Transaction, reports: list[Report]) -> list[Later[bool]]:
+    """Write down what is reported. True: the claim of the job stood, or its end was written down
+    before."""
+    groups: dict[_End, list[Report]] = {}
+    for report in reports:
+        groups.setdefault(_end_of(report), []).append(report)
+    closed = {end: _end_all(transaction, end, its) for end, its in groups.items()}
+    return [Later(partial(_is_closed, closed[_end_of(report)], report)) for report in reports]
+
+
+def _end_all(
+    transaction: Transaction, end: _End, reports: list[Report]
+) -> Callable[[], Collection[str]]:
+    """Write down what is reported; return what reads the tokens of the claims that stood."""
+    deliveries: list[Row] = []
+    attempts: list[Row] = []
+    for job, result, ending in reports:
+        output = sealed_output(transaction, job.delivery_id, result.output)
+        deliveries.append(
+            (
+                *(job.delivery_id, job.claim_token, ending.state, ending.due_at_ms),
+                *(ending.finished_at_ms, ending.attempts_left, result.error, ending.at_ms),
+            )
+        )
+        attempts.append(
+            (
+                *(job.attempt_id, job.claim_token, ending.at_ms, result.outcome, result.exit_code),
+                *(result.http_status, result.error, output, result.output_truncated),
+            )
+        )
+    transaction.changing_many(end.delivery, deliveries)
+    return transaction.changing_many(end.attempt, attempts)
+
+
+def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
+    return report.job.claim_token in tokens()
+
+
+def _end_of(report: Report) -> _End:
+    if report.job.event.is_erased:  # before it ran: it was told of nobody, and says nothing of it
+        return _END_ALL_SAID
+    return _END if report.ending.due_at_ms is None else _GO_ON
+
+
+Values = Mapping[str, Any]  # by the names of columns
+_HELD = {"id": int, "claim_token": str}  # what is changed, if its claim stood
+_ENDING = {
+    "state": str,
+    "due_at_ms": int,
+    "finished_at_ms": int,
+    "attempts_left": int,
+    "last_error": str,
+}
+_CLOSING = {
+    "finished_at_ms": int,
+    "outcome": str,
+    "exit_code": int,
+    "http_status": int,
+    "error": str,
+    "output": str,
+    "output_truncated": bool,
+}
+
+
+def _ending(written: Callable[[Values, CTE], Any]) -> BulkUpdate:
+    """Return the statement that writes into deliveries what `written` makes of the values."""
+
+    def query(given: CTE) -> Query:
+        values = {name: getattr(given.c, name) for name in _ENDING}
+        ending: Query = Delivery.update(written(values, given))
+        return ending.where(is_held(given.c.id, given.c.claim_token))
+
+    return BulkUpdate(query, Delivery.id, {**_HELD, **_ENDING, "ended_at_ms": int})
+
+
+def _closing(written: Callable[[Values], Any]) -> BulkUpdate:
+    """Return the statement that writes into attempts what `written` makes of the values."""
+
+    def query(given: CTE) -> Query:
+        values = {name: getattr(given.c, name) for name in _CLOSING}
+        closing: Query = Attempt.update(written(values))
+        is_claim = (Attempt.id == given.c.id) & (Attempt.claim_token == given.c.claim_token)
+        # Its delivery, if the claim still had it, does not run any more: that was written right
+        # before. Or it has ended so already, and was reported before.
+        is_open = Attempt.outcome.is_null() & (_STATE != State.RUNNING)
+        is_reported = (Attempt.finished_at_ms == given.c.finished_at_ms) & (
+            Attempt.outcome == given.c.outcome
+        )
+        return closing.where(is_claim & (is_open | is_reported))
+
+    return BulkUpdate(query, Attempt.claim_token, {**_HELD, **_CLOSING})
+
+
+def _nameless(values: Values, _: CTE) -> Any:
+    return erased.unless(erased.OF_DELIVERY, Delivery, values)
+
+
+def _going_on(values: Values, given: CTE) -> Any:
+    """Of one whose event was erased, its end."""
+    ended = {
+        "state": State.CANCELLED,
+        "due_at_ms": None,
+        "finished_at_ms": given.c.ended_at_ms,
+    }
+    return _nameless(values, given) | {
+        getattr(Delivery, name): Case(None, [(erased.OF_DELIVERY, value)], values[name])
+        for name, value in ended.items()
+    }
+
+
+_STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
+_CLOSING_NAMELESS = _closing(lambda values: erased.unless(erased.OF_ATTEMPT, Attempt, values))
+_END_ALL_SAID = _End(_ending(lambda values, _: values), _closing(lambda values: values))
+_END = _End(_ending(_nameless), _CLOSING_NAMELESS)
+_GO_ON = _End(_ending(_going_on), _CLOSING_NAMELESS)
+FINISH: Operation[Report, bool] = Operation(Step.FINISHES, _finish)
