@@ -230,10 +230,29 @@ def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
         assert f"Can't listen on {address}: Address already in use" in taken.err
 
 
-def test_demo_shows_a_forgery_a_replay_a_duplicate_and_what_never_came() -> None:
-    done = run_process("demo", "--once")
-    assert (done.code, done.err) == (0, "")
-    before, replay, after = done.out.partition("premblyd replay --dead")
+def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
+    """It shows a forgery, a replay, a duplicate, and what never came."""
+    program = str(Path(sys.executable).with_name("premblyd"))  # not on this PATH
+    environ = os.environ | {"PATH": "/usr/bin:/bin"}
+    shown = ""
+    with subprocess.Popen(
+        [program, "demo"], stdout=subprocess.PIPE, text=True, env=environ
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            shown += line
+            if found := re.search(r"export PREMBLYD_CONFIG=(\S+)", line):
+                config = Path(found[1])
+                break
+        for line in process.stdout:  # the commands to try, as they can be pasted
+            assert line.startswith(f"  {program} ")
+            if "--state dead" in line:
+                break
+        assert run("send", "--sample", "pending", "--config", config).code == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert not config.parent.exists()
+    before, replay, after = shown.partition("premblyd replay --dead")
     assert re.search(r'the first one again +200 .*"duplicate":true', before)
     assert re.search(r"a wrong signature +401", before)
     assert re.search(r'forged, rightly signed +200 .*"duplicate":false', before)
@@ -252,24 +271,3 @@ def test_demo_shows_a_forgery_a_replay_a_duplicate_and_what_never_came() -> None
     assert "Now the CRM has 3 customers." in after
     assert re.search(r"prembly\.status +00 +verified +sample-retried-0001", after)
     assert re.search(r"127\.0\.0\.1 +wrong signature", after)
-
-
-def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
-    program = str(Path(sys.executable).with_name("premblyd"))  # not on this PATH
-    environ = os.environ | {"PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(
-        [program, "demo"], stdout=subprocess.PIPE, text=True, env=environ
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if found := re.search(r"export PREMBLYD_CONFIG=(\S+)", line):
-                config = Path(found[1])
-                break
-        for line in process.stdout:  # the commands to try, as they can be pasted
-            assert line.startswith(f"  {program} ")
-            if "--state dead" in line:
-                break
-        assert run_process("send", "--sample", "pending", "--config", config).code == 0
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
-    assert not config.parent.exists()

@@ -43,7 +43,7 @@ PRINTING: dict[str, list[str]] = {
 # They need a daemon, a server, a second database, keys or somebody to seal for: all print alike.
 WITHOUT = {"backup", "rekey", "serve", "console", "send", "status", "move", "restore", "hosts"}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
-MANNERS = ("demo", "deliveries", "events", "help")
+MANNERS = ("export", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])
 BUFFERED_USES = for_each(
     ("use", "unbuffered"),

@@ -103,7 +103,9 @@ class Record:
         return int(number)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
+)
 def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> Iterator[Record]:
     place: DatabaseAddress
     if request.param == "sqlite":

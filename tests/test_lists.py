@@ -21,7 +21,7 @@ from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, Way
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
 from tests.support import jobs
-from tests.support.rows import for_each
+from tests.support.rows import for_each, large
 from tests.support.store import NOW_MS
 
 COUNT = 3000
@@ -140,7 +140,7 @@ def test_both_ways_lead_by_every_row_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Cursor) -> Part:
-        return lists.part(record, search, place, limit=100)
+        return lists.part(record, search, place, limit=250)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -304,7 +304,9 @@ OF_DELIVERIES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", name="planned", params=STATISTICS)
+@pytest.fixture(
+    scope="module", name="planned", params=["none", "fresh", *large("skewed", "skewed otherwise")]
+)
 def make_planned(
     record: Database, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Database]:

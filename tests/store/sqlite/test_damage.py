@@ -31,6 +31,7 @@ from tests.support.queue import (
     ids,
     recover,
 )
+from tests.support.rows import large
 from tests.support.store import NOW_MS, Store
 
 OF_TYPE = damage.ROW_CHANGED + "a column of it has not its type"
@@ -132,7 +133,7 @@ def test_what_ran_when_its_event_was_deleted_is_dead_after_the_next_start(store:
     assert store.rows(DELIVERIES)[0][1::5] == ("dead", damage.EVENT_GONE)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(10), *large(*range(10, 60))])
 def test_whatever_is_changed_by_hand_a_claim_goes_on_with_the_others(
     store: Store, seed: int
 ) -> None:

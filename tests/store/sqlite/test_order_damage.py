@@ -8,6 +8,7 @@ from premblyd.queue import damage
 from premblyd.record.operating import Operator
 from tests.store.sqlite.test_damage import COLUMNS, VALUES, by_hand
 from tests.support.queue import LATER_MS, SUCCEEDED, claim, finish, mend_order, recover
+from tests.support.rows import large
 from tests.support.store import NOW_MS, Store
 
 LINE = "SELECT waits_for_id, due_at_ms FROM delivery WHERE id = ?"
@@ -107,7 +108,7 @@ def test_portions_reach_the_end_of_what_waits(
     assert [store.rows(LINE, number) for number in (4, 8)] == [[(2, None)], [(6, None)]]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(8), *large(*range(8, 60))])
 def test_whatever_is_changed_by_hand_those_behind_it_run(store: Store, seed: int) -> None:
     """Of two lines of four the first two each are changed. What was made to be due at the end of
     time waits until then, and so do those behind it: who writes that may have meant it."""
