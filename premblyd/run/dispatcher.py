@@ -4,7 +4,6 @@ Every action has its own slots, so a slow or failing one delays no other.
 """
 
 import asyncio
-import functools
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -121,7 +120,7 @@ class Dispatcher:
         self._actions = Actions(())
         self._limit = 0
         self._max_bytes = 0
-        self._running: dict[int, asyncio.Task[bool]] = {}
+        self._running: dict[int, asyncio.Task[None]] = {}
         self._permitted: dict[str, Permit] = {}
         self._leases: dict[int, int] = {}  # of those that may outlast them, in milliseconds
         self._renewed_at_s = boot_s()
@@ -261,7 +260,6 @@ class Dispatcher:
         self._permitted[job.claim_token] = permit
         if action.hook.may_outlast_timeout:
             self._leases[job.delivery_id] = _lease_ms(action)
-        task.add_done_callback(functools.partial(self._ended, job))
 
     async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
         """Run the hook of `job`, unless its event is not what it is for, or not confirmed."""
@@ -277,17 +275,21 @@ class Dispatcher:
         del job, judged  # so that the body is not kept longer than the runner needs it
         return await run
 
-    def _ended(self, job: Job, task: asyncio.Task[bool]) -> None:
-        del self._running[job.delivery_id]
-        self._leases.pop(job.delivery_id, None)
-        if task.cancelled():
-            return
-        if error := task.exception():
+    async def _work(
+        self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
+    ) -> None:
+        runs_again = False
+        try:
+            runs_again = await self._see_through(action, job, run, permit, cost)
+        except Exception as error:  # noqa: BLE001  # ours: the other hooks go on
             tell("dispatcher.failed", action=job.action, cause=error)
-        elif task.result():
+        finally:
+            del self._running[job.delivery_id]
+            self._leases.pop(job.delivery_id, None)
+        if runs_again:
             self.wake()  # until now no claim took it, as if it still ran
 
-    async def _work(
+    async def _see_through(
         self, action: Action, job: Job, run: Awaitable[Result], permit: Permit, cost: int
     ) -> bool:
         """See the hook of `job` through. Return whether it runs again."""

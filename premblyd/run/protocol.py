@@ -92,7 +92,10 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
     webhook = invocation.webhook
     about: dict[str, Any] = {
         "number": number,
-        **{_name(name): _value(value) for name, value in invocation.environment.items()},
+        **{
+            _name(name): None if value == "" else value
+            for name, value in invocation.environment.items()
+        },
         "id": invocation.id,
     }
     if webhook is not None:
@@ -148,10 +151,6 @@ _KINDS = {kind.value.encode(): kind for kind in AnswerKind}
 def _name(variable: str) -> str:
     """Return the name in the line of what is PREMBLY_… or PREMBLYD_… in the environment."""
     return variable.partition("_")[2].lower()
-
-
-def _value(value: object) -> object:
-    return None if value == "" else value
 
 
 def _embedded(body: bytes) -> bytes | None:
