@@ -63,6 +63,39 @@ def test_what_comes_during_a_commit_waits_for_the_next(
     store.wait(scenario())
 
 
+@pytest.mark.parametrize("with_webhook", [False, True])
+def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
+    with_webhook: bool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    took = list[str]()
+
+    def first(_: Transaction) -> bool:
+        started.set()
+        return go_on.wait(10)
+
+    works = transactions(store, monkeypatch)
+
+    async def claims() -> None:
+        await store.writer.call(first, Step.CLAIMS)
+        await store.writer.call(lambda _: took.append("claim"), Step.CLAIMS)
+
+    async def scenario() -> None:
+        claiming = asyncio.create_task(claims())
+        while not started.is_set():
+            await asyncio.sleep(0)
+        others = [store.writer.call(lambda _: took.append("finish"), Step.FINISHES)]
+        if with_webhook:
+            others.append(store.inbox.add(new_event(), []))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(claiming, *others)
+
+    store.wait(scenario())
+    assert took == ["finish", "claim"]
+    assert len(works) == (3 if with_webhook else 2)
+
+
 def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("premblyd.engines.writer.MAX_BATCH", 10)
     works = transactions(store, monkeypatch)
