@@ -142,6 +142,18 @@ def test_a_conflict_with_another_host_is_tried_again_and_done_once(
     assert lines == []
 
 
+def test_what_goes_out_in_several_pieces_is_tried_again_and_done_once(store: Store) -> None:
+    """So often that its statements come to be prepared, one in a piece that fails before it."""
+    bodies = [b"%d" % number + bytes(5000) for number in range(48)]
+    for turn in range(8):
+        of_turn = bodies[turn * 6 : turn * 6 + 6]
+        with failing(store, "40001", 1):
+            added = [store.inbox.add(new_event(body), [NewDelivery("crm", 3)]) for body in of_turn]
+            assert not any(is_fault(result) for result in store.wait_all(added))
+    assert store.bodies() == bodies
+    assert store.rows("SELECT count(*) FROM delivery") == [(48,)]
+
+
 def test_a_conflict_that_does_not_end_is_told(store: Store) -> None:
     with failing(store, "40001"):
         assert "conflict with another host" in reason(store)
