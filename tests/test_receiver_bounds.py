@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import itertools
+import re
 import socket
+import struct
 import threading
 import time
 import tracemalloc
@@ -12,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from premblyd.config.models import HEALTH_PATH
 from premblyd.receive import exchange, load
 from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
 from tests.support.database import away, locked
@@ -287,6 +290,23 @@ async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
     assert reception.rows("SELECT id FROM event") == [(1,)]
 
 
+async def test_a_webhook_whose_connection_is_lost_before_the_answer_is_kept_without_a_fault(
+    http_port: int, reception: Reception, gate: threading.Event
+) -> None:
+    faults: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    reception.writer.call(lambda _: gate.wait())
+    with socket.create_connection(("127.0.0.1", http_port)) as lost:
+        lost.sendall(webhook(BODY))
+        await reception.until_in_flight(1, len(BODY))
+        lost.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    await until(lambda: not reception.receiver.connections)
+    gate.set()
+    await reception.writer.call(lambda _: None)  # the next transaction: that of the webhook is over
+    assert reception.rows("SELECT id FROM event") == [(1,)]
+    assert faults == []
+
+
 @pytest.mark.parametrize("wait_s", [0, 0.1])
 @pytest.mark.parametrize("pieces", [1, 2, 50])
 async def test_a_client_that_will_send_no_more_gets_its_answer(
@@ -345,6 +365,31 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
         while reception.receiver.connections:
             await asyncio.sleep(0.01)
     deaf.close()
+
+
+async def test_who_asks_all_at_once_and_reads_late_gets_every_answer_whole(
+    _unused_port: tuple[socket.socket, int],  # noqa: PT019
+    reception: Reception,
+) -> None:
+    listening, port = _unused_port
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as late:
+        late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        late.connect(("127.0.0.1", port))
+        late.setblocking(False)
+        async with asyncio.timeout(20):
+            await loop.sock_sendall(late, head({}, "GET", HEALTH_PATH) * 500)
+            late.shutdown(socket.SHUT_WR)
+            exchanges = reception.receiver._exchanges
+            await until(
+                lambda: any(each._connection.stream.writing() for each in exchanges.values())
+            )
+            read = b""
+            while piece := await loop.sock_recv(late, 1 << 16):
+                read += piece
+    answer = rb"HTTP/1.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n" + re.escape(b'{"status":"ok"}')
+    assert re.sub(answer, b".", read) == b"." * 500
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from premblyd.receive.connection import (
     is_within,
     peer_ip,
     render,
+    send,
     sender,
 )
 from premblyd.receive.evidence import Evidence
@@ -352,9 +353,8 @@ class Exchange(HTTPMessageDelegate):
         if self._services.is_stopping:
             connection = "close"
         is_head = self._start_line.method == "HEAD"
-        self._connection.write(
-            render(status, content, extra=extra, connection=connection, is_head=is_head)
-        )
+        answer = render(status, content, extra=extra, connection=connection, is_head=is_head)
+        send(self._connection, answer)
         if is_over:
             self._connection.finish()
         else:
