@@ -9,7 +9,7 @@ transaction monitoring) and what public consumers of both Prembly and Identitypa
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 MAX_VALUES = 250_000  # a hundred times those of Prembly's largest; 16 MiB can hold 8 million
@@ -143,26 +143,28 @@ class Places:
         self._steps = [(first, rest) for first, *rest in (path.split(".") for path in paths)]
         self._takes_false = takes_false
 
-    def find(self, document: dict[str, Any]) -> Any:
+    def find(self, document: Mapping[str, Any]) -> Any:
         """Return what `document` says, or None."""
-        for value in self._all(document):
-            if value or self._takes_false or _is_zero(value):
-                return value
+        for first, rest in self._steps:
+            if first in document:
+                value = document[first]
+                for name in rest:
+                    value = value.get(name) if isinstance(value, dict) else None
+                if value or (value is not None and (self._takes_false or _is_zero(value))):
+                    return value
         return None
 
     def values(self, document: Mapping[str, Any]) -> list[Any]:
         """Return what stands in each of the places, but for null and what is not there."""
-        return list(self._all(document))
-
-    def _all(self, document: Mapping[str, Any]) -> Iterator[Any]:
+        found = []
         for first, rest in self._steps:
-            if first not in document:
-                continue
-            value = document[first]
-            for name in rest:
-                value = value.get(name) if isinstance(value, dict) else None
-            if value is not None:
-                yield value
+            if first in document:
+                value = document[first]
+                for name in rest:
+                    value = value.get(name) if isinstance(value, dict) else None
+                if value is not None:
+                    found.append(value)
+        return found
 
 
 def _is_zero(value: Any) -> bool:
