@@ -164,6 +164,24 @@ async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
         await at.until_states(succeeded=9)
 
 
+async def test_what_its_worker_processes_do_not_take_stays_in_the_queue_for_other_hosts(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "POLL_S", 600)
+    worker = action("a", worker=["x"], batch=3, concurrency=2)
+    async with Dispatching(place, worker) as at:
+        at.runners.halts.take("a", 2)
+        at.shell.hold("a")
+        await asyncio.gather(*[at.add("a") for _ in range(7)])
+        await at.until(lambda: at.shell.running["a"] == 2)
+        assert at.states() == {"running": 2, "pending": 5}
+        at.runners.halts.take("a", 60)
+        await at.until(lambda: at.shell.running["a"] == 6)
+        assert at.states() == {"running": 6, "pending": 1}
+        at.shell.release()
+        await at.until_states(succeeded=7)
+
+
 async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(
     place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

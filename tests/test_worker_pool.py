@@ -173,6 +173,21 @@ async def test_a_reload_keeps_processes_whose_hook_is_the_same() -> None:
         assert (await at.run(6)).output == before
 
 
+@pytest.mark.parametrize(("ready", "lines"), [("ready 1 batch", 20), ("ready 1 busy abort", 2)])
+async def test_an_action_takes_batches_once_a_process_says_that_it_does(
+    ready: str, lines: int
+) -> None:
+    worker = shell('echo "ok $n" >&4', ready=ready)
+    async with Working(worker=worker, concurrency=2, batch=10) as at:
+        assert at.children.halts.lines == {"act": 2}
+        await at.run()
+        assert at.children.halts.lines == {"act": lines}
+        at.configure(*at.actions)
+        assert at.children.halts.lines == {"act": lines}
+        at.configure(action("other", worker=worker, concurrency=3, batch=10))
+        assert at.children.halts.lines == {"other": 3}
+
+
 CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]
 
 

@@ -175,7 +175,8 @@ class Claims:
             action = actions[name]
             if name in load.closed:
                 return 0
-            free = max(0, action.slots - load.hooks.get(name, 0))
+            slots = min(action.slots, load.lines.get(name, action.slots))
+            free = max(0, slots - load.hooks.get(name, 0))
             if action.confirm:
                 free = min(free, load.confirmable)
             return min(free, shares.slots_of(name))

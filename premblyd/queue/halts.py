@@ -1,5 +1,5 @@
 """Actions whose worker processes take nothing now, and why: no claim gets their deliveries, so that
-nothing is spent on them, and the record says it, for people."""
+nothing is spent on them, and the record says it, for people. And how much the others take."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -21,6 +21,9 @@ class Halts:
     def __init__(self) -> None:
         self._reasons: dict[str, HaltReason] = {}
         self._listeners: list[Callable[[], None]] = []
+        # How many deliveries the worker processes of an action take at once. Never changed, but
+        # exchanged: a claim looks into it in another thread.
+        self.lines: Mapping[str, int] = {}
 
     @property
     def reasons(self) -> Mapping[str, HaltReason]:
@@ -30,6 +33,12 @@ class Halts:
     def listen(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each change."""
         self._listeners.append(listener)
+
+    def take(self, action: str, lines: int) -> None:
+        """Claim so many deliveries of an action from now on, if it has as many slots."""
+        if self.lines.get(action) != lines:
+            self.lines = {**self.lines, action: lines}
+            self._changed()
 
     def begin(self, action: str, reason: HaltReason) -> None:
         """Claim nothing more of an action, until `end`. It may be halted already, for another

@@ -104,8 +104,8 @@ class Load:
     """What runs here when a claim begins: these deliveries (`running`), and so many `hooks` of an
     action, with so many `held_bytes` of large bodies; an action that is not named runs none.
     `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
-    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, see
-    halts.py."""
+    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, and
+    `lines`: how many an action may have at most, where it has more slots; see halts.py."""
 
     limit: int
     running: Collection[int] = ()
@@ -114,6 +114,7 @@ class Load:
     max_bytes: int = 1 << 62
     confirmable: int = 1 << 62
     closed: Collection[str] = ()
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class Conversation:
         self._action, self._hook, self._owner = action, hook, owner
         self._loop = asyncio.get_running_loop()
         self._process = WorkerProcess(hook, daemon, children)
-        self._batch = 1
+        self.batch = 1  # how many lines may be unanswered, as it says at `ready`
         self._start = Output()  # what was printed before the first line
         self._given = 0
         self._input = self._process.input
@@ -111,7 +111,7 @@ class Conversation:
     @property
     def room(self) -> int:
         """How many lines it takes now."""
-        room = self._batch - len(self.unanswered)
+        room = self.batch - len(self.unanswered)
         if (
             room <= 0
             or self.phase is not Phase.READY
@@ -255,7 +255,7 @@ class Conversation:
         except ProtocolError as error:
             self._break(str(error), line, HaltReason.OTHER_VERSION)
             return False
-        self._batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
+        self.batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
         self.phase = Phase.READY
         self._began_at = self._silent_since = self._loop.time()
         self._alarm.set()

@@ -235,6 +235,7 @@ class Dispatcher:
                 max_bytes=self._max_bytes,
                 confirmable=self._gate.room,
                 closed=frozenset(self._runners.halts.reasons),
+                lines=self._runners.halts.lines,
             )
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()

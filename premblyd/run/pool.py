@@ -49,6 +49,7 @@ class Pool:
         self._halts = halts
         self._make_room = make_room
         self.used_at = 0.0  # when a line was given last
+        self._batch = 1  # that its processes take, as far as is known
         self._halt: HaltReason | None = None
         self._refusal: str | None = None  # why it takes nothing any more
         self._daemon = ""
@@ -102,6 +103,11 @@ class Pool:
             conversation.stop()
 
     @property
+    def lines(self) -> int:
+        """How many lines its processes take at once: what they don't take, other hosts may."""
+        return self.concurrency * self._batch
+
+    @property
     def ending(self) -> int:
         """How many processes end now, and have nothing to do."""
         return sum(
@@ -119,6 +125,9 @@ class Pool:
     # What its processes tell it
 
     def is_ready(self) -> None:
+        self._batch = max((each.batch for each in self.conversations), default=self._batch)
+        if self._halts is not None:
+            self._halts.take(self.action, self.lines)
         self._judge()
         self._serve()
 

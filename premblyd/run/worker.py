@@ -56,6 +56,7 @@ class WorkerRunner:
                 else:
                     pool = self._new_pool(action.name, action.hook, count, self._children.halts)
                 self._of_actions[action.name] = pool
+        self._children.halts.lines = {name: pool.lines for name, pool in self._of_actions.items()}
         leaving = [*before.values(), *self._of_others]
         self._of_others = []
         self._leaving = [pool for pool in (*self._leaving, *leaving) if pool.conversations]
