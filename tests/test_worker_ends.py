@@ -2,6 +2,7 @@
 that costs the deliveries which they had."""
 
 import asyncio
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -358,9 +359,10 @@ async def test_a_revoked_permit_kills_its_process_and_costs_nothing(tmp_path: Pa
 
 
 class Doubtful:
-    """A claim that is not sure, but is proved when it is asked for."""
+    """A claim that is not sure, until it is asked whether it stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_ours: bool = True) -> None:
+        self.is_ours = is_ours
         self.proofs = 0
 
     def is_sure(self) -> bool:
@@ -368,7 +370,7 @@ class Doubtful:
 
     async def prove(self) -> bool:
         self.proofs += 1
-        return True
+        return self.is_ours
 
 
 async def test_a_claim_is_proved_before_its_line_is_written() -> None:
@@ -378,22 +380,37 @@ async def test_a_claim_is_proved_before_its_line_is_written() -> None:
         assert claim.proofs == 1
 
 
-async def test_a_line_that_waits_for_room_in_the_pipe_is_written_only_if_it_may(
-    tmp_path: Path,
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_line_that_waits_for_room_in_the_pipe_is_taken_back_when_its_claim_has_lapsed(
+    tmp_path: Path, is_ours: bool
 ) -> None:
-    go = tmp_path / "go"
-    claim = Doubtful()
+    """It is given again if the claim still stands."""
+    claim = Doubtful(is_ours)
     claim.proofs = 1
-    worker = shell(f'{WAIT}; echo "ok $n" >&4')
-    full = b'"%b"' % (b"x" * 65_000)
-    async with Working(worker=worker, env={"GO": str(go)}, batch=3) as at:
-        first = at.begin(5, 6, body=full)
-        (last,) = at.begin(7, body=full, permit=Permit(claim))
-        await until(lambda: [each._input.is_waiting for each in at.conversations] == [True])
+    wait = 'while [ $n -lt 3 ] && [ ! -e "$GO$n" ]; do sleep 0.01; done'
+    worker = shell(f'{wait}; echo "for $delivery"; echo "ok $n" >&4')
+    async with Working(worker=worker, env={"GO": f"{tmp_path}/go"}, batch=3) as at:
+        (first,) = at.begin(5)
+        await at.until_unanswered(1)
+        (conversation,) = at.conversations
+        pipe = conversation._input
+        await until(lambda: pipe.read_bytes == pipe.written)
+        room = fcntl.fcntl(pipe._descriptor, fcntl.F_GETPIPE_SZ) - 1500
+        (second,) = at.begin(6, body=b'"%b"' % (b"x" * room))
+        await at.until_unanswered(2)
+        was_waiting = pipe.is_waiting
+        # It has no room, and is so short that the kernel writes all of it or nothing.
+        (waits,) = at.begin(7, body=b'"%b"' % (b"x" * 2000), permit=Permit(claim))
+        await at.until_unanswered(3)
+        assert (was_waiting, pipe.is_waiting) == (False, True)
         claim.proofs = 0
-        go.touch()
-        assert outcomes(await asyncio.gather(*first, last)) == {"succeeded": 3}
-        assert claim.proofs == 1
+        (tmp_path / "go1").touch()
+        await until(lambda: claim.proofs == 1)
+        (tmp_path / "go2").touch()
+        assert (await first).outcome == "succeeded"
+        assert end(await second) == ("succeeded", None, "" if is_ours else "for 6")
+        error = None if is_ours else "another host may have the delivery by now"
+        assert (await waits).error == error
 
 
 async def test_what_is_left_of_the_group_of_one_that_ends_is_killed(tmp_path: Path) -> None:

@@ -270,7 +270,6 @@ async def test_a_suspect_gets_its_turn_among_others_that_always_come(tmp_path: P
     )
     async with Working(worker=worker, batch=2, env={"DIED": str(tmp_path / "died")}) as at:
         assert outcomes(await at.run_all([5, 6])) == {"interrupted": 2}
-        suspects = at.begin(5, 6)
         is_over = False
 
         async def others(delivery: int) -> int:
@@ -281,10 +280,28 @@ async def test_a_suspect_gets_its_turn_among_others_that_always_come(tmp_path: P
             return runs
 
         busy = [asyncio.create_task(others(delivery)) for delivery in range(10, 16)]
-        results = await asyncio.gather(*suspects)
+        await at.until_unanswered(2)
+        assert outcomes(await at.run_all([5, 6])) == {"succeeded": 2}
         is_over = True
-        assert outcomes(results) == {"succeeded": 2}
         await asyncio.gather(*busy)
+
+
+async def test_a_suspect_waits_until_a_process_has_answered_all_others(tmp_path: Path) -> None:
+    go, died = tmp_path / "go", tmp_path / "died"
+    worker = shell(
+        f'if [ -e "$DIED" ]; then {WAIT}; echo "ok $n" >&4;'
+        ' elif [ $n = 2 ]; then >"$DIED"; exit 1; fi'
+    )
+    async with Working(worker=worker, batch=2, env={"DIED": str(died), "GO": str(go)}) as at:
+        assert outcomes(await at.run_all([5, 6])) == {"interrupted": 2}
+        (other,) = at.begin(7)
+        await at.until_unanswered(1)
+        (suspect,) = at.begin(5)
+        (pool,) = at.runner._pools()
+        await until(lambda: pool._waiting_alone or at.unanswered == [2])
+        assert at.unanswered == [1]
+        go.touch()
+        assert outcomes(await asyncio.gather(other, suspect)) == {"succeeded": 2}
 
 
 async def test_two_suspects_are_alone_in_two_processes(tmp_path: Path) -> None:
@@ -331,6 +348,24 @@ async def test_a_process_that_can_not_start_now_starts_later(
         monkeypatch.setattr(where, name, short)
         assert (await at.run()).outcome == "succeeded"
         assert at.halts == {}
+
+
+async def test_a_process_that_has_started_but_can_not_be_watched_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, unwatched = os.pidfd_open, list[int]()
+
+    def fail_once(pid: int) -> int:
+        if unwatched:
+            return watch(pid)
+        unwatched.append(pid)
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr(os, "pidfd_open", fail_once)
+    async with Working(worker=ANSWERS_OK) as at:
+        assert (await at.run()).outcome == "succeeded"
+        with pytest.raises(ChildProcessError):  # it was waited for
+            os.waitpid(unwatched[0], 0)
 
 
 async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
