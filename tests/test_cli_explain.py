@@ -11,6 +11,7 @@ import pytest
 
 from premblyd.prembly import samples
 from premblyd.prembly.answers import NOTHING_TO_ASK_BY
+from premblyd.run.conversation import UNHEARD
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -171,7 +172,7 @@ def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
     [
         (
             "echo no module >&2; exit 3",
-            "the worker process ended: exit status 3",
+            "the worker process ended before its `ready 1`: exit status 3",
             ["  | no module"],
         ),
         (
@@ -179,7 +180,7 @@ def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
             "the worker broke the protocol: its first line is not `ready 1`",
             ["  | READY"],
         ),
-        ("sleep 60", "no `ready 1` within `start_timeout`", []),
+        ("sleep 60", f"no `ready 1` within `start_timeout`{UNHEARD}", []),
     ],
 )
 def test_try_shows_why_a_worker_does_not_start(

@@ -9,6 +9,7 @@ import pytest
 
 from premblyd.queue.jobs import Result
 from premblyd.run import process
+from premblyd.run.conversation import UNHEARD
 from premblyd.run.starting import Permit
 from premblyd.run.strays import kill_marked, read_mark
 from tests.support.jobs import action
@@ -148,7 +149,7 @@ async def test_a_silent_process_is_killed_with_its_whole_group(tmp_path: Path) -
         (running,) = at.begin(5)
         await until(lambda: pids.exists() and pids.read_text().endswith("\n"))
         at.later(31)
-        assert end(await running) == ("timed_out", "no answer within 30 s", "")
+        assert end(await running) == ("timed_out", f"no answer within 30 s{UNHEARD}", "")
         left = [int(pid) for pid in pids.read_text().split()]
         await until(lambda: not [pid for pid in left if runs(pid)])
 

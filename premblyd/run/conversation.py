@@ -45,6 +45,7 @@ from premblyd.telemetry import tell
 
 CLOSED_S = 1.0  # a process that ends closes its descriptors, and is gone a moment later
 WEIGH_EVERY_S = 1.0
+UNHEARD = " on descriptor 4 (it may be in a buffer: flush it)"
 
 
 class Phase(StrEnum):
@@ -88,7 +89,7 @@ class Conversation:
         self._input = self._process.input
         self._input.listen(self._may_begin, self._is_free)
         self._only: Line | None = None  # the only line that is unanswered: what is printed is its
-        self._is_unneeded = False
+        self._is_unneeded = self._was_ready = False
         self._answer_count = 0
         self._excuse: str | None = None  # why what it does not answer any more costs nothing
         self._fault: Fault | None = None
@@ -210,6 +211,9 @@ class Conversation:
         not_ready = fault.not_ready
         if not (not_ready or self._answer_count or begun or self._is_unneeded):
             not_ready = HaltReason.ENDED
+            if not self._was_ready:
+                error = f"the worker process ended before its `ready 1`: {how_it_ended(code)}"
+                fault = Fault(error=error)
         if not_ready is None and (self._fault or lines or code):
             tell("worker.ended", action=self._action, reason=fault.error, unanswered=len(lines))
         for line in lines:
@@ -256,7 +260,7 @@ class Conversation:
             self._break(str(error), line, HaltReason.OTHER_VERSION)
             return False
         self.batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
-        self.phase = Phase.READY
+        self.phase, self._was_ready = Phase.READY, True
         self._began_at = self._silent_since = self._loop.time()
         self._alarm.set()
         self._owner.is_ready()
@@ -368,12 +372,12 @@ class Conversation:
         yield Deadline(self._oldest_since + max_busy_s, self._has_forgotten)
 
     def _is_late(self) -> None:
-        self._kill(
-            Fault(error="no `ready 1` within `start_timeout`", not_ready=HaltReason.NOT_READY)
-        )
+        error = f"no `ready 1` within `start_timeout`{UNHEARD}"
+        self._kill(Fault(error=error, not_ready=HaltReason.NOT_READY))
 
     def _is_silent(self) -> None:
         error = f"no answer within {self._hook.timeout_ms / 1000:g} s"
+        error += "" if self._answer_count else UNHEARD
         self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
 
     def _is_overtime(self, line: Line) -> None:
