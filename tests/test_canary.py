@@ -172,7 +172,7 @@ def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
             log={"format": log_format, "level": "debug"},
         ) as daemon,
     ):
-        daemon.start(is_executed=True)
+        daemon.start(is_executed=log_format == "json")  # which has arguments of its own
         got = list(answers(daemon))
         expected = [200, 200, 401, 401, 401, 413, 200, 503, 404, *[400] * 4]
         assert [status for status, _ in got] == expected
@@ -191,7 +191,7 @@ def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
         seen["log before the crash"] = daemon.log_text()
         daemon.config.write_text(good)
         (tmp_path / "go").touch()
-        daemon.start(is_executed=True)
+        daemon.start()
         daemon.wait_for_rows(
             [("succeeded", 2)] * 2, "SELECT state, attempt_count FROM delivery WHERE action='waits'"
         )

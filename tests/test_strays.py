@@ -101,7 +101,7 @@ def leaving_daemon(
 
 def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
     with leaving_daemon(tmp_path, MARKED, "guest") as (daemon, word):
-        daemon.start(ENTRYPOINT.format(word=word["guest"]), is_executed=True)
+        daemon.start(ENTRYPOINT.format(word=word["guest"]))
         stray = run_hook(daemon, word["stray"])
         wait_until(lambda: not any(map(runs, stray)))
         guests = wait_until(lambda: found if len(found := alive(word["guest"])) == 4 else [])
@@ -114,7 +114,7 @@ def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
 
 def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
     with leaving_daemon(tmp_path, UNMARKED, "own") as (daemon, word):
-        daemon.start(OWN.format(word=word["own"]), is_executed=True)
+        daemon.start(OWN.format(word=word["own"]))
         stray = run_hook(daemon, word["stray"])
         (own,) = alive(word["own"])
         wait_until(lambda: not any(map(runs, stray)))
@@ -125,7 +125,7 @@ def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", [MARKED, UNMARKED])
 def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: str) -> None:
     with leaving_daemon(tmp_path, script) as (daemon, word):
-        daemon.start(is_executed=True)
+        daemon.start()
         stray = run_hook(daemon, word["stray"])
         assert daemon.stop() == 0
         assert not any(map(runs, stray))
@@ -142,13 +142,13 @@ def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path
     ):
         body = b'{"response_code":"00","reference":"r-1"}'
         for daemon in (this, other):
-            assert daemon.start(is_executed=True).send(body).status == 200
+            assert daemon.start().send(body).status == 200
         hook = wait_until(lambda: alive(word["hook"]))
         keys = [daemon.rows("SELECT key FROM event") for daemon in (this, other)]
         assert keys[0] == keys[1]
         other.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
         other.kill()
-        other.start(is_executed=True)  # it looks for what the crash left
+        other.start()  # it looks for what the crash left
         assert other.log("daemon.started")[0]["killed_leftovers"] == 0
         assert all(map(runs, hook))
 
@@ -247,7 +247,7 @@ def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> No
         words("hook", "staying", "other") as word,
         Premblyd(tmp_path, actions=[leaving("exec sleep {word}", word["hook"])]) as daemon,
     ):
-        daemon.start(is_executed=True)
+        daemon.start()
         assert daemon.send(BODY).status == 200
         wait_until(lambda: alive(word["hook"]))
         ((worker,),) = daemon.rows("SELECT worker FROM attempt")
@@ -256,7 +256,7 @@ def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> No
             for name, of in (("staying", worker), ("other", f"{worker}x"))
         )
         daemon.kill()
-        daemon.start(is_executed=True)
+        daemon.start()
         assert daemon.log("daemon.started")[-1]["killed_leftovers"] == 2
         assert staying.wait(10) == -SIGKILL
         assert other.poll() is None

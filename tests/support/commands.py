@@ -1,6 +1,5 @@
 """Commands as an operator types them, and a record for them to read."""
 
-import atexit
 import fcntl
 import functools
 import json
@@ -27,6 +26,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import changing, new_place, url_of
 from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
+from tests.support.postgresql import FOLDER
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, SECRET_PATH
 
@@ -150,8 +150,17 @@ def recorded_in(config: Path) -> DatabaseAddress:
 
 @functools.cache
 def _recorded() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="premblyd-record-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    """Return the session's record, which the first of its processes makes that needs it."""
+    folder = Path(os.environ[FOLDER])
+    with open(folder / "record.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "record").exists():
+            _make_record(made := Path(tempfile.mkdtemp(dir=folder)))
+            made.rename(folder / "record")
+    return folder / "record"
+
+
+def _make_record(folder: Path) -> None:
     bodies = [samples.sample(name) for name in samples.NAMES]
     bodies += [path.read_bytes() for path in PAYLOADS]
     with Premblyd(folder, actions=ACTIONS) as daemon:
@@ -178,4 +187,3 @@ def _recorded() -> Path:
         assert run(*arguments, "--config", config).code == 0
     # Else `check` warns of the action that activates people by the signature alone.
     config.write_text(config.read_text().replace(json.dumps(PATH), json.dumps(SECRET_PATH)))
-    return folder
