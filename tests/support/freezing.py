@@ -26,6 +26,12 @@ CALLS = [
     *("pipeline_sync", "send_flush_request", "flush"),
 ]
 LONG = "x" * 20_000  # more than libpq sends in one write
+LENGTH = "SELECT length(%s)"
+PIECES = [
+    [(LENGTH, "a"), (LENGTH, "b")],
+    [(LENGTH, LONG), (LENGTH, "c")],
+    [(LENGTH, LONG[:3900]), (f"{LENGTH} -- {LONG[:4500]}", LONG)],
+]
 
 
 class _Steps:
@@ -53,7 +59,7 @@ class _Steps:
 
 def run(url: str, ending: str, count: int) -> None:
     """Run a transaction of several pieces, and freeze after so many steps."""
-    opening.SESSION["idle_in_transaction_session_timeout"] = "1s"
+    opening.SESSION["idle_in_transaction_session_timeout"] = "2s"
     steps = _Steps(count)
     psycopg.Cursor.execute = steps.after(psycopg.Cursor.execute)  # type: ignore[method-assign]
     if pq.__impl__ == "python":
@@ -63,9 +69,9 @@ def run(url: str, ending: str, count: int) -> None:
     def work(transaction: Transaction) -> None:
         transaction.lock([f"lock {count}"])
         execute = transaction.connection.execute
-        for value in ("a", LONG, "b"):
-            asked = [execute("SELECT length(%s)", [value]) for _ in range(2)]
-            assert [answer.fetchone() for answer in asked] == [(len(value),)] * 2
+        for texts in PIECES:
+            asked = [execute(query, [text]) for query, text in texts]
+            assert [answer.fetchone() for answer in asked] == [(len(text),) for _, text in texts]
         execute("SELECT 1")
         if ending == "fails":
             raise ZeroDivisionError
