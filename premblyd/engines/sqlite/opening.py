@@ -107,6 +107,7 @@ def _history(database: Database, path: Path) -> History:
     return history
 
 
+_CACHED_STATEMENTS = 256  # prepared: with inserts of every size, a daemon has more than 128
 MAGIC = b"SQLite format 3\0"
 CLEAR_TRIES = 3  # the daemon may write meanwhile
 SCRUB_AGAIN_S = (0, 0.02, 0.05, 0.1, 0.2, 0.3)
@@ -151,6 +152,9 @@ def compiled_updates(changing: BulkUpdate, count: int) -> Compiled:
     return compile_query(changing.query(SQL(f"VALUES {', '.join([row] * count)}")), _SQLITE)
 
 
+_MAX_CHANGES = 64  # rows in one UPDATE
+
+
 class SqliteTransaction(Transaction):
     """See engines.engine.Transaction. Nobody else writes meanwhile, so there is nothing to lock.
 
@@ -183,7 +187,8 @@ class SqliteTransaction(Transaction):
         self, changing: BulkUpdate, rows: Sequence[Row]
     ) -> Callable[[], Collection[Any]]:
         changed: list[Row] = []
-        for part in self._parts(rows):
+        for start in range(0, len(rows), _MAX_CHANGES):
+            part = rows[start : start + _MAX_CHANGES]
             if self._change_rows(changing, part) == len(part):
                 changed += part
             else:  # SQLite before 3.35, as RHEL 9 has it, knows no RETURNING
@@ -192,8 +197,10 @@ class SqliteTransaction(Transaction):
         return lambda: {row[place] for row in changed}
 
     def _change_rows(self, changing: BulkUpdate, rows: Sequence[Row]) -> int:
-        compiled = compiled_updates(changing, len(rows))
-        values = [*chain.from_iterable(rows), *compiled.parts]
+        # A few prepared statements serve every number of rows: twice the last is as once.
+        count = 1 << (len(rows) - 1).bit_length()
+        compiled = compiled_updates(changing, count)
+        values = [*chain.from_iterable(rows), *(count - len(rows)) * rows[-1], *compiled.parts]
         self.connection.execute(compiled.text, values)
         # Of a statement that begins with WITH, the sqlite3 module does not count the rows.
         (changed,) = self.connection.execute("SELECT changes()").fetchone()
@@ -307,6 +314,7 @@ def connect(path: Path) -> Database:
         pragmas={**first, **_PRAGMAS},
         timeout=BUSY_TIMEOUT_S,
         uri=True,
+        cached_statements=_CACHED_STATEMENTS,
     )
 
 
