@@ -6,7 +6,7 @@ takes a text for a number. What can't be true ends dead with words that say so, 
 else.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -189,18 +189,18 @@ def opened(
 
 def usable_event(row: Sequence[Any]) -> StoredEvent:
     """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
-    values = dict(zip(EVENT_COLUMNS, row, strict=True))
-    for name, types in _EVENT_TYPES.items():
-        if not isinstance(values[name], types):
-            raise UnusableError(EVENT_CHANGED + name)
-    verdict = {name: values.pop(name) for name in VERDICT_COLUMNS}
+    if not all(map(isinstance, row, _EVENT_TYPES)):
+        checked = zip(EVENT_COLUMNS, row, _EVENT_TYPES, strict=True)
+        changed = next(name for name, value, types in checked if not isinstance(value, types))
+        raise UnusableError(EVENT_CHANGED + changed)
+    values = dict(zip(EVENT_COLUMNS[:_VERDICT_AT], row[:_VERDICT_AT], strict=True))
+    verdict = dict(zip(VERDICT_COLUMNS, row[_VERDICT_AT:], strict=True))
     for name in ("reference", "user_ref"):  # where a pseudonym stands in it
         verdict[name] = values.pop(f"sealed_{name}") or verdict[name]
-    for name, words in (("kind", Kind), ("outcome", Outcome)):
-        try:
-            verdict[name] = words(verdict[name])
-        except ValueError:
-            raise UnusableError(EVENT_CHANGED + name) from None
+    for name, words in _WORDS.items():
+        if verdict[name] not in words:
+            raise UnusableError(EVENT_CHANGED + name)
+        verdict[name] = words[verdict[name]]
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
     if verdict["type"] is None:  # stored by a premblyd that did not read these fields
@@ -228,7 +228,12 @@ _PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
     ColumnType.BYTES: (bytes,),
     ColumnType.REAL: (float, int),
 }
-_EVENT_TYPES = {name: _python_types(name) for name in EVENT_COLUMNS}
+_EVENT_TYPES = [_python_types(name) for name in EVENT_COLUMNS]
+_VERDICT_AT = len(EVENT_COLUMNS) - len(VERDICT_COLUMNS)
+_WORDS: Mapping[str, Mapping[Any, Any]] = {
+    "kind": {str(kind): kind for kind in Kind},
+    "outcome": {str(outcome): outcome for outcome in Outcome},
+}
 # Of a worker, by the attempts that it has open.
 _RUNNING_OF = (
     Delivery.select(Delivery.id, Delivery.attempts_left, Attempt.claim_token)
