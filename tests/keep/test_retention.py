@@ -11,7 +11,7 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
-from premblyd.engines.sqlite.opening import SqliteTransaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
     bookmarks,
     closings,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.postgresql.transaction import PostgresqlTransaction
-from premblyd.engines.sqlite.opening import SqliteTransaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.postgresql.transaction import PostgresqlTransaction
-from premblyd.engines.sqlite.opening import SqliteTransaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.once import MAX_HOLD_MS, MIN_HOLD_MS, once_key
 from premblyd.record.operating import Operator

@@ -8,7 +8,7 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.engine import Param, Statement
 from premblyd.engines.postgresql.transaction import compiled as for_postgresql
-from premblyd.engines.sqlite.opening import compiled as for_sqlite
+from premblyd.engines.sqlite.transaction import compiled as for_sqlite
 from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Job

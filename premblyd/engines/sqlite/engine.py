@@ -38,9 +38,10 @@ from premblyd.engines.sqlite.files import (
     tell_where,
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
-from premblyd.engines.sqlite.opening import SqliteTransaction, connect, plain
+from premblyd.engines.sqlite.opening import connect, plain
 from premblyd.engines.sqlite.residue import Residue
 from premblyd.engines.sqlite.space import GivingBack, give_back
+from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
     CannotStartError,
     PremblydError,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.engine import Statement
-from premblyd.engines.sqlite.opening import compiled
+from premblyd.engines.sqlite.transaction import compiled
 from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
 from premblyd.verifications import awaited

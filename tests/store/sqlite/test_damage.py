@@ -11,7 +11,7 @@ import pytest
 
 from premblyd.engines.engine import Param, Statement
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.opening import compiled
+from premblyd.engines.sqlite.transaction import compiled
 from premblyd.model import states
 from premblyd.queue import claims, damage, due, queue
 from premblyd.queue.jobs import Claimable, Claimed, Load

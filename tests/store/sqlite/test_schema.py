@@ -13,7 +13,7 @@ from peewee import SQL, SqliteDatabase
 
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.opening import compiled
+from premblyd.engines.sqlite.transaction import compiled
 from premblyd.model import history, states, tables
 from premblyd.model.history import History
 from premblyd.model.table import Table
