@@ -139,7 +139,8 @@ class Pool:
         if kind is AnswerKind.ABORT:
             self._aborted.add(conversation)  # which may say it of each of its lines
             self._judge()
-        self._serve_soon()
+        if self._waiting or self._waiting_alone or len(self.conversations) < self.concurrency:
+            self._serve_soon()
 
     def ended(self, conversation: Conversation, end: End) -> None:
         self.conversations.remove(conversation)

@@ -89,13 +89,10 @@ def read_ready(line: bytes) -> Ready:
 
 def delivery_line(number: int, invocation: Invocation) -> bytes:
     """Return the line that tells a worker of a run, its line `number`."""
-    webhook = invocation.webhook
+    webhook, told = invocation.webhook, invocation.environment
     about: dict[str, Any] = {
         "number": number,
-        **{
-            _name(name): None if value == "" else value
-            for name, value in invocation.environment.items()
-        },
+        **{_name(name): None if value == "" else value for name, value in told.items()},
         "id": invocation.id,
     }
     if webhook is not None:
