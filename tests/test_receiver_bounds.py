@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import pytest
 
-from premblyd.config.models import HEALTH_PATH
 from premblyd.receive import exchange, load
 from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
 from tests.support.database import away, locked
@@ -379,7 +378,7 @@ async def test_who_asks_all_at_once_and_reads_late_gets_every_answer_whole(
         late.connect(("127.0.0.1", port))
         late.setblocking(False)
         async with asyncio.timeout(20):
-            await loop.sock_sendall(late, head({}, "GET", HEALTH_PATH) * 500)
+            await loop.sock_sendall(late, head({}, "GET", "/nothing") * 500)
             late.shutdown(socket.SHUT_WR)
             exchanges = reception.receiver._exchanges
             await until(
@@ -388,7 +387,7 @@ async def test_who_asks_all_at_once_and_reads_late_gets_every_answer_whole(
             read = b""
             while piece := await loop.sock_recv(late, 1 << 16):
                 read += piece
-    answer = rb"HTTP/1.1 200 OK\r\n(?:[^\r]+\r\n)+\r\n" + re.escape(b'{"status":"ok"}')
+    answer = rb'HTTP/1.1 404 Not Found\r\n(?:[^\r]+\r\n)+\r\n\{"error":"Not found"\}'
     assert re.sub(answer, b".", read) == b"." * 500
 
 
