@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.postgresql import opening
 from premblyd.model.states import State
 from premblyd.run import dispatcher
 from tests.support import postgresql
@@ -129,6 +130,18 @@ def test_each_statement_is_waited_for_where_psycopg_does_not_gather(
         finish(store, job, SUCCEEDED)
         trips = wire.take()
     assert all(len(trip) == 1 for trip in trips), told(trips)
+
+
+def test_a_long_body_goes_to_a_server_that_is_far(
+    far: Server, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is more than a socket takes at once, and no answer comes before it is there."""
+    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 60.0)
+    monkeypatch.setitem(opening.SESSION, "idle_in_transaction_session_timeout", "60s")
+    body = bytes(range(256)) * (1 << 15)
+    with closing(Store(far, loop)) as store:
+        assert store.add("crm", body=body).is_new
+        assert store.bodies() == [body]
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
