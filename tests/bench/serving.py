@@ -1,5 +1,6 @@
 """The rows that start from an empty database: accept, run, forward, answer beside busy hooks."""
 
+import functools
 import itertools
 import tempfile
 import time
@@ -100,56 +101,45 @@ def goals(*limits: float) -> tuple[rows.Goal, ...]:
 
 def awaiting(seconds: float) -> Row:
     """Durable accept with `pending` against the same without: each webhook settles what waited."""
-    asking: dict[str, Any] = {
-        # Nobody is asked: what comes is settled.
-        "prembly": {"url": "http://127.0.0.1:9", "api_key": "no-key"},
-        "pending": {},
-    }
-
-    def measure(**changes: Any) -> Measured:
-        with peers.premblyd(**changes) as daemon:
-            taken = load.wrk(daemon.address, clients=CLIENTS[-1], seconds=seconds)
-            return {"rate": taken.rate, "p99": taken.p99_ms}
-
-    return Row(
-        name="awaiting",
-        title="durable accept with `pending`",
-        peer="the same without it",
-        needs=("wrk",),
-        goals=(
-            rows.rate("rate", f"answers, {CLIENTS[-1]} clients", 0.9, 1.0),
-            rows.time("p99", "p99"),
-        ),
-        ours=lambda: measure(**asking),
-        theirs=measure,
-    )
+    # Nobody is asked: what comes is settled.
+    prembly = {"url": "http://127.0.0.1:9", "api_key": "no-key"}
+    ours = functools.partial(_accepted, seconds, prembly=prembly, pending={})
+    return _against_itself("awaiting", "pending", seconds, ours, 0.9)
 
 
 def sealing(seconds: float) -> Row:
     """Durable accept with `encryption` against the same without."""
 
-    def measure(folder: Path | None = None, **changes: Any) -> Measured:
-        with peers.premblyd(folder, **changes) as daemon:
-            taken = load.wrk(daemon.address, clients=CLIENTS[-1], seconds=seconds)
-            return {"rate": taken.rate, "p99": taken.p99_ms}
-
     def ours() -> Measured:
         with tempfile.TemporaryDirectory() as name:
             key = Path(name, "data-key")
             key.write_text(vault.generate())
-            return measure(Path(name), encryption={"key": {"file": key.name}})
+            return _accepted(seconds, Path(name), encryption={"key": {"file": key.name}})
 
+    return _against_itself("sealing", "encryption", seconds, ours, 0.85)
+
+
+def _accepted(seconds: float, folder: Path | None = None, **changes: Any) -> Measured:
+    with peers.premblyd(folder, **changes) as daemon:
+        taken = load.wrk(daemon.address, clients=CLIENTS[-1], seconds=seconds)
+        return {"rate": taken.rate, "p99": taken.p99_ms}
+
+
+def _against_itself(
+    name: str, key: str, seconds: float, ours: Callable[[], Measured], least: float
+) -> Row:
+    """Return the row of durable accept with a key of the configuration and without."""
     return Row(
-        name="sealing",
-        title="durable accept with `encryption`",
+        name=name,
+        title=f"durable accept with `{key}`",
         peer="the same without it",
         needs=("wrk",),
         goals=(
-            rows.rate("rate", f"answers, {CLIENTS[-1]} clients", 0.85, 1.0),
+            rows.rate("rate", f"answers, {CLIENTS[-1]} clients", least, 1.0),
             rows.time("p99", "p99"),
         ),
         ours=ours,
-        theirs=measure,
+        theirs=functools.partial(_accepted, seconds),
     )
 
 
