@@ -115,7 +115,8 @@ def test_nothing_goes_for_a_while_after_nothing_ran_for_long(
     """A machine that was off may have started with a wrong clock: by that, all is over."""
     clock = SettableClock()
     add_old(store, clock)
-    downtime = (clock.now_ms() - 400 * DAY_MS, clock.now_ms())
+    now_ms = clock.now_ms()
+    downtime = (now_ms - 400 * DAY_MS, now_ms)
     with changing(store.place) as connection:
         connection.execute("INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)", downtime)
     rounds = loop_of(store, clock)
