@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import resource
 import signal
@@ -24,6 +25,8 @@ from premblyd.telemetry import tell
 
 T = TypeVar("T")
 STATUS_EVERY_S = 5.0
+# Of glibc's malloc: what sets how many arenas there may be, and how many we let it have.
+M_ARENA_MAX, ARENAS = -8, 2
 
 
 RELOAD = signal.SIGHUP
@@ -104,6 +107,7 @@ async def serve(settings: Config, path: Path) -> None:
     Raise PremblydError when it can't start, or when one of its loops fails.
     """
     _raise_file_limit()
+    _keep_arenas_few()
     daemon = Daemon(settings, path)
     strays = Strays(daemon.children)
     async with contextlib.AsyncExitStack() as opened:
@@ -215,3 +219,11 @@ def _raise_file_limit() -> None:
     """Allow as many open files as may be: each connection and hook needs some."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _keep_arenas_few() -> None:
+    """Let all threads have their memory from few arenas. By default glibc gives each its own, up to
+    eight for each processor, and each keeps what was most in it: pages and metrics, which any of
+    six threads may make, took 10 MiB more as soon as all six had."""
+    with contextlib.suppress(AttributeError):  # another C library, which has none
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
