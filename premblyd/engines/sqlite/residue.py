@@ -24,6 +24,7 @@ _HEADER_BYTES = {2: 12, 10: 8, 13: 8}
 _MAX_FRAGMENTS = 60
 _FRAMES_AT_ONCE = 16  # most transactions have fewer
 _PAGES_AT_ONCE = 64
+_LONG_FRAMES = 2000  # half of those after which SQLite makes a checkpoint (opening.py)
 LOCKED_BYTE = 1 << 30  # the page that has it is never used
 _NOTHING = bytes(1 << 16)  # as long as the longest page
 # With more pages, a page of another kind may begin as one of these does: 137 GB of 4 KB each.
@@ -109,6 +110,17 @@ class Residue:
         with contextlib.suppress(OSError):  # a disk that fails is the next commit's to report
             if self._descriptor >= 0 and not self._read_on() and self._was_begun_anew():
                 self._read_on()
+
+    def log_is_long(self) -> bool:
+        """Return whether SQLite may begin the log anew soon, without being asked to."""
+        with contextlib.suppress(OSError, struct.error):  # there may be no log yet
+            if self._descriptor >= 0:
+                header = os.pread(self._descriptor, _LOG_HEADER_BYTES, 0)
+                (page_bytes,) = struct.unpack_from(">I", header, 8)
+                place = _LOG_HEADER_BYTES + _LONG_FRAMES * (_FRAME_HEADER_BYTES + page_bytes)
+                frame = os.pread(self._descriptor, _FRAME_HEADER_BYTES, place)
+                return frame[8:16] == header[16:24]
+        return False
 
     def clear(self, connection: sqlite3.Connection) -> None:
         """Clear these pages, in the transaction that is open. What that is for matters more: when

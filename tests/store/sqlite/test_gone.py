@@ -140,6 +140,28 @@ def test_no_page_keeps_what_was_moved_to_another(store: Store) -> None:
     assert {page for page in pages_of(store.path) if cleared(page)} <= schema
 
 
+@needs_dbpage
+def test_no_page_keeps_it_when_sqlite_begins_the_log_anew_by_itself(store: Store) -> None:
+    """As it does when the log is long, whatever the writer has looked at."""
+    schema = {page for page in pages_of(store.path) if cleared(page)}
+    fill(store, 100)  # fewer than the writer looks at by itself
+    many = [b"makes it long" * 2_000_000, *(b"%d" % number for number in range(4))]
+    store.wait_all([store.inbox.add(new_event(body), []) for body in many])
+    fill(store, 20)
+    store.close()
+    assert {page for page in pages_of(store.path) if cleared(page)} <= schema
+
+
+@needs_dbpage
+def test_pages_are_cleared_soon_when_nothing_more_comes(store: Store) -> None:
+    """However few webhooks came."""
+    store.rested.rests = False
+    texts: list[str] = []
+    store.on_connection(lambda connection: connection.set_trace_callback(texts.append))
+    fill(store, 100)
+    wait_until(lambda: any("UPDATE sqlite_dbpage" in text for text in list(texts)))
+
+
 def test_who_reads_what_was_there_before_is_named(store: Store) -> None:
     store.add("crm", body=b"canary-body")
     with closing(sqlite3.connect(store.path, isolation_level=None)) as reading:
