@@ -3,7 +3,11 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.bench import earlier, peers
+
+pytestmark = pytest.mark.large  # it is about the bench alone
 
 
 def test_the_daemon_that_is_compared_is_that_of_the_other_checkout(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright import sync_api
 
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import NotFoundError
@@ -32,9 +31,9 @@ from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
 from tests.support.chromium import (
     PHONE,
-    PROGRAM,
     TIMEOUT_MS,
     WIDE,
+    launched,
     needs_chromium,
     overflow_px,
     serious_faults,
@@ -396,15 +395,14 @@ def test_the_page_is_read_in_a_browser_and_asks_nobody(store: Store, tmp_path: P
     store.by_hand("UPDATE attempt SET output = ?", HOSTILE[:-2])
     taken(store).extractall(tmp_path)
     asked: list[str] = []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+    with launched() as browser:
         page = browser.new_page(viewport={"width": WIDE, "height": 800})
         page.set_default_timeout(TIMEOUT_MS)
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: asked.append(dialog.message))
         address = (tmp_path / "page.html").as_uri()
         page.goto(address)
-        sync_api.expect(page.get_by_role("heading", level=1)).to_have_text("What is held about ada")
+        assert page.get_by_role("heading", level=1).inner_text() == "What is held about ada"
         for width in (WIDE, PHONE):
             page.set_viewport_size({"width": width, "height": 800})
             assert overflow_px(page) == 0
@@ -412,7 +410,6 @@ def test_the_page_is_read_in_a_browser_and_asks_nobody(store: Store, tmp_path: P
         assert asked == [address]
         page.get_by_role("link", name=f"photos/{number}-2.png").click()
         page.wait_for_url("**/photos/*.png")
-        browser.close()
 
 
 class Nowhere(io.RawIOBase):

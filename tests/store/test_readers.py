@@ -123,7 +123,7 @@ def test_what_follows_a_work_is_never_stopped() -> None:
     stopping.start()
     try:
         sys.setswitchinterval(1e-6)  # so that it is stopped at each of its steps
-        while stopped < 300:
+        while stopped < 100:
             for work in (lambda: sum(1 for _ in range(20)), lambda: None, fail):
                 with contextlib.suppress(KeyError):
                     try:

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright import sync_api
-from playwright.sync_api import ConsoleMessage, Page
 
 from tests.support.console import Browser
+
+# They take long to import, in each of the suite's workers, most of which open no page.
+if TYPE_CHECKING:
+    from playwright import sync_api
+    from playwright.sync_api import ConsoleMessage, Page
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 needs_chromium = pytest.mark.skipif(
@@ -24,7 +26,6 @@ WIDE, PHONE, HEIGHT = 1440, 360, 800  # pixels
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
 TIMEOUT_MS = 40_000  # as of wait_until: how long what is waited for may take under load
-sync_api.expect.set_options(timeout=TIMEOUT_MS)  # by default 5 s
 # Chromium says so of every answer that is no 200; the tests look at the page itself.
 _ANSWERED = "Failed to load resource: the server responded with a status of"
 _LISTEN = """
@@ -34,11 +35,24 @@ document.addEventListener("securitypolicyviolation", (violation) => {
 """
 
 
+@contextmanager
+def launched() -> "Iterator[sync_api.Browser]":
+    """Run Chromium."""
+    from playwright import sync_api
+
+    sync_api.expect.set_options(timeout=TIMEOUT_MS)  # by default 5 s
+    with sync_api.sync_playwright() as playwright:
+        # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
+        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+        yield browser
+        browser.close()
+
+
 @dataclass(slots=True, kw_only=True)
 class Chromium:
     """A browser's process, the console that it looks at, and where its screenshots go."""
 
-    browser: sync_api.Browser
+    browser: "sync_api.Browser"
     own: Browser  # who is signed in
     screenshots: Path | None
 
@@ -54,7 +68,7 @@ class Chromium:
         javascript: bool = True,
         signed_in: bool = True,
         expected: tuple[str, ...] = (),
-    ) -> Iterator[Page]:
+    ) -> "Iterator[Page]":
         """Open a window of its own, with its own cookies. Fail if a script threw, something was
         refused by the CSP, a dialog opened or another host was asked; `expected` are parts of
         messages that may come."""
@@ -82,12 +96,12 @@ class Chromium:
         finally:
             context.close()
 
-    def resize(self, page: Page, width: int, scheme: Scheme) -> None:
+    def resize(self, page: "Page", width: int, scheme: Scheme) -> None:
         """Show a page on another screen."""
         page.set_viewport_size({"width": width, "height": HEIGHT})
         page.emulate_media(color_scheme=scheme)
 
-    def picture(self, page: Page, name: str) -> None:
+    def picture(self, page: "Page", name: str) -> None:
         """Keep a screenshot of the whole page, if somebody asked for them."""
         if self.screenshots is None:
             return
@@ -101,26 +115,23 @@ def chromium(own: Browser, folder: Path | None = None) -> Iterator[Chromium]:
     without either, none are made."""
     if asked := os.environ.get(SCREENSHOTS):
         folder = Path(asked)
-    with sync_api.sync_playwright() as playwright:
-        # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
-        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+    with launched() as browser:
         yield Chromium(browser=browser, own=own, screenshots=folder)
-        browser.close()
 
 
-def _watch(page: Page, url: str) -> list[str]:
+def _watch(page: "Page", url: str) -> list[str]:
     """Return a list that gets what goes wrong in a page from now on."""
     faults: list[str] = []
 
-    def heard(message: ConsoleMessage) -> None:
+    def heard(message: "ConsoleMessage") -> None:
         if message.type in {"error", "warning"} and not message.text.startswith(_ANSWERED):
             faults.append(f"console: {message.text}")
 
-    def asked(dialog: sync_api.Dialog) -> None:
+    def asked(dialog: "sync_api.Dialog") -> None:
         faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
-    def requested(request: sync_api.Request) -> None:
+    def requested(request: "sync_api.Request") -> None:
         if not request.url.startswith((f"{url}/", "data:")):
             faults.append(f"request: {request.url}")
 
@@ -132,7 +143,7 @@ def _watch(page: Page, url: str) -> list[str]:
     return faults
 
 
-def overflow_px(page: Page) -> int:
+def overflow_px(page: "Page") -> int:
     """Return by how much a page is wider than its window."""
     width: int = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -140,8 +151,10 @@ def overflow_px(page: Page) -> int:
     return width
 
 
-def serious_faults(page: Page) -> list[str]:
+def serious_faults(page: "Page") -> list[str]:
     """Return what axe finds that keeps people from using a page."""
+    from axe_playwright_python.sync_playwright import Axe
+
     violations: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
         f"{found['id']}: {node['html'][:200]}"
