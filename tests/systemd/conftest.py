@@ -23,6 +23,8 @@ TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
     for item in items:
+        if item.get_closest_marker("release"):
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
         if item.get_closest_marker("machine"):
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
             item.add_marker(needs_root)

@@ -1,0 +1,65 @@
+"""What users install, built as a release builds it."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.needs import UnavailableError
+from tests.support.pages import ROOT
+
+# So that what is not committed yet is tested too, and the same bytes come of it each time.
+_COMMIT = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "a"), ("EMAIL", "a@example"), ("DATE", "1790000000 +0000"))
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A checkout, and what was built of it."""
+
+    tree: Path
+    wheel: Path
+    sdist: Path
+
+
+def checkout(folder: Path) -> Path:
+    """Make a checkout in `folder` of this tree as it is now, in one commit. Return the folder."""
+    if not (ROOT / ".git").exists():
+        raise UnavailableError("needs a git checkout")
+    folder.mkdir()
+    files = "git ls-files -z --cached --others --exclude-standard"
+    copy = (
+        f"{files} | tar -c --null --ignore-failed-read -T - | tar -x -C {shlex.quote(str(folder))}"
+    )
+    subprocess.run(["bash", "-euo", "pipefail", "-c", copy], cwd=ROOT, check=True)
+    for words in ("init -q", "add -A", "commit -q -m all"):
+        subprocess.run(["git", *words.split()], cwd=folder, check=True, env=os.environ | _COMMIT)
+    return folder
+
+
+def build(tree: Path, out: Path, *, umask: int = 0o022, **environ: str) -> Built:
+    """Build wheel and source distribution of a checkout into the folder `out`."""
+    done = subprocess.run(
+        [tree / "systemd/build-wheel", out],
+        env=os.environ | environ,
+        umask=umask,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    wheel, sdist = map(Path, done.stdout.splitlines())
+    return Built(tree, wheel, sdist)
+
+
+def tool(name: str) -> list[str]:
+    """Return the command of a tool. Raise UnavailableError if it is absent."""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        raise UnavailableError(f"needs {name} (apt-get install pipx, pip install -e '.[release]')")
+    return [found]
