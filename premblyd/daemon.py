@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from premblyd import __version__, listening, presence, telemetry
+from premblyd.alerts.checkin import Checkin
 from premblyd.alerts.watch import AlertLog, TroubleWatch
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
@@ -88,6 +89,7 @@ class Daemon:
         self.loops = Loops()
         self.children = Children()
         self._console: Console | None = None
+        self._checkin = Checkin(self._can_store, lambda: self._dispatcher.looked_at_s)
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
@@ -160,6 +162,7 @@ class Daemon:
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         self.loops.start("retention", self._sweeping.run())
+        self.loops.start("checkin", self._checkin.run())
         halt_log = HaltLog(self._writer, own.worker, self.children.halts, self._clock)
         self.loops.start("halts", halt_log.run())
         finishing = Finishing(
@@ -182,13 +185,16 @@ class Daemon:
             recovered_deliveries=len(interrupted),
             killed_leftovers=leftovers,
         )
-        self._warn_of_ignored_listen(settings)
+        self._listening.tell_if_elsewhere(settings.listen)
 
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
         self._database = self._settings.database
         self._backend = backend(self._database, self._settings.vault)
         opened.enter_context(self._backend.hold())
+        # Not before: another daemon may be at work here, for which this one must not speak.
+        self._checkin.start(self._settings.checkin)
+        opened.push_async_exit(self._checkin.end)
         migrated = self._backend.prepare(require_sealed_so)
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
@@ -333,6 +339,7 @@ class Daemon:
         `stop_timeout` are interrupted, and run again after the next start."""
         tell("daemon.stopping", running_hooks=self._dispatcher.running)
         self.loops.may_end()
+        self._checkin.stop()
         timeout_s = self._settings.stop_timeout_ms / 1000
         hooks = asyncio.create_task(self._dispatcher.stop(timeout_s))
         asked = asyncio.create_task(self._pending.stop())
@@ -371,6 +378,11 @@ class Daemon:
         await asyncio.to_thread(self._publish, reread.presence)
         tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))
 
+    async def _can_store(self) -> bool:
+        """Return whether webhooks can be stored, by a commit now, and could be lately."""
+        can_store = await asyncio.shield(self._receiver.services.check_health())
+        return can_store and self._writer.recent_error() is None
+
     def is_alive(self) -> bool:
         """Return whether the loop, the writer and the dispatcher still work together: what the
         watchdog is fed on. A database that fails is no reason: a restart does not mend it, and
@@ -406,6 +418,7 @@ class Daemon:
         self._receiver.configure(settings, settling.routing)
         self._heartbeat.configure(settings)
         self._watch.configure(settings)
+        self._checkin.configure(settings.checkin)
         self._sweeping.configure(settings.retention)
         self._keys.configure(settings)
         if self._console is not None and settings.console is not None:
@@ -434,13 +447,3 @@ class Daemon:
             presence.withdraw(self._database, self._path)
         except OSError as error:
             tell("daemon.not_published", reason=error.strerror)
-
-    def _warn_of_ignored_listen(self, settings: Config) -> None:
-        """Warn when systemd's sockets are elsewhere than `listen` says: they win."""
-        if self._listening.differs_from(settings.listen):
-            tell(
-                "daemon.listen_ignored",
-                listen=str(settings.listen),
-                used=self._listening.addresses,
-                remedy="systemctl edit premblyd.socket",
-            )

@@ -1,5 +1,5 @@
-"""The HTTP client of hooks, of questions to Prembly and of `premblyd send`: bounded, and obeying no
-environment variable."""
+"""The HTTP client of hooks, heartbeats, questions to Prembly and `premblyd send`: bounded, and
+obeying no environment variable."""
 
 import email.utils
 import os

@@ -28,7 +28,6 @@ from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
 
 DAY_MS = 24 * 3_600_000
-MAX_HELD_MS = DAY_MS
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
@@ -66,14 +65,13 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
         yield from (
             f"action {action.name} has `order`{doubt}" for doubt in _of_order(action, settings)
         )
+        yield from (f"action {action.name} {doubt}" for doubt in _of_erased(action))
     yield from _of_types(settings)
     yield from _of_trust(settings)
     yield from _of_concurrency(settings)
     yield from _of_pending(settings)
     yield from _of_retention(settings)
     yield from _of_backup(settings)
-    for action in settings.actions:
-        yield from (f"action {action.name} {doubt}" for doubt in _of_erased(action))
     yield from _of_files(settings)
 
 
@@ -110,6 +108,8 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
         text = secret.reveal()
         if secret.source != "text" and text != text.strip():
             yield f"{place}: the secret ({secret.source}) has white space around it"
+        if place == "checkin url" and _is_in_the_open(text):
+            yield f"{place}: it is not https: who sees the network can send heartbeats too"
         if secret.source == "text" and any(map(os.path.isfile, places.files(text))):
             # Not its name: it may be the key, and the file an accident.
             yield (
@@ -182,7 +182,7 @@ def _of_order(action: Action, settings: Config) -> Iterator[str]:
     if action.order is None:
         return
     retried_ms = longest_ms(action.retry)
-    if retried_ms > MAX_HELD_MS:
+    if retried_ms > DAY_MS:
         yield (
             f", and a delivery that fails is tried again for up to {retried_ms / 3_600_000:,.0f}"
             " hours: so long the others of its reference wait. Make `retry` shorter"

@@ -92,9 +92,15 @@ class Listening:
         """Where it listens, as `listen` has it: 127.0.0.1:8080, unix:/path."""
         return [_address(listening) for listening in self.sockets]
 
-    def differs_from(self, where: Listen) -> bool:
-        """Return whether these are systemd's sockets and none of them is at `where`."""
-        return self.is_passed and addresses_of(where).isdisjoint(self.addresses)
+    def tell_if_elsewhere(self, where: Listen) -> None:
+        """Warn when these are systemd's sockets and none of them is at `where`: they win."""
+        if self.is_passed and addresses_of(where).isdisjoint(self.addresses):
+            tell(
+                "daemon.listen_ignored",
+                listen=str(where),
+                used=self.addresses,
+                remedy="systemctl edit premblyd.socket",
+            )
 
     async def accept_last(self) -> None:
         """Let no more clients connect, and wait until those that have are accepted: the kernel

@@ -93,6 +93,12 @@ erasure.keys_failed       error    cause
 alert.sent                warning  alert kinds items
 alert.failed              error    alert kinds outcome exit_code http_status error
 alert.look_failed         error    cause
+# Checking in, to be missed
+checkin.sent              debug    signal
+checkin.not_sent          warning  signal http_status error
+checkin.withheld          warning  reason
+checkin.resumed           info
+checkin.failed            error    cause
 # The console
 console.not_opened        error    reason
 console.signed_in         info     session remote_ip

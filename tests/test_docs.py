@@ -53,6 +53,7 @@ BASE = {
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # good as a key, a header and a signing secret
 # Of a stopped daemon; but not with --follow, which has no end.
 HASH = passwords.hashed("of somebody who tests", cost=2)
+SPECIAL = {"password": HASH, "url": "https://example.com/hush"}  # by how a secret's name ends
 HARMLESS = {"check", "events", "show", "deliveries", "explain", "replay", "stats"}
 
 
@@ -103,7 +104,7 @@ def test_every_block_says_what_it_is() -> None:
 @for_each("block", blocks("yaml"))
 def test_every_configuration_loads(block: Block, tmp_path: Path) -> None:
     for name in re.findall(r"file: ([\w-]+)", block.text):
-        (tmp_path / name).write_text(f"{HASH if name.endswith('password') else SECRET}\n")
+        (tmp_path / name).write_text(f"{SPECIAL.get(name.rpartition('-')[2], SECRET)}\n")
     keys = set(re.findall(r"^(\w+):", block.text, re.MULTILINE))
     text = "".join(rest for key, rest in BASE.items() if key not in keys) + block.text
     parse_config(text, tmp_path / "premblyd.yaml", SecretPlaces(tmp_path, {}))
@@ -205,8 +206,8 @@ def test_every_name_of_a_when_and_every_place_of_a_field_is_told() -> None:
 
 def test_every_event_of_the_log_is_told_and_none_else() -> None:
     rooms = (
-        "action alert attempt clock config console daemon dispatcher erasure hook host inquiry"
-        " library log pending retention runner store webhook worker"
+        "action alert attempt checkin clock config console daemon dispatcher erasure hook host"
+        " inquiry library log pending retention runner store webhook worker"
     )
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
     logged = {text for text in constants() if event.fullmatch(text)}

@@ -140,6 +140,8 @@ def _print(
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
+    if settings.checkin is not None:
+        click.echo(f"Checks in each {duration_text(settings.checkin.every_ms)}.")
     click.echo("\n" + "\n".join(facts))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)

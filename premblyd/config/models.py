@@ -23,6 +23,7 @@ from pydantic import (
 from premblyd import passwords
 from premblyd.config.alerts import Alert
 from premblyd.config.backup import Backup
+from premblyd.config.checkin import Checkin
 from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
@@ -323,6 +324,7 @@ class Config(Model):
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    checkin: Checkin | None = None
 
     @property
     def database(self) -> DatabaseAddress:

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -21,6 +22,7 @@ from premblyd.queue.inbox import REASONS
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
 RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
+CHECKINS = ("sent", "not_sent", "withheld")
 ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
 # In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
 ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -70,6 +72,7 @@ class Counts:
         self.rejections: Counter[str] = Counter()  # reason
         self.attempts: Counter[tuple[str, str]] = Counter()  # action, outcome
         self.inquiries: Counter[tuple[str, str]] = Counter()  # purpose, result
+        self.checkins: Counter[str] = Counter(dict.fromkeys(CHECKINS, 0))  # result
         self.answers = Histogram(ANSWER_BOUNDS)
         self.commits = Histogram(COMMIT_BOUNDS)
         self.attempt_durations: dict[str, Histogram] = {}  # by action
@@ -83,6 +86,7 @@ class Counts:
             "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
             "attempt.finished": self._attempt,
             "inquiry.answered": self._inquiry,
+            **{f"checkin.{result}": partial(self._checkin, result) for result in CHECKINS},
         }
 
     def configure(self, config: Config) -> None:
@@ -124,7 +128,7 @@ class Counts:
     def copy(self) -> "Counts":
         """Return the counts as they are now."""
         copied = Counts()
-        for name in ("webhooks", "events", "rejections", "attempts", "inquiries"):
+        for name in ("webhooks", "events", "rejections", "attempts", "inquiries", "checkins"):
             setattr(copied, name, Counter(getattr(self, name)))
         copied.answers, copied.commits = self.answers.copy(), self.commits.copy()
         copied.attempt_durations = {
@@ -161,3 +165,6 @@ class Counts:
 
     def _inquiry(self, told: Mapping[str, Any]) -> None:
         self.inquiries[told["purpose"], told["result"]] += 1
+
+    def _checkin(self, result: str, _: Mapping[str, Any]) -> None:
+        self.checkins[result] += 1

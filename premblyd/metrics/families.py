@@ -127,6 +127,8 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
     asked = "Questions to Prembly, by purpose and result."
     yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
+    signals = "Signals to `checkin`: sent, or not; and periods whose heartbeat was withheld."
+    yield _counter("premblyd_checkins", signals, counts.checkins, "result")
     yield _histogram(
         "premblyd_answer_duration_seconds",
         "From a webhook's whole head to its answer 200.",

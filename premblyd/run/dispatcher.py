@@ -134,6 +134,7 @@ class Dispatcher:
         self._jump_ms = 0  # how far the clock was set, as long as due times are not moved by it
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
+        self.looked_at_s = float("-inf")  # at the queue, as `boot_s` counts
 
     @property
     def permitted(self) -> Mapping[str, Permit]:
@@ -197,6 +198,7 @@ class Dispatcher:
         await self._renew(now_ms)
         if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
+            self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
         end_count = self._end_count
         claimed = await self._claim(now_ms)
@@ -240,6 +242,7 @@ class Dispatcher:
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, load, now_ms)
+            self.looked_at_s = boot_s()
             for job in claimed.jobs:
                 self._begin(actions.by_name[job.action], job, asked_at_s)
             self._claim_failed = False

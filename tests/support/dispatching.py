@@ -144,8 +144,8 @@ class Dispatching:
         self._read_anew = read_anew
 
     async def __aenter__(self) -> Self:
-        self._writer = Writer(backend(self.place).engine())
-        self.queue = TroubledQueue(self._writer, "test")
+        self.writer = Writer(backend(self.place).engine())
+        self.queue = TroubledQueue(self.writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
         self.runners = Runners(
@@ -159,7 +159,7 @@ class Dispatching:
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         self.gate = Confirmation(
-            self.inquirer, Inquiries(self._writer), self.queue, Answers(self._writer), self.clock
+            self.inquirer, Inquiries(self.writer), self.queue, Answers(self.writer), self.clock
         )
         self.dispatcher = Dispatcher(
             self.queue,
@@ -178,7 +178,7 @@ class Dispatching:
         await self.stop(5)
         self.inquirer.close()
         self._looking.close()
-        await self._writer.close()
+        await self.writer.close()
 
     def configure(self, *actions: Action) -> None:
         settings = Config.model_construct(
@@ -203,10 +203,10 @@ class Dispatching:
         run_erased = {action.name for action in self.actions if action.erased == "run"}
         deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
         if isinstance(self.place, Server):  # see Daemon._open_receiver
-            inbox = Inbox(self._writer, will_add=self.dispatcher.wake)
+            inbox = Inbox(self.writer, will_add=self.dispatcher.wake)
             await inbox.add(new_event(**event), deliveries)
         else:
-            await Inbox(self._writer).add(new_event(**event), deliveries)
+            await Inbox(self.writer).add(new_event(**event), deliveries)
             self.dispatcher.wake()
 
     def replay(self, delivery_id: int) -> None:
