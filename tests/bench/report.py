@@ -13,7 +13,7 @@ from tests.bench.rows import Goal, Outcome
 COLOURS = {"aim": "#2e7d32", "met": "#9e9d24", "missed": "#c62828", "": "#607d8b"}
 STYLES = {"aim": "green", "met": "yellow", "missed": "bold red", "": ""}
 PEER_COLOUR = "#cfd8dc"
-WIDTH, LEFT, BARS, LINE, BAR, HEADING = 900, 260, 380, 44, 14, 34
+WIDTH, LEFT, BARS, LINE, BAR, HEADING = 930, 260, 380, 44, 14, 34
 PIPE_WIDTH = 150
 MOST_ON_A_LINE = 6  # figures
 
@@ -107,7 +107,7 @@ def _pair(outcome: Outcome, y: int) -> list[str]:
         _text(LEFT + ours * scale + 6, y + 16, _amount(ours, goal), 'font-size="11"'),
         _bar(y + 6 + BAR, theirs * scale, PEER_COLOUR),
         _text(LEFT + theirs * scale + 6, y + 18 + BAR, _amount(theirs, goal), 'font-size="11"'),
-        _text(WIDTH - 150, y + 25, ratio),
+        _text(WIDTH - 180, y + 25, ratio),
     ]
 
 

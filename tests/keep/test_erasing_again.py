@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.connections import connect_operator
+from premblyd.errors import TryAgainError
 from premblyd.keep import erasing, holds
 from premblyd.keep.erasing import Done, HeldError, Request
 from premblyd.keep.findings import Findings, look
@@ -158,3 +159,26 @@ def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_name
     assert store.rows("SELECT id FROM event WHERE reference IS NOT NULL") == []
     assert len(done.keys) >= 4
     assert store.rows("SELECT count(*) FROM event WHERE lacks = 'erased'") == [(5,)]
+
+
+def test_a_hold_that_came_while_a_person_of_many_was_looked_for_leaves_all_as_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one on another name than those that were looked up."""
+    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
+    for number in range(3):
+        arrive(store, number)
+    whole = store.rows(WHOLE)
+
+    def look_beside(*asked: Any) -> Findings:
+        found = look(*asked)
+        change = holds.place(Subject(reference="ref-new"), actor="court", now_ms=NOW_MS)
+        store.wait(store.writer.call(change))
+        return found
+
+    monkeypatch.setattr(erasing, "look", look_beside)
+    with pytest.raises(TryAgainError, match="a hold was placed meanwhile") as raised:
+        erase(store)
+    assert raised.value.exit_code == 75
+    assert store.rows(WHOLE) == whole
+    assert store.rows("SELECT id FROM erasure") == []
