@@ -39,6 +39,7 @@ from premblyd.queue.halts import HaltLog
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
 from premblyd.queue.order import Mending
+from premblyd.queue.pauses import PauseLog
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.receive.server import Receiver, make_server
@@ -137,13 +138,10 @@ class Daemon:
             self._inquirer,
             self._clock,
             self._wake,
-            is_leader=lambda: self._membership.is_leader,
+            is_leader=self._leads,
         )
         self._sweeping = Sweeping(
-            self._writer,
-            self._clock,
-            is_leader=lambda: self._membership.is_leader,
-            scrub=self._scrub,
+            self._writer, self._clock, is_leader=self._leads, scrub=self._scrub
         )
         self._keys = KeysUpkeep(self._backend, self._writer)
         self._open_receiver(opened)
@@ -158,19 +156,15 @@ class Daemon:
         self.loops.start("pending", self._pending.run())
         self.loops.start("order", Mending(self._writer, self._clock, self._dispatcher.wake).run())
         self.loops.start("heartbeat", self._heartbeat.run())
-        respelling = Respelling(self._writer, is_leader=lambda: self._membership.is_leader)
+        respelling = Respelling(self._writer, is_leader=self._leads)
         self.loops.start("references", respelling.run())
         self.loops.start("alerts", self._watch.run())
         self.loops.start("retention", self._sweeping.run())
         self.loops.start("checkin", self._checkin.run())
         halt_log = HaltLog(self._writer, own.worker, self.children.halts, self._clock)
         self.loops.start("halts", halt_log.run())
-        finishing = Finishing(
-            self._backend,
-            self._writer,
-            self._clock,
-            is_leader=lambda: self._membership.is_leader,
-        )
+        self.loops.start("pauses", PauseLog(self._writer, self._clock).run())
+        finishing = Finishing(self._backend, self._writer, self._clock, is_leader=self._leads)
         self.loops.start("erasures", finishing.run())
         self.loops.start("keys", self._keys.run())
         opened.push_async_callback(self._end_work)
@@ -224,6 +218,10 @@ class Daemon:
             wake=self._look,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
+
+    def _leads(self) -> bool:
+        """Return whether this host does what one of them does for all."""
+        return self._membership.is_leader
 
     def _wake(self) -> None:
         """Have deliveries run that are due now: here, or on another host that has room."""
@@ -286,7 +284,7 @@ class Daemon:
             self._clock,
             self._database,
             store_error=self._writer.recent_error,
-            is_leader=lambda: self._membership.is_leader,
+            is_leader=self._leads,
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:

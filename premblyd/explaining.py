@@ -4,6 +4,7 @@ or stored, and no secret is shown."""
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from premblyd.config.models import Action, Config, Endpoint, named
@@ -63,15 +64,22 @@ def webhook_of(
     )
 
 
-def explain(settings: Config, webhook: Webhook) -> Explanation:
-    """Return what would happen for a webhook."""
+def explain(
+    settings: Config, webhook: Webhook, paused: Mapping[str, str] = MappingProxyType({})
+) -> Explanation:
+    """Return what would happen for a webhook. `paused`: what there is to say of each action that is
+    paused now."""
     endpoint = _endpoint(settings, webhook.endpoint)
     runs: dict[str, Preview] = {}
     runs_not: dict[str, str] = {}
     routing, budget = Routing(settings.actions), Budget()  # shared by all actions
     for action in settings.actions:
         if (why_not := routing.why_not(action, webhook, budget)) is None:
-            runs[action.name] = _preview(action, webhook, endpoint)
+            shown = _preview(action, webhook, endpoint)
+            if (note := paused.get(action.name)) is not None:
+                told = [f"{note}: until it goes on, its delivery waits", *shown.lines]
+                shown = Preview(facts={**shown.facts, "paused": note}, lines=told)
+            runs[action.name] = shown
         else:
             runs_not[action.name] = why_not
     verdict = {

@@ -26,6 +26,8 @@ webhook.failed            error    cause endpoint
 webhook.field_failed      warning  endpoint field error
 webhook.too_complex       warning  endpoint body_bytes
 action.when_failed        warning  action error
+action.paused             warning  action until?
+action.resumed            info     action
 attempt.finished          warning  event_id delivery action attempt outcome state exit_code
                                    http_status error reference duration_ms
 attempt.lease_lost        warning  delivery attempt

@@ -165,7 +165,7 @@ def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
         "ConsoleSession.actor",
         "ConsoleSession.remote_ip",
         *("Hold.actor", "Hold.reason", "Hold.ended_by", "Closing.actor"),
-        *("Erasure.actor", "Erasure.reason"),
+        *("Erasure.actor", "Erasure.reason", "Pause.reason"),
     }
 
 

@@ -39,6 +39,8 @@ COMMANDS = {
     "pending": ("lists", "List what is not settled yet, and is asked about."),
     "rejections": ("lists", "List requests that were refused."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
+    "pause": ("pause", "Let nothing of an action begin, on any host, until it is resumed."),
+    "resume": ("pause", "Let a paused action go on."),
     "cancel": ("replay", "Stop a pending delivery."),
     "prune": ("prune", "Remove now what is over by `retention`, or count it."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),

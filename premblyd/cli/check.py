@@ -22,7 +22,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.keep import rekeying
 from premblyd.presence import Presence
-from premblyd.record import hosts, keeping, kept, naming
+from premblyd.record import hosts, keeping, kept, naming, pauses
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
@@ -283,6 +283,11 @@ def reminders(settings: Config) -> Iterator[str]:
     ):
         at_ms = database.now_ms()
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
+        paused = pauses.in_force(database, at_ms)
+        gone = pauses.without_action(database, settings, paused)
+        for action, pause in paused.items():
+            also = ", and no configuration has an action of that name" if action in gone else ""
+            yield f"{action} is {pauses.sentence(pause)}{also}: `premblyd resume {action}`"
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)

@@ -1,6 +1,7 @@
 """premblyd explain and try: what would happen for a payload, and one hook in earnest."""
 
 import asyncio
+import contextlib
 import dataclasses
 import socket
 from pathlib import Path
@@ -16,10 +17,13 @@ from premblyd.cli.printing import bold, clean, print_json
 from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, named
+from premblyd.engines.connections import connect_read_only
+from premblyd.errors import PremblydError
 from premblyd.explaining import Explanation
 from premblyd.logs import output
 from premblyd.procfs import hide_this_process
 from premblyd.queue.jobs import Result
+from premblyd.record import pauses
 from premblyd.routing import Routing
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
@@ -52,11 +56,22 @@ def explain(
     webhook = explaining.webhook_of(
         settings, file.read(), times.now_ms(), endpoint_name=endpoint_name, key_name=key_name
     )
-    shown = explaining.explain(settings, webhook)
+    shown = explaining.explain(settings, webhook, _paused(settings))
     if as_json:
         print_json(shown.as_json())
     else:
         _print(shown)
+
+
+def _paused(settings: Config) -> dict[str, str]:
+    """Return what there is to say of the paused actions; nothing where the record can't be read."""
+    with (
+        contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
+        contextlib.closing(connect_read_only(settings.database)) as database,
+    ):
+        found = pauses.in_force(database, database.now_ms())
+        return {action: pauses.sentence(pause) for action, pause in found.items()}
+    return {}
 
 
 def _print(shown: Explanation) -> None:

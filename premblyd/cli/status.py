@@ -22,11 +22,13 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import hosts, kept
+from premblyd.record import hosts, kept, pauses, statistics
 from premblyd.record.hosts import HostRow
 from premblyd.record.kept import Kept
+from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
+from premblyd.words import counted
 
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
@@ -82,10 +84,12 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         )
     )
     glance = kept.at_a_glance(readable, settings, at_ms) if readable else None
+    paused = statistics.paused(readable, at_ms) if readable else []
     if as_json:
-        _print_json(daemon.presence, alive, items, glance)
+        _print_json(daemon.presence, alive, items, glance, paused)
     else:
         _print(daemon.line, alive, items)
+        _print_paused(paused)
         for title, text in kept.lines(glance, settings) if glance else ():
             for line in wrapped(f"{title.capitalize()}: {text}."):
                 click.echo(line)
@@ -94,7 +98,11 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
 
 
 def _print_json(
-    daemon: Presence | None, alive: Sequence[HostRow], items: Sequence[Item], glance: Kept | None
+    daemon: Presence | None,
+    alive: Sequence[HostRow],
+    items: Sequence[Item],
+    glance: Kept | None,
+    paused: Sequence[ActionFigures],
 ) -> None:
     names = ("pid", "version", "started_at_ms", "listen")
     print_json(
@@ -104,6 +112,11 @@ def _print_json(
             "hosts": [dataclasses.asdict(host) for host in alive],
             "items": [item.as_json() for item in items],
             "kept": dataclasses.asdict(glance) if glance else None,
+            "paused": [
+                {**dataclasses.asdict(each.pause), "waiting": each.backlog}
+                for each in paused
+                if each.pause
+            ],
         }
     )
 
@@ -148,6 +161,15 @@ def wrapped(text: str) -> list[str]:
     whole = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), clean(text))
     lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
     return [line.replace(_NO_BREAK, " ") for line in lines]
+
+
+def _print_paused(paused: Sequence[ActionFigures]) -> None:
+    for each in paused:
+        if each.pause is not None:
+            waiting = counted(each.backlog, "delivery", "deliveries")
+            told = f"{each.action} ({waiting} waiting) is {pauses.sentence(each.pause)}."
+            for line in wrapped(told):
+                click.echo(line)
 
 
 def _print(line: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:

@@ -24,6 +24,7 @@ KINDS = {
     "failing": "an action keeps failing",
     "lacking": "hooks can't start, as the machine lacks files, processes or memory",
     "halted": "an action's worker processes can't start, or have said abort",
+    "paused": "a pause has lasted for a day and has no end, or is of an action that is gone",
     "held": "deliveries wait for a dead one: order, with then: wait",
     "dead": "deliveries gave up",
     "downtime": "for more than an hour no webhook could be stored",

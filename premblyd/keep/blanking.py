@@ -22,6 +22,7 @@ from premblyd.model.tables import (
     Event,
     Inquiry,
     OperatorAction,
+    Pause,
     VerificationName,
 )
 from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
@@ -142,6 +143,7 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
     return {
         "inquiry": found((_INQUIRIES_OF_NOTHING, spelt)),
         "operator_action": _noted(transaction, names.all),
+        "pause": _explained(transaction, names.all),
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
         "closing": found((_CLOSINGS, users)),
@@ -183,6 +185,12 @@ def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
         found += [number for _, number, note in rows if _has_name(note, sought)]
         after_ms, after_id, _ = rows[-1]
     return found
+
+
+def _explained(transaction: Transaction, names: Collection[str]) -> list[int]:
+    """Return the reasons of which pauses have one of these names as a word."""
+    sought = _by_word(names)
+    return [number for number, reason in transaction.rows(_REASONS) if _has_name(reason, sought)]
 
 
 def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
@@ -279,6 +287,7 @@ _NOTES = Statement(
     .order_by(OperatorAction.at_ms, OperatorAction.id)
     .limit(param("limit"))
 )
+_REASONS = Statement(Pause.select(Pause.id, Pause.reason))
 _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
@@ -292,6 +301,7 @@ _BLANKED = {
     "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
     "hold": _rows_emptied(Hold, Kept.IN_FORCE),
+    "pause": _rows_emptied(Pause, Kept.IN_FORCE),
     "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
     "closing": Lookup(Closing.delete(), Closing.id),
 }

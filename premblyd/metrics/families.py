@@ -177,12 +177,15 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     waits = "Deliveries that wait to run, for the first time or again."
     backlog = {each.action: each.backlog for each in record.actions}
     yield _gauge("premblyd_backlog_deliveries", waits, backlog, "action")
-    due = "Deliveries that are due and do not run yet."
+    due = "Deliveries that are due and do not run yet, of actions that are not paused."
     overdue = {each.action: each.overdue for each in record.actions}
     yield _gauge("premblyd_overdue_deliveries", due, overdue, "action")
     gave_up = "Deliveries that gave up and wait for a replay."
     dead = {each.action: each.dead for each in record.actions}
     yield _gauge("premblyd_dead_deliveries", gave_up, dead, "action")
+    stands = "Whether an operator has paused the action: 1, or 0."
+    paused = {each.action: each.pause is not None for each in record.actions}
+    yield _gauge("premblyd_action_paused", stands, paused, "action")
     made = "How long ago the oldest delivery was made that has not ended; 0 for none."
     oldest = {
         each.action: max(0.0, (record.at_ms - (each.oldest_waiting_ms or record.at_ms)) / 1000)

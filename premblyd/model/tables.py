@@ -350,6 +350,16 @@ class Halt(Table):
     reason = Text(PLAIN)
 
 
+class Pause(Table):
+    """An action of which nothing begins on any host, as an operator has said so."""
+
+    kept = Kept.IN_FORCE
+    action = Text(PLAIN)
+    since_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it
+    reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
+
+
 class EventHour(RollUp):
     """The webhooks of an hour that were alike."""
 

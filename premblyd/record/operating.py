@@ -1,5 +1,5 @@
-"""What people change while the daemon runs: replay, cancel, reveal, forget. Each change is on
-record.
+"""What people change while the daemon runs: replay, cancel, pause, reveal, forget. Each change is
+on record.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from premblyd import times
 from premblyd.engines.engine import (
     BulkInsert,
     Database,
@@ -31,7 +32,7 @@ from premblyd.hosts import register
 from premblyd.keep import holds
 from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
 from premblyd.model.tables import Delivery, Event, OperatorAction
-from premblyd.queue import inbox, order, rollups
+from premblyd.queue import inbox, order, pauses, rollups
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.order import Then
 
@@ -129,6 +130,30 @@ class Operator:
             return bool(changed)
 
         return cancel
+
+    def pause(
+        self, action: str, now_ms: int, until_ms: int | None, reason: str | None
+    ) -> Change[None]:
+        """Let nothing of an action begin on any host: until then, or until `resume`."""
+
+        def pause(transaction: Transaction) -> None:
+            pauses.begin(transaction, action, now_ms, until_ms, reason)
+            until = "" if until_ms is None else f" until {times.for_people(until_ms)} UTC"
+            note = f"{action}{until}" + (f": {reason}" if reason else "")
+            self._record(transaction, "pause", now_ms, note=note)
+
+        return pause
+
+    def resume(self, action: str, now_ms: int) -> Change[bool]:
+        """Let an action go on. False: it was not paused."""
+
+        def resume(transaction: Transaction) -> bool:
+            was_paused = pauses.end(transaction, action, now_ms)
+            if was_paused:
+                self._record(transaction, "resume", now_ms, note=action)
+            return was_paused
+
+        return resume
 
     def reveal(self, event_id: int, now_ms: int) -> Change[RecordedReveal]:
         """Record that the actor sees an event's personal data."""

@@ -40,6 +40,7 @@ from premblyd.model.tables import (
     Event,
     Inquiry,
     OperatorAction,
+    Pause,
     Rejection,
 )
 from premblyd.privacy import Shape, mask
@@ -141,6 +142,11 @@ class RejectionRow(Row):
 @row_of(Awaited, Seen.LISTS)
 class AwaitedRow(Row):
     """A verification that was not settled, and what became of asking Prembly about it."""
+
+
+@row_of(Pause, Seen.LISTS)
+class PauseRow(Row):
+    """An action that is paused."""
 
 
 @row_of(OperatorAction, Seen.LISTS)

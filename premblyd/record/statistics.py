@@ -28,8 +28,8 @@ from premblyd.model.tables import (
 )
 from premblyd.privacy import Shape
 from premblyd.queue.rollups import hour_of, lower_bound_ms
-from premblyd.record import queries
-from premblyd.record.queries import By
+from premblyd.record import pauses, queries
+from premblyd.record.queries import By, PauseRow
 from premblyd.times import HOUR_MS
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
@@ -69,6 +69,7 @@ class ActionFigures:
     overdue: int  # of the backlog: could run, and does not yet
     oldest_waiting_ms: int | None  # when the delivery was made that has waited longest
     next_due_ms: int | None
+    pause: PauseRow | None = None  # nothing begins, and nothing is overdue
 
     @property
     def attempt_count(self) -> int:
@@ -167,13 +168,13 @@ def actions(
     database: Database, *, since_ms: int, now_ms: int, names: Sequence[str] = ()
 ) -> list[ActionFigures]:
     """Return how each action fares: those called `names` first, then all others that have
-    attempts since `since_ms` or open deliveries, by name."""
+    attempts since `since_ms` or open deliveries, or are paused, by name."""
     attempts, durations = attempts_of(database, since_ms)
     queued, due = _queued(database), _due(database, now_ms)
     waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
     running = _counts(database, Delivery.state == State.RUNNING)
-    dead = dead_of(database)
-    others = sorted({*attempts, *queued, *waiting, *dead} - set(names))
+    dead, paused = dead_of(database), pauses.in_force(database, now_ms)
+    others = sorted({*attempts, *queued, *waiting, *dead, *paused} - set(names))
     figures = []
     for name in (*names, *others):
         count, oldest_ms = queued.get(name, (0, None))
@@ -190,12 +191,20 @@ def actions(
                 backlog=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
                 running=running.get(name, 0),
                 dead=dead.get(name, 0),
-                overdue=overdue.count,
+                overdue=0 if name in paused else overdue.count,
                 oldest_waiting_ms=oldest_ms,
                 next_due_ms=overdue.since_ms,
+                pause=paused.get(name),
             )
         )
     return figures
+
+
+def paused(database: Database, now_ms: int) -> list[ActionFigures]:
+    """Return how the paused actions stand."""
+    names = list(pauses.in_force(database, now_ms))
+    found = actions(database, since_ms=now_ms, now_ms=now_ms, names=names) if names else []
+    return [each for each in found if each.pause is not None]
 
 
 def _queued(database: Database) -> dict[str, tuple[int, int | None]]:

@@ -146,6 +146,7 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
     assert done.rows == {
         "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
         "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0, "gone_once": 0,
+        "pause": 0,
     }  # fmt: skip
 
 
@@ -157,6 +158,7 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
         "console_session",
         "hold",  # refuses an erasure; what is over says nobody's name
         "closing",
+        "pause",  # a reason that has a name: tests/store/test_pauses.py
         "erasure",  # digests, and who erased
         "erased_name",
         "event_key",  # its rows go first: tests/seal

@@ -22,10 +22,10 @@ from premblyd.prembly.payload import CODES
 from premblyd.privacy import is_code
 from premblyd.queue.inbox import ConnectionFault
 from premblyd.queue.rollups import hour_of
-from premblyd.record import events, hosts, queries, statistics
+from premblyd.record import events, hosts, pauses, queries, statistics
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.routing import Routing
-from premblyd.times import HOUR_MS
+from premblyd.times import DAY_MS, HOUR_MS
 from premblyd.words import counted
 
 BURST = 20  # rejections in an hour
@@ -57,6 +57,7 @@ _GO_ON = {
     " (`systemctl reload premblyd`), which starts them again."
 }
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
+PAUSED_MS = DAY_MS  # a pause without an end that has lasted for longer may be forgotten
 FAILING = 3  # attempts of an action in a row, and no success after them
 LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
 _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
@@ -69,6 +70,8 @@ def late(situation: Situation) -> Iterator[Item]:
         for each in hosts.waited_for(situation.database):
             overdue.pop(each.action, None)
     for action, *_ in _halts(situation):  # told as halted, which says why
+        overdue.pop(action, None)
+    for action in pauses.in_force(situation.database, situation.now_ms):
         overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
@@ -85,8 +88,11 @@ def late(situation: Situation) -> Iterator[Item]:
 
 @trouble()
 def failing(situation: Situation) -> Iterator[Item]:
-    """Yield actions whose last attempts all failed."""
+    """Yield actions whose last attempts all failed, save those that make none any more."""
+    paused = pauses.in_force(situation.database, situation.now_ms)
     for action, count in sorted(_failures_in_a_row(situation).items()):
+        if action in paused:
+            continue
         yield Item(
             text=f"{action} keeps failing: its last {counted(count, 'attempt')}"
             " failed, and none has succeeded since.",
@@ -156,6 +162,27 @@ def _halts(situation: Situation) -> list[tuple[Any, ...]]:
         .order_by(Halt.action, Host.name, Halt.reason)
     )
     return queries.tuples(situation.database, query)
+
+
+@trouble()
+def paused(situation: Situation) -> Iterator[Item]:
+    """Yield pauses that somebody may have forgotten. Others are told beside what needs somebody."""
+    found = pauses.in_force(situation.database, situation.now_ms)
+    settings = situation.settings
+    gone = pauses.without_action(situation.database, settings, found) if settings else ()
+    for action, pause in found.items():
+        is_gone = action in gone
+        is_long = pause.until_ms is None and pause.since_ms < situation.now_ms - PAUSED_MS
+        if is_gone or is_long:
+            yield Item(
+                text=f"{action} is {pauses.sentence(pause)}."
+                + (" No configuration has an action of that name." if is_gone else ""),
+                remedy="What waits for it would then end dead: see what that is first."
+                if is_gone
+                else "Resume it, or say when it goes on (`--until`).",
+                command=f"premblyd resume {action}",
+                target=Target(page="deliveries", state="pending", action=action),
+            )
 
 
 @trouble()

@@ -1,0 +1,86 @@
+"""premblyd pause and premblyd resume"""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from premblyd.cli import config_option, json_option
+from premblyd.cli.caller import actor
+from premblyd.cli.common import Typed, database_of, open_to_change, settings_if_valid
+from premblyd.cli.printing import print_told
+from premblyd.config.values import When
+from premblyd.engines.engine import Database
+from premblyd.errors import NotFoundError
+from premblyd.record import pauses, statistics
+from premblyd.record.operating import Operator
+from premblyd.record.statistics import ActionFigures
+from premblyd.words import counted
+
+
+def _until(text: str) -> When:
+    try:
+        return pauses.read_until(text)
+    except ValueError:
+        raise ValueError(
+            "neither a time such as 2026-01-31T06:00 nor a time from now such as 30m, 2h or 7d"
+        ) from None
+
+
+@click.command()
+@click.argument("action")
+@click.option(
+    "--until",
+    type=Typed("TIME", _until),
+    help="It goes on by itself then: 2026-01-31T06:00 (UTC), or so long from now: 30m, 2h, 7d.",
+)
+@click.option(
+    "--reason",
+    metavar="TEXT",
+    help=f"Why, in up to {pauses.MAX_REASON} characters that name nobody: others read it.",
+)
+@config_option
+@json_option
+def pause(
+    config_path: Path, *, action: str, until: When | None, reason: str | None, as_json: bool
+) -> None:
+    """Nothing of ACTION begins on any host until `resume`, or until TIME; restarts change nothing.
+    What waits costs no attempt, and keeps its place. What has begun ends as it does.
+
+    An action that is paused can be paused again, with another TIME and reason.
+    """
+    reason = pauses.checked_reason(reason)
+    record = open_to_change(database_of(config_path))
+    pauses.require_known(record, settings_if_valid(config_path), action)
+    now_ms = record.now_ms()
+    record.transact(
+        Operator(actor=actor()).pause(action, now_ms, pauses.until_ms(until, now_ms), reason)
+    )
+    found = _figures(record, action)
+    words = f"{action} is {pauses.sentence(found.pause)}." if found.pause else ""
+    ends = "" if until else f" It goes on with `premblyd resume {action}`."
+    words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} of it waiting;"
+    words += f" {found.running:,} running, which end as they do.{ends}"
+    exact = found.pause and dataclasses.asdict(found.pause)
+    waits = {"waiting": found.backlog, "running": found.running}
+    print_told({"paused": exact, **waits}, words, as_json=as_json)
+
+
+@click.command()
+@click.argument("action")
+@config_option
+@json_option
+def resume(config_path: Path, *, action: str, as_json: bool) -> None:
+    """What waits for ACTION runs, in its order: the daemon notices within a second."""
+    record = open_to_change(database_of(config_path))
+    if not record.transact(Operator(actor=actor()).resume(action, record.now_ms())):
+        raise NotFoundError(f"{action} is not paused: `premblyd status` says what is.")
+    found = _figures(record, action)
+    words = f"{action} goes on: {counted(found.backlog, 'delivery', 'deliveries')} of it waiting."
+    print_told({"resumed": action, "waiting": found.backlog}, words, as_json=as_json)
+
+
+def _figures(record: Database, action: str) -> ActionFigures:
+    """Return how the action stands now."""
+    now_ms = record.now_ms()
+    return statistics.actions(record, since_ms=now_ms, now_ms=now_ms, names=[action])[0]

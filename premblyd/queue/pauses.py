@@ -1,0 +1,82 @@
+"""Actions that an operator has paused: no claim on any host gets their deliveries, which cost
+nothing and keep their places, until somebody resumes them or their time is over. The claim itself
+reads the pauses (due.py); here they are begun and ended, and the log tells of both."""
+
+from typing import Any
+
+from premblyd import loops, times
+from premblyd.engines.engine import Statement, Transaction, param
+from premblyd.engines.writer import Step, Writer
+from premblyd.model.tables import Pause
+from premblyd.telemetry import tell
+from premblyd.times import Clock
+
+STORE_PAUSE_S = 1.0
+LOOK_AGAIN_S = 5.0
+
+
+def is_in_force(now_ms: Any) -> Any:
+    """Return the condition on Pause that its time is not over."""
+    return Pause.until_ms.is_null() | (Pause.until_ms > now_ms)
+
+
+def begin(
+    transaction: Transaction, action: str, now_ms: int, until_ms: int | None, reason: str | None
+) -> None:
+    """Pause an action, or let its pause end at another time, for another reason."""
+    transaction.change(_FORGET_OVER, now_ms=now_ms)  # one that begins anew has lasted since now
+    about = {"action": action, "until_ms": until_ms, "reason": reason}
+    transaction.change(_BEGIN, since_ms=now_ms, **about)
+
+
+def end(transaction: Transaction, action: str, now_ms: int) -> bool:
+    """End an action's pause. Return whether it had one."""
+    transaction.change(_FORGET_OVER, now_ms=now_ms)
+    return transaction.change(_END, action=action) > 0
+
+
+class PauseLog:
+    """Tells the log of each pause that begins and ends, whoever says it where, and forgets those
+    whose time is over. `run` it as a loop."""
+
+    def __init__(self, writer: Writer, clock: Clock) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._told: dict[str, Any] = {}  # until when each action is paused
+
+    async def run(self) -> None:
+        """Look every few seconds: claims don't wait for that."""
+        await loops.repeat(self._round, STORE_PAUSE_S)
+
+    async def _round(self) -> float:
+        now_ms = self._clock.now_ms()
+        paused = await self._writer.call(
+            lambda transaction: _in_force(transaction, now_ms), Step.EVIDENCE
+        )
+        for action, until_ms in paused.items():
+            if (action, until_ms) not in self._told.items():
+                until = None if until_ms is None else times.for_people(until_ms)
+                tell("action.paused", action=action, until=until)
+        for action in self._told.keys() - paused.keys():
+            tell("action.resumed", action=action)
+        self._told = paused
+        return LOOK_AGAIN_S
+
+
+def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
+    if transaction.row(_ANY_OVER, now_ms=now_ms) is not None:
+        transaction.change(_FORGET_OVER, now_ms=now_ms)
+    return dict(transaction.rows(_UNTIL))
+
+
+_ITS_TIME_IS_OVER = Pause.until_ms <= param("now_ms")
+_FORGET_OVER = Statement(Pause.delete().where(_ITS_TIME_IS_OVER))
+_ANY_OVER = Statement(Pause.select(Pause.id).where(_ITS_TIME_IS_OVER).limit(1))
+_UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms))
+_ABOUT = {Pause.until_ms: param("until_ms"), Pause.reason: param("reason")}
+_BEGIN = Statement(
+    Pause.insert(
+        {Pause.action: param("action"), Pause.since_ms: param("since_ms"), **_ABOUT}
+    ).on_conflict(conflict_target=[Pause.action], update=_ABOUT)
+)
+_END = Statement(Pause.delete().where(Pause.action == param("action")))

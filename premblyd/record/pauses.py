@@ -1,0 +1,84 @@
+"""The actions that are paused, as people read of it and say it."""
+
+from collections.abc import Collection
+
+from premblyd import times
+from premblyd.config.models import Config
+from premblyd.config.values import When
+from premblyd.engines.engine import Database
+from premblyd.errors import PremblydError
+from premblyd.model.tables import Delivery, Host, Pause
+from premblyd.queue.pauses import is_in_force
+from premblyd.record import queries
+from premblyd.record.queries import PauseRow
+from premblyd.words import visible
+
+MAX_REASON = 200  # characters: it is read beside the action, by everybody who may read the record
+
+
+def in_force(database: Database, now_ms: int) -> dict[str, PauseRow]:
+    """Return the pauses by their actions, in the order of these."""
+    query = Pause.select(*queries.columns(Pause, PauseRow)).where(is_in_force(now_ms))
+    found = queries.rows(database, query.order_by(Pause.action), PauseRow)
+    return {str(pause.action): pause for pause in found}
+
+
+def sentence(pause: PauseRow) -> str:
+    """Return what there is to say of a pause, without a full stop."""
+    until = "" if pause.until_ms is None else f" until {times.for_people(pause.until_ms)} UTC"
+    reason = f": {visible(pause.reason)}" if pause.reason else ""
+    return f"paused since {times.for_people(pause.since_ms)} UTC{until}{reason}"
+
+
+def without_action(database: Database, settings: Config, paused: Collection[str]) -> list[str]:
+    """Return which of these actions neither the configuration has nor that of another host that
+    is at work."""
+    own = {action.name for action in settings.actions}
+    return [name for name in paused if name not in own | of_hosts(database)]
+
+
+def of_hosts(database: Database) -> set[str]:
+    """Return the actions of the hosts that are at work."""
+    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
+    return {name for (actions,) in working for name in str(actions).split("\n") if name}
+
+
+def require_known(database: Database, settings: Config | None, action: str) -> None:
+    """Raise PremblydError for an action that no configuration has, and for which nothing waits: it
+    is mistyped, and the one that was meant would go on."""
+    own = [each.name for each in settings.actions] if settings else []
+    if action in own or action in of_hosts(database):
+        return
+    query = Delivery.select(Delivery.id).where(
+        Delivery.action == action, Delivery.due_at_ms.is_null(False)
+    )
+    if queries.value(database, query.limit(1)) is None:
+        has = f"; the configuration has {', '.join(own)}" if own else ""
+        raise PremblydError(f"There is no action {visible(action)}{has}.")
+
+
+def read_until(text: str) -> When:
+    """Read when a pause ends: a time such as 2026-01-31T06:00, or so long from now: 30m, 2h, 7d.
+    Raise ValueError for anything else."""
+    when = When.read(text)
+    return when if when.ago_ms is None else When(text, ago_ms=-when.ago_ms)
+
+
+def until_ms(until: When | None, now_ms: int) -> int | None:
+    """Return when a pause ends that begins now. Raise PremblydError when that is past."""
+    if until is None:
+        return None
+    at_ms = until.by(now_ms)
+    if at_ms <= now_ms:
+        raise PremblydError(f"{until} is past: a pause ends later than it begins.")
+    return at_ms
+
+
+def checked_reason(text: str | None) -> str | None:
+    """Return a reason in one line. Raise PremblydError for one that is too long."""
+    reason = " ".join("".join(c for c in text or "" if c.isprintable() or c.isspace()).split())
+    if len(reason) > MAX_REASON:
+        raise PremblydError(
+            f"A reason has at most {MAX_REASON} characters, and names nobody whose data is here."
+        )
+    return reason or None

@@ -1,0 +1,272 @@
+"""What is paused waits, at no cost and in its place, and holds up nothing else."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from premblyd.engines.engine import Database
+from premblyd.keep import blanking
+from premblyd.queue.due import NO_ACTION
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Job, Load
+from premblyd.queue.order import Then
+from premblyd.queue.pauses import PauseLog
+from premblyd.record import statistics
+from premblyd.record.operating import Operator
+from premblyd.record.troubles import table
+from premblyd.record.troubles.events import LATE_MS, PAUSED_MS
+from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.verifications.digests import Digests
+from tests.store.test_claims import Cost
+from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
+from tests.support.clock import SettableClock
+from tests.support.jobs import action, settings
+from tests.support.logs import logged
+from tests.support.queue import (
+    DELIVERIES,
+    FAILED,
+    LATER_MS,
+    LEASE_MS,
+    SUCCEEDED,
+    add_many,
+    claim,
+    finish,
+    ids,
+    recover,
+)
+from tests.support.store import NOW_MS, Store, new_event
+
+OPERATOR = Operator(actor="ops")
+DONE = "SELECT actor, action, note FROM operator_action ORDER BY id"
+PAUSED = "SELECT action, since_ms, until_ms, reason FROM pause ORDER BY action"
+
+
+def pause(
+    store: Store,
+    name: str,
+    until_ms: int | None = None,
+    reason: str | None = None,
+    now_ms: int = NOW_MS,
+) -> None:
+    store.wait(store.writer.call(OPERATOR.pause(name, now_ms, until_ms, reason)))
+
+
+def resume(store: Store, name: str, now_ms: int = NOW_MS) -> bool:
+    return store.wait(store.writer.call(OPERATOR.resume(name, now_ms)))
+
+
+def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resumed(
+    store: Store,
+) -> None:
+    add_many(store, 3, "crm", "mail")
+    before = store.rows(DELIVERIES)
+    pause(store, "crm", reason="it is moved")
+    claimed = claim(store, crm=9, mail=9)
+    assert [job.action for job in claimed.jobs] == ["mail"] * 3
+    assert claim(store, crm=9, mail=9).jobs == []
+    still = [row for row in store.rows(DELIVERIES) if row[1] == "pending"]
+    assert still == [row for row in before if row in still]
+    assert len(still) == 3
+    assert resume(store, "crm") is True
+    assert ids(claim(store, crm=9)) == [row[0] for row in still]
+    assert resume(store, "crm") is False
+    assert store.rows(DONE) == [("ops", "pause", "crm: it is moved"), ("ops", "resume", "crm")]
+
+
+def test_a_pause_ends_by_itself_and_a_claim_says_when(store: Store) -> None:
+    store.add("crm")
+    pause(store, "crm", NOW_MS + 500)
+    claimed = claim(store, NOW_MS + 499, crm=1)
+    assert (claimed.jobs, claimed.next_due_ms) == ([], NOW_MS + 500)
+    assert len(claim(store, NOW_MS + 500, crm=1).jobs) == 1
+    assert resume(store, "crm", NOW_MS + 500) is False, "it is over"
+    assert store.rows(PAUSED) == []
+
+
+def test_a_pause_that_is_said_again_lasts_since_its_beginning(store: Store) -> None:
+    pause(store, "crm", NOW_MS + 500, "first")
+    pause(store, "crm", None, "second", now_ms=NOW_MS + 1)
+    assert store.rows(PAUSED) == [("crm", NOW_MS, None, "second")]
+    pause(store, "crm", NOW_MS + 9, now_ms=NOW_MS + 2)
+    pause(store, "crm", now_ms=NOW_MS + 9)
+    assert store.rows(PAUSED) == [("crm", NOW_MS + 9, None, None)], "the first one was over"
+
+
+def test_what_has_begun_ends_as_it_does_and_its_next_attempt_waits(store: Store) -> None:
+    add_many(store, 2, "crm")
+    first, second = claim(store, crm=2).jobs
+    pause(store, "crm")
+    assert finish(store, first, SUCCEEDED) is True
+    assert finish(store, second, FAILED, retry_at_ms=NOW_MS + 1) is True
+    assert claim(store, LATER_MS, crm=9).jobs == []
+    assert resume(store, "crm") is True
+    [again] = claim(store, LATER_MS, crm=9).jobs
+    assert (again.delivery_id, again.attempt) == (second.delivery_id, 2)
+
+
+def test_what_ran_when_its_daemon_died_waits_for_the_end_of_the_pause(store: Store) -> None:
+    store.add("crm")
+    claim(store, crm=1)
+    pause(store, "crm")
+    assert recover(store, NOW_MS) == [1]
+    assert claim(store, LATER_MS, crm=1).jobs == []
+    resume(store, "crm")
+    [again] = claim(store, LATER_MS, crm=1).jobs
+    assert again.attempt == 2
+
+
+def test_a_pause_holds_for_every_host_from_when_it_is_committed(hosts: list[Store]) -> None:
+    first, second, third = hosts
+    add_many(first, 3, "crm")
+    pause(second, "crm")
+    assert [claim(each, crm=9).jobs for each in hosts] == [[], [], []]
+    resume(third, "crm")
+    assert len(claim(first, crm=9).jobs) == 3
+
+
+def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store) -> None:
+    then: Then = "wait"
+    for number in range(3):
+        event = new_event(b"%d" % number, reference="one")
+        deliveries = [NewDelivery("crm", 3), NewDelivery("other", 3), NewDelivery("line", 3, then)]
+        store.wait(store.inbox.add(event, [*deliveries, NewDelivery("free", 3, then)]))
+    lines = "SELECT id, waits_for_id FROM delivery WHERE action = 'line' ORDER BY id"
+    before = store.rows(lines)
+    for name in ("crm", "line"):
+        pause(store, name)
+    plain = Claimable(slots=9, lease_ms=LEASE_MS, digest="")
+    once = replace(plain, once=True)
+    actions = {"crm": once, "other": once, "line": plain, "free": plain}
+
+    def claimed(now_ms: int) -> dict[str, Job]:
+        found = store.wait(store.queue.claim(actions, Load(limit=9), now_ms))
+        return {job.action: job for job in found.jobs}
+
+    jobs = claimed(NOW_MS)
+    assert jobs.keys() == {"other", "free"}
+    assert all(finish(store, job, SUCCEEDED) for job in jobs.values())
+    assert claimed(LATER_MS).keys() == {"free"}
+    states = "SELECT action, state, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1, 2"
+    assert [row for row in store.rows(states) if row[0] != "free"] == [
+        ("crm", "pending", 3),
+        ("line", "pending", 3),
+        ("other", "skipped", 2),
+        ("other", "succeeded", 1),
+    ]
+    assert store.rows(lines) == before, "its line stands as it stood"
+
+
+def test_what_an_action_that_is_gone_has_left_ends_dead_only_once_its_pause_is_over(
+    store: Store,
+) -> None:
+    store.add("crm")
+    pause(store, "crm")
+    assert claim(store, mail=1).passed == 0
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
+    resume(store, "crm")
+    assert claim(store, mail=1).passed == 1
+    assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
+
+
+FILL = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+    WITH RECURSIVE numbers (number) AS (
+        SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {count}
+    ) SELECT 1, 'crm', 'pending', 0, 3, 0 FROM numbers"""
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(300_000, marks=pytest.mark.large)])
+def test_what_waits_for_a_paused_action_costs_a_claim_nothing(
+    store: Store, cost: Cost, count: int
+) -> None:
+    store.add("mail")
+    store.by_hand(FILL.format(count=count))
+    pause(store, "crm")
+    cost.begin()
+    [job] = claim(store, crm=9, mail=9).jobs
+    assert job.action == "mail"
+    statements, rows = cost.statements, cost.rows
+    finish(store, job, FAILED, retry_at_ms=NOW_MS)
+    store.by_hand("DELETE FROM delivery WHERE action = 'crm'")
+    cost.begin()
+    assert len(claim(store, crm=9, mail=9).jobs) == 1
+    assert statements == cost.statements
+    assert rows <= cost.rows + 1, "one says that it waits"
+
+
+def test_the_log_tells_of_each_pause_once_and_of_its_end(store: Store) -> None:
+    clock = SettableClock()
+    pause(store, "crm", clock.now_ms() + 9_000_000, now_ms=clock.now_ms())
+    pause(store, "mail", now_ms=clock.now_ms())
+    log = PauseLog(store.writer, clock)
+
+    def told() -> list[tuple[Any, ...]]:
+        with logged() as lines:
+            store.wait(round_of(log))
+        return [(each["event"], each["action"], "until" in each) for each in lines]
+
+    assert sorted(told()) == [("action.paused", "crm", True), ("action.paused", "mail", False)]
+    assert told() == []
+    pause(store, "mail", clock.now_ms() + 9_000_000, now_ms=clock.now_ms())
+    assert told() == [("action.paused", "mail", True)]
+    resume(store, "mail", clock.now_ms())
+    assert told() == [("action.resumed", "mail", False)]
+    clock.set_by_ms = 9_000_001
+    clock.jumped_ms()
+    assert told() == [("action.resumed", "crm", False)]
+    assert store.rows(PAUSED) == []
+
+
+async def round_of(log: PauseLog) -> None:
+    await log._round()
+
+
+def found(record: Database, now_ms: int, *names: str) -> list[Item]:
+    known = with_actions(*names)
+    kinds = ["late", "failing", "paused"]
+    return table.items(Situation(record=record, now_ms=now_ms, settings=known), kinds=kinds)
+
+
+def with_actions(*names: str) -> Any:
+    return settings().model_copy(update={"actions": tuple(action(name) for name in names)})
+
+
+def test_what_is_paused_is_neither_late_nor_failing_and_overdue_in_no_metric(
+    store: Store, record: Database
+) -> None:
+    add_many(store, 3, "crm")
+    for job in claim(store, crm=3).jobs:
+        finish(store, job, FAILED, retry_at_ms=NOW_MS)
+    late_ms = NOW_MS + LATE_MS + 1
+    assert [item.kind for item in found(record, late_ms, "crm")] == ["late", "failing"]
+    pause(store, "crm")
+    assert found(record, late_ms, "crm") == []
+    [figures] = statistics.actions(record, since_ms=0, now_ms=late_ms)
+    assert (figures.overdue, figures.backlog) == (0, 4), "with the one of the record"
+    assert figures.pause is not None
+    assert [each.pause for each in statistics.paused(record, late_ms)] == [figures.pause]
+
+
+def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: Database) -> None:
+    pause(store, "crm", reason="it is moved")
+    pause(store, "mail", NOW_MS + 9 * PAUSED_MS)
+    assert found(record, NOW_MS + PAUSED_MS, "crm", "mail") == []
+    [item] = found(record, NOW_MS + PAUSED_MS + 1, "crm", "mail")
+    assert item.text == "crm is paused since 2023-11-14 22:13:20 UTC: it is moved."
+    assert item.command == "premblyd resume crm"
+    gone, forgotten = found(record, NOW_MS + PAUSED_MS + 1, "crm", "other")[::-1]
+    assert (forgotten.target.action, gone.target.action) == ("crm", "mail")
+    assert "No configuration has an action of that name." in gone.text
+
+
+def test_a_reason_that_names_who_is_erased_goes(store: Store) -> None:
+    pause(store, "crm", reason="because of usr_000051 alone")
+    pause(store, "mail", reason="because of usr_0000512")
+    names = blanking.Names(frozenset({"usr_000051"}), frozenset(), frozenset())
+    rows = store.wait(store.writer.call(lambda each: blanking.unbound(each, names)))
+    assert len(rows["pause"]) == 1
+    store.wait(store.writer.call(lambda each: blanking.blank_unbound(each, rows, Digests.of(each))))
+    assert store.rows("SELECT action, reason FROM pause ORDER BY action") == [
+        ("crm", None),
+        ("mail", "because of usr_0000512"),
+    ]

@@ -1,0 +1,112 @@
+"""`premblyd pause` and `resume`, and where it is told that an action is paused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.commands import Ran, recorded_in, run
+from tests.support.configuration import configuration
+from tests.support.database import changing, rows, url_of
+from tests.support.rows import for_each
+
+DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"
+PAUSED = "SELECT action, until_ms IS NOT NULL, reason FROM pause ORDER BY action"
+
+
+def told(config: Path, *arguments: object) -> Any:
+    """Return what a command prints with --json, whatever its exit status."""
+    return json.loads(run(*arguments, "--json", "--config", config).out)
+
+
+def read(config: Path, sql: str) -> list[tuple[Any, ...]]:
+    return rows(recorded_in(config), sql)
+
+
+def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(config: Path) -> None:
+    done = run("pause", "archive", "--reason", " the disk\nis full ", "--config", config)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("archive is paused since 20")
+    assert " UTC: the disk is full.\n" in done.out
+    assert done.out.endswith(" It goes on with `premblyd resume archive`.\n")
+    again = told(config, "pause", "archive", "--until", "2h")
+    assert again.keys() == {"paused", "waiting", "running"}
+    assert again["paused"]["until_ms"] > again["paused"]["since_ms"] + 7_000_000
+    assert read(config, PAUSED) == [("archive", 1, None)]
+    assert told(config, "resume", "archive") == {"resumed": "archive", "waiting": 0}
+    done = run("resume", "archive", "--config", config)
+    assert done == Ran(1, "", "archive is not paused: `premblyd status` says what is.\n")
+    notes = read(config, DONE)
+    assert notes[0] == ("pause", "archive: the disk is full")
+    assert notes[1][1].startswith("archive until 20")
+    assert notes[2] == ("resume", "archive")
+
+
+@for_each(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["archiv"],
+            1,
+            "There is no action archiv; the configuration has activate-customer, archive,"
+            " page-operations, ask-compliance.",
+        ),
+        (["archive", "--reason", "x" * 201], 1, "A reason has at most 200 characters, and names"),
+        (["archive", "--until", "2020-01-01"], 1, "2020-01-01 is past: a pause ends later"),
+        (["archive", "--until", "soon"], 2, "'soon' is neither a time such as 2026-01-31T06:00"),
+    ],
+)
+def test_what_can_not_be_meant_pauses_nothing(
+    config: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = run("pause", *arguments, "--config", config)
+    assert (done.code, done.out) == (code, "")
+    assert message in " ".join(done.err.split())
+    assert read(config, PAUSED) == []
+
+
+def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"response_code": "00"}')
+    assert told(config, "status")["paused"] == []
+    assert "paused" not in run("explain", body, "--config", config).out
+    run("pause", "archive", "--until", "2h", "--reason", "moved", "--config", config)
+    [paused] = told(config, "status")["paused"]
+    assert (paused["action"], paused["reason"], paused["waiting"]) == ("archive", "moved", 0)
+    text = " ".join(run("status", "--config", config).out.split())
+    assert "archive (0 deliveries waiting) is paused since 20" in text
+    warning = next(each for each in told(config, "check")["warnings"] if "paused" in each)
+    assert warning.endswith(" UTC: moved: `premblyd resume archive`")
+    shown = run("explain", body, "--config", config).out
+    assert "UTC: moved: until it goes on, its delivery waits" in " ".join(shown.split())
+    [explained] = told(config, "explain", body)["actions"]
+    assert explained["paused"].startswith("paused since 20")
+    pauses = {each["action"]: each["pause"] for each in told(config, "stats")["actions"]}
+    assert {action for action, pause in pauses.items() if pause} == {"archive"}
+
+
+def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Path) -> None:
+    run("pause", "archive", "--config", config)
+    database = url_of(recorded_in(config))
+    config.write_text(json.dumps(configuration(database=database, actions=[])))
+    [item] = [each for each in told(config, "status")["items"] if each["kind"] == "paused"]
+    assert item["about"] == "archive"
+    assert item["text"].endswith("No configuration has an action of that name.")
+    assert any(
+        each.startswith("archive is paused") and "no configuration has an action" in each
+        for each in told(config, "check")["warnings"]
+    )
+    assert told(config, "resume", "archive")["resumed"] == "archive"
+
+
+def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config: Path) -> None:
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE delivery SET action = 'other' WHERE state = 'pending'")
+    assert told(config, "pause", "other")["paused"]["action"] == "other"
+
+
+def test_explain_needs_no_record(config: Path, tmp_path: Path) -> None:
+    body = tmp_path / "body.json"
+    body.write_text('{"response_code": "00"}')
+    nowhere = f"sqlite:///{tmp_path}/nowhere.db"
+    config.write_text(json.dumps(configuration(database=nowhere)))
+    assert run("explain", body, "--config", config).code == 0
