@@ -4,9 +4,13 @@ from typing import Any
 
 from premblyd import explaining, times
 from premblyd.config.models import Action
+from premblyd.console import words
 from premblyd.console.handler import Handler
+from premblyd.engines.engine import Database
+from premblyd.errors import PremblydError
 from premblyd.explaining import Explanation
-from premblyd.record import statistics
+from premblyd.record import pauses, statistics
+from premblyd.record.operating import Operator
 from premblyd.words import duration
 
 MAX_LINES = 200
@@ -47,11 +51,13 @@ class Explain(Actions):
         name = self.get_body_argument("endpoint", "") or None
         config, now_ms = self.services.config, self.now_ms
 
-        def explain(_: object) -> Explanation:
+        def explain(database: Database) -> Explanation:
             webhook = explaining.webhook_of(
                 config, payload.encode(), now_ms, endpoint_name=name, key_name=None
             )
-            return explaining.explain(config, webhook)
+            found = pauses.in_force(database, now_ms)
+            paused = {action: pauses.sentence(pause) for action, pause in found.items()}
+            return explaining.explain(config, webhook, paused)
 
         explanation = await self.read(explain)
         if self.wants_json:
@@ -60,6 +66,39 @@ class Explain(Actions):
         await self.show_actions(
             explanation=_short(explanation), payload=payload, endpoint=name or ""
         )
+
+
+class Pause(Handler):
+    """Lets nothing of an action begin, on any host, for a time or until it is resumed."""
+
+    section = "/actions"
+
+    async def post(self, action: str) -> None:
+        config, now_ms = self.services.config, self.now_ms
+        until = self.get_body_argument("until", "")
+        try:
+            when = pauses.read_until(until) if until else None
+        except ValueError:
+            raise PremblydError(words.UNTIL) from None
+        until_ms = pauses.until_ms(when, now_ms)
+        reason = pauses.checked_reason(self.get_body_argument("reason", ""))
+        await self.read(lambda database: pauses.require_known(database, config, action))
+        change = Operator(actor=self.actor).pause(action, now_ms, until_ms, reason)
+        await self.services.writer.call(change, alone=True)
+        view = {"paused": action, "until_ms": until_ms, "reason": reason}
+        await self.go_on(f"/actions#a-{action}", view)
+
+
+class Resume(Handler):
+    """Lets a paused action go on."""
+
+    section = "/actions"
+
+    async def post(self, action: str) -> None:
+        change = Operator(actor=self.actor).resume(action, self.now_ms)
+        was_paused = await self.services.writer.call(change, alone=True)
+        self.services.wake()
+        await self.go_on(f"/actions#a-{action}", {"resumed": was_paused})
 
 
 def described(action: Action) -> dict[str, Any]:

@@ -157,6 +157,8 @@ def _application(services: Services, live: Live) -> Application:
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
     ]
     return Application(

@@ -6,7 +6,7 @@ from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.prembly import bodies
-from premblyd.record import events, keeping
+from premblyd.record import events, keeping, pauses
 from premblyd.record.events import ShownEvent
 from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator
@@ -69,6 +69,8 @@ async def show(
     if handler.wants_json:
         await handler.send_json({**event.as_json(), "held": standing.is_held})
         return
+    now_ms = handler.now_ms
+    paused = await handler.read(lambda database: pauses.in_force(database, now_ms))
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
@@ -79,7 +81,8 @@ async def show(
         columns=columns,
         verdict=verdict,
         headers=headers,
-        now_ms=handler.now_ms,
+        now_ms=now_ms,
+        paused=paused,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
         kept=standing,

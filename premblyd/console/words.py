@@ -13,6 +13,7 @@ from premblyd.prembly import events, payload
 from premblyd.record import criteria
 from premblyd.record.keeping import NAMELESS  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
+from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.words import Sealed, counted, duration, number, percent, size, visible  # noqa: F401
 
@@ -33,6 +34,7 @@ BODILESS = (
     "The body of this event was removed as its time was over, so nothing was queued: this hook gets"
     " the body."
 )
+UNTIL = "A pause ends at a time such as 2026-01-31T06:00 (UTC), or so long from now: 30m, 2h, 7d."
 ERRORS = {
     403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
     404: "There is nothing here.",

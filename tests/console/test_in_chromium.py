@@ -150,6 +150,33 @@ def test_a_replay_of_many_shows_how_far_it_is(chromium: Chromium, daemon: Prembl
     daemon.wait_for_rows([(0,)], dead)
 
 
+def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon: Premblyd) -> None:
+    with chromium.window() as page:
+        page.goto("/actions")
+        card = page.get_by_role("article", name="notify-crm")
+        card.get_by_text("Pause", exact=True).press("Enter")
+        until = card.get_by_label("Until")
+        until.fill("2h")
+        for width, scheme in SCREENS:
+            chromium.resize(page, width, scheme)
+            chromium.picture(page, f"pause-{width}-{scheme}")
+            assert overflow_px(page) == 0
+        assert serious_faults(page) == []
+        until.press("Tab")
+        page.keyboard.type("it is moved to another data centre, which takes until the evening")
+        page.keyboard.press("Enter")
+        expect(card.get_by_text("Nothing of it begins: paused since")).to_be_visible()
+        for width, scheme in SCREENS:
+            chromium.resize(page, width, scheme)
+            chromium.picture(page, f"paused-{width}-{scheme}")
+            assert overflow_px(page) == 0
+        assert serious_faults(page) == []
+        daemon.wait_for_rows([("notify-crm",)], "SELECT action FROM pause")
+        card.get_by_role("button", name="Resume notify-crm").press("Enter")
+        expect(card.get_by_text("Pause", exact=True)).to_be_visible()
+    daemon.wait_for_rows([], "SELECT action FROM pause")
+
+
 def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Premblyd) -> None:
     with chromium.window() as page, chromium.window() as overview:
         for each, path in ((page, "/events"), (overview, "/")):
