@@ -15,7 +15,7 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import HaltReason
 from premblyd.privacy import safe_id
 from premblyd.queue import due
-from premblyd.queue.jobs import Result
+from premblyd.queue.jobs import Lines, Result
 from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
@@ -170,16 +170,45 @@ async def test_what_its_worker_processes_do_not_take_stays_in_the_queue_for_othe
     monkeypatch.setattr(dispatcher, "POLL_S", 600)
     worker = action("a", worker=["x"], batch=3, concurrency=2)
     async with Dispatching(place, worker) as at:
-        at.runners.halts.take("a", 2)
+        at.runners.halts.take("a", Lines(2))
         at.shell.hold("a")
         await asyncio.gather(*[at.add("a") for _ in range(7)])
         await at.until(lambda: at.shell.running["a"] == 2)
         assert at.states() == {"running": 2, "pending": 5}
-        at.runners.halts.take("a", 60)
+        at.runners.halts.take("a", Lines(6))
         await at.until(lambda: at.shell.running["a"] == 6)
         assert at.states() == {"running": 6, "pending": 1}
         at.shell.release()
         await at.until_states(succeeded=7)
+
+
+async def test_more_is_claimed_for_quick_workers_than_run_at_once(place: DatabaseAddress) -> None:
+    worker, other = action("a", worker=["x"], concurrency=2), action("b", concurrency=3)
+    async with Dispatching(place, worker, other, limit=5) as at:
+        at.runners.halts.take("a", Lines(2, ahead=4))
+        at.shell.hold("a")
+        at.shell.hold("b")
+        await asyncio.gather(*[at.add("a") for _ in range(9)])
+        await at.until(lambda: at.shell.running["a"] == 6)
+        assert at.states() == {"running": 6, "pending": 3}
+        await asyncio.gather(*[at.add("b") for _ in range(3)])  # which lack nothing for that
+        await at.until(lambda: at.shell.running["b"] == 3)
+        at.shell.release()
+        await at.until_states(succeeded=12)
+
+
+async def test_nothing_is_claimed_ahead_where_actions_share_fewer_slots_than_they_have(
+    place: DatabaseAddress,
+) -> None:
+    worker, other = action("a", worker=["x"], concurrency=2), action("b", concurrency=3)
+    async with Dispatching(place, worker, other, limit=4) as at:
+        at.runners.halts.take("a", Lines(2, ahead=4))
+        at.shell.hold("a")
+        await asyncio.gather(*[at.add("a") for _ in range(9)])
+        await at.until(lambda: at.shell.running["a"] == 2)
+        await at.add("b")
+        await at.until_states(running=2, pending=7, succeeded=1)
+        assert {tuple(load.ahead.values()) for _, load, _ in at.queue.claims} == {()}
 
 
 async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(

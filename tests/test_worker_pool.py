@@ -11,8 +11,10 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.config.models import Action
-from premblyd.run import starting, workerprocess
+from premblyd.queue.jobs import Lines
+from premblyd.run import ahead, starting, workerprocess
 from premblyd.run.invocation import Invocation
+from premblyd.run.pool import STALLED
 from premblyd.run.spawn import spawn
 from premblyd.run.workerline import HAS_ABORTED
 from premblyd.run.workerprocess import Input
@@ -179,13 +181,47 @@ async def test_an_action_takes_batches_once_a_process_says_that_it_does(
 ) -> None:
     worker = shell('echo "ok $n" >&4', ready=ready)
     async with Working(worker=worker, concurrency=2, batch=10) as at:
-        assert at.children.halts.lines == {"act": 2}
+        assert at.children.halts.lines == {"act": Lines(2)}
         await at.run()
-        assert at.children.halts.lines == {"act": lines}
+        assert at.children.halts.lines == {"act": Lines(lines)}
         at.configure(*at.actions)
-        assert at.children.halts.lines == {"act": lines}
+        assert at.children.halts.lines == {"act": Lines(lines)}
         at.configure(action("other", worker=worker, concurrency=3, batch=10))
-        assert at.children.halts.lines == {"other": 3}
+        assert at.children.halts.lines == {"other": Lines(3)}
+
+
+def test_lines_are_quick_when_many_were_and_until_they_are_much_slower() -> None:
+    pace = ahead.Pace()
+    quick = [pace.took(0.001) for _ in range(100)]
+    assert [changed for changed in quick if changed] == [True]
+    assert quick.index(True) > 20
+    assert pace.lines(3, 1) == Lines(3, 12)
+    assert pace.lines(3, 10) == Lines(30, 30)
+    assert pace.lines(200, 50) == Lines(10_000, 100)
+    assert not any(pace.took(0.03) for _ in range(100))
+    assert pace.took(1)
+    assert not any(pace.took(0.03) for _ in range(100))
+    assert pace.lines(3, 1) == Lines(3, 0)
+
+
+async def test_what_waits_for_processes_that_were_quick_goes_back_when_they_answer_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "QUICK_S", 600)  # however busy this machine is
+    go = tmp_path / "go"
+    worker = shell(f'[ $n = 1 ] || {WAIT}; echo "ok $n" >&4')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        await at.run()
+        assert at.children.halts.lines == {"act": Lines(1, 4)}
+        first, *others = at.begin(5, 6, 7, 8)
+        await at.until_unanswered(1)
+        at.later(2)
+        assert [end(each) for each in await asyncio.gather(*others)] == 3 * [
+            ("interrupted", STALLED, None)
+        ]
+        assert at.children.halts.lines == {"act": Lines(1)}
+        go.touch()
+        assert (await first).outcome == "succeeded"
 
 
 CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]

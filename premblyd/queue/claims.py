@@ -175,15 +175,25 @@ class Claims:
             action = actions[name]
             if name in load.closed:
                 return 0
-            slots = min(action.slots, load.lines.get(name, action.slots))
-            free = max(0, slots - load.hooks.get(name, 0))
+            slots = load.lines[name].at_once if name in load.lines else action.slots
+            free = max(0, min(action.slots, slots) - load.hooks.get(name, 0))
             if action.confirm:
                 free = min(free, load.confirmable)
             return min(free, shares.slots_of(name))
 
+        def ahead_of(name: str) -> int:
+            return 0 if actions[name].decides or name in load.closed else load.ahead.get(name, 0)
+
         lock = transaction.asking_lock(self._lock)
         queue = Queued(
-            transaction, self._worker, actions, load.running, now_ms, slots_of, self._bookmarks
+            transaction,
+            self._worker,
+            actions,
+            load.running,
+            now_ms,
+            slots_of,
+            ahead_of,
+            self._bookmarks,
         )
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
@@ -191,6 +201,7 @@ class Claims:
             claimed = Claimed([], None, queue.passed, is_full=True)
             return Later(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
+        chosen += queue.ahead
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))

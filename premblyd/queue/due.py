@@ -7,8 +7,10 @@ another host has at this moment are left out, and so are those whose hook anothe
 none of them hides what is behind it.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from peewee import Query, Select, fn
@@ -51,7 +53,8 @@ class Queued:
     which of so many actions that have due ones it has looked.
 
     `running` are the worker's own, which no claim finds. `slots_of`: how many more hooks of an
-    action of `actions` may run here. `bookmarks`: where the last claim stopped among the deliveries
+    action of `actions` may run here, and `ahead_of`: how many more may wait here for these, which
+    are `ahead` when they are found. `bookmarks`: where the last claim stopped among the deliveries
     of an action, if it has left some that another host decides about: they hide nothing from the
     next claim.
     """
@@ -64,6 +67,7 @@ class Queued:
         running: Collection[int],
         now_ms: int,
         slots_of: Callable[[str], int],
+        ahead_of: Callable[[str], int],
         bookmarks: dict[str, Due],
     ) -> None:
         self._transaction = transaction
@@ -72,11 +76,13 @@ class Queued:
         self._running = frozenset(running)
         self._now_ms = now_ms
         self._slots_of = slots_of
+        self._ahead_of = ahead_of
         self._bookmarks = bookmarks
         self._waiting: list[Waiting] = []
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
         self.due: list[Due] = []
+        self.ahead: list[Due] = []
         self.passed = 0
         self.events: list[Callable[[], dict[int, EventRow]]] = []  # that were asked for early
         self.looked_at: Sequence[str] = ()
@@ -104,8 +110,7 @@ class Queued:
                 slots = self._free_slots(name, action)
                 looks_left -= self._walk(name, share, turns.of, slots=slots)
             else:
-                wanted = min(self._free_slots(name, action), share)
-                looks_left -= self._take_first(name, wanted, asked.get(name))
+                looks_left -= self._take_first(name, action, share, asked.get(name))
 
     def _readable(self, rows: list[Row]) -> list[Waiting]:
         """Return the actions that have deliveries in the queue. End those whose action is no text:
@@ -125,10 +130,14 @@ class Queued:
                 self._full.add(name)
                 return False
             return _is_due(due_at_ms, self._ended_until_ms)
-        if not self._slots_of(name):
+        if not self._wanted_of(name):
             self._full.add(name)
             return False
         return _is_due(due_at_ms, self._now_ms)
+
+    def _wanted_of(self, name: str) -> int:
+        """Return how many of an action's deliveries this claim takes at most."""
+        return self._slots_of(name) + self._ahead_of(name)
 
     def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
@@ -141,7 +150,7 @@ class Queued:
             else:
                 self._contended.add(name)
                 return 0
-        if not slots:
+        if not slots and not self._ahead_of(name):
             self._full.add(name)
         return slots
 
@@ -156,9 +165,9 @@ class Queued:
         whether any waits, and for its events."""
         if not self._transaction.is_far or len(self._actions) > MAX_EARLY:
             return {}
-        asked = self._ask_for_first([name for name in self._actions if self._slots_of(name)])
+        asked = self._ask_for_first([name for name in self._actions if self._wanted_of(name)])
         for name in asked:
-            first = self._first_due(name, self._slots_of(name))
+            first = self._first_due(name, self._wanted_of(name))
             self.events.append(damage.asking_events(self._transaction, _DUE_EVENTS, **first))
         return asked
 
@@ -177,7 +186,7 @@ class Queued:
             action = self._actions.get(name)
             wanted = max(1, looks_left // (len(names) - number))
             if action is not None and not action.once and action.cluster is None:
-                wanted = min(wanted, self._slots_of(name))
+                wanted = min(wanted, self._wanted_of(name))
                 asked[name] = self._transaction.ask(DUE, **self._first_due(name, wanted))
             looks_left -= wanted
         return asked
@@ -187,17 +196,27 @@ class Queued:
         values = {"action": action, "now_ms": self._now_ms, "worker": self._worker}
         return values | {"limit": limit}
 
-    def _take_first(self, action: str, wanted: int, asked: Callable[[], list[Row]] | None) -> int:
-        """Take the first due deliveries of the action, as many as wanted, or as were `asked` for.
-        Return how many."""
+    def _take_first(
+        self, name: str, action: Claimable, share: int, asked: Callable[[], list[Row]] | None
+    ) -> int:
+        """Take the first due deliveries of the action for its free slots, or as were `asked` for;
+        and those to be claimed ahead, unless that would be all that there are: then other hosts may
+        have them sooner. Return how many, of `share` at most."""
+        free = min(self._free_slots(name, action), share)
+        wanted = min(free + self._ahead_of(name), share)
         if not wanted:
             return 0
         rows = self._usable(asked()) if asked is not None else None
         if rows is None:
-            rows = self._due(action, wanted + len(self._running))
+            rows = self._due(name, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
-        self.due += due
-        return len(due)
+        self.due += due[:free]
+        if len(due) < wanted:
+            if due[free:]:
+                self._full.add(name)
+            return min(free, len(due))
+        self.ahead += takewhile(functools.partial(_may_wait, action), due[free:])
+        return wanted
 
     def _walk(
         self,
@@ -317,6 +336,12 @@ class Queued:
             return rows
         damage.end_broken(self._transaction, broken, self._now_ms)
         return None
+
+
+def _may_wait(action: Claimable, delivery: Due) -> bool:
+    """Return whether a delivery may be claimed ahead: its body is small, and it has an attempt to
+    spend if the daemon is killed before it runs."""
+    return delivery.body_bytes <= action.small_bytes and delivery.attempts_left > 1
 
 
 def _is_due(due_at_ms: Any, until_ms: int) -> bool:

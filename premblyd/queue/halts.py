@@ -8,6 +8,7 @@ from premblyd import loops
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.tables import Halt, HaltReason, Host
+from premblyd.queue.jobs import Lines
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -21,9 +22,9 @@ class Halts:
     def __init__(self) -> None:
         self._reasons: dict[str, HaltReason] = {}
         self._listeners: list[Callable[[], None]] = []
-        # How many deliveries the worker processes of an action take at once. Never changed, but
-        # exchanged: a claim looks into it in another thread.
-        self.lines: Mapping[str, int] = {}
+        # Of the actions that have worker processes. Never changed, but exchanged: a claim looks
+        # into it in another thread.
+        self.lines: Mapping[str, Lines] = {}
 
     @property
     def reasons(self) -> Mapping[str, HaltReason]:
@@ -34,11 +35,13 @@ class Halts:
         """Have `listener` called after each change."""
         self._listeners.append(listener)
 
-    def take(self, action: str, lines: int) -> None:
+    def take(self, action: str, lines: Lines) -> None:
         """Claim so many deliveries of an action from now on, if it has as many slots."""
-        if self.lines.get(action) != lines:
+        before = self.lines.get(action)
+        if before != lines:
             self.lines = {**self.lines, action: lines}
-            self._changed()
+            if before is None or before.at_once != lines.at_once:
+                self._changed()
 
     def begin(self, action: str, reason: HaltReason) -> None:
         """Claim nothing more of an action, until `end`. It may be halted already, for another

@@ -98,6 +98,20 @@ class Claimable:
     runs_erased: bool = False
     small_bytes: int = SMALL_BYTES
 
+    @property
+    def decides(self) -> bool:
+        """Whether a claim, or the gate, has more to decide than which are due. Then nothing is
+        claimed ahead: others would wait for that, on all hosts."""
+        return self.once or self.confirm or self.cluster is not None
+
+
+class Lines(NamedTuple):
+    """How many deliveries the worker processes of an action take at once, and how many more may
+    wait for them here, because each takes a moment only."""
+
+    at_once: int
+    ahead: int = 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
@@ -105,7 +119,8 @@ class Load:
     action, with so many `held_bytes` of large bodies; an action that is not named runs none.
     `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
     many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, and
-    `lines`: how many an action may have at most, where it has more slots; see halts.py."""
+    `lines`: how many an action may have at most, where it has more slots; see halts.py. `ahead`:
+    how many more of an action may be claimed when all its slots are taken, to wait here."""
 
     limit: int
     running: Collection[int] = ()
@@ -114,7 +129,8 @@ class Load:
     max_bytes: int = 1 << 62
     confirmable: int = 1 << 62
     closed: Collection[str] = ()
-    lines: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, Lines] = field(default_factory=dict)
+    ahead: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,11 +55,12 @@ def _lease_ms(action: Action) -> int:
 
 
 class Actions:
-    """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
-    made beside the loop, and once: no claim looks at them all."""
+    """The actions of a configuration, with what the queue needs to know of each, and the `slots` of
+    all together. Of thousands it is made beside the loop, and once: no claim looks at them all."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self.by_name = {action.name: action for action in actions}
+        self.slots = sum(action.slots for action in actions)
         self.claimable = {
             action.name: Claimable(
                 slots=action.slots,
@@ -196,7 +197,7 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         await self._renew(now_ms)
-        if self._limit <= self._busy.total():
+        if self._load().limit <= 0:
             self._others_wait = True  # perhaps
             self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
@@ -228,17 +229,7 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
-            actions = self._actions
-            load = Load(
-                limit=self._limit - self._busy.total(),
-                running=frozenset(self._running),
-                hooks=dict(self._busy),
-                held_bytes=dict(self._busy_bytes),
-                max_bytes=self._max_bytes,
-                confirmable=self._gate.room,
-                closed=frozenset(self._runners.halts.reasons),
-                lines=self._runners.halts.lines,
-            )
+            actions, load = self._actions, self._load()
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
             claimed = await self._queue.claim(actions.claimable, load, now_ms)
@@ -247,6 +238,27 @@ class Dispatcher:
                 self._begin(actions.by_name[job.action], job, asked_at_s)
             self._claim_failed = False
         return claimed
+
+    def _load(self) -> Load:
+        hooks, ahead = dict(self._busy), dict[str, int]()
+        lines = self._runners.halts.lines
+        # What is claimed ahead keeps its action's slots taken. No other action must lack them.
+        if self._limit >= self._actions.slots:
+            for name in hooks.keys() & lines.keys():
+                waiting = max(0, hooks[name] - lines[name].at_once)
+                hooks[name] -= waiting
+                ahead[name] = max(0, lines[name].ahead - waiting)
+        return Load(
+            limit=self._limit - sum(hooks.values()),
+            running=frozenset(self._running),
+            hooks=hooks,
+            held_bytes=dict(self._busy_bytes),
+            max_bytes=self._max_bytes,
+            confirmable=self._gate.room,
+            closed=frozenset(self._runners.halts.reasons),
+            lines=lines,
+            ahead=ahead,
+        )
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from premblyd.config.hooks import WorkerHook
 from premblyd.model.tables import HaltReason
 from premblyd.queue.halts import Halts
-from premblyd.queue.jobs import Result
+from premblyd.queue.jobs import Lines, Result
+from premblyd.run.ahead import STALL_S, Pace
 from premblyd.run.conversation import Conversation, Phase
 from premblyd.run.process import Children
 from premblyd.run.protocol import AnswerKind
@@ -25,6 +26,7 @@ MAX_AGAIN_S = 60.0
 MAX_SUSPECTS = 10_000
 CHANGED = "the configuration of the action has changed"
 ABORTED = "each worker process of the action has answered `abort`"
+STALLED = "the worker processes of the action have not answered for a while"
 NOT_FOUND = "the worker's program, or what its `#!` names, was not found or is not executable"
 
 
@@ -50,6 +52,9 @@ class Pool:
         self._make_room = make_room
         self.used_at = 0.0  # when a line was given last
         self._batch = 1  # that its processes take, as far as is known
+        self._pace = Pace()
+        self._answer_count = 0
+        self._is_watched = False  # whether it is looked at soon, for a stall
         self._halt: HaltReason | None = None
         self._refusal: str | None = None  # why it takes nothing any more
         self._daemon = ""
@@ -75,6 +80,8 @@ class Pool:
         waiting = self._waiting_alone if line.is_alone else self._waiting
         waiting.append(line)
         self._serve_soon()
+        if self._pace.is_quick and not self._is_watched:
+            self._watch()
         try:
             return await line.done
         except asyncio.CancelledError:
@@ -103,9 +110,10 @@ class Pool:
             conversation.stop()
 
     @property
-    def lines(self) -> int:
-        """How many lines its processes take at once: what they don't take, other hosts may."""
-        return self.concurrency * self._batch
+    def lines(self) -> Lines:
+        """How many lines its processes take at once, and how many may wait for them: what they
+        don't take, other hosts may."""
+        return self._pace.lines(self.concurrency, self._batch)
 
     @property
     def ending(self) -> int:
@@ -126,12 +134,14 @@ class Pool:
 
     def is_ready(self) -> None:
         self._batch = max((each.batch for each in self.conversations), default=self._batch)
-        if self._halts is not None:
-            self._halts.take(self.action, self.lines)
+        self._tell_lines()
         self._judge()
         self._serve()
 
     def answered(self, conversation: Conversation, line: Line, kind: AnswerKind) -> None:
+        self._answer_count += 1
+        if self._pace.took(asyncio.get_running_loop().time() - line.given_at_s):
+            self._tell_lines()
         if line.is_alone:
             self._suspects.pop(line.delivery, None)
         if self._failure is not None:
@@ -152,6 +162,10 @@ class Pool:
             self._start_failed(end.not_ready, end.error, end.output)
         self._judge()
         self._serve()
+
+    def _tell_lines(self) -> None:
+        if self._halts is not None:
+            self._halts.take(self.action, self.lines)
 
     # Which line goes where
 
@@ -212,10 +226,30 @@ class Pool:
                 line.settle(error)
             else:
                 lines.append(line)
+                line.given_at_s = self.used_at
                 size += len(line.text[0])
         if lines:
             given = free.give(lines)
             waiting.extendleft(reversed(lines[given:]))
+
+    def _watch(self) -> None:
+        self._is_watched = True
+        asyncio.get_running_loop().call_later(STALL_S, self._look, self._answer_count)
+
+    def _look(self, answer_count: int) -> None:
+        """When nothing was answered since, give back what was claimed ahead: other hosts may have
+        it, and people may cancel it."""
+        self._is_watched = False
+        if not self._waiting:
+            return
+        if self._answer_count != answer_count:
+            self._watch()
+            return
+        self._pace.stalled()
+        self._tell_lines()
+        given = sum(len(each.unanswered) for each in self.conversations)
+        while self._waiting and given + len(self._waiting) > self.lines.at_once:
+            self._waiting.pop().settle(interrupted(STALLED))
 
     # Its starts
 

@@ -47,6 +47,7 @@ class Line:
         self.is_alone = is_alone
         self.done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.output = Output()  # what was printed for it
+        self.given_at_s = 0.0
         self.begins_at = 0  # in all that its process was written
         self.given_after = 0  # so many answers of its process
         self.busy_since: float | None = None  # when its time began, once its process says `busy`
