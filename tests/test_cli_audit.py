@@ -339,6 +339,50 @@ def test_a_dead_delivery_that_nobody_will_mend_is_cancelled(config: Path) -> Non
     assert "gave up (dead)" not in run("status", "--config", config).out
 
 
+def test_dead_deliveries_are_cancelled_as_filters_choose_them(config: Path) -> None:
+    some = ("--type", "verification.*", "--error", "status 3")
+    listed = json_of(config, "deliveries", "--state", "dead", *some, "--limit", 1000)
+    chosen = sorted(each["id"] for each in listed)
+    every, before = ids(config, "dead"), ids(config, "cancelled")
+    assert 1 < len(chosen) < len(every)
+    dry = run("cancel", "--dead", *some, "--dry-run", "--config", config)
+    assert dry.out.splitlines()[0] == f"Would cancel {len(chosen)} dead deliveries."
+    assert ids(config, "dead") == every
+    done = run("cancel", "--dead", "--type", "no.such", "--json", "--config", config)
+    assert json.loads(done.out) == {"cancelled": 0}
+    done = run("cancel", "--dead", *some, "--config", config)
+    assert done == Ran(0, f"Cancelled {len(chosen)} dead deliveries.\n", "")
+    assert sorted(ids(config, "cancelled")) == sorted(before + chosen)
+    assert sorted(ids(config, "dead")) == sorted(set(every) - set(chosen))
+    columns = "id, delivery_id, note, part_of_id"
+    is_new = "action = 'cancel' AND (note IS NOT NULL OR part_of_id IS NOT NULL)"
+    recorded = read(config, f"SELECT {columns} FROM operator_action WHERE {is_new} ORDER BY id")
+    (whole, *about), *parts = recorded
+    assert about == [None, f"{len(chosen)} dead deliveries", None]
+    assert sorted(row[1] for row in parts) == sorted(chosen)
+    assert {row[3] for row in parts} == {whole}
+    assert run("replay", "--delivery", chosen[0], "--config", config).code == 0
+
+
+@for_each(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "Say what to cancel: --delivery ID, or --dead."),
+        (["--delivery", 1, "--dead"], 2, "Say what to cancel: --delivery ID, or --dead."),
+        (["--delivery", 1, "--action", "archive"], 2, "--delivery goes alone"),
+        (["--delivery", 1, "--dry-run"], 2, "--delivery goes alone"),
+        (["--dead", "--action", "archiv"], 1, "did you mean archive?"),
+    ],
+)
+def test_what_can_not_be_meant_cancels_nothing(
+    config: Path, arguments: list[object], code: int, message: str
+) -> None:
+    before = ids(config, "dead")
+    done = run("cancel", *arguments, "--config", config)
+    assert (done.code, message in done.err) == (code, True), done.err
+    assert ids(config, "dead") == before
+
+
 def test_cancel_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:
     config.write_text(config.read_text().replace('"endpoints"', '"endpionts"'))
     done = run("cancel", "--delivery", ids(config, "pending")[0], "--config", config)

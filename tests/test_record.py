@@ -380,6 +380,24 @@ def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     assert store.rows(RECORDS) == []
 
 
+def test_of_many_only_those_are_cancelled_that_are_dead_still(
+    store: Store, writing: Database
+) -> None:
+    store.add("crm", "mail", "third", body=b"another")
+    over = "SET state = '{}', due_at_ms = NULL, finished_at_ms = 1 WHERE id = {}"
+    for number, state in ((1, "dead"), (2, "succeeded"), (3, "dead")):
+        store.by_hand(f"UPDATE delivery {over.format(state, number)}")
+    before = store.rows(STATES)
+    dead = [number for number, state, *_ in before if state == "dead"]
+    everything = [number for number, *_ in before]
+    assert dead
+    assert perform_all(writing, ADA.cancel_dead(everything, NOW_MS + 5)) == [len(dead)]
+    after = {number: row for number, *row in store.rows(STATES)}
+    for number, *row in before:
+        cancelled = ["cancelled", None, row[2], NOW_MS + 5]
+        assert after[number] == (cancelled if number in dead else row)
+
+
 def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> None:
     assert writing.transact(ADA.cancel(1, NOW_MS + 5))
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)

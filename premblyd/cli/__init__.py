@@ -41,7 +41,7 @@ COMMANDS = {
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "pause": ("pause", "Let nothing of an action begin, on any host, until it is resumed."),
     "resume": ("pause", "Let a paused action go on."),
-    "cancel": ("replay", "Stop a pending delivery."),
+    "cancel": ("replay", "Stop a pending delivery, or let dead ones be that nobody will mend."),
     "prune": ("prune", "Remove now what is over by `retention`, or count it."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
     "closed": ("hold", "Note that the relationship with a person has ended."),

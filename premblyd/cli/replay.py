@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,29 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import ROW_ID, database_of, keep_vault, open_to_change, row_id
+from premblyd.cli.common import (
+    ROW_ID,
+    database_of,
+    keep_vault,
+    open_to_change,
+    row_id,
+    settings_if_valid,
+)
 from premblyd.cli.lists import chosen_by, filter_options
-from premblyd.cli.printing import clean, print_json, print_table, progress
+from premblyd.cli.printing import clean, print_json, print_table, print_told, progress
 from premblyd.config.load import load_config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import operating, replays
-from premblyd.record.filters import DeliveryFilter
-from premblyd.record.operating import ONLY_SOME, Operator
+from premblyd.record.filters import DeliveryFilter, unknown_action
+from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
 from premblyd.record.replays import RAN_BEFORE, Plan
 from premblyd.words import counted
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
+LISTED = ("id", "event_id", "action", "state")  # of a delivery, by a dry run
+NARROWING = ("action", "type", "since_ms", "until_ms", "error", "event_id", "contradicted")
 # By their names in a plan.
 LEFT_ALONE = {
     "unfinished": "pending or running: {}.",
@@ -110,16 +119,14 @@ def replay(
     if dry_run:
         _print_plan(plan, as_json)
         return
-    if len(plan) > ASK_ABOVE and not yes and sys.stdin.isatty():
-        question = f"Queue {counted(len(plan), 'delivery', 'deliveries')}?"
-        click.confirm(question, abort=True, err=True)
+    _ask(f"Queue {counted(len(plan), 'delivery', 'deliveries')}?", len(plan), yes=yes)
     operator = Operator(actor=actor())
     if len(plan) > 1:
         about = counted(len(plan), "delivery", "deliveries")
         operator = database.transact(operator.many(about, database.now_ms()))
     changes = replays.changes(plan, operator, settings, database.now_ms())
     batches = operating.transact_all(database, changes)
-    queued = _count(batches, len(plan), silent=as_json)
+    queued = _count(batches, len(plan), ("queueing", "queued"), silent=as_json)
     _report(plan, "Queued", queued, exact={"queued": queued} if as_json else None)
     is_single = request.chosen.delivery_id is not None
     is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
@@ -163,18 +170,26 @@ def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
         raise click.UsageError("--new goes with --action and EVENT, or with --action and --since.")
 
 
-def _count(batches: Iterator[int], total: int, *, silent: bool) -> int:
-    """Let every batch be done, and return how many deliveries were queued."""
-    queued = 0
+def _ask(question: str, count: int, *, yes: bool) -> None:
+    """Ask before something is done to many deliveries, where somebody can answer."""
+    if count > ASK_ABOVE and not yes and sys.stdin.isatty():
+        click.confirm(question, abort=True, err=True)
+
+
+def _count(batches: Iterator[int], total: int, words: tuple[str, str], *, silent: bool) -> int:
+    """Let every batch be done, and return of how many deliveries that is true. `words`: what is
+    done to them, and has been."""
+    doing, done = words
+    changed = 0
     with progress(silent=silent) as shown:
-        task = shown.add_task("queueing", total=total)
+        task = shown.add_task(doing, total=total)
         try:
             for count in batches:
-                queued += count
+                changed += count
                 shown.advance(task, count)
         except KeyboardInterrupt:
-            raise PremblydError(f"Interrupted: queued {queued} of {total}.") from None
-    return queued
+            raise PremblydError(f"Interrupted: {done} {changed} of {total}.") from None
+    return changed
 
 
 def _left_alone(plan: Plan) -> dict[str, Any]:
@@ -244,8 +259,12 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
     _report(plan, "Would queue", len(plan), exact=exact)
     if as_json:
         return
-    columns = ("id", "event_id", "action", "state")
-    listed = [[row[name] for name in columns] for row in rows[:DRY_RUN_LINES]]
+    _print_some(rows)
+
+
+def _print_some(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the first rows of a dry run as a table."""
+    listed = [[row[name] for name in LISTED] for row in rows[:DRY_RUN_LINES]]
     if listed:
         print_table(("delivery", "event", "action", "state"), listed, empty="")
     if len(rows) > DRY_RUN_LINES:
@@ -253,18 +272,68 @@ def _print_plan(plan: Plan, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--delivery", "delivery_id", type=ROW_ID, required=True, help="Stop this delivery.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, help="Stop this delivery.")
+@click.option("--dead", "is_dead", is_flag=True, help="Let every dead delivery be.")
+@filter_options(DeliveryFilter, *NARROWING)
+@click.option("--dry-run", is_flag=True, help="List what would be cancelled, and cancel nothing.")
+@click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
 @config_option
-def cancel(config_path: Path, delivery_id: int) -> None:
-    """A delivery whose hook runs now can't be cancelled; `replay` puts a cancelled one back.
+@json_option
+def cancel(
+    config_path: Path,
+    *,
+    delivery_id: int | None,
+    is_dead: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **selection: Any,
+) -> None:
+    """With --delivery, one that is pending or dead; one whose hook runs now can't be cancelled.
 
-    A dead one that nobody will mend can be cancelled too: then `status` tells of it no more, and
-    those behind it (`order`, with `then: wait`) go on.
+    With --dead, those that nobody will mend, as --action, --type, --since, --until, --error,
+    --event and --contradicted choose them: then `status` tells of them no more, and those behind
+    them (`order`, with `then: wait`) go on. They stay on record.
+
+    `replay` puts a cancelled one back.
     """
+    if (delivery_id is None) is not is_dead:
+        raise click.UsageError("Say what to cancel: --delivery ID, or --dead.")
+    if delivery_id is not None and (dry_run or any(selection.values())):
+        raise click.UsageError("--delivery goes alone: the others choose among the --dead.")
     database = open_to_change(database_of(config_path))
+    if delivery_id is None:
+        action, settings = selection["action"], settings_if_valid(config_path)
+        if action and (unknown := unknown_action(database, settings, action)):
+            raise PremblydError(unknown)
+        chosen = chosen_by(DeliveryFilter, database, {**selection, "state": "dead"})
+        _cancel_dead(database, chosen, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     if database.transact(Operator(actor=actor()).cancel(delivery_id, database.now_ms())):
-        click.echo(f"Cancelled delivery {delivery_id}.")
+        print_told({"cancelled": 1}, f"Cancelled delivery {delivery_id}.", as_json=as_json)
         return
     found = replays.find_delivery(database, delivery_id)
     verb = "has" if found.state == "succeeded" else "is"
     raise PremblydError(f"Delivery {delivery_id} {verb} {found.state}; {ONLY_SOME}.")
+
+
+def _cancel_dead(
+    database: Database, chosen: DeliveryFilter, *, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    found = replays.find_deliveries(database, chosen)
+    about = counted(len(found), "dead delivery", "dead deliveries")
+    if dry_run:
+        rows = [{name: getattr(each, name) for name in LISTED} for each in found]
+        print_told({"would_cancel": rows}, f"Would cancel {about}.", as_json=as_json)
+        if not as_json:
+            _print_some(rows)
+        return
+    _ask(f"Cancel {about}? `replay` puts them back.", len(found), yes=yes)
+    operator = Operator(actor=actor())
+    if len(found) > 1:
+        operator = database.transact(operator.many(about, database.now_ms(), CANCELLED))
+    changes = operator.cancel_dead([each.id for each in found], database.now_ms())
+    batches = operating.transact_all(database, changes)
+    cancelled = _count(batches, len(found), ("cancelling", "cancelled"), silent=as_json)
+    words = f"Cancelled {counted(cancelled, 'dead delivery', 'dead deliveries')}."
+    print_told({"cancelled": cancelled}, words, as_json=as_json)

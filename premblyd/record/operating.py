@@ -30,7 +30,7 @@ from premblyd.engines.engine import (
 )
 from premblyd.hosts import register
 from premblyd.keep import holds
-from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW
+from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW, State
 from premblyd.model.tables import Delivery, Event, OperatorAction
 from premblyd.queue import inbox, order, pauses, rollups
 from premblyd.queue.inbox import NewDelivery
@@ -42,7 +42,7 @@ EXPORTED = 500  # rows that are only inserted: that takes a tenth of the time
 MIN_GAP_S = 0.15
 MAX_GAP_S = 2.0
 GAP_RATIO = 4  # of a gap to the transaction before it: webhooks have the greater part of the time
-EXPORT = "export"  # what the record calls it
+REPLAYED, CANCELLED, EXPORT = "replay", "cancel", "export"  # what the record calls it
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]
 
@@ -51,6 +51,11 @@ _CANCEL = update(
     Delivery,
     *("state", "due_at_ms", "finished_at_ms", "waits_for_id"),
     where=_HAS_ID & Delivery.state.in_(CANCEL.states),
+)
+_CANCEL_DEAD = update(
+    Delivery,
+    *("state", "finished_at_ms"),
+    where=_HAS_ID & (Delivery.state == State.DEAD),
 )
 _HASTEN = update(
     Delivery,
@@ -105,7 +110,7 @@ class Operator:
     actor: str
     part_of_id: int | None = None
 
-    def many(self, about: str, now_ms: int, action: str = "replay") -> "Change[Operator]":
+    def many(self, about: str, now_ms: int, action: str = REPLAYED) -> "Change[Operator]":
         """Record what is done to many deliveries or events, and return the operator who does it: so
         the log has one line for it, and behind that which these were."""
 
@@ -126,10 +131,27 @@ class Operator:
                 _CANCEL, delivery_id=delivery_id, finished_at_ms=now_ms, **over
             )
             if changed:
-                self._record(transaction, "cancel", now_ms, delivery_id=delivery_id)
+                self._record(transaction, CANCELLED, now_ms, delivery_id=delivery_id)
             return bool(changed)
 
         return cancel
+
+    def cancel_dead(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
+        """Let those of these deliveries be that are dead, which nobody will mend. Yield the
+        changes, each of which returns how many it cancelled."""
+
+        def cancel(transaction: Transaction, part: Sequence[int]) -> int:
+            order.lock(transaction, part)
+            over = {"state": CANCEL.then, "finished_at_ms": now_ms}
+            cancelled = [
+                delivery_id
+                for delivery_id in part
+                if transaction.change(_CANCEL_DEAD, delivery_id=delivery_id, **over)
+            ]
+            self._record_many(transaction, CANCELLED, cancelled, now_ms)
+            return len(cancelled)
+
+        return _in_batches(delivery_ids, cancel)
 
     def pause(
         self, action: str, now_ms: int, until_ms: int | None, reason: str | None
@@ -224,7 +246,7 @@ class Operator:
                     **position._asdict(),
                 ):
                     queued.append(delivery_id)
-            self._record_replays(transaction, queued, now_ms)
+            self._record_many(transaction, REPLAYED, queued, now_ms)
             return len(queued)
 
         return _in_batches([*attempts], queue)
@@ -240,7 +262,7 @@ class Operator:
                 for delivery_id in part
                 if transaction.change(_HASTEN, delivery_id=delivery_id, due_at_ms=now_ms)
             ]
-            self._record_replays(transaction, hastened, now_ms, "was pending")
+            self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
             return len(hastened)
 
         return _in_batches(delivery_ids, make_due_now)
@@ -264,7 +286,7 @@ class Operator:
             rollups.count_matched(transaction, event_id)
             delivery_id = inbox.add_delivery(transaction, event_id, new, now_ms)
             about = {"event_id": event_id, "delivery_id": delivery_id}
-            self._record(transaction, "replay", now_ms, note="new delivery", **about)
+            self._record(transaction, REPLAYED, now_ms, note="new delivery", **about)
             return True
 
         def add_all(transaction: Transaction, part: Sequence[int]) -> int:
@@ -277,15 +299,16 @@ class Operator:
 
         return _in_batches(event_ids, add_all)
 
-    def _record_replays(
+    def _record_many(
         self,
         transaction: Transaction,
+        action: str,
         delivery_ids: Sequence[int],
         now_ms: int,
         note: str | None = None,
     ) -> None:
         rows = [
-            (now_ms, self.actor, "replay", delivery_id, note, self.part_of_id)
+            (now_ms, self.actor, action, delivery_id, note, self.part_of_id)
             for delivery_id in delivery_ids
         ]
         transaction.insert_many(_RECORD_MANY, rows)

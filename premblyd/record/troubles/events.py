@@ -194,7 +194,7 @@ def held(situation: Situation) -> Iterator[Item]:
             f" {'holds' if count == 1 else 'hold'} up what came later for the same reference.",
             remedy="Mend what it died of, then"
             f" `premblyd replay --dead --action {action}`. Or let the others go on:"
-            " `premblyd cancel --delivery ID` of the dead one.",
+            f" `premblyd cancel --dead --action {action}`, or of one alone `--delivery ID`.",
             command=f"premblyd deliveries --waiting --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
@@ -210,11 +210,11 @@ def dead(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{counted(count, 'delivery', 'deliveries')} of {action} gave up (dead).",
             remedy=f"The configuration has no action {action}: put it back, or cancel them"
-            " (`premblyd cancel --delivery ID`)."
+            f" (`premblyd cancel --dead --action {action}`)."
             if is_gone
             else "Find out why by the last error, mend it, then"
             f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead."
-            " What nobody will mend: `premblyd cancel --delivery ID`.",
+            " What nobody will mend: `premblyd cancel --delivery ID`, or `--dead` for many.",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
