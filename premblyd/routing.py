@@ -7,7 +7,8 @@ asks this for each webhook, `check` and `explain` show it, and a replay asks it 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from premblyd.config.models import Action
 from premblyd.expressions import Budget, EvaluationError
@@ -16,6 +17,14 @@ from premblyd.prembly.payload import Webhook
 from premblyd.telemetry import tell
 
 EVERY, MISSING, DEFAULT = _WORDS = ("*", "missing", "default")
+
+
+class Chosen(NamedTuple):
+    """The actions for a webhook, in the configuration's order; and of those whose `when` failed,
+    which counts as no, why."""
+
+    actions: Sequence[Action]
+    failed: Mapping[str, str] = MappingProxyType({})
 
 
 class Routing:
@@ -36,10 +45,16 @@ class Routing:
         """Return the actions for a webhook, in the configuration's order. A `when` that fails
         counts as no, and is logged. Raise TrialTooLongError, and log nothing, when the expressions
         take more work than a trial may."""
+        chosen = self.chosen(webhook, is_trial=is_trial)
+        _log_failed(chosen.failed)
+        return chosen.actions
+
+    def chosen(self, webhook: Webhook, *, is_trial: bool = False) -> Chosen:
+        """Return what `actions_for` does, with what failed, and log nothing."""
         verdict = webhook.verdict
         actions = self._of_type(self._word(verdict.response_code), verdict.type)
         if not any(action.when for action in actions):
-            return actions
+            return Chosen(actions)
         budget = Budget(is_trial=is_trial)  # shared by all of them
         context = webhook.context()
         failed: dict[str, str] = {}  # texts: an error would keep the body in memory by its frames
@@ -50,8 +65,7 @@ class Routing:
                     chosen.append(action)
             except EvaluationError as error:
                 failed[action.name] = str(error)
-        _log_failed(failed)
-        return chosen
+        return Chosen(chosen, failed)
 
     def actions_for_code(self, code: str | None) -> tuple[Action, ...]:
         """Return the actions that a response code chooses, before any `types` and `when`; None is

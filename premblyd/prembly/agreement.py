@@ -4,7 +4,7 @@ The answer must be about the same verification, agree with the event, and be eno
 by itself: what it is silent about proves nothing. No words here quote an event or an answer.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -91,14 +91,25 @@ def decide(
     if event.doubt:  # who doubts an event is not talked out of it
         stated.pop("outcome", None)
     merged = replace(event, **stated)
-    if words := _why_not_for(requirement, event, merged, answer):
-        return _contradicted(words)
-    if answer.objects and not facts.is_other_code(merged.response_code):
-        return _ask_again("Prembly's answer has no status word, and something in it says no")
-    if unstated := _unstated(requirement, event, merged, answer, are_open=was_open and is_open):
-        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
+    found = _why_not_enough(requirement, event, merged, answer, are_open=was_open and is_open)
+    if found is not None:
+        return found
     named = ("reference",) if answer.names and event.own_reference else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=(*named, *stated))
+
+
+def decide_again(
+    event: Verdict, confirmed: Mapping[str, Any], requirement: Requirement
+) -> Agreement:
+    """Return what an answer that has confirmed an event means for another requirement: all else
+    was found then. `confirmed`: the facts that it states, as they were kept; of a doubted event
+    they are not all of them."""
+    stated = {name: value for name, value in confirmed.items() if name in FACTS}
+    merged = replace(event, **stated)
+    answer = Stated(verdict=Verdict(**stated))
+    # Of an event that leaves it open, only an answer that does so too has confirmed it.
+    found = _why_not_enough(requirement, event, merged, answer, are_open=event.is_left_open)
+    return found or Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=tuple(confirmed))
 
 
 def why_of_no_use(
@@ -198,6 +209,20 @@ def _difference(event: Verdict, answer: Verdict, *, are_open: bool) -> str | Non
         return "Prembly's answer says face_match {}, the event {}".format(*said)
     if answer.user_ref and event.user_ref and answer.user_ref != event.user_ref:
         return "Prembly's answer names another user_ref than the event"
+    return None
+
+
+def _why_not_enough(
+    requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated, *, are_open: bool
+) -> Agreement | None:
+    """Return what an answer that agrees with the event means, where it is not enough for an
+    action; None: it is."""
+    if words := _why_not_for(requirement, event, merged, answer):
+        return _contradicted(words)
+    if answer.objects and not facts.is_other_code(merged.response_code):
+        return _ask_again("Prembly's answer has no status word, and something in it says no")
+    if unstated := _unstated(requirement, event, merged, answer, are_open=are_open):
+        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     return None
 
 

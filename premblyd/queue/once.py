@@ -9,7 +9,7 @@ so a claim has few, whatever waits.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import Enum, auto
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -218,6 +218,57 @@ def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(once_key(name, Outcome(outcome), type_) for name in names))
 
 
+def keys_of(naming: Names, verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
+    """Return under which keys the hook of an action may have run for an event, the same for all of
+    its verification, which is `known` under several names; none: the event has no reference.
+    `known` are what stands for the names."""
+    if not verdict.reference:
+        return ()
+    names = sorted(known) or [naming.reference(verdict.reference)]
+    keys = _keys(names, verdict.outcome, verdict.type)
+    if naming.were_clear:
+        keys += _earlier_keys(naming, [verdict.reference], verdict.outcome, verdict.type)
+    return keys
+
+
+def asking_success(
+    transaction: Transaction,
+    kept: "KeptKeys",
+    subject: Subject,
+    action: str,
+    before_id: int,
+) -> Callable[[], int | None]:
+    """Ask for the delivery of an action that has succeeded for a subject, of an event before the
+    one with this number, as a claim looks for it; return what reads its number."""
+    gone_id = kept.removed(action, subject.keys)
+    if gone_id is not None:
+        return lambda: gone_id
+    asked = [
+        transaction.ask(_HOLDER_BEFORE, action=action, once_key=key, before_id=before_id)
+        for key in kept.all_of(subject.keys)
+    ]
+    is_about = events.is_about_verification(subject.type)
+    asked += [
+        transaction.ask(
+            _EARLIER_BEFORE,
+            action=action,
+            reference=name,
+            plain=plain_id(name),
+            outcome=subject.outcome,
+            type=None if is_about else subject.type,
+            id=0,
+            before_id=before_id,
+        )
+        for name in subject.names
+    ]
+
+    def read() -> int | None:
+        found = [row[0] for rows in asked for row in rows()]
+        return found[0] if found else None
+
+    return read
+
+
 class Ruling(NamedTuple):
     """What is decided about a delivery that Prembly confirms. `key`: what its hook runs once for;
     None: its action has no `once`. `other_id`: the delivery that runs in its place, or has; then it
@@ -386,6 +437,12 @@ _EARLIER = Statement(
     .order_by(Delivery.state.desc(), Delivery.id)  # succeeded ones before running ones
     .limit(1)
 )
+# COALESCE: as in _EARLIER.
+_SUCCEEDED_BEFORE = (fn.COALESCE(Delivery.state, "") == State.SUCCEEDED) & (
+    fn.COALESCE(Delivery.event, 0) < param("before_id")
+)
+_HOLDER_BEFORE = Statement(_HOLDER.query.where(_SUCCEEDED_BEFORE))
+_EARLIER_BEFORE = Statement(_EARLIER.query.where(_SUCCEEDED_BEFORE))
 _HOLD = update(Delivery, "state", "due_at_ms", where=_HAS_ID)
 _TAKE_KEY = Statement(Delivery.update(once_key=None).where(_HAS_KEY, Delivery.id != param("id")))
 _GIVE_KEY = Statement(Delivery.update(once_key=param("once_key"), ran_instead=None).where(_HAS_ID))
