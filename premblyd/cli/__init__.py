@@ -30,6 +30,7 @@ COMMANDS = {
     "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
     "send": ("send", "Sign and POST a payload as Prembly does."),
     "explain": ("explain", "Dry run: what would happen for a payload."),
+    "rehearse": ("rehearse", "Play the last month's events against another configuration."),
     "try": ("explain", "Run one hook once: an action's for a payload, or an alert's."),
     "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
     "stats": ("stats", "Count what came and how the actions fare."),

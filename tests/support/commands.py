@@ -100,8 +100,9 @@ def run_process(*arguments: object, stdin: int = 0, before: str = "", **environ:
         return Ran(code, out.read(), error.read())
 
 
-def on_terminal(columns: int, *arguments: object) -> list[str]:
-    """Return the lines that a command prints on a terminal of `columns`, without their colours."""
+def on_terminal(columns: int, *arguments: object, code: int = 0) -> list[str]:
+    """Return the lines that a command prints on a terminal of `columns`, without their colours. It
+    ends with this status."""
     ours, its = pty.openpty()
     try:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
@@ -110,7 +111,7 @@ def on_terminal(columns: int, *arguments: object) -> list[str]:
         with Forked(arguments, environ=environ, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
             printed = b"".join(iter(lambda: _read(ours), b""))
-        assert process.returncode == 0, printed.decode()
+        assert process.returncode == code, printed.decode()
     finally:
         os.close(ours)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed.decode()).splitlines()

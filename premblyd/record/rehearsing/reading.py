@@ -1,0 +1,141 @@
+"""The events of a time with the deliveries that they got, portion by portion: so no snapshot of the
+database is kept for long, and no more than a portion is in memory."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from premblyd.engines.engine import Database
+from premblyd.keep.searching import of_size
+from premblyd.model.states import State
+from premblyd.model.tables import Delivery, Event
+from premblyd.prembly.payload import StoredEvent
+from premblyd.queue.damage import EVENT_COLUMNS, UnusableError, usable_event
+from premblyd.record import lists, queries
+from premblyd.record.queries import By
+from premblyd.times import HOUR_MS
+from premblyd.words import Sealed
+
+MOST_ROWS = 500
+MOST_BYTES = 4 << 20  # of the bodies of a portion, unless one alone has more
+
+
+class Recorded(NamedTuple):
+    """A delivery, as the record has it."""
+
+    id: int
+    event_id: int
+    action: str
+    state: str
+    ran_instead_id: int | None
+    confirmed_facts: Any  # None: Prembly has confirmed nothing
+
+    @property
+    def has_run(self) -> bool:
+        """Whether its hook ran, runs or is to run: not if `once` has skipped it."""
+        return self.state != State.SKIPPED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An event with its deliveries by action. `type`, `response_code` and `outcome` are as its row
+    has them. `event` is None where it can't be read: `why_not` says why."""
+
+    id: int
+    type: Any
+    response_code: Any
+    outcome: Any
+    endpoint: Any
+    lacks: Any
+    event: StoredEvent | None
+    why_not: str = ""
+    deliveries: dict[str, Recorded] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The events from `first_id` to `last_id` that were received at `since_ms` or later."""
+
+    first_id: int
+    last_id: int
+    since_ms: int
+
+
+def span(database: Database, since_ms: int, event_id: int | None = None) -> Span:
+    """Return the events since a time that are there now, or those of them up to this one."""
+    first = lists.first_since(database, Event, Event.received_at_ms, since_ms - HOUR_MS)
+    last = queries.value(database, Event.select(fn.MAX(Event.id))) or 0
+    return Span(first_id=first, last_id=last if event_id is None else event_id, since_ms=since_ms)
+
+
+def portions(database: Database, span: Span) -> Iterator[list[Found]]:
+    """Yield the events, in the order of receipt."""
+    start = span.first_id
+    while start <= span.last_id:
+        ahead = (
+            Event.select(Event.id, Event.received_at_ms, Event.body_bytes)
+            .from_(By(Event, None))
+            .where(Event.id.between(start, span.last_id))
+            .order_by(Event.id)
+            .limit(MOST_ROWS)
+        )
+        rows = queries.tuples(database, ahead)
+        if not rows:
+            return
+        sizes = [(row[0], row[2]) for row in rows if _is_since(row[1], span.since_ms)]
+        for ids in of_size(sizes, MOST_BYTES):
+            if ids:
+                yield events(database, ids)
+        start = rows[-1][0] + 1
+
+
+def _is_since(at_ms: Any, since_ms: int) -> bool:
+    return not isinstance(at_ms, int) or at_ms >= since_ms  # else somebody has changed it
+
+
+def events(database: Database, ids: Sequence[int]) -> list[Found]:
+    """Return these events, as far as they are there."""
+    rows = queries.raw_tuples(database, _EVENTS.where(Event.id.in_(ids)).order_by(Event.id))
+    found = {each.id: each for each in map(_found, rows)}
+    deliveries = _DELIVERIES.where(Delivery.event.in_(ids))
+    for row in queries.raw_tuples(database, deliveries.order_by(Delivery.id)):
+        delivery = Recorded(*row)
+        if delivery.event_id in found:
+            found[delivery.event_id].deliveries[str(delivery.action)] = delivery
+    return list(found.values())
+
+
+def events_of(database: Database, delivery_ids: Collection[int]) -> dict[int, int]:
+    """Return the numbers of the events of these deliveries."""
+    if not delivery_ids:
+        return {}
+    query = Delivery.select(Delivery.id, Delivery.event).where(Delivery.id.in_(list(delivery_ids)))
+    return dict(queries.raw_tuples(database, query))
+
+
+def _found(row: tuple[Any, ...]) -> Found:
+    values = dict(zip(EVENT_COLUMNS, row, strict=True))
+    event, why_not = None, ""
+    sealed = [each for each in row if isinstance(each, Sealed)]
+    if sealed:
+        why_not = f"what it says is {sealed[0]}"
+    else:
+        try:
+            event = usable_event(row)
+        except UnusableError as error:
+            why_not = str(error)
+    names = ("id", "type", "response_code", "outcome", "endpoint", "lacks")
+    return Found(**{name: values[name] for name in names}, event=event, why_not=why_not)
+
+
+_EVENTS = Event.select(*(getattr(Event, name) for name in EVENT_COLUMNS))
+_DELIVERIES = Delivery.select(
+    Delivery.id,
+    Delivery.event,
+    Delivery.action,
+    Delivery.state,
+    Delivery.ran_instead,
+    Delivery.confirmed_facts,
+)

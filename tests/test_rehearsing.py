@@ -1,0 +1,459 @@
+"""What another configuration would have done with the events of the record: compared with what a
+daemon did, and decided for what is there and for what is gone."""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.config.load import parse_config
+from premblyd.config.models import Config
+from premblyd.config.secrets import SecretPlaces
+from premblyd.engines.connections import connect_read_only
+from premblyd.model.keeping import Lacks
+from premblyd.prembly import bodies, events, payload, samples
+from premblyd.prembly.payload import Webhook
+from premblyd.queue.inbox import NewDelivery
+from premblyd.record.rehearsing import reading
+from premblyd.record.rehearsing.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
+from premblyd.record.rehearsing.rehearsal import (
+    PERHAPS_BEFORE,
+    RAN_BEFORE,
+    Compared,
+    Difference,
+    Rehearsed,
+    rehearse,
+)
+from premblyd.routing import Routing
+from tests.support.commands import ACTIONS, PAYLOADS, Ran, json_of, on_terminal, run
+from tests.support.configuration import configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+from tests.support.erasing import forget
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store
+
+API = {"url": "https://prembly.example", "api_key": "hush-api-key"}
+UNFINISHED = "SELECT count(*) FROM delivery WHERE finished_at_ms IS NULL"
+VERIFIED, OTHER = "outcome == 'verified'", "outcome != 'verified'"
+
+
+# The command.
+
+
+def write_new(config: Path, *actions: dict[str, Any], **changes: Any) -> Path:
+    """Write another configuration beside the present one, with these actions."""
+    settings = json.loads(config.read_text()) | {"actions": list(actions)} | changes
+    new = config.with_name("new.yaml")
+    new.write_text(json.dumps(settings, indent=1))
+    return new
+
+
+def changed(name: str, **changes: Any) -> list[dict[str, Any]]:
+    return [each | changes if each["name"] == name else each for each in ACTIONS]
+
+
+def command(config: Path, new: Path, *options: object) -> Ran:
+    return run("rehearse", new, "--config", config, *options)
+
+
+def test_the_same_configuration_differs_in_nothing(config: Path) -> None:
+    done = command(config, write_new(config, *ACTIONS), "--json")
+    assert (done.code, done.err) == (0, "")
+    exact = json.loads(done.out)
+    assert exact["events"] == len(json_of(config, "events", "--limit", 1000))
+    assert (exact["differing"], exact["figures"]) == (0, [])
+
+
+def test_the_events_behind_each_number_are_those_that_differ(config: Path) -> None:
+    new = write_new(config, *changed("activate-customer", when=OTHER))
+    done = command(config, new, "--json")
+    assert (done.code, done.err) == (3, "")
+    exact = json.loads(done.out)
+    found: dict[str, set[int]] = {"more": set(), "fewer": set()}
+    for figure in exact["figures"]:
+        assert (figure["action"], figure["count"]) == ("activate-customer", len(figure["events"]))
+        found[figure["difference"]] |= set(figure["events"])
+    listed = json_of(config, "events", "--limit", 1000, "--code", "00")
+    verified = {each["id"] for each in listed if each["outcome"] == "verified"}
+    assert found == {"fewer": verified, "more": {each["id"] for each in listed} - verified}
+    [row] = [each for each in exact["actions"] if each["action"] == "activate-customer"]
+    assert (row["fewer"], row["more"]) == (len(verified), len(listed) - len(verified))
+    assert exact["differing"] == len(listed)
+
+
+def test_one_event_is_told_of_with_its_reasons(config: Path) -> None:
+    new = write_new(config, *changed("activate-customer", when=OTHER))
+    done = command(config, new, "--event", 1)
+    assert (done.code, done.err) == (3, "")
+    assert "activate-customer: dead in the record, does not run (fewer)" in done.out
+    assert f"    `when` is false: {OTHER}" in done.out
+    assert "archive: succeeded in the record, runs (same)" in done.out
+    missing = command(config, new, "--event", 1000)
+    assert (missing.code, missing.out) == (1, "")
+    assert "There is no event 1000 since" in missing.err
+
+
+def test_it_fits_a_terminal_of_80_columns(config: Path) -> None:
+    new = write_new(
+        config, *changed("activate-customer", when=f"{OTHER} && {' && '.join(['kind'] * 20)}")
+    )
+    lines = on_terminal(80, "rehearse", new, "--config", config, code=3)
+    shown = [line for line in lines if not line.lstrip().startswith("Rehearsing")]
+    assert max(map(len, shown)) <= 80
+    assert "    1 of verification.retried, code 00, verified: event 11" in shown
+    assert shown[-1] == "Nothing was run, sent, asked or stored."
+
+
+def test_mistakes_in_the_new_one_are_told_as_check_tells_them(config: Path) -> None:
+    new = write_new(config, {"name": "x", "response_codes": ["00"], "shel": "true"})
+    done, checked = command(config, new), run("check", "--config", new)
+    assert (done.code, done.err) == (78, checked.err)
+    assert "did you mean `shell`?" in done.err
+
+
+def test_no_secret_of_the_new_one_is_read(config: Path, tmp_path: Path) -> None:
+    hook = {"url": {"file": "not-there"}}
+    new = write_new(config, *ACTIONS, {"name": "x", "response_codes": ["none"], "http": hook})
+    assert command(config, new, "--json").code == 0
+
+
+# Equal to what a daemon did.
+
+
+def generated(count: int) -> Iterator[bytes]:
+    """Yield bodies of all shapes, many of them of the same few verifications."""
+    chance = random.Random(20)
+    shapes = [samples.sample(name) for name in samples.NAMES]
+    shapes += [path.read_bytes() for path in PAYLOADS]
+    for number in range(count):
+        document = bodies.parse(chance.choice(shapes)) or {}
+        verdict = payload.read(json.dumps(document).encode())
+        text = json.dumps(document | {"number": number})
+        if verdict.reference and chance.random() < 0.8:
+            text = text.replace(verdict.reference, f"ref-{chance.randrange(25):04}-generated")
+        if chance.random() < 0.3:
+            text = text.replace(
+                '"VERIFIED"', chance.choice(['"NOT-VERIFIED"', '"PENDING"', "true"])
+            )
+        if chance.random() < 0.3:
+            text = text.replace('"00"', chance.choice(['"01"', '"02"', '""', '"42"', "null"]))
+        yield text.encode()
+
+
+def of_all_kinds() -> list[dict[str, Any]]:
+    """Return actions that look at all that an action can look at."""
+    about = ["sdk.session", "verification.*"]
+    return [
+        shell("activate", "true", "00", "missing", types=about, when=VERIFIED, once="reference"),
+        shell("photo", "true", when="body.number && (kind == 'sdk' || face_match)"),
+        shell("transactions", "true", types=["transaction.*"], once="reference"),
+        shell("others", "true", "default", types=about, order="reference"),
+        shell("open", "true", "02", "03", when="outcome == 'pending' || response_code == '02'"),
+        shell("fails", "true", when="length(body.number) > `1`"),
+        shell("settled", "true", "00", "01", types=about, once="reference"),
+    ]
+
+
+def test_it_is_equal_to_what_a_daemon_with_that_configuration_did(tmp_path: Path) -> None:
+    """A daemon decides; a second one, with the same webhooks, made the record."""
+    was = [
+        shell("activate", "true", "00", types=["sdk.session"], once="reference"),
+        shell("photo", "true", "00", "01"),
+        shell("settled", "false", "*", retry={"attempts": 1}, when="outcome == 'pending'"),
+        shell("gone", "true", "00"),
+    ]
+    webhooks = list(generated(160))
+    done: list[tuple[Any, Config]] = []
+    for name, actions in (("one", was), ("two", of_all_kinds())):
+        folder = tmp_path / name
+        folder.mkdir()
+        with Premblyd(folder, actions=actions) as daemon:
+            daemon.start()
+            for body in webhooks:
+                assert daemon.send(body).status == 200
+            daemon.wait_for_rows(
+                [(0,)], "SELECT count(*) FROM delivery WHERE finished_at_ms IS NULL"
+            )
+            rows = daemon.rows("SELECT event_id, action, state FROM delivery ORDER BY id")
+            [(count,)] = daemon.rows("SELECT count(*) FROM event")
+            assert count > 150
+            settings = parsed(folder, actions)
+            done.append((daemon.place, settings))
+    did = {}
+    for event_id, action, state in rows:
+        did[event_id, action] = Does.SKIPPED if state == "skipped" else Does.RUNS
+    assert Does.SKIPPED in did.values()
+    (place, present), (_, new) = done
+    with closing(connect_read_only(place)) as record:
+        played = list(rehearse(record, new, present, reading.span(record, 0)))
+    does = {
+        (event.event_id, each.action): each.does
+        for event in played
+        for each in event.actions
+        if each.does is not Does.NOT
+    }
+    assert does == did
+
+
+def parsed(folder: Path, actions: Sequence[dict[str, Any]], **changes: Any) -> Config:
+    text = json.dumps(configuration(actions=actions, **changes))
+    return parse_config(text, folder / "premblyd.yaml", SecretPlaces(folder, {}))
+
+
+# Decided by what is in the record.
+
+
+class Recorded:
+    """A record, and what a configuration would have done with it."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        self.present: Config | None = None
+
+    def use(self, *actions: dict[str, Any], **changes: Any) -> None:
+        """Have these actions in the present configuration."""
+        self.present = parsed(self.folder, actions, **changes)
+
+    def add(self, body: dict[str, Any], state: str = "succeeded", **changes: Any) -> int:
+        """Store a webhook with the deliveries that the present configuration plans for it, all of
+        which come to end so. Return its number."""
+        assert self.present is not None
+        text = json.dumps(body).encode()
+        webhook = Webhook(
+            **{
+                "endpoint": "prembly",
+                "received_at_ms": NOW_MS,
+                "remote_ip": "192.0.2.7",
+                "token": None,
+                "headers": "[]",
+                "verified_by": "hmac-sha256:live",
+                "verdict": payload.read(text),
+                **changes,
+            },
+            body=text,
+        )
+        actions = Routing(self.present.actions).actions_for(webhook)
+        deliveries = [NewDelivery(action.name, 3) for action in actions]
+        added = self.store.wait(self.store.inbox.add(webhook, deliveries))
+        self.store.by_hand(
+            f"UPDATE delivery SET state = '{state}', due_at_ms = NULL, finished_at_ms ="
+            f" created_at_ms WHERE event_id = {added.event_id}"
+        )
+        return added.event_id
+
+    def rehearse(self, *actions: dict[str, Any], since: int = 0, **changes: Any) -> list[Rehearsed]:
+        new = parsed(self.folder, actions, **changes)
+        with closing(connect_read_only(self.store.place)) as record:
+            span = reading.span(record, since)
+            return list(rehearse(record, new, self.present, span))
+
+    def only(self, *actions: dict[str, Any], **changes: Any) -> list[Compared | None]:
+        """Return what becomes of each event, of which each has one action at most."""
+        played = self.rehearse(*actions, **changes)
+        return [event.actions[0] if event.actions else None for event in played]
+
+    def differences(self, *actions: dict[str, Any], **changes: Any) -> list[Difference | None]:
+        return [each.difference if each else None for each in self.only(*actions, **changes)]
+
+
+@pytest.fixture(name="recorded")
+def make_recorded(store: Store, tmp_path: Path) -> Recorded:
+    return Recorded(store, tmp_path)
+
+
+def verified(reference: str = "ref-0001", **more: Any) -> dict[str, Any]:
+    verification = {"status": "VERIFIED", "reference": reference}
+    return {"response_code": "00", "verification": verification, **more}
+
+
+ONCE = shell("crm", "true", "00", once="reference")
+PLAIN = shell("crm", "true", "00")
+
+
+def test_with_once_the_first_event_of_a_reference_runs_and_the_others_are_skipped(
+    recorded: Recorded,
+) -> None:
+    recorded.use(PLAIN)
+    for number in range(3):
+        recorded.add(verified(n=number))
+    recorded.add(verified("ref-0002"))
+    found = recorded.only(ONCE)
+    assert [each and each.does for each in found] == [
+        Does.RUNS,
+        Does.SKIPPED,
+        Does.SKIPPED,
+        Does.RUNS,
+    ]
+    assert found[1] is not None
+    assert found[1].difference is Difference.FEWER
+    assert found[1].why == f"{RAN_BEFORE} (1)"
+
+
+def test_with_once_what_ran_before_the_time_counts_too(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified(n=1), received_at_ms=NOW_MS - 1_000_000_000)
+    recorded.add(verified(n=2))
+    recorded.add(verified(n=3))
+    found = recorded.rehearse(ONCE, since=NOW_MS)
+    assert [event.event_id for event in found] == [2, 3]
+    assert [event.actions[0].does for event in found] == [Does.SKIPPED, Does.SKIPPED]
+
+
+def test_with_once_a_hook_that_never_succeeded_leaves_it_to_the_next_event(
+    recorded: Recorded,
+) -> None:
+    recorded.use(ONCE)
+    recorded.add(verified(n=1), state="dead")
+    recorded.add(verified(n=2))
+    assert recorded.differences(ONCE) == [Difference.NONE, Difference.NONE]
+
+
+def test_with_once_an_event_that_a_later_one_overtook_is_skipped_as_it_was(
+    recorded: Recorded,
+) -> None:
+    recorded.use(ONCE)
+    first = recorded.add(verified(n=1), state="skipped")
+    recorded.add(verified(n=2))
+    recorded.store.by_hand(f"UPDATE delivery SET ran_instead_id = 2 WHERE event_id = {first}")
+    assert recorded.differences(ONCE) == [Difference.NONE, Difference.NONE]
+    # Where the later one is not meant any more, the first runs.
+    narrowed = ONCE | {"when": "body.n == `1`"}
+    assert recorded.differences(narrowed) == [Difference.MORE, Difference.FEWER]
+
+
+def test_another_hook_is_told_with_what_is_another(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified())
+    [found] = recorded.only(PLAIN | {"shell": "false", "timeout": "5s", "retry": {"attempts": 1}})
+    assert found is not None
+    assert (found.difference, found.why) == (
+        Difference.OTHERWISE,
+        "another timeout, shell, retry",
+    )
+
+
+def test_what_the_present_configuration_does_already_is_told(recorded: Recorded) -> None:
+    recorded.use(shell("crm", "true", "01"))
+    recorded.add(verified())
+    recorded.use(PLAIN)
+    [found] = recorded.only(PLAIN)
+    assert found is not None
+    assert (found.difference, found.so_now) == (Difference.MORE, True)
+
+
+def test_an_event_of_an_endpoint_that_is_no_more_runs_nothing(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified())
+    [found] = recorded.only(PLAIN, endpoint={"name": "other"})
+    assert found is not None
+    assert (found.difference, found.why) == (Difference.FEWER, "there is no endpoint prembly")
+
+
+def test_what_confirm_would_ask_of_prembly_cannot_be_said(recorded: Recorded) -> None:
+    recorded.use(PLAIN, prembly=API)
+    recorded.add(verified())
+    confirmed = PLAIN | {"confirm": True}
+    [found] = recorded.only(confirmed, prembly=API)
+    assert found is not None
+    assert (found.difference, found.why) == (Difference.UNSAID, WOULD_ASK)
+    # Nor does it differ, where the present configuration would ask the same.
+    recorded.use(confirmed, prembly=API)
+    assert recorded.differences(confirmed, prembly=API) == [Difference.NONE]
+
+
+@for_each(
+    ("when", "difference", "words"),
+    [
+        ("outcome == 'verified' && user_ref != 'x'", Difference.NONE, ""),
+        ("face_confidence > `90`", Difference.FEWER, "`when` is false for what Prembly's answer"),
+        ("user_ref == 'u-1'", Difference.UNSAID, "does not state user_ref"),
+        (OTHER, Difference.FEWER, "`when` is false"),
+    ],
+)
+def test_what_prembly_has_answered_is_put_to_another_when(
+    recorded: Recorded, when: str, difference: Difference, words: str
+) -> None:
+    confirmed = PLAIN | {"confirm": True}
+    recorded.use(confirmed, prembly=API)
+    recorded.add(verified(user_ref="u-1", face_data={"status": True, "confidence": 95}))
+    facts: dict[str, Any] = {"reference": "ref-0001", "response_code": "00"}
+    facts |= {"outcome": "verified", "verification_status": "VERIFIED"}
+    facts |= {"face_match": True, "face_confidence": 80}
+    recorded.store.by_hand(
+        f"UPDATE delivery SET confirmed_at_ms = 1, confirmed_facts = '{json.dumps(facts)}'"
+    )
+    found = recorded.only(confirmed | {"when": when}, prembly=API)[-1]
+    assert found is not None
+    assert (found.difference, words in found.why) == (difference, True)
+
+
+def test_of_who_was_erased_nothing_is_said_but_by_type_and_code(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified())
+    forget(recorded.store, "ref-0001")
+    assert recorded.differences(PLAIN) == [Difference.NONE]  # as now, whatever that is
+    assert recorded.differences(PLAIN | {"when": VERIFIED}) == [Difference.UNSAID]
+    assert recorded.differences(shell("crm", "true", "01")) == [Difference.FEWER]
+
+
+def test_of_a_body_that_was_removed_what_is_left_decides(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified())
+    recorded.store.by_hand("UPDATE event SET body = ?, lacks = ?", b"", str(Lacks.BODY))
+    assert recorded.differences(PLAIN | {"when": VERIFIED}) == [Difference.NONE]
+    assert recorded.differences(PLAIN | {"when": OTHER}) == [Difference.FEWER]
+    assert recorded.differences(PLAIN | {"when": "body.n"}) == [Difference.UNSAID]
+    moved = {"fields": {"verification_status": "elsewhere"}}
+    assert recorded.differences(PLAIN, endpoint=moved) == [Difference.UNSAID]
+
+
+def test_an_answer_of_premblys_is_decided_beside_what_others_say(recorded: Recorded) -> None:
+    action = shell("crm", "true", "00", types=["prembly.status"], when="face_match != `false`")
+    asked: dict[str, Any] = {"prembly": API, "pending": {}}
+    recorded.use(action, **asked)
+    answer = replace(payload.read(json.dumps(verified()).encode()), type=events.STATUS)
+    recorded.add(verified(), verified_by=events.STORED_BY, verdict=answer)
+    wider = action | {"response_codes": ["00", "01"]}
+    assert recorded.differences(wider, **asked) == [Difference.NONE]
+    [found] = recorded.only(wider, prembly=API)
+    assert found is not None
+    assert (found.difference, found.why) == (Difference.UNSAID, NOT_AWAITED)
+    recorded.add(verified(face_data={"status": False}))
+    found = recorded.only(wider, **asked)[0]
+    assert found is not None
+    assert (found.difference, found.why) == (Difference.UNSAID, AGAINST_IT)
+
+
+def test_what_may_have_run_before_makes_once_unsure(recorded: Recorded) -> None:
+    recorded.use(PLAIN, prembly=API)
+    recorded.add(verified(n=1))
+    facts = {"response_code": "00", "outcome": "verified", "verification_status": "VERIFIED"}
+    recorded.add(verified(n=2))
+    recorded.store.by_hand(
+        "UPDATE delivery SET confirmed_at_ms = 1, confirmed_facts = ? WHERE event_id = 2",
+        json.dumps(facts),
+    )
+    found = recorded.only(ONCE | {"confirm": True}, prembly=API)
+    assert [each and each.does for each in found] == [Does.UNSAID, Does.UNSAID]
+    assert found[1] is not None
+    assert found[1].why == f"{PERHAPS_BEFORE} (1)"
+
+
+@pytest.mark.sqlite
+def test_an_event_that_somebody_changed_by_hand_ends_nothing(recorded: Recorded) -> None:
+    recorded.use(PLAIN)
+    recorded.add(verified())
+    with changing(recorded.store.place, unchecked=True) as database:
+        database.execute("UPDATE event SET kind = 'hush'")
+    [found] = recorded.only(PLAIN | {"when": VERIFIED})
+    assert found is not None
+    assert found.difference is Difference.UNSAID
+    assert "kind" in found.why
+    assert "hush" not in found.why
