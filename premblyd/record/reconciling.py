@@ -8,12 +8,10 @@ stored is on the disk one by one, so that whatever interrupts it, the next run g
 import asyncio
 import contextlib
 import itertools
-import re
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from premblyd.ask.client import AnswerKind, Inquirer
 from premblyd.ask.log import LogEntry, Window, fetching, patiently, read_log
@@ -22,24 +20,19 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database, Transaction
-from premblyd.engines.opened import AsStored
 from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.model.tables import Event, InquiryResult, Purpose, VerificationName
+from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
-from premblyd.prembly.payload import Verdict, plain_id, same_id, session_reference
+from premblyd.prembly.payload import Verdict, session_reference
 from premblyd.queue.settling import add_answer
-from premblyd.record import naming, queries
+from premblyd.record.matching import is_digest, is_session, known_ids, known_sessions
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
-from premblyd.verifications.digests import Digests
-from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
+from premblyd.verifications.stored import LEAVES_OPEN
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 STORE_TRIES = 30  # of a commit, while another program has the database locked
-BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
-_DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it
-_SESSION = re.compile(r"(sdk_)?session[_-].*", re.IGNORECASE | re.DOTALL)
 T = TypeVar("T")
 
 
@@ -89,16 +82,6 @@ class Absent:
     @property
     def is_missing(self) -> bool:
         return self.fate not in (Fate.STORED, Fate.CAME)
-
-
-def is_session(identifier: str) -> bool:
-    """Return whether this is the id of an SDK session, which opens it."""
-    return _SESSION.fullmatch(identifier) is not None and not _is_digest(identifier)
-
-
-def _is_digest(reference: str) -> bool:
-    """Return whether this stands for a session, of which no more is known."""
-    return _DIGEST.fullmatch(reference) is not None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,7 +164,7 @@ class Reconciliation:
         have = known_ids(self.database, _ids(candidates))
         left = [each for each in candidates if have.isdisjoint(each.ids)]
         since_ms = self.window.since_ms - DAY_MS if self.window else None
-        have = _known_sessions(self.database, filter(is_session, _ids(left)), since_ms=since_ms)
+        have = known_sessions(self.database, filter(is_session, _ids(left)), since_ms=since_ms)
         self.absent = self._expected([each for each in left if have.isdisjoint(each.ids)])
 
     def _expected(self, absent: list[Absent]) -> list[Absent]:
@@ -233,7 +216,7 @@ class Reconciliation:
     async def _ask_for(self, each: Absent, inquirer: Inquirer, settling: Settling) -> None:
         subject = Verdict(reference=each.reference, session_id=each.session_id)
         question = answers.question_about(subject)
-        if question is None or (_is_digest(each.reference) and not each.session_id):
+        if question is None or (is_digest(each.reference) and not each.session_id):
             each.fate = Fate.UNASKABLE
             return
         answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
@@ -289,81 +272,3 @@ class Reconciliation:
 
 def _ids(candidates: Sequence[Absent]) -> set[str]:
     return {name for each in candidates for name in each.ids}
-
-
-def known_ids(database: Database, ids: Collection[str], *conditions: Any) -> set[str]:
-    """Return those of `ids` of which there is an event, by its reference, for which these
-    conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
-    that the true one never came."""
-    known: set[str] = set()
-    named = naming.names(database)
-    for some in _batches(sorted(set(ids))):
-        stored = {name: {named.reference(each) for each in _spellings(name)} for name in some}
-        spelt = _with_other_names(database, stored)
-        all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
-        is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
-        query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-        found = {plain_id(_text(row[0])) for row in queries.raw_tuples(database, query.distinct())}
-        known |= {
-            name
-            for name, spellings in spelt.items()
-            if not found.isdisjoint(map(plain_id, spellings))
-        }
-    return known
-
-
-def _with_other_names(database: Database, spelt: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Return how events may have these ids as their reference: also by another name that an
-    answer of Prembly's gave the same verification."""
-    own, other = VerificationName.alias(), VerificationName.alias()
-    query = (
-        own.select(own.name, other.name)
-        .join(other, on=own.verification == other.verification)
-        .where(own.name.in_(sorted(set().union(*spelt.values()))))
-    )
-    linked = defaultdict[str, set[str]](set)
-    for name, its_other in queries.raw_tuples(database, query):
-        linked[name] |= _stored_as(its_other)
-    return {
-        name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
-        for name, spellings in spelt.items()
-    }
-
-
-def _known_sessions(
-    database: Database, session_ids: Iterable[str], *, since_ms: int | None = None
-) -> set[str]:
-    """Return those of `session_ids` of which there is an event, of those received since
-    `since_ms`. There is no index of them, so ask for few."""
-    known: set[str] = set()
-    digests = database.look(Digests.of)
-    for some in _batches(sorted(set(session_ids))):
-        by_digest = {digests.of_session(each): each for each in some}
-        # As it is stored: what is sealed is found by its digest.
-        session, digest = AsStored(Event.session_id), Event.session_digest
-        is_one = Event.session_id.in_(list(some)) | digest.in_(list(by_digest))
-        query = Event.select(session, digest).where(is_one, IS_NOT_DOUBTED).distinct()
-        if since_ms is not None:
-            query = query.where(Event.received_at_ms >= since_ms)
-        for session_id, its_digest in queries.tuples(database, query):
-            known.add(by_digest.get(its_digest, session_id))
-    return known
-
-
-def _spellings(identifier: str) -> set[str]:
-    """Return how an event may have an id as its reference: as it is, of a session its digest, and
-    of a UUID in its plain spelling. Or with _, if an earlier premblyd has stored it."""
-    return {identifier, session_reference(identifier), *_stored_as(plain_id(identifier))}
-
-
-def _stored_as(plain: str) -> set[str]:
-    return {plain, plain.replace("-", "_")} if same_id(plain) != plain else {plain}
-
-
-def _text(value: Any) -> str:
-    """Return a reference; somebody may have put bytes in its place."""
-    return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))

@@ -8,7 +8,7 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
-from premblyd.record.reconciling import known_ids
+from premblyd.record.matching import known_ids
 from premblyd.verifications import spellings
 from premblyd.verifications.spellings import Respelling
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
