@@ -82,12 +82,14 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogPage:
-    """What a page says. `item_count`: of all that is listed, also of what has no id."""
+    """What a page says. `item_count`: of all that is listed, also of what has no id, and of what
+    is not expected as an event."""
 
     entries: tuple[LogEntry, ...]
     item_count: int
     without_id: int
     total_pages: int | None
+    not_expected: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,9 @@ class Log:
     pages: int = 0
     total_pages: int | None = None  # as the log says, which may be wrong
     without_id: int = 0
+    not_expected: int = 0  # as events, by `prembly.logs.when`
     outside: int = 0  # of another time than was asked for
+    is_whole: bool = False  # it was read to its end, as far as its pages tell
     _seen: set[str] = field(default_factory=set)
 
     def add(self, page: LogPage, window: Window) -> bool:
@@ -118,6 +122,7 @@ class Log:
         self.pages += 1
         self.total_pages = page.total_pages
         self.without_id += page.without_id
+        self.not_expected += page.not_expected
         is_new = False
         for entry in page.entries:
             name = entry.ids[0]
@@ -149,6 +154,7 @@ async def read_log(
     for number in range(1, MAX_PAGES + 1):
         page = await fetch(parameters(question, window, number))
         if page is None:  # past the last one: some answer that with 404
+            log.is_whole = log.total_pages is None or number > log.total_pages
             return log
         if page.item_count and page.without_id == page.item_count:
             raise PremblydError(
@@ -158,6 +164,7 @@ async def read_log(
         is_new = log.add(page, window)
         after_page(log)
         if ending.is_last(number, page, is_new=is_new):
+            log.is_whole = ending.is_sure
             return log
     raise PremblydError(
         f"Prembly's log does not end after {MAX_PAGES:,} pages: ask for a shorter time."
@@ -183,7 +190,8 @@ def _utc(ms: int) -> str:
 
 
 class _Ending:
-    """Decides after which page the log ends."""
+    """Decides after which page the log ends; and whether that `is_sure`, or the log only says the
+    same again, or less than it has."""
 
     def __init__(self, question: LogsQuestion, window: Window) -> None:
         self._since_ms = window.since_ms
@@ -192,25 +200,33 @@ class _Ending:
         self._stale = 0
         self._has_risen = self._has_fallen = False  # the times, as far as the log was read
         self._lowest_ms: int | None = None  # of the page before
+        self.is_sure = False
 
     def is_last(self, number: int, page: LogPage, *, is_new: bool) -> bool:
         """Return whether no page after this one has anything that is meant."""
+        total = page.total_pages
         if page.item_count == 0:
+            self.is_sure = total is None or number >= total
             return True
         stamps = [entry.at_ms for entry in page.entries if entry.at_ms is not None]
         if stamps:
             self._note_order(stamps)
             is_falling = self._has_fallen and not self._has_risen
             if is_falling and len(stamps) == len(page.entries) and max(stamps) < self._since_ms:
+                self.is_sure = True
                 return True  # the API does not filter by time, and the rest is older still
         self._stale = 0 if is_new else self._stale + 1
-        if self._stale >= STALE_PAGES:
-            return True
         # The API may give fewer on a page than it was asked for: what it has given counts.
         self._largest = max(self._largest, page.item_count)
         is_full = page.item_count >= min(self._page_size, self._largest)
-        total = page.total_pages
-        return total is not None and number >= total and not is_full
+        if (
+            self._stale >= STALE_PAGES
+        ):  # past its end, or because it does not heed the page's number
+            read = number - self._stale
+            self.is_sure = not is_full if total is None else read >= total
+            return True
+        self.is_sure = total is not None and number >= total and not is_full
+        return self.is_sure
 
     def _note_order(self, stamps: list[int]) -> None:
         steps = list(pairwise(stamps))
@@ -284,6 +300,7 @@ def read_page(body: bytes, question: LogsQuestion) -> LogPage:
         entries=tuple(entry for entry in entries if entry is not None),
         item_count=len(items),
         without_id=entries.count(None),
+        not_expected=len(items) - len(expected),
         total_pages=_count(_found(question.total_pages, document)),
     )
 
