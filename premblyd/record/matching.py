@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from premblyd.engines.engine import Database
+from premblyd.engines.engine import Database, Lookup, Row, Transaction
 from premblyd.engines.opened import AsStored
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.record import naming, queries
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.stored import IS_NOT_DOUBTED
+from premblyd.verifications.pseudonyms import Names
+from premblyd.verifications.spellings import Spelt
+from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
 BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
 _DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it
@@ -29,40 +31,53 @@ def is_digest(reference: str) -> bool:
     return _DIGEST.fullmatch(reference) is not None
 
 
-def known_ids(database: Database, ids: Collection[str], *conditions: Any) -> set[str]:
-    """Return those of `ids` of which there is an event, by its reference, for which these
-    conditions hold. Not one that Prembly has not confirmed: whoever forges it must not hide
-    that the true one never came."""
+# Events that count: not those that Prembly has not confirmed. Whoever forges one must not hide that
+# the true one never came.
+_COUNTING = Event.select(Event.reference).where(IS_NOT_DOUBTED).distinct()
+ANY = Spelt.of(_COUNTING, Event)
+TELLING = Spelt.of(_COUNTING.where(~LEAVES_OPEN), Event)
+
+
+def known_ids(database: Database, ids: Collection[str], which: Spelt = ANY) -> set[str]:
+    """Return those of `ids` of which there is an event that counts, by its reference."""
     known: set[str] = set()
     named = naming.names(database)
     for some in batches(sorted(set(ids))):
-        stored = {name: {named.reference(each) for each in spellings_of(name)} for name in some}
-        spelt = with_other_names(database, stored)
-        all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
-        is_one = Event.reference.in_(all_spelt) | Event.reference_key.in_(all_spelt)
-        query = Event.select(Event.reference).where(is_one, IS_NOT_DOUBTED, *conditions)
-        found = {
-            plain_id(text_of(row[0])) for row in queries.raw_tuples(database, query.distinct())
-        }
-        known |= {
-            name
-            for name, spellings in spelt.items()
-            if not found.isdisjoint(map(plain_id, spellings))
-        }
+        found = events_named(database, named, some, which)
+        known |= {name for name, rows in found.items() if rows}
     return known
 
 
-def with_other_names(database: Database, spelt: Mapping[str, set[str]]) -> dict[str, set[str]]:
+def events_named(
+    database: Database, named: Names, ids: Iterable[str], which: Spelt
+) -> dict[str, list[Row]]:
+    """Return for each of `ids` the rows of `which` that are of it. Their first column is the
+    reference, as it is stored."""
+    stored = {name: {named.reference(each) for each in _spellings(name)} for name in ids}
+
+    def look(transaction: Transaction) -> dict[str, list[Row]]:
+        spelt = _with_other_names(transaction, stored)
+        all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
+        found = defaultdict[str, set[Row]](set)
+        for lookup in which:
+            for row in transaction.look_up(lookup, all_spelt):
+                found[plain_id(_text(row[0]))].add(row)
+        return {
+            name: [row for plain in set(map(plain_id, spellings)) for row in found.get(plain, ())]
+            for name, spellings in spelt.items()
+        }
+
+    return database.look(look)
+
+
+def _with_other_names(
+    transaction: Transaction, spelt: Mapping[str, set[str]]
+) -> dict[str, set[str]]:
     """Return how events may have these ids as their reference: also by another name that an
     answer of Prembly's gave the same verification."""
-    own, other = VerificationName.alias(), VerificationName.alias()
-    query = (
-        own.select(own.name, other.name)
-        .join(other, on=own.verification == other.verification)
-        .where(own.name.in_(sorted(set().union(*spelt.values()))))
-    )
     linked = defaultdict[str, set[str]](set)
-    for name, its_other in queries.raw_tuples(database, query):
+    all_spelt = sorted(set().union(*spelt.values()))
+    for name, its_other in transaction.look_up(_OTHER_NAMES, all_spelt):
         linked[name] |= _stored_as(its_other)
     return {
         name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
@@ -77,20 +92,35 @@ def known_sessions(
     `since_ms`. There is no index of them, so ask for few."""
     known: set[str] = set()
     digests = database.look(Digests.of)
+    conditions = [IS_NOT_DOUBTED]
+    if since_ms is not None:
+        conditions.append(Event.received_at_ms >= since_ms)
     for some in batches(sorted(set(session_ids))):
-        by_digest = {digests.of_session(each): each for each in some}
-        # As it is stored: what is sealed is found by its digest.
-        session, digest = AsStored(Event.session_id), Event.session_digest
-        is_one = Event.session_id.in_(list(some)) | digest.in_(list(by_digest))
-        query = Event.select(session, digest).where(is_one, IS_NOT_DOUBTED).distinct()
-        if since_ms is not None:
-            query = query.where(Event.received_at_ms >= since_ms)
-        for session_id, its_digest in queries.tuples(database, query):
-            known.add(by_digest.get(its_digest, session_id))
+        known |= events_of_sessions(database, digests, some, (), *conditions).keys()
     return known
 
 
-def spellings_of(identifier: str) -> set[str]:
+def events_of_sessions(
+    database: Database,
+    digests: Digests,
+    session_ids: Iterable[str],
+    columns: Iterable[Any],
+    *conditions: Any,
+) -> dict[str, list[Row]]:
+    """Return for each of `session_ids`, at most BATCH, of which there are events what `columns`
+    have of these, for which these conditions hold."""
+    by_digest = {digests.of_session(each): each for each in session_ids}
+    # As it is stored: what is sealed is found by its digest.
+    session, digest = AsStored(Event.session_id), Event.session_digest
+    is_one = Event.session_id.in_([*by_digest.values()]) | digest.in_([*by_digest])
+    query = Event.select(session, digest, *columns).where(is_one, *conditions).distinct()
+    found = defaultdict[str, list[Row]](list)
+    for session_id, its_digest, *row in queries.tuples(database, query):
+        found[by_digest.get(its_digest, session_id)].append(tuple(row))
+    return dict(found)
+
+
+def _spellings(identifier: str) -> set[str]:
     """Return how an event may have an id as its reference: as it is, of a session its digest, and
     of a UUID in its plain spelling. Or with _, if an earlier premblyd has stored it."""
     return {identifier, session_reference(identifier), *_stored_as(plain_id(identifier))}
@@ -100,10 +130,17 @@ def _stored_as(plain: str) -> set[str]:
     return {plain, plain.replace("-", "_")} if same_id(plain) != plain else {plain}
 
 
-def text_of(value: Any) -> str:
+def _text(value: Any) -> str:
     """Return a reference; somebody may have put bytes in its place."""
     return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+
+
+_Own, _Other = VerificationName.alias(), VerificationName.alias()
+_OTHER_NAMES = Lookup(
+    _Own.select(_Own.name, _Other.name).join(_Other, on=_Own.verification == _Other.verification),
+    _Own.name,
+)

@@ -26,10 +26,9 @@ from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict, session_reference
 from premblyd.queue.settling import add_answer
-from premblyd.record.matching import is_digest, is_session, known_ids, known_sessions
+from premblyd.record.matching import TELLING, is_digest, is_session, known_ids, known_sessions
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
-from premblyd.verifications.stored import LEAVES_OPEN
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 STORE_TRIES = 30  # of a commit, while another program has the database locked
@@ -186,7 +185,7 @@ class Reconciliation:
         """Return those of which the record has events, and none that says how they ended. What is
         doubted does, if it is about a verification: it is for a person to look at."""
         ids = _ids(candidates)
-        have, told = known_ids(self.database, ids), known_ids(self.database, ids, ~LEAVES_OPEN)
+        have, told = known_ids(self.database, ids), known_ids(self.database, ids, TELLING)
         return [
             each
             for each in candidates
