@@ -35,6 +35,11 @@ def iso(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
+def day(ms: int) -> str:
+    """Return the day of a time, UTC: 2026-01-31."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
 def month(ms: int) -> str:
     """Return the month of a time, UTC: 2026-01."""
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m")

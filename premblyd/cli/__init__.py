@@ -53,6 +53,7 @@ COMMANDS = {
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
+    "certify": ("certify", "Certify of a day that nothing is missing, or say what is."),
     "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
     "backup": ("backup", "Copy the record while the daemon runs, sealed by age."),
     "restore": ("restore", "Put a copy in the place of the SQLite database."),

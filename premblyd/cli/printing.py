@@ -10,7 +10,7 @@ import click
 import orjson
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +32,19 @@ def progress(*, silent: bool) -> Progress:
     out = console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
+
+
+def showing(progress: Progress) -> Callable[[str, int, int | None], None]:
+    """Return what shows how far something is."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int | None) -> None:
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=None)
+        # The log's number may be wrong.
+        progress.update(tasks[what], completed=done, total=total and max(done, total))
+
+    return show
 
 
 def print_json(value: Any) -> None:

@@ -6,10 +6,10 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import click
 
@@ -17,7 +17,7 @@ from premblyd import times
 from premblyd.ask.log import Window
 from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.common import WHEN, keep_vault, open_to_change, open_to_read
-from premblyd.cli.printing import Column, clean, print_json, print_table, progress
+from premblyd.cli.printing import Column, clean, print_json, print_table, progress, showing
 from premblyd.config.load import load_config
 from premblyd.config.models import named
 from premblyd.config.values import When
@@ -26,9 +26,6 @@ from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
 from premblyd.record.reconciling import Absent, Reconciliation
 from premblyd.words import counted
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 GRACE_MS = 60_000  # what is this new may be on its way
 SHOWN_LINES = 20  # that are named
@@ -108,7 +105,7 @@ def reconcile(
     )
     output.configure("auto", "critical")  # what went wrong is told in this command's words
     with progress(silent=as_json) as shown:
-        work.show = _showing(shown)
+        work.show = showing(shown)
         try:
             if references is not None:
                 work.compare_list(references.found)
@@ -150,19 +147,6 @@ def _window(since: When | None, until: When | None, now_ms: int) -> Window:
 def _name(file: IO[bytes]) -> str:
     name = str(getattr(file, "name", "-"))
     return "standard input" if name in ("-", "<stdin>") else name
-
-
-def _showing(progress: "Progress") -> Callable[[str, int, int | None], None]:
-    """Return what shows how far something is."""
-    tasks: dict[str, TaskID] = {}
-
-    def show(what: str, done: int, total: int | None) -> None:
-        if what not in tasks:
-            tasks[what] = progress.add_task(what, total=None)
-        # The log's number may be wrong.
-        progress.update(tasks[what], completed=done, total=total and max(done, total))
-
-    return show
 
 
 def _report(work: Reconciliation) -> None:

@@ -244,6 +244,16 @@ class Downtime(Table):
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
 
 
+class Certificate(Table):
+    """What a certificate of completeness says of a day, without the digests in it."""
+
+    kept = Kept.EVER
+    day_ms = Moment(PLAIN)
+    made_at_ms = Moment(PLAIN)
+    is_complete = Truth(PLAIN)
+    said = Json(PLAIN)  # see record/certificates/summary.py
+
+
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 

@@ -5,6 +5,7 @@ import base64
 import json
 import signal
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,11 @@ def test_prembly_is_asked_by_names_and_told_of_in_none(tmp_path: Path, api: Prem
         found = told(tmp_path, "events", "--reference", "hush-lost")
         assert [each["reference"] for each in found] == ["hush-lost"]
         wait_until(lambda: daemon.rows(DONE) == [("succeeded",)] * 2)
+        day = datetime.fromtimestamp(began_s, UTC).date()
+        certified = run("certify", "--day", day, "--json", "--config", daemon.config)
+        total = json.loads(certified.out)["total"]
+        assert (total["in_record"], total["missing"], total["unconfirmed"]) == (2, 0, 0)
+        assert "hush" not in certified.out
         assert traces(tmp_path) == []
         assert [
             file.name for file in tmp_path.glob("premblyd.db*") if b"hush-lost" in file.read_bytes()

@@ -1,0 +1,235 @@
+"""What a certificate says in numbers and words: all of it but the digests. It names nobody, and so
+it is kept."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from premblyd.words import counted
+
+FORMAT = "premblyd-certificate/1"
+TITLE = "Certificate of completeness"
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """How many of the verifications in Prembly's log. Each that has ended is in the record,
+    missing, erased or too old; the others say more of some of these."""
+
+    in_log: int = 0
+    not_ended: int = 0
+    in_record: int = 0
+    missing: int = 0
+    unsettled: int = 0
+    acted_upon: int = 0
+    unconfirmed: int = 0
+    erased: int = 0
+    too_old: int = 0
+
+    @classmethod
+    def of(cls, parts: Iterable[Self]) -> Self:
+        """Return the sum of some."""
+        several = [asdict(each) for each in parts]
+        return cls(**{name: sum(each[name] for each in several) for name in COLUMNS})
+
+    def add(self, states: Iterable[str]) -> None:
+        """Count a verification of which each of these is true."""
+        for name in states:
+            setattr(self, name, getattr(self, name) + 1)
+
+
+@dataclass(slots=True, kw_only=True)
+class Received:
+    """How many of the events that were received on the day. `not_in_log`: of which the day's log
+    names no verification; None: the log is not known whole."""
+
+    events: int = 0
+    acted_upon: int = 0
+    unconfirmed: int = 0
+    erased: int = 0
+    not_in_log: int | None = 0
+
+
+# Of each count: how a table heads it, and what it says.
+COLUMNS = {
+    "in_log": ("In log", "Prembly's log has it of this day"),
+    "not_ended": ("Not ended", "by the log it had not ended: nothing is expected yet"),
+    "in_record": ("In record", "the record has an event of it, which Prembly has not denied"),
+    "missing": ("Missing", "it has ended, and the record has no event of it"),
+    "unsettled": ("Unsettled", "an event came, and none says how it ended"),
+    "acted_upon": ("Acted upon", "a hook has succeeded for it"),
+    "unconfirmed": ("Unconfirmed", "acted upon, and no answer of Prembly's confirms it"),
+    "erased": ("Erased", "its person was erased on request"),
+    "too_old": ("Too old", "what names it was removed by `retention`, if it came"),
+}
+RECEIVED_COLUMNS = {
+    "events": "Events",
+    "acted_upon": "Acted upon",
+    "unconfirmed": "Unconfirmed",
+    "erased": "Erased",
+    "not_in_log": "Not in log",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRead:
+    """How far Prembly's log of the day was read. `error`: what ended that early."""
+
+    asked: bool
+    whole: bool
+    pages: int
+    total_pages: int | None
+    without_id: int
+    of_another_time: int
+    not_expected: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why completeness is not certified. `reason`: a word for programs."""
+
+    reason: str
+    words: str
+
+    @classmethod
+    def of_empty_log(cls, events: int) -> Self:
+        """The log has nothing, and the record has so many events of verifications."""
+        return cls(
+            reason="log_empty",
+            words=f"Prembly's log has nothing of this day, and the record has"
+            f" {counted(events, 'event')}: is the API key that of another account or environment?",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a certificate says. `key`: the id of the key of its digests; `fingerprint`: the digest
+    of all of them."""
+
+    format: str
+    day: str
+    since_ms: int
+    until_ms: int
+    made_at_ms: int
+    version: str
+    complete: bool
+    statement: str
+    reasons: tuple[Reason, ...]
+    pruned: bool
+    log: LogRead
+    total: Counts
+    by_type: Mapping[str, Counts]
+    received: Mapping[str, Received]
+    key: str
+    fingerprint: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def read(cls, text: Any) -> Self | None:
+        """Return what was kept; None for what somebody has put in its place."""
+        try:
+            said: dict[str, Any] = json.loads(text)
+            if said["format"] != FORMAT:
+                return None
+            return cls(
+                **said
+                | {
+                    "reasons": tuple(Reason(**each) for each in said["reasons"]),
+                    "log": LogRead(**said["log"]),
+                    "total": Counts(**said["total"]),
+                    "by_type": {name: Counts(**each) for name, each in said["by_type"].items()},
+                    "received": {name: Received(**each) for name, each in said["received"].items()},
+                }
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            return None
+
+
+def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> Iterator[Reason]:
+    """Yield why completeness can't be certified; nothing: it is."""
+    if not log.asked:
+        yield Reason(
+            reason="log_not_asked",
+            words=f"Prembly's log could not be asked, so nothing is known of what is missing."
+            f" {log.error or ''}".strip(),
+        )
+    elif not log.whole:
+        of = f" of {counted(log.total_pages, 'page')}" if log.total_pages else ""
+        yield Reason(
+            reason="log_read_in_part",
+            words=f"Prembly's log was read in part: {counted(log.pages, 'page')}{of}."
+            f" {log.error or 'It says the same again, or has more than it gives.'}",
+        )
+    if not is_over:
+        yield Reason(
+            reason="day_not_over",
+            words="The day was not over, by UTC, when this was made.",
+        )
+    if is_pruned:
+        yield Reason(
+            reason="pruned",
+            words="`retention` has removed events of this day, or what names them: what the record"
+            " had can't be told any more.",
+        )
+    if log.without_id:
+        yield Reason(
+            reason="without_id",
+            words=f"{counted(log.without_id, 'entry', 'entries')} of Prembly's log"
+            f" {'has' if log.without_id == 1 else 'have'} no id by which the record could be"
+            " compared.",
+        )
+    if total.missing:
+        yield Reason(
+            reason="missing",
+            words=f"{counted(total.missing, 'verification is', 'verifications are')} missing.",
+        )
+    if total.unsettled:
+        yield Reason(
+            reason="unsettled",
+            words=f"{counted(total.unsettled, 'verification has', 'verifications have')} ended, and"
+            " no event says how.",
+        )
+
+
+def statement(day: str, total: Counts, *, complete: bool) -> str:
+    """Return what is certified, or that nothing is."""
+    if not complete:
+        return f"Not certified: it is not shown that the record of {day} is complete."
+    ended = total.in_log - total.not_ended
+    open_ = (
+        f" {counted(total.not_ended, 'verification')} more had not ended."
+        if total.not_ended
+        else ""
+    )
+    return (
+        f"Complete: of {counted(ended, 'verification')} of {day} that had ended by Prembly's log,"
+        f" each is in the record, with how it ended, or was erased on request.{open_}"
+    )
+
+
+def facts(summary: Summary) -> Iterator[str]:
+    """Yield how it was made, in sentences."""
+    log = summary.log
+    if log.asked:
+        how_far = "whole" if log.whole else "in part"
+        yield f"Prembly's log was read {how_far}: {counted(log.pages, 'page')}."
+    else:
+        yield "Prembly's log could not be asked."
+    if log.not_expected:
+        entries = counted(log.not_expected, "entry", "entries")
+        yield f"No event is expected, by `prembly.logs.when`, of {entries} of it: left out."
+    if log.of_another_time:
+        yield f"Of another day, and left out: {counted(log.of_another_time, 'entry', 'entries')}."
+    if any(its.not_in_log for its in summary.received.values()):
+        yield (
+            "An event that is not in the log may be of a verification of the day before, or of the"
+            " sandbox, or forged: look at those that were acted upon."
+        )
+    yield (
+        "It compares what Prembly says with what is kept here: nobody but Prembly can tell whether"
+        " its log is complete."
+    )

@@ -1,0 +1,297 @@
+"""premblyd certify: what it certifies of a day, and that it certifies nothing that is not shown."""
+
+import hashlib
+import hmac
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.ask import log
+from premblyd.engines.connections import connect_operator
+from premblyd.prembly.payload import plain_id, session_reference
+from tests.support.commands import Ran, run
+from tests.support.database import changing
+from tests.support.erasing import forgetting
+from tests.support.prembly_api import PremblyApi, status
+from tests.support.reconciling import Record
+
+DAY = (datetime.now(UTC) - timedelta(days=2)).date()
+NOON_S = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp()
+SESSION = "sdk_session_6c8e3f94aa"
+
+
+@pytest.fixture(autouse=True)
+def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
+
+
+@pytest.fixture(name="record")
+def make_record(tmp_path: Path, api: PremblyApi) -> Record:
+    return Record(tmp_path, api)
+
+
+def know(api: PremblyApi, count: int, product: str = "bvn", **fields: Any) -> list[str]:
+    """Let Prembly know verifications of the day, and return their references."""
+    made = [f"ver_{product}_{uuid.uuid4()}" for _ in range(count)]
+    for each in made:
+        api.know(each, **{"created_at_s": NOON_S, **fields})
+    return made
+
+
+def receive(record: Record, references: Iterable[str], **changes: Any) -> None:
+    """Have an event of each, received on the day."""
+    record.receive(references, received_at_ms=int(NOON_S * 1000), **changes)
+
+
+def certify(record: Record, *arguments: object, day: object = DAY) -> Ran:
+    return run("certify", "--config", record.config, "--day", day, *arguments)
+
+
+def certificate(record: Record, code: int, day: object = DAY) -> dict[str, Any]:
+    ran = certify(record, "--json", day=day)
+    assert ran.code == code, ran.out + ran.err
+    printed: dict[str, Any] = json.loads(ran.out)
+    return printed
+
+
+def why(printed: dict[str, Any]) -> list[str]:
+    assert printed["complete"] is not bool(printed["reasons"])
+    assert printed["statement"].startswith("Not certified" if printed["reasons"] else "Complete")
+    return [each["reason"] for each in printed["reasons"]]
+
+
+def digests(record: Record, references: Iterable[str]) -> set[str]:
+    """Return the digests of references, as an auditor makes them who has the key."""
+    key = bytes.fromhex(run("certify", "--config", record.config, "--auditor-key").out)
+    names = map(plain_id, references)
+    return {hmac.digest(key, name.encode(), "sha256").hex() for name in names}
+
+
+def of_state(printed: dict[str, Any], state: str) -> set[str]:
+    return {each["digest"] for each in printed["verifications"] if state in each["states"]}
+
+
+def test_a_day_of_which_everything_came_is_complete(record: Record, api: PremblyApi) -> None:
+    known = know(api, 130) + know(api, 3, "document_w_face")
+    receive(record, known)
+    printed = certificate(record, 0)
+    assert why(printed) == []
+    assert {name: its["in_record"] for name, its in printed["by_type"].items()} == {
+        "bvn": 130,
+        "document_w_face": 3,
+    }
+    total = printed["total"]
+    assert (total["in_log"], total["in_record"], total["missing"]) == (133, 133, 0)
+    assert of_state(printed, "in_record") == digests(record, known)
+    assert {name: its["not_in_log"] for name, its in printed["received"].items()} == {
+        "sdk.session": 0
+    }
+
+
+def test_what_is_missing_or_unsettled_is_named_by_digests_that_only_the_key_makes(
+    record: Record, api: PremblyApi
+) -> None:
+    came, missing, left_open = know(api, 3), know(api, 2, "nin"), know(api, 1)
+    receive(record, came)
+    receive(record, left_open, outcome="pending", response_code="02")
+    printed = certificate(record, 1)
+    assert why(printed) == ["missing", "unsettled"]
+    assert of_state(printed, "missing") == digests(record, missing)
+    assert of_state(printed, "unsettled") == digests(record, left_open)
+    assert printed["by_type"]["nin"]["missing"] == 2
+    plain = {hashlib.sha256(name.encode()).hexdigest() for name in missing}
+    assert not plain & of_state(printed, "missing")
+
+
+def test_digests_are_the_same_in_two_certificates_and_the_fingerprint_is_of_them(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 5))
+    know(api, 1)
+    first, second = certificate(record, 1), certificate(record, 1)
+    assert first["verifications"] == second["verifications"]
+    assert first["key"] == second["key"]
+    assert (first["made_before"], second["made_before"]) == (0, 1)
+    for each in (first, second):
+        lines = [
+            f"{one['digest']} {one['type']} {' '.join(one['states'])}\n"
+            for one in each["verifications"]
+        ]
+        text = "".join((f"{each['nonce']}\n", *lines))
+        assert each["fingerprint"] == hashlib.sha256(text.encode()).hexdigest()
+    assert first["fingerprint"] != second["fingerprint"], "it could be tried by who has the key"
+
+
+def test_nothing_in_it_or_kept_of_it_names_anybody(record: Record, api: PremblyApi) -> None:
+    known = [*know(api, 3), "Ada Obi 22123456789", "ver_ada_obi_22123456789"]
+    for name in known[3:]:
+        api.know(name, created_at_s=NOON_S)
+    api.know(session_id=SESSION, reference=SESSION, created_at_s=NOON_S)
+    receive(record, known[:4], user_ref="usr_ada", type="ada.obi")
+    out = "".join(certify(record, *how).out for how in ((), ("--json",), ("--html",)))
+    said = "".join(text for (text,) in record.rows("SELECT said FROM certificate"))
+    for secret in (*known, SESSION, session_reference(SESSION), "usr_ada", "22123456789"):
+        assert secret not in out + said
+    assert not re.search("ada|obi", out + said, re.IGNORECASE)
+    assert not re.search(r"[0-9a-f]{64}", re.sub(r'"fingerprint":"\w+"', "", said))
+
+
+def test_acted_upon_without_an_answer_of_prembly_is_unconfirmed(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 3))
+    with changing(record.place) as connection:
+        for event, confirmed in ((1, "NULL"), (2, "1700000000000")):
+            connection.execute(
+                "INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms,"
+                " finished_at_ms, confirmed_at_ms)"
+                f" VALUES ({event}, 'crm', 'succeeded', 0, 1, 1, {confirmed})"
+            )
+    printed = certificate(record, 0)
+    total = printed["total"]
+    assert (total["acted_upon"], total["unconfirmed"]) == (2, 1)
+    its = printed["received"]["sdk.session"]
+    assert (its["acted_upon"], its["unconfirmed"]) == (2, 1)
+
+
+def test_what_the_log_does_not_have_is_told(record: Record, api: PremblyApi) -> None:
+    receive(record, [*know(api, 2), "ver_forged_1a2b3c4d"])
+    assert certificate(record, 0)["received"]["sdk.session"]["not_in_log"] == 1
+
+
+def test_who_was_erased_is_not_missing(record: Record, api: PremblyApi) -> None:
+    gone, came = know(api, 1), know(api, 1)
+    receive(record, gone + came)
+    connection = connect_operator(record.place)
+    connection.transact(forgetting(*gone), alone=True)
+    connection.close()
+    printed = certificate(record, 0)
+    assert of_state(printed, "erased") == digests(record, gone)
+    assert printed["received"]["sdk.session"]["erased"] == 1
+    assert printed["received"]["sdk.session"]["not_in_log"] == 0
+
+
+def test_a_session_of_which_no_more_is_known_is_found(record: Record, api: PremblyApi) -> None:
+    api.know(SESSION, created_at_s=NOON_S)
+    receive(record, [f"ver_bvn_{uuid.uuid4()}"], session_id=SESSION)
+    printed = certificate(record, 0)
+    assert printed["total"]["in_record"] == 1
+    assert of_state(printed, "in_record") == digests(record, [session_reference(SESSION)])
+
+
+def test_what_had_not_ended_is_not_expected(record: Record, api: PremblyApi) -> None:
+    know(api, 2, run="pending")
+    receive(record, know(api, 1))
+    printed = certificate(record, 0)
+    assert printed["total"]["not_ended"] == 2
+    assert "2 verifications more had not ended" in printed["statement"]
+
+
+def test_a_day_that_is_not_over_is_not_certified(record: Record) -> None:
+    today = datetime.now(UTC).date()
+    assert why(certificate(record, 1, today)) == ["day_not_over"]
+    ran = certify(record, day=today + timedelta(days=2))
+    assert (ran.code, "still to come" in ran.err) == (2, True)
+
+
+def test_where_prembly_can_not_be_asked_the_certificate_says_so_and_is_kept(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 1))
+    api.fail(status(500))
+    printed = certificate(record, 75)
+    assert why(printed) == ["log_not_asked"]
+    assert printed["received"]["sdk.session"]["not_in_log"] is None
+    assert record.rows("SELECT is_complete FROM certificate") == [(0,)]
+
+
+def test_where_prembly_refuses_the_key_the_certificate_says_so(
+    record: Record, api: PremblyApi
+) -> None:
+    api.fail(status(401))
+    assert why(certificate(record, 78)) == ["log_not_asked"]
+
+
+def test_a_log_that_breaks_off_certifies_nothing(record: Record, api: PremblyApi) -> None:
+    receive(record, know(api, 250))
+    api.before_log_page = lambda _: api.fail(status(500))  # from the next on
+    printed = certificate(record, 75)
+    assert why(printed) == ["log_read_in_part"]
+    assert printed["log"]["pages"] == 1
+    assert printed["total"]["missing"] == 0
+
+
+def test_a_log_of_another_account_certifies_nothing(record: Record) -> None:
+    receive(record, ["ver_bvn_1a2b3c4d"])
+    assert why(certificate(record, 1)) == ["log_empty"]
+
+
+@pytest.mark.parametrize("removed", ["identity", "record"])
+def test_a_day_of_which_retention_has_removed_something_is_not_certified(
+    record: Record, api: PremblyApi, removed: str
+) -> None:
+    receive(record, know(api, 1))
+    with changing(record.place) as connection:
+        day_ms = int(NOON_S * 1000) // 86_400_000 * 86_400_000
+        connection.execute(
+            "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
+            f" VALUES ({day_ms + 86_400_000}, '{removed}', 86400000, 1, 0)"
+        )
+    assert why(certificate(record, 1)) == ["pruned"]
+
+
+def test_an_entry_without_an_id_certifies_nothing(record: Record, api: PremblyApi) -> None:
+    receive(record, know(api, 1))
+    api.know("17", created_at_s=NOON_S)
+    assert why(certificate(record, 1)) == ["without_id"]
+
+
+def test_the_page_loads_and_runs_nothing(record: Record, api: PremblyApi) -> None:
+    receive(record, know(api, 1))
+    know(api, 1)
+    ran = certify(record, "--html")
+    assert ran.code == 1
+    assert "<script" not in ran.out
+    assert not re.search(r"(src|href)=", ran.out)
+    assert "default-src 'none'" in ran.out
+    assert f"Certificate of completeness, {DAY}" in ran.out
+    assert "Not certified" in ran.out
+    assert "1 verification is missing" in ran.out
+
+
+def test_that_the_auditors_key_was_taken_is_on_record(record: Record) -> None:
+    ran = run("certify", "--config", record.config, "--auditor-key")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", ran.out)
+    query = "SELECT action, note FROM operator_action"
+    assert record.rows(query) == [("export", "the key of the digests in certificates")]
+
+
+def test_a_log_that_says_the_same_on_each_page_certifies_nothing(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(record, know(api, 100))
+    page = api.log_page({"page": "1", "page_size": "100"})
+    for total_pages in (None, 3, 40):
+        page["pagination"] = {"total_pages": total_pages}
+        monkeypatch.setattr(api, "log_page", lambda _: page)  # it heeds no number
+        assert why(certificate(record, 1)) == ["log_read_in_part"]
+
+
+def test_a_log_that_has_more_pages_than_it_gives_certifies_nothing(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(record, know(api, 150))
+    given = api.log_page
+
+    def cut(query: dict[str, str]) -> dict[str, Any]:
+        page = given(query)
+        return {**page, "pagination": {"total_pages": 40}}
+
+    monkeypatch.setattr(api, "log_page", cut)
+    assert why(certificate(record, 1)) == ["log_read_in_part"]
