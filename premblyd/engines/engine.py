@@ -380,6 +380,8 @@ class Database(peewee.Database, ABC):
 class Engine(Protocol):
     """A database in the hands of the writer's thread, and of nobody else."""
 
+    runs_here: bool  # its statements run in this process, and not on a server
+
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,
         wait for no lock of another for long.

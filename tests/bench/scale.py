@@ -125,6 +125,7 @@ class _Timed:
 
     def __init__(self, engine: Engine, *, with_commits: bool) -> None:
         self._engine = engine
+        self.runs_here = engine.runs_here
         self._with_commits = with_commits
         self.took_s = 0.0
 

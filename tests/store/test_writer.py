@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable, MutableMapping
 from pathlib import Path
@@ -59,6 +60,52 @@ def test_what_comes_during_a_commit_waits_for_the_next(
         go_on.set()
         await asyncio.gather(first, *others)
         assert len(works) == 2
+
+    store.wait(scenario())
+
+
+@pytest.mark.sqlite
+def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.engines.writer.LET_RUN_S", 10.0)
+    commits, rounds = threading.Event(), 0
+    during: list[int] = []
+
+    def store_slowly(_: Transaction) -> None:
+        while len(during) < 20:
+            during.append(rounds)
+            time.sleep(0.001)  # gives the interpreter away, as a statement does
+
+    def commit_slowly(work: Callable[[Transaction], None]) -> None:
+        transact(work)
+        assert commits.wait(10), "the loop goes on meanwhile"
+
+    transact = store.engine.transact
+    monkeypatch.setattr(store.engine, "transact", commit_slowly)
+
+    async def scenario() -> None:
+        nonlocal rounds
+        storing = store.writer.call(store_slowly, Step.ARRIVALS)
+        while not storing.done():
+            rounds += 1
+            await asyncio.sleep(0)
+            if during:
+                commits.set()
+
+    store.wait(scenario())
+    assert len(set(during)) == 1
+
+
+def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None:
+    goes_on = threading.Event()
+
+    async def scenario() -> None:
+        storing = store.writer.call(lambda _: goes_on.wait(10), Step.ARRIVALS)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert await storing
 
     store.wait(scenario())
 

@@ -83,6 +83,7 @@ class Rested:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.runs_here = engine.runs_here
         self.rests = True
 
     def transact(self, work: Callable[[Transaction], None], **how: bool) -> None:

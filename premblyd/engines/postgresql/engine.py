@@ -69,6 +69,8 @@ class _TryAgainError(PremblydError):
 class PostgresqlEngine:
     """See engines.engine.Engine."""
 
+    runs_here = False
+
     def __init__(self, server: Server, deadline_s: float, vault: Vault | None = None) -> None:
         self._vault = vault
         self._deadline = Deadline(deadline_s)

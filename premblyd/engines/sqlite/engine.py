@@ -60,6 +60,8 @@ CHECKPOINT_AFTER_MANY = 160
 class SqliteEngine:
     """See engines.engine.Engine."""
 
+    runs_here = True
+
     def __init__(self, path: Path, vault: Vault | None = None) -> None:
         self._real = real_path(path)
         self._database = connect(path)
