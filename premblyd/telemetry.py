@@ -15,8 +15,10 @@ TABLE = """
 # Webhooks, hooks, the daemon
 webhook.received          info     event_id key endpoint kind type response_code outcome reference
                                    actions body_bytes verified_by remote_ip duration_ms doubt?
+                                   trace_id?
 webhook.duplicate         info     event_id key endpoint kind type response_code outcome reference
                                    actions body_bytes verified_by remote_ip duration_ms doubt?
+                                   trace_id?
 webhook.rejected          warning  endpoint remote_ip reason body_bytes method? path_characters?
                                    hint?
 webhook.not_logged        warning  kind count
@@ -29,7 +31,7 @@ action.when_failed        warning  action error
 action.paused             warning  action until?
 action.resumed            info     action
 attempt.finished          warning  event_id delivery action attempt outcome state exit_code
-                                   http_status error reference duration_ms
+                                   http_status error reference duration_ms trace_id?
 attempt.lease_lost        warning  delivery attempt
 store.order_mended        warning  count first
 hook.strays_killed        warning  count

@@ -151,7 +151,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
         " KIND=sdk TYPE=sdk.session RESPONSE_CODE=00 STATUS=true OUTCOME=not_verified"
         " REFERENCE=réf USER_REF=u-1"
         " FACE_MATCH=false FACE_CONFIDENCE=97.5 RISK_LEVEL=high RISK_SCORE=75.0"
-        " DOUBT=code,face CONFIRMED=true CONFIRMED_FIELDS=reference,outcome ERASED="
+        " DOUBT=code,face TRACEPARENT= CONFIRMED=true CONFIRMED_FIELDS=reference,outcome ERASED="
     )
     own = {"ARCHIVE_DIR": "/a b", "OTHER": "=$HOME"}
     premblys = dict(pair.split("=") for pair in f" {identity}".replace(" ", " PREMBLY_").split())
@@ -175,7 +175,8 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
         "FACE_MATCH",
         "FACE_CONFIDENCE",
     ]
-    empty += ["RISK_LEVEL", "RISK_SCORE", "DOUBT", "CONFIRMED", "CONFIRMED_FIELDS", "ERASED"]
+    empty += ["RISK_LEVEL", "RISK_SCORE", "DOUBT", "TRACEPARENT"]
+    empty += ["CONFIRMED", "CONFIRMED_FIELDS", "ERASED"]
     assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
 
 

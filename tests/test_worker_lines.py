@@ -126,6 +126,7 @@ def test_a_line_says_what_a_command_has_in_its_environment_with_its_types() -> N
     assert set(absent) == {
         *("response_code", "status", "reference", "risk_level", "risk_score", "doubt", "detail"),
         *("verification_status", "confirmed", "confirmed_fields", "body_base64"),
+        "traceparent",
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
-from premblyd.prembly import bodies, events, facts
+from premblyd.prembly import bodies, events, facts, tracing
 from premblyd.prembly.bodies import FIELDS, FieldName, Places
 from premblyd.privacy import SECRET_VERDICT_FIELDS
 
@@ -159,6 +159,16 @@ class Webhook:
     def body_sha256(self) -> bytes:
         """The body's SHA-256. Made once: of 16 MiB it takes 12 ms."""
         return hashlib.sha256(self.body).digest()
+
+    @cached_property
+    def traceparent(self) -> str | None:
+        """In which trace it came; None: in none, or that is not known any more."""
+        return tracing.traceparent_in(self.headers)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace's, for the log."""
+        return tracing.trace_id_of(self.traceparent)
 
     def context(self) -> dict[str, Any]:
         """Return what `when` and `select` see: the endpoint and the key's scheme and name, the

@@ -237,8 +237,7 @@ class Exchange(HTTPMessageDelegate):
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
         self._storing = stored
-        then = functools.partial(self._stored, webhook, len(deliveries))
-        return stored.add_done_callback(then)
+        return stored.add_done_callback(functools.partial(self._stored, webhook, len(deliveries)))
 
     def _stored(self, webhook: Webhook, actions: int, stored: "asyncio.Future[Added]") -> None:
         """Answer 200: only now, because only now it is on the disk."""
@@ -279,6 +278,7 @@ class Exchange(HTTPMessageDelegate):
             remote_ip=None if added.is_erased else webhook.remote_ip,
             duration_ms=round((time.monotonic() - self._started) * 1000, 1),
             doubt=webhook.verdict.doubt or None,
+            trace_id=None if added.is_erased else webhook.trace_id,
         )
 
     def _answer_health(self, checked: "asyncio.Future[bool]") -> None:

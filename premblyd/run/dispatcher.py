@@ -371,4 +371,5 @@ def _tell_finished(job: Job, result: Result, ending: Ending, duration_ms: int) -
         error=result.error,
         reference=safe_id(job.event.verdict.reference),
         duration_ms=duration_ms,
+        trace_id=job.event.trace_id,
     )

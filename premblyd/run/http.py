@@ -19,7 +19,7 @@ from premblyd.errors import PremblydError
 from premblyd.expressions import EvaluationError
 from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
 from premblyd.model.states import AttemptOutcome
-from premblyd.prembly import bodies, signature
+from premblyd.prembly import bodies, signature, tracing
 from premblyd.prembly.payload import Webhook
 from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
@@ -53,6 +53,8 @@ def make_request(
     headers = [("Content-Type", content_type), (ID, invocation.id)]
     if hook.send == "raw" and invocation.webhook and not invocation.is_erased:
         headers += _prembly_headers(invocation.webhook, endpoint)
+    if invocation.webhook and invocation.webhook.traceparent:
+        headers.append((tracing.HEADER, invocation.webhook.traceparent))
     timestamp = str(int(now_s))
     headers.append((TIMESTAMP, timestamp))
     if invocation.confirmed_fields is not None:

@@ -89,6 +89,7 @@ def of_webhook(
         "PREMBLY_RISK_LEVEL": verdict.risk_level,
         "PREMBLY_RISK_SCORE": verdict.risk_score,
         "PREMBLY_DOUBT": verdict.doubt,
+        "PREMBLY_TRACEPARENT": webhook.traceparent,
         "PREMBLY_CONFIRMED": None if confirmed_fields is None else True,
         "PREMBLY_CONFIRMED_FIELDS": ",".join(confirmed_fields or ()),
         "PREMBLY_ERASED": 1 if is_erased else None,

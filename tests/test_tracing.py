@@ -1,0 +1,141 @@
+"""A webhook's trace: read strictly, given to its hooks as it came, and named in the log."""
+
+import json
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.httpclient import AsyncHTTPClient
+from tornado.httputil import HTTPHeaders
+
+from premblyd.prembly.tracing import trace_id_of, traceparent_in
+from premblyd.run.http import make_request
+from premblyd.run.invocation import Invocation, of_webhook
+from premblyd.run.protocol import delivery_line
+from tests.support.commands import run
+from tests.support.configuration import shell
+from tests.support.daemon import Premblyd
+from tests.support.http_server import serving
+from tests.support.jobs import endpoint, hook
+from tests.support.receiving import Reception, post
+from tests.support.rows import for_each
+from tests.support.store import new_event
+from tests.support.webhooks import signed
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+NONE = [
+    "",
+    "hush",
+    f"01-{TRACE}-b7ad6b7169203331-01",
+    f"ff-{TRACE}-b7ad6b7169203331-01",
+    f"00-{TRACE}-b7ad6b7169203331-01-hush",
+    f"00-{TRACE}-b7ad6b7169203331",
+    f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+    f"00-{'0' * 32}-b7ad6b7169203331-01",
+    f"00-{TRACE}-{'0' * 16}-01",
+    f"00-{TRACE[1:]}-b7ad6b7169203331-01",
+    f"00-{TRACE}-b7ad6b7169203331-0x",
+    f"00-{TRACE}-b7ad6b7169203331-01\n",
+    f" {TRACEPARENT}",
+    f"{TRACEPARENT},{TRACEPARENT}",
+    TRACEPARENT.replace("0", "\uff10"),  # wide digits
+]
+
+
+def stored(*values: str, name: str = "Traceparent") -> str:
+    """Return headers as they are stored, with these among them."""
+    return json.dumps([["Host", "h"], *([name, value] for value in values)])
+
+
+def invocation(headers: str) -> Invocation:
+    return of_webhook(new_event(headers=headers), "act", None, None)
+
+
+def test_a_valid_one_is_read_however_its_header_is_written() -> None:
+    for name in ("Traceparent", "traceparent", "TraceParent"):
+        assert traceparent_in(stored(TRACEPARENT, name=name)) == TRACEPARENT
+    assert trace_id_of(TRACEPARENT) == TRACE
+
+
+@for_each("value", NONE)
+def test_anything_else_is_none(value: str) -> None:
+    assert traceparent_in(stored(value)) is None
+
+
+def test_of_several_none_is_the_one() -> None:
+    assert traceparent_in(stored(TRACEPARENT, TRACEPARENT)) is None
+    assert traceparent_in(stored(TRACEPARENT, "hush")) is None
+    assert traceparent_in(stored(TRACEPARENT, name="X-Traceparent")) is None
+    assert traceparent_in("[]") is None
+    assert trace_id_of(None) is None
+
+
+def test_every_kind_of_hook_gets_it() -> None:
+    told = invocation(stored(TRACEPARENT))
+    assert told.environment["PREMBLY_TRACEPARENT"] == TRACEPARENT
+    assert json.loads(delivery_line(1, told))["traceparent"] == TRACEPARENT
+    request = make_request(hook(http={"url": "http://x"}), told, endpoint(), 0)
+    assert dict(request.headers)["traceparent"] == TRACEPARENT
+
+
+def test_a_hook_gets_none_where_there_is_none() -> None:
+    told = invocation(stored("hush"))
+    assert told.environment["PREMBLY_TRACEPARENT"] is None
+    assert json.loads(delivery_line(1, told))["traceparent"] is None
+    request = make_request(hook(http={"url": "http://x"}), told, endpoint(), 0)
+    assert "traceparent" not in dict(request.headers)
+
+
+def test_an_actions_own_header_wins() -> None:
+    own = hook(http={"url": "http://x", "headers": {"Traceparent": "own"}})
+    request = make_request(own, invocation(stored(TRACEPARENT)), endpoint(), 0)
+    values = [value for name, value in request.headers if name.lower() == "traceparent"]
+    assert values == ["own"]
+
+
+@pytest.mark.parametrize("sent", [[TRACEPARENT], [TRACEPARENT, "00-hush-2-01"], ["hush"]])
+async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
+    reception: Reception,
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    lines: list[MutableMapping[str, Any]],
+    sent: list[str],
+) -> None:
+    headers = HTTPHeaders(signed(b"{}"))
+    for value in sent:
+        headers.add("traceparent", value)
+    headers.add("tracestate", "vendor=hush")
+    assert (await post(http_client, base_url, b"{}", headers)).code == 200
+    [received] = [line for line in lines if line["event"] == "webhook.received"]
+    assert received.get("trace_id") == (TRACE if sent == [TRACEPARENT] else None)
+    assert "hush" not in str(lines)
+    [(stored_headers,)] = reception.rows("SELECT headers FROM event")
+    assert "vendor" not in stored_headers
+
+
+# From a header on the socket to a hook's process, and once more after a replay.
+def test_a_trace_goes_from_the_webhook_to_its_hooks_and_outlasts_a_replay(tmp_path: Path) -> None:
+    note = shell("note", f'echo "$PREMBLY_ATTEMPT $PREMBLY_TRACEPARENT" >> {tmp_path}/ran')
+    with serving() as server:
+        post = {"name": "post", "response_codes": ["*"], "http": {"url": server.url}}
+        with Premblyd(tmp_path, actions=[note, post]) as daemon:
+            daemon.start()
+            assert daemon.send(b"{}", traceparent=TRACEPARENT).status == 200
+            daemon.wait_for_rows([("note", "succeeded"), ("post", "succeeded")], STATES)
+            assert run("--config", daemon.config, "replay", "1", "--action", "note").code == 0
+            daemon.wait_for_rows([(1,), (2,)], ATTEMPTS)
+            assert daemon.stop() == 0
+            ended = daemon.log("attempt.finished")
+        headers, _ = server.got
+    assert (tmp_path / "ran").read_text() == f"1 {TRACEPARENT}\n2 {TRACEPARENT}\n"
+    assert headers["traceparent"] == TRACEPARENT
+    assert [line["trace_id"] for line in ended] == [TRACE] * 3
+
+
+STATES = "SELECT action, state FROM delivery ORDER BY action"
+ATTEMPTS = """
+SELECT number FROM attempt JOIN delivery ON delivery.id = delivery_id
+WHERE action = 'note' AND attempt.outcome = 'succeeded' ORDER BY number
+"""
