@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import os
 import re
 import uuid
 from collections.abc import Iterable
@@ -15,6 +16,15 @@ import pytest
 from premblyd.ask import log
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.times import DAY_MS
+from tests.support.chromium import (
+    SCREENSHOTS,
+    TIMEOUT_MS,
+    launched,
+    needs_chromium,
+    overflow_px,
+    serious_faults,
+)
 from tests.support.commands import Ran, run
 from tests.support.database import changing
 from tests.support.erasing import forgetting
@@ -238,10 +248,10 @@ def test_a_day_of_which_retention_has_removed_something_is_not_certified(
 ) -> None:
     receive(record, know(api, 1))
     with changing(record.place) as connection:
-        day_ms = int(NOON_S * 1000) // 86_400_000 * 86_400_000
+        day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
         connection.execute(
             "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-            f" VALUES ({day_ms + 86_400_000}, '{removed}', 86400000, 1, 0)"
+            f" VALUES ({day_ms + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)"
         )
     assert why(certificate(record, 1)) == ["pruned"]
 
@@ -295,3 +305,69 @@ def test_a_log_that_has_more_pages_than_it_gives_certifies_nothing(
 
     monkeypatch.setattr(api, "log_page", cut)
     assert why(certificate(record, 1)) == ["log_read_in_part"]
+
+
+KEPT = "SELECT day_ms, is_complete FROM certificate ORDER BY id"
+
+
+def test_each_night_whole_days_are_certified_until_they_are_complete(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 2))
+    know(api, 1)
+    day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
+    since = DAY - timedelta(days=1)  # from its noon on: that day is not whole
+
+    def reconcile(*more: str) -> Ran:
+        window = ("--since", f"{since}T12:00", "--until", DAY + timedelta(days=1))
+        return run("reconcile", "--config", record.config, *window, "--certify", *more)
+
+    ran = reconcile()
+    assert (ran.code, "Not certified" in ran.out) == (1, True)
+    assert record.rows(KEPT) == [(day_ms, 0)]
+    stored = reconcile("--store", "--json")
+    assert (stored.code, stored.err) == (0, "")
+    assert json.loads(stored.out)["certified"] == [{"day": str(DAY), "complete": True}]
+    assert record.rows(KEPT) == [(day_ms, 0), (day_ms, 1)]
+    assert json.loads(reconcile("--json").out)["certified"] == []
+    assert record.rows(KEPT) == [(day_ms, 0), (day_ms, 1)]
+
+
+def test_a_night_in_which_prembly_can_not_be_asked_has_a_certificate_that_says_so(
+    record: Record, api: PremblyApi
+) -> None:
+    api.fail(status(500))
+    window = ("--since", DAY, "--until", DAY + timedelta(days=1))
+    ran = run("reconcile", "--config", record.config, *window, "--store", "--certify")
+    assert ran.code == 75
+    assert len(record.rows(KEPT)) == 1
+    assert "log_not_asked" in record.rows("SELECT said FROM certificate")[0][0]
+
+
+def test_a_list_is_not_certified(record: Record) -> None:
+    ran = run("reconcile", "--config", record.config, "-", "--certify", stdin=b"ver_bvn_1\n")
+    assert (ran.code, "not for FILE" in ran.err) == (2, True)
+
+
+@needs_chromium
+@pytest.mark.browser
+def test_the_page_is_read_in_a_browser_and_asks_nobody(
+    record: Record, api: PremblyApi, tmp_path: Path
+) -> None:
+    receive(record, know(api, 3, "document_w_face"))
+    know(api, 2)
+    file = tmp_path / "certificate.html"
+    file.write_text(certify(record, "--html").out)
+    asked: list[str] = []
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            if folder := os.environ.get(SCREENSHOTS):
+                page.screenshot(path=Path(folder) / f"certificate-{width}.png", full_page=True)
+            assert overflow_px(page) == 0
+            assert serious_faults(page) == []
+        assert asked == [file.as_uri()]

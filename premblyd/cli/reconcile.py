@@ -16,6 +16,7 @@ import click
 from premblyd import times
 from premblyd.ask.log import Window
 from premblyd.cli import as_service, config_option, json_option
+from premblyd.cli.certify import made
 from premblyd.cli.common import WHEN, keep_vault, open_to_change, open_to_read
 from premblyd.cli.printing import Column, clean, print_json, print_table, progress, showing
 from premblyd.config.load import load_config
@@ -24,7 +25,10 @@ from premblyd.config.values import When
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
+from premblyd.record.certificates import kept
+from premblyd.record.certificates.summary import Summary
 from premblyd.record.reconciling import Absent, Reconciliation
+from premblyd.times import DAY_MS
 from premblyd.words import counted
 
 GRACE_MS = 60_000  # what is this new may be on its way
@@ -52,6 +56,12 @@ OF_LIST = (Column(name="line", kind="whole"), _REFERENCE, _WHY)
 @click.option("--column", metavar="NAME", help="FILE is CSV, and this column has the references.")
 @click.option("--store", is_flag=True, help="Ask for each that is missing, and store it.")
 @click.option(
+    "--certify",
+    "certifies",
+    is_flag=True,
+    help="Then certify each whole day of that time that is not certified to be complete yet.",
+)
+@click.option(
     "--endpoint",
     "endpoint_name",
     metavar="NAME",
@@ -67,6 +77,7 @@ def reconcile(
     until: When | None,
     column: str | None,
     store: bool,
+    certifies: bool,
     endpoint_name: str | None,
     as_json: bool,
 ) -> None:
@@ -84,6 +95,8 @@ def reconcile(
     75: Prembly could not be reached. 78: it refuses the API key.
     """
     _check_use(file, column, since, until)
+    if file is not None and certifies:
+        raise click.UsageError("--certify is for Prembly's log, not for FILE.")
     asks = file is None or store
     if asks:  # with the service's keys, and as its user, to whom the database belongs
         as_service.hand_over(config_path, file)
@@ -94,7 +107,7 @@ def reconcile(
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
     complaint = references.complaint if references else None
-    database = (open_to_change if store else open_to_read)(settings.database)
+    database = (open_to_change if store or certifies else open_to_read)(settings.database)
     clock = database.clock()
     work = Reconciliation(
         settings=settings,
@@ -113,10 +126,12 @@ def reconcile(
                 work.window = _window(since, until, clock.now_ms())
             asyncio.run(work.run())
         except KeyboardInterrupt:
+            work.was_interrupted = True
             work.stopped_by = PremblydError("Interrupted. The next run goes on from here.")
     work.mark_downtimes()
+    certified = _certify(work, silent=as_json) if certifies else []
     wrong_lines = references.wrong_lines if references else ()
-    _report_json(work, wrong_lines) if as_json else _report(work)
+    _report_json(work, wrong_lines, certified) if as_json else _report(work, certified)
     if complaint is not None:
         click.echo(f"{complaint} Left out; the others were compared.", err=True)
     if work.stopped_by is not None:
@@ -149,7 +164,29 @@ def _name(file: IO[bytes]) -> str:
     return "standard input" if name in ("-", "<stdin>") else name
 
 
-def _report(work: Reconciliation) -> None:
+def _certify(work: Reconciliation, *, silent: bool) -> list[Summary]:
+    """Certify the days that lie within the time that was looked at, and are not certified to be
+    complete yet. One that an operator interrupted has certified nothing."""
+    window = work.window
+    if window is None or work.was_interrupted:
+        return []
+    first = -(-window.since_ms // DAY_MS)
+    days = [day * DAY_MS for day in range(first, window.until_ms // DAY_MS)]
+    done = kept.complete_days(work.database, days)
+    return [
+        made(work.settings, work.database, day, work.clock, silent=silent)[0].summary
+        for day in days
+        if day not in done
+    ]
+
+
+def _report(work: Reconciliation, certified: Sequence[Summary]) -> None:
+    _report_found(work)
+    for each in certified:
+        click.echo(each.statement)
+
+
+def _report_found(work: Reconciliation) -> None:
     if work.window is not None and work.pages:
         since, until = (times.for_people(ms) for ms in (work.window.since_ms, work.window.until_ms))
         click.echo(
@@ -195,7 +232,9 @@ def _report(work: Reconciliation) -> None:
         click.echo("--store asks Prembly for each of them.")
 
 
-def _report_json(work: Reconciliation, wrong_lines: Sequence[int]) -> None:
+def _report_json(
+    work: Reconciliation, wrong_lines: Sequence[int], certified: Sequence[Summary]
+) -> None:
     window = work.window
     print_json(
         {
@@ -225,6 +264,7 @@ def _report_json(work: Reconciliation, wrong_lines: Sequence[int]) -> None:
             ],
             "erased": work.erased,
             "too_old": work.too_old,
+            "certified": [{"day": each.day, "complete": each.complete} for each in certified],
         }
     )
 

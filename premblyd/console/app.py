@@ -13,7 +13,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd import passwords
 from premblyd.config.models import Config
-from premblyd.console import actions, deliveries, event, lists, overview, signin
+from premblyd.console import actions, certificates, deliveries, event, lists, overview, signin
 from premblyd.console.bulk import Bulks
 from premblyd.console.handler import HEADERS, NothingHere, Services
 from premblyd.console.live import Live, LiveStream
@@ -160,6 +160,8 @@ def _application(services: Services, live: Live) -> Application:
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
+        (r"/certificates(?:\.json)?", certificates.Certificates),
+        (r"/certificates/(\d{4}-\d\d-\d\d)(?:\.json)?", certificates.OfDay),
     ]
     return Application(
         [

@@ -104,6 +104,7 @@ class Reconciliation:
     too_old: int = 0  # of the absent: what named a person was removed, if it came
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
+    was_interrupted: bool = False  # by a person
     _is_whole: bool = False  # all of the log was read and compared
 
     @property

@@ -37,6 +37,8 @@ READ = [
     "/actions.json",
     "/operators",
     "/operators.json",
+    "/certificates",
+    "/certificates/2026-01-31.json",
     "/live",
     "/events",
     "/events.json",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from premblyd import times
 from premblyd.record.certificates.certificate import Certificate
-from premblyd.record.certificates.kept import Number
+from premblyd.record.certificates.kept import Kept, Number
 from premblyd.record.certificates.summary import (
     COLUMNS,
     RECEIVED_COLUMNS,
@@ -53,7 +53,7 @@ def pieces(certificate: Certificate, kept: Number) -> Iterator[str]:
     yield "</main>\n</body>\n</html>\n"
 
 
-def made(summary: Summary, kept: Number) -> str:
+def made(summary: Summary, kept: Number | Kept) -> str:
     """Return when it was made, as which, and whether the day was certified before."""
     again = (
         f" {counted(kept.made_before, 'certificate')} of this day"

@@ -1,0 +1,70 @@
+"""Certificates of completeness: the last one of each of the last days, and all of a day."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from premblyd import times
+from premblyd.console.handler import Handler
+from premblyd.errors import NotFoundError
+from premblyd.record.certificates import kept, page
+from premblyd.record.certificates.kept import Kept
+from premblyd.record.certificates.summary import COLUMNS, facts
+
+
+class Certificates(Handler):
+    """The last certificate of each of the last days."""
+
+    section = "/certificates"
+
+    async def get(self) -> None:
+        self.filters()
+        found = await self.read(kept.last_days)
+        await self.show(
+            "certificates.html", {"certificates": list(map(_listed, found))}, shown=kept.SHOWN
+        )
+
+
+class OfDay(Handler):
+    """What the last certificate of a day says, and when others were made."""
+
+    section = "/certificates"
+
+    async def get(self, day: str) -> None:
+        self.filters()
+        found = await self.read(lambda database: kept.of_day(database, _day_ms(day)))
+        if not found:
+            raise NotFoundError(f"There is no certificate of {day}: premblyd certify --day {day}")
+        last = found[0]
+        said = None if last.summary is None else last.summary.as_json()
+        view = {"certificates": list(map(_listed, found)), "said": said}
+        more: dict[str, Any] = {"day": day, "tables": (), "facts": (), "made": ""}
+        if last.summary is not None:
+            more |= {
+                "tables": [*page.tables(last.summary)],
+                "facts": [*facts(last.summary)],
+                "made": page.made(last.summary, last),
+            }
+        await self.show("certificate.html", view, last=last, columns=COLUMNS, **more)
+
+
+def _day_ms(day: str) -> int:
+    """Return when a day begins. Raise NotFoundError for what is none."""
+    try:
+        return times.from_iso(day)
+    except (ValueError, OverflowError):
+        raise NotFoundError(f"There is no day {day}.") from None
+
+
+def _listed(each: Kept) -> dict[str, Any]:
+    """Return a certificate as a list has it."""
+    total = None if each.summary is None else each.summary.as_json()["total"]
+    reasons: Sequence[Any] = () if each.summary is None else each.summary.reasons
+    return {
+        "number": each.number,
+        "day": times.day(each.day_ms),
+        "made_at_ms": each.made_at_ms,
+        "complete": each.complete,
+        "made_before": each.made_before,
+        "total": total,
+        "reasons": [reason.reason for reason in reasons],
+    }
