@@ -192,9 +192,8 @@ class Queued:
         return asked
 
     def _first_due(self, action: str, wanted: int) -> dict[str, Any]:
-        limit = wanted + len(self._running)
         values = {"action": action, "now_ms": self._now_ms, "worker": self._worker}
-        return values | {"limit": limit}
+        return values | {"limit": wanted}
 
     def _take_first(
         self, name: str, action: Claimable, share: int, asked: Callable[[], list[Row]] | None
@@ -208,6 +207,8 @@ class Queued:
             return 0
         rows = self._usable(asked()) if asked is not None else None
         if rows is None:
+            rows = self._due(name, wanted)
+        if any(row.id in self._running for row in rows):  # the clock was set, say
             rows = self._due(name, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
         self.due += due[:free]
