@@ -21,6 +21,7 @@ from premblyd.queue.inbox import Inbox
 from premblyd.receive import server as receiver
 from premblyd.receive.server import Health
 from premblyd.run import dispatcher
+from premblyd.times import boot_s
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
@@ -114,6 +115,20 @@ async def test_no_heartbeat_is_sent_while_the_dispatcher_stands(
             assert texts(service)[-1] == checkin.NO_LOOK
             await until(lambda: signals(service)[-1] == BEAT)
     assert events(lines, "checkin.resumed")
+
+
+async def test_a_long_period_excuses_no_dispatcher_that_stands(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkin, "LOOKED_S", 1)
+    with serving() as service:
+        async with Dispatching(place) as at:
+            await at.dispatcher._claiming.acquire()  # no claim begins
+            at.dispatcher.looked_at_s = boot_s() - 10
+            async with checking_in(at, settings(service.url)) as checking:  # each minute
+                await until(lambda: checking._lack == checkin.NO_LOOK)
+            at.dispatcher._claiming.release()
+    assert BEAT not in signals(service)
 
 
 async def test_no_heartbeat_is_sent_while_the_writer_hangs(
@@ -256,9 +271,10 @@ async def test_a_certificate_must_be_trusted(
 
 def test_the_url_is_in_no_text_about_the_settings() -> None:
     assert "hush" not in repr(settings("https://hc-ping.com/hush"))
-    with pytest.raises(ValidationError) as refused:
-        settings("hc-ping.com/hush")
-    assert "hush" not in str(refused.value)
+    for url in ("hc-ping.com/hush", "https://hc-ping.com/hush#", "https://hc-ping.com/hu sh"):
+        with pytest.raises(ValidationError) as refused:
+            settings(url)
+        assert "hush" not in str(refused.value)
 
 
 def test_a_period_is_no_shorter_than_the_dispatchers() -> None:

@@ -17,6 +17,7 @@ from premblyd.times import boot_s
 
 AGAIN_S = 15.0  # after what failed: Healthchecks.io drops more than five signals a minute
 TIMEOUT_S = 10.0
+LOOKED_S = 60.0  # ago the queue may have been looked at, however long the period is
 LAST_S = 3.0  # for the exit status, as a stop waits for it
 OFF_S = 3600.0  # until the next look, where there is nobody to check in with: a reload wakes
 HEARTBEAT, START, FAIL = "", "start", "fail"
@@ -113,7 +114,7 @@ class Checkin:
         """Return why a heartbeat is not earned; None: it is."""
         if not await self._can_store():
             return NO_STORE
-        if boot_s() - self._looked_at_s() > every_s:
+        if boot_s() - self._looked_at_s() > min(every_s, LOOKED_S):
             return NO_LOOK
         return None
 

@@ -1,12 +1,20 @@
 """Where the daemon checks in, so that it is missed elsewhere when it does not work."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from premblyd.config.hooks import ProxyValue, UrlValue
+from premblyd.config.hooks import ProxyValue
+from premblyd.config.secrets import Secret, checked
 from premblyd.config.values import DurationMs, Model
+
+
+def _require_url(url: Secret) -> None:
+    # What is appended behind a # would not be sent: /fail would be a heartbeat.
+    if not re.fullmatch(r"https?://[^\s#]+", url.reveal()):
+        raise ValueError("should be a URL that starts with http:// or https://, and has no #")
 
 
 class Checkin(Model):
@@ -14,7 +22,7 @@ class Checkin(Model):
     send heartbeats for a daemon that is dead. `signals`: whose suffixes of the URL's path the
     service understands."""
 
-    url: UrlValue
+    url: Annotated[Secret, checked(_require_url)]
     every_ms: DurationMs = Field(60_000, alias="every", ge=2000)
     signals: Literal["healthchecks", "none"] = "healthchecks"
     ca_file: Path | None = None
