@@ -29,6 +29,7 @@ PRINTING: dict[str, list[str]] = {
     "hold": ["hold", "--list"],
     "init": ["init", "new"],
     "keygen": ["keygen"],
+    "pause": ["pause", "archive"],
     "pending": ["pending"],
     "prune": ["prune", "--dry-run"],
     "reconcile": ["reconcile", "known"],
@@ -40,8 +41,20 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server, a second database, keys or somebody to seal for: all print alike.
-WITHOUT = {"backup", "rekey", "serve", "console", "send", "status", "move", "restore", "hosts"}
+# They need a daemon, a server, a second database, keys, somebody to seal for or what is paused: all
+# print alike.
+WITHOUT = {
+    "resume",
+    "backup",
+    "rekey",
+    "serve",
+    "console",
+    "send",
+    "status",
+    "move",
+    "restore",
+    "hosts",
+}
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("export", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])

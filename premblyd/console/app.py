@@ -148,6 +148,7 @@ def _application(services: Services, live: Live) -> Application:
         (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
         (rf"/dead{form}", deliveries.Dead),
         (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
+        (r"/dead/cancel(?:\.json)?", deliveries.CancelMany),
         (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
         (rf"/deliveries{form}", deliveries.Deliveries),
         (r"/replays/(\d{1,9})/stop(?:\.json)?", deliveries.Stop),

@@ -1,20 +1,21 @@
-"""Replays of many deliveries: they go on while their page shows how far they are."""
+"""Replays and cancels of many deliveries: they go on while their page shows how far they are."""
 
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from premblyd.config.models import Config
+from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import operating, replays
 from premblyd.record.filters import DeliveryFilter
-from premblyd.record.operating import BATCH, Operator
-from premblyd.record.replays import Request
+from premblyd.record.operating import BATCH, CANCELLED, REPLAYED, Change, Operator
+from premblyd.record.replays import Plan, Request
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -22,17 +23,18 @@ KEPT = 20  # of which the page is still there
 
 
 class BusyError(TryAgainError):
-    """A replay runs already."""
+    """A replay or a cancel of many runs already."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Bulk:
-    """A replay of many deliveries."""
+    """A replay or a cancel of many deliveries."""
 
     id: int
     about: str
     total: int  # when it began
-    queued: int = 0
+    does: str = REPLAYED
+    queued: int = 0  # or cancelled
     left_alone: int = 0
     is_stopped: bool = False  # by a person: it ends after its step
     is_finished: bool = False
@@ -46,7 +48,7 @@ class Bulk:
 
 
 class Bulks:
-    """The replays since the start of the daemon: one at a time, and each in steps, so that webhooks
+    """Those since the start of the daemon: one at a time, and each in steps, so that webhooks
     wait for no more than a step."""
 
     def __init__(
@@ -59,19 +61,28 @@ class Bulks:
         self._all: dict[int, Bulk] = {}
 
     def find(self, bulk_id: int) -> Bulk:
-        """Return a replay. Raise NotFoundError when it is none any more."""
+        """Return one of them. Raise NotFoundError when it is none any more."""
         if bulk_id not in self._all:
             raise NotFoundError("There is no such replay any more. The operator log has it.")
         return self._all[bulk_id]
 
     def start(
-        self, chosen: DeliveryFilter, total: int, config: Config, *, about: str, actor: str
+        self,
+        chosen: DeliveryFilter,
+        total: int,
+        config: Config,
+        *,
+        about: str,
+        actor: str,
+        does: str = REPLAYED,
     ) -> Bulk:
-        """Begin to queue what is chosen, `total` deliveries by now. Raise BusyError while another
-        replay runs."""
+        """Begin to queue what is chosen, `total` deliveries by now, or to cancel it. Raise
+        BusyError while another one runs."""
         if running := next((bulk for bulk in self._all.values() if not bulk.is_finished), None):
-            raise BusyError(f"Another replay runs: {running.about}. Try again when it is done.")
-        bulk = Bulk(id=max(self._all, default=0) + 1, about=about, total=total)
+            raise BusyError(
+                f"Another {running.does} runs: {running.about}. Try again when it is done."
+            )
+        bulk = Bulk(id=max(self._all, default=0) + 1, about=about, total=total, does=does)
         self._all[bulk.id] = bulk
         for old in sorted(self._all)[:-KEPT]:
             del self._all[old]
@@ -92,16 +103,16 @@ class Bulks:
         # By numbers that rise: what fails again meanwhile is not queued twice.
         request: Request | None = Request(chosen=chosen, limit=BATCH)
         try:
-            begun = operator.many(bulk.about, self._clock.now_ms())
+            begun = operator.many(bulk.about, self._clock.now_ms(), bulk.does)
             operator = await self._writer.call(begun, alone=True)
             while request is not None and not bulk.is_stopped:
                 now_ms = self._clock.now_ms()
                 plan = await self._readers.run(
-                    functools.partial(replays.plan, settings=config, request=request, now_ms=now_ms)
+                    functools.partial(_plan, bulk, settings=config, request=request, now_ms=now_ms)
                 )
                 queued = 0
                 began = time.monotonic()
-                for change in replays.changes(plan, operator, config, now_ms):
+                for change in _changes(bulk, plan, operator, config, now_ms):
                     queued += await self._writer.call(change, alone=True)
                 took_s = time.monotonic() - began
                 bulk.queued += queued
@@ -117,3 +128,20 @@ class Bulks:
             tell("console.failed", cause=error)
         finally:
             bulk.is_finished = True
+
+
+def _plan(
+    bulk: Bulk, database: Database, *, settings: Config, request: Request, now_ms: int
+) -> Plan:
+    if bulk.does == CANCELLED:
+        chosen, after_id = request.chosen, request.after_id
+        return Plan(found=replays.find_deliveries(database, chosen, after_id, request.limit))
+    return replays.plan(database, settings, request, now_ms)
+
+
+def _changes(
+    bulk: Bulk, plan: Plan, operator: Operator, settings: Config, now_ms: int
+) -> Iterator[Change[int]]:
+    if bulk.does == CANCELLED:
+        return operator.cancel_dead([each.id for each in plan.found], now_ms)
+    return replays.changes(plan, operator, settings, now_ms)

@@ -14,13 +14,13 @@ from premblyd.errors import PremblydError
 from premblyd.model.states import State
 from premblyd.record import replays, statistics
 from premblyd.record.filters import DeliveryFilter
-from premblyd.record.operating import Operator
+from premblyd.record.operating import CANCELLED, REPLAYED, Operator
 from premblyd.record.queries import DeliveryRow
 from premblyd.record.replays import Plan, Request
 from premblyd.words import counted
 
 MAX_CHOSEN = 1000
-_OWN_FIELDS = {"_xsrf", "all", "sure"}  # of the form that replays all that a filter chooses
+_OWN_FIELDS = {"_xsrf", "all", "sure"}  # of the forms about all that a filter chooses
 
 
 class Deliveries(ListPage):
@@ -52,6 +52,7 @@ class ReplayMany(Handler):
     """Replays chosen dead letters, or after a question all that the page's filters choose."""
 
     section = "/dead"
+    does = REPLAYED
 
     async def post(self) -> None:
         is_all = bool(self.get_body_argument("all", ""))
@@ -63,11 +64,10 @@ class ReplayMany(Handler):
             left = dataclasses.replace(chosen, contradicted=True)
             contradicted = await self.read(lambda each: replays.count_deliveries(each, left))
             view = {"about": about, "total": total, "contradicted": contradicted}
-            await self.send_page("sure.html", form=form, **view)
+            await self.send_page("sure.html", form=form, does=self.does, **view)
             return
-        bulk = self.services.bulks.start(
-            chosen, total, self.services.config, about=about, actor=self.actor
-        )
+        who = {"actor": self.actor, "does": self.does}
+        bulk = self.services.bulks.start(chosen, total, self.services.config, about=about, **who)
         await self.go_on(f"/replays/{bulk.id}", bulk.as_json())
 
     def _all(self) -> tuple[DeliveryFilter, Form]:
@@ -86,8 +86,14 @@ class ReplayMany(Handler):
         return DeliveryFilter(state=State.DEAD, ids=tuple(numbers))
 
 
+class CancelMany(ReplayMany):
+    """Lets chosen dead letters be, or after a question all that the page's filters choose."""
+
+    does = CANCELLED
+
+
 def how_many(total: int) -> str:
-    """Return how many a replay is of. No more than COUNTED are counted, and all are replayed."""
+    """Return how many it is of. No more than COUNTED are counted, and it is done to all."""
     more = " or more" if total >= replays.COUNTED else ""
     return counted(total, "dead delivery", "dead deliveries") + more
 
@@ -102,7 +108,7 @@ def _that(form: Form | None) -> str:
 
 
 class Progress(Handler):
-    """How far a replay of many is."""
+    """How far a replay or a cancel of many is."""
 
     section = "/dead"
 
@@ -111,7 +117,7 @@ class Progress(Handler):
 
 
 class Stop(Handler):
-    """Stops a replay of many: what is queued stays queued."""
+    """Stops a replay or a cancel of many: what is done stays so."""
 
     section = "/dead"
 

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -357,6 +358,39 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     stopped = own.post("/replays/2/stop.json").json
     assert (stopped["is_stopped"], own.post("/replays/9/stop").status) == (True, 404)
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
+
+
+def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -> None:
+    crm, other = shell("crm", "exit 1", retry=ONCE), shell("other", "exit 1", retry=ONCE)
+    fresh.configure(console=CONSOLE, actions=[crm, other])
+    fresh.start()
+    for number in range(5):
+        fresh.send(b'{"response_code":"00","n":%d}' % number)
+    states = "SELECT action, state, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1, 2"
+    fresh.wait_for_rows([("crm", "dead", 5), ("other", "dead", 5)], states)
+    own = signed_in(fresh)
+    assert own.post("/dead/cancel").status == 400, "nothing was chosen"
+    chosen = [row["id"] for row in own.get("/dead.json?action=crm").json["deliveries"]][:2]
+    assert own.post("/dead/cancel", {"delivery": chosen}).location == "/replays/1"
+    fresh.wait_for_rows([("crm", "cancelled", 2), ("crm", "dead", 3), ("other", "dead", 5)], states)
+    page = own.post("/dead/cancel", {"all": "1", "action": "crm"}).text
+    assert "Cancel 3 dead deliveries (action crm)?" in page, "it asks"
+    assert '<form method="post" action="/dead/cancel"' in page
+    own.post("/dead/cancel", {"all": "1", "action": "crm", "sure": "yes"})
+    fresh.wait_for_rows([("crm", "cancelled", 5), ("other", "dead", 5)], states)
+    wait_until(lambda: own.get("/replays/2.json").json["bulk"]["is_finished"])
+    page = own.get("/replays/2").text
+    assert "Cancel of 3 dead deliveries (action crm)" in page
+    assert "All are cancelled" in page
+    log = own.get("/operators.json?action=cancel").json["operator_actions"]
+    assert [(row["note"], row["parts"]) for row in log] == [
+        ("3 dead deliveries (action crm)", 3),
+        ("2 dead deliveries", 2),
+    ]
+    assert "3 cancelled</a>" in own.get("/operators").text
+    fresh.configure(console=CONSOLE, actions=[crm])
+    fresh.signal(SIGHUP)
+    wait_until(lambda: "Cancel all 5" in own.get("/dead").text)
 
 
 def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(fresh: Premblyd) -> None:
