@@ -70,7 +70,6 @@ MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
 RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
 IDLE_S = 0.02  # without anything to be committed: then there is time for what can wait
-HAND_OVER_AT = 32  # items that wait for no others: the disk works while the loop takes more
 LET_RUN_S = 0.002  # so long does the loop let a transaction of few webhooks run, at most
 FEW = 16
 Item = TypeVar("Item")
@@ -159,10 +158,7 @@ class Writer:
         """
         waiting = _Waiting(operation, item, self._loop.create_future(), names, alone)
         self._gathered.append(waiting)
-        if len(self._gathered) == HAND_OVER_AT:
-            self._hand_over()
-        else:
-            self._hand_over_soon()
+        self._hand_over_soon()
         return waiting.future
 
     def withdraw(self, future: "asyncio.Future[Any]") -> None:
