@@ -98,7 +98,6 @@ class Stream(IOStream):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        super().set_nodelay(True)
         self.ended = False  # the client will send no more
         self._malformed = False
         self._awaits_head = True  # of a request that nobody may have begun to read yet
@@ -136,10 +135,6 @@ class Stream(IOStream):
         if _LONG_NAME.search(head):
             raise HTTPInputError("a header's name is too long")
         return head
-
-    def set_nodelay(self, value: bool) -> None:
-        """Leave it as it is from the start, for each answer is one piece. Tornado sets it and takes
-        it back with each: 3 % of a webhook's work on the loop."""
 
     def reading(self) -> bool:
         """Return whether a read waits, or one will in a moment. When a request comes before that,
