@@ -13,7 +13,16 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 
 from premblyd import passwords
 from premblyd.config.models import Config
-from premblyd.console import actions, certificates, deliveries, event, lists, overview, signin
+from premblyd.console import (
+    actions,
+    certificates,
+    deliveries,
+    event,
+    lists,
+    overview,
+    rehearsal,
+    signin,
+)
 from premblyd.console.bulk import Bulks
 from premblyd.console.handler import HEADERS, NothingHere, Services
 from premblyd.console.live import Live, LiveStream
@@ -158,6 +167,8 @@ def _application(services: Services, live: Live) -> Application:
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearsal(?:\.json)?", rehearsal.Rehearsal),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearse(?:\.json)?", rehearsal.Rehearse),
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),

@@ -45,6 +45,7 @@ READ = [
     "/events.csv",
     "/events/1",
     "/events/1.json",
+    "/actions/archive/rehearsal",
     "/metrics",
 ]
 # What changes something, or shows a person.
@@ -67,6 +68,10 @@ CHANGE = [
     "/replays/1/stop.json",
     "/actions/explain",
     "/actions/explain.json",
+    "/actions/archive/rehearse",
+    "/actions/archive/rehearse.json",
+    "/actions/archive/pause",
+    "/actions/archive/resume",
 ]
 MORE = 50  # connections than the console takes
 FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))"
