@@ -197,6 +197,37 @@ async def test_more_is_claimed_for_quick_workers_than_run_at_once(place: Databas
         await at.until_states(succeeded=12)
 
 
+class OneByOne(FakeRunner):
+    """Hooks end as `steps` are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = asyncio.Semaphore(0)
+
+    async def run(self, hook: Hook, invocation: Invocation) -> Result:
+        await self.steps.acquire()
+        return self.result  # type: ignore[return-value]
+
+
+async def test_what_waits_for_quick_workers_is_filled_up_by_halves_while_all_of_them_work(
+    place: DatabaseAddress,
+) -> None:
+    runner = OneByOne()
+    worker = action("a", worker=["x"], concurrency=2)
+    async with Dispatching(place, worker, runner=runner, limit=2) as at:
+        at.runners.halts.take("a", Lines(2, ahead=8))
+        await asyncio.gather(*[at.add("a") for _ in range(20)])
+        await at.until_states(running=10, pending=10)
+        for ended, states in ((3, (3, 7, 10)), (1, (4, 10, 6)), (16, (20, 0, 0))):
+            for _ in range(ended):
+                runner.steps.release()
+            names = zip(("succeeded", "running", "pending"), states, strict=True)
+            await at.until_states(**{name: count for name, count in names if count})
+            if ended == 1:
+                claims = [load.ahead.get("a", 0) for _, load, _ in at.queue.claims]
+                assert {room for room in claims if room} == {8, 4}
+
+
 async def test_nothing_is_claimed_ahead_where_actions_share_fewer_slots_than_they_have(
     place: DatabaseAddress,
 ) -> None:

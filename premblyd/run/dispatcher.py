@@ -197,7 +197,8 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         await self._renew(now_ms)
-        if self._load().limit <= 0:
+        load = self._load()
+        if load.limit <= 0 and not any(load.ahead.values()):
             self._others_wait = True  # perhaps
             self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
@@ -247,7 +248,8 @@ class Dispatcher:
             for name in hooks.keys() & lines.keys():
                 waiting = max(0, hooks[name] - lines[name].at_once)
                 hooks[name] -= waiting
-                ahead[name] = max(0, lines[name].ahead - waiting)
+                if waiting <= lines[name].ahead // 2:  # half at once, or each would be a claim
+                    ahead[name] = lines[name].ahead - waiting
         return Load(
             limit=self._limit - sum(hooks.values()),
             running=frozenset(self._running),
