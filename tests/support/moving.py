@@ -55,6 +55,7 @@ UNIQUE = {
     "delivery": ("once_key",),
     "closing": ("user_ref",),
     "erased_name": ("name",),
+    "pause": ("action",),
     "removal": ("removed",),
     "sweep": ("removed",),
     "put_off": ("removed",),
