@@ -33,6 +33,7 @@ PRINTING: dict[str, list[str]] = {
     "pending": ["pending"],
     "prune": ["prune", "--dry-run"],
     "reconcile": ["reconcile", "known"],
+    "rehearse": ["rehearse", "premblyd.yaml"],
     "rejections": ["rejections"],
     "replay": ["replay", "1"],
     "cancel": ["cancel", "--delivery", "WAITING"],
@@ -44,6 +45,7 @@ PRINTING: dict[str, list[str]] = {
 # They need a daemon, a server, a second database, keys, somebody to seal for or what is paused: all
 # print alike.
 WITHOUT = {
+    "certify",
     "resume",
     "backup",
     "rekey",
