@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from premblyd.ask import log
+from premblyd.cli import as_service
+from premblyd.cli.certify import certify as command
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.times import DAY_MS
@@ -260,6 +262,26 @@ def test_an_entry_without_an_id_certifies_nothing(record: Record, api: PremblyAp
     receive(record, know(api, 1))
     api.know("17", created_at_s=NOON_S)
     assert why(certificate(record, 1)) == ["without_id"]
+
+
+def test_an_entry_without_a_time_certifies_nothing(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"logs": {"time": "nowhere"}})
+    receive(record, know(api, 1))
+    assert why(certificate(record, 1)) == ["without_time"]
+
+
+def test_what_is_not_expected_is_counted_and_ends_no_log(tmp_path: Path, api: PremblyApi) -> None:
+    record = Record(tmp_path, api, prembly={"logs": {"when": "response_code == '00'"}})
+    receive(record, know(api, 1, created_at_s=NOON_S - 1))  # the last of the log
+    know(api, 350, code="07")
+    printed = certificate(record, 0)
+    assert (printed["log"]["not_expected"], printed["total"]["in_record"]) == (350, 1)
+
+
+def test_root_has_the_service_do_the_same_as_was_typed() -> None:
+    typed = ["--day", "2026-01-31", "--json"]
+    with command.make_context("certify", typed, obj=Path("premblyd.yaml")) as context:
+        assert as_service._typed_again(context) == ["certify", "--day=2026-01-31", "--json"]
 
 
 def test_the_page_loads_and_runs_nothing(record: Record, api: PremblyApi) -> None:

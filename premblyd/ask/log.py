@@ -89,7 +89,7 @@ class LogPage:
     item_count: int
     without_id: int
     total_pages: int | None
-    not_expected: int = 0
+    not_expected: tuple[str, ...] = ()  # what is, by the first of its ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +122,10 @@ class Log:
         self.pages += 1
         self.total_pages = page.total_pages
         self.without_id += page.without_id
-        self.not_expected += page.not_expected
-        is_new = False
+        new_names = set(page.not_expected) - self._seen
+        self._seen |= new_names
+        self.not_expected += len(new_names)
+        is_new = bool(new_names)
         for entry in page.entries:
             name = entry.ids[0]
             is_new = is_new or name not in self._seen
@@ -294,13 +296,15 @@ def read_page(body: bytes, question: LogsQuestion) -> LogPage:
     items = _found(question.items, document)
     if not isinstance(items, list):
         raise LogPageError("the answer has no list where `prembly.logs.items` looks for one")
-    expected = [item for item in items if _is_expected(item, question.when)]
-    entries = [_entry(item, question) for item in expected]
+    entries: list[LogEntry | None] = []
+    others: list[LogEntry | None] = []
+    for item in items:
+        (entries if _is_expected(item, question.when) else others).append(_entry(item, question))
     return LogPage(
         entries=tuple(entry for entry in entries if entry is not None),
         item_count=len(items),
         without_id=entries.count(None),
-        not_expected=len(items) - len(expected),
+        not_expected=tuple(entry.ids[0] for entry in others if entry is not None),
         total_pages=_count(_found(question.total_pages, document)),
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -26,19 +27,28 @@ from premblyd.times import DAY_MS, Clock
 LOOKED_FOR = ("In log", "In record", "Missing", "Unsettled", "Events")
 
 
-def _day(text: str) -> int:
+class Day(NamedTuple):
+    """A day of UTC that somebody typed, by its beginning."""
+
+    ms: int
+
+    def __str__(self) -> str:
+        return times.day(self.ms)
+
+
+def _day(text: str) -> Day:
     try:
         at_ms = times.from_iso(text) if len(text) == len("2026-01-31") else -1
     except (ValueError, OverflowError):
         at_ms = -1
     if at_ms < 0 or at_ms % DAY_MS:
         raise ValueError("no day such as 2026-01-31")
-    return at_ms
+    return Day(at_ms)
 
 
 @click.command()
 @click.option(
-    "--day", "day_ms", type=Typed("D", _day), help="2026-01-31, in UTC (default: yesterday)."
+    "--day", "day", type=Typed("D", _day), help="2026-01-31, in UTC (default: yesterday)."
 )
 @click.option("--html", "as_html", is_flag=True, help="Print it as a page to print: > FILE.")
 @click.option(
@@ -49,7 +59,7 @@ def _day(text: str) -> int:
 @config_option
 @json_option
 def certify(
-    config_path: Path, *, day_ms: int | None, as_html: bool, auditor_key: bool, as_json: bool
+    config_path: Path, *, day: Day | None, as_html: bool, auditor_key: bool, as_json: bool
 ) -> None:
     """Prembly's log of a day of UTC is read and compared with the record: what is missing, is not
     settled, was acted upon, was not confirmed, was erased. References are in it as keyed digests.
@@ -60,7 +70,7 @@ def certify(
 
     Exit status 1: it is not complete. 75: Prembly could not be reached. 78: it refuses the API key.
     """
-    if as_json + as_html + auditor_key > 1 or (auditor_key and day_ms is not None):
+    if as_json + as_html + auditor_key > 1 or (auditor_key and day is not None):
         raise click.UsageError("--json, --html and --auditor-key go one at a time.")
     if auditor_key:
         _print_key(open_to_change(database_of(config_path)))
@@ -73,7 +83,7 @@ def certify(
     database = open_to_change(settings.database)
     clock = database.clock()
     certificate, number = made(
-        settings, database, _chosen(day_ms, clock.now_ms()), clock, silent=as_json or as_html
+        settings, database, _chosen(day, clock.now_ms()), clock, silent=as_json or as_html
     )
     if as_json:
         for line in certificate.as_json(number.number, number.made_before):
@@ -100,11 +110,11 @@ def made(
     return certificate, kept.keep(database, certificate.summary)
 
 
-def _chosen(day_ms: int | None, now_ms: int) -> int:
+def _chosen(day: Day | None, now_ms: int) -> int:
     today_ms = now_ms // DAY_MS * DAY_MS
-    if day_ms is not None and day_ms > today_ms:
+    if day is not None and day.ms > today_ms:
         raise click.UsageError("--day is still to come.")
-    return today_ms - DAY_MS if day_ms is None else day_ms
+    return today_ms - DAY_MS if day is None else day.ms
 
 
 def _print_key(database: Database) -> None:

@@ -22,6 +22,7 @@ def summary(day_ms: int, *, missing: int = 0) -> Summary:
         pages=10,
         total_pages=10,
         without_id=0,
+        without_time=0,
         of_another_time=0,
         not_expected=0,
         error=None,

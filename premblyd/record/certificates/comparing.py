@@ -86,6 +86,7 @@ class Comparing:
     database: Database
     window: Window
     too_old_ms: int | None
+    without_time: int = 0  # entries of which nobody knows whether they are of this day
     digests: CertificateDigests = field(init=False)
     _names: Digests = field(init=False)
     _named: Names = field(init=False)
@@ -164,6 +165,7 @@ class Comparing:
     def _add(
         self, entry: LogEntry, its: list[Found], gone: list[Found], *, is_erased: bool
     ) -> None:
+        self.without_time += entry.at_ms is None
         since_ms, until_ms = self.window.since_ms, self.window.until_ms
         self._of_day |= {
             each.id for each in (*its, *gone) if since_ms <= each.received_at_ms < until_ms

@@ -97,6 +97,7 @@ class _Reading:
             pages=self.log.pages,
             total_pages=self.log.total_pages,
             without_id=self.log.without_id,
+            without_time=self.comparing.without_time,
             of_another_time=self.log.outside,
             not_expected=self.log.not_expected,
             error=str(self.stopped_by) if self.stopped_by else None,

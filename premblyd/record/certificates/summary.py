@@ -81,6 +81,7 @@ class LogRead:
     pages: int
     total_pages: int | None
     without_id: int
+    without_time: int
     of_another_time: int
     not_expected: int
     error: str | None
@@ -181,6 +182,13 @@ def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> I
             words=f"{counted(log.without_id, 'entry', 'entries')} of Prembly's log"
             f" {'has' if log.without_id == 1 else 'have'} no id by which the record could be"
             " compared.",
+        )
+    if log.without_time:
+        yield Reason(
+            reason="without_time",
+            words=f"{counted(log.without_time, 'entry', 'entries')} of Prembly's log"
+            f" {'has' if log.without_time == 1 else 'have'} no time that says whether it is of this"
+            " day: `prembly.logs.time` says where it is.",
         )
     if total.missing:
         yield Reason(
