@@ -1,5 +1,6 @@
 """premblyd certify: what it certifies of a day, and that it certifies nothing that is not shown."""
 
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -18,6 +19,7 @@ from premblyd.cli import as_service
 from premblyd.cli.certify import certify as command
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.record.certificates import comparing
 from premblyd.times import DAY_MS
 from tests.support.chromium import (
     SCREENSHOTS,
@@ -35,6 +37,9 @@ from tests.support.reconciling import Record
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date()
 NOON_S = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp()
+SUCCEEDED = (
+    "INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms, finished_at_ms)"
+)
 SESSION = "sdk_session_6c8e3f94aa"
 
 
@@ -141,16 +146,16 @@ def test_digests_are_the_same_in_two_certificates_and_the_fingerprint_is_of_them
 
 
 def test_nothing_in_it_or_kept_of_it_names_anybody(record: Record, api: PremblyApi) -> None:
-    known = [*know(api, 3), "Ada Obi 22123456789", "ver_ada_obi_22123456789"]
+    known = [*know(api, 3), "Ngozi Obi 22123456789", "ver_ngozi_obi_22123456789"]
     for name in known[3:]:
         api.know(name, created_at_s=NOON_S)
     api.know(session_id=SESSION, reference=SESSION, created_at_s=NOON_S)
-    receive(record, known[:4], user_ref="usr_ada", type="ada.obi")
+    receive(record, known[:4], user_ref="usr_ngozi", type="ngozi.obi")
     out = "".join(certify(record, *how).out for how in ((), ("--json",), ("--html",)))
     said = "".join(text for (text,) in record.rows("SELECT said FROM certificate"))
-    for secret in (*known, SESSION, session_reference(SESSION), "usr_ada", "22123456789"):
+    for secret in (*known, SESSION, session_reference(SESSION), "usr_ngozi", "22123456789"):
         assert secret not in out + said
-    assert not re.search("ada|obi", out + said, re.IGNORECASE)
+    assert not re.search("ngozi|obi", out + said, re.IGNORECASE)
     assert not re.search(r"[0-9a-f]{64}", re.sub(r'"fingerprint":"\w+"', "", said))
 
 
@@ -160,10 +165,9 @@ def test_acted_upon_without_an_answer_of_prembly_is_unconfirmed(
     receive(record, know(api, 3))
     with changing(record.place) as connection:
         for event, confirmed in ((1, "NULL"), (2, "1700000000000")):
+            connection.execute(f"{SUCCEEDED} VALUES ({event}, 'crm', 'succeeded', 0, 1, 1)")
             connection.execute(
-                "INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms,"
-                " finished_at_ms, confirmed_at_ms)"
-                f" VALUES ({event}, 'crm', 'succeeded', 0, 1, 1, {confirmed})"
+                f"UPDATE delivery SET confirmed_at_ms = {confirmed} WHERE event_id = {event}"
             )
     printed = certificate(record, 0)
     total = printed["total"]
@@ -282,6 +286,69 @@ def test_root_has_the_service_do_the_same_as_was_typed() -> None:
     typed = ["--day", "2026-01-31", "--json"]
     with command.make_context("certify", typed, obj=Path("premblyd.yaml")) as context:
         assert as_service._typed_again(context) == ["certify", "--day=2026-01-31", "--json"]
+
+
+def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: PremblyApi) -> None:
+    forged, came = know(api, 1), know(api, 1)
+    receive(record, forged + came)
+    with changing(record.place) as connection:
+        connection.execute(
+            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+            " VALUES (1, 'confirm', 1, 'contradicted', 1)"
+        )
+        connection.execute(f"{SUCCEEDED} VALUES (1, 'crm', 'succeeded', 0, 1, 1)")
+    printed = certificate(record, 1)
+    assert of_state(printed, "missing") == digests(record, forged)
+    assert of_state(printed, "unconfirmed") == digests(record, forged)
+    assert printed["received"]["sdk.session"]["not_in_log"] == 0
+
+
+@pytest.mark.parametrize("sort", ["created_at", "-created_at"])
+def test_of_several_entries_of_a_verification_the_last_counts(
+    tmp_path: Path, api: PremblyApi, sort: str
+) -> None:
+    logs = {"query": {"sort": sort}, "page_size": 1}
+    record = Record(tmp_path, api, prembly={"logs": logs})
+    [retried] = know(api, 1, created_at_s=NOON_S + 1)
+    receive(record, [retried])
+    again = dataclasses.replace(
+        api.verifications[retried], created_at_s=NOON_S, run="pending", code=None
+    )
+    api.verifications["of before"] = again
+    printed = certificate(record, 0)
+    assert (printed["total"]["in_log"], printed["total"]["not_ended"]) == (1, 0)
+
+
+def test_what_may_have_been_removed_by_now_is_too_old_to_be_missing(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    record = Record(tmp_path, api, retention={"identity": "1d"})
+    known = know(api, 1)
+    printed = certificate(record, 1)
+    assert why(printed) == ["pruned"]
+    assert of_state(printed, "too_old") == digests(record, known)
+
+
+def test_a_day_with_an_event_whose_names_are_removed_is_not_certified(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 1))
+    with changing(record.place) as connection:
+        connection.execute("UPDATE event SET lacks = 'identity'")
+    assert why(certificate(record, 1)) == ["pruned"]
+
+
+def test_every_event_of_the_day_is_counted_and_none_of_another(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "READ", 2)
+    know(api, 1)
+    day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
+    for number, at_ms in enumerate(
+        (day_ms - 1, *([day_ms] * 5), day_ms + 7, day_ms + DAY_MS - 1, day_ms + DAY_MS)
+    ):
+        record.receive([f"ver_bvn_{number}"], received_at_ms=at_ms)
+    assert certificate(record, 1)["received"]["sdk.session"]["events"] == 7
 
 
 def test_the_page_loads_and_runs_nothing(record: Record, api: PremblyApi) -> None:

@@ -16,7 +16,7 @@ from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly import events
 from premblyd.prembly.payload import session_reference
-from premblyd.privacy import TYPE_WORDS, is_prembly_id, is_type
+from premblyd.privacy import TYPE_WORDS, is_type
 from premblyd.record import naming, queries
 from premblyd.record.certificates.certificate import CertificateDigests, Verification
 from premblyd.record.certificates.summary import Counts, Received
@@ -255,7 +255,7 @@ def _type_of(entry: LogEntry, found: Sequence[Found]) -> str:
     """Return of which product a verification is: as Prembly's reference says, such as
     ver_bvn_…; else as its first event does."""
     for name in entry.ids:
-        match = _PRODUCT.fullmatch(name) if is_prembly_id(name) else None
+        match = _PRODUCT.fullmatch(name)
         if match and _PRODUCT_WORDS.issuperset(match[1].lower().split("_")):
             return match[1].lower()
     types = (_event_type(each.type) for each in sorted(found) if each.type)
