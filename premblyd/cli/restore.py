@@ -319,9 +319,9 @@ def _owner(real: Path) -> tuple[int, int]:
 
 @click.group(hidden=True)
 def upgrading() -> None:
-    """The database before and after an upgrade by install.sh, which runs these as its owner: root
-    must not write where hooks could have left a link to somewhere else. Not for people, so `--help`
-    hides it."""
+    """The database before and after an upgrade by install.sh or the Debian package, which run these
+    as its owner: root must not write where hooks could have left a link to somewhere else. Not for
+    people, so `--help` hides it."""
 
 
 @upgrading.command()
@@ -333,11 +333,13 @@ def path(config_path: Path) -> None:
 
 @upgrading.command()
 @click.argument("database")
-def fits(database: str) -> None:
-    """Fail if a newer version has changed DATABASE so that this one can't work on it."""
+@click.option("--known", help="The migrations that another version knows, by commas.")
+def fits(database: str, known: str | None) -> None:
+    """Fail if a newer version has changed DATABASE so that this one, or the one that knows --known,
+    can't work on it."""
     # A server's tells the daemon at its start: only that has the password.
     if not is_postgresql(database):
-        opening.require_usable(Path(database))
+        opening.require_usable(Path(database), known.split(",") if known else None)
 
 
 @upgrading.command()

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from peewee import PeeweeException, SqliteDatabase
@@ -83,11 +83,11 @@ def check_schema(database: Database, path: Path) -> None:
         raise
 
 
-def _history(database: Database, path: Path) -> History:
+def _history(database: Database, path: Path, known: Collection[str] | None = None) -> History:
     """Return the database's history. Raise SchemaError for one that knows more than this
-    program."""
+    program, or than these migrations."""
     history = History(database)
-    if newer := history.newer:
+    if newer := history.newer if known is None else sorted(history.applied.difference(known)):
         raise SchemaError(
             f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
             f" Install that version again, or run `premblyd restore {path}.before-{newer[0]}`."
@@ -345,14 +345,14 @@ def _number(database: Database) -> None:
             database.execute_sql("PRAGMA wal_checkpoint(truncate)")
 
 
-def require_usable(path: Path) -> None:
-    """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one
-    can't work on it, StoreUnavailableError when it can't be read. A database that is not there yet
-    is no obstacle."""
+def require_usable(path: Path, known: Collection[str] | None = None) -> None:
+    """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one,
+    or the one with the migrations `known`, can't work on it, StoreUnavailableError when it can't be
+    read. A database that is not there yet is no obstacle."""
     if path.exists():
         url = f"{real_path(path).as_uri()}?mode=ro"
         with (
             contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database,
             translated(StoreUnreadableError),
         ):
-            _history(database, path)
+            _history(database, path, known)

@@ -9,6 +9,7 @@ import pytest
 
 from premblyd.engines.sqlite import copies
 from premblyd.engines.sqlite.copies import CopyError, Restoration
+from premblyd.model import history
 from tests.support.commands import run
 from tests.support.store import Store
 
@@ -136,6 +137,14 @@ def test_install_sh_learns_that_a_newer_version_has_changed_the_database(stopped
     refused = run("upgrading", "fits", stopped)
     assert refused.code == 78
     assert f"run `premblyd restore {stopped}.before-0099_later`" in refused.err
+
+
+def test_the_package_asks_for_a_version_that_is_not_installed_yet(stopped: Path) -> None:
+    known = history.known()
+    assert run("upgrading", "fits", "--known", ",".join(known), stopped).code == 0
+    refused = run("upgrading", "fits", "--known", ",".join(known[:-1]), stopped)
+    assert refused.code == 78
+    assert f"run `premblyd restore {stopped}.before-{known[-1]}`" in refused.err
 
 
 def test_what_is_for_install_sh_is_not_in_the_help() -> None:
