@@ -18,18 +18,12 @@ umask 022
 opt=/opt/premblyd
 exchanging=$opt/.exchanging
 installing=$opt/.installing
-etc=/etc/premblyd
-config=$etc/premblyd.yaml
-credentials=$etc/credentials
-key=$credentials/prembly-live-key
-data_key=$credentials/premblyd-data-key
 units=/etc/systemd/system
 all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer premblyd-backup.service premblyd-backup.timer"
 sysusers=/etc/sysusers.d/premblyd.conf
 link=/usr/local/bin/premblyd
 here=$(cd "$(dirname "$0")" && pwd)
 
-say() { printf '%s\n' "$*"; }
 die() {
     printf 'install.sh: %s\n' "$1" >&2
     exit "${2:-1}"
@@ -157,42 +151,20 @@ build_version() {
     # The units go with their version, also when it is put back.
     mkdir "$new/systemd"
     for unit in $all_units; do
-        for_this_systemd "$here/$unit" >"$new/systemd/$unit"
+        for_systemd "$here/$unit" "$systemd_version" >"$new/systemd/$unit"
     done
-    cp "$here/premblyd.sysusers" "$new/systemd/"
-}
-
-# Print the unit file $1 with what this machine's systemd knows: it warns of each other line.
-for_this_systemd() {
-    if [ "$systemd_version" -ge 254 ]; then
-        sed 's/^#\(Restart[A-Z][A-Za-z]*=\)/\1/' "$1"
-    else
-        cat "$1"
-    fi
-}
-
-make_user() {
-    mkdir -p "$(dirname "$sysusers")"
-    cp "$new/systemd/premblyd.sysusers" "$sysusers"
-    systemd-sysusers "$sysusers"
+    cp "$here/premblyd.sysusers" "$here/premblyd.tmpfiles" "$new/systemd/"
 }
 
 make_configuration() {
-    mkdir -p "$etc" "$credentials"
-    chown root:premblyd "$etc"
-    chmod 0750 "$etc"
-    chown root:root "$credentials"
-    chmod 0700 "$credentials"
+    make_user "$new/systemd"
+    mkdir -p "$(dirname "$sysusers")"
+    cp "$new/systemd/premblyd.sysusers" "$sysusers"
     [ ! -e "$config" ] || return 0
     "$new/bin/premblyd" init "$etc" >/dev/null
     seal_new
-    chown root:premblyd "$config"
-    chmod 0640 "$config"
-    # A key that nobody knows: the service starts and is safe, and accepts nothing of Prembly's
-    # until the real key is here.
-    if [ ! -e "$key" ]; then
-        (umask 077 && "$new/bin/python" -c 'import secrets; print("placeholder-" + secrets.token_hex(32))' >"$key")
-    fi
+    protect_configuration
+    make_key
 }
 
 # Have a new record sealed from the start, where what seals is installed.
@@ -201,9 +173,6 @@ seal_new() {
     [ -e "$data_key" ] || "$new/bin/premblyd" keygen "$data_key" >/dev/null
     sed -i 's/^# encryption: .*/encryption: {key: {file: premblyd-data-key}}/' "$config"
 }
-
-# Is the key that make_configuration wrote still there?
-has_placeholder() { grep -qs '^placeholder-' "$key"; }
 
 # Put the units of the version in folder $1. Those that only the version in folder $2 has go.
 put_units() {
@@ -218,7 +187,7 @@ put_units() {
 }
 
 units_of() { # the version in folder $1
-    find "$1/systemd" -name 'premblyd*.*' ! -name '*.sysusers' -printf '%f\n' 2>/dev/null | sort
+    find "$1/systemd" -name 'premblyd*.*' ! -name '*.sysusers' ! -name '*.tmpfiles' -printf '%f\n' 2>/dev/null | sort
 }
 
 remove_unit() {
@@ -260,18 +229,11 @@ stop_service() {
     fi
 }
 
-socket_settings() { sed -n '/^\[Socket\]/,/^\[Install\]/{/^[^#]/p;}' "$1"; } # of the unit file $1
-
 start() { # the service, which wants its socket
     systemctl start premblyd.service || return 1
     # Ready, and not dead right after.
     sleep 2
     systemctl --quiet is-active premblyd.service
-}
-
-show_log() {
-    say "The last lines of its log (journalctl -u premblyd):" >&2
-    journalctl -u premblyd.service -u premblyd.socket -n 15 --no-pager -o cat >&2 || true
 }
 
 # Set $copier to the version that can copy the database: an older one can't, on the way back to it.
@@ -356,6 +318,8 @@ go_on_with_the_old() {
 
 install_or_upgrade() {
     require_systemd
+    [ ! -e /usr/lib/premblyd ] ||
+        die "the Debian package is installed. Remove it first (configuration, keys and record stay): sudo apt remove premblyd"
     find_python
     if [ -e "$link" ] && [ ! -L "$link" ]; then
         die "$link is there and not from here: move it away"
@@ -369,7 +333,6 @@ install_or_upgrade() {
 
     keep_extras
     build_version "$1"
-    make_user
     make_configuration
     if ! "$new/bin/premblyd" check --config "$config" >"$new/check.log" 2>&1; then
         cat "$new/check.log" >&2
@@ -389,7 +352,7 @@ install_first() {
         die "premblyd is installed, but does not start. Mend that, then: systemctl start premblyd"
     fi
     say "$(premblyd_version) runs as the service premblyd: systemctl status premblyd"
-    next_steps
+    next_steps docs
 }
 
 upgrade() {
@@ -417,23 +380,10 @@ upgrade() {
         case $version in "$new" | "$old") ;; *) rm -rf "$version" ;; esac
     done
     say "Upgraded to $(premblyd_version), which runs: systemctl status premblyd"
-    if has_placeholder; then next_steps; fi
+    if has_placeholder; then next_steps docs; fi
 }
 
 premblyd_version() { "$opt/current/bin/premblyd" --version | sed 's/, version / /'; }
-
-next_steps() {
-    cat <<EOF
-1. Paste your key from Prembly's dashboard, Enter, Ctrl-D:  sudo install -m 0600 /dev/stdin $key
-2. Say what shall happen:  sudoedit $config  and then  sudo premblyd check
-3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
-4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
-5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 (docs/one-machine.md: nginx, Caddy) and give Prembly the URL.
-EOF
-    if [ -e "$data_key" ]; then
-        say "6. Keep a copy of $data_key elsewhere: whoever loses it loses what is stored of people."
-    fi
-}
 
 uninstall() {
     stage=
@@ -491,6 +441,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ "$(id -u)" -eq 0 ] || die "run this as root: sudo $0"
+# shellcheck source-path=SCRIPTDIR
+. "$here/steps.sh"
 if [ "$action" = install ] && [ "$from" = "${here%/*}" ] && [ ! -e "$from/pyproject.toml" ]; then
     die "$from is not premblyd's source tree: say what to install with --from" 2
 fi

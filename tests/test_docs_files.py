@@ -118,7 +118,7 @@ def test_the_proxies_limit_bodies_as_the_daemon_does() -> None:
 
 
 def test_the_service_starts_what_install_installs() -> None:
-    service, install = unit("premblyd.service"), unit("install.sh")
+    service, install = unit("premblyd.service"), unit("install.sh") + unit("steps.sh")
     variables = dict(re.findall(r"^(\w+)=(\S+)$", install, re.MULTILINE))
     for name in ("credentials", "config", "key"):
         variables[name] = variables[name].replace("$etc", variables["etc"])
@@ -148,8 +148,7 @@ def test_the_service_keeps_the_database_where_the_sample_says(tmp_path: Path) ->
 
 
 def test_a_page_repeats_what_install_says_to_do_next() -> None:
-    install = unit("install.sh")
-    steps = install.partition("next_steps() {")[2].partition("\n}")[0]
+    steps = unit("steps.sh").partition("next_steps() {")[2].partition("\n}")[0]
     steps = steps.replace("$key", "/etc/premblyd/credentials/prembly-live-key")
     steps = steps.replace("$config", str(DEFAULT_CONFIG))
     commands = re.findall(r"(?:sudo|sudoedit) .*?(?=  and then|$)", steps, re.MULTILINE)

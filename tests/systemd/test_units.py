@@ -17,6 +17,8 @@ from tests.systemd.machine import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
 INSTALL = FOLDER / "install.sh"
+STEPS = FOLDER / "steps.sh"  # what install.sh and the Debian package do alike
+BUILD_DEB = FOLDER / "build-deb"
 RECONCILE = "premblyd-reconcile.service"
 BACKUP = "premblyd-backup.service"
 ASIDE = (RECONCILE, BACKUP)  # services that run beside the daemon, each by a timer
@@ -49,20 +51,16 @@ def seconds(text: str) -> int:
 
 
 def function(name: str) -> str:
-    """Return the text of a function of the install script."""
-    (found,) = re.findall(rf"^{name}\(\) \{{.*?^\}}", INSTALL.read_text(), re.M | re.S)
+    """Return the text of a function of the install script, or of what it shares."""
+    scripts = INSTALL.read_text() + STEPS.read_text()
+    (found,) = re.findall(rf"^{name}\(\) \{{.*?^\}}", scripts, re.M | re.S)
     return str(found)
 
 
 def installed(unit: str, systemd_version: int) -> str:
     """Return a unit as it is installed where systemd has this version."""
-    script = f"{function('for_this_systemd')}\nfor_this_systemd {FOLDER / unit}"
-    done = subprocess.run(
-        ["sh", "-euc", f"systemd_version={systemd_version}\n{script}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    script = f". {STEPS}\nfor_systemd {FOLDER / unit} {systemd_version}"
+    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
     return done.stdout
 
 
@@ -145,15 +143,17 @@ def test_a_timer_is_installed_and_not_enabled(timer: str, page: str) -> None:
     assert f"systemctl enable --now {timer}" in (REPOSITORY / "docs" / page).read_text()
 
 
-def test_the_install_script_is_clean() -> None:
+@pytest.mark.parametrize("script", [INSTALL, STEPS, BUILD_DEB], ids=lambda path: path.name)
+def test_a_script_is_clean(script: Path) -> None:
     shellcheck = tool("shellcheck", "shellcheck")
-    done = subprocess.run([shellcheck, INSTALL], capture_output=True, text=True)
+    done = subprocess.run([shellcheck, "-x", script], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
-    assert os.access(INSTALL, os.X_OK)
+    assert os.access(script, os.X_OK) == (script != STEPS)
 
 
-def test_the_install_script_parses_in_a_plain_posix_shell() -> None:
-    done = subprocess.run([tool("dash", "dash"), "-n", INSTALL], capture_output=True, text=True)
+@pytest.mark.parametrize("script", [INSTALL, STEPS, BUILD_DEB], ids=lambda path: path.name)
+def test_a_script_parses_in_a_plain_posix_shell(script: Path) -> None:
+    done = subprocess.run([tool("dash", "dash"), "-n", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -214,13 +214,13 @@ def test_an_upgrade_knows_which_libraries_are_needed(
 
 
 def test_units_and_install_script_agree_on_every_path() -> None:
-    script, service = INSTALL.read_text(), settings("premblyd.service")
+    script, service = INSTALL.read_text() + STEPS.read_text(), settings("premblyd.service")
     values = dict(re.findall(r"^(\w+)=(\S+)$", script, re.MULTILINE))
     for name, value in values.items():
         script = script.replace(f"${name}/", f"{value}/")
     (units,) = re.findall(r'^all_units="(.*)"$', script, re.MULTILINE)
     assert tuple(units.split()) == UNITS
-    for name in (*UNITS, "premblyd.sysusers"):
+    for name in (*UNITS, "premblyd.sysusers", "premblyd.tmpfiles"):
         assert (FOLDER / name).is_file()
     program = service["ExecStart"][0].split()[0]
     assert program == f"{values['opt']}/current/bin/premblyd"
