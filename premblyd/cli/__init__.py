@@ -73,7 +73,7 @@ INTERRUPTED = {
     "restore": "Nothing is lost. Run the same again, which goes on, before the daemon is started.",
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
-HIDDEN = {"upgrading": ("restore", "For install.sh.")}
+HIDDEN = {"upgrading": ("restore", "For install.sh and the Debian package.")}
 DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"

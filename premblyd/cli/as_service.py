@@ -19,7 +19,8 @@ import click
 
 from premblyd.cli import DEFAULT_CONFIG
 
-INSTALLED = Path("/opt/premblyd")  # where install.sh puts every version
+# Where install.sh puts every version, and where the Debian package has its own.
+INSTALLED = (Path("/opt/premblyd"), Path("/usr/lib/premblyd"))
 UNIT = "premblyd.service"
 RUNTIME_UNITS = Path("/run/systemd/system")
 TIMEOUT_S = 30
@@ -45,7 +46,7 @@ def is_for_service(config_path: Path) -> bool:
         os.geteuid() == 0
         and _MARK not in os.environ
         and config_path == DEFAULT_CONFIG
-        and Path(sys.prefix).is_relative_to(INSTALLED)
+        and any(Path(sys.prefix).is_relative_to(place) for place in INSTALLED)
     )
 
 

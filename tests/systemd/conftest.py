@@ -26,7 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker("release"):
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
         if item.get_closest_marker("machine"):
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
             item.add_marker(needs_root)
             if not asked:
                 item.add_marker(pytest.mark.skip(reason="boots a machine: run with -m machine"))

@@ -136,12 +136,12 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def booted(share: Path) -> Iterator[Machine]:
+def booted(share: Path, suite: str = SUITE) -> Iterator[Machine]:
     """Boot a machine that sees the folder `share` as /share; stop it afterwards.
 
     Raise MachineError when that can't be done here.
     """
-    base = root_folder()
+    base = root_folder(suite)
     name = f"premblyd-test-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
     run = CACHE / name
     run.mkdir()
@@ -224,11 +224,11 @@ def _leader(nspawn: int) -> int:
     return 0
 
 
-def root_folder() -> Path:
+def root_folder(suite: str = SUITE) -> Path:
     """Return the folder of a minimal Debian; made on first use and kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]
-    folder = CACHE / f"{SUITE}-{digest}"
+    folder = CACHE / f"{suite}-{digest}"
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
@@ -236,7 +236,7 @@ def root_folder() -> Path:
         part = CACHE / f"{folder.name}.part"
         shutil.rmtree(part, ignore_errors=True)
         kind = ("--variant=minbase", f"--include={PACKAGES}")
-        done = _run("debootstrap", *kind, SUITE, part, _mirror())
+        done = _run("debootstrap", *kind, suite, part, _mirror())
         if done.returncode:
             raise MachineError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         # Only the test of it pays for its start.

@@ -1,0 +1,242 @@
+"""The Debian package, built by one command and in the hands of apt, in a machine of each Debian.
+
+Ubuntu's has never been built or run: no mirror of Ubuntu was in reach.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from premblyd import __version__
+from premblyd.cli import COMMANDS
+from tests.systemd import machine as machines
+from tests.systemd.machine import Machine
+from tests.systemd.pages import as_root
+from tests.systemd.service import (
+    CONFIG,
+    DATABASE,
+    KEY,
+    SEND_URL,
+    Load,
+    assert_stored,
+    configure,
+    send,
+    sql,
+)
+
+# The first test of each Debian builds the package twice.
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
+
+SUITES = {"bookworm": "deb12", "trixie": "deb13"}
+LATER = "99.0.0"
+MIGRATION = '''"""Later."""
+from premblyd.model.history import run
+
+
+def up(migrator, db):
+    run(db, "CREATE TABLE later (id INTEGER);")
+'''
+APT = "apt-get -y --allow-downgrades"
+FIRST_WEBHOOK = ("sh", "sudo systemctl restart premblyd\nsudo premblyd send\nsudo premblyd events")
+GO_BACK = ("sh", "premblyd restore /var/lib/premblyd/premblyd.db.before-0013_halts\nsudo apt")
+LEFT = "find /etc /var/lib /usr -name '*premblyd*' -not -path '/var/lib/dpkg/*' | sort"
+QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
+ASKED = {"DEBIAN_FRONTEND": "readline"}
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The package of this tree, and of one that is later: both for one Debian."""
+
+    suite: str
+    this: Path
+    later: Path
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def packages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    if reason := machines.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp(f"deb-{request.param}")
+    later = folder / "later"
+    machines.copy_source(later)
+    (later / "premblyd/__init__.py").write_text(f'__version__ = "{LATER}"\n')
+    (later / "premblyd/model/migrations/9999_later.py").write_text(MIGRATION)
+    # Where the tests have their folders, devices may not be allowed.
+    with tempfile.TemporaryDirectory(prefix="premblyd-deb-", dir="/var/tmp") as work:
+        root = Path(work, "root")
+        trees = (machines.REPOSITORY, later)
+        return Packages(
+            request.param, *(_build(tree, request.param, root, folder) for tree in trees)
+        )
+
+
+def _build(tree: Path, suite: str, root: Path, out: Path) -> Path:
+    command: list[str | Path] = [tree / "systemd/build-deb", "--root", root, suite, out]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "debootstrap can't make" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture
+def machine(packages: Packages, tmp_path: Path) -> Iterator[Machine]:
+    """A machine as Debian left it, with the packages in /share."""
+    machines.copy_source(tmp_path / "source")
+    for package in (packages.this, packages.later):
+        shutil.copy2(package, tmp_path)
+    try:
+        with machines.booted(tmp_path, packages.suite) as booted:
+            yield booted
+    except machines.MachineError as error:
+        pytest.skip(str(error))
+
+
+def test_lintian_finds_no_error(packages: Packages) -> None:
+    lintian = shutil.which("lintian")
+    if lintian is None:
+        pytest.skip("lintian is missing (apt-get install lintian)")
+    command: list[str | Path] = [lintian, "--allow-root", "--fail-on=error", packages.this]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_version_is_of_its_debian(packages: Packages) -> None:
+    fields = subprocess.run(
+        ["dpkg-deb", "--field", packages.this, "Version", "Depends"], capture_output=True, text=True
+    ).stdout
+    assert f"Version: {__version__}~{SUITES[packages.suite]}\n" in fields
+    minor = int(re.findall(r"python3 \(>= 3\.(\d+)\)", fields)[0])
+    assert f"python3 (<< 3.{minor + 1})" in fields
+
+
+def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
+    machine: Machine, packages: Packages
+) -> None:
+    package = f"/share/{packages.this.name}"
+    before = machine.output(LEFT)
+    printed = machine.run(f"{APT} install {package} 2>&1", environ=QUIET).stdout
+    assert f"install -m 0600 /dev/stdin {KEY}" in printed
+    assert machine.property("ActiveState") == "active"
+    assert machine.output("systemctl is-enabled premblyd.service premblyd.socket").split() == [
+        "enabled",
+        "enabled",
+    ]
+    modes = f"stat -c '%a %U:%G' /etc/premblyd {CONFIG} /etc/premblyd/credentials {KEY} {DATABASE}"
+    assert machine.output(modes).splitlines() == [
+        "750 root:premblyd",
+        "640 root:premblyd",
+        "700 root:root",
+        "600 root:root",
+        "640 premblyd:premblyd",
+    ]
+
+    # By the page.
+    done = machine.run(f"set -e\n{as_root(*FIRST_WEBHOOK)}", stdin="my-real-key\n")
+    assert "200 " in done.stdout
+    assert "sample-api" in done.stdout
+    signed = "printf '{}' | openssl dgst -sha256 -hmac my-real-key -binary | base64"
+    command = f'curl -s -d "{{}}" -H "x-prembly-signature: $({signed})" {SEND_URL}'
+    assert '"status":"received"' in machine.output(command)
+    assert machine.run("premblyd check --quiet", check=False).returncode == 0
+
+    # What came with it.
+    assert machine.output("dpkg --verify premblyd") == ""
+    assert "journalctl" not in machine.output("systemctl list-units --failed --no-legend")
+    verify = "systemd-analyze verify --man=no premblyd.service premblyd-backup.timer"
+    assert machine.run(f"{verify} premblyd-reconcile.timer").stderr == ""
+    page = machine.output("gzip -dc /usr/share/man/man1/premblyd.1.gz")
+    assert [name for name in COMMANDS if f'.SS "premblyd {name}' not in page] == []
+    complete = (
+        "bash -c '. /usr/share/bash-completion/completions/premblyd; COMP_WORDS=(premblyd rep);"
+        ' COMP_CWORD=1; _premblyd_completion premblyd rep premblyd; echo "${COMPREPLY[@]}"\''
+    )
+    assert machine.output(complete) == "replay"
+    assert machine.output("find /usr/lib/premblyd -newer /var/lib/dpkg/info/premblyd.list") == ""
+
+    # Removed, and back again with all there was.
+    events = sql(machine, "SELECT count(*) FROM event")
+    machine.run("echo '# mine' >>" + CONFIG)
+    machine.run(f"{APT} remove premblyd", environ=QUIET)
+    assert machine.run("systemctl cat premblyd", check=False).returncode == 1
+    assert machine.run(f"curl -s {SEND_URL}", check=False).returncode == 7  # refused
+    machine.run(f"{APT} install {package}", environ=QUIET)
+    assert sql(machine, "SELECT count(*) FROM event") == events
+    assert machine.output(f"tail -n 1 {CONFIG}") == "# mine"
+    send(machine)
+
+    # Nobody can answer: the data stay.
+    said = machine.run(f"{APT} purge premblyd 2>&1", environ=QUIET).stdout
+    assert "sudo rm -r /var/lib/premblyd /etc/premblyd" in said
+    assert machine.output(f"ls {KEY} {DATABASE}").split() == [KEY, DATABASE]
+    assert machine.run(f"ls {CONFIG}", check=False).returncode == 2
+    machine.run(f"{APT} install {package}", environ=QUIET)
+    assert int(sql(machine, "SELECT count(*) FROM event")) == int(events) + 1
+
+    # Somebody says no, and somebody yes, when they are asked: nobody types ahead.
+    purge = (
+        "while sleep 1; do echo {}; done |"
+        " script --quiet --return --command 'apt-get purge -y premblyd' /dev/null"
+    )
+    assert "Remove the record" in machine.run(purge.format("no"), environ=ASKED).stdout
+    assert machine.output(f"ls {KEY} {DATABASE}").split() == [KEY, DATABASE]
+    machine.run(f"{APT} install {package}", environ=QUIET)
+    assert "Remove the record" in machine.run(purge.format("yes"), environ=ASKED).stdout
+    assert machine.output(LEFT) == before
+    assert machine.output("systemctl list-units --all --no-legend 'premblyd*'") == ""
+
+
+def test_an_upgrade_keeps_every_event_and_a_downgrade_is_refused_or_by_the_page(
+    machine: Machine, packages: Packages
+) -> None:
+    this, later = f"/share/{packages.this.name}", f"/share/{packages.later.name}"
+    machine.run(f"{APT} install {this}", environ=QUIET)
+    configure(machine)
+    machine.run("systemctl restart premblyd")
+    load = Load(machine, "upgrade", rate=50)
+    try:
+        machine.run(f"{APT} install {later}", environ=QUIET)
+        result = load.end()
+    finally:
+        load.abandon()
+    assert result["answers"] == {"200": result["sent"]}
+    assert_stored(machine, result)
+    assert machine.output("premblyd --version").endswith(LATER)
+    copies = f"{DATABASE}.before-9999_later"
+    assert machine.output(f"ls {copies}") == copies
+    events = sql(machine, "SELECT count(*) FROM event")
+
+    refused = machine.run(f"{APT} install {this} 2>&1", environ=QUIET, check=False)
+    assert refused.returncode == 100
+    assert f"premblyd restore {copies}" in refused.stdout
+    assert "Webhooks are stored as before" in refused.stdout
+    assert machine.output("premblyd --version").endswith(LATER)
+    assert machine.property("ActiveState") == "active"
+    assert machine.output("dpkg-query -f '${Status}' -W premblyd") == "install ok installed"
+    send(machine)
+
+    lines = as_root(*GO_BACK).replace("0013_halts", "9999_later")
+    lines = re.sub(r"apt install --allow-downgrades \S+", f"{APT} install {this}", lines)
+    done = machine.run(f"set -e\n{lines}", environ=QUIET)
+    assert machine.output("premblyd --version").endswith(__version__)
+    send(machine)
+    (folder,) = re.findall(r"What was there is in (\S+)\.", done.stdout)
+    kept = f'sqlite3 "file:{folder}/premblyd.db?immutable=1" "SELECT count(*) FROM event"'
+    assert int(machine.output(kept)) == int(events) + 1
+
+    # A mistake in the configuration: what runs goes on until it is mended.
+    machine.run(f"echo 'oops: 1' >>{CONFIG}")
+    said = machine.run(f"{APT} install {later} 2>&1", environ=QUIET).stdout
+    assert "unknown key `oops`" in said
+    assert "The version before goes on" in said
+    assert machine.output("curl -sf http://127.0.0.1:8080/healthz") == '{"status":"ok"}'
+    configure(machine)
+    machine.run("systemctl restart premblyd")
+    send(machine)
