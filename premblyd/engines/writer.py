@@ -70,8 +70,8 @@ MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
 RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
 IDLE_S = 0.02  # without anything to be committed: then there is time for what can wait
-LET_RUN_S = 0.002  # so long does the loop let a transaction of few webhooks run, at most
-FEW = 16
+LET_RUN_S = 0.002  # so long does the loop let a transaction of some webhooks run, at most
+SOME = range(2, 17)
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
@@ -212,10 +212,10 @@ class Writer:
             self._committing = True
             self._has_run.clear()
             self._batches.put(batch)
-            if self._engine.runs_here and _is_of_few_webhooks(batch):
+            if self._engine.runs_here and _is_of_some_webhooks(batch):
                 # Each statement gives the interpreter away, and would then wait for the loop to do
                 # so too; and two threads that take turns slow each other down. With 16 senders this
-                # takes a fifth off what a webhook needs of the processor. Who waits for the disk is
+                # takes a tenth off what a webhook needs of the processor. Who waits for the disk is
                 # the writer, as ever.
                 self._has_run.wait(LET_RUN_S)
 
@@ -390,10 +390,11 @@ def _run_operations(batch: list[_Waiting], transaction: Transaction) -> None:
             waiting.result = result
 
 
-def _is_of_few_webhooks(batch: list[_Waiting]) -> bool:
-    """Return whether `batch` has webhooks, few of them, and nothing that may take long."""
+def _is_of_some_webhooks(batch: list[_Waiting]) -> bool:
+    """Return whether `batch` has webhooks, several of them and not many, and nothing that may take
+    long."""
     steps = set(map(_step_of, batch))
-    return len(batch) <= FEW and Step.ARRIVALS in steps and max(steps) <= Step.CLAIMS
+    return len(batch) in SOME and Step.ARRIVALS in steps and max(steps) <= Step.CLAIMS
 
 
 def _step_of(waiting: _Waiting) -> Step:

@@ -86,6 +86,7 @@ def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
 
     async def scenario() -> None:
         nonlocal rounds
+        store.writer.call(lambda _: None, Step.ARRIVALS)
         storing = store.writer.call(store_slowly, Step.ARRIVALS)
         while not storing.done():
             rounds += 1
@@ -101,6 +102,7 @@ def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None
     goes_on = threading.Event()
 
     async def scenario() -> None:
+        store.writer.call(lambda _: None, Step.ARRIVALS)
         storing = store.writer.call(lambda _: goes_on.wait(10), Step.ARRIVALS)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
