@@ -14,6 +14,7 @@ import pytest
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_read_only
 from premblyd.model.keeping import Lacks
 from premblyd.prembly import bodies, events, payload, samples
@@ -30,13 +31,15 @@ from premblyd.record.rehearsing.rehearsal import (
     rehearse,
 )
 from premblyd.routing import Routing
+from premblyd.vault import DataKey, Vault
 from tests.support.commands import ACTIONS, PAYLOADS, Ran, json_of, on_terminal, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.erasing import forget
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store
+from tests.support.sealing import KEY
+from tests.support.store import NOW_MS, Store, store_at
 
 API = {"url": "https://prembly.example", "api_key": "hush-api-key"}
 UNFINISHED = "SELECT count(*) FROM delivery WHERE finished_at_ms IS NULL"
@@ -216,6 +219,7 @@ class Recorded:
         self.store = store
         self.folder = folder
         self.present: Config | None = None
+        self.vault = store.vault
 
     def use(self, *actions: dict[str, Any], **changes: Any) -> None:
         """Have these actions in the present configuration."""
@@ -250,7 +254,7 @@ class Recorded:
 
     def rehearse(self, *actions: dict[str, Any], since: int = 0, **changes: Any) -> list[Rehearsed]:
         new = parsed(self.folder, actions, **changes)
-        with closing(connect_read_only(self.store.place)) as record:
+        with closing(connect_read_only(self.store.place, self.vault)) as record:
             span = reading.span(record, since)
             return list(rehearse(record, new, self.present, span))
 
@@ -401,6 +405,7 @@ def test_of_who_was_erased_nothing_is_said_but_by_type_and_code(recorded: Record
     assert recorded.differences(PLAIN) == [Difference.NONE]  # as now, whatever that is
     assert recorded.differences(PLAIN | {"when": VERIFIED}) == [Difference.UNSAID]
     assert recorded.differences(shell("crm", "true", "01")) == [Difference.FEWER]
+    assert recorded.differences(shell("other", "true", "00")) == [Difference.UNSAID]
 
 
 def test_of_a_body_that_was_removed_what_is_left_decides(recorded: Recorded) -> None:
@@ -457,3 +462,22 @@ def test_an_event_that_somebody_changed_by_hand_ends_nothing(recorded: Recorded)
     assert found.difference is Difference.UNSAID
     assert "kind" in found.why
     assert "hush" not in found.why
+
+
+def test_what_is_sealed_is_rehearsed_with_the_key_and_not_without(
+    place: DatabaseAddress, tmp_path: Path
+) -> None:
+    with store_at(place, Vault(DataKey.read(KEY), seals_names=True)) as store:
+        recorded = Recorded(store, tmp_path)
+        recorded.use(PLAIN)
+        recorded.add(verified(n=1), received_at_ms=NOW_MS - 1_000_000_000)
+        recorded.add(verified("ref-0002", n=1))
+        recorded.add(verified("ref-0002", n=2))
+        recorded.add(verified(n=2))
+        found = recorded.rehearse(ONCE | {"when": "body.n"}, since=NOW_MS)
+        does = [event.actions[0].does for event in found]
+        assert does == [Does.RUNS, Does.SKIPPED, Does.SKIPPED]
+        recorded.vault = None
+        found = recorded.rehearse(ONCE | {"when": "body.n"}, since=NOW_MS)
+        assert {event.actions[0].difference for event in found} == {Difference.UNSAID}
+        assert {event.actions[0].why for event in found} == {"what it says is sealed"}

@@ -72,7 +72,7 @@ def rehearse(
     as_json: bool,
 ) -> None:
     """For which events hooks would run more, fewer or otherwise, if NEW.yaml had been in force.
-    Nothing is run, sent, asked or stored, and no secret is read.
+    Nothing is run, sent, asked or stored, and no secret of a hook is read.
 
     It is compared with the deliveries in the record. What is erased, and what Prembly would be
     asked (`confirm`) and has not answered, is "can't say".
