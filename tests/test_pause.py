@@ -104,6 +104,11 @@ def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config:
     assert told(config, "pause", "other")["paused"]["action"] == "other"
 
 
+def test_a_pause_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:
+    config.write_text(config.read_text().replace('"endpoints"', '"endpionts"'))
+    assert told(config, "pause", "archive")["paused"]["action"] == "archive"
+
+
 def test_explain_needs_no_record(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"response_code": "00"}')

@@ -1,5 +1,6 @@
 """premblyd pause and premblyd resume"""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import Typed, database_of, open_to_change, settings_if_valid
+from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import print_told
+from premblyd.config.load import load_config
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
-from premblyd.errors import NotFoundError
+from premblyd.errors import ConfigError, NotFoundError
 from premblyd.record import pauses, statistics
 from premblyd.record.operating import Operator
 from premblyd.record.statistics import ActionFigures
@@ -51,7 +53,9 @@ def pause(
     """
     reason = pauses.checked_reason(reason)
     record = open_to_change(database_of(config_path))
-    pauses.require_known(record, settings_if_valid(config_path), action)
+    # In an incident the file may have mistakes: who pauses what is not there is told by status.
+    with contextlib.suppress(ConfigError):
+        pauses.require_known(record, load_config(config_path, look_up_secrets=False), action)
     now_ms = record.now_ms()
     record.transact(
         Operator(actor=actor()).pause(action, now_ms, pauses.until_ms(until, now_ms), reason)

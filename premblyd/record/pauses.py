@@ -43,18 +43,18 @@ def of_hosts(database: Database) -> set[str]:
     return {name for (actions,) in working for name in str(actions).split("\n") if name}
 
 
-def require_known(database: Database, settings: Config | None, action: str) -> None:
+def require_known(database: Database, settings: Config, action: str) -> None:
     """Raise PremblydError for an action that no configuration has, and for which nothing waits: it
     is mistyped, and the one that was meant would go on."""
-    own = [each.name for each in settings.actions] if settings else []
+    own = [each.name for each in settings.actions]
     if action in own or action in of_hosts(database):
         return
     query = Delivery.select(Delivery.id).where(
         Delivery.action == action, Delivery.due_at_ms.is_null(False)
     )
     if queries.value(database, query.limit(1)) is None:
-        has = f"; the configuration has {', '.join(own)}" if own else ""
-        raise PremblydError(f"There is no action {visible(action)}{has}.")
+        has = ", ".join(own) or "none"
+        raise PremblydError(f"There is no action {visible(action)}; the configuration has {has}.")
 
 
 def read_until(text: str) -> When:

@@ -172,7 +172,8 @@ def paused(situation: Situation) -> Iterator[Item]:
     gone = pauses.without_action(situation.database, settings, found) if settings else ()
     for action, pause in found.items():
         is_gone = action in gone
-        is_long = pause.until_ms is None and pause.since_ms < situation.now_ms - PAUSED_MS
+        since_ms = queries.time(pause.since_ms) or 0
+        is_long = pause.until_ms is None and since_ms < situation.now_ms - PAUSED_MS
         if is_gone or is_long:
             yield Item(
                 text=f"{action} is {pauses.sentence(pause)}."
