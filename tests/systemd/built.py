@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.needs import UnavailableError
-from tests.support.pages import ROOT
+from tests.support.pages import ROOT, blocks
 
 # So that what is not committed yet is tested too, and the same bytes come of it each time.
 _COMMIT = {
@@ -26,6 +26,16 @@ class Built:
     tree: Path
     wheel: Path
     sdist: Path
+
+
+@dataclass(frozen=True)
+class Released:
+    """A checkout, and the folder of its release; `signer` is the line that says whose it is."""
+
+    tree: Path
+    folder: Path
+    image: Path
+    signer: str
 
 
 def checkout(folder: Path) -> Path:
@@ -63,3 +73,16 @@ def tool(name: str) -> list[str]:
     if found is None:
         raise UnavailableError(f"needs {name} (apt-get install pipx, pip install -e '.[release]')")
     return [found]
+
+
+def page_of(section: str) -> list[str]:
+    """Return the blocks that a reader types in a section of the page."""
+    lines = (ROOT / "docs/install.md").read_text().splitlines()
+    begin = lines.index(f"## {section}") + 1
+    heads = [number for number, line in enumerate(lines, 1) if line.startswith("## ")]
+    end = min([number for number in heads if number > begin], default=len(lines))
+    return [
+        block.text
+        for block in blocks("sh")
+        if block.page == "docs/install.md" and begin < block.line < end
+    ]

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.needs import REQUIRE_ALL, needs_root
 from tests.systemd import machine as machines
+from tests.systemd.built import Released, checkout
+from tests.systemd.image import podman
 from tests.systemd.machine import Machine
 from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, Load, configure
 
@@ -23,14 +25,28 @@ TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
     for item in items:
-        if item.get_closest_marker("release"):
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
+        if item.get_closest_marker("release"):  # the first one builds all of it
+            item.add_marker(pytest.mark.timeout(2 * TEST_TIMEOUT_S))
         if item.get_closest_marker("machine"):
             if not item.get_closest_marker("timeout"):
                 item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
             item.add_marker(needs_root)
             if not asked:
                 item.add_marker(pytest.mark.skip(reason="boots a machine: run with -m machine"))
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
+    """A release without Debian's packages, which have tests of their own, signed by a new key."""
+    folder = tmp_path_factory.mktemp("release")
+    tree = checkout(folder / "premblyd")
+    key = folder / "key"
+    with podman() as there:
+        there.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        said = there.run(tree / "systemd/release", folder / "out", key)
+    (image,) = (folder / "out").glob("*.image.tar")
+    yield Released(tree, folder / "out", image, said.splitlines()[-1])
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

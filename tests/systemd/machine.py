@@ -136,12 +136,12 @@ def missing() -> str:
 
 
 @contextlib.contextmanager
-def booted(share: Path, suite: str = SUITE) -> Iterator[Machine]:
+def booted(share: Path, suite: str = SUITE, packages: str = PACKAGES) -> Iterator[Machine]:
     """Boot a machine that sees the folder `share` as /share; stop it afterwards.
 
     Raise MachineError when that can't be done here.
     """
-    base = root_folder(suite)
+    base = root_folder(suite, packages)
     name = f"premblyd-test-{os.getpid()}-{time.monotonic_ns() % 1_000_000}"
     run = CACHE / name
     run.mkdir()
@@ -224,10 +224,10 @@ def _leader(nspawn: int) -> int:
     return 0
 
 
-def root_folder(suite: str = SUITE) -> Path:
-    """Return the folder of a minimal Debian; made on first use and kept."""
+def root_folder(suite: str = SUITE, packages: str = PACKAGES) -> Path:
+    """Return the folder of a minimal Debian with `packages`; made on first use and kept."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(PACKAGES.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(packages.encode()).hexdigest()[:8]
     folder = CACHE / f"{suite}-{digest}"
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -235,7 +235,7 @@ def root_folder(suite: str = SUITE) -> Path:
             return folder
         part = CACHE / f"{folder.name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        kind = ("--variant=minbase", f"--include={PACKAGES}")
+        kind = ("--variant=minbase", f"--include={packages}")
         done = _run("debootstrap", *kind, suite, part, _mirror())
         if done.returncode:
             raise MachineError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

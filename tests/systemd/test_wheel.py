@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 import premblyd
-from tests.support.pages import ROOT, blocks
+from tests.support.pages import ROOT
 from tests.support.ports import free_port
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until
-from tests.systemd.built import Built, build, checkout, tool
+from tests.systemd.built import Built, build, checkout, page_of, tool
 
 pytestmark = pytest.mark.release
 
@@ -109,19 +109,6 @@ def test_an_index_gets_all_that_it_shows_and_no_address_that_is_not_there(built:
 
 def test_an_index_renders_it(built: Built) -> None:
     subprocess.run([*tool("twine"), "check", "--strict", built.wheel, built.sdist], check=True)
-
-
-def page_of(section: str) -> list[str]:
-    """Return the blocks that a reader types in a section of the page."""
-    lines = (ROOT / "docs/install.md").read_text().splitlines()
-    begin = lines.index(f"## {section}") + 1
-    heads = [number for number, line in enumerate(lines, 1) if line.startswith("## ")]
-    end = min([number for number in heads if number > begin], default=len(lines))
-    return [
-        block.text
-        for block in blocks("sh")
-        if block.page == "docs/install.md" and begin < block.line < end
-    ]
 
 
 @for_each("installer", ["pipx", "uv"])
