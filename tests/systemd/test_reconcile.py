@@ -49,6 +49,11 @@ def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
         assert service.property("Result", "premblyd-reconcile.service") == "success"
         assert sql(service, STORED) == "20"
         wait_for_sql(service, RAN, "20", timeout_s=10)
+        assert sql(service, "SELECT count(*) FROM certificate") == "2", "of two whole days"
+        certified = service.run("premblyd certify --html", check=False)
+        assert "Certificate 3," in certified.stdout
+        key = service.output("premblyd certify --auditor-key").strip()
+        assert len(bytes.fromhex(key)) == 32
         assert len(set(service.output("cat /var/lib/premblyd/noted").split())) == 20
     service.run("systemctl enable --now premblyd-reconcile.timer")
     assert "premblyd-reconcile.timer" in service.output("systemctl list-timers --all")
