@@ -13,11 +13,13 @@ from premblyd.cli.printing import Column, print_json, print_listed, print_told
 from premblyd.config.values import Listen, listen
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import access
+from premblyd.roles import Role
 from premblyd.words import counted
 
 SESSIONS = (
     Column("session", "id"),
     Column("who", "actor"),
+    Column("may", "role"),
     Column("by", lambda session: "password" if session.by_password else "link"),
     Column("from", "remote_ip"),
     Column("since (UTC)", "began_at_ms", kind="time"),
@@ -26,16 +28,30 @@ SESSIONS = (
 
 
 @click.command()
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.OPERATE.value,
+    show_default=True,
+    help="What who opens the link may do there.",
+)
 @click.option("--hash-password", is_flag=True, help="Ask for a password and print its hash.")
 @click.option("--sessions", is_flag=True, help="List who is signed in.")
 @click.option("--end", metavar="SESSION", help="End a session, by its number, or `all`.")
 @config_option
 @json_option
 def console(
-    config_path: Path, *, hash_password: bool, sessions: bool, end: str | None, as_json: bool
+    config_path: Path,
+    *,
+    role: str,
+    hash_password: bool,
+    sessions: bool,
+    end: str | None,
+    as_json: bool,
 ) -> None:
     """The link signs one browser in, within ten minutes. Whoever may write the database may have
-    one.
+    one. Its role: `look` at all, without personal data; `reveal` that too, which is on record each
+    time; or `operate`: also replay, cancel, and all else that changes something.
 
     --sessions lists who is signed in, and --end 7 signs one of them out.
     """
@@ -48,10 +64,10 @@ def console(
     elif hash_password:
         _hash_password()
     else:
-        _offer_link(config_path, as_json)
+        _offer_link(config_path, Role(role), as_json)
 
 
-def _offer_link(config_path: Path, as_json: bool) -> None:
+def _offer_link(config_path: Path, role: Role, as_json: bool) -> None:
     settings = settings_if_valid(config_path)
     configured = settings.console if settings else None
     path = database_of(config_path)
@@ -74,14 +90,13 @@ def _offer_link(config_path: Path, as_json: bool) -> None:
             " restart premblyd."
         )
     token = access.new_token()
-    database.transact(access.offer_link(token, actor(), database.now_ms()))
+    database.transact(access.offer_link(token, actor(), role, database.now_ms()))
     where = listen(running.console)
     public_url = configured.url if configured else None  # its name behind a proxy
     link = f"{public_url or _url(where)}/sign-in?link={token}"
     if as_json:
-        print_json(
-            {"url": link, "listen": running.console, "expires_in_s": access.LINK_LIFE_MS // 1000}
-        )
+        life_s = access.LINK_LIFE_MS // 1000
+        print_json({"url": link, "listen": running.console, "role": role, "expires_in_s": life_s})
         return
     click.echo(link)
     if not public_url:

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from premblyd.config import hooks, yamltext
+from premblyd.config.console import Console
 from premblyd.config.inquiries import wants_confirmation
-from premblyd.config.models import HEALTH_PATH, Config, Console
+from premblyd.config.models import HEALTH_PATH, Config
 from premblyd.config.secrets import (
     ForbiddenSecretError,
     SecretPlaces,

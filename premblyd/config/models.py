@@ -8,10 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PlainValidator,
     ValidationInfo,
@@ -20,10 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from premblyd import passwords
 from premblyd.config.alerts import Alert
 from premblyd.config.backup import Backup
 from premblyd.config.checkin import Checkin
+from premblyd.config.console import ConsoleValue
 from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
@@ -31,7 +29,6 @@ from premblyd.config.retention import Retention
 from premblyd.config.secrets import (
     KeyValue,
     Secret,
-    checked,
     read_secret,
     secret_places,
     secrets_in,
@@ -259,43 +256,6 @@ if TYPE_CHECKING:
     DatabaseValue = Path | PostgresqlDatabase
 else:
     DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
-
-
-# A password's hash. That it is none, but a password itself, is a mistake.
-HashValue = Annotated[Secret, checked(lambda found: passwords.read(found.reveal()))]
-
-
-def _console_url(text: Any) -> str:
-    """Read the address under which a proxy shows the console. Raise ValueError for another."""
-    url = urlsplit(str(text))
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
-        raise ValueError("should be the console's own URL, such as https://premblyd.example.com")
-    if url.path.strip("/") or url.query or url.fragment:
-        raise ValueError("should end with the host: the console needs a name of its own, no folder")
-    return f"{url.scheme}://{url.netloc}"
-
-
-def _off(value: Any) -> Any:
-    """Return None for `off`. (A mapping is read by its model.)"""
-    if value in ("off", "no", "false"):
-        return None
-    if not isinstance(value, dict | Model | None):
-        raise ValueError("should be off, or a mapping such as {listen: 127.0.0.1:8081}")
-    return value
-
-
-class Console(Model):
-    """The private pages for operators."""
-
-    listen: ListenValue = listen("127.0.0.1:8081")
-    password: HashValue | None = None
-    session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
-    url: Annotated[str, BeforeValidator(_console_url)] | None = None
-    # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
-    metrics: Literal["off", "private", "public"] = "private"
-
-
-ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]
 
 
 class Config(Model):

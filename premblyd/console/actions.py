@@ -11,6 +11,7 @@ from premblyd.errors import PremblydError
 from premblyd.explaining import Explanation
 from premblyd.record import pauses, statistics
 from premblyd.record.operating import Operator
+from premblyd.roles import Role
 from premblyd.words import duration
 
 MAX_LINES = 200
@@ -42,6 +43,8 @@ class Actions(Handler):
 
 class Explain(Actions):
     """What would happen for a pasted payload: nothing is started, sent or stored."""
+
+    changing = Role.LOOK
 
     async def get(self) -> None:
         self.redirect("/actions", status=303)

@@ -11,7 +11,6 @@ from tornado.iostream import IOStream
 from tornado.template import Loader
 from tornado.web import Application, RequestHandler, StaticFileHandler
 
-from premblyd import passwords
 from premblyd.config.models import Config
 from premblyd.console import (
     actions,
@@ -21,6 +20,7 @@ from premblyd.console import (
     lists,
     overview,
     rehearsal,
+    sessions,
     signin,
 )
 from premblyd.console.bulk import Bulks
@@ -88,11 +88,10 @@ class Console:
         """Use this configuration from the next request on."""
         services = self._services
         services.config = config
-        password = services.settings.password
-        services.password = passwords.read(password.reveal()) if password else None
+        services.passwords = services.settings.hashes
         # What was begun by a password that is none any more ends. (Nobody is let in by it, even
         # while the database can't be written.)
-        change = access.end_other_passwords(services.password_hash, services.clock.now_ms())
+        change = access.end_other_passwords(services.hashes, services.clock.now_ms())
         ending = services.writer.call(change)
         ending.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -174,6 +173,8 @@ def _application(services: Services, live: Live) -> Application:
         (rf"/operators{form}", lists.Operators),
         (r"/certificates(?:\.json)?", certificates.Certificates),
         (r"/certificates/(\d{4}-\d\d-\d\d)(?:\.json)?", certificates.OfDay),
+        (r"/sessions(?:\.json)?", sessions.Sessions),
+        (r"/sessions/(\d{1,18})/end(?:\.json)?", sessions.End),
     ]
     return Application(
         [

@@ -10,6 +10,7 @@ from premblyd.record import events, keeping, pauses
 from premblyd.record.events import ShownEvent
 from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator
+from premblyd.roles import Role
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
@@ -42,6 +43,7 @@ class Reveal(Handler):
     """An event with personal data: it is on record first who sees it."""
 
     section = "/events"
+    changing = Role.REVEAL
 
     async def get(self, event_id: str) -> None:
         """Show the event as it is without: a page that is opened again records nothing."""

@@ -16,8 +16,9 @@ from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from premblyd import jsontext
-from premblyd.config.models import Config, Console
-from premblyd.console import strangers, words
+from premblyd.config.console import Console
+from premblyd.config.models import Config
+from premblyd.console import proxies, strangers, words
 from premblyd.console.bulk import Bulks
 from premblyd.console.strangers import Guesses, Guests
 from premblyd.engines.engine import Database
@@ -30,6 +31,7 @@ from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
 from premblyd.record import access
 from premblyd.record.access import Session
+from premblyd.roles import Role
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 from premblyd.words import visible
@@ -74,11 +76,12 @@ class Services:
     # A try of a password takes a core and 32 MB: one at a time.
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     config: Config = field(init=False)
-    password: PasswordHash | None = field(init=False, default=None)
+    passwords: dict[Role, PasswordHash] = field(init=False, default_factory=dict)
 
     @property
-    def password_hash(self) -> str | None:
-        return str(self.password) if self.password else None
+    def hashes(self) -> dict[Role, str]:
+        """The passwords' hashes, as the record knows them."""
+        return {role: str(password) for role, password in self.passwords.items()}
 
     @property
     def settings(self) -> Console:
@@ -100,6 +103,8 @@ class Handler(RequestHandler):
     """Answers requests for one path. Without sign-in it answers none, unless it `is_public`."""
 
     is_public: ClassVar[bool] = False
+    reading: ClassVar[Role] = Role.LOOK  # the role that it takes
+    changing: ClassVar[Role] = Role.OPERATE  # to send its forms
     section: ClassVar[str] = ""  # the page of the navigation that it belongs to
     session: Session | None = None
 
@@ -146,18 +151,34 @@ class Handler(RequestHandler):
         self.session = await self.find_session()
         if self.session is not None:
             self.services.guests.admit(self._stream)
-        if self.session is None and not self.is_public:
+        if self.is_public:
+            return
+        if self.session is None:
             self._ask_to_sign_in()
+        elif not self.session.role.may(self.needed):
+            raise Refused(403, "role", words.not_your_role(self.session.role, self.needed))
+
+    @property
+    def needed(self) -> Role:
+        """The role that this request takes."""
+        return self.reading if self.request.method in ("GET", "HEAD") else self.changing
 
     async def find_session(self) -> Session | None:
-        """Return who is signed in on this browser."""
+        """Return who is signed in, by the proxy or on this browser. Raise Refused for whom the
+        proxy has let in and nobody has given a role."""
+        proxy = self.services.settings.proxy
+        if proxy and (person := proxies.person_in(self.request.headers, proxy)):
+            session = proxies.session_of(person, proxy)
+            if session is None:
+                raise Refused(403, "role", words.NO_ROLE)
+            return session
         token = self.get_cookie(self.services.cookie)
         if not token:
             return None
         now_ms = self.services.clock.now_ms()
-        password_hash = self.services.password_hash
+        hashes = self.services.hashes
         return await self.read(
-            lambda database: access.find_session(database, token, now_ms, password_hash)
+            lambda database: access.find_session(database, token, now_ms, hashes)
         )
 
     def _ask_to_sign_in(self) -> None:
@@ -188,6 +209,10 @@ class Handler(RequestHandler):
         """Whom the record names for what is done here."""
         assert self.session is not None  # noqa: S101 (_admit)
         return self.session.actor
+
+    def may(self, needed: str) -> bool:
+        """Return whether who is signed in may do what this role is for."""
+        return self.session is not None and self.session.role.may(Role(needed))
 
     @property
     def now_ms(self) -> int:
@@ -249,6 +274,7 @@ class Handler(RequestHandler):
         own = {
             "words": words,
             "session": self.session,
+            "may": self.may,
             "section": self.section,
             "console": self.services,
         }

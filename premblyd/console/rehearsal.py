@@ -19,6 +19,7 @@ from premblyd.privacy import Shape
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.figures import Figures
 from premblyd.record.rehearsing.rehearsal import rehearse
+from premblyd.roles import Role
 
 MOST_EVENTS = (500, 2000, 5000)  # 2,000 take half a second, in which others look too
 SINCE_MS = 30 * times.DAY_MS
@@ -26,9 +27,10 @@ MOST_CHARS = 10_000
 
 
 class Rehearsal(Handler):
-    """The form, with the choice that is configured."""
+    """The form, with the choice that is configured. What matches says what stands in a body."""
 
     section = "/actions"
+    reading = Role.OPERATE
 
     async def get(self, name: str) -> None:
         selection = Selection.of(self._action(name))

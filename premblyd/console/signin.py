@@ -1,13 +1,15 @@
 """Signing in, by a link or by the password, and out."""
 
 import asyncio
+from typing import Any
 
 from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused
-from premblyd.passwords import PasswordHash
+from premblyd.errors import PremblydError
 from premblyd.receive.connection import sender
 from premblyd.record import access
 from premblyd.record.access import Session
+from premblyd.roles import Role
 from premblyd.telemetry import tell
 from premblyd.words import duration
 
@@ -53,7 +55,7 @@ class SignIn(Handler):
             link=link,
             mistake=mistake,
             target=self.target,
-            has_password=self.services.password is not None,
+            has_password=bool(self.services.passwords),
         )
 
     async def _by_link(self, token: str) -> Session | None:
@@ -64,8 +66,7 @@ class SignIn(Handler):
         return session
 
     async def _by_password(self, password: str) -> Session | None:
-        expected = self.services.password
-        if expected is None:
+        if not self.services.passwords:
             self._show(mistake="No password is set. `premblyd console` prints a link.", status=403)
             return None
         own = sender(self.remote_ip)
@@ -77,14 +78,15 @@ class SignIn(Handler):
             self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
             return None
         guesses.add(own)
-        if not await self._fits(expected, password):
+        fitting = await self._fitting(password)
+        if fitting is None:
             self.tell_often("console.sign_in_failed", how="password", remote_ip=self.remote_ip)
             self._show(mistake=WRONG, status=403)
             return None
         guesses.forgive(own)
-        return await self._begin(password_hash=str(expected))
+        return await self._begin(password=fitting)
 
-    async def _begin(self, **proof: str) -> Session | None:
+    async def _begin(self, **proof: Any) -> Session | None:
         """Begin a session of who brings this proof, kept in the browser's cookie."""
         cookie, life_ms = access.new_token(), self.services.settings.session_ms
         begin = access.begin_session(
@@ -95,19 +97,28 @@ class SignIn(Handler):
             self.set_cookie(self.services.cookie, cookie, max_age=life_ms // 1000)
         return session
 
-    async def _fits(self, expected: PasswordHash, password: str) -> bool:
+    async def _fitting(self, password: str) -> tuple[Role, str] | None:
+        """Return whose password this is, and its hash: of the role that may do most, if several
+        have it."""
         if len(password) > MAX_PASSWORD:
-            return False
+            return None
         async with self.services.trying:
-            return await asyncio.to_thread(expected.fits, password)
+            for role, expected in self.services.passwords.items():
+                if await asyncio.to_thread(expected.fits, password):
+                    return role, str(expected)
+        return None
 
 
 class SignOut(Handler):
     """Ends the session at once, on the server too."""
 
+    changing = Role.LOOK
+
     async def post(self) -> None:
         if self.session is None:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
+        if self.session.id is None:
+            raise PremblydError(words.BY_PROXY)
         await self.services.writer.call(access.end_session(self.session, self.now_ms))
         self.clear_cookie(self.services.cookie, path="/")
         self.redirect("/sign-in", status=303)

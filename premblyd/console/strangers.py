@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tornado.iostream import IOStream
 
-from premblyd.config.models import Console
+from premblyd.config.console import Console
 
 OWN_SITES = frozenset({"same-origin", "none"})  # none: the person typed it
 PERIOD_S = 900.0

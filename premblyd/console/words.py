@@ -15,6 +15,7 @@ from premblyd.record.keeping import NAMELESS  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
+from premblyd.roles import Role
 from premblyd.words import Sealed, counted, duration, number, percent, size, visible  # noqa: F401
 
 MASK = privacy.MASK
@@ -24,6 +25,8 @@ OTHER_HOST = (
     " set `console: {url: …}` to the name under which a proxy shows it."
 )
 CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
+NO_ROLE = "The proxy has signed you in, and `console: {proxy: {roles: …}}` has no role for you."
+BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
 CONTRADICTED = (
     "Prembly contradicted this event, so nothing was queued. Look at both first. To run the hook"
@@ -60,6 +63,14 @@ PAGES = (
     ("/certificates", "Certificates"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
+
+
+def not_your_role(role: Role, needed: Role) -> str:
+    """Return why somebody can't do something, and who can."""
+    return (
+        f"You may {role} here, and this takes somebody who may {needed}. Nothing was done."
+        f" `premblyd console --role {needed}` prints a link for that."
+    )
 
 
 def moment(ms: Any) -> str:

@@ -4,7 +4,6 @@ people who type SQL; a test holds that both say the same of columns.
 Times are integer Unix milliseconds, UTC.
 """
 
-import re
 from enum import StrEnum
 
 from peewee import SQL, CompositeKey, Model, Node, fn
@@ -27,7 +26,7 @@ from premblyd.model.columns import (
     Truth,
 )
 from premblyd.model.table import RollUp, Table
-from premblyd.privacy import Shape, is_code
+from premblyd.privacy import Shape
 
 
 class Purpose(StrEnum):
@@ -262,6 +261,7 @@ class ConsoleLink(Table):
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
+    role = Text(PLAIN, null=True)  # NULL, here and of a session: operate, as an earlier premblyd's
 
 
 class ConsoleSession(Table):
@@ -275,6 +275,7 @@ class ConsoleSession(Table):
     expires_at_ms = Moment(PLAIN)
     # Of its hash in the configuration; NULL: by a link.
     password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
+    role = Text(PLAIN, null=True)
 
 
 class Heartbeat(Table):
@@ -429,22 +430,3 @@ IS_AWAY = (
     & Host.forgotten_at_ms.is_null()
     & Host.id.in_(_LATER.select(fn.MAX(_LATER.id)).group_by(_LATER.name))
 )
-
-# How codes and types are counted by the hour: in a few shapes, so that what a sender makes up is in
-# no table of counts.
-_MAX_CODE = 4  # characters
-_TYPE = re.compile(r"[a-z0-9_.-]{1,48}")
-
-
-def rolled_code(code: str | None) -> str:
-    """Return a response code as it is counted."""
-    if not code:
-        return ""
-    return code if len(code) <= _MAX_CODE and is_code(code) else "other"
-
-
-def rolled_type(name: str | None) -> str:
-    """Return an event's type as it is counted."""
-    if not name:
-        return ""
-    return name if _TYPE.fullmatch(name) else "other"

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from peewee import EXCLUDED, Query, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.tables import Delivery, Event, EventHour, rolled_code, rolled_type
+from premblyd.model.rolled import rolled_code, rolled_type
+from premblyd.model.tables import Delivery, Event, EventHour
 from premblyd.prembly.payload import Webhook
 from premblyd.times import HOUR_MS
 

@@ -39,6 +39,8 @@ READ = [
     "/operators.json",
     "/certificates",
     "/certificates/2026-01-31.json",
+    "/sessions",
+    "/sessions.json",
     "/live",
     "/events",
     "/events.json",
@@ -70,8 +72,8 @@ CHANGE = [
     "/actions/explain.json",
     "/actions/archive/rehearse",
     "/actions/archive/rehearse.json",
-    "/actions/archive/pause",
-    "/actions/archive/resume",
+    "/sessions/1/end",
+    "/sessions/1/end.json",
 ]
 MORE = 50  # connections than the console takes
 FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))"

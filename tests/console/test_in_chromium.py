@@ -42,6 +42,7 @@ PAGES = {
     "actions": "/actions",
     "rehearsal": "/actions/archive/rehearsal",
     "operators": "/operators",
+    "sessions": "/sessions",
 }
 
 
@@ -359,7 +360,7 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("name", ["events", "dead", "deliveries", "operators"])
+@pytest.mark.parametrize("name", ["events", "dead", "deliveries", "operators", "sessions"])
 def test_every_column_of_a_list_is_whole_on_a_small_desk(
     chromium: Chromium, daemon: Premblyd, name: str
 ) -> None:

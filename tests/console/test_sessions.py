@@ -9,6 +9,7 @@ import pytest
 
 from premblyd.engines.connections import connect_operator
 from premblyd.record import access
+from premblyd.roles import Role
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, set_password, signed_in
 from tests.support.daemon import Premblyd
@@ -108,10 +109,15 @@ def test_wrong_links_of_a_stranger_are_few_lines_of_the_log(guarded: Premblyd) -
 def test_a_session_of_another_password_is_none_though_it_could_not_be_ended(store: Store) -> None:
     with closing(connect_operator(store.place)) as database:
         begin = access.begin_session(
-            "token", password_hash="the hash", remote_ip="192.0.2.7", now_ms=NOW_MS, life_ms=1000
+            "token",
+            password=(Role.REVEAL, "the hash"),
+            remote_ip="192.0.2.7",
+            now_ms=NOW_MS,
+            life_ms=1000,
         )
         own = database.transact(begin)
-        assert access.find_session(database, "token", NOW_MS, "the hash") == own
-        for other in ("another hash", None):
+        now = {Role.REVEAL: "the hash"}
+        assert access.find_session(database, "token", NOW_MS, now) == own
+        for other in ({Role.REVEAL: "another hash"}, {Role.OPERATE: "the hash"}, {}):
             assert access.find_session(database, "token", NOW_MS, other) is None
-        assert access.find_session(database, "token", NOW_MS + 1000, "the hash") is None
+        assert access.find_session(database, "token", NOW_MS + 1000, now) is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from premblyd import passwords
-from premblyd.config.models import Console
+from premblyd.config.console import Console
 from premblyd.config.values import listen
 from premblyd.console import strangers
 from premblyd.console.strangers import ALL, EACH, PERIOD_S, Guesses
@@ -93,7 +93,7 @@ def test_the_record_has_who_signed_in_and_no_token(fresh: Premblyd) -> None:
     )
     assert came == went
     assert re.fullmatch(r".+ \(console session 1\)", came)
-    assert how == "by link, from 127.0.0.1"
+    assert how == "by link, from 127.0.0.1, may operate"
     stored = b""
     if isinstance(fresh.place, Path):
         stored = fresh.place.read_bytes() + Path(f"{fresh.place}-wal").read_bytes()
@@ -214,7 +214,7 @@ def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
 def test_the_link_comes_as_json_too(daemon: Premblyd) -> None:
     done = run("console", "--json", "--config", daemon.config)
     link = json.loads(done.out)
-    assert set(link) == {"url", "listen", "expires_in_s"}
+    assert set(link) == {"url", "listen", "role", "expires_in_s"}
     assert link["url"].startswith(f"http://{link['listen']}/sign-in?link=")
     assert browser(daemon).sign_in(link["url"]).status == 303
 

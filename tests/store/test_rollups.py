@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd.engines.connections import connect_operator
-from premblyd.model.tables import rolled_code
+from premblyd.model.rolled import rolled_code
 from premblyd.queue import rollups
 from premblyd.queue.rollups import hour_of
 from premblyd.record.operating import Operator

@@ -23,6 +23,8 @@ WORDS = {  # of columns that take only these
     ("inquiry", "result"): "settled",
     ("awaited", "state"): "settled",
     ("host", "ended"): "lost",
+    ("console_link", "role"): "look",
+    ("console_session", "role"): "look",
     ("schema_floor", "migration"): "0005_hosts",
     ("event_key", "data_key"): "",  # any other must be here, for a command to move what it wraps
 }
@@ -51,11 +53,11 @@ UNIQUE = {
     "alert_failure": ("name",),
     "alert_sent": ("name",),
     "event_hour": ("type",),
+    "pause": ("action",),
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
     "closing": ("user_ref",),
     "erased_name": ("name",),
-    "pause": ("action",),
     "removal": ("removed",),
     "sweep": ("removed",),
     "put_off": ("removed",),

@@ -117,7 +117,7 @@ def up(migrator, db):  # type: ignore[no-untyped-def]  # playhouse calls it
 
 def fill(connection):  # type: ignore[no-untyped-def]
     """Count what is in the database."""
-    from premblyd.model.tables import rolled_code, rolled_type
+    from premblyd.model.rolled import rolled_code, rolled_type
 
     connection.create_function("rolled_code", 1, rolled_code, deterministic=True)
     connection.create_function("rolled_type", 1, rolled_type, deterministic=True)

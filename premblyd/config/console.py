@@ -1,0 +1,89 @@
+"""The console, and how people sign in to it."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field
+
+from premblyd.config.secrets import Secret, checked
+from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, listen
+from premblyd.passwords import PasswordHash, read
+from premblyd.roles import Role
+
+MIN_SECRET = 16  # characters
+ANYBODY = "*"
+# A password's hash. That it is none, but a password itself, is a mistake.
+HashValue = Annotated[Secret, checked(lambda found: read(found.reveal()))]
+RoleValue = Annotated[Role, Field(strict=False)]
+
+
+def _require_long(secret: Secret) -> None:
+    if len(secret.reveal()) < MIN_SECRET:
+        raise ValueError(
+            f"should have at least {MIN_SECRET} characters: `openssl rand -hex 32` prints some"
+        )
+
+
+def _console_url(text: Any) -> str:
+    """Read the address under which a proxy shows the console. Raise ValueError for another."""
+    url = urlsplit(str(text))
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError("should be the console's own URL, such as https://premblyd.example.com")
+    if url.path.strip("/") or url.query or url.fragment:
+        raise ValueError("should end with the host: the console needs a name of its own, no folder")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _off(value: Any) -> Any:
+    """Return None for `off`. (A mapping is read by its model.)"""
+    if value in ("off", "no", "false"):
+        return None
+    if not isinstance(value, dict | Model | None):
+        raise ValueError("should be off, or a mapping such as {listen: 127.0.0.1:8081}")
+    return value
+
+
+class SignInProxy(Model):
+    """A proxy that signs people in itself. It says in `header` who asks, and proves by `secret`
+    that it is the proxy: whoever is on this machine could send that header too."""
+
+    header: HeaderName
+    secret: Annotated[Secret, checked(_require_long)]
+    roles: dict[str, RoleValue] = Field(min_length=1)  # by names; `*` is anybody else
+
+    def role_of(self, person: str) -> Role | None:
+        """Return the role of somebody whom the proxy has let in; None: they have none here."""
+        return self.roles.get(person, self.roles.get(ANYBODY))
+
+
+class Passwords(Model):
+    """Of who may do less than operate."""
+
+    look: HashValue | None = None
+    reveal: HashValue | None = None
+
+
+class Console(Model):
+    """The private pages for operators."""
+
+    listen: ListenValue = listen("127.0.0.1:8081")
+    password: HashValue | None = None  # of who may operate
+    passwords: Passwords = Passwords()
+    proxy: SignInProxy | None = None
+    session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
+    url: Annotated[str, BeforeValidator(_console_url)] | None = None
+    # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
+    metrics: Literal["off", "private", "public"] = "private"
+
+    @property
+    def hashes(self) -> dict[Role, PasswordHash]:
+        """The passwords' hashes, the one that may do most first."""
+        own = {
+            Role.OPERATE: self.password,
+            Role.REVEAL: self.passwords.reveal,
+            Role.LOOK: self.passwords.look,
+        }
+        return {role: read(each.reveal()) for role, each in own.items() if each is not None}
+
+
+ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]

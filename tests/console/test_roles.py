@@ -1,0 +1,204 @@
+"""Who may look, who may reveal, and who may operate: by link, by password, and by a proxy."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd import passwords
+from premblyd.console.handler import Handler
+from premblyd.console.proxies import SECRET_HEADER
+from premblyd.roles import Role
+from tests.console.test_attacks import handlers
+from tests.console.test_sessions import is_in, reload
+from tests.support.commands import ACTIONS, record, recorded_in, run
+from tests.support.console import CONSOLE, Browser, Page, browser, new_link
+from tests.support.daemon import Premblyd
+from tests.support.database import changing
+from tests.support.rows import for_each
+
+SECRET = "a secret of the proxy"
+PROXY = {
+    "header": "Remote-User",
+    "secret": SECRET,
+    "roles": {"alice": "operate", "bob": "reveal", "eve": "look"},
+}
+REVEAL, CANCEL = "/events/1/reveal", "/deliveries/1/cancel"
+SIGNED_IN = "SELECT actor, note FROM operator_action WHERE action = 'sign-in' ORDER BY id"
+
+
+@pytest.fixture(scope="module", name="daemon")
+def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
+    """A daemon whose console a proxy signs people in to, and passwords do."""
+    folder = tmp_path_factory.mktemp("roles")
+    place = recorded_in(record(folder))
+    own = {role: str(passwords.hashed(f"{role} {role} {role}", cost=2)) for role in Role}
+    console = CONSOLE | {
+        "password": own.pop(Role.OPERATE),
+        "passwords": own,
+        "proxy": PROXY,
+    }
+    with Premblyd(folder, place=place, actions=ACTIONS, console=console) as daemon:
+        yield daemon.start()
+
+
+def by_link(daemon: Premblyd, role: str) -> Browser:
+    own = browser(daemon)
+    done = run("console", "--role", role, "--config", daemon.config)
+    assert own.sign_in(done.out.strip()).status == 303
+    return own
+
+
+def by_password(daemon: Premblyd, role: str) -> Browser:
+    own = browser(daemon)
+    assert own.post("/sign-in", {"password": f"{role} {role} {role}"}).status == 303
+    return own
+
+
+class Proxied(Browser):
+    """A browser behind a proxy that has signed in whom it names."""
+
+    def __init__(self, address: str, person: str, secret: str = SECRET) -> None:
+        super().__init__(address)
+        self.own = {"Remote_User": person, SECRET_HEADER.replace("-", "_"): secret}
+
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: Any) -> Page:
+        return super().request(method, path, body, **{**self.own, **headers})
+
+
+def by_proxy(daemon: Premblyd, role: str) -> Browser:
+    person = next(name for name, own in PROXY["roles"].items() if own == role)  # type: ignore[attr-defined]
+    return Proxied(browser(daemon).address, person)
+
+
+WAYS = {"link": by_link, "password": by_password, "proxy": by_proxy}
+
+
+@for_each("way", WAYS)
+def test_each_may_do_what_their_role_is_for_and_no_more(daemon: Premblyd, way: str) -> None:
+    for role in Role:
+        own = WAYS[way](daemon, role)
+        assert own.get("/events/1").status == 200
+        revealed, cancelled = own.post(REVEAL), own.post(CANCEL)
+        assert revealed.status == (200 if role.may(Role.REVEAL) else 403), role
+        assert cancelled.status == (303 if role.may(Role.OPERATE) else 403), role
+        assert own.get("/sessions").status == cancelled.status - 103 * (cancelled.status == 303)
+        if role is Role.LOOK:
+            assert "You may look here, and this takes somebody who may reveal" in revealed.text
+            assert own.post("/actions/explain", {"payload": "{}"}).status == 200
+
+
+def test_a_page_has_no_button_for_what_its_reader_may_not_do(daemon: Premblyd) -> None:
+    for role in Role:
+        own = by_proxy(daemon, role)
+        event, dead, log = (own.get(path).text for path in ("/events/1", "/dead", "/operators"))
+        assert (REVEAL in event) == role.may(Role.REVEAL)
+        for page, part in ((event, "/replay"), (dead, "/dead/replay"), (log, "/sessions")):
+            assert (part in page) == role.may(Role.OPERATE), (role, part)
+        assert (f"(may {role})" in event) == (role is not Role.OPERATE)
+
+
+def test_what_is_new_takes_an_operator_unless_it_says_otherwise() -> None:
+    """Whoever adds a form and thinks of no role gives it to nobody else."""
+    less = {
+        handler.__name__: (handler.reading, handler.changing)
+        for handler in handlers().values()
+        if issubclass(handler, Handler)
+        and (handler.reading, handler.changing) != (Role.LOOK, Role.OPERATE)
+    }
+    assert less == {
+        "SignOut": (Role.LOOK, Role.LOOK),
+        "Explain": (Role.LOOK, Role.LOOK),
+        "Reveal": (Role.LOOK, Role.REVEAL),
+        "Sessions": (Role.OPERATE, Role.OPERATE),
+        # By what matches, one learns what stands in a body.
+        "Rehearsal": (Role.OPERATE, Role.OPERATE),
+        "Rehearse": (Role.OPERATE, Role.OPERATE),
+    }
+
+
+@for_each("person", ["mallory", "alice,bob", "", " ", "x" * 101])
+def test_whom_the_proxy_names_otherwise_gets_nothing(daemon: Premblyd, person: str) -> None:
+    answer = Proxied(browser(daemon).address, person).get("/events.json")
+    assert answer.status == (403 if person in ("mallory", "alice,bob") else 401)
+
+
+@for_each("secret", ["", "another secret of it", SECRET[:-1], "\xff"])
+def test_without_its_secret_nobody_is_the_proxy(daemon: Premblyd, secret: str) -> None:
+    own = Proxied(browser(daemon).address, "alice", secret)
+    assert own.get("/events.json").status == 401
+    assert SECRET not in daemon.log_text()
+
+
+def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
+    fresh.configure(console=CONSOLE | {"proxy": PROXY | {"roles": {"*": "look"}}})
+    own = Proxied(browser(fresh.start()).address, "mallory")
+    assert own.get("/events.json").status == 200
+    assert own.post("/sign-out").status == 400
+    assert "sign out there" in own.post("/sign-out").text
+    fresh.configure(console=CONSOLE)
+    reload(fresh)
+    assert own.get("/events.json").status == 401, "there is no proxy any more"
+
+
+def test_the_operator_log_says_who_came_as_what(fresh: Premblyd) -> None:
+    fresh.start()
+    for role in Role:
+        by_link(fresh, role).get("/")
+    said = [(actor.partition(" (")[2], note) for actor, note in fresh.rows(SIGNED_IN)]
+    assert said == [
+        ("console session 1, may look)", "by link, from 127.0.0.1, may look"),
+        ("console session 2, may reveal)", "by link, from 127.0.0.1, may reveal"),
+        ("console session 3)", "by link, from 127.0.0.1, may operate"),
+    ]
+    rows = json.loads(run("console", "--sessions", "--json", "--config", fresh.config).out)
+    assert [row["role"] for row in rows] == ["operate", "reveal", "look"]
+
+
+def test_what_a_proxied_person_does_is_on_record(daemon: Premblyd) -> None:
+    by_proxy(daemon, Role.REVEAL).post(REVEAL)
+    last = "SELECT actor FROM operator_action WHERE action = 'reveal' ORDER BY id DESC LIMIT 1"
+    daemon.wait_for_rows([("bob (console, by the proxy, may reveal)",)], last)
+
+
+def test_an_operator_sees_who_is_signed_in_and_ends_it(fresh: Premblyd) -> None:
+    fresh.start()
+    own, other = by_link(fresh, "operate"), by_link(fresh, "look")
+    assert [row["id"] for row in own.get("/sessions.json").json["sessions"]] == [2, 1]
+    assert "digest" not in own.get("/sessions.json").text
+    assert "(you)" in own.get("/sessions").text
+    assert other.post("/sessions/1/end").status == 403
+    assert own.post("/sessions/2/end").status == 303
+    assert (is_in(own), is_in(other)) == (True, False)
+    assert own.post("/sessions/2/end").status == 404
+    assert own.post("/sessions/1/end").status == 303
+    assert not is_in(own)
+
+
+def test_a_session_of_an_earlier_version_may_operate(fresh: Premblyd) -> None:
+    fresh.start()
+    link = new_link(fresh)
+    with changing(fresh.place) as connection:
+        connection.execute("UPDATE console_link SET role = NULL")
+    own = browser(fresh)
+    own.sign_in(link)
+    assert own.get("/sessions").status == 200
+
+
+@for_each(
+    ("change", "mistake"),
+    [
+        ({"passwords": {"operate": "x"}}, "operate"),
+        ({"passwords": {"look": "x"}}, "premblyd console --hash-password"),
+        ({"proxy": PROXY | {"secret": "short"}}, "at least 16 characters"),
+        ({"proxy": PROXY | {"roles": {}}}, "should not be empty"),
+        ({"proxy": PROXY | {"roles": {"alice": "admin"}}}, "look"),
+    ],
+)
+def test_a_mistake_is_told(tmp_path: Path, change: dict[str, Any], mistake: str) -> None:
+    daemon = Premblyd(tmp_path, console=CONSOLE | change)
+    done = run("check", "--config", daemon.config)
+    assert done.code == 78
+    assert mistake in done.out + done.err
