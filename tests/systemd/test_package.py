@@ -21,6 +21,7 @@ from tests.systemd.pages import as_root
 from tests.systemd.service import (
     CONFIG,
     DATABASE,
+    INSTALL,
     KEY,
     SEND_URL,
     Load,
@@ -122,6 +123,10 @@ def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
 ) -> None:
     package = f"/share/{packages.this.name}"
     before = machine.output(LEFT)
+    machine.run("mkdir -p /opt/premblyd/current")
+    refused = machine.run(f"{APT} install {package} 2>&1", environ=QUIET, check=False)
+    assert (refused.returncode, "systemd/install.sh --uninstall" in refused.stdout) == (100, True)
+    machine.run("rm -r /opt/premblyd")
     printed = machine.run(f"{APT} install {package} 2>&1", environ=QUIET).stdout
     assert f"install -m 0600 /dev/stdin {KEY}" in printed
     assert machine.property("ActiveState") == "active"
@@ -160,6 +165,9 @@ def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
     )
     assert machine.output(complete) == "replay"
     assert machine.output("find /usr/lib/premblyd -newer /var/lib/dpkg/info/premblyd.list") == ""
+
+    refused = machine.run(INSTALL, check=False)
+    assert (refused.returncode, "sudo apt remove premblyd" in refused.stderr) == (1, True)
 
     # Removed, and back again with all there was.
     events = sql(machine, "SELECT count(*) FROM event")
