@@ -490,8 +490,9 @@ REACHED = {
     "record": {Kept.BODY, Kept.IDENTITY, Kept.RECORD, Kept.IN_FORCE},
     "rejections": {Kept.REJECTIONS},
 }
-# Their rows stand for nobody any more, or are made by what is removed.
-OUTLAST = {"erasure", "erased_name", "digest_key", "gone_event", "gone_once"}
+# Their rows stand for nobody any more, or are made by what is removed; a reason of a pause goes
+# with it: tests/store/test_pauses.py.
+OUTLAST = {"erasure", "erased_name", "digest_key", "gone_event", "gone_once", "pause"}
 
 
 def private(table: type[Table]) -> list[Any]:
