@@ -18,8 +18,17 @@ def person_in(headers: HTTPHeaders, proxy: SignInProxy) -> str | None:
     if not hmac.compare_digest(secret, proxy.secret.reveal().encode()):
         return None
     names = headers.get_list(proxy.header)
-    name = names[0].strip() if len(names) == 1 else ""
+    name = _decoded(names[0]).strip() if len(names) == 1 else ""
     return name if name.isprintable() and 0 < len(name) <= MAX_NAME else None
+
+
+def _decoded(text: str) -> str:
+    """Return a header's text, of which Tornado reads each byte as a letter, as the configuration
+    has it; empty for what is no UTF-8. Who is named there must not come as anybody else (`*`)."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return ""
 
 
 def session_of(person: str, proxy: SignInProxy) -> Session | None:

@@ -143,6 +143,18 @@ def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
     assert own.get("/events.json").status == 401, "there is no proxy any more"
 
 
+def test_whom_the_configuration_names_in_any_letters_has_that_role_and_not_the_star_s(
+    fresh: Premblyd,
+) -> None:
+    roles = {"jürgen": "look", "groß": "look", "*": "operate"}
+    fresh.configure(console=CONSOLE | {"proxy": PROXY | {"roles": roles}})
+    address = browser(fresh.start()).address
+    for name in ("jürgen", "groß"):
+        own = Proxied(address, name.encode().decode("latin-1"))  # as UTF-8, as proxies send it
+        assert (own.get("/events.json").status, own.get("/sessions").status) == (200, 403), name
+    assert Proxied(address, "jürgen").get("/events.json").status == 401, "that is no UTF-8"
+
+
 def test_the_operator_log_says_who_came_as_what(fresh: Premblyd) -> None:
     fresh.start()
     for role in Role:
