@@ -351,6 +351,16 @@ def test_every_event_of_the_day_is_counted_and_none_of_another(
     assert certificate(record, 1)["received"]["sdk.session"]["events"] == 7
 
 
+def test_what_is_missing_comes_with_the_command_that_gets_it(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 1))
+    command = f"`premblyd reconcile --since {DAY} --until {DAY + timedelta(days=1)} --store`"
+    assert command not in certify(record).out
+    know(api, 1)
+    assert command in certify(record).out
+
+
 def test_the_page_loads_and_runs_nothing(record: Record, api: PremblyApi) -> None:
     receive(record, know(api, 1))
     know(api, 1)

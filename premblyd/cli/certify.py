@@ -131,6 +131,10 @@ def _report(certificate: Certificate, number: Number) -> None:
     click.echo(summary.statement)
     for each in summary.reasons:
         click.echo(f"- {each.words}")
+    if {"missing", "unsettled"} & {each.reason for each in summary.reasons}:
+        until = times.day(summary.until_ms)
+        asking = f"premblyd reconcile --since {summary.day} --until {until} --store"
+        click.echo(f"`{asking}` asks Prembly for it. Then certify again.")
     for fact in facts(summary):
         click.echo(fact)
     for title, heads, rows in page.tables(summary):

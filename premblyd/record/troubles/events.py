@@ -215,7 +215,8 @@ def dead(situation: Situation) -> Iterator[Item]:
             if is_gone
             else "Find out why by the last error, mend it, then"
             f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead."
-            " What nobody will mend: `premblyd cancel --delivery ID`, or `--dead` for many.",
+            f" What nobody will mend: `premblyd cancel --dead --action {action}`, or of one alone"
+            " `--delivery ID`.",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
