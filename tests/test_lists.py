@@ -283,6 +283,7 @@ OF_EVENTS: dict[str, Any] = {
     "text": "successful",
     "since_ms": NOW_MS,
     "until_ms": NOW_MS + 1_000_000,
+    "whole_name": "r-8",
     "endpoint": "prembly",
     "key": "0000",
     "contradicted": True,

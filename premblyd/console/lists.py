@@ -25,6 +25,7 @@ from premblyd.record.filters import (
 )
 from premblyd.record.lists import LIMIT, Cursor, Part
 from premblyd.record.queries import EventRow, OperatorRow, RejectionRow, Row
+from premblyd.roles import Role
 
 C = TypeVar("C", bound=Chosen)
 MAX_CHARACTERS = 200
@@ -124,9 +125,9 @@ class ListPage(Handler):
     csv_rows: ClassVar[int] = export.ROWS  # of a part
 
     async def get(self) -> None:
-        offered = self.offered()
+        offered = [each for each in self.offered() if not each.probes or self.may(Role.REVEAL)]
         form = Form(self.filters(*(each.name for each in offered), *self.places))
-        chosen = form.chosen(self.kind, offered, self.now_ms, self.fixed)
+        chosen = self.bounded(form.chosen(self.kind, offered, self.now_ms, self.fixed))
         if self.request.path.endswith(".csv"):
             form.require()
             filename = f"{self.path.strip('/')}.csv"
@@ -171,6 +172,10 @@ class ListPage(Handler):
         found = filters_of(cls.kind)
         return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
+    def bounded(self, chosen: Any) -> Any:
+        """Return what is chosen, so far as who asks may learn by it."""
+        return chosen
+
     def beside(self, database: Database, chosen: Any) -> Mapping[str, Any]:
         """Return what the page shows besides the list."""
         return {}
@@ -194,6 +199,11 @@ class Events(ListPage):
     section = path = "/events"
     kind, row = EventFilter, EventRow
     name, template = "events", "events.html"
+
+    def bounded(self, chosen: EventFilter) -> EventFilter:
+        if self.may(Role.REVEAL):
+            return chosen
+        return dataclasses.replace(chosen, find=None, whole_name=chosen.find)
 
 
 class Rejections(ListPage):

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import operator
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -131,7 +131,16 @@ class _Name(NamedTuple):
 def by_any_name(database: Database, text: str) -> Condition:
     """Return the condition that an event has this number, key (or its first eight digits) or
     user_ref, or a reference that begins so."""
-    names = list(_names(database, text))
+    return _by_names(database, [*_names(database, text, _begins)])
+
+
+def by_whole_name(database: Database, text: str) -> Condition:
+    """Return the same, of the whole reference alone: by how it begins, one would learn a masked
+    one letter by letter."""
+    return _by_names(database, [*_names(database, text, operator.eq)])
+
+
+def _by_names(database: Database, names: Sequence[_Name]) -> Condition:
     if sum(queries.count(database, ids, FEW) for _, ids in names) >= FEW:
         # So many are met soon on the way through all events.
         return Condition(expression=functools.reduce(operator.or_, (e for e, _ in names)))
@@ -139,7 +148,9 @@ def by_any_name(database: Database, text: str) -> Condition:
     return Condition(expression=Event.id.in_(sorted(found) or [0]), is_of_ids=True)
 
 
-def _names(database: Database, text: str) -> Iterator[_Name]:
+def _names(
+    database: Database, text: str, is_reference: Callable[[Any, str], Expression]
+) -> Iterator[_Name]:
     is_number, is_key = re.fullmatch(r"[0-9]{1,18}", text), re.fullmatch(_KEY, text.lower())
     if is_number:
         yield _name(Event.id == int(text))
@@ -156,7 +167,7 @@ def _names(database: Database, text: str) -> Iterator[_Name]:
         return
     for reference in sorted({text, plain_id(text)}):
         for start in spellings(database, Event.reference, "event_reference", reference):
-            yield _name(_begins(Event.reference, start), "event_reference")
+            yield _name(is_reference(Event.reference, start), "event_reference")
     yield _name(Event.reference_key == plain_id(text), "event_reference_key")
     for user_ref in spellings(database, Event.user_ref, "event_user_ref", text):
         yield _name(Event.user_ref == user_ref, "event_user_ref")

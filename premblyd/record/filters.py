@@ -64,6 +64,7 @@ class Filter:
     reads: Reads
     choices: tuple[str, ...] = ()
     is_linked: bool = False
+    probes: bool = False  # by its answers one learns what is masked letter by letter
     help: str = ""
     option: str = ""  # the command's word for it, where it is another
     title: str = ""
@@ -233,7 +234,8 @@ class EventFilter(Chosen):
     until_ms: int | None = _time(
         _until(_received_at, is_in_range=True), "Until", "Only received before.", _UNTIL
     )
-    text: str | None = _by(_detail, "Detail contains")
+    text: str | None = _by(_detail, "Detail contains", probes=True)
+    whole_name: str | None = _by(criteria.by_whole_name)  # `find`, for who may not see all
     endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
         _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
@@ -275,6 +277,7 @@ class DeliveryFilter(Chosen):
         _where(Delivery.last_error.contains),
         "Error contains",
         "Only with these words in the last error.",
+        probes=True,
     )
     event_id: int | None = _by(
         _is(Delivery.event, "delivery_event"),

@@ -119,6 +119,26 @@ def test_what_is_new_takes_an_operator_unless_it_says_otherwise() -> None:
     }
 
 
+def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> None:
+    """Else they would find a person's number by how it begins, digit by digit."""
+    number, detail = "22212345678", "Refused for Adaeze"
+    body = {"status": True, "response_code": "00", "reference": number, "detail": detail}
+    assert fresh.start().send(json.dumps(body).encode()).status == 200
+    looking, revealing = by_link(fresh, "look"), by_link(fresh, "reveal")
+    for query in ("/events.json?find=2221", "/events.json?text=Adae"):
+        found = revealing.get(query).json["events"]
+        assert [row["reference"] for row in found] == ["•••"], query
+    for form in ("json", "csv"):
+        assert len(looking.get(f"/events.{form}?find=2221").text.splitlines()) == 1, form
+        assert looking.get(f"/events.{form}?text=Adae").status == 400
+        assert looking.get(f"/dead.{form}?error=1").status == 400
+    assert looking.get("/events.json?find=2221").json["events"] == []
+    assert "Detail contains" not in looking.get("/events").text
+    whole = looking.get(f"/events.json?find={number}").json["events"]
+    assert [row["id"] for row in whole] == [1], "who knows it may find it"
+    assert looking.get("/events.json?find=1").json["events"] == whole
+
+
 @for_each("person", ["mallory", "alice,bob", "", " ", "x" * 101])
 def test_whom_the_proxy_names_otherwise_gets_nothing(daemon: Premblyd, person: str) -> None:
     answer = Proxied(browser(daemon).address, person).get("/events.json")
