@@ -27,7 +27,7 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("archive is paused since 20")
     assert " UTC: the disk is full.\n" in done.out
-    assert done.out.endswith(" It goes on with `premblyd resume archive`.\n")
+    assert done.out.endswith("; 0 running. It goes on with `premblyd resume archive`.\n")
     again = told(config, "pause", "archive", "--until", "2h")
     assert again.keys() == {"paused", "waiting", "running"}
     assert again["paused"]["until_ms"] > again["paused"]["since_ms"] + 7_000_000
@@ -74,6 +74,7 @@ def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_pat
     assert (paused["action"], paused["reason"], paused["waiting"]) == ("archive", "moved", 0)
     text = " ".join(run("status", "--config", config).out.split())
     assert "archive (0 deliveries waiting) is paused since 20" in text
+    assert text.endswith(" UTC: moved. `premblyd resume archive` ends that.")
     warning = next(each for each in told(config, "check")["warnings"] if "paused" in each)
     assert warning.endswith(" UTC: moved: `premblyd resume archive`")
     shown = run("explain", body, "--config", config).out

@@ -64,7 +64,7 @@ def pause(
     words = f"{action} is {pauses.sentence(found.pause)}." if found.pause else ""
     ends = "" if until else f" It goes on with `premblyd resume {action}`."
     words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} of it waiting;"
-    words += f" {found.running:,} running, which end as they do.{ends}"
+    words += f" {found.running:,} running{', not cut off' if found.running else ''}.{ends}"
     exact = found.pause and dataclasses.asdict(found.pause)
     waits = {"waiting": found.backlog, "running": found.running}
     print_told({"paused": exact, **waits}, words, as_json=as_json)

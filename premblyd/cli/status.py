@@ -168,6 +168,7 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
         if each.pause is not None:
             waiting = counted(each.backlog, "delivery", "deliveries")
             told = f"{each.action} ({waiting} waiting) is {pauses.sentence(each.pause)}."
+            told += f" `premblyd resume {each.action}` ends that."
             for line in wrapped(told):
                 click.echo(line)
 
