@@ -64,7 +64,7 @@ def test_what_comes_during_a_commit_waits_for_the_next(
     store.wait(scenario())
 
 
-@pytest.mark.sqlite
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # PostgreSQL stores elsewhere
 def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
