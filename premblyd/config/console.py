@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from premblyd.config.secrets import Secret, checked
 from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, listen
@@ -12,6 +12,7 @@ from premblyd.roles import Role
 
 MIN_SECRET = 16  # characters
 ANYBODY = "*"
+SECRET_HEADER = "X-Premblyd-Proxy"  # noqa: S105 (its name)
 # A password's hash. That it is none, but a password itself, is a mistake.
 HashValue = Annotated[Secret, checked(lambda found: read(found.reveal()))]
 RoleValue = Annotated[Role, Field(strict=False)]
@@ -22,6 +23,12 @@ def _require_long(secret: Secret) -> None:
         raise ValueError(
             f"should have at least {MIN_SECRET} characters: `openssl rand -hex 32` prints some"
         )
+
+
+def _no_secret(header: str) -> str:
+    if header.lower() == SECRET_HEADER.lower():
+        raise ValueError("should be the header that names who asks; this one has the secret")
+    return header
 
 
 def _console_url(text: Any) -> str:
@@ -47,7 +54,7 @@ class SignInProxy(Model):
     """A proxy that signs people in itself. It says in `header` who asks, and proves by `secret`
     that it is the proxy: whoever is on this machine could send that header too."""
 
-    header: HeaderName
+    header: Annotated[HeaderName, AfterValidator(_no_secret)]
     secret: Annotated[Secret, checked(_require_long)]
     roles: dict[str, RoleValue] = Field(min_length=1)  # by names; `*` is anybody else
 

@@ -4,10 +4,9 @@ import hmac
 
 from tornado.httputil import HTTPHeaders
 
-from premblyd.config.console import SignInProxy
+from premblyd.config.console import SECRET_HEADER, SignInProxy
 from premblyd.record.access import Session
 
-SECRET_HEADER = "X-Premblyd-Proxy"  # noqa: S105 (its name)
 MAX_NAME = 100  # characters
 
 

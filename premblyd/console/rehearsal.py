@@ -2,7 +2,7 @@
 
 Here only `types`, `response_codes` and `when` are typed, and put in the place of the action's own.
 A whole configuration, which names files of secrets and programs, is for the command. Nothing of it
-is kept, and what an expression may do is bounded.
+is kept but who rehearsed an action, and what an expression may do is bounded.
 """
 
 import functools
@@ -16,6 +16,7 @@ from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.privacy import Shape
+from premblyd.record.operating import Operator
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.figures import Figures
 from premblyd.record.rehearsing.rehearsal import rehearse
@@ -78,6 +79,8 @@ class Rehearse(Rehearsal):
             await self._show(name, typed, mistake=str(error))
             return
         new = reselected(config, own.name, selection)
+        on_record = Operator(actor=self.actor).many(own.name, now_ms, "rehearse")
+        await self.services.writer.call(on_record)
         play = functools.partial(_play, name, config, new, now_ms - SINCE_MS, most)
         await self._show(name, typed | {"most": str(most)}, found=await self.read(play))
 

@@ -10,7 +10,9 @@ from tests.support.waiting import wait_until
 
 FORM, PATH = "/actions/archive/rehearsal", "/actions/archive/rehearse"
 CHOICE = {"types": "*", "response_codes": "00, missing", "when": "outcome == 'verified'"}
-DONE = "SELECT count(*) FROM operator_action WHERE action NOT LIKE 'sign-%'"
+DONE = (
+    "SELECT count(*) FROM operator_action WHERE action NOT LIKE 'sign-%' AND action != 'rehearse'"
+)
 
 
 def choice(**changes: Any) -> dict[str, Any]:
@@ -43,6 +45,15 @@ def test_another_when_is_rehearsed_with_the_events_behind_each_number(
         daemon.config.read_text(),
         own.get("/actions.json").json["configured"],
     )
+
+
+def test_who_rehearsed_what_is_on_record_as_what_matches_says_what_stands_in_a_body(
+    own: Browser, daemon: Premblyd
+) -> None:
+    before = daemon.rows("SELECT COALESCE(max(id), 0) FROM operator_action")[0][0]
+    assert own.post(PATH, choice(when="detail == 'Ada'")).status == 200
+    said = "SELECT action, note FROM operator_action WHERE id > " + str(before)
+    assert daemon.rows(said) == [("rehearse", "archive")]
 
 
 def test_what_is_no_choice_is_said_beside_what_was_typed(own: Browser) -> None:

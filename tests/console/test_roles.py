@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from premblyd import passwords
+from premblyd.config.console import SECRET_HEADER
 from premblyd.console.handler import Handler
-from premblyd.console.proxies import SECRET_HEADER
 from premblyd.roles import Role
 from tests.console.test_attacks import handlers
 from tests.console.test_sessions import is_in, reload
@@ -225,6 +225,7 @@ def test_a_session_of_an_earlier_version_may_operate(fresh: Premblyd) -> None:
         ({"passwords": {"operate": "x"}}, "operate"),
         ({"passwords": {"look": "x"}}, "premblyd console --hash-password"),
         ({"proxy": PROXY | {"secret": "short"}}, "at least 16 characters"),
+        ({"proxy": PROXY | {"header": SECRET_HEADER.lower()}}, "this one has the secret"),
         ({"proxy": PROXY | {"roles": {}}}, "should not be empty"),
         ({"proxy": PROXY | {"roles": {"alice": "admin"}}}, "look"),
     ],
