@@ -145,6 +145,7 @@ def _watch(page: "Page", url: str) -> list[str]:
 
 def overflow_px(page: "Page") -> int:
     """Return by how much a page is wider than its window."""
+    page.wait_for_load_state()  # with its style: a form may have led here
     width: int = page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
@@ -155,6 +156,7 @@ def serious_faults(page: "Page") -> list[str]:
     """Return what axe finds that keeps people from using a page."""
     from axe_playwright_python.sync_playwright import Axe
 
+    page.wait_for_load_state()
     violations: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
         f"{found['id']}: {node['html'][:200]}"
