@@ -25,9 +25,14 @@ def in_force(database: Database, now_ms: int) -> dict[str, PauseRow]:
 
 def sentence(pause: PauseRow) -> str:
     """Return what there is to say of a pause, without a full stop."""
-    until = "" if pause.until_ms is None else f" until {times.for_people(pause.until_ms)} UTC"
     reason = f": {visible(pause.reason)}" if pause.reason else ""
-    return f"paused since {times.for_people(pause.since_ms)} UTC{until}{reason}"
+    return without_reason(pause) + reason
+
+
+def without_reason(pause: PauseRow) -> str:
+    """Return the same for who may not read the record: a reason may name somebody."""
+    until = "" if pause.until_ms is None else f" until {times.for_people(pause.until_ms)} UTC"
+    return f"paused since {times.for_people(pause.since_ms)} UTC{until}"
 
 
 def without_action(database: Database, settings: Config, paused: Collection[str]) -> list[str]:

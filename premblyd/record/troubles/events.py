@@ -176,7 +176,7 @@ def paused(situation: Situation) -> Iterator[Item]:
         is_long = pause.until_ms is None and since_ms < situation.now_ms - PAUSED_MS
         if is_gone or is_long:
             yield Item(
-                text=f"{action} is {pauses.sentence(pause)}."
+                text=f"{action} is {pauses.without_reason(pause)}."
                 + (" No configuration has an action of that name." if is_gone else ""),
                 remedy="What waits for it would then end dead: see what that is first."
                 if is_gone
