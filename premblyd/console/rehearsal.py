@@ -68,8 +68,8 @@ class Rehearse(Rehearsal):
             each: self.get_body_argument(each, "")[:MOST_CHARS]
             for each in ("types", "response_codes", "when", "most")
         }
-        most = int(typed["most"]) if typed["most"].isdecimal() else MOST_EVENTS[1]
-        most = min(most, MOST_EVENTS[-1])
+        asked = typed["most"][:9]  # Python reads no number of thousands of digits
+        most = min(int(asked) if asked.isdecimal() else MOST_EVENTS[1], MOST_EVENTS[-1])
         try:
             selection = Selection.read(
                 _words(typed["types"]), _words(typed["response_codes"]), typed["when"]

@@ -40,6 +40,7 @@ def test_another_when_is_rehearsed_with_the_events_behind_each_number(
     assert "Nothing would differ from the record." in same.text
     few = own.post(f"{PATH}.json", choice(most="3")).json["found"]
     assert few["events"] == 3
+    assert own.post(f"{PATH}.json", choice(most="9" * 5000)).json["found"]["events"] > 3
     assert kept == (
         daemon.rows(DONE),
         daemon.config.read_text(),
