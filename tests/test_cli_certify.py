@@ -443,6 +443,30 @@ def test_a_night_in_which_prembly_can_not_be_asked_has_a_certificate_that_says_s
     assert "log_not_asked" in record.rows("SELECT said FROM certificate")[0][0]
 
 
+def test_without_a_time_the_last_whole_days_are_certified(record: Record) -> None:
+    assert run("reconcile", "--config", record.config, "--certify").code == 0
+    days = [day_ms for day_ms, _ in record.rows(KEPT)]
+    assert len(days) >= 2
+    assert int(NOON_S * 1000) // DAY_MS * DAY_MS in days
+
+
+def test_a_time_without_a_whole_day_is_refused(record: Record, api: PremblyApi) -> None:
+    window = ("--since", f"{DAY}T08:00", "--until", f"{DAY}T17:00")
+    ran = run("reconcile", "--config", record.config, *window, "--certify")
+    assert (ran.code, "a whole day of UTC" in " ".join(ran.err.split())) == (2, True)
+    assert record.rows(KEPT) == []
+
+
+def test_what_is_missing_is_told_also_where_no_certificate_can_be_kept(
+    record: Record, api: PremblyApi
+) -> None:
+    [reference] = know(api, 1)
+    with changing(record.place) as database:
+        database.execute("DROP TABLE certificate")
+    ran = run("reconcile", "--config", record.config, "--certify")
+    assert (ran.code, reference in ran.out) == (75, True), ran.err
+
+
 def test_a_list_is_not_certified(record: Record) -> None:
     ran = run("reconcile", "--config", record.config, "-", "--certify", stdin=b"ver_bvn_1\n")
     assert (ran.code, "not for FILE" in ran.err) == (2, True)

@@ -32,6 +32,7 @@ from premblyd.times import DAY_MS
 from premblyd.words import counted
 
 GRACE_MS = 60_000  # what is this new may be on its way
+CERTIFIED_MS = 3 * DAY_MS  # as the timer has it: a day has at most two that are not whole
 SHOWN_LINES = 20  # that are named
 _SEPARATORS = ",;\t|"
 _TITLES = frozenset({"reference", "reference_id", "references", "id", "verification_id"})
@@ -81,8 +82,8 @@ def reconcile(
     endpoint_name: str | None,
     as_json: bool,
 ) -> None:
-    """Without FILE, Prembly's log of verifications is asked (default: --since 24h). FILE has
-    references, one a line; - is standard input. What has no event here is listed.
+    """Without FILE, Prembly's log of verifications is asked (default: --since 24h; with --certify
+    3d). FILE has references, one a line; - is standard input. What has no event here is listed.
 
     With --store Prembly is asked for each of them, and its answer is stored as an event of type
     prembly.status, whose actions run. What is stored already is not asked for again, so a run that
@@ -123,7 +124,7 @@ def reconcile(
             if references is not None:
                 work.compare_list(references.found)
             else:
-                work.window = _window(since, until, clock.now_ms())
+                work.window = _window(since, until, clock.now_ms(), certifies=certifies)
             asyncio.run(work.run())
         except KeyboardInterrupt:
             work.was_interrupted = True
@@ -151,12 +152,23 @@ def _check_use(
         raise click.UsageError("--column goes with FILE.")
 
 
-def _window(since: When | None, until: When | None, now_ms: int) -> Window:
+def _window(since: When | None, until: When | None, now_ms: int, *, certifies: bool) -> Window:
     until_ms = now_ms - GRACE_MS if until is None else min(until.by(now_ms), now_ms)
-    since_ms = now_ms - times.DAY_MS if since is None else since.by(now_ms)
+    ago_ms = CERTIFIED_MS if certifies else DAY_MS
+    since_ms = now_ms - ago_ms if since is None else since.by(now_ms)
     if since_ms >= until_ms:
         raise click.UsageError("--since should be before --until, and more than a minute ago.")
-    return Window(since_ms=since_ms, until_ms=until_ms)
+    window = Window(since_ms=since_ms, until_ms=until_ms)
+    if certifies and not _whole_days(window):
+        raise click.UsageError(
+            "--certify takes a whole day of UTC between --since and --until, such as --since 3d."
+        )
+    return window
+
+
+def _whole_days(window: Window) -> list[int]:
+    first = -(-window.since_ms // DAY_MS)
+    return [day * DAY_MS for day in range(first, window.until_ms // DAY_MS)]
 
 
 def _name(file: IO[bytes]) -> str:
@@ -170,14 +182,16 @@ def _certify(work: Reconciliation, *, silent: bool) -> list[Summary]:
     window = work.window
     if window is None or work.was_interrupted:
         return []
-    first = -(-window.since_ms // DAY_MS)
-    days = [day * DAY_MS for day in range(first, window.until_ms // DAY_MS)]
-    done = kept.complete_days(work.database, days)
-    return [
-        made(work.settings, work.database, day, work.clock, silent=silent)[0].summary
-        for day in days
-        if day not in done
-    ]
+    days, certified = _whole_days(window), list[Summary]()
+    try:
+        done = kept.complete_days(work.database, days)
+        for day in days:
+            if day not in done:
+                found, _ = made(work.settings, work.database, day, work.clock, silent=silent)
+                certified.append(found.summary)
+    except PremblydError as error:  # what was found before that is told all the same
+        work.stopped_by = work.stopped_by or error
+    return certified
 
 
 def _report(work: Reconciliation, certified: Sequence[Summary]) -> None:
