@@ -4,12 +4,13 @@ Beside the rate it compares how much of the processor a webhook takes, in user a
 hardly depends on what else a shared machine does, where rates swing by a third.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 from tests.bench import load, peers, rows
 from tests.bench.rows import Measured, Row
@@ -24,11 +25,11 @@ def accept(checkout: Path, seconds: float) -> Row:
 
     def measure(root: Path) -> Measured:
         measured: dict[str, float] = {}
-        with peers.premblyd(environ=of_checkout(root)) as daemon:
+        with of_checkout(root) as daemon:
             for clients in CLIENTS:
-                before_s = _processor_s(daemon)
+                before_s = peers.processor_s(daemon)
                 taken = load.wrk(daemon.address, clients=clients, seconds=seconds)
-                each_ms = (_processor_s(daemon) - before_s) / taken.answers * 1000
+                each_ms = (peers.processor_s(daemon) - before_s) / taken.answers * 1000
                 measured |= {f"processor{clients}": each_ms, f"rate{clients}": taken.rate}
         return measured
 
@@ -51,9 +52,11 @@ def accept(checkout: Path, seconds: float) -> Row:
     )
 
 
-def of_checkout(root: Path) -> dict[str, str]:
-    """Return the environment with which Python runs the premblyd of the checkout at `root`, and no
-    other that is installed or where it is started. Raise LoadError when it does not."""
+@contextlib.contextmanager
+def of_checkout(root: Path) -> Iterator[Premblyd]:
+    """Run the premblyd of the checkout at `root`, and no other that is installed or where it is
+    started, on a database that it makes itself: an older one refuses what this one has prepared.
+    Raise LoadError when it does not run."""
     environ = {"PYTHONPATH": str(root), "PYTHONSAFEPATH": "1"}
     found = subprocess.run(
         [sys.executable, "-c", "import premblyd.daemon; print(premblyd.daemon.__file__)"],
@@ -63,10 +66,7 @@ def of_checkout(root: Path) -> dict[str, str]:
     )
     if found.returncode or not Path(found.stdout.strip()).is_relative_to(root):
         raise load.LoadError(f"{root} is no checkout that runs here: {found.stderr}")
-    return environ
-
-
-def _processor_s(daemon: Premblyd) -> float:
-    times = psutil.Process(daemon.process.pid).cpu_times()
-    taken_s: float = times.user + times.system
-    return taken_s
+    with tempfile.TemporaryDirectory() as name:
+        own = Path(name, "premblyd.db")
+        with peers.premblyd(own.parent, place=own, environ=environ) as daemon:
+            yield daemon

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.bench.load import Address
 from tests.bench.webhooks import PEER_HEADER
 from tests.support.daemon import Premblyd
@@ -42,6 +44,13 @@ def premblyd(
 def address(daemon: Premblyd) -> Address:
     host, _, port = daemon.address.rpartition(":")
     return host, int(port)
+
+
+def processor_s(daemon: Premblyd) -> float:
+    """Return how long it has had the processor, in user and system time."""
+    times = psutil.Process(daemon.process.pid).cpu_times()
+    taken_s: float = times.user + times.system
+    return taken_s
 
 
 @dataclass(slots=True)

@@ -19,7 +19,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 
 from premblyd.databases import Server
@@ -300,15 +299,9 @@ def _percentiles(answers: load.Answers) -> str:
 
 def _accept_ms(daemon: Premblyd) -> float:
     with peers.premblyd(daemon.folder) as running:
-        before = _processor_s(running)
+        before = peers.processor_s(running)
         taken = load.wrk(running.address, clients=16, seconds=5)
-        return (_processor_s(running) - before) / taken.answers * 1000
-
-
-def _processor_s(daemon: Premblyd) -> float:
-    times = psutil.Process(daemon.process.pid).cpu_times()
-    taken_s: float = times.user + times.system
-    return taken_s
+        return (peers.processor_s(running) - before) / taken.answers * 1000
 
 
 def _command_ms(daemon: Premblyd, *words: object, codes: Collection[int] = (0,)) -> int:
