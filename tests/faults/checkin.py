@@ -51,7 +51,7 @@ Dispatcher._claim, Writer._commit = stands, hangs
 class Service:
     """What a service was told, and when."""
 
-    url: str = ""
+    every_s: float
     told: list[tuple[str, float]] = field(default_factory=list)
 
     def answer(self, handler: Handler) -> None:
@@ -62,10 +62,14 @@ class Service:
     def beats(self) -> list[float]:
         return [at for path, at in self.told if path == HEARTBEAT_PATH]
 
-    def wait_for_beat(self) -> None:
-        """Wait for one that comes from now on."""
-        count = len(self.beats)
-        wait_until(lambda: len(self.beats) > count, BACK_S)
+    def lacks_beat(self) -> list[str]:
+        """Wait for one that comes from now on; return what is wrong if none does."""
+        count, within_s = len(self.beats), BACK_S + self.every_s
+        try:
+            wait_until(lambda: len(self.beats) > count, within_s)
+        except AssertionError:
+            return [f"no heartbeat within {within_s:g} s"]
+        return []
 
 
 @contextlib.contextmanager
@@ -73,7 +77,7 @@ def checking_in(
     at: Path, every_s: float = EVERY_S, **changes: Any
 ) -> Iterator[tuple[Victim, Service]]:
     """Run a daemon that checks in with a service."""
-    service = Service()
+    service = Service(every_s)
     with serving(service.answer) as server:
         changes["checkin"] = {"url": server.url, "every": f"{every_s:g}s"}
         actions = [shell("true", "true", retry={"attempts": 50, "first_delay": "50ms"})]
@@ -88,17 +92,13 @@ def checking_in(
 
 def silent_under(fault: Fault, victim: Victim, service: Service) -> list[str]:
     """Return what is wrong with the heartbeats under `fault` and after it."""
-    service.wait_for_beat()
+    problems = [f"{each} before the fault" for each in service.lacks_beat()]
     with fault(victim):
         began = time.monotonic()
         time.sleep(4 * EVERY_S)
         late = [beat - began for beat in service.beats if beat - began > 2 * EVERY_S]
-    problems = [f"a heartbeat {seconds:.1f} s after the fault" for seconds in late]
-    try:
-        service.wait_for_beat()
-    except AssertionError:
-        problems.append("no heartbeat after the fault has gone")
-    return problems
+    problems += [f"a heartbeat {seconds:.1f} s after the fault" for seconds in late]
+    return problems + [f"{each} after the fault has gone" for each in service.lacks_beat()]
 
 
 @contextlib.contextmanager
@@ -199,15 +199,16 @@ def sending(victim: Victim) -> Iterator[None]:
 def under_load(at: Path, seconds: float, every_s: float = EVERY_S) -> list[str]:
     """Return how many heartbeats were missed while webhooks came for so long."""
     with checking_in(at, every_s) as (victim, service), sending(victim):
-        service.wait_for_beat()
+        problems = service.lacks_beat()
         time.sleep(seconds)
-        service.wait_for_beat()
+        problems += service.lacks_beat()
         events = victim.rows("SELECT count(*) FROM event")[0][0]
     gaps = [later - earlier for earlier, later in itertools.pairwise(service.beats)]
-    failures = [path for path, _ in service.told if "/fail" in path]
-    print(f"{events} events, {len(service.beats)} heartbeats, at most {max(gaps):.1f} s apart")
-    missed = [f"no heartbeat for {gap:.1f} s" for gap in gaps if gap >= 2 * every_s]
-    return missed + failures + ([] if events else ["nothing was stored: was that load?"])
+    longest_s = max(gaps, default=0.0)
+    print(f"{events} events, {len(service.beats)} heartbeats, at most {longest_s:.1f} s apart")
+    problems += [f"no heartbeat for {gap:.1f} s" for gap in gaps if gap >= 2 * every_s]
+    problems += [f"it told {path}" for path, _ in service.told if "/fail" in path]
+    return problems + ([] if events else ["nothing was stored: was that load?"])
 
 
 def main() -> None:
