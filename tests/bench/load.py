@@ -34,6 +34,14 @@ class Answers:
     took_s: list[float] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)
 
+    def add(self, later: "Answers") -> None:
+        self.took_s += later.took_s
+        self.late_s += later.late_s
+
+    @property
+    def p50_ms(self) -> float:
+        return percentile(self.took_s, 50) * 1000
+
     @property
     def p99_ms(self) -> float:
         return percentile(self.took_s, 99) * 1000

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from premblyd import times
 from premblyd.databases import Server
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
@@ -29,10 +30,10 @@ from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter,
 from premblyd.record.lists import OLDEST
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
+from premblyd.times import DAY_MS
 
 LIMIT_MS = 100.0
 DAYS = 30
-DAY_MS = 86_400_000
 HOT = "shared-0001"  # what very many events have as reference and as user_ref
 EVENTS = f"""
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :events)
@@ -201,7 +202,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = asked.keep or Path(folder) / "premblyd.db"
         if not path.exists():
-            build(path, asked.events, time.time_ns() // 1_000_000)
+            build(path, asked.events, times.now_ms())
         with closing(opening.connect_read_only(path)) as database:
             return _report(database, asked.events)
 

@@ -21,17 +21,17 @@ from typing import Any
 
 import psycopg
 
+from premblyd import times
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.model import history
 from premblyd.model.migrations import __path__ as migrations_path
-from tests.bench import load, million, peers, webhooks
+from tests.bench import load, million, peers, serving
 from tests.faults.daemon import table
 from tests.support import postgresql
 from tests.support.daemon import Premblyd
 from tests.support.forking import Forked
 
-RATE = 300.0
 LOAD_S = 30.0
 PATIENCE_S = 1800.0
 PERSON, CROWD = 20, 20_000  # events of a person, and of one whom a program made up
@@ -91,7 +91,7 @@ class Bench:
     def original(self) -> Path:
         """Return the record, made when it is first asked for."""
         if not self._original.exists():
-            million.build(self._original, self._events, time.time_ns() // 1_000_000)
+            million.build(self._original, self._events, times.now_ms())
             with closing(sqlite3.connect(self._original)) as connection:
                 with connection:
                     for name, count in (("person", PERSON), ("crowd", CROWD)):
@@ -128,13 +128,13 @@ class Bench:
             with self.record() as folder:
                 database = folder / "premblyd.db"
                 with peers.premblyd(folder) as daemon:
-                    before = _steady(daemon, self._rate)
+                    before = serving.steady(daemon, LOAD_S, self._rate)
                 size = database.stat().st_size
                 retention = {removed: f"{million.DAYS // 2}d"}
                 with peers.premblyd(folder, retention=retention) as daemon:
                     _wait_until(lambda: _removed(daemon) > 0)
                     begun, before_load = time.monotonic(), _removed(daemon)
-                    during = _steady(daemon, self._rate)
+                    during = serving.steady(daemon, LOAD_S, self._rate)
                     in_load = _removed(daemon) - before_load
                     if self._whole:
                         _wait_until_swept(daemon)
@@ -206,7 +206,7 @@ class Bench:
                 begun = time.monotonic()
                 figures["ms of prune --dry-run"] = _command_ms(daemon, "prune", "--dry-run")
                 figures["ms p50/p99 of answers meanwhile"] = _percentiles(
-                    _steady(daemon, self._rate)
+                    serving.steady(daemon, LOAD_S, self._rate)
                 )
                 each_s = (time.monotonic() - begun) / max(1, _removed(daemon))
                 figures["ms for each record removed meanwhile"] = round(each_s * 1000, 2)
@@ -217,7 +217,7 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             path = Path(name) / "premblyd.db"
             with version_before():
-                million.build(path, self._events, time.time_ns() // 1_000_000)
+                million.build(path, self._events, times.now_ms())
             begun = time.perf_counter()
             backend(path).prepare()
             return {"ms to upgrade, SQLite": round((time.perf_counter() - begun) * 1000)}
@@ -230,7 +230,7 @@ class Bench:
             with version_before():
                 backend(server).prepare()
             with psycopg.connect(server.url, autocommit=True) as connection:
-                now = time.time_ns() // 1_000_000
+                now = times.now_ms()
                 connection.execute(ON_SERVER.format(events=self._events, now=now).encode())
                 connection.execute("ANALYZE")
             with _writing(server) as took_ms:
@@ -287,14 +287,8 @@ def _shrunk(before: int, path: Path) -> str:
     return f"{before >> 20} -> {path.stat().st_size >> 20}"
 
 
-def _steady(daemon: Premblyd, rate: float = RATE) -> load.Answers:
-    requests = map(webhooks.ours, webhooks.bodies(f"steady-{time.time_ns()}"))
-    return load.steadily(peers.address(daemon), requests, rate=rate, seconds=LOAD_S)
-
-
 def _percentiles(answers: load.Answers) -> str:
-    found = [load.percentile(answers.took_s, percent) * 1000 for percent in (50, 99)]
-    return " / ".join(f"{ms:.2f}" for ms in found)
+    return f"{answers.p50_ms:.2f} / {answers.p99_ms:.2f}"
 
 
 def _accept_ms(daemon: Premblyd) -> float:
@@ -355,7 +349,9 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="+", choices=NAMES_OF_ALL, default=NAMES_OF_ALL)
     parser.add_argument("--keep", type=Path, help="Where to keep the record; used if it is there.")
-    parser.add_argument("--rate", type=float, default=RATE, help="Webhooks a second.")
+    parser.add_argument(
+        "--rate", type=float, default=serving.STEADY_RATE, help="Webhooks a second."
+    )
     parser.add_argument("--classes", nargs="+", default=CLASSES, choices=CLASSES)
     whole = "Wait until all is removed that is over, and the file is small."
     parser.add_argument("--whole", action="store_true", help=whole)

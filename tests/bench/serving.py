@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -257,15 +258,16 @@ def busy(seconds: float) -> Row:
     )
 
 
-def steady(daemon: Premblyd, seconds: float) -> load.Answers:
-    """Send STEADY_RATE webhooks a second. Raise LoadError when one is not answered 200."""
-    sent = requests(webhooks.ours, int(STEADY_RATE * seconds))
-    return load.steadily(peers.address(daemon), sent, rate=STEADY_RATE, seconds=seconds)
+def steady(daemon: Premblyd, seconds: float, rate: float = STEADY_RATE) -> load.Answers:
+    """Send so many webhooks a second, new ones to a record that is used again too. Raise LoadError
+    when one is not answered 200."""
+    sent = requests(webhooks.ours, int(rate * seconds), secrets.token_hex(4))
+    return load.steadily(peers.address(daemon), sent, rate=rate, seconds=seconds)
 
 
-def requests(sign: Callable[[bytes], bytes], count: int) -> list[bytes]:
+def requests(sign: Callable[[bytes], bytes], count: int, prefix: str = "bench") -> list[bytes]:
     """Return `count` requests, each of another verification."""
-    return [sign(content) for content in itertools.islice(webhooks.bodies("bench"), count)]
+    return [sign(content) for content in itertools.islice(webhooks.bodies(prefix), count)]
 
 
 def until_finished(daemon: Premblyd, events: int, clients: int = CLIENTS[0]) -> Measured:
