@@ -2,12 +2,9 @@
 
 import asyncio
 import re
-import socket
-import statistics
+import secrets
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import psutil
@@ -16,6 +13,7 @@ from tests.bench import load, peers, rows, webhooks
 from tests.bench.keeping import ACTIONS, prepared
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import requests
+from tests.bench.timed import median_ms, start_ms
 from tests.support.daemon import Premblyd
 
 BUDGET_READY_MS = 1000.0
@@ -34,7 +32,7 @@ def start(folder: Path, events: int) -> Row:
     """From starting the process to READY=1, and the time of --help."""
 
     def ours() -> Measured:
-        return {"ready": _ready_ms(prepared(folder, events)), "help": _help_ms()}
+        return {"ready": _ready_ms(prepared(folder, events)), "help": median_ms([_help] * HELPS)}
 
     return Row(
         name="start",
@@ -79,33 +77,20 @@ def memory(folder: Path, events: int) -> Row:
 
 
 def _ready_ms(folder: Path) -> float:
-    with (
-        tempfile.TemporaryDirectory() as name,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
-        Premblyd(folder, actions=ACTIONS, stop_timeout="1s") as daemon,
-    ):
-        systemd.bind(f"{name}/notify")
-        begun = time.perf_counter()
-        daemon.start(is_executed=True, NOTIFY_SOCKET=f"{name}/notify")
-        while b"READY=1" not in systemd.recv(4096):
-            continue
-        took_s = time.perf_counter() - begun
+    with Premblyd(folder, actions=ACTIONS, stop_timeout="1s") as daemon:
+        took_ms = start_ms(daemon)
         daemon.stop()
-        return took_s * 1000
+        return took_ms
 
 
-def _help_ms() -> float:
-    took_ms = []
-    for _ in range(HELPS):
-        begun = time.perf_counter()
-        command = [sys.executable, "-m", "premblyd", "--help"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        took_ms.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(took_ms)
+def _help() -> None:
+    command = [sys.executable, "-m", "premblyd", "--help"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _serve(daemon: Premblyd) -> None:
-    load.at_once(peers.address(daemon), requests(webhooks.ours, SERVED), clients=16)
+    sent = requests(webhooks.ours, SERVED, secrets.token_hex(4))
+    load.at_once(peers.address(daemon), sent, clients=16)
 
 
 async def _upload(daemon: Premblyd) -> None:

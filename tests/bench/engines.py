@@ -6,9 +6,7 @@ returns, as with SQLite.
 
 import asyncio
 import contextlib
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import psycopg
 
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
-from tests.bench import keeping, load, peers, rows, serving, stored, webhooks
+from tests.bench import keeping, load, peers, rows, serving, stored, timed, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support import postgresql
 from tests.support.daemon import Premblyd
@@ -36,7 +34,7 @@ def accept(seconds: float) -> Row:
             return serving.load_by_clients(daemon.address, seconds)
 
     def ours() -> Measured:
-        with server() as place:
+        with postgresql.server() as place:
             return measure(place=place)
 
     return Row(
@@ -68,17 +66,17 @@ def claim(folder: Path, events: int) -> Row:
                     "SELECT datname FROM pg_database WHERE datname LIKE 'premblyd%'"
                 ).fetchall()
             engine = backend(Server(cluster.url(name))).engine()
-            return {"claim": asyncio.run(keeping.claims_ms(engine))}
+            return {"claim": asyncio.run(keeping.claim_ms(engine))}
         finally:
             cluster.stop()
 
     def theirs() -> Measured:
         path = keeping.prepared(folder, events) / "premblyd.db"
-        return {"claim": asyncio.run(keeping.claims_ms(backend(path).engine()))}
+        return {"claim": asyncio.run(keeping.claim_ms(backend(path).engine()))}
 
     return Row(
         name="claim",
-        title=f"claim {keeping.SLOTS} of {stored.waiting(events):,} among {events:,}, PostgreSQL",
+        title=f"claim {timed.SLOTS} of {stored.waiting(events):,} among {events:,}, PostgreSQL",
         peer="SQLite",
         goals=(rows.time("claim", "a claim without its commit"),),
         ours=ours,
@@ -93,7 +91,7 @@ def hosts(count: int, events: int) -> Row:
         hook = {"name": "slow", "command": ["/bin/sleep", str(HOOK_S)], "concurrency": SLOTS}
         actions = [{**hook, **serving.EVERY}]
         with contextlib.ExitStack() as stack:
-            place = stack.enter_context(server())
+            place = stack.enter_context(postgresql.server())
             first, *_ = [
                 stack.enter_context(peers.premblyd(place=place, actions=actions))
                 for _ in range(daemons)
@@ -108,21 +106,6 @@ def hosts(count: int, events: int) -> Row:
         ours=lambda: measure(count),
         theirs=lambda: measure(1),
     )
-
-
-@contextlib.contextmanager
-def server() -> Iterator[Server]:
-    """A new database on a server of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        cluster = postgresql.Cluster(folder / "server")
-        cluster.create()
-        cluster.start()
-        try:
-            yield postgresql.new_database(cluster)
-        finally:
-            cluster.stop("immediate")
 
 
 def build(place: Server, events: int) -> None:

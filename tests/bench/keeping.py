@@ -3,35 +3,29 @@
 import asyncio
 import contextlib
 import shutil
-import statistics
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
-from premblyd.engines.engine import Database, Engine, Transaction
+from premblyd.engines.engine import Database, Engine
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Writer
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.queue.jobs import Claimable, Ending, Load, Result
-from premblyd.queue.queue import Queue
 from premblyd.record import events, lists
 from premblyd.record.filters import DeliveryFilter, EventFilter
 from tests.bench import load, peers, rows, serving, stored
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
+from tests.bench.timed import SLOTS, Timed, claim_and_finish, median_ms
 from tests.support import commands
 from tests.support.daemon import Premblyd
 
-Done = TypeVar("Done")
 REPLAYED = 100_000  # events
 SMALL = 10_000  # events in the database that a large one is compared with
 CALLS = 200
-SLOTS = 4
+DEAD = DeliveryFilter(state="dead")
 LISTED = 50  # the commands' own --limit
 CLIENTS = 16
 # Its one slot is taken for as long as we measure, so that what is due has to wait; an action
@@ -116,13 +110,10 @@ def lookup(folder: Path, events: int) -> Row:
             references = [stored.reference(at) for at in _spread(count)]
             numbers = [str(at + 1) for at in _spread(count)]
             return {
-                "claim": asyncio.run(claims_ms(SqliteEngine(path))),
-                "reference": _median_ms(lambda text: _by_reference(record, text), references),
-                "show": _median_ms(lambda text: _show(record, text), numbers),
-                "dead": _median_ms(
-                    lambda state: lists.rows(record, DeliveryFilter(state=state), LISTED),
-                    ["dead"] * CALLS,
-                ),
+                "claim": asyncio.run(claim_ms(SqliteEngine(path))),
+                "reference": median_ms(partial(_by_reference, record, each) for each in references),
+                "show": median_ms(partial(_show, record, each) for each in numbers),
+                "dead": median_ms([partial(lists.rows, record, DEAD, LISTED)] * CALLS),
             }
 
     return Row(
@@ -149,47 +140,14 @@ def prepared(folder: Path, events: int) -> Path:
     return own
 
 
-class _TimedWriter(Writer):
-    """Knows how long its last operation took without the commit: that waits for the disk, and
-    would hide what the size of the database does."""
-
-    took_s = 0.0
-
-    def call(
-        self, work: Callable[[Transaction], Done], *which: Any, **more: Any
-    ) -> "asyncio.Future[Done]":
-        def timed(transaction: Transaction) -> Done:
-            begun = time.perf_counter()
-            done = work(transaction)
-            self.took_s = time.perf_counter() - begun
-            return done
-
-        return super().call(timed, *which, **more)
-
-
-async def claims_ms(engine: Engine) -> float:
+async def claim_ms(engine: Engine) -> float:
     """Claim and give back, again and again; return the median of the claims."""
-    writer = _TimedWriter(engine)
-    queue = Queue(writer, "bench:1:00000000")
-    actions = {stored.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
-    given_back = Result(outcome=AttemptOutcome.INTERRUPTED)
-    took_ms = []
-    for _ in range(CALLS):
-        now_ms = time.time_ns() // 1_000_000
-        claimed = await queue.claim(actions, Load(limit=SLOTS), now_ms)
-        took_ms.append(writer.took_s * 1000)
-        if len(claimed.jobs) != SLOTS:
-            raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")
-        for job in claimed.jobs:
-            ending = Ending(
-                state=State.PENDING,
-                at_ms=now_ms,
-                due_at_ms=now_ms,
-                attempts_left=job.attempts_left + 1,
-            )
-            await queue.finish(job, given_back, ending)
-    await writer.close()
-    return statistics.median(took_ms)
+    timed = Timed(engine)
+    writer = Writer(timed)
+    try:
+        return (await claim_and_finish(writer, timed, stored.SLOW, CALLS))["claim"]
+    finally:
+        await writer.close()
 
 
 def _by_reference(record: Database, reference: str) -> None:
@@ -202,15 +160,6 @@ def _show(record: Database, number: str) -> None:
     event = events.find_event(record, number)
     deliveries = lists.rows(record, DeliveryFilter(event_id=event.id))
     events.attempts_of(record, [delivery.id for delivery in deliveries])
-
-
-def _median_ms(ask: Callable[[str], object], values: Iterable[str]) -> float:
-    took_ms = []
-    for value in values:
-        begun = time.perf_counter()
-        ask(value)
-        took_ms.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(took_ms)
 
 
 def _spread(count: int) -> list[int]:

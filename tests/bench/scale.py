@@ -8,42 +8,35 @@ import dataclasses
 import functools
 import json
 import shutil
-import socket
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Engine, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.keep.retention import Done as Removed
 from premblyd.keep.sweeping import Round
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.queue.jobs import Claimable, Ending, Load, Result
-from premblyd.queue.queue import Queue
 from tests.bench import filled, load, looking, rows
 from tests.bench.costs import resident_mb
 from tests.bench.filled import Filling
 from tests.bench.keeping import ACTIONS
 from tests.bench.rows import Goal, Measured, Row
+from tests.bench.timed import SLOTS, Timed, claim_and_finish, median_ms, start_ms
 from tests.support import commands, database, postgresql
 from tests.support.console import CONSOLE, Browser, signed_in
 from tests.support.daemon import Premblyd
 
-Done = TypeVar("Done")
 EVENTS = 10_000_000  # in a file; on a server half of them
 SMALL = 100_000
 BOUND = 1.25
 CLAIMS, PORTIONS, TIMES, STARTS = 40, 5, 9, 3  # in a round
-SLOTS = 4  # deliveries in a claim
 CLIENTS = 16
 RETENTION = {"record": f"{(filled.OLD_DAYS + filled.DAYS) // 2}d"}
 SHOWN = "2500"  # an event that stays
@@ -108,73 +101,18 @@ class Record:
 
     async def _by_writer(self) -> dict[str, float]:
         """Claim, finish and remove as a daemon does."""
-        engine = _Timed(backend(self.place).engine(), with_commits=isinstance(self.place, Server))
+        engine = Timed(backend(self.place).engine(), with_commits=isinstance(self.place, Server))
         writer = Writer(engine)
         try:
             return {
-                **await _claim_and_finish(writer, engine),
+                **await claim_and_finish(writer, engine, filled.SLOW, CLAIMS),
                 "retention": await _remove(writer, engine),
             }
         finally:
             await writer.close()
 
 
-class _Timed:
-    """An engine that knows how long its transactions took: on SQLite without their commits, as
-    these wait for the disk, and would hide what the size of the record does."""
-
-    def __init__(self, engine: Engine, *, with_commits: bool) -> None:
-        self._engine = engine
-        self.runs_here = engine.runs_here
-        self._with_commits = with_commits
-        self.took_s = 0.0
-
-    def transact(self, work: Callable[[Transaction], None], **how: bool) -> None:
-        took_s = 0.0
-
-        def timed(transaction: Transaction) -> None:
-            nonlocal took_s
-            begun = time.perf_counter()
-            work(transaction)
-            took_s = time.perf_counter() - begun
-
-        begun = time.perf_counter()
-        self._engine.transact(timed, **how)
-        self.took_s += time.perf_counter() - begun if self._with_commits else took_s
-
-    def tidy_up(self, item_count: int) -> bool:
-        return self._engine.tidy_up(item_count)
-
-    def close(self) -> None:
-        self._engine.close()
-
-    async def ms(self, doing: Awaitable[Done]) -> tuple[Done, float]:
-        """Return what was done, and how long the transactions took by which it was."""
-        before_s = self.took_s
-        return await doing, (self.took_s - before_s) * 1000
-
-
-async def _claim_and_finish(writer: Writer, engine: _Timed) -> dict[str, float]:
-    """Claim and give back, again and again."""
-    queue = Queue(writer, "bench:1:00000000")
-    actions = {filled.SLOW: Claimable(slots=SLOTS, lease_ms=60_000, digest="0" * 12)}
-    given_back = Result(outcome=AttemptOutcome.INTERRUPTED)
-    claims, finishes = [], []
-    for _ in range(CLAIMS):
-        now_ms = times.now_ms()
-        claimed, took_ms = await engine.ms(queue.claim(actions, Load(limit=SLOTS), now_ms))
-        claims.append(took_ms)
-        if len(claimed.jobs) != SLOTS:
-            raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")
-        for job in claimed.jobs:
-            left = job.attempts_left + 1
-            ending = Ending(state=State.PENDING, at_ms=now_ms, due_at_ms=now_ms, attempts_left=left)
-            _, took_ms = await engine.ms(queue.finish(job, given_back, ending))
-            finishes.append(took_ms)
-    return {"claim": statistics.median(claims), "finish": statistics.median(finishes)}
-
-
-async def _remove(writer: Writer, engine: _Timed) -> float:
+async def _remove(writer: Writer, engine: Timed) -> float:
     """Remove a few portions of what is over."""
     settings = Retention.model_validate(RETENTION)
     round_ = Round(settings, with_strays=False)
@@ -191,21 +129,16 @@ async def _remove(writer: Writer, engine: _Timed) -> float:
     return statistics.median(took)
 
 
+def _median_ms(work: Callable[[], object]) -> float:
+    return median_ms([work] * TIMES)
+
+
 def _starts_ms(daemon: Premblyd) -> Iterator[float]:
-    """Start it a few times, and yield how long it took until it told systemd that it is ready."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
-    ):
-        systemd.bind(f"{name}/notify")
-        for number in range(STARTS):
-            if number:
-                daemon.stop()
-            begun = time.perf_counter()
-            daemon.start(is_executed=True, NOTIFY_SOCKET=f"{name}/notify")
-            while b"READY=1" not in systemd.recv(4096):
-                continue
-            yield (time.perf_counter() - begun) * 1000
+    """Start it a few times, and yield how long each start took."""
+    for number in range(STARTS):
+        if number:
+            daemon.stop()
+        yield start_ms(daemon)
 
 
 def _run(daemon: Premblyd, *words: str) -> str:
@@ -220,15 +153,6 @@ def _get(browser: Browser, path: str) -> None:
     page = browser.get(path)
     if page.status != 200:
         raise load.LoadError(f"{path} was answered {page.status}")
-
-
-def _median_ms(work: Callable[[], object]) -> float:
-    took_ms = []
-    for _ in range(TIMES):
-        begun = time.perf_counter()
-        work()
-        took_ms.append((time.perf_counter() - begun) * 1000)
-    return statistics.median(took_ms)
 
 
 def sqlite(folder: Path, events: int | None, seconds: float) -> Row:

@@ -12,9 +12,9 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox, NewDelivery
-from tests.bench import engines, load, peers, rows, serving, workers
+from tests.bench import load, peers, rows, serving, workers
 from tests.bench.rows import Measured, Row
-from tests.support.postgresql import SUPERUSER
+from tests.support import postgresql
 from tests.support.store import new_event
 from tests.support.waiting import wait_until
 
@@ -64,13 +64,16 @@ def trips(seconds: float, events: int) -> Row:
 @contextlib.contextmanager
 def _far(delay_ms: float) -> Iterator[tuple[Server, Server]]:
     """Yield a new database, and the same so far away."""
-    with engines.server() as near:
+    with postgresql.server() as near:
         with psycopg.connect(near.url) as connection:
             info = connection.info
             socket = f"{info.host}/.s.PGSQL.{info.port}"
             name = info.dbname
         with peers.helper("far", socket, str(delay_ms)) as helper:
-            yield near, Server(f"postgresql://{SUPERUSER}@127.0.0.1:{helper.port}/{name}")
+            yield (
+                near,
+                Server(f"postgresql://{postgresql.SUPERUSER}@127.0.0.1:{helper.port}/{name}"),
+            )
 
 
 def _accepted(delay_ms: float, seconds: float) -> float:

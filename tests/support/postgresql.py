@@ -214,6 +214,15 @@ def cluster(**settings: str) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def server() -> Iterator[Server]:
+    """A new database on a running server of its own, with PostgreSQL's own defaults: a commit is
+    on the disk before it returns."""
+    with cluster() as own:
+        own.start()
+        yield new_database(own)
+
+
 def new_database(cluster: Cluster, template: str = "template1") -> Server:
     """Make a database, as a copy of `template`; return where it is."""
     name = f"premblyd_{uuid.uuid4().hex[:12]}"
