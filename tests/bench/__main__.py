@@ -30,6 +30,7 @@ from tests.bench import (
     engines,
     keeping,
     looking,
+    rehearsing,
     report,
     scale,
     serving,
@@ -38,6 +39,7 @@ from tests.bench import (
 )
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
+from tests.support.needs import UnavailableError
 
 SCRIPTS = 400  # events for which Python is started
 RUNS = 2000  # events for which /bin/true is run in a round
@@ -73,7 +75,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
         begun = time.monotonic()
         try:
             outcomes += play(row, options.rounds)
-        except (LoadError, AssertionError) as error:  # wait_until asserts that it happens
+        # wait_until asserts that it happens
+        except (LoadError, UnavailableError, AssertionError) as error:
             print(f"{row.name}: failed: {error}", file=sys.stderr)
             incomplete = True
             continue
@@ -131,6 +134,7 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
         keeping.replaying(folder, events, seconds * BUSY),
+        rehearsing.rehearse(folder, events, seconds * BUSY),
         looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
