@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ from premblyd.record.queries import WholeEvent
 from premblyd.words import Sealed
 from tests.faults import campaigns, kept
 from tests.faults.crash import RETRY, Book
-from tests.faults.daemon import Victim, table
-from tests.faults.keeping import Client, bvn_of, reference_of
+from tests.faults.daemon import Victim
+from tests.faults.keeping import PAUSE_S, Client, bvn_of, reference_of
 from tests.faults.kills import Kills
 from tests.support import postgresql
 from tests.support.configuration import shell
@@ -133,9 +133,9 @@ class Campaign:
         """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
         with self.victim as victim:
             victim.restart(SETTLE_S)
-            pace = {"pause_s": SLOW_S} if kills else {}
+            pause_s = SLOW_S if kills else PAUSE_S
             clients = [
-                Client(victim, self.book, number, random.Random(self.rng.random()), **pace)
+                Client(victim, self.book, number, random.Random(self.rng.random()), pause_s)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
@@ -175,8 +175,7 @@ class Campaign:
             self._broken(f"left: {left}, copies: {sorted(self._names())}")
 
     def _kill_daemon(self) -> None:
-        self.victim.process.kill()
-        self.victim.process.wait(10)
+        self.victim.end_now()
 
     def _kill_restore(self) -> None:
         """Kill what puts a copy back, several times, then mostly let it end; the daemon goes on
@@ -396,23 +395,13 @@ class Campaign:
 
 
 def main() -> None:
-    asked = campaigns.arguments(
-        __doc__, cycles=200, kills=0, sealed=0, postgresql=0, seed=campaigns.ANY
+    campaigns.main_of_commands(
+        __doc__,
+        lambda asked, at, place: Campaign(at, asked.seed, place=place, sealed=bool(asked.sealed)),
+        is_on_server=lambda asked: asked.postgresql,
+        sealed=0,
+        postgresql=0,
     )
-    start = time.monotonic()
-    with ExitStack() as opened:
-        at = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="premblyd-")))
-        place: DatabaseAddress | None = None
-        if asked.postgresql:
-            cluster = opened.enter_context(postgresql.cluster())
-            cluster.start()
-            place = postgresql.new_database(cluster)
-        campaign = Campaign(at, asked.seed, place=place, sealed=bool(asked.sealed))
-        cycles = 20 * asked.kills or asked.cycles
-        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
-    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
-    campaigns.end(problems)
 
 
 if __name__ == "__main__":

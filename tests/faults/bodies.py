@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import campaigns
-from tests.faults.daemon import folder, table
+from tests.faults.daemon import UNFINISHED, folder, table
 from tests.support.configuration import ONCE
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
@@ -140,7 +140,6 @@ def endure(
     Unless it `is_asked`, nothing is known of how long somebody else waits."""
     stood: dict[str, Stood] = {}
     problems = []
-    unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
     with (
         serving() as server,
         Premblyd(at, actions=_actions(server.url), duplicates={"by": "token"}) as daemon,
@@ -154,7 +153,7 @@ def endure(
                     status = daemon.send(body, token=f"{name}-{number}").status
                     if status != 200:
                         problems.append(f"{name}: answered {status}")
-                wait_until(lambda: not daemon.rows(unfinished)[0][0], 120)
+                wait_until(lambda: not daemon.rows(UNFINISHED)[0][0], 120)
                 held = [line["ms"] for line in daemon.log("loop.held")[before:]]
                 stood[name] = Stood(longest_ms(), max(held, default=0.0))
                 server.requests.clear()

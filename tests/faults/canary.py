@@ -36,6 +36,7 @@ import pyrage
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import connect_read_only
+from premblyd.times import DAY_MS
 from premblyd.vault import DataKey, Vault
 from premblyd.verifications import pseudonyms
 from tests.faults import campaigns, leavings, looking
@@ -52,7 +53,7 @@ from tests.support.prembly_api import Shape
 from tests.support.sealing import KEY
 from tests.support.waiting import wait_until
 
-YEAR_MS = 366 * 86_400_000
+YEAR_MS = 366 * DAY_MS
 SEALED = ("BVN", "name", "session", "token", "header", "request id", "photo")
 NAMES = ("reference", "pending reference", "user_ref")
 CLEAR, FROM_START, BY_REKEY, WITH_NAMES = range(4)

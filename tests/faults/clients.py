@@ -256,13 +256,11 @@ def endure(at: Path, *, connections: int, rounds: int, webhooks: int) -> Endured
             wait_until(lambda: process.num_fds() <= descriptors + 2)
         last_kib = victim.memory_kib()
         left = process.num_fds() - descriptors
-        endured.problems += victim.complaints()[:5]
         if left > 2:
             endured.problems.append(f"{left} descriptors are still open")
         if last_kib > first_kib * MAX_GROWTH:
             endured.problems.append(f"memory grew from {first_kib} to {last_kib} KiB")
-        if victim.stop() != 0:
-            endured.problems.append("it did not stop cleanly")
+        endured.problems += victim.end()
         endured.slowest_s = max(dribbled_s)
         endured.figures = {
             "requests of different kinds": len(AMBIGUOUS) + len(GARBLED) + len(BODIES) + 6,

@@ -30,6 +30,7 @@ from premblyd.queue.queue import Queue
 from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
+from tests.faults import campaigns
 from tests.faults.daemon import UNFINISHED, Victim, folder
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
@@ -188,8 +189,7 @@ def main() -> None:
             f"set by {by_ms / 3_600_000:+g} h, libfaketime: {found or 'nothing lost, stuck, early'}"
         )
         problems += found
-    if problems:
-        raise SystemExit(1)
+    campaigns.end(problems)
 
 
 if __name__ == "__main__":

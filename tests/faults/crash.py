@@ -89,16 +89,22 @@ class Target(Protocol):
 class Client(threading.Thread):
     """Sends webhooks until told to stop, and repeats each that got no answer, and some others."""
 
-    pause_s = (0.005, 0.03)
-
-    def __init__(self, target: Target, book: Book, number: int, rng: random.Random) -> None:
+    def __init__(
+        self,
+        target: Target,
+        book: Book,
+        number: int,
+        rng: random.Random,
+        pause_s: tuple[float, float] = (0.005, 0.03),
+    ) -> None:
         super().__init__(daemon=True)
         self._target, self._book, self._number, self._rng = target, book, number, rng
+        self._pause_s = pause_s
         self.stopping = threading.Event()
 
     def run(self) -> None:
         sent = 0
-        while not self.stopping.wait(self._rng.uniform(*self.pause_s)):
+        while not self.stopping.wait(self._rng.uniform(*self._pause_s)):
             sent += 1
             token = f"{self._number}-{sent}"
             while not self._send(token) and not self.stopping.wait(0.02):

@@ -56,16 +56,17 @@ class Victim(Premblyd):
         """Let it run for a random while, kill it, and start it again: now and then it is killed
         once more while it starts. Return how often it was killed."""
         time.sleep(rng.uniform(0.0, longest_s))
-        self._end_now()
+        self.end_now()
         is_killed_again = rng.random() < 0.2
         if is_killed_again:
             self.launch()
             time.sleep(rng.uniform(0.05, 0.4))
-            self._end_now()
+            self.end_now()
         self.restart(within_s)
         return 1 + is_killed_again
 
-    def _end_now(self) -> None:
+    def end_now(self) -> None:
+        """kill -9: nothing is done for its hooks."""
         self.process.kill()
         self.process.wait(10)
 

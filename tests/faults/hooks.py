@@ -12,20 +12,20 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from tests.faults import campaigns
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import UNFINISHED, Victim, folder, table
 from tests.support.configuration import ONCE, shell
 from tests.support.processes import alive
 from tests.support.waiting import wait_until
 
-TIMEOUT_S = 1.0
 KILL_AFTER_S = 5.0
 SWEEPS_S = 10.0  # at most: one look a second, and two for what dropped its environment
 MAX_GROWTH_KIB = 128 << 10  # each running hook holds its 5 MB body
@@ -110,11 +110,10 @@ def misbehave(at: Path, *, timeout_s: float, gigabytes: int) -> Endured:
             assert victim.send(body(str(number), BIG)).status == 200
         busy = answer_times(victim, seconds=timeout_s + 1)
         peak_kib = victim.memory_kib()
-        unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
-        wait_until(lambda: not victim.rows(unfinished)[0][0], timeout_s + 2 * KILL_AFTER_S + 5)
+        wait_until(lambda: not victim.rows(UNFINISHED)[0][0], timeout_s + 2 * KILL_AFTER_S + 5)
         (ended_ms,) = victim.rows("SELECT max(finished_at_ms - started_at_ms) FROM attempt")[0]
         ended_s = ended_ms / 1000
-        left = [_line(process) for process in _left_after({victim.word}, SWEEPS_S)]
+        left = [line(process) for process in still_there(partial(alive, victim.word))]
         _judge_attempts(victim, hooks, endured)
         endured.expect(not left, f"survivors: {left}")
         limit_s = timeout_s + 2 * KILL_AFTER_S  # what outlives one SIGKILL gets no other in time
@@ -147,11 +146,10 @@ def survive_a_kill(at: Path, hooks: dict[str, str]) -> Endured:
         wait_until(lambda: len(alive(victim.word)) >= len(hooks) - 4)
         time.sleep(0.5)
         running = len(alive(victim.word))
-        victim.process.kill()
-        victim.process.wait(10)
+        victim.end_now()
         orphans = len(alive(victim.word))
         victim.start()
-        left = [_line(process) for process in _left_after({victim.word}, SWEEPS_S)]
+        left = [line(process) for process in still_there(partial(alive, victim.word))]
         endured.expect(not left or hooks is UNMARKED, f"survivors: {left}")
         endured.expect(victim.send(body("good")).status == 200, "no webhook is taken")
         victim.wait_for_rows([("succeeded",)], "SELECT state FROM delivery WHERE action = 'good'")
@@ -181,10 +179,9 @@ def kill_while_hooks_start(at: Path, kills: int, rng: random.Random) -> Endured:
             for number in range(20):
                 victim.send(body("x", kill * 20 + number), token=f"{kill}-{number}")
             time.sleep(rng.uniform(0, 0.1))
-            victim.process.kill()
-            victim.process.wait(10)
+            victim.end_now()
             # Until it is the hook, a child has the daemon's own arguments.
-            left += _left_after({mark, str(victim.config)}, SWEEPS_S)
+            left += still_there(partial(alive, mark, str(victim.config)))
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -212,18 +209,19 @@ def answer_times(victim: Victim, seconds: float) -> float:
     return statistics.quantiles(times, n=100)[98]
 
 
-def _left_after(words: set[str], seconds: float) -> list[psutil.Process]:
-    """Return what still runs after `seconds` with one of `words` as an argument."""
-    end = time.monotonic() + seconds
-    while (left := alive(*words)) and time.monotonic() < end:
+def still_there(look: Callable[[], Iterable[psutil.Process]]) -> list[psutil.Process]:
+    """Return what `look` still finds when all should be gone."""
+    end = time.monotonic() + SWEEPS_S
+    while (left := [*look()]) and time.monotonic() < end:
         time.sleep(0.1)
     return left
 
 
-def _line(process: psutil.Process) -> str:
+def line(process: psutil.Process) -> str:
+    """Return which process that is."""
     try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
+        return f"{process.pid}: {' '.join(process.cmdline())[-300:]}"
+    except psutil.Error:
         return "gone"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from premblyd import times
 from premblyd.databases import Server
 from tests.faults import campaigns, promises
 from tests.faults.crash import RETRY, Book, Client, body_of
@@ -124,9 +125,7 @@ class Campaign:
             self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 50)
             self._check()
             for victim in self.victims:
-                if victim.stop() != 0:
-                    self.book.problems.append("one did not stop cleanly")
-                self.book.problems += victim.complaints()[:5]
+                self.book.problems += victim.end()
         return self.book.problems
 
     def _kill(self, victim: Victim) -> None:
@@ -135,8 +134,7 @@ class Campaign:
         if self.figures["kills"] % 2 == 0:
             wait_until(lambda: rows(self.server, RUNNING, _worker(victim)), SETTLE_S)
         self._note_death(victim)
-        victim.process.kill()
-        victim.process.wait(10)
+        victim.end_now()
         self.figures["kills"] += 1
         time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2 * self.lost_after_s)]))
         victim.restart(SETTLE_S)
@@ -161,7 +159,7 @@ class Campaign:
         self.figures["cut connections"] += len(rows(self.server, CUT))
 
     def _note_death(self, victim: Victim) -> None:
-        self._deaths.append((_worker(victim), time.time_ns() // 1_000_000))
+        self._deaths.append((_worker(victim), times.now_ms()))
 
     def _check(self) -> None:
         lines = [line.split() for line in self.runs.read_text().splitlines()]
@@ -196,9 +194,8 @@ class Campaign:
 
 def main() -> None:
     def make(opened: ExitStack, seed: int) -> Campaign:
-        at, cluster = opened.enter_context(folder()), opened.enter_context(postgresql.cluster())
-        cluster.start()
-        return Campaign(at, postgresql.new_database(cluster), seed)
+        at, server = opened.enter_context(folder()), opened.enter_context(postgresql.server())
+        return Campaign(at, server, seed)
 
     def taken_over(campaign: Campaign) -> dict[str, object]:
         return {

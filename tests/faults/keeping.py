@@ -21,20 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import DatabaseAddress, Server
+from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import Victim
 from tests.faults.kills import Kills
-from tests.support import canaries, postgresql
+from tests.support import canaries
 from tests.support.configuration import shell
 from tests.support.database import changing, rows
 from tests.support.forking import Forked
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
-HOUR_MS = 3_600_000
 CLIENTS = 3
-SLOW_S = (0.3, 0.9)  # between webhooks, in a long run: in each cycle all events are looked at
+PAUSE_S = (0.01, 0.06)  # between webhooks of a client
+SLOW_S = (0.3, 0.9)  # in a long run: in each cycle all events are looked at
 PEOPLE = 60
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
@@ -114,10 +115,6 @@ class Keeper(Victim):
 class Client(crash.Client):
     """Sends webhooks of people, and more of verifications that are there."""
 
-    def __init__(self, *given: Any, pause_s: tuple[float, float] = (0.01, 0.06)) -> None:
-        super().__init__(*given)
-        self.pause_s = pause_s
-
     def _send_more(self, token: str, earlier: str) -> None:
         chance = self._rng.random()
         if chance < 0.2:
@@ -180,9 +177,9 @@ class Campaign:
             if len(self.victims) > 1:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))
-            pace = {"pause_s": SLOW_S} if kills else {}
+            pause_s = SLOW_S if kills else PAUSE_S
             clients = [
-                Client(target, self.book, number, random.Random(self.rng.random()), **pace)
+                Client(target, self.book, number, random.Random(self.rng.random()), pause_s)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
@@ -232,8 +229,7 @@ class Campaign:
         also = victim.process.kill if chance > 0.8 else lambda: None
         self._killed(victim, "erase", "--user-ref", user, "--yes", also=also)
         if chance > 0.8:
-            victim.process.kill()
-            victim.process.wait(10)
+            victim.end_now()
             self.figures["kills of both"] += 1
             victim.restart(SETTLE_S)
 
@@ -375,21 +371,12 @@ def _left(user: str, events: set[int], state: dict[int, kept.Stored]) -> set[int
 
 
 def main() -> None:
-    asked = campaigns.arguments(__doc__, cycles=200, kills=0, seed=campaigns.ANY, hosts=1)
-    start = time.monotonic()
-    with ExitStack() as opened:
-        at = opened.enter_context(folder())
-        place: DatabaseAddress | None = None
-        if asked.hosts > 1:
-            cluster = opened.enter_context(postgresql.cluster())
-            cluster.start()
-            place = postgresql.new_database(cluster)
-        campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
-        cycles = 20 * asked.kills or asked.cycles
-        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
-    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
-    campaigns.end(problems)
+    campaigns.main_of_commands(
+        __doc__,
+        lambda asked, at, place: Campaign(at, asked.seed, place=place, hosts=asked.hosts),
+        is_on_server=lambda asked: asked.hosts > 1,
+        hosts=1,
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from premblyd.times import DAY_MS
 from tests.faults import campaigns
 from tests.faults.daemon import UNFINISHED, Victim, folder, table
 from tests.support import prembly_api
@@ -118,19 +119,17 @@ class Campaign:
         """Run the campaign and return every broken promise."""
         client = Client(self.victim, self._api, random.Random(self._rng.random()))
         with self.victim:
-            self._start()
+            self.victim.restart(SETTLE_S)
             with campaigns.sending([client]):
                 for _ in range(cycles):
                     time.sleep(self._rng.uniform(0, self._longest_s))
                     if self._rng.random() < 0.3:
                         self._api.fail(self._rng.choice(FAULTS), times=self._rng.randint(1, 3))
-                    self.victim.process.kill()
-                    self.victim.process.wait(10)
-                    self._start()
+                    self.victim.end_now()
+                    self.victim.restart(SETTLE_S)
                     self.figures["kills"] += 1
             self._settle_all()
-            assert self.victim.stop() == 0
-            problems = self.victim.complaints()[:5]
+            problems = self.victim.end()
         path = self.victim.database
         problems += [f"{name}: {n}" for name, n in _counts(path, BROKEN).items() if n]
         if (sound := rows(path, "PRAGMA integrity_check")) != [("ok",)]:
@@ -138,10 +137,6 @@ class Campaign:
         self.figures.update(_counts(path, FIGURES))
         self.figures["questions to Prembly"] = self._api.asked()
         return problems
-
-    def _start(self) -> None:
-        self.victim.launch()
-        wait_until(lambda: self.victim.healthz()[0] == 200, 30)
 
     def _settle_all(self) -> None:
         """Let Prembly know everything, and wait until all is settled and has run."""
@@ -152,7 +147,7 @@ class Campaign:
         self.victim.kill()
         with closing(sqlite3.connect(self.victim.database)) as database, database:
             database.execute("UPDATE awaited SET due_at_ms = 1 WHERE due_at_ms IS NOT NULL")
-        self._start()
+        self.victim.restart(SETTLE_S)
         wait_until(lambda: self.victim.rows(OPEN) == [(0,)], SETTLE_S)
         wait_until(lambda: self.victim.rows(UNFINISHED) == [(0,)], SETTLE_S)
 
@@ -165,27 +160,24 @@ def many_due(at: Path, api: PremblyApi, count: int, rate: float) -> tuple[dict[s
     Return figures, and how often a promise was broken."""
     victim = Victim(at, **settings(api, "1h", rate))
     with victim:
-        victim.launch()
-        wait_until(lambda: victim.healthz()[0] == 200, 30)
+        victim.restart(SETTLE_S)
         for number in range(count):
             api.know(f"ref-{number}")
             answer = victim.try_to_send(body(f"ref-{number}", "PENDING"))
             assert answer is not None
             assert answer.status == 200
         assert victim.stop() == 0
-        a_day_ms = 86_400_000
         with closing(sqlite3.connect(victim.database)) as database, database:
             database.execute(
                 "UPDATE awaited SET due_at_ms = due_at_ms - ?, created_at_ms = created_at_ms - ?",
-                (a_day_ms, a_day_ms),
+                (DAY_MS, DAY_MS),
             )
         victim.configure(
             **settings(api, "1h", rate) | {"pending": {"ask": ["1h"], "give_up": "3d"}},
             listen=victim.address,
         )
         start = time.monotonic()
-        victim.launch()
-        wait_until(lambda: victim.healthz()[0] == 200, 30)
+        victim.restart(SETTLE_S)
         idle_kib = most_kib = victim.memory_kib()
         while victim.rows(OPEN) != [(0,)]:
             most_kib = max(most_kib, victim.memory_kib())

@@ -12,7 +12,6 @@ rekey was killed so often at its work.
 
 import json
 import random
-import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -27,11 +26,11 @@ from premblyd.record import queries
 from premblyd.record.queries import AttemptRow, WholeEvent
 from premblyd.vault import MARK, TEXT_MARK, DataKey, Vault, generate
 from premblyd.words import Sealed
-from tests.faults import campaigns, crash
-from tests.faults.crash import RETRY, Book
-from tests.faults.daemon import Victim, folder, table
+from tests.faults import campaigns
+from tests.faults.crash import RETRY, Book, Client, Target, body_of
+from tests.faults.daemon import Victim
+from tests.faults.keeping import PAUSE_S
 from tests.faults.kills import Kills
-from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.database import Connection, changing, reading, rows
 from tests.support.forking import Forked
@@ -39,6 +38,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 CLIENTS = 3
+SLOW_S = (0.2, 0.6)  # between webhooks, in a long run: in each cycle all events are looked at
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
 BEGIN_WITH = 60  # events in clear
@@ -59,15 +59,6 @@ AND (event_id IN (SELECT id FROM event_key)) <> (substr(output, 1, {len(TEXT_MAR
 """
 STRAY = "SELECT count(*) FROM event_key WHERE id NOT IN (SELECT id FROM event)"
 SCRIPT = 'cat > /dev/null; echo "printed $PREMBLY_REFERENCE"; test $((PREMBLY_DELIVERY % 7)) -ne 0'
-
-
-class Client(crash.Client):
-    """Sends webhooks, and some again."""
-
-    def __init__(self, *given: Any, slow: bool = False) -> None:
-        super().__init__(*given)
-        # All events are looked at in each cycle: in a long run there may be fewer.
-        self.pause_s = (0.2, 0.6) if slow else (0.01, 0.06)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +98,13 @@ class Campaign:
         with ExitStack() as opened:
             for victim in self.victims:
                 opened.enter_context(victim).restart(SETTLE_S)
-            target: crash.Target = self.victims[0]
+            target: Target = self.victims[0]
             if len(self.victims) > 1:
                 addresses = [victim.address for victim in self.victims]
                 target = opened.enter_context(Proxy(addresses))
+            pause_s = SLOW_S if kills else PAUSE_S
             clients = [
-                Client(target, self.book, number, random.Random(self.rng.random()), slow=kills > 0)
+                Client(target, self.book, number, random.Random(self.rng.random()), pause_s)
                 for number in range(CLIENTS)
             ]
             with campaigns.sending(clients):
@@ -174,8 +166,7 @@ class Campaign:
             for victim in self.victims:
                 settings = json.loads(victim.config.read_text())
                 victim.config.write_text(json.dumps(settings | {"encryption": encryption}))
-                victim.process.kill()
-                victim.process.wait(10)
+                victim.end_now()
                 victim.restart(SETTLE_S)
 
     def _file(self, key: str) -> str:
@@ -195,8 +186,7 @@ class Campaign:
         also = victim.process.kill if chance > 0.8 else lambda: None
         self.kills.kill("rekey", partial(self._start, victim), also)
         if chance > 0.8:
-            victim.process.kill()
-            victim.process.wait(10)
+            victim.end_now()
             victim.restart(SETTLE_S)
             self.figures["kills of both"] += 1
 
@@ -233,7 +223,7 @@ class Campaign:
             printed = Attempt.select(*queries.columns(Attempt, AttemptRow))
             outputs = [row.output for row in queries.rows(database, printed, AttemptRow)]
         for token, event in promised.items():
-            if bodies.get(event) != crash.body_of(token):
+            if bodies.get(event) != body_of(token):
                 found.append(f"event {event} is not as it came")
         for event, body in self.copied.items():
             if bodies.get(event) != body:
@@ -274,21 +264,12 @@ def _insert(database: Connection, table_: str, values: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    asked = campaigns.arguments(__doc__, cycles=200, kills=0, seed=campaigns.ANY, hosts=1)
-    start = time.monotonic()
-    with ExitStack() as opened:
-        at = opened.enter_context(folder())
-        place: DatabaseAddress | None = None
-        if asked.hosts > 1:
-            cluster = opened.enter_context(postgresql.cluster())
-            cluster.start()
-            place = postgresql.new_database(cluster)
-        campaign = Campaign(at, asked.seed, place=place, hosts=asked.hosts)
-        cycles = 20 * asked.kills or asked.cycles
-        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
-    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
-    campaigns.end(problems)
+    campaigns.main_of_commands(
+        __doc__,
+        lambda asked, at, place: Campaign(at, asked.seed, place=place, hosts=asked.hosts),
+        is_on_server=lambda asked: asked.hosts > 1,
+        hosts=1,
+    )
 
 
 if __name__ == "__main__":

@@ -33,10 +33,11 @@ from typing import Any
 import psutil
 import pyrage
 
+from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, series
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.dashboard import Dashboard
-from tests.faults.keeping import EAGER, HOUR_MS, RETENTION
+from tests.faults.keeping import EAGER, RETENTION
 from tests.faults.promises import Run, runs_in
 from tests.faults.series import Sample
 from tests.faults.worker import worker
@@ -77,10 +78,9 @@ class Client(crash.Client):
     """Sends webhooks of people, a few of each verification, and notes how long answers take."""
 
     def __init__(self, soak: "Soak", number: int) -> None:
-        super().__init__(soak.victim, soak.book, number, random.Random(soak.rng.random()))
+        rng, each_s = random.Random(soak.rng.random()), CLIENTS / soak.rate
+        super().__init__(soak.victim, soak.book, number, rng, (each_s * 0.5, each_s * 1.5))
         self._soak = soak
-        pause_s = CLIENTS / soak.rate
-        self.pause_s = (pause_s * 0.5, pause_s * 1.5)
 
     def _body(self, token: str) -> bytes:
         return body_of(token)
@@ -246,8 +246,7 @@ class Soak:
 
     def _kill(self) -> None:
         self.kills_s.append(self._passed_s())
-        self.victim.process.kill()
-        self.victim.process.wait(10)
+        self.victim.end_now()
         self.victim.restart(SETTLE_S)
         self.figures["kills of the daemon"] += 1
         self._check()

@@ -16,7 +16,7 @@ from premblyd.cli import main as premblyd
 from premblyd.prembly import payload
 from premblyd.run.shell import MAX_VALUE_BYTES
 from tests.faults import campaigns
-from tests.faults.daemon import Victim, folder, table
+from tests.faults.daemon import UNFINISHED, Victim, folder, table
 from tests.support.configuration import shell
 from tests.support.database import reading
 from tests.support.http_server import Server, serving
@@ -117,8 +117,7 @@ def endure(at: Path) -> list[str]:
             token = VALUES[number].replace(CANARY, str(canary)).encode("ascii", "ignore").decode()
             token = "".join(letter for letter in token if letter.isprintable())[:4000]
             events[victim.send(body, token=token).json["event"]] = body
-        unfinished = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
-        wait_until(lambda: not victim.rows(unfinished)[0][0], 20)
+        wait_until(lambda: not victim.rows(UNFINISHED)[0][0], 20)
         problems = [
             *_hooks(victim, events, at),
             *_posts(server, bodies),

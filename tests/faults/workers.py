@@ -15,7 +15,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import psutil
 
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder, table
-from tests.faults.hooks import MAX_GROWTH_KIB, SWEEPS_S, Endured, answer_times, word
+from tests.faults.hooks import MAX_GROWTH_KIB, Endured, answer_times, line, still_there, word
 from tests.faults.hostile import EACH, HOSTILE, POISON, SPILLED, UNMARKED, Ends, Hostile, action
 from tests.faults.promises import Run, runs_in
 from tests.faults.worker import worker
@@ -157,7 +157,7 @@ class Siege:
         code = self.victim.process.wait(STOP_S)
         self.endured.figures["the stop took"] = f"{time.monotonic() - start:.1f} s"
         self.endured.expect(code == 0, f"it stopped with {code}")
-        left = still_there(lambda: {*bearing(self.word), *holding(self.pipes)})
+        left = [*map(line, still_there(lambda: bearing(self.word) | holding(self.pipes)))]
         self.endured.expect(not left, f"survivors: {left}")
         self.endured.figures["survivors of a stop"] = len(left)
 
@@ -215,12 +215,11 @@ def survive_kills(at: Path, rounds: int, rng: random.Random, *, batch: int) -> E
             siege.send()
             wait_until(lambda: len(bearing(siege.word)) > len(HOSTILE) // 4)
             time.sleep(rng.uniform(0, 1))
-            victim.process.kill()
-            victim.process.wait(10)
+            victim.end_now()
             before = bearing(siege.word)
             orphans += len(before)
             victim.restart(SETTLE_S)
-            left = still_there(partial(_running, before))
+            left = [*map(line, still_there(partial(_running, before)))]
             endured.expect(not left, f"survivors of a kill: {left}")
             assert victim.send(body(GOOD, 0)).status == 200
         good = "SELECT count(*) FROM delivery WHERE action LIKE 'good%' AND state = 'pending'"
@@ -263,21 +262,6 @@ def _links(pid: int) -> Iterator[str]:
         for name in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 yield os.readlink(f"/proc/{pid}/fd/{name}")
-
-
-def still_there(look: Callable[[], set[psutil.Process]]) -> list[str]:
-    """Return what `look` still finds when all should be gone."""
-    end = time.monotonic() + SWEEPS_S
-    while (left := look()) and time.monotonic() < end:
-        time.sleep(0.1)
-    return [_line(process) for process in left]
-
-
-def _line(process: psutil.Process) -> str:
-    try:
-        return f"{process.pid}: {' '.join(process.cmdline())[-300:]}"
-    except psutil.Error:
-        return "gone"
 
 
 def main() -> None:
