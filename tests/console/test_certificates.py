@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from playwright.sync_api import expect
 
 from premblyd.engines.connections import connect_operator
 from premblyd.record.certificates import kept
@@ -69,6 +68,8 @@ def test_what_somebody_has_changed_by_hand_is_said_to_be_unreadable(daemon: Prem
 @needs_chromium
 @pytest.mark.browser
 def test_the_pages_are_readable_and_used_by_keyboard(chromium: Chromium) -> None:
+    from playwright.sync_api import expect  # takes long: only where a page is opened
+
     with chromium.window(width=WIDTHS[0]) as page:
         page.goto("/")
         page.get_by_role("link", name="Certificates").focus()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-_OF_MODULE = re.compile(r"^pytestmark = pytest\.mark\.(\w+)$", re.MULTILINE)
+_OF_MODULE = re.compile(r"^pytestmark = (?:\[needs_\w+, )?pytest\.mark\.(\w+)\]?$", re.MULTILINE)
 
 
 def leaves_out(config: pytest.Config, mark: str) -> bool:
@@ -15,7 +15,8 @@ def leaves_out(config: pytest.Config, mark: str) -> bool:
 
 
 def leaves_out_module(config: pytest.Config, path: Path) -> bool:
-    """Return whether all tests of a module are left out, by the one mark that it gives them."""
+    """Return whether all tests of a module are left out, by the one mark that it gives them,
+    beside what they need."""
     if not path.name.startswith("test_") or path.suffix != ".py":
         return False
     marked = _OF_MODULE.search(path.read_text())
