@@ -144,14 +144,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Let nobody look for garbage among what is read now: it stays, all of a million objects."""
     gc.disable()
     try:
+        if hasattr(session.config, "workerinput"):
+            _read_share(session.config, session)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _read_share(config: pytest.Config, session: pytest.Session) -> None:
+    """Read a part of the modules first, each of xdist's workers another one: so each module is
+    compiled once. In a new checkout each worker would else compile all of them."""
+    worker = config.workerinput  # type: ignore[attr-defined]
+    folders = [Path(argument) for argument in config.args]  # what is no folder has none
+    modules = sorted(module for folder in folders for module in folder.rglob("test_*.py"))
+    for path in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
+        if not leaves_out_module(config, path):
+            module = pytest.Module.from_parent(session, path=path)
+            read = functools.partial(getattr, module, "obj")
+            # What fails here fails again, and is told, when all are collected.
+            pytest.CallInfo.from_call(read, when="collect", reraise=KeyboardInterrupt)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
