@@ -28,7 +28,7 @@ from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
 from premblyd.receive import exchange
 from premblyd.receive.server import make_server
-from tests.support import database, postgresql
+from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.logs import log_plainly, logged
 from tests.support.marks import leaves_out, leaves_out_module
@@ -74,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     allow_open_files()
     log_plainly()
+    if config.getoption("numprocesses", None):  # only in the process that has xdist's workers
+        forking.share_server(Path(os.environ[postgresql.FOLDER]))
 
 
 def _keep_bytecode(folder: Path) -> None:

@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+SHARED = "PREMBLYD_TEST_FORKING"  # a variable: where the process listens that forks for the session
 MAX_ASKED_BYTES = 1 << 17
 MAX_DESCRIPTORS = 16
 _AWAY = 100  # where descriptors are put that must not stand in another's way
@@ -117,12 +118,33 @@ def _pipe(wanted: int | IO[Any], given: contextlib.ExitStack) -> tuple[IO[bytes]
 
 @functools.cache
 def _server() -> socket.socket:
-    """Start the process from which this one's are forked. It ends with this one."""
+    """Return the connection to the process from which this one's are forked."""
+    if SHARED not in os.environ:
+        return _start_server()
+    shared = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    shared.connect(os.environ[SHARED])
+    return shared
+
+
+def share_server(folder: Path) -> None:
+    """Start the process from which all processes of this session have theirs forked: each of
+    xdist's workers would else have one of its own, which imports premblyd for more than a second of
+    the processor."""
+    os.environ[SHARED] = str(folder / "forking")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(os.environ[SHARED])
+        listening.listen()
+        _start_server(listening.fileno())
+
+
+def _start_server(*listening: int) -> socket.socket:
+    """Start the process that forks, and return a connection to it. It ends with this process."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
+        asked = [its.fileno(), *listening]
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(its.fileno())],
-            pass_fds=[its.fileno()],
+            [sys.executable, "-m", __name__, *map(str, asked)],
+            pass_fds=asked,
             cwd=Path(__file__).parents[2],
         )
 
@@ -149,36 +171,46 @@ def import_all() -> None:
             model.model_rebuild()
 
 
-def _serve(asked: socket.socket) -> dict[str, Any] | None:
-    """Fork a process for each message and tell what becomes of it, until no more come. In such a
-    process, return what it is to be."""
+def _serve(first: socket.socket, *others: socket.socket) -> dict[str, Any] | None:
+    """Fork a process for each message and tell what becomes of it, until no more come from the
+    first. Of the others each takes connections. In such a process, return what it is to be."""
+    asked = [first, *others]
     telling: dict[int, int] = {}  # by a process's number: the descriptor that tells of it
     woken, waking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(waking)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # written there too
     while True:
-        ready, _, _ = select.select([asked.fileno(), woken], [], [])
+        heard: list[Any] = [*asked, woken]
+        ready, _, _ = select.select(heard, [], [])
         if woken in ready:
             os.read(woken, MAX_ASKED_BYTES)
             _tell_ends(telling)
-        if asked.fileno() not in ready:
             continue
-        message, descriptors, _, _ = socket.recv_fds(asked, MAX_ASKED_BYTES, MAX_DESCRIPTORS)
+        if ready[0] in others:
+            asked.append(ready[0].accept()[0])
+            continue
+        message, descriptors, _, _ = socket.recv_fds(ready[0], MAX_ASKED_BYTES, MAX_DESCRIPTORS)
         if not message:
-            return None
+            if ready[0] is first:
+                return None
+            asked.remove(ready[0])
+            ready[0].close()
+            continue
         told, *given = descriptors
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            asked.close()
+            for each in asked:
+                each.close()
             for descriptor in (woken, waking, told, *telling.values()):
                 os.close(descriptor)
             return _keep(json.loads(message), given)
         telling[pid] = told
         for descriptor in given:
             os.close(descriptor)
-        os.write(told, b"%d\n" % pid)
+        with contextlib.suppress(BrokenPipeError):  # who asked has died: others ask too
+            os.write(told, b"%d\n" % pid)
 
 
 def _tell_ends(telling: dict[int, int]) -> None:
@@ -245,5 +277,5 @@ if __name__ == "__main__":
     import_all()
     gc.collect()
     gc.freeze()  # a process that looks for cycles would else write on, and so copy, all of it
-    if (wanted := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
+    if (wanted := _serve(*(socket.socket(fileno=int(each)) for each in sys.argv[1:]))) is not None:
         _become(wanted)
