@@ -70,6 +70,18 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     assert done == Ran(0, "Queued 0 deliveries.\nNothing matches what was asked for.\n", "")
 
 
+def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> None:
+    action = "activate-customer"
+    assert run("pause", action, "--reason", "moved", "--config", config).code == 0
+    done = run("replay", "--dead", "--action", action, "--config", config)
+    assert f"\n{action} is paused since 20" in done.out
+    assert done.out.endswith(
+        f" UTC: moved. What is queued of it waits: `premblyd resume {action}`.\n"
+    )
+    done = run("replay", "--action", "archive", "--since", "9d", "--config", config)
+    assert "paused" not in done.out
+
+
 def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config: Path) -> None:
     later = f"{DELIVERIES} WHERE action = 'ask-compliance' AND state = 'pending'"
     before = read(config, later)

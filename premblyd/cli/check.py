@@ -286,8 +286,9 @@ def reminders(settings: Config) -> Iterator[str]:
         paused = pauses.in_force(database, at_ms)
         gone = pauses.without_action(database, settings, paused)
         for action, pause in paused.items():
-            also = ", and no configuration has an action of that name" if action in gone else ""
-            yield f"{action} is {pauses.sentence(pause)}{also}: `premblyd resume {action}`"
+            told = f"{action} is {pauses.sentence(pause)}: `premblyd resume {action}` ends that"
+            dead = "; no configuration has an action of that name: what waits for it ends dead then"
+            yield told + dead if action in gone else told
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)

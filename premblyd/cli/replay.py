@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from premblyd.cli.printing import clean, print_json, print_table, print_told, pr
 from premblyd.config.load import load_config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.record import operating, replays
+from premblyd.record import operating, pauses, replays
 from premblyd.record.filters import DeliveryFilter, unknown_action
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
+from premblyd.record.queries import PauseRow
 from premblyd.record.replays import RAN_BEFORE, Plan
 from premblyd.words import counted
 
@@ -128,6 +129,8 @@ def replay(
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), ("queueing", "queued"), silent=as_json)
     _report(plan, "Queued", queued, exact={"queued": queued} if as_json else None)
+    if queued and not as_json:
+        _print_paused(plan, pauses.in_force(database, database.now_ms()))
     is_single = request.chosen.delivery_id is not None
     is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
     if not queued and (is_single or is_refused):
@@ -246,6 +249,13 @@ def _print_left_alone(plan: Plan) -> None:
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():
         click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
+
+
+def _print_paused(plan: Plan, paused: Mapping[str, PauseRow]) -> None:
+    """Say of which actions nothing that was queued runs now."""
+    for name in sorted(plan.actions & paused.keys()):
+        told = pauses.sentence(paused[name])
+        click.echo(f"{name} is {told}. What is queued of it waits: `premblyd resume {name}`.")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

@@ -46,7 +46,7 @@ ERRORS = {
 }
 REPLAY, TRY_NOW, CANCEL = states.REPLAY, states.TRY_NOW, states.CANCEL  # what buttons do
 DONE = {
-    "replayed": "Queued: its hook runs now.",
+    "replayed": "Queued: its hook runs now, unless its action is paused.",
     "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
     " reference and outcome. To run that hook again, replay that delivery.",
     "not_replayed": "Nothing was queued: its hook runs just now, or it waits for another.",

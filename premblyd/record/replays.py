@@ -90,6 +90,12 @@ class Plan:
     def __len__(self) -> int:
         return len(self.finished) + len(self.pending) + len(self.new_for)
 
+    @property
+    def actions(self) -> set[str]:
+        """Those of which it queues anything."""
+        new = {self.action.name} if self.action and self.new_for else set()
+        return {each.action for each in (*self.finished, *self.pending)} | new
+
 
 def plan(database: Database, settings: Config, request: Request, now_ms: int) -> Plan:
     """Return what `request` amounts to now. Raise NotFoundError for a delivery that is not there,

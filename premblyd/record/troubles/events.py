@@ -178,10 +178,11 @@ def paused(situation: Situation) -> Iterator[Item]:
             yield Item(
                 text=f"{action} is {pauses.without_reason(pause)}."
                 + (" No configuration has an action of that name." if is_gone else ""),
-                remedy="What waits for it would then end dead: see what that is first."
+                remedy=f"`premblyd resume {action}` ends that, and what waits for it is dead then:"
+                " see first what that is."
                 if is_gone
                 else "Resume it, or say when it goes on (`--until`).",
-                command=f"premblyd resume {action}",
+                command="" if is_gone else f"premblyd resume {action}",
                 target=Target(page="deliveries", state="pending", action=action),
             )
 
