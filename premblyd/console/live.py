@@ -94,7 +94,7 @@ class LiveStream(Handler):
                 rounds += 1
                 if rounds % SESSION_EVERY == 0:
                     self.begin_anew()
-                    if await self.find_session() is None:
+                    if not await self._is_signed_in():
                         return
                 self.write(_message(pulse))
                 await self.flush()
@@ -102,6 +102,13 @@ class LiveStream(Handler):
             return
         finally:
             await watching.aclose()
+
+    async def _is_signed_in(self) -> bool:
+        """Return whether who watches still may. Where that can't be known now, they ask again."""
+        try:
+            return await self.find_session() is not None
+        except PremblydError:
+            return False
 
 
 def _message(pulse: Pulse | None) -> bytes:

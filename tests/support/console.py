@@ -93,11 +93,12 @@ class Browser:
         return self.request("POST", path, body, **more)
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[Any]]:
+    def stream(self, path: str, **headers: str) -> Iterator[Iterator[Any]]:
         """Listen to a stream of events, and yield what each holds."""
         connection = _Connection(self.address)
+        own = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            connection.request("GET", path, headers={"Cookie": self._cookie_header()})
+            connection.request("GET", path, headers={"Cookie": self._cookie_header(), **own})
             answer = connection.getresponse()
             assert answer.status == 200
             assert answer.headers["Content-Type"] == "text/event-stream; charset=UTF-8"
