@@ -278,7 +278,7 @@ def test_the_url_is_in_no_text_about_the_settings() -> None:
 
 
 def test_a_period_is_no_shorter_than_the_dispatchers() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="should be at least 2s"):
         settings("https://hc-ping.com/x", every="1s")
 
 

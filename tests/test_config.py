@@ -393,7 +393,7 @@ def test_a_worker_hook_has_limits_for_its_processes() -> None:
         ("batch", "0", "should be greater than or equal to 1"),
         ("batch", "1001", "should be less than or equal to 1000"),
         ("max_runs", "0", "should be greater than or equal to 1"),
-        ("max_age", "9ms", "should be greater than or equal to 1000"),
+        ("max_age", "9ms", "should be at least 1s"),
         ("idle", "soon", "should be a duration such as"),
         ("max_memory", "9 KiB", "should be greater than or equal to 1048576"),
         ("start_timeout", "0s", "should be greater than or equal to 1"),

@@ -25,7 +25,8 @@ def _until(text: str) -> When:
         return pauses.read_until(text)
     except ValueError:
         raise ValueError(
-            "neither a time such as 2026-01-31T06:00 nor a time from now such as 30m, 2h or 7d"
+            "neither a time such as 2026-01-31T06:00 nor a time from now such as 30m, 2h or 7d, of"
+            " 366d at most"
         ) from None
 
 
@@ -61,7 +62,7 @@ def pause(
         Operator(actor=actor()).pause(action, now_ms, pauses.until_ms(until, now_ms), reason)
     )
     found = _figures(record, action)
-    words = f"{action} is {pauses.sentence(found.pause)}." if found.pause else ""
+    words = f"{action} is {pauses.sentence(found.pause)}." if found.pause else "It is over by now."
     ends = "" if until else f" It goes on with `premblyd resume {action}`."
     words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} of it waiting;"
     words += f" {found.running:,} running{', not cut off' if found.running else ''}.{ends}"

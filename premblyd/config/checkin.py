@@ -8,7 +8,7 @@ from pydantic import Field
 
 from premblyd.config.hooks import ProxyValue
 from premblyd.config.secrets import Secret, checked
-from premblyd.config.values import DurationMs, Model
+from premblyd.config.values import DurationMs, Model, at_least
 
 
 def _require_url(url: Secret) -> None:
@@ -23,7 +23,7 @@ class Checkin(Model):
     service understands."""
 
     url: Annotated[Secret, checked(_require_url)]
-    every_ms: DurationMs = Field(60_000, alias="every", ge=2000)
+    every_ms: Annotated[DurationMs, at_least(2000)] = Field(60_000, alias="every")
     signals: Literal["healthchecks", "none"] = "healthchecks"
     ca_file: Path | None = None
     proxy: ProxyValue | None = None

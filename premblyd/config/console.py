@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from premblyd.config.secrets import Secret, checked
-from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, listen
+from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, at_least, listen
 from premblyd.passwords import PasswordHash, read
 from premblyd.roles import Role
 
@@ -77,7 +77,7 @@ class Console(Model):
     password: HashValue | None = None  # of who may operate
     passwords: Passwords = Passwords()
     proxy: SignInProxy | None = None
-    session_ms: DurationMs = Field(12 * 3_600_000, alias="session", ge=60_000)
+    session_ms: Annotated[DurationMs, at_least(60_000)] = Field(12 * 3_600_000, alias="session")
     url: Annotated[str, BeforeValidator(_console_url)] | None = None
     # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
     metrics: Literal["off", "private", "public"] = "private"

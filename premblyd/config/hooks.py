@@ -27,6 +27,7 @@ from premblyd.config.values import (
     OwnHeaderName,
     Select,
     SizeBytes,
+    at_least,
     duration_text,
     keys_of,
 )
@@ -157,8 +158,8 @@ class WorkerHook(ProcessHook):
     batch: int = Field(1, ge=1, le=1000)
     max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)
     max_runs: int | None = Field(None, ge=1)
-    max_age_ms: DurationMs | None = Field(None, alias="max_age", ge=1000)
-    idle_ms: DurationMs | None = Field(None, alias="idle", ge=1000)
+    max_age_ms: Annotated[DurationMs, at_least(1000)] | None = Field(None, alias="max_age")
+    idle_ms: Annotated[DurationMs, at_least(1000)] | None = Field(None, alias="idle")
     max_memory_bytes: SizeBytes | None = Field(None, alias="max_memory", ge=1 << 20)
     start_timeout_ms: DurationMs = Field(30_000, alias="start_timeout", ge=1)
 

@@ -47,6 +47,7 @@ from premblyd.config.values import (
     SizeBytes,
     TypePattern,
     UrlPath,
+    at_least,
     listen,
     network,
     sqlite_path,
@@ -178,7 +179,7 @@ class HostsSettings(Model):
     """What the others know this daemon by, and how long one may be silent."""
 
     name_value: Name | None = Field(None, alias="name")
-    lost_after_ms: DurationMs = Field(10_000, alias="lost_after", ge=500)
+    lost_after_ms: Annotated[DurationMs, at_least(500)] = Field(10_000, alias="lost_after")
 
     @property
     def name(self) -> str:

@@ -61,6 +61,17 @@ def duration_text(ms: int) -> str:
     return f"{ms // _DURATION_MS[unit]}{unit}"
 
 
+def at_least(least_ms: int) -> AfterValidator:
+    """Take durations of so many milliseconds or more only."""
+
+    def check(ms: int) -> int:
+        if ms < least_ms:
+            raise ValueError(f"should be at least {duration_text(least_ms)}")
+        return ms
+
+    return AfterValidator(check)
+
+
 class When(NamedTuple):
     """A time that somebody typed: `at_ms`, or so long before now, whose clock that may be."""
 
