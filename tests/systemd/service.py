@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import time
 from typing import Any
 
@@ -47,6 +48,13 @@ def send(machine: Machine) -> int:
     return number
 
 
+def send_signed(machine: Machine, key: str) -> None:
+    """Send a webhook of curl and openssl alone, signed by `key`; it is stored."""
+    signature = f"printf '{{}}' | openssl dgst -sha256 -hmac {key} -binary | base64"
+    command = f'curl -s -d "{{}}" -H "x-prembly-signature: $({signature})" {SEND_URL}'
+    assert '"status":"received"' in machine.output(command)
+
+
 def processes(machine: Machine) -> list[str]:
     """Return the command line of every process in the machine."""
     lines = machine.output(
@@ -79,6 +87,21 @@ class Load:
         self._machine.run(f"touch {self._stop}")
         self._process.kill()
         self._process.communicate()
+
+
+def run_under_load(
+    machine: Machine, command: str, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command while webhooks come, all of which are answered with 200 and stored."""
+    load = Load(machine, "meanwhile", rate=50)
+    try:
+        done = machine.run(command, **options)
+        result = load.end()
+    finally:
+        load.abandon()
+    assert result["answers"] == {"200": result["sent"]}
+    assert_stored(machine, result)
+    return done
 
 
 def assert_stored(machine: Machine, result: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ from tests.systemd.pages import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, bl
 from tests.systemd.service import (
     CONFIG,
     DATABASE,
-    SEND_URL,
     assert_stored,
     configure,
     processes,
     send,
+    send_signed,
     sql,
 )
 
@@ -306,6 +306,4 @@ def test_a_key_may_be_kept_encrypted(service: Machine) -> None:
         f"cat >{CONFIG}", stdin=text.replace("live: {", "sealed: {file: sealed}\n      live: {")
     )
     service.run("systemctl daemon-reload && systemctl restart premblyd")
-    signed = "printf '{}' | openssl dgst -sha256 -hmac sealed-key -binary | base64"
-    command = f'curl -s -d "{{}}" -H "x-prembly-signature: $({signed})" {SEND_URL}'
-    assert '"status":"received"' in service.output(command)
+    send_signed(service, "sealed-key")
