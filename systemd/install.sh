@@ -49,7 +49,7 @@ require_systemd() {
     systemd_version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [ "${systemd_version:-0}" -ge 252 ] ||
         die "systemd ${systemd_version:-?} is too old: 252 is needed (Debian 12, Ubuntu 24.04 or newer). Run: apt-get full-upgrade, or do-release-upgrade"
-    [ -d /run/systemd/system ] || die "this machine was not booted with systemd"
+    [ -d /run/systemd/system ] || die "this machine was not booted with systemd: docs/install.md says how to run premblyd without it"
 }
 
 # Set $python to a Python that the service can use too.
@@ -211,7 +211,7 @@ lock() {
     if grep -qsx 'ExecStartPre=/usr/bin/flock --shared /opt/premblyd true' \
         "$units/premblyd.service" "$old/systemd/premblyd.service"; then
         exec 7<"$opt"
-        flock --wait 60 7 || die "somebody else locks $opt: lslocks"
+        flock --wait 60 7 || die "somebody else locks $opt. See who: lslocks"
     fi
 }
 unlock() { exec 7<&- 9>&-; }
@@ -327,7 +327,7 @@ install_or_upgrade() {
     mkdir -p "$opt/versions"
     (umask 077 && : >>"$installing" && : >>"$exchanging")
     exec 8>"$installing"
-    flock -n 8 || die "another install.sh is running"
+    flock -n 8 || die "another install.sh is running: wait until it has ended"
     old=
     [ ! -e "$opt/current" ] || old=$opt/$(readlink "$opt/current")
 

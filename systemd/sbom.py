@@ -106,6 +106,8 @@ def describe(name: str, version: str, folder: Path) -> Bom:
 
 
 def main() -> None:
+    if len(sys.argv) != 4:
+        raise SystemExit(__doc__)
     _, name, version, folder = sys.argv
     bom = describe(name, version, Path(folder))
     if not bom.components:
