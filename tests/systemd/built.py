@@ -67,6 +67,13 @@ def build(tree: Path, out: Path, *, umask: int = 0o022, **environ: str) -> Built
     return Built(tree, wheel, sdist)
 
 
+def refused(*command: str | Path) -> str:
+    """Return what a script says that refuses to build anything."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
 def tool(name: str) -> list[str]:
     """Return the command of a tool. Raise UnavailableError if it is absent."""
     found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")

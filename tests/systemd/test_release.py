@@ -12,7 +12,7 @@ import pytest
 import premblyd
 from tests.support.needs import UnavailableError
 from tests.support.pages import ROOT
-from tests.systemd.built import Released, page_of
+from tests.systemd.built import Released, checkout, page_of, refused
 
 pytestmark = pytest.mark.release
 
@@ -100,10 +100,15 @@ def test_changed_sums_are_seen_and_those_of_another_key(copied: Path) -> None:
     assert not check(copied)
 
 
-def test_a_release_goes_into_no_folder_that_holds_something(released: Released) -> None:
-    release = released.tree / "systemd/release"
-    done = subprocess.run(
-        [release, released.folder, released.tree / "README.md"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "is not empty" in done.stderr
+def test_a_release_that_fails_says_why_at_its_end_and_leaves_nothing(tmp_path: Path) -> None:
+    if not shutil.which("podman"):
+        raise UnavailableError("needs podman (apt-get install podman crun)")
+    tree, out, key = checkout(tmp_path / "premblyd"), tmp_path / "out", tmp_path / "key"
+    release = tree / "systemd/release"
+    assert "is not empty" in refused(release, tree, tree / "README.md")
+    assert "README.md is no SSH key" in refused(release, out, tree / "README.md")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    (tree / "README.md").write_text("not committed")
+    said = refused(release, out, key).splitlines()
+    assert said[-1].startswith("build-wheel: commit or undo your changes first")
+    assert list(out.iterdir()) == []

@@ -19,7 +19,7 @@ from tests.support.pages import ROOT
 from tests.support.ports import free_port
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until
-from tests.systemd.built import Built, build, checkout, page_of, tool
+from tests.systemd.built import Built, build, checkout, page_of, refused, tool
 
 pytestmark = pytest.mark.release
 
@@ -51,13 +51,11 @@ def test_the_same_commit_gives_the_same_bytes_in_any_folder_for_anybody(
 
 def test_what_is_not_committed_is_not_built(tmp_path: Path) -> None:
     tree = checkout(tmp_path / "a")
-    with (tree / "README.md").open("a") as page:
-        page.write("more\n")
-    done = subprocess.run(
-        [tree / "systemd/build-wheel", tmp_path / "dist"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "commit or undo your changes first" in done.stderr
+    build_wheel = (tree / "systemd/build-wheel", tmp_path / "dist")
+    (tree / "README.md").write_text("not committed")
+    assert "commit or undo your changes first" in refused(*build_wheel)
+    shutil.rmtree(tree / ".git")
+    assert "run this in a checkout of git" in refused(*build_wheel)
 
 
 def test_the_source_distribution_is_the_whole_checkout_and_makes_the_same_wheel(
