@@ -4,6 +4,7 @@ take anything, and what a reload does."""
 import asyncio
 import errno
 import os
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from structlog.typing import EventDict
 
 from premblyd.config.models import Action
-from premblyd.queue.jobs import Lines
+from premblyd.queue.jobs import Lines, Result
 from premblyd.run import ahead, starting, workerprocess
 from premblyd.run.invocation import Invocation
 from premblyd.run.pool import STALLED
@@ -220,8 +221,46 @@ async def test_what_waits_for_processes_that_were_quick_goes_back_when_they_answ
             ("interrupted", STALLED, None)
         ]
         assert at.children.halts.lines == {"act": Lines(1)}
+        late = at.begin(9, 10)  # of a claim that had begun before
+        at.later(2)
+        assert outcomes(await asyncio.gather(*late)) == {"interrupted": 2}
         go.touch()
         assert (await first).outcome == "succeeded"
+
+
+async def test_a_quick_process_that_has_left_does_not_say_what_those_of_the_new_hook_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "QUICK_S", 600)
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n" >&4')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        [running] = at.begin(5)
+        await at.until_unanswered(1)
+        at.configure(action("act", worker=worker, concurrency=3))
+        go.touch()
+        assert (await running).outcome == "succeeded"
+        assert at.children.halts.lines == {"act": Lines(3)}
+
+
+async def test_alerts_that_wait_for_their_process_do_not_go_back_when_it_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ahead, "QUICK_S", 600)
+    go = tmp_path / "go"
+    worker = shell(f'[ $n = 1 ] || {WAIT}; echo "ok $n" >&4')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        alert = Invocation(action="act", id="x-act", body=b"text", environment={"TITLE": "x"})
+
+        def run() -> Coroutine[Any, Any, Result]:
+            return at.runner.run(at.actions[0].hook, alert)  # type: ignore[arg-type]
+
+        await run()
+        running = [asyncio.create_task(run()) for _ in range(3)]
+        await at.until_unanswered(1)
+        at.later(2)
+        go.touch()
+        assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
 
 
 CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]

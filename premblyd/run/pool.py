@@ -80,7 +80,7 @@ class Pool:
         waiting = self._waiting_alone if line.is_alone else self._waiting
         waiting.append(line)
         self._serve_soon()
-        if self._pace.is_quick and not self._is_watched:
+        if self._halts is not None and self._pace.is_quick and not self._is_watched:
             self._watch()
         try:
             return await line.done
@@ -164,7 +164,7 @@ class Pool:
         self._serve()
 
     def _tell_lines(self) -> None:
-        if self._halts is not None:
+        if self._halts is not None and self._refusal is None:  # else another pool has its action
             self._halts.take(self.action, self.lines)
 
     # Which line goes where
@@ -238,16 +238,17 @@ class Pool:
 
     def _look(self, answer_count: int) -> None:
         """When nothing was answered since, give back what was claimed ahead: other hosts may have
-        it, and people may cancel it."""
+        it, and people may cancel it. Look again as long as anything is unanswered: a claim may have
+        begun before it was told of that."""
+        given = sum(len(each.unanswered) for each in self.conversations)
         self._is_watched = False
-        if not self._waiting:
+        if not given and not self._waiting:
             return
+        self._watch()
         if self._answer_count != answer_count:
-            self._watch()
             return
         self._pace.stalled()
         self._tell_lines()
-        given = sum(len(each.unanswered) for each in self.conversations)
         while self._waiting and given + len(self._waiting) > self.lines.at_once:
             self._waiting.pop().settle(interrupted(STALLED))
 
