@@ -170,6 +170,7 @@ class Transaction(ABC):
     insert_sizes: ClassVar[Sequence[int]]
     # By the engine, once for each statement.
     compiled: Callable[[Statement], Compiled]
+    compiled_lookup: Callable[[Lookup], Compiled]
     compiled_inserts: Callable[[BulkInsert, int], Compiled]
 
     def __init__(self, connection: Any, vault: Vault | None = None) -> None:
@@ -178,7 +179,7 @@ class Transaction(ABC):
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
-        return self._rows(self.compiled(statement), values)
+        return self.ask(statement, **values)()
 
     def row(self, statement: Statement, **values: Any) -> Row | None:
         """Return the first row that `statement` finds."""
@@ -188,50 +189,45 @@ class Transaction(ABC):
             return compiled.opening.row(row, self.vault)
         return row
 
+    @staticmethod
     @abstractmethod
+    def as_param(values: Sequence[str] | Sequence[int]) -> Any:
+        """Return the values of a look-up, however many, as the one param that it has for them."""
+
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
+        return self.ask_for(lookup, values)()
 
-    @abstractmethod
     def change_each(
         self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
     ) -> int:
         """Run an UPDATE or DELETE of the rows of any number of `keys`; return how many it
         changed."""
+        values["values"] = self.as_param(keys)
+        return int(self._execute(self.compiled_lookup(lookup), values).rowcount)
 
     def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
         """Have `statement` run; return what reads the rows that it finds."""
-        found = self.rows(statement, **values)
-        return lambda: found
+        return self._ask(self.compiled(statement), values)
 
     def ask_for(
         self, lookup: Lookup, values: Sequence[str] | Sequence[int]
     ) -> Callable[[], list[Row]]:
         """Have a look-up run; return what reads its rows."""
-        found = self.look_up(lookup, values)
-        return lambda: found
+        return self._ask(self.compiled_lookup(lookup), {"values": self.as_param(values)})
 
     def change(self, statement: Statement, **values: Any) -> int:
         """Run an UPDATE or DELETE; return how many rows it changed."""
-        return self.changing(statement, **values)()
-
-    def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
-        """Have an UPDATE or DELETE run; return what reads how many rows it changed."""
-        changed: int = self._execute(self.compiled(statement), values).rowcount
-        return lambda: changed
+        return int(self._execute(self.compiled(statement), values).rowcount)
 
     def write(self, statement: Statement, **values: Any) -> None:
         """Run an INSERT, UPDATE or DELETE of which nobody needs to know more."""
         self._execute(self.compiled(statement), values)
 
+    @abstractmethod
     def insert(self, statement: Statement, **values: Any) -> int | None:
         """Insert a row; return its id, or None when `statement` leaves it out because another row
         has what must be unique."""
-        return self.inserting(statement, **values)()
-
-    @abstractmethod
-    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
-        """Have a row inserted; return what reads its id, as `insert` returns it."""
 
     def insert_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> list[int | None]:
         """Insert `rows`; return their ids in order. None: left out, because another host has just
@@ -287,8 +283,9 @@ class Transaction(ABC):
         del name
         return lambda: True
 
-    def _rows(self, statement: Compiled, values: Mapping[str, Any]) -> list[Row]:
-        return self._found(statement, self._execute(statement, values))
+    def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
+        found = self._found(statement, self._execute(statement, values))
+        return lambda: found
 
     def _found(self, statement: Compiled, cursor: Any) -> list[Row]:
         found: list[Row] = cursor.fetchall()

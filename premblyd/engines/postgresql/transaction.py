@@ -319,6 +319,7 @@ class PostgresqlTransaction(Transaction):
 
     insert_sizes = (64, 32, 16, 8, 4, 2, 1)
     compiled = staticmethod(compiled)
+    compiled_lookup = staticmethod(compiled_lookup)
     compiled_inserts = staticmethod(compiled_inserts)
 
     def __init__(
@@ -333,39 +334,17 @@ class PostgresqlTransaction(Transaction):
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
         self.is_far = pieces is not None
 
-    def ask(self, statement: Statement, **values: Any) -> Callable[[], list[Row]]:
-        return self._ask(compiled(statement), values)
-
-    def ask_for(
-        self, lookup: Lookup, values: Sequence[str] | Sequence[int]
-    ) -> Callable[[], list[Row]]:
-        return self._ask(compiled_lookup(lookup), {"values": list(values)})
+    @staticmethod
+    def as_param(values: Sequence[str] | Sequence[int]) -> list[Any]:
+        return list(values)
 
     def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
         cursor = self._execute(statement, values)
         return lambda: self._found(statement, cursor)
 
-    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        return self.ask_for(lookup, values)()
-
-    def changing(self, statement: Statement, **values: Any) -> Callable[[], int]:
-        cursor = self._execute(compiled(statement), values)
-        return lambda: int(cursor.rowcount)
-
-    def change_each(
-        self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
-    ) -> int:
-        values["values"] = list(keys)
-        return int(self._execute(compiled_lookup(lookup), values).rowcount)
-
-    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
-        cursor = self._execute(compiled_insert(statement), values)
-
-        def number() -> int | None:
-            row = cursor.fetchone()
-            return row[0] if row else None
-
-        return number
+    def insert(self, statement: Statement, **values: Any) -> int | None:
+        row = self._execute(compiled_insert(statement), values).fetchone()
+        return row[0] if row else None
 
     def changing_many(
         self, changing: BulkUpdate, rows: Sequence[Row]

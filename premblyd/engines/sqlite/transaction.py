@@ -61,22 +61,16 @@ class SqliteTransaction(Transaction):
     # took an eighth more.
     insert_sizes = (64, 32, *range(16, 0, -1))
     compiled = staticmethod(compiled)
+    compiled_lookup = staticmethod(compiled_lookup)
     compiled_inserts = staticmethod(compiled_inserts)
 
-    def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
-        return self._rows(compiled_lookup(lookup), {"values": json.dumps(list(values))})
+    @staticmethod
+    def as_param(values: Sequence[str] | Sequence[int]) -> str:
+        return json.dumps(list(values))
 
-    def change_each(
-        self, lookup: Lookup, keys: Sequence[str] | Sequence[int], **values: Any
-    ) -> int:
-        values["values"] = json.dumps(list(keys))
-        changed: int = self._execute(compiled_lookup(lookup), values).rowcount
-        return changed
-
-    def inserting(self, statement: Statement, **values: Any) -> Callable[[], int | None]:
+    def insert(self, statement: Statement, **values: Any) -> int | None:
         cursor = self._execute(compiled(statement), values)
-        number = cursor.lastrowid if cursor.rowcount else None
-        return lambda: number
+        return cursor.lastrowid if cursor.rowcount else None
 
     def changing_many(
         self, changing: BulkUpdate, rows: Sequence[Row]
