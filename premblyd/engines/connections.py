@@ -51,7 +51,7 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
             yield
         except Exception:
             # Looked for only now: what failed may have been what loaded it.
-            postgresql = sys.modules.get("premblyd.engines.postgresql.transaction")
+            postgresql = sys.modules.get("premblyd.engines.postgresql.failures")
             if postgresql is None:
                 raise
             with postgresql.translated(to):

@@ -9,6 +9,8 @@ from psycopg import sql
 
 from premblyd.databases import Server
 from premblyd.engines.postgresql.beacon import living
+from premblyd.engines.postgresql.failures import HALF_MOVED, translated
+from premblyd.engines.postgresql.inspecting import require_usable
 from premblyd.engines.postgresql.opening import connect
 from premblyd.engines.postgresql.schema import (
     become_owner,
@@ -16,9 +18,8 @@ from premblyd.engines.postgresql.schema import (
     connect_read_only,
     end_move,
     prepare,
-    require_usable,
 )
-from premblyd.engines.postgresql.transaction import HALF_MOVED, Connection, translated
+from premblyd.engines.postgresql.transaction import Connection
 from premblyd.errors import AlreadyRunningError, StoreUnreadableError
 from premblyd.model.columns import ColumnType
 from premblyd.move.rows import Key, Row, Table, moved_tables

@@ -17,8 +17,9 @@ import psycopg
 from premblyd.databases import Server
 from premblyd.engines.beacon import Beat, TimeRead
 from premblyd.engines.engine import Statement
+from premblyd.engines.postgresql.failures import plain
 from premblyd.engines.postgresql.opening import SocketCopy, parameters
-from premblyd.engines.postgresql.transaction import NOW_MS, Connection, compiled, plain
+from premblyd.engines.postgresql.transaction import NOW_MS, Connection, compiled
 from premblyd.errors import StoreUnavailableError
 
 CHANNEL = "premblyd_due"

@@ -16,22 +16,12 @@ from psycopg import errors
 
 from premblyd.databases import Server
 from premblyd.engines.besides import Copied, OtherCopy, Sought
-from premblyd.engines.engine import (
-    Database,
-    Inspection,
-    Packed,
-    Room,
-    Sizes,
-    Transaction,
-)
-from premblyd.engines.postgresql import dumping, opening, schema, transaction
+from premblyd.engines.engine import Database, Inspection, Packed, Room, Sizes, Transaction
+from premblyd.engines.postgresql import dumping, inspecting, opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
+from premblyd.engines.postgresql.failures import plain, translated
 from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.pieces import can_gather
-from premblyd.engines.postgresql.transaction import (
-    plain,
-    translated,
-)
 from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
 from premblyd.vault import Vault
 
@@ -163,11 +153,11 @@ class PostgresqlBackend:
         return contextlib.nullcontext()
 
     def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-        schema.require_usable(self.server)
+        inspecting.require_usable(self.server)
         return schema.prepare(self.server, lambda database: check(database.with_vault(self.vault)))
 
     def inspect(self) -> Inspection:
-        return schema.inspect(self.server)
+        return inspecting.inspect(self.server)
 
     def engine(self) -> PostgresqlEngine:
         return PostgresqlEngine(self.server, DEADLINE_S, self.vault)

@@ -24,7 +24,8 @@ from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Database, Done, OpenTransaction, Scrubbed, Transaction
-from premblyd.engines.postgresql.transaction import NOW_MS, look, run, translated
+from premblyd.engines.postgresql.failures import translated
+from premblyd.engines.postgresql.transaction import NOW_MS, look, run
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
 from premblyd.times import Clock, SharedClock
 
