@@ -84,7 +84,7 @@ def inspect(server: Server) -> Inspection:
                 has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
                 lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
                 warnings = [_POOLED] if _is_pooled(connection, server) else []
-                kept = kept_longer(connection)
+                kept = _kept_longer(connection)
     except StoreUnavailableError as error:
         return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
     except PremblydError as error:
@@ -213,14 +213,7 @@ class _Settings(NamedTuple):
     cleans: bool
 
 
-class KeptLonger(NamedTuple):
-    """Facts of what a server keeps, and warnings of what it should not."""
-
-    facts: list[str]
-    warnings: list[str]
-
-
-def kept_longer(connection: Connection) -> KeptLonger:
+def _kept_longer(connection: Connection) -> Inspection:
     """Look at the settings by which what was erased stays somewhere after it is gone from the
     tables."""
     [row] = connection.execute(_SETTINGS).fetchall()
@@ -251,4 +244,4 @@ def kept_longer(connection: Connection) -> KeptLonger:
         warnings.append(
             "the server's autovacuum is off, so what was removed or erased stays in its table files"
         )
-    return KeptLonger(facts, warnings)
+    return Inspection(facts=tuple(facts), warnings=tuple(warnings))
