@@ -25,11 +25,12 @@ from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.hosts import register
+from premblyd.hosts import identity
 from premblyd.hosts.heartbeat import Heartbeat
+from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.naming import require_sealed_so
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.register import Hosts
 from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
@@ -109,7 +110,7 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         migrated = self._open_store(opened)
-        own = register.of_this_process(settings.hosts.name)
+        own = identity.of_this_process(settings.hosts.name)
         self._queue = queue = Queue(self._writer, own.worker)
         hosts = Hosts(
             self._writer,

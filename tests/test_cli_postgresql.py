@@ -11,7 +11,8 @@ import pytest
 
 from premblyd.cli.following import _Late
 from premblyd.engines.connections import connect_read_only
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.identity import Identity
+from premblyd.hosts.register import Hosts
 from premblyd.record.filters import EventFilter
 from tests.support import postgresql
 from tests.support.commands import Ran, run, run_process

@@ -15,7 +15,8 @@ from premblyd.config.secrets import Secret
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.identity import Identity
+from premblyd.hosts.register import Hosts
 from premblyd.queue.inbox import NewRejection
 from premblyd.record import statistics
 from premblyd.record.operating import Operator

@@ -22,8 +22,9 @@ from premblyd.errors import (
     SchemaError,
     StoreUnavailableError,
 )
-from premblyd.hosts import register
-from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Identity, Sighting
+from premblyd.hosts import identity
+from premblyd.hosts.identity import Identity
+from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Sighting
 from premblyd.hosts.standing import SharedTime, Standing
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
@@ -191,7 +192,7 @@ class Membership:
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
-            if register.is_dead(predecessor)
+            if identity.is_dead(predecessor)
         ]
         interrupted = await self._hosts.join(dead, self._clock.now_ms())
         await self._beat()

@@ -1,20 +1,16 @@
 """The daemons that work on a database: each has a row in `host`, from its start to its end.
 
 Who is lost is decided by those who watch (premblyd/hosts/); here it is written down, together with
-what becomes of what the lost one was running. Which process a daemon is tells whether
-another one of the same place still lives.
+what becomes of what the lost one was running.
 """
 
 import asyncio
-import os
-import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
 from peewee import fn
 
-from premblyd import __version__
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import (
@@ -25,43 +21,17 @@ from premblyd.errors import (
     TryAgainError,
 )
 from premblyd.hosts import naming
-from premblyd.hosts.heartbeat import machine_start
+from premblyd.hosts.identity import Identity, Predecessor, is_dead_here
 from premblyd.model import history
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
-from premblyd.procfs import process_start
 from premblyd.queue import damage
-from premblyd.seal.starting import (
-    FLOOR,
-    HostKeys,
-    require_opens,
-    require_together,
-)
+from premblyd.seal.starting import FLOOR, HostKeys, require_opens, require_together
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import seal_key
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Which process a daemon is. `place`: where its `pid` counts; None: that can't be told."""
-
-    worker: str  # its name in `attempt`
-    name: str
-    place: str | None
-    pid: int
-    process_start: int | None
-    version: str
-
-
-class Predecessor(NamedTuple):
-    """A daemon of the same place, as its row has it: it may be dead."""
-
-    worker: str
-    pid: int
-    process_start: int | None
 
 
 class Sighting(NamedTuple):
@@ -97,7 +67,7 @@ def may_work(transaction: Transaction, now_ms: int) -> list[tuple[str, Any]]:
     return [
         (name, keys)
         for name, keys, place, *process in rows
-        if not _is_dead_here(place, Predecessor(*process))
+        if not is_dead_here(place, Predecessor(*process))
     ]
 
 
@@ -394,44 +364,3 @@ SIGHTINGS = Statement(
         _IS_ALIVE
     )
 )
-
-
-def of_this_process(name: str) -> Identity:
-    """Return this process's identity, new with each call: a name that no other has ever had."""
-    pid = os.getpid()
-    return Identity(
-        worker=f"{name}:{pid}:{uuid.uuid4().hex[:8]}",
-        name=name,
-        place=_place(),
-        pid=pid,
-        process_start=process_start(pid),
-        version=__version__,
-    )
-
-
-def is_dead(predecessor: Predecessor) -> bool:
-    """Return whether a process of this place has ended for certain."""
-    try:
-        os.kill(predecessor.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # somebody else's: it may be the same
-        return False
-    start = process_start(predecessor.pid)
-    return start is None or predecessor.process_start not in (None, start)
-
-
-def _is_dead_here(place: str | None, predecessor: Predecessor) -> bool:
-    """Return whether a daemon of `place` has ended for certain: if that is this one, it shows."""
-    return place is not None and place == _place() and is_dead(predecessor)
-
-
-def _place() -> str | None:
-    """Return where this process's number counts: in which start of the machine, and in which of
-    its name spaces, as containers have their own."""
-    start = machine_start()
-    try:
-        name_space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return None
-    return None if start is None else f"{start} {name_space}"

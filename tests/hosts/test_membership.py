@@ -13,8 +13,9 @@ from premblyd.engines.beacon import Beat, TimeRead
 from premblyd.engines.engine import Statement
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
+from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Membership
-from premblyd.hosts.register import Hosts, Identity, Sighting
+from premblyd.hosts.register import Hosts, Sighting
 from premblyd.seal.starting import HostKeys, SealedElsewhereError
 from premblyd.times import SharedClock
 from tests.support.database import new_place

@@ -9,8 +9,9 @@ import pytest
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
 from premblyd.errors import CannotStartError, TryAgainError
+from premblyd.hosts.identity import Identity
 from premblyd.hosts.naming import require_naming
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.register import Hosts
 from premblyd.keep import closings, erasing, holds, rekeying, sealnames
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject

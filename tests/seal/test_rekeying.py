@@ -13,7 +13,8 @@ from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database, Transaction
 from premblyd.errors import CannotStartError, StoreUnavailableError
-from premblyd.hosts.register import Hosts, of_this_process
+from premblyd.hosts.identity import of_this_process
+from premblyd.hosts.register import Hosts
 from premblyd.keep import rekeying
 from premblyd.keep.rekeying import Done
 from premblyd.model.keeping import Lacks

@@ -7,7 +7,8 @@ import pytest
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.errors import CannotStartError, PremblydError
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.identity import Identity
+from premblyd.hosts.register import Hosts
 from premblyd.seal.starting import (
     HostKeys,
     HostsLackKeyError,

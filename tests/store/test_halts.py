@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from premblyd.engines.engine import Database
-from premblyd.hosts.register import Hosts, of_this_process
+from premblyd.hosts.identity import of_this_process
+from premblyd.hosts.register import Hosts
 from premblyd.model.tables import HaltReason
 from premblyd.queue.halts import HaltLog, Halts
 from premblyd.record.troubles import table

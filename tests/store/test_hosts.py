@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from premblyd.errors import SchemaError
-from premblyd.hosts.register import Hosts, Identity, Predecessor, Sighting
+from premblyd.hosts.identity import Identity, Predecessor
+from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-from premblyd.hosts.register import Hosts, of_this_process
+from premblyd.hosts.identity import of_this_process
+from premblyd.hosts.register import Hosts
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.queue import order

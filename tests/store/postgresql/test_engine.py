@@ -16,7 +16,8 @@ from premblyd.databases import Server
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.engine import TRIES
 from premblyd.errors import StoreUnavailableError
-from premblyd.hosts.register import Hosts, of_this_process
+from premblyd.hosts.identity import of_this_process
+from premblyd.hosts.register import Hosts
 from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
 from tests.support.database import url_of

@@ -14,7 +14,8 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.postgresql import beacon, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
-from premblyd.hosts.register import Hosts, Identity
+from premblyd.hosts.identity import Identity
+from premblyd.hosts.register import Hosts
 from premblyd.model import history
 from tests.support import postgresql
 from tests.support.needs import needs_machine
