@@ -147,27 +147,11 @@ class Daemon:
         self._keys = KeysUpkeep(self._backend, self._writer)
         self._open_receiver(opened)
         self._open_console(opened)
-        self._publish(self._presence(settings))
-        opened.callback(self._withdraw)
+        presence.publish(self._presence(settings), self._database)
+        opened.callback(presence.withdraw, self._database, self._path)
         await self._heartbeat.beat()  # not before: a start that fails must not count
         await opened.enter_async_context(self.loops)
-        self.loops.start("hosts", self._membership.run())
-        self.loops.start("dispatcher", self._dispatcher.run())
-        self.loops.start("connections", self._receiver.watch_connections())
-        self.loops.start("pending", self._pending.run())
-        self.loops.start("order", Mending(self._writer, self._clock, self._dispatcher.wake).run())
-        self.loops.start("heartbeat", self._heartbeat.run())
-        respelling = Respelling(self._writer, is_leader=self._leads)
-        self.loops.start("references", respelling.run())
-        self.loops.start("alerts", self._watch.run())
-        self.loops.start("retention", self._sweeping.run())
-        self.loops.start("checkin", self._checkin.run())
-        halt_log = HaltLog(self._writer, own.worker, self.children.halts, self._clock)
-        self.loops.start("halts", halt_log.run())
-        self.loops.start("pauses", PauseLog(self._writer, self._clock).run())
-        finishing = Finishing(self._backend, self._writer, self._clock, is_leader=self._leads)
-        self.loops.start("erasures", finishing.run())
-        self.loops.start("keys", self._keys.run())
+        self._start_loops(own)
         opened.push_async_callback(self._end_work)
         tell(
             "daemon.started",
@@ -181,6 +165,26 @@ class Daemon:
             killed_leftovers=leftovers,
         )
         self._listening.tell_if_elsewhere(settings.listen)
+
+    def _start_loops(self, own: Identity) -> None:
+        writer, clock = self._writer, self._clock
+        for name, run in {
+            "hosts": self._membership.run,
+            "dispatcher": self._dispatcher.run,
+            "connections": self._receiver.watch_connections,
+            "pending": self._pending.run,
+            "order": Mending(writer, clock, self._dispatcher.wake).run,
+            "heartbeat": self._heartbeat.run,
+            "references": Respelling(writer, is_leader=self._leads).run,
+            "alerts": self._watch.run,
+            "retention": self._sweeping.run,
+            "checkin": self._checkin.run,
+            "halts": HaltLog(writer, own.worker, self.children.halts, clock).run,
+            "pauses": PauseLog(writer, clock).run,
+            "erasures": Finishing(self._backend, writer, clock, is_leader=self._leads).run,
+            "keys": self._keys.run,
+        }.items():
+            self.loops.start(name, run())
 
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
@@ -374,7 +378,7 @@ class Daemon:
             tell("config.needs_restart", setting=key)
         self._settings = settings
         self._configure(settings, reread.settling, reread.actions)
-        await asyncio.to_thread(self._publish, reread.presence)
+        await asyncio.to_thread(presence.publish, reread.presence, self._database)
         tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))
 
     async def _can_store(self) -> bool:
@@ -432,17 +436,3 @@ class Daemon:
             listening=self._listening,
             console=self._console.address if self._console else None,
         )
-
-    def _publish(self, own: presence.Presence) -> None:
-        """Tell commands what runs here. Work goes on if that fails."""
-        try:
-            presence.publish(own, self._database)
-        except OSError as error:
-            tell("daemon.not_published", reason=error.strerror)
-
-    def _withdraw(self) -> None:
-        """Tell commands that nothing runs here any more."""
-        try:
-            presence.withdraw(self._database, self._path)
-        except OSError as error:
-            tell("daemon.not_published", reason=error.strerror)

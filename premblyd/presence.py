@@ -4,6 +4,7 @@ It names no secret. Of each there is a salted fingerprint of 16 bits: enough to 
 changed, too little to confirm a guess.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -27,6 +28,7 @@ from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 from premblyd.procfs import process_start, runs
+from premblyd.telemetry import tell
 
 FINGERPRINT_BYTES = 2
 SERVICE_FOLDER = Path("/run/premblyd")  # systemd makes it for the service, and all may look
@@ -93,19 +95,29 @@ def of_this_process(
 
 
 def publish(presence: Presence, database: DatabaseAddress) -> None:
-    """Write the file, whole or not at all. Raise OSError when it can't be."""
-    path = _file(database, Path(presence.configuration))
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(presence), file)
-    new.replace(path)
+    """Write the file, whole or not at all. Work goes on if that fails."""
+    with _failure_told():
+        path = _file(database, Path(presence.configuration))
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(dataclasses.asdict(presence), file)
+        new.replace(path)
 
 
 def withdraw(database: DatabaseAddress, configuration: Path) -> None:
-    """Remove the file: the daemon stops. Raise OSError when it can't be."""
-    _file(database, configuration).unlink(missing_ok=True)
+    """Remove the file: the daemon stops, whether or not that fails."""
+    with _failure_told():
+        _file(database, configuration).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _failure_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        tell("daemon.not_published", reason=error.strerror)
 
 
 def find(database: DatabaseAddress, configuration: Path) -> Presence | None:

@@ -14,6 +14,7 @@ from premblyd.databases import Server
 from premblyd.listening import Listening
 from premblyd.presence import Presence
 from tests.support.configuration import configuration
+from tests.support.logs import logged
 
 SERVER = Server("postgresql://premblyd@db1,db2/premblyd")
 
@@ -129,8 +130,9 @@ def test_a_folder_that_others_may_write_is_neither_written_nor_believed(
     assert presence.find(SERVER, tmp_path / "a.yaml") == own
     shared.chmod(0o777)
     assert presence.find(SERVER, tmp_path / "a.yaml") is None
-    with pytest.raises(PermissionError, match="belongs to somebody else"):
+    with logged() as lines:
         publish(tmp_path / "a.yaml")
+    assert [line["reason"] for line in lines] == [f"{shared} belongs to somebody else"]
     shared.chmod(0o700)
     assert presence.find(SERVER, tmp_path / "a.yaml") == own
 
@@ -139,8 +141,9 @@ def test_a_link_that_somebody_made_before_is_not_followed(shared: Path, tmp_path
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shared.symlink_to(elsewhere)
-    with pytest.raises(PermissionError):
+    with logged() as lines:
         publish(tmp_path / "a.yaml")
+    assert [line["event"] for line in lines] == ["daemon.not_published"]
     assert list(elsewhere.iterdir()) == []
 
 
