@@ -25,6 +25,16 @@ def require_new(path: Path) -> None:
         )
 
 
+def sync(*paths: Path) -> None:
+    """Have on the disk what files hold, or which names folders have."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Give a file to be written, which is at `path` when all of it is on the disk. Raise

@@ -135,15 +135,6 @@ def new_name(folder: Path, at_ms: int, suffix: str, *, is_sealed: bool) -> Path:
     return path
 
 
-def sync(folder: Path) -> None:
-    """Have on the disk which files a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _entries(folder: Path) -> list[Path]:
     with explained(folder):
         return sorted(folder.iterdir())
@@ -166,3 +157,14 @@ def explained(folder: Path) -> Iterator[None]:
         raise LacksRightsError(f"You may not use the folder {folder}.") from None
     except OSError as error:
         raise FolderError(f"The folder {folder} can't be used: {error.strerror}.") from None
+
+
+@contextlib.contextmanager
+def writing(folder: Path, failed: str, left: str = "") -> Iterator[None]:
+    """Raise in words why what is written into a folder has `failed`, and what is `left` then."""
+    try:
+        yield
+    except PermissionError:
+        raise LacksRightsError(f"You may not write into {folder}.") from None
+    except OSError as error:
+        raise PremblydError(f"{failed}: {error.strerror}.{left}") from None

@@ -29,6 +29,7 @@ from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.keep import keycopies, operators, restoring
 from premblyd.keep.keycopies import KeptKeys
 from premblyd.keep.restoring import Remembered
+from premblyd.newfile import sync
 
 INDEX = "premblyd-keys.json"
 ERASED = "premblyd-keys-erased.age"
@@ -119,7 +120,7 @@ def renew(
     if not recipients:
         raise PremblydError("The keys' copy is for nobody: `backup` has no recipients.")
     require_recipients(recipients)
-    with _alone(place), _explained(place):
+    with _alone(place), folders.writing(place, f"The keys' copy in {place} could not be renewed"):
         folders.clean(place)
         before = _index(place)
         erasure_id = database.look(keycopies.newest_erasure_id)  # one that comes now may be missed
@@ -139,7 +140,7 @@ def renew(
                 time.sleep(pause_s)
         _write(place, INDEX, json.dumps({"format": FORMAT, **asdict(index)}))
         _remove_others(place, index)
-        folders.sync(place)
+        sync(place)
     keys = sum(chunk["count"] for chunk in index.chunks.values())
     return Renewed(keys=keys, written=written, erasure_id=erasure_id)
 
@@ -232,18 +233,6 @@ def _alone(place: Path) -> Iterator[None]:
                 continue
             yield
             return
-
-
-@contextlib.contextmanager
-def _explained(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError:
-        raise LacksRightsError(f"You may not write into {place}.") from None
-    except OSError as error:
-        raise PremblydError(
-            f"The keys' copy in {place} could not be renewed: {error.strerror}."
-        ) from None
 
 
 def _write(place: Path, name: str, text: str, recipients: Sequence[str] = ()) -> None:

@@ -2,8 +2,7 @@
 name when all of it is on the disk. What is sealed is sealed while it is written: nothing of it is
 in clear in any file, whenever this is killed."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from premblyd.backup import folder as folders
 from premblyd.engines.backend import Backend
 from premblyd.engines.besides import Copied
 from premblyd.engines.engine import Database
-from premblyd.errors import LacksRightsError, PremblydError
 from premblyd.keep import operators
+from premblyd.newfile import sync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +48,12 @@ def make(
         left = folders.clean(folder)
         is_sealed = bool(recipients)
         path = folders.new_name(folder, now_ms, backed.copy_suffix, is_sealed=is_sealed)
-        with _explained(folder):
+        failed = f"The copy could not be written into {folder}"
+        with folders.writing(folder, failed, " Those of before are there still."):
             with folders.written(path) as file, sealed(file, recipients) as out:
                 backed.write_copy(out, tell, without_keys=without_keys)
             size = path.stat().st_size
-        folders.sync(folder)
+        sync(folder)
         if copy_keys is not None:
             copy_keys(path)
         removed, stays = _remove_old(folder, path, backed.copy_suffix, keep)
@@ -78,19 +78,6 @@ def write_down(database: Database, actor: str, made: Made) -> None:
     )
 
 
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError:
-        raise LacksRightsError(f"You may not write into {folder}.") from None
-    except OSError as error:
-        raise PremblydError(
-            f"The copy could not be written into {folder}: {error.strerror}. Those of before are"
-            " there still."
-        ) from None
-
-
 def _remove_old(
     folder: Path, made: Path, suffix: str, keep: int | None
 ) -> tuple[list[Path], list[Path]]:
@@ -106,5 +93,5 @@ def _remove_old(
             removed.append(path)
         except OSError:
             left.append(path)
-    folders.sync(folder)
+    sync(folder)
     return removed, left

@@ -37,7 +37,6 @@ from premblyd.engines.sqlite.files import (
     real_path,
     restoring_folder,
     size,
-    sync,
     unused_aside,
     write_copy,
     write_new,
@@ -46,6 +45,7 @@ from premblyd.engines.sqlite.guards import is_foreign_log
 from premblyd.engines.sqlite.opening import MAGIC, plain
 from premblyd.errors import AlreadyRunningError, LacksRightsError, PremblydError, SchemaError
 from premblyd.model.history import History
+from premblyd.newfile import sync
 
 _LACKS_KEYS = f"""SELECT EXISTS (SELECT 1 FROM {withoutkeys.TABLE}
 WHERE wrapped = zeroblob(length(wrapped)))"""  # noqa: S608

@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from premblyd import times
 from premblyd.errors import AlreadyRunningError, CannotStartError, TryAgainError
+from premblyd.newfile import sync
 from premblyd.telemetry import tell
 
 # A record is its file with all of these: what is in the log, or in a journal, is nowhere else.
@@ -111,16 +112,6 @@ def move_into(folder: Path, real: Path, suffixes: tuple[str, ...] = SUFFIXES) ->
             file.rename(folder / file.name)
             is_moved = True
     return is_moved
-
-
-def sync(*paths: Path) -> None:
-    """Have on the disk what files hold, or which names folders have."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def clone(source: Path, target: Path) -> None:
