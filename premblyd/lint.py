@@ -26,8 +26,8 @@ from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
+from premblyd.times import DAY_MS
 
-DAY_MS = 24 * 3_600_000
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)

@@ -159,25 +159,35 @@ class Vault:
     def new_cipher(self, event_key: str) -> tuple[Cipher, Wrapped]:
         """Make the key of an event. Raise LookupError when this only opens."""
         secret = secrets.token_bytes(KEY_BYTES)
-        return Cipher(event_key, secret), self._wrap(event_key, secret)
+        return Cipher(event_key, secret), self.wrap(event_key, secret)
 
     def cipher(self, event_key: str, data_key: Any, wrapped: Any) -> Cipher:
         """Return what opens an event, by the row of its key. Raise LacksKeyError, DamagedError."""
-        return Cipher(event_key, self._unwrap(event_key, data_key, wrapped))
+        return Cipher(event_key, self.secret(event_key, data_key, wrapped))
 
     def rewrap(self, event_key: str, data_key: Any, wrapped: Any) -> Wrapped:
         """Return an event's key wrapped by the data key by which this seals. Raise LacksKeyError,
         DamagedError."""
-        return self._wrap(event_key, self._unwrap(event_key, data_key, wrapped))
+        return self.wrap(event_key, self.secret(event_key, data_key, wrapped))
 
     def secret(self, event_key: str, data_key: Any, wrapped: Any) -> bytes:
-        """Return an event's key itself, for the keys' copy. Raise LacksKeyError, DamagedError."""
-        return self._unwrap(event_key, data_key, wrapped)
+        """Return an event's key itself. Raise LacksKeyError, DamagedError."""
+        cipher = self._ciphers.get(data_key)
+        if cipher is None:
+            raise LacksKeyError(str(data_key)[:ID_DIGITS])
+        if not isinstance(wrapped, bytes):
+            raise DamagedError(_damaged("event_key.wrapped"))
+        return _decrypt(cipher, wrapped, _bound_to_wrapped(event_key), "event_key.wrapped")
 
     def wrap(self, event_key: str, secret: bytes) -> Wrapped:
-        """Return an event's key, which a keys' copy has, wrapped by the data key by which this
-        seals. Raise LookupError when this only opens."""
-        return self._wrap(event_key, secret)
+        """Return an event's key wrapped by the data key by which this seals. Raise LookupError when
+        this only opens."""
+        if self._current is None:
+            raise LookupError("there is no data key to seal with")
+        nonce = os.urandom(NONCE_BYTES)
+        cipher = self._ciphers[self._current.id]
+        wrapped = cipher.encrypt(nonce, secret, _bound_to_wrapped(event_key))
+        return Wrapped(self._current.id, nonce + wrapped)
 
     def seal_own(self, place: str, secret: bytes) -> bytes:
         """Return what is of the whole record, and of no event, sealed by the data key itself. Raise
@@ -196,22 +206,6 @@ class Vault:
             raise LacksKeyError(data_key)
         sealed = value[len(MARK) + ID_DIGITS :]
         return _decrypt(cipher, sealed, place.encode(), place)
-
-    def _wrap(self, event_key: str, secret: bytes) -> Wrapped:
-        if self._current is None:
-            raise LookupError("there is no data key to seal with")
-        nonce = os.urandom(NONCE_BYTES)
-        cipher = self._ciphers[self._current.id]
-        wrapped = cipher.encrypt(nonce, secret, _bound_to_wrapped(event_key))
-        return Wrapped(self._current.id, nonce + wrapped)
-
-    def _unwrap(self, event_key: str, data_key: Any, wrapped: Any) -> bytes:
-        cipher = self._ciphers.get(data_key)
-        if cipher is None:
-            raise LacksKeyError(str(data_key)[:ID_DIGITS])
-        if not isinstance(wrapped, bytes):
-            raise DamagedError(_damaged("event_key.wrapped"))
-        return _decrypt(cipher, wrapped, _bound_to_wrapped(event_key), "event_key.wrapped")
 
 
 def data_key_of(value: Any) -> str | None:

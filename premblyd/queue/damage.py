@@ -6,7 +6,7 @@ takes a text for a number. What can't be true ends dead with words that say so, 
 else.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -133,25 +133,18 @@ class EventRow(NamedTuple):
 
 def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, EventRow]:
     """Return the events of these deliveries, by the deliveries' ids; those that are there still."""
-    return _event_rows(transaction.look_up(_EVENTS, delivery_ids)) if delivery_ids else {}
+    return by_delivery(transaction.look_up(_EVENTS, delivery_ids)) if delivery_ids else {}
 
 
 def small_events_of(ids: Query) -> Statement:
     """Return the statement that finds the events of deliveries that a query finds, but large
-    ones: see `asking_events`."""
+    ones: `by_delivery` reads its rows."""
     is_small = fn.LENGTH(Event.body) <= SMALL_BYTES
     return Statement(_EVENTS.query.where(Delivery.id.in_(ids), is_small))
 
 
-def asking_events(
-    transaction: Transaction, statement: Statement, **values: Any
-) -> Callable[[], dict[int, EventRow]]:
-    """Ask for events by a statement of `small_events_of`; return what reads them."""
-    found = transaction.ask(statement, **values)
-    return lambda: _event_rows(found())
-
-
-def _event_rows(found: Iterable[Row]) -> dict[int, EventRow]:
+def by_delivery(found: Iterable[Row]) -> dict[int, EventRow]:
+    """Return events that were found, by the ids of their deliveries."""
     return {row[0]: EventRow(row[0], row[1], row[2], row[3], row[4], row[5:]) for row in found}
 
 

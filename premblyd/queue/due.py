@@ -84,7 +84,7 @@ class Queued:
         self.due: list[Due] = []
         self.ahead: list[Due] = []
         self.passed = 0
-        self.events: list[Callable[[], dict[int, EventRow]]] = []  # that were asked for early
+        self._events: list[Callable[[], list[Row]]] = []  # that were asked for early
         self.looked_at: Sequence[str] = ()
         self.action_count = 0
 
@@ -168,12 +168,12 @@ class Queued:
         asked = self._ask_for_first([name for name in self._actions if self._wanted_of(name)])
         for name in asked:
             first = self._first_due(name, self._wanted_of(name))
-            self.events.append(damage.asking_events(self._transaction, _DUE_EVENTS, **first))
+            self._events.append(self._transaction.ask(_DUE_EVENTS, **first))
         return asked
 
     def event_rows(self, chosen: Sequence[Due]) -> dict[int, EventRow]:
         """Return the events of what was chosen."""
-        found = {id_: row for rows in self.events for id_, row in rows().items()}
+        found = damage.by_delivery(row for rows in self._events for row in rows())
         left = [each.id for each in chosen if each.id not in found]
         return found | damage.event_rows(self._transaction, left)
 
