@@ -3,20 +3,13 @@
 import asyncio
 import enum
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from peewee import SQL, fn
 
-from premblyd.engines.engine import (
-    Row,
-    Statement,
-    Transaction,
-    insert,
-    param,
-    update,
-)
+from premblyd.engines.engine import Row, Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Later, Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Rejection
@@ -221,23 +214,16 @@ def _arrive(
     if not is_plain or not arrivals.may_be_stored_later(transaction, known):
         return _add_known(transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
-    rows: list[Row] = []
-    duplicates: list[tuple[int, _Addition]] = []
-    new: list[_Addition] = []
-    for key, addition in zip(known.keys, additions, strict=True):
-        if key in known.new:
-            new.append(addition)
-            rows += (_row(key, each, addition.now_ms) for each in addition.deliveries)
-        else:
-            duplicates.append((known.ids[key], addition))
+    arrived = _told_apart(known, additions)
+    rows = [
+        _row(key, each, addition.now_ms)
+        for key, addition, is_new in arrived
+        if is_new
+        for each in addition.deliveries
+    ]
     transaction.write_many(INSERT_DELIVERIES_BY_KEY, rows)
-    _count_duplicates(transaction, [(id_, addition.now_ms) for id_, addition in duplicates])
-    rollups.count_events(
-        transaction,
-        new=[addition.group for addition in new],
-        duplicates=[addition.group for _, addition in duplicates],
-        unmatched=[addition.group for addition in new if not addition.deliveries],
-    )
+    _count_duplicates(transaction, arrived, known.ids)
+    _count(transaction, arrived)
 
     def added(key: str) -> Added:
         is_new = key in known.new
@@ -254,62 +240,72 @@ def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
 
 def _add_known(transaction: Transaction, additions: list[_Addition], known: Known) -> list[Added]:
     known = arrivals.store(transaction, known)
-    keys, ids, of_erased = known.keys, known.ids, known.erased
-    left = set(known.new)
-    new: list[rollups.EventGroup] = []
-    added: list[Added] = []
+    arrived = _told_apart(known, additions)
     rows: list[Row] = []
     ordered: list[order.Entry] = []
-    duplicates: list[rollups.EventGroup] = []
-    unmatched: list[rollups.EventGroup] = []
     erased_rows: list[tuple[Row, list[Row]]] = []
-    again: list[tuple[int, int]] = []
     arriving: dict[int, Arrival] = {}
-    for key, addition in zip(keys, additions, strict=True):
-        event_id = ids[key]
-        is_new = key in left
-        left.discard(key)  # another of this key is a duplicate of it
-        added.append(Added(event_id, key, is_new, is_erased=key in of_erased))
-        if is_new:
-            new.append(addition.group)
-        if is_new and not addition.deliveries:
-            unmatched.append(addition.group)
-        if is_new and key in of_erased:
+    for key, addition, is_new in arrived:
+        event_id, now_ms = known.ids[key], addition.now_ms
+        if is_new and key in known.erased:
             to_run = [delivery for delivery in addition.deliveries if delivery.runs_erased]
-            its_rows = [_row(event_id, delivery, addition.now_ms) for delivery in to_run]
+            its_rows = [_row(event_id, delivery, now_ms) for delivery in to_run]
             erased_rows.append((addition.event.row, its_rows))
         elif is_new:
             for delivery in addition.deliveries:
                 if delivery.then is None or addition.order_key is None:
-                    rows.append(_row(event_id, delivery, addition.now_ms))
+                    rows.append(_row(event_id, delivery, now_ms))
                 else:
-                    entry = _entry(event_id, delivery, addition.now_ms, addition.order_key)
-                    ordered.append(entry)
+                    ordered.append(_entry(event_id, delivery, now_ms, addition.order_key))
             if addition.arrival is not None:
                 arriving[event_id] = addition.arrival
-        else:
-            again.append((event_id, addition.now_ms))
-            duplicates.append(addition.group)
     transaction.write_many(INSERT_DELIVERIES, rows)
     if erased_rows:
         FORGOTTEN.insert_deliveries(transaction, erased_rows)
-    _count_duplicates(transaction, again)
+    _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)
     if arriving:
         awaited.note(transaction, arriving)
-    rollups.count_events(
-        transaction,
-        new=new,
-        duplicates=duplicates,
-        unmatched=unmatched,
-    )
-    return added
+    _count(transaction, arrived)
+    return [
+        Added(known.ids[key], key, is_new, is_erased=key in known.erased)
+        for key, _, is_new in arrived
+    ]
 
 
-def _count_duplicates(transaction: Transaction, again: list[tuple[int, int]]) -> None:
+class _Arrived(NamedTuple):
+    key: str
+    addition: _Addition
+    is_new: bool
+
+
+def _told_apart(known: Known, additions: list[_Addition]) -> list[_Arrived]:
+    """Return which are new: another of a key that is new is a duplicate of it."""
+    left = set(known.new)
+    arrived = []
+    for key, addition in zip(known.keys, additions, strict=True):
+        arrived.append(_Arrived(key, addition, key in left))
+        left.discard(key)
+    return arrived
+
+
+def _count_duplicates(
+    transaction: Transaction, arrived: list[_Arrived], ids: Mapping[str, int]
+) -> None:
+    again = [(ids[each.key], each.addition.now_ms) for each in arrived if not each.is_new]
     for event_id, at_ms in sorted(again):  # in one order, so that no two hosts wait for each other
         transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
+
+
+def _count(transaction: Transaction, arrived: list[_Arrived]) -> None:
+    new = [addition for _, addition, is_new in arrived if is_new]
+    rollups.count_events(
+        transaction,
+        new=[addition.group for addition in new],
+        duplicates=[each.addition.group for each in arrived if not each.is_new],
+        unmatched=[addition.group for addition in new if not addition.deliveries],
+    )
 
 
 def _row(event: int | str, delivery: NewDelivery, now_ms: int) -> Row:

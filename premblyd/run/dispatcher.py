@@ -163,11 +163,6 @@ class Dispatcher:
         """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
         await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_tell_failed)
 
-    async def run_once(self, now_ms: int) -> int:
-        """Claim what is due and start its hooks; return how many."""
-        claimed = await self._claim(now_ms)
-        return len(claimed.jobs)
-
     async def stop(self, timeout_s: float) -> None:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
         run; their deliveries stay pending."""
