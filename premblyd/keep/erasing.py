@@ -10,7 +10,7 @@ was ended meanwhile goes on when it is run again, and no erasure is over of whic
 
 import functools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from premblyd.engines.engine import (
     param,
 )
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.hosts.register import RAISE_FLOOR, is_working
+from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import ByTable
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
@@ -35,7 +35,7 @@ from premblyd.keep.persons import Named
 from premblyd.keep.searching import of_size
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
-from premblyd.model.tables import Event, Host
+from premblyd.model.tables import Event
 from premblyd.seal import eventkeys
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
@@ -57,16 +57,6 @@ class HeldError(PremblydError):
             f" and why; `premblyd hold --end {numbers[0]}` ends it."
         )
         self.numbers = tuple(numbers)
-
-
-class OlderHostsError(TryAgainError):
-    """A daemon works on the database that would store anew what is erased. Upgrade it first."""
-
-    def __init__(self, names: Collection[str]) -> None:
-        super().__init__(
-            f"Nothing was erased: an older premblyd works on {', '.join(sorted(names))}, which"
-            " would store a later webhook of the person whole. Upgrade it, or stop it, then again."
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +87,8 @@ def erase(
     database: Database, request: Request, portion_done: Callable[[Done], None] = lambda _: None
 ) -> Done:
     """Erase a person beside daemons, or go on with it where an earlier command was ended. Raise
-    HeldError while a hold is in force, OlderHostsError while an older daemon works, NotFoundError
-    when nothing is stored of them."""
+    HeldError while a hold is in force, NotFoundError when nothing is stored of them, TryAgainError
+    while the database is moved or somebody else erases."""
     now_ms = database.now_ms()
     findings = database.look(functools.partial(_look_for, request, now_ms))
     if findings.is_unfinished or len(findings.person.event_ids) > MOST_AT_ONCE:
@@ -178,7 +168,7 @@ def _begin_in_portions(
 
 def _open(transaction: Transaction, request: Request, findings: Findings, now_ms: int) -> Done:
     """Begin an erasure, or go on with one that was begun and not ended."""
-    _require_may_erase(transaction, now_ms)
+    _require_no_move(transaction)
     if findings.held_by:
         raise HeldError(findings.held_by)
     subject = request.named.digest(Digests.of(transaction))
@@ -274,14 +264,11 @@ def _count_left(erasure_id: int, transaction: Transaction) -> int:
     return int(row[0]) if row else 0
 
 
-def _require_may_erase(transaction: Transaction, now_ms: int) -> None:
+def _require_no_move(transaction: Transaction) -> None:
     if not transaction.try_lock(MOVE):
         raise TryAgainError(
             "Nothing was erased: `premblyd move` is at work. Erase on the new database."
         )
-    older = {name for name, known in transaction.rows(_WORKING, now_ms=now_ms) if known < FLOOR}
-    if older:
-        raise OlderHostsError(older)
 
 
 def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]:
@@ -321,7 +308,4 @@ _ERASED_BY = Statement(
     Event.select(Event.id, Event.key).where(
         Event.erasure_id == param("erasure_id"), Event.received_at_ms <= param("at_ms")
     )
-)
-_WORKING = Statement(
-    Host.select(Host.name, fn.COALESCE(Host.migration, "")).where(is_working(Host, param("now_ms")))
 )
