@@ -18,7 +18,7 @@ from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.metrics.exporter import Exporter
-from premblyd.queue.inbox import REASONS, ConnectionFault
+from premblyd.queue.rejections import REASONS, ConnectionFault
 from premblyd.times import Clock
 from tests.support.database import away
 from tests.support.jobs import action, endpoint

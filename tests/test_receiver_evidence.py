@@ -10,7 +10,7 @@ from tornado.httpclient import AsyncHTTPClient
 from premblyd import telemetry
 from premblyd.config.models import Endpoint
 from premblyd.metrics.counting import Counts
-from premblyd.queue import inbox
+from premblyd.queue import rejections
 from premblyd.receive import evidence
 from premblyd.receive.evidence import LINES_PER_MINUTE, difference
 from tests.support.database import away
@@ -219,8 +219,8 @@ async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Re
 async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "MAX_NOISE", 3)
-    monkeypatch.setattr(inbox, "MAX_REJECTIONS", 8)
+    monkeypatch.setattr(rejections, "MAX_NOISE", 3)
+    monkeypatch.setattr(rejections, "MAX_REJECTIONS", 8)
     reception.use()
     for part in range(3):
         await client.send(webhook(BODY, signed(BODY, "another key")))

@@ -16,8 +16,8 @@ from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.model.states import CANCEL, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
-from premblyd.queue.inbox import NewRejection
 from premblyd.queue.jobs import Claimable, Load, Result
+from premblyd.queue.rejections import NewRejection
 from premblyd.record import events, lists, operating, queries, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter

@@ -8,7 +8,7 @@ import pytest
 
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.queue.inbox import NewRejection
+from premblyd.queue.rejections import NewRejection
 from premblyd.queue.rollups import hour_of
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures

@@ -17,7 +17,7 @@ from premblyd.engines.engine import Database
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.identity import Identity
 from premblyd.hosts.register import Hosts
-from premblyd.queue.inbox import NewRejection
+from premblyd.queue.rejections import NewRejection
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import events, table

@@ -17,7 +17,7 @@ from premblyd.config.models import Config
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES, Outcome
-from premblyd.queue.inbox import REASONS
+from premblyd.queue.rejections import REASONS
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"

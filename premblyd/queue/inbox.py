@@ -1,18 +1,18 @@
-"""Keeping what came in: events with their deliveries in one transaction, and rejections."""
+"""Keeping what came in: events with their deliveries in one transaction; and rejections, as
+rejections.py has them."""
 
 import asyncio
-import enum
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from peewee import SQL, fn
+from peewee import SQL
 
-from premblyd.engines.engine import Row, Statement, Transaction, insert, param, update
+from premblyd.engines.engine import Row, Statement, Transaction, param
 from premblyd.engines.writer import Later, Operation, Step, Writer
 from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event, Rejection
+from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue import arrivals, order, rollups
 from premblyd.queue.arrivals import (
@@ -24,12 +24,10 @@ from premblyd.queue.arrivals import (
 )
 from premblyd.queue.keys import By, event_keys
 from premblyd.queue.order import Then, order_key
+from premblyd.queue.rejections import REJECT, NewRejection
 from premblyd.verifications import awaited, erased, pseudonyms
 from premblyd.verifications.awaited import Arrival
 from premblyd.verifications.pseudonyms import CLEAR, Names
-
-MAX_REJECTIONS = 10_000
-MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +52,6 @@ class Added:
     is_new: bool
     is_erased: bool = False
     holds_answer: bool = False
-
-
-class ConnectionFault(enum.StrEnum):
-    """Reasons of rejections that anybody at all can cause, who knows neither a path nor a key: of
-    these rejections fewer are logged and kept."""
-
-    NO_SUCH_PATH = "no such path"
-    METHOD_NOT_ALLOWED = "method not allowed"
-    MALFORMED = "malformed request"
-    HEAD_TOO_LARGE = "head too large"
-    CUT_SHORT = "cut short"  # the client went away
-    TOO_SLOW = "too slow"
-
-
-# All of them: why a request is refused.
-REASONS = (
-    "wrong signature",
-    "missing signature",
-    "malformed signature",
-    "missing token",
-    "address not allowed",
-    "body too large",
-    *(noise.value for noise in ConnectionFault),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRejection:
-    """A refused request, as evidence. `reason` is one of premblyd's own words."""
-
-    at_ms: int
-    endpoint: str
-    remote_ip: str
-    reason: str
-    body_bytes: int | None
-    body_sha256: str | None
 
 
 class Inbox:
@@ -134,7 +96,7 @@ class Inbox:
 
     def reject(self, rejection: NewRejection) -> "asyncio.Future[None]":
         """Keep `rejection`, and forget the oldest beyond MAX_REJECTIONS."""
-        return self._writer.submit(_REJECT, asdict(rejection))
+        return self._writer.submit(REJECT, rejection)
 
     def prove_commit(self) -> "asyncio.Future[None]":
         """Commit something by all that a webhook needs, and leave nothing of it. Raise
@@ -322,21 +284,6 @@ def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order
     )
 
 
-def _reject(transaction: Transaction, rows: list[dict[str, Any]]) -> list[None]:
-    for row in rows:
-        if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
-            transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
-        else:
-            transaction.write(_INSERT_REJECTION, **row)
-    transaction.write(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
-    return [None] * len(rows)
-
-
-def _count_noise(transaction: Transaction) -> int:
-    row = transaction.row(_COUNT_NOISE)
-    return row[0] if row else 0
-
-
 def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
     What is written to the disk is a count, which is taken back. (An event that is taken back would
@@ -377,23 +324,10 @@ _COUNT_DUPLICATE = Statement(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
     ).where(Event.id == param("id"))
 )
-_REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
-_INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
-_NOISE_REASONS = frozenset(ConnectionFault)
-_IS_NOISE = Rejection.reason.in_(list(ConnectionFault))
-_COUNT_NOISE = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_NOISE))
-_OLDEST_NOISE = (
-    Rejection.select(Rejection.id).where(_IS_NOISE).order_by(Rejection.at_ms, Rejection.id).limit(1)
-)
-_REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_NOISE)
-_TRIM_REJECTIONS = Statement(
-    Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
-)
 _ADD_NONE = [
     Statement(table.insert_from(table.select(table.id).where(SQL("1 = 0")), [table.id]))
     for table in (Event, Delivery)
 ]
 
 _ADD = Operation(Step.ARRIVALS, _arrive)
-_REJECT = Operation(Step.EVIDENCE, _reject)
 _PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from premblyd.config.models import Endpoint
-from premblyd.queue.inbox import ConnectionFault, Inbox, NewRejection
+from premblyd.queue.inbox import Inbox
+from premblyd.queue.rejections import ConnectionFault, NewRejection
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 from premblyd.words import counted

@@ -20,19 +20,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tornado.http1connection import HTTP1Connection
-from tornado.httputil import (
-    HTTPHeaders,
-    HTTPMessageDelegate,
-    RequestStartLine,
-    ResponseStartLine,
-)
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
 from premblyd.privacy import digest_of, safe_code, safe_id, safe_type
-from premblyd.queue.inbox import Added, ConnectionFault, Inbox, NewDelivery
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
+from premblyd.queue.rejections import ConnectionFault
 from premblyd.receive.connection import (
     Extra,
     Stream,

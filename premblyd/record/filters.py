@@ -32,7 +32,7 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.inbox import REASONS
+from premblyd.queue.rejections import REASONS
 from premblyd.record import criteria, naming, queries
 from premblyd.record.criteria import Condition
 from premblyd.record.queries import By

@@ -32,7 +32,7 @@ from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeping import Removed
 from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
-from premblyd.queue.inbox import NewRejection
+from premblyd.queue.rejections import NewRejection
 from premblyd.times import DAY_MS, HOUR_MS
 from premblyd.verifications.names import learn_names
 from tests.support.database import changing

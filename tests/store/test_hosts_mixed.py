@@ -12,10 +12,11 @@ import pytest
 
 from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome, Webhook
-from premblyd.queue import inbox
-from premblyd.queue.inbox import Added, ConnectionFault, NewDelivery, NewRejection
+from premblyd.queue import rejections
+from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.queue.order import Then
+from premblyd.queue.rejections import ConnectionFault, NewRejection
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Change, Operator
 from tests.support.jobs import ending
@@ -151,8 +152,8 @@ class Hosts:
 def test_whatever_hosts_do_at_once_ends_as_on_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "MAX_REJECTIONS", 40)
-    monkeypatch.setattr(inbox, "MAX_NOISE", 10)
+    monkeypatch.setattr(rejections, "MAX_REJECTIONS", 40)
+    monkeypatch.setattr(rejections, "MAX_NOISE", 10)
     stores = [store.beside(name) for name in "abcd"]
     try:
         hosts = Hosts(stores, random.Random(ROUNDS))

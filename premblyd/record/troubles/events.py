@@ -20,7 +20,7 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly.payload import CODES
 from premblyd.privacy import is_code
-from premblyd.queue.inbox import ConnectionFault
+from premblyd.queue.rejections import ConnectionFault
 from premblyd.queue.rollups import hour_of
 from premblyd.record import events, hosts, pauses, queries, statistics
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble

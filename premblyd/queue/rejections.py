@@ -1,0 +1,79 @@
+"""Rejections: requests that were refused, kept as bounded evidence."""
+
+import enum
+from dataclasses import asdict, dataclass, fields
+
+from peewee import fn
+
+from premblyd.engines.engine import Statement, Transaction, insert, param, update
+from premblyd.engines.writer import Operation, Step
+from premblyd.model.tables import Rejection
+
+MAX_REJECTIONS = 10_000
+MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
+
+
+class ConnectionFault(enum.StrEnum):
+    """Reasons of rejections that anybody at all can cause, who knows neither a path nor a key: of
+    these rejections fewer are logged and kept."""
+
+    NO_SUCH_PATH = "no such path"
+    METHOD_NOT_ALLOWED = "method not allowed"
+    MALFORMED = "malformed request"
+    HEAD_TOO_LARGE = "head too large"
+    CUT_SHORT = "cut short"  # the client went away
+    TOO_SLOW = "too slow"
+
+
+# All of them: why a request is refused.
+REASONS = (
+    "wrong signature",
+    "missing signature",
+    "malformed signature",
+    "missing token",
+    "address not allowed",
+    "body too large",
+    *(noise.value for noise in ConnectionFault),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRejection:
+    """A refused request, as evidence. `reason` is one of premblyd's own words."""
+
+    at_ms: int
+    endpoint: str
+    remote_ip: str
+    reason: str
+    body_bytes: int | None
+    body_sha256: str | None
+
+
+def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[None]:
+    for row in map(asdict, rejections):
+        if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
+            transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
+        else:
+            transaction.write(_INSERT_REJECTION, **row)
+    transaction.write(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
+    return [None] * len(rejections)
+
+
+def _count_noise(transaction: Transaction) -> int:
+    row = transaction.row(_COUNT_NOISE)
+    return row[0] if row else 0
+
+
+_REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
+_INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
+_NOISE_REASONS = frozenset(ConnectionFault)
+_IS_NOISE = Rejection.reason.in_(list(ConnectionFault))
+_COUNT_NOISE = Statement(Rejection.select(fn.COUNT(Rejection.id)).where(_IS_NOISE))
+_OLDEST_NOISE = (
+    Rejection.select(Rejection.id).where(_IS_NOISE).order_by(Rejection.at_ms, Rejection.id).limit(1)
+)
+_REPLACE_OLDEST_NOISE = update(Rejection, *_REJECTION_COLUMNS, where=Rejection.id == _OLDEST_NOISE)
+_TRIM_REJECTIONS = Statement(
+    Rejection.delete().where(Rejection.id <= Rejection.select(fn.MAX(Rejection.id) - param("kept")))
+)
+REJECT = Operation(Step.EVIDENCE, _reject)
