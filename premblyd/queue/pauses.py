@@ -13,6 +13,7 @@ from premblyd.times import Clock
 
 STORE_PAUSE_S = 1.0
 LOOK_AGAIN_S = 5.0
+KEPT_MS = 10 * 60_000  # what has waited for the end of a pause is not late at once
 
 
 def is_in_force(now_ms: Any) -> Any:
@@ -31,13 +32,12 @@ def begin(
 
 def end(transaction: Transaction, action: str, now_ms: int) -> bool:
     """End an action's pause. Return whether it had one."""
-    transaction.change(_FORGET_OVER, now_ms=now_ms)
-    return transaction.change(_END, action=action) > 0
+    return transaction.change(_END, action=action, now_ms=now_ms) > 0
 
 
 class PauseLog:
     """Tells the log of each pause that begins and ends, whoever says it where, and forgets those
-    whose time is over. `run` it as a loop."""
+    that were over a while ago. `run` it as a loop."""
 
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
@@ -64,19 +64,24 @@ class PauseLog:
 
 
 def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
-    if transaction.row(_ANY_OVER, now_ms=now_ms) is not None:
-        transaction.change(_FORGET_OVER, now_ms=now_ms)
-    return dict(transaction.rows(_UNTIL))
+    forgotten_ms = now_ms - KEPT_MS
+    if transaction.row(_ANY_OVER, now_ms=forgotten_ms) is not None:
+        transaction.change(_FORGET_OVER, now_ms=forgotten_ms)
+    return dict(transaction.rows(_UNTIL, now_ms=now_ms))
 
 
 _ITS_TIME_IS_OVER = Pause.until_ms <= param("now_ms")
 _FORGET_OVER = Statement(Pause.delete().where(_ITS_TIME_IS_OVER))
 _ANY_OVER = Statement(Pause.select(Pause.id).where(_ITS_TIME_IS_OVER).limit(1))
-_UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms))
+_UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms).where(is_in_force(param("now_ms"))))
 _ABOUT = {Pause.until_ms: param("until_ms"), Pause.reason: param("reason")}
 _BEGIN = Statement(
     Pause.insert(
         {Pause.action: param("action"), Pause.since_ms: param("since_ms"), **_ABOUT}
     ).on_conflict(conflict_target=[Pause.action], update=_ABOUT)
 )
-_END = Statement(Pause.delete().where(Pause.action == param("action")))
+_END = Statement(
+    Pause.update(until_ms=param("now_ms")).where(
+        Pause.action == param("action"), is_in_force(param("now_ms"))
+    )
+)

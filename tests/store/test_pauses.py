@@ -11,7 +11,7 @@ from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Load
 from premblyd.queue.order import Then
-from premblyd.queue.pauses import PauseLog
+from premblyd.queue.pauses import KEPT_MS, PauseLog
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
@@ -81,7 +81,6 @@ def test_a_pause_ends_by_itself_and_a_claim_says_when(store: Store) -> None:
     assert (claimed.jobs, claimed.next_due_ms) == ([], NOW_MS + 500)
     assert len(claim(store, NOW_MS + 500, crm=1).jobs) == 1
     assert resume(store, "crm", NOW_MS + 500) is False, "it is over"
-    assert store.rows(PAUSED) == []
 
 
 def test_a_pause_that_is_said_again_lasts_since_its_beginning(store: Store) -> None:
@@ -214,6 +213,10 @@ def test_the_log_tells_of_each_pause_once_and_of_its_end(store: Store) -> None:
     clock.set_by_ms = 9_000_001
     clock.jumped_ms()
     assert told() == [("action.resumed", "crm", False)]
+    assert [row[0] for row in store.rows(PAUSED)] == ["crm"], "for a while"
+    clock.set_by_ms += KEPT_MS
+    clock.jumped_ms()
+    assert told() == []
     assert store.rows(PAUSED) == []
 
 
@@ -245,6 +248,10 @@ def test_what_is_paused_is_neither_late_nor_failing_and_overdue_in_no_metric(
     assert (figures.overdue, figures.backlog) == (0, 4), "with the one of the record"
     assert figures.pause is not None
     assert [each.pause for each in statistics.paused(record, late_ms)] == [figures.pause]
+    resume(store, "crm", late_ms)
+    soon_ms = late_ms + LATE_MS
+    assert [item.kind for item in found(record, soon_ms - 1, "crm")] == ["failing"], "it may begin"
+    assert [item.kind for item in found(record, soon_ms, "crm")] == ["late", "failing"]
 
 
 def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: Database) -> None:
