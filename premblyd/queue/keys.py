@@ -1,10 +1,11 @@
-"""The key of an event: by which a webhook that comes again is known as a duplicate."""
+"""The key of an event: by which a webhook that comes again is known as a duplicate. And the digest
+that all keys are."""
 
+import hashlib
 import secrets
 from typing import Literal, NamedTuple
 
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.order import digest
 
 By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
@@ -38,3 +39,14 @@ def event_keys(webhook: Webhook, by: By = "body") -> EventKeys:
 
 def _event_key(webhook: Webhook, token: str) -> str:
     return digest(webhook.endpoint, token, end=webhook.body_sha256)
+
+
+def digest(*texts: str, end: bytes = b"") -> str:
+    """Return 32 hex digits of texts: they have a fixed length, and show nothing of what they were
+    made from. Each text stands after its own length, so that no other one can be read from it."""
+    made_from = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "replace")
+        made_from.update(len(encoded).to_bytes(4, "big") + encoded)
+    made_from.update(end)
+    return made_from.hexdigest()[:32]

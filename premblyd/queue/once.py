@@ -25,7 +25,8 @@ from premblyd.prembly.payload import Outcome, Verdict, plain_id, same_id
 from premblyd.queue import damage
 from premblyd.queue.damage import UnusableError
 from premblyd.queue.jobs import Due, Job
-from premblyd.queue.order import digest, may_end
+from premblyd.queue.keys import digest
+from premblyd.queue.order import may_end
 from premblyd.verifications import erased, pseudonyms
 from premblyd.verifications.digests import KEYED_DIGITS, Digests
 from premblyd.verifications.names import names_of

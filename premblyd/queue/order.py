@@ -13,7 +13,6 @@ ever: so `Mending` looks.
 """
 
 import functools
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from premblyd.model.states import BROKEN, State
 from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
 from premblyd.prembly.payload import same_id
 from premblyd.queue import damage
+from premblyd.queue.keys import digest
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -86,17 +86,6 @@ class Mended(NamedTuple):
 def order_key(reference: str) -> str:
     """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
     return digest(same_id(reference))
-
-
-def digest(*texts: str, end: bytes = b"") -> str:
-    """Return 32 hex digits of texts: they have a fixed length, and show nothing of what they were
-    made from. Each text stands after its own length, so that no other one can be read from it."""
-    made_from = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "replace")
-        made_from.update(len(encoded).to_bytes(4, "big") + encoded)
-    made_from.update(end)
-    return made_from.hexdigest()[:32]
 
 
 def lock_name(key: str) -> str:
