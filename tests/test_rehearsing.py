@@ -352,6 +352,18 @@ def test_what_the_present_configuration_does_already_is_told(recorded: Recorded)
     assert (found.difference, found.so_now) == (Difference.MORE, True)
 
 
+def test_each_configuration_reads_a_body_where_it_says_that_the_fields_are(
+    recorded: Recorded,
+) -> None:
+    recorded.use(shell("crm", "true", "01"))
+    recorded.add(verified(code="01"))
+    moved = {"fields": {"response_code": "code"}}
+    [event] = recorded.rehearse(shell("crm", "true", "01"), endpoint=moved)
+    [found] = event.actions
+    assert (found.difference, found.so_now) == (Difference.MORE, False)
+    assert found.why == "today, response code 00 is not in [01]"
+
+
 def test_an_event_of_an_endpoint_that_is_no_more_runs_nothing(recorded: Recorded) -> None:
     recorded.use(PLAIN)
     recorded.add(verified())

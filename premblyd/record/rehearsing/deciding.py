@@ -55,6 +55,7 @@ class Configured:
         self.rereading = Rereading(settings)
         self.routing = self.rereading.routing
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
+        self._places = {endpoint.name: repr(endpoint.fields) for endpoint in settings.endpoints}
         self._status = settings.prembly.status if settings.prembly else StatusQuestion()
         self._before = before
 
@@ -72,7 +73,7 @@ class Configured:
             return self._unsaid(found, NOT_AWAITED)
         if not event.has_body:
             return self._without_body(found, event)
-        event = self.read(event)
+        event = self.read(event, found)
         chosen = self.routing.chosen(event).actions
         decided = {each.name: self._confirmed(each, event, found) for each in chosen}
         event.drop_document()
@@ -88,21 +89,26 @@ class Configured:
         if found.event is None or not found.event.has_body:
             told = self.routing.why_not_told(own, found.type, found.response_code)
             return told or f"`when` is false: {own.when.text if own.when else ''}"
-        event = self.read(found.event)
+        event = self.read(found.event, found)
         failed = self.routing.chosen(event).failed
         if action in failed:
             return f"`when` failed for this event, which counts as no: {failed[action]}"
         return self.routing.why_not(own, event) or ""
 
-    def read(self, event: StoredEvent) -> StoredEvent:
-        """Return an event as one that comes now is read. Its document is kept: drop it."""
+    def read(self, event: StoredEvent, found: Found) -> StoredEvent:
+        """Return an event as one that comes now is read: its body once, by both configurations if
+        they have the same `fields`. Its document may be kept: drop it."""
         if event.verified_by == events.STORED_BY:
             now = self.rereading.verdict(event.endpoint, event.verified_by, event.body)
             own = event.verdict.reference  # by which the record knows the verification
             return replace(event, verdict=replace(now, reference=own, type=events.STATUS))
+        places = self._places[event.endpoint]
+        if (said := found.said.get(places)) is not None:
+            return replace(event, verdict=said)
         document = bodies.parse(event.body)
         fields = self._endpoints[event.endpoint].fields
-        read = replace(event, verdict=payload.recognise(document, fields))
+        found.said[places] = said = payload.recognise(document, fields)
+        read = replace(event, verdict=said)
         read.keep_document(document)
         return read
 

@@ -11,7 +11,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep.searching import of_size
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
-from premblyd.prembly.payload import StoredEvent
+from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue.damage import EVENT_COLUMNS, UnusableError, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
@@ -41,7 +41,8 @@ class Recorded(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """An event with its deliveries by action. `type`, `response_code` and `outcome` are as its row
-    has them. `event` is None where it can't be read: `why_not` says why."""
+    has them. `event` is None where it can't be read: `why_not` says why. `said`: what its body was
+    found to say, by the places where an endpoint's fields are."""
 
     id: int
     type: Any
@@ -52,6 +53,7 @@ class Found:
     event: StoredEvent | None
     why_not: str = ""
     deliveries: dict[str, Recorded] = field(default_factory=dict)
+    said: dict[str, Verdict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,7 +228,7 @@ class _Stage:
         event = act.found.event
         if event is None or event.id not in looked.others:
             return
-        event = self._new.read(event) if event.has_body else event
+        event = self._new.read(event, act.found) if event.has_body else event
         for name, decision in act.decided.items():
             requirement = requirement_of(self._new.actions[name], event, self._new.routing)
             others = looked.others[event.id]
