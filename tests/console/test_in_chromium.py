@@ -173,10 +173,11 @@ def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon:
             chromium.picture(page, f"paused-{width}-{scheme}")
             assert overflow_px(page) == 0
         assert serious_faults(page) == []
-        daemon.wait_for_rows([("notify-crm",)], "SELECT action FROM pause")
+        lasts = "SELECT action FROM pause WHERE until_ms > since_ms + 7000000"
+        daemon.wait_for_rows([("notify-crm",)], lasts)
         card.get_by_role("button", name="Resume notify-crm").press("Enter")
         expect(card.get_by_text("Pause", exact=True)).to_be_visible()
-    daemon.wait_for_rows([], "SELECT action FROM pause")
+    daemon.wait_for_rows([], lasts)
 
 
 def test_another_when_is_rehearsed_by_keyboard(chromium: Chromium) -> None:
