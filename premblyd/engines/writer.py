@@ -1,70 +1,23 @@
 """The one thread that writes: it commits everything that waits as one transaction.
 
 The loop never waits for a disk, and one fsync serves every request that came meanwhile. Which steps
-fail although others work goes apart: somebody has locked a table that they need, or has taken a
-right on it, and webhooks are stored all the same.
+fail although others work goes apart, see apart.py.
 """
 
 import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
+from premblyd.engines.apart import Apart
 from premblyd.engines.engine import Engine, Transaction
 from premblyd.errors import StoreUnavailableError, TableUnavailableError, without_frames
 from premblyd.telemetry import tell
-
-# A step is apart for so long after it failed last, whatever worked since: steps do several things,
-# and not all need what is locked.
-APART_S = 3.0
-
-
-class Apart:
-    """The steps that fail, each as the number that it is. The writer's thread notes them, and the
-    loop reads them."""
-
-    def __init__(self) -> None:
-        self._failed: dict[int, tuple[str, float]] = {}  # never changed, but exchanged
-        self._is_turn_of_others = False
-
-    @property
-    def reason(self) -> str | None:
-        """Why a step fails; None: none does."""
-        return next((reason for reason, _ in self._failed.values()), None)
-
-    def __bool__(self) -> bool:
-        return bool(self._failed)
-
-    def __contains__(self, step: int) -> bool:
-        return step in self._failed
-
-    def failed(self, steps: Iterable[int], reason: str) -> None:
-        """Note that these steps failed while others may work."""
-        now = time.monotonic()
-        self._failed = {**self._failed, **dict.fromkeys(steps, (reason, now))}
-
-    def forget(self) -> None:
-        """Take for sound what has not failed lately."""
-        since = time.monotonic() - APART_S
-        self._failed = {step: failed for step, failed in self._failed.items() if failed[1] > since}
-
-    def choose(self, steps: Iterable[int]) -> set[int]:
-        """Return which of the steps that wait the next transaction may take: all that are sound, or
-        one that fails, in turn."""
-        waiting = list(steps)
-        sound = {step for step in waiting if step not in self._failed}
-        failing = [step for step in waiting if step in self._failed]
-        if failing and (self._is_turn_of_others or not sound):
-            self._is_turn_of_others = False
-            return {failing[0]}
-        self._is_turn_of_others = bool(failing)
-        return sound
-
 
 MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts

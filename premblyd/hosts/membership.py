@@ -2,16 +2,15 @@
 takes over from those that are lost. Begin with `Membership`; in its place stands `Alone` where no
 other can be.
 
-Who is lost is decided by what one daemon sees of the others (`Observation`), and whether the others
-must still count this one as alive by what it knows itself (`Standing`, in standing.py): both are
-pure, time is given. What is written down is in register.py.
+Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
+others must still count this one as alive by what it knows itself (standing.py): both are pure, time
+is given. What is written down is in register.py.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 
 from premblyd import loops
 from premblyd.engines.beacon import Beacon, TimeRead
@@ -24,6 +23,7 @@ from premblyd.errors import (
 )
 from premblyd.hosts import identity
 from premblyd.hosts.identity import Identity
+from premblyd.hosts.observation import Observation
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Sighting
 from premblyd.hosts.standing import SharedTime, Standing
 from premblyd.queue.jobs import Job
@@ -32,63 +32,12 @@ from premblyd.seal.starting import HostsLackKeyError
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock, boot_s
 
-GAP = 0.5  # of `lost_after_s`: who has not looked for longer begins anew
 BEATS = 10  # within the time after which a host is lost
 ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
 # A look for what runs under hosts that have ended: one of them may have been lost, have taken
 # deliveries before it knew, and then ended for good.
 ORPHANS_EVERY_S = 5.0
 AGAIN_S = 0.5  # after the database could not be reached
-
-
-@dataclass(slots=True)
-class _Seen:
-    beat_count: int
-    at_s: float  # on the observer's monotonic clock
-
-
-class Observation:
-    """The others, as one daemon sees them.
-
-    No clock of theirs is believed: who lives counts its beats, and is lost when the count has not
-    grown for as long as its row says, while this daemon looked on without a gap. So after the
-    database was away, or this daemon was stopped, nobody is lost at once. `lost_after_s`: of this
-    daemon, and of those whose row does not say.
-    """
-
-    def __init__(self, lost_after_s: float) -> None:
-        self._lost_after_s = lost_after_s
-        self._seen: dict[str, _Seen] = {}  # by worker: its number may become another's
-        self._looked_at_s = float("-inf")
-        self._first_id: int | None = None
-
-    def look(self, hosts: Sequence[Sighting], at_s: float) -> list[Sighting]:
-        """Take in what the database has of the hosts at `at_s`; return those that are lost."""
-        if at_s - self._looked_at_s > self._lost_after_s * GAP:
-            self._seen.clear()
-        self._looked_at_s = at_s
-        before, self._seen = self._seen, {}
-        lost = []
-        for host in hosts:
-            seen = before.get(host.worker)
-            if seen is None or seen.beat_count != host.beat_count:
-                seen = _Seen(host.beat_count, at_s)
-            elif at_s - seen.at_s >= self._after_s(host):
-                lost.append(host)
-            self._seen[host.worker] = seen
-        alive = [host.id for host in hosts if host not in lost]
-        self._first_id = min(alive, default=None)
-        return lost
-
-    def _after_s(self, host: Sighting) -> float:
-        if host.lost_after_ms is None:
-            return self._lost_after_s
-        return host.lost_after_ms / 1000
-
-    def is_leader(self, host_id: int) -> bool:
-        """Return whether that host is the one that does what only one shall do, as far as the last
-        look tells."""
-        return self._first_id == host_id
 
 
 class OwnClaim:

@@ -1,6 +1,6 @@
 """Whom a daemon takes for lost, by what it sees of the others."""
 
-from premblyd.hosts.membership import Observation
+from premblyd.hosts.observation import Observation
 from premblyd.hosts.register import Sighting
 
 LOST_AFTER_S = 10.0

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import DatabaseAddress
-from premblyd.engines import writer
+from premblyd.engines import apart
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
 from premblyd.errors import TableUnavailableError
@@ -77,7 +77,7 @@ def test_a_webhook_is_stored_although_what_shares_its_transaction_waits_for_a_lo
             assert isinstance(changed, TableUnavailableError)
             assert "holds what is needed" in (store.writer.recent_error() or "")
     assert store.bodies() == [b"1", b"2"]
-    monkeypatch.setattr(writer, "APART_S", 0)
+    monkeypatch.setattr(apart, "APART_S", 0)
     assert both(store, table, b"3")[1] is None
     assert store.writer.last_error is None
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
@@ -102,7 +102,7 @@ def test_while_a_step_fails_it_goes_apart_and_waits_for_no_lock_for_long(
         both(store, "attempt", b"3")
         assert begun == [True, False, True, False], "each webhook alone, and at once"
     begun.clear()
-    monkeypatch.setattr(writer, "APART_S", 0)
+    monkeypatch.setattr(apart, "APART_S", 0)
     both(store, "attempt", b"4")
     both(store, "attempt", b"5")
     assert begun == [True, True, True], "apart for the last time, and then together again"
