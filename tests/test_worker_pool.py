@@ -17,6 +17,7 @@ from premblyd.run import ahead, starting, workerprocess
 from premblyd.run.invocation import Invocation
 from premblyd.run.pool import STALLED
 from premblyd.run.spawn import spawn
+from premblyd.run.starting import TAKEN_OVER, Permit
 from premblyd.run.workerline import HAS_ABORTED
 from premblyd.run.workerprocess import Input
 from tests.support.jobs import action
@@ -261,6 +262,22 @@ async def test_alerts_that_wait_for_their_process_do_not_go_back_when_it_is_slow
         at.later(2)
         go.touch()
         assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
+
+
+async def test_what_waits_here_is_not_given_once_another_host_may_have_it(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    worker = shell(f'{WAIT}; echo "ok $n $n" >&4')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        [running] = at.begin(5)
+        await at.until_unanswered(1)
+        permit = Permit()
+        [waiting] = at.begin(6, permit=permit)
+        await asyncio.sleep(0)  # until it waits
+        permit.revoke()
+        [behind] = at.begin(7)
+        go.touch()
+        assert end(await waiting) == ("interrupted", TAKEN_OVER, None)
+        assert [(await each).output for each in (running, behind)] == ["1", "2"]
 
 
 CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]

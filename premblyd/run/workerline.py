@@ -113,6 +113,6 @@ class End:
     output: str = ""
 
 
-def interrupted(error: str, wait_s: float = 0) -> Result:
-    """Return how a run ends at no cost that is to begin again after `wait_s`."""
-    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, retry_after_s=wait_s)
+def interrupted(error: str) -> Result:
+    """Return how a run ends at no cost that is to begin again."""
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error)
