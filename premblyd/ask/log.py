@@ -128,10 +128,11 @@ class Log:
         is_new = bool(new_names)
         for entry in page.entries:
             name = entry.ids[0]
-            is_new = is_new or name not in self._seen
+            is_first = name not in self._seen
+            is_new = is_new or is_first
             self._seen.add(name)
             if window.is_outside(entry):
-                self.outside += 1
+                self.outside += is_first
                 continue
             before = self.entries.get(name)
             if before is None or (entry.at_ms or 0) > (before.at_ms or 0):

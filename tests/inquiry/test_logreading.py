@@ -103,6 +103,13 @@ def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
     assert read(log).entries.keys() == before
 
 
+def test_what_is_of_another_time_counts_once_however_often_the_log_says_it() -> None:
+    older = made(0, older=30)
+    log = FakeLog(older, is_rising=True, filters=False, beyond="last", total=lambda _: None)
+    found = read(log)
+    assert (found.pages > 1, found.outside) == (True, 30)
+
+
 def test_the_log_may_give_smaller_pages_than_it_is_asked_for() -> None:
     log = FakeLog(made(200), largest_page=20, total=lambda _: None)
     assert len(read(log).entries) == 200
