@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import Ran, recorded_in, run
+from tests.support.commands import Ran, on_terminal, recorded_in, run
 from tests.support.configuration import configuration
 from tests.support.database import changing, rows, url_of
 from tests.support.rows import for_each
@@ -103,6 +103,15 @@ def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config:
     with changing(recorded_in(config)) as database:
         database.execute("UPDATE delivery SET action = 'other' WHERE state = 'pending'")
     assert told(config, "pause", "other")["paused"]["action"] == "other"
+
+
+def test_what_is_said_of_a_pause_fits_a_terminal_of_80_columns(config: Path) -> None:
+    action, reason = "activate-customer", "the CRM is moved to another place, " * 4
+    paused = on_terminal(80, "pause", action, "--reason", reason, "--config", config)
+    replayed = on_terminal(80, "replay", "--dead", "--action", action, "--config", config)
+    shown = [*paused, *(line for line in replayed if not line.startswith("queueing"))]
+    assert max(map(len, shown)) <= 80
+    assert f"`premblyd resume {action}`." in shown[-1]
 
 
 def test_a_pause_needs_no_more_of_the_configuration_than_its_database(config: Path) -> None:

@@ -11,7 +11,14 @@ from premblyd import times, words
 from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import Typed, database_of, keep_vault, open_to_change
-from premblyd.cli.printing import Column, bold, print_table, progress, showing
+from premblyd.cli.printing import (
+    Column,
+    bold,
+    print_sentence,
+    print_table,
+    progress,
+    showing,
+)
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.engines.engine import Database
@@ -127,16 +134,16 @@ def _print_key(database: Database) -> None:
 def _report(certificate: Certificate, number: Number) -> None:
     summary = certificate.summary
     click.echo(bold(f"{TITLE}, {summary.day}"))
-    click.echo(page.made(summary, number))
-    click.echo(summary.statement)
+    print_sentence(page.made(summary, number))
+    print_sentence(summary.statement)
     for each in summary.reasons:
-        click.echo(f"- {each.words}")
+        print_sentence(f"- {each.words}")
     if {"missing", "unsettled"} & {each.reason for each in summary.reasons}:
         until = times.day(summary.until_ms)
         asking = f"premblyd reconcile --since {summary.day} --until {until} --store"
-        click.echo(f"`{asking}` asks Prembly for it. Then certify again.")
+        print_sentence(f"`{asking}` asks Prembly for it. Then certify again.")
     for fact in facts(summary):
-        click.echo(fact)
+        print_sentence(fact)
     for title, heads, rows in page.tables(summary):
         click.echo(f"\n{title}:")
         # What is none of all has no column, save what everybody looks for.

@@ -9,7 +9,7 @@ import click
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import Typed, database_of, open_to_change
-from premblyd.cli.printing import print_told
+from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
@@ -68,7 +68,11 @@ def pause(
     words += f" {found.running:,} running{', not cut off' if found.running else ''}.{ends}"
     exact = found.pause and dataclasses.asdict(found.pause)
     waits = {"waiting": found.backlog, "running": found.running}
-    print_told({"paused": exact, **waits}, words, as_json=as_json)
+    if as_json:
+        print_json({"paused": exact, **waits})
+        return
+    for line in words.splitlines():
+        print_sentence(line)
 
 
 @click.command()

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import re
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,6 +20,7 @@ from rich.text import Text
 from premblyd import jsontext, times
 
 PIPE_WIDTH = 240  # of what goes to no terminal
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -60,6 +64,20 @@ def print_json(value: Any) -> None:
 def print_told(exact: Any, words: str, *, as_json: bool) -> None:
     """Print what was done: as JSON, or in words."""
     print_json(exact) if as_json else click.echo(words)
+
+
+def print_sentence(text: str) -> None:
+    """Print what people read: on a terminal in lines that fit it."""
+    click.echo("\n".join(wrapped(text)) if console().is_terminal else clean(text))
+
+
+def wrapped(text: str) -> list[str]:
+    """Return `text` in lines that fit the terminal, or 80 columns. Paths and commands in it stay
+    whole, to be pasted."""
+    width = max(40, shutil.get_terminal_size((80, 24)).columns) - 4
+    whole = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), clean(text))
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def json_line(value: Any) -> str:

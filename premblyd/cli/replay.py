@@ -20,7 +20,14 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.lists import chosen_by, filter_options
-from premblyd.cli.printing import clean, print_json, print_table, print_told, progress
+from premblyd.cli.printing import (
+    clean,
+    print_json,
+    print_sentence,
+    print_table,
+    print_told,
+    progress,
+)
 from premblyd.config.load import load_config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
@@ -244,7 +251,7 @@ def _print_left_alone(plan: Plan) -> None:
     if not (plan or left or plan.without_action or plan.not_for):
         click.echo("Nothing matches what was asked for.")
     for words, count in left.items():
-        click.echo(f"Left alone, because {words.format(count)}")
+        print_sentence(f"Left alone, because {words.format(count)}")
     for name, count in plan.without_action.items():
         click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():
@@ -255,7 +262,7 @@ def _print_paused(plan: Plan, paused: Mapping[str, PauseRow]) -> None:
     """Say of which actions nothing that was queued runs now."""
     for name in sorted(plan.actions & paused.keys()):
         told = pauses.sentence(paused[name])
-        click.echo(f"{name} is {told}. What is queued of it waits: `premblyd resume {name}`.")
+        print_sentence(f"{name} is {told}. What is queued of it waits: `premblyd resume {name}`.")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:

@@ -3,9 +3,6 @@
 import asyncio
 import dataclasses
 import os
-import re
-import shutil
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +13,7 @@ from premblyd import presence, times
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.as_service import is_managed
 from premblyd.cli.common import database_of, database_option, open_to_read, settings_if_valid
-from premblyd.cli.printing import bold, clean, print_json
+from premblyd.cli.printing import bold, clean, print_json, print_sentence, wrapped
 from premblyd.config.models import HEALTH_PATH
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
@@ -30,7 +27,6 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 from premblyd.words import counted
 
-_NO_BREAK = "\N{NO-BREAK SPACE}"
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 
@@ -154,15 +150,6 @@ async def _health(address: str) -> int | None:
         client.close()
 
 
-def wrapped(text: str) -> list[str]:
-    """Return `text` in lines that fit the terminal, or 80 columns. Paths and commands in it stay
-    whole, to be pasted."""
-    width = max(40, shutil.get_terminal_size((80, 24)).columns) - 4
-    whole = re.sub("`[^`]*`", lambda found: found[0].replace(" ", _NO_BREAK), clean(text))
-    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
-    return [line.replace(_NO_BREAK, " ") for line in lines]
-
-
 def _print_paused(paused: Sequence[ActionFigures]) -> None:
     for each in paused:
         if each.pause is not None:
@@ -175,7 +162,7 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
 
 def _print(line: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
     if line:
-        click.echo(clean(line))
+        print_sentence(line)
     for host in alive:
         since = times.for_people(host.started_at_ms)
         click.echo(
