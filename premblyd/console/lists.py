@@ -13,6 +13,7 @@ from premblyd.console import export
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
+from premblyd.privacy import is_type
 from premblyd.record import lists, statistics
 from premblyd.record.filters import (
     Chosen,
@@ -55,6 +56,14 @@ class Form:
             self.mistakes[each.name] = str(error)
             return None
 
+    def refuse_probes(self, offered: Iterable[Filter]) -> None:
+        """Take of patterns those alone by which nobody learns a masked type letter by letter."""
+        for each in offered:
+            start, star, rest = self.typed.get(each.name, "").strip().partition("*")
+            is_whole = not star and "?" not in start
+            if each.reads is Reads.TYPE and not is_whole and (rest or not _is_known(start)):
+                self.mistakes[each.name] = "should be a whole type, or such as transaction.*"
+
     def require(self) -> None:
         """Raise PremblydError where something is wrong with what was typed."""
         if self.mistakes:
@@ -95,6 +104,11 @@ class Form:
         }
 
 
+def _is_known(start: str) -> bool:
+    """Return whether a type's beginning says no more than known words."""
+    return not start or (start[-1] in "._" and is_type(start[:-1]))
+
+
 def _read(each: Filter, text: str, now_ms: int) -> Any:
     """Return what a filter's text means. Raise ValueError, in words, when it means nothing."""
     if len(text) > MAX_CHARACTERS:
@@ -128,6 +142,8 @@ class ListPage(Handler):
         offered = [each for each in self.offered() if not each.probes or self.may(Role.REVEAL)]
         form = Form(self.filters(*(each.name for each in offered), *self.places))
         chosen = self.bounded(form.chosen(self.kind, offered, self.now_ms, self.fixed))
+        if not self.may(Role.REVEAL):
+            form.refuse_probes(offered)
         if self.request.path.endswith(".csv"):
             form.require()
             filename = f"{self.path.strip('/')}.csv"

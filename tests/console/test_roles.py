@@ -133,6 +133,12 @@ def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> N
         assert looking.get(f"/events.{form}?text=Adae").status == 400
         assert looking.get(f"/dead.{form}?error=1").status == 400
     assert looking.get("/events.json?find=2221").json["events"] == []
+    for pattern in ("z*", "*okafor", "z????b.okafor", "sdk.z*", "sdk.*fa*"):
+        for page in ("/events.json", "/events.csv", "/deliveries.json", "/dead.json"):
+            assert looking.get(f"{page}?type={pattern}").status == 400, (page, pattern)
+    for pattern in ("*", "sdk.*", "transaction.*", "zainab.okafor", "sdk.session"):
+        assert looking.get(f"/events.json?type={pattern}").status == 200, pattern
+    assert revealing.get("/events.json?type=z*").status == 200
     assert "Detail contains" not in looking.get("/events").text
     whole = looking.get(f"/events.json?find={number}").json["events"]
     assert [row["id"] for row in whole] == [1], "who knows it may find it"
