@@ -194,6 +194,11 @@ class Transaction(ABC):
     def as_param(values: Sequence[str] | Sequence[int]) -> Any:
         """Return the values of a look-up, however many, as the one param that it has for them."""
 
+    def number(self, statement: Statement, **values: Any) -> int:
+        """Return the number that `statement` finds, such as a count; 0: there is none."""
+        row = self.row(statement, **values)
+        return int(row[0] or 0) if row else 0
+
     def look_up(self, lookup: Lookup, values: Sequence[str] | Sequence[int]) -> list[Row]:
         """Return the rows for any number of values."""
         return self.ask_for(lookup, values)()

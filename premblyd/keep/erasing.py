@@ -260,8 +260,7 @@ def _go_on(erasure_id: int, transaction: Transaction) -> int:
 
 
 def _count_left(erasure_id: int, transaction: Transaction) -> int:
-    row = transaction.row(_COUNT_LEFT, erasure_id=erasure_id)
-    return int(row[0]) if row else 0
+    return transaction.number(_COUNT_LEFT, erasure_id=erasure_id)
 
 
 def _require_no_move(transaction: Transaction) -> None:

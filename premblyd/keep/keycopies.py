@@ -74,8 +74,7 @@ class PutBack:
 def chunks(transaction: Transaction) -> list[Chunk]:
     """Return which portions there are, in their order: of a million keys in a tenth of a second, as
     they are counted in an index, each portion by itself."""
-    row = transaction.row(_LAST)
-    numbers = range((row[0] or 0) // IN_A_CHUNK + 1) if row else range(0)
+    numbers = range(transaction.number(_LAST) // IN_A_CHUNK + 1)
     by = data_keys(transaction)
     found = [_chunk(transaction, number, by) for number in numbers]
     return [each for each in found if each is not None]
@@ -116,14 +115,12 @@ def secrets(transaction: Transaction, number: int) -> dict[str, str]:
 
 def newest_event_id(transaction: Transaction) -> int:
     """Return the number of the newest event; 0: there is none."""
-    row = transaction.row(_NEWEST)
-    return int(row[0] or 0) if row else 0
+    return transaction.number(_NEWEST)
 
 
 def newest_erasure_id(transaction: Transaction) -> int:
     """Return the number of the newest erasure; 0: there is none."""
-    row = transaction.row(_NEWEST_ERASURE)
-    return int(row[0] or 0) if row else 0
+    return transaction.number(_NEWEST_ERASURE)
 
 
 def up_to(erasure_id: int) -> str:
@@ -152,7 +149,8 @@ def put_back(copy: Database, kept: KeptKeys, *, rows_are_there: bool) -> PutBack
             " (`premblyd keygen`), as `encryption: {key: …}`. Nothing was changed."
         )
     copy.look(partial(_require_fits, kept=kept))
-    given = 0 if rows_are_there else copy.look(_count_keys)  # by a run that was killed
+    # By a run that was killed.
+    given = 0 if rows_are_there else copy.look(lambda transaction: transaction.number(_COUNT))
     if not given:
         _require_any(copy, kept, rows_are_there=rows_are_there)
     copy.transact(partial(_set_digest_key, key=kept.remembered.key))
@@ -195,11 +193,6 @@ def _require_fits(transaction: Transaction, kept: KeptKeys) -> None:
             "The keys' copy is older than the copy of the record, so events would be lost: bring"
             " the newest, or name an older copy by --copy. Nothing was changed."
         )
-
-
-def _count_keys(transaction: Transaction) -> int:
-    row = transaction.row(_COUNT)
-    return int(row[0]) if row else 0
 
 
 def _require_opens(transaction: Transaction) -> None:

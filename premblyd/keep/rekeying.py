@@ -90,11 +90,9 @@ def standing(database: Database) -> Standing:
 
     def look(transaction: Transaction) -> Standing:
         found = data_keys(transaction)
-        row = transaction.row(_COUNT_CLEAR)
-        counts = {each: transaction.row(_COUNT_OF, data_key=each) for each in found}
         return Standing(
-            in_clear=row[0] if row else 0,
-            by_data_key={each: row[0] for each, row in counts.items() if row},
+            in_clear=transaction.number(_COUNT_CLEAR),
+            by_data_key={each: transaction.number(_COUNT_OF, data_key=each) for each in found},
             seals_with=vault.seals_with or "",
             lacking=tuple(each for each in found if each not in vault.opens),
             idle=tuple(each for each in vault.opens if each not in {*found, vault.seals_with}),

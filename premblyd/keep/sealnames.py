@@ -72,8 +72,7 @@ def in_clear(database: Database) -> InClear:
     """Return what `seal_names` would do."""
 
     def look(transaction: Transaction) -> InClear:
-        row = transaction.row(_COUNT)
-        return InClear(naming=pseudonyms.naming(transaction), events=row[0] if row else 0)
+        return InClear(naming=pseudonyms.naming(transaction), events=transaction.number(_COUNT))
 
     return database.look(look)
 

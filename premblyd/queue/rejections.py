@@ -51,17 +51,12 @@ class NewRejection:
 
 def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[None]:
     for row in map(asdict, rejections):
-        if row["reason"] in _NOISE_REASONS and _count_noise(transaction) >= MAX_NOISE:
+        if row["reason"] in _NOISE_REASONS and transaction.number(_COUNT_NOISE) >= MAX_NOISE:
             transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
         else:
             transaction.write(_INSERT_REJECTION, **row)
     transaction.write(_TRIM_REJECTIONS, kept=MAX_REJECTIONS)
     return [None] * len(rejections)
-
-
-def _count_noise(transaction: Transaction) -> int:
-    row = transaction.row(_COUNT_NOISE)
-    return row[0] if row else 0
 
 
 _REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))

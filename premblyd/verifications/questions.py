@@ -52,8 +52,7 @@ class Inquiries:
                 add(transaction, inquiry)
             elif not is_shared:
                 transaction.write(_OWN, id=kept[0], delivery_id=inquiry.delivery_id)
-            row = transaction.row(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
-            return row[0] if row else 0
+            return transaction.number(_DOUBTS_OF, delivery_id=inquiry.delivery_id)
 
         return self._writer.call(operation, Step.EVIDENCE)
 
