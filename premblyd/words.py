@@ -84,6 +84,15 @@ def duration(ms: Any) -> str:
     return " ".join(parts[:2])
 
 
+def took(started_ms: Any, finished_ms: Any) -> int | None:
+    """Return how many milliseconds something took; None: it goes on, or somebody has put a text
+    there."""
+    try:
+        return int(finished_ms - started_ms)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def visible(value: Any) -> str:
     """Return a value as text in which nothing hides: control characters and marks that change the
     direction of text stand as their number."""

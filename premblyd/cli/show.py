@@ -27,7 +27,7 @@ from premblyd.record.keeping import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
-from premblyd.words import Sealed, counted
+from premblyd.words import Sealed, counted, took
 
 SEALED_FOR_YOU = (
     "What it says of a person is sealed, and this user may not read the data key, or `encryption`"
@@ -136,13 +136,6 @@ def _print_awaited(row: Mapping[str, Any]) -> None:
         click.echo(f"  {clean(row['last_error'])}")
 
 
-def _took(started: Any, finished: Any) -> str:
-    try:
-        return f"{finished - started} ms"
-    except TypeError:  # somebody has put a text there
-        return "?"
-
-
 def _body_lines(body: Any) -> Iterator[str]:
     """Yield a body for people: photos as their size, and not more lines than anybody reads."""
     if isinstance(body, Sealed):
@@ -190,11 +183,12 @@ def _tried(attempts: Sequence[AttemptRow]) -> str:
 
 def _print_attempt(attempt: AttemptRow) -> None:
     started, finished = attempt.started_at_ms, attempt.finished_at_ms
-    took = "running" if finished is None else _took(started, finished)
+    ms = took(started, finished)
+    lasted = "running" if finished is None else "?" if ms is None else f"{ms} ms"
     error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
         f"  {attempt.number}. {times.for_people(started)} UTC"
-        f"  {attempt.outcome or 'open'}{error}  ({took})"
+        f"  {attempt.outcome or 'open'}{error}  ({lasted})"
     )
     if attempt.output == MASK:
         click.echo("     | hidden: --reveal shows what it printed")

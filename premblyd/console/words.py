@@ -17,6 +17,7 @@ from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.roles import Role
 from premblyd.words import Sealed, counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.words import took as took_ms
 
 MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
@@ -106,10 +107,8 @@ def css(word: Any) -> str:
 
 def took(started_ms: Any, finished_ms: Any) -> str:
     """Return how long something took."""
-    try:
-        return duration(finished_ms - started_ms)
-    except TypeError:  # somebody has put a text there
-        return "?"
+    ms = took_ms(started_ms, finished_ms)
+    return "?" if ms is None else duration(ms)
 
 
 def came(duplicate_count: Any) -> str:
