@@ -1,13 +1,11 @@
 """A certificate as a page to print: one HTML file that loads nothing and runs nothing."""
 
-import html
-import importlib.resources
 import itertools
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from premblyd import times
+from premblyd.record import printed
 from premblyd.record.certificates.certificate import Certificate
 from premblyd.record.certificates.kept import Kept, Number
 from premblyd.record.certificates.summary import (
@@ -17,7 +15,8 @@ from premblyd.record.certificates.summary import (
     Summary,
     facts,
 )
-from premblyd.words import counted, number, visible
+from premblyd.record.printed import text
+from premblyd.words import counted, number
 
 # Of each verification of these a digest is on the page; of all, in the JSON.
 LISTED = ("missing", "unsettled", "unconfirmed", "erased")
@@ -35,18 +34,17 @@ class Table(NamedTuple):
 def pieces(certificate: Certificate, kept: Number) -> Iterator[str]:
     """Yield the page."""
     summary = certificate.summary
-    template = importlib.resources.files("premblyd.record.dossiers").joinpath("page.html")
     title = f"{TITLE}, {summary.day}"
-    yield string.Template(template.read_text("utf-8")).substitute(title=_text(title))
-    yield f"<main>\n<h1>{_text(title)}</h1>\n"
-    yield f'<p class="muted">{_text(made(summary, kept))}</p>\n'
-    yield f'<p class="note"><strong>{_text(summary.statement)}</strong></p>\n'
+    yield printed.beginning(title)
+    yield f"<main>\n<h1>{text(title)}</h1>\n"
+    yield f'<p class="muted">{text(made(summary, kept))}</p>\n'
+    yield f'<p class="note"><strong>{text(summary.statement)}</strong></p>\n'
     yield _list(each.words for each in summary.reasons)
     yield _list(facts(summary))
     for title, heads, rows in tables(summary):
-        yield f"<h2>{_text(title)}</h2>\n{_table(title, heads, rows)}"
+        yield f"<h2>{text(title)}</h2>\n{_table(title, heads, rows)}"
     words = (f"{head}: {meaning}." for head, meaning in COLUMNS.values())
-    yield f'<p class="muted">{_text(" ".join(words))}</p>\n'
+    yield f'<p class="muted">{text(" ".join(words))}</p>\n'
     for name in LISTED:
         yield from _digests(certificate, name)
     yield _about_digests(certificate)
@@ -89,16 +87,16 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> s
     if not rows:
         return '<p class="muted">None.</p>\n'
     first, *others = heads
-    head = "".join(f'<th scope="col" class="count">{_text(each)}</th>' for each in others)
+    head = "".join(f'<th scope="col" class="count">{text(each)}</th>' for each in others)
     body = "".join(
-        f'<tr><th scope="row">{_text(name)}</th>'
-        + "".join(f'<td class="count">{_text(number(each))}</td>' for each in counts)
+        f'<tr><th scope="row">{text(name)}</th>'
+        + "".join(f'<td class="count">{text(number(each))}</td>' for each in counts)
         + "</tr>\n"
         for name, *counts in rows
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{_text(title)}">\n<table>\n'
-        f'<thead><tr><th scope="col">{_text(first)}</th>{head}</tr></thead>\n<tbody>\n{body}'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{text(title)}">\n<table>\n'
+        f'<thead><tr><th scope="col">{text(first)}</th>{head}</tr></thead>\n<tbody>\n{body}'
         "</tbody>\n</table>\n</div>\n"
     )
 
@@ -108,13 +106,13 @@ def _digests(certificate: Certificate, name: str) -> Iterator[str]:
     if not count:
         return
     head, meaning = COLUMNS[name]
-    yield f"<h2>{_text(head)}</h2>\n<p>{_text(meaning.capitalize())}.</p>\n<ul>\n"
+    yield f"<h2>{text(head)}</h2>\n<p>{text(meaning.capitalize())}.</p>\n<ul>\n"
     found = (each for each in certificate.verifications() if name in each.states)
     for each in itertools.islice(found, MOST_LISTED):
-        yield f"<li><code>{each.digest}</code> {_text(each.type)}</li>\n"
+        yield f"<li><code>{each.digest}</code> {text(each.type)}</li>\n"
     yield "</ul>\n"
     if count > MOST_LISTED:
-        yield f"<p>And {_text(number(count - MOST_LISTED))} more: the JSON has all.</p>\n"
+        yield f"<p>And {text(number(count - MOST_LISTED))} more: the JSON has all.</p>\n"
 
 
 def _about_digests(certificate: Certificate) -> str:
@@ -134,9 +132,5 @@ def _about_digests(certificate: Certificate) -> str:
 
 
 def _list(sentences: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(each)}</li>\n" for each in sentences)
+    items = "".join(f"<li>{text(each)}</li>\n" for each in sentences)
     return f"<ul>\n{items}</ul>\n" if items else ""
-
-
-def _text(value: Any) -> str:
-    return html.escape(visible(value), quote=True)

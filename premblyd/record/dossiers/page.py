@@ -1,19 +1,17 @@
-"""The page of a dossier: one file that the person can read, print and keep, which loads nothing.
-All text passes through `_text`, or is ours."""
+"""The page of a dossier: one file that the person can read, print and keep."""
 
-import html
-import importlib.resources
 import re
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from premblyd import times
 from premblyd.model.keeping import Lacks
+from premblyd.record import printed
 from premblyd.record.dossiers import document, timeline
 from premblyd.record.dossiers.dossier import Chapter, Dossier
 from premblyd.record.dossiers.timeline import Moment
-from premblyd.words import counted, duration, size, visible
+from premblyd.record.printed import text
+from premblyd.words import counted, duration, size, took
 
 MOST_OUTPUT = 20_000
 _FACTS = {
@@ -55,12 +53,11 @@ def beginning(dossier: Dossier, moments: Sequence[Moment], made_by: str) -> Iter
     when."""
     named = "user_ref" if dossier.by == "user_ref" else "reference"
     title = f"What is held about {dossier.name}"
-    template = importlib.resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    yield string.Template(template).substitute(title=_text(title))
-    yield f"<h1>What is held about <bdi>{_text(dossier.name)}</bdi></h1>\n"
+    yield printed.beginning(title)
+    yield f"<h1>What is held about <bdi>{text(dossier.name)}</bdi></h1>\n"
     yield (
         f'<p class="muted">As it was on {_time(dossier.made_at_ms)} UTC, found by the {named}.'
-        f" Made by <bdi>{_text(made_by)}</bdi>.</p>\n<p>{_text(_INTRODUCTION)}</p>\n"
+        f" Made by <bdi>{text(made_by)}</bdi>.</p>\n<p>{text(_INTRODUCTION)}</p>\n"
     )
     yield from _summary(dossier)
     yield "<h2>What happened, in order</h2>\n<table>\n<thead><tr>"
@@ -70,7 +67,7 @@ def beginning(dossier: Dossier, moments: Sequence[Moment], made_by: str) -> Iter
         link = f' <a href="#m{moment.event_id}">Message {moment.event_id}</a>'
         yield (
             f'<tr><td class="when">{_time(moment.at_ms)}</td>'
-            f"<td><bdi>{_text(moment.text)}</bdi>{link if moment.event_id else ''}</td></tr>\n"
+            f"<td><bdi>{text(moment.text)}</bdi>{link if moment.event_id else ''}</td></tr>\n"
         )
     yield "</tbody>\n</table>\n<h2>The messages</h2>\n"
 
@@ -133,7 +130,7 @@ def _summary(dossier: Dossier) -> Iterator[str]:
     if dossier.holds:
         lines.append("Somebody has said that nothing of it may be removed for now: see below.")
     yield "<ul>\n"
-    yield from (f"<li>{_text(line)}</li>\n" for line in lines)
+    yield from (f"<li>{text(line)}</li>\n" for line in lines)
     yield "</ul>\n"
 
 
@@ -147,8 +144,8 @@ def _said(chapter: Chapter, body: bytes) -> Iterator[str]:
     for number, value in enumerate(found, 1):
         name = chapter.photo_file(number, value.kind) if value.kind else None
         link = f' <a href="{name}">{name}</a>' if name else ""
-        yield f"<dt><bdi>{_text(_readable(value.name))}</bdi></dt>"
-        yield f"<dd><bdi>{_text(value.text)}</bdi>{link}</dd>\n"
+        yield f"<dt><bdi>{text(_readable(value.name))}</bdi></dt>"
+        yield f"<dd><bdi>{text(value.text)}</bdi>{link}</dd>\n"
     yield "</dl>\n"
     whole = "All of it, as it came" if len(found) < document.MOST_VALUES else "There is more"
     yield f'<p class="muted">{whole}: {_file(chapter)} ({size(len(body))}).</p>\n'
@@ -157,25 +154,18 @@ def _said(chapter: Chapter, body: bytes) -> Iterator[str]:
 def _done(chapter: Chapter) -> Iterator[str]:
     for delivery in chapter.deliveries:
         stands = timeline.DELIVERIES.get(delivery.state, delivery.state)
-        yield f"<h4>The action “<bdi>{_text(delivery.action)}</bdi>” {_text(stands)}</h4>\n"
+        yield f"<h4>The action “<bdi>{text(delivery.action)}</bdi>” {text(stands)}</h4>\n"
         if delivery.confirmed_facts:
             yield _list([("Prembly, asked, said", delivery.confirmed_facts)])
         for attempt in chapter.attempts[delivery.id]:
-            took = duration(_took(attempt))
-            outcome = _text(attempt.outcome or "begun").replace("_", " ")
-            error = f": <bdi>{_text(attempt.error)}</bdi>" if attempt.error else ""
-            yield f"<p>{_time(attempt.started_at_ms)} UTC: {outcome}, after {took}{error}</p>\n"
+            lasted = duration(took(attempt.started_at_ms, attempt.finished_at_ms))
+            outcome = text(attempt.outcome or "begun").replace("_", " ")
+            error = f": <bdi>{text(attempt.error)}</bdi>" if attempt.error else ""
+            yield f"<p>{_time(attempt.started_at_ms)} UTC: {outcome}, after {lasted}{error}</p>\n"
             if attempt.output:
                 cut = attempt.output[:MOST_OUTPUT]
                 more = "\n…" if len(attempt.output) > MOST_OUTPUT else ""
-                yield f"<p>The program said:</p>\n<pre><bdi>{_text(cut)}{more}</bdi></pre>\n"
-
-
-def _took(attempt: Any) -> int | None:
-    try:
-        return int(attempt.finished_at_ms - attempt.started_at_ms)
-    except TypeError:  # it runs, or somebody has put a text there
-        return None
+                yield f"<p>The program said:</p>\n<pre><bdi>{text(cut)}{more}</bdi></pre>\n"
 
 
 def _file(chapter: Chapter) -> str:
@@ -184,7 +174,7 @@ def _file(chapter: Chapter) -> str:
 
 def _list(pairs: Iterable[tuple[str, Any]]) -> str:
     rows = "".join(
-        f"<dt><bdi>{_text(_readable(name))}</bdi></dt><dd><bdi>{_text(value)}</bdi></dd>\n"
+        f"<dt><bdi>{text(_readable(name))}</bdi></dt><dd><bdi>{text(value)}</bdi></dd>\n"
         for name, value in pairs
     )
     return f"<dl>\n{rows}</dl>\n"
@@ -195,9 +185,4 @@ def _readable(name: str) -> str:
 
 
 def _time(ms: Any) -> str:
-    return _text(times.for_people(ms))
-
-
-def _text(value: Any) -> str:
-    """Return a text as HTML in which nothing hides and nothing does anything."""
-    return html.escape(visible(value), quote=True)
+    return text(times.for_people(ms))
