@@ -26,6 +26,13 @@ def is_session(identifier: str) -> bool:
     return _SESSION.fullmatch(identifier) is not None and not is_digest(identifier)
 
 
+def name_of(ids: Sequence[str]) -> str:
+    """Return by which of its ids the record knows a verification, or would: of a session alone by a
+    digest that anybody can make, as its id is a secret."""
+    name = next((text for text in ids if not is_session(text)), None)
+    return name or session_reference(ids[0])
+
+
 def is_digest(reference: str) -> bool:
     """Return whether this stands for a session, of which no more is known."""
     return _DIGEST.fullmatch(reference) is not None

@@ -24,9 +24,16 @@ from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
-from premblyd.prembly.payload import Verdict, session_reference
+from premblyd.prembly.payload import Verdict
 from premblyd.queue.settling import add_answer
-from premblyd.record.matching import TELLING, is_digest, is_session, known_ids, known_sessions
+from premblyd.record.matching import (
+    TELLING,
+    is_digest,
+    is_session,
+    known_ids,
+    known_sessions,
+    name_of,
+)
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
 
@@ -69,10 +76,7 @@ class Absent:
 
     @property
     def reference(self) -> str:
-        """By what the record knows it, or will: a session only by a digest, as its id is a
-        secret."""
-        name = next((text for text in self.ids if not is_session(text)), None)
-        return name or session_reference(self.ids[0])
+        return name_of(self.ids)
 
     @property
     def session_id(self) -> str | None:

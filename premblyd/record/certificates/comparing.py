@@ -20,7 +20,7 @@ from premblyd.privacy import TYPE_WORDS, is_type
 from premblyd.record import naming, queries
 from premblyd.record.certificates.certificate import CertificateDigests, Verification
 from premblyd.record.certificates.summary import Counts, Received
-from premblyd.record.matching import events_named, events_of_sessions, is_session
+from premblyd.record.matching import events_named, events_of_sessions, is_session, name_of
 from premblyd.times import DAY_MS
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
@@ -170,7 +170,7 @@ class Comparing:
         self._of_day |= {
             each.id for each in (*its, *gone) if since_ms <= each.received_at_ms < until_ms
         }
-        digest = self.digests.of_reference(_name_of(entry))
+        digest = self.digests.of_reference(name_of(entry.ids))
         before = self._compared.get(digest)
         if before is None or (entry.at_ms or 0) > before.at_ms:
             states = tuple(self._states_of(entry, its, gone, is_erased=is_erased))
@@ -242,13 +242,6 @@ class Comparing:
             if len(rows) < READ:
                 return
             place = (rows[-1][0], rows[-1][1])
-
-
-def _name_of(entry: LogEntry) -> str:
-    """Return by what the record knows it, or would: of a session alone a digest that anybody can
-    make, as its id opens it."""
-    name = next((text for text in entry.ids if not is_session(text)), None)
-    return name or session_reference(entry.ids[0])
 
 
 def _type_of(entry: LogEntry, found: Sequence[Found]) -> str:
