@@ -26,7 +26,7 @@ from premblyd.errors import NotAllowedToAskError
 from premblyd.logs import output
 from premblyd.record.certificates import kept, making, page
 from premblyd.record.certificates.certificate import Certificate, CertificateDigests
-from premblyd.record.certificates.kept import Number
+from premblyd.record.certificates.kept import Kept
 from premblyd.record.certificates.summary import TITLE, facts
 from premblyd.record.operating import Operator
 from premblyd.times import DAY_MS, Clock
@@ -89,17 +89,17 @@ def certify(
         raise NotAllowedToAskError(None)
     database = open_to_change(settings.database)
     clock = database.clock()
-    certificate, number = made(
+    certificate, own = made(
         settings, database, _chosen(day, clock.now_ms()), clock, silent=as_json or as_html
     )
     if as_json:
-        for line in certificate.as_json(number.number, number.made_before):
+        for line in certificate.as_json(own):
             sys.stdout.buffer.write(line)
     elif as_html:
-        for piece in page.pieces(certificate, number):
+        for piece in page.pieces(certificate, own):
             click.echo(piece, nl=False)
     else:
-        _report(certificate, number)
+        _report(certificate, own)
     if certificate.stopped_by is not None:
         raise certificate.stopped_by
     if not certificate.summary.complete:
@@ -108,7 +108,7 @@ def certify(
 
 def made(
     settings: Config, database: Database, day_ms: int, clock: Clock, *, silent: bool
-) -> tuple[Certificate, Number]:
+) -> tuple[Certificate, Kept]:
     """Make the certificate of a day, and keep it."""
     output.configure("auto", "critical")  # what went wrong is told in this command's words
     with progress(silent=silent) as shown:
@@ -131,10 +131,10 @@ def _print_key(database: Database) -> None:
     click.echo(digests.key.hex())
 
 
-def _report(certificate: Certificate, number: Number) -> None:
+def _report(certificate: Certificate, own: Kept) -> None:
     summary = certificate.summary
     click.echo(bold(f"{TITLE}, {summary.day}"))
-    print_sentence(page.made(summary, number))
+    print_sentence(page.made(summary, own))
     print_sentence(summary.statement)
     for each in summary.reasons:
         print_sentence(f"- {each.words}")

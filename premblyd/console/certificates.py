@@ -1,6 +1,6 @@
 """Certificates of completeness: the last one of each of the last days, and all of a day."""
 
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from premblyd import times
@@ -35,16 +35,10 @@ class OfDay(Handler):
         if not found:
             raise NotFoundError(f"There is no certificate of {day}: premblyd certify --day {day}")
         last = found[0]
-        said = None if last.summary is None else last.summary.as_json()
+        said = last.summary and last.summary.as_json()
         view = {"certificates": list(map(_listed, found)), "said": said}
-        more: dict[str, Any] = {"day": day, "tables": (), "facts": (), "made": ""}
-        if last.summary is not None:
-            more |= {
-                "tables": [*page.tables(last.summary)],
-                "facts": [*facts(last.summary)],
-                "made": page.made(last.summary, last),
-            }
-        await self.show("certificate.html", view, last=last, columns=COLUMNS, **more)
+        more = {"day": day, "last": last, "columns": COLUMNS}
+        await self.show("certificate.html", view, page=page, facts=facts, **more)
 
 
 def _day_ms(day: str) -> int:
@@ -57,14 +51,13 @@ def _day_ms(day: str) -> int:
 
 def _listed(each: Kept) -> dict[str, Any]:
     """Return a certificate as a list has it."""
-    total = None if each.summary is None else each.summary.as_json()["total"]
-    reasons: Sequence[Any] = () if each.summary is None else each.summary.reasons
+    summary = each.summary
     return {
         "number": each.number,
         "day": times.day(each.day_ms),
         "made_at_ms": each.made_at_ms,
         "complete": each.complete,
         "made_before": each.made_before,
-        "total": total,
-        "reasons": [reason.reason for reason in reasons],
+        "total": summary and asdict(summary.total),
+        "reasons": [reason.reason for reason in summary.reasons] if summary else [],
     }

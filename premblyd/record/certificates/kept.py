@@ -28,28 +28,19 @@ class Kept:
     summary: Summary | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
-    """As which a certificate is kept, and how many of its day were before."""
-
-    number: int
-    made_before: int
-
-
-def keep(database: Database, summary: Summary) -> Number:
+def keep(database: Database, summary: Summary) -> Kept:
     """Keep what a certificate says. Raise StoreUnavailableError when it can't be kept."""
 
-    def work(transaction: Transaction) -> Number:
+    def work(transaction: Transaction) -> Kept:
         ((made_before,),) = transaction.rows(_COUNT, day_ms=summary.since_ms)
-        number = transaction.insert(
-            _INSERT,
-            day_ms=summary.since_ms,
-            made_at_ms=summary.made_at_ms,
-            is_complete=summary.complete,
-            said=jsontext.dumps(summary.as_json()).decode(),
-        )
-        assert number is not None  # noqa: S101 (nothing of it must be unique)
-        return Number(number=number, made_before=made_before)
+        row = {
+            "day_ms": summary.since_ms,
+            "made_at_ms": summary.made_at_ms,
+            "is_complete": summary.complete,
+            "said": jsontext.dumps(summary.as_json()).decode(),
+        }
+        number = transaction.insert(_INSERT, **row)
+        return _kept((number, *row.values()), made_before)
 
     return database.transact(work)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from premblyd import times
 from premblyd.record import printed
 from premblyd.record.certificates.certificate import Certificate
-from premblyd.record.certificates.kept import Kept, Number
+from premblyd.record.certificates.kept import Kept
 from premblyd.record.certificates.summary import (
     COLUMNS,
     RECEIVED_COLUMNS,
@@ -31,7 +31,7 @@ class Table(NamedTuple):
     rows: list[list[Any]]
 
 
-def pieces(certificate: Certificate, kept: Number) -> Iterator[str]:
+def pieces(certificate: Certificate, kept: Kept) -> Iterator[str]:
     """Yield the page."""
     summary = certificate.summary
     title = f"{TITLE}, {summary.day}"
@@ -51,7 +51,7 @@ def pieces(certificate: Certificate, kept: Number) -> Iterator[str]:
     yield "</main>\n</body>\n</html>\n"
 
 
-def made(summary: Summary, kept: Number | Kept) -> str:
+def made(summary: Summary, kept: Kept) -> str:
     """Return when it was made, as which, and whether the day was certified before."""
     again = (
         f" {counted(kept.made_before, 'certificate')} of this day"

@@ -87,7 +87,7 @@ class LogRead:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why completeness is not certified. `reason`: a word for programs."""
 
@@ -98,8 +98,8 @@ class Reason:
     def of_empty_log(cls, events: int) -> Self:
         """The log has nothing, and the record has so many events of verifications."""
         return cls(
-            reason="log_empty",
-            words=f"Prembly's log has nothing of this day, and the record has"
+            "log_empty",
+            f"Prembly's log has nothing of this day, and the record has"
             f" {counted(events, 'event')}: is the API key that of another account or environment?",
         )
 
@@ -153,54 +153,35 @@ class Summary:
 def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> Iterator[Reason]:
     """Yield why completeness can't be certified; nothing: it is."""
     if not log.asked:
-        yield Reason(
-            reason="log_not_asked",
-            words=f"Prembly's log could not be asked, so nothing is known of what is missing."
-            f" {log.error or ''}".strip(),
-        )
+        words = "Prembly's log could not be asked, so nothing is known of what is missing."
+        yield Reason("log_not_asked", f"{words} {log.error or ''}".strip())
     elif not log.whole:
         of = f" of {counted(log.total_pages, 'page')}" if log.total_pages else ""
-        yield Reason(
-            reason="log_read_in_part",
-            words=f"Prembly's log was read in part: {counted(log.pages, 'page')}{of}."
-            f" {log.error or 'It says the same again, or has more than it gives.'}",
-        )
+        error = log.error or "It says the same again, or has more than it gives."
+        words = f"Prembly's log was read in part: {counted(log.pages, 'page')}{of}. {error}"
+        yield Reason("log_read_in_part", words)
     if not is_over:
-        yield Reason(
-            reason="day_not_over",
-            words="The day was not over, by UTC, when this was made.",
-        )
+        yield Reason("day_not_over", "The day was not over, by UTC, when this was made.")
     if is_pruned:
         yield Reason(
-            reason="pruned",
-            words="`retention` has removed events of this day, or what names them: what the record"
-            " had can't be told any more.",
+            "pruned",
+            "`retention` has removed events of this day, or what names them: what the record had"
+            " can't be told any more.",
         )
-    if log.without_id:
-        yield Reason(
-            reason="without_id",
-            words=f"{counted(log.without_id, 'entry', 'entries')} of Prembly's log"
-            f" {'has' if log.without_id == 1 else 'have'} no id by which the record could be"
-            " compared.",
-        )
-    if log.without_time:
-        yield Reason(
-            reason="without_time",
-            words=f"{counted(log.without_time, 'entry', 'entries')} of Prembly's log"
-            f" {'has' if log.without_time == 1 else 'have'} no time that says whether it is of this"
-            " day: `prembly.logs.time` says where it is.",
-        )
+    no_time = "time that says whether it is of this day: `prembly.logs.time` says where it is."
+    for reason, count, lack in (
+        ("without_id", log.without_id, "id by which the record could be compared."),
+        ("without_time", log.without_time, no_time),
+    ):
+        if count:
+            entries, has = counted(count, "entry", "entries"), "has" if count == 1 else "have"
+            yield Reason(reason, f"{entries} of Prembly's log {has} no {lack}")
     if total.missing:
-        yield Reason(
-            reason="missing",
-            words=f"{counted(total.missing, 'verification is', 'verifications are')} missing.",
-        )
+        missing = counted(total.missing, "verification is", "verifications are")
+        yield Reason("missing", f"{missing} missing.")
     if total.unsettled:
-        yield Reason(
-            reason="unsettled",
-            words=f"{counted(total.unsettled, 'verification has', 'verifications have')} ended, and"
-            " no event says how.",
-        )
+        ended = counted(total.unsettled, "verification has", "verifications have")
+        yield Reason("unsettled", f"{ended} ended, and no event says how.")
 
 
 def statement(day: str, total: Counts, *, complete: bool) -> str:
