@@ -31,8 +31,6 @@ RAN_LATER = (
     "`once`: it has run for a later event of this reference and outcome, before it was tried again"
 )
 PERHAPS_BEFORE = "`once`: it may have run for an earlier event of this reference and outcome"
-
-
 NOT = Decision(does=Does.NOT)
 
 
@@ -243,16 +241,15 @@ class _Stage:
         if keys is None or decision.does is Does.NOT:
             return decision
         place = _place(name, keys)
-        holder = self._held.get(place)
+        holder, recorded = self._held.get(place), found.deliveries.get(name)
+        why = ""
         if holder is not None and holder.is_sure:
             why = f"{RAN_BEFORE} ({holder.event_id})"
-            return Decision(does=Does.SKIPPED, why=why, verdict=decision.verdict)
-        if (name, keys[0]) in looked.ran_before:
-            return Decision(does=Does.SKIPPED, why=RAN_BEFORE, verdict=decision.verdict)
-        recorded = found.deliveries.get(name)
-        later_id = self._later(found, recorded, keys, looked)
-        if later_id is not None:
+        elif (name, keys[0]) in looked.ran_before:
+            why = RAN_BEFORE
+        elif (later_id := self._later(found, recorded, keys, looked)) is not None:
             why = f"{RAN_LATER} ({later_id})"
+        if why:
             return Decision(does=Does.SKIPPED, why=why, verdict=decision.verdict)
         is_unsaid = decision.does is Does.UNSAID
         if is_unsaid and self._new.decides_alike(name, found):
@@ -348,13 +345,8 @@ def _place(action: str, keys: Sequence[str]) -> int:
 
 def _otherwise(new: Configured, before: Configured | None) -> dict[str, list[str]]:
     """Return by action in what its hook, or how that runs, differs from the present one."""
-    if before is None:
-        return {}
-    found = {}
-    for name, own in new.actions.items():
-        if name in before.actions:
-            found[name] = list(_changed(before.actions[name], own))
-    return found
+    was = before.actions if before else {}
+    return {name: [*_changed(was[name], now)] for name, now in new.actions.items() if name in was}
 
 
 def _changed(before: Action, now: Action) -> Iterator[str]:
