@@ -69,8 +69,7 @@ def _paused(settings: Config) -> dict[str, str]:
         contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
         contextlib.closing(connect_read_only(settings.database)) as database,
     ):
-        found = pauses.in_force(database, database.now_ms())
-        return {action: pauses.sentence(pause) for action, pause in found.items()}
+        return pauses.sentences(database, database.now_ms())
     return {}
 
 

@@ -58,9 +58,7 @@ class Explain(Actions):
             webhook = explaining.webhook_of(
                 config, payload.encode(), now_ms, endpoint_name=name, key_name=None
             )
-            found = pauses.in_force(database, now_ms)
-            paused = {action: pauses.sentence(pause) for action, pause in found.items()}
-            return explaining.explain(config, webhook, paused)
+            return explaining.explain(config, webhook, pauses.sentences(database, now_ms))
 
         explanation = await self.read(explain)
         if self.wants_json:

@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from peewee import Case, fn
 
@@ -80,18 +81,21 @@ def known(database: Database, now_ms: int) -> list[KnownHost]:
             host,
             running=running.get(host.worker, 0),
             waiting=0 if host.state in ("works", "silent") else waiting[host.name],
-            actions=_names(str(host.actions)),
+            actions=_names(host.actions),
         )
         for host in queries.rows(database, query.order_by(Host.name, Host.id), KnownHost)
     ]
 
 
+def actions_at_work(database: Database) -> set[str]:
+    """Return the actions of the hosts that are at work."""
+    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
+    return {action for (actions,) in working for action in _names(actions)}
+
+
 def waited_for(database: Database) -> list[WaitedFor]:
     """Return the actions that only hosts have which are away, where deliveries wait for one."""
-    living = Host.select(Host.actions).where(Host.ended.is_null())
-    served = {
-        action for (actions,) in queries.tuples(database, living) for action in _names(actions)
-    }
+    served = actions_at_work(database)
     away = Host.select(Host.name, Host.ended_at_ms, Host.actions).where(IS_AWAY)
     hosts_of: dict[str, list[tuple[str, int]]] = {}
     for name, ended_at_ms, actions in queries.tuples(database, away.order_by(Host.name)):
@@ -115,8 +119,8 @@ def forget_command(*names: str) -> str:
     return shlex.join(["sudo", "premblyd", "hosts", "forget", *names])
 
 
-def _names(actions: str) -> list[str]:
-    return [name for name in actions.split("\n") if name]
+def _names(actions: Any) -> list[str]:
+    return [name for name in str(actions).split("\n") if name]
 
 
 def _running(database: Database) -> dict[str, int]:

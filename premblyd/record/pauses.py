@@ -7,9 +7,10 @@ from premblyd.config.models import Config
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
-from premblyd.model.tables import Delivery, Host, Pause
+from premblyd.model.tables import Delivery, Pause
 from premblyd.queue.pauses import is_in_force
 from premblyd.record import queries
+from premblyd.record.hosts import actions_at_work
 from premblyd.record.queries import PauseRow
 from premblyd.words import visible
 
@@ -35,24 +36,23 @@ def without_reason(pause: PauseRow) -> str:
     return f"paused since {times.for_people(pause.since_ms)} UTC{until}"
 
 
+def sentences(database: Database, now_ms: int) -> dict[str, str]:
+    """Return what there is to say of the actions that are paused."""
+    return {action: sentence(pause) for action, pause in in_force(database, now_ms).items()}
+
+
 def without_action(database: Database, settings: Config, paused: Collection[str]) -> list[str]:
     """Return which of these actions neither the configuration has nor that of another host that
     is at work."""
-    own = {action.name for action in settings.actions}
-    return [name for name in paused if name not in own | of_hosts(database)]
-
-
-def of_hosts(database: Database) -> set[str]:
-    """Return the actions of the hosts that are at work."""
-    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
-    return {name for (actions,) in working for name in str(actions).split("\n") if name}
+    known = {action.name for action in settings.actions} | actions_at_work(database)
+    return [name for name in paused if name not in known]
 
 
 def require_known(database: Database, settings: Config, action: str) -> None:
     """Raise PremblydError for an action that no configuration has, and for which nothing waits: it
     is mistyped, and the one that was meant would go on."""
     own = [each.name for each in settings.actions]
-    if action in own or action in of_hosts(database):
+    if action in own or action in actions_at_work(database):
         return
     query = Delivery.select(Delivery.id).where(
         Delivery.action == action, Delivery.due_at_ms.is_null(False)
