@@ -57,10 +57,7 @@ def show(
         shown = events.revealed(record, _record_reveal(place, found.id))
     else:
         settings = settings_if_valid(config_path)
-        plain = (
-            [each.name for each in settings.actions if each.output == "plain"] if settings else []
-        )
-        shown = events.masked(record, found, plain=plain)
+        shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
     standing = keeping.standing(record, found, record.now_ms())
     if as_json:
         print_json({**shown.as_json(), "held": standing.is_held})

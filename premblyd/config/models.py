@@ -309,6 +309,11 @@ class Config(Model):
     def seals_names(self) -> bool:
         """Whether references and user_refs are sealed."""
         return self.encryption is not None and self.encryption.seals_names
+    @property
+    def plain_actions(self) -> list[str]:
+        """The actions whose hooks' output may be shown to who has not said `reveal`."""
+        return [action.name for action in self.actions if action.output == "plain"]
+
 
     @property
     def total_concurrency(self) -> int:

@@ -26,7 +26,7 @@ class Event(Handler):
     section = "/events"
 
     async def get(self, name: str) -> None:
-        plain = [each.name for each in self.services.config.actions if each.output == "plain"]
+        plain = self.services.config.plain_actions
 
         def read(database: Database) -> tuple[ShownEvent, Standing, Any]:
             whole = events.find_event(database, name)
