@@ -1,29 +1,22 @@
 """What seals the record: data keys, each in a file of its own."""
 
-from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, model_validator
 
-from premblyd.config.secrets import Secret, read_secret, secret_places
+from premblyd.config.secrets import Secret, read_if_allowed, secret_places
 from premblyd.config.values import Model
 from premblyd.vault import DataKey, Vault
 
 
 def _data_key(value: Any, info: ValidationInfo) -> Secret:
-    """Read a data key. Who may not read its file sees what is sealed as sealed, so where secrets
-    are not looked up it may stay unread."""
-    places = secret_places(info)
+    """Read a data key. Who may not read its file sees what is sealed as sealed."""
     if isinstance(value, str):
         raise ValueError("a data key has a file of its own: {file: premblyd-data-key}")
-    try:
-        found = read_secret(value, replace(places, look_up=True))
-    except ValueError:
-        if places.look_up:
-            raise
-        return read_secret(value, places)
-    DataKey.read(found.reveal())
+    found = read_if_allowed(value, secret_places(info))
+    if found.value is not None:
+        DataKey.read(found.value)
     return found
 
 

@@ -4,7 +4,6 @@ Prembly are in files of their own."""
 import hashlib
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -29,7 +28,7 @@ from premblyd.config.retention import Retention
 from premblyd.config.secrets import (
     KeyValue,
     Secret,
-    read_secret,
+    read_if_allowed,
     secret_places,
     secrets_in,
 )
@@ -205,14 +204,8 @@ def _server_url(text: Any) -> str:
 
 def _password(value: Any, info: ValidationInfo) -> Secret:
     """Read the password as a secret. Who may not read it may have another way in, by libpq's own
-    means, so where secrets are not looked up it may stay unread."""
-    places = secret_places(info)
-    try:
-        return read_secret(value, replace(places, look_up=True))
-    except ValueError:
-        if places.look_up:
-            raise
-        return read_secret(value, places)
+    means."""
+    return read_if_allowed(value, secret_places(info))
 
 
 class PostgresqlDatabase(Model):
@@ -309,17 +302,17 @@ class Config(Model):
     def seals_names(self) -> bool:
         """Whether references and user_refs are sealed."""
         return self.encryption is not None and self.encryption.seals_names
-    @property
-    def plain_actions(self) -> list[str]:
-        """The actions whose hooks' output may be shown to who has not said `reveal`."""
-        return [action.name for action in self.actions if action.output == "plain"]
-
 
     @property
     def total_concurrency(self) -> int:
         """How many deliveries may run at once. Unless set, enough that no action waits for
         another."""
         return self.concurrency or max(1, sum(action.slots for action in self.actions))
+
+    @property
+    def plain_actions(self) -> list[str]:
+        """The actions whose hooks' output may be shown to who has not said `reveal`."""
+        return [action.name for action in self.actions if action.output == "plain"]
 
     @cached_property
     def secrets(self) -> dict[str, Secret]:

@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,6 +108,17 @@ def read_secret(value: Any, places: SecretPlaces) -> Secret:
             return Secret(source, _usable(places.environ[name]))
         case _:
             raise ValueError("should be text, {file: NAME} or {env: NAME}")
+
+
+def read_if_allowed(value: Any, places: SecretPlaces) -> Secret:
+    """Read a secret also where secrets are not looked up, if this user may: else it stays unread
+    there."""
+    try:
+        return read_secret(value, replace(places, look_up=True))
+    except ValueError:
+        if places.look_up:
+            raise
+        return read_secret(value, places)
 
 
 def secrets_in(value: Any, *path: str) -> Iterator[tuple[str, Secret]]:
