@@ -6,7 +6,7 @@ import click
 
 from premblyd import vault
 from premblyd.cli import json_option
-from premblyd.cli.printing import print_json
+from premblyd.cli.printing import print_told
 from premblyd.newfile import new_file
 
 
@@ -22,14 +22,9 @@ def keygen(file: Path | None, *, as_json: bool) -> None:
     text = vault.generate()
     data_key = vault.DataKey.read(text).id
     if file is None:
-        if as_json:
-            print_json({"data_key": data_key, "key": text})
-        else:
-            click.echo(text)
+        print_told({"data_key": data_key, "key": text}, text, as_json=as_json)
         return
     with new_file(file) as new:
         new.write(f"{text}\n".encode())
-    if as_json:
-        print_json({"data_key": data_key, "file": str(file)})
-    else:
-        click.echo(f"Made {file}: data key {data_key}. Keep a copy of it elsewhere.")
+    words = f"Made {file}: data key {data_key}. Keep a copy of it elsewhere."
+    print_told({"data_key": data_key, "file": str(file)}, words, as_json=as_json)

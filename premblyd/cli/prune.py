@@ -11,7 +11,7 @@ import click
 from premblyd.cli import config_option, json_option, keyscopy
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, keep_vault, open_to_change, open_to_read
-from premblyd.cli.printing import Column, print_json, print_rows, progress
+from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.cli.restore import become_owner
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
@@ -159,11 +159,8 @@ def _print_held_back(found: Forecast) -> None:
 
 
 def _print_nothing(as_json: bool, dry_run: bool) -> None:
-    if not as_json:
-        click.echo(NOTHING)
-        return
     nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
-    print_json({**nothing, "held_back": []})
+    print_told({**nothing, "held_back": []}, NOTHING, as_json=as_json)
 
 
 def _pack(database: DatabaseAddress, *, yes: bool, as_json: bool) -> None:
@@ -183,14 +180,12 @@ def _pack(database: DatabaseAddress, *, yes: bool, as_json: bool) -> None:
     if isinstance(database, Path):
         become_owner(Path(os.path.realpath(database)))
     done = packed.pack()
-    if as_json:
-        print_json(asdict(done))
-        return
     before, after = _megabytes(done.before_bytes), _megabytes(done.after_bytes)
-    click.echo(
+    words = (
         f"Packed {database}: {before} before, {after} now. Nothing is left in it of what was"
         " deleted; from now on the daemon gives space back."
     )
+    print_told(asdict(done), words, as_json=as_json)
 
 
 def _megabytes(count: int) -> str:

@@ -16,7 +16,7 @@ from premblyd.cli.common import (
     settings_if_valid,
     vault,
 )
-from premblyd.cli.printing import print_json, progress
+from premblyd.cli.printing import print_json, print_told, progress
 from premblyd.cli.restore import become_owner
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
@@ -123,13 +123,12 @@ def _convert(database: Database, total: int, *, is_alone: bool, silent: bool) ->
 
 
 def _tell_names(found: InClear, done: int | None, *, as_json: bool) -> None:
-    if as_json:
-        told: dict[str, Any] = {} if done is None else {"names_sealed": done}
-        print_json({**told, "names_in_clear": found.events, "names": found.naming or "plain"})
-        return
+    exact: dict[str, Any] = {"names_in_clear": found.events, "names": found.naming or "plain"}
+    words = f"Names in clear: {counted(found.events, 'event')}."
     if done is not None:
-        click.echo(f"Sealed the names of {counted(done, 'event')}.")
-    click.echo(f"Names in clear: {counted(found.events, 'event')}.")
+        exact = {"names_sealed": done, **exact}
+        words = f"Sealed the names of {counted(done, 'event')}.\n{words}"
+    print_told(exact, words, as_json=as_json)
 
 
 def _rekey(database: Database, before: Standing, *, silent: bool) -> Done:
