@@ -25,7 +25,7 @@ from premblyd.cli.printing import Column, clean, print_json, print_rows
 from premblyd.config.values import TYPE_PATTERN, When
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.record import filters, lists
+from premblyd.record import lists, unknown
 from premblyd.record.events import find_event_id
 from premblyd.record.filters import (
     AwaitedFilter,
@@ -307,13 +307,13 @@ def _note_unknown(
         notes.append("--since is not before --until: nothing can be in between.")
     if action := asked.get("action"):
         settings = settings_if_valid(config_path, database)
-        notes.append(filters.unknown_action(record, settings, action))
+        notes.append(unknown.action(record, settings, action))
     notes += [
         says(record, asked[name])
         for name, says in (
-            ("type", filters.unknown_type),
-            ("code", filters.unknown_code),
-            ("reason", filters.unknown_reason),
+            ("type", unknown.event_type),
+            ("code", unknown.code),
+            ("reason", unknown.reason),
         )
         if asked.get(name) is not None
     ]

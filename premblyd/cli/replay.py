@@ -31,8 +31,8 @@ from premblyd.cli.printing import (
 from premblyd.config.load import load_config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.record import operating, pauses, replays
-from premblyd.record.filters import DeliveryFilter, unknown_action
+from premblyd.record import operating, pauses, replays, unknown
+from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
 from premblyd.record.queries import PauseRow
 from premblyd.record.replays import RAN_BEFORE, Plan
@@ -321,8 +321,8 @@ def cancel(
     database = open_to_change(database_of(config_path))
     if delivery_id is None:
         action, settings = selection["action"], settings_if_valid(config_path)
-        if action and (unknown := unknown_action(database, settings, action)):
-            raise PremblydError(unknown)
+        if action and (words := unknown.action(database, settings, action)):
+            raise PremblydError(words)
         chosen = chosen_by(DeliveryFilter, database, {**selection, "state": "dead"})
         _cancel_dead(database, chosen, dry_run=dry_run, yes=yes, as_json=as_json)
         return

@@ -5,21 +5,18 @@ rows, by which index, and how commands and the console offer it. Both are made o
 """
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Any
 
 from peewee import SQL, Expression, Field, fn
 
-from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.model.keeping import EventKey
 from premblyd.model.states import AwaitedState, State
-from premblyd.model.table import Table
 from premblyd.model.tables import (
     IS_DOUBTED,
     IS_WHOLE,
@@ -30,12 +27,9 @@ from premblyd.model.tables import (
     OperatorAction,
     Rejection,
 )
-from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.rejections import REASONS
 from premblyd.record import criteria, naming, queries
 from premblyd.record.criteria import Condition
-from premblyd.record.queries import By
 
 Where = Callable[[Database, Any], Condition]
 SHORT_KEY = 4  # hex digits
@@ -139,13 +133,13 @@ def _until(at_ms: Any, **about: Any) -> Where:
     return _where(lambda until_ms: at_ms < until_ms, **about)
 
 
-def _code(_: Database, code: str) -> Condition:
+def by_code(_: Database, code: str) -> Condition:
     column = Event.response_code
     expression = column.is_null() if code == "missing" else column == code
     return Condition(expression=expression, index="event_response_code")
 
 
-def _type(_: Database, pattern: str) -> Condition:
+def by_type(_: Database, pattern: str) -> Condition:
     if set("*?") & set(pattern):
         return Condition(expression=queries.matches(Event.type, pattern))
     return Condition(expression=Event.type == pattern, index="event_type")
@@ -203,7 +197,7 @@ class EventFilter(Chosen):
         choices=criteria.HANDLED,
     )
     code: str | None = _by(
-        _code,
+        by_code,
         "Code",
         "Only this response code; `missing` for events without one.",
         hint="00, missing",
@@ -214,7 +208,7 @@ class EventFilter(Chosen):
         "Only this outcome.",
         choices=_words(Outcome),
     )
-    type: str | None = _by(_type, "Type", "Only this type, or transaction.*", **_TYPE)
+    type: str | None = _by(by_type, "Type", "Only this type, or transaction.*", **_TYPE)
     kind: str | None = _by(_is(Event.kind), "Kind", choices=KINDS)
     reference: str | None = _by(
         _is_reference(Event.reference, "event_reference"),
@@ -357,66 +351,3 @@ class OperatorFilter(Chosen):
         if self.part_of_id is None:
             found.append(Condition(expression=IS_WHOLE, index="operator_action_whole"))
         return found
-
-
-# Names that a filter asks for and nobody knows: without a word of it, an empty list would look as
-# if nothing had happened. None stands for a name that is known.
-
-
-def unknown_action(database: Database, settings: Config | None, name: str) -> str | None:
-    """Say that there is no such action. `settings`: None if the configuration is not known."""
-    names = {action.name for action in settings.actions} if settings else set()
-    if name in names:
-        return None
-    names |= {
-        action
-        for (action,) in queries.tuples(database, Delivery.select(Delivery.action).distinct())
-    }
-    if name in names:
-        return None
-    hint = _hint(name, names)
-    if settings is None:
-        return f"The database has no action {name}{hint}"
-    return f"Neither the configuration nor the database has an action {name}{hint}"
-
-
-def unknown_type(database: Database, pattern: str) -> str | None:
-    """Say that no event has a type that fits this pattern, and that Prembly documents none."""
-    is_known = any(events.matches([pattern], type_) for type_ in events.MEANINGS)
-    if is_known or _is_there(database, Event, _type(database, pattern)):
-        return None
-    return _undocumented("type", pattern, events.pattern_meant_by(pattern), events.MEANINGS)
-
-
-def unknown_code(database: Database, code: str) -> str | None:
-    """Say that no event has this code, and that Prembly documents none such."""
-    known = [*payload.CODES, "missing"]
-    if code in known or _is_there(database, Event, _code(database, code)):
-        return None
-    return _undocumented("code", code, payload.code_meant_by(code), known)
-
-
-def _undocumented(what: str, name: str, meant: str | None, known: Iterable[str]) -> str:
-    hint = f"; did you mean {meant}?" if meant else _hint(name, known)
-    return f"The database has no event of {what} {name}, and Prembly documents none{hint}"
-
-
-def unknown_reason(database: Database, reason: str) -> str | None:
-    """Say that no request was, or is, refused for this reason."""
-    asked = Condition(expression=Rejection.reason == reason)
-    if reason in REASONS or _is_there(database, Rejection, asked):
-        return None
-    return f"Nothing is refused for the reason {reason}{_hint(reason, REASONS)}"
-
-
-def _is_there(database: Database, table: type[Table], asked: Condition) -> bool:
-    query = table.select(table.id).from_(By(table, asked.index)).where(asked.expression)
-    return queries.value(database, query) is not None
-
-
-def _hint(name: str, names: Iterable[str]) -> str:
-    """Return what is like `name`, or what there is."""
-    close = difflib.get_close_matches(name.lower(), names := list(names), n=3)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; there are {', '.join(sorted(names))}." if names else "; there are none."

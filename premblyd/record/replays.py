@@ -18,8 +18,8 @@ from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import damage
 from premblyd.queue.damage import BODY_GONE, EVENT_COLUMNS, usable_event
-from premblyd.record import criteria, queries
-from premblyd.record.filters import DeliveryFilter, unknown_action
+from premblyd.record import criteria, queries, unknown
+from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.rereading import Rereading
 from premblyd.routing import Routing
@@ -106,9 +106,9 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
         find_delivery(database, chosen.delivery_id)
     is_begun = request.after_id > 0  # then it was looked for: that reads all deliveries
     if chosen.action is not None and not is_begun:
-        unknown = unknown_action(database, settings, chosen.action)
-        if unknown:
-            raise PremblydError(unknown)
+        words = unknown.action(database, settings, chosen.action)
+        if words:
+            raise PremblydError(words)
     later = dataclasses.replace(chosen, due_after_ms=now_ms) if request.is_pending else chosen
     found = find_deliveries(database, later, request.after_id, request.limit)
     action = actions.get(chosen.action or "")
