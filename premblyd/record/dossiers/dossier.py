@@ -64,11 +64,6 @@ class _Operator(Row):
     """What somebody did with an event, or with a delivery of it."""
 
 
-@row_of(Erasure, Seen.LISTS)
-class _Erasure(Row):
-    """What was erased at the person's request."""
-
-
 @row_of(Hold, Seen.LISTS)
 class _Hold(Row):
     """A hold that is on the person, or on one of the verifications."""
@@ -175,7 +170,7 @@ def of(database: Database, named: Named, name: str, now_ms: int) -> Dossier:
         nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
         holds=_any(database, Hold, _Hold, (Hold.user_ref, users), (Hold.reference, references)),
         closings=_any(database, Closing, ClosingRow, (Closing.user_ref, users)),
-        erasures=_any(database, Erasure, _Erasure, (Erasure.id, erasures)),
+        erasures=_any(database, Erasure, queries.ErasureRow, (Erasure.id, erasures)),
         names=_any(database, VerificationName, _Name, (VerificationName.name, references)),
         inquiries=_about_nothing(database, references | spelt),
         exports=_of_many(database, ids),
