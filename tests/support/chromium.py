@@ -48,6 +48,27 @@ def launched() -> "Iterator[sync_api.Browser]":
         browser.close()
 
 
+@contextmanager
+def file_opened(file: Path) -> "Iterator[Page]":
+    """Open a page that is a file. Fail if it asks for anything else or opens a dialog, and if it
+    can't be read on each screen. A screenshot of each is kept, if somebody asked for them."""
+    asked: list[str] = []
+    with launched() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: asked.append(dialog.message))
+        page.goto(file.as_uri())
+        for width in (WIDE, PHONE):
+            page.set_viewport_size({"width": width, "height": HEIGHT})
+            if folder := os.environ.get(SCREENSHOTS):
+                page.screenshot(path=Path(folder) / f"{file.stem}-{width}.png", full_page=True)
+            assert overflow_px(page) == 0
+            assert serious_faults(page) == []
+        assert asked == [file.as_uri()]
+        yield page
+
+
 @dataclass(slots=True, kw_only=True)
 class Chromium:
     """A browser's process, the console that it looks at, and where its screenshots go."""
