@@ -237,12 +237,18 @@ def config(tmp_path: Path) -> Path:
     return record(tmp_path)
 
 
-@pytest.fixture(name="record")
-def read_record(store: Store) -> Iterator[Database]:
-    """A record with an event and its delivery, as others read it."""
-    store.add("crm")
+@pytest.fixture(name="database")
+def read_database(store: Store) -> Iterator[Database]:
+    """The store's database, as others read it."""
     with closing(connect_read_only(store.place)) as database:
         yield database
+
+
+@pytest.fixture(name="record")
+def read_record(store: Store, database: Database) -> Database:
+    """A record with an event and its delivery, as others read it."""
+    store.add("crm")
+    return database
 
 
 @pytest.fixture

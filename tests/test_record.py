@@ -38,7 +38,7 @@ NO_TABLE = r"no such table: operator_action|a table of the database is missing" 
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[Database]:
+def record(store: Store, database: Database) -> Database:
     """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
     store.add("crm", "page", body=b"1")
     store.add(
@@ -53,8 +53,7 @@ def record(store: Store) -> Iterator[Database]:
         user_ref="user-2",
     )
     store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
-    with closing(connect_read_only(store.place)) as record:
-        yield record
+    return database
 
 
 @pytest.fixture
@@ -480,16 +479,17 @@ def test_a_database_that_is_damaged_is_an_error_in_words(path: Path) -> None:
             lists.rows(record, EventFilter())
 
 
-def test_a_delivery_whose_event_somebody_deleted_is_still_listed(store: Store) -> None:
+def test_a_delivery_whose_event_somebody_deleted_is_still_listed(
+    store: Store, database: Database
+) -> None:
     store.add("crm")
     store.by_hand("DELETE FROM event")
-    with closing(connect_read_only(store.place)) as record:
-        [delivery] = lists.rows(record, DeliveryFilter())
+    [delivery] = lists.rows(database, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)
 
 
 def test_a_list_since_a_time_bears_that_the_last_row_is_removed_meanwhile(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, database: Database
 ) -> None:
     first, last = (store.add(body=b"%d" % number) for number in range(2))
     value = queries.value
@@ -500,6 +500,5 @@ def test_a_list_since_a_time_bears_that_the_last_row_is_removed_meanwhile(
         return found
 
     monkeypatch.setattr(queries, "value", removed)
-    with closing(connect_read_only(store.place)) as record:
-        since = lists.first_since(record, Event, Event.received_at_ms, NOW_MS + 1)
+    since = lists.first_since(database, Event, Event.received_at_ms, NOW_MS + 1)
     assert since == first.event_id + 1

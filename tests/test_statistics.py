@@ -1,12 +1,9 @@
 """What came and how the actions fare, in numbers."""
 
 import random
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.queue.rejections import NewRejection
 from premblyd.queue.rollups import hour_of
@@ -22,38 +19,32 @@ DAY_MS = 24 * HOUR_MS
 BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
 
 
-@pytest.fixture
-def record(store: Store) -> Iterator[Database]:
-    with closing(connect_read_only(store.place)) as record:
-        yield record
-
-
-def figures(record: Database, *names: str, now_ms: int = NOW_MS) -> dict[str, ActionFigures]:
-    found = statistics.actions(record, since_ms=NOW_MS, now_ms=now_ms, names=names)
+def figures(database: Database, *names: str, now_ms: int = NOW_MS) -> dict[str, ActionFigures]:
+    found = statistics.actions(database, since_ms=NOW_MS, now_ms=now_ms, names=names)
     return {each.action: each for each in found}
 
 
 def test_events_are_counted_by_code_outcome_or_type_for_each_hour(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     store.add("crm", body=b"1")
     store.add(body=b"2", response_code="02", outcome="pending")
     store.add("crm", body=b"3", response_code=None, received_at_ms=HOUR + HOUR_MS)
     store.add("crm", body=b"1")
-    by_code = statistics.events(record, "response_code", since_ms=NOW_MS)
+    by_code = statistics.events(database, "response_code", since_ms=NOW_MS)
     assert [(each.from_ms, each.name, each.events) for each in by_code] == [
         (HOUR, "00", 1),
         (HOUR, "02", 1),
         (HOUR + HOUR_MS, None, 1),
     ]
     assert [(each.duplicates, each.unmatched) for each in by_code] == [(1, 0), (0, 1), (0, 0)]
-    by_outcome = statistics.events(record, "outcome", since_ms=NOW_MS + HOUR_MS)
+    by_outcome = statistics.events(database, "outcome", since_ms=NOW_MS + HOUR_MS)
     assert [(each.name, each.events) for each in by_outcome] == [("verified", 1)]
-    [all_of_them] = statistics.events(record, "type", since_ms=0, each_ms=DAY_MS)
+    [all_of_them] = statistics.events(database, "type", since_ms=0, each_ms=DAY_MS)
     assert (all_of_them.from_ms, all_of_them.events) == (HOUR - HOUR % DAY_MS, 3)
 
 
-def test_rejections_are_counted_by_reason_for_each_hour(store: Store, record: Database) -> None:
+def test_rejections_are_counted_by_reason_for_each_hour(store: Store, database: Database) -> None:
     for at_ms, reason in ((NOW_MS, "wrong signature"), (NOW_MS, "x"), (NOW_MS + HOUR_MS, "x")):
         rejection = NewRejection(
             at_ms=at_ms,
@@ -64,7 +55,7 @@ def test_rejections_are_counted_by_reason_for_each_hour(store: Store, record: Da
             body_sha256=None,
         )
         store.wait(store.inbox.reject(rejection))
-    found = statistics.rejections(record, since_ms=NOW_MS)
+    found = statistics.rejections(database, since_ms=NOW_MS)
     assert [(each.from_ms, each.reason, each.count) for each in found] == [
         (HOUR, "wrong signature", 1),
         (HOUR, "x", 1),
@@ -72,7 +63,7 @@ def test_rejections_are_counted_by_reason_for_each_hour(store: Store, record: Da
     ]
 
 
-def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Database) -> None:
+def test_an_action_has_its_attempts_and_what_waits(store: Store, database: Database) -> None:
     add_many(store, 7, "crm")
     jobs = claim(store, crm=5).jobs
     finish(store, jobs.pop(), INTERRUPTED, retry_at_ms=NOW_MS, now_ms=NOW_MS + 100)
@@ -80,7 +71,7 @@ def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Databas
     finish(store, jobs[1], FAILED, now_ms=NOW_MS + 100)
     finish(store, jobs[2], FAILED, retry_at_ms=NOW_MS + 5000, now_ms=NOW_MS + 4000)
     store.by_hand("UPDATE delivery SET created_at_ms = created_at_ms - 7")
-    crm = figures(record, now_ms=NOW_MS + 1)["crm"]
+    crm = figures(database, now_ms=NOW_MS + 1)["crm"]
     assert crm.attempts == {"succeeded": 1, "failed": 2, "interrupted": 1}
     assert crm.success_rate == pytest.approx(1 / 3), "of those that ended by themselves"
     assert crm.attempt_count == 3, "of the same"
@@ -91,21 +82,21 @@ def test_an_action_has_its_attempts_and_what_waits(store: Store, record: Databas
 
 
 def test_the_actions_that_are_asked_for_come_first_and_may_be_idle(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     store.add("former", "crm")
-    found = figures(record, "page", "crm")
+    found = figures(database, "page", "crm")
     assert list(found) == ["page", "crm", "former"]
     idle = found["page"]
     assert (idle.success_rate, idle.median_ms, idle.oldest_waiting_ms) == (None, None, None)
     assert (idle.backlog, idle.attempts) == (0, {})
 
 
-def test_attempts_of_earlier_hours_do_not_count(store: Store, record: Database) -> None:
+def test_attempts_of_earlier_hours_do_not_count(store: Store, database: Database) -> None:
     store.add("crm")
     [job] = claim(store, NOW_MS, crm=1).jobs
     finish(store, job, SUCCEEDED)
-    found = statistics.actions(record, since_ms=NOW_MS + HOUR_MS, now_ms=NOW_MS, names=["crm"])
+    found = statistics.actions(database, since_ms=NOW_MS + HOUR_MS, now_ms=NOW_MS, names=["crm"])
     assert [each.attempts for each in found] == [{}]
 
 

@@ -1,7 +1,6 @@
 """What needs attention: each kind is seen when it is there, and gone when it is mended."""
 
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,13 +36,12 @@ OLD_MS = NOW_MS - 2 * DAY_MS
 
 
 @pytest.fixture
-def record(store: Store) -> Iterator[Database]:
+def record(store: Store, database: Database) -> Database:
     """The record, with an old event: else every code would be new to it."""
     store.add("old", received_at_ms=OLD_MS)
     [job] = claim(store, OLD_MS, old=1).jobs
     finish(store, job, SUCCEEDED, now_ms=OLD_MS)
-    with closing(connect_read_only(store.place)) as record:
-        yield record
+    return database
 
 
 def found(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[Item]:
@@ -239,11 +237,12 @@ def test_a_code_is_new_once(store: Store, record: Database) -> None:
     assert "new_code" not in kinds(record, NOW_MS + DAY_MS + 1)
 
 
-def test_in_a_young_record_only_undocumented_codes_are_new(store: Store) -> None:
+def test_in_a_young_record_only_undocumented_codes_are_new(
+    store: Store, database: Database
+) -> None:
     for code in ("00", "01", "E9"):
         store.add("crm", response_code=code, body=code.encode())
-    with closing(connect_read_only(store.place)) as record:
-        assert [item.target.code for item in found(record)] == ["E9"]
+    assert [item.target.code for item in found(database)] == ["E9"]
 
 
 def test_a_code_that_may_be_personal_is_not_shown(store: Store, record: Database) -> None:

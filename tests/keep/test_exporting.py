@@ -3,14 +3,11 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record import exporting
 from premblyd.record.exporting import KINDS, Format, Period
@@ -24,12 +21,6 @@ from tests.test_cli_json import EVENT
 ALWAYS = Period(since_ms=0, until_ms=NOW_MS * 2)
 REVEALED = RecordedExport(about="all")
 HUSH = ("hush", "user-1", "Ada")
-
-
-@pytest.fixture(name="database")
-def read(store: Store) -> Iterator[Database]:
-    with closing(connect_read_only(store.place)) as database:
-        yield database
 
 
 def exported(database: Database, what: str = "events", **more: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import pytest
 
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Statement, param
+from premblyd.engines.engine import Database, Statement, param
 from premblyd.keep import closings, holds
 from premblyd.keep.holds import Subject, is_held
 from premblyd.keep.retention import Done, Remover
@@ -98,13 +98,12 @@ def test_a_hold_follows_a_session_to_what_has_no_other_name(store: Store) -> Non
     assert found == {named, alone}
 
 
-def test_a_hold_may_be_on_the_id_of_a_session(store: Store) -> None:
+def test_a_hold_may_be_on_the_id_of_a_session(store: Store, database: Database) -> None:
     number = add(store, user_ref="u", reference="r", session_id="s")
     add(store, user_ref="u", reference="r-2", session_id="t")
     hold(store, reference="s")
     assert held(store) == {number}
-    with closing(connect_read_only(store.place)) as record:
-        assert keeping.count_of(record, Subject(reference="s")) == 1
+    assert keeping.count_of(database, Subject(reference="s")) == 1
 
 
 def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: Store) -> None:
@@ -161,17 +160,18 @@ def test_a_hold_on_a_reference_ends_by_any_spelling(store: Store) -> None:
     assert store.wait(store.writer.call(change)) == [number]
 
 
-def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(store: Store) -> None:
+def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(
+    store: Store, database: Database
+) -> None:
     over, lasts = hold(store, user_ref="u", until_ms=LATER_MS), hold(store, reference=SPELT)
-    with closing(connect_read_only(store.place)) as record:
-        rows = keeping.holds(record, NOW_MS)
-        assert [(row.id, row.user_ref, row.reference) for row in rows] == [
-            (over, "u", None),
-            (lasts, None, UUID),
-        ]
-        assert [row.id for row in keeping.holds(record, LATER_MS)] == [lasts]
-        everything = keeping.holds(record, LATER_MS, ended=True)
-        assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
+    rows = keeping.holds(database, NOW_MS)
+    assert [(row.id, row.user_ref, row.reference) for row in rows] == [
+        (over, "u", None),
+        (lasts, None, UUID),
+    ]
+    assert [row.id for row in keeping.holds(database, LATER_MS)] == [lasts]
+    everything = keeping.holds(database, LATER_MS, ended=True)
+    assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
 
 
 @pytest.mark.sqlite
@@ -230,7 +230,9 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
     assert store.rows("SELECT event_id FROM delivery") == [(2,)]
 
 
-def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Store) -> None:
+def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(
+    store: Store, database: Database
+) -> None:
     def close(at_ms: int) -> closings.Closed:
         change = closings.close("u", at_ms, actor="ada", now_ms=NOW_MS)
         return store.wait(store.writer.call(change))
@@ -242,8 +244,7 @@ def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(store: Stor
     assert close(5).was_ms is None
     again = close(7)
     assert again.was_ms == 5
-    with closing(connect_read_only(store.place)) as record:
-        (row,) = keeping.closings(record)
+    (row,) = keeping.closings(database)
     assert (row.user_ref, row.at_ms, row.noted_at_ms, row.actor) == ("u", 7, NOW_MS, "ada")
     assert undo() is True
     assert undo() is False

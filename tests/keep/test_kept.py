@@ -1,16 +1,11 @@
 """What is kept and what has gone, as `status`, the console and metrics say it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from premblyd.config.retention import Retention
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record import kept
 from premblyd.times import DAY_MS
@@ -29,35 +24,29 @@ ERASURE = (
 )
 
 
-@pytest.fixture
-def record(store: Store) -> Iterator[Database]:
-    with closing(connect_read_only(store.place)) as record:
-        yield record
-
-
 def settings(retention: dict[str, str]) -> Any:
     return SimpleNamespace(retention=Retention.model_validate(retention))
 
 
-def said(record: Database, **retention: str) -> dict[str, str]:
+def said(database: Database, **retention: str) -> dict[str, str]:
     own = settings({name.strip("_"): period for name, period in retention.items()})
-    return dict(kept.lines(kept.at_a_glance(record, own, NOW_MS), own))
+    return dict(kept.lines(kept.at_a_glance(database, own, NOW_MS), own))
 
 
-def test_nothing_is_said_while_nothing_of_it_is_used(record: Database) -> None:
-    assert said(record) == {}
+def test_nothing_is_said_while_nothing_of_it_is_used(database: Database) -> None:
+    assert said(database) == {}
 
 
-def test_periods_are_said_and_what_is_kept_for_ever(record: Database) -> None:
-    assert said(record, body="90d", record_="7y") == {
+def test_periods_are_said_and_what_is_kept_for_ever(database: Database) -> None:
+    assert said(database, body="90d", record_="7y") == {
         "periods": "body 90d, record 7y; for ever: rejections"
     }
-    words = said(record, identity="52w", from_="closed")["periods"]
+    words = said(database, identity="52w", from_="closed")["periods"]
     assert words == "identity 364d (of a person from `closed`); for ever: record, rejections"
 
 
 def test_the_last_day_of_removal_is_said_and_all_of_it_is_counted(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     for day_ms, removed, count in (
         (TODAY_MS - DAY_MS, "body", 1000),
@@ -65,15 +54,15 @@ def test_the_last_day_of_removal_is_said_and_all_of_it_is_counted(
         (TODAY_MS, "record", 1),
     ):
         store.by_hand(REMOVAL, day_ms, removed, 90 * DAY_MS, count, 10)
-    assert said(record)["removed"] == (
+    assert said(database)["removed"] == (
         "120 events' bodies (90d), 1 event's record (90d) on 2023-11-14"
     )
-    glance = kept.at_a_glance(record, None, NOW_MS)
+    glance = kept.at_a_glance(database, None, NOW_MS)
     assert glance.removed == {"body": 1120, "record": 1}
     assert glance.freed_bytes == 30
 
 
-def test_what_was_put_off_is_told_by_what_keeps_it(store: Store, record: Database) -> None:
+def test_what_was_put_off_is_told_by_what_keeps_it(store: Store, database: Database) -> None:
     for number, user_ref in enumerate(("held", "waits", "waits")):
         event_id = store.add("crm", body=b"%d" % number, user_ref=user_ref).event_id
         for removed in ("body", "identity"):
@@ -81,24 +70,26 @@ def test_what_was_put_off_is_told_by_what_keeps_it(store: Store, record: Databas
                 f"INSERT INTO put_off (event_id, removed) VALUES ({event_id}, ?)", removed
             )
     store.by_hand(HOLD, "held", NOW_MS, None)
-    assert said(record)["put off"] == "3 events: 1 held, 2 waiting"
+    assert said(database)["put off"] == "3 events: 1 held, 2 waiting"
 
 
-def test_holds_are_counted_and_the_first_that_ends_is_named(store: Store, record: Database) -> None:
+def test_holds_are_counted_and_the_first_that_ends_is_named(
+    store: Store, database: Database
+) -> None:
     for until_ms in (None, NOW_MS, NOW_MS + DAY_MS, NOW_MS + 3 * DAY_MS, NOW_MS + 300 * DAY_MS):
         store.by_hand(HOLD, "u", NOW_MS, until_ms)
-    assert said(record)["holds"] == (
+    assert said(database)["holds"] == (
         "4 in force; 2 end within 30 days, first at 2023-11-15 22:13:20 UTC"
     )
 
 
 def test_erasures_are_counted_and_those_of_which_something_may_be_left(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     store.by_hand(ERASURE, NOW_MS, NOW_MS)
-    assert said(record)["erased"] == "1 at request"
+    assert said(database)["erased"] == "1 at request"
     store.by_hand(ERASURE, NOW_MS, None)
-    assert said(record)["erased"] == "2 at request; of 1 the files may still hold something"
+    assert said(database)["erased"] == "2 at request; of 1 the files may still hold something"
 
 
 def test_status_says_it_to_people_and_to_programs(config: Path) -> None:

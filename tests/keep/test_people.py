@@ -1,13 +1,10 @@
 """How many people's data is held, and of which kinds."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record import people
 from premblyd.record.people import PHOTO_BYTES, People
@@ -17,12 +14,6 @@ from tests.support.database import rows
 from tests.support.store import NOW_MS, Store
 
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
-
-
-@pytest.fixture(name="database")
-def read(store: Store) -> Iterator[Database]:
-    with closing(connect_read_only(store.place)) as database:
-        yield database
 
 
 def arrive(store: Store, **about: Any) -> None:

@@ -3,12 +3,11 @@
 import base64
 import json
 from collections.abc import Collection
-from contextlib import closing
 from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
 from premblyd.keep import persons
 from premblyd.keep.persons import Named, Person
 from premblyd.keep.searching import find_text, spellings
@@ -119,10 +118,9 @@ def test_what_a_text_leads_to_is_the_persons_unless_it_names_another(store: Stor
     assert person.other_ids == (stranger,)
 
 
-def test_a_person_is_found_by_who_may_only_read(store: Store) -> None:
+def test_a_person_is_found_by_who_may_only_read(store: Store, database: Database) -> None:
     own = arrive(store, user_ref="ada", reference="ref-1")
-    with closing(connect_read_only(store.place)) as database:
-        person = database.look(lambda one: persons.find(one, Named.user("ada")))
+    person = database.look(lambda one: persons.find(one, Named.user("ada")))
     assert person.event_ids == (own,)
 
 
@@ -144,11 +142,12 @@ def in_base64(text: str, before: int) -> bytes:
         *[b'{"image": "' + in_base64("Adèle 22123", before) + b'"}' for before in range(4)],
     ],
 )
-def test_a_text_is_found_in_bodies_however_it_is_written(store: Store, body: bytes) -> None:
+def test_a_text_is_found_in_bodies_however_it_is_written(
+    store: Store, body: bytes, database: Database
+) -> None:
     others = {arrive(store), arrive(store)}
     wanted = arrive(store, body)
-    with closing(connect_read_only(store.place)) as database:
-        found = set(find_text(database, "Adèle 22123"))
+    found = set(find_text(database, "Adèle 22123"))
     assert wanted in found
     assert not found & others
 
@@ -162,12 +161,13 @@ def test_a_text_is_found_in_bodies_however_it_is_written(store: Store, body: byt
         " SELECT id, 1, 'w', 'd', 1, 'of 22123456789' FROM delivery WHERE event_id = 2",
     ],
 )
-def test_a_text_is_found_in_what_became_of_an_event(store: Store, changed: str) -> None:
+def test_a_text_is_found_in_what_became_of_an_event(
+    store: Store, changed: str, database: Database
+) -> None:
     for _ in range(3):
         arrive(store)
     store.by_hand(changed)
-    with closing(connect_read_only(store.place)) as database:
-        assert set(find_text(database, "22123456789")) == {2}
+    assert set(find_text(database, "22123456789")) == {2}
 
 
 def test_base64_is_sought_without_what_its_neighbours_decide() -> None:

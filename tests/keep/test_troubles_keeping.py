@@ -1,15 +1,10 @@
 """What needs attention of what is kept: it is seen when it is there, and gone when it is mended."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from premblyd.config.backup import Backup
 from premblyd.config.retention import Retention
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.record import kept
 from premblyd.record.troubles import table
@@ -33,101 +28,97 @@ ERASURE = (
 FROM_CLOSED = {"from": "closed"}
 
 
-@pytest.fixture
-def record(store: Store) -> Iterator[Database]:
-    with closing(connect_read_only(store.place)) as record:
-        yield record
-
-
-def found(record: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
+def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
     own: Any = SimpleNamespace(retention=Retention.model_validate(retention), encryption=None)
-    situation = Situation(record=record, now_ms=now_ms, settings=own)
+    situation = Situation(record=database, now_ms=now_ms, settings=own)
     return table.items(situation, kinds=["retention", "erasure"])
 
 
-def test_what_is_there_a_day_after_its_time_is_told(store: Store, record: Database) -> None:
+def test_what_is_there_a_day_after_its_time_is_told(store: Store, database: Database) -> None:
     store.add(received_at_ms=OLD_MS)
-    assert found(record) == []
-    assert found(record, NOW_MS - DAY_MS - 1, body="30d") == []
-    [item] = found(record, NOW_MS, body="30d")
+    assert found(database) == []
+    assert found(database, NOW_MS - DAY_MS - 1, body="30d") == []
+    [item] = found(database, NOW_MS, body="30d")
     assert (item.kind, item.severity, item.about) == ("retention", Severity.WARNING, "body")
     assert "2 days after its time was over" in item.text
 
 
 @for_each("removed", CLASSES)
 def test_each_class_is_looked_at_behind_its_own_bookmark(
-    store: Store, record: Database, removed: str
+    store: Store, database: Database, removed: str
 ) -> None:
     added = store.add(body=removed.encode(), received_at_ms=OLD_MS)
-    assert [item.about for item in found(record, **{removed: "30d"})] == [removed]
+    assert [item.about for item in found(database, **{removed: "30d"})] == [removed]
     store.by_hand(BOOKMARK, removed, OLD_MS, added.event_id)
-    assert found(record, **{removed: "30d"}) == []
+    assert found(database, **{removed: "30d"}) == []
     store.by_hand("DELETE FROM sweep")
 
 
-def test_what_lacks_it_or_waits_is_not_behind(store: Store, record: Database) -> None:
+def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) -> None:
     lacks = store.add(received_at_ms=OLD_MS).event_id
     waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
-    assert found(record, body="30d")
+    assert found(database, body="30d")
     store.by_hand("UPDATE event SET lacks = 'identity' WHERE id = ?", lacks)
     store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
-    assert found(record, body="30d") == []
+    assert found(database, body="30d") == []
 
 
-def test_while_something_of_the_class_goes_nobody_is_needed(store: Store, record: Database) -> None:
+def test_while_something_of_the_class_goes_nobody_is_needed(
+    store: Store, database: Database
+) -> None:
     store.add(received_at_ms=OLD_MS)
     store.by_hand(REMOVAL, NOW_MS - NOW_MS % DAY_MS)
-    [item] = found(record, body="30d")
+    [item] = found(database, body="30d")
     assert not item.needs_somebody
     assert table.needs_nobody([item]) == "Needs nobody: 1 class is being removed (body)."
 
 
-def test_of_a_person_the_time_since_the_closing_counts(store: Store, record: Database) -> None:
+def test_of_a_person_the_time_since_the_closing_counts(store: Store, database: Database) -> None:
     closed: dict[str, Any] = {"identity": "30d", **FROM_CLOSED}
     store.add(user_ref="u", received_at_ms=OLD_MS)
-    assert found(record, **closed) == []
+    assert found(database, **closed) == []
     store.by_hand(CLOSING, OLD_MS, NOW_MS)
-    assert found(record, **closed) == [], "it was noted just now"
+    assert found(database, **closed) == [], "it was noted just now"
     store.by_hand("UPDATE closing SET noted_at_ms = at_ms")
-    assert [item.about for item in found(record, **closed)] == ["identity"]
+    assert [item.about for item in found(database, **closed)] == ["identity"]
     store.by_hand(BOOKMARK, "identity closings", OLD_MS, 99)
-    assert found(record, **closed) == []
+    assert found(database, **closed) == []
     store.add(user_ref=None, body=b"nobody's", received_at_ms=OLD_MS)
-    assert [item.about for item in found(record, **closed)] == ["identity"]
+    assert [item.about for item in found(database, **closed)] == ["identity"]
     store.by_hand("DELETE FROM closing")
     store.by_hand("UPDATE event SET user_ref = NULL, closed_at_ms = ?", NOW_MS)
-    assert found(record, record="30d", **FROM_CLOSED) == [], "their persons' time runs still"
+    assert found(database, record="30d", **FROM_CLOSED) == [], "their persons' time runs still"
 
 
-def test_old_rejections_are_told(store: Store, record: Database) -> None:
+def test_old_rejections_are_told(store: Store, database: Database) -> None:
     store.by_hand(
         "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')", OLD_MS
     )
-    assert [item.about for item in found(record, rejections="30d")] == ["rejections"]
-    assert found(record, rejections="32d") == []
+    assert [item.about for item in found(database, rejections="30d")] == ["rejections"]
+    assert found(database, rejections="32d") == []
 
 
-def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, record: Database) -> None:
+def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database: Database) -> None:
     store.by_hand(ERASURE, NOW_MS - 60_000)
-    assert found(record, NOW_MS - 1) == [], "it may be under way"
-    [item] = found(record)
+    assert found(database, NOW_MS - 1) == [], "it may be under way"
+    [item] = found(database)
     assert (item.kind, item.count, item.needs_somebody) == ("erasure", 1, True)
     assert "the database's files may still hold something" in item.text
     store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 7, id FROM erasure")
-    [item] = found(record)
+    [item] = found(database)
     assert "1 erasure was begun and not ended" in item.text
     store.by_hand("DELETE FROM to_erase")
     store.by_hand("UPDATE erasure SET gone_at_ms = at_ms")
-    assert found(record) == []
+    assert found(database) == []
 
 
 def test_that_the_keys_copy_has_who_was_erased_is_told_until_it_is_renewed(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     own: Any = SimpleNamespace(encryption=True, backup=Backup.model_validate({"keys": "/keys"}))
 
     def told(now_ms: int = NOW_MS) -> list[str]:
-        situation = Situation(record=record, now_ms=now_ms, settings=own)
+        situation = Situation(record=database, now_ms=now_ms, settings=own)
         return [item.about for item in table.items(situation, kinds=["erasure"])]
 
     assert told() == []
@@ -147,32 +138,32 @@ RENEWED = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, '
 BACKUP = "INSERT INTO operator_action (at_ms, actor, action) VALUES (?, 'ada', 'backup')"
 
 
-def without_backup(record: Database, *, warn_after: str | None) -> list[str]:
+def without_backup(database: Database, *, warn_after: str | None) -> list[str]:
     """Return what is told of backups by a configuration with this, or with none of them."""
     own: Any = SimpleNamespace(backup=None)
     if warn_after is not None:
         own.backup = Backup.model_validate({"warn_after": warn_after})
-    situation = Situation(record=record, now_ms=NOW_MS, settings=own)
+    situation = Situation(record=database, now_ms=NOW_MS, settings=own)
     return [item.text for item in table.items(situation, kinds=["backup"])]
 
 
 def test_a_record_without_a_backup_is_told_once_it_is_that_old(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
-    assert without_backup(record, warn_after="1d") == []
+    assert without_backup(database, warn_after="1d") == []
     store.add(received_at_ms=NOW_MS - DAY_MS - 1)
-    assert without_backup(record, warn_after="2d") == []
-    assert without_backup(record, warn_after="1d") == ["There is no backup of the record."]
+    assert without_backup(database, warn_after="2d") == []
+    assert without_backup(database, warn_after="1d") == ["There is no backup of the record."]
 
 
 def test_that_the_last_backup_is_too_old_is_told_where_there_shall_be_any(
-    store: Store, record: Database
+    store: Store, database: Database
 ) -> None:
     store.add(received_at_ms=OLD_MS)
     for at_ms in (OLD_MS, NOW_MS - 2 * DAY_MS - 1):
         store.by_hand(BACKUP, at_ms)
-    assert without_backup(record, warn_after=None) == []
-    assert without_backup(record, warn_after="3d") == []
-    [text] = without_backup(record, warn_after="2d")
+    assert without_backup(database, warn_after=None) == []
+    assert without_backup(database, warn_after="3d") == []
+    [text] = without_backup(database, warn_after="2d")
     assert text == "The last backup of the record is of 2023-11-12 22:13:19 UTC."
-    assert kept.at_a_glance(record, None, NOW_MS).last_backup_ms == NOW_MS - 2 * DAY_MS - 1
+    assert kept.at_a_glance(database, None, NOW_MS).last_backup_ms == NOW_MS - 2 * DAY_MS - 1
