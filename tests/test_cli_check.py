@@ -4,9 +4,8 @@ import json
 import os
 import re
 import shutil
-from functools import partial
 from pathlib import Path
-from signal import SIGHUP, SIGKILL
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from tests.support.database import changing, prepared_file
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
-from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY, SECRET_PATH
 
 
@@ -500,8 +498,7 @@ def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path) -> None:
         ]
         quiet = run("check", "--quiet", "--config", daemon.config)
         assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload()
         assert warnings(daemon.config) == []
 
 
@@ -553,10 +550,6 @@ def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
         ]
 
 
-def has_reloaded(daemon: Premblyd, times: int) -> bool:
-    return len(daemon.log("config.reloaded")) == times
-
-
 def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(tmp_path: Path) -> None:
     """One daemon for all: each is put back before the next."""
     with Premblyd(tmp_path) as daemon:
@@ -572,8 +565,7 @@ def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(tmp_path: Pat
                 else f"the running daemon (pid {pid}) started with another `{key}`: restart it"
             ]
             assert warnings(daemon.config) == told
-            daemon.signal(SIGHUP)
-            wait_until(partial(has_reloaded, daemon, number))
+            daemon.reload()
             assert daemon.log("config.needs_restart")[number - 1]["setting"] == key
             assert warnings(daemon.config) == told
 

@@ -102,8 +102,7 @@ def test_a_stop_while_prembly_is_asked_is_quick_and_another_key_is_used_after_a_
         assert "secret key" in refused["remedy"]
         assert api.asked() == 2, "and whether it is the key"
         (tmp_path / "prembly-api-key").write_text(api.key)
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload()
         api.fail(prembly_api.hang)
         with locked(daemon.place) as connection:
             connection.execute("UPDATE delivery SET due_at_ms = 1")

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGHUP, SIGTERM
+from signal import SIGTERM
 from typing import IO, Any
 
 import pytest
@@ -89,9 +89,7 @@ def test_the_log_names_no_verification_if_what_names_a_person_has_a_period(tmp_p
         daemon.start()
         assert daemon.send(samples.sample("api")).status == 200
         wait_until(lambda: "attempt.finished" in daemon.log_text())
-        daemon.configure(actions=actions)
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload(actions=actions)
         assert daemon.send(samples.sample("sdk")).status == 200
         wait_until(lambda: daemon.log_text().count("attempt.finished") == 2)
         assert daemon.stop() == 0

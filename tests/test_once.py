@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from tests.bench import load
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.waiting import wait_until
 from tests.support.webhooks import BODY, signed, webhook
 
 CLIENTS = 16
@@ -141,8 +139,6 @@ def test_a_reload_gives_an_action_once(tmp_path: Path, effects: Path) -> None:
         daemon.start()
         daemon.send(BODY)
         daemon.wait_for_rows([(0,)], UNFINISHED)
-        daemon.configure(actions=[activate(effects, once="reference")])
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload(actions=[activate(effects, once="reference")])
         daemon.send(BODY + b" ")
         daemon.wait_for_rows([("skipped", 1), ("succeeded", 1)], STATES)

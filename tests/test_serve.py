@@ -167,9 +167,7 @@ def test_sighup_takes_a_good_file_and_leaves_a_bad_one(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[shell("old", "true")]) as daemon:
         daemon.start().send(BODY)
         changed = {"actions": [shell("new", "true")], "endpoint": {"keys": {"k": "other"}}}
-        daemon.configure(**changed)
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload(**changed)
         assert daemon.send(BODY).status == 401
         assert daemon.send(BODY, key="other").status == 200
         daemon.configure(**changed, lisen="x", max_body="lots")
@@ -196,9 +194,7 @@ def test_a_stop_goes_by_the_last_reload(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[waiting(tmp_path)], stop_timeout="1h") as daemon:
         daemon.start().send(BODY)
         wait_until(daemon.hooks)
-        daemon.configure(actions=[waiting(tmp_path)], stop_timeout="0s")
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload(actions=[waiting(tmp_path)], stop_timeout="0s")
         assert daemon.stop() == 0
         assert daemon.rows("SELECT state FROM delivery") == [("pending",)], "it was interrupted"
 
@@ -344,9 +340,7 @@ def test_a_stop_removes_the_socket_that_it_made_and_no_other(
             own.unlink()
         server.bind(str(other))
         server.listen()
-        daemon.configure(listen=f"unix:{other}")
-        daemon.signal(SIGHUP)
-        wait_until(lambda: daemon.log("config.reloaded"))
+        daemon.reload(listen=f"unix:{other}")
         assert daemon.stop() == 0
         assert other.is_socket()
         assert own.exists() == has_taken_place

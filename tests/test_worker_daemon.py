@@ -4,7 +4,7 @@ it, and commands tell of them."""
 import json
 import os
 from pathlib import Path
-from signal import SIGHUP, SIGKILL
+from signal import SIGKILL
 from typing import Any
 
 from tests.support.commands import run
@@ -31,13 +31,6 @@ def worker(program: list[str], **keys: Any) -> dict[str, Any]:
 def halted(daemon: Premblyd) -> list[dict[str, Any]]:
     items = json.loads(run("status", "--json", "--config", daemon.config).out)["items"]
     return [item for item in items if item["kind"] == "halted"]
-
-
-def reload(daemon: Premblyd, *actions: dict[str, Any]) -> None:
-    daemon.configure(actions=list(actions))
-    before = len(daemon.log("config.reloaded"))
-    daemon.signal(SIGHUP)
-    wait_until(lambda: len(daemon.log("config.reloaded")) > before)
 
 
 def succeeded(daemon: Premblyd) -> list[str]:
@@ -83,9 +76,11 @@ def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_abor
             return succeeded(daemon)[-1]
 
         first = deliver(1)
-        reload(daemon, plain | {"retry": {"attempts": 5}}, worker(["/bin/cat"], name="other"))
+        daemon.reload(
+            actions=[plain | {"retry": {"attempts": 5}}, worker(["/bin/cat"], name="other")]
+        )
         assert deliver(2) == first
-        reload(daemon, changed)
+        daemon.reload(actions=[changed])
         second = deliver(3)
         assert second != first
         aborts.touch()
@@ -94,7 +89,7 @@ def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_abor
         [item] = halted(daemon)
         assert "systemctl reload premblyd" in item["remedy"]
         aborts.unlink()
-        reload(daemon, changed)
+        daemon.reload(actions=[changed])
         wait_until(lambda: len(succeeded(daemon)) == 4)
         daemon.wait_for_rows([], HALTS)
         assert succeeded(daemon)[-1] not in (first, second)

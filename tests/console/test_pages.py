@@ -7,7 +7,6 @@ import re
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
-from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -388,8 +387,7 @@ def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -
         ("2 dead deliveries", 2),
     ]
     assert "3 cancelled</a>" in own.get("/operators").text
-    fresh.configure(console=CONSOLE, actions=[crm])
-    fresh.signal(SIGHUP)
+    fresh.reload(console=CONSOLE, actions=[crm])
     wait_until(lambda: "Cancel all 5" in own.get("/dead").text)
 
 

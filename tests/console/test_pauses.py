@@ -1,7 +1,5 @@
 """Actions are paused and resumed on their page: a daemon is needed, whose claims heed it."""
 
-from signal import SIGHUP
-
 from premblyd.record.pauses import MAX_REASON
 from tests.support.configuration import shell
 from tests.support.console import CONSOLE, Browser, signed_in
@@ -65,9 +63,7 @@ def test_an_action_that_is_gone_can_be_resumed_on_the_page(fresh: Premblyd) -> N
     fresh.start()
     own = signed_in(fresh)
     own.post("/actions/crm/pause")
-    fresh.configure(console=CONSOLE, actions=[shell("mail", "true", "*")])
-    fresh.signal(SIGHUP)
-    wait_until(lambda: "Pause mail" in own.get("/actions").text)
+    fresh.reload(console=CONSOLE, actions=[shell("mail", "true", "*")])
     page = own.get("/actions").text
     assert "This configuration has no action of that name. It is paused since 20" in page
     assert own.post("/actions/crm/resume").status == 303

@@ -12,7 +12,7 @@ from premblyd.config.console import SECRET_HEADER
 from premblyd.console.handler import Handler
 from premblyd.roles import Role
 from tests.console.test_attacks import handlers
-from tests.console.test_sessions import is_in, reload
+from tests.console.test_sessions import is_in
 from tests.support.commands import ACTIONS, record, recorded_in, run
 from tests.support.console import CONSOLE, Browser, Page, browser, new_link
 from tests.support.daemon import Premblyd
@@ -164,8 +164,7 @@ def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
     assert own.get("/events.json").status == 200
     assert own.post("/sign-out").status == 400
     assert "sign out there" in own.post("/sign-out").text
-    fresh.configure(console=CONSOLE)
-    reload(fresh)
+    fresh.reload(console=CONSOLE)
     assert own.get("/events.json").status == 401, "there is no proxy any more"
 
 
@@ -175,8 +174,7 @@ def test_a_stream_ends_in_peace_when_who_watches_has_no_role_any_more(fresh: Pre
     bob = Proxied(browser(fresh).address, "bob")
     with bob.stream("/live", **bob.own) as pulses:
         next(pulses)
-        fresh.configure(console=CONSOLE | {"proxy": PROXY | {"roles": {"alice": "operate"}}})
-        reload(fresh)
+        fresh.reload(console=CONSOLE | {"proxy": PROXY | {"roles": {"alice": "operate"}}})
         for _ in pulses:
             pass  # until it ends
     assert fresh.stop() == 0

@@ -2,7 +2,6 @@
 
 import json
 from contextlib import closing
-from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -37,24 +36,17 @@ def is_in(own: Browser) -> bool:
     return own.get("/overview.json").status == 200
 
 
-def reload(daemon: Premblyd) -> None:
-    count = len(daemon.log("config.reloaded"))
-    daemon.signal(SIGHUP)
-    wait_until(lambda: len(daemon.log("config.reloaded")) > count)
-
-
 def test_another_password_ends_the_sessions_of_the_old_one(guarded: Premblyd) -> None:
     own, linked = by_password(guarded, FIRST), signed_in(guarded)
-    reload(guarded)
+    guarded.reload()
     assert (is_in(own), is_in(linked)) == (True, True), "it is the same password"
     set_password(guarded, SECOND)
-    reload(guarded)
+    guarded.reload()
     assert (is_in(own), is_in(linked)) == (False, True)
     note = "of password (console session 1): the password is another one"
     guarded.wait_for_rows([("premblyd", "end-session", note)], RECORDED)
     assert by_password(guarded, SECOND).get("/events").status == 200
-    guarded.configure(console=CONSOLE)
-    reload(guarded)
+    guarded.reload(console=CONSOLE)
     assert is_in(linked)
     guarded.wait_for_rows([(1,)], "SELECT count(*) FROM console_session")
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGHUP, SIGKILL, SIGTERM, Signals
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -147,6 +147,14 @@ class Premblyd:
     def signal(self, number: Signals) -> None:
         self._hooks += self.hooks()
         self.process.send_signal(number)
+
+    def reload(self, **changes: Any) -> None:
+        """Let it read its file again, with these `changes` if there are any, and use it."""
+        if changes:
+            self.configure(**changes)
+        before = len(self.log("config.reloaded"))
+        self.signal(SIGHUP)
+        wait_until(lambda: len(self.log("config.reloaded")) > before)
 
     def stop(self, number: Signals = SIGTERM) -> int:
         """End it gracefully and return its exit status."""
