@@ -20,7 +20,7 @@ from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
 from premblyd.errors import StoreUnreadableError
 from premblyd.record.queries import Row
-from tests.support.console import Browser, signed_in
+from tests.support.console import Browser, opened
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.rows import for_each
@@ -41,13 +41,12 @@ def rows_of(own: Browser, path: str) -> list[dict[str, str]]:
 
 def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     """A daemon of its own, for its many events."""
-    fresh.start()
+    own = opened(fresh)
     with changing(fresh.place) as database:
         for number in range(1, MANY + 1):
             detail = "rare" if number == 7 else "Record not found"
             database.execute(EVENT, (f"{number:032x}", number, detail, b"{}"))
             database.execute(REJECTED, (number,))
-    own = signed_in(fresh)
     assert [int(row["id"]) for row in rows_of(own, "/events.csv")] == [*range(MANY, 0, -1)]
     assert [row["id"] for row in rows_of(own, "/events.csv?text=rare")] == ["7"]
     assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []

@@ -29,7 +29,7 @@ from premblyd.record.operating import record_export
 from premblyd.record.replays import COUNTED
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
-from tests.support.console import CONSOLE, Browser, browser, signed_in
+from tests.support.console import CONSOLE, Browser, browser, opened, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
 from tests.support.rows import for_each
@@ -232,8 +232,7 @@ def test_an_event_shows_its_attempts_without_the_person(own: Browser, daemon: Pr
 
 
 def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "cat; exit 1", retry=ONCE)])
-    fresh.start()
+    own = opened(fresh, shell("crm", "cat; exit 1", retry=ONCE))
     body = {
         "response_code": "00",
         "detail": "AMINA with 22200000042 was not found",
@@ -242,7 +241,6 @@ def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Prembly
     }
     fresh.send(json.dumps(body).encode())
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
-    own = signed_in(fresh)
     lists = ("/events", "/dead", "/deliveries")
     for path in ("/events/1", *(f"{each}{form}" for each in lists for form in FORMS)):
         text = own.get(path).text
@@ -251,9 +249,8 @@ def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Prembly
 
 
 def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
-    fresh.start()
+    own = opened(fresh)
     fresh.send(b'{"response_code":"00","data":{"bvn":"22200000042","firstName":"AMINA"}}')
-    own = signed_in(fresh)
     assert "AMINA" not in own.get("/events/1").text
     again = own.get("/events/1/reveal")
     assert (again.status, again.location) == (303, "/events/1")
@@ -270,9 +267,8 @@ def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
 
 
 def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
-    fresh.start()
+    own = opened(fresh)
     fresh.send(b'{"data":{"firstName":"AMINA"}}')
-    own = signed_in(fresh)
     own.xsrf()
     with locked(fresh.place):
         page = own.post("/events/1/reveal")
@@ -281,14 +277,10 @@ def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
 
 
 def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
-    fresh.configure(
-        console=CONSOLE, actions=[shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)]
-    )
-    fresh.start()
+    own = opened(fresh, shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE))
     fresh.send(b'{"response_code":"00"}')
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
     (fresh.folder / "mended").touch()
-    own = signed_in(fresh)
     page = own.post("/deliveries/1/replay")
     assert (page.status, page.location) == (303, "/events/1?done=replayed#deliveries")
     assert console_words.DONE["replayed"] in own.get("/events/1?done=replayed").text
@@ -303,12 +295,10 @@ def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
 
 def test_a_pending_delivery_is_tried_now_or_cancelled(fresh: Premblyd) -> None:
     later = {"attempts": 3, "first_delay": "1h"}
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=later)])
-    fresh.start()
+    own = opened(fresh, shell("crm", "exit 1", retry=later))
     fresh.send(b'{"response_code":"00"}')
     one_attempt = "SELECT attempt_count FROM delivery WHERE state = 'pending'"
     fresh.wait_for_rows([(1,)], one_attempt)
-    own = signed_in(fresh)
     assert own.post("/deliveries/1/replay.json").json["done"] == 1
     fresh.wait_for_rows([(2,)], one_attempt)
     assert own.post("/deliveries/1/cancel").location == "/events/1?done=cancelled#deliveries"
@@ -318,14 +308,12 @@ def test_a_pending_delivery_is_tried_now_or_cancelled(fresh: Premblyd) -> None:
 
 def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) -> None:
     action = shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)
-    fresh.configure(console=CONSOLE, actions=[action, shell("other", "exit 1", retry=ONCE)])
-    fresh.start()
+    own = opened(fresh, action, shell("other", "exit 1", retry=ONCE))
     for number in range(6):
         fresh.send(b'{"response_code":"00","n":%d}' % number)
     dead = "SELECT count(*) FROM delivery WHERE state = 'dead' AND action = 'crm'"
     fresh.wait_for_rows([(6,)], dead)
     (fresh.folder / "mended").touch()
-    own = signed_in(fresh)
     chosen = [row["id"] for row in own.get("/dead.json?action=crm").json["deliveries"]][:2]
     page = own.post("/dead/replay", {"delivery": chosen})
     assert (page.status, page.location) == (303, "/replays/1")
@@ -361,13 +349,11 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
 
 def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -> None:
     crm, other = shell("crm", "exit 1", retry=ONCE), shell("other", "exit 1", retry=ONCE)
-    fresh.configure(console=CONSOLE, actions=[crm, other])
-    fresh.start()
+    own = opened(fresh, crm, other)
     for number in range(5):
         fresh.send(b'{"response_code":"00","n":%d}' % number)
     states = "SELECT action, state, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1, 2"
     fresh.wait_for_rows([("crm", "dead", 5), ("other", "dead", 5)], states)
-    own = signed_in(fresh)
     assert own.post("/dead/cancel").status == 400, "nothing was chosen"
     chosen = [row["id"] for row in own.get("/dead.json?action=crm").json["deliveries"]][:2]
     assert own.post("/dead/cancel", {"delivery": chosen}).location == "/replays/1"
@@ -392,14 +378,10 @@ def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -
 
 
 def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(fresh: Premblyd) -> None:
-    fresh.configure(
-        console=CONSOLE, actions=[shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE)]
-    )
-    fresh.start()
+    own = opened(fresh, shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE))
     for number, code in enumerate(("03", "03", "04")):
         fresh.send(b'{"response_code":"%s","reference":"sample-api-%d"}' % (code.encode(), number))
     fresh.wait_for_rows([(3,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
-    own = signed_in(fresh)
     errors = own.get("/dead.json").json["errors"]
     assert [(each["error"], each["count"]) for each in errors] == [
         ("exit status 3", 2),
@@ -434,8 +416,7 @@ def test_a_replay_of_more_than_are_counted_says_so() -> None:
 
 
 def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=ONCE)])
-    fresh.start()
+    own = opened(fresh, shell("crm", "exit 1", retry=ONCE))
     fresh.send(b'{"response_code":"00"}')
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
     with changing(fresh.place) as connection:
@@ -446,7 +427,6 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
                 " finished_at_ms, outcome, output) VALUES (1, ?, '', '', 0, 0, 'failed', ?)",
                 (number, f"run {number}\n"),
             )
-    own = signed_in(fresh)
     assert "run 25" not in own.get("/events/1").text, "what hooks print is hidden"
     text = own.post("/events/1/reveal").text
     assert ("run 25\n" in text, "run 6\n" in text, "run 5\n" in text) == (True, True, False)
@@ -488,8 +468,7 @@ def test_the_overview_says_what_needs_attention_and_links_to_it(own: Browser) ->
 
 
 def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Premblyd) -> None:
-    fresh.start()
-    own = signed_in(fresh)
+    own = opened(fresh)
     number = 'premblyd_needs_attention{kind="database"}'
     assert f"{number} 0.0" in own.get("/metrics").text
     with locked(fresh.place):
@@ -507,9 +486,7 @@ def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Pre
 
 
 def test_a_page_learns_at_once_of_what_is_new_and_holds_up_no_stop(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "exit 1", retry=AT_ONCE)])
-    fresh.start()
-    own = signed_in(fresh)
+    own = opened(fresh, shell("crm", "exit 1", retry=AT_ONCE))
     with own.stream("/live") as stream:
         first = next(stream)
         assert first["event"] == 0
@@ -591,11 +568,10 @@ def test_a_delivery_whose_event_somebody_changed_by_hand_leads_to_no_page(
 
 
 def test_a_huge_payload_is_a_page_of_bounded_size(fresh: Premblyd) -> None:
-    fresh.start()
+    own = opened(fresh)
     photo = "/9j/" + "A" * 400_000
     body = {"photo": photo, "keys": {f"key {n}": n for n in range(10_000)}, "text": "é" * 500_000}
     assert fresh.send(json.dumps(body).encode()).status == 200
-    own = signed_in(fresh)
     for page in (own.get("/events/1"), own.post("/events/1/reveal")):
         assert page.status == 200
         assert len(page.body) < 500_000
@@ -648,14 +624,12 @@ CONFIGURED: list[dict[str, Any]] = [
 
 def test_every_page_and_its_json_bears_every_key_of_the_configuration(fresh: Premblyd) -> None:
     prembly = {"url": "http://127.0.0.1:1", "api_key": "hush"}
-    fresh.configure(actions=CONFIGURED, console=CONSOLE, prembly=prembly, pending={})
-    fresh.start()
+    own = opened(fresh, *CONFIGURED, prembly=prembly, pending={})
     body = json.dumps(
         {"response_code": "00", "verification": {"reference": "r", "status": "PENDING"}}
     )
     assert fresh.send(body.encode()).status == 200
     wait_until(lambda: fresh.rows("SELECT 1 FROM delivery WHERE state = 'dead'"))
-    own = signed_in(fresh)
     for path, as_json in PAGES.items():
         assert (own.get(path).status, own.get(as_json).status) == (200, 200), path
     for path in ("/actions/explain", "/actions/explain.json"):

@@ -2,7 +2,7 @@
 
 from premblyd.record.pauses import MAX_REASON
 from tests.support.configuration import shell
-from tests.support.console import CONSOLE, Browser, signed_in
+from tests.support.console import CONSOLE, Browser, opened
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 
@@ -12,11 +12,7 @@ BODY = b'{"response_code": "00", "verification": {"reference": "ref-1"}}'
 
 
 def test_an_action_is_paused_and_goes_on_by_a_button(fresh: Premblyd) -> None:
-    fresh.configure(
-        console=CONSOLE, actions=[shell("crm", "true", "*"), shell("mail", "true", "*")]
-    )
-    fresh.start()
-    own = signed_in(fresh)
+    own = opened(fresh, shell("crm", "true", "*"), shell("mail", "true", "*"))
     assert "Pause crm" in own.get("/actions").text
     answer = own.post("/actions/crm/pause", {"until": "2h", "reason": "<b>moved</b>"})
     assert (answer.status, answer.location) == (303, "/actions#a-crm")
@@ -59,9 +55,7 @@ def test_what_the_console_does_not_take_pauses_nothing(own: Browser, daemon: Pre
 
 
 def test_an_action_that_is_gone_can_be_resumed_on_the_page(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "true", "*")])
-    fresh.start()
-    own = signed_in(fresh)
+    own = opened(fresh, shell("crm", "true", "*"))
     own.post("/actions/crm/pause")
     fresh.reload(console=CONSOLE, actions=[shell("mail", "true", "*")])
     page = own.get("/actions").text

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.support.configuration import shell
-from tests.support.console import CONSOLE, Browser, signed_in
+from tests.support.console import Browser, opened
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 
@@ -75,12 +75,10 @@ def test_what_is_no_choice_is_said_beside_what_was_typed(own: Browser) -> None:
 
 
 def test_what_a_sender_made_up_as_type_or_code_is_masked(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE, actions=[shell("crm", "true", "*")])
-    fresh.start()
+    own = opened(fresh, shell("crm", "true", "*"))
     body = {"event": "zainab.okafor", "response_code": "22200000042", "reference": "r-1"}
     assert fresh.send(json.dumps(body).encode()).status == 200
     wait_until(lambda: fresh.rows("SELECT 1 FROM delivery WHERE state = 'succeeded'"))
-    own = signed_in(fresh)
     for fields in (choice(response_codes="00"), choice(types="sdk.session", response_codes="*")):
         for path in ("/actions/crm/rehearse", "/actions/crm/rehearse.json"):
             text = own.post(path, fields).text

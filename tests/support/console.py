@@ -160,3 +160,10 @@ def signed_in(daemon: Premblyd) -> Browser:
     page = own.sign_in(new_link(daemon))
     assert page.status == 303, page.text
     return own
+
+
+def opened(daemon: Premblyd, *actions: dict[str, Any], **changes: Any) -> Browser:
+    """Start a daemon, with these actions if there are any; return a browser that is signed in."""
+    if actions:
+        daemon.configure(console=CONSOLE, actions=list(actions), **changes)
+    return signed_in(daemon.start())
