@@ -48,6 +48,11 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "FIRST_WAIT_S", 0.01)
 
 
+@pytest.fixture(name="record")
+def make_record(tmp_path: Path, api: PremblyApi) -> Record:
+    return Record(tmp_path, api)
+
+
 def reconcile(record: Record, *arguments: object, stdin: bytes | None = None) -> Ran:
     """Run the command, and hold what is true of each: nothing secret is printed."""
     ran = run("reconcile", "--config", record.config, *arguments, stdin=stdin)
@@ -69,11 +74,10 @@ def references(printed: dict[str, Any]) -> set[str]:
 
 
 def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
     known = know(api, 1000)
     missing = every_nth(known, 50)
-    record = Record(tmp_path, api)
     record.receive(set(known) - missing)
     new = itertools.count()
 
@@ -91,11 +95,8 @@ def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     assert api.asked_by_id() == {}
 
 
-def test_what_a_test_runs_after_a_command_is_logged_as_before_it(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_what_a_test_runs_after_a_command_is_logged_as_before_it(record: Record) -> None:
     """The command logs nothing that is less than critical, in this process."""
-    record = Record(tmp_path, api)
     with logged() as lines:
         reconcile(record)
         tell("store.unavailable", reason="the disk is full")
@@ -171,10 +172,9 @@ def test_the_rate_is_kept(tmp_path: Path, api: PremblyApi) -> None:
 
 @pytest.mark.parametrize("http_status", [401, 403])
 def test_a_key_that_prembly_refuses_is_said(
-    tmp_path: Path, api: PremblyApi, http_status: int
+    record: Record, api: PremblyApi, http_status: int
 ) -> None:
     know(api, 3)
-    record = Record(tmp_path, api)
     api.fail(status(http_status))
     ran = reconcile(record, "--store")
     assert ran.code == 78
@@ -249,12 +249,11 @@ def test_a_log_that_can_not_be_read_is_said_with_where_to_look(
 
 
 def test_after_many_failures_the_pause_is_not_called_premblys_wish(
-    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     know(api, 20)
     monkeypatch.setattr(log, "TRIES", ALLOWED_FAILURES + 1)  # whoever asks meets the pause
     monkeypatch.setattr(log, "LONGEST_WAIT_S", 5)  # shorter than the first pause
-    record = Record(tmp_path, api)
     other = Question(identifier="by-which-it-is-known", reference=None)
     monkeypatch.setattr(client, "_made_up", lambda: other)  # whether Prembly answers at all
     for reference in [*api.verifications, other.identifier]:
@@ -274,9 +273,8 @@ def test_prembly_that_can_not_be_reached_is_said(tmp_path: Path, api: PremblyApi
 
 
 @pytest.mark.parametrize("fault", [status(500), garbage, cut, too_many("1")])
-def test_a_failure_that_passes_is_outlasted(tmp_path: Path, api: PremblyApi, fault: Any) -> None:
+def test_a_failure_that_passes_is_outlasted(record: Record, api: PremblyApi, fault: Any) -> None:
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
     api.fail(fault, times=1)
     api.fail(fault, reference, times=1)
     started = time.monotonic()
@@ -287,7 +285,7 @@ def test_a_failure_that_passes_is_outlasted(tmp_path: Path, api: PremblyApi, fau
 
 
 def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
     known = know(api, 5)
     gone, gone_too, pending, other, fine = known
@@ -295,7 +293,6 @@ def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
     api.fail(status(404), gone)
     api.fail(code_01, gone_too)
     api.fail(wrong_reference, other)
-    record = Record(tmp_path, api)
     printed = found(record, "--store", code=1)
     fates = {each["reference"]: each["fate"] for each in printed["absent"]}
     assert fates == {
@@ -318,8 +315,7 @@ def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
     assert "Missing: 4 of 5." in ran.out
 
 
-def test_what_was_erased_is_neither_missing_nor_asked_for(tmp_path: Path, api: PremblyApi) -> None:
-    record = Record(tmp_path, api)
+def test_what_was_erased_is_neither_missing_nor_asked_for(record: Record, api: PremblyApi) -> None:
     first, second, *_ = know(api, 3)
     with closing(connect_operator(record.place)) as database:
         database.transact(forgetting(first, sessions=[SESSION]))
@@ -335,9 +331,8 @@ def test_what_was_erased_is_neither_missing_nor_asked_for(tmp_path: Path, api: P
 
 
 def test_who_is_erased_while_prembly_answers_is_in_no_question(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
-    record = Record(tmp_path, api)
     [reference] = know(api, 1)
 
     def erase_and_answer(handler: Any) -> None:
@@ -362,17 +357,15 @@ def test_what_is_so_old_that_its_name_was_removed_is_not_expected(
     assert references(printed) == {"ver_bvn_0aaaa2"}
 
 
-def test_what_has_not_ended_is_not_expected(tmp_path: Path, api: PremblyApi) -> None:
+def test_what_has_not_ended_is_not_expected(record: Record, api: PremblyApi) -> None:
     api.know("ver_bvn_open1", run="processing", created_at_s=time.time() - HOUR_S)
-    record = Record(tmp_path, api)
     ran = reconcile(record)
     assert ran.code == 0
     assert "Not ended yet, and so not expected: 1." in ran.out
 
 
-def test_a_webhook_that_comes_meanwhile_is_not_doubled(tmp_path: Path, api: PremblyApi) -> None:
+def test_a_webhook_that_comes_meanwhile_is_not_doubled(record: Record, api: PremblyApi) -> None:
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
 
     def come(handler: Any) -> None:
         record.receive([reference], response_code="00", outcome="verified")
@@ -383,11 +376,8 @@ def test_a_webhook_that_comes_meanwhile_is_not_doubled(tmp_path: Path, api: Prem
     assert record.rows("SELECT count(*) FROM event") == [(1,)]
 
 
-def test_an_event_is_known_by_its_reference_its_session_or_another_spelling(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_an_event_is_known_by_its_reference_its_session_or_another_spelling(record: Record) -> None:
     uuid = "0f8fad5b-d9cb-469f-a165-70867728950e"
-    record = Record(tmp_path, api)
     record.receive([uuid])
     record.receive(["ver_other"], session_id=SESSION)
     listed = f"{uuid.replace('-', '_')}\n{SESSION}\n".encode()
@@ -396,12 +386,11 @@ def test_an_event_is_known_by_its_reference_its_session_or_another_spelling(
 
 @pytest.mark.parametrize("outcome", ["verified", "pending"])
 def test_an_event_is_known_by_another_name_that_prembly_gave_its_verification(
-    tmp_path: Path, api: PremblyApi, outcome: str
+    record: Record, api: PremblyApi, outcome: str
 ) -> None:
     """In the log by its reference, and here by its session: an answer has linked them. What came
     and left it open is listed as that, and its answer is stored once."""
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
     digest = session_reference(SESSION)
     with changing(record.place) as database:
         for name in (digest, reference):
@@ -435,10 +424,9 @@ HOSTILE: list[Any] = [
 
 
 def test_a_hostile_log_does_no_harm(
-    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "log_page", lambda _: {"data": HOSTILE, "total_pages": 1})
-    record = Record(tmp_path, api)
     for arguments in ((), ("--store",), ("--json",), ("--store", "--json")):
         ran = reconcile(record, *arguments)
         assert ran.code == 1
@@ -478,10 +466,7 @@ def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) ->
     assert api.asked() == 0
 
 
-def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    record = Record(tmp_path, api)
+def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(record: Record) -> None:
     record.receive(["ver_came"])
     listed = f"ver_came\nAmina {BVN}\n"
     ran = reconcile(record, "-", stdin=listed.encode())
@@ -538,10 +523,9 @@ def test_what_came_and_was_left_open_is_listed_and_asked_for(
     ],
 )
 def test_what_is_settled_or_doubted_is_not_unsettled(
-    tmp_path: Path, api: PremblyApi, event: dict[str, Any]
+    record: Record, api: PremblyApi, event: dict[str, Any]
 ) -> None:
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
     record.receive([reference], outcome="pending")
     record.receive([f"{reference} "], **event)  # the body is another one, so no duplicate
     with changing(record.place) as database:
@@ -552,10 +536,9 @@ def test_what_is_settled_or_doubted_is_not_unsettled(
 
 
 def test_a_doubted_event_about_another_thing_settles_nothing(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
     record.receive([reference], outcome="unknown", type="fraud.identity_flagged", doubt="type")
     assert reconcile(record).code == 1
     assert reconcile(record, "--store").code == 0
@@ -566,17 +549,17 @@ def test_a_doubted_event_about_another_thing_settles_nothing(
     "fields", [{"code": "02", "status": "PENDING"}, {"code": "03"}, {"run": "processing"}]
 )
 def test_what_the_log_leaves_open_too_is_not_unsettled(
-    tmp_path: Path, api: PremblyApi, fields: dict[str, Any]
+    record: Record, api: PremblyApi, fields: dict[str, Any]
 ) -> None:
     (reference,) = know(api, 1, **fields)
-    record = Record(tmp_path, api)
     record.receive([reference], outcome="pending", response_code="02")
     assert reconcile(record).code == 0
 
 
-def test_a_column_of_a_list_is_asked_for_and_stored(tmp_path: Path, api: PremblyApi) -> None:
+def test_a_column_of_a_list_is_asked_for_and_stored(
+    record: Record, tmp_path: Path, api: PremblyApi
+) -> None:
     known = know(api, 3)
-    record = Record(tmp_path, api)
     listed = tmp_path / "list.csv"
     listed.write_text("name;bvn;Ref\n" + "".join(f"A;{BVN};{each}\n" for each in known))
     assert reconcile(record, listed, "--column", "ref", "--store").code == 0
@@ -588,9 +571,8 @@ def test_a_column_of_a_list_is_asked_for_and_stored(tmp_path: Path, api: Prembly
     assert reconcile(record, listed, "--column", "bvn").code == 1
 
 
-def test_a_session_is_asked_for_and_never_named(tmp_path: Path, api: PremblyApi) -> None:
+def test_a_session_is_asked_for_and_never_named(record: Record, api: PremblyApi) -> None:
     api.know("ver_of_session", session_id=SESSION)
-    record = Record(tmp_path, api)
     assert reconcile(record, "-", stdin=SESSION.encode()).code == 1
     ran = reconcile(record, "-", "--store", stdin=SESSION.encode())
     assert (ran.code, ran.err) == (0, "")
@@ -602,9 +584,8 @@ def test_a_session_is_asked_for_and_never_named(tmp_path: Path, api: PremblyApi)
 
 
 def test_of_a_session_whose_id_is_not_known_nobody_is_asked(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
-    record = Record(tmp_path, api)
     ran = reconcile(record, "-", "--store", stdin=b"session-0123456789abcdef01234567\n")
     assert ran.code == 1
     assert "can't be asked for" in ran.out
@@ -662,9 +643,8 @@ def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> Non
     assert "Prembly has no log at /logs/ (HTTP 404)" in ran.err
 
 
-def test_a_locked_database_is_waited_for(tmp_path: Path, api: PremblyApi) -> None:
+def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> None:
     (reference,) = know(api, 1)
-    record = Record(tmp_path, api)
     arguments = ("reconcile", "--config", record.config, "--store")
     with Forked(arguments, stdout=subprocess.PIPE) as process:
         with locked(record.place):
@@ -689,10 +669,9 @@ DOWNTIME = "INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)"
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(
-    tmp_path: Path, api: PremblyApi
+    record: Record, api: PremblyApi
 ) -> None:
     (lost,) = know(api, 1)
-    record = Record(tmp_path, api)
     now_ms = time.time_ns() // 1_000_000
     with locked(record.place) as connection:
         connection.execute(DOWNTIME, (now_ms - 7_200_000, now_ms - 300_000))
