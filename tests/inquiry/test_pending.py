@@ -119,6 +119,11 @@ class At(AbstractAsyncContextManager["At"]):
         ]
         return await asyncio.gather(*futures)
 
+    async def due(self, *bodies: bytes) -> None:
+        """Store webhooks, and let the first question about them be due."""
+        await self.receive(*bodies)
+        self.advance(MINUTE_MS)
+
     def webhook(self, body: bytes) -> Webhook:
         return Webhook(
             endpoint="prembly",
@@ -180,8 +185,7 @@ async def test_a_host_that_is_not_the_first_does_not_ask(
     api.know("r-1", status="PENDING", code="02")
     async with At(place, api) as at:
         at.is_leader = False
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await until(lambda: not at.asker._wake.is_set())
         assert (api.asked("r-1"), at.queue.rounds) == (0, 0)
         at.is_leader = True
@@ -241,13 +245,11 @@ async def test_an_answers_silence_overrides_no_no(place: DatabaseAddress, api: P
     actions = [*ACTIONS, shell("faces", "true", "00", **when)]
     async with At(place, api, actions=actions) as at:
         failed = json.loads(body()) | {"face_data": {"status": False}}
-        await at.receive(json.dumps(failed).encode())
-        at.advance(MINUTE_MS)
+        await at.due(json.dumps(failed).encode())
         await at.until_rows([("settled", 0, 2, None)])
         assert at.rows("SELECT action FROM delivery") == [("activate",)]
         api.know("r-2")
-        await at.receive(body(reference="r-2"))
-        at.advance(MINUTE_MS)
+        await at.due(body(reference="r-2"))
         await until(lambda: at.rows()[-1][0] == "settled")
         assert at.rows("SELECT action FROM delivery WHERE event_id = 4 ORDER BY id") == [
             ("activate",),
@@ -260,8 +262,7 @@ async def test_a_webhook_in_between_stops_the_asking(
 ) -> None:
     api.know("r-1", status="PENDING")
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await at.until_asked(1)
         await at.receive(body("VERIFIED", code="00"))
         assert at.rows()[0][:3] == ("settled", 1, 2)
@@ -277,8 +278,7 @@ async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
     api.know("r-1")
     api.fail(prembly_api.hang, "r-1", times=1)
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await until(lambda: api.asked("r-1") == 1)
         await at.receive(body("VERIFIED", code="00"))
         api.mend()
@@ -308,8 +308,7 @@ async def test_code_02_with_a_reference_is_asked_for(
 ) -> None:
     api.know("r-1", status="NOT-VERIFIED", code="00")
     async with At(place, api) as at:
-        await at.receive(body(status=None))
-        at.advance(MINUTE_MS)
+        await at.due(body(status=None))
         await at.until_rows([("settled", 0, 2, None)])
         outcome = at.rows("SELECT outcome FROM event WHERE id = 2")
         assert outcome == [("not_verified",)]
@@ -321,8 +320,7 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
     api.know("own", session_id="sdk_session_1", shape=Shape.SESSION)
     event = {"response_code": "02", "session_id": "sdk_session_1", "verification_status": "PENDING"}
     async with At(place, api) as at:
-        await at.receive(json.dumps(event).encode())
-        at.advance(MINUTE_MS)
+        await at.due(json.dumps(event).encode())
         await at.until_rows([("settled", 0, 2, None)])
         assert api.asked("sdk_session_1") == 1
         assert at.rows("SELECT count(DISTINCT reference) FROM event") == [(1,)]
@@ -358,8 +356,7 @@ async def test_what_a_webhook_settles_during_the_last_question_is_not_called_giv
 
     api.fail(answer_late, "r-1", times=1)
     async with At(place, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await until(lambda: api.asked("r-1") == 1)
         await at.receive(body("VERIFIED", code="00"))
         api.mend()
@@ -403,8 +400,7 @@ async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
     api.know("r-1")
     api.fail(fault)
     async with At(place, api, pending={"ask": ["1m"], "give_up": "1m"}) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await at.until_asked(1)
         await until(lambda: at.rows()[0][:2] == ("waiting", 1))
         assert at.rows()[0][3]
@@ -421,8 +417,7 @@ async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(
     api.know("r-1")
     api.fail(prembly_api.too_many("3600"), times=1)
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await at.until_asked(1)
         await until(lambda: at.rows()[0][1] == 1)
         [(wait_ms,)] = at.rows("SELECT due_at_ms FROM awaited")
@@ -434,8 +429,7 @@ async def test_another_verification_in_the_answer_settles_nothing(
 ) -> None:
     api.fail(prembly_api.wrong_reference)
     async with At(place, api) as at:
-        await at.receive(body(reference="11111111-1111-4111-8111-111111111111"))
-        at.advance(MINUTE_MS)
+        await at.due(body(reference="11111111-1111-4111-8111-111111111111"))
         await at.until_rows([("waiting", 1, None, "Prembly's answer is about another reference")])
         assert at.rows("SELECT count(*) FROM event") == [(1,)]
 
@@ -444,8 +438,7 @@ async def test_an_answer_of_5_mb_is_stored_whole(place: DatabaseAddress, api: Pr
     api.know("r-1")
     api.fail(prembly_api.huge, "r-1")
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await at.until_rows([("settled", 0, 2, None)])
         [(size, stored)] = at.rows("SELECT body_bytes, length(body) FROM event WHERE id = 2")
         assert size == stored > 5 << 20
@@ -465,8 +458,7 @@ async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question
 
     api.fail(late, "r-1", times=1)
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await until(lambda: api.asked("r-1") == 1)
         at.clock.set_by_ms = by_ms
         assert abs(at.clock.jumped_ms() - by_ms) < 1000
@@ -485,8 +477,7 @@ async def test_a_stop_waits_for_no_answer_and_loses_nothing(
     api.know("r-1")
     api.fail(prembly_api.hang, times=1)
     async with At(place, api) as at:
-        await at.receive(body())
-        at.advance(MINUTE_MS)
+        await at.due(body())
         await until(lambda: api.asked("r-1") == 1)
         await asyncio.wait_for(at.asker.stop(), 5)
         assert at.rows() == [("waiting", 0, None, None)]
@@ -500,8 +491,7 @@ async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
     async with At(place, api) as at:
-        await at.receive(body(reference="../../admin?x="))
-        at.advance(MINUTE_MS)
+        await at.due(body(reference="../../admin?x="))
         await at.until_rows([("given_up", 1, None, pending.CANT_ASK)])
         assert api.asked() == 0
 
@@ -514,8 +504,7 @@ async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(
     async with At(place, api) as at:
         await at.receive(body())
         at.configure(pending=None)
-        await at.receive(body(reference="r-2"))
-        at.advance(MINUTE_MS)
+        await at.due(body(reference="r-2"))
         assert api.asked() == 0
         at.configure(pending={})
         await at.until_rows([("settled", 0, 3, None), ("waiting", 0, None, None)])
@@ -573,8 +562,7 @@ async def test_while_prembly_is_down_few_questions_are_asked(
 ) -> None:
     api.fail(prembly_api.status(503))
     async with At(place, api) as at:
-        await at.receive(*(body(reference=f"r-{number}") for number in range(50)))
-        at.advance(MINUTE_MS)
+        await at.due(*(body(reference=f"r-{number}") for number in range(50)))
         await until(lambda: at.inquirer.wait_s)
         await until(lambda: not at.asker._asking)
         for _ in range(5):  # rounds that would ask if they might
