@@ -29,6 +29,7 @@ from tests.support.reconciling import Record
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date()
 NOON_S = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC).timestamp()
+BEGUN_MS = int(NOON_S * 1000) - DAY_MS // 2
 SUCCEEDED = (
     "INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms, finished_at_ms)"
 )
@@ -246,10 +247,9 @@ def test_a_day_of_which_retention_has_removed_something_is_not_certified(
 ) -> None:
     receive(record, know(api, 1))
     with changing(record.place) as connection:
-        day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
         connection.execute(
             "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-            f" VALUES ({day_ms + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)"
+            f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)"
         )
     assert why(certificate(record, 1)) == ["pruned"]
 
@@ -335,9 +335,8 @@ def test_every_event_of_the_day_is_counted_and_none_of_another(
 ) -> None:
     monkeypatch.setattr(comparing, "READ", 2)
     know(api, 1)
-    day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
     for number, at_ms in enumerate(
-        (day_ms - 1, *([day_ms] * 5), day_ms + 7, day_ms + DAY_MS - 1, day_ms + DAY_MS)
+        (BEGUN_MS - 1, *([BEGUN_MS] * 5), BEGUN_MS + 7, BEGUN_MS + DAY_MS - 1, BEGUN_MS + DAY_MS)
     ):
         record.receive([f"ver_bvn_{number}"], received_at_ms=at_ms)
     assert certificate(record, 1)["received"]["sdk.session"]["events"] == 7
@@ -406,7 +405,6 @@ def test_each_night_whole_days_are_certified_until_they_are_complete(
 ) -> None:
     receive(record, know(api, 2))
     know(api, 1)
-    day_ms = int(NOON_S * 1000) // DAY_MS * DAY_MS
     since = DAY - timedelta(days=1)  # from its noon on: that day is not whole
 
     def reconcile(*more: str) -> Ran:
@@ -415,13 +413,13 @@ def test_each_night_whole_days_are_certified_until_they_are_complete(
 
     ran = reconcile()
     assert (ran.code, "Not certified" in ran.out) == (1, True)
-    assert record.rows(KEPT) == [(day_ms, 0)]
+    assert record.rows(KEPT) == [(BEGUN_MS, 0)]
     stored = reconcile("--store", "--json")
     assert (stored.code, stored.err) == (0, "")
     assert json.loads(stored.out)["certified"] == [{"day": str(DAY), "complete": True}]
-    assert record.rows(KEPT) == [(day_ms, 0), (day_ms, 1)]
+    assert record.rows(KEPT) == [(BEGUN_MS, 0), (BEGUN_MS, 1)]
     assert json.loads(reconcile("--json").out)["certified"] == []
-    assert record.rows(KEPT) == [(day_ms, 0), (day_ms, 1)]
+    assert record.rows(KEPT) == [(BEGUN_MS, 0), (BEGUN_MS, 1)]
 
 
 def test_a_night_in_which_prembly_can_not_be_asked_has_a_certificate_that_says_so(
