@@ -436,7 +436,6 @@ def test_a_night_in_which_prembly_can_not_be_asked_has_a_certificate_that_says_s
 def test_without_a_time_the_last_whole_days_are_certified(record: Record) -> None:
     assert run("reconcile", "--config", record.config, "--certify").code == 0
     days = [day_ms for day_ms, _ in record.rows(KEPT)]
-    assert len(days) >= 2
     assert int(NOON_S * 1000) // DAY_MS * DAY_MS in days
 
 
