@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ import pytest
 from premblyd.run import strays
 from premblyd.run.process import Mark
 from premblyd.run.strays import read_mark
+from tests.support.commands import Ran, run_process
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.processes import alive, runs
@@ -168,13 +168,13 @@ with children.known(kept.pid), children.known(short.pid):
     strays.sweep_all()
     print(kept.poll())
 kept.kill()
+raise SystemExit
 """
 
 
 def test_a_child_that_is_known_is_neither_killed_nor_reaped() -> None:
     # In another process: this one would adopt orphans for the rest of its life.
-    output = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True)
-    assert (output.stdout, output.stderr) == ("0 1 None 3 -9\nNone\n", "")
+    assert run_process(before=KEEPING) == Ran(0, "0 1 None 3 -9\nNone\n", "")
 
 
 MARKED_ORPHANS = """
@@ -196,13 +196,13 @@ with children.known(marks[0]), children.known(marks[0]):
         print(strays.sweep())
     print(strays.sweep(), left[1].wait(10), left[0].poll())
 print(strays.sweep(), left[0].wait(10))
+raise SystemExit
 """
 
 
 def test_what_a_process_leaves_is_spared_as_long_as_one_of_its_mark_runs() -> None:
     # In another process, as above.
-    output = subprocess.run([sys.executable, "-c", MARKED_ORPHANS], capture_output=True, text=True)
-    assert (output.stdout, output.stderr) == ("True\n0\n1 -9 None\n1 -9\n", "")
+    assert run_process(before=MARKED_ORPHANS) == Ran(0, "True\n0\n1 -9 None\n1 -9\n", "")
 
 
 def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(

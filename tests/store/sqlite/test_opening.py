@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.model import history
 from premblyd.record.operating import Operator
 from tests.support.database import rows
+from tests.support.forking import Forked
 from tests.support.store import NOW_MS, Store
 from tests.support.users import plain_user
 
@@ -79,15 +79,14 @@ time.sleep(60)
 
 
 @contextmanager
-def another(script: str, *arguments: object) -> Iterator[tuple[int, int]]:
-    """Run a process that says when it is ready; yield its id and the number it said, if any."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def another(script: str, *arguments: object) -> Iterator[tuple[Forked, int]]:
+    """Run a process that says when it is ready; yield it and the number it said, if any."""
+    with Forked(arguments, before=script, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline().strip()
             assert line
-            yield process.pid, int(line) if line.isdecimal() else 0
+            yield process, int(line) if line.isdigit() else 0
         finally:
             process.kill()
 
@@ -270,8 +269,8 @@ def test_a_lock_file_that_somebody_removes_lets_no_other_daemon_in(
 
 def test_who_only_reads_and_keeps_the_daemon_out_is_named(path: Path) -> None:
     with (
-        another(READ_LOCKER, path, _BYTE) as (pid, _),
-        pytest.raises(TryAgainError, match=f"Process {pid} has a lock on {path}"),
+        another(READ_LOCKER, path, _BYTE) as (other, _),
+        pytest.raises(TryAgainError, match=f"Process {other.pid} has a lock on {path}"),
     ):
         hold(path).__enter__()
     with hold(path):
@@ -280,8 +279,8 @@ def test_who_only_reads_and_keeps_the_daemon_out_is_named(path: Path) -> None:
 
 def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:
     with another(LOCKER, path, "fork") as (daemon, child):
-        os.kill(daemon, signal.SIGKILL)
-        os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
+        daemon.kill()
+        daemon.wait()
         try:
             os.close(lock(path))
         finally:
@@ -294,8 +293,8 @@ def test_what_a_killed_daemon_was_starting_is_waited_for(
     """It has the daemon's files open until it has become the hook."""
     monkeypatch.setattr(files, "KILLED_S", 30)
     with another(HOLDER, path, "fork") as (daemon, child):
-        os.kill(daemon, signal.SIGKILL)
-        os.waitid(os.P_PID, daemon, os.WEXITED | os.WNOWAIT)
+        daemon.kill()
+        daemon.wait()
         becoming = threading.Timer(0.2, os.kill, (child, signal.SIGKILL))
         becoming.start()
         try:
