@@ -8,14 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from premblyd import __version__
 from premblyd.cli import COMMANDS
 from premblyd.record.kept import CLASSES
 from tests.support.commands import Ran, record, run, run_process
 from tests.support.configuration import configuration, shell
-from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
 from tests.support.webhooks import SECRET_PATH
 
@@ -212,22 +209,6 @@ def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
     done = run("init", tmp_path / "file" / "folder")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
-
-
-@pytest.mark.sqlite
-def test_serve_ends_with_75_beside_another_and_with_1_when_its_port_is_taken(
-    tmp_path: Path,
-) -> None:
-    with Premblyd(tmp_path) as daemon:
-        address = daemon.start().address
-        second = run_process("serve", "--config", daemon.config)
-        assert (second.code, second.out) == (75, "")
-        assert "Another premblyd uses" in second.err
-        (tmp_path / "other").mkdir()
-        other = write(tmp_path / "other", json.dumps(configuration(listen=address)))
-        taken = run_process("serve", "--config", other)
-        assert (taken.code, taken.out) == (1, "")
-        assert f"Can't listen on {address}: Address already in use" in taken.err
 
 
 def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
