@@ -57,13 +57,14 @@ WITHOUT = {
     "restore",
     "hosts",
 }
+DEMO = PRINTING["demo"]  # several processes of premblyd
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("export", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])
 BUFFERED_USES = for_each(
     ("use", "unbuffered"),
     [
-        *((use, "") for use in PRINTING.values()),
+        *((use, "") for use in PRINTING.values() if use is not DEMO),
         # Python writes at the end, or line by line.
         *((PRINTING[name], "1") for name in MANNERS[1:]),
     ],
@@ -117,6 +118,10 @@ def test_every_command_is_tried_here() -> None:
 def test_a_reader_that_hangs_up_is_no_failure(
     start: Callable[..., Started], use: list[str], unbuffered: str
 ) -> None:
+    hang_up(start, use, unbuffered)
+
+
+def hang_up(start: Callable[..., Started], use: list[str], unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with start(use, unbuffered, stdout=writer, stderr=subprocess.PIPE) as process:
@@ -124,6 +129,11 @@ def test_a_reader_that_hangs_up_is_no_failure(
         assert process.stderr
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.large
+def test_a_reader_of_the_demo_that_hangs_up_is_no_failure(start: Callable[..., Started]) -> None:
+    hang_up(start, DEMO, "")
 
 
 @BUFFERING

@@ -311,7 +311,7 @@ class Mixture:
 
 
 @pytest.mark.timeout(300)  # on PostgreSQL, beside other work, it takes more than a minute
-@pytest.mark.parametrize("seed", [0, 1, *large(*range(2, 8))])
+@pytest.mark.parametrize("seed", [0, *large(*range(1, 8))])
 def test_a_claim_costs_no_more_however_much_waits_and_nobody_starves(
     store: Store, cost: Cost, seed: int
 ) -> None:
