@@ -120,7 +120,9 @@ scalars = (
     | st.text(st.characters(exclude_categories=()))  # lone surrogates too
 )
 jsons = st.recursive(
-    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(ALL_PLACES), inner)
+    scalars,
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(ALL_PLACES), inner),
+    max_leaves=12,  # of each of the values of a document
 )
 documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map(document)
 
