@@ -197,7 +197,7 @@ class Claims:
         )
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
-        if queue.due and not lock():
+        if (queue.due or queue.ahead) and not lock():
             claimed = Claimed([], None, queue.passed, is_full=True)
             return Later(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)

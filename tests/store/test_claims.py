@@ -171,6 +171,15 @@ def test_what_is_claimed_ahead_comes_behind_what_finds_a_slot_and_leaves_some(
     assert claim_ahead(store, 0) == []
 
 
+def test_nothing_is_claimed_ahead_either_while_an_earlier_claim_is_undecided(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, "crm", 8)
+    for transaction in (SqliteTransaction, PostgresqlTransaction):
+        monkeypatch.setattr(transaction, "asking_lock", lambda *_: lambda: False)
+    assert [claim_ahead(store, 2, busy=busy) for busy in (1, 2)] == [[], []]
+
+
 @pytest.mark.parametrize("key", ["once", "confirm", "cluster"])
 def test_nothing_is_claimed_ahead_where_more_is_decided_than_what_is_due(
     key: str, store: Store
