@@ -174,6 +174,7 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
 
 
 def main() -> None:
+    campaigns.arguments(__doc__)
     output.configure("json", "error")
     problems = []
     for by_ms in (HOUR_BACK_MS, DAY_FORWARD_MS):

@@ -227,6 +227,7 @@ def _views(victim: Victim, events: dict[int, bytes]) -> Iterator[str]:
 
 
 def main() -> None:
+    campaigns.arguments(__doc__)
     with folder() as at:
         problems = endure(at)
     table({"hostile values": len(VALUES), "fields": len(PLACES) + 2, "problems": len(problems)})
