@@ -6,36 +6,26 @@ returns, as with SQLite.
 
 import asyncio
 import contextlib
-import time
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
-from tests.bench import keeping, load, peers, rows, serving, stored, timed, webhooks
+from tests.bench import keeping, peers, rows, serving, stored, timed
 from tests.bench.rows import Measured, Row
 from tests.support import postgresql
-from tests.support.daemon import Premblyd
-from tests.support.waiting import wait_until
 
-CLIENTS = serving.CLIENTS
 HOOK_S = 0.1
 SLOTS = 8  # hooks at once on each host: 80 of HOOK_S end in a second
-PATIENCE_S = 120.0
 
 
 def accept(seconds: float) -> Row:
     """Durable accept on PostgreSQL against the same on SQLite."""
 
-    def measure(**place: Any) -> Measured:
-        with peers.premblyd(**place) as daemon:
-            return serving.load_by_clients(daemon.address, seconds)
-
     def ours() -> Measured:
         with postgresql.server() as place:
-            return measure(place=place)
+            return serving.accepted(seconds, place=place)
 
     return Row(
         name="postgresql",
@@ -44,7 +34,7 @@ def accept(seconds: float) -> Row:
         needs=("wrk",),
         goals=serving.goals(),
         ours=ours,
-        theirs=measure,
+        theirs=lambda: serving.accepted(seconds),
     )
 
 
@@ -96,7 +86,7 @@ def hosts(count: int, events: int) -> Row:
                 stack.enter_context(peers.premblyd(place=place, actions=actions))
                 for _ in range(daemons)
             ]
-            return {"rate": _finished_rate(first, events)}
+            return {"rate": serving.until_finished(first, events)["rate"]}
 
     return Row(
         name=f"hosts{count}",
@@ -119,16 +109,3 @@ def build(place: Server, events: int) -> None:
                     copy.write_row(row)
     with psycopg.connect(place.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
-
-
-def _finished_rate(first: Premblyd, events: int) -> float:
-    sent = serving.requests(webhooks.ours, events)
-    begun = time.perf_counter()
-    load.at_once(peers.address(first), sent, clients=CLIENTS[0])
-    left = "SELECT count(*) FROM delivery WHERE due_at_ms IS NOT NULL"
-    wait_until(lambda: first.rows(left) == [(0,)], PATIENCE_S)
-    seconds = time.perf_counter() - begun
-    ((succeeded,),) = first.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'")
-    if succeeded != events:
-        raise load.LoadError(f"{succeeded} of {events} have succeeded")
-    return events / seconds

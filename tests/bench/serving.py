@@ -28,10 +28,6 @@ PATIENCE_S = 120.0
 def accept(seconds: float) -> Row:
     """Durable accept against a handler that does nothing."""
 
-    def ours() -> Measured:
-        with peers.premblyd() as daemon:
-            return load_by_clients(daemon.address, seconds)
-
     def theirs() -> Measured:
         with peers.helper("bare") as bare:
             return load_by_clients(f"127.0.0.1:{bare.port}", seconds)
@@ -42,7 +38,7 @@ def accept(seconds: float) -> Row:
         peer="bare Tornado handler",
         needs=("wrk",),
         goals=goals(0.8, 1.0),
-        ours=ours,
+        ours=lambda: accepted(seconds),
         theirs=theirs,
     )
 
@@ -58,11 +54,6 @@ def durable_by_threads(seconds: float) -> Row:
 
 
 def _durable(name: str, peer: str, seconds: float, threads: int, *limits: float) -> Row:
-
-    def ours() -> Measured:
-        with peers.premblyd() as daemon:
-            return load_by_clients(daemon.address, seconds)
-
     def theirs() -> Measured:
         with peers.flask(threads) as address:
             return load_by_clients(address, seconds)
@@ -74,9 +65,15 @@ def _durable(name: str, peer: str, seconds: float, threads: int, *limits: float)
         needs=("wrk",),
         libraries=("flask", "gunicorn"),
         goals=goals(*limits),
-        ours=ours,
+        ours=lambda: accepted(seconds),
         theirs=theirs,
     )
+
+
+def accepted(seconds: float, **place: Any) -> Measured:
+    """Load premblyd with each number of clients."""
+    with peers.premblyd(**place) as daemon:
+        return load_by_clients(daemon.address, seconds)
 
 
 def load_by_clients(address: str, seconds: float) -> Measured:

@@ -72,7 +72,7 @@ class NoGate:
     room = 0
 
     async def judge(self, job: Job, action: Action) -> Job | Result:
-        raise NotImplementedError
+        raise AssertionError("no action here has `confirm`")
 
     def interrupt(self) -> None: ...
 
