@@ -23,6 +23,7 @@ from premblyd.queue.damage import EventRow
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.once import Turn, Turns
 from premblyd.queue.order import may_end
+from premblyd.queue.shares import Shares
 
 NO_ACTION = "the action is no longer in the configuration"
 NEVER_MS = 1 << 62
@@ -52,8 +53,8 @@ class Queued:
     are `due`, whose turn it is; how many others are in nobody's way any more (`passed`); and at
     which of so many actions that have due ones it has looked.
 
-    `running` are the worker's own, which no claim finds. `slots_of`: how many more hooks of an
-    action of `actions` may run here, and `ahead_of`: how many more may wait here for these, which
+    `running` are the worker's own, which no claim finds. By `shares` it is known how many more
+    hooks of an action of `actions` may run here, and how many more may wait here for these, which
     are `ahead` when they are found. `bookmarks`: where the last claim stopped among the deliveries
     of an action, if it has left some that another host decides about: they hide nothing from the
     next claim.
@@ -64,10 +65,9 @@ class Queued:
         transaction: Transaction,
         worker: str,
         actions: Mapping[str, Claimable],
+        shares: Shares,
         running: Collection[int],
         now_ms: int,
-        slots_of: Callable[[str], int],
-        ahead_of: Callable[[str], int],
         bookmarks: dict[str, Due],
     ) -> None:
         self._transaction = transaction
@@ -75,8 +75,7 @@ class Queued:
         self._actions = actions
         self._running = frozenset(running)
         self._now_ms = now_ms
-        self._slots_of = slots_of
-        self._ahead_of = ahead_of
+        self._shares = shares
         self._bookmarks = bookmarks
         self._waiting: list[Waiting] = []
         self._full: set[str] = set()  # actions that have no free slot
@@ -137,20 +136,20 @@ class Queued:
 
     def _wanted_of(self, name: str) -> int:
         """Return how many of an action's deliveries this claim takes at most."""
-        return self._slots_of(name) + self._ahead_of(name)
+        return self._shares.free(name) + self._shares.ahead(name)
 
     def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
         may run on all hosts. Those that are counted are all that run, as the action's name is
         locked until their number has changed."""
-        slots = self._slots_of(name)
+        slots = self._shares.free(name)
         if action.cluster is not None:
             if self._transaction.try_lock(f"concurrency {name}"):
                 slots = min(slots, max(0, action.cluster - self._held(name)))
             else:
                 self._contended.add(name)
                 return 0
-        if not slots and not self._ahead_of(name):
+        if not slots and not self._shares.ahead(name):
             self._full.add(name)
         return slots
 
@@ -202,7 +201,7 @@ class Queued:
         and those to be claimed ahead, unless that would be all that there are: then other hosts may
         have them sooner. Return how many, of `share` at most."""
         free = min(self._free_slots(name, action), share)
-        wanted = min(free + self._ahead_of(name), share)
+        wanted = min(free + self._shares.ahead(name), share)
         if not wanted:
             return 0
         rows = self._usable(asked()) if asked is not None else None
