@@ -43,21 +43,24 @@ AGAIN_S = 0.5  # after the database could not be reached
 class OwnClaim:
     """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim."""
 
-    def __init__(self, member: "Membership", queue: Queue, job: Job, claimed_at_s: float) -> None:
-        self._member = member
+    def __init__(
+        self, standing: Standing, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
+    ) -> None:
+        self._standing = standing
+        self._clock = clock
         self._queue = queue
         self._job = job
         self._claimed = SharedTime(claimed_at_s, job.started_at_ms)
 
     def is_sure(self) -> bool:
-        return self._member.is_sure(self._claimed)
+        return self._standing.is_sure(self._claimed, _now(self._clock))
 
     async def prove(self) -> bool:
-        asked = self._member.now()
+        asked = _now(self._clock)
         if not await self._queue.prove(self._job):
             return False
         self._claimed = asked
-        self._member.proved(asked)
+        self._standing.beaten(asked)
         return True
 
 
@@ -118,26 +121,13 @@ class Membership:
 
     def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
         """Return the claim of `job`, which was asked for then (boot_s)."""
-        return OwnClaim(self, self._queue, job, claimed_at_s)
-
-    def now(self) -> SharedTime:
-        """Return the time, for a claim. Any thread may ask."""
-        return SharedTime(boot_s(), self._clock.now_ms())
-
-    def is_sure(self, claimed: SharedTime) -> bool:
-        """Return whether no other host can have taken over what this one began to claim then. Any
-        thread may ask."""
-        return self._standing.is_sure(claimed, self.now())
-
-    def proved(self, asked: SharedTime) -> None:
-        """Take in that the database counted a sign of life of this daemon, asked for then."""
-        self._standing.beaten(asked)
+        return OwnClaim(self._standing, self._clock, self._queue, job, claimed_at_s)
 
     async def join(self) -> list[int]:
         """Become one of the hosts. Return which deliveries are due because their daemon is dead:
         this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
         self._follow(await self._beacon.read_time())
-        self._standing.heard(self.now())
+        self._standing.heard(_now(self._clock))
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
@@ -219,21 +209,21 @@ class Membership:
     async def _watch_own_hooks(self) -> float:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. One may have come since the last beat, that is not known here."""
-        if self._may_have_others and self._standing.must_let_go(self.now()):
+        if self._may_have_others and self._standing.must_let_go(_now(self._clock)):
             killed = await self._stop_fenced_hooks(_nothing)
             self._standing.let_go()  # not before: what fails is done again
             tell("host.let_go", worker=self._own.worker, killed_processes=killed)
         return self._beat_every_s / 2
 
     async def _beat(self) -> None:
-        asked = self.now()
+        asked = _now(self._clock)
         beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
         self._follow(beat.time)
-        self._standing.heard(self.now())
+        self._standing.heard(_now(self._clock))
         if beat.is_known:
             self._standing.beaten(asked)
         else:
-            self._standing.lost(self.now())
+            self._standing.lost(_now(self._clock))
         hosts = [Sighting(*row) for row in beat.hosts]
         lost = self._observation.look(hosts, beat.time.answered_at_s)
         own = [host for host in hosts if host.worker == self._own.worker]
@@ -351,6 +341,10 @@ class Alone:
 
     def announce(self) -> None:
         """Does nothing: there is one host."""
+
+
+def _now(clock: Clock) -> SharedTime:
+    return SharedTime(boot_s(), clock.now_ms())
 
 
 async def _nothing() -> Collection[str]:
