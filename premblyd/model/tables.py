@@ -367,7 +367,7 @@ class Pause(Table):
     kept = Kept.IN_FORCE
     action = Text(PLAIN)
     since_ms = Moment(PLAIN)
-    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it
+    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
     reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
 
 

@@ -14,11 +14,17 @@ from premblyd.times import Clock
 STORE_PAUSE_S = 1.0
 LOOK_AGAIN_S = 5.0
 KEPT_MS = 10 * 60_000  # what has waited for the end of a pause is not late at once
+RESUMED_MS = 0  # the end of one that was resumed: it stays over, also if the clock is set back
 
 
 def is_in_force(now_ms: Any) -> Any:
     """Return the condition on Pause that its time is not over."""
     return Pause.until_ms.is_null() | (Pause.until_ms > now_ms)
+
+
+def has_lasted_until(at_ms: Any) -> Any:
+    """Return the condition on Pause that it has not ended before."""
+    return is_in_force(at_ms) | (Pause.since_ms > at_ms)
 
 
 def begin(
@@ -64,15 +70,15 @@ class PauseLog:
 
 
 def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
-    forgotten_ms = now_ms - KEPT_MS
-    if transaction.row(_ANY_OVER, now_ms=forgotten_ms) is not None:
-        transaction.change(_FORGET_OVER, now_ms=forgotten_ms)
+    if transaction.row(_ANY_OLD, at_ms=now_ms - KEPT_MS) is not None:
+        transaction.change(_FORGET_OLD, at_ms=now_ms - KEPT_MS)
     return dict(transaction.rows(_UNTIL, now_ms=now_ms))
 
 
-_ITS_TIME_IS_OVER = Pause.until_ms <= param("now_ms")
-_FORGET_OVER = Statement(Pause.delete().where(_ITS_TIME_IS_OVER))
-_ANY_OVER = Statement(Pause.select(Pause.id).where(_ITS_TIME_IS_OVER).limit(1))
+_FORGET_OVER = Statement(Pause.delete().where(Pause.until_ms <= param("now_ms")))
+_IS_OLD = ~has_lasted_until(param("at_ms"))
+_FORGET_OLD = Statement(Pause.delete().where(_IS_OLD))
+_ANY_OLD = Statement(Pause.select(Pause.id).where(_IS_OLD).limit(1))
 _UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms).where(is_in_force(param("now_ms"))))
 _ABOUT = {Pause.until_ms: param("until_ms"), Pause.reason: param("reason")}
 _BEGIN = Statement(
@@ -81,7 +87,7 @@ _BEGIN = Statement(
     ).on_conflict(conflict_target=[Pause.action], update=_ABOUT)
 )
 _END = Statement(
-    Pause.update(until_ms=param("now_ms")).where(
+    Pause.update(until_ms=RESUMED_MS, since_ms=param("now_ms")).where(
         Pause.action == param("action"), is_in_force(param("now_ms"))
     )
 )

@@ -8,7 +8,7 @@ from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.model.tables import Delivery, Pause
-from premblyd.queue.pauses import is_in_force
+from premblyd.queue.pauses import has_lasted_until, is_in_force
 from premblyd.record import queries
 from premblyd.record.hosts import actions_at_work
 from premblyd.record.queries import PauseRow
@@ -22,6 +22,12 @@ def in_force(database: Database, now_ms: int) -> dict[str, PauseRow]:
     query = Pause.select(*queries.columns(Pause, PauseRow)).where(is_in_force(now_ms))
     found = queries.rows(database, query.order_by(Pause.action), PauseRow)
     return {str(pause.action): pause for pause in found}
+
+
+def lately(database: Database, since_ms: int) -> set[str]:
+    """Return the actions that are paused, or were at that time or later."""
+    query = Pause.select(Pause.action).where(has_lasted_until(since_ms))
+    return {str(action) for (action,) in queries.tuples(database, query)}
 
 
 def sentence(pause: PauseRow) -> str:

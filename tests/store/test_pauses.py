@@ -83,6 +83,17 @@ def test_a_pause_ends_by_itself_and_a_claim_says_when(store: Store) -> None:
     assert resume(store, "crm", NOW_MS + 500) is False, "it is over"
 
 
+def test_a_pause_that_was_resumed_stays_over_though_the_clock_is_set_back(store: Store) -> None:
+    before_ms = NOW_MS - 3_600_000
+    store.add("crm")
+    store.by_hand("UPDATE delivery SET due_at_ms = ?", before_ms)
+    for until_ms in (None, LATER_MS):
+        pause(store, "crm", until_ms)
+        assert resume(store, "crm") is True
+        assert resume(store, "crm", before_ms) is False
+    assert len(claim(store, before_ms, crm=1).jobs) == 1
+
+
 def test_a_pause_that_is_said_again_lasts_since_its_beginning(store: Store) -> None:
     pause(store, "crm", NOW_MS + 500, "first")
     pause(store, "crm", None, "second", now_ms=NOW_MS + 1)

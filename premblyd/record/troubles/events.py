@@ -71,8 +71,8 @@ def late(situation: Situation) -> Iterator[Item]:
             overdue.pop(each.action, None)
     for action, *_ in _halts(situation):  # told as halted, which says why
         overdue.pop(action, None)
-    for action in pauses.in_force(situation.database, situation.now_ms - LATE_MS):
-        overdue.pop(action, None)  # for so long after a pause too
+    for action in pauses.lately(situation.database, situation.now_ms - LATE_MS):
+        overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
         since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
