@@ -202,6 +202,14 @@ def test_what_had_not_ended_is_not_expected(record: Record, api: PremblyApi) -> 
     assert "2 verifications more had not ended" in printed["statement"]
 
 
+def test_a_day_of_which_the_log_has_nothing_and_the_record_neither_says_so(record: Record) -> None:
+    printed = certificate(record, code=0)
+    assert printed["statement"] == (
+        f"Complete: Prembly's log has no verification of {DAY} that had ended, so that none is"
+        " missing."
+    )
+
+
 def test_a_day_that_is_not_over_is_not_certified(record: Record) -> None:
     today = datetime.now(UTC).date()
     assert why(certificate(record, 1, today)) == ["day_not_over"]

@@ -194,6 +194,11 @@ def statement(day: str, total: Counts, *, complete: bool) -> str:
         if total.not_ended
         else ""
     )
+    if not ended:
+        return (
+            f"Complete: Prembly's log has no verification of {day} that had ended, so that none is"
+            f" missing.{open_}"
+        )
     return (
         f"Complete: of {counted(ended, 'verification')} of {day} that had ended by Prembly's log,"
         f" each is in the record, with how it ended, or was erased on request.{open_}"
