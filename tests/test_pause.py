@@ -81,6 +81,7 @@ def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_pat
     assert "UTC: moved: until it goes on, its delivery waits" in " ".join(shown.split())
     [explained] = told(config, "explain", body)["actions"]
     assert explained["paused"].startswith("paused since 20")
+    assert " UTC: moved.\n" in run("stats", "--config", config).out
     pauses = {each["action"]: each["pause"] for each in told(config, "stats")["actions"]}
     assert {action for action, pause in pauses.items() if pause} == {"archive"}
 

@@ -19,13 +19,14 @@ from premblyd.cli.printing import (
     console,
     print_json,
     print_rows,
+    print_sentence,
     progress,
 )
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.prembly.payload import CODES
+from premblyd.record import pauses, statistics
 from premblyd.record import people as people_of
-from premblyd.record import statistics
 from premblyd.record.people import PHOTO_BYTES
 from premblyd.record.statistics import ActionFigures, EventCount, Period
 from premblyd.words import counted, duration, percent, size
@@ -180,6 +181,9 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
     )
     click.echo(f"\n{bold('Actions')}")
     print_rows(columns, actions, empty="None is configured, and none has run.")
+    for each in actions:
+        if each.pause is not None:
+            print_sentence(f"{each.action} is {pauses.sentence(each.pause)}.")
 
 
 def _totals(counts: Iterable[EventCount]) -> Counter[str]:
