@@ -20,6 +20,7 @@ from tests.support.commands import Ran, command, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
+from tests.support.forking import Forked
 from tests.support.http_server import Handler, self_signed, serving
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
@@ -180,12 +181,12 @@ def test_the_last_is_not_waited_for(sending: Sending) -> None:
 
 def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
     arguments = ["send", "--count", 1000, "--rate", 20, "--config", sending.config]
-    with subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         wait_until(lambda: len(sending.events()) > 3)
         process.send_signal(SIGINT)
-        printed, said = process.communicate(timeout=20)
+        assert process.stdout
+        assert process.stderr
+        printed, said = process.stdout.read().decode(), process.stderr.read().decode()
     assert process.returncode == 1
     answered = re.fullmatch(r'(\d+) times 200 {"status":"received","duplicate":false}\n', printed)
     assert answered
