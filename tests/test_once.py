@@ -57,7 +57,7 @@ def test_a_captured_webhook_sent_a_thousand_times_has_one_effect(
 
 
 def test_what_was_changed_and_signed_anew_has_one_effect(daemon: Premblyd, effects: Path) -> None:
-    count = 200
+    count = 80
     bodies = [BODY + b" " * number for number in range(count)]
     send_at_once(daemon, [webhook(body) for body in bodies])
     daemon.wait_for_rows([(0,)], UNFINISHED)
