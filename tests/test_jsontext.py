@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from premblyd import jsontext
@@ -40,7 +40,6 @@ def strict(text: bytes | str) -> Any:
     return json.loads(text.encode() if isinstance(text, str) else text, parse_constant=refuse)
 
 
-@settings(max_examples=50)
 @given(odd)
 def test_any_value_is_written_as_valid_json(value: Any) -> None:
     written = jsontext.dumps(value)
@@ -60,7 +59,6 @@ def test_halves_of_characters_are_replaced_in_short_pieces_that_part_no_pair() -
         assert max(map(len, jsontext.pieces(written))) <= jsontext.PIECE_CHARS + 1
 
 
-@settings(max_examples=50)
 @given(odd, st.integers(1, 40))
 def test_the_beginning_is_what_the_whole_begins_with(value: Any, length: int) -> None:
     whole = jsontext.text(value, separators=(",", ":"))

@@ -127,7 +127,6 @@ jsons = st.recursive(
 documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map(document)
 
 
-@settings(max_examples=50)
 @given(documents)
 def test_a_field_is_found_where_jmespath_finds_it(body: dict[str, Any]) -> None:
     assert FIELDS.keys() == PLACES.keys()
