@@ -11,7 +11,6 @@ import pytest
 
 from premblyd.cli.following import _Late
 from premblyd.engines.connections import connect_read_only
-from premblyd.hosts.identity import Identity
 from premblyd.hosts.register import Hosts
 from premblyd.record.filters import EventFilter
 from tests.support import postgresql
@@ -19,6 +18,7 @@ from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import away, url_of
+from tests.support.hosts import identity
 from tests.support.needs import needs_machine
 from tests.support.rows import for_each
 from tests.support.store import Store
@@ -229,10 +229,7 @@ def test_before_an_upgrade_no_copy_is_made_and_it_is_said(store: Store) -> None:
 
 
 def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:
-    own = Identity(
-        worker=f"{name}:1", name=name, place=None, pid=1, process_start=None, version="0.2.0"
-    )
-    hosts = Hosts(store.writer, own, actions, lost_after_ms)
+    hosts = Hosts(store.writer, identity(name, version="0.2.0"), actions, lost_after_ms)
     with closing(connect_read_only(store.place)) as database:
         store.wait(hosts.join((), database.now_ms()))
     return hosts

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
@@ -198,11 +197,7 @@ def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
     done = DeliveryFilter(state="succeeded")
     assert len(replays.find_deliveries(record, done)) == COUNT * 48 // 50
     assert len(replays.find_deliveries(record, done, limit=1001)) == 1001
-    settings = Config.model_construct(
-        database_value=Path("/nowhere"),
-        actions=(jobs.action("other"),),
-        endpoints=(jobs.endpoint(),),
-    )
+    settings = jobs.settings(jobs.endpoint(), actions=(jobs.action("other"),))
     latest = NOW_MS + (COUNT - 1000) * 1000  # when the first of 1,001 came
     request = Request(chosen=DeliveryFilter(action="other", since_ms=latest), is_new=True)
     assert len(replays.plan(record, settings, request, NOW_MS)) == 1001
@@ -389,11 +384,7 @@ def test_no_part_of_what_is_replayed_is_sorted(planned: Database, chosen: Delive
 
 
 def test_no_part_of_the_events_that_get_a_new_delivery_is_sorted(planned: Database) -> None:
-    settings = Config.model_construct(
-        database_value=Path("/nowhere"),
-        actions=(jobs.action("other"),),
-        endpoints=(jobs.endpoint(),),
-    )
+    settings = jobs.settings(jobs.endpoint(), actions=(jobs.action("other"),))
     request = Request(chosen=DeliveryFilter(action="other", since_ms=LAST_MS), is_new=True)
     steps = plans(planned, lambda: replays.plan(planned, settings, request, NOW_MS))
     assert [step for step in steps if "TEMP B-TREE" in step] == []

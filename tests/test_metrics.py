@@ -14,14 +14,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress
 from premblyd.metrics.counting import Counts, Histogram, Runtime
 from premblyd.metrics.exporter import Exporter
 from premblyd.queue.rejections import REASONS, ConnectionFault
 from premblyd.times import Clock
 from tests.support.database import away
-from tests.support.jobs import action, endpoint
+from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained, in_backticks
 from tests.support.queue import FAILED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -29,11 +28,7 @@ from tests.support.store import NOW_MS, Store
 PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
 )
-CONFIG = Config.model_construct(
-    database_value=Path("/nowhere"),
-    endpoints=(endpoint(),),
-    actions=(action("crm", "00", "E7"), action("page", "03")),
-)
+CONFIG = settings(endpoint(), actions=(action("crm", "00", "E7"), action("page", "03")))
 
 
 class At(Clock):

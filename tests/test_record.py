@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from premblyd.model.states import CANCEL, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
 from premblyd.queue.jobs import Claimable, Load, Result
-from premblyd.queue.rejections import NewRejection
 from premblyd.record import events, lists, operating, queries, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
@@ -26,7 +25,7 @@ from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, Rejecti
 from tests.support.database import changing
 from tests.support.jobs import ending
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, new_rejection
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
 STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
@@ -290,15 +289,8 @@ def test_attempts_come_in_the_order_they_ran(
 
 
 def test_the_newest_rejections_come_first(store: Store, record: Database) -> None:
-    rejection = NewRejection(
-        at_ms=NOW_MS,
-        endpoint="prembly",
-        remote_ip="192.0.2.7",
-        reason="too large",
-        body_bytes=None,
-        body_sha256=None,
-    )
-    store.wait_all(store.inbox.reject(replace(rejection, body_bytes=size)) for size in (1, 2, 3))
+    for size in (1, 2, 3):
+        store.wait(store.inbox.reject(new_rejection("too large", body_bytes=size)))
     found = lists.rows(record, RejectionFilter(), limit=2)
     assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
     assert found[0].reason == "too large"

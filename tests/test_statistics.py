@@ -5,14 +5,13 @@ import random
 import pytest
 
 from premblyd.engines.engine import Database
-from premblyd.queue.rejections import NewRejection
 from premblyd.queue.rollups import hour_of
 from premblyd.record import statistics
 from premblyd.record.statistics import ActionFigures
 from premblyd.times import HOUR_MS
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, new_rejection
 
 HOUR = hour_of(NOW_MS)
 DAY_MS = 24 * HOUR_MS
@@ -46,15 +45,7 @@ def test_events_are_counted_by_code_outcome_or_type_for_each_hour(
 
 def test_rejections_are_counted_by_reason_for_each_hour(store: Store, database: Database) -> None:
     for at_ms, reason in ((NOW_MS, "wrong signature"), (NOW_MS, "x"), (NOW_MS + HOUR_MS, "x")):
-        rejection = NewRejection(
-            at_ms=at_ms,
-            endpoint="",
-            remote_ip="::1",
-            reason=reason,
-            body_bytes=None,
-            body_sha256=None,
-        )
-        store.wait(store.inbox.reject(rejection))
+        store.wait(store.inbox.reject(new_rejection(reason, at_ms=at_ms)))
     found = statistics.rejections(database, since_ms=NOW_MS)
     assert [(each.from_ms, each.reason, each.count) for each in found] == [
         (HOUR, "wrong signature", 1),

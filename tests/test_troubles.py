@@ -14,9 +14,7 @@ from premblyd.config.secrets import Secret
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.hosts.identity import Identity
 from premblyd.hosts.register import Hosts
-from premblyd.queue.rejections import NewRejection
 from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import events, table
@@ -27,9 +25,10 @@ from premblyd.run import starting
 from premblyd.times import HOUR_MS
 from tests.support.commands import run
 from tests.support.database import changing
-from tests.support.jobs import action
+from tests.support.hosts import identity
+from tests.support.jobs import action, settings
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, new_rejection
 
 DAY_MS = 24 * HOUR_MS
 OLD_MS = NOW_MS - 2 * DAY_MS
@@ -53,21 +52,13 @@ def kinds(record: Database, now_ms: int = NOW_MS, **more: Any) -> list[str]:
 
 
 def reject(store: Store, count: int, reason: str, at_ms: int = NOW_MS) -> None:
-    rejection = NewRejection(
-        at_ms=at_ms,
-        endpoint="prembly",
-        remote_ip="192.0.2.1",
-        reason=reason,
-        body_bytes=2,
-        body_sha256=None,
-    )
+    rejection = new_rejection(reason, at_ms=at_ms)
     store.wait_all(store.inbox.reject(rejection) for _ in range(count))
 
 
 def serving(code: str, **keys: Any) -> Config:
     """Return a configuration with an action for this code alone."""
-    actions = (action("crm", code, **keys),)
-    return Config.model_construct(database_value=Path("/nowhere"), endpoints=(), actions=actions)
+    return settings(actions=(action("crm", code, **keys),))
 
 
 def run_all(store: Store, result: Any, **slots: int) -> None:
@@ -135,10 +126,7 @@ def test_deliveries_past_their_time_are_told(store: Store, record: Database) -> 
 
 
 def host(store: Store, name: str, *actions: str) -> Hosts:
-    own = Identity(
-        worker=f"{name}:1", name=name, place=None, pid=1, process_start=None, version="1"
-    )
-    hosts = Hosts(store.writer, own, actions)
+    hosts = Hosts(store.writer, identity(name), actions)
     store.wait(hosts.join((), NOW_MS))
     return hosts
 
@@ -164,7 +152,7 @@ def test_what_waits_for_a_halted_action_is_told_once_and_why(
     at_work = host(store, "a", "crm", "mail")
     add_many(store, 2, "crm", "mail")
     columns = "worker, action, since_ms, reason"
-    store.by_hand(f"INSERT INTO halt ({columns}) VALUES ('a:1', 'crm', {NOW_MS}, 'ended')")
+    store.by_hand(f"INSERT INTO halt ({columns}) VALUES ('a:1:boot', 'crm', {NOW_MS}, 'ended')")
     told = found(record, NOW_MS + LATE_MS + 1)
     assert [(item.kind, item.target.action) for item in told] == [
         ("late", "mail"),
@@ -213,8 +201,8 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
         "matched no action: `types` or `when` left out what is for their code,"
         " or it was added later."
     )
-    for settings in (serving("01"), None):
-        [item] = found(record, settings=settings)
+    for other in (serving("01"), None):
+        [item] = found(record, settings=other)
         assert (item.severity, item.count) == (Severity.WARNING, 1)
     assert kinds(record, NOW_MS + 2 * DAY_MS) == []
 
@@ -326,11 +314,7 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
     for start_ms in (from_ms, from_ms - 40 * DAY_MS):
         sql = f"INSERT INTO downtime (from_ms, until_ms) VALUES ({start_ms}, {start_ms + 1})"
         store.by_hand(sql)
-    asking = Config.model_construct(
-        database_value=Path("/nowhere"),
-        endpoints=(),
-        prembly=PremblyApi.model_construct(api_key=Secret("text", "a-key")),
-    )
+    asking = settings(prembly=PremblyApi.model_construct(api_key=Secret("text", "a-key")))
     (item,) = [item for item in found(record, settings=asking) if item.kind == "downtime"]
     assert item.command == "premblyd reconcile --since 2023-11-14T17:13:20+00:00 --store"
     assert "downtime" not in kinds(record, settings=serving("00"))

@@ -13,22 +13,16 @@ from premblyd.engines.beacon import Beat, TimeRead
 from premblyd.engines.engine import Statement
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
-from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Sighting
 from premblyd.seal.starting import HostKeys, SealedElsewhereError
 from premblyd.times import SharedClock
 from tests.support.database import new_place
+from tests.support.hosts import identity
 from tests.support.queue import claim
 from tests.support.sealing import VAULT
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until
-
-
-def identity(name: str) -> Identity:
-    return Identity(
-        worker=f"{name}:1:boot", name=name, place=None, pid=1, process_start=None, version="1"
-    )
 
 
 class FakeBeacon:

@@ -32,12 +32,11 @@ from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeping import Removed
 from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
-from premblyd.queue.rejections import NewRejection
 from premblyd.times import DAY_MS, HOUR_MS
 from premblyd.verifications.names import learn_names
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event, store_at, transaction_open
+from tests.support.store import NOW_MS, Store, new_event, new_rejection, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
@@ -395,15 +394,7 @@ def _of_user(number: int) -> Any:
 
 def test_rejections_go(store: Store) -> None:
     for at_ms in (NOW_MS, LATER_MS):
-        rejection = NewRejection(
-            at_ms=at_ms,
-            endpoint="prembly",
-            remote_ip="192.0.2.7",
-            reason="wrong signature",
-            body_bytes=1,
-            body_sha256="x",
-        )
-        store.wait(store.inbox.reject(rejection))
+        store.wait(store.inbox.reject(new_rejection(at_ms=at_ms)))
     assert sweep(store, rejections="90h") == {"rejections": 1}
     assert store.rows("SELECT at_ms FROM rejection") == [(LATER_MS,)]
     assert store.rows("SELECT removed, count FROM removal") == [("rejections", 1)]

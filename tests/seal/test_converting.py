@@ -30,14 +30,13 @@ from tests.seal.test_identity import (
     arrive,
     convert,
     erase,
-    host,
     in_clear,
     pseudonym,
 )
 from tests.support.commands import run
 from tests.support.database import rows
 from tests.support.queue import claim_once
-from tests.support.sealing import KEY, VAULT, everything
+from tests.support.sealing import KEY, VAULT, everything, host
 from tests.support.store import NOW_MS, Store, new_event, store_at
 
 clear, named = test_identity.clear, test_identity.named

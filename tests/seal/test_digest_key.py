@@ -12,8 +12,8 @@ from premblyd.keep.persons import Named
 from premblyd.seal.starting import data_keys, require_keys
 from premblyd.vault import MARK, DataKey, LacksKeyError, Vault
 from premblyd.verifications.digests import Digests
-from tests.seal.test_starting import OTHER, host
-from tests.support.sealing import KEY, VAULT
+from tests.seal.test_starting import OTHER
+from tests.support.sealing import KEY, VAULT, host
 from tests.support.store import NOW_MS, Store, store_at
 
 STORED = "SELECT key FROM digest_key"

@@ -9,9 +9,7 @@ import pytest
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
 from premblyd.errors import CannotStartError, TryAgainError
-from premblyd.hosts.identity import Identity
 from premblyd.hosts.naming import require_naming
-from premblyd.hosts.register import Hosts
 from premblyd.keep import closings, erasing, holds, rekeying, sealnames
 from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
@@ -33,14 +31,13 @@ from premblyd.queue.jobs import Claimable, Load
 from premblyd.queue.once import once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record import filters, naming, queries
-from premblyd.seal.starting import HostKeys
 from premblyd.times import now_ms
 from premblyd.vault import DataKey, Vault
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.awaited import AwaitedQueue
 from premblyd.verifications.pseudonyms import ConvertingError, SealedNamesError
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
-from tests.support.sealing import KEY, OTHER_KEY, VAULT, everything
+from tests.support.sealing import KEY, OTHER_KEY, VAULT, everything, host
 from tests.support.store import NOW_MS, VERDICT, Store, new_event, store_at
 
 NAMES = Vault(DataKey.read(KEY), seals_names=True)
@@ -249,13 +246,6 @@ def test_a_database_that_can_t_say_yet_how_names_are_kept_has_them_in_clear(seal
     sealed.by_hand("ALTER TABLE digest_key DROP COLUMN names")
     with closing(backend(sealed.place, NAMES).connect_read_only()) as database:
         require_naming(database)
-
-
-def host(store: Store, name: str, vault: Vault) -> Hosts:
-    identity = Identity(
-        worker=f"{name}:1:x", name=name, place=None, pid=1, process_start=None, version="x"
-    )
-    return Hosts(store.writer, identity, keys=HostKeys.of(vault))
 
 
 def test_the_first_that_joins_has_names_sealed_and_others_must_too(place: DatabaseAddress) -> None:

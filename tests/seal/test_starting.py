@@ -7,8 +7,6 @@ import pytest
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.errors import CannotStartError, PremblydError
-from premblyd.hosts.identity import Identity
-from premblyd.hosts.register import Hosts
 from premblyd.seal.starting import (
     HostKeys,
     HostsLackKeyError,
@@ -18,7 +16,7 @@ from premblyd.seal.starting import (
 )
 from premblyd.vault import DataKey, Vault
 from tests.support.rows import for_each
-from tests.support.sealing import KEY, OTHER_KEY, VAULT
+from tests.support.sealing import KEY, OTHER_KEY, VAULT, host
 from tests.support.store import NOW_MS, Store, store_at
 
 OTHER = DataKey.read(OTHER_KEY)
@@ -114,13 +112,6 @@ def test_a_host_must_open_what_another_seals() -> None:
         require_together(HostKeys.of(VAULT), [("a", HostKeys.of(BOTH).text)])
 
 
-def host(store: Store, name: str, vault: Vault | None) -> Hosts:
-    identity = Identity(
-        worker=f"{name}:1:x", name=name, place=None, pid=1, process_start=None, version="x"
-    )
-    return Hosts(store.writer, identity, keys=HostKeys.of(vault))
-
-
 def test_sealing_waits_for_every_living_host(store: Store) -> None:
     store.wait(host(store, "old", None).join((), NOW_MS))
     store.wait(host(store, "rolled", Vault(None, [DataKey.read(KEY)])).join((), NOW_MS))
@@ -137,7 +128,7 @@ def test_sealing_waits_for_every_living_host(store: Store) -> None:
 
 def test_who_is_taken_for_dead_is_not_waited_for(store: Store) -> None:
     store.wait(host(store, "dead", None).join((), NOW_MS))
-    store.wait(host(store, "new", VAULT).join(["dead:1:x"], NOW_MS))
+    store.wait(host(store, "new", VAULT).join(["dead:1:boot"], NOW_MS))
 
 
 def test_who_has_not_been_seen_for_long_is_not_waited_for_and_does_not_come_back(

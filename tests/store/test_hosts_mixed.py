@@ -16,12 +16,12 @@ from premblyd.queue import rejections
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.queue.order import Then
-from premblyd.queue.rejections import ConnectionFault, NewRejection
+from premblyd.queue.rejections import ConnectionFault
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Change, Operator
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, new_event, new_rejection
 
 ROUNDS = int(os.environ.get("ROUNDS", "8"))
 MAX_DEADLOCKS = 1 + ROUNDS // 100  # each costs a second: PostgreSQL looks for them only then
@@ -136,16 +136,7 @@ class Hosts:
 
     async def reject(self, store: Store) -> None:
         reason = self.rng.choice([ConnectionFault.NO_SUCH_PATH, "Invalid signature"])
-        await store.inbox.reject(
-            NewRejection(
-                at_ms=self.now_ms,
-                endpoint="prembly",
-                remote_ip="192.0.2.7",
-                reason=reason,
-                body_bytes=None,
-                body_sha256=None,
-            )
-        )
+        await store.inbox.reject(new_rejection(reason, at_ms=self.now_ms))
         await store.inbox.prove_commit()
 
 

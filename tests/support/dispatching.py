@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ParamSpec, Self
 
 from premblyd.ask.client import Inquirer
@@ -31,7 +30,7 @@ from premblyd.run.kinds import Runners
 from premblyd.verifications.questions import Inquiries
 from tests.support.clock import SettableClock
 from tests.support.database import Looking
-from tests.support.jobs import action_of
+from tests.support.jobs import action_of, settings
 from tests.support.store import new_event
 from tests.support.waiting import until
 
@@ -181,10 +180,7 @@ class Dispatching:
         await self.writer.close()
 
     def configure(self, *actions: Action) -> None:
-        settings = Config.model_construct(
-            database_value=Path("/nowhere"), endpoints=(), actions=actions, prembly=self._prembly
-        )
-        self.gate.configure(Settling(settings))
+        self.gate.configure(Settling(settings(actions=actions, prembly=self._prembly)))
         self.dispatcher.configure(Actions(actions), self.limit, self.max_bytes)
 
     async def stop(self, timeout_s: float) -> None:

@@ -6,12 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.databases import Server
+from premblyd.hosts.identity import Identity
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.proxy import Cable
 
 QUICK = {"lost_after": "1s"}
+
+
+def identity(name: str, **changes: Any) -> Identity:
+    """Return who the daemon of a host is; `changes` name its fields."""
+    fields: dict[str, Any] = {
+        "worker": f"{name}:1:boot",
+        "name": name,
+        "place": None,
+        "pid": 1,
+        "process_start": None,
+        "version": "1",
+    }
+    return Identity(**fields | changes)
 
 
 def new_server() -> Server:

@@ -29,10 +29,10 @@ def hook(**keys: Any) -> Any:
     return action(**keys).hook
 
 
-def settings(*endpoints: Endpoint, concurrency: int = 1) -> Config:
+def settings(*endpoints: Endpoint, concurrency: int = 1, **keys: Any) -> Config:
     """Return a configuration for the runners."""
     return Config.model_construct(
-        database_value=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency
+        database_value=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency, **keys
     )
 
 

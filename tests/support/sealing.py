@@ -3,16 +3,24 @@
 from typing import Any
 
 from premblyd.engines.engine import Transaction
+from premblyd.hosts.register import Hosts
 from premblyd.model.columns import columns
 from premblyd.model.tables import TABLES
 from premblyd.seal import eventkeys
+from premblyd.seal.starting import HostKeys
 from premblyd.vault import MARK, TEXT_MARK, DataKey, Vault
+from tests.support.hosts import identity
 from tests.support.store import Store
 
 KEY = "premblyd-data-key-1:" + "A" * 43 + "="
 OTHER_KEY = "premblyd-data-key-1:" + "B" * 42 + "A="
 VAULT = Vault(DataKey.read(KEY))
 SEALED = {table: eventkeys.sealed_columns(table) for table in TABLES}
+
+
+def host(store: Store, name: str, vault: Vault | None) -> Hosts:
+    """Return a host that works with these keys."""
+    return Hosts(store.writer, identity(name), keys=HostKeys.of(vault))
 
 
 def opened(store: Store, table: str, column: str, row_id: int, event_id: int = 1) -> Any:

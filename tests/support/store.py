@@ -24,6 +24,7 @@ from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
+from premblyd.queue.rejections import NewRejection
 from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from tests.support import postgresql
@@ -61,6 +62,19 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
         **changes,
     }
     return Webhook(body=body, verdict=Verdict(**verdict), **fields)
+
+
+def new_rejection(reason: str = "wrong signature", **changes: Any) -> NewRejection:
+    """Return a request that was refused; `changes` name its other fields."""
+    fields: dict[str, Any] = {
+        "at_ms": NOW_MS,
+        "endpoint": "prembly",
+        "remote_ip": "192.0.2.7",
+        "body_bytes": None,
+        "body_sha256": None,
+        **changes,
+    }
+    return NewRejection(reason=reason, **fields)
 
 
 def is_fault(result: object) -> bool:

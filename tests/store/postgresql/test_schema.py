@@ -14,10 +14,10 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.postgresql import beacon, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
-from premblyd.hosts.identity import Identity
 from premblyd.hosts.register import Hosts
 from premblyd.model import history
 from tests.support import postgresql
+from tests.support.hosts import identity
 from tests.support.needs import needs_machine
 from tests.support.postgresql import rows
 from tests.support.store import NOW_MS, Store
@@ -89,10 +89,7 @@ def make_pool() -> Iterator[ThreadPoolExecutor]:
 
 def host(store: Store, name: str = "lagos") -> Hosts:
     """A daemon of this version."""
-    own = Identity(
-        worker=f"{name}:7:x", name=name, place=None, pid=7, process_start=None, version="1.2"
-    )
-    return Hosts(store.writer, own)
+    return Hosts(store.writer, identity(name, pid=7, version="1.2"))
 
 
 @contextlib.contextmanager
