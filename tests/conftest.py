@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ from premblyd.receive import exchange
 from premblyd.receive.server import make_server
 from tests.support import database, forking, postgresql
 from tests.support.commands import record
-from tests.support.logs import log_plainly, logged
+from tests.support.daemon import Premblyd
+from tests.support.logs import Lines, log_plainly, logged
 from tests.support.marks import leaves_out, leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
@@ -237,6 +238,13 @@ def config(tmp_path: Path) -> Path:
     return record(tmp_path)
 
 
+@pytest.fixture(name="daemon")
+def make_daemon(tmp_path: Path) -> Iterator[Premblyd]:
+    """A daemon that is not started, with a configuration and a record of its own."""
+    with Premblyd(tmp_path) as daemon:
+        yield daemon
+
+
 @pytest.fixture(name="database")
 def read_database(store: Store) -> Iterator[Database]:
     """The store's database, as others read it."""
@@ -259,7 +267,7 @@ def api() -> Iterator[PremblyApi]:
 
 
 @pytest.fixture
-def lines() -> Iterator[list[MutableMapping[str, Any]]]:
+def lines() -> Iterator[Lines]:
     """What is logged, instead of printing it."""
     with logged() as lines:
         yield lines

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from premblyd.alerts.watch import AGAIN_MS, AlertLog, TroubleWatch
 from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
-from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.engines.connections import connect_read_only
 from premblyd.errors import ConfigError
@@ -33,7 +31,7 @@ from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
 from tests.support.http_server import Handler, serving
-from tests.support.jobs import PLACES, action, action_of
+from tests.support.jobs import PLACES, action, action_of, settings
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.processes import runs
@@ -101,14 +99,7 @@ class Watching:
         )
 
     def configure(self, *alerts: Alert) -> None:
-        self._watch.configure(
-            Config.model_construct(
-                database_value=Path("/nowhere"),
-                endpoints=(),
-                actions=(action("crm", "00"),),
-                alerts=alerts,
-            )
-        )
+        self._watch.configure(settings(actions=(action("crm", "00"),), alerts=alerts))
 
     def look(self, times: int = 1, after_ms: int = 0) -> list[str]:
         """Look so often, `after_ms` later; return the kinds that were told meanwhile."""
@@ -513,10 +504,8 @@ def test_an_alerts_name_is_its_own(tmp_path: Path) -> None:
 
 def test_secrets_of_an_alert_are_known_by_their_place() -> None:
     http = {"url": "https://x", "headers": {"Authorization": "hush"}}
-    settings = Config.model_construct(
-        database_value=Path("/nowhere"), endpoints=(), alerts=(alert("dead", http=http),)
-    )
-    assert "alert page, header Authorization" in settings.secrets
+    secrets = settings(alerts=(alert("dead", http=http),)).secrets
+    assert "alert page, header Authorization" in secrets
 
 
 class Relay(socketserver.StreamRequestHandler):
@@ -568,12 +557,6 @@ def test_the_pages_mail_is_sent_by_a_relay_and_without_one_it_fails(
     assert failed.code == 1
     assert "page failed after" in failed.out
     assert "is all that is known" not in failed.out
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Premblyd]:
-    with Premblyd(tmp_path) as daemon:
-        yield daemon
 
 
 def page(folder: Path, *on: Any) -> dict[str, Any]:
@@ -633,8 +616,7 @@ def test_a_stop_ends_an_alerts_hook_that_runs(daemon: Premblyd, tmp_path: Path) 
 def test_alerts_are_taken_by_a_reload(daemon: Premblyd, tmp_path: Path) -> None:
     daemon.start(before=FAST)
     daemon.send(b'{"response_code": "E9"}')
-    daemon.configure(listen=daemon.address, alerts=[page(tmp_path, "unmatched")])
-    daemon.signal(SIGHUP)
+    daemon.reload(listen=daemon.address, alerts=[page(tmp_path, "unmatched")])
     wait_until((tmp_path / "told").exists)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGHUP
@@ -28,11 +28,11 @@ from tests.support.daemon import Premblyd
 from tests.support.dispatching import Dispatching
 from tests.support.http_server import Handler, Server, self_signed, serving
 from tests.support.jobs import PLACES, action
+from tests.support.logs import Lines
 from tests.support.rows import for_each
 from tests.support.waiting import until, wait_until
 
 BEAT, FAIL = "", "fail"
-Lines = list[MutableMapping[str, Any]]
 
 
 @pytest.fixture(autouse=True)

@@ -442,53 +442,52 @@ def test_no_daemon_is_a_note_and_no_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite
-def test_the_running_daemon_is_told_until_it_stops_or_is_killed(tmp_path: Path) -> None:
+def test_the_running_daemon_is_told_until_it_stops_or_is_killed(
+    tmp_path: Path, daemon: Premblyd
+) -> None:
     published = tmp_path / "premblyd.db.running"
-    with Premblyd(tmp_path) as daemon:
-        for end in (daemon.stop, daemon.kill):
-            daemon.start()
-            daemon.config.chmod(0o640)
-            shown = check(daemon.config)
-            assert shown["warnings"] == []
-            assert shown["daemon"]["pid"] == daemon.process.pid
-            assert shown["daemon"]["listen"] == [daemon.address]
-            line = f"A daemon runs on it: pid {daemon.process.pid}, version "
-            assert line in run("check", "--config", daemon.config).out
-            text = published.read_text()
-            assert published.stat().st_mode & 0o777 == 0o640
-            assert KEY not in text
-            end()
-            assert published.exists() == (daemon.process.returncode == -SIGKILL)
-            assert check(daemon.config)["daemon"] is None
-
-
-@pytest.mark.sqlite
-def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
+    for end in (daemon.stop, daemon.kill):
         daemon.start()
-        published = tmp_path / "premblyd.db.running"
-        text = json.loads(published.read_text())
-        daemon.kill()
-        published.write_text(json.dumps(text | {"pid": os.getpid()}))
         daemon.config.chmod(0o640)
+        shown = check(daemon.config)
+        assert shown["warnings"] == []
+        assert shown["daemon"]["pid"] == daemon.process.pid
+        assert shown["daemon"]["listen"] == [daemon.address]
+        line = f"A daemon runs on it: pid {daemon.process.pid}, version "
+        assert line in run("check", "--config", daemon.config).out
+        text = published.read_text()
+        assert published.stat().st_mode & 0o777 == 0o640
+        assert KEY not in text
+        end()
+        assert published.exists() == (daemon.process.returncode == -SIGKILL)
         assert check(daemon.config)["daemon"] is None
 
 
-def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        pid = daemon.start().process.pid
-        daemon.config.write_text(daemon.config.read_text() + "\n\n")
-        daemon.config.chmod(0o640)
-        assert warnings(daemon.config) == []
-        write(tmp_path, actions=[shell("new", "true")], listen=daemon.address)
-        assert warnings(daemon.config) == [
-            f"the running daemon (pid {pid}) uses an older configuration:"
-            f" make it read the file with `kill -HUP {pid}`"
-        ]
-        quiet = run("check", "--quiet", "--config", daemon.config)
-        assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
-        daemon.reload()
-        assert warnings(daemon.config) == []
+@pytest.mark.sqlite
+def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path, daemon: Premblyd) -> None:
+    daemon.start()
+    published = tmp_path / "premblyd.db.running"
+    text = json.loads(published.read_text())
+    daemon.kill()
+    published.write_text(json.dumps(text | {"pid": os.getpid()}))
+    daemon.config.chmod(0o640)
+    assert check(daemon.config)["daemon"] is None
+
+
+def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path, daemon: Premblyd) -> None:
+    pid = daemon.start().process.pid
+    daemon.config.write_text(daemon.config.read_text() + "\n\n")
+    daemon.config.chmod(0o640)
+    assert warnings(daemon.config) == []
+    write(tmp_path, actions=[shell("new", "true")], listen=daemon.address)
+    assert warnings(daemon.config) == [
+        f"the running daemon (pid {pid}) uses an older configuration:"
+        f" make it read the file with `kill -HUP {pid}`"
+    ]
+    quiet = run("check", "--quiet", "--config", daemon.config)
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
+    daemon.reload()
+    assert warnings(daemon.config) == []
 
 
 @pytest.mark.parametrize("is_service", [False, True])
@@ -539,24 +538,23 @@ def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
         ]
 
 
-def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(tmp_path: Path) -> None:
+def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premblyd) -> None:
     """One daemon for all: each is put back before the next."""
-    with Premblyd(tmp_path) as daemon:
-        pid = daemon.start().process.pid
-        same = json.loads(daemon.config.read_text())
-        daemon.config.chmod(0o640)
-        for number, (key, value) in enumerate(NEED_A_RESTART, 1):
-            daemon.config.write_text(json.dumps(same | {key: value}))
-            told = [
-                f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
-                f" {value}: restart it"
-                if key == "listen"
-                else f"the running daemon (pid {pid}) started with another `{key}`: restart it"
-            ]
-            assert warnings(daemon.config) == told
-            daemon.reload()
-            assert daemon.log("config.needs_restart")[number - 1]["setting"] == key
-            assert warnings(daemon.config) == told
+    pid = daemon.start().process.pid
+    same = json.loads(daemon.config.read_text())
+    daemon.config.chmod(0o640)
+    for number, (key, value) in enumerate(NEED_A_RESTART, 1):
+        daemon.config.write_text(json.dumps(same | {key: value}))
+        told = [
+            f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
+            f" {value}: restart it"
+            if key == "listen"
+            else f"the running daemon (pid {pid}) started with another `{key}`: restart it"
+        ]
+        assert warnings(daemon.config) == told
+        daemon.reload()
+        assert daemon.log("config.needs_restart")[number - 1]["setting"] == key
+        assert warnings(daemon.config) == told
 
 
 def test_the_pages_name_all_that_needs_a_restart() -> None:
@@ -568,17 +566,16 @@ def test_the_pages_name_all_that_needs_a_restart() -> None:
         assert f"`{key}`" in row
 
 
-def test_another_address_than_the_configured_one_is_told(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        pid = daemon.start().process.pid
-        port = daemon.address.partition(":")[2]
-        write(tmp_path, listen=f"localhost:{port}")
-        assert "listens" not in str(warnings(daemon.config)), "the same place by its name"
-        write(tmp_path, listen="127.0.0.1:1")
-        assert (
-            f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
-            " 127.0.0.1:1: restart it"
-        ) in warnings(daemon.config)
+def test_another_address_than_the_configured_one_is_told(tmp_path: Path, daemon: Premblyd) -> None:
+    pid = daemon.start().process.pid
+    port = daemon.address.partition(":")[2]
+    write(tmp_path, listen=f"localhost:{port}")
+    assert "listens" not in str(warnings(daemon.config)), "the same place by its name"
+    write(tmp_path, listen="127.0.0.1:1")
+    assert (
+        f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
+        " 127.0.0.1:1: restart it"
+    ) in warnings(daemon.config)
 
 
 def test_systemds_socket_wins_and_is_told(tmp_path: Path) -> None:
@@ -593,14 +590,13 @@ def test_systemds_socket_wins_and_is_told(tmp_path: Path) -> None:
         assert "`sudo systemctl edit premblyd.socket`" in found
 
 
-def test_a_daemon_of_another_file_is_told(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        pid = daemon.start().process.pid
-        other = tmp_path / "other.yaml"
-        other.write_text(daemon.config.read_text())
-        other.chmod(0o640)
-        reads = f"the running daemon (pid {pid}) reads {daemon.config}, not this file"
-        assert warnings(other) == [reads]
+def test_a_daemon_of_another_file_is_told(tmp_path: Path, daemon: Premblyd) -> None:
+    pid = daemon.start().process.pid
+    other = tmp_path / "other.yaml"
+    other.write_text(daemon.config.read_text())
+    other.chmod(0o640)
+    reads = f"the running daemon (pid {pid}) reads {daemon.config}, not this file"
+    assert warnings(other) == [reads]
 
 
 def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
@@ -612,12 +608,13 @@ def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite
-def test_a_daemon_that_can_not_publish_itself_works_all_the_same(tmp_path: Path) -> None:
+def test_a_daemon_that_can_not_publish_itself_works_all_the_same(
+    tmp_path: Path, daemon: Premblyd
+) -> None:
     (tmp_path / "premblyd.db.running").mkdir()
-    with Premblyd(tmp_path) as daemon:
-        assert daemon.start().send(b"{}").status == 200
-        assert daemon.log("daemon.not_published")
-        assert daemon.stop() == 0
+    assert daemon.start().send(b"{}").status == 200
+    assert daemon.log("daemon.not_published")
+    assert daemon.stop() == 0
 
 
 def test_pending_that_comes_to_nothing_is_doubted(tmp_path: Path) -> None:

@@ -301,11 +301,10 @@ def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, com
     assert json.dumps(EVIL, ensure_ascii=False)[1:-1] in read, "and JSON is exact"
 
 
-def test_a_body_nested_too_deeply_is_shown_as_text(tmp_path: Path) -> None:
+def test_a_body_nested_too_deeply_is_shown_as_text(daemon: Premblyd) -> None:
     body = b'{"reference":"deep","data":' + b"[" * 3000 + b"]" * 3000 + b"}"
-    with Premblyd(tmp_path) as daemon:
-        assert daemon.start().send(body).status == 200
-        daemon.stop()
+    assert daemon.start().send(body).status == 200
+    daemon.stop()
     masked = json.loads(run("show", "1", "--json", "--config", daemon.config).out)
     assert masked["body"] == "•••"
     revealed = json.loads(run("show", "1", "--reveal", "--json", "--config", daemon.config).out)

@@ -29,7 +29,7 @@ from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.erasing import forgetting
 from tests.support.jobs import action, action_of, told
-from tests.support.logs import logged
+from tests.support.logs import Lines
 from tests.support.prembly_api import Fault, PremblyApi, Shape
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
@@ -65,14 +65,13 @@ def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any)
 
 @pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 async def test_a_hook_runs_when_prembly_says_the_same(
-    place: DatabaseAddress, api: PremblyApi, shape: Shape
+    place: DatabaseAddress, api: PremblyApi, shape: Shape, lines: Lines
 ) -> None:
     api.know(UUID, shape=shape)
-    with logged() as lines:
-        async with at_work(place, api) as at:
-            await at.add("activate", **TRUE)
-            await at.until_states(succeeded=1)
-            ((_, run),) = at.shell.runs
+    async with at_work(place, api) as at:
+        await at.add("activate", **TRUE)
+        await at.until_states(succeeded=1)
+        ((_, run),) = at.shell.runs
     assert (run.confirmed_fields is not None, told(run, "ATTEMPT")) == (True, 1)
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
     ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_sha256 FROM inquiry")
@@ -96,15 +95,14 @@ async def test_a_hook_runs_when_prembly_says_the_same(
     ],
 )
 async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str
+    place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str, lines: Lines
 ) -> None:
     api.know(UUID, **known)
     other = action("other", confirm="true")  # for the same event, and so by the same question
-    with logged() as lines:
-        async with at_work(place, api, ACTIVATE, other) as at:
-            await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
-            await at.until_states(dead=2)
-            assert at.shell.runs == []
+    async with at_work(place, api, ACTIVATE, other) as at:
+        await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
+        await at.until_states(dead=2)
+        assert at.shell.runs == []
     assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)] * 2
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
@@ -266,7 +264,11 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
 
 @pytest.mark.parametrize("code", [401, 403])
 async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
-    place: DatabaseAddress, api: PremblyApi, code: int, monkeypatch: pytest.MonkeyPatch
+    place: DatabaseAddress,
+    api: PremblyApi,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Lines,
 ) -> None:
     """Whoever knows the public key can send the id of another account's verification."""
     now_s = 1000.0
@@ -275,20 +277,19 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     forged = [f"forged-{number}" for number in range(3)]
     for reference in forged:
         api.fail(prembly_api.status(code), reference)
-    with logged() as lines:
-        async with at_work(place, api) as at:
-            for reference in forged:
-                await at.add("activate", **about(reference))
-            await at.until(lambda: api.asked(forged[0]) >= 1)
-            for reference in ("true-1", "true-2"):
-                api.know(reference)
-                await at.add("activate", **about(reference))
-            await at.until(lambda: at.states().get("succeeded") == 2)
-            await at.until(lambda: all(api.asked(each) > 2 * confirm.QUESTIONS for each in forged))
-            assert "dead" not in at.states(), "five minutes are not over"
-            now_s += confirm.GRACE_S
-            await at.until_states(succeeded=2, dead=3)
-            assert at.inquirer.wait_s == 0
+    async with at_work(place, api) as at:
+        for reference in forged:
+            await at.add("activate", **about(reference))
+        await at.until(lambda: api.asked(forged[0]) >= 1)
+        for reference in ("true-1", "true-2"):
+            api.know(reference)
+            await at.add("activate", **about(reference))
+        await at.until(lambda: at.states().get("succeeded") == 2)
+        await at.until(lambda: all(api.asked(each) > 2 * confirm.QUESTIONS for each in forged))
+        assert "dead" not in at.states(), "five minutes are not over"
+        now_s += confirm.GRACE_S
+        await at.until_states(succeeded=2, dead=3)
+        assert at.inquirer.wait_s == 0
     errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")
     assert set(errors) == {("Prembly refuses to answer for this verification",)}
     assert "refused" not in {result for (result,) in rows(place, "SELECT result FROM inquiry")}
@@ -446,13 +447,12 @@ async def test_what_is_about_no_verification_is_not_asked_for(
 
 
 async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
-    place: DatabaseAddress, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi, lines: Lines
 ) -> None:
     api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
-    with logged() as lines:
-        async with at_work(place, api) as at:
-            await at.add("activate", **TRUE | {"reference": None, "session_id": "sdk_session_1"})
-            await at.until_states(succeeded=1)
+    async with at_work(place, api) as at:
+        await at.add("activate", **TRUE | {"reference": None, "session_id": "sdk_session_1"})
+        await at.until_states(succeeded=1)
     assert api.asked("sdk_session_1") == 1
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
     assert "sdk_session_1" not in str(lines)
@@ -498,16 +498,15 @@ OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"
 
 
 async def test_what_was_open_is_over_when_prembly_has_the_result(
-    place: DatabaseAddress, api: PremblyApi
+    place: DatabaseAddress, api: PremblyApi, lines: Lines
 ) -> None:
     """Its answer is an event of its own, and whatever is to run, runs for that."""
     api.know(UUID)
     of_answers = action("of-answers", types=[STATUS])
-    with logged() as lines:
-        async with at_work(place, api, ACTIVATE, of_answers) as at:
-            await at.add("activate", "activate", **OPEN)
-            await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
-            ran = {(action_of(run), run.confirmed_fields is not None) for _, run in at.shell.runs}
+    async with at_work(place, api, ACTIVATE, of_answers) as at:
+        await at.add("activate", "activate", **OPEN)
+        await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
+        ran = {(action_of(run), run.confirmed_fields is not None) for _, run in at.shell.runs}
     assert ran == {("activate", True), ("of-answers", False)}
     states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
     assert sorted(rows(place, states)) == [

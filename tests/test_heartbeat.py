@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, new_place, rows, url_of
-from tests.support.logs import logged
+from tests.support.logs import Lines, logged
 from tests.support.rows import for_each
 from tests.support.store import Store
 from tests.support.waiting import until
@@ -49,7 +48,7 @@ class Home:
         own = {"listen": f"unix:{self._path.parent}/socket", "database": url_of(self.place)}
         self._path.write_text(json.dumps(configuration(**own | changes)))
 
-    def run(self) -> list[MutableMapping[str, Any]]:
+    def run(self) -> Lines:
         """Start and stop a daemon; return what it logged of a downtime."""
 
         async def start_and_stop() -> None:

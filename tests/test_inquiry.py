@@ -16,7 +16,7 @@ from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Outcome
 from premblyd.times import Clock, now_ms
 from tests.support import prembly_api
-from tests.support.logs import logged
+from tests.support.logs import Lines
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import until
 
@@ -215,7 +215,7 @@ def test_the_rate_is_held(api: PremblyApi) -> None:
     assert api.asked() == 30
 
 
-def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi) -> None:
+def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi, lines: Lines) -> None:
     async def work(inquirer: Inquirer) -> set[AnswerKind]:
         kinds = set()
         for number in range(100):
@@ -224,8 +224,7 @@ def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi) -> None:
             assert answer.kind is AnswerKind.REFUSED or answer.retry_after_s > 290
         return kinds
 
-    with logged() as lines:
-        run(api, work, api_key="test_sk_wrong")
+    run(api, work, api_key="test_sk_wrong")
     assert api.asked() == 2, "and whether it is the key"
     (refused,) = lines
     assert (refused["event"], refused["log_level"]) == ("inquiry.refused", "error")
@@ -234,7 +233,7 @@ def test_a_wrong_key_is_said_once_and_makes_no_storm(api: PremblyApi) -> None:
     assert "test_sk_wrong" not in str(refused)
 
 
-def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi) -> None:
+def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi, lines: Lines) -> None:
     api.know("r-1")
     api.fail(prembly_api.status(403), "forged")
 
@@ -242,17 +241,18 @@ def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi) -> None:
         answers = [await inquirer.ask(question(name)) for name in ("forged", "r-1", "forged")]
         return [(answer.kind, answer.error) for answer in answers]
 
-    with logged() as lines:
-        unsure = "HTTP 403: Prembly refuses the API key, or to answer for this verification"
-        assert run(api, work) == [
-            (AnswerKind.UNAVAILABLE, unsure),  # no true verification was told of yet
-            (AnswerKind.KNOWN, None),
-            (AnswerKind.NOT_FOUND, "HTTP 403: Prembly refuses to answer for this verification"),
-        ]
+    unsure = "HTTP 403: Prembly refuses the API key, or to answer for this verification"
+    assert run(api, work) == [
+        (AnswerKind.UNAVAILABLE, unsure),  # no true verification was told of yet
+        (AnswerKind.KNOWN, None),
+        (AnswerKind.NOT_FOUND, "HTTP 403: Prembly refuses to answer for this verification"),
+    ]
     assert lines == []
 
 
-def test_a_key_that_is_refused_later_is_told_by_what_was_answered_before(api: PremblyApi) -> None:
+def test_a_key_that_is_refused_later_is_told_by_what_was_answered_before(
+    api: PremblyApi, lines: Lines
+) -> None:
     api.know("r-1")
 
     async def work(inquirer: Inquirer) -> tuple[Answer, float]:
@@ -260,8 +260,7 @@ def test_a_key_that_is_refused_later_is_told_by_what_was_answered_before(api: Pr
         api.fail(prembly_api.status(401))
         return await inquirer.ask(question("r-2")), inquirer.wait_s
 
-    with logged() as lines:
-        refused, wait_s = run(api, work)
+    refused, wait_s = run(api, work)
     assert (refused.kind, refused.error) == (
         AnswerKind.REFUSED,
         "HTTP 401: Prembly refuses the API key",
@@ -273,7 +272,7 @@ def test_a_key_that_is_refused_later_is_told_by_what_was_answered_before(api: Pr
 
 
 def test_questions_that_are_refused_together_find_out_once_whether_it_is_the_key(
-    api: PremblyApi,
+    api: PremblyApi, lines: Lines
 ) -> None:
     all_came = threading.Barrier(10)
 
@@ -288,8 +287,7 @@ def test_questions_that_are_refused_together_find_out_once_whether_it_is_the_key
         asking = (inquirer.ask(question(f"r-{number}")) for number in range(10))
         return {answer.kind for answer in await asyncio.gather(*asking)}
 
-    with logged() as lines:
-        assert run(api, work, rate="999") == {AnswerKind.REFUSED}
+    assert run(api, work, rate="999") == {AnswerKind.REFUSED}
     assert [line["event"] for line in lines] == ["inquiry.refused"]
     assert api.asked() == 11
 
@@ -322,7 +320,7 @@ def fail_on_page(handler: Any) -> None:
 
 @pytest.mark.parametrize("fault", [prembly_api.status(500), prembly_api.garbage, fail_on_page])
 def test_ids_on_which_prembly_fails_keep_nobody_from_asking_for_others(
-    api: PremblyApi, fault: Any
+    api: PremblyApi, fault: Any, lines: Lines
 ) -> None:
     """Whoever knows the public key can send such ids without end."""
     api.know("r-true")
@@ -338,8 +336,7 @@ def test_ids_on_which_prembly_fails_keep_nobody_from_asking_for_others(
         assert (inquirer.wait_s, inquirer.circuit_open) == (0, False)
         return found
 
-    with logged() as lines:
-        assert run(api, work, rate="999") == {True}
+    assert run(api, work, rate="999") == {True}
     assert lines == []
     assert api.asked() < len(forged) + 9, "another is asked for at every fifth"
 

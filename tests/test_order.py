@@ -1,11 +1,8 @@
 """`order: reference` against a whole daemon: what runs when, and what people are told."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support.commands import run
 from tests.support.configuration import AT_ONCE, ONCE, shell
@@ -21,13 +18,6 @@ STATES = "SELECT state FROM delivery ORDER BY id"
 def body(status: str, reference: str = "r-1") -> bytes:
     verification = {"status": status, "reference": reference}
     return json.dumps({"response_code": "00", "verification": verification}).encode()
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Premblyd]:
-    """A daemon that is not started, with a console; its hook fails until there is a file."""
-    with Premblyd(tmp_path) as daemon:
-        yield daemon
 
 
 def begin(daemon: Premblyd, script: str, **more: Any) -> None:

@@ -14,7 +14,7 @@ from premblyd.databases import Server
 from premblyd.listening import Listening
 from premblyd.presence import Presence
 from tests.support.configuration import configuration
-from tests.support.logs import logged
+from tests.support.logs import Lines
 
 SERVER = Server("postgresql://premblyd@db1,db2/premblyd")
 
@@ -124,25 +124,25 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_folder_that_others_may_write_is_neither_written_nor_believed(
-    shared: Path, tmp_path: Path
+    shared: Path, tmp_path: Path, lines: Lines
 ) -> None:
     own = publish(tmp_path / "a.yaml")
     assert presence.find(SERVER, tmp_path / "a.yaml") == own
     shared.chmod(0o777)
     assert presence.find(SERVER, tmp_path / "a.yaml") is None
-    with logged() as lines:
-        publish(tmp_path / "a.yaml")
+    publish(tmp_path / "a.yaml")
     assert [line["reason"] for line in lines] == [f"{shared} belongs to somebody else"]
     shared.chmod(0o700)
     assert presence.find(SERVER, tmp_path / "a.yaml") == own
 
 
-def test_a_link_that_somebody_made_before_is_not_followed(shared: Path, tmp_path: Path) -> None:
+def test_a_link_that_somebody_made_before_is_not_followed(
+    shared: Path, tmp_path: Path, lines: Lines
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shared.symlink_to(elsewhere)
-    with logged() as lines:
-        publish(tmp_path / "a.yaml")
+    publish(tmp_path / "a.yaml")
     assert [line["event"] for line in lines] == ["daemon.not_published"]
     assert list(elsewhere.iterdir()) == []
 

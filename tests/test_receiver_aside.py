@@ -15,7 +15,7 @@ from premblyd.prembly import bodies
 from premblyd.receive.recognition import Incoming
 from premblyd.routing import Routing
 from tests.support.configuration import shell
-from tests.support.logs import logged
+from tests.support.logs import Lines
 from tests.support.receiving import ACTIONS, Client, Reception
 from tests.support.webhooks import BODY, signed, webhook
 
@@ -146,22 +146,21 @@ async def test_a_stop_that_no_longer_waits_for_a_large_body_is_no_fault(
 
 @pytest.mark.parametrize("body", [BODY, LARGE], ids=["small", "large"])
 async def test_a_fault_of_our_own_is_answered_503_logged_and_stores_nothing(
-    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, body: bytes
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, body: bytes, lines: Lines
 ) -> None:
     def fail(*_: object, **__: object) -> list[Any]:
         raise ZeroDivisionError("hush")
 
     monkeypatch.setattr(Routing, "actions_for", fail)
-    with logged() as lines:
-        reception.use()  # its logger is bound now
-        await client.send(webhook(body))
-        assert (await client.answer()).status == 503
+    reception.use()  # its logger is bound now
+    await client.send(webhook(body))
+    assert (await client.answer()).status == 503
     assert [line["event"] for line in lines] == ["webhook.failed"]
     assert reception.rows("SELECT * FROM event") == []
 
 
 async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_once(
-    http_port: int, reception: Reception
+    http_port: int, reception: Reception, lines: Lines
 ) -> None:
     reception.use(
         endpoint={"fields": {"user_ref": "abs(reference)"}},
@@ -173,14 +172,13 @@ async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_
         ],
     )
     client, other = await Client.to(http_port), await Client.to(http_port)
-    with logged() as lines:
-        with held(reception):
-            await client.send(webhook(MANY))
-            await reception.until_in_flight(1, len(MANY))
-            await other.send(webhook(b"{}"))
-            assert (await other.answer()).json["event"] == 1
-            lines.clear()
-        assert (await client.answer()).json["event"] == 2
+    with held(reception):
+        await client.send(webhook(MANY))
+        await reception.until_in_flight(1, len(MANY))
+        await other.send(webhook(b"{}"))
+        assert (await other.answer()).json["event"] == 1
+        lines.clear()
+    assert (await client.answer()).json["event"] == 2
     await client.close()
     await other.close()
     sql = "SELECT action FROM delivery WHERE event_id = 2 ORDER BY id"
@@ -194,13 +192,12 @@ async def test_an_expression_that_is_much_work_is_moved_and_each_failure_logged_
 
 
 async def test_a_body_of_too_many_values_is_stored_as_raw_and_said(
-    client: Client, reception: Reception
+    client: Client, reception: Reception, lines: Lines
 ) -> None:
     reception.use(actions=ACTIONS)
     body = b'{"response_code":"00","a":[' + b"1," * bodies.MAX_VALUES + b"1]}"
-    with logged() as lines:
-        await client.send(webhook(body))
-        assert (await client.answer()).status == 200
+    await client.send(webhook(body))
+    assert (await client.answer()).status == 200
     assert reception.rows("SELECT kind, response_code, body FROM event") == [("raw", None, body)]
     assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("none",)]
     assert [line["event"] for line in lines] == ["webhook.too_complex", "webhook.received"]

@@ -14,7 +14,7 @@ from premblyd.queue import rejections
 from premblyd.receive import evidence
 from premblyd.receive.evidence import LINES_PER_MINUTE, difference
 from tests.support.database import away
-from tests.support.logs import logged
+from tests.support.logs import Lines, logged
 from tests.support.receiving import Client, Reception, post
 from tests.support.rows import for_each
 from tests.support.webhooks import BODY, PATH, head, signed, webhook
@@ -33,12 +33,16 @@ SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
     ],
 )
 async def test_a_wrong_path_or_method_leaves_a_line_that_helps_and_a_row(
-    client: Client, reception: Reception, method: str, target: str, expected: tuple[str, str, str]
+    client: Client,
+    reception: Reception,
+    method: str,
+    target: str,
+    expected: tuple[str, str, str],
+    lines: Lines,
 ) -> None:
-    with logged() as lines:
-        reception.use()
-        await client.send(head({}, method, target))
-        await client.answer()
+    reception.use()
+    await client.send(head({}, method, target))
+    await client.answer()
     ((at_ms, *kept),) = await kept_rows(reception)
     (line,) = lines
     assert at_ms > 0
@@ -86,13 +90,12 @@ def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: 
 
 
 async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
-    client: Client, reception: Reception
+    client: Client, reception: Reception, lines: Lines
 ) -> None:
-    with logged() as lines:
-        reception.use(endpoint={"path": SECRET_PATH})
-        for path in (SECRET_PATH + "/", SECRET_PATH[:-1], SECRET_PATH + "?hush"):
-            await client.send(head({}, "HUSH", path))
-            await client.answer()
+    reception.use(endpoint={"path": SECRET_PATH})
+    for path in (SECRET_PATH + "/", SECRET_PATH[:-1], SECRET_PATH + "?hush"):
+        await client.send(head({}, "HUSH", path))
+        await client.answer()
     assert len(lines) == 3
     assert "hush" not in str(lines).lower()
 
@@ -106,19 +109,22 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
 
 
 async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typing_mistake(
-    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, counts: Counts
+    client: Client,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+    counts: Counts,
+    lines: Lines,
 ) -> None:
-    with logged() as lines:
-        reception.use()
-        for number in range(LINES_PER_MINUTE + 30):
-            await client.send(head({}, "GET", f"/{number}.php"))
-            await client.answer()
-        await client.send(head({}, "POST", PATH + "/"))
+    reception.use()
+    for number in range(LINES_PER_MINUTE + 30):
+        await client.send(head({}, "GET", f"/{number}.php"))
         await client.answer()
-        monkeypatch.setattr(evidence, "MINUTE_S", 0)
-        async with asyncio.timeout(5):
-            while lines[-1]["event"] != "webhook.not_logged":
-                await asyncio.sleep(0.01)
+    await client.send(head({}, "POST", PATH + "/"))
+    await client.answer()
+    monkeypatch.setattr(evidence, "MINUTE_S", 0)
+    async with asyncio.timeout(5):
+        while lines[-1]["event"] != "webhook.not_logged":
+            await asyncio.sleep(0.01)
     assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_PER_MINUTE + 1)
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
@@ -147,14 +153,17 @@ async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
 
 
 async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_it(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception, gate: threading.Event
+    http_client: AsyncHTTPClient,
+    base_url: str,
+    reception: Reception,
+    gate: threading.Event,
+    lines: Lines,
 ) -> None:
     """Those beyond a thousand are only logged; and later ones are kept again."""
     evidence = reception.receiver.services.evidence
     waiting = reception.writer.call(lambda _: gate.wait())
-    with logged() as lines:
-        for _ in range(1003):
-            evidence.reject("missing signature", remote_ip="::1")
+    for _ in range(1003):
+        evidence.reject("missing signature", remote_ip="::1")
     assert len(lines) == 1003
     gate.set()
     await waiting
@@ -186,22 +195,22 @@ async def test_what_comes_to_nothing_says_why(
     sent: bytes,
     end: bool,
     expected: tuple[str, str, int | None] | None,
+    lines: Lines,
 ) -> None:
-    with logged() as lines:
-        reception.use(request_timeout="100ms")
-        client, other = await Client.to(http_port), await Client.to(http_port)
-        await client.send(sent)
-        if end:
-            client.end()
-        async with asyncio.timeout(5):
-            while expected and not lines:
-                await asyncio.sleep(0.01)
-            await other.send(head({}, "GET", "/healthz"))
-            await other.answer()
-            for one in (client, other):
-                await one.close()
-            while reception.receiver.connections:
-                await asyncio.sleep(0.01)
+    reception.use(request_timeout="100ms")
+    client, other = await Client.to(http_port), await Client.to(http_port)
+    await client.send(sent)
+    if end:
+        client.end()
+    async with asyncio.timeout(5):
+        while expected and not lines:
+            await asyncio.sleep(0.01)
+        await other.send(head({}, "GET", "/healthz"))
+        await other.answer()
+        for one in (client, other):
+            await one.close()
+        while reception.receiver.connections:
+            await asyncio.sleep(0.01)
     found = [(line["endpoint"], line["reason"], line["body_bytes"]) for line in lines]
     assert found == ([expected] if expected else [])
     assert len(await kept_rows(reception)) == len(found)

@@ -17,7 +17,7 @@ from premblyd.prembly.signature import Scheme, sign
 from premblyd.privacy import digest_of, safe_id
 from premblyd.receive.server import make_server
 from tests.support.erasing import forgetting
-from tests.support.logs import logged
+from tests.support.logs import Lines
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.webhooks import BODY, KEY, signed, webhook
 
@@ -110,12 +110,11 @@ async def test_of_the_headers_only_those_are_kept_that_never_hold_a_secret(
 
 
 async def test_each_webhook_is_one_line_of_the_log(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, lines: Lines
 ) -> None:
-    with logged() as lines:
-        reception.use()
-        for headers in (signed(BODY), signed(BODY), {}):
-            await post(http_client, base_url, headers=headers)
+    reception.use()
+    for headers in (signed(BODY), signed(BODY), {}):
+        await post(http_client, base_url, headers=headers)
     words = [line["event"] for line in lines]
     assert words == ["webhook.received", "webhook.duplicate", "webhook.rejected"]
     assert (lines[0]["event_id"], lines[0]["response_code"], lines[0]["actions"]) == (1, "00", 0)
@@ -124,28 +123,26 @@ async def test_each_webhook_is_one_line_of_the_log(
 
 
 async def test_of_who_was_erased_the_log_has_digests_alone(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, lines: Lines
 ) -> None:
     with closing(connect_operator(reception.place)) as database:
         database.transact(forgetting(UUID))
     body = BODY.replace(b"r-1", UUID.encode())
-    with logged() as lines:
-        reception.use()
-        for _ in range(2):
-            answer = await post(http_client, base_url, body, headers=signed(body))
-            assert (answer.code, json.loads(answer.body)["event"]) == (200, 1)
+    reception.use()
+    for _ in range(2):
+        answer = await post(http_client, base_url, body, headers=signed(body))
+        assert (answer.code, json.loads(answer.body)["event"]) == (200, 1)
     assert [line["event"] for line in lines] == ["webhook.received", "webhook.duplicate"]
     assert {line["reference"] for line in lines} == {digest_of(UUID)}
     assert [line.get("remote_ip") for line in lines] == [None, None]
 
 
 async def test_the_log_and_the_row_say_what_is_doubted(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception, lines: Lines
 ) -> None:
     doubted = samples.sample("doubted")
-    with logged() as lines:
-        reception.use()
-        await post(http_client, base_url, doubted, signed(doubted))
+    reception.use()
+    await post(http_client, base_url, doubted, signed(doubted))
     assert (lines[0]["outcome"], lines[0]["doubt"]) == ("unknown", "face")
     assert reception.rows("SELECT outcome, doubt FROM event") == [("unknown", "face")]
 

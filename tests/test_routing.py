@@ -9,7 +9,7 @@ from premblyd.config.models import Action
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
-from tests.support.logs import logged
+from tests.support.logs import Lines
 from tests.support.rows import for_each
 
 CODES: list[str | None] = ["00", "01", "02", "99", None]
@@ -208,12 +208,11 @@ def test_anything_else_means_yes(yes: str) -> None:
     assert runs(yes, {"a": 1})
 
 
-def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
+def test_a_when_that_fails_counts_as_no_and_is_logged_without_values(lines: Lines) -> None:
     failing = ["abs(reference)", "sum(body.list)", "sort(body.list)[0]"]
     actions = [action(f"a{number}", when=when) for number, when in enumerate(failing)]
     routing = Routing([*actions, action("after")])
-    with logged() as lines:
-        chosen = routing.actions_for(webhook({"list": ["hush", 1]}, reference="hush"))
+    chosen = routing.actions_for(webhook({"list": ["hush", 1]}, reference="hush"))
     assert [one.name for one in chosen] == ["after"]
     assert [(line["event"], line["action"]) for line in lines] == [
         ("action.when_failed", one.name) for one in actions
@@ -222,7 +221,6 @@ def test_a_when_that_fails_counts_as_no_and_is_logged_without_values() -> None:
     assert "hush" not in str(lines)
 
 
-def test_a_when_is_not_asked_for_a_code_that_does_not_match() -> None:
-    with logged() as lines:
-        assert names([action("a", "00", when="abs(reference)")], "01") == []
+def test_a_when_is_not_asked_for_a_code_that_does_not_match(lines: Lines) -> None:
+    assert names([action("a", "00", when="abs(reference)")], "01") == []
     assert lines == []

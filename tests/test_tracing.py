@@ -1,9 +1,7 @@
 """A webhook's trace: read strictly, given to its hooks as it came, and named in the log."""
 
 import json
-from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tornado.httpclient import AsyncHTTPClient
@@ -18,6 +16,7 @@ from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.http_server import serving
 from tests.support.jobs import endpoint, hook
+from tests.support.logs import Lines
 from tests.support.receiving import Reception, post
 from tests.support.rows import for_each
 from tests.support.store import new_event
@@ -117,7 +116,7 @@ async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
     reception: Reception,
     http_client: AsyncHTTPClient,
     base_url: str,
-    lines: list[MutableMapping[str, Any]],
+    lines: Lines,
     sent: list[str],
 ) -> None:
     headers = HTTPHeaders(signed(b"{}"))

@@ -1,12 +1,10 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
-from typing import Any
-
 from premblyd.engines.engine import Database
 from premblyd.record.troubles import table
 from premblyd.record.troubles.prembly import UNREACHABLE_MS
 from premblyd.record.troubles.trouble import Item, Severity, Situation
-from premblyd.times import HOUR_MS
+from premblyd.times import DAY_MS
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "prembly", "given_up")
@@ -15,11 +13,6 @@ ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
     VALUES (?, 'confirm', ?, 1, ?)"""
 AWAITED = """INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms,
     finished_at_ms) VALUES ('prembly', 'ref-1', 1, ?, ?, 0, ?)"""
-DAY_MS = 24 * HOUR_MS
-
-
-def put(store: Store, sql: str, *values: Any) -> None:
-    store.by_hand(sql, *values)
 
 
 def found(record: Database) -> list[Item]:
@@ -29,11 +22,11 @@ def found(record: Database) -> list[Item]:
 def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Database) -> None:
     for reference in ("ref-2", "ref-3"):
         store.add("crm", reference=reference, body=reference.encode())
-    put(store, ABOUT, NOW_MS - DAY_MS - 1, "contradicted", 1)
-    put(store, ABOUT, NOW_MS, "confirmed", 2)
+    store.by_hand(ABOUT, NOW_MS - DAY_MS - 1, "contradicted", 1)
+    store.by_hand(ABOUT, NOW_MS, "confirmed", 2)
     assert found(record) == []
     for event_id in (2, 3, 3):
-        put(store, ABOUT, NOW_MS, "contradicted", event_id)
+        store.by_hand(ABOUT, NOW_MS, "contradicted", event_id)
     [item] = found(record)
     assert item.command == "premblyd events --contradicted"
     assert (item.kind, item.severity, item.count) == ("contradicted", Severity.URGENT, 2)
@@ -41,10 +34,10 @@ def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Data
 
 
 def test_what_is_doubted_is_told_for_a_day(store: Store, record: Database) -> None:
-    put(store, "UPDATE event SET doubt = 'face', received_at_ms = ?", NOW_MS - DAY_MS - 1)
+    store.by_hand("UPDATE event SET doubt = 'face', received_at_ms = ?", NOW_MS - DAY_MS - 1)
     store.add("crm", body=b"clean")
     assert found(record) == []
-    put(store, "UPDATE event SET received_at_ms = ? WHERE id = 1", NOW_MS)
+    store.by_hand("UPDATE event SET received_at_ms = ? WHERE id = 1", NOW_MS)
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("doubted", Severity.WARNING, 1)
     assert item.text.startswith("1 event says VERIFIED, and something that does not fit")
@@ -53,30 +46,30 @@ def test_what_is_doubted_is_told_for_a_day(store: Store, record: Database) -> No
 def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
     store: Store, record: Database
 ) -> None:
-    put(store, ASKED, NOW_MS - 1, "pending", "refused")
+    store.by_hand(ASKED, NOW_MS - 1, "pending", "refused")
     [item] = found(record)
     assert (item.kind, item.severity) == ("prembly", Severity.URGENT)
     assert "refuses your API key since 2023-11-14 22:13:19 UTC" in item.text
-    put(store, ASKED, NOW_MS, "pending", "unsettled")
+    store.by_hand(ASKED, NOW_MS, "pending", "unsettled")
     assert found(record) == []
 
 
 def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
     store: Store, record: Database
 ) -> None:
-    put(store, ASKED, NOW_MS - UNREACHABLE_MS, "confirm", "unavailable")
-    put(store, ASKED, NOW_MS - 2, "confirm", "unavailable")
+    store.by_hand(ASKED, NOW_MS - UNREACHABLE_MS, "confirm", "unavailable")
+    store.by_hand(ASKED, NOW_MS - 2, "confirm", "unavailable")
     assert found(record) == []
-    put(store, ASKED, NOW_MS - 1, "confirm", "unavailable")
+    store.by_hand(ASKED, NOW_MS - 1, "confirm", "unavailable")
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("prembly", Severity.WARNING, 3)
-    put(store, ASKED, NOW_MS, "confirm", "confirmed")
+    store.by_hand(ASKED, NOW_MS, "confirm", "confirmed")
     assert found(record) == []
 
 
 def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: Database) -> None:
     for number in range(5):
-        put(store, ASKED, NOW_MS - number, "confirm", "unavailable")
+        store.by_hand(ASKED, NOW_MS - number, "confirm", "unavailable")
     assert found(record) == []
 
 
@@ -85,21 +78,21 @@ def test_that_all_questions_wait_is_told_with_the_time_until_when(
 ) -> None:
     waiting = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, wait_until_ms)
         VALUES (?, 'confirm', 'unavailable', 1, ?)"""
-    put(store, waiting, NOW_MS - 2, NOW_MS + 10_000)
+    store.by_hand(waiting, NOW_MS - 2, NOW_MS + 10_000)
     assert found(record) == []
-    put(store, waiting, NOW_MS - 1, NOW_MS + 3_600_000)
+    store.by_hand(waiting, NOW_MS - 1, NOW_MS + 3_600_000)
     [item] = found(record)
     assert (item.kind, item.severity) == ("prembly", Severity.WARNING)
     assert "All questions wait until 2023-11-14 23:13:20 UTC" in item.text
-    put(store, ASKED, NOW_MS, "pending", "unsettled")
+    store.by_hand(ASKED, NOW_MS, "pending", "unsettled")
     assert found(record) == []
 
 
 def test_what_was_given_up_is_told_for_a_day(store: Store, record: Database) -> None:
-    put(store, AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
-    put(store, AWAITED, "settled", None, NOW_MS)
-    put(store, AWAITED, "waiting", NOW_MS, None)
+    store.by_hand(AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
+    store.by_hand(AWAITED, "settled", None, NOW_MS)
+    store.by_hand(AWAITED, "waiting", NOW_MS, None)
     assert found(record) == []
-    put(store, AWAITED, "given_up", None, NOW_MS)
+    store.by_hand(AWAITED, "given_up", None, NOW_MS)
     [item] = found(record)
     assert (item.kind, item.count) == ("given_up", 1)

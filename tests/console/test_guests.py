@@ -1,7 +1,8 @@
 """Whose connection stays when there are too many."""
 
+import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -10,35 +11,28 @@ from tornado.iostream import IOStream
 from premblyd.console.strangers import FEWEST, Guests
 
 LIMIT = 40
+Connect = Callable[[int], list[IOStream]]
 
 
 @pytest.fixture(name="connect")
-def make_streams() -> Iterator["Streams"]:
+def make_streams() -> Iterator[Connect]:
+    """Makes so many streams, each with a peer that is there."""
     with ExitStack() as held:
-        yield Streams(held)
 
+        def connect(count: int) -> list[IOStream]:
+            pairs = [socket.socketpair() for _ in range(count)]
+            for end in itertools.chain(*pairs):
+                held.enter_context(end)
+            return [IOStream(ours) for ours, _ in pairs]
 
-class Streams:
-    """Makes streams, each with a peer that is there."""
-
-    def __init__(self, held: ExitStack) -> None:
-        self._held = held
-
-    def __call__(self, count: int) -> list[IOStream]:
-        return [self._one() for _ in range(count)]
-
-    def _one(self) -> IOStream:
-        ours, theirs = socket.socketpair()
-        self._held.enter_context(theirs)
-        self._held.enter_context(ours)
-        return IOStream(ours)
+        yield connect
 
 
 def are_open(streams: list[IOStream]) -> list[bool]:
     return [not stream.closed() for stream in streams]
 
 
-async def test_of_an_address_the_oldest_strangers_go(connect: Streams) -> None:
+async def test_of_an_address_the_oldest_strangers_go(connect: Connect) -> None:
     guests = Guests()
     streams = connect(LIMIT // 4 + 3)
     assert all(guests.welcome(each, "192.0.2.1", LIMIT) for each in streams)
@@ -50,7 +44,7 @@ async def test_of_an_address_the_oldest_strangers_go(connect: Streams) -> None:
     assert all(guests.welcome(each, "192.0.2.3", 10) for each in few)
 
 
-async def test_an_operator_stays_whoever_comes(connect: Streams) -> None:
+async def test_an_operator_stays_whoever_comes(connect: Connect) -> None:
     guests = Guests()
     (own,) = connect(1)
     assert guests.welcome(own, "192.0.2.1", LIMIT)
@@ -62,7 +56,7 @@ async def test_an_operator_stays_whoever_comes(connect: Streams) -> None:
     assert sum(are_open(crowd)) == LIMIT - 1
 
 
-async def test_who_holds_the_most_makes_room_for_others(connect: Streams) -> None:
+async def test_who_holds_the_most_makes_room_for_others(connect: Connect) -> None:
     guests = Guests()
     alone = connect(30)
     for number, each in enumerate(alone):
@@ -76,7 +70,7 @@ async def test_who_holds_the_most_makes_room_for_others(connect: Streams) -> Non
     assert are_open(many) == [False] + [True] * 9
 
 
-async def test_where_all_are_operators_nobody_else_gets_in(connect: Streams) -> None:
+async def test_where_all_are_operators_nobody_else_gets_in(connect: Connect) -> None:
     guests = Guests()
     streams = connect(FEWEST)
     for each in streams:
@@ -89,7 +83,7 @@ async def test_where_all_are_operators_nobody_else_gets_in(connect: Streams) -> 
     assert all(are_open(streams[1:]))
 
 
-async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None:
+async def test_who_has_asked_for_something_is_answered(connect: Connect) -> None:
     guests = Guests()
     streams = connect(LIMIT // 4)
     for each in streams:
@@ -106,7 +100,7 @@ async def test_who_has_asked_for_something_is_answered(connect: Streams) -> None
     assert streams[0].closed()
 
 
-async def test_who_has_had_an_answer_goes_before_who_waits_for_one(connect: Streams) -> None:
+async def test_who_has_had_an_answer_goes_before_who_waits_for_one(connect: Connect) -> None:
     guests = Guests()
     waiting, answered = connect(2)
     rest = connect(LIMIT // 4 - 2)

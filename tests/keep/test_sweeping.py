@@ -1,7 +1,6 @@
 """The daemon's loop that removes what is over."""
 
 import functools
-from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from premblyd.times import DAY_MS, HOUR_MS
 from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock
 from tests.support.database import changing
+from tests.support.logs import Lines
 from tests.support.store import Store
-
-Lines = list[MutableMapping[str, Any]]
 
 
 def loop_of(store: Store, clock: SettableClock, *, is_leader: bool = True) -> Sweeping:

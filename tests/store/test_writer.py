@@ -4,9 +4,8 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,10 +16,9 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import Heartbeat
 from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked
+from tests.support.logs import Lines
 from tests.support.store import Store, new_event
 from tests.support.waiting import wait_until
-
-Lines = list[MutableMapping[str, Any]]
 
 
 def transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., None]]:

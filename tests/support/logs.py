@@ -9,6 +9,8 @@ import structlog.testing
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.typing import EventDict
 
+Lines = list[EventDict]
+
 
 def log_plainly() -> None:
     """Print what is logged as structlog does by default, but tracebacks as Python's are: the rich
@@ -20,13 +22,13 @@ def log_plainly() -> None:
 
 
 @contextmanager
-def logged() -> Iterator[list[EventDict]]:
+def logged() -> Iterator[Lines]:
     """Yield the list of what is logged meanwhile."""
     with structlog.testing.capture_logs() as lines:
         yield lines
 
 
-FOREIGN = ("tornado.access", "tornado.application", "tornado.application", "peewee", "asyncio")
+FOREIGN = ("tornado.access", "tornado.application", "tornado.general", "peewee", "asyncio")
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Somebody has locked a table that webhooks don't need: they are stored all the same."""
 
 import asyncio
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
 from tests.support.hosts import new_server
+from tests.support.logs import Lines
 from tests.support.queue import claim, ids
 from tests.support.store import NOW_MS, Store, new_event
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
 
-Lines = list[MutableMapping[str, Any]]
 TABLES = ["attempt", "host", "heartbeat"]
 CHANGES = {
     "attempt": "UPDATE attempt SET number = number",

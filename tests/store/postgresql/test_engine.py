@@ -4,10 +4,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import psycopg
 import pytest
@@ -21,6 +20,7 @@ from premblyd.hosts.register import Hosts
 from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
 from tests.support.database import url_of
+from tests.support.logs import Lines
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store, is_fault, new_event, reason
@@ -28,7 +28,6 @@ from tests.support.wire import Wire
 
 pytestmark = pytest.mark.postgresql
 
-Lines = list[MutableMapping[str, Any]]
 LIMIT_S = 0.4
 CLOSE = "SELECT pg_terminate_backend(?)"
 

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from premblyd.engines.sqlite.guards import FILE_REPLACED, LOG_REMOVED, LOG_REPLA
 from premblyd.errors import StoreUnavailableError
 from premblyd.queue.inbox import Added
 from tests.support.database import locked, rows
+from tests.support.logs import Lines
 from tests.support.store import Store, new_event, on_connection, reason
 
-Lines = list[MutableMapping[str, Any]]
 LOGS = [("-wal",), ("-shm",), ("-wal", "-shm")]
 
 

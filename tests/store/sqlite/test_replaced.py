@@ -6,10 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,9 +17,9 @@ from premblyd.engines.sqlite.copies import BadCopyError, opened, put_in
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER
 from premblyd.engines.sqlite.files import hold
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FILE_REPLACED
+from tests.support.logs import Lines
 from tests.support.store import Store, reason
 
-Lines = list[MutableMapping[str, Any]]
 COUNT = CHECKPOINT_AFTER + 5  # one checkpoint
 
 
