@@ -149,6 +149,7 @@ def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_
     assert [one["state"] for one in exact["deliveries"]] == ["dead"] * len(SPELLINGS)
 
 
+@pytest.mark.large
 def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Path) -> None:
     photo = base64.b64encode(bytes(range(256)) * 20_000).decode()
     body = json.dumps({"response_code": "00", "data": {"base64Image": photo, "images": [photo]}})
@@ -165,6 +166,7 @@ def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Pa
     assert time.process_time() - started < 5, "it took 15 s for each"
 
 
+@pytest.mark.large
 def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) -> None:
     people = [{"name": f"name {at:x}", "bvn": str(22200000000 + at)} for at in range(50_000)]
     body = json.dumps({"response_code": "00", "data": people})

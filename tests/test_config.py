@@ -251,6 +251,7 @@ def test_a_configuration_without_an_end_is_a_problem() -> None:
     assert caught.value.exit_code == 78
 
 
+@pytest.mark.large
 def test_aliases_of_aliases_have_an_end() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for number in range(1, 13):

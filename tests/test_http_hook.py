@@ -154,6 +154,7 @@ def test_what_goes_out_is_json_that_every_reader_takes(send: Any, body: bytes) -
         json.loads(value, parse_constant=refuse)
 
 
+@pytest.mark.large
 def test_a_selection_without_end_fails_and_sends_nothing() -> None:
     doubled = " | ".join(["[@, @]"] * 40)
     for select, error in (

@@ -179,6 +179,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     assert walk(read, OLDEST) == expected
 
 
+@pytest.mark.large
 def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
     record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,6 +248,7 @@ def test_only_the_room_of_what_is_private_lists_names_of_it() -> None:
     assert listing == {"privacy.py"}
 
 
+@pytest.mark.large
 @for_each("piece", ["A", "a@", "1", "a.b", "1-", "é", "Aa "])
 def test_a_text_without_end_is_masked_without_delay(piece: str) -> None:
     """It would take minutes if its time grew with the square of its length."""

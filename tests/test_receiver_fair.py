@@ -52,6 +52,7 @@ async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
     await asyncio.gather(*(some(first) for first in range(10)))
 
 
+@pytest.mark.large
 @needs_open_files(2500)
 @IPS
 async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(

@@ -533,6 +533,7 @@ async def test_an_old_record_is_asked_about_without_a_storm(
     assert line["count"] == 600
 
 
+@pytest.mark.large
 async def test_many_that_fell_due_in_a_long_stop_are_asked_within_the_rate(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:

@@ -234,6 +234,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.large
 @pytest.mark.timeout(60)
 @for_each("piece", HOSTILE)
 def test_no_body_takes_the_square_of_its_length(piece: bytes) -> None:
@@ -244,6 +245,7 @@ def test_no_body_takes_the_square_of_its_length(piece: bytes) -> None:
 MANY = (b"A\\/", b"A\\\\/", b"%2F", b"\\u002f", b"aB3" * 20 + b"\\n", b"aB3" * 20 + b"\\u005c" * 70)
 
 
+@pytest.mark.large
 @for_each("piece", MANY)
 def test_no_body_takes_memory_for_each_of_its_escapes(piece: bytes) -> None:
     body = piece * ((1 << 17) // len(piece))
