@@ -66,7 +66,8 @@ class Campaign:
             server = postgresql.new_database(self._cluster)
             back = self._at / f"back-{cycle}.db"
             for source, target in ((first, server), (server, back)):
-                self._move(source, target, kills)
+                if not self._move(source, target, kills):
+                    return self.problems
                 if compare and rows_of(target) != before:
                     self.problems.append(f"cycle {cycle}: {target} has other rows")
             back.unlink()
@@ -74,13 +75,14 @@ class Campaign:
                 connection.execute(f"DROP DATABASE {server.url.split('/')[3].partition('?')[0]}")
         return self.problems
 
-    def _move(self, source: DatabaseAddress, target: DatabaseAddress, kills: int) -> None:
+    def _move(self, source: DatabaseAddress, target: DatabaseAddress, kills: int) -> bool:
+        """Return whether all was moved in the end."""
         self._daemon.configure(database=_url(source))
         for _ in range(kills):
             code, took_s, _ = self._process(target, self.rng.uniform(0.2, self._longest_s))
             if code == 0:  # it was faster; the next is killed sooner
                 self._longest_s = max(0.3, took_s * 0.9)
-                return
+                return True
             if code != -SIGKILL:
                 self.problems.append(f"a move to {_url(target)} ended with {code}")
             self.figures["kills"] += 1
@@ -94,6 +96,7 @@ class Campaign:
         processor_s = usage.ru_utime + usage.ru_stime
         self.figures[f"ms of its own processor time {way}"] = round(processor_s * 1000)
         self.figures[f"MiB of memory {way}"] = usage.ru_maxrss >> 10
+        return code == 0
 
     def _process(
         self, target: DatabaseAddress, kill_after_s: float | None

@@ -28,6 +28,7 @@ from premblyd.errors import (
 )
 from premblyd.model.history import LOCK, MOVE, History
 from premblyd.model.states import LOST
+from premblyd.model.tables import Host
 
 # Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
 # for so long, then lets them pass, and tries again.
@@ -74,7 +75,9 @@ def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) 
             history = History(database)
             _require_usable(history, name)
             check(database)
-            if history.applied and (incompatible := history.incompatible()):
+            # Each daemon that has worked on a server had a row of its own. Without the table the
+            # schema is new, or half made by who was killed then.
+            if (incompatible := history.incompatible()) and database.table_exists(Host):
                 _require_no_daemon(connection, name, incompatible)
             if history.pending:
                 become_owner(connection)

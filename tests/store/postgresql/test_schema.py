@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import Server
-from premblyd.engines.postgresql import beacon, schema
+from premblyd.engines.postgresql import beacon, opening, schema
 from premblyd.errors import OlderDaemonsError, SchemaError, StoreUnavailableError
 from premblyd.hosts.register import Hosts
 from premblyd.model import history
@@ -112,6 +112,18 @@ def beating(server: Server) -> Iterator[None]:
 
 
 Migrate = Callable[[str], list[str]]
+
+
+def test_wherever_the_first_start_was_ended_the_next_one_goes_on() -> None:
+    with needs_machine():
+        cluster, _ = postgresql.of_session()
+    for made in range(len(KNOWN)):
+        place = postgresql.new_database(cluster)
+        with contextlib.closing(opening.connect(place)) as database:
+            its_history = history.History(database)
+            for _ in range(made):
+                its_history.apply_next()
+        assert schema.prepare(place) == KNOWN[made:]
 
 
 def test_an_older_program_works_on_what_a_compatible_migration_leaves(
