@@ -110,8 +110,7 @@ def kill_marked(marks: Collection[Mark]) -> int:
     """Kill every process that carries one of `marks`; return how many.
     After a crash these still run, and their deliveries are about to run again."""
     killed: set[int] = set()
-    # Until nothing is found: what was killed may have started others meanwhile, and one that was in
-    # the middle of execve(2) had no environment to be known by.
+    # Until nothing is found: what was killed may have started others meanwhile.
     for _ in range(MOST_LOOKS if marks else 0):
         found = False
         for pid, mark in _marked():
@@ -135,7 +134,7 @@ def read_mark(pid: int) -> Mark | None:
     """Return the mark in the environment of process `pid`; None when it has none. Raise OSError
     when it can't be looked at now."""
     try:
-        block = Path(f"/proc/{pid}/environ").read_bytes()
+        block = _environment(Path(f"/proc/{pid}"))
     except OSError as error:  # gone, or not ours to look at
         if what_is_lacking(error):
             raise  # the process may have a mark
@@ -144,6 +143,18 @@ def read_mark(pid: int) -> Mark | None:
         return None  # as most: to take a thousand environments apart takes half of the start
     pairs = (entry.partition(b"=") for entry in block.split(b"\0"))
     return mark_of({_NAMES[name]: os.fsdecode(value) for name, _, value in pairs if name in _NAMES})
+
+
+def _environment(process: Path) -> bytes:
+    """Return the environment of a process; raise OSError when it can't be read. In the middle of
+    execve(2) a process has neither an environment nor arguments yet, so it is looked at again."""
+    for _ in range(MOST_LOOKS):
+        if block := (process / "environ").read_bytes():
+            return block
+        (process / "exe").readlink()  # raises OSError: a dead one and the kernel's own have none
+        if not (process / "cmdline").read_bytes():
+            time.sleep(0.005)
+    return b""
 
 
 _NAMES = {name.encode(): name for name in MARK}
