@@ -4,7 +4,7 @@ rejections.py has them."""
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from peewee import SQL
@@ -81,10 +81,7 @@ class Inbox:
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
         as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
         end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(webhook, deliveries, by, self._names)
-        if first_ask_ms is not None and (arrival := Arrival.of(webhook, first_ask_ms)):
-            reference = self._names.reference(arrival.reference)
-            addition = addition._replace(arrival=replace(arrival, reference=reference))
+        addition = _addition(webhook, deliveries, by, self._names, first_ask_ms)
         if deliveries:
             self._will_add()
         return self._writer.submit(_ADD, addition, _names(addition))
@@ -157,7 +154,7 @@ class _Addition(NamedTuple):
     deliveries: Sequence[NewDelivery]
     group: rollups.EventGroup
     order_key: str | None  # see _order_key
-    arrival: Arrival | None = None
+    arrival: Arrival | None
 
 
 def _names(addition: _Addition) -> Sequence[str]:
@@ -296,7 +293,11 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
 
 
 def _addition(
-    webhook: Webhook, deliveries: Sequence[NewDelivery], by: By, names: Names
+    webhook: Webhook,
+    deliveries: Sequence[NewDelivery],
+    by: By,
+    names: Names,
+    first_ask_ms: int | None = None,
 ) -> _Addition:
     verdict = names.verdict(webhook.verdict)
     return _Addition(
@@ -305,6 +306,7 @@ def _addition(
         deliveries,
         rollups.event_group(webhook),
         _order_key(verdict, deliveries),
+        None if first_ask_ms is None else Arrival.of(webhook, verdict, first_ask_ms),
     )
 
 

@@ -16,7 +16,7 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event
-from premblyd.prembly.payload import Webhook, plain_id
+from premblyd.prembly.payload import Verdict, Webhook, plain_id
 from premblyd.verifications import pseudonyms, questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up, reference_key
@@ -38,10 +38,9 @@ class Arrival:
     due_at_ms: int | None  # None: it settles
 
     @classmethod
-    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
-        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms` after
-        it came."""
-        verdict = webhook.verdict
+    def of(cls, webhook: Webhook, verdict: Verdict, first_ask_ms: int) -> "Arrival | None":
+        """Return what `webhook` means; None: nothing. `verdict`: its own, as it is stored. Prembly
+        is first asked `first_ask_ms` after it came."""
         if not verdict.reference:
             return None
         due_at_ms = None
