@@ -78,6 +78,20 @@ def test_without_a_service_the_own_environment_counts(
     assert as_service.run(["check"]) is None
 
 
+def test_the_service_learns_who_runs_it_for_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, does in {"systemctl": "echo loaded", "systemd-run": 'echo "$@" >"$TOLD"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(as_service, "RUNTIME_UNITS", tmp_path)
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SUDO_USER", "ada")
+    assert as_service.run(["certify"]) == 0
+    assert "--setenv=SUDO_USER=ada" in (tmp_path / "told").read_text().split()
+
+
 @pytest.mark.parametrize(
     ("typed", "passed_on"),
     [

@@ -373,6 +373,16 @@ def test_the_page_loads_and_runs_nothing(record: Record, api: PremblyApi) -> Non
     assert "1 verification is missing" in ran.out
 
 
+def test_who_made_it_is_on_record(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    for who in ("ada", "bola"):
+        monkeypatch.setenv("SUDO_USER", who)
+        certificate(record, 0)
+    assert record.rows("SELECT actor, action, note FROM operator_action ORDER BY id") == [
+        ("ada", "certify", f"certificate 1 of {DAY}"),
+        ("bola", "certify", f"certificate 2 of {DAY}"),
+    ]
+
+
 def test_that_the_auditors_key_was_taken_is_on_record(record: Record) -> None:
     ran = run("certify", "--config", record.config, "--auditor-key")
     assert re.fullmatch(r"[0-9a-f]{64}\n", ran.out)

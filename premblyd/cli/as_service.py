@@ -18,6 +18,7 @@ from typing import IO
 import click
 
 from premblyd.cli import DEFAULT_CONFIG
+from premblyd.cli.caller import actor
 
 # Where install.sh puts every version, and where the Debian package has its own.
 INSTALLED = (Path("/opt/premblyd"), Path("/usr/lib/premblyd"))
@@ -94,6 +95,7 @@ def run(
     # them, and would show their values in the list of processes.)
     as_unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--unit={unit}"]
     kept = [f"--setenv={name}={os.environ[name]}" for name in _KEPT if name in os.environ]
+    kept.append(f"--setenv=SUDO_USER={actor()}")  # whom the record names, and not the service
     command = [sys.executable, "-m", "premblyd", *arguments]
     cat = _output("systemctl", "cat", UNIT)
     added = [_KEEPS_FOLDER, *([_SEES_DAEMON] if sees_daemon else [])]

@@ -114,7 +114,7 @@ def made(
     with progress(silent=silent) as shown:
         making_it = making.make(settings, database, day_ms, clock=clock, show=showing(shown))
         certificate = asyncio.run(making_it)
-    return certificate, kept.keep(database, certificate.summary)
+    return certificate, kept.keep(database, certificate.summary, actor())
 
 
 def _chosen(day: Day | None, now_ms: int) -> int:

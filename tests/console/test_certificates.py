@@ -27,8 +27,8 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
         daemon.start()
         with closing(connect_operator(daemon.place)) as database:
             for number in range(DAYS):
-                kept.keep(database, summary(FIRST_MS + number * DAY_MS, missing=2))
-            kept.keep(database, summary(FIRST_MS + (DAYS - 1) * DAY_MS))
+                kept.keep(database, summary(FIRST_MS + number * DAY_MS, missing=2), "ada")
+            kept.keep(database, summary(FIRST_MS + (DAYS - 1) * DAY_MS), "ada")
         yield daemon
 
 

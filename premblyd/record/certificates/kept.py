@@ -8,6 +8,7 @@ from peewee import fn
 
 from premblyd import jsontext
 from premblyd.engines.engine import Database, Statement, Transaction, insert, param
+from premblyd.keep.operators import write_down
 from premblyd.model.tables import Certificate as Row
 from premblyd.record import queries
 from premblyd.record.certificates.summary import Summary
@@ -28,8 +29,9 @@ class Kept:
     summary: Summary | None
 
 
-def keep(database: Database, summary: Summary) -> Kept:
-    """Keep what a certificate says. Raise StoreUnavailableError when it can't be kept."""
+def keep(database: Database, summary: Summary, actor: str) -> Kept:
+    """Keep what a certificate says, on record as made by `actor`. Raise StoreUnavailableError when
+    it can't be kept."""
 
     def work(transaction: Transaction) -> Kept:
         ((made_before,),) = transaction.rows(_COUNT, day_ms=summary.since_ms)
@@ -40,6 +42,8 @@ def keep(database: Database, summary: Summary) -> Kept:
             "said": jsontext.dumps(summary.as_json()).decode(),
         }
         number = transaction.insert(_INSERT, **row)
+        note = f"certificate {number} of {summary.day}"
+        write_down(transaction, actor, "certify", summary.made_at_ms, note)
         return _kept((number, *row.values()), made_before)
 
     return database.transact(work)
