@@ -13,7 +13,7 @@ from premblyd.expressions import Budget
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy import MASK, SECRET_VERDICT_FIELDS
-from premblyd.queue import once
+from premblyd.queue import oncekeys
 from premblyd.routing import Routing
 from premblyd.run import kinds
 from premblyd.run.invocation import Invocation, Preview, of_webhook
@@ -130,7 +130,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
     return of_webhook(
         webhook,
         action.name,
-        once.key_of(webhook.verdict) if action.once else None,
+        oncekeys.key_of(webhook.verdict) if action.once else None,
         () if is_confirmed else None,
     )
 

@@ -26,7 +26,7 @@ from premblyd.model.tables import (
     VerificationName,
 )
 from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import SENDERS, harmless

@@ -33,7 +33,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Awaited, Delivery, Event, Inquiry, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome, plain_id
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.queue.order import order_key
 from premblyd.seal import eventkeys
 from premblyd.vault import Cipher, DamagedError, Vault

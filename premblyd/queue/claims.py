@@ -11,7 +11,7 @@ from premblyd.engines.writer import Later
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import damage, once, order
+from premblyd.queue import damage, once, oncekeys, order
 from premblyd.queue.damage import ErasedError, EventRow, UnusableError
 from premblyd.queue.due import Queued
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load
@@ -169,7 +169,7 @@ def _start_of(
     if row is None or row.has_run:
         raise UnusableError(damage.COUNTS_CHANGED)
     is_confirmed = delivery.confirmed_at_ms is not None
-    subject = once.subject_of(transaction, delivery.id) if action.once else None
+    subject = oncekeys.subject_of(transaction, delivery.id) if action.once else None
     return _Start(
         delivery,
         event,

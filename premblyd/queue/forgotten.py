@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param
 from premblyd.model.keeping import GoneOnce
 from premblyd.model.tables import Delivery, Event
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.verifications import erased, pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import Erased, Names

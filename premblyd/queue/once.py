@@ -2,35 +2,29 @@
 those that are about no verification, for each type.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
-(`once_key`) one at a time runs, and has the key in its row, where it is unique: so has the
+(oncekeys.py) one at a time runs, and has the key in its row, where it is unique: so has the
 one that succeeded. One that did not succeed loses the key to the next that is claimed. Whoever
 decides about a key has its lock, so that no two hosts do at the same time. Many keys share a lock:
 so a claim has few, whatever waits.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from peewee import JOIN, fn
 
 from premblyd.engines.engine import Statement, Transaction, param, update
-from premblyd.model.keeping import GoneOnce, Lacks
 from premblyd.model.states import State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event, VerificationName
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, Verdict, plain_id, same_id
+from premblyd.prembly.payload import Verdict, plain_id
 from premblyd.queue import damage
-from premblyd.queue.damage import UnusableError
 from premblyd.queue.jobs import Due, Job
-from premblyd.queue.keys import digest
+from premblyd.queue.oncekeys import KeptKeys, Subject, keys_by_names, subject_of
 from premblyd.queue.order import may_end
-from premblyd.verifications import erased, pseudonyms
-from premblyd.verifications.digests import KEYED_DIGITS, Digests
-from premblyd.verifications.names import names_of
-from premblyd.verifications.pseudonyms import Names
+from premblyd.verifications import pseudonyms
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
@@ -44,20 +38,6 @@ class _Holder(NamedTuple):
     state: str
     started_at_ms: int | None = None  # of its last attempt
     is_gone: bool = False
-
-
-class Subject(NamedTuple):
-    """What the hook of a delivery runs once for. `names`: of its verification, beginning with the
-    event's reference; `keys`: under which any of them may have run, the one that counts first."""
-
-    names: tuple[str, ...]
-    outcome: str
-    type: str
-    keys: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        return self.keys[0]
 
 
 class Turn(Enum):
@@ -164,77 +144,9 @@ class Turns:
         self._transaction.write(_HOLD, id=delivery.id, state=State.PENDING, due_at_ms=due_at_ms)
 
 
-def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> str:
-    """Return what is the same for all events of one reference and outcome: in whichever spelling of
-    a UUID, since Prembly confirms each.
-
-    Events that are about no verification have no outcome. What happened to their subject is in
-    their type, so that counts for them: a transaction is processed, and later escalated.
-    """
-    types = () if events.is_about_verification(type_) else (type_,)
-    return digest(same_id(reference), str(outcome), *types)
-
-
-def key_of(verdict: Verdict) -> str | None:
-    """Return the key under which the hook of an action with `once` runs for an event; None for an
-    event without a reference, for which it runs as without `once`."""
-    if not verdict.reference:
-        return None
-    return once_key(verdict.reference, verdict.outcome, verdict.type)
-
-
-def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
-    """Return what the hook of a delivery runs once for; None: its event has no reference, or can't
-    be read. Of an erased one the delivery has the key."""
-    row = transaction.row(_VERDICT, id=delivery_id)
-    if row is None:
-        return None
-    reference, outcome, type_, confirmed_key, verification, lacks, once_key_ = row
-    if lacks == Lacks.ERASED:
-        own = [key for key in (confirmed_key, once_key_) if isinstance(key, str) and key]
-        return Subject((), outcome, type_ or "", tuple(dict.fromkeys(own))) if own else None
-    if not isinstance(reference, str) or not reference:
-        return None
-    if not isinstance(type_, str):  # stored by a premblyd that did not tell types
-        try:
-            type_ = damage.stored_event(transaction, delivery_id).verdict.type
-        except UnusableError:
-            return None
-    known = names_of(transaction, verification)
-    keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
-    if (naming := pseudonyms.of(transaction)).were_clear:
-        row = transaction.row(_SEALED_REFERENCE, id=delivery_id)
-        keys += _earlier_keys(naming, [row[0]] if row and row[0] else [], outcome, type_)
-    if isinstance(confirmed_key, str) and confirmed_key:
-        keys = tuple(dict.fromkeys([confirmed_key, *keys]))
-    return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
-
-
-def _earlier_keys(naming: Names, names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
-    """Return what is left of the keys of names, of the time when these were not sealed yet."""
-    return tuple(map(naming.of_earlier_key, _keys(names, outcome, type_)))
-
-
-def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(once_key(name, Outcome(outcome), type_) for name in names))
-
-
-def keys_of(naming: Names, verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
-    """Return under which keys the hook of an action may have run for an event, the same for all of
-    its verification, which is `known` under several names; none: the event has no reference.
-    `known` are what stands for the names."""
-    if not verdict.reference:
-        return ()
-    names = sorted(known) or [naming.reference(verdict.reference)]
-    keys = _keys(names, verdict.outcome, verdict.type)
-    if naming.were_clear:
-        keys += _earlier_keys(naming, [verdict.reference], verdict.outcome, verdict.type)
-    return keys
-
-
 def asking_success(
     transaction: Transaction,
-    kept: "KeptKeys",
+    kept: KeptKeys,
     subject: Subject,
     action: str,
     before_id: int,
@@ -294,9 +206,7 @@ def rule(
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
     are asked about at the same time, the first that is confirmed runs. `told`: names as Prembly has
     told them, where `names` are pseudonyms."""
-    keys = _keys(names, verdict.outcome, verdict.type)
-    if (naming := pseudonyms.of(transaction)).were_clear:
-        keys += _earlier_keys(naming, told, verdict.outcome, verdict.type)
+    keys = keys_by_names(pseudonyms.of(transaction), names, told, verdict)
     transaction.lock({lock_name(job.action, key) for key in keys})
     kept = KeptKeys(transaction)
     gone_id = kept.removed(job.action, keys)
@@ -312,42 +222,6 @@ def rule(
         return Ruling(keys[0], delivery_id, _hold_ms(now_ms, started_at_ms))
     give_key(transaction, job.action, job.delivery_id, keys[0])
     return Ruling(key=keys[0])
-
-
-class KeptKeys:
-    """The keys of what is gone, for the time of one claim: of who was erased a keyed digest is
-    kept, and of records that were removed the keys for which a hook has succeeded."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-
-    @cached_property
-    def _gone(self) -> erased.Gone:
-        return erased.gone(self._transaction)
-
-    @cached_property
-    def _digests(self) -> Digests | None:
-        return self._gone.digests if self._gone.any_names else None
-
-    def of(self, key: str) -> str:
-        """Return what stands for a key whether or not its person is erased; a keyed digest stands
-        for itself."""
-        is_keyed = len(key) == KEYED_DIGITS
-        return key if is_keyed or self._digests is None else self._digests.of_key(key)
-
-    def all_of(self, keys: Sequence[str]) -> Sequence[str]:
-        """Return these keys, and as which they are kept of who was erased."""
-        return tuple(dict.fromkeys([*keys, *map(self.of, keys)]))
-
-    def removed(self, action: str, keys: Sequence[str]) -> int | None:
-        """Return the number that a delivery had which succeeded for one of these keys, and whose
-        record was removed; None: there was none."""
-        if self._gone.any_events:
-            for key in self.all_of(keys):
-                row = self._transaction.row(_REMOVED, action=action, once_key=key)
-                if row is not None:
-                    return int(row[0])
-        return None
 
 
 def note_other(transaction: Transaction, delivery_id: int, other_id: int) -> bool:
@@ -386,35 +260,11 @@ def _holders() -> Any:
     )
 
 
-_VERDICT = Statement(
-    Delivery.select(
-        Event.reference,
-        Event.outcome,
-        Event.type,
-        Delivery.confirmed_key,
-        VerificationName.verification,
-        Event.lacks,
-        Delivery.once_key,
-    )
-    .join(Event)
-    .join(
-        VerificationName,
-        JOIN.LEFT_OUTER,
-        on=VerificationName.name == fn.COALESCE(Event.reference_key, Event.reference),
-    )
-    .where(_HAS_ID)
-)
-_SEALED_REFERENCE = Statement(Delivery.select(Event.sealed_reference).join(Event).where(_HAS_ID))
 _CONFIRMED_HOLDER = Statement(
     _holders().where(
         _HAS_KEY,
         (Delivery.state == State.SUCCEEDED)
         | ((Delivery.state == State.RUNNING) & Delivery.confirmed_at_ms.is_null(False)),
-    )
-)
-_REMOVED = Statement(
-    GoneOnce.select(GoneOnce.delivery_id).where(
-        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
     )
 )
 _LOCK_OTHER = Statement(Delivery.select(Delivery.id).where(_HAS_ID), locks=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder
 from tests.faults.worker import worker

@@ -32,7 +32,7 @@ from premblyd.model.tables import (
 from premblyd.prembly.payload import Outcome, session_reference
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names
 from tests.support.jobs import ending

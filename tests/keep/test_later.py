@@ -12,7 +12,8 @@ from premblyd.prembly.payload import Outcome
 from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Job, Load
-from premblyd.queue.once import MAX_HOLD_MS, once_key
+from premblyd.queue.once import MAX_HOLD_MS
+from premblyd.queue.oncekeys import once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.run.invocation import of_job
 from premblyd.verifications.digests import Digests

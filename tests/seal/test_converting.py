@@ -18,7 +18,7 @@ from premblyd.keep.persons import Named
 from premblyd.keep.restoring import OtherRecordError
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import add_event
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.awaited import AwaitedQueue

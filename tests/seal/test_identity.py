@@ -28,7 +28,7 @@ from premblyd.prembly.payload import Outcome
 from premblyd.privacy import Shape
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Load
-from premblyd.queue.once import once_key
+from premblyd.queue.oncekeys import once_key
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record import filters, naming, queries
 from premblyd.times import now_ms

@@ -16,7 +16,8 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Load
-from premblyd.queue.once import lock_name, once_key
+from premblyd.queue.once import lock_name
+from premblyd.queue.oncekeys import once_key
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, LEASE_MS, SUCCEEDED
 from tests.support.rows import large

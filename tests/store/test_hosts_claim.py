@@ -11,7 +11,8 @@ from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
-from premblyd.queue.once import lock_name, once_key
+from premblyd.queue.once import lock_name
+from premblyd.queue.oncekeys import once_key
 from premblyd.verifications.awaited import AwaitedQueue
 from tests.support.queue import FAILED, LATER_MS, LEASE_MS, SUCCEEDED, add_many, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event, transaction_open

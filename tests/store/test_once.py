@@ -9,7 +9,8 @@ import pytest
 from premblyd.engines.postgresql.transaction import PostgresqlTransaction
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.once import MAX_HOLD_MS, MIN_HOLD_MS, once_key
+from premblyd.queue.once import MAX_HOLD_MS, MIN_HOLD_MS
+from premblyd.queue.oncekeys import once_key
 from premblyd.record.operating import Operator
 from tests.support.queue import (
     FAILED,

@@ -16,8 +16,8 @@ from premblyd.engines.engine import Database, Transaction
 from premblyd.model.states import State
 from premblyd.prembly import agreement, events
 from premblyd.prembly.payload import StoredEvent, Verdict, plain_id
-from premblyd.queue import once
-from premblyd.queue.once import KeptKeys, Subject
+from premblyd.queue import once, oncekeys
+from premblyd.queue.oncekeys import KeptKeys, Subject
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.deciding import AGAINST_IT, Configured, Decision, Does
 from premblyd.record.rehearsing.reading import Found, Recorded, Span
@@ -209,7 +209,7 @@ class _Stage:
         for event_id, name, verdict in of_once:
             reference = naming.reference(verdict.reference or "")
             names = known.get(plain_id(reference), set())
-            its_keys = once.keys_of(naming, verdict, names)
+            its_keys = oncekeys.keys_of(naming, verdict, names)
             keys[event_id, name] = its_keys
             if (name, its_keys[0]) not in asked and _place(name, its_keys) not in self._held:
                 all_names = tuple(dict.fromkeys([reference, *sorted(names)]))
