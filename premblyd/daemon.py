@@ -211,7 +211,7 @@ class Daemon:
         """Return what knows of other daemons, where there may be others."""
         beacon = self._backend.beacon()
         if beacon is None or not isinstance(self._clock, SharedClock):
-            return Alone(hosts, self._clock)
+            return Alone(hosts, queue, self._clock)
         return Membership(
             hosts,
             queue,

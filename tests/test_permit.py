@@ -13,7 +13,7 @@ from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
-from premblyd.run.starting import NOT_PROVED, TAKEN_OVER, Permit
+from premblyd.run.starting import NOT_OURS, NOT_PROVED, TAKEN_OVER, Permit
 from tests.support.http_server import Handler, Server, serving
 from tests.support.jobs import endpoint, hook, invocation, settings
 from tests.support.waiting import until
@@ -75,7 +75,7 @@ def end(result: Result) -> tuple[str, str | None]:
     ("said", "ended", "has_started"),
     [
         (True, ("succeeded", None), True),
-        (False, ("interrupted", TAKEN_OVER), False),  # which costs no attempt
+        (False, ("interrupted", NOT_OURS), False),  # which costs no attempt
         (StoreUnavailableError("gone"), ("interrupted", NOT_PROVED), False),
         (None, ("interrupted", TAKEN_OVER), False),  # it is revoked before
     ],

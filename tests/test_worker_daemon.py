@@ -10,6 +10,7 @@ from typing import Any
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
+from tests.support.webhooks import BODY
 from tests.support.workers import ANSWERS_OK, WAIT, runs, shell
 
 # It is started again after a tenth of a second, and not after 1, 2, 4 s …
@@ -58,6 +59,24 @@ def test_what_a_program_that_is_missing_would_do_waits_until_it_is_there(tmp_pat
         daemon.wait_for_rows([], HALTS)
         assert halted(daemon) == []
         assert [line["action"] for line in daemon.logged("worker.resumed")] == ["tell"]
+
+
+def test_what_waits_for_its_process_is_not_given_when_its_person_is_erased(tmp_path: Path) -> None:
+    """However long that takes to start; what comes later of the person is, and names nobody."""
+    go, given = tmp_path / "go", tmp_path / "given"
+    program = shell('echo "$line" >>"$GIVEN"; echo "ok $n" >&4', first=WAIT)
+    tell = worker(program, env={"GO": str(go), "GIVEN": str(given)}, erased="run")
+    with Premblyd(tmp_path, actions=[tell]) as daemon:
+        daemon.start()
+        daemon.send(BODY)
+        daemon.wait_for_rows([("running", 2)], STATES)
+        arguments = ("--reference", "r-1", "--yes", "--config", daemon.config)
+        assert run("erase", *arguments).code == 0
+        daemon.send(BODY + b" ")
+        go.touch()
+        daemon.wait_for_rows([("cancelled", 3), ("succeeded", 2)], STATES)
+        [line] = map(json.loads, given.read_text().splitlines())
+        assert (line["delivery"], line["erased"], line["body"]) == (2, True, None)
 
 
 def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_aborted(

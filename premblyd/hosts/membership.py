@@ -31,6 +31,7 @@ from premblyd.queue.queue import Queue
 from premblyd.seal.starting import HostsLackKeyError
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock, boot_s
+from premblyd.verifications.erased import NOTICED_S
 
 BEATS = 10  # within the time after which a host is lost
 ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
@@ -41,10 +42,11 @@ AGAIN_S = 0.5  # after the database could not be reached
 
 
 class OwnClaim:
-    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim."""
+    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim. Without a
+    `standing` no other daemon can have taken it over."""
 
     def __init__(
-        self, standing: Standing, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
+        self, standing: Standing | None, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
     ) -> None:
         self._standing = standing
         self._clock = clock
@@ -53,14 +55,18 @@ class OwnClaim:
         self._claimed = SharedTime(claimed_at_s, job.started_at_ms)
 
     def is_sure(self) -> bool:
-        return self._standing.is_sure(self._claimed, _now(self._clock))
+        now = _now(self._clock)
+        if now.boot_s - self._claimed.boot_s >= NOTICED_S:
+            return False  # its person may have been erased
+        return self._standing is None or self._standing.is_sure(self._claimed, now)
 
     async def prove(self) -> bool:
         asked = _now(self._clock)
         if not await self._queue.prove(self._job):
             return False
         self._claimed = asked
-        self._standing.beaten(asked)
+        if self._standing is not None:
+            self._standing.beaten(asked)
         return True
 
 
@@ -311,17 +317,18 @@ class Alone:
 
     is_leader = True
 
-    def __init__(self, hosts: Hosts, clock: Clock) -> None:
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
         self._hosts = hosts
+        self._queue = queue
         self._clock = clock
 
     def configure(self, actions: Sequence[str]) -> None:
         """Nobody asks which actions these are."""
         del actions
 
-    def claim(self, job: Job, claimed_at_s: float) -> None:
-        """Return that there is nothing to prove: nobody can have taken anything over."""
-        del job, claimed_at_s
+    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
+        """Return the claim of `job`, which was asked for then (boot_s)."""
+        return OwnClaim(None, self._clock, self._queue, job, claimed_at_s)
 
     async def join(self) -> list[int]:
         """Begin. Return which deliveries are due because the last daemon died. Raise

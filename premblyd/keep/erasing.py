@@ -10,7 +10,7 @@ was ended meanwhile goes on when it is run again, and no erasure is over of whic
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,7 +35,8 @@ from premblyd.keep.persons import Named
 from premblyd.keep.searching import of_size
 from premblyd.model.history import MOVE
 from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
-from premblyd.model.tables import Event
+from premblyd.model.states import State
+from premblyd.model.tables import Delivery, Event
 from premblyd.seal import eventkeys
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
@@ -99,7 +100,13 @@ def erase(
     while done.left:
         done.left = _next(database, functools.partial(_go_on, done.id))
         portion_done(done)
+    if database.look(functools.partial(_any_runs, done.keys)):
+        time.sleep(erased.NOTICED_S)  # or its hook may not have begun, and still would
     return done
+
+
+def _any_runs(event_ids: Collection[int], transaction: Transaction) -> bool:
+    return any(event_id in event_ids for (event_id,) in transaction.rows(_RUNNING))
 
 
 def _look_for(request: Request, now_ms: int, transaction: Transaction) -> Findings:
@@ -278,6 +285,7 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
 
 
 _SIZES = Lookup(Event.select(Event.id, Event.body_bytes), Event.id)
+_RUNNING = Statement(Delivery.select(Delivery.event).where(Delivery.state == State.RUNNING))
 _BEGIN = insert(Erasure, "at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled")
 _COUNT_MORE = Statement(
     Erasure.update(

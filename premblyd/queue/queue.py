@@ -130,13 +130,15 @@ class Queue:
         return self._writer.call(operation, Step.FINISHES, alone=bool(names))
 
     def prove(self, job: Job) -> "asyncio.Future[bool]":
-        """Return whether the claim of `job` stands: nobody has taken it over. The others learn in
-        the same transaction that this daemon lives, so that nobody does soon."""
+        """Return whether the claim of `job` stands: nobody has taken it over, nor erased its event
+        since. The others learn in the same transaction that this daemon lives, so that nobody takes
+        it over soon."""
 
         def operation(transaction: Transaction) -> bool:
             is_alive = transaction.change(_SHOW_LIFE, worker=job.worker) > 0
             held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
-            return is_alive and held is not None
+            stands = held is not None and (job.event.is_erased or not held[1])
+            return is_alive and stands
 
         return self._writer.call(operation, Step.LIFE)
 

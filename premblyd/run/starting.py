@@ -2,8 +2,9 @@
 and the machine has what it needs (`Patience`, which every runner starts its hooks by).
 
 Between a claim and the start of its hook any time may pass: the machine may sleep, or a host be cut
-off, so that others have taken the delivery over. So a runner asks at the last moment. What is not
-started costs no attempt.
+off, so that others have taken the delivery over; or a worker process takes long to start, and the
+person is erased meanwhile. So a runner asks at the last moment. What is not started costs no
+attempt.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from premblyd.run.process import Mark
 from premblyd.telemetry import tell
 
 TAKEN_OVER = "another host may have the delivery by now"
+NOT_OURS = f"{TAKEN_OVER}, or its person was erased"
 NOT_PROVED = "the database could not tell whether another host has the delivery"
 AGAIN_S = 5.0  # after that, as each try is a row on record; and after the machine lacked something
 FIRST_PAUSE_S = 0.05
@@ -59,7 +61,7 @@ class Claim(Protocol):
 
 
 class Permit:
-    """What the hook of one claim needs to start. Without a `claim` nobody else can have it."""
+    """What the hook of one claim needs to start. Without a `claim` nothing can be against it."""
 
     def __init__(self, claim: Claim | None = None) -> None:
         self._claim = claim
@@ -75,8 +77,10 @@ class Permit:
     async def prove(self) -> Result | None:
         """Prove the claim. Return how the run ends if the hook may not start."""
         try:
-            if self.is_revoked or self._claim is None or not await self._claim.prove():
+            if self.is_revoked or self._claim is None:
                 return _not_run(TAKEN_OVER)
+            if not await self._claim.prove():
+                return _not_run(NOT_OURS)
         except StoreUnavailableError:
             return _not_run(NOT_PROVED, AGAIN_S)
         return None
@@ -116,7 +120,7 @@ class Permit:
         return result
 
 
-FREE = Permit()  # of what no other host can have
+FREE = Permit()  # of what is no delivery
 Permits = Callable[[Job, float], Permit]  # of a job, and when its claim was asked for (boot_s)
 
 

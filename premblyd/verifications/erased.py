@@ -22,6 +22,8 @@ from premblyd.privacy import MASK, Shape, mask
 from premblyd.vault import Vault
 from premblyd.verifications.digests import KEY, Digests
 
+NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
+
 
 class Gone(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the key of

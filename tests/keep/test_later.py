@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.hosts.register import Hosts
 from premblyd.model.columns import PLAIN, Kept, columns
 from premblyd.model.tables import Event, InquiryResult, Purpose
 from premblyd.prembly.events import STATUS
@@ -18,6 +19,7 @@ from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.run.invocation import of_job
 from premblyd.verifications.digests import Digests
 from tests.support.erasing import forget, remove_record
+from tests.support.hosts import identity
 from tests.support.queue import LEASE_MS, SUCCEEDED, finish, question
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -177,6 +179,19 @@ def test_a_delivery_that_is_due_when_its_event_was_erased_is_cancelled(store: St
     states = "SELECT state, last_error FROM delivery ORDER BY id"
     assert store.rows(states) == [("cancelled", ERASED), ("pending", None)]
     assert [job.delivery_id for job in claim(store)] == [2], "who waited for it goes on"
+
+
+def test_a_claim_stands_until_its_person_is_erased(store: Store) -> None:
+    """That of what was stored erased stands: its hook is told of nobody."""
+    store.wait(Hosts(store.writer, identity("host")).join((), NOW_MS))
+    arrive(store, NewDelivery("crm", 3), reference="ref-1")
+    [job] = claim(store)
+    assert store.wait(store.queue.prove(job))
+    forget(store, "ref-1")
+    assert not store.wait(store.queue.prove(job))
+    arrive(store, RUNS, reference="ref-1", body=b"second")
+    [job] = claim(store)
+    assert store.wait(store.queue.prove(job))
 
 
 def test_a_hook_that_gets_the_body_does_not_run_without_it(store: Store) -> None:
