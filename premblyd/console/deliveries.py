@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 from premblyd.console import words
 from premblyd.console.handler import Handler, require_known
-from premblyd.console.lists import Form, ListPage
+from premblyd.console.lists import Form, ListPage, is_plain
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.model.states import State
+from premblyd.privacy import MASK
 from premblyd.record import replays, statistics
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, REPLAYED, Operator
@@ -58,15 +59,17 @@ class ReplayMany(Handler):
         is_all = bool(self.get_body_argument("all", ""))
         chosen, form = self._all() if is_all else (self._some(), None)
         total = await self.read(lambda database: replays.count_deliveries(database, chosen))
-        about = f"{how_many(total)}{_that(form)}"
+        about = how_many(total)
         is_sure = self.get_body_argument("sure", "") == "yes" or self.wants_json
         if form is not None and not is_sure:
             left = dataclasses.replace(chosen, contradicted=True)
             contradicted = await self.read(lambda each: replays.count_deliveries(each, left))
-            view = {"about": about, "total": total, "contradicted": contradicted}
+            asked = f"{about}{_that(form, is_seen=True)}"
+            view = {"about": asked, "total": total, "contradicted": contradicted}
             await self.send_page("sure.html", form=form, does=self.does, **view)
             return
         who = {"actor": self.actor, "does": self.does}
+        about += _that(form, is_seen=False)
         bulk = self.services.bulks.start(chosen, total, self.services.config, about=about, **who)
         await self.go_on(f"/replays/{bulk.id}", bulk.as_json())
 
@@ -98,12 +101,16 @@ def how_many(total: int) -> str:
     return counted(total, "dead delivery", "dead deliveries") + more
 
 
-def _that(form: Form | None) -> str:
-    """Return by which filters they are chosen."""
+def _that(form: Form | None, *, is_seen: bool) -> str:
+    """Return by which filters they are chosen. `is_seen` by who typed them alone: in the record,
+    which all read, words that may be a person's are masked."""
     if form is None:
         return ""
-    titles = {each.name: each.title.lower() for each in Dead.offered()}
-    asked = [f"{titles[name]} {typed}" for name, typed in form.typed.items() if typed]
+    asked = [
+        f"{each.title.lower()} {typed if is_seen or is_plain(each, typed) else MASK}"
+        for each in Dead.offered()
+        if (typed := form.typed.get(each.name))
+    ]
     return f" ({', '.join(asked)})" if asked else ""
 
 

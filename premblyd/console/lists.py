@@ -104,6 +104,13 @@ class Form:
         }
 
 
+def is_plain(each: Filter, typed: str) -> bool:
+    """Return whether what was typed for a filter names nobody."""
+    if each.reads is Reads.TYPE:
+        return is_type(typed) or (typed.endswith("*") and _is_known(typed[:-1]))
+    return not each.probes
+
+
 def _is_known(start: str) -> bool:
     """Return whether a type's beginning says no more than known words."""
     return not start or (start[-1] in "._" and is_type(start[:-1]))

@@ -18,6 +18,7 @@ from tests.support.console import CONSOLE, Browser, Page, browser, new_link
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.rows import for_each
+from tests.support.waiting import wait_until
 
 SECRET = "a secret of the proxy"
 PROXY = {
@@ -143,6 +144,21 @@ def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> N
     whole = looking.get(f"/events.json?find={number}").json["events"]
     assert [row["id"] for row in whole] == [1], "who knows it may find it"
     assert looking.get("/events.json?find=1").json["events"] == whole
+
+
+def test_words_by_which_an_operator_chose_are_on_no_page_for_who_only_looks(
+    daemon: Premblyd,
+) -> None:
+    own, looking = by_link(daemon, "operate"), by_link(daemon, "look")
+    chosen = {"all": "1", "error": "Adaeze", "type": "zainab*"}
+    assert "Adaeze" in own.post("/dead/replay", chosen).text, "it asks whether that is meant"
+    done = own.post("/dead/replay", chosen | {"sure": "yes"})
+    wait_until(lambda: looking.get(f"{done.location}.json").json["bulk"]["is_finished"])
+    for page in (done.location, "/operators.json", "/operators.csv"):
+        said = looking.get(page).text
+        assert "0 dead deliveries (type •••, error contains •••)" in said, page
+        assert "Adaeze" not in said, page
+        assert "zainab" not in said, page
 
 
 @for_each("person", ["mallory", "alice,bob", "", " ", "x" * 101])
