@@ -24,9 +24,9 @@ from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotAllowedToAskError
 from premblyd.logs import output
-from premblyd.record.certificates import kept, making, page
+from premblyd.record.certificates import making, page, stored
 from premblyd.record.certificates.certificate import Certificate, CertificateDigests
-from premblyd.record.certificates.kept import Kept
+from premblyd.record.certificates.stored import StoredCertificate
 from premblyd.record.certificates.summary import TITLE, facts
 from premblyd.record.operating import Operator
 from premblyd.times import DAY_MS, Clock
@@ -108,13 +108,13 @@ def certify(
 
 def made(
     settings: Config, database: Database, day_ms: int, clock: Clock, *, silent: bool
-) -> tuple[Certificate, Kept]:
+) -> tuple[Certificate, StoredCertificate]:
     """Make the certificate of a day, and keep it."""
     output.configure("auto", "critical")  # what went wrong is told in this command's words
     with progress(silent=silent) as shown:
         making_it = making.make(settings, database, day_ms, clock=clock, show=showing(shown))
         certificate = asyncio.run(making_it)
-    return certificate, kept.keep(database, certificate.summary, actor())
+    return certificate, stored.store(database, certificate.summary, actor())
 
 
 def _chosen(day: Day | None, now_ms: int) -> int:
@@ -131,7 +131,7 @@ def _print_key(database: Database) -> None:
     click.echo(digests.key.hex())
 
 
-def _report(certificate: Certificate, own: Kept) -> None:
+def _report(certificate: Certificate, own: StoredCertificate) -> None:
     summary = certificate.summary
     click.echo(bold(f"{TITLE}, {summary.day}"))
     print_sentence(page.made(summary, own))

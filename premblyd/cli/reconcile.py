@@ -22,7 +22,7 @@ from premblyd.config.values import When
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
-from premblyd.record.certificates import kept
+from premblyd.record.certificates import stored
 from premblyd.record.certificates.summary import Summary
 from premblyd.record.reconciling import Absent, Reconciliation
 from premblyd.times import DAY_MS
@@ -177,7 +177,7 @@ def _certify(work: Reconciliation, *, silent: bool) -> list[Summary]:
         return []
     days, certified = _whole_days(window), list[Summary]()
     try:
-        done = kept.complete_days(work.database, days)
+        done = stored.complete_days(work.database, days)
         for day in days:
             if day not in done:
                 found, _ = made(work.settings, work.database, day, work.clock, silent=silent)

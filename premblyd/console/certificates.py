@@ -6,8 +6,8 @@ from typing import Any
 from premblyd import times
 from premblyd.console.handler import Handler
 from premblyd.errors import NotFoundError
-from premblyd.record.certificates import kept, page
-from premblyd.record.certificates.kept import Kept
+from premblyd.record.certificates import page, stored
+from premblyd.record.certificates.stored import StoredCertificate
 from premblyd.record.certificates.summary import COLUMNS, facts
 
 
@@ -18,9 +18,9 @@ class Certificates(Handler):
 
     async def get(self) -> None:
         self.filters()
-        found = await self.read(kept.last_days)
+        found = await self.read(stored.last_days)
         await self.show(
-            "certificates.html", {"certificates": list(map(_listed, found))}, shown=kept.SHOWN
+            "certificates.html", {"certificates": list(map(_listed, found))}, shown=stored.SHOWN
         )
 
 
@@ -31,7 +31,7 @@ class OfDay(Handler):
 
     async def get(self, day: str) -> None:
         self.filters()
-        found = await self.read(lambda database: kept.of_day(database, _day_ms(day)))
+        found = await self.read(lambda database: stored.of_day(database, _day_ms(day)))
         if not found:
             raise NotFoundError(f"There is no certificate of {day}: premblyd certify --day {day}")
         last = found[0]
@@ -49,7 +49,7 @@ def _day_ms(day: str) -> int:
         raise NotFoundError(f"There is no day {day}.") from None
 
 
-def _listed(each: Kept) -> dict[str, Any]:
+def _listed(each: StoredCertificate) -> dict[str, Any]:
     """Return a certificate as a list has it."""
     summary = each.summary
     return {

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from premblyd.engines.connections import connect_operator
-from premblyd.record.certificates import kept
+from premblyd.record.certificates import stored
 from premblyd.times import DAY_MS, day
 from tests.support.certificates import summary
 from tests.support.chromium import Chromium, needs_chromium, overflow_px, serious_faults
@@ -27,8 +27,8 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
         daemon.start()
         with closing(connect_operator(daemon.place)) as database:
             for number in range(DAYS):
-                kept.keep(database, summary(FIRST_MS + number * DAY_MS, missing=2), "ada")
-            kept.keep(database, summary(FIRST_MS + (DAYS - 1) * DAY_MS), "ada")
+                stored.store(database, summary(FIRST_MS + number * DAY_MS, missing=2), "ada")
+            stored.store(database, summary(FIRST_MS + (DAYS - 1) * DAY_MS), "ada")
         yield daemon
 
 

@@ -10,7 +10,7 @@ from premblyd import jsontext
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.prembly.payload import plain_id
-from premblyd.record.certificates.kept import Kept
+from premblyd.record.certificates.stored import StoredCertificate
 from premblyd.record.certificates.summary import Summary
 from premblyd.verifications.digests import Digests
 
@@ -34,9 +34,9 @@ class Certificate:
     nonce: str = field(repr=False)
     stopped_by: PremblydError | None
 
-    def as_json(self, kept: Kept) -> Iterator[bytes]:
-        """Yield it as JSON, a line for each verification. `kept`: as which it is kept."""
-        own = {"number": kept.number, "made_before": kept.made_before, "nonce": self.nonce}
+    def as_json(self, stored: StoredCertificate) -> Iterator[bytes]:
+        """Yield it as JSON, a line for each verification. `stored`: as which the record has it."""
+        own = {"number": stored.number, "made_before": stored.made_before, "nonce": self.nonce}
         about = self.summary.as_json() | own
         yield jsontext.dumps(about)[:-1] + b',\n"verifications":['
         comma = b"\n"

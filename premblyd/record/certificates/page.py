@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from premblyd import times
 from premblyd.record import printed
 from premblyd.record.certificates.certificate import Certificate
-from premblyd.record.certificates.kept import Kept
+from premblyd.record.certificates.stored import StoredCertificate
 from premblyd.record.certificates.summary import (
     COLUMNS,
     RECEIVED_COLUMNS,
@@ -31,13 +31,13 @@ class Table(NamedTuple):
     rows: list[list[Any]]
 
 
-def pieces(certificate: Certificate, kept: Kept) -> Iterator[str]:
+def pieces(certificate: Certificate, stored: StoredCertificate) -> Iterator[str]:
     """Yield the page."""
     summary = certificate.summary
     title = f"{TITLE}, {summary.day}"
     yield printed.beginning(title)
     yield f"<main>\n<h1>{text(title)}</h1>\n"
-    yield f'<p class="muted">{text(made(summary, kept))}</p>\n'
+    yield f'<p class="muted">{text(made(summary, stored))}</p>\n'
     yield f'<p class="note"><strong>{text(summary.statement)}</strong></p>\n'
     yield _list(each.words for each in summary.reasons)
     yield _list(facts(summary))
@@ -51,18 +51,18 @@ def pieces(certificate: Certificate, kept: Kept) -> Iterator[str]:
     yield "</main>\n</body>\n</html>\n"
 
 
-def made(summary: Summary, kept: Kept) -> str:
+def made(summary: Summary, stored: StoredCertificate) -> str:
     """Return when it was made, as which, and whether the day was certified before."""
     again = (
-        f" {counted(kept.made_before, 'certificate')} of this day"
-        f" {'was' if kept.made_before == 1 else 'were'} made before: this one counts."
-        if kept.made_before
+        f" {counted(stored.made_before, 'certificate')} of this day"
+        f" {'was' if stored.made_before == 1 else 'were'} made before: this one counts."
+        if stored.made_before
         else ""
     )
     at = times.for_people(summary.made_at_ms)
     since, until = (times.for_people(ms) for ms in (summary.since_ms, summary.until_ms))
     return (
-        f"From {since} until before {until} UTC. Certificate {kept.number}, made on {at} UTC by"
+        f"From {since} until before {until} UTC. Certificate {stored.number}, made on {at} UTC by"
         f" premblyd {summary.version}.{again}"
     )
 

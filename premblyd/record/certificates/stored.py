@@ -17,7 +17,7 @@ SHOWN = 30  # days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredCertificate:
     """A certificate as it is kept. `number`: its row; `summary`: None where somebody has put
     something else in its place."""
 
@@ -29,11 +29,11 @@ class Kept:
     summary: Summary | None
 
 
-def keep(database: Database, summary: Summary, actor: str) -> Kept:
+def store(database: Database, summary: Summary, actor: str) -> StoredCertificate:
     """Keep what a certificate says, on record as made by `actor`. Raise StoreUnavailableError when
     it can't be kept."""
 
-    def work(transaction: Transaction) -> Kept:
+    def work(transaction: Transaction) -> StoredCertificate:
         ((made_before,),) = transaction.rows(_COUNT, day_ms=summary.since_ms)
         row = {
             "day_ms": summary.since_ms,
@@ -44,12 +44,12 @@ def keep(database: Database, summary: Summary, actor: str) -> Kept:
         number = transaction.insert(_INSERT, **row)
         note = f"certificate {number} of {summary.day}"
         write_down(transaction, actor, "certify", summary.made_at_ms, note)
-        return _kept((number, *row.values()), made_before)
+        return _stored((number, *row.values()), made_before)
 
     return database.transact(work)
 
 
-def last_days(database: Database, days: int = SHOWN) -> list[Kept]:
+def last_days(database: Database, days: int = SHOWN) -> list[StoredCertificate]:
     """Return the last certificate of each of the last days that have one, the newest day first."""
     last = (
         Row.select(fn.MAX(Row.id), fn.COUNT(Row.id))
@@ -58,16 +58,16 @@ def last_days(database: Database, days: int = SHOWN) -> list[Kept]:
         .limit(days)
     )
     counts = dict(queries.tuples(database, last))
-    return [_kept(row, counts[row[0]] - 1) for row in _rows(database, counts)]
+    return [_stored(row, counts[row[0]] - 1) for row in _rows(database, counts)]
 
 
-def of_day(database: Database, day_ms: int) -> list[Kept]:
+def of_day(database: Database, day_ms: int) -> list[StoredCertificate]:
     """Return the certificates of a day, the last one first: at most SHOWN of them."""
     ids = Row.select(Row.id).where(Row.day_ms == day_ms)
     count = queries.count(database, ids, 1_000_000)
     newest = [id_ for (id_,) in queries.tuples(database, ids.order_by(Row.id.desc()).limit(SHOWN))]
     found = _rows(database, newest)
-    return [_kept(row, count - 1 - place) for place, row in enumerate(found)]
+    return [_stored(row, count - 1 - place) for place, row in enumerate(found)]
 
 
 def complete_days(database: Database, days_ms: Collection[int]) -> set[int]:
@@ -84,9 +84,9 @@ def _rows(database: Database, ids: Collection[int]) -> list[tuple[Any, ...]]:
     )
 
 
-def _kept(row: tuple[Any, ...], made_before: int) -> Kept:
+def _stored(row: tuple[Any, ...], made_before: int) -> StoredCertificate:
     number, day_ms, made_at_ms, is_complete, said = row
-    return Kept(
+    return StoredCertificate(
         number=number,
         day_ms=day_ms,
         made_at_ms=made_at_ms,
