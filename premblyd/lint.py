@@ -20,7 +20,7 @@ from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
 from premblyd.keep.periods import periods, useless
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing

@@ -16,7 +16,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_read_only
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.prembly import bodies, events, payload, samples
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import NewDelivery

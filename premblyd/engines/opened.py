@@ -17,7 +17,7 @@ from peewee import SQL, Context, Field, ModelAlias, ModelSelect, Node, Query, fn
 from peewee import FieldAlias as AliasedField
 
 from premblyd.model.columns import Column
-from premblyd.model.keeping import EventKey
+from premblyd.model.keeptables import EventKey
 from premblyd.model.tables import Delivery, Event
 from premblyd.vault import MARK, TEXT_MARK, Cipher, DamagedError, LacksKeyError, Vault
 from premblyd.words import DAMAGED, KEY_GONE, Sealed

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
 from premblyd.model import tables
-from premblyd.model.keeping import Closing, DigestKey, GoneOnce, Hold, Naming
+from premblyd.model.keeptables import Closing, DigestKey, GoneOnce, Hold, Naming
 from premblyd.seal.starting import require_keys
 from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import seal_key

@@ -13,7 +13,7 @@ from peewee import Field, Query, Tuple, fn
 from premblyd.engines.engine import Lookup, Statement, Transaction, param, params, update
 from premblyd.keep import emptying
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeping import Closing, GoneOnce, Hold, Lacks
+from premblyd.model.keeptables import Closing, GoneOnce, Hold, Lacks
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (

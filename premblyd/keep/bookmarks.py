@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
-from premblyd.model.keeping import Sweep
+from premblyd.model.keeptables import Sweep
 
 
 class Bookmark(NamedTuple):

@@ -7,7 +7,7 @@ from premblyd.engines.engine import Statement, Transaction, insert, param, updat
 from premblyd.keep import holds
 from premblyd.keep.operators import Change, write_down
 from premblyd.keep.retention import closing_noted
-from premblyd.model.keeping import Closing
+from premblyd.model.keeptables import Closing
 from premblyd.verifications import pseudonyms
 
 

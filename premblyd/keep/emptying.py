@@ -8,7 +8,7 @@ from peewee import Field, fn
 
 from premblyd.engines.engine import Lookup, Transaction, param
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction

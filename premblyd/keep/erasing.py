@@ -34,7 +34,7 @@ from premblyd.keep.operators import write_down
 from premblyd.keep.persons import Named
 from premblyd.keep.searching import of_size
 from premblyd.model.history import MOVE
-from premblyd.model.keeping import ErasedName, Erasure, Lacks, ToErase
+from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.seal import eventkeys

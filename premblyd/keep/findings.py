@@ -12,7 +12,7 @@ from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param
 from premblyd.keep import blanking, holds, persons
 from premblyd.keep.blanking import ByTable, Names
 from premblyd.keep.persons import FoundBy, Named, Person
-from premblyd.model.keeping import Erasure, Hold, ToErase
+from premblyd.model.keeptables import Erasure, Hold, ToErase
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.verifications import pseudonyms

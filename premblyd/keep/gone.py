@@ -19,7 +19,7 @@ from premblyd.engines.engine import (
     param,
 )
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.keeping import Erasure, ToErase
+from premblyd.model.keeptables import Erasure, ToErase
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 

@@ -20,7 +20,7 @@ from premblyd.keep import persons
 from premblyd.keep.operators import Change, write_down
 from premblyd.keep.persons import Named
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeping import Hold
+from premblyd.model.keeptables import Hold
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import is_uuid, plain_id, session_reference
 from premblyd.verifications import pseudonyms, spellings

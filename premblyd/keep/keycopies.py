@@ -21,7 +21,7 @@ from premblyd.keep import blanking, rekeying, restoring
 from premblyd.keep.operators import KEYS
 from premblyd.keep.persons import FoundBy
 from premblyd.keep.restoring import PORTION, Remembered
-from premblyd.model.keeping import Erasure, EventKey, Lacks
+from premblyd.model.keeptables import Erasure, EventKey, Lacks
 from premblyd.model.tables import Event, OperatorAction
 from premblyd.seal import eventkeys
 from premblyd.seal.starting import data_keys

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from premblyd.config.retention import Retention
-from premblyd.model.keeping import Lacks, Removed
+from premblyd.model.keeptables import Lacks, Removed
 from premblyd.model.tables import Event
 
 # In which order they are removed: so nothing is emptied that goes as a whole.

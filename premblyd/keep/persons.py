@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
 from premblyd.engines.engine import Lookup, Transaction
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.verifications import pseudonyms

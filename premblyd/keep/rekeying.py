@@ -34,7 +34,7 @@ from premblyd.hosts.register import RAISE_FLOOR, may_work
 from premblyd.keep.operators import write_down
 from premblyd.keep.searching import of_size
 from premblyd.model.columns import Column
-from premblyd.model.keeping import EventKey, Lacks, ToErase
+from premblyd.model.keeptables import EventKey, Lacks, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.seal import eventkeys

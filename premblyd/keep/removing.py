@@ -12,7 +12,7 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
 from premblyd.model import tables
-from premblyd.model.keeping import GoneEvent, GoneOnce, Lacks, PutOff, Removed
+from premblyd.model.keeptables import GoneEvent, GoneOnce, Lacks, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.prembly.payload import plain_id
 from premblyd.seal import eventkeys

@@ -26,7 +26,7 @@ from premblyd.keep.blanking import Names
 from premblyd.keep.erasing import FLOOR
 from premblyd.keep.holds import Subject, as_stored, nameless
 from premblyd.model.columns import Kept, columns, emptied
-from premblyd.model.keeping import (
+from premblyd.model.keeptables import (
     Closing,
     ErasedName,
     Erasure,

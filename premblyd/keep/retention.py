@@ -15,7 +15,7 @@ from premblyd.keep import bookmarks, holds, periods, removing, walks
 from premblyd.keep.bookmarks import START, Bookmark
 from premblyd.keep.periods import Aged
 from premblyd.keep.walks import BATCH, PORTION, Finder, Portion, Walk, Way
-from premblyd.model.keeping import PutOff, Removal, Removed
+from premblyd.model.keeptables import PutOff, Removal, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS

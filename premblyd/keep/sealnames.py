@@ -28,7 +28,7 @@ from premblyd.keep.holds import Subject
 from premblyd.keep.operators import write_down
 from premblyd.keep.rekeying import Found, transact, unopened
 from premblyd.model.columns import Column
-from premblyd.model.keeping import Closing, GoneOnce, Hold, Naming, ToErase
+from premblyd.model.keeptables import Closing, GoneOnce, Hold, Naming, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Awaited, Delivery, Event, Inquiry, VerificationName
 from premblyd.prembly import events

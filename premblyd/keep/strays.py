@@ -18,7 +18,7 @@ from premblyd.keep import holds, removing
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import OF_PERSONS, periods
 from premblyd.model.columns import Kept, columns, emptied
-from premblyd.model.keeping import Closing, Removed
+from premblyd.model.keeptables import Closing, Removed
 from premblyd.model.states import FINISHED
 from premblyd.model.table import Table
 from premblyd.model.tables import (

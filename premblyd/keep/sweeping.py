@@ -23,7 +23,7 @@ from premblyd.keep.bookmarks import Bookmark
 from premblyd.keep.periods import periods
 from premblyd.keep.retention import Bodies, Done, Remover
 from premblyd.keep.walks import BATCH, Walk, Way
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Downtime
 from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell

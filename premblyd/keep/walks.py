@@ -16,7 +16,7 @@ from premblyd.engines.engine import Lookup, Statement, Transaction, param
 from premblyd.keep import bookmarks, periods
 from premblyd.keep.bookmarks import START, Bookmark
 from premblyd.keep.periods import DONE, OF_EVENT, Aged
-from premblyd.model.keeping import Closing, PutOff, Removed
+from premblyd.model.keeptables import Closing, PutOff, Removed
 from premblyd.model.tables import Event
 
 PORTION = 500  # rows that a transaction looks at

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from peewee import SQL, CompositeKey, Model, Node, fn
 
-import premblyd.model.keeping  # noqa: F401 (its tables are among all of them too)
+import premblyd.model.keeptables  # noqa: F401 (its tables are among all of them too)
 from premblyd.model.columns import (
     DIGEST,
     PERSONAL,

@@ -16,7 +16,7 @@ from peewee import ForeignKeyField, Model
 
 from premblyd.engines.engine import UNREADABLE
 from premblyd.errors import PremblydError
-from premblyd.model import keeping, tables
+from premblyd.model import keeptables, tables
 from premblyd.model.columns import Column, ColumnType, columns
 
 Row = tuple[Any, ...]
@@ -33,7 +33,7 @@ _WORTHLESS_ALONE = (
     tables.Downtime,
     tables.AlertSent,
     tables.AlertFailure,
-    keeping.DigestKey,
+    keeptables.DigestKey,
 )
 
 

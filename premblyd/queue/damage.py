@@ -16,7 +16,7 @@ from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param, 
 from premblyd.engines.opened import AsStored
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload

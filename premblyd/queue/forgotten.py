@@ -4,7 +4,7 @@ have stored them whole."""
 from collections.abc import Mapping, Sequence
 
 from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param
-from premblyd.model.keeping import GoneOnce
+from premblyd.model.keeptables import GoneOnce
 from premblyd.model.tables import Delivery, Event
 from premblyd.queue.oncekeys import once_key
 from premblyd.verifications import erased, pseudonyms

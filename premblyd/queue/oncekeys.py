@@ -10,7 +10,7 @@ from typing import NamedTuple
 from peewee import JOIN, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeping import GoneOnce, Lacks
+from premblyd.model.keeptables import GoneOnce, Lacks
 from premblyd.model.tables import Delivery, Event, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome, Verdict, same_id

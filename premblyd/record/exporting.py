@@ -20,7 +20,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep.searching import of_size
 from premblyd.model import tables
 from premblyd.model.columns import ColumnType, Seen
-from premblyd.model.keeping import Closing, Erasure, Hold, Removal
+from premblyd.model.keeptables import Closing, Erasure, Hold, Removal
 from premblyd.model.table import Table
 from premblyd.record import lists, queries
 from premblyd.record.operating import RecordedExport

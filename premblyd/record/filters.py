@@ -15,7 +15,7 @@ from peewee import SQL, Expression, Field, fn
 
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
-from premblyd.model.keeping import EventKey
+from premblyd.model.keeptables import EventKey
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.tables import (
     IS_DOUBTED,

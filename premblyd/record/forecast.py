@@ -14,7 +14,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep.bookmarks import START
 from premblyd.keep.holds import is_held
 from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, began_ms, periods
-from premblyd.model.keeping import Closing, Removed
+from premblyd.model.keeptables import Closing, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.record import queries

@@ -9,7 +9,7 @@ from peewee import Case
 from premblyd import times
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import Subject, is_held, is_in_force
-from premblyd.model.keeping import Closing, Erasure, Hold, Lacks
+from premblyd.model.keeptables import Closing, Erasure, Hold, Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
 from premblyd.record import naming, queries

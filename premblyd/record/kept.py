@@ -13,7 +13,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_held, is_in_force
 from premblyd.keep.operators import BACKUP
 from premblyd.keep.periods import unset
-from premblyd.model.keeping import Closing, Erasure, Hold, PutOff, Removal, Removed
+from premblyd.model.keeptables import Closing, Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event, OperatorAction
 from premblyd.record import queries
 from premblyd.times import DAY_MS

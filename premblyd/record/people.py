@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from peewee import Case, Expression, Field, fn
 
 from premblyd.engines.engine import Database
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Event, Inquiry, Rejection
 from premblyd.record import lists, queries

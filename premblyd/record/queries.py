@@ -31,7 +31,7 @@ from premblyd.engines.opened import with_keys
 from premblyd.errors import PremblydError, StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
-from premblyd.model.keeping import Closing, Erasure, Hold
+from premblyd.model.keeptables import Closing, Erasure, Hold
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,

@@ -12,7 +12,7 @@ from peewee import ModelSelect, fn
 from premblyd.config.models import Action, Config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent

@@ -11,7 +11,7 @@ from peewee import JOIN, Model, Query
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
 from premblyd.model.columns import Column, columns
-from premblyd.model.keeping import EventKey
+from premblyd.model.keeptables import EventKey
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.vault import Cipher, LacksKeyError, Wrapped
 

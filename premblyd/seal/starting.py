@@ -13,7 +13,7 @@ from peewee import fn
 
 from premblyd.engines.engine import Database, Statement, Transaction, param
 from premblyd.errors import CannotStartError, TryAgainError
-from premblyd.model.keeping import DigestKey, EventKey
+from premblyd.model.keeptables import DigestKey, EventKey
 from premblyd.model.tables import Event
 from premblyd.vault import DamagedError, LacksKeyError, Vault, data_key_of
 

@@ -9,7 +9,7 @@ import hmac
 from typing import Any
 
 from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeping import DigestKey
+from premblyd.model.keeptables import DigestKey
 from premblyd.prembly.payload import plain_id
 from premblyd.vault import LacksKeyError, Vault, data_key_of
 

@@ -14,7 +14,7 @@ from peewee import Case, Field, Node, Select, fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.model.columns import PLAIN, Kept, columns, emptied
-from premblyd.model.keeping import ErasedName, GoneEvent, Lacks, ToErase
+from premblyd.model.keeptables import ErasedName, GoneEvent, Lacks, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference

@@ -16,7 +16,7 @@ from peewee import fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.model.keeping import DigestKey, Naming
+from premblyd.model.keeptables import DigestKey, Naming
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import Verdict
 from premblyd.vault import LacksKeyError

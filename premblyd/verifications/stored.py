@@ -11,7 +11,7 @@ from peewee import Case, Function, fn
 
 from premblyd.engines.engine import Row, Statement, Transaction, param
 from premblyd.engines.opened import AsStored
-from premblyd.model.keeping import EventKey, Lacks
+from premblyd.model.keeptables import EventKey, Lacks
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,

@@ -13,7 +13,7 @@ from premblyd.keep import closings, holds
 from premblyd.keep.holds import Subject, is_held
 from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import Walk, Way
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeping
 from premblyd.record.operating import Operator

@@ -21,7 +21,7 @@ from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import of_round
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.inbox import Added
 from premblyd.queue.jobs import Job

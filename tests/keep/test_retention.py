@@ -29,7 +29,7 @@ from premblyd.keep.persons import Named
 from premblyd.keep.retention import Bodies, Done
 from premblyd.keep.sweeping import Round, without_media
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
 from premblyd.times import DAY_MS, HOUR_MS

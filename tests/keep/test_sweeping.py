@@ -10,7 +10,7 @@ from premblyd.keep import bookmarks, removing, sweeping
 from premblyd.keep.gone import scrub_files
 from premblyd.keep.retention import Done
 from premblyd.keep.sweeping import Round, Sweeping
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock

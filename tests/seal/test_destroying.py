@@ -11,7 +11,7 @@ from premblyd.keep import erasing, rekeying, removing
 from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
 from premblyd.model.columns import Holds, Kept, columns
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.tables import TABLES
 from premblyd.queue.jobs import Confirmed
 from tests.support.queue import SUCCEEDED, claim, finish

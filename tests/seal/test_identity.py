@@ -15,7 +15,7 @@ from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.model.columns import PERSONAL, columns
-from premblyd.model.keeping import Naming
+from premblyd.model.keeptables import Naming
 from premblyd.model.tables import (
     TABLES,
     Awaited,

@@ -20,7 +20,7 @@ from premblyd.keep import holds, persons, searching
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.keep.sweeping import Round, work_off
-from premblyd.model.keeping import Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Delivery, Event
 from premblyd.record import events, exporting, keeping, lists, operating
 from premblyd.record.dossiers import dossier

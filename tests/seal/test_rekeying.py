@@ -17,7 +17,7 @@ from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
 from premblyd.keep import rekeying
 from premblyd.keep.rekeying import Done
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.queue.jobs import Confirmed
 from premblyd.record import events
 from premblyd.record.troubles import table

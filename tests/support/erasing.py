@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from premblyd.engines.engine import Statement, Transaction, insert, param
 from premblyd.keep import emptying
-from premblyd.model.keeping import ErasedName, Erasure, GoneEvent, GoneOnce, Lacks
+from premblyd.model.keeptables import ErasedName, Erasure, GoneEvent, GoneOnce, Lacks
 from premblyd.model.tables import Event
 from premblyd.verifications.digests import Digests
 from tests.support.store import NOW_MS, Store

@@ -19,7 +19,7 @@ from premblyd.databases import Server
 from premblyd.engines.besides import Copied
 from premblyd.engines.postgresql import opening
 from premblyd.errors import PremblydError, TryAgainError
-from premblyd.model.keeping import EventKey
+from premblyd.model.keeptables import EventKey
 
 _CHUNK_BYTES = 1 << 20
 # The custom format is what pg_restore can put back in one transaction. Little is gained by packing

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from premblyd.errors import PremblydError
 from premblyd.model.columns import columns
-from premblyd.model.keeping import EventKey
+from premblyd.model.keeptables import EventKey
 
 TABLE = EventKey._meta.table_name
 _WRAPPED = [column.column_name for column in columns(EventKey)].index("wrapped")

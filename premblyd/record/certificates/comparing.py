@@ -11,7 +11,7 @@ from peewee import Case, Tuple, fn
 
 from premblyd.ask.log import LogEntry, Window
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly import events

@@ -19,7 +19,7 @@ from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.model.keeping import Removal, Removed
+from premblyd.model.keeptables import Removal, Removed
 from premblyd.prembly import events
 from premblyd.record import queries
 from premblyd.record.certificates.certificate import Certificate, Verification

@@ -18,7 +18,7 @@ from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.keep import persons
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.columns import Seen
-from premblyd.model.keeping import Closing, ErasedName, Erasure, Hold, Lacks
+from premblyd.model.keeptables import Closing, ErasedName, Erasure, Hold, Lacks
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,

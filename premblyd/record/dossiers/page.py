@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from premblyd import times
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.record import printed
 from premblyd.record.dossiers import document, timeline
 from premblyd.record.dossiers.dossier import Chapter, Dossier

@@ -12,7 +12,7 @@ from typing import Any
 from premblyd.ask.settling import requirement_of
 from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.models import Action, Config
-from premblyd.model.keeping import Lacks
+from premblyd.model.keeptables import Lacks
 from premblyd.prembly import agreement, answers, bodies, conditions, events, payload
 from premblyd.prembly.agreement import Finding
 from premblyd.prembly.payload import StoredEvent, Verdict

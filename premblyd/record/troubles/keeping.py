@@ -9,7 +9,7 @@ from peewee import Expression, Tuple, fn
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.keep import keycopies
-from premblyd.model.keeping import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
+from premblyd.model.keeptables import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
 from premblyd.record.kept import CLASSES, last_backup_ms

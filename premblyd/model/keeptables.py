@@ -1,4 +1,4 @@
-"""The tables of what is kept, and for how long: what is held, removed and erased."""
+"""The tables of `keep`: what is held, removed and erased, and the keys that this takes."""
 
 from enum import StrEnum
 
