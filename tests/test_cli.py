@@ -10,7 +10,7 @@ from pathlib import Path
 
 from premblyd import __version__
 from premblyd.cli import COMMANDS
-from premblyd.record.kept import CLASSES
+from premblyd.record.keepstatus import CLASSES
 from tests.support.commands import Ran, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.rows import for_each

@@ -22,7 +22,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.keep import rekeying
 from premblyd.presence import Presence
-from premblyd.record import hosts, keeping, kept, naming, pauses
+from premblyd.record import hosts, keeplists, keepstatus, naming, pauses
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
@@ -110,7 +110,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
                 "retention": {
-                    **kept.periods(settings.retention),
+                    **keepstatus.periods(settings.retention),
                     "from": settings.retention.counts_from,
                 },
             }
@@ -161,9 +161,9 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
     over."""
     retention = settings.retention
     periods = [ms for ms in (retention.identity_ms, retention.record_ms) if ms is not None]
-    if retention.counts_from != "closed" or not periods or keeping.has_closings(database):
+    if retention.counts_from != "closed" or not periods or keeplists.has_closings(database):
         return
-    first_ms = keeping.oldest_ms(database)
+    first_ms = keeplists.oldest_ms(database)
     if first_ms is not None and first_ms <= now_ms - min(periods):
         yield (
             "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
@@ -247,7 +247,7 @@ def _promised(settings: Config) -> Iterator[str]:
     if settings.encryption is not None and settings.encryption.key is not None:
         which = "names too" if settings.seals_names else "but no references and user_refs"
         yield f"Seals what is stored of people, {which}."
-    yield f"Retention: {kept.in_words(settings.retention)}."
+    yield f"Retention: {keepstatus.in_words(settings.retention)}."
 
 
 def _narrowed(action: Action) -> str:

@@ -43,7 +43,7 @@ from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
 from premblyd.keep.persons import FoundBy, Named
 from premblyd.newfile import CannotWriteError, new_file, require_new
-from premblyd.record import keeping
+from premblyd.record import keeplists
 from premblyd.words import counted
 
 NOT_GONE = 75
@@ -394,5 +394,5 @@ def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
 
 
 def _list(config_path: Path, *, as_json: bool) -> None:
-    rows: list[Any] = keeping.erasures(open_to_read(database_of(config_path)))
+    rows: list[Any] = keeplists.erasures(open_to_read(database_of(config_path)))
     print_listed(ERASURES, rows, empty="Nothing was erased.", as_json=as_json)

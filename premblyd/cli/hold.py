@@ -27,7 +27,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
 from premblyd.keep import closings, holds
 from premblyd.keep.holds import Subject
-from premblyd.record import keeping
+from premblyd.record import keeplists
 from premblyd.words import counted
 
 
@@ -160,7 +160,7 @@ def closed(
     if lists:
         if user_ref is not None or at is not None or undo:
             raise click.UsageError("--list stands alone.")
-        rows = keeping.closings(open_to_read(database_of(config_path, database)))
+        rows = keeplists.closings(open_to_read(database_of(config_path, database)))
         print_listed(CLOSINGS, rows, empty="No relationship has ended.", as_json=as_json)
         return
     if user_ref is None:
@@ -200,7 +200,7 @@ def _place(
         raise click.UsageError(f"--until {until} is past.")
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
-    events = keeping.count_of(record, subject)
+    events = keeplists.count_of(record, subject)
     end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
     words = (
         f"Hold {number}: nothing of it is removed or erased {end}.\n"
@@ -221,7 +221,7 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
 
 def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:
     record = open_to_read(database_of(config_path, database))
-    rows = keeping.holds(record, record.now_ms(), ended=ended)
+    rows = keeplists.holds(record, record.now_ms(), ended=ended)
     empty = "No hold." if ended else "No hold is in force."
     print_listed(HOLDS, rows, empty=empty, as_json=as_json)
 
@@ -232,7 +232,7 @@ def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -
     if at is not None and at_ms < 0:  # then all of the person would go at once
         raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
     done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
-    events = keeping.count_of(record, Subject(user_ref=user_ref))
+    events = keeplists.count_of(record, Subject(user_ref=user_ref))
     before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
     words = f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}."
     exact = {"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events}

@@ -37,7 +37,7 @@ from premblyd.record.filters import (
     RejectionFilter,
     filters_of,
 )
-from premblyd.record.keeping import NAMELESS
+from premblyd.record.lacks import NAMELESS
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)

@@ -22,7 +22,7 @@ from premblyd.errors import PremblydError, TryAgainError
 from premblyd.keep import bookmarks, operators
 from premblyd.keep.periods import periods
 from premblyd.keep.sweeping import Round, work_off
-from premblyd.record import kept
+from premblyd.record import keepstatus
 from premblyd.record.forecast import Forecast, forecast
 from premblyd.words import counted
 
@@ -100,7 +100,7 @@ def _remove(
     database: Database, retention: Retention, now_ms: int, total: int, *, silent: bool
 ) -> Round:
     """Do a whole round, from the beginning, and return it."""
-    who, words = actor(), kept.in_words(retention)
+    who, words = actor(), keepstatus.in_words(retention)
     database.transact(
         lambda transaction: operators.write_down(transaction, who, "prune", now_ms, words)
     )

@@ -21,9 +21,9 @@ from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
 from premblyd.privacy import MASK
-from premblyd.record import events, keeping
+from premblyd.record import events, lacks
 from premblyd.record.events import ShownEvent
-from premblyd.record.keeping import Standing
+from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
@@ -58,7 +58,7 @@ def show(
     else:
         settings = settings_if_valid(config_path)
         shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
-    standing = keeping.standing(record, found, record.now_ms())
+    standing = lacks.standing(record, found, record.now_ms())
     if as_json:
         print_json({**shown.as_json(), "held": standing.is_held})
     else:

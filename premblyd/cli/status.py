@@ -19,9 +19,9 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import hosts, kept, pauses, statistics
+from premblyd.record import hosts, keepstatus, pauses, statistics
 from premblyd.record.hosts import HostRow
-from premblyd.record.kept import Kept
+from premblyd.record.keepstatus import KeepStatus
 from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
@@ -79,14 +79,14 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             health=daemon.health,
         )
     )
-    glance = kept.at_a_glance(readable, settings, at_ms) if readable else None
+    glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
     paused = statistics.paused(readable, at_ms) if readable else []
     if as_json:
         _print_json(daemon.presence, alive, items, glance, paused)
     else:
         _print(daemon.line, alive, items)
         _print_paused(paused)
-        for title, text in kept.lines(glance, settings) if glance else ():
+        for title, text in keepstatus.lines(glance, settings) if glance else ():
             for line in wrapped(f"{title.capitalize()}: {text}."):
                 click.echo(line)
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
@@ -97,7 +97,7 @@ def _print_json(
     daemon: Presence | None,
     alive: Sequence[HostRow],
     items: Sequence[Item],
-    glance: Kept | None,
+    glance: KeepStatus | None,
     paused: Sequence[ActionFigures],
 ) -> None:
     names = ("pid", "version", "started_at_ms", "listen")

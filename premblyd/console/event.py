@@ -6,9 +6,9 @@ from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.prembly import bodies
-from premblyd.record import events, keeping, pauses
+from premblyd.record import events, lacks, pauses
 from premblyd.record.events import ShownEvent
-from premblyd.record.keeping import Standing
+from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator
 from premblyd.roles import Role
 
@@ -31,7 +31,7 @@ class Event(Handler):
         def read(database: Database) -> tuple[ShownEvent, Standing, Any]:
             whole = events.find_event(database, name)
             shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-            standing = keeping.standing(database, whole, self.now_ms)
+            standing = lacks.standing(database, whole, self.now_ms)
             original = whole.body if isinstance(whole.body, bytes) else b""
             return shown, standing, bodies.parse(original)
 
@@ -57,7 +57,7 @@ class Reveal(Handler):
 
         def read(database: Database) -> tuple[ShownEvent, Standing]:
             whole = events.find_event(database, event_id)
-            standing = keeping.standing(database, whole, self.now_ms)
+            standing = lacks.standing(database, whole, self.now_ms)
             return events.revealed(database, recorded, NEWEST_ATTEMPTS), standing
 
         event, standing = await self.read(read)

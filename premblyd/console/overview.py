@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.errors import PremblydError
-from premblyd.record import kept, statistics
+from premblyd.record import keepstatus, statistics
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 
@@ -41,7 +41,7 @@ class Overview(Handler):
             lambda database: (
                 table.items(situation(record=database)),
                 statistics.of_period(database, since_ms=since_ms, now_ms=now_ms, names=names),
-                kept.at_a_glance(database, config, now_ms),
+                keepstatus.at_a_glance(database, config, now_ms),
             )
         )
         view = {each.name: getattr(found, each.name) for each in fields(found)}
@@ -67,7 +67,7 @@ class Overview(Handler):
             items=items,
             needs_nobody=table.needs_nobody(items),
             now_ms=now_ms,
-            kept=list(kept.lines(glance, config)),
+            kept=list(keepstatus.lines(glance, config)),
             **view,
         )
 

@@ -24,8 +24,8 @@ from premblyd.config.models import Config
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.engine import Database, Sizes
 from premblyd.metrics.counting import Counts, Histogram, Runtime
-from premblyd.record import events, hosts, kept, statistics
-from premblyd.record.kept import Kept
+from premblyd.record import events, hosts, keepstatus, statistics
+from premblyd.record.keepstatus import KeepStatus
 from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
@@ -40,7 +40,7 @@ class Recorded:
     actions: Sequence[ActionFigures]
     attention: Mapping[str, int]
     hosts_alive: int
-    kept: Kept
+    kept: KeepStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def read(
         actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
         attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
         hosts_alive=1 if file_of(place) else len(hosts.alive(database, now_ms)),
-        kept=kept.at_a_glance(database, settings, now_ms),
+        kept=keepstatus.at_a_glance(database, settings, now_ms),
     )
 
 
@@ -197,9 +197,9 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     yield from _of_kept(record.kept)
 
 
-def _of_kept(glance: Kept) -> Iterator[Metric]:
+def _of_kept(glance: KeepStatus) -> Iterator[Metric]:
     went = "What retention has removed, by class: of how many events, or how many rejections."
-    removed = {**dict.fromkeys(kept.CLASSES, 0), **glance.removed}
+    removed = {**dict.fromkeys(keepstatus.CLASSES, 0), **glance.removed}
     yield _counter("premblyd_removed", went, removed, "class")
     late = "Events of which something would have gone, by what keeps it."
     yield _gauge("premblyd_put_off_events", late, glance.put_off, "reason")

@@ -15,7 +15,7 @@ from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import Walk, Way
 from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Event
-from premblyd.record import keeping
+from premblyd.record import keeplists
 from premblyd.record.operating import Operator
 from premblyd.times import DAY_MS
 from premblyd.verifications.names import learn_names
@@ -103,7 +103,7 @@ def test_a_hold_may_be_on_the_id_of_a_session(store: Store, database: Database) 
     add(store, user_ref="u", reference="r-2", session_id="t")
     hold(store, reference="s")
     assert held(store) == {number}
-    assert keeping.count_of(database, Subject(reference="s")) == 1
+    assert keeplists.count_of(database, Subject(reference="s")) == 1
 
 
 def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: Store) -> None:
@@ -164,13 +164,13 @@ def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(
     store: Store, database: Database
 ) -> None:
     over, lasts = hold(store, user_ref="u", until_ms=LATER_MS), hold(store, reference=SPELT)
-    rows = keeping.holds(database, NOW_MS)
+    rows = keeplists.holds(database, NOW_MS)
     assert [(row.id, row.user_ref, row.reference) for row in rows] == [
         (over, "u", None),
         (lasts, None, UUID),
     ]
-    assert [row.id for row in keeping.holds(database, LATER_MS)] == [lasts]
-    everything = keeping.holds(database, LATER_MS, ended=True)
+    assert [row.id for row in keeplists.holds(database, LATER_MS)] == [lasts]
+    everything = keeplists.holds(database, LATER_MS, ended=True)
     assert [(row.id, row.is_in_force) for row in everything] == [(over, False), (lasts, True)]
 
 
@@ -244,7 +244,7 @@ def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(
     assert close(5).was_ms is None
     again = close(7)
     assert again.was_ms == 5
-    (row,) = keeping.closings(database)
+    (row,) = keeplists.closings(database)
     assert (row.user_ref, row.at_ms, row.noted_at_ms, row.actor) == ("u", 7, NOW_MS, "ada")
     assert undo() is True
     assert undo() is False

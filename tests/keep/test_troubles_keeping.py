@@ -6,7 +6,7 @@ from typing import Any
 from premblyd.config.backup import Backup
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
-from premblyd.record import kept
+from premblyd.record import keepstatus
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Severity, Situation
 from premblyd.times import DAY_MS
@@ -166,4 +166,4 @@ def test_that_the_last_backup_is_too_old_is_told_where_there_shall_be_any(
     assert without_backup(database, warn_after="3d") == []
     [text] = without_backup(database, warn_after="2d")
     assert text == "The last backup of the record is of 2023-11-12 22:13:19 UTC."
-    assert kept.at_a_glance(database, None, NOW_MS).last_backup_ms == NOW_MS - 2 * DAY_MS - 1
+    assert keepstatus.at_a_glance(database, None, NOW_MS).last_backup_ms == NOW_MS - 2 * DAY_MS - 1

@@ -22,7 +22,7 @@ from premblyd.keep.persons import Named
 from premblyd.keep.sweeping import Round, work_off
 from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Delivery, Event
-from premblyd.record import events, exporting, keeping, lists, operating
+from premblyd.record import events, exporting, keeplists, lists, operating
 from premblyd.record.dossiers import dossier
 from premblyd.record.exporting import Format, Period
 from premblyd.record.filters import EventFilter
@@ -155,7 +155,7 @@ def test_a_hold_of_a_session_holds_its_events(sealed: Store) -> None:
     with closing(connect_read_only(sealed.place)) as database:
         counted = Statement(Event.select(Event.id).where(holds.is_held(NOW_MS)))
         assert database.look(lambda one: one.rows(counted)) == [(1,)]
-        assert keeping.count_of(database, Subject(reference="hush-session")) == 1
+        assert keeplists.count_of(database, Subject(reference="hush-session")) == 1
 
 
 def test_what_was_put_in_the_place_of_another_is_not_shown(filled: Store) -> None:

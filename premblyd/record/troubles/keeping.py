@@ -12,7 +12,7 @@ from premblyd.keep import keycopies
 from premblyd.model.keeptables import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
-from premblyd.record.kept import CLASSES, last_backup_ms
+from premblyd.record.keepstatus import CLASSES, last_backup_ms
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.times import DAY_MS
 from premblyd.words import counted

@@ -7,7 +7,7 @@ from typing import Any
 
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
-from premblyd.record import kept
+from premblyd.record import keepstatus
 from premblyd.times import DAY_MS
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.database import changing
@@ -30,7 +30,7 @@ def settings(retention: dict[str, str]) -> Any:
 
 def said(database: Database, **retention: str) -> dict[str, str]:
     own = settings({name.strip("_"): period for name, period in retention.items()})
-    return dict(kept.lines(kept.at_a_glance(database, own, NOW_MS), own))
+    return dict(keepstatus.lines(keepstatus.at_a_glance(database, own, NOW_MS), own))
 
 
 def test_nothing_is_said_while_nothing_of_it_is_used(database: Database) -> None:
@@ -57,7 +57,7 @@ def test_the_last_day_of_removal_is_said_and_all_of_it_is_counted(
     assert said(database)["removed"] == (
         "120 events' bodies (90d), 1 event's record (90d) on 2023-11-14"
     )
-    glance = kept.at_a_glance(database, None, NOW_MS)
+    glance = keepstatus.at_a_glance(database, None, NOW_MS)
     assert glance.removed == {"body": 1120, "record": 1}
     assert glance.freed_bytes == 30
 

@@ -42,7 +42,7 @@ class LastRemoved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class KeepStatus:
     """What is kept and what has gone. `periods`: by class, None where it is kept for ever; all is
     None where the configuration is not known."""
 
@@ -61,14 +61,14 @@ class Kept:
     last_backup_ms: int | None  # by `premblyd backup`
 
 
-def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kept:
+def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> KeepStatus:
     """Return how things stand. Raise StoreUnreadableError when the record can't be read."""
     retention = settings.retention if settings else None
     removed, freed_bytes = _removed(database)
     holds, ending, next_end_ms = _holds(database, now_ms)
     erasures = Erasure.select(fn.COUNT(Erasure.id), fn.COUNT(Erasure.gone_at_ms))
     [(erased, gone)] = queries.tuples(database, erasures)
-    return Kept(
+    return KeepStatus(
         periods=None if retention is None else periods(retention),
         counts_from=None if retention is None else retention.counts_from,
         last_removed=_last_removed(database),
@@ -103,14 +103,14 @@ def in_words(retention: Retention) -> str:
     return f"{', '.join(limited)}{since}{rest}"
 
 
-def lines(kept: Kept, settings: Config | None) -> Iterator[tuple[str, str]]:
+def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, str]]:
     """Yield what there is to say, each with its title. Nothing while nothing of it is used."""
-    said = list(_lines(kept))
+    said = list(_lines(status))
     if settings is not None and (said or any(periods(settings.retention).values())):
         yield "periods", in_words(settings.retention)
     yield from said
-    if kept.last_backup_ms is not None:
-        yield "backup", f"the last is of {times.for_people(kept.last_backup_ms)} UTC"
+    if status.last_backup_ms is not None:
+        yield "backup", f"the last is of {times.for_people(status.last_backup_ms)} UTC"
 
 
 def last_backup_ms(database: Database) -> int | None:
@@ -119,32 +119,32 @@ def last_backup_ms(database: Database) -> int | None:
     return queries.time(queries.value(database, query.where(OperatorAction.action == BACKUP)))
 
 
-def _lines(kept: Kept) -> Iterator[tuple[str, str]]:
-    if kept.last_removed:
-        day_ms = max(each.day_ms for each in kept.last_removed)
+def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:
+    if status.last_removed:
+        day_ms = max(each.day_ms for each in status.last_removed)
         went = [
             f"{counted(each.count, *_WENT.get(each.removed, (each.removed,)))}"
             f" ({period_text(each.period_ms)})"
-            for each in kept.last_removed
+            for each in status.last_removed
             if each.day_ms == day_ms
         ]
         yield "removed", f"{', '.join(went)} on {times.for_people(day_ms)[:10]}"
     words = {"held": "held", "waits": "waiting"}
-    if parts := [f"{count:,} {words[why]}" for why, count in kept.put_off.items() if count]:
-        yield "put off", f"{counted(sum(kept.put_off.values()), 'event')}: {', '.join(parts)}"
-    if kept.holds:
-        text = f"{kept.holds:,} in force"
-        if kept.next_end_ms is not None:
-            ends = "1 ends" if kept.holds_ending == 1 else f"{kept.holds_ending:,} end"
-            first = times.for_people(kept.next_end_ms)
+    if parts := [f"{count:,} {words[why]}" for why, count in status.put_off.items() if count]:
+        yield "put off", f"{counted(sum(status.put_off.values()), 'event')}: {', '.join(parts)}"
+    if status.holds:
+        text = f"{status.holds:,} in force"
+        if status.next_end_ms is not None:
+            ends = "1 ends" if status.holds_ending == 1 else f"{status.holds_ending:,} end"
+            first = times.for_people(status.next_end_ms)
             text += f"; {ends} within 30 days, first at {first} UTC"
         yield "holds", text
-    if kept.closings:
-        yield "closed", counted(kept.closings, "relationship")
-    if kept.erasures:
-        text = f"{kept.erasures:,} at request"
-        if kept.erasures_not_gone:
-            text += f"; of {kept.erasures_not_gone:,} the files may still hold something"
+    if status.closings:
+        yield "closed", counted(status.closings, "relationship")
+    if status.erasures:
+        text = f"{status.erasures:,} at request"
+        if status.erasures_not_gone:
+            text += f"; of {status.erasures_not_gone:,} the files may still hold something"
         yield "erased", text
 
 

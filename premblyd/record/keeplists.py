@@ -1,0 +1,59 @@
+"""The lists of `keep`: who is held, whose relationship has ended, what was erased; and how much an
+entry is about."""
+
+from peewee import Case
+
+from premblyd.engines.engine import Database
+from premblyd.keep.holds import Subject, is_in_force
+from premblyd.model.keeptables import Closing, Erasure, Hold
+from premblyd.model.tables import Event
+from premblyd.prembly.payload import plain_id
+from premblyd.record import naming, queries
+from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow
+from premblyd.verifications.digests import Digests
+
+
+def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldRow]:
+    """Return the holds in force, and those that have ended if they are wanted, by their ids."""
+    in_force = is_in_force(now_ms)
+    shown = Case(None, [(in_force, 1)], 0).alias("is_in_force")
+    query = Hold.select(*queries.columns(Hold, HoldRow), shown)
+    return queries.whole(database, query if ended else query.where(in_force), Hold.id, HoldRow)
+
+
+def closings(database: Database) -> list[ClosingRow]:
+    """Return whose relationship has ended, in the order in which it was noted."""
+    query = Closing.select(*queries.columns(Closing, ClosingRow))
+    return queries.whole(database, query, Closing.id, ClosingRow)
+
+
+def erasures(database: Database) -> list[ErasureRow]:
+    """Return what was erased at request, in that order."""
+    query = Erasure.select(*queries.columns(Erasure, ErasureRow))
+    return queries.whole(database, query, Erasure.id, ErasureRow)
+
+
+def has_closings(database: Database) -> bool:
+    """Return whether the end of any relationship is noted."""
+    return queries.value(database, Closing.select(Closing.id)) is not None
+
+
+def oldest_ms(database: Database) -> int | None:
+    """Return when the oldest event came that is there; None for none."""
+    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms)
+    return queries.time(queries.value(database, query))
+
+
+def count_of(database: Database, subject: Subject) -> int:
+    """Return how many events name this person, or have this reference in any spelling."""
+    if subject.user_ref is not None:
+        conditions = [Event.user_ref == naming.user(database, subject.user_ref)]
+    else:
+        plain = plain_id(subject.reference or "")
+        spellings = {plain, subject.reference, naming.reference(database, plain)}
+        conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
+        conditions.append(Event.session_id.in_(spellings))
+        digest = database.look(Digests.of).of_session(plain)
+        conditions.append(Event.session_digest == digest)
+    found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
+    return len(set().union(*found))
