@@ -229,7 +229,7 @@ def test_two_runs_do_not_write_into_one_folder_at_once(config: Path, to: Path) -
     with folder.held(to):
         done = run("backup", to, "--config", config)
     assert (done.code, done.out) == (75, "")
-    assert "Another `premblyd backup` writes into" in done.err
+    assert "Another backup writes into" in done.err
     assert names(to) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.cli import DEFAULT_CONFIG
+from premblyd.cli.caller import DEFAULT_CONFIG
 from premblyd.config import hooks, models
 from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.load import parse_config

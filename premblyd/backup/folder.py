@@ -147,7 +147,7 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise TryAgainError(
-            f"Another `premblyd backup` writes into {folder}. Wait until it has ended."
+            f"Another backup writes into {folder}. Wait until it has ended."
         ) from None
     except FileNotFoundError:
         raise FolderError(

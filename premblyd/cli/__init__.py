@@ -74,7 +74,6 @@ INTERRUPTED = {
 }
 # Commands for programs of ours: they run as any other, and --help does not list them.
 HIDDEN = {"upgrading": ("restore", "For install.sh and the Debian package.")}
-DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"
 
@@ -162,10 +161,9 @@ def config_option(command: F) -> F:
     """Let `--config` stand after the command too; the parameter is `config_path`."""
 
     def last_named(ctx: click.Context, _: click.Parameter, value: Path | None) -> Path:
-        if value is not None:
-            return value
-        named_before_command: Path = ctx.obj
-        return named_before_command
+        config_path: Path = value or ctx.obj  # it may be named before the command
+        caller.go_by(ctx, config_path)
+        return config_path
 
     return click.option(
         "--config",
@@ -205,8 +203,8 @@ def _is_text(argument: str) -> bool:
 @click.option(
     "--config",
     "config_path",
-    envvar="PREMBLYD_CONFIG",
-    default=DEFAULT_CONFIG,
+    envvar=caller.CONFIG_VARIABLE,
+    default=caller.DEFAULT_CONFIG,
     show_default=True,
     show_envvar=True,
     type=click.Path(readable=False, path_type=Path),

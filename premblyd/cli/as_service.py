@@ -17,8 +17,7 @@ from typing import IO
 
 import click
 
-from premblyd.cli import DEFAULT_CONFIG
-from premblyd.cli.caller import actor
+from premblyd.cli.caller import DEFAULT_CONFIG, actor
 
 # Where install.sh puts every version, and where the Debian package has its own.
 INSTALLED = (Path("/opt/premblyd"), Path("/usr/lib/premblyd"))

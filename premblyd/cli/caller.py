@@ -1,5 +1,5 @@
-"""What a command has from whoever runs it: the streams that it prints to, and the name by which
-they called it.
+"""What a command has from whoever runs it: the streams that it prints to, and the name and the
+configuration by which they called it.
 
 Python would tell of a failed write while it exits, as status 120 or a traceback, and differently
 with and without PYTHONUNBUFFERED. Here a reader that hangs up (`premblyd show 1 | head -1`) has
@@ -18,9 +18,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
+
 from premblyd.errors import PremblydError
 
 NAME = "premblyd"
+DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
+CONFIG_VARIABLE = "PREMBLYD_CONFIG"
+_CONFIG = "premblyd.config"
+_TYPED = re.compile(rf"(^|; |sudo (?:-u \S+ )?){NAME} (\S+)")
+# What reads no configuration, and what is named as being at work.
+_WITHOUT_CONFIG = frozenset({"init", "keygen", "move"})
 
 
 class _Stream(io.FileIO):
@@ -87,13 +95,36 @@ def _text(
 
 def as_called(text: str) -> str:
     """Return a text with its `premblyd …` as this person types them."""
-    called = name()
-    return text if called == NAME else text.replace(f"`{NAME} ", f"`{called} ")
+    return re.sub("`([^`]*)`", lambda found: f"`{command_as_called(found[1])}`", text)
 
 
 def command_as_called(command: str) -> str:
-    """Return a command line, perhaps with `sudo`, as this person types it."""
-    return re.sub(rf"(^|; |sudo ){NAME} ", rf"\g<1>{name()} ", command)
+    """Return a command line, perhaps with `sudo`, as this person types it: with `--config` where
+    it would go by another configuration than this command."""
+
+    def typed(found: re.Match[str]) -> str:
+        before, which = found.groups()
+        names_it = which not in _WITHOUT_CONFIG
+        config = _config_typed(by_sudo=before.startswith("sudo")) if names_it else ""
+        return f"{before}{name()} {config}{which}"
+
+    return _TYPED.sub(typed, command)
+
+
+def go_by(context: click.Context, config_path: Path) -> None:
+    """Note by which configuration this command goes."""
+    context.meta[_CONFIG] = config_path
+
+
+def _config_typed(*, by_sudo: bool) -> str:
+    """Return what names this command's configuration to another; nothing where that goes by it
+    anyway. sudo drops the variable."""
+    context = click.get_current_context(silent=True)
+    path = context.meta.get(_CONFIG) if context is not None else None
+    variable = None if by_sudo else os.environ.get(CONFIG_VARIABLE)
+    if path in (None, Path(variable or DEFAULT_CONFIG)):
+        return ""
+    return f"--config {shlex.quote(str(path))} "
 
 
 def name() -> str:

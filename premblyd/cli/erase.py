@@ -220,7 +220,7 @@ def _confirm(findings: Findings, *, yes: bool, deletes: bool) -> None:
     if findings.person.nameless_ids:
         click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
     if findings.person.other_ids:
-        click.echo(_others(findings.person.other_ids), err=True)
+        click.echo(caller.as_called(_others(findings.person.other_ids)), err=True)
     question = f"Erase what names anybody in {events}{also}? It can't be undone."
     click.confirm(question, abort=True, err=True)
 
@@ -306,7 +306,7 @@ def _sought(done: Done, findings: Findings) -> Sought:
 
 def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
     if done.other_ids:
-        click.echo(_others(done.other_ids), err=True)
+        click.echo(caller.as_called(_others(done.other_ids)), err=True)
     for copy in copies.found:
         if copy.problem is not None:
             click.echo(f"{copy.path} can't be looked into: {copy.problem}.", err=True)
@@ -324,8 +324,10 @@ def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
         who = ", ".join(map(str, scrubbed.readers))
         reads = f"process {who} stops reading the database" if who else "nobody reads it as it was"
         click.echo(
-            f"Erased in the tables, and gone from the files when {reads}. A daemon finishes that;"
-            " `premblyd erase --list` tells when.",
+            caller.as_called(
+                f"Erased in the tables, and gone from the files when {reads}. A daemon finishes"
+                " that; `premblyd erase --list` tells when."
+            ),
             err=True,
         )
 

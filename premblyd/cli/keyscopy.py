@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from premblyd.backup import keys
-from premblyd.cli.caller import actor
+from premblyd.cli import caller
 from premblyd.cli.common import settings_if_valid
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
@@ -32,11 +32,11 @@ def renewed(config_path: Path, database: Database) -> bool | None:
     settings = settings_if_valid(config_path)
     try:
         if settings is not None:
-            return None if keys.keep_up(settings, database, actor()) is None else True
+            return None if keys.keep_up(settings, database, caller.actor()) is None else True
         if not database.look(data_keys):
             return None
         problem = f"{config_path} has mistakes, so nobody knows where it is."
     except PremblydError as error:
         problem = str(error)
-    click.echo(FAILED.format(problem), err=True)
+    click.echo(caller.as_called(FAILED.format(problem)), err=True)
     return False

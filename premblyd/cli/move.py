@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.common import database_of, vault
 from premblyd.cli.printing import console, print_json, progress
 from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
@@ -189,7 +189,8 @@ def _print(
     click.echo(f"{source} is as it was.")
     click.echo(f"Now let {config_path} say, and then start the daemon:\n")
     click.echo(f"  database: {_as_configured(target)}\n")
-    click.echo("Then ask for what came meanwhile: premblyd reconcile --store")
+    asking = caller.command_as_called("premblyd reconcile --store")
+    click.echo(f"Then ask for what came meanwhile: {asking}")
 
 
 def _as_configured(place: DatabaseAddress) -> str:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from premblyd import jsontext, times
+from premblyd.cli import caller
 
 PIPE_WIDTH = 240  # of what goes to no terminal
 _NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -67,7 +68,9 @@ def print_told(exact: Any, words: str, *, as_json: bool) -> None:
 
 
 def print_sentence(text: str) -> None:
-    """Print what people read: on a terminal in lines that fit it."""
+    """Print what people read: on a terminal in lines that fit it, and with commands as they type
+    them."""
+    text = caller.as_called(text)
     click.echo("\n".join(wrapped(text)) if console().is_terminal else clean(text))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option, keyscopy
+from premblyd.cli import caller, config_option, json_option, keyscopy
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, keep_vault, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
@@ -44,7 +44,7 @@ WORDS: dict[str, str] = {
 }
 HELD_BACK = (
     Column("held back", "removed", kind="whole"),
-    Column("because it", lambda each: WORDS[each.why]),
+    Column("because it", lambda each: caller.as_called(WORDS[each.why])),
     Column("count", kind="whole"),
 )
 

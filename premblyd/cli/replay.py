@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     ROW_ID,
@@ -237,10 +237,10 @@ def _print_skipped_again(plan: Plan) -> None:
         if other is None:
             click.echo(f"Delivery {delivery.id} will be skipped again: {RAN_BEFORE}.")
             continue
+        again = caller.command_as_called(f"premblyd replay --delivery {other}")
         click.echo(
             f"Delivery {delivery.id} will be skipped again: delivery {other} has succeeded for the"
-            " same reference and outcome. To run that one again:"
-            f" premblyd replay --delivery {other}"
+            f" same reference and outcome. To run that one again: {again}"
         )
     if (more := len(plan.skipped_again) - DRY_RUN_LINES) > 0:
         click.echo(f"… and {more} more will be skipped again; --json lists all.")

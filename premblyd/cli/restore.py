@@ -123,7 +123,7 @@ def _by_hand(copy: Path, server: Server) -> str:
     if not copy.name.removesuffix(folder.SEALED).endswith(".dump"):
         return (
             f"The record is in PostgreSQL, and {copy} is no dump of one: `pg_restore` puts one back"
-            " that `premblyd backup` or `pg_dump` made (docs/backup.md)."
+            " that `backup` or `pg_dump` made (docs/backup.md)."
         )
     parts = urlsplit(server.url)
     new = f"{parts.path.strip('/') or parts.username or 'premblyd'}_restored"

@@ -156,7 +156,7 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
             waiting = counted(each.backlog, "delivery", "deliveries")
             told = f"{each.action} ({waiting} waiting) is {pauses.sentence(each.pause)}."
             told += f" `premblyd resume {each.action}` ends that."
-            for line in wrapped(told):
+            for line in wrapped(caller.as_called(told)):
                 click.echo(line)
 
 

@@ -104,7 +104,7 @@ def test_a_database_in_clear_is_converted_while_no_daemon_works(tmp_path: Path) 
         assert refused.code == 75, refused
         assert daemon.stop() == 0
         code, words = daemon.fail_to_start()
-        assert (code, "premblyd rekey --names" in words) == (78, True)
+        assert (code, "rekey --names`" in words) == (78, True)
         checked = run("check", "--json", "--config", tmp_path / "premblyd.yaml")
         assert (checked.code, json.loads(checked.out)["ok"]) == (78, False)
         assert told(tmp_path, "rekey", "--names", "--dry-run") == {
@@ -163,7 +163,7 @@ def test_what_was_killed_in_the_middle_goes_on_and_no_daemon_starts(tmp_path: Pa
         with Forked(names, before=KILLED) as killed:
             assert killed.wait(50) == -signal.SIGKILL
         code, words = daemon.fail_to_start()
-        assert (code, "premblyd rekey --names" in words) == (75, True)
+        assert (code, "rekey --names`" in words) == (75, True)
         assert run("closed", "--user-ref", "x", "--config", daemon.config).code == 75
         with Forked(names, before=SMALL) as process:
             assert process.wait(50) == 0

@@ -12,7 +12,9 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +67,22 @@ def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
     """Run a command in this process, whose logging it leaves as it was."""
     with logging_as_before():
         done = CliRunner().invoke(
-            main, [str(argument) for argument in arguments], input=stdin, env=environ
+            main,
+            [str(argument) for argument in arguments],
+            input=stdin,
+            env=_usual(arguments) | environ,
         )
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def _usual(arguments: Sequence[object]) -> dict[str, str]:
+    """Return the variable that makes a command's `--config` the usual one, so that no hint of it
+    has to name that: `tests/test_program.py` is about those that do."""
+    words = [str(argument) for argument in arguments]
+    named = [after for word, after in pairwise(words) if word == "--config"]
+    return {"PREMBLYD_CONFIG": named[-1]} if named else {}
 
 
 def json_of(config: Path, *arguments: object) -> Any:
@@ -87,7 +100,7 @@ def command(*arguments: object) -> list[str]:
 def run_process(*arguments: object, stdin: int = 0, before: str = "", **environ: str) -> Ran:
     """Run a command in a process of its own. `before` is Python that it runs first."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-        environment = os.environ | environ
+        environment = os.environ | _usual(arguments) | environ
         process = Forked(
             arguments, environ=environment, before=before, stdin=stdin, stdout=out, stderr=error
         )
@@ -107,7 +120,7 @@ def on_terminal(columns: int, *arguments: object, code: int = 0) -> list[str]:
     try:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        environ["TERM"] = "xterm"
+        environ |= {"TERM": "xterm", **_usual(arguments)}
         with Forked(arguments, environ=environ, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
             printed = b"".join(iter(lambda: _read(ours), b""))
