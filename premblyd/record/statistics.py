@@ -36,6 +36,7 @@ _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `ho
 CountedBy = Literal["response_code", "outcome", "type"]
 LOOKED_AT, MOST = 5_000, 8
 MOST_REFUSALS = 20
+MOST_COLUMNS = 72  # of a chart
 COUNTED = 10_000  # dead deliveries: no more are counted for the pulse
 
 
@@ -77,13 +78,13 @@ class ActionFigures:
         return sum(self.attempts.values()) - self.attempts.get("interrupted", 0)
 
 
-def span_ms(since_ms: int, now_ms: int, columns: int = 72) -> int:
+def span_ms(since_ms: int, now_ms: int) -> int:
     """Return the hours that one column of a chart should stand for, so that it has at most
-    `columns`."""
+    MOST_COLUMNS."""
     hours = (now_ms - hour_of(since_ms)) // HOUR_MS + 1
     return next(
-        (step * HOUR_MS for step in (1, 2, 3, 6, 12) if hours <= step * columns),
-        -(-hours // (24 * columns)) * 24 * HOUR_MS,
+        (step * HOUR_MS for step in (1, 2, 3, 6, 12) if hours <= step * MOST_COLUMNS),
+        -(-hours // (24 * MOST_COLUMNS)) * 24 * HOUR_MS,
     )
 
 
