@@ -20,10 +20,10 @@ from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.http_server import serving
+from tests.support.http_server import Handler, serving
 from tests.support.jobs import hook, invocation
 from tests.support.logs import logged
-from tests.support.waiting import wait_until
+from tests.support.waiting import until, wait_until
 
 BODY = b'{"response_code":"00"}'
 DELIVERIES = "SELECT state, attempts_left, count(*) FROM delivery GROUP BY 1, 2"
@@ -93,7 +93,7 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
         script = "echo $PREMBLY_ATTEMPT >>ran; until [ -e over ]; do sleep 0.05; done"
         script = f"cd {tmp_path} && {script}"
         first = asyncio.create_task(runner.run(hook(shell=script), invocation(attempt=1)))
-        await asyncio.sleep(0.1)
+        await until((tmp_path / "ran").exists)
         monkeypatch.setattr(threading.Thread, "start", shortage.unless_short(lambda: None))
         late = [
             runner.run(hook(shell=script), invocation(attempt=number)) for number in range(2, 12)
@@ -162,12 +162,14 @@ def out_of_descriptors(daemon: Premblyd) -> Iterator[None]:
 
 
 def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) -> None:
-    hook = shell("act", f"echo $PREMBLY_EVENT >>{tmp_path}/ran; sleep 0.3", retry=ONCE)
+    script = f"echo $PREMBLY_EVENT >>{tmp_path}/ran; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    hook = shell("act", script, retry=ONCE)
     with Premblyd(tmp_path, actions=[hook | {"concurrency": 2}]) as daemon:
         daemon.start()
         for number in range(6):
             assert daemon.send(BODY, token=str(number)).status == 200
         with out_of_descriptors(daemon):
+            (tmp_path / "go").touch()  # when two have ended, others are to start
             assert wait_until(lambda: daemon.log("daemon.waits"))
             answers: list[int] = []
             client = threading.Thread(
@@ -175,10 +177,10 @@ def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) ->
             )
             client.start()
             parts = {"hooks", "sweep", "connections"}
-            wait_until(lambda: {line["part"] for line in daemon.log("daemon.waits")} >= parts, 20)
+            wait_until(lambda: {line["part"] for line in daemon.log("daemon.waits")} >= parts)
             time.sleep(1)  # a busy loop would fill the log now
             assert daemon.process.poll() is None
-        client.join(20)
+        client.join()
         assert answers == [200]
         wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 7)])
         ran = (tmp_path / "ran").read_text().split()
@@ -190,14 +192,20 @@ def test_out_of_descriptors_everything_waits_and_then_goes_on(tmp_path: Path) ->
 
 def test_out_of_descriptors_no_host_is_called_unreachable(tmp_path: Path) -> None:
     answers = iter([503, 200])
-    retry = {"attempts": 2, "first_delay": "1s"}
-    with serving(lambda request: request.reply(next(answers))) as target:
+    retry = {"attempts": 2, "first_delay": "0ms"}
+
+    def answer(request: Handler) -> None:
+        request.server.released.wait()
+        request.reply(next(answers))
+
+    with serving(answer) as target:
         hook = {"name": "post", "response_codes": ["*"], "http": {"url": target.url}}
         with Premblyd(tmp_path, actions=[hook | {"retry": retry}]) as daemon:
             daemon.start()
             assert daemon.send(BODY).status == 200
-            wait_until(lambda: daemon.rows(DELIVERIES) == [("pending", 1, 1)])
+            wait_until(lambda: target.requests)
             with out_of_descriptors(daemon):
+                target.released.set()  # the second attempt is due at once
                 wait_until(lambda: "hooks" in {one["part"] for one in daemon.log("daemon.waits")})
             wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)])
             assert daemon.rows("SELECT http_status FROM attempt ORDER BY id") == [(503,), (200,)]
