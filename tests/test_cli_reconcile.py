@@ -148,6 +148,8 @@ def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
     tmp_path: Path, api: PremblyApi
 ) -> None:
     references = know(api, 150)
+    for reference in references[100:]:  # so that it is at work when it is killed
+        api.fail(hang, reference)
     record = Record(tmp_path, api, prembly={"rate": 100})
     arguments = ("reconcile", "--config", record.config, "--store")
     with Forked(arguments, stdout=subprocess.PIPE) as process:
@@ -156,6 +158,7 @@ def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
     before = record.stored()
     assert 30 <= len(before) < 150
     asked = api.asked_by_id()
+    api.mend()
     record.configure(api)
     assert found(record, "--store", code=0)["stored"] == 150 - len(before)
     assert sorted(record.stored()) == sorted(references)
@@ -651,7 +654,7 @@ def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> Non
             wait_until(lambda: api.asked(reference))
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(2.2)  # longer than SQLite itself waits
-        assert process.wait(20) == 0
+        assert process.wait(40) == 0
     assert record.stored() == [reference]
 
 
