@@ -110,7 +110,10 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     assert last == "Nothing needs attention."
 
 
-def test_status_tells_a_daemon_that_cannot_keep_webhooks(daemon: Premblyd) -> None:
+def test_status_tells_a_daemon_that_cannot_keep_webhooks(
+    daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("premblyd.cli.status.HEALTH_TIMEOUT_S", 40)
     with locked(daemon.place):
         # The health check's last result counts for a second.
         status = wait_until(lambda: bad(shown(daemon.config, "status")))
@@ -208,7 +211,7 @@ def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
             assert f"ref-{number}".encode() in out.readline()
         process.send_signal(signal.SIGINT)
         assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
-        assert process.wait(10) == 0
+        assert process.wait(40) == 0
 
 
 def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Premblyd) -> None:
@@ -234,7 +237,7 @@ def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool
         out.close()
         if is_busy:
             send(daemon, 30)
-        assert process.wait(10) == 0
+        assert process.wait(40) == 0
         assert process.stderr
         assert process.stderr.read() == b""
 
