@@ -60,7 +60,8 @@ def test_the_whole_sandbox_of_the_unit_is_taken() -> None:
 def test_a_copy_of_the_units_is_not_more_open_than_they_are(tmp_path: Path) -> None:
     files = [tmp_path / "open.conf", tmp_path / "closed.conf"]
     for file, mode in zip(files, (0o644, 0o600), strict=True):
-        file.touch(mode)
+        file.touch()
+        file.chmod(mode)
     assert as_service._mode(f"# {files[0]}\n[Service]\n# /a comment\n") == 0o644
     assert as_service._mode(f"# {files[0]}\n# {files[1]}\n") == 0o600
 
