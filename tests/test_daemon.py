@@ -133,8 +133,8 @@ def leaving_nothing(
     place = new_place(tmp_path)
     threads, files = set(threading.enumerate()), open_files()
     yield place
-    assert open_files() == files
     wait_until(lambda: set(threading.enumerate()) <= threads)
+    assert open_files() == files
     assert not (tmp_path / "socket").exists()
     assert presence.find(place, tmp_path / "premblyd.yaml") is None
     assert can_lock(place)

@@ -49,16 +49,17 @@ async def test_each_delivery_runs_once_by_its_actions_runner(place: DatabaseAddr
         assert len({told(run, "DELIVERY") for _, run in runs}) == len(at.attempts("id")) == 9
 
 
-async def test_a_slow_action_never_delays_another(place: DatabaseAddress) -> None:
+async def test_a_slow_action_never_delays_another(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "POLL_S", 600)
     slow, quick = action("slow", concurrency=1), action("quick", concurrency=1)
     async with Dispatching(place, slow, quick, limit=2) as at:
         at.shell.hold("slow")
         await asyncio.gather(*[at.add("slow") for _ in range(20)])
         await at.until(lambda: at.shell.running["slow"])
-        started = time.monotonic()
         await asyncio.gather(*[at.add("quick") for _ in range(20)])
         await at.until(lambda: at.states("quick") == {"succeeded": 20})
-        assert time.monotonic() - started < 15  # each would wait for the next look, a second later
         assert at.states("slow") == {"running": 1, "pending": 19}
         at.shell.release()
         await at.until_states(succeeded=40)
@@ -423,7 +424,7 @@ async def test_stop_waits_for_running_hooks_and_starts_no_more(place: DatabaseAd
         at.shell.hold("a")
         await at.add("a")
         await at.until(lambda: at.shell.running["a"])
-        stopping = asyncio.create_task(at.stop(5))
+        stopping = asyncio.create_task(at.stop(60))
         await asyncio.sleep(0)
         await at.add("a", "b")
         await asyncio.sleep(0.1)
@@ -456,7 +457,7 @@ async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Databa
         await at.add("a")
         await at.until_states(running=1)
         assert at.dispatcher.running == 0  # claimed, but the dispatcher doesn't know yet
-        await at.stop(5)
+        await at.stop(60)
         assert at.states() == {"succeeded": 1}
 
 
@@ -492,7 +493,7 @@ async def test_drift_of_the_clock_moves_nothing(place: DatabaseAddress) -> None:
         assert at.delivery("due_at_ms") == before
 
 
-async def test_a_replay_by_another_connection_is_noticed_within_a_second(
+async def test_a_replay_by_another_connection_is_noticed_at_the_next_look(
     place: DatabaseAddress,
 ) -> None:
     async with Dispatching(
@@ -502,10 +503,8 @@ async def test_a_replay_by_another_connection_is_noticed_within_a_second(
         await at.until_states(dead=1)
         await asyncio.sleep(0.1)
         at.shell.result = SUCCEEDED
-        started = time.monotonic()
         at.replay(1)
         await at.until_states(succeeded=1)
-        assert time.monotonic() - started < 5  # a busy machine's second
         assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [1, 2]
 
 
