@@ -76,11 +76,12 @@ BAD_FILES = [
 
 def actions(folder: Path, url: str) -> list[dict[str, Any]]:
     wait = f"cat > /dev/null; while test ! -e {folder}/go; do sleep 0.02; done"
+    forever = {"timeout": "10m", "retry": {"first_delay": "0ms"}}
     secrets = {"headers": {"Authorization": HUSH["header"]}, "timeout": "5s"}
     http = {"response_codes": ["*"], "retry": ONCE}
     return [
         shell("prints", "cat; env; cat /proc/$$/environ; exit 3", retry=ONCE),
-        shell("waits", wait, env={"SECRET": HUSH["environment"]}, retry={"first_delay": "0ms"}),
+        shell("waits", wait, env={"SECRET": HUSH["environment"]}, **forever),
         shell("misses", "canary-free-command-that-is-not-there"),
         {"name": "missing", "response_codes": ["*"], "command": ["/nonexistent/hook"]},
         shell("fails", "true", when="abs(body.session_id) == `1`"),
@@ -126,7 +127,7 @@ def answers(daemon: Premblyd) -> Iterator[tuple[int, bytes]]:
         f"POST {PATH} HTTP/1.1\r\nHost: h\r\n {odd}{HUSH['token']}\r\n\r\n",
         f"{HUSH['path']}\r\n{odd}\r\n",
     ):
-        with socket.create_connection((host, int(port)), timeout=5) as client:
+        with socket.create_connection((host, int(port)), timeout=40) as client:
             client.sendall(head.encode())
             yield 400, client.recv(4096)
 

@@ -293,7 +293,7 @@ def test_a_daemon_takes_up_a_new_service_and_tells_both_how_it_ends(tmp_path: Pa
         daemon.signal(SIGHUP)
         wait_until(lambda: BEAT in signals(second))
         assert daemon.stop() == 0
-        assert signals(second)[-1] == "0"
+        wait_until(lambda: signals(second)[-1] == "0")
         assert signals(first)[0] == "start"
         assert "0" not in signals(first)
         assert "hush" not in daemon.log_text()

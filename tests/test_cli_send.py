@@ -285,7 +285,7 @@ def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
         config = tmp_path / "premblyd.yaml"
         config.write_text(json.dumps(configuration(listen=f"unix:{tmp_path}/s")))
         line = [*OBEYING_MODES, *command("send", "--config", config)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert done.stderr == f"You may not connect to {tmp_path}/s: use sudo.\n"
 
 

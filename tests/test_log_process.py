@@ -107,7 +107,7 @@ def test_a_log_that_is_read_again_is_whole(tmp_path: Path, pipe: tuple[int, int]
         process.send_signal(SIGTERM)
         with os.fdopen(reader, "rb") as log:
             lines = [json.loads(line) for line in log]
-        assert process.wait(20) == 0
+        assert process.wait(40) == 0
     received = [line["event_id"] for line in lines if line["event"] == "webhook.received"]
     assert received == list(range(1, 41))
     assert lines[-1]["event"] == "daemon.stopped"
@@ -158,7 +158,7 @@ Dispatcher.run = fail
 def test_a_daemon_that_fails_leaves_its_last_lines_and_no_text_of_the_fault(tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
         daemon.start(FAULT)
-        assert daemon.process.wait(10) == 1
+        assert daemon.process.wait(40) == 1
         *lines, last = daemon.log_text().splitlines()
     logged = [json.loads(line) for line in lines if '"event":"host.' not in line]
     assert [line["event"].removeprefix("daemon.") for line in logged] == [

@@ -72,7 +72,7 @@ class Reception:
     @asynccontextmanager
     async def stopping(self, client: "Client") -> AsyncIterator[None]:
         """Stop while the client's webhook is on its way: that is waited for, and answered."""
-        draining = asyncio.create_task(self.receiver.drain(5))
+        draining = asyncio.create_task(self.receiver.drain(60))
         await asyncio.sleep(0.05)
         assert not draining.done()
         yield
@@ -138,7 +138,7 @@ class Client:
     async def ended(self) -> bool:
         """Return whether the server ends the connection, unasked and in time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(40):
                 return await self._reader.read() == b""
         return False
 
