@@ -12,7 +12,7 @@ import pytest
 
 from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, recorded_in, run, run_process
+from tests.support.commands import ACTIONS, Ran, on_terminal, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows, url_of
@@ -68,6 +68,14 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     assert replay(config, "--dead", "--action", "activate-customer")["without_action"]
     done = run("replay", "--dead", "--action", "archive", "--config", config)
     assert done == Ran(0, "Queued 0 deliveries.\nNothing matches what was asked for.\n", "")
+
+
+def test_a_terminal_sees_no_bar_of_nothing(config: Path) -> None:
+    nothing = ("replay", "--dead", "--error", "like nothing that happened", "--config", config)
+    shown = [line for line in on_terminal(80, *nothing) if line]
+    assert shown == ["Queued 0 deliveries.", "Nothing matches what was asked for."]
+    something = on_terminal(80, "replay", "--dead", "--config", config)
+    assert any(line.startswith("queueing ") for line in something)
 
 
 def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> None:

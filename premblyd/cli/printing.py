@@ -5,14 +5,14 @@ import json
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple
 
 import click
 import orjson
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -32,11 +32,18 @@ def console(*, stderr: bool = False) -> Console:
     return people
 
 
+class _Bars(Progress):
+    """Bars of what there is to do: 0 of 0 has none."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table([task for task in self.tasks if task.total != 0])
+
+
 def progress(*, silent: bool) -> Progress:
     """Return what shows how far something is: a bar on standard error, if that is a terminal."""
     out = console(stderr=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
+    return _Bars(*columns, console=out, disable=silent or not out.is_terminal, transient=True)
 
 
 def showing(progress: Progress) -> Callable[[str, int, int | None], None]:
