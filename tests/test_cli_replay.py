@@ -12,7 +12,7 @@ import pytest
 
 from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, on_terminal, recorded_in, run, run_process
+from tests.support.commands import ACTIONS, Ran, json_of, on_terminal, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows, url_of
@@ -88,6 +88,17 @@ def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> Non
     )
     done = run("replay", "--action", "archive", "--since", "9d", "--config", config)
     assert "paused" not in done.out
+
+
+def test_programs_are_told_of_a_paused_action_too(config: Path) -> None:
+    action = "activate-customer"
+    paused = json_of(config, "pause", action, "--reason", "moved")["paused"]
+    told = replay(config, "--dead", "--action", action)
+    assert told["queued"] > 0
+    assert told["paused"] == [paused]
+    assert (paused["action"], paused["reason"], paused["until_ms"]) == (action, "moved", None)
+    assert "paused" not in replay(config, "--dead", "--action", action), "nothing was queued"
+    assert "paused" not in replay(config, "--action", "archive", "--since", "9d")
 
 
 def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config: Path) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,11 @@ def replay(
     changes = replays.changes(plan, operator, settings, database.now_ms())
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), ("queueing", "queued"), silent=as_json)
-    _report(plan, "Queued", queued, exact={"queued": queued} if as_json else None)
-    if queued and not as_json:
-        _print_paused(plan, pauses.in_force(database, database.now_ms()))
+    paused = _paused(plan, database) if queued else []
+    waits = {"paused": [dataclasses.asdict(each) for each in paused]} if paused else {}
+    _report(plan, "Queued", queued, exact={"queued": queued, **waits} if as_json else None)
+    if not as_json:
+        _print_paused(paused)
     is_single = request.chosen.delivery_id is not None
     is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
     if not queued and (is_single or is_refused):
@@ -258,11 +260,16 @@ def _print_left_alone(plan: Plan) -> None:
         click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
 
 
-def _print_paused(plan: Plan, paused: Mapping[str, PauseRow]) -> None:
-    """Say of which actions nothing that was queued runs now."""
-    for name in sorted(plan.actions & paused.keys()):
-        told = pauses.sentence(paused[name])
-        print_sentence(f"{name} is {told}. What is queued of it waits: `premblyd resume {name}`.")
+def _paused(plan: Plan, database: Database) -> list[PauseRow]:
+    """Return the actions of which nothing that was queued runs now."""
+    paused = pauses.in_force(database, database.now_ms())
+    return [paused[name] for name in sorted(plan.actions & paused.keys())]
+
+
+def _print_paused(paused: Sequence[PauseRow]) -> None:
+    for each in paused:
+        told = f"{each.action} is {pauses.sentence(each)}. What is queued of it waits:"
+        print_sentence(f"{told} `premblyd resume {each.action}`.")
 
 
 def _print_plan(plan: Plan, as_json: bool) -> None:
