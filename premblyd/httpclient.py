@@ -4,6 +4,7 @@ obeying no environment variable."""
 import email.utils
 import os
 import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from premblyd import __version__  # noqa: E402
 KEPT_BYTES = 64 << 10  # of a response's body, unless the caller keeps more
 MAX_READ_BYTES = 16 << 20  # of a response that does not end; its status counts all the same
 _E_PROXY, _E_TOO_LARGE = 97, 100  # curl/curl.h; pycurl has no names for them
+CLOSE_S = 1.0
 MAX_HEAD_BYTES = 64 << 10  # of all the heads of one response, those of 1xx too
 # Where systems keep the certificates they trust. OpenSSL's own places come last: they can be
 # those of the machine that built it, and Python's list follows SSL_CERT_FILE.
@@ -168,7 +170,11 @@ class HttpClient:
             self._client._curls += self._client._free_list
 
     def close(self) -> None:
-        self._client.close()
+        """Close it. libcurl waits for the look-up of each name, also of what was given up: of a
+        resolver that gets no answer for half a minute. Nobody here waits so long."""
+        closing = threading.Thread(target=self._client.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
         # While libcurl gives up what still runs, it asks Tornado to call it once more, which would
         # fail now that it is closed.
         if self._client._timeout is not None:
@@ -222,6 +228,7 @@ def _curl_error(error: HTTPClientError) -> tuple[str, bool]:
     """Return libcurl's error in our words: its own may quote the URL, which may be a secret."""
     number = getattr(error, "errno", None)
     words = {
+        pycurl.E_URL_MALFORMAT: "the URL is none that can be asked",
         pycurl.E_COULDNT_RESOLVE_HOST: "the host name can't be resolved",
         pycurl.E_COULDNT_RESOLVE_PROXY: "the proxy's name can't be resolved",
         pycurl.E_COULDNT_CONNECT: "connection refused or unreachable",

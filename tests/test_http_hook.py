@@ -338,6 +338,30 @@ def test_no_connection_is_a_failure() -> None:
     assert broken("the host name can't be resolved", too_long).outcome == "failed"
 
 
+def test_a_look_up_that_does_not_end_holds_up_no_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpclient, "CLOSE_S", 0.01)
+    looked_up, closed = threading.Event(), threading.Event()
+
+    def close() -> None:  # as libcurl's, while a resolver gets no answer
+        looked_up.wait(60)
+        closed.set()
+
+    async def main() -> None:
+        client = HttpClient()
+        really_close = client._client.close
+        monkeypatch.setattr(client._client, "close", close)
+        client.close()
+        assert not closed.is_set()
+        looked_up.set()
+        really_close()
+
+    asyncio.run(main())
+
+
+def test_a_url_that_can_not_be_asked_is_a_failure_that_does_not_tell_it() -> None:
+    broken("the URL is none that can be asked", "http://127.0.0.1:99999/hush")
+
+
 def test_a_server_that_hangs_up_or_talks_nonsense_is_a_failure() -> None:
     with serving(lambda handler: None) as server:
         error = "the server closed the connection without an answer"
@@ -512,7 +536,7 @@ def test_nothing_but_http_is_spoken() -> None:
 
     for scheme in ("file", "ftp", "gopher", "telnet", "smtp"):
         error = asyncio.run(main(f"{scheme}://127.0.0.1:1/etc/passwd"))
-        assert error in ("no answer (libcurl error 1)", "no answer (libcurl error 3)")
+        assert error in ("no answer (libcurl error 1)", "the URL is none that can be asked")
 
 
 @for_each(
