@@ -58,14 +58,13 @@ def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, r
     with hosts(tmp_path, "a", "b", server=server, actions=runs.actions) as daemons:
         victim, other = first_on(daemons, runs)
         victim.kill()
-        start = time.monotonic()
         wait_until(lambda: len(runs.workers()) == 2)
-        assert time.monotonic() - start < 10, "lost_after is 1 s"
         assert runs.workers() == [victim.folder.name, other.folder.name]
         (lost,) = other.logged("host.lost")
         assert lost["name"] == victim.folder.name
         sql = "SELECT state, attempt_count FROM delivery"
         other.wait_for_rows([("succeeded", 2)], sql)
+        assert other.rows("SELECT DISTINCT lost_after_ms FROM host") == [(2000,)]
         assert other.logged("host.first"), "the only one that is left"
         assert shown(other, victim.folder.name) == ["host"]
         victim.start()
@@ -214,7 +213,7 @@ def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path) -> None:
             (tmp_path / "go").touch()
             for daemon in daemons:
                 wait_until(partial(daemon.log, "host.cut_off"))
-            time.sleep(1.5)  # longer than lost_after
+            time.sleep(2.5)  # longer than lost_after
             cluster.start()
             for daemon in daemons:
                 wait_until(partial(daemon.log, "host.in_touch"))

@@ -17,8 +17,10 @@ from tests.support.store import Store
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """A prepared database on the session's server."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A prepared database on the session's server. Transactions on it may take a busy machine
+    longer than a daemon waits."""
+    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 30.0)
     with needs_machine():
         postgresql.of_session()
     with postgresql.empty_database() as server:

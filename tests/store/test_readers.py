@@ -79,8 +79,14 @@ def test_who_connects_is_not_stopped_in_the_middle(
     monkeypatch.setattr(readers, "AGAIN_S", 0)
     of_engine = type(backend(place))
     real, connected = of_engine.connect_read_only, []
+    stop, is_stopping = Stopper.stop, threading.Event()
+
+    def telling(own: Stopper) -> None:
+        is_stopping.set()
+        stop(own)
 
     def slowly(own: Backend) -> Database:
+        assert is_stopping.wait(40)
         until = time.monotonic() + 0.2
         while time.monotonic() < until:
             thread = threading.Thread(target=int)
@@ -89,6 +95,7 @@ def test_who_connects_is_not_stopped_in_the_middle(
         connected.append(real(own))
         return connected[-1]
 
+    monkeypatch.setattr(Stopper, "stop", telling)
     monkeypatch.setattr(of_engine, "connect_read_only", slowly)
 
     async def scene(own: Readers) -> None:

@@ -17,6 +17,7 @@ from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.postgresql.engine import PostgresqlEngine
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import naming
@@ -89,6 +90,16 @@ def on_connection(writer: Writer, work: Callable[[sqlite3.Connection], T]) -> "a
         return work(transaction.connection)
 
     return writer.call(in_transaction)
+
+
+@contextlib.contextmanager
+def impatient(store: "Store") -> Iterator[None]:
+    """Meanwhile a transaction on a server may take a moment only. Let nobody answer it then: on a
+    busy machine any other may take longer."""
+    assert isinstance(store.engine, PostgresqlEngine)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store.engine._deadline, "limit_s", 0.4)
+        yield
 
 
 class Rested:

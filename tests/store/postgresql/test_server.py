@@ -27,7 +27,7 @@ from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, impatient, new_event
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire
 
@@ -55,11 +55,6 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def server(cluster: Cluster) -> Server:
     return postgresql.prepared_database(cluster)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 0.5)
 
 
 def why(store: Store, body: bytes = b"{}") -> str:
@@ -163,7 +158,8 @@ def cancel_waiting(place: DatabaseAddress) -> None:
 
 @pytest.mark.usefixtures("lonely")
 def test_what_no_standby_has_is_not_acknowledged_and_holds_nobody_for_long(store: Store) -> None:
-    assert why(store, b"alone") == "PostgreSQL does not answer"
+    with impatient(store):
+        assert why(store, b"alone") == "PostgreSQL does not answer"
     assert store.bodies() == [b"before"]  # it is not seen as long as its commit waits
 
 
@@ -186,7 +182,7 @@ def test_a_commit_whose_wait_for_the_standby_was_cancelled_is_not_acknowledged(
 def test_a_claim_that_still_waits_for_a_standby_costs_no_attempt(
     store: Store, lonely: Callable[[str], None]
 ) -> None:
-    with pytest.raises(StoreUnavailableError):
+    with impatient(store), pytest.raises(StoreUnavailableError):
         claim(store, crm=1)
     assert not store.wait(store.queue.release_unstarted([], NOW_MS)), "it may yet be kept"
     assert claim(store, crm=1).jobs == []
