@@ -53,18 +53,17 @@ actions:
     service.wait("test -s /var/lib/premblyd/hooks")
     first_hook = service.output("cat /var/lib/premblyd/hooks")
     load = load_of("kill")
-    for _ in range(3):
+    for kills in range(1, 4):
         before = service.property("MainPID")
         service.run("systemctl kill --signal=KILL --kill-whom=main premblyd")
         service.wait(f"test $(systemctl show -P MainPID premblyd) != {before}")
         service.wait("systemctl is-active premblyd")
-        time.sleep(0.5)
+        service.wait(f"test $(wc -l </var/lib/premblyd/hooks) = {kills + 1}")
     # What the daemon was receiving at that moment fails, but nobody is refused.
     result = load.end()
     assert "ConnectionRefusedError" not in result["answers"]
     assert_stored(service, result)
     service.run(f"! kill -0 {first_hook}")
-    service.wait("test $(wc -l </var/lib/premblyd/hooks) = 4")
     # The hook writes its line first, and starts these then.
     wait_until(lambda: {"sleep 300", "sleep 301"} <= set(processes(service)))
     running = processes(service)
@@ -95,7 +94,7 @@ actions:
     wait_until(lambda: {"sleep 302", "sleep 303"} <= set(processes(service)))
     started = time.monotonic()
     service.run("systemctl stop premblyd")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 25, "its own default is 30 s"
     assert not {"sleep 302", "sleep 303"} & set(processes(service))
     assert service.property("Result") == "success"
 
@@ -103,14 +102,14 @@ actions:
 def test_a_frozen_daemon_is_restarted_by_the_watchdog(service: Machine) -> None:
     service.run("mkdir -p /run/systemd/system/premblyd.service.d")
     service.run(
-        "cat >/run/systemd/system/premblyd.service.d/test.conf", stdin="[Service]\nWatchdogSec=3s\n"
+        "cat >/run/systemd/system/premblyd.service.d/test.conf", stdin="[Service]\nWatchdogSec=8s\n"
     )
     service.run("systemctl daemon-reload && systemctl restart premblyd")
-    time.sleep(5)
+    time.sleep(10)
     assert service.property("NRestarts") == "0"  # it is fed
     before = service.property("MainPID")
     service.run(f"kill -STOP {before}")
-    service.wait("test $(systemctl show -P NRestarts premblyd) = 1")
+    service.wait("test $(systemctl show -P NRestarts premblyd) = 1", timeout_s=90)
     service.wait("systemctl is-active premblyd")
     assert service.property("MainPID") != before
     assert "Watchdog timeout" in service.output("journalctl -u premblyd -n 50 --no-pager")
@@ -190,7 +189,7 @@ def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(service
         for _ in range(3):
             service.wait(REFUSED)
             time.sleep(1)
-        assert int(service.property("NRestarts")) > 0
+        service.wait("test $(systemctl show -P NRestarts premblyd) -gt 0")
     finally:
         service.run("systemctl stop other; rm /run/other.yaml /run/prembly-live-key")
     service.wait("curl -sf http://127.0.0.1:8080/healthz", timeout_s=90)
@@ -272,8 +271,8 @@ def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machi
     assert done.returncode != 0
     assert service.property("ActiveState") == "active"
     assert service.property("MainPID") == before
-    log = service.output("journalctl -u premblyd -n 10 --no-pager -o cat")
-    assert f"{CONFIG}:8:11: `response_codes` is missing" in log
+    log = "journalctl -u premblyd -n 10 --no-pager -o cat"  # written a moment later
+    service.wait(f"{log} | grep -F '{CONFIG}:8:11: `response_codes` is missing'")
     configure(service)
     service.run("systemctl reload premblyd")
     send(service)
