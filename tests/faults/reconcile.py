@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 import subprocess
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -57,7 +58,7 @@ class Campaign:
             victim.start()
             self._api.before_log_page = self._grow
             self._list(victim, lost)
-            self._kill(victim, kills, missing)
+            self._kill(victim, kills, lost)
             self._finish(victim)
             self._judge(victim, lost, ran)
             self._problems += victim.complaints()
@@ -91,15 +92,26 @@ class Campaign:
         if self._api.asked_by_id():
             self._problems.append("a list asked for single verifications")
 
-    def _kill(self, victim: Victim, kills: int, missing: int) -> None:
-        """Kill it while it stores; what is stored is not asked for again."""
+    def _kill(self, victim: Victim, kills: int, lost: set[str]) -> None:
+        """Kill it while it stores; what is stored is not asked for again. It gets no more answers
+        than it is to store, or it might have done all before it is killed."""
         for number in range(kills):
             before = set(_stored(victim))
-            goal = missing * (number + 1) // (kills + 1)
+            goal = len(lost) * (number + 1) // (kills + 1)
+            answers = threading.Semaphore(goal + 1 - len(before))
+
+            def answer(handler: Any, answers: threading.Semaphore = answers) -> None:
+                answers.acquire()
+                handler.reply_bytes(handler.own_answer())
+
+            for name in lost - before:
+                self._api.fail(answer, name)
             with self._reconcile(victim, "--store") as process:
                 wait_until(lambda: len(_stored(victim)) > goal or process.poll() is not None, 120)  # noqa: B023
                 time.sleep(self._rng.random() * 0.02)
                 process.kill()
+            answers.release(len(lost))
+            self._api.mend()
             again = [name for name in before if self._api.asked(name) > 1]
             # Asked and killed before it was stored: that may be asked again.
             if len(again) > 16 * (number + 1):

@@ -25,4 +25,5 @@ def test_no_heartbeat_is_later_than_two_periods_after_its_server_is_gone(tmp_pat
 
 
 def test_none_is_missed_under_load(tmp_path: Path) -> None:
-    assert checkin.under_load(tmp_path, seconds=30) == []
+    # A busy machine may hold one up for seconds, which is little of a period.
+    assert checkin.under_load(tmp_path, seconds=30, every_s=10) == []

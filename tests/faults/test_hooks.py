@@ -7,7 +7,7 @@ from tests.faults.hooks import HOSTILE, kill_while_hooks_start, misbehave, survi
 
 
 def test_nothing_of_a_hostile_hook_is_left_after_its_timeout(tmp_path: Path) -> None:
-    endured = misbehave(tmp_path, timeout_s=2, gigabytes=1)
+    endured = misbehave(tmp_path, timeout_s=8, gigabytes=1)
     assert endured.problems == [], endured.figures
 
 
