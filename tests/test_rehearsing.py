@@ -20,6 +20,7 @@ from premblyd.model.keeptables import Lacks
 from premblyd.prembly import bodies, events, payload, samples
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import NewDelivery
+from premblyd.record import queries
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
 from premblyd.record.rehearsing.rehearsal import (
@@ -411,6 +412,24 @@ def test_of_a_body_that_was_removed_what_is_left_decides(recorded: Recorded) -> 
     assert recorded.differences(PLAIN | {"when": "body.n"}) == [Difference.UNSAID]
     moved = {"fields": {"verification_status": "elsewhere"}}
     assert recorded.differences(PLAIN, endpoint=moved) == [Difference.UNSAID]
+
+
+def test_what_is_removed_while_it_is_read_is_left_out(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded.use(PLAIN)
+    removed, kept = recorded.add(verified(n=1)), recorded.add(verified(n=2))
+    read = queries.raw_tuples
+
+    def remove(*asked: Any) -> list[tuple[Any, ...]]:
+        found = read(*asked)
+        recorded.store.by_hand(f"DELETE FROM delivery WHERE event_id = {removed}")
+        recorded.store.by_hand(f"DELETE FROM event WHERE id = {removed}")
+        return found
+
+    monkeypatch.setattr(queries, "raw_tuples", remove)
+    [left] = recorded.rehearse(PLAIN)
+    assert (left.event_id, left.differs) == (kept, False)
 
 
 def test_an_answer_of_premblys_is_decided_beside_what_others_say(recorded: Recorded) -> None:

@@ -105,11 +105,13 @@ def _is_since(at_ms: Any, since_ms: int) -> bool:
 
 def events(database: Database, ids: Sequence[int]) -> list[Found]:
     """Return these events, as far as they are there."""
+    query = _DELIVERIES.where(Delivery.event.in_(ids)).order_by(Delivery.id)
+    # Before their events: what is removed meanwhile is left out, and not taken for one that ran
+    # nothing.
+    deliveries = [Recorded(*row) for row in queries.raw_tuples(database, query)]
     rows = queries.raw_tuples(database, _EVENTS.where(Event.id.in_(ids)).order_by(Event.id))
     found = {each.id: each for each in map(_found, rows)}
-    deliveries = _DELIVERIES.where(Delivery.event.in_(ids))
-    for row in queries.raw_tuples(database, deliveries.order_by(Delivery.id)):
-        delivery = Recorded(*row)
+    for delivery in deliveries:
         if delivery.event_id in found:
             found[delivery.event_id].deliveries[str(delivery.action)] = delivery
     return list(found.values())
