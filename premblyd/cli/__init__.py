@@ -183,7 +183,8 @@ def _with_sudo(ctx: click.Context, *options: str) -> str:
     """Return the command line that was typed, as root's, or as `options` of sudo say. It drops
     PREMBLYD_CONFIG."""
     arguments = ctx.meta[_ARGUMENTS]
-    if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT:
+    is_named = any(each.partition("=")[0] == "--config" for each in arguments)
+    if ctx.get_parameter_source("config_path") is ParameterSource.ENVIRONMENT and not is_named:
         arguments = ["--config", str(ctx.obj), *arguments]
     return f"{shlex.join(['sudo', *options])} {caller.name()} {shlex.join(arguments)}"
 
