@@ -23,6 +23,11 @@ needs_chromium = pytest.mark.skipif(
 )
 SCREENSHOTS = "PREMBLYD_SCREENSHOTS"  # names a folder for them
 WIDE, PHONE, HEIGHT = 1440, 360, 800  # pixels
+PAPER = 718  # A4, with the margins that Chromium leaves
+CUT_OFF = """[...document.querySelectorAll("*")]
+    .filter(each => getComputedStyle(each).overflowX != "visible")
+    .filter(each => each.scrollWidth > each.clientWidth)
+    .map(each => each.outerHTML.slice(0, 200))"""
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
 TIMEOUT_MS = 40_000  # as of wait_until: how long what is waited for may take under load
@@ -51,7 +56,8 @@ def launched() -> "Iterator[sync_api.Browser]":
 @contextmanager
 def file_opened(file: Path) -> "Iterator[Page]":
     """Open a page that is a file. Fail if it asks for anything else or opens a dialog, and if it
-    can't be read on each screen. A screenshot of each is kept, if somebody asked for them."""
+    can't be read on each screen and on paper. A screenshot of each screen is kept, if somebody
+    asked for them."""
     asked: list[str] = []
     with launched() as browser:
         page = browser.new_page()
@@ -65,6 +71,11 @@ def file_opened(file: Path) -> "Iterator[Page]":
                 page.screenshot(path=Path(folder) / f"{file.stem}-{width}.png", full_page=True)
             assert overflow_px(page) == 0
             assert serious_faults(page) == []
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": PAPER, "height": HEIGHT})
+        assert page.evaluate(CUT_OFF) == [], "paper has no scroll bars"
+        page.emulate_media(media="screen")
+        page.set_viewport_size({"width": PHONE, "height": HEIGHT})
         assert asked == [file.as_uri()]
         yield page
 
