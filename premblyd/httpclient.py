@@ -173,8 +173,11 @@ class HttpClient:
         """Close it. libcurl waits for the look-up of each name, also of what was given up: of a
         resolver that gets no answer for half a minute. Nobody here waits so long."""
         closing = threading.Thread(target=self._client.close, daemon=True)
-        closing.start()
-        closing.join(CLOSE_S)
+        try:
+            closing.start()
+            closing.join(CLOSE_S)
+        except RuntimeError:  # the machine lacks a thread for it
+            self._client.close()
         # While libcurl gives up what still runs, it asks Tornado to call it once more, which would
         # fail now that it is closed.
         if self._client._timeout is not None:

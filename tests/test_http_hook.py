@@ -358,6 +358,21 @@ def test_a_look_up_that_does_not_end_holds_up_no_close(monkeypatch: pytest.Monke
     asyncio.run(main())
 
 
+def test_a_client_is_closed_where_the_machine_lacks_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacks(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        client = HttpClient()
+        monkeypatch.setattr(threading.Thread, "start", lacks)
+        client.close()
+        assert client._client._closed
+
+    asyncio.run(main())
+
+
 def test_a_url_that_can_not_be_asked_is_a_failure_that_does_not_tell_it() -> None:
     broken("the URL is none that can be asked", "http://127.0.0.1:99999/hush")
 
