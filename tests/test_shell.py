@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -26,9 +28,9 @@ from tests.support.waiting import until
 
 KIB = 1024
 EVERY_BYTE = bytes(range(256))
-IGNORES_SIGTERM = "trap '' TERM; sleep 60 & echo $$ $!; sleep 60"
-# Each has its trap set before a timeout of 2 s is over, on a busy machine too.
-TIDIES_UP = "trap 'sleep 0.1; echo bye; exit 0' TERM; while :; do sleep 0.02; done"
+# Each says when it has come so far that its time may be over.
+IGNORES_SIGTERM = "trap '' TERM; sleep 60 & echo $$ $!; : >$READY; sleep 60"
+TIDIES_UP = "trap 'sleep 0.1; echo bye; exit 0' TERM; : >$READY; while :; do sleep 0.02; done"
 HOSTILE = [
     "$(touch {0})",
     "`touch {0}`",
@@ -40,9 +42,19 @@ HOSTILE = [
 
 
 @pytest.fixture
-def quick_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "KILL_AFTER_S", 0.4)
-    monkeypatch.setattr(process, "GROUP_POLL_S", 0.02)
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file. Once it is there it is an hour later for who waits for a process: however long a busy
+    machine takes until then, no hook's time is over before."""
+    file = tmp_path / "ready"
+    looks = itertools.count()  # the first is at the beginning, however late that comes
+
+    def monotonic() -> float:
+        return time.monotonic() + 3600 * (next(looks) > 0 and file.exists())
+
+    clock = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
+    monkeypatch.setattr(process, "time", clock)
+    monkeypatch.setattr(process, "MAX_WAIT_S", 0.02)
+    return file
 
 
 @pytest.fixture(autouse=True)
@@ -251,12 +263,12 @@ def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
     assert end(run(command=[str(script)])) == ("failed", None, error, True)
 
 
-def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later() -> None:
+def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later(ready: Path) -> None:
     assert process.KILL_AFTER_S == 5
     started = time.monotonic()
-    result = run(shell=IGNORES_SIGTERM, timeout="2s")  # by then a busy machine has set the trap
-    assert 6.9 < time.monotonic() - started < 30
-    assert end(result) == ("timed_out", -9, "still running after 2 s", False)
+    result = run(shell=IGNORES_SIGTERM, timeout="50m", env={"READY": str(ready)})
+    assert 5 <= time.monotonic() - started < 30
+    assert end(result) == ("timed_out", -9, "still running after 3000 s", False)
     pids = [int(pid) for pid in (result.output or "").split()]
     assert len(pids) == 2
     assert gone_within(20, pids)
@@ -274,18 +286,21 @@ def test_waits_follow_one_another_until_the_timeout(monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - started >= 0.3
 
 
-def test_a_hook_may_tidy_up_after_sigterm() -> None:
-    result = run(shell=f"exec 2>/dev/null; {TIDIES_UP}", timeout="2s")
+def test_a_hook_may_tidy_up_after_sigterm(ready: Path) -> None:
+    script = f"exec 2>/dev/null; {TIDIES_UP}"
+    result = run(shell=script, timeout="50m", env={"READY": str(ready)})
     assert (result.outcome, result.exit_code, result.output) == ("timed_out", 0, "bye\n")
 
 
 @pytest.mark.parametrize(("redirect", "kept"), [("", "bye\n"), ("> $OUT", "")])
-def test_what_a_shell_waits_for_may_tidy_up_too(redirect: str, kept: str, tmp_path: Path) -> None:
+def test_what_a_shell_waits_for_may_tidy_up_too(
+    redirect: str, kept: str, tmp_path: Path, ready: Path
+) -> None:
     tidy = tmp_path / "tidy"
     tidy.write_text(TIDIES_UP)
     out = tmp_path / "out"
     script = f"exec 2>/dev/null; sh {tidy} {redirect}; true"
-    result = run(shell=script, timeout="2s", env={"OUT": str(out)})
+    result = run(shell=script, timeout="50m", env={"OUT": str(out), "READY": str(ready)})
     assert (result.outcome, result.output) == ("timed_out", kept)
     assert not redirect or out.read_text() == "bye\n"
 
@@ -322,8 +337,9 @@ def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
     assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"
 
 
-def test_endless_output_ends_at_the_timeout() -> None:
-    result = run(command=["yes"], timeout="1s")
+def test_endless_output_ends_at_the_timeout(ready: Path) -> None:
+    script = "yes | head -c 70000; : >$READY; exec yes"
+    result = run(shell=script, timeout="50m", env={"READY": str(ready)})
     assert (result.outcome, len(result.output or "")) == (AttemptOutcome.TIMED_OUT, 64 * KIB)
 
 
@@ -356,8 +372,10 @@ def test_a_hooks_process_is_known_as_long_as_it_runs() -> None:
         asyncio.run(main(runner))
 
 
-@pytest.mark.usefixtures("quick_kill")
-def test_interrupt_ends_running_hooks_as_interrupted(tmp_path: Path) -> None:
+def test_interrupt_ends_running_hooks_as_interrupted(
+    tmp_path: Path, ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "KILL_AFTER_S", 3000)
     trapped = tmp_path / "trapped"
     ignoring = f"trap '' TERM; : >{trapped}; sleep 60"
 
@@ -365,6 +383,8 @@ def test_interrupt_ends_running_hooks_as_interrupted(tmp_path: Path) -> None:
         hooks = start(runner, "exec sleep 60", ignoring, "exec yes", "exit 3")
         await until(lambda: trapped.exists() and hooks[3].done())
         runner.interrupt()
+        await until(lambda: hooks[0].done() and hooks[2].done())  # of SIGTERM
+        ready.touch()
         return await asyncio.gather(*hooks)
 
     with closing(ShellRunner(Children())) as runner:
@@ -374,12 +394,16 @@ def test_interrupt_ends_running_hooks_as_interrupted(tmp_path: Path) -> None:
     assert ended.error == "exit status 3"
 
 
-def test_many_hooks_run_side_by_side() -> None:
+def test_many_hooks_run_side_by_side(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    script = f": >{tmp_path}/$PREMBLY_ATTEMPT; while ! test -e {go}; do sleep 0.05; done"
+
     async def main(runner: ShellRunner) -> None:
-        results = await asyncio.gather(*start(runner, *["sleep 0.5"] * 60))
+        hooks = start(runner, *[script] * 60)
+        await until(lambda: len(list(tmp_path.iterdir())) == 60)
+        go.touch()
+        results = await asyncio.gather(*hooks)
         assert {result.outcome for result in results} == {AttemptOutcome.SUCCEEDED}
 
-    started = time.monotonic()
     with closing(ShellRunner(Children())) as runner:
         asyncio.run(main(runner))
-    assert time.monotonic() - started < 20  # one after the other, 30
