@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable
 from typing import Any
@@ -16,9 +17,11 @@ from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
 from premblyd.queue import inbox
 from premblyd.receive import server
+from premblyd.receive.exchange import Phase
 from tests.support.configuration import configuration, shell
 from tests.support.database import away
 from tests.support.receiving import ACTIONS, Client, Reception, post
+from tests.support.waiting import until
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
 
 
@@ -225,6 +228,7 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
     base_url: str,
     reception: Reception,
     monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     commits = []
     prove = reception.receiver.services.inbox.prove_commit
@@ -234,8 +238,11 @@ async def test_who_asks_for_the_health_at_once_shares_one_commit(
         return prove()
 
     monkeypatch.setattr(reception.receiver.services.inbox, "prove_commit", watched)
-    reception.writer.call(lambda _: time.sleep(0.5))
+    reception.writer.call(lambda _: gate.wait())
     asked = [http_client.fetch(base_url + "/healthz") for _ in range(10)]
+    exchanges = reception.receiver._exchanges
+    await until(lambda: [each._phase for each in exchanges.values()] == [Phase.WORKING] * 10)
+    gate.set()
     assert [(await answer).code for answer in asked] == [200] * 10
     assert len(commits) == 1
 

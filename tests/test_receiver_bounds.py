@@ -10,11 +10,12 @@ import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from premblyd.receive import exchange, load
+from premblyd.receive import exchange, load, server
 from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
 from tests.support.database import away, locked
 from tests.support.receiving import Client, Reception
@@ -89,7 +90,7 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_is_counted(
 async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
     client: Client, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "LINGER_S", 4)  # as long as a busy machine may take
+    monkeypatch.setattr(exchange, "LINGER_S", 40)  # as long as a busy machine may take
     reception.use(max_body="1 KiB")
     await client.send(head(signed(BODY) | CHUNKED | expect))
     if expect:
@@ -236,12 +237,12 @@ async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
 async def test_a_request_or_a_head_that_does_not_come_in_time_ends_the_connection(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "IDLE_CONNECTION_S", 0.01)
-    reception.use(request_timeout="1ms")
     clients = [await Client.to(http_port) for _ in range(3)]
     for client, part in zip(clients, (b"", b"POST", webhook(BODY)[:-1]), strict=True):
         await client.send(part)
     await reception.until_in_flight(1, len(BODY) - 1)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600)
+    monkeypatch.setattr(server, "time", later)  # for who looks at the connections
     assert all(await asyncio.gather(*(client.ended() for client in clients)))
     assert reception.in_flight == (0, 0)
     for client in clients:
@@ -331,13 +332,15 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
 
 
 async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
-    client: Client, reception: Reception
+    client: Client, reception: Reception, gate: threading.Event
 ) -> None:
-    reception.writer.call(lambda _: time.sleep(1))
+    reception.writer.call(lambda _: gate.wait())
     await client.send(webhook(BODY))
     client.end()
     await reception.until_in_flight(1, len(BODY))
     began_s = time.thread_time()
+    await asyncio.sleep(1)
+    gate.set()
     await client.answer()
     assert time.thread_time() - began_s < 0.3
 
@@ -411,8 +414,9 @@ async def test_a_request_that_is_not_http_is_no_webhook(
 
 
 async def test_a_stop_waits_for_the_first_request_of_who_has_just_connected(
-    client: Client, reception: Reception
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exchange, "FIRST_REQUEST_S", 40)  # as long as a busy machine may take
     await until(lambda: reception.receiver.connections == 1)
     async with reception.stopping(client):
         await client.send(webhook(BODY))

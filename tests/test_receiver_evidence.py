@@ -1,6 +1,5 @@
 """What a request leaves that never becomes a webhook: a line and a row, and not too many."""
 
-import asyncio
 import threading
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.support.database import away
 from tests.support.logs import Lines, logged
 from tests.support.receiving import Client, Reception, post
 from tests.support.rows import for_each
+from tests.support.waiting import until
 from tests.support.webhooks import BODY, PATH, head, signed, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
@@ -122,9 +122,7 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     await client.send(head({}, "POST", PATH + "/"))
     await client.answer()
     monkeypatch.setattr(evidence, "MINUTE_S", 0)
-    async with asyncio.timeout(5):
-        while lines[-1]["event"] != "webhook.not_logged":
-            await asyncio.sleep(0.01)
+    await until(lambda: lines[-1]["event"] == "webhook.not_logged")
     assert [line["event"] for line in lines[:-1]] == ["webhook.rejected"] * (LINES_PER_MINUTE + 1)
     assert "trailing slash" in lines[-2]["hint"]
     assert (lines[-1]["kind"], lines[-1]["count"]) == ("no such path", 30)
@@ -197,20 +195,18 @@ async def test_what_comes_to_nothing_says_why(
     expected: tuple[str, str, int | None] | None,
     lines: Lines,
 ) -> None:
-    reception.use(request_timeout="100ms")
+    if expected and expected[1] == "too slow":  # on a busy machine others may be
+        reception.use(request_timeout="100ms")
     client, other = await Client.to(http_port), await Client.to(http_port)
     await client.send(sent)
     if end:
         client.end()
-    async with asyncio.timeout(5):
-        while expected and not lines:
-            await asyncio.sleep(0.01)
-        await other.send(head({}, "GET", "/healthz"))
-        await other.answer()
-        for one in (client, other):
-            await one.close()
-        while reception.receiver.connections:
-            await asyncio.sleep(0.01)
+    await until(lambda: lines or not expected)
+    await other.send(head({}, "GET", "/healthz"))
+    await other.answer()
+    for one in (client, other):
+        await one.close()
+    await until(lambda: not reception.receiver.connections)
     found = [(line["endpoint"], line["reason"], line["body_bytes"]) for line in lines]
     assert found == ([expected] if expected else [])
     assert len(await kept_rows(reception)) == len(found)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -139,15 +140,19 @@ async def test_idle_connections_keep_no_webhook_out(
 
 
 async def test_a_connection_that_waits_for_the_disk_is_not_closed_for_others(
-    http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch
+    http_port: int,
+    reception: Reception,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: threading.Event,
 ) -> None:
     waiting = await Client.to(http_port)
-    reception.writer.call(lambda _: asyncio.run(asyncio.sleep(1.5)))
+    reception.writer.call(lambda _: gate.wait())
     await waiting.send(webhook(BODY))
     await reception.until_in_flight(1, len(BODY))
     monkeypatch.setattr(reception.receiver, "_max_connections", 1)
     others = [await Client.to(http_port) for _ in range(3)]
     assert all(await asyncio.gather(*(other.ended() for other in others)))
+    gate.set()
     assert (await waiting.answer()).status == 200
     for client in (waiting, *others):
         await client.close()
