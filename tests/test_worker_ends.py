@@ -280,11 +280,13 @@ async def test_a_process_with_much_memory_ends_after_its_work() -> None:
         assert (await at.run(6)).output != before.output
 
 
-async def test_a_process_with_far_too_much_memory_is_killed() -> None:
-    worker = python("text = b'x' * (256 << 20); print('grown', flush=True); time.sleep(600)")
-    async with Working(worker=worker, max_memory="50 MiB", timeout="10m") as at:
+async def test_a_process_with_far_too_much_memory_is_killed(tmp_path: Path) -> None:
+    grown = tmp_path / "grown"
+    worker = python("text = b'x' * (256 << 20); open(os.environ['GROWN'], 'w'); time.sleep(600)")
+    keys = {"max_memory": "50 MiB", "timeout": "10m", "env": {"GROWN": str(grown)}}
+    async with Working(worker=worker, **keys) as at:
         (running,) = at.begin(5)
-        await at.until_unanswered(1)
+        await until(lambda: grown.exists() or running.done())
         while not running.done():
             at.later(1)
             await asyncio.sleep(0.01)

@@ -17,14 +17,14 @@ async def test_one_that_floods_in_place_of_ready_is_not_started_again_at_once() 
     flood = "head -c 100000 /dev/zero | tr '\\0' x >&4; sleep 60"
     async with Working(worker=shell("", first=flood)) as at:
         (running,) = at.begin(5)
-        await until(lambda: at.halts == {"act": HaltReason.ENDED}, 20)
+        await until(lambda: at.halts == {"act": HaltReason.ENDED})
         assert (await running).outcome == "interrupted"
 
 
 async def test_one_that_closes_what_it_answers_by_is_not_started_again_at_once() -> None:
     async with Working(worker=shell("", first="exec 4>&-; sleep 60")) as at:
         (running,) = at.begin(5)
-        await until(lambda: at.halts == {"act": HaltReason.ENDED}, 20)
+        await until(lambda: at.halts == {"act": HaltReason.ENDED})
         assert (await running).outcome == "interrupted"
 
 
