@@ -59,7 +59,8 @@ def words(*names: str) -> Iterator[dict[str, str]]:
     finally:
         for word in given.values():
             for process in alive(word):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it has ended
+                    process.kill()
 
 
 def run_hook(daemon: Premblyd, word: str) -> list[psutil.Process]:

@@ -36,7 +36,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket on which systemd hears its services."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
+        manager.settimeout(40)
         yield manager
 
 
@@ -66,7 +66,7 @@ def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None
 def test_the_abstract_namespace_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0premblyd-test-{os.getpid()}")
-        manager.settimeout(10)
+        manager.settimeout(40)
         address = manager.getsockname().decode()
         notify("STOPPING=1", address=address.replace("\0", "@"))
         assert manager.recv(4096) == b"STOPPING=1"
@@ -201,15 +201,16 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
         daemon.start(STUCK if fault == "hangs" else "", **environ)
         with away(daemon.place) if fault == "fails" else nullcontext():
             assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
-            assert _is_still_fed(manager) == is_fed
+            # Not at all is thirty feedings; and on a busy machine some may be late.
+            assert _is_still_fed(manager, within_s=40 if is_fed else 3) == is_fed
         if is_fed:
             assert daemon.stop() == 0
 
 
-def _is_still_fed(manager: socket.socket) -> bool:
-    """Listen until the watchdog was fed for longer than STUCK takes, or not at all for a while."""
+def _is_still_fed(manager: socket.socket, within_s: float) -> bool:
+    """Listen until the watchdog was fed for longer than STUCK takes, or not at all `within_s`."""
     begun = time.monotonic()
-    manager.settimeout(3)  # thirty feedings, on a busy machine too
+    manager.settimeout(within_s)
     with suppress(TimeoutError):
         while time.monotonic() - begun < 3.5:
             while not manager.recv(4096).startswith(b"WATCHDOG=1"):
@@ -230,7 +231,8 @@ def test_the_daemon_serves_the_sockets_and_tells_its_state(
         said.append(heard)
 
     path = tmp_path / "s"
-    environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
+    # Fed rarely: the socket holds ten datagrams, and no more comes while it is full.
+    environ = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "2000000"}
     daemon = Premblyd(tmp_path, listen="unix:/nonexistent/s")  # systemd's sockets win
     with handed_over(path) as (code, descriptors, port), daemon:
         daemon.start(code, pass_fds=descriptors, is_executed=True, **environ)

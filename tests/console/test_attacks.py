@@ -2,7 +2,6 @@
 
 import re
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -82,13 +81,6 @@ RECORD = (
     "SELECT (SELECT count(*) FROM operator_action WHERE action NOT LIKE 'sign-%'),"
     " (SELECT min(state) FROM delivery), (SELECT sum(attempts_left) FROM delivery)"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def settle(daemon: Premblyd) -> None:
-    """Let what runs at the start end: nothing else changes the record."""
-    due = f"SELECT count(*) FROM delivery WHERE due_at_ms <= {int(time.time() * 1000) + 1000}"
-    wait_until(lambda: daemon.rows(due) == [(0,)])
 
 
 def handlers() -> dict[str, type[RequestHandler]]:

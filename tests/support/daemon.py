@@ -1,5 +1,6 @@
 """A real premblyd: its configuration in a folder, its process and its log."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,6 @@ from premblyd.databases import DatabaseAddress
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, url_of
 from tests.support.forking import Forked
-from tests.support.processes import runs
 from tests.support.requests import Answer, request
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
@@ -57,7 +57,7 @@ class Premblyd:
         if self._process is not None:
             self.kill()
         for hook in self._hooks:
-            if runs(hook):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
                 hook.kill()
 
     @property
