@@ -13,7 +13,7 @@ from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.model.keeptables import GoneOnce, Lacks
 from premblyd.model.tables import Delivery, Event, VerificationName
 from premblyd.prembly import events
-from premblyd.prembly.payload import Outcome, Verdict, same_id
+from premblyd.prembly.payload import Verdict, same_id
 from premblyd.queue import damage
 from premblyd.queue.damage import UnusableError
 from premblyd.queue.keys import digest
@@ -37,7 +37,7 @@ class Subject(NamedTuple):
         return self.keys[0]
 
 
-def once_key(reference: str, outcome: Outcome, type_: str = events.UNKNOWN) -> str:
+def once_key(reference: str, outcome: str, type_: str = events.UNKNOWN) -> str:
     """Return what is the same for all events of one reference and outcome: in whichever spelling of
     a UUID, since Prembly confirms each.
 
@@ -110,7 +110,7 @@ def _earlier_keys(naming: Names, names: Sequence[str], outcome: str, type_: str)
 
 
 def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(once_key(name, Outcome(outcome), type_) for name in names))
+    return tuple(dict.fromkeys(once_key(name, outcome, type_) for name in names))
 
 
 class KeptKeys:

@@ -16,6 +16,7 @@ from premblyd.model import states
 from premblyd.queue import claims, damage, due, queue
 from premblyd.queue.jobs import Claimable, Claimed, Load
 from premblyd.record.operating import Operator
+from premblyd.verifications.names import learn_names
 from tests.support.database import past_checks
 from tests.support.queue import (
     ATTEMPTS,
@@ -206,9 +207,13 @@ def test_every_statement_finds_its_rows_by_an_index(path: Path) -> None:
         "DELETE FROM event WHERE id = 2",
     ],
 )
-def test_a_damaged_row_stops_no_claim_with_once(store: Store, change: str) -> None:
+@pytest.mark.parametrize("names", [[], ["ref-1", "ses-000001"]])
+def test_a_damaged_row_stops_no_claim_with_once(
+    store: Store, change: str, names: list[str]
+) -> None:
     for number in range(3):
         store.add("crm", body=b"%d" % number, reference=f"ref-{number}")
+    store.wait(store.writer.call(lambda transaction: learn_names(transaction, names, NOW_MS)))
     by_hand(store.path, change)
     assert ids(claim_once(store)) == [1, 3]
     assert store.rows("SELECT state FROM delivery WHERE id = 2") == [("dead",)]
