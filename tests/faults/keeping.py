@@ -196,7 +196,7 @@ class Campaign:
     def _end(self) -> None:
         """Let all end that was begun; then nothing of it may be in any file."""
         for user in {self._choose(), *self.asked} - self.erased.keys():
-            self._erase(user)
+            wait_until(lambda user=user: self._erase(user), PATIENCE_S)  # type: ignore[misc]
         self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 20)
         self._age()
         self._command("prune", "--yes")
@@ -286,19 +286,23 @@ class Campaign:
             database.execute("DELETE FROM sweep")
         self.figures["events that grew old"] += len(chosen)
 
-    def _erase(self, user: str) -> None:
+    def _erase(self, user: str) -> bool:
+        """Erase somebody. Return whether it ended, and not as the database was held up."""
         self._note_asked(user)
         # 1: nothing was there any more that could be erased.
-        self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75))
+        if self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75)) == 75:
+            return False
         self.erased.setdefault(user, set()).update(self.asked[user])
         self.figures["erasures that ended"] += 1
+        return True
 
-    def _command(self, *words: str, codes: Sequence[int] = (0,)) -> None:
+    def _command(self, *words: str, codes: Sequence[int] = (0,)) -> int:
         process = self._start(self.rng.choice(self.victims), *words)
         code = process.wait(PATIENCE_S)
         if code not in codes:
             said = (self.at / "said").read_text()[-1000:]
             self.book.problems.append(f"{words[0]} ended with {code}: {said}")
+        return code
 
     def _start(self, victim: Victim, *words: str, **more: Any) -> Forked:
         with (self.at / "said").open("ab") as said:
