@@ -50,6 +50,17 @@ def test_a_boolean_is_printed_as_when_writes_it(tmp_path: Path) -> None:
     assert "\n  doubt                -\n" in done.out
 
 
+def test_a_login_in_a_url_is_masked(tmp_path: Path) -> None:
+    http = {"url": f"https://crm:{HUSH}@crm.example.com/prembly"}
+    config = write(tmp_path, {"name": "crm", "response_codes": ["*"], "http": http})
+    (shown,) = explain(config, samples.sample("sdk"))["actions"]
+    assert "https://•••@crm.example.com/prembly" in str(shown)
+    assert HUSH not in str(shown)
+    done = run("explain", "-", "--config", config, stdin=samples.sample("sdk"))
+    assert "POST https://•••@crm.example.com/prembly" in done.out
+    assert HUSH not in done.out
+
+
 def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
     action = shell(
         "touch", f"touch {tmp_path}/ran", "00", env={"PASSWORD": HUSH, "A": {"env": "B"}}

@@ -210,8 +210,9 @@ class HttpRunner:
             name: MASK if name.lower() in private else value for name, value in request.headers
         }
         body = request.body[:PREVIEW_BYTES].decode("utf-8", "replace")
-        facts: dict[str, Any] = {"url": request.url}
-        lines = [f"POST {request.url}"]
+        url = _without_login(request.url)
+        facts: dict[str, Any] = {"url": url}
+        lines = [f"POST {url}"]
         if proxy:
             facts["proxy"] = proxy
             lines.append(f"by the proxy {proxy}")
