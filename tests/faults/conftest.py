@@ -10,7 +10,7 @@ import pytest
 from tests.support.marks import leaves_out
 
 FOLDER = Path(__file__).parent
-TEST_TIMEOUT_S = 300
+TEST_TIMEOUT_S = 1800
 IN_ONE_PROCESS = ("test_clock.py", "test_doubt.py", "test_fuzz.py", "test_values.py")
 
 

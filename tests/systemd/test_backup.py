@@ -25,7 +25,7 @@ def test_the_nightly_unit_copies_the_record_and_root_puts_it_back(service: Machi
     assert service.property("Result", "premblyd-backup.service") == "success"
     [copy] = service.output(f"ls {COPIES}").split()
     assert service.output(f"stat -c '%U %G %a' {COPIES}/{copy}") == "premblyd premblyd 600"
-    assert "is in clear" in service.output("journalctl -u premblyd-backup -o cat -n 5")
+    service.wait("journalctl -u premblyd-backup -o cat -n 5 | grep 'is in clear'")
     send(service)
     service.run("systemctl stop premblyd.socket premblyd.service")
     done = service.output(f"premblyd restore {COPIES}")

@@ -108,7 +108,11 @@ FAULTS = {
         f'case "$*" in *" save "*) {INTERRUPT}; exit 130;; esac',
     ),
     "no room for the copy": ("runuser", 'case "$*" in *" save "*) ulimit -f 8;; esac'),
-    "the database is locked": ("runuser", 'case "$*" in *" save "*) /root/hold;; esac'),
+    "the database is locked": (
+        "runuser",
+        'case "$*" in *" save "*) /root/hold; PATH=${PATH#*:} runuser "$@"; code=$?;'
+        " rm /root/held; exit $code;; esac",
+    ),
     "interrupted while it puts the units": (
         "systemctl",
         f'test "$*" != "daemon-reload" -o -e /root/once || {{ touch /root/once; {INTERRUPT}; }}',
@@ -121,12 +125,12 @@ FAULTS = {
 }
 HOLD = f"""#!/bin/sh
 python3 -c '
-import sqlite3, time
+import os, sqlite3, time
 connection = sqlite3.connect("{DATABASE}", isolation_level=None)
 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
 connection.execute("BEGIN EXCLUSIVE")
 open("/root/held", "w").close()
-time.sleep(9)' >/dev/null 2>&1 &
+while os.path.exists("/root/held"): time.sleep(0.1)' >/dev/null 2>&1 &
 while ! test -e /root/held; do sleep 0.1; done
 """
 RECORD = "SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM attempt)"

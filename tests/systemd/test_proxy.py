@@ -19,11 +19,12 @@ CERTIFICATE = (
 SECRET_PATH = "/webhooks/prembly/5c0a7d0f4b1e4f3c9f5f1d2b8e6a7c90"
 # Holds the database's write lock for longer than the daemon waits for it.
 HOLD = f"""
-import sqlite3, time
+import os, sqlite3, time
 connection = sqlite3.connect("{DATABASE}", isolation_level=None, timeout=20)
 connection.execute("BEGIN IMMEDIATE")
 open("/root/held", "w").close()
-time.sleep(12)
+while os.path.exists("/root/held"):
+    time.sleep(0.1)
 """
 
 
@@ -97,6 +98,7 @@ def test_behind_nginx_addresses_limits_and_refusals_come_through(
     answer = post(service, "/root/small")
     assert answer.startswith("HTTP/1.1 503")
     assert "Retry-After: 5" in answer
+    service.run("rm /root/held")
     hold.communicate(timeout=30)
     assert post(service, "/root/small").startswith("HTTP/1.1 200")
 
