@@ -142,7 +142,7 @@ def _print(
         click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
     if settings.checkin is not None:
         click.echo(f"Checks in each {duration_text(settings.checkin.every_ms)}.")
-    click.echo("\n" + "\n".join(facts))
+    click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     database_of,
@@ -103,7 +103,7 @@ def _seal_names(place: DatabaseAddress, *, dry_run: bool, as_json: bool) -> None
 def _tell_left(place: DatabaseAddress, *, is_gone: bool, is_changed: bool) -> None:
     """Say what has anything in clear still. Raise TryAgainError while the log has."""
     for warning in backend(place).inspect().warnings if is_changed else ():
-        click.echo(f"note: {warning}.", err=True)
+        click.echo(f"note: {caller.as_called(warning)}.", err=True)
     if not is_gone:
         raise TryAgainError(
             "What was in clear is in the database's log until nobody reads what was there before."

@@ -83,8 +83,9 @@ def test_check_says_as_a_fact_when_this_sqlite_can_not_clear_pages(
 ) -> None:
     config = record(tmp_path / str(clears))
     monkeypatch.setattr(packing, "can_clear", lambda _: clears)
-    checked = run("check", "--config", config)
+    checked = run("check", "--config", config, PREMBLYD_CONFIG="")
     assert ("without sqlite_dbpage" in checked.out, checked.err) == (not clears, "")
+    assert (f"`premblyd --config {config} prune --vacuum`" in checked.out) == (not clears)
 
 
 def test_what_sqlite_left_where_it_moved_rows_is_gone_afterwards(tmp_path: Path) -> None:
