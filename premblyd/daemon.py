@@ -16,7 +16,6 @@ from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.settling import Settling
-from premblyd.backup.upkeep import KeysUpkeep
 from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
@@ -144,7 +143,6 @@ class Daemon:
         self._sweeping = Sweeping(
             self._writer, self._clock, is_leader=self._leads, scrub=self._scrub
         )
-        self._keys = KeysUpkeep(self._backend, self._writer)
         self._open_receiver(opened)
         self._open_console(opened)
         presence.publish(self._presence(settings), self._database)
@@ -182,7 +180,6 @@ class Daemon:
             "halts": HaltLog(writer, own.worker, self.children.halts, clock).run,
             "pauses": PauseLog(writer, clock).run,
             "erasures": Finishing(self._backend, writer, clock, is_leader=self._leads).run,
-            "keys": self._keys.run,
         }.items():
             self.loops.start(name, run())
 
@@ -253,8 +250,7 @@ class Daemon:
                 permit.revoke()
 
     def _scrub(self) -> None:
-        """Have what a period has removed gone from the files, and its keys from their copy."""
-        self._keys.want()
+        """Have what a period has removed gone from the files."""
         scrub_files(self._backend)
 
     def _read_anew(self, action: Action, job: Job) -> Job | Result:
@@ -423,7 +419,6 @@ class Daemon:
         self._watch.configure(settings)
         self._checkin.configure(settings.checkin)
         self._sweeping.configure(settings.retention)
-        self._keys.configure(settings)
         if self._console is not None and settings.console is not None:
             self._console.configure(settings)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from premblyd.agefiles import CannotSealError, require_recipients
 from premblyd.config.hooks import Hook, HttpHook, Selection
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.retention import period_text
@@ -71,7 +70,6 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     yield from _of_concurrency(settings)
     yield from _of_pending(settings)
     yield from _of_retention(settings)
-    yield from _of_backup(settings)
     yield from _of_files(settings)
 
 
@@ -377,16 +375,6 @@ def _of_retention(settings: Config) -> Iterator[str]:
     of_persons = (retention.identity_ms, retention.record_ms)
     if retention.counts_from == "closed" and of_persons == (None, None):
         yield "retention: `from: closed` counts for identity and record, and neither has a period"
-
-
-def _of_backup(settings: Config) -> Iterator[str]:
-    recipients = settings.backup.recipients if settings.backup else None
-    if recipients == ():
-        yield "backup: no recipients, so copies are in clear: whoever gets one reads people's data"
-    try:
-        require_recipients(recipients or ())
-    except CannotSealError as error:
-        yield f"backup: no copy can be made. {error}".rstrip(".")
 
 
 def _of_erased(action: Action) -> Iterator[str]:

@@ -55,8 +55,6 @@ COMMANDS = {
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
     "certify": ("certify", "Certify of a day that nothing is missing, or say what is."),
     "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
-    "backup": ("backup", "Copy the record while the daemon runs, sealed by age."),
-    "restore": ("restore", "Put a copy in the place of the SQLite database."),
 }
 # What Ctrl-C leaves of a command that takes long, and how to go on.
 _GOES_ON = "What was begun is whole; the same again goes on."
@@ -66,14 +64,7 @@ INTERRUPTED = {
     "export": "No file was made, and what was printed is not all of it: run the same again.",
     "rekey": f"{_GOES_ON} (With --names no daemon starts until it has come to its end.)",
     "move": "Run the same again: it goes on where it stopped.",
-    "backup": (
-        "The copies of before are there still. One that is not whole is removed by the next"
-        " `premblyd backup`: run the same again."
-    ),
-    "restore": "Nothing is lost. Run the same again, which goes on, before the daemon is started.",
 }
-# Commands for programs of ours: they run as any other, and --help does not list them.
-HIDDEN = {"upgrading": ("restore", "For install.sh and the Debian package.")}
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"
 
@@ -90,9 +81,9 @@ class Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS and cmd_name not in HIDDEN:
+        if cmd_name not in COMMANDS:
             return None
-        module, summary = {**COMMANDS, **HIDDEN}[cmd_name]
+        module, summary = COMMANDS[cmd_name]
         loaded = importlib.import_module(f"premblyd.cli.{module}")
         attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(loaded, attribute)

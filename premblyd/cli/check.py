@@ -92,7 +92,6 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     routes = _routes(settings)
     daemon, line = _running(settings, config_path)
     warnings = [*lint.warnings(settings, config_path), *_open_keys(settings, config_path)]
-    warnings += _keys_not_copied(settings)
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
@@ -180,19 +179,6 @@ def _open_keys(settings: Config, config_path: Path) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
                     yield f"others can read the data key {path}: chmod go-rwx {path}"
-
-
-def _keys_not_copied(settings: Config) -> Iterator[str]:
-    """Yield that events' keys are in one place alone, or where they are copied to is not there."""
-    if settings.encryption is None:
-        return
-    if settings.backup is None or settings.backup.keys is None or not settings.backup.recipients:
-        yield (
-            "encryption: events' keys are in no copy, so who loses the database loses all that is"
-            " sealed: `backup: {recipients: [age1…], keys: /var/lib/premblyd/keys}`"
-        )
-    elif not settings.backup.keys.is_dir():
-        yield f"backup: there is no folder {settings.backup.keys} for the keys' copy: make it"
 
 
 def _why_it_cannot_start(settings: Config) -> PremblydError | None:

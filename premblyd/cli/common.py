@@ -2,6 +2,8 @@
 command on the record needs no more of the configuration than that."""
 
 import contextlib
+import os
+import pwd
 import re
 import sys
 from collections.abc import Callable
@@ -188,6 +190,24 @@ def _vault_of(settings: Config) -> Vault | None:
         return settings.vault
     except CannotStartError:
         return None
+
+
+def become_owner(real: Path) -> None:
+    """Be the database's owner from here on, if this is root: what the service's user can write to
+    may hold a link to somewhere else, and what is made here must be that user's."""
+    if os.geteuid() != 0:
+        return
+    found = real.stat()
+    owner, group = found.st_uid, found.st_gid
+    if owner == 0:
+        return
+    groups = [group]
+    with contextlib.suppress(KeyError):  # a number without a name has no groups of its own
+        user = pwd.getpwuid(owner)
+        group, groups = user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid)
+    os.setgroups(groups)
+    os.setresgid(group, group, group)
+    os.setresuid(owner, owner, owner)
 
 
 def settings_if_valid(config_path: Path, database: str | None = None) -> Config | None:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from premblyd import jsontext, times
-from premblyd.cli import caller, config_option, json_option, keyscopy
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
@@ -31,9 +31,6 @@ from premblyd.cli.printing import (
     progress,
 )
 from premblyd.databases import file_of
-from premblyd.engines.backend import Backend
-from premblyd.engines.besides import OtherCopy, Sought
-from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database, Scrubbed
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing, gone, searching
@@ -41,7 +38,7 @@ from premblyd.keep.blanking import names_in
 from premblyd.keep.certificates import certificate
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
-from premblyd.keep.persons import FoundBy, Named
+from premblyd.keep.persons import Named
 from premblyd.newfile import CannotWriteError, new_file, require_new
 from premblyd.record import keeplists
 from premblyd.words import counted
@@ -78,11 +75,6 @@ ERASURES = (
 @click.option("--dry-run", is_flag=True, help="Count what would go, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
-    "--copies",
-    type=click.Choice(["delete"]),
-    help="Delete copies beside the database that hold any of it.",
-)
-@click.option(
     "--to", "target", type=click.Path(path_type=Path), help="Write the certificate to a new file."
 )
 @click.option("--list", "lists", is_flag=True, help="List what was erased.")
@@ -98,7 +90,6 @@ def erase(
     reason: str | None,
     dry_run: bool,
     yes: bool,
-    copies: str | None,
     target: Path | None,
     lists: bool,
     as_json: bool,
@@ -110,8 +101,7 @@ def erase(
     Prints a certificate, which names nobody. An event that names another user_ref is left alone,
     and told.
 
-    With `encryption` the keys' copy of `backup` is renewed at once. Exit status: 75 where it can't
-    be, and where the files hold something of it yet; both a daemon finishes.
+    Exit status: 75 where the files hold something of it yet, which a daemon finishes.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
     place: `premblyd erase --user-ref - < FILE`.
@@ -136,34 +126,26 @@ def erase(
         return
     if findings.is_empty:
         _tell_nothing(findings, as_json=as_json)
-        is_due = keyscopy.is_due(config_path, record)
-        if is_due and keyscopy.renewed(config_path, open_to_change(place)) is False:
-            raise SystemExit(NOT_GONE)
         return
     _require_nameless(reason, findings)
-    _confirm(findings, yes=yes, deletes=copies is not None)
+    _confirm(findings, yes=yes)
     request = Request(named=named, also=also, actor=actor(), reason=reason)
     database = open_to_change(place)
     with certificates(target) as hand_out:
         done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
-        renewed = keyscopy.renewed(config_path, database)
         scrubbed = gone.scrub(database)
-        left = _Copies.of(backend(place), _sought(done, findings), deletes=copies is not None)
         proof = certificate(
             done,
             request,
             gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
             waits_for=scrubbed.readers,
             moved_stays=scrubbed.moved_stays,
-            copies=left.found,
-            deleted=left.deleted,
             is_on_server=file_of(place) is None,
-            keys_renewed=renewed,
         )
         hand_out(proof)
     _tell(proof, done, target, as_json=as_json)
-    _tell_left(done, scrubbed, left)
-    if not scrubbed.is_gone or renewed is False:
+    _tell_left(done, scrubbed)
+    if not scrubbed.is_gone:
         raise SystemExit(NOT_GONE)
 
 
@@ -210,18 +192,17 @@ def _require_nameless(reason: str | None, findings: Findings) -> None:
             )
 
 
-def _confirm(findings: Findings, *, yes: bool, deletes: bool) -> None:
+def _confirm(findings: Findings, *, yes: bool) -> None:
     if findings.held_by or yes:
         return
     if not sys.stdin.isatty():
         raise click.UsageError("It can't be undone, and nobody can be asked here: say --yes.")
     events = counted(len(findings.person.event_ids), "event")
-    also = ", and the copies beside the database that hold any of it" if deletes else ""
     if findings.person.nameless_ids:
         click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
     if findings.person.other_ids:
         click.echo(caller.as_called(_others(findings.person.other_ids)), err=True)
-    question = f"Erase what names anybody in {events}{also}? It can't be undone."
+    question = f"Erase what names anybody in {events}? It can't be undone."
     click.confirm(question, abort=True, err=True)
 
 
@@ -242,23 +223,6 @@ def _erased(database: Database, request: Request, total: int, *, silent: bool) -
             raise PremblydError(
                 f"Interrupted: {events} erased. Run the same again, and it goes on."
             ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Copies:
-    """The copies beside the database that hold any of it, and those of them that were deleted."""
-
-    found: Sequence[OtherCopy]
-    deleted: Sequence[Path]
-
-    @classmethod
-    def of(cls, engine: Backend, sought: Sought, *, deletes: bool) -> "_Copies":
-        """Look for them, and delete them if that is wanted."""
-        found = engine.copies_with(sought)
-        deleted = [copy for copy in found if deletes and copy.events]
-        for copy in deleted:
-            engine.delete_copy(copy)
-        return cls(found, [copy.path for copy in deleted])
 
 
 @contextlib.contextmanager
@@ -292,32 +256,9 @@ def _tell(proof: dict[str, Any], done: Done, target: Path | None, *, as_json: bo
     click.echo(f"The certificate is in {target}.")
 
 
-def _sought(done: Done, findings: Findings) -> Sought:
-    names = findings.names
-    is_single = findings.person.named.by is FoundBy.EVENT  # others of its names stay
-    nobody: frozenset[str] = frozenset()
-    return Sought(
-        keys=frozenset(done.keys.values()),
-        user_refs=names.user_refs if findings.person.named.by is FoundBy.USER_REF else nobody,
-        references=nobody if is_single else names.references - findings.person.shared,
-        sessions=nobody if is_single else names.sessions - findings.person.shared,
-    )
-
-
-def _tell_left(done: Done, scrubbed: Scrubbed, copies: _Copies) -> None:
+def _tell_left(done: Done, scrubbed: Scrubbed) -> None:
     if done.other_ids:
         click.echo(caller.as_called(_others(done.other_ids)), err=True)
-    for copy in copies.found:
-        if copy.problem is not None:
-            click.echo(f"{copy.path} can't be looked into: {copy.problem}.", err=True)
-        elif copy.path in copies.deleted:
-            click.echo(f"Deleted {copy.path}.", err=True)
-        else:
-            events = counted(copy.events or 0, "event")
-            click.echo(
-                f"{copy.path} has {events} of it still: delete it. (`--copies delete` does that.)",
-                err=True,
-            )
     if scrubbed.moved_stays:
         click.echo(caller.as_called(MOVED_STAYS), err=True)
     if not scrubbed.is_gone:

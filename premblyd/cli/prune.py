@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from premblyd.cli import caller, config_option, json_option, keyscopy
+from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, keep_vault, open_to_change, open_to_read
+from premblyd.cli.common import become_owner, database_of, keep_vault, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
-from premblyd.cli.restore import become_owner
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.errors import PremblydError
 from premblyd.keep import bookmarks, operators
 from premblyd.keep.periods import periods
 from premblyd.keep.sweeping import Round, work_off
@@ -90,10 +89,7 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json:
         question = f"Remove what is over of {counted(total, 'row')} for good?"
         click.confirm(question, abort=True, err=True)
     round_ = _remove(database, retention, now_ms, total, silent=as_json)
-    is_renewed = keyscopy.renewed(config_path, database)
     _report(round_, found, as_json)
-    if is_renewed is False:
-        raise SystemExit(TryAgainError.exit_code)
 
 
 def _remove(

@@ -37,7 +37,6 @@ KINDS = {
     "retention": "what should have been removed is there still",
     "erasure": "what was erased may still be there",
     "sealing": "something is in clear, or needs an old data key",
-    "backup": "no copy of the record was made for too long",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000

@@ -18,7 +18,6 @@ from pydantic import (
 )
 
 from premblyd.config.alerts import Alert
-from premblyd.config.backup import Backup
 from premblyd.config.checkin import Checkin
 from premblyd.config.console import ConsoleValue
 from premblyd.config.encryption import Encryption
@@ -271,7 +270,6 @@ class Config(Model):
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
     encryption: Encryption | None = None
-    backup: Backup | None = None
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None

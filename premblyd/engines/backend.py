@@ -1,11 +1,10 @@
 """A database of one engine, and every way to open it: what `connections.py` chooses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from premblyd.engines.beacon import Beacon
-from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.engine import Database, Engine, Inspection, Packed, Room, Sizes
 from premblyd.vault import Vault
 
@@ -14,7 +13,6 @@ class Backend(Protocol):
     """A database of one engine, and every way to open it."""
 
     is_shared: bool  # other daemons may work on it at the same time
-    copy_suffix: str  # of files with what `write_copy` writes: db, dump
 
     @property
     def vault(self) -> Vault | None:
@@ -72,18 +70,3 @@ class Backend(Protocol):
         somebody reads it, StoreUnavailableError when there is no room."""
         ...
 
-    def write_copy(
-        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
-    ) -> None:
-        """Write the whole record, or all but events' keys, as it is at one moment, while daemons
-        work on it, and tell now and then how far that is. Raise DamagedError when it is not whole,
-        PremblydError when it can't be copied, and what `out` raises."""
-
-    def copies_with(self, sought: Sought) -> Sequence[OtherCopy]:
-        """Return the copies beside it that hold something of what is sought, and those that can't
-        be looked into."""
-        ...
-
-    def delete_copy(self, copy: OtherCopy) -> None:
-        """Delete one of these. Raise PremblydError when it can't be."""
-        ...

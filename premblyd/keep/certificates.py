@@ -2,11 +2,9 @@
 person by a keyed digest alone, so that it may be kept as long as anybody asks."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from premblyd import __version__, times
-from premblyd.engines.besides import OtherCopy
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.persons import FoundBy
 from premblyd.model.columns import PLAIN, Kept, columns
@@ -26,10 +24,7 @@ STAYS = {
     "counts by the hour": "they name nobody",
     "refused requests": "they have no name by which one could be found",
     "lines of logs": "they go as the system's log does",
-    "copies of the record that were made before, as by `premblyd backup`": (
-        "they have it until they are deleted, with `keys_renewed` only what was not sealed:"
-        " `restore` erases it from what it puts back"
-    ),
+    "copies of the record that were made before": "they have it until they are deleted",
 }
 # Of an event alone no name is remembered: others of its reference may come.
 OF_ONE_EVENT = {_DIGESTS: "so that nothing runs twice"}
@@ -55,14 +50,10 @@ def certificate(
     gone_at_ms: int | None,
     waits_for: Sequence[int],
     moved_stays: bool,
-    copies: Sequence[OtherCopy],
-    deleted: Sequence[Path],
     is_on_server: bool,
-    keys_renewed: bool | None,
 ) -> dict[str, Any]:
     """Return it as JSON. `waits_for`: the processes that keep a copy of what is erased in the
-    database's log until they end what they read. `keys_renewed`: whether the keys' copy has nothing
-    any more of what opens copies of it; None: there is none."""
+    database's log until they end what they read."""
     kept = STAYS | (ON_SERVER if is_on_server else {}) | (MOVED if moved_stays else {})
     if request.named.by is FoundBy.EVENT:
         kept |= OF_ONE_EVENT
@@ -81,17 +72,7 @@ def certificate(
         "is_gone": gone_at_ms is not None,
         "gone_at": None if gone_at_ms is None else times.iso(gone_at_ms),
         "waits_for": list(waits_for),
-        "copies": [
-            {
-                "path": str(copy.path),
-                "events": copy.events,
-                "deleted": copy.path in deleted,
-                "problem": copy.problem,
-            }
-            for copy in copies
-        ],
         "premblyd": __version__,
-        "keys_renewed": keys_renewed,
     }
 
 

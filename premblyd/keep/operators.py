@@ -6,8 +6,6 @@ from typing import TypeVar
 from premblyd.engines.engine import Transaction, insert
 from premblyd.model.tables import OperatorAction
 
-BACKUP = "backup"  # that a copy of the record was made
-KEYS = "keys"  # that the copy of events' keys was made, or renewed
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]  # within a transaction of its own, see record/operating.py
 _RECORD = insert(OperatorAction, "at_ms", "actor", "action", "note")

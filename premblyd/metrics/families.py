@@ -207,9 +207,6 @@ def _of_kept(glance: KeepStatus) -> Iterator[Metric]:
     yield _counter("premblyd_erasures", "Erasures at request.", {(): glance.erasures})
     not_gone = "Erasures of which the database's files may still hold something."
     yield _gauge("premblyd_erasures_not_gone", not_gone, glance.erasures_not_gone)
-    if glance.last_backup_ms is not None:
-        copied = "When the last backup was made; not there while there is none."
-        yield _gauge("premblyd_last_backup_timestamp_seconds", copied, glance.last_backup_ms / 1000)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

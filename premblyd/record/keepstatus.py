@@ -1,5 +1,5 @@
-"""What is kept and what has gone, at a glance: periods, removals, holds, erasures, and the last
-backup. For `status`, the console and metrics."""
+"""What is kept and what has gone, at a glance: periods, removals, holds and erasures. For `status`,
+the console and metrics."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ from premblyd.config.models import Config
 from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_held, is_in_force
-from premblyd.keep.operators import BACKUP
 from premblyd.keep.periods import unset
 from premblyd.model.keeptables import Closing, Erasure, Hold, PutOff, Removal, Removed
-from premblyd.model.tables import Event, OperatorAction
+from premblyd.model.tables import Event
 from premblyd.record import queries
 from premblyd.times import DAY_MS
 from premblyd.words import counted
@@ -58,7 +57,6 @@ class KeepStatus:
     closings: int
     erasures: int
     erasures_not_gone: int  # of which the files may still hold something
-    last_backup_ms: int | None  # by `premblyd backup`
 
 
 def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> KeepStatus:
@@ -81,7 +79,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         closings=queries.value(database, Closing.select(fn.COUNT(Closing.id))),
         erasures=erased,
         erasures_not_gone=erased - gone,
-        last_backup_ms=last_backup_ms(database),
     )
 
 
@@ -109,14 +106,6 @@ def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, st
     if settings is not None and (said or any(periods(settings.retention).values())):
         yield "periods", in_words(settings.retention)
     yield from said
-    if status.last_backup_ms is not None:
-        yield "backup", f"the last is of {times.for_people(status.last_backup_ms)} UTC"
-
-
-def last_backup_ms(database: Database) -> int | None:
-    """Return when the last copy was made by `premblyd backup`."""
-    query = OperatorAction.select(fn.MAX(OperatorAction.at_ms))
-    return queries.time(queries.value(database, query.where(OperatorAction.action == BACKUP)))
 
 
 def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:

@@ -8,16 +8,14 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO
 
 import psycopg
 from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.engine import Database, Inspection, Packed, Room, Sizes, Transaction
-from premblyd.engines.postgresql import dumping, inspecting, opening, schema, transaction
+from premblyd.engines.postgresql import inspecting, opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.failures import plain, translated
 from premblyd.engines.postgresql.opening import Deadline, connect
@@ -144,7 +142,6 @@ class PostgresqlBackend:
     server: Server
     vault: Vault | None = None
     is_shared = True
-    copy_suffix = "dump"
 
     def __post_init__(self) -> None:
         opening.parameters(self.server)  # raises CannotStartError for a URL that can't be used
@@ -177,11 +174,6 @@ class PostgresqlBackend:
     def pack(self) -> Packed:
         raise PremblydError(_NO_PACKING)
 
-    def write_copy(
-        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
-    ) -> None:
-        dumping.write_copy(self.server, out, tell, without_keys=without_keys)
-
     def sizes(self) -> Sizes:
         try:
             with (
@@ -193,9 +185,3 @@ class PostgresqlBackend:
             return Sizes(database_bytes=None)
         return Sizes(database_bytes=size)
 
-    def copies_with(self, sought: Sought) -> list[OtherCopy]:
-        del sought
-        return []  # none that a client of the server could see
-
-    def delete_copy(self, copy: OtherCopy) -> None:
-        raise PremblydError(f"{copy.path} is no copy that premblyd knows of.")

@@ -12,11 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from peewee import PeeweeException
 
-from premblyd.engines.besides import Copied, OtherCopy, Sought
 from premblyd.engines.engine import (
     Database,
     Inspection,
@@ -25,7 +23,7 @@ from premblyd.engines.engine import (
     Sizes,
     Transaction,
 )
-from premblyd.engines.sqlite import leftovers, opening, packing, pages
+from premblyd.engines.sqlite import opening, packing
 from premblyd.engines.sqlite.files import (
     beside,
     forbid_checkpoint,
@@ -46,7 +44,6 @@ from premblyd.errors import (
     CannotStartError,
     PremblydError,
     StoreUnavailableError,
-    StoreUnreadableError,
 )
 from premblyd.telemetry import tell
 from premblyd.vault import Vault
@@ -258,7 +255,6 @@ class SqliteBackend:
     path: Path
     vault: Vault | None = None
     is_shared = False
-    copy_suffix = "db"
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -284,8 +280,7 @@ class SqliteBackend:
         return Inspection(
             warnings=(
                 f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
-                " ever. Move the file away, and the daemon makes a new one; or put a copy in its"
-                " place by `premblyd restore`",
+                " ever. Move the file away, and the daemon makes a new one",
             )
         )
 
@@ -310,15 +305,6 @@ class SqliteBackend:
         with self.hold():
             return packing.pack(self.path)
 
-    def write_copy(
-        self, out: BinaryIO, tell: Callable[[Copied], None], *, without_keys: bool = False
-    ) -> None:
-        with (
-            opening.translated(StoreUnreadableError),
-            contextlib.closing(self.connect_read_only()) as database,
-        ):
-            pages.write_copy(database, out, tell, without_keys=without_keys)
-
     def sizes(self) -> Sizes:
         real = real_path(self.path)
         return Sizes(
@@ -326,13 +312,6 @@ class SqliteBackend:
             log_bytes=size(beside(real, "-wal")),
             free_bytes=_free(real),
         )
-
-    def copies_with(self, sought: Sought) -> list[OtherCopy]:
-        return leftovers.copies_with(self.path, sought)
-
-    def delete_copy(self, copy: OtherCopy) -> None:
-        leftovers.delete(copy)
-
 
 def _free(path: Path) -> int:
     try:

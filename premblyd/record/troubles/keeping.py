@@ -1,5 +1,5 @@
-"""Trouble with what is kept: what should have gone is there still, what was erased may be in the
-files, and no copy is made."""
+"""Trouble with what is kept: what should have gone is there still, and what was erased may be in
+the files."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,11 +8,10 @@ from peewee import Expression, Tuple, fn
 
 from premblyd import times
 from premblyd.config.retention import Retention
-from premblyd.keep import keycopies
 from premblyd.model.keeptables import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.record import queries
-from premblyd.record.keepstatus import CLASSES, last_backup_ms
+from premblyd.record.keepstatus import CLASSES
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.times import DAY_MS
 from premblyd.words import counted
@@ -78,54 +77,11 @@ def erasure(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"Of {counted(count, 'erasure')} the database's files may still hold something,"
             f" since {times.for_people(since_ms)} UTC.",
-            remedy="The daemon ends it when nobody reads the database as it was before: a backup, a"
-            " shell, an auditor. End what reads it for so long.",
+            remedy="The daemon ends it when nobody reads the database as it was before: a shell,"
+            " an auditor. End what reads it for so long.",
             command="premblyd erase --list",
             count=count,
             about="files",
-        )
-    yield from _keys_kept(situation)
-
-
-@trouble(reminds=True)
-def backup(situation: Situation) -> Iterator[Item]:
-    """Yield that the last copy is older than the configuration says, or that there is none."""
-    settings = situation.settings
-    if settings is None or settings.backup is None:
-        return
-    since_ms = situation.now_ms - settings.backup.warn_after_ms
-    last_ms = last_backup_ms(situation.database)
-    text = f"The last backup of the record is of {times.for_people(last_ms)} UTC."
-    if last_ms is None:
-        first = Event.select(fn.MIN(Event.received_at_ms))
-        last_ms = queries.time(queries.value(situation.database, first))
-        text = "There is no backup of the record."
-    if last_ms is not None and last_ms < since_ms:
-        yield Item(
-            text=text,
-            remedy="Is premblyd-backup.timer enabled? `journalctl -u premblyd-backup` says what"
-            " came of its last run.",
-            command="sudo systemctl start premblyd-backup",
-        )
-
-
-def _keys_kept(situation: Situation) -> Iterator[Item]:
-    """Yield that somebody was erased, and the keys' copy is not renewed since."""
-    settings = situation.settings
-    if settings is None or settings.encryption is None or settings.backup is None:
-        return
-    if settings.backup.keys is None or not situation.database.look(keycopies.is_due):
-        return
-    newest = Erasure.select(fn.MAX(Erasure.at_ms))
-    newest_ms = queries.time(queries.value(situation.database, newest))
-    if newest_ms is not None and newest_ms <= situation.now_ms - GRACE_MS:
-        yield Item(
-            text="Somebody was erased, and the keys' copy is not renewed since: with that, copies"
-            " of before can be opened.",
-            remedy="Is the folder of `backup: {keys: …}` there, and may the daemon write to it? Its"
-            " log says why, as erasure.keys_not_copied. `backup` renews it too.",
-            command="sudo systemctl start premblyd-backup",
-            about="keys",
         )
 
 
