@@ -28,7 +28,6 @@ from premblyd.hosts import identity
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Alone, Membership
-from premblyd.hosts.naming import require_sealed_so
 from premblyd.hosts.register import Hosts
 from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
@@ -48,10 +47,8 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
-from premblyd.seal.starting import HostKeys
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock
-from premblyd.verifications import pseudonyms
 from premblyd.verifications.awaited import AwaitedQueue
 from premblyd.verifications.questions import Inquiries
 from premblyd.verifications.spellings import Respelling
@@ -116,7 +113,6 @@ class Daemon:
             own,
             (action.name for action in settings.actions),
             settings.hosts.lost_after_ms,
-            HostKeys.of(settings.vault),
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
@@ -124,7 +120,6 @@ class Daemon:
         with contextlib.suppress(StoreUnavailableError):  # the writer has logged it
             await queue.end_broken(self._clock.now_ms())
         interrupted = await self._membership.join()
-        self._names = await self._writer.call(pseudonyms.of)
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
         ended = await hosts.ended({mark.worker for mark in marks})
@@ -186,12 +181,12 @@ class Daemon:
     def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
         """Open the database and return the migrations that were applied."""
         self._database = self._settings.database
-        self._backend = backend(self._database, self._settings.vault)
+        self._backend = backend(self._database)
         opened.enter_context(self._backend.hold())
         # Not before: another daemon may be at work here, for which this one must not speak.
         self._checkin.start(self._settings.checkin)
         opened.push_async_exit(self._checkin.end)
-        migrated = self._backend.prepare(require_sealed_so)
+        migrated = self._backend.prepare()
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
@@ -289,9 +284,9 @@ class Daemon:
         )
 
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
-        inbox, wake = Inbox(self._writer, self._names), self._wake
+        inbox, wake = Inbox(self._writer), self._wake
         if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
-            inbox = Inbox(self._writer, self._names, will_add=self._look)
+            inbox = Inbox(self._writer, will_add=self._look)
             wake = self._tell_others
         self._receiver = Receiver(
             inbox, failed_at=lambda: self._writer.failed_at, wake=wake, clock=self._clock

@@ -12,8 +12,6 @@ from typing import Any
 
 import orjson
 
-from premblyd.words import Sealed
-
 PIECE_CHARS = 1 << 16  # 20 ms at worst
 _HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -30,13 +28,10 @@ def dumps(value: Any) -> bytes:
 
 def text(value: Any, **options: Any) -> str:
     """Return `value` as JSON text, by json.dumps's `options`. NaN and infinite numbers become null;
-    half characters stay, for the caller to escape. What is sealed becomes null, and `sealed` beside
-    it names those fields. Raise ValueError as `dumps` does."""
+    half characters stay, for the caller to escape.
+    Raise ValueError as `dumps` does."""
     try:
-        try:
-            return _text(value, **options)
-        except TypeError:
-            return _text(_without_sealed(value), **options)
+        return _text(value, **options)
     except (RecursionError, TypeError) as error:
         raise ValueError(f"no JSON: {type(error).__name__}") from None
 
@@ -46,18 +41,6 @@ def _text(value: Any, **options: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
     except ValueError:  # NaN, infinite, or too many digits
         return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **options)
-
-
-def _without_sealed(value: Any) -> Any:
-    match value:
-        case dict():
-            sealed = [name for name, inner in value.items() if isinstance(inner, Sealed)]
-            named = {"sealed": sealed} if sealed else {}
-            return {name: _without_sealed(inner) for name, inner in value.items()} | named
-        case list() | tuple():
-            return [_without_sealed(inner) for inner in value]
-        case _:
-            return None if isinstance(value, Sealed) else value
 
 
 def beginning(value: Any, max_chars: int) -> str:

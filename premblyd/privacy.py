@@ -20,8 +20,6 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
-from premblyd.words import Sealed
-
 VOCABULARY = frozenset(
     """
     a able about accepted account active additional address advance advanced again all already
@@ -140,7 +138,6 @@ _PREMBLY_ID = re.compile(
 )
 _PREMBLY_CODE = re.compile(r"[0-9]{2}")
 _UUID_OF_DIGITS = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_PSEUDONYM = re.compile(r"sealed-[0-9a-f]{64}")
 _ID = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{3,63}")
 _LONG_NUMBER = re.compile(r"\d(?:[._:-]?\d){6,}")
 _TYPE = re.compile(r"[a-z]+(?:[._][a-z]+)*")
@@ -155,9 +152,9 @@ def is_prembly_id(text: str) -> bool:
 
 def is_reference(text: str) -> bool:
     """Return whether people who look at an event may see `text` as its reference: it is an id of
-    Prembly's, a UUID, what stands for a sealed name, or letters and digits without a long
+    Prembly's, a UUID, or letters and digits without a long
     number."""
-    if is_prembly_id(text) or _UUID_OF_DIGITS.fullmatch(text) or _PSEUDONYM.fullmatch(text):
+    if is_prembly_id(text) or _UUID_OF_DIGITS.fullmatch(text):
         return True
     return _ID.fullmatch(text) is not None and not _LONG_NUMBER.search(text)
 
@@ -314,7 +311,7 @@ _MASKS: dict[Shape, Callable[[str], str]] = {
 def mask(value: Any, shape: Shape) -> Any:
     """Return what is shown of a value that has, or should have, this shape."""
     match value:
-        case None | bool() | "" | Sealed():
+        case None | bool() | "":
             return value
         case _ if shape is Shape.PLAIN:
             return value

@@ -4,34 +4,6 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-
-class Sealed:
-    """What stands in place of a value that can't be opened: these words where people read it; in
-    JSON null, with the name of the field in `sealed` beside it. It is false, as what is not there.
-    """
-
-    def __init__(self, words: str) -> None:
-        self._words = words
-
-    def __str__(self) -> str:
-        return self._words
-
-    def __repr__(self) -> str:
-        return f"Sealed({self._words!r})"
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __copy__(self) -> "Sealed":
-        return self
-
-    def __deepcopy__(self, _: dict[int, Any]) -> "Sealed":
-        return self
-
-
-SEALED = Sealed("sealed")  # for who has not the key
-DAMAGED = Sealed("changed, and can't be opened")
-KEY_GONE = Sealed("sealed, and its key is gone")
 _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 

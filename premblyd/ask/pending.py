@@ -154,7 +154,7 @@ class PendingAsker:
             await self._put_off(waiting, offset_ms, f"premblyd failed: {type(error).__name__}")
 
     async def _follow(self, waiting: Waiting, offset_ms: int) -> None:
-        subject = Verdict(reference=waiting.name, session_id=waiting.session_id)
+        subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
         question = answers.question_about(subject)
         if question is None:
             return await self._end(waiting, None, CANT_ASK)

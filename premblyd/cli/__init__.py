@@ -48,8 +48,6 @@ COMMANDS = {
     "closed": ("hold", "Note that the relationship with a person has ended."),
     "erase": ("erase", "Erase what names a person, at their request."),
     "export": ("export", "Take out all that is held of a person, or a table for auditors."),
-    "keygen": ("keygen", "Make a data key, by which the record is sealed."),
-    "rekey": ("rekey", "Seal what was stored in clear, or have it by another data key."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
@@ -62,7 +60,6 @@ INTERRUPTED = {
     "prune": f"{_GOES_ON} (With --vacuum the file is as it was, or is packed.)",
     "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
     "export": "No file was made, and what was printed is not all of it: run the same again.",
-    "rekey": f"{_GOES_ON} (With --names no daemon starts until it has come to its end.)",
     "move": "Run the same again: it goes on where it stopped.",
 }
 F = TypeVar("F", bound=Callable[..., Any])

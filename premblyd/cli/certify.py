@@ -10,7 +10,7 @@ import click
 from premblyd import times, words
 from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import Typed, database_of, keep_vault, open_to_change
+from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import (
     Column,
     bold,
@@ -84,7 +84,6 @@ def certify(
         return
     as_service.hand_over(config_path)
     settings = load_config(config_path, look_up_secrets=True)
-    keep_vault(settings)
     if settings.prembly is None or settings.prembly.api_key is None:
         raise NotAllowedToAskError(None)
     database = open_to_change(settings.database)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import shlex
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,21 +11,18 @@ import click
 from premblyd import lint, presence, times
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.config.load import lacking, load_config
+from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
-from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
-from premblyd.keep import rekeying
+from premblyd.errors import ConfigError, LacksRightsError, PremblydError
 from premblyd.presence import Presence
-from premblyd.record import hosts, keeplists, keepstatus, naming, pauses
+from premblyd.record import hosts, keeplists, keepstatus, pauses
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
-from premblyd.seal.starting import data_keys
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
@@ -80,7 +76,6 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     as_service.hand_over(config_path, sees_daemon=True)
     try:
         settings = load_config(config_path)
-        _require_library(settings, config_path)
     except ConfigError as error:
         if not as_json:
             raise
@@ -91,19 +86,16 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         return
     routes = _routes(settings)
     daemon, line = _running(settings, config_path)
-    warnings = [*lint.warnings(settings, config_path), *_open_keys(settings, config_path)]
+    warnings = [*lint.warnings(settings, config_path)]
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
     inspected = backend(settings.database).inspect()
     warnings += [*inspected.warnings, *reminders(settings)]
-    obstacle = _why_it_cannot_start(settings)
-    if obstacle is not None:
-        warnings.append(f"the daemon can't start: {obstacle}")
     if as_json:
         names = ("pid", "version", "started_at_ms", "configuration", "listen")
         print_json(
             {
-                "ok": obstacle is None,
+                "ok": True,
                 "routes": dict(routes),
                 "warnings": warnings,
                 "database": list(inspected.facts),
@@ -116,8 +108,6 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         )
     else:
         _print(settings, config_path, routes, [*inspected.facts, line], warnings)
-    if obstacle is not None:
-        raise SystemExit(CannotStartError.exit_code)
 
 
 def _print(
@@ -146,15 +136,6 @@ def _print(
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
 
 
-def _require_library(settings: Config, config_path: Path) -> None:
-    """Raise ConfigError when what seals is not installed."""
-    try:
-        if settings.encryption is not None:
-            settings.encryption.require_library()
-    except CannotStartError as error:
-        raise lacking(config_path, "encryption", error) from None
-
-
 def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iterator[str]:
     """Yield that the end of no relationship is noted, where periods wait for that and would be
     over."""
@@ -167,46 +148,6 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
         yield (
             "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
             " names a person is kept until it does"
-        )
-
-
-def _open_keys(settings: Config, config_path: Path) -> Iterator[str]:
-    """Yield that others than its owner may read a data key: they read all that it seals. systemd's
-    copies are the service's alone, whatever their mode."""
-    files = SecretPlaces(config_path.absolute().parent, environ={}).files
-    for source in settings.encryption.sources if settings.encryption else ():
-        for path in files(source.removeprefix("file:")) if source.startswith("file:") else ():
-            with contextlib.suppress(OSError):
-                if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-                    yield f"others can read the data key {path}: chmod go-rwx {path}"
-
-
-def _why_it_cannot_start(settings: Config) -> PremblydError | None:
-    """Return what a daemon would raise because of how the record is sealed; None: nothing, or it
-    can't be read."""
-    with (
-        contextlib.suppress(PremblydError),  # no database yet, or none that this user may read
-        contextlib.closing(connect_read_only(settings.database, settings.vault)) as database,
-    ):
-        return naming.why_unfit(database)
-    return None
-
-
-def _not_sealed(settings: Config, database: Database) -> Iterator[str]:
-    """Yield that something is in clear, or by another data key, where `encryption` has a key."""
-    data_key = settings.vault.seals_with if settings.vault else None
-    if data_key is None:
-        return
-    if rekeying.has_clear(database):
-        yield (
-            "encryption has a key, and events that came before are stored in clear still:"
-            " `premblyd rekey` seals them"
-        )
-    opens = settings.vault.opens if settings.vault else ()
-    if others := [each for each in database.look(data_keys) if each != data_key and each in opens]:
-        yield (
-            f"events' keys are wrapped by the data key {', '.join(others)} still: `premblyd rekey`"
-            " gives them to `key`"
         )
 
 
@@ -230,9 +171,6 @@ def _promised(settings: Config) -> Iterator[str]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
     if settings.pending is not None:
         yield "Asks Prembly what became of events that are pending."
-    if settings.encryption is not None and settings.encryption.key is not None:
-        which = "names too" if settings.seals_names else "but no references and user_refs"
-        yield f"Seals what is stored of people, {which}."
     yield f"Retention: {keepstatus.in_words(settings.retention)}."
 
 
@@ -278,7 +216,6 @@ def reminders(settings: Config) -> Iterator[str]:
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
         yield from _closings_missing(settings, database, at_ms)
-        yield from _not_sealed(settings, database)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)
         for host in hosts.alive(database, at_ms) if is_shared else ():

@@ -21,15 +21,12 @@ from premblyd.config.values import When
 from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError, ConfigError
-from premblyd.record import naming
-from premblyd.vault import Vault
+from premblyd.errors import ConfigError
 from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 MAX_PRIVATE_BYTES = 4096  # a longer text in a body is no name of anything
-_VAULT = "premblyd.vault"
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -132,27 +129,12 @@ ROW_ID = Typed("ID", _row_id)
 
 def open_to_read(place: DatabaseAddress) -> Database:
     """Return the record there, until the command ends."""
-    return _until_end(connect_read_only(place, vault()))
+    return _until_end(connect_read_only(place))
 
 
-def open_to_change(place: DatabaseAddress, *, as_it_is: bool = False) -> Database:
-    """Return the record there, to be written while daemons run, until the command ends. Raise
-    CannotStartError when names are in clear there that are to be sealed, save `as_it_is`."""
-    database = _until_end(connect_operator(place, vault()))
-    if not as_it_is:
-        naming.require_fit(database)
-    return database
-
-
-def vault() -> Vault | None:
-    """Return what opens what is sealed in the record of this command."""
-    found: Vault | None = click.get_current_context().meta.get(_VAULT)
-    return found
-
-
-def keep_vault(settings: Config) -> None:
-    """Have the record opened by the data keys of a configuration that a command has loaded."""
-    click.get_current_context().meta[_VAULT] = _vault_of(settings)
+def open_to_change(place: DatabaseAddress) -> Database:
+    """Return the record there, to be written while daemons run, until the command ends."""
+    return _until_end(connect_operator(place))
 
 
 def _until_end(database: Database) -> Database:
@@ -164,15 +146,12 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
 
     Other mistakes in the configuration are no obstacle, as people look at the record in the middle
     of an incident: a note on standard error says that there are some. Raise ConfigError when the
-    database can't be told from it. `open_to_read` and `open_to_change` open what is sealed by the
-    data keys that it names.
+    database can't be told from it.
     """
     if database is not None:
         return _database_at(database)
     try:
-        settings = load_config(config_path, look_up_secrets=False)
-        keep_vault(settings)
-        return settings.database
+        return load_config(config_path, look_up_secrets=False).database
     except ConfigError as error:
         named = _database_named_in(config_path)
         if named is None:
@@ -181,15 +160,6 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
         note = f"note: {config_path} has {problems}: `premblyd check` tells."
         click.echo(caller.as_called(note), err=True)
         return named
-
-
-def _vault_of(settings: Config) -> Vault | None:
-    """Return what opens the record's sealed values, by the data keys that this user may read. Where
-    its library is missing they are shown as sealed."""
-    try:
-        return settings.vault
-    except CannotStartError:
-        return None
 
 
 def become_owner(real: Path) -> None:

@@ -170,8 +170,6 @@ def _export_table(
     require_recipients(recipients)
     record = open_to_read(place)
     period = _period(record, since, until)
-    if reveal:
-        exporting.require_open(record)  # before it is on record, and anything printed
     recorded = _record_table(place, exporting.about(what, period, is_revealed=reveal), reveal)
     with _opened(target, recipients) as out:
         for piece in exporting.pieces(record, what, period, form, recorded if reveal else None):

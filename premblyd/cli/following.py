@@ -10,7 +10,6 @@ import click
 
 from premblyd import times
 from premblyd.cli import caller
-from premblyd.cli.common import vault
 from premblyd.cli.printing import clean, json_line
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend, connect_read_only
@@ -57,14 +56,13 @@ def _parts(place: DatabaseAddress, chosen: EventFilter, limit: int) -> Iterator[
     """Yield the events so far, then those that have come since, for ever. The database is opened
     anew each time: by the next look the daemon may have begun, or somebody put a copy back."""
     late = _Late() if backend(place).is_shared else None
-    opens = vault()
-    with closing(connect_read_only(place, opens)) as record:
+    with closing(connect_read_only(place)) as record:
         last_id = events.last_event_id(record)
         if late is not None:
             late.expect(record, max(0, last_id - PART), last_id)
         yield lists.rows(record, chosen, limit, last_id + 1)[::-1]
     while True:
-        with closing(connect_read_only(place, opens)) as record:
+        with closing(connect_read_only(place)) as record:
             overtaken = late.read(record, chosen) if late is not None else []
             # Taken first: what comes while the others are read is read the next time.
             newest_id = events.last_event_id(record)

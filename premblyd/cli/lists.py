@@ -19,7 +19,6 @@ from premblyd.cli.common import (
     database_option,
     open_to_read,
     settings_if_valid,
-    vault,
 )
 from premblyd.cli.printing import Column, clean, print_json, print_rows
 from premblyd.config.values import TYPE_PATTERN, When
@@ -278,7 +277,7 @@ def _follow(
     if asked["until_ms"] is not None:
         raise click.UsageError("--follow has no end: leave out --until.")
     place = database_of(config_path, database)
-    with closing(connect_read_only(place, vault())) as record:  # it is opened anew with each look
+    with closing(connect_read_only(place)) as record:  # it is opened anew with each look
         chosen = chosen_by(EventFilter, record, asked)
         _note_unknown(record, config_path, database, asked)
     following.follow(place, chosen, limit=limit, as_json=as_json)

@@ -9,16 +9,15 @@ from pathlib import Path
 import click
 
 from premblyd.cli import caller, config_option, json_option
-from premblyd.cli.common import database_of, vault
+from premblyd.cli.common import database_of
 from premblyd.cli.printing import console, print_json, progress
 from premblyd.config.secrets import MAX_SECRET_BYTES, UnusableFileError, read_bounded
 from premblyd.config.values import sqlite_path
 from premblyd.databases import DatabaseAddress, Server, file_of, holds_password, is_postgresql
-from premblyd.engines.connections import connect_read_only, translated
+from premblyd.engines.connections import translated
 from premblyd.errors import PremblydError
 from premblyd.move import moving
 from premblyd.move.moving import MoveStep, TableMoved
-from premblyd.seal.starting import require_keys
 from premblyd.words import counted
 
 NAMED = ("event", "delivery", "attempt")
@@ -49,8 +48,7 @@ def move(
 
     The daemon must be stopped. A run that was interrupted goes on when it is run again.
 
-    Exit status 75: a daemon runs, a database can't be reached, or it was interrupted. 78: it is
-    sealed by a data key that the configuration does not name.
+    Exit status 75: a daemon runs, a database can't be reached, or it was interrupted.
     """
     target = _target(database, password_file)
     source = database_of(config_path)
@@ -60,7 +58,6 @@ def move(
         _watching(silent=as_json) as watch,
         translated(),
         moving.source(source) as old,
-        _with_keys(source),
         moving.target(target) as new,
     ):
         moved = moving.move(old, new, watch=watch, restart=restart)
@@ -119,14 +116,6 @@ def _require_two_engines(source: DatabaseAddress, target: DatabaseAddress) -> No
             "The record is on a PostgreSQL server already. Stop the daemons, and copy it with"
             " PostgreSQL's own pg_dump and pg_restore."
         )
-
-
-@contextlib.contextmanager
-def _with_keys(source: DatabaseAddress) -> Iterator[None]:
-    """Raise CannotStartError before anything is moved that the configuration can't open."""
-    with contextlib.closing(connect_read_only(source, vault())) as record:
-        require_keys(record)
-    yield
 
 
 @contextlib.contextmanager

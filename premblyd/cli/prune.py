@@ -10,7 +10,7 @@ import click
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import become_owner, database_of, keep_vault, open_to_change, open_to_read
+from premblyd.cli.common import become_owner, database_of, open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
@@ -72,7 +72,6 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json:
         _pack(database_of(config_path), yes=yes, as_json=as_json)
         return
     settings = load_config(config_path, look_up_secrets=False)
-    keep_vault(settings)
     retention = settings.retention
     if not periods(retention):
         _print_nothing(as_json, dry_run)

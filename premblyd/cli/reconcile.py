@@ -13,7 +13,7 @@ from premblyd import times
 from premblyd.ask.log import Window
 from premblyd.cli import as_service, config_option, json_option
 from premblyd.cli.certify import made
-from premblyd.cli.common import WHEN, keep_vault, open_to_change, open_to_read
+from premblyd.cli.common import WHEN, open_to_change, open_to_read
 from premblyd.cli.printing import Column, clean, print_json, print_table, progress, showing
 from premblyd.cli.references import read_references
 from premblyd.config.load import load_config
@@ -95,7 +95,6 @@ def reconcile(
     if asks:  # with the service's keys, and as its user, to whom the database belongs
         as_service.hand_over(config_path, file)
     settings = load_config(config_path, look_up_secrets=asks)
-    keep_vault(settings)
     endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
     if asks and (settings.prembly is None or settings.prembly.api_key is None):
         raise NotAllowedToAskError(None)

@@ -14,7 +14,6 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     ROW_ID,
     database_of,
-    keep_vault,
     open_to_change,
     row_id,
     settings_if_valid,
@@ -114,7 +113,6 @@ def replay(
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
     settings = load_config(config_path, look_up_secrets=False)
-    keep_vault(settings)
     database = open_to_change(settings.database)
     selection["event_id"] = event or event_option
     selection["state"] = "pending" if is_pending else "dead" if is_dead else None

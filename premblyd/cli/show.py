@@ -27,12 +27,8 @@ from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.replays import RAN_BEFORE
-from premblyd.words import Sealed, counted, took
+from premblyd.words import counted, took
 
-SEALED_FOR_YOU = (
-    "What it says of a person is sealed, and this user may not read the data key, or `encryption`"
-    " does not name it."
-)
 UNRECORDED = "Nothing is shown: that you look could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536
@@ -53,7 +49,6 @@ def show(
     record = open_to_read(place)
     found = events.find_event(record, event)
     if reveal:
-        events.require_open(found)
         shown = events.revealed(record, _record_reveal(place, found.id))
     else:
         settings = settings_if_valid(config_path)
@@ -82,8 +77,6 @@ def _print(event: ShownEvent, standing: Standing) -> None:
     click.echo(bold(f"Event {columns.pop('id')}"))
     if event.contradicted:
         click.echo("  Prembly contradicts it: see the questions to Prembly below.")
-    if event.is_sealed:
-        click.echo(f"  {SEALED_FOR_YOU}")
     for sentence in standing.sentences():
         click.echo(f"  {caller.as_called(clean(sentence))}")
     for name, value in columns.items():
@@ -135,9 +128,6 @@ def _print_awaited(row: Mapping[str, Any]) -> None:
 
 def _body_lines(body: Any) -> Iterator[str]:
     """Yield a body for people: photos as their size, and not more lines than anybody reads."""
-    if isinstance(body, Sealed):
-        yield str(body)
-        return
     if isinstance(body, str):
         yield from body[:MAX_TEXT_CHARS].splitlines()
         if len(body) > MAX_TEXT_CHARS:
@@ -189,9 +179,6 @@ def _print_attempt(attempt: AttemptRow) -> None:
     )
     if attempt.output == MASK:
         click.echo("     | hidden: --reveal shows what it printed")
-        return
-    if isinstance(attempt.output, Sealed):
-        click.echo(f"     | {attempt.output}")
         return
     for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")

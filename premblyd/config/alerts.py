@@ -36,7 +36,6 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "what should have been removed is there still",
     "erasure": "what was erased may still be there",
-    "sealing": "something is in clear, or needs an old data key",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000

@@ -38,18 +38,12 @@ def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
     return place, isinstance(place, Server) and place.password is not None
 
 
-def _data_keys(settings: Config) -> object:
-    encryption = settings.encryption
-    return (encryption.sources, encryption.identity) if encryption else None
-
-
 # By the key in the file. Of the console it is where it listens: the rest of it is reloaded.
 ONLY_AT_START: Mapping[str, Callable[[Config], object]] = {
     "listen": lambda settings: settings.listen,
     "database": _database,
     "hosts": lambda settings: (settings.hosts.name, settings.hosts.lost_after_ms),
     "console": _console_place,
-    "encryption": _data_keys,
 }
 
 

@@ -20,7 +20,6 @@ from pydantic import (
 from premblyd.config.alerts import Alert
 from premblyd.config.checkin import Checkin
 from premblyd.config.console import ConsoleValue
-from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.retention import Retention
@@ -54,7 +53,6 @@ from premblyd.databases import DatabaseAddress, Server, holds_password, is_postg
 from premblyd.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
-from premblyd.vault import Vault
 
 T = TypeVar("T")
 HEALTH_PATH = "/healthz"
@@ -269,7 +267,6 @@ class Config(Model):
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
     retention: Retention = Retention()
-    encryption: Encryption | None = None
     prembly: PremblyApi | None = None
     pending: Pending | None = None
     console: ConsoleValue = None
@@ -285,21 +282,9 @@ class Config(Model):
         return value.server if isinstance(value, PostgresqlDatabase) else value
 
     @property
-    def vault(self) -> Vault | None:
-        """What seals and opens the record's values; None: it is kept in clear. Raise
-        CannotStartError when the library for it is not installed."""
-        return self.encryption.vault if self.encryption else None
-
-    @property
     def logs_references(self) -> bool:
-        """Whether the log names verifications: not if it might outlast what names a person, nor
-        where that is sealed."""
-        return self.retention.identity_ms is None and not self.seals_names
-
-    @property
-    def seals_names(self) -> bool:
-        """Whether references and user_refs are sealed."""
-        return self.encryption is not None and self.encryption.seals_names
+        """Whether the log names verifications: not if it might outlast what names a person."""
+        return self.retention.identity_ms is None
 
     @property
     def total_concurrency(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tornado.escape import xhtml_escape
 
-from premblyd.words import Sealed, counted, size, visible
+from premblyd.words import counted, size, visible
 
 MAX_NODES = 2000
 MAX_CHARACTERS = 1024  # of a text; a longer one is a photo, or is cut
@@ -59,8 +59,6 @@ class _Tree:
             case str():
                 text, kind = _text(value, original if isinstance(original, str) else value)
                 return Node(name=shown, text=text, kind=kind)
-            case Sealed():
-                return Node(name=shown, text=str(value), kind="word")
             case bool() | None:
                 return Node(name=shown, text=_WORDS[value], kind="word")
             case _:

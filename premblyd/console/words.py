@@ -16,7 +16,7 @@ from premblyd.record.operating import ONLY_SOME
 from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.roles import Role
-from premblyd.words import Sealed, counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
 from premblyd.words import took as took_ms
 
 MASK = privacy.MASK

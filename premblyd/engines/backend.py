@@ -1,12 +1,10 @@
 """A database of one engine, and every way to open it: what `connections.py` chooses."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from premblyd.engines.beacon import Beacon
 from premblyd.engines.engine import Database, Engine, Inspection, Packed, Room, Sizes
-from premblyd.vault import Vault
 
 
 class Backend(Protocol):
@@ -14,19 +12,13 @@ class Backend(Protocol):
 
     is_shared: bool  # other daemons may work on it at the same time
 
-    @property
-    def vault(self) -> Vault | None:
-        """What all that is opened by this seals and opens with."""
-        ...
-
     def hold(self) -> AbstractContextManager[None]:
         """Keep other daemons out for as long as it is entered, where the engine serves only one.
         Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
         ...
 
-    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-        """Make or migrate the database; return the migrations applied now. `check` is called before
-        anything is changed, and what it raises ends it.
+    def prepare(self) -> list[str]:
+        """Make or migrate the database; return the migrations applied now.
 
         Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
         opened.
@@ -69,4 +61,3 @@ class Backend(Protocol):
         of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
         somebody reads it, StoreUnavailableError when there is no room."""
         ...
-

@@ -14,15 +14,13 @@ from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import CannotStartError, StoreUnavailableError
-from premblyd.vault import Vault
 
 
-def backend(place: DatabaseAddress, vault: Vault | None = None) -> Backend:
-    """Return the engine's backend for a database, whose values `vault` seals and opens. Raise
-    CannotStartError when what it needs is not installed, or the place can't be one."""
-    vault = None if vault is None else vault.for_record()
+def backend(place: DatabaseAddress) -> Backend:
+    """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
+    installed, or the place can't be one."""
     if isinstance(place, Path):
-        return SqliteBackend(place, vault)
+        return SqliteBackend(place)
     try:
         from premblyd.engines.postgresql.engine import PostgresqlBackend
     except ImportError:  # many do without its library
@@ -30,17 +28,17 @@ def backend(place: DatabaseAddress, vault: Vault | None = None) -> Backend:
             "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
             " systemd, pip install '.[postgresql]' in a checkout."
         ) from None
-    return PostgresqlBackend(place, vault)
+    return PostgresqlBackend(place)
 
 
-def connect_read_only(place: DatabaseAddress, vault: Vault | None = None) -> Database:
+def connect_read_only(place: DatabaseAddress) -> Database:
     """Return a connection that only reads: see backend.Backend."""
-    return backend(place, vault).connect_read_only()
+    return backend(place).connect_read_only()
 
 
-def connect_operator(place: DatabaseAddress, vault: Vault | None = None) -> Database:
+def connect_operator(place: DatabaseAddress) -> Database:
     """Return a connection by which a command writes while daemons run: see backend.Backend."""
-    return backend(place, vault).connect_operator()
+    return backend(place).connect_operator()
 
 
 @contextlib.contextmanager

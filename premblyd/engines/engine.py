@@ -9,15 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import peewee
 from peewee import CTE, Expression, Field, Node, Query, Value
 
-from premblyd.engines.opened import Opening, with_keys
 from premblyd.model.table import Table
 from premblyd.times import Clock
-from premblyd.vault import Vault
 
 Row = tuple[Any, ...]
 Done = TypeVar("Done")
@@ -137,7 +135,6 @@ class Compiled:
 
     text: str
     parts: tuple[Any, ...]  # params and constants
-    opening: Opening | None = None  # of what it reads that may be sealed
 
     def bind(self, values: Mapping[str, Any]) -> list[Any]:
         """Return the values as the text takes them."""
@@ -146,9 +143,8 @@ class Compiled:
 
 def compile_query(query: Query, engine: peewee.Database) -> Compiled:
     """Return `query` in the SQL of `engine`, which need not be connected."""
-    asked, opening = with_keys(query)
-    text, parts = engine.get_sql_context().parse(asked)
-    return Compiled(text, tuple(parts), opening)
+    text, parts = engine.get_sql_context().parse(query)
+    return Compiled(text, tuple(parts))
 
 
 class Transaction(ABC):
@@ -163,7 +159,6 @@ class Transaction(ABC):
     `try_lock`, or by a statement that locks the rows it finds.
     """
 
-    vault: Vault | None  # what seals and opens; None: nothing does
     part = 0  # of a table of counts: each daemon counts in rows of its own
     is_far = False  # each answer costs a way to a server: then it is asked also what may be needed
     # Rows in one INSERT: a few prepared statements serve every number of rows.
@@ -173,9 +168,8 @@ class Transaction(ABC):
     compiled_lookup: Callable[[Lookup], Compiled]
     compiled_inserts: Callable[[BulkInsert, int], Compiled]
 
-    def __init__(self, connection: Any, vault: Vault | None = None) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
-        self.vault = vault
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
@@ -183,10 +177,7 @@ class Transaction(ABC):
 
     def row(self, statement: Statement, **values: Any) -> Row | None:
         """Return the first row that `statement` finds."""
-        compiled = self.compiled(statement)
-        row: Row | None = self._execute(compiled, values).fetchone()
-        if row is not None and compiled.opening is not None:
-            return compiled.opening.row(row, self.vault)
+        row: Row | None = self._execute(self.compiled(statement), values).fetchone()
         return row
 
     @staticmethod
@@ -289,12 +280,8 @@ class Transaction(ABC):
         return lambda: True
 
     def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
-        found = self._found(statement, self._execute(statement, values))
+        found: list[Row] = self._execute(statement, values).fetchall()
         return lambda: found
-
-    def _found(self, statement: Compiled, cursor: Any) -> list[Row]:
-        found: list[Row] = cursor.fetchall()
-        return found if statement.opening is None else statement.opening.rows(found, self.vault)
 
     def _execute(self, statement: Compiled, values: Mapping[str, Any]) -> Any:
         return self.connection.execute(statement.text, statement.bind(values))
@@ -328,13 +315,6 @@ class OpenTransaction:
 class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
-
-    vault: Vault | None = None  # what seals and opens; None: nothing does
-
-    def with_vault(self, vault: Vault | None) -> Self:
-        """Return this, which seals and opens by `vault` from now on."""
-        self.vault = None if vault is None else vault.for_record(is_of_command=True)
-        return self
 
     if TYPE_CHECKING:  # Peewee does not say them
 

@@ -28,7 +28,6 @@ from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Sighting
 from premblyd.hosts.standing import SharedTime, Standing
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
-from premblyd.seal.starting import HostsLackKeyError
 from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock, boot_s
 from premblyd.verifications.erased import NOTICED_S
@@ -254,7 +253,7 @@ class Membership:
             await work
         except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
             return
-        except (SchemaError, MoveAtWorkError, CannotStartError, HostsLackKeyError) as error:
+        except (SchemaError, MoveAtWorkError, CannotStartError) as error:
             self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001
@@ -280,7 +279,7 @@ class Membership:
 
     async def _look_again(self) -> None:
         """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
-        which nobody waited for it either: `rekey` may have sealed, or an upgrade changed tables.
+        which nobody waited for it either: an upgrade may have changed tables.
         """
         await self._hosts.require_fit(self._clock.now_ms())
         self._standing.looked_again()

@@ -14,21 +14,15 @@ from peewee import fn
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import (
-    CannotStartError,
     MoveAtWorkError,
     PremblydError,
     SchemaError,
-    TryAgainError,
 )
-from premblyd.hosts import naming
 from premblyd.hosts.identity import Identity, Predecessor, is_dead_here
 from premblyd.model import history
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
 from premblyd.queue import damage
-from premblyd.seal.starting import FLOOR, HostKeys, require_opens, require_together
-from premblyd.verifications import pseudonyms
-from premblyd.verifications.digests import seal_key
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
@@ -58,16 +52,14 @@ def is_working(host: Any, now_ms: Any) -> Any:
     return host.ended.is_null() & (seen_until_ms > now_ms)
 
 
-def may_work(transaction: Transaction, now_ms: int) -> list[tuple[str, Any]]:
-    """Return names and `data_keys` of the daemons that may be at work. Raise MoveAtWorkError while
+def may_work(transaction: Transaction, now_ms: int) -> list[str]:
+    """Return the names of the daemons that may be at work. Raise MoveAtWorkError while
     the database is being moved."""
     if not transaction.try_lock(history.MOVE):
         raise MoveAtWorkError("the database")
     rows = transaction.rows(_MAY_WORK, now_ms=now_ms)
     return [
-        (name, keys)
-        for name, keys, place, *process in rows
-        if not is_dead_here(place, Predecessor(*process))
+        name for name, place, *process in rows if not is_dead_here(place, Predecessor(*process))
     ]
 
 
@@ -80,11 +72,9 @@ class Hosts:
         identity: Identity,
         actions: Iterable[str] = (),
         lost_after_ms: int | None = None,
-        keys: HostKeys | None = None,
     ) -> None:
         self._writer = writer
         self._lost_after_ms = lost_after_ms
-        self._keys = keys or HostKeys.of(None)
         self._identity = identity
         self._worker = identity.worker
         # Known from the start: else the others end what has waited for this host to come back.
@@ -114,8 +104,7 @@ class Hosts:
     async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
         """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
         Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
-        changed the schema, MoveAtWorkError when the database is being moved; CannotStartError or
-        HostsLackKeyError when this daemon and the others could not open what each seals."""
+        changed the schema, MoveAtWorkError when the database is being moved."""
 
         def operation(transaction: Transaction) -> list[int] | PremblydError:
             if (unfit := self._unfit(transaction, now_ms, dead)) is not None:
@@ -141,20 +130,7 @@ class Hosts:
                 "A newer premblyd has changed the database so that this one can't work on it any"
                 " more. Install that version."
             )
-        # Who has not been seen for long looks at them too, should it come back or beat again.
-        others = transaction.rows(_KEYS_OF_OTHERS, worker=self._worker, now_ms=now_ms)
-        known = [(name, keys) for worker, name, keys in others if worker not in dead]
-        try:
-            require_opens(transaction)  # again: `rekey` may have sealed since this daemon looked
-            require_together(self._keys, known)
-            self._begin_naming(transaction, [name for name, _ in known])
-        except (CannotStartError, TryAgainError) as error:
-            return error
         return None
-
-    def _begin_naming(self, transaction: Transaction, others: Collection[str]) -> None:
-        if naming.begin(transaction, others):
-            transaction.change(RAISE_FLOOR, migration=pseudonyms.FLOOR)
 
     async def require_fit(self, now_ms: int) -> None:
         """Raise as `join` does when this daemon, whose row still counts, can't work here any more:
@@ -167,21 +143,15 @@ class Hosts:
 
     async def join_alone(self, now_ms: int) -> list[int]:
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
-        waited for. Return which deliveries are due because the last daemon died. Raise
-        CannotStartError when this daemon could not open what `rekey` has sealed meanwhile."""
+        waited for. Return which deliveries are due because the last daemon died."""
 
-        def operation(transaction: Transaction) -> list[int] | PremblydError:
-            try:
-                require_opens(transaction)
-                self._begin_naming(transaction, ())
-            except (CannotStartError, TryAgainError) as error:
-                return error
+        def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END_ALL, ended_at_ms=now_ms)
             transaction.change(_FORGET_ALL, forgotten_at_ms=now_ms)
             self._join(transaction, now_ms)
             return _interrupt(transaction, transaction.rows(_ALL_RUNNING), now_ms)
 
-        return _of_fit(await self._writer.call(operation))
+        return await self._writer.call(operation)
 
     def _join(self, transaction: Transaction, now_ms: int) -> None:
         transaction.insert(
@@ -192,11 +162,7 @@ class Hosts:
             started_at_ms=now_ms,
             seen_at_ms=now_ms,
             migration=max(self._known),
-            data_keys=self._keys.text,
         )
-        if self._keys.seals_with is not None:
-            transaction.change(RAISE_FLOOR, migration=FLOOR)
-            seal_key(transaction)
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
         """End those of `lost` that have not been seen since, and make due what they ran; so too
@@ -281,17 +247,12 @@ _OF_IDENTITY = [field.name for field in fields(Identity)]
 _JOIN = insert(
     Host,
     *_OF_IDENTITY,
-    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration", "data_keys"),
+    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration"),
 )
 # One that has SQLite for itself never beats.
 _MAY_WORK = Statement(
-    Host.select(
-        *(Host.name, Host.data_keys, Host.place, Host.worker, Host.pid, Host.process_start)
-    ).where(is_working(Host, param("now_ms")) | (_IS_ALIVE & (Host.beat_count == 0)))
-)
-_KEYS_OF_OTHERS = Statement(
-    Host.select(Host.worker, Host.name, Host.data_keys).where(
-        is_working(Host, param("now_ms")), Host.worker != param("worker")
+    Host.select(*(Host.name, Host.place, Host.worker, Host.pid, Host.process_start)).where(
+        is_working(Host, param("now_ms")) | (_IS_ALIVE & (Host.beat_count == 0))
     )
 )
 _OF_PLACE = Statement(

@@ -27,7 +27,6 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
 from premblyd.queue.oncekeys import once_key
-from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import SENDERS, harmless
 
@@ -116,17 +115,6 @@ class Names(NamedTuple):
 
     def union(self, others: "Names") -> "Names":
         return Names(*(own | other for own, other in zip(self, others, strict=True)))
-
-
-def with_originals(transaction: Transaction, names: Names) -> Names:
-    """Return names with those that pseudonyms stand for: in texts, and in older copies, they are in
-    clear."""
-    known = pseudonyms.originals(transaction, names.user_refs | names.references)
-    users, references = (
-        each | {known[name] for name in each if name in known}
-        for each in (names.user_refs, names.references)
-    )
-    return names._replace(user_refs=users, references=references)
 
 
 def unbound(transaction: Transaction, names: Names) -> ByTable:

@@ -8,7 +8,6 @@ from premblyd.keep import holds
 from premblyd.keep.operators import Change, write_down
 from premblyd.keep.retention import closing_noted
 from premblyd.model.keeptables import Closing
-from premblyd.verifications import pseudonyms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +24,10 @@ def close(user_ref: str, at_ms: int, *, actor: str, now_ms: int) -> Change[Close
 
     def close(transaction: Transaction) -> Closed:
         transaction.lock([holds.LOCK])
-        named = pseudonyms.read(transaction).named_user(user_ref)
-        before = transaction.row(_FIND, user_ref=named)
+        before = transaction.row(_FIND, user_ref=user_ref)
         noted = {"at_ms": at_ms, "noted_at_ms": now_ms, "actor": actor}
         if before is None:
-            number = int(transaction.insert(_CLOSE, user_ref=named, **noted) or 0)
+            number = int(transaction.insert(_CLOSE, user_ref=user_ref, **noted) or 0)
             closed = Closed(id=number, was_ms=None)
         else:
             closed = Closed(id=before[0], was_ms=before[1])
@@ -46,11 +44,10 @@ def undo(user_ref: str, *, actor: str, now_ms: int) -> Change[bool]:
 
     def undo(transaction: Transaction) -> bool:
         transaction.lock([holds.LOCK])
-        named = pseudonyms.read(transaction).named_user(user_ref)
-        before = transaction.row(_FIND, user_ref=named)
+        before = transaction.row(_FIND, user_ref=user_ref)
         if before is None:
             return False
-        transaction.change(_FORGET, user_ref=named)
+        transaction.change(_FORGET, user_ref=user_ref)
         write_down(transaction, actor, "undo-closed", now_ms, f"closing {before[0]}")
         return True
 

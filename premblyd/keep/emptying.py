@@ -12,7 +12,6 @@ from premblyd.model.keeptables import Lacks
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
-from premblyd.seal import eventkeys
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)
@@ -42,7 +41,6 @@ def empty_identities(
     """Empty all that names a person in these events and in what became of them. The names of their
     verifications are not for this to forget: other events have them too."""
     ids = sorted(event_ids)
-    eventkeys.destroy(transaction, ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, lacks=lacks)
     for lookup in (_OF_DELIVERY, _ORDER, *_OF_EVENTS):

@@ -37,7 +37,6 @@ from premblyd.model.history import MOVE
 from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
-from premblyd.seal import eventkeys
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
 
@@ -211,7 +210,6 @@ def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: T
     erasure, also if another that was ended has left them. Return how many deliveries that
     cancelled."""
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, event_ids)]
-    eventkeys.destroy(transaction, whole)
     cancelled = blanking.stop(transaction, whole, now_ms)
     left: dict[int, int] = dict(transaction.look_up(_LEFT_TO_ANY, whole))
     known = [each for each in whole if each in left]

@@ -15,7 +15,6 @@ from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.keeptables import Erasure, Hold, ToErase
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, session_reference
-from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 
 
@@ -90,7 +89,6 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
     # What is under a name that a stranger has too is left to them, as their events are.
     own = frozenset(each for each in names.references if plain_id(each) not in person.shared)
     meant = Names(names.user_refs, own, names.sessions - person.shared)
-    names, meant = (blanking.with_originals(transaction, each) for each in (names, meant))
     if person.named.by is not FoundBy.USER_REF:  # of who has it there may be other events
         meant = meant._replace(user_refs=frozenset())
     if person.named.by is FoundBy.EVENT:  # and of its reference too
@@ -115,7 +113,7 @@ def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]
     """Return the holds on the person, of whom there may be no event yet, and on each event: whose
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.
-    sessions = pseudonyms.of(transaction).references(map(plain_id, person.sessions))
+    sessions = set(map(plain_id, person.sessions))
     found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 

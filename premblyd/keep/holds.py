@@ -5,35 +5,27 @@ be on the same, and each ends on its own: an event is held as long as one of the
 a hold says of a person goes when it ends.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
-from premblyd.engines.opened import AsStored
-from premblyd.keep import persons
 from premblyd.keep.operators import Change, write_down
-from premblyd.keep.persons import Named
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeptables import Hold
 from premblyd.model.tables import Event, VerificationName
-from premblyd.prembly.payload import is_uuid, plain_id, session_reference
-from premblyd.verifications import pseudonyms, spellings
-from premblyd.verifications.digests import Digests
+from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.verifications import spellings
 from premblyd.verifications.names import groups
-from premblyd.verifications.pseudonyms import Names, is_pseudonym
 from premblyd.verifications.spellings import Spelt
 
 # Who removes or erases locks this first of all, as who holds or closes does: else, on PostgreSQL,
 # it could end after a hold that it did not see.
 LOCK = "holds"
-NAME = "(the name)"  # in a reason, in place of one
-MANY = 500  # events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +55,11 @@ def place(
     hold's id."""
 
     def place(transaction: Transaction) -> int:
-        names = pseudonyms.read(transaction)
-        reference = subject.reference and plain_id(subject.reference)
-        stored = as_stored(subject, names)
-        about = {"user_ref": stored.user_ref, "reference": stored.reference}
-        about["reason"] = reason
-        if names.is_sealed:
-            about["reason"] = nameless(transaction, reason, subject, names)
-        of_session = Digests.of(transaction).of_session(reference) if reference else None
+        stored = as_stored(subject)
+        about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
         own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
-        number = int(transaction.insert(_PLACE, **own, **about, session_digest=of_session) or 0)
+        number = int(transaction.insert(_PLACE, **own, **about) or 0)
         write_down(transaction, actor, "hold", now_ms, f"hold {number}")
         return number
 
@@ -192,7 +178,6 @@ def is_held(now_ms: Any) -> Expression:
         fn.EXISTS(of_event.where(Hold.user_ref == Event.user_ref))
         | fn.EXISTS(of_event.where(Hold.reference == plain))
         | fn.EXISTS(of_event.where(Hold.reference == Event.session_id))
-        | fn.EXISTS(of_event.where(Hold.session_digest == Event.session_digest))
         | fn.EXISTS(of_names.where(in_force))
         | Case(None, [(Event.user_ref.is_null(), is_of_others)], SQL("FALSE"))
     )
@@ -216,57 +201,16 @@ def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> li
     if isinstance(which, int):
         found = transaction.rows(_BY_ID, id=which, now_ms=now_ms)
     else:
-        stored = as_stored(which, pseudonyms.read(transaction))
+        stored = as_stored(which)
         about = {"user_ref": stored.user_ref, "reference": stored.reference}
         statement = _BY_REFERENCE if stored.user_ref is None else _BY_USER
         found = transaction.rows(statement, **about, now_ms=now_ms)
     return [number for (number,) in found]
 
 
-def as_stored(subject: Subject, names: Names) -> Subject:
-    """Return what stands for whom or what somebody has named."""
-    reference = subject.reference and names.named_reference(plain_id(subject.reference))
-    return Subject(
-        user_ref=subject.user_ref and names.named_user(subject.user_ref), reference=reference
-    )
-
-
-def nameless(
-    transaction: Transaction, reason: str | None, subject: Subject, names: Names
-) -> str | None:
-    """Return a reason without the names of whom it is about, where names are sealed: as far as any
-    event has them."""
-    if not reason:
-        return reason
-    if subject.user_ref is not None:
-        named = Named.user(subject.user_ref)
-    else:
-        named = Named.reference(subject.reference or "")
-    own = {subject.user_ref, subject.reference}
-    known: dict[str, str] = {}
-    if not _is_of_many(transaction, as_stored(subject, names)):
-        person = persons.find(transaction, named, names=names)
-        own |= person.sessions
-        known = pseudonyms.originals(transaction, person.user_refs | person.references)
-    for name in sorted(filter(None, {*own, *known.values()}), key=len, reverse=True):
-        if not is_pseudonym(name):
-            reason = re.sub(rf"(?<!\w){_spelt(name)}(?!\w)", NAME, reason, flags=re.IGNORECASE)
-    return reason
-
-
-def _is_of_many(transaction: Transaction, stored: Subject) -> bool:
-    """Return whether so many events are of whom a hold is on that webhooks would wait while all of
-    their names are found."""
-    statement = _FURTHER_OF_REFERENCE if stored.user_ref is None else _FURTHER_OF_USER
-    about = {"user_ref": stored.user_ref, "reference": stored.reference}
-    return transaction.row(statement, **about) is not None
-
-
-def _spelt(name: str) -> str:
-    """Return the expression for a name: a UUID in whichever spelling."""
-    if not is_uuid(name):
-        return re.escape(name)
-    return "[-_]?".join(re.sub("[-_]", "", name))
+def as_stored(subject: Subject) -> Subject:
+    """Return whom or what somebody has named, a reference in its one spelling."""
+    return replace(subject, reference=subject.reference and plain_id(subject.reference))
 
 
 class _Related(NamedTuple):
@@ -279,7 +223,6 @@ class _Relations:
     other events of its names are."""
 
     def __init__(self, transaction: Transaction, events: Sequence[_Event]) -> None:
-        self._naming = pseudonyms.of(transaction)
         sessions = {event.session_id for event in events if event.session_id}
         self._of_session = _of_sessions(transaction, sessions)
         self._names_of_session = {each: self._session_names(each) for each in sessions}
@@ -304,7 +247,7 @@ class _Relations:
 
     def _session_names(self, session_id: str) -> set[str]:
         # The session itself too: somebody may have nothing else to hold it by.
-        names = self._naming.references([session_reference(session_id), plain_id(session_id)])
+        names = {session_reference(session_id), plain_id(session_id)}
         others = self._of_session.get(session_id, ())
         return names.union(plain_id(reference) for reference, _ in others if reference)
 
@@ -314,19 +257,12 @@ class _Relations:
 
 
 def _of_sessions(transaction: Transaction, sessions: Collection[str]) -> dict[str, list[Row]]:
-    """Return reference and `user_ref` of the events of each of these sessions, sealed or not."""
+    """Return reference and `user_ref` of the events of each of these sessions."""
     found: dict[str, list[Row]] = defaultdict(list)
     if not sessions:
         return found
     for session_id, *of_event in transaction.look_up(_OF_SESSION, sorted(sessions)):
         found[session_id].append(tuple(of_event))
-    digests = Digests.of(transaction)
-    by_digest: dict[str, list[str]] = defaultdict(list)
-    for session_id in sessions:
-        by_digest[digests.of_session(session_id)].append(session_id)
-    for digest, *of_event in transaction.look_up(_OF_SESSION_DIGEST, sorted(by_digest)):
-        for session_id in by_digest[digest]:
-            found[session_id].append(tuple(of_event))
     return found
 
 
@@ -340,9 +276,7 @@ _NOW = param("now_ms")
 _IN_FORCE = is_in_force(_NOW)
 _OF_PERSON = emptied(Hold, Kept.IN_FORCE)
 _SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)
-_PLACE = insert(
-    Hold, "user_ref", "reference", "session_digest", "at_ms", "until_ms", "actor", "reason"
-)
+_PLACE = insert(Hold, "user_ref", "reference", "at_ms", "until_ms", "actor", "reason")
 _END = Statement(
     Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by"), **_OF_PERSON).where(
         Hold.id == param("id")
@@ -361,9 +295,6 @@ _BY_USER = Statement(
 _BY_REFERENCE = Statement(
     Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
 )
-_FURTHER = Event.select(Event.id).limit(1).offset(MANY)
-_FURTHER_OF_USER = Statement(_FURTHER.where(Event.user_ref == param("user_ref")))
-_FURTHER_OF_REFERENCE = Statement(_FURTHER.where(Event.reference == param("reference")))
 _HAS_NOT_ENDED = Hold.ended_at_ms.is_null()
 _IDS_OF_USERS = Lookup(
     Hold.select(Hold.id, Hold.until_ms, Hold.user_ref).where(_HAS_NOT_ENDED), Hold.user_ref
@@ -374,14 +305,10 @@ _IDS_OF_REFERENCES = Lookup(
 _EVENTS = Lookup(
     Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id
 )
-# Of many that are alike one is enough. As it is stored: what is sealed is found by its digest.
+# Of many that are alike one is enough.
 _OF_SESSION = Lookup(
-    Event.select(AsStored(Event.session_id), Event.reference, Event.user_ref).distinct(),
+    Event.select(Event.session_id, Event.reference, Event.user_ref).distinct(),
     Event.session_id,
-)
-_OF_SESSION_DIGEST = Lookup(
-    Event.select(Event.session_digest, Event.reference, Event.user_ref).distinct(),
-    Event.session_digest,
 )
 _OF_NAMES = Spelt.of(
     Event.select(Event.reference, Event.user_ref).where(Event.user_ref.is_null(False)).distinct(),

@@ -14,10 +14,8 @@ from premblyd.engines.engine import Lookup, Transaction
 from premblyd.model.keeptables import Lacks
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
-from premblyd.verifications import pseudonyms
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import known_as
-from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.spellings import Spelt, look_up
 
 
@@ -81,14 +79,12 @@ def find(
     transaction: Transaction,
     named: Named,
     also: Collection[int] = (),
-    names: Names | None = None,
 ) -> Person:
     """Return who is named, and these events `also`, whose texts name them: not those of another
-    `user_ref`. It only reads, and does so by indexes. `names`: what stands for names here, if that
-    is known. Raise SealedNamesError when names are sealed, and the key is not here."""
+    `user_ref`. It only reads, and does so by indexes."""
     if named.by is FoundBy.EVENT:
         return _single(transaction, named)
-    return _Walk(transaction, named, names or pseudonyms.read(transaction)).person(also)
+    return _Walk(transaction, named).person(also)
 
 
 class _Row(NamedTuple):
@@ -115,11 +111,10 @@ class _Row(NamedTuple):
 class _Walk:
     """Goes from names to events, and from these to further names, until there are no new ones."""
 
-    def __init__(self, transaction: Transaction, named: Named, names: Names) -> None:
+    def __init__(self, transaction: Transaction, named: Named) -> None:
         self._transaction = transaction
         self._named = named
         self._digests = Digests.of(transaction)
-        self._names = names
         self._own: dict[int, _Row] = {}
         self._others: dict[int, _Row] = {}
         self._references: set[str] = set()
@@ -128,13 +123,10 @@ class _Walk:
     def person(self, also: Collection[int]) -> Person:
         name = self._named.name
         if self._named.by is FoundBy.USER_REF:
-            stored = self._names.named_user(name)
-            first = self._rows(self._transaction.look_up(_BY_USER, [stored]))
-            self._user_refs = {stored}
+            first = self._rows(self._transaction.look_up(_BY_USER, [name]))
+            self._user_refs = {name}
         else:
-            stored = self._names.named_reference(name)
-            of_session = self._names.reference(session_reference(name))
-            names = known_as(self._transaction, [stored, of_session])
+            names = known_as(self._transaction, [name, session_reference(name)])
             self._references |= set(map(plain_id, names))
             first = self._of_names(self._references, [name])  # it may be the id of a session
             self._user_refs = {row.user_ref for row in first if row.user_ref}
@@ -154,7 +146,7 @@ class _Walk:
     def _further(self, rows: Iterable[_Row], *, are_first: bool) -> list[_Row]:
         sessions = {row.session_id for row in rows if row.session_id} - self._sessions
         names = {plain_id(row.reference) for row in rows if row.reference}
-        names |= self._names.references(map(session_reference, sessions))
+        names |= set(map(session_reference, sessions))
         known = set(map(plain_id, known_as(self._transaction, names))) - self._references
         if are_first:
             known |= names
@@ -186,8 +178,7 @@ class _Walk:
         }
         rows = look_up(self._transaction, _BY_REFERENCE, references) if references else []
         rows += self._transaction.look_up(_BY_SESSION, sorted(spelt))
-        of_sealed = sorted(set(map(self._digests.of_session, sessions)))
-        return self._rows(rows + self._transaction.look_up(_BY_SESSION_DIGEST, of_sealed))
+        return self._rows(rows)
 
     def _rows(self, rows: Iterable[Sequence[Any]]) -> list[_Row]:
         return list({row[0]: _Row.of(row) for row in rows}.values())
@@ -213,16 +204,14 @@ class _Walk:
 
     def _sessions_among(self, names: set[str]) -> set[str]:
         return {
-            each
-            for each in self._sessions
-            if each in names or self._names.reference(session_reference(each)) in names
+            each for each in self._sessions if each in names or session_reference(each) in names
         }
 
     def _known_as(self, names: Iterable[str]) -> set[str]:
         """Return these names, each of which may be the id of a session, and all others of their
         verifications."""
         own = set(names)
-        as_sessions = self._names.references(map(session_reference, own))
+        as_sessions = set(map(session_reference, own))
         return known_as(self._transaction, own | as_sessions) if own else own
 
     def _nameless(self) -> set[int]:
@@ -254,6 +243,5 @@ _ROWS = Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id
 _BY_ID = Lookup(_ROWS, Event.id)
 _BY_USER = Lookup(_ROWS.clone(), Event.user_ref)
 _BY_SESSION = Lookup(_ROWS.clone(), Event.session_id)
-_BY_SESSION_DIGEST = Lookup(_ROWS.clone(), Event.session_digest)  # of those that are sealed
 _BY_REFERENCE = Spelt.of(_ROWS.clone(), Event)
 _BY_ERASED_NAME = Lookup(Event.select(Event.id), Event.erased_name)

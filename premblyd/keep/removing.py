@@ -15,7 +15,6 @@ from premblyd.model import tables
 from premblyd.model.keeptables import GoneEvent, GoneOnce, Lacks, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.prembly.payload import plain_id
-from premblyd.seal import eventkeys
 from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
 
@@ -30,16 +29,14 @@ TAKES: Mapping[Removed, tuple[Removed, ...]] = {
 
 def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> list[int]:
     """Give these events the bodies that are left when media are taken out of theirs. Return those
-    that have them: what has lost its body, or its person, since that was read gets none back. A
-    body that was sealed is sealed again."""
-    ciphers = eventkeys.ciphers(transaction, bodies)
+    that have them: what has lost its body, or its person, since that was read gets none back."""
     return [
         event_id
         for event_id, body in sorted(bodies.items())
         if transaction.change(
             _REPLACE,
             id=event_id,
-            body=ciphers[event_id].seal(_BODY, body) if event_id in ciphers else body,
+            body=body,
             lacks=Lacks.MEDIA,
         )
     ]
@@ -102,7 +99,6 @@ def _hide_words(transaction: Transaction, written: Sequence[Row]) -> None:
 def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
     verifications = _verifications_of(transaction, _names_of(transaction, event_ids))
     deliveries = deliveries_of(transaction, event_ids)
-    eventkeys.destroy(transaction, event_ids)
     _keep_keys(transaction, event_ids)
     for lookup in _OF_DELIVERIES:
         transaction.change_each(lookup, deliveries)
@@ -149,7 +145,6 @@ def _deleting(column: Field) -> Lookup:
 
 
 _HAS_ID = tables.Event.id == param("id")
-_BODY = tables.Event.body.place
 _REPLACE = Statement(
     tables.Event.update(body=param("body"), lacks=param("lacks")).where(
         _HAS_ID, tables.Event.lacks.is_null()

@@ -28,8 +28,6 @@ from premblyd.model.tables import Downtime
 from premblyd.prembly.media import replace_media
 from premblyd.telemetry import tell
 from premblyd.times import DAY_MS, HOUR_MS, Clock
-from premblyd.vault import LacksKeyError
-from premblyd.verifications.pseudonyms import SealedNamesError
 
 FIRST_S = 10.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
 REST_S = 60.0  # between two rounds
@@ -171,14 +169,13 @@ def without_media(asked: Bodies) -> dict[int, bytes | None]:
 
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
     """Do all of a round on a command's own connection, beside a daemon, and yield what each
-    transaction did. Raise StoreUnavailableError when it can't, and LacksKeyError or
-    SealedNamesError for what this user can't open."""
+    transaction did. Raise StoreUnavailableError when it can't."""
     while round_.has_work:
         began = time.monotonic()
         try:
             done = database.transact(round_.work(now_ms))
             replaced = without_media(done) if isinstance(done, Bodies) else {}
-        except (StoreUnavailableError, LacksKeyError, SealedNamesError):
+        except StoreUnavailableError:
             raise
         except Exception:
             if not round_.failed():

@@ -8,15 +8,12 @@ from typing import NamedTuple
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.model.tables import Delivery, Event
-from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.forgotten import Forgotten
 from premblyd.queue.keys import EventKeys
-from premblyd.queue.sealed import SealedArrivals
-from premblyd.seal import eventkeys
 from premblyd.verifications import erased
 from premblyd.verifications.erased import Erased, Gone
-from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.spellings import reference_key
 
 PORTION_BYTES = 1 << 20
@@ -48,12 +45,12 @@ class Known(NamedTuple):
         return sum(key in self.new for key in self.keys)
 
 
-def new_event(webhook: Webhook, verdict: Verdict, keys: EventKeys, names: Names) -> NewEvent:
-    """Return the event that is stored of `webhook`. `verdict`: its own, as `names` have it."""
+def new_event(webhook: Webhook, keys: EventKeys) -> NewEvent:
+    """Return the event that is stored of `webhook`."""
+    verdict = webhook.verdict
     key = reference_key(verdict.reference)
     derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
-    originals = names.originals(webhook.verdict)
-    row = (*derived, *originals, *_verdict_values(verdict), *_webhook_values(webhook))
+    row = (*derived, *_verdict_values(verdict), *_webhook_values(webhook))
     return NewEvent(keys, len(webhook.body), row)
 
 
@@ -90,7 +87,7 @@ def store(transaction: Transaction, known: Known) -> Known:
     if known.gone.any_names:
         ids |= FORGOTTEN.insert(transaction, rows, known.erased)
     whole = [new[key] for key in new if key not in known.erased]
-    ids |= _insert(transaction, whole, known.gone)
+    ids |= _insert(transaction, whole)
     if late := [key for key in new if key not in ids]:
         # Another host has stored these in this moment: here they are duplicates.
         ids |= dict(transaction.look_up(_IDS_BY_KEY, late))
@@ -103,7 +100,7 @@ def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
     """Return whether nothing is said of these events but that they are new, or there: then
     `asking_store` stores them."""
     is_simple = not known.erased and known.new_row_count == len(known.new)
-    return transaction.is_far and is_simple and not eventkeys.seals(transaction)
+    return transaction.is_far and is_simple
 
 
 def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping[str, int]]:
@@ -122,10 +119,8 @@ def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping
     return by_key
 
 
-def _insert(transaction: Transaction, events: Sequence[NewEvent], gone: Gone) -> dict[str, int]:
+def _insert(transaction: Transaction, events: Sequence[NewEvent]) -> dict[str, int]:
     """Insert events that are not there yet; return the ids of those that are new, by key."""
-    if eventkeys.seals(transaction):
-        return _SEALED.insert(transaction, _portions(events), gone.digests)
     ids: list[int | None] = []
     for rows in _portions(events):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
@@ -146,10 +141,7 @@ def _portions(events: Sequence[NewEvent]) -> Iterator[list[Row]]:
     yield rows
 
 
-_DERIVED_COLUMNS = (
-    *("key", "body_sha256", "body_bytes", "reference_key"),
-    *("sealed_reference", "sealed_user_ref"),
-)
+_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _keys = attrgetter("keys")
@@ -169,4 +161,3 @@ INSERT_DELIVERIES_BY_KEY = BulkInsert(
     found={"event_id": Event.select(Event.id).where(Event.key == param("event_id"))},
 )
 FORGOTTEN = Forgotten(_INSERT_EVENTS, INSERT_DELIVERIES)
-_SEALED = SealedArrivals(_INSERT_EVENTS)

@@ -161,7 +161,7 @@ class _Start(NamedTuple):
 def _start_of(
     transaction: Transaction, delivery: Due, row: EventRow | None, action: Claimable
 ) -> _Start:
-    event = damage.event_of(transaction, row)
+    event = damage.event_of(row)
     if event.is_erased and not action.runs_erased:
         raise ErasedError(damage.ERASED)
     if action.gets_body and not event.has_body and not event.is_erased:

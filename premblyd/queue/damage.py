@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from peewee import Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param, update
-from premblyd.engines.opened import AsStored
 from premblyd.errors import PremblydError
 from premblyd.model.columns import ColumnType
 from premblyd.model.keeptables import Lacks
@@ -22,8 +21,6 @@ from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import SMALL_BYTES
-from premblyd.seal import eventkeys
-from premblyd.vault import MARK, DamagedError, LacksKeyError
 
 CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
@@ -39,12 +36,8 @@ VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
     *("id", "key", "lacks"),
-    *("sealed_reference", "sealed_user_ref"),
     *VERDICT_COLUMNS,
 )
-KEY_GONE = "its event is sealed, and the key of it is gone"
-SEAL_BROKEN = "its event is sealed: "  # and what can't be opened
-LACKS_KEY = "its event is sealed; `encryption` must name the data key "  # and which
 BODILESS = (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED)
 _NEW_IN_0_2 = ("type", "risk_level", "risk_score")
 
@@ -125,9 +118,6 @@ class EventRow(NamedTuple):
 
     delivery_id: int
     has_run: Any
-    data_key: Any
-    wrapped: Any
-    body_sha256: Any
     values: Sequence[Any]  # of EVENT_COLUMNS
 
 
@@ -145,39 +135,19 @@ def small_events_of(ids: Query) -> Statement:
 
 def by_delivery(found: Iterable[Row]) -> dict[int, EventRow]:
     """Return events that were found, by the ids of their deliveries."""
-    return {row[0]: EventRow(row[0], row[1], row[2], row[3], row[4], row[5:]) for row in found}
+    return {row[0]: EventRow(row[0], row[1], row[2:]) for row in found}
 
 
 def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
     """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    return event_of(transaction, event_rows(transaction, [delivery_id]).get(delivery_id))
+    return event_of(event_rows(transaction, [delivery_id]).get(delivery_id))
 
 
-def event_of(transaction: Transaction, row: EventRow | None) -> StoredEvent:
+def event_of(row: EventRow | None) -> StoredEvent:
     """Return the event of a row. Raise UnusableError when there is none, or it can't be used."""
     if row is None:
         raise UnusableError(EVENT_GONE)
-    event = usable_event(opened(transaction, row.values, row.data_key, row.wrapped))
-    is_sealed = row.data_key is not None
-    if not is_sealed and event.body.startswith(MARK) and event.body_sha256.hex() != row.body_sha256:
-        raise UnusableError(KEY_GONE)
-    return event
-
-
-def opened(
-    transaction: Transaction, values: Sequence[Any], data_key: Any, wrapped: Any
-) -> Sequence[Any]:
-    """Return the values of `EVENT_COLUMNS`, opened. Raise UnusableError when they can't be."""
-    if data_key is None:
-        return values
-    key = values[EVENT_COLUMNS.index("key")]
-    try:
-        cipher = eventkeys.cipher_of(transaction, key, data_key, wrapped)
-        return tuple(eventkeys.opened(cipher, _EVENT_FIELDS, values))
-    except DamagedError as error:
-        raise UnusableError(SEAL_BROKEN + str(error)) from None
-    except LacksKeyError as error:
-        raise UnusableError(LACKS_KEY + error.data_key) from None
+    return usable_event(row.values)
 
 
 def usable_event(row: Sequence[Any]) -> StoredEvent:
@@ -188,8 +158,6 @@ def usable_event(row: Sequence[Any]) -> StoredEvent:
         raise UnusableError(EVENT_CHANGED + changed)
     values = dict(zip(EVENT_COLUMNS[:_VERDICT_AT], row[:_VERDICT_AT], strict=True))
     verdict = dict(zip(VERDICT_COLUMNS, row[_VERDICT_AT:], strict=True))
-    for name in ("reference", "user_ref"):  # where a pseudonym stands in it
-        verdict[name] = values.pop(f"sealed_{name}") or verdict[name]
     for name, words in _WORDS.items():
         if verdict[name] not in words:
             raise UnusableError(EVENT_CHANGED + name)
@@ -235,23 +203,17 @@ _RUNNING_OF = (
 )
 RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
 FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
-_EVENT_FIELDS = tuple(getattr(Event, name) for name in EVENT_COLUMNS)
 _EVENTS = Lookup(
-    eventkeys.with_keys(
-        Delivery.select(
-            Delivery.id,
-            fn.EXISTS(
-                Attempt.select(Attempt.id).where(
-                    Attempt.delivery == Delivery.id,
-                    Attempt.number == Delivery.attempt_count + 1,
-                )
-            ),
-            *eventkeys.KEY_COLUMNS,
-            Event.body_sha256,
-            # As they are stored: it is told apart here why one can't be opened.
-            *(AsStored(field) if field.sealed else field for field in _EVENT_FIELDS),
-        ).join(Event)
-    ),
+    Delivery.select(
+        Delivery.id,
+        fn.EXISTS(
+            Attempt.select(Attempt.id).where(
+                Attempt.delivery == Delivery.id,
+                Attempt.number == Delivery.attempt_count + 1,
+            )
+        ),
+        *(getattr(Event, name) for name in EVENT_COLUMNS),
+    ).join(Event),
     Delivery.id,
 )
 _CLOSE_OPEN_ATTEMPT = update(

@@ -11,7 +11,6 @@ from premblyd.engines.writer import Later, Operation, Step
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery
 from premblyd.queue.jobs import Ending, Job, Result
-from premblyd.queue.sealed import sealed_output
 from premblyd.verifications import erased
 
 
@@ -58,7 +57,6 @@ def _end_all(
     deliveries: list[Row] = []
     attempts: list[Row] = []
     for job, result, ending in reports:
-        output = sealed_output(transaction, job.delivery_id, result.output)
         deliveries.append(
             (
                 *(job.delivery_id, job.claim_token, ending.state, ending.due_at_ms),
@@ -68,7 +66,7 @@ def _end_all(
         attempts.append(
             (
                 *(job.attempt_id, job.claim_token, ending.at_ms, result.outcome, result.exit_code),
-                *(result.http_status, result.error, output, result.output_truncated),
+                *(result.http_status, result.error, result.output, result.output_truncated),
             )
         )
     transaction.changing_many(end.delivery, deliveries)

@@ -7,7 +7,7 @@ from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, par
 from premblyd.model.keeptables import GoneOnce
 from premblyd.model.tables import Delivery, Event
 from premblyd.queue.oncekeys import once_key
-from premblyd.verifications import erased, pseudonyms
+from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import Erased, Names
 
@@ -61,11 +61,7 @@ class Forgotten:
         for row, its_deliveries in deliveries:
             plain = self._once_key(row)
             key = Digests.of(transaction).of_key(plain) if plain else None
-            earlier = self._earlier_key(transaction, row)
-            for each in its_deliveries:
-                about = {"action": each[place], "once_key": earlier}
-                is_known = earlier is not None and transaction.row(_KNOWN, **about) is not None
-                rows.append((*each, earlier if is_known else key))
+            rows += [(*each, key) for each in its_deliveries]
             for each in its_deliveries if plain else ():
                 transaction.write(_RENAME, action=each[place], once_key=plain, keyed=key)
         transaction.write_many(self._deliveries, rows)
@@ -76,25 +72,7 @@ class Forgotten:
             return None
         return once_key(values["reference"], values["outcome"], values["type"])
 
-    def _earlier_key(self, transaction: Transaction, row: Row) -> str | None:
-        """Return what is left of the same of the time when names were not sealed yet; None: they
-        always were, or are not."""
-        naming = pseudonyms.of(transaction)
-        values = dict(zip(self._columns, row, strict=True))
-        if not naming.were_clear or not values["sealed_reference"]:
-            return None
-        key = once_key(values["sealed_reference"], values["outcome"], values["type"])
-        return naming.of_earlier_key(key)
 
-
-_KNOWN = Statement(
-    Delivery.select(Delivery.id).where(
-        Delivery.action == param("action"), Delivery.once_key == param("once_key")
-    )
-    | GoneOnce.select(GoneOnce.id).where(
-        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
-    )
-)
 # What a hook has succeeded for before its record was removed. (An erasure can't tell these keys of
 # types that are about no verification.)
 _RENAME = Statement(

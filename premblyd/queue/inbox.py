@@ -25,9 +25,8 @@ from premblyd.queue.arrivals import (
 from premblyd.queue.keys import By, event_keys
 from premblyd.queue.order import Then, order_key
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.verifications import awaited, erased, pseudonyms
+from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
-from premblyd.verifications.pseudonyms import CLEAR, Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +59,11 @@ class Inbox:
     def __init__(
         self,
         writer: Writer,
-        names: Names = CLEAR,
         will_add: Callable[[], None] = lambda: None,
     ) -> None:
-        """`names`: what stands for references and user_refs in the database. `will_add` is called
-        before deliveries are handed to the writer: a claim that follows at once is in their
-        transaction, behind them."""
+        """`will_add` is called before deliveries are handed to the writer: a claim that follows at
+        once is in their transaction, behind them."""
         self._writer = writer
-        self._names = names
         self._will_add = will_add
 
     def add(
@@ -81,7 +77,7 @@ class Inbox:
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
         as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
         end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(webhook, deliveries, by, self._names, first_ask_ms)
+        addition = _addition(webhook, deliveries, by, first_ask_ms)
         if deliveries:
             self._will_add()
         return self._writer.submit(_ADD, addition, _names(addition))
@@ -109,7 +105,7 @@ def add_event(
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
     `lock_names`; erased, if another name of it was by this erasure."""
-    addition = _addition(webhook, deliveries, "body", pseudonyms.of(transaction))
+    addition = _addition(webhook, deliveries, "body")
     event = addition.event._replace(erasure_id=erasure_id)
     [added] = _add(transaction, [addition._replace(event=event)])
     return added
@@ -132,10 +128,10 @@ def add_delivery(
     return delivery_id
 
 
-def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery], names: Names) -> Sequence[str]:
+def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> Sequence[str]:
     """Return what is locked before `webhook` is stored: so the events of one reference have their
     numbers in the order in which their deliveries run."""
-    return _lock_names(_order_key(names.verdict(webhook.verdict), deliveries))
+    return _lock_names(_order_key(webhook.verdict, deliveries))
 
 
 def _lock_names(key: str | None) -> Sequence[str]:
@@ -296,17 +292,15 @@ def _addition(
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
     by: By,
-    names: Names,
     first_ask_ms: int | None = None,
 ) -> _Addition:
-    verdict = names.verdict(webhook.verdict)
     return _Addition(
-        arrivals.new_event(webhook, verdict, event_keys(webhook, by), names),
+        arrivals.new_event(webhook, event_keys(webhook, by)),
         webhook.received_at_ms,
         deliveries,
         rollups.event_group(webhook),
-        _order_key(verdict, deliveries),
-        None if first_ask_ms is None else Arrival.of(webhook, verdict, first_ask_ms),
+        _order_key(webhook.verdict, deliveries),
+        None if first_ask_ms is None else Arrival.of(webhook, first_ask_ms),
     )
 
 

@@ -24,7 +24,6 @@ from premblyd.queue import damage
 from premblyd.queue.jobs import Due, Job
 from premblyd.queue.oncekeys import KeptKeys, Subject, keys_by_names, subject_of
 from premblyd.queue.order import may_end
-from premblyd.verifications import pseudonyms
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
@@ -200,13 +199,11 @@ def rule(
     names: Sequence[str],
     verdict: Verdict,
     now_ms: int,
-    told: Sequence[str] = (),
 ) -> Ruling:
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
-    are asked about at the same time, the first that is confirmed runs. `told`: names as Prembly has
-    told them, where `names` are pseudonyms."""
-    keys = keys_by_names(pseudonyms.of(transaction), names, told, verdict)
+    are asked about at the same time, the first that is confirmed runs."""
+    keys = keys_by_names(names, verdict)
     transaction.lock({lock_name(job.action, key) for key in keys})
     kept = KeptKeys(transaction)
     gone_id = kept.removed(job.action, keys)

@@ -17,10 +17,9 @@ from premblyd.prembly.payload import Verdict, same_id
 from premblyd.queue import damage
 from premblyd.queue.damage import UnusableError
 from premblyd.queue.keys import digest
-from premblyd.verifications import erased, pseudonyms
+from premblyd.verifications import erased
 from premblyd.verifications.digests import KEYED_DIGITS, Digests
 from premblyd.verifications.names import names_of
-from premblyd.verifications.pseudonyms import Names
 
 
 class Subject(NamedTuple):
@@ -75,38 +74,23 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
             return None
     known = names_of(transaction, verification)
     keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
-    if (naming := pseudonyms.of(transaction)).were_clear:
-        row = transaction.row(_SEALED_REFERENCE, id=delivery_id)
-        keys += _earlier_keys(naming, [row[0]] if row and row[0] else [], outcome, type_)
     if isinstance(confirmed_key, str) and confirmed_key:
         keys = tuple(dict.fromkeys([confirmed_key, *keys]))
     return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
 
 
-def keys_of(naming: Names, verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
+def keys_of(verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
     """Return under which keys the hook of an action may have run for an event, the same for all of
-    its verification, which is `known` under several names; none: the event has no reference.
-    `known` are what stands for the names."""
+    its verification, which is `known` under several names; none: the event has no
+    reference."""
     if not verdict.reference:
         return ()
-    names = sorted(known) or [naming.reference(verdict.reference)]
-    return keys_by_names(naming, names, [verdict.reference], verdict)
+    return keys_by_names(sorted(known) or [verdict.reference], verdict)
 
 
-def keys_by_names(
-    naming: Names, names: Sequence[str], in_clear: Sequence[str], verdict: Verdict
-) -> tuple[str, ...]:
-    """Return the keys of what a verdict says, by names of its verification. `in_clear`: names as
-    they came, where `names` are pseudonyms."""
-    keys = _keys(names, verdict.outcome, verdict.type)
-    if naming.were_clear:
-        keys += _earlier_keys(naming, in_clear, verdict.outcome, verdict.type)
-    return keys
-
-
-def _earlier_keys(naming: Names, names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
-    """Return what is left of the keys of names, of the time when these were not sealed yet."""
-    return tuple(map(naming.of_earlier_key, _keys(names, outcome, type_)))
+def keys_by_names(names: Sequence[str], verdict: Verdict) -> tuple[str, ...]:
+    """Return the keys of what a verdict says, by names of its verification."""
+    return _keys(names, verdict.outcome, verdict.type)
 
 
 def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
@@ -168,7 +152,6 @@ _VERDICT = Statement(
     )
     .where(_HAS_ID)
 )
-_SEALED_REFERENCE = Statement(Delivery.select(Event.sealed_reference).join(Event).where(_HAS_ID))
 _REMOVED = Statement(
     GoneOnce.select(GoneOnce.delivery_id).where(
         GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")

@@ -25,8 +25,7 @@ from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_held
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
-from premblyd.queue.sealed import sealed_facts
-from premblyd.verifications import awaited, erased, pseudonyms
+from premblyd.verifications import awaited, erased
 from premblyd.verifications.names import learn_names, lock_names
 
 
@@ -99,18 +98,16 @@ class Queue:
         erased meanwhile; nothing changed."""
 
         def operation(transaction: Transaction) -> Ruling | None:
-            naming = pseudonyms.of(transaction)
-            learnt = [naming.reference(name) for name in names]
-            if learnt:
-                transaction.lock(lock_names(learnt))
+            if names:
+                transaction.lock(lock_names(names))
             held = transaction.row(_HOLDS, id=job.delivery_id, claim_token=job.claim_token)
             if held is None or held[1]:
                 return None
             ruling = Ruling()
-            known = learn_names(transaction, learnt, at_ms)
+            known = learn_names(transaction, names, at_ms)
             if is_once and known:
                 verdict = confirmed.job(job).event.verdict
-                ruling = once.rule(transaction, job, known, verdict, at_ms, names)
+                ruling = once.rule(transaction, job, known, verdict, at_ms)
             if ruling.other_id is not None:
                 if ruling.wait_ms is None and not ruling.is_gone:
                     once.note_other(transaction, job.delivery_id, ruling.other_id)
@@ -122,7 +119,7 @@ class Queue:
                 attempts_left=job.attempts_left,
                 confirmed_at_ms=at_ms,
                 confirmed_sha256=confirmed.sha256,
-                confirmed_facts=sealed_facts(transaction, job.delivery_id, confirmed.text),
+                confirmed_facts=confirmed.text,
                 confirmed_key=ruling.key,
             )
             return ruling if changed else None

@@ -12,7 +12,7 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.verifications import awaited, pseudonyms, questions
+from premblyd.verifications import awaited, questions
 from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
@@ -44,9 +44,8 @@ class Answers:
         """Return what the other events of the same verification say, whatever they call it."""
 
         def operation(transaction: Transaction) -> list[Verdict]:
-            names = pseudonyms.of(transaction)
-            references = names.references([event.verdict.reference or ""])
-            return found_others(transaction, known_as(transaction, references), read)
+            references = known_as(transaction, {event.verdict.reference or ""})
+            return found_others(transaction, references, read)
 
         return self._writer.call(operation)
 
@@ -67,15 +66,13 @@ def add_answer(
     one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
     its actions run once."""
     webhook = answer.webhook
-    names = pseudonyms.of(transaction)
-    learnt = [names.reference(name) for name in answer.names]
-    transaction.lock(lock_names(learnt))  # before others: who has these waits for more
+    transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
     was_erased = which_erased(transaction, named)
     if not was_erased:
-        learn_names(transaction, learnt, webhook.received_at_ms)
-    references = known_as(transaction, names.references(named))
-    order_names = inbox.lock_names(webhook, answer.deliveries, names)
+        learn_names(transaction, answer.names, webhook.received_at_ms)
+    references = known_as(transaction, named)
+    order_names = inbox.lock_names(webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
     if settled := settled_in_record(transaction, references):
         event_id = min(settled.values())

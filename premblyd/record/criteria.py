@@ -7,7 +7,6 @@ user_ref. References and user_refs are found in any case of letters, by the inde
 columns, which know one case alone: which spellings there are is looked up letter by letter.
 """
 
-import contextlib
 import functools
 import operator
 import re
@@ -21,9 +20,8 @@ from premblyd.engines.engine import Database
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
 from premblyd.prembly.payload import plain_id
-from premblyd.record import naming, queries
+from premblyd.record import queries
 from premblyd.record.queries import By
-from premblyd.verifications import pseudonyms
 
 FEW = 4_000  # rows of an index: a statement looks at all of them
 UNDONE = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)  # the worst first
@@ -151,20 +149,10 @@ def _by_names(database: Database, names: Sequence[_Name]) -> Condition:
 def _names(
     database: Database, text: str, is_reference: Callable[[Any, str], Expression]
 ) -> Iterator[_Name]:
-    is_number, is_key = re.fullmatch(r"[0-9]{1,18}", text), re.fullmatch(_KEY, text.lower())
-    if is_number:
+    if re.fullmatch(r"[0-9]{1,18}", text):
         yield _name(Event.id == int(text))
-    if is_key:
+    if re.fullmatch(_KEY, text.lower()):
         yield _name(_begins(Event.key, text.lower()))
-    if database.look(pseudonyms.naming) is not None:
-        # Pseudonyms have the whole name's beginning in common with no other.
-        with contextlib.ExitStack() as without_key:
-            if is_number or is_key:
-                without_key.enter_context(contextlib.suppress(pseudonyms.SealedNamesError))
-            reference, user = naming.reference(database, text), naming.user(database, text)
-            yield _name(Event.reference == reference, "event_reference")
-            yield _name(Event.user_ref == user, "event_user_ref")
-        return
     for reference in sorted({text, plain_id(text)}):
         for start in spellings(database, Event.reference, "event_reference", reference):
             yield _name(is_reference(Event.reference, start), "event_reference")

@@ -20,7 +20,6 @@ from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
-from premblyd.words import SEALED, Sealed
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
@@ -98,7 +97,7 @@ class ShownEvent:
     awaited, the oldest first.
 
     `columns` have `headers`, as pairs, only when it is revealed. `body` is a JSON object, a text
-    where it is none, the mask, or that it is sealed; None: it is gone.
+    where it is none, or the mask; None: it is gone.
     """
 
     columns: Mapping[str, Any]
@@ -107,12 +106,6 @@ class ShownEvent:
     deliveries: Sequence[ShownDelivery]
     awaited: Sequence[Mapping[str, Any]]
     inquiries: Sequence[InquiryRow]  # to Prembly, about it
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether something of it is sealed for who looks."""
-        outputs = (row.output for each in self.deliveries for row in each.attempts)
-        return any(each is SEALED for each in (self.body, *self.columns.values(), *outputs))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `premblyd show --json` prints."""
@@ -136,7 +129,6 @@ def revealed(
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
     event = find_event(database, str(recorded.event_id))
-    require_open(event)
     columns = {**_columns(event), "headers": _headers(event)}
     body: Any = None
     if has_body(event):
@@ -166,8 +158,6 @@ def masked(
     del stored["headers"], columns["headers"], columns["body"]
     document = _document(event)
     body: Any = privacy.MASK if has_body(event) else None
-    if isinstance(event.body, Sealed):
-        body = event.body
     hidden = [str(stored[name]) for name in columns if columns[name] != stored[name]]
     if document is not None:
         mask = privacy.mask_document(document)
@@ -211,11 +201,6 @@ def _shown(
     )
 
 
-def require_open(event: WholeEvent) -> None:
-    """Raise SealedError when what the event says of a person is sealed, and the key is not here."""
-    queries.require_open(*(getattr(event, each.name) for each in dataclasses.fields(event)))
-
-
 def has_body(event: WholeEvent) -> bool:
     """Return whether an event's body is there: it may be removed or erased."""
     return event.lacks not in BODILESS
@@ -229,8 +214,6 @@ def _columns(event: WholeEvent) -> dict[str, Any]:
 
 def _headers(event: WholeEvent) -> Any:
     """Return the headers as pairs; as one, when somebody has changed them."""
-    if isinstance(event.headers, Sealed):
-        return event.headers
     try:
         headers = json.loads(event.headers)
         return [[str(name), str(value)] for name, value in headers]
@@ -240,7 +223,7 @@ def _headers(event: WholeEvent) -> Any:
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:
     """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
-    document = None if isinstance(event.body, Sealed) else bodies.parse(event.body)
+    document = bodies.parse(event.body)
     return None if privacy.is_deep(document) else document
 
 
@@ -272,8 +255,7 @@ def _inquiries(database: Database, event: WholeEvent) -> list[InquiryRow]:
 def _awaited(database: Database, event_id: int, reference: str | None) -> list[AwaitedRow]:
     """Return what was or is awaited of an event's verification, the oldest first."""
     is_its = Awaited.event == event_id
-    if reference is not None:  # as it is stored, which may be its pseudonym
-        own = Event.select(Event.reference).where(Event.id == event_id)
-        is_its |= Awaited.reference == own
+    if reference is not None:
+        is_its |= Awaited.reference == reference
     query = Awaited.select(*queries.columns(Awaited, AwaitedRow)).where(is_its)
     return queries.rows(database, query.order_by(Awaited.id), AwaitedRow)

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -88,28 +88,17 @@ def pieces(
 ) -> Iterator[bytes]:
     """Yield the rows of one of KINDS that are of a period, in the order of their ids, as pieces of
     a file: with personal data as lists mask it, and without payload; `recorded`: with all of it.
-    Raise StoreUnreadableError when it can't be read, SealedError when payload is sealed, and the
-    key is not here."""
+    Raise StoreUnreadableError when it can't be read."""
     kind = KINDS[what]
     row = _row(kind.table, is_whole=recorded is not None)
     if form is Format.CSV:
         yield csvtext.head(_names(row, form))
     for part in _parts(database, kind, row, period):
-        if recorded is not None:
-            queries.require_open(*(value for each in part for value in asdict(each).values()))
         rows = [_shown(each, is_whole=recorded is not None) for each in part]
         if form is Format.CSV:
             yield csvtext.lines(_cells(row, each) for each in rows)
         else:
             yield b"".join(jsontext.dumps(_json(row, each)) + b"\n" for each in rows)
-
-
-def require_open(database: Database) -> None:
-    """Raise SealedError when payload is sealed, and the key is not here, as the newest event
-    tells."""
-    newest = tables.Event.select(tables.Event.headers).order_by(tables.Event.id.desc())
-    for row in queries.raw_tuples(database, newest.limit(1)):
-        queries.require_open(*row)
 
 
 def columns(what: str, form: Format, *, is_revealed: bool) -> list[str]:

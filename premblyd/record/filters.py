@@ -28,7 +28,7 @@ from premblyd.model.tables import (
     Rejection,
 )
 from premblyd.prembly.payload import Outcome
-from premblyd.record import criteria, naming, queries
+from premblyd.record import criteria, queries
 from premblyd.record.criteria import Condition
 
 Where = Callable[[Database, Any], Condition]
@@ -114,15 +114,13 @@ def _is(field: Field, index: str | None = None) -> Where:
 
 def _is_reference(field: Field, index: str) -> Where:
     def where(database: Database, reference: str) -> Condition:
-        named = naming.reference(database, reference)
-        return Condition(expression=field == named, index=index)
+        return Condition(expression=field == reference, index=index)
 
     return where
 
 
 def _is_user(database: Database, user_ref: str) -> Condition:
-    named = naming.user(database, user_ref)
-    return Condition(expression=Event.user_ref == named, index="event_user_ref")
+    return Condition(expression=Event.user_ref == user_ref, index="event_user_ref")
 
 
 def _since(at_ms: Any, **about: Any) -> Where:

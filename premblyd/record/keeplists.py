@@ -8,9 +8,8 @@ from premblyd.keep.holds import Subject, is_in_force
 from premblyd.model.keeptables import Closing, Erasure, Hold
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
-from premblyd.record import naming, queries
+from premblyd.record import queries
 from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow
-from premblyd.verifications.digests import Digests
 
 
 def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldRow]:
@@ -47,13 +46,11 @@ def oldest_ms(database: Database) -> int | None:
 def count_of(database: Database, subject: Subject) -> int:
     """Return how many events name this person, or have this reference in any spelling."""
     if subject.user_ref is not None:
-        conditions = [Event.user_ref == naming.user(database, subject.user_ref)]
+        conditions = [Event.user_ref == subject.user_ref]
     else:
         plain = plain_id(subject.reference or "")
-        spellings = {plain, subject.reference, naming.reference(database, plain)}
+        spellings = {plain, subject.reference}
         conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
         conditions.append(Event.session_id.in_(spellings))
-        digest = database.look(Digests.of).of_session(plain)
-        conditions.append(Event.session_digest == digest)
     found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
     return len(set().union(*found))

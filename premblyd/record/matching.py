@@ -7,12 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.engines.opened import AsStored
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, same_id, session_reference
-from premblyd.record import naming, queries
-from premblyd.verifications.digests import Digests
-from premblyd.verifications.pseudonyms import Names
+from premblyd.record import queries
 from premblyd.verifications.spellings import Spelt
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
@@ -48,19 +45,16 @@ TELLING = Spelt.of(_COUNTING.where(~LEAVES_OPEN), Event)
 def known_ids(database: Database, ids: Collection[str], which: Spelt = ANY) -> set[str]:
     """Return those of `ids` of which there is an event that counts, by its reference."""
     known: set[str] = set()
-    named = naming.names(database)
     for some in batches(sorted(set(ids))):
-        found = events_named(database, named, some, which)
+        found = events_named(database, some, which)
         known |= {name for name, rows in found.items() if rows}
     return known
 
 
-def events_named(
-    database: Database, named: Names, ids: Iterable[str], which: Spelt
-) -> dict[str, list[Row]]:
+def events_named(database: Database, ids: Iterable[str], which: Spelt) -> dict[str, list[Row]]:
     """Return for each of `ids` the rows of `which` that are of it. Their first column is the
     reference, as it is stored."""
-    stored = {name: {named.reference(each) for each in _spellings(name)} for name in ids}
+    stored = {name: _spellings(name) for name in ids}
 
     def look(transaction: Transaction) -> dict[str, list[Row]]:
         spelt = _with_other_names(transaction, stored)
@@ -98,32 +92,27 @@ def known_sessions(
     """Return those of `session_ids` of which there is an event, of those received since
     `since_ms`. There is no index of them, so ask for few."""
     known: set[str] = set()
-    digests = database.look(Digests.of)
     conditions = [IS_NOT_DOUBTED]
     if since_ms is not None:
         conditions.append(Event.received_at_ms >= since_ms)
     for some in batches(sorted(set(session_ids))):
-        known |= events_of_sessions(database, digests, some, (), *conditions).keys()
+        known |= events_of_sessions(database, some, (), *conditions).keys()
     return known
 
 
 def events_of_sessions(
     database: Database,
-    digests: Digests,
     session_ids: Iterable[str],
     columns: Iterable[Any],
     *conditions: Any,
 ) -> dict[str, list[Row]]:
     """Return for each of `session_ids`, at most BATCH, of which there are events what `columns`
     have of these, for which these conditions hold."""
-    by_digest = {digests.of_session(each): each for each in session_ids}
-    # As it is stored: what is sealed is found by its digest.
-    session, digest = AsStored(Event.session_id), Event.session_digest
-    is_one = Event.session_id.in_([*by_digest.values()]) | digest.in_([*by_digest])
-    query = Event.select(session, digest, *columns).where(is_one, *conditions).distinct()
+    is_one = Event.session_id.in_(list(session_ids))
+    query = Event.select(Event.session_id, *columns).where(is_one, *conditions).distinct()
     found = defaultdict[str, list[Row]](list)
-    for session_id, its_digest, *row in queries.tuples(database, query):
-        found[by_digest.get(its_digest, session_id)].append(tuple(row))
+    for session_id, *row in queries.tuples(database, query):
+        found[session_id].append(tuple(row))
     return dict(found)
 
 

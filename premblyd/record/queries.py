@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,8 +27,7 @@ from peewee import (
 
 from premblyd.engines.connections import translated
 from premblyd.engines.engine import Database
-from premblyd.engines.opened import with_keys
-from premblyd.errors import PremblydError, StoreUnreadableError
+from premblyd.errors import StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
 from premblyd.model.keeptables import Closing, Erasure, Hold
@@ -44,8 +43,6 @@ from premblyd.model.tables import (
     Rejection,
 )
 from premblyd.privacy import Shape, mask
-from premblyd.verifications.pseudonyms import is_pseudonym
-from premblyd.words import SEALED, Sealed
 
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})
@@ -173,18 +170,6 @@ class ClosingRow(Row):
     """The end of the relationship with a person."""
 
 
-class SealedError(PremblydError):
-    """What was asked for is sealed, and the data key that opens it is not here."""
-
-    lacks_rights = True
-
-    def __init__(self) -> None:
-        super().__init__(
-            "What was asked for is sealed, and this user may not read the data key that opens it,"
-            " or `encryption` does not name that one. Root may read it, and so may the service."
-        )
-
-
 class By(Node):
     """A table as it is read by an index; None: by its ids. SQLite is told so and can't choose
     another. PostgreSQL chooses by itself: it keeps its statistics fresh."""
@@ -278,8 +263,6 @@ def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
 def _readable(type_: ColumnType | None, value: Any) -> Any:
     """Return a column's value as rows have it. Somebody may have put anything there by hand
     (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
-    if isinstance(value, Sealed):
-        return value
     if type_ is ColumnType.BYTES:
         return value if isinstance(value, bytes) else str(value or "").encode()
     if type_ is ColumnType.TRUTH and value is not None:
@@ -298,70 +281,19 @@ def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...
 
 
 def raw_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    """Return what `query` finds, as it is stored: where names are sealed, with what stands for
-    them. Raise StoreUnreadableError when it can't be read."""
-    return _as_stored(database, query)[1]
+    """Return what `query` finds, as it is stored. Raise StoreUnreadableError when it can't be
+    read."""
+    return _found(database, query)[1]
 
 
 def _found(
     database: Database, query: "ModelSelect[Any]"
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the names of what `query` finds, and its rows: with what is sealed opened, or SEALED
-    in its place for who has not the key."""
-    names, found = _as_stored(database, query)
-    return names, _with_originals(database, names, found)
-
-
-def _as_stored(
-    database: Database, query: "ModelSelect[Any]"
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Return the same, with pseudonyms where these stand for names."""
-    asked, opening = with_keys(query)
+    """Return the names of what `query` finds, and its rows."""
     with translated(StoreUnreadableError):
-        cursor = database.execute(asked.bind(database))
+        cursor = database.execute(query.bind(database))
         names = [column[0] for column in cursor.description]
-        if opening is None:
-            return names, [tuple(row) for row in cursor]
-        found = opening.rows(cursor, database.vault, lacking=SEALED)
-    return names[: opening.width], found
-
-
-def _with_originals(
-    database: Database, names: Sequence[str], found: list[tuple[Any, ...]]
-) -> list[tuple[Any, ...]]:
-    """Return rows with the names that pseudonyms stand for, as far as an event of each can be
-    opened here."""
-    places = [at for at, name in enumerate(names) if name in NAMED]
-    if not places:
-        return found
-    stored = {each for row in found for each in (row[at] for at in places) if is_pseudonym(each)}
-    if not stored:
-        return found
-    known = originals(database, stored)
-    return [
-        tuple(known.get(each, each) if at in places else each for at, each in enumerate(row))
-        for row in found
-    ]
-
-
-def originals(database: Database, pseudonyms: Collection[str]) -> dict[str, str]:
-    """Return what these pseudonyms stand for, as far as an event of each can be opened here."""
-    known: dict[str, str] = {}
-    wanted = sorted(pseudonyms)
-    for start in range(0, len(wanted), MOST_ROWS):
-        some = wanted[start : start + MOST_ROWS]
-        for name, sealed in (
-            (Event.reference, Event.sealed_reference),
-            (Event.user_ref, Event.sealed_user_ref),
-        ):
-            first = Event.select(fn.MIN(Event.id)).where(name.in_(some)).group_by(name)
-            query = Event.select(name, sealed).where(Event.id.in_(first))
-            known |= {
-                stored: text
-                for stored, text in _as_stored(database, query)[1]
-                if isinstance(text, str)
-            }
-    return known
+        return names, [tuple(row) for row in cursor]
 
 
 def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -375,12 +307,6 @@ def _plain(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
         for row in found
     ]
-
-
-def require_open(*values: Any) -> None:
-    """Raise SealedError when one of these values is sealed, and the key is not here."""
-    if any(each is SEALED for each in values):
-        raise SealedError
 
 
 def value(database: Database, query: "ModelSelect[Any]") -> Any:

@@ -16,8 +16,8 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event
-from premblyd.prembly.payload import Verdict, Webhook, plain_id
-from premblyd.verifications import pseudonyms, questions
+from premblyd.prembly.payload import Webhook, plain_id
+from premblyd.verifications import questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up, reference_key
 from premblyd.verifications.stored import IS_UNSETTLED, settled_in_record
@@ -38,9 +38,10 @@ class Arrival:
     due_at_ms: int | None  # None: it settles
 
     @classmethod
-    def of(cls, webhook: Webhook, verdict: Verdict, first_ask_ms: int) -> "Arrival | None":
-        """Return what `webhook` means; None: nothing. `verdict`: its own, as it is stored. Prembly
-        is first asked `first_ask_ms` after it came."""
+    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
+        """Return what `webhook` means; None: nothing. Prembly is first asked
+        `first_ask_ms` after it came."""
+        verdict = webhook.verdict
         if not verdict.reference:
             return None
         due_at_ms = None
@@ -69,12 +70,6 @@ class Waiting:
     due_at_ms: int
     ask_count: int
     session_id: str | None
-    sealed_reference: str | None  # what `reference` is, where a pseudonym stands in it
-
-    @property
-    def name(self) -> str:
-        """By what Prembly knows it."""
-        return self.sealed_reference or self.reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,10 +279,7 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     if found_event_id is None:
         error = EVENT_GONE
     elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
-        waiting = Waiting(**values)
-        if waiting.sealed_reference or not pseudonyms.of(transaction).is_sealed:
-            return waiting
-        error = CHANGED  # Prembly knows no pseudonym
+        return Waiting(**values)
     else:
         error = CHANGED
     over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
@@ -329,11 +321,10 @@ _ASKED = Statement(
     )
 )
 _DUE_FIELDS = tuple(field.name for field in fields(Waiting))
-_OF_EVENT = ("session_id", "sealed_reference")  # the last of them
 _DUE = Statement(
     Awaited.select(
-        *(getattr(Awaited, name) for name in _DUE_FIELDS if name not in _OF_EVENT),
-        *(getattr(Event, name) for name in _OF_EVENT),
+        *(getattr(Awaited, name) for name in _DUE_FIELDS if name != "session_id"),
+        Event.session_id,  # the last of them
         Event.id,
     )
     .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event

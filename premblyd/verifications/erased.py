@@ -19,7 +19,6 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
-from premblyd.vault import Vault
 from premblyd.verifications.digests import KEY, Digests
 
 NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
@@ -32,12 +31,11 @@ class Gone(NamedTuple):
     any_names: bool
     any_events: bool
     key: Any
-    vault: Vault | None
 
     @property
     def digests(self) -> Digests:
         """Raise LookupError when somebody has deleted the key: then nobody can tell who comes."""
-        return Digests.by(self.key, self.vault)
+        return Digests.by(self.key)
 
 
 class Names(NamedTuple):
@@ -60,7 +58,7 @@ def gone(transaction: Transaction) -> Gone:
     """Return whether there is anything at all to look for: one look-up, of three rows, since each
     costs a way to the server."""
     last_name, last_event, key = transaction.row(_GONE) or (None, None, None)
-    return Gone(last_name is not None, last_event is not None, key, transaction.vault)
+    return Gone(last_name is not None, last_event is not None, key)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
-from premblyd.verifications import erased, pseudonyms
+from premblyd.verifications import erased
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,6 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     """Keep a question in a transaction with what else came of it. What an event had settled that
     Prembly does not confirm is awaited again: whoever forges it must not hide the true result."""
     values = asdict(inquiry)
-    if inquiry.reference is not None:
-        values["reference"] = pseudonyms.of(transaction).reference(inquiry.reference)
     transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
         transaction.write(

@@ -9,9 +9,8 @@ from typing import Any
 
 from peewee import Case, Function, fn
 
-from premblyd.engines.engine import Row, Statement, Transaction, param
-from premblyd.engines.opened import AsStored
-from premblyd.model.keeptables import EventKey, Lacks
+from premblyd.engines.engine import Statement, Transaction, param
+from premblyd.model.keeptables import Lacks
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
@@ -27,10 +26,8 @@ from premblyd.prembly.facts import Doubt
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
-from premblyd.words import Sealed
 
 MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
-MOST_OPENED = 2000  # that are sealed: the same
 Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
@@ -54,8 +51,7 @@ def found_others(
     may what has no body any more."""
     found = []
     left = MOST_READ_BYTES
-    rows = look_up(transaction, _OTHERS, references) + _sealed(transaction, references)
-    for *said, unread_id in rows:
+    for *said, unread_id in look_up(transaction, _OTHERS, references):
         verdict = _verdict(said)
         if unread_id is not None:
             row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
@@ -68,13 +64,6 @@ def found_others(
     return found
 
 
-def _sealed(transaction: Transaction, references: Collection[str]) -> list[Row]:
-    """Return those of which the detail is sealed: each thing once, as whoever sends the same again
-    and again says nothing new. Of more than MOST_OPENED all: that many may say anything."""
-    rows = look_up(transaction, _SEALED_OTHERS, references)
-    return rows if len(rows) > MOST_OPENED else list(dict.fromkeys(rows))
-
-
 def _verdict(row: Sequence[Any]) -> Verdict:
     """Return what a row says, as far as nobody has changed it by hand."""
     values = dict(zip(_SAID, row, strict=True))
@@ -83,8 +72,6 @@ def _verdict(row: Sequence[Any]) -> Verdict:
     if values["face_match"] is not None:
         values["face_match"] = bool(values["face_match"])
     values["doubt"] = values["doubt"] or ""
-    if isinstance(values["detail"], Sealed):  # somebody has changed it
-        values["detail"] = None
     return Verdict(**values)
 
 
@@ -146,24 +133,16 @@ _SETTLED = (  # of several, the first in a dict of them
 )
 _SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
 _SAID = (*FACTS, "doubt")
-_HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.id == Event.id))
 _UNREAD_ID = Case(None, [(Event.doubt.is_null(), Event.id)])
 _IS_OTHER = Event.verified_by != events.STORED_BY
-_IS_SEALED = Event.detail.is_null(False) & _HAS_KEY
 _OTHER_EVENTS = (
     Event.select(
-        # None of them is sealed. Of rows that are alike one is enough.
-        *(AsStored(Event.detail) if name == "detail" else getattr(Event, name) for name in _SAID),
+        *(getattr(Event, name) for name in _SAID),
         _UNREAD_ID,
     )
-    .where(_IS_OTHER, ~_IS_SEALED)
-    .distinct()
+    .where(_IS_OTHER)
+    .distinct()  # of rows that are alike one is enough
     .limit(MAX_OTHERS + 1)
-)
-_SEALED_EVENTS = (
-    Event.select(*(getattr(Event, name) for name in _SAID), _UNREAD_ID)
-    .where(_IS_OTHER, _IS_SEALED)
-    .limit(MOST_OPENED + 1)
 )
 _UNREAD = Statement(
     Event.select(Event.endpoint, Event.verified_by, Event.body).where(
@@ -171,4 +150,3 @@ _UNREAD = Statement(
     )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)
-_SEALED_OTHERS = Spelt.of(_SEALED_EVENTS, Event)

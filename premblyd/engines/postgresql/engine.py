@@ -21,7 +21,6 @@ from premblyd.engines.postgresql.failures import plain, translated
 from premblyd.engines.postgresql.opening import Deadline, connect
 from premblyd.engines.postgresql.pieces import can_gather
 from premblyd.errors import PremblydError, StoreUnavailableError, TableUnavailableError
-from premblyd.vault import Vault
 
 TRIES = 4  # of a transaction of which nothing can have been kept
 LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must not hold them up
@@ -59,8 +58,7 @@ class PostgresqlEngine:
 
     runs_here = False
 
-    def __init__(self, server: Server, deadline_s: float, vault: Vault | None = None) -> None:
-        self._vault = vault
+    def __init__(self, server: Server, deadline_s: float) -> None:
         self._deadline = Deadline(deadline_s)
         self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
         self._committing = False
@@ -92,7 +90,7 @@ class PostgresqlEngine:
                 self._part = transaction.take_part(connection)
                 self._gathers = can_gather(connection)
             run = transaction.run_in_pieces if self._gathers else transaction.run
-            run(connection, work, self._will_commit, self._part, vault=self._vault)
+            run(connection, work, self._will_commit, self._part)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except errors.UniqueViolation as error:  # another host was first: it is there now
@@ -140,7 +138,6 @@ class PostgresqlBackend:
     """See engines.backend.Backend."""
 
     server: Server
-    vault: Vault | None = None
     is_shared = True
 
     def __post_init__(self) -> None:
@@ -149,21 +146,21 @@ class PostgresqlBackend:
     def hold(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+    def prepare(self) -> list[str]:
         inspecting.require_usable(self.server)
-        return schema.prepare(self.server, lambda database: check(database.with_vault(self.vault)))
+        return schema.prepare(self.server)
 
     def inspect(self) -> Inspection:
         return inspecting.inspect(self.server)
 
     def engine(self) -> PostgresqlEngine:
-        return PostgresqlEngine(self.server, DEADLINE_S, self.vault)
+        return PostgresqlEngine(self.server, DEADLINE_S)
 
     def connect_read_only(self) -> Database:
-        return schema.connect_read_only(self.server).with_vault(self.vault)
+        return schema.connect_read_only(self.server)
 
     def connect_operator(self) -> Database:
-        return schema.connect_operator(self.server).with_vault(self.vault)
+        return schema.connect_operator(self.server)
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)
@@ -184,4 +181,3 @@ class PostgresqlBackend:
         except (StoreUnavailableError, PeeweeException):
             return Sizes(database_bytes=None)
         return Sizes(database_bytes=size)
-

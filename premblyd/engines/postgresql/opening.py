@@ -237,11 +237,11 @@ class _Database(Database, PostgresqlDatabase):
 
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         with translated():
-            return run(self.connection(), work, alone=alone, vault=self.vault)
+            return run(self.connection(), work, alone=alone)
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
-            return look(self.connection(), work, self.vault)
+            return look(self.connection(), work)
 
     def scrub(self) -> Scrubbed:
         """Have the server clean its tables now, as its autovacuum does later, if this role owns

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 from peewee import PeeweeException
@@ -58,7 +58,7 @@ WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_sche
 """
 
 
-def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+def prepare(server: Server) -> list[str]:
     """Make the schema, or apply what it lacks; return which migrations these were. `check` looks at
     the database before anything is changed.
 
@@ -74,7 +74,6 @@ def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) 
             _require_one_place(connection, name)
             history = History(database)
             _require_usable(history, name)
-            check(database)
             # Each daemon that has worked on a server had a row of its own. Without the table the
             # schema is new, or half made by who was killed then.
             if (incompatible := history.incompatible()) and database.table_exists(Host):

@@ -23,7 +23,6 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.postgresql.pieces import Pieces
 from premblyd.errors import StoreUnavailableError
-from premblyd.vault import Vault
 
 # Of a table of counts: so many daemons have a part each, as long as they are connected, and nobody
 # waits for another's counts. Others, such as commands, seldom share one: the trigger does the same.
@@ -62,18 +61,17 @@ def run(
     part: int | None = None,
     *,
     alone: bool = False,
-    vault: Vault | None = None,
 ) -> Done:
     """Run `work` in a transaction, and commit. `will_commit` is called before that: from then on a
     failure leaves open whether anything was kept. `part`: the connection's, if it has taken one.
-    `alone`: no other transaction writes meanwhile. `vault`: what seals and opens.
+    `alone`: no other transaction writes meanwhile.
 
     Raise StoreUnavailableError when the server committed with a warning: somebody has cancelled the
     wait for its standby, which may lack what was committed.
     """
     with _warned(connection) as listen, connection.transaction():
         connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
-        done = work(PostgresqlTransaction(connection, part, vault))
+        done = work(PostgresqlTransaction(connection, part))
         listen()
         will_commit()
     return done
@@ -84,8 +82,6 @@ def run_in_pieces(
     work: Callable[[Transaction], None],
     will_commit: Callable[[], None],
     part: int | None,
-    *,
-    vault: Vault | None,
 ) -> None:
     """Run `work` as `run` does, but wait for the server only where something is read that it has
     said, and for the commit: each wait costs a way there and back.
@@ -101,7 +97,7 @@ def run_in_pieces(
                     pieces = Pieces(connection, pipeline)
                     pieces.execute("BEGIN", prepare=False)  # there is nothing to plan
                     pieces.execute(_BE_ONE_OF_MANY)
-                    work(PostgresqlTransaction(connection, part, vault, pieces))
+                    work(PostgresqlTransaction(connection, part, pieces))
                     listen()
                     will_commit()
                     ended = pieces.execute("COMMIT", prepare=False)
@@ -146,12 +142,10 @@ def _warned(connection: Connection) -> Iterator[Callable[[], None]]:
         raise StoreUnavailableError(NOT_ON_STANDBY)
 
 
-def look(
-    connection: Connection, work: Callable[[Transaction], Done], vault: Vault | None = None
-) -> Done:
+def look(connection: Connection, work: Callable[[Transaction], Done]) -> Done:
     """Run `work`, which only reads, in a transaction."""
     with connection.transaction():
-        return work(PostgresqlTransaction(connection, vault=vault))
+        return work(PostgresqlTransaction(connection))
 
 
 def lock_number(name: str) -> int:
@@ -221,11 +215,10 @@ class PostgresqlTransaction(Transaction):
         self,
         connection: Connection,
         part: int | None = None,
-        vault: Vault | None = None,
         pieces: Pieces | None = None,
     ) -> None:
         """`pieces`: in which the connection sends, if it does."""
-        super().__init__(connection if pieces is None else pieces, vault)
+        super().__init__(connection if pieces is None else pieces)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
         self.is_far = pieces is not None
 
@@ -235,7 +228,7 @@ class PostgresqlTransaction(Transaction):
 
     def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
         cursor = self._execute(statement, values)
-        return lambda: self._found(statement, cursor)
+        return lambda: list(cursor.fetchall())
 
     def insert(self, statement: Statement, **values: Any) -> int | None:
         row = self._execute(compiled_insert(statement), values).fetchone()

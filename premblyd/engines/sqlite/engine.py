@@ -46,7 +46,6 @@ from premblyd.errors import (
     StoreUnavailableError,
 )
 from premblyd.telemetry import tell
-from premblyd.vault import Vault
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
 # Where at least so many come in a transaction, checkpoints after 160 leave more time to them all.
@@ -59,10 +58,9 @@ class SqliteEngine:
 
     runs_here = True
 
-    def __init__(self, path: Path, vault: Vault | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._real = real_path(path)
         self._database = connect(path)
-        self._vault = vault
         self._file = FileGuard(path)
         self._guard = LogGuard(path)
         self._is_saved = False  # what a replaced file was to keep
@@ -80,7 +78,7 @@ class SqliteEngine:
                 connection.execute("BEGIN IMMEDIATE")
                 changes = connection.total_changes
                 self._residue.clear(connection)
-                work(SqliteTransaction(connection, self._vault))
+                work(SqliteTransaction(connection))
                 if connection.total_changes != changes:
                     self._file.number(connection)
                 self._file.require_own(connection)
@@ -253,7 +251,6 @@ class SqliteBackend:
     """See engines.backend.Backend."""
 
     path: Path
-    vault: Vault | None = None
     is_shared = False
 
     @contextlib.contextmanager
@@ -270,8 +267,8 @@ class SqliteBackend:
                 raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
 
-    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-        return opening.prepare(self.path, lambda database: check(database.with_vault(self.vault)))
+    def prepare(self) -> list[str]:
+        return opening.prepare(self.path)
 
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
@@ -285,13 +282,13 @@ class SqliteBackend:
         )
 
     def engine(self) -> SqliteEngine:
-        return SqliteEngine(self.path, self.vault)
+        return SqliteEngine(self.path)
 
     def connect_read_only(self) -> Database:
-        return opening.connect_read_only(self.path).with_vault(self.vault)
+        return opening.connect_read_only(self.path)
 
     def connect_operator(self) -> Database:
-        return opening.connect_operator(self.path).with_vault(self.vault)
+        return opening.connect_operator(self.path)
 
     def beacon(self) -> None:
         return None
@@ -312,6 +309,7 @@ class SqliteBackend:
             log_bytes=size(beside(real, "-wal")),
             free_bytes=_free(real),
         )
+
 
 def _free(path: Path) -> int:
     try:

@@ -126,7 +126,7 @@ class _Database(Database, SqliteDatabase):
                 connection = self.connection()
                 if self._residue is not None:
                     self._residue.clear(connection)
-                done = work(SqliteTransaction(connection, self.vault))
+                done = work(SqliteTransaction(connection))
             if self._residue is not None:
                 self._residue.pages.clear()
             self._look_for_residue()
@@ -134,7 +134,7 @@ class _Database(Database, SqliteDatabase):
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
-            return work(SqliteTransaction(self.connection(), self.vault))
+            return work(SqliteTransaction(self.connection()))
 
     def scrub(self) -> Scrubbed:
         """Have all that is committed in the file itself, and none of it in the log, which is cut to
@@ -268,11 +268,6 @@ def require_readable(path: Path) -> None:
         ) from None
     if not os.access(path, os.R_OK):
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
-    if path.suffix == ".age":  # by its name: who closes a database's file ends SQLite's locks of it
-        raise PremblydError(
-            f"{path} is sealed by age. `age --decrypt -i KEY {path} > FILE` opens it: FILE is in"
-            " clear."
-        )
 
 
 def may_be_one(path: Path) -> bool:
@@ -306,9 +301,8 @@ def require_whole(path: Path) -> None:
         )
 
 
-def prepare(path: Path, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-    """Make or migrate the database at `path`; return the migrations applied now. `check` looks at
-    it before anything is changed.
+def prepare(path: Path) -> list[str]:
+    """Make or migrate the database at `path`; return the migrations applied now.
 
     An existing file is copied beside itself first. Raise SchemaError when a newer premblyd
     wrote it, StoreUnavailableError when it can't be opened.
@@ -324,7 +318,6 @@ def prepare(path: Path, check: Callable[[Database], None] = lambda _: None) -> l
     with contextlib.closing(connect(path)) as database:
         with translated():
             history = _history(database, path)
-            check(database)
             if history.applied and history.pending:
                 clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
             is_new = not history.applied

@@ -17,14 +17,13 @@ from premblyd.model.tables import Delivery, Event
 from premblyd.prembly import events
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import TYPE_WORDS, is_type
-from premblyd.record import naming, queries
+from premblyd.record import queries
 from premblyd.record.certificates.certificate import CertificateDigests, Verification
 from premblyd.record.certificates.summary import Counts, Received
 from premblyd.record.matching import events_named, events_of_sessions, is_session, name_of
 from premblyd.times import DAY_MS
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.spellings import Spelt
 from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
@@ -89,15 +88,13 @@ class Comparing:
     without_time: int = 0  # entries of which nobody knows whether they are of this day
     digests: CertificateDigests = field(init=False)
     _names: Digests = field(init=False)
-    _named: Names = field(init=False)
     _compared: dict[bytes, _Compared] = field(default_factory=dict)
     _of_day: set[int] = field(default_factory=set)  # events whose verification the log has
     _states: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Raise as Digests.of and naming.names do."""
+        """Raise as Digests.of does."""
         self._names = self.database.look(Digests.of)
-        self._named = naming.names(self.database)
         self.digests = CertificateDigests(self._names.key_for_certificates())
 
     def add(self, entries: Iterable[LogEntry]) -> None:
@@ -128,7 +125,7 @@ class Comparing:
         """Return the events of these by their ids: by references, and where these find none that
         counts, by sessions."""
         ids = {name for entry in entries for name in entry.ids}
-        rows = events_named(self.database, self._named, ids, _NAMED)
+        rows = events_named(self.database, ids, _NAMED)
         found = {name: [Found(*row[1:]) for row in its] for name, its in rows.items()}
         sessions = {
             name
@@ -138,7 +135,7 @@ class Comparing:
         }
         if sessions:
             since = Event.received_at_ms >= self.window.since_ms - DAY_MS
-            by_session = events_of_sessions(self.database, self._names, sessions, _COLUMNS, since)
+            by_session = events_of_sessions(self.database, sessions, _COLUMNS, since)
             for name, its in by_session.items():
                 found[name] += [Found(*row) for row in its]
         return found

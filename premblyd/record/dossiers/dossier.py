@@ -192,7 +192,6 @@ def body_of(database: Database, event_id: int) -> bytes:
     """Return the exact bytes of an event's body."""
     found = queries.raw_tuples(database, Event.select(Event.body).where(Event.id == event_id))
     body = found[0][0] if found else b""
-    queries.require_open(body)
     return bytes(body) if isinstance(body, bytes | memoryview) else str(body or "").encode()
 
 
@@ -277,8 +276,6 @@ def _rows(
         part = column.in_(listed[start : start + LOOKED_UP])
         chosen = query.where(part) if condition is None else query.where(part, condition)
         found += queries.rows(database, chosen, row)
-    for each in found:
-        queries.require_open(*dataclasses.asdict(each).values())
     return sorted(found, key=lambda each: each.id)
 
 

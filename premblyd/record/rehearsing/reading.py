@@ -16,7 +16,6 @@ from premblyd.queue.damage import EVENT_COLUMNS, UnusableError, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.times import HOUR_MS
-from premblyd.words import Sealed
 
 MOST_ROWS = 500
 MOST_BYTES = 4 << 20  # of the bodies of a portion, unless one alone has more
@@ -128,14 +127,10 @@ def events_of(database: Database, delivery_ids: Collection[int]) -> dict[int, in
 def _found(row: tuple[Any, ...]) -> Found:
     values = dict(zip(EVENT_COLUMNS, row, strict=True))
     event, why_not = None, ""
-    sealed = [each for each in row if isinstance(each, Sealed)]
-    if sealed:
-        why_not = f"what it says is {sealed[0]}"
-    else:
-        try:
-            event = usable_event(row)
-        except UnusableError as error:
-            why_not = str(error)
+    try:
+        event = usable_event(row)
+    except UnusableError as error:
+        why_not = str(error)
     names = ("id", "type", "response_code", "outcome", "endpoint", "lacks")
     return Found(**{name: values[name] for name in names}, event=event, why_not=why_not)
 

@@ -21,9 +21,7 @@ from premblyd.queue.oncekeys import KeptKeys, Subject
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.deciding import AGAINST_IT, Configured, Decision, Does
 from premblyd.record.rehearsing.reading import Found, Recorded, Span
-from premblyd.verifications import pseudonyms
 from premblyd.verifications.names import groups, known_as
-from premblyd.verifications.pseudonyms import Names
 from premblyd.verifications.stored import found_others
 
 RAN_BEFORE = "`once`: it has run for an earlier event of this reference and outcome"
@@ -181,35 +179,30 @@ class _Stage:
             return _Looked(others={}, keys={}, ran_before={}, event_of=event_of)
 
         def look(transaction: Transaction) -> _Looked:
-            naming = pseudonyms.of(transaction)
-            keys, ran_before = self._look_for_once(transaction, naming, of_once)
-            others = {event.id: self._others(transaction, naming, event) for event in of_answers}
+            keys, ran_before = self._look_for_once(transaction, of_once)
+            others = {event.id: self._others(transaction, event) for event in of_answers}
             return _Looked(others=others, keys=keys, ran_before=ran_before, event_of=event_of)
 
         return self._database.look(look)
 
-    def _others(
-        self, transaction: Transaction, naming: Names, event: StoredEvent
-    ) -> Sequence[Verdict]:
-        references = naming.references([event.verdict.reference or ""])
-        known = known_as(transaction, references)
+    def _others(self, transaction: Transaction, event: StoredEvent) -> Sequence[Verdict]:
+        known = known_as(transaction, {event.verdict.reference or ""})
         return found_others(transaction, known, self._new.rereading.verdict)
 
     def _look_for_once(
         self,
         transaction: Transaction,
-        naming: Names,
         of_once: Sequence[tuple[int, str, Verdict]],
     ) -> tuple[dict[tuple[int, str], tuple[str, ...]], dict[tuple[str, str], int]]:
-        references = naming.references(verdict.reference or "" for _, _, verdict in of_once)
+        references = {verdict.reference or "" for _, _, verdict in of_once}
         known = groups(transaction, references) if references else {}
         kept = KeptKeys(transaction)
         keys: dict[tuple[int, str], tuple[str, ...]] = {}
         asked: dict[tuple[str, str], Callable[[], int | None]] = {}
         for event_id, name, verdict in of_once:
-            reference = naming.reference(verdict.reference or "")
+            reference = verdict.reference or ""
             names = known.get(plain_id(reference), set())
-            its_keys = oncekeys.keys_of(naming, verdict, names)
+            its_keys = oncekeys.keys_of(verdict, names)
             keys[event_id, name] = its_keys
             if (name, its_keys[0]) not in asked and _place(name, its_keys) not in self._held:
                 all_names = tuple(dict.fromkeys([reference, *sorted(names)]))

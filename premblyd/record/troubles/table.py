@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
 
-from premblyd.record.troubles import daemons, events, keeping, prembly, sealing
+from premblyd.record.troubles import daemons, events, keeping, prembly
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation, Trouble
 from premblyd.words import counted
 
 TROUBLES = tuple(
     row
-    for module in (daemons, prembly, events, keeping, sealing)
+    for module in (daemons, prembly, events, keeping)
     for row in vars(module).values()
     if isinstance(row, Trouble)
 )
