@@ -29,7 +29,6 @@ from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts
-from premblyd.keep.gone import Finishing, scrub_files
 from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
@@ -135,9 +134,7 @@ class Daemon:
             self._wake,
             is_leader=self._leads,
         )
-        self._sweeping = Sweeping(
-            self._writer, self._clock, is_leader=self._leads, scrub=self._scrub
-        )
+        self._sweeping = Sweeping(self._writer, self._clock, is_leader=self._leads)
         self._open_receiver(opened)
         self._open_console(opened)
         presence.publish(self._presence(settings), self._database)
@@ -174,7 +171,6 @@ class Daemon:
             "checkin": self._checkin.run,
             "halts": HaltLog(writer, own.worker, self.children.halts, clock).run,
             "pauses": PauseLog(writer, clock).run,
-            "erasures": Finishing(self._backend, writer, clock, is_leader=self._leads).run,
         }.items():
             self.loops.start(name, run())
 
@@ -243,10 +239,6 @@ class Daemon:
         finally:  # also when no process can be looked at now: others start these hooks
             for permit in lost:
                 permit.revoke()
-
-    def _scrub(self) -> None:
-        """Have what a period has removed gone from the files."""
-        scrub_files(self._backend)
 
     def _read_anew(self, action: Action, job: Job) -> Job | Result:
         return self._rereading.job(action, job)

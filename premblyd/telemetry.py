@@ -62,9 +62,6 @@ clock.jumped              warning  by_ms
 store.unavailable         error    reason
 store.recovered           info
 store.operation_failed    error    cause
-store.log_removed         error    saved
-store.file_replaced       error    kept reason?
-store.log_set_aside       error    kept
 # Several daemons on one database
 host.joined               info     name worker others
 host.seen                 info     name worker
@@ -88,11 +85,8 @@ pending.given_up          warning  event_id reference ask_count error
 pending.failed            error    cause
 # What is removed when its time is over
 retention.removed         info     removed count freed_bytes
-erasure.gone              info     count
-erasure.keys_not_copied   warning  reason
 retention.waits           warning  by_ms pause_s
 retention.failed          error    cause
-erasure.keys_failed       error    cause
 # Telling people of trouble
 alert.sent                warning  alert kinds items
 alert.failed              error    alert kinds outcome exit_code http_status error

@@ -47,7 +47,7 @@ COMMANDS = {
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
     "closed": ("hold", "Note that the relationship with a person has ended."),
     "erase": ("erase", "Erase what names a person, at their request."),
-    "export": ("export", "Take out all that is held of a person, or a table for auditors."),
+    "export": ("export", "Write a ZIP with all that is held of a person."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
@@ -57,9 +57,9 @@ COMMANDS = {
 # What Ctrl-C leaves of a command that takes long, and how to go on.
 _GOES_ON = "What was begun is whole; the same again goes on."
 INTERRUPTED = {
-    "prune": f"{_GOES_ON} (With --vacuum the file is as it was, or is packed.)",
+    "prune": _GOES_ON,
     "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
-    "export": "No file was made, and what was printed is not all of it: run the same again.",
+    "export": "No file was made: run the same again.",
     "move": "Run the same again: it goes on where it stopped.",
 }
 F = TypeVar("F", bound=Callable[..., Any])

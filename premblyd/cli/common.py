@@ -2,8 +2,6 @@
 command on the record needs no more of the configuration than that."""
 
 import contextlib
-import os
-import pwd
 import re
 import sys
 from collections.abc import Callable
@@ -160,24 +158,6 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
         note = f"note: {config_path} has {problems}: `premblyd check` tells."
         click.echo(caller.as_called(note), err=True)
         return named
-
-
-def become_owner(real: Path) -> None:
-    """Be the database's owner from here on, if this is root: what the service's user can write to
-    may hold a link to somewhere else, and what is made here must be that user's."""
-    if os.geteuid() != 0:
-        return
-    found = real.stat()
-    owner, group = found.st_uid, found.st_gid
-    if owner == 0:
-        return
-    groups = [group]
-    with contextlib.suppress(KeyError):  # a number without a name has no groups of its own
-        user = pwd.getpwuid(owner)
-        group, groups = user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid)
-    os.setgroups(groups)
-    os.setresgid(group, group, group)
-    os.setresuid(owner, owner, owner)
 
 
 def settings_if_valid(config_path: Path, database: str | None = None) -> Config | None:

@@ -1,8 +1,7 @@
 """premblyd erase: a person's data, at their request."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from premblyd import jsontext, times
+from premblyd import times
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
@@ -30,25 +29,17 @@ from premblyd.cli.printing import (
     print_told,
     progress,
 )
-from premblyd.databases import file_of
-from premblyd.engines.engine import Database, Scrubbed
+from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.keep import erasing, gone, searching
+from premblyd.keep import erasing
 from premblyd.keep.blanking import names_in
-from premblyd.keep.certificates import certificate
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
 from premblyd.keep.persons import Named
-from premblyd.newfile import CannotWriteError, new_file, require_new
 from premblyd.record import keeplists
 from premblyd.words import counted
 
-NOT_GONE = 75
 SHOWN = 20  # numbers of events
-MOVED_STAYS = (
-    "This SQLite can't overwrite what it leaves where it has moved rows, so a name may be in the"
-    " file still. When the daemon may be stopped, run `premblyd prune --vacuum`."
-)
 ERASURES = (
     Column("erasure", "id", kind="whole"),
     Column("at (UTC)", "at_ms", kind="time"),
@@ -56,7 +47,6 @@ ERASURES = (
     Column("found by", "found_by", rank=3, kind="whole"),
     Column("events", kind="whole"),
     Column("cancelled", rank=4, kind="whole"),
-    Column("gone (UTC)", "gone_at_ms", rank=1, kind="time"),
     Column("reason", rank=5),
 )
 
@@ -65,18 +55,9 @@ ERASURES = (
 @user_ref_option
 @reference_option
 @click.option("--event", "event_id", type=ROW_ID, help="This event alone.")
-@click.option(
-    "--search",
-    metavar="TEXT",
-    type=PRIVATE,
-    help="Also events whose texts hold this. It reads the whole record.",
-)
 @click.option("--reason", type=PRIVATE, help="Why: without a name, as it stays.")
 @click.option("--dry-run", is_flag=True, help="Count what would go, and erase nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.option(
-    "--to", "target", type=click.Path(path_type=Path), help="Write the certificate to a new file."
-)
 @click.option("--list", "lists", is_flag=True, help="List what was erased.")
 @config_option
 @json_option
@@ -86,41 +67,32 @@ def erase(
     user_ref: str | None,
     reference: str | None,
     event_id: int | None,
-    search: str | None,
     reason: str | None,
     dry_run: bool,
     yes: bool,
-    target: Path | None,
     lists: bool,
     as_json: bool,
 ) -> None:
-    """All that names the person goes, in all of their events and all that became of these. What was
-    decided stays, with when, and who erased it. What comes later of the same references is stored
-    already erased. It can't be undone.
+    """Deletes every personal value in a person's events, deliveries and attempts. What was decided
+    stays, with when, and who erased it. What comes later of the same references is stored already
+    erased. It can't be undone.
 
-    Prints a certificate, which names nobody. An event that names another user_ref is left alone,
-    and told.
-
-    Exit status: 75 where the files hold something of it yet, which a daemon finishes.
+    An event that names another user_ref is not erased; it is listed.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
     place: `premblyd erase --user-ref - < FILE`.
     """
     named = _named(user_ref, reference, event_id)
     if lists:
-        if named is not None or search is not None or dry_run or target is not None:
+        if named is not None or dry_run:
             raise click.UsageError("--list stands alone.")
         _list(config_path, as_json=as_json)
         return
     if named is None:
         raise click.UsageError("Say whom or what: --user-ref U, --reference R or --event N.")
-    _require_sought(search)
-    if target is not None:
-        require_new(target)
     place = database_of(config_path)
     record = open_to_read(place)
-    also = _found_by_text(record, search, silent=as_json)
-    findings = record.look(partial(look, named=named, also=also, now_ms=record.now_ms()))
+    findings = record.look(partial(look, named=named, now_ms=record.now_ms()))
     if dry_run:
         _print_findings(findings, as_json=as_json)
         return
@@ -129,24 +101,9 @@ def erase(
         return
     _require_nameless(reason, findings)
     _confirm(findings, yes=yes)
-    request = Request(named=named, also=also, actor=actor(), reason=reason)
-    database = open_to_change(place)
-    with certificates(target) as hand_out:
-        done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
-        scrubbed = gone.scrub(database)
-        proof = certificate(
-            done,
-            request,
-            gone_at_ms=times.now_ms() if scrubbed.is_gone else None,
-            waits_for=scrubbed.readers,
-            moved_stays=scrubbed.moved_stays,
-            is_on_server=file_of(place) is None,
-        )
-        hand_out(proof)
-    _tell(proof, done, target, as_json=as_json)
-    _tell_left(done, scrubbed)
-    if not scrubbed.is_gone:
-        raise SystemExit(NOT_GONE)
+    request = Request(named=named, actor=actor(), reason=reason)
+    done = _erased(open_to_change(place), request, len(findings.person.event_ids), silent=as_json)
+    _tell(done, as_json=as_json)
 
 
 def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:
@@ -161,25 +118,6 @@ def _named(user_ref: str | None, reference: str | None, event_id: int | None) ->
     if chosen and not chosen[0].name:
         raise click.UsageError("An empty name is nobody's.")
     return chosen[0] if chosen else None
-
-
-def _require_sought(search: str | None) -> None:
-    if search is not None and len(search.encode()) < searching.SHORTEST:
-        raise click.UsageError(
-            f"--search takes at least {searching.SHORTEST} characters: fewer are in every photo."
-        )
-
-
-def _found_by_text(record: Database, search: str | None, *, silent: bool) -> tuple[int, ...]:
-    if search is None:
-        return ()
-    with progress(silent=silent) as shown:
-        task = shown.add_task("reading all texts", total=None)
-        found = set()
-        for event_id in searching.find_text(record, search):
-            found.add(event_id)
-            shown.advance(task)
-    return tuple(sorted(found))
 
 
 def _require_nameless(reason: str | None, findings: Findings) -> None:
@@ -225,52 +163,21 @@ def _erased(database: Database, request: Request, total: int, *, silent: bool) -
             ) from None
 
 
-@contextlib.contextmanager
-def certificates(target: Path | None) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Give what takes the certificate. Its file is made before anything is erased: who can't have
-    the one must not do the other. Should it fail later, the certificate is printed."""
-    made = []
-    try:
-        with new_file(target) if target is not None else contextlib.nullcontext() as file:
-
-            def take(proof: dict[str, Any]) -> None:
-                made.append(proof)
-                if file is not None:
-                    file.write(f"{jsontext.text(proof, indent=2)}\n".encode())
-
-            yield take
-    except CannotWriteError:
-        for proof in made:
-            print_json(proof)
-        raise
-
-
-def _tell(proof: dict[str, Any], done: Done, target: Path | None, *, as_json: bool) -> None:
-    """Print what was done: the certificate, if it is in no file."""
-    if target is None or as_json:
-        print_json(proof)
-        return
+def _tell(done: Done, *, as_json: bool) -> None:
     events = counted(len(done.keys), "event")
     cancelled = counted(done.cancelled, "delivery", "deliveries")
-    click.echo(f"Erased {events} (erasure {done.id}); cancelled {cancelled}.")
-    click.echo(f"The certificate is in {target}.")
-
-
-def _tell_left(done: Done, scrubbed: Scrubbed) -> None:
+    exact = {
+        "erasure": done.id,
+        "at_ms": done.at_ms,
+        "events": sorted(done.keys),
+        "erased": {table: count for table, count in done.rows.items() if count},
+        "cancelled": done.cancelled,
+        "of_others": list(done.other_ids),
+    }
+    words = f"Erased {events} (erasure {done.id}); cancelled {cancelled}."
+    print_told(exact, words, as_json=as_json)
     if done.other_ids:
         click.echo(caller.as_called(_others(done.other_ids)), err=True)
-    if scrubbed.moved_stays:
-        click.echo(caller.as_called(MOVED_STAYS), err=True)
-    if not scrubbed.is_gone:
-        who = ", ".join(map(str, scrubbed.readers))
-        reads = f"process {who} stops reading the database" if who else "nobody reads it as it was"
-        click.echo(
-            caller.as_called(
-                f"Erased in the tables, and gone from the files when {reads}. A daemon finishes"
-                " that; `premblyd erase --list` tells when."
-            ),
-            err=True,
-        )
 
 
 def _numbers(ids: Sequence[int]) -> str:

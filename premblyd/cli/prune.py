@@ -1,6 +1,5 @@
-"""premblyd prune: what is over goes now; and SQLite's file is written anew, without what went."""
+"""premblyd prune: what is over goes now."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +9,10 @@ import click
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import become_owner, database_of, open_to_change, open_to_read
+from premblyd.cli.common import open_to_change, open_to_read
 from premblyd.cli.printing import Column, print_json, print_rows, print_told, progress
 from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 from premblyd.keep import bookmarks, operators
@@ -51,26 +48,15 @@ HELD_BACK = (
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask before.")
-@click.option(
-    "--vacuum",
-    is_flag=True,
-    help="Write the file of SQLite anew, without what was deleted: once, of a database that an"
-    " earlier version made. The daemon must be stopped.",
-)
 @config_option
 @json_option
-def prune(config_path: Path, *, dry_run: bool, yes: bool, vacuum: bool, as_json: bool) -> None:
+def prune(config_path: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """The daemon removes by itself what is over by `retention`. This does it now, beside it, in
     small steps; what is gone does not come back. It is kept on record.
 
     Nothing goes that waits, runs or is held. --dry-run counts by class and month of receipt, each
     event once, and what is held back and why.
     """
-    if vacuum:
-        if dry_run:
-            raise click.UsageError("--vacuum removes no rows, so there is nothing to be counted.")
-        _pack(database_of(config_path), yes=yes, as_json=as_json)
-        return
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
     if not periods(retention):
@@ -112,8 +98,6 @@ def _remove(
                 f"Interrupted after {counted(gone, 'row')}. What was begun is whole; the daemon, or"
                 " `premblyd prune`, goes on."
             ) from None
-    if any(round_.removed.values()):
-        database.scrub()
     return round_
 
 
@@ -156,32 +140,3 @@ def _print_held_back(found: Forecast) -> None:
 def _print_nothing(as_json: bool, dry_run: bool) -> None:
     nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
     print_told({**nothing, "held_back": []}, NOTHING, as_json=as_json)
-
-
-def _pack(database: DatabaseAddress, *, yes: bool, as_json: bool) -> None:
-    """Pack the database, and print what that did. Raise PremblydError when it can't be packed."""
-    packed = backend(database)
-    room = packed.room()
-    needed, free = _megabytes(room.needed_bytes), _megabytes(room.free_bytes)
-    if room.needed_bytes > room.free_bytes:
-        raise PremblydError(
-            f"Packing {database} needs {needed} of its disk, and {free} are free. Make room, or"
-            " move it to a larger disk."
-        )
-    if not as_json:
-        click.echo(f"Packing needs {needed} of the disk for a while; {free} are free.", err=True)
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"Write {database} anew?", abort=True, err=True)
-    if isinstance(database, Path):
-        become_owner(Path(os.path.realpath(database)))
-    done = packed.pack()
-    before, after = _megabytes(done.before_bytes), _megabytes(done.after_bytes)
-    words = (
-        f"Packed {database}: {before} before, {after} now. Nothing is left in it of what was"
-        " deleted; from now on the daemon gives space back."
-    )
-    print_told(asdict(done), words, as_json=as_json)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1_000_000:,.1f} MB"

@@ -20,38 +20,14 @@ from premblyd.cli.printing import (
     print_json,
     print_rows,
     print_sentence,
-    progress,
 )
 from premblyd.config.values import When
-from premblyd.engines.engine import Database
 from premblyd.prembly.payload import CODES
 from premblyd.record import pauses, statistics
-from premblyd.record import people as people_of
-from premblyd.record.people import PHOTO_BYTES
 from premblyd.record.statistics import ActionFigures, EventCount, Period
-from premblyd.words import counted, duration, percent, size
+from premblyd.words import counted, duration, percent
 
 DEFAULT = When.read("24h")
-KINDS_OF_DATA = {
-    "events": "events",
-    "bodies": "bodies: all that Prembly sent",
-    "photos": f"bodies of {size(PHOTO_BYTES)} and more, which mostly have photos",
-    "names": "names, references and details of events",
-    "addresses": "addresses that events came from",
-    "outputs": "texts that hooks printed",
-    "questions": "questions to Prembly",
-    "rejections": "refused requests, with the addresses they came from",
-}
-LACKING = {
-    "media": "without photos",
-    "body": "without a body",
-    "identity": "without any name",
-    "erased": "erased on request",
-}
-UNKNOWN_OF_PEOPLE = (
-    "Not known: whether two of them are one person, and who else is named in bodies. Copies, logs"
-    " and what hooks passed on are not counted."
-)
 MAX_BAR = 40
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -62,26 +38,18 @@ _PLAIN_LEVELS = ".:-=+*%#"
 @click.option(
     "--since",
     type=WHEN,
-    help="Count from then on, whole hours: 2026-01-31, 12h, 30d (default: 24h; of people, all).",
-)
-@click.option(
-    "--people", is_flag=True, help="Count whose data is held, and of which kinds. It takes seconds."
+    help="Count from then on, whole hours: 2026-01-31, 12h, 30d (default: 24h).",
 )
 @database_option
 @config_option
 @json_option
-def stats(
-    config_path: Path, *, database: str | None, since: When | None, people: bool, as_json: bool
-) -> None:
+def stats(config_path: Path, *, database: str | None, since: When | None, as_json: bool) -> None:
     """Events by outcome, code and type, refused requests by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.
 
     Durations are right within a fifth. Times are UTC.
     """
     record = open_to_read(database_of(config_path, database))
-    if people:
-        _tell_people(record, since, as_json=as_json)
-        return
     since = since or DEFAULT
     settings = settings_if_valid(config_path, database)
     at_ms = record.now_ms()
@@ -93,37 +61,6 @@ def stats(
     _print_events(found)
     _print_bars("Refused requests, as far as they are kept", found.refused)
     _print_actions(found.actions, at_ms)
-
-
-def _tell_people(record: Database, since: When | None, *, as_json: bool) -> None:
-    at_ms = record.now_ms()
-    with progress(silent=as_json) as bar:
-        task = bar.add_task("Counting", total=None)
-        found = people_of.of_period(
-            record,
-            since.by(at_ms) if since else 0,
-            at_ms + 1,
-            lambda done, of: bar.update(task, completed=done, total=of),
-        )
-    if as_json:
-        print_json(dataclasses.asdict(found))
-        return
-    since_text = f" since {times.for_people(found.since_ms)} UTC" if since else ""
-    click.echo(f"{bold(counted(found.people, 'person', 'people'))}{since_text}, by user_ref")
-    click.echo(
-        f"{counted(found.references, 'reference')} of events that name nobody (some may be of these"
-        f" people); {counted(found.nameless, 'event')} without either"
-    )
-    if found.oldest_ms is not None:
-        oldest, newest = times.for_people(found.oldest_ms), times.for_people(found.newest_ms)
-        click.echo(f"Received from {oldest} to {newest} UTC")
-    kinds = [(KINDS_OF_DATA[name], count) for name, count in found.records.items() if count]
-    lacking = [(LACKING[name], count) for name, count in found.lacking.items() if count]
-    for title, lines in (("What is held", kinds), ("What has gone from events", lacking)):
-        if lines:
-            click.echo(f"\n{bold(title)}")
-            click.echo("\n".join(bars(lines)))
-    click.echo(f"\n{UNKNOWN_OF_PEOPLE}")
 
 
 def _print_events(found: Period) -> None:

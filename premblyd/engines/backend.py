@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from premblyd.engines.beacon import Beacon
-from premblyd.engines.engine import Database, Engine, Inspection, Packed, Room, Sizes
+from premblyd.engines.engine import Database, Engine, Inspection, Sizes
 
 
 class Backend(Protocol):
@@ -49,15 +49,4 @@ class Backend(Protocol):
 
     def sizes(self) -> Sizes:
         """Return how large it is. It may read the database, so not in the loop."""
-        ...
-
-    def room(self) -> Room:
-        """Return what `pack` needs of the disk. Raise PremblydError when there is nothing to be
-        packed."""
-        ...
-
-    def pack(self) -> Packed:
-        """Write the database anew while no daemon works on it, so that nothing is left in its file
-        of what was deleted. Raise AlreadyRunningError when a daemon works on it, TryAgainError when
-        somebody reads it, StoreUnavailableError when there is no room."""
         ...

@@ -292,18 +292,6 @@ class Transaction(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scrubbed:
-    """Whether the database's files hold nothing any more of what was emptied or deleted; if not,
-    the processes that keep it in the log until they end what they read, as far as can be told.
-    `moved_stays`: this database can't overwrite copies that it left where rows were moved; packing
-    leaves none."""
-
-    is_gone: bool
-    readers: tuple[int, ...] = ()
-    moved_stays: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTransaction:
     """A transaction that somebody has open. `program`: what its connection calls itself."""
 
@@ -333,11 +321,6 @@ class Database(peewee.Database, ABC):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         """Run `work`, which only reads, in a transaction: also on a connection that only reads.
         Raise StoreUnreadableError when it can't be read."""
-
-    @abstractmethod
-    def scrub(self) -> Scrubbed:
-        """Take what was emptied or deleted out of the database's files, as far as this program can.
-        It waits for nobody for long."""
 
     def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
         """Return the oldest transaction of somebody else that has been open for so long, and keeps
@@ -374,10 +357,9 @@ class Engine(Protocol):
         """
         ...
 
-    def tidy_up(self, item_count: int) -> bool:
-        """Do a little of what can wait until after a commit, while the loop answers; return whether
-        there is more of it. `item_count`: how many items the last transaction had; 0: nothing was
-        written since this was called last."""
+    def tidy_up(self, item_count: int) -> None:
+        """Do what can wait until after a commit, while the loop answers. `item_count`: how many
+        items the last transaction had."""
         ...
 
     def close(self) -> None: ...
@@ -390,22 +372,6 @@ class Sizes:
     database_bytes: int | None
     log_bytes: int | None = None  # of SQLite's write-ahead log
     free_bytes: int | None = None  # on the disk of its file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """How much of the disk packing a database needs, beside what is used, and how much is free."""
-
-    needed_bytes: int
-    free_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """How large a database's file was, and is now that it was packed."""
-
-    before_bytes: int
-    after_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

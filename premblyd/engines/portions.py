@@ -1,7 +1,7 @@
 """Reading a table in portions, so that no snapshot of the database is kept for long, and no more
 than a portion is in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from peewee import Field, Query
@@ -24,3 +24,17 @@ def portions(
     while rows := database.look(lambda transaction: transaction.rows(statement, **found)):
         yield rows
         found["after"] = rows[-1][0]
+
+
+def of_size(sizes: Iterable[Row], most_bytes: int) -> Iterator[list[int]]:
+    """Split the events that are read at once, of which these are the numbers and the sizes of the
+    bodies, so that their bodies find room."""
+    ids: list[int] = []
+    total = 0
+    for event_id, body_bytes in sizes:
+        if ids and total + body_bytes > most_bytes:
+            yield ids
+            ids, total = [], 0
+        ids.append(event_id)
+        total += body_bytes
+    yield ids

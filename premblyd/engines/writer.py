@@ -22,7 +22,6 @@ from premblyd.telemetry import tell
 MAX_BATCH = 500
 MAX_NAMES = 200  # that a transaction locks: PostgreSQL has room for some 6,000, for all hosts
 RECENT_S = 20.0  # a commit that failed so lately is told, even if one has worked since
-IDLE_S = 0.02  # without anything to be committed: then there is time for what can wait
 LET_RUN_S = 0.002  # so long does the loop let a transaction of some webhooks run, at most
 SOME = range(2, 17)
 Item = TypeVar("Item")
@@ -199,8 +198,7 @@ class Writer:
         self._hand_over_soon()
 
     def _run(self) -> None:
-        has_more = False
-        while batch := self._next_batch(has_more):
+        while batch := self._batches.get():
             try:
                 self._commit(batch)
             # Whatever was raised, the futures of the batch must end, and the thread must go on.
@@ -211,26 +209,15 @@ class Writer:
             self._loop.call_soon_threadsafe(self._committed, batch)
             item_count = len(batch)
             del batch  # else its bodies would stay in memory until the next batch comes
-            has_more = self._tidy_up(item_count)
+            self._tidy_up(item_count)
         self._engine.close()
 
-    def _next_batch(self, has_more: bool) -> list[_Waiting] | None:
-        """Wait for what is to be committed next; None: nothing any more. Meanwhile do what can
-        wait, if there is more of it."""
-        while has_more:
-            try:
-                return self._batches.get(timeout=IDLE_S)
-            except queue.Empty:
-                has_more = self._tidy_up(0)
-        return self._batches.get()
-
-    def _tidy_up(self, item_count: int) -> bool:
+    def _tidy_up(self, item_count: int) -> None:
         try:
-            return self._engine.tidy_up(item_count)
+            self._engine.tidy_up(item_count)
         # Whatever it is (out of memory, say), what was committed is safe and the thread must go on.
         except Exception as error:  # noqa: BLE001
             tell("store.operation_failed", cause=error)
-            return False
 
     def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` as one transaction, or each item alone when an operation raises."""

@@ -12,7 +12,7 @@ import functools
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from peewee import fn
 
@@ -25,6 +25,7 @@ from premblyd.engines.engine import (
     insert,
     param,
 )
+from premblyd.engines.portions import of_size
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
@@ -32,7 +33,6 @@ from premblyd.keep.blanking import ByTable
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import Named
-from premblyd.keep.searching import of_size
 from premblyd.model.history import MOVE
 from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
 from premblyd.model.states import State
@@ -64,7 +64,6 @@ class Request:
     """That somebody is to be erased: whose request it is, and why."""
 
     named: Named
-    also: tuple[int, ...] = ()  # events whose texts name the person
     actor: str
     reason: str | None = None
 
@@ -109,7 +108,7 @@ def _any_runs(event_ids: Collection[int], transaction: Transaction) -> bool:
 
 
 def _look_for(request: Request, now_ms: int, transaction: Transaction) -> Findings:
-    return look(transaction, request.named, request.also, now_ms)
+    return look(transaction, request.named, now_ms)
 
 
 def _next(database: Database, work: Callable[[Transaction], int]) -> int:
@@ -278,8 +277,8 @@ def _require_no_move(transaction: Transaction) -> None:
 def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]:
     """Return which of these events one transaction erases."""
     ids = event_ids[:MOST_AT_ONCE]
-    sizes: dict[int, Any] = dict(transaction.look_up(_SIZES, ids))
-    return next(of_size([(each, sizes.get(each)) for each in ids], MOST_BYTES_AT_ONCE))
+    sizes: dict[int, int] = dict(transaction.look_up(_SIZES, ids))
+    return next(of_size([(each, sizes.get(each, 0)) for each in ids], MOST_BYTES_AT_ONCE))
 
 
 _SIZES = Lookup(Event.select(Event.id, Event.body_bytes), Event.id)

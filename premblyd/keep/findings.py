@@ -25,7 +25,6 @@ class Earlier:
     id: int
     at_ms: int
     actor: str
-    gone_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +63,9 @@ def rows_of(event_ids: Collection[int], *found: ByTable) -> dict[str, int]:
     return dict(rows)
 
 
-def look(transaction: Transaction, named: Named, also: Collection[int], now_ms: int) -> Findings:
+def look(transaction: Transaction, named: Named, now_ms: int) -> Findings:
     """Return what is stored of whom somebody names. It only reads."""
-    person = persons.find(transaction, named, also)
+    person = persons.find(transaction, named)
     return _findings(transaction, person, now_ms)
 
 
@@ -74,10 +73,7 @@ def earlier(transaction: Transaction, named: Named) -> list[Earlier]:
     """Return the erasures of what is named, the newest first."""
     subject = named.digest(Digests.of(transaction))
     rows = transaction.rows(_EARLIER, subject=subject)
-    return [
-        Earlier(id=number, at_ms=at_ms, actor=actor, gone_at_ms=gone_at_ms)
-        for number, at_ms, actor, gone_at_ms in rows
-    ]
+    return [Earlier(id=number, at_ms=at_ms, actor=actor) for number, at_ms, actor in rows]
 
 
 def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings:
@@ -143,7 +139,7 @@ UNFINISHED = Statement(
     .limit(1)
 )
 _EARLIER = Statement(
-    Erasure.select(Erasure.id, Erasure.at_ms, Erasure.actor, Erasure.gone_at_ms)
+    Erasure.select(Erasure.id, Erasure.at_ms, Erasure.actor)
     .where(Erasure.subject == param("subject"))
     .order_by(Erasure.id.desc())
 )

@@ -75,16 +75,11 @@ class Person:
     shared: frozenset[str] = field(repr=False)
 
 
-def find(
-    transaction: Transaction,
-    named: Named,
-    also: Collection[int] = (),
-) -> Person:
-    """Return who is named, and these events `also`, whose texts name them: not those of another
-    `user_ref`. It only reads, and does so by indexes."""
+def find(transaction: Transaction, named: Named) -> Person:
+    """Return who is named. It only reads, and does so by indexes."""
     if named.by is FoundBy.EVENT:
         return _single(transaction, named)
-    return _Walk(transaction, named).person(also)
+    return _Walk(transaction, named).person()
 
 
 class _Row(NamedTuple):
@@ -120,7 +115,7 @@ class _Walk:
         self._references: set[str] = set()
         self._sessions: set[str] = set()
 
-    def person(self, also: Collection[int]) -> Person:
+    def person(self) -> Person:
         name = self._named.name
         if self._named.by is FoundBy.USER_REF:
             first = self._rows(self._transaction.look_up(_BY_USER, [name]))
@@ -132,8 +127,6 @@ class _Walk:
             self._user_refs = {row.user_ref for row in first if row.user_ref}
         self._own = {row.id: row for row in first}
         self._follow(first)
-        # What a text alone has led to is not followed: any text may stand in any body.
-        self._take(self._rows(self._transaction.look_up(_BY_ID, sorted(also))), lambda _: True)
         return self._found()
 
     def _follow(self, rows: Iterable[_Row]) -> None:

@@ -5,7 +5,6 @@ with gaps between them, on one of several hosts.
 """
 
 import asyncio
-import contextlib
 import functools
 import time
 from collections import Counter, deque
@@ -207,13 +206,10 @@ class Sweeping:
         clock: Clock,
         *,
         is_leader: Callable[[], bool],
-        scrub: Callable[[], object] = lambda: None,
     ) -> None:
-        """`scrub`: what has the files hold nothing more of what was removed; it takes a moment."""
         self._writer = writer
         self._clock = clock
         self._is_leader = is_leader
-        self._scrub = scrub
         self._settings = Retention()
         self._begins_anew = True
         self._looked_for_strays_ms: int | None = None
@@ -280,9 +276,6 @@ class Sweeping:
                 await asyncio.sleep(await self._step(round_, now_ms))
         finally:
             _tell_removed(round_)
-        if any(round_.removed.values()):
-            with contextlib.suppress(StoreUnavailableError):  # the next commit tells it
-                await asyncio.to_thread(self._scrub)
         if with_strays and not round_.has_work:
             self._looked_for_strays_ms = now_ms
 

@@ -205,8 +205,6 @@ def _of_kept(glance: KeepStatus) -> Iterator[Metric]:
     yield _gauge("premblyd_put_off_events", late, glance.put_off, "reason")
     yield _gauge("premblyd_holds", "Holds that are in force.", glance.holds)
     yield _counter("premblyd_erasures", "Erasures at request.", {(): glance.erasures})
-    not_gone = "Erasures of which the database's files may still hold something."
-    yield _gauge("premblyd_erasures_not_gone", not_gone, glance.erasures_not_gone)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

@@ -77,7 +77,6 @@ class Erasure(Table):
     subject = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)  # keyed, of what was named
     events = Number(PLAIN)
     cancelled = Number(PLAIN)  # deliveries that waited
-    gone_at_ms = Moment(PLAIN, null=True)  # when the file itself had nothing of it any more
 
 
 class ToErase(Table):

@@ -17,7 +17,7 @@ from peewee import Field, fn
 
 from premblyd import csvtext, jsontext, times
 from premblyd.engines.engine import Database
-from premblyd.keep.searching import of_size
+from premblyd.engines.portions import of_size
 from premblyd.model import tables
 from premblyd.model.columns import ColumnType, Seen
 from premblyd.model.keeptables import Closing, Erasure, Hold, Removal

@@ -56,7 +56,6 @@ class KeepStatus:
     next_end_ms: int | None  # of these, the first
     closings: int
     erasures: int
-    erasures_not_gone: int  # of which the files may still hold something
 
 
 def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> KeepStatus:
@@ -64,8 +63,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
     retention = settings.retention if settings else None
     removed, freed_bytes = _removed(database)
     holds, ending, next_end_ms = _holds(database, now_ms)
-    erasures = Erasure.select(fn.COUNT(Erasure.id), fn.COUNT(Erasure.gone_at_ms))
-    [(erased, gone)] = queries.tuples(database, erasures)
     return KeepStatus(
         periods=None if retention is None else periods(retention),
         counts_from=None if retention is None else retention.counts_from,
@@ -77,8 +74,7 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         holds_ending=ending,
         next_end_ms=next_end_ms,
         closings=queries.value(database, Closing.select(fn.COUNT(Closing.id))),
-        erasures=erased,
-        erasures_not_gone=erased - gone,
+        erasures=queries.value(database, Erasure.select(fn.COUNT(Erasure.id))),
     )
 
 
@@ -131,10 +127,7 @@ def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:
     if status.closings:
         yield "closed", counted(status.closings, "relationship")
     if status.erasures:
-        text = f"{status.erasures:,} at request"
-        if status.erasures_not_gone:
-            text += f"; of {status.erasures_not_gone:,} the files may still hold something"
-        yield "erased", text
+        yield "erased", f"{status.erasures:,} at request"
 
 
 def _removed(database: Database) -> tuple[dict[str, int], int]:

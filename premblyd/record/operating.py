@@ -95,11 +95,10 @@ class RecordedReveal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedExport:
-    """Shows that it is on record who takes personal data out of the record: of the events
-    `event_ids`, or of all that `about` says."""
+    """Shows that it is on record who takes a person's data out of the record: of the events
+    `event_ids`."""
 
-    about: str
-    event_ids: frozenset[int] = frozenset()
+    event_ids: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,15 +182,6 @@ class Operator:
         def record(transaction: Transaction) -> RecordedReveal:
             self._record(transaction, "reveal", now_ms, event_id=event_id)
             return RecordedReveal(event_id=event_id)
-
-        return record
-
-    def export(self, about: str, now_ms: int) -> Change[RecordedExport]:
-        """Record that the actor takes out what `about` says, which names nobody."""
-
-        def record(transaction: Transaction) -> RecordedExport:
-            self._record(transaction, EXPORT, now_ms, note=about)
-            return RecordedExport(about=about)
 
         return record
 
@@ -329,7 +319,7 @@ def record_export(
     operator = database.transact(Operator(actor=actor).many(about, now_ms, EXPORT))
     for _ in transact_all(database, operator.export_events(event_ids, now_ms)):
         pass
-    return RecordedExport(about=about, event_ids=frozenset(event_ids))
+    return RecordedExport(event_ids=frozenset(event_ids))
 
 
 def _in_batches(

@@ -20,13 +20,11 @@ from premblyd.engines.engine import Engine, Transaction
 from premblyd.engines.postgresql.engine import PostgresqlEngine
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.hosts import naming
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
-from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from tests.support import postgresql
 from tests.support.database import Looking
@@ -132,14 +130,12 @@ class Store:
         place: DatabaseAddress,
         loop: asyncio.AbstractEventLoop,
         worker: str = "host:1:boot",
-        vault: Vault | None = None,
         *,
         seals_names: bool = True,
     ) -> None:
         """`seals_names`: if the vault does, from the start, as a daemon that has joined."""
         self.place = place
         self.worker = worker
-        self.vault = vault
         self.backend: Backend = self._backend()
         self.engine = self.backend.engine()
         self.rested = Rested(self.engine)
@@ -147,19 +143,15 @@ class Store:
         self._looking = Looking(place)
         self._loop = loop
         self.writer = self.wait(self._open())
-        names = pseudonyms.CLEAR
-        if vault is not None and vault.seals_names and seals_names:
-            self.wait(self.writer.call(naming.begin))
-            names = self.wait(self.writer.call(pseudonyms.of))
-        self.inbox = Inbox(self.writer, names)
+        self.inbox = Inbox(self.writer)
         self.queue = Queue(self.writer, worker)
 
     def beside(self, worker: str) -> "Store":
         """Return another store on the same database and loop, as another host has it."""
-        return Store(self.place, self._loop, worker, self.vault)
+        return Store(self.place, self._loop, worker)
 
     def _backend(self) -> Backend:
-        return backend(self.place, self.vault)
+        return backend(self.place)
 
     @property
     def path(self) -> Path:

@@ -14,7 +14,7 @@ from peewee import PeeweeException
 from psycopg import errors
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Inspection, Packed, Room, Sizes, Transaction
+from premblyd.engines.engine import Database, Inspection, Sizes, Transaction
 from premblyd.engines.postgresql import inspecting, opening, schema, transaction
 from premblyd.engines.postgresql.beacon import PostgresqlBeacon
 from premblyd.engines.postgresql.failures import plain, translated
@@ -111,9 +111,8 @@ class PostgresqlEngine:
                 raise StoreUnavailableError(reason) from None
             raise _TryAgainError(reason) from None
 
-    def tidy_up(self, item_count: int) -> bool:
+    def tidy_up(self, item_count: int) -> None:
         del item_count
-        return False
 
     def close(self) -> None:
         self._disconnect()
@@ -164,12 +163,6 @@ class PostgresqlBackend:
 
     def beacon(self) -> PostgresqlBeacon:
         return PostgresqlBeacon(self.server)
-
-    def room(self) -> Room:
-        raise PremblydError(_NO_PACKING)
-
-    def pack(self) -> Packed:
-        raise PremblydError(_NO_PACKING)
 
     def sizes(self) -> Sizes:
         try:

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import psycopg
-from peewee import PeeweeException, PostgresqlDatabase
+from peewee import PostgresqlDatabase
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Done, OpenTransaction, Scrubbed, Transaction
+from premblyd.engines.engine import Database, Done, OpenTransaction, Transaction
 from premblyd.engines.postgresql.failures import translated
 from premblyd.engines.postgresql.transaction import NOW_MS, look, run
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
@@ -242,18 +242,6 @@ class _Database(Database, PostgresqlDatabase):
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
             return look(self.connection(), work)
-
-    def scrub(self) -> Scrubbed:
-        """Have the server clean its tables now, as its autovacuum does later, if this role owns
-        them, for a moment at most. Whatever it keeps in its files, no client reads it."""
-        with contextlib.suppress(psycopg.Error, PeeweeException):
-            connection = self.connection()
-            connection.execute(f"SET statement_timeout = {CLEANING_MS}")
-            try:
-                connection.execute(f"VACUUM (INDEX_CLEANUP ON) {', '.join(CLEANED)}")
-            finally:
-                connection.execute("SET statement_timeout = 0")
-        return Scrubbed(is_gone=True)
 
     def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
         with translated(StoreUnreadableError):

@@ -5,10 +5,8 @@
 
 import contextlib
 import errno
-import functools
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,39 +16,27 @@ from peewee import PeeweeException
 from premblyd.engines.engine import (
     Database,
     Inspection,
-    Packed,
-    Room,
     Sizes,
     Transaction,
 )
-from premblyd.engines.sqlite import opening, packing
-from premblyd.engines.sqlite.files import (
-    beside,
-    forbid_checkpoint,
-    hold,
-    keep_file,
-    real_path,
-    restrict,
-    set_log_aside,
-    size,
-    tell_where,
-)
-from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
+from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.files import beside, hold, identity, real_path, restrict, size
 from premblyd.engines.sqlite.opening import connect, plain
-from premblyd.engines.sqlite.residue import Residue
-from premblyd.engines.sqlite.space import GivingBack, give_back
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
     CannotStartError,
     PremblydError,
     StoreUnavailableError,
 )
-from premblyd.telemetry import tell
 
 CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a million events
 # Where at least so many come in a transaction, checkpoints after 160 leave more time to them all.
 MANY = 4
 CHECKPOINT_AFTER_MANY = 160
+FILE_REPLACED = (
+    "the database file was removed or replaced; put it back, or restart premblyd to go on with what"
+    " is there now"
+)
 
 
 class SqliteEngine:
@@ -59,187 +45,48 @@ class SqliteEngine:
     runs_here = True
 
     def __init__(self, path: Path) -> None:
-        self._real = real_path(path)
+        self._path = path
+        self._identity = identity(path)
         self._database = connect(path)
-        self._file = FileGuard(path)
-        self._guard = LogGuard(path)
-        self._is_saved = False  # what a replaced file was to keep
-        self._keeping: threading.Thread | None = None
-        self._failed = False
         self._items_since_checkpoint = 0  # as many may be in the log alone
-        self._giving_back = GivingBack()
-        self._residue = Residue()
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         del is_patient  # there are no locks but the one of the file
         try:
-            connection = self._connect()
+            self._require_same_file()  # else this might open another file
+            connection: sqlite3.Connection = self._database.connection()
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
-                changes = connection.total_changes
-                self._residue.clear(connection)
                 work(SqliteTransaction(connection))
-                if connection.total_changes != changes:
-                    self._file.number(connection)
-                self._file.require_own(connection)
-            self._file.committed()
-            self._residue.pages.clear()
-            self._is_saved = False
-            self._save_removed_log()
+                self._require_same_file()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the work's own fault
-        except StoreUnavailableError:
-            self._failed = True
-            with contextlib.suppress(sqlite3.Error):
-                self._save_replaced_file()
-            raise
         except (sqlite3.Error, PeeweeException) as error:
-            self._failed = True
-            # After an I/O error only a new connection is sure to recover. But when somebody has
-            # removed the log, only this connection can still read what is in it; and to close an
-            # overwritten file would bring the log into it.
-            if not self._is_own():
-                raise StoreUnavailableError(FILE_OVERWRITTEN) from None
-            if not self._log_was_removed():
-                self._database.close()
+            # After an I/O error only a new connection is sure to recover.
+            self._database.close()
             raise StoreUnavailableError(plain(error)) from None
-        else:
-            self._failed = False
-        finally:
-            self._file.rolled_back()
 
-    def tidy_up(self, item_count: int) -> bool:
+    def tidy_up(self, item_count: int) -> None:
         """Move the write-ahead log into the database file now and then, while the loop answers:
         left to itself, SQLite does it within a COMMIT, and what was committed waits 10 ms for
-        nothing. And clear what SQLite left in pages, and give back what is free in the file."""
+        nothing."""
         self._items_since_checkpoint += item_count
         after = CHECKPOINT_AFTER if item_count < MANY else CHECKPOINT_AFTER_MANY
-        is_due = self._items_since_checkpoint >= after
-        # Before a checkpoint, also of SQLite's own: then the log may be begun anew.
-        if looks := is_due or not item_count or self._residue.log_is_long():
-            self._residue.look()
-        if is_due:
-            self._items_since_checkpoint = 0
-            self._checkpoint()
-        # A disk that fails is the next commit's to report: nothing depends on this.
-        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            if not item_count and self._residue.pages:
-                self._clear_residue()
-            if self._give_back(is_idle=not item_count) or self._residue.pages:
-                return True
-            if looks and self._giving_back.took_pages():  # a checkpoint cuts the file
-                self._checkpoint()
-        return not looks
-
-    def _clear_residue(self) -> None:
-        """Clear at once what would else be cleared by the next transaction."""
-        if not self._failed and not self._database.is_closed():
-            self.transact(lambda _: None)
-            self._residue.look()
-
-    def _give_back(self, *, is_idle: bool) -> bool:
-        """Give back some of the pages that are free; return whether there are more."""
-        if self._failed or self._database.is_closed():
-            return False
-        connection: sqlite3.Connection = self._database.connection()
-        pages = self._giving_back.pages(connection, is_idle=is_idle)
-        if pages is None:
-            return False
-        if pages:
-            self.transact(functools.partial(self._give_back_pages, pages))
-            self._items_since_checkpoint += CHECKPOINT_AFTER // 10
-        return True
-
-    def _give_back_pages(self, pages: int, transaction: Transaction) -> None:
-        self._file.number(transaction.connection)
-        give_back(transaction.connection, pages)
-
-    def _checkpoint(self) -> None:
+        if self._items_since_checkpoint < after or self._database.is_closed():
+            return
+        self._items_since_checkpoint = 0
         # A disk that fails is the next commit's to report; what is in the log is safe there.
         with contextlib.suppress(sqlite3.Error):
-            if not self._database.is_closed() and self._is_own():
-                checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
-                # While another program does it, both numbers are -1.
-                is_busy, frames, done = checkpoint.fetchone()
-                if not is_busy and frames == done:
-                    self._file.checkpointed()
+            self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
 
     def close(self) -> None:
-        self._residue.look()
-        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            if self._residue.pages:
-                self._clear_residue()
-        self._residue.close()
-        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            self._save_removed_log()
-            self._save_replaced_file()
-        if self._keeping is not None:
-            self._keeping.join()
-        if not self._is_own():
-            forbid_checkpoint(self._file.descriptor)
         self._database.close()
-        if (
-            self._file.descriptor >= 0
-            and self._guard.is_own_log()
-            and size(beside(self._real, "-wal"))
-        ):
-            if self._file.is_replaced:
-                keep_file(self._file.descriptor, self._real, with_log=True)
-            elif self._file.is_overwritten:
-                set_log_aside(self._real)
-        self._file.close()
 
-    def _connect(self) -> sqlite3.Connection:
-        if self._failed:
-            self._save_removed_log()
-        is_new = self._database.is_closed()
-        if is_new:
-            self._file.require_same_file()  # else this would open another file
-            self._file.open()
-        connection: sqlite3.Connection = self._database.connection()
-        if is_new:
-            self._guard.remember_log()
-            self._file.opened(connection)
-            self._giving_back.connected()
-            self._residue.open(beside(self._real, "-wal"), connection)
-        return connection
-
-    def _is_own(self) -> bool:
-        """Return whether the file has still this record's content, as far as can be told."""
-        with contextlib.suppress(sqlite3.Error, StoreUnavailableError):
-            if not self._database.is_closed():
-                return self._file.is_own(self._database.connection())
-        return not self._file.is_overwritten
-
-    def _save_replaced_file(self) -> None:
-        """Have all that is committed in the file that was open, when somebody has put another in
-        its place, and keep that file if it has no name any more. Then its log is empty, and
-        harmless beside the other file."""
-        if self._is_saved or self._database.is_closed() or not self._file.is_replaced:
-            return
-        checkpoint = self._database.connection().execute("PRAGMA wal_checkpoint(truncate)")
-        busy, _, _ = checkpoint.fetchone()
-        if busy:  # again at the next transaction
-            return
-        self._is_saved = True
-        if os.fstat(self._file.descriptor).st_nlink:
-            tell_where(self._file.descriptor)
-            return
-        keep = functools.partial(keep_file, self._file.descriptor, self._real, with_log=False)
-        self._keeping = threading.Thread(target=keep, name="premblyd-keeping")
-        self._keeping.start()  # the writer goes on, and answers webhooks: with 503
-
-    def _save_removed_log(self) -> None:
-        """Save what is committed when somebody has removed the write-ahead log. Raise
-        StoreUnavailableError when it can't be saved yet."""
-        if self._log_was_removed():
-            self._file.require_same_file()
-            self._guard.save_log(self._database.connection())
-            self._database.close()
-            tell("store.log_removed", saved=True)
-
-    def _log_was_removed(self) -> bool:
-        return not self._database.is_closed() and self._guard.log_was_removed()
+    def _require_same_file(self) -> None:
+        """Raise StoreUnavailableError when the path no longer names the file that was opened:
+        commits to a removed file succeed, and are lost."""
+        if identity(self._path) != self._identity:
+            raise StoreUnavailableError(FILE_REPLACED)
 
 
 # What trying again does not mend: somebody must change a path or a right.
@@ -272,8 +119,7 @@ class SqliteBackend:
 
     def inspect(self) -> Inspection:
         if opening.may_be_one(self.path):
-            # What else can go wrong with a file shows when it is used.
-            return packing.inspect(self.path)
+            return Inspection()  # what else can go wrong with a file shows when it is used
         return Inspection(
             warnings=(
                 f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
@@ -292,15 +138,6 @@ class SqliteBackend:
 
     def beacon(self) -> None:
         return None
-
-    def room(self) -> Room:
-        opening.require_readable(self.path)
-        return packing.room(self.path)
-
-    def pack(self) -> Packed:
-        opening.require_readable(self.path)
-        with self.hold():
-            return packing.pack(self.path)
 
     def sizes(self) -> Sizes:
         real = real_path(self.path)

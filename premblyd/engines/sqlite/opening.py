@@ -4,7 +4,6 @@ with it; and what SQLite says of a failure, in the store's own errors and in wor
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -13,22 +12,14 @@ from peewee import PeeweeException, SqliteDatabase
 from premblyd.engines.engine import (
     Database,
     Done,
-    Scrubbed,
     Transaction,
 )
 from premblyd.engines.sqlite.files import (
     beside,
-    clone,
-    readers_of_log,
     real_path,
-    restoring_folder,
     restrict,
-    set_log_aside,
     size,
 )
-from premblyd.engines.sqlite.guards import following, is_foreign_log
-from premblyd.engines.sqlite.residue import Residue, can_clear
-from premblyd.engines.sqlite.space import AUTO_VACUUM, mark
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
     CannotStartError,
@@ -97,8 +88,6 @@ def _history(database: Database, path: Path, known: Collection[str] | None = Non
 
 _CACHED_STATEMENTS = 256  # prepared: with inserts of every size, a daemon has more than 128
 MAGIC = b"SQLite format 3\0"
-CLEAR_TRIES = 3  # the daemon may write meanwhile
-SCRUB_AGAIN_S = (0, 0.02, 0.05, 0.1, 0.2, 0.3)
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
@@ -117,72 +106,14 @@ class _Database(Database, SqliteDatabase):
     """A database whose texts can always be read. Another program may store bytes that are no
     UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
 
-    _residue: Residue | None = None  # of a connection that has written
-
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         del alone  # it always is
-        with translated():
-            with self.atomic("IMMEDIATE"):
-                connection = self.connection()
-                if self._residue is not None:
-                    self._residue.clear(connection)
-                done = work(SqliteTransaction(connection))
-            if self._residue is not None:
-                self._residue.pages.clear()
-            self._look_for_residue()
-            return done
+        with translated(), self.atomic("IMMEDIATE"):
+            return work(SqliteTransaction(self.connection()))
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
             return work(SqliteTransaction(self.connection()))
-
-    def scrub(self) -> Scrubbed:
-        """Have all that is committed in the file itself, and none of it in the log, which is cut to
-        nothing. Who writes waits for that, so it looks again instead of waiting for who reads."""
-        with translated():
-            self._clear_residue()
-            moved_stays = not can_clear(self.connection())
-            self.execute_sql("PRAGMA busy_timeout = 0")
-            try:
-                for wait_s in SCRUB_AGAIN_S:
-                    time.sleep(wait_s)
-                    busy, _, _ = self.execute_sql("PRAGMA wal_checkpoint(truncate)").fetchone()
-                    if not busy:
-                        return Scrubbed(is_gone=True, moved_stays=moved_stays)
-            finally:
-                self.execute_sql(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
-            readers = readers_of_log(beside(self._file(), "-shm"))
-            return Scrubbed(is_gone=False, readers=readers, moved_stays=moved_stays)
-
-    def _look_for_residue(self) -> None:
-        """Look what pages have of rows that are elsewhere now, or nowhere: it is cleared by the
-        next transaction, or when this is closed."""
-        with contextlib.suppress(sqlite3.Error, PeeweeException, OSError):
-            if self._residue is None:
-                self._residue = Residue()
-                self._residue.open(beside(self._file(), "-wal"), self.connection())
-            self._residue.look()
-
-    def _clear_residue(self) -> None:
-        """Clear it now."""
-        self._look_for_residue()
-        for _ in range(CLEAR_TRIES):
-            if self._residue is not None and self._residue.pages:
-                self.transact(lambda _: None)
-
-    def _file(self) -> Path:
-        (file,) = self.execute_sql("SELECT file FROM pragma_database_list").fetchone()
-        return Path(file)
-
-    def close(self) -> bool:
-        with contextlib.suppress(StoreUnavailableError):
-            if not self.is_closed() and self._residue is not None and self._residue.pages:
-                self._clear_residue()
-        if self._residue is not None:
-            self._residue.close()
-            self._residue = None
-        is_closed: bool = super().close()
-        return is_closed
 
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()
@@ -208,11 +139,9 @@ def connect(path: Path) -> Database:
 
     mode=rw: a removed file is an error, never quietly a new and empty database.
     """
-    # Before the first page, so that it is made so: later it would have to be packed.
-    first = {} if size(real_path(path)) else AUTO_VACUUM
     return _Database(
         f"{path.absolute().as_uri()}?mode=rw",
-        pragmas={**first, **_PRAGMAS},
+        pragmas=_PRAGMAS,
         timeout=BUSY_TIMEOUT_S,
         uri=True,
         cached_statements=_CACHED_STATEMENTS,
@@ -286,18 +215,11 @@ def require_whole(path: Path) -> None:
     """Raise CannotStartError when the database's file is not there but a part of its record is: a
     new one would be empty, and SQLite would delete the log."""
     real = real_path(path)
-    wal, folder = beside(real, "-wal"), restoring_folder(real)
-    if size(real):
-        return
-    if folder.exists() and not real.exists():
-        raise CannotStartError(
-            f"{real} is not there: putting a copy in its place was interrupted. Run `premblyd"
-            " restore` with that copy again; it goes on."
-        )
-    if size(wal):
+    wal = beside(real, "-wal")
+    if not size(real) and size(wal):
         raise CannotStartError(
             f"{real} is missing or empty, and {wal} holds a part of it. Put the file back beside"
-            " it. If it is lost, run `premblyd restore` with a copy: that keeps the -wal aside."
+            " it. If it is lost, move the -wal away too."
         )
 
 
@@ -312,30 +234,9 @@ def prepare(path: Path) -> list[str]:
         restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
-    real = real_path(path)
-    if is_foreign_log(real):
-        set_log_aside(real)
-    with contextlib.closing(connect(path)) as database:
-        with translated():
-            history = _history(database, path)
-            if history.applied and history.pending:
-                clone(path, path.with_name(f"{path.name}.before-{history.pending[0]}"))
-            is_new = not history.applied
-            applied = history.apply()
-            if is_new:
-                mark(database.connection())
-        _number(database)
-        return applied
-
-
-def _number(database: Database) -> None:
-    """Give a record its first number, in the file itself: see guards.py. Without one, whether a
-    log belongs to a file can't be told, and nothing else depends on it."""
-    with contextlib.suppress(sqlite3.Error, PeeweeException):
-        (number,) = database.execute_sql("PRAGMA user_version").fetchone()
-        if not number:
-            database.execute_sql(f"PRAGMA user_version = {following(0)}")
-            database.execute_sql("PRAGMA wal_checkpoint(truncate)")
+    with contextlib.closing(connect(path)) as database, translated():
+        history = _history(database, path)
+        return history.apply()
 
 
 def require_usable(path: Path, known: Collection[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from peewee import fn
 
 from premblyd.engines.engine import Database
-from premblyd.keep.searching import of_size
+from premblyd.engines.portions import of_size
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent, Verdict

@@ -1,5 +1,4 @@
-"""Trouble with what is kept: what should have gone is there still, and what was erased may be in
-the files."""
+"""Trouble with what is kept: what should have been deleted is there still."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -55,13 +54,12 @@ def retention(situation: Situation) -> Iterator[Item]:
 
 @trouble()
 def erasure(situation: Situation) -> Iterator[Item]:
-    """Yield erasures that were begun and not ended, and those after which the database's files may
-    still hold something."""
+    """Yield erasures that were begun and not ended."""
     begun = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id))
     query = Erasure.select(fn.COUNT(Erasure.id), fn.MIN(Erasure.at_ms)).where(
-        Erasure.gone_at_ms.is_null(), Erasure.at_ms <= situation.now_ms - GRACE_MS
+        begun, Erasure.at_ms <= situation.now_ms - GRACE_MS
     )
-    [(count, since_ms)] = queries.tuples(situation.database, query.where(begun))
+    [(count, since_ms)] = queries.tuples(situation.database, query)
     if count:
         yield Item(
             text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
@@ -70,18 +68,6 @@ def erasure(situation: Situation) -> Iterator[Item]:
             " same command again, and it goes on.",
             command="premblyd erase --list",
             count=count,
-            about="begun",
-        )
-    [(count, since_ms)] = queries.tuples(situation.database, query.where(~begun))
-    if count:
-        yield Item(
-            text=f"Of {counted(count, 'erasure')} the database's files may still hold something,"
-            f" since {times.for_people(since_ms)} UTC.",
-            remedy="The daemon ends it when nobody reads the database as it was before: a shell,"
-            " an auditor. End what reads it for so long.",
-            command="premblyd erase --list",
-            count=count,
-            about="files",
         )
 
 

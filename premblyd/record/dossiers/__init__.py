@@ -1,1 +1,0 @@
-"""A person's dossier: all that is held about somebody, to be handed out."""
