@@ -23,7 +23,7 @@ from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
-from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.errors import PremblydError
 from premblyd.hosts import identity
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.identity import Identity
@@ -36,7 +36,6 @@ from premblyd.metrics.exporter import Exporter
 from premblyd.queue.halts import HaltLog
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.jobs import Job, Result
-from premblyd.queue.order import Mending
 from premblyd.queue.pauses import PauseLog
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
@@ -104,7 +103,7 @@ class Daemon:
     async def _open(self, opened: contextlib.AsyncExitStack) -> None:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
-        migrated = self._open_store(opened)
+        self._open_store(opened)
         own = identity.of_this_process(settings.hosts.name)
         self._queue = queue = Queue(self._writer, own.worker)
         hosts = Hosts(
@@ -115,9 +114,6 @@ class Daemon:
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
-        # Of a huge queue it may take longer than is allowed: then the next start looks again.
-        with contextlib.suppress(StoreUnavailableError):  # the writer has logged it
-            await queue.end_broken(self._clock.now_ms())
         interrupted = await self._membership.join()
         # Also processes that ended hooks left behind: the last daemon may have died before a sweep.
         marks = find_marks()
@@ -150,7 +146,6 @@ class Daemon:
             database=str(settings.database),
             endpoints=len(settings.endpoints),
             actions=len(settings.actions),
-            migrated=migrated,
             recovered_deliveries=len(interrupted),
             killed_leftovers=leftovers,
         )
@@ -163,7 +158,6 @@ class Daemon:
             "dispatcher": self._dispatcher.run,
             "connections": self._receiver.watch_connections,
             "pending": self._pending.run,
-            "order": Mending(writer, clock, self._dispatcher.wake).run,
             "heartbeat": self._heartbeat.run,
             "references": Respelling(writer, is_leader=self._leads).run,
             "alerts": self._watch.run,
@@ -174,15 +168,14 @@ class Daemon:
         }.items():
             self.loops.start(name, run())
 
-    def _open_store(self, opened: contextlib.AsyncExitStack) -> list[str]:
-        """Open the database and return the migrations that were applied."""
+    def _open_store(self, opened: contextlib.AsyncExitStack) -> None:
         self._database = self._settings.database
         self._backend = backend(self._database)
         opened.enter_context(self._backend.hold())
         # Not before: another daemon may be at work here, for which this one must not speak.
         self._checkin.start(self._settings.checkin)
         opened.push_async_exit(self._checkin.end)
-        migrated = self._backend.prepare()
+        self._backend.prepare()
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)
@@ -193,7 +186,6 @@ class Daemon:
             failed.pop_all()  # from here on the writer closes it
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(self._writer, self._clock)
-        return migrated
 
     def _member(self, hosts: Hosts, own: Identity, queue: Queue) -> Membership | Alone:
         """Return what knows of other daemons, where there may be others."""

@@ -33,7 +33,6 @@ action.resumed            info     action
 attempt.finished          warning  event_id delivery action attempt outcome state exit_code
                                    http_status error reference duration_ms trace_id?
 attempt.lease_lost        warning  delivery attempt
-store.order_mended        warning  count first
 hook.strays_killed        warning  count
 daemon.hooks_interrupted  warning  count
 runner.failed             error    cause action
@@ -42,7 +41,7 @@ worker.ended              warning  action reason unanswered
 worker.halted             error    action reason
 worker.resumed            info     action
 dispatcher.failed         error    cause action?
-daemon.started            info     version listen database endpoints actions migrated
+daemon.started            info     version listen database endpoints actions
                                    recovered_deliveries killed_leftovers
 daemon.was_down           warning  down_since down_until minutes remedy
 daemon.not_started        critical reason? problems? exit_code cause?

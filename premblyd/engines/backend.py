@@ -17,11 +17,11 @@ class Backend(Protocol):
         Raise AlreadyRunningError when another is there, CannotStartError when it can't be used."""
         ...
 
-    def prepare(self) -> list[str]:
-        """Make or migrate the database; return the migrations applied now.
+    def prepare(self) -> bool:
+        """Make the schema, if there is none; return whether it is new.
 
-        Raise SchemaError when a newer premblyd wrote it, StoreUnavailableError when it can't be
-        opened.
+        Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it
+        can't be opened.
         """
         ...
 

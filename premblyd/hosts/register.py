@@ -16,12 +16,11 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.errors import (
     MoveAtWorkError,
     PremblydError,
-    SchemaError,
 )
 from premblyd.hosts.identity import Identity, Predecessor, is_dead_here
-from premblyd.model import history
+from premblyd.model.schema import LOCK, MOVE
 from premblyd.model.states import LOST, STOPPED, State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, SchemaFloor
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.queue import damage
 
 Done = TypeVar("Done")
@@ -55,7 +54,7 @@ def is_working(host: Any, now_ms: Any) -> Any:
 def may_work(transaction: Transaction, now_ms: int) -> list[str]:
     """Return the names of the daemons that may be at work. Raise MoveAtWorkError while
     the database is being moved."""
-    if not transaction.try_lock(history.MOVE):
+    if not transaction.try_lock(MOVE):
         raise MoveAtWorkError("the database")
     rows = transaction.rows(_MAY_WORK, now_ms=now_ms)
     return [
@@ -79,8 +78,6 @@ class Hosts:
         self._worker = identity.worker
         # Known from the start: else the others end what has waited for this host to come back.
         self._actions = "\n".join(actions)
-        # Now, and not when it is needed: an upgrade exchanges the files of a daemon that runs.
-        self._known = frozenset(history.known())
 
     def know(self, actions: Iterable[str]) -> "asyncio.Future[int]":
         """Keep the names of the actions that this daemon has: others leave their deliveries
@@ -103,8 +100,8 @@ class Hosts:
 
     async def join(self, dead: Collection[str], now_ms: int) -> list[int]:
         """Add this daemon. Take over from the workers in `dead`, and from those that ended before.
-        Return which deliveries that makes due. Raise SchemaError when a newer premblyd has just
-        changed the schema, MoveAtWorkError when the database is being moved."""
+        Return which deliveries that makes due. Raise MoveAtWorkError when the database is being
+        moved."""
 
         def operation(transaction: Transaction) -> list[int] | PremblydError:
             if (unfit := self._unfit(transaction, now_ms, dead)) is not None:
@@ -114,7 +111,7 @@ class Hosts:
             self._join(transaction, now_ms)
             return _interrupt(transaction, transaction.rows(_ORPHANS), now_ms)
 
-        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
+        return _of_fit(await self._writer.call(operation, names=[LOCK]))
 
     def _unfit(
         self, transaction: Transaction, now_ms: int, dead: Collection[str] = ()
@@ -122,14 +119,8 @@ class Hosts:
         """Return why this program can't work on the database; None: it can. Who changes the schema
         has its lock, from before looking for daemons until the end: so has who becomes one. Who
         moves the database takes another under that one, and then looks for daemons."""
-        if not transaction.try_lock(history.MOVE):
+        if not transaction.try_lock(MOVE):
             return MoveAtWorkError("the database")
-        floor = transaction.row(_FLOOR)
-        if floor is not None and floor[0] not in self._known:
-            return SchemaError(
-                "A newer premblyd has changed the database so that this one can't work on it any"
-                " more. Install that version."
-            )
         return None
 
     async def require_fit(self, now_ms: int) -> None:
@@ -137,7 +128,7 @@ class Hosts:
         nobody asked it what it knows, as it had not been seen for long."""
         _of_fit(
             await self._writer.call(
-                lambda transaction: self._unfit(transaction, now_ms), names=[history.LOCK]
+                lambda transaction: self._unfit(transaction, now_ms), names=[LOCK]
             )
         )
 
@@ -161,7 +152,6 @@ class Hosts:
             lost_after_ms=self._lost_after_ms,
             started_at_ms=now_ms,
             seen_at_ms=now_ms,
-            migration=max(self._known),
         )
 
     def take_over(self, lost: Sequence[Sighting], now_ms: int) -> "asyncio.Future[TakenOver]":
@@ -201,7 +191,7 @@ class Hosts:
             rows = transaction.rows(damage.RUNNING_OF, worker=self._worker)
             return {token for _, _, token in rows}
 
-        return _of_fit(await self._writer.call(operation, names=[history.LOCK]))
+        return _of_fit(await self._writer.call(operation, names=[LOCK]))
 
     def ended(self, workers: Collection[str]) -> "asyncio.Future[set[str]]":
         """Return those of `workers` that have worked on this database and have ended."""
@@ -236,18 +226,12 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
     return [row[0] for row in rows]
 
 
-_FLOOR = Statement(SchemaFloor.select(SchemaFloor.migration))
-RAISE_FLOOR = Statement(
-    SchemaFloor.update(migration=param("migration")).where(
-        SchemaFloor.migration < param("migration")
-    )
-)
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
 _JOIN = insert(
     Host,
     *_OF_IDENTITY,
-    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms", "migration"),
+    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms"),
 )
 # One that has SQLite for itself never beats.
 _MAY_WORK = Statement(

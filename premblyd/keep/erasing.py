@@ -27,14 +27,13 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.portions import of_size
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.hosts.register import RAISE_FLOOR
 from premblyd.keep import blanking, retention
 from premblyd.keep.blanking import ByTable
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
 from premblyd.keep.operators import write_down
 from premblyd.keep.persons import Named
-from premblyd.model.history import MOVE
 from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
+from premblyd.model.schema import MOVE
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.verifications import erased
@@ -44,7 +43,6 @@ MOST_AT_ONCE = 1000  # events: nobody else writes for as long as their transacti
 MOST_BYTES_AT_ONCE = 64 << 20  # of their bodies, which are overwritten
 GAP_S = 0.3  # between two portions: webhooks come first
 T = TypeVar("T")
-FLOOR = "0008_keeping"  # what a program must know that stores nothing of who was erased
 
 
 class HeldError(PremblydError):
@@ -191,7 +189,6 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
             events=0,
             cancelled=0,
         )
-        transaction.change(RAISE_FLOOR, migration=FLOOR)
         write_down(transaction, request.actor, "erase", now_ms, f"erasure {number}")
     return Done(
         id=number or 0,

@@ -69,8 +69,7 @@ PLAIN, PERSONAL, SECRET, DIGEST = Holds
 class Column(Field):
     """A field that says what it is. `kept`: for how long; what is plain is kept as its table says,
     and what is not must say it. `shown`: in which shape people see it who may not see personal
-    data; what is not plain is masked unless this says otherwise. `sealed`: with `encryption` it is
-    sealed by its event's key."""
+    data; what is not plain is masked unless this says otherwise."""
 
     kind: ColumnType
 
@@ -81,7 +80,6 @@ class Column(Field):
         kept: Kept | None = None,
         shown: Shape | None = None,
         seen: Seen = Seen.LISTS,
-        sealed: bool = False,
         **options: Any,
     ) -> None:
         if kept is None and holds is not PLAIN:
@@ -90,7 +88,6 @@ class Column(Field):
         self._kept = kept
         self.shown = shown or (Shape.PLAIN if holds is PLAIN else Shape.MASKED)
         self.seen = seen
-        self.sealed = sealed
         super().__init__(*more, **options)
 
     @property
@@ -98,11 +95,6 @@ class Column(Field):
         """For how long it is kept."""
         kept: Kept = self._kept or self.model.kept
         return kept
-
-    @property
-    def place(self) -> str:
-        """What a sealed value is bound to: table and column, such as event.body."""
-        return f"{self.model._meta.table_name}.{self.column_name}"
 
     @property
     def emptied(self) -> Any:

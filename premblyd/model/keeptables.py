@@ -45,8 +45,6 @@ class Hold(Table):
     user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
     # In its one spelling.
     reference = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
-    # Of that, were it the id of a session: as a sealed event has it.
-    session_digest = Text(DIGEST, kept=Kept.IN_FORCE, seen=Seen.NOWHERE, null=True)
     at_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody ends it
     actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
@@ -54,16 +52,23 @@ class Hold(Table):
     ended_at_ms = Moment(PLAIN, null=True)
     ended_by = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN, null=True)
 
+    indexes = (
+        "user_ref (user_ref) WHERE ended_at_ms IS NULL AND user_ref IS NOT NULL",
+        "reference (reference) WHERE ended_at_ms IS NULL AND reference IS NOT NULL",
+    )
+
 
 class Closing(Table):
     """The end of the relationship with a person, from which `retention` with `from: closed`
     counts."""
 
     kept = Kept.EVER
-    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE)
+    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, unique=True)
     at_ms = Moment(PLAIN)
     noted_at_ms = Moment(PLAIN)
     actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
+
+    indexes = ("at (at_ms, id)",)
 
 
 class Erasure(Table):
@@ -78,14 +83,18 @@ class Erasure(Table):
     events = Number(PLAIN)
     cancelled = Number(PLAIN)  # deliveries that waited
 
+    indexes = ("subject (subject)",)
+
 
 class ToErase(Table):
     """An event of a person of many, who is erased in portions: until its portion is done."""
 
     kept = Kept.IN_FORCE
-    event_id = Number(PLAIN)
+    event_id = Number(PLAIN, unique=True)
     erasure_id = Number(PLAIN)
     closed_at_ms = Moment(PLAIN, null=True)  # as the event will have it
+
+    indexes = ("erasure (erasure_id, id)",)
 
 
 class ErasedName(Table):
@@ -93,16 +102,8 @@ class ErasedName(Table):
     already erased."""
 
     kept = Kept.EVER
-    name = Text(DIGEST, kept=Kept.EVER)
+    name = Text(DIGEST, kept=Kept.EVER, unique=True)
     erasure_id = Number(PLAIN)
-
-
-class Naming(StrEnum):
-    """That pseudonyms stand for references and user_refs in a database (`identity: sealed`)."""
-
-    CONVERTING = "converting"  # in a part of its rows: `premblyd rekey --names` was begun
-    SEALED = "sealed"  # from the first one on
-    CONVERTED = "converted"  # in all, and some were in clear before
 
 
 class DigestKey(Table):
@@ -110,18 +111,6 @@ class DigestKey(Table):
 
     kept = Kept.EVER
     key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
-    names = Text(PLAIN, seen=Seen.NOWHERE, null=True)  # see Naming; NULL: they are in clear
-
-
-class EventKey(Table):
-    """The key by which the sealed columns of an event are opened, itself sealed by a data key: see
-    vault.py. Only where there is such a row, a value is taken for sealed. It goes before anything
-    else of its event does, so that no copy of that can be opened any more. `id` is the event's:
-    by the event's key, which is random, each row would go into another page of an index."""
-
-    kept = Kept.IDENTITY
-    data_key = Text(PLAIN)  # the id of the data key
-    wrapped = Bytes(SECRET, kept=Kept.IDENTITY, seen=Seen.NOWHERE)
 
 
 class Removal(Table):
@@ -134,13 +123,16 @@ class Removal(Table):
     count = Number(PLAIN)
     freed_bytes = Number(PLAIN)
 
+    unique = ("day_ms, removed, period_ms",)
+
 
 class Sweep(Table):
     """How far the removal of a class has come: a bookmark, see keep/bookmarks.py. To take it out is
     always safe."""
 
     kept = Kept.EVER
-    removed = Text(PLAIN)  # the class, and behind a space what is walked through if not all events
+    # The class, and behind a space what is walked through if not all events.
+    removed = Text(PLAIN, unique=True)
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)
 
@@ -152,12 +144,15 @@ class PutOff(Table):
     event_id = Number(PLAIN)
     removed = Text(PLAIN)
 
+    unique = ("event_id, removed",)
+    indexes = ("removed (removed, id)",)
+
 
 class GoneEvent(Table):
     """The key of an event whose record was removed: the same webhook is a duplicate still."""
 
     kept = Kept.EVER
-    key = Text(DIGEST, kept=Kept.EVER)
+    key = Text(DIGEST, kept=Kept.EVER, unique=True)
     event_id = Number(PLAIN)
 
 
@@ -168,3 +163,5 @@ class GoneOnce(Table):
     action = Text(PLAIN)
     once_key = Text(DIGEST, kept=Kept.EVER)
     delivery_id = Number(PLAIN)
+
+    unique = ("once_key, action",)

@@ -1,4 +1,9 @@
-"""What a table is."""
+"""What a table is: beside its columns, what must be unique, what can't be (`checks`), and its
+indexes, each as `name (columns)` with a condition, if it has one. schema.py makes it of that.
+
+A check says what holds of a row by itself, and lists no words: to change one, SQLite would have to
+write the table anew.
+"""
 
 from typing import ClassVar
 
@@ -7,19 +12,24 @@ from peewee import Model
 from premblyd.model.columns import PLAIN, Id, Kept
 
 
-class Table(Model):
+class _Described(Model):
     kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
-    id = Id(PLAIN)
+    unique: ClassVar[tuple[str, ...]] = ()
+    checks: ClassVar[tuple[str, ...]] = ()
+    indexes: ClassVar[tuple[str, ...]] = ()
 
     class Meta:
         legacy_table_names = False
 
 
-class RollUp(Model):
+class Table(_Described):
+    id = Id(PLAIN)
+
+
+class RollUp(_Described):
     """A table of counts, kept in the transactions that make what they count: see rollups.py."""
 
     kept = Kept.EVER
 
     class Meta:
-        legacy_table_names = False
         without_rowid = True

@@ -1,5 +1,4 @@
-"""The tables, as Peewee models. `migrations/` makes them, with their indexes, and the views for
-people who type SQL; a test holds that both say the same of columns.
+"""The tables, as Peewee models. schema.py makes the schema of them.
 
 Times are integer Unix milliseconds, UTC.
 """
@@ -56,25 +55,25 @@ class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
     kept = Kept.RECORD
-    key = Text(DIGEST, kept=Kept.EVER, shown=Shape.PLAIN)
+    key = Text(DIGEST, kept=Kept.EVER, shown=Shape.PLAIN, unique=True)
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
     remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
-    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, sealed=True, null=True)
+    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
     # [[name, value], …]; no signature, token, credential.
-    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True)
+    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
     body_bytes = Number(PLAIN)
     body_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN)
     verified_by = Text(PLAIN)
     kind = Text(PLAIN)
     response_code = Text(PLAIN, shown=Shape.CODE, null=True)
     status = Text(PLAIN, shown=Shape.WORD, null=True)
-    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, sealed=True, null=True)
+    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, null=True)
     verification_status = Text(PLAIN, shown=Shape.WORD, null=True)
     outcome = Text(PLAIN)
     reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
     user_ref = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
-    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, sealed=True, null=True)
+    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
     face_match = Truth(PLAIN, null=True)
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
     duplicate_count = Number(PLAIN, constraints=_ZERO)
@@ -96,13 +95,25 @@ class Event(Table):
     # Of one that lacks its identity: when the relationship with its person ended, from which its
     # record counts with `from: closed`.
     closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
-    # Of a sealed one, a keyed digest of its session, by which that is found.
-    session_digest = Text(DIGEST, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
-    # What `reference` and `user_ref` are, where pseudonyms stand in these: `identity: sealed`.
-    sealed_reference = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
-    sealed_user_ref = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
-    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True)
+    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
+
+    indexes = (
+        "received (received_at_ms)",
+        "response_code (response_code)",
+        "outcome (outcome)",
+        "type (type)",
+        "reference (reference) WHERE reference IS NOT NULL",
+        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
+        "user_ref (user_ref) WHERE user_ref IS NOT NULL",
+        "session (session_id) WHERE session_id IS NOT NULL",
+        "closed (closed_at_ms) WHERE closed_at_ms IS NOT NULL",
+        "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
+        "erased_name (erased_name) WHERE erased_name IS NOT NULL",
+        "doubted (received_at_ms) WHERE doubt != ''",
+        "unsettled (received_at_ms)"
+        " WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02'",
+    )
 
 
 class Delivery(Table):
@@ -133,9 +144,31 @@ class Delivery(Table):
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     holds_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see queue/jobs.py.
-    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, sealed=True, null=True)
+    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
     confirmed_key = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
+    # What keeps a pending one from being due: the name of what will make it due again.
+    held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
+
+    checks = (
+        "(finished_at_ms IS NULL) = (state IN ('pending', 'running'))",
+        "(due_at_ms IS NOT NULL) = (state = 'running'"
+        " OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))",
+        "waits_for_id IS NULL OR (state = 'pending' AND order_key IS NOT NULL)",
+        "(order_key IS NULL) = (order_place IS NULL)",
+        "attempt_count >= 0 AND attempts_left >= 0",
+    )
+    indexes = (
+        "event (event_id)",
+        "state (state)",
+        "dead (state, action) WHERE state = 'dead'",
+        "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
+        "order (order_key, action, order_place)"
+        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))",
+        "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
+        "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
+    )
 
 
 class Attempt(Table):
@@ -152,11 +185,14 @@ class Attempt(Table):
     exit_code = Number(PLAIN, null=True)
     http_status = Number(PLAIN, null=True)
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
-    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, sealed=True, null=True)
+    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
     output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event. NULL: claimed by a premblyd that had no tokens.
     claim_token = Text(PLAIN, seen=Seen.NOWHERE, null=True)
+
+    unique = ("delivery_id, number",)
+    checks = ("(outcome IS NULL) = (finished_at_ms IS NULL)",)
 
 
 class Rejection(Table):
@@ -184,6 +220,14 @@ class OperatorAction(Table):
     # Of a replay of many: the row of all of it. (No foreign key: no look-up at each.)
     part_of_id = Number(PLAIN, null=True)
 
+    indexes = (
+        "whole (id) WHERE part_of_id IS NULL",
+        "part (part_of_id) WHERE part_of_id IS NOT NULL",
+        "event (event_id) WHERE event_id IS NOT NULL",
+        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
+        "note (at_ms, id) WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL",
+    )
+
 
 class Inquiry(Table):
     """One question to Prembly, and what came of it."""
@@ -205,6 +249,14 @@ class Inquiry(Table):
     # nothing is asked before, because of this answer
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
 
+    indexes = (
+        "event (event_id) WHERE event_id IS NOT NULL",
+        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
+        "stored_event (stored_event_id) WHERE stored_event_id IS NOT NULL",
+        "contradicted (event_id) WHERE result = 'contradicted'",
+        "without_event (reference) WHERE event_id IS NULL AND reference IS NOT NULL",
+    )
+
 
 class Awaited(Table):
     """A verification that is not settled: Prembly is asked until it is, or is given up."""
@@ -223,15 +275,27 @@ class Awaited(Table):
     # As an event's.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
 
+    checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
+    indexes = (
+        "due (due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "reference (reference)",
+        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
+        "event (event_id)",
+        "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
+        "given_up (finished_at_ms) WHERE state = 'given_up'",
+    )
+
 
 class VerificationName(Table):
     """A name of a verification that Prembly gives several: see verifications/names.py."""
 
     kept = Kept.IDENTITY
     # A reference in its one spelling, or a session's digest.
-    name = Text(PERSONAL, kept=Kept.IDENTITY)
+    name = Text(PERSONAL, kept=Kept.IDENTITY, unique=True)
     verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
     at_ms = Moment(PLAIN)
+
+    indexes = ("verification (verification)",)
 
 
 class Downtime(Table):
@@ -252,12 +316,14 @@ class Certificate(Table):
     is_complete = Truth(PLAIN)
     said = Json(PLAIN)  # see record/certificates/summary.py
 
+    indexes = ("day (day_ms, id)",)
+
 
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 
     kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE)
+    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
@@ -268,7 +334,7 @@ class ConsoleSession(Table):
     """Somebody who is signed in to the console: of the cookie, the digest alone."""
 
     kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE)
+    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     began_at_ms = Moment(PLAIN)
@@ -291,10 +357,12 @@ class Heartbeat(Table):
 
 
 class Host(Table):
-    """A daemon that works on this database, or has: see migrations/0005_hosts.py."""
+    """A daemon that works on this database, or has. `place`: which start of which machine, and
+    which of its name spaces, its `pid` is of; `process_start` tells it from a later process of that
+    number."""
 
     kept = Kept.EVER
-    worker = Text(PLAIN)  # its name in `attempt`
+    worker = Text(PLAIN, unique=True)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
     pid = Number(PLAIN)
@@ -308,16 +376,6 @@ class Host(Table):
     ended = Text(PLAIN, null=True)  # stopped, or lost
     lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
-    migration = Text(PLAIN, null=True)  # the newest that it knows. NULL: of an older premblyd
-    # The data keys that it has, by their ids: first the one that it seals with, or - for none.
-    data_keys = Text(PLAIN, null=True)
-
-
-class SchemaFloor(Table):
-    """The oldest migration that a program must know to work on this database beside others."""
-
-    kept = Kept.EVER
-    migration = Text(PLAIN)
 
 
 class AlertSent(Table):
@@ -329,12 +387,14 @@ class AlertSent(Table):
     kind = Text(PLAIN)
     sent_at_ms = Moment(PLAIN)
 
+    unique = ("name, kind",)
+
 
 class AlertFailure(Table):
     """An alert that could not be sent, until it is."""
 
     kept = Kept.IN_FORCE
-    name = Text(PLAIN)
+    name = Text(PLAIN, unique=True)
     failed_at_ms = Moment(PLAIN)
     error = Text(PLAIN, null=True)
     output = Text(PLAIN, null=True)  # what its hook printed
@@ -360,12 +420,14 @@ class Halt(Table):
     since_ms = Moment(PLAIN)
     reason = Text(PLAIN)
 
+    unique = ("worker, action",)
+
 
 class Pause(Table):
     """An action of which nothing begins on any host, as an operator has said so."""
 
     kept = Kept.IN_FORCE
-    action = Text(PLAIN)
+    action = Text(PLAIN, unique=True)
     since_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
     reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
-from premblyd.errors import CannotStartError, PremblydError, SchemaError
+from premblyd.errors import CannotStartError, PremblydError
+from premblyd.model import schema
 from premblyd.move import sqlite
 from premblyd.move.rows import (
     Fitting,
@@ -138,11 +139,8 @@ class _Move:
 
     def begin(self, *, restart: bool) -> None:
         """Mark the target as being filled, or read how far an earlier run has come."""
-        if self.source.migrations() != self.target.migrations():
-            raise SchemaError(
-                f"{self.source.name} has the schema of another version. Start the daemon of this"
-                " version on it once: it migrates. Then stop it, and move."
-            )
+        for side in (self.source, self.target):
+            schema.require_own(side.database, side.name, may_be_half_moved=True)
         identity = self._identity()
         notes = self.target.notes()
         self._totals = {table.name: self.source.count(table) for table in self.tables}

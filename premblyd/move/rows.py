@@ -29,7 +29,6 @@ _NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession, tables.Halt)
 _WORTHLESS_ALONE = (
     tables.Heartbeat,
     tables.Host,
-    tables.SchemaFloor,
     tables.Downtime,
     tables.AlertSent,
     tables.AlertFailure,

@@ -11,7 +11,7 @@ from typing import Any
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError, TryAgainError
 from premblyd.model.columns import ColumnType
-from premblyd.model.history import UNFINISHED_MOVE, History
+from premblyd.model.schema import UNFINISHED_MOVE
 from premblyd.move.rows import Key, Reference, Row, Table
 
 
@@ -66,10 +66,6 @@ class Side(ABC):
     @abstractmethod
     def finish(self, last_numbers: Mapping[str, int]) -> None:
         """Make it a database on which daemons may work. `last_numbers`: of each table."""
-
-    def migrations(self) -> set[str]:
-        """Return which migrations it has."""
-        return History(self.database, may_be_half_moved=True).applied
 
     def count(self, table: Table) -> int:
         """Return how many rows a table has."""

@@ -1,12 +1,7 @@
-"""What a crash has left of a delivery, or somebody who changed its row or event by hand: how
-that is found out, and whether it runs again or ends.
+"""What a crash has left of a delivery, and whether it runs again or ends; and its event, as it is
+stored. A row that somebody has made unreadable ends its delivery dead, with the reason."""
 
-The database is open to other programs, whose foreign keys and CHECKs may be off. SQLite itself
-takes a text for a number. What can't be true ends dead with words that say so, here and nowhere
-else.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -14,11 +9,9 @@ from peewee import Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param, update
 from premblyd.errors import PremblydError
-from premblyd.model.columns import ColumnType
 from premblyd.model.keeptables import Lacks
-from premblyd.model.states import BROKEN, IS_BROKEN, AttemptOutcome, State
+from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
-from premblyd.prembly import payload
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import SMALL_BYTES
 
@@ -27,11 +20,9 @@ UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number already"
-ROW_CHANGED = "its row was changed and can't be true: "  # and why, see model/states.py
 ERASED = "what its event said of a person was erased"
 BODY_GONE = "the body of its event was removed, as its time was over"
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
-ACTION_CHANGED = "its action was changed and is no name"
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
@@ -39,7 +30,6 @@ EVENT_COLUMNS = (
     *VERDICT_COLUMNS,
 )
 BODILESS = (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED)
-_NEW_IN_0_2 = ("type", "risk_level", "risk_score")
 
 
 class UnusableError(PremblydError):
@@ -50,25 +40,13 @@ class ErasedError(PremblydError):
     """The hook of a delivery does not run, because its event's person was erased."""
 
 
-def end_broken(transaction: Transaction, broken: Iterable[tuple[int, str]], now_ms: int) -> None:
-    """End deliveries whose columns contradict their state, which are told why with their ids."""
-    for delivery_id, words in broken:
-        _end(transaction, _END_BROKEN, delivery_id, ROW_CHANGED + words, now_ms)
-
-
 def end_unusable(
     transaction: Transaction, delivery_ids: Iterable[int], reason: str, now_ms: int
 ) -> None:
     """End deliveries whose hook can't run: dead, with the reason for people to see."""
     for delivery_id in delivery_ids:
-        _end(transaction, _END_UNUSABLE, delivery_id, reason, now_ms)
-
-
-def _end(
-    transaction: Transaction, statement: Statement, delivery_id: int, reason: str, now_ms: int
-) -> None:
-    close_open_attempt(transaction, delivery_id, now_ms)
-    transaction.write(statement, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
+        close_open_attempt(transaction, delivery_id, now_ms)
+        transaction.write(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
 
 
 def close_open_attempt(
@@ -101,10 +79,7 @@ def release(
 
 def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:
     """Close the attempt that a process left open when it died. Return whether the delivery has
-    another: without one, or if it can't be true, it is dead."""
-    if broken := transaction.rows(_BROKEN_OF, id=delivery_id):
-        end_broken(transaction, broken, now_ms)
-        return False
+    another: without one it is dead."""
     has_attempts = attempts_left > 0
     close_open_attempt(transaction, delivery_id, now_ms)
     state = State.PENDING if has_attempts else State.DEAD
@@ -152,21 +127,14 @@ def event_of(row: EventRow | None) -> StoredEvent:
 
 def usable_event(row: Sequence[Any]) -> StoredEvent:
     """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
-    if not all(map(isinstance, row, _EVENT_TYPES)):
-        checked = zip(EVENT_COLUMNS, row, _EVENT_TYPES, strict=True)
-        changed = next(name for name, value, types in checked if not isinstance(value, types))
-        raise UnusableError(EVENT_CHANGED + changed)
     values = dict(zip(EVENT_COLUMNS[:_VERDICT_AT], row[:_VERDICT_AT], strict=True))
     verdict = dict(zip(VERDICT_COLUMNS, row[_VERDICT_AT:], strict=True))
-    for name, words in _WORDS.items():
-        if verdict[name] not in words:
-            raise UnusableError(EVENT_CHANGED + name)
-        verdict[name] = words[verdict[name]]
+    try:
+        verdict["kind"], verdict["outcome"] = Kind(verdict["kind"]), Outcome(verdict["outcome"])
+    except ValueError:
+        raise UnusableError(f"{EVENT_CHANGED}kind or outcome") from None
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
-    if verdict["type"] is None:  # stored by a premblyd that did not read these fields
-        now = payload.read(values["body"])
-        verdict.update({name: getattr(now, name) for name in _NEW_IN_0_2})
     lacks = values.pop("lacks")
     return StoredEvent(
         verdict=Verdict(**verdict),
@@ -176,25 +144,7 @@ def usable_event(row: Sequence[Any]) -> StoredEvent:
     )
 
 
-def _python_types(name: str) -> tuple[type, ...]:
-    """Return the types that a column of an event may have: SQLite itself takes anything."""
-    field = Event._meta.fields[name]
-    types = _PYTHON_TYPES.get(field.kind, (int,))
-    return (*types, type(None)) if field.null else types
-
-
-_PYTHON_TYPES: dict[ColumnType, tuple[type, ...]] = {
-    ColumnType.TEXT: (str,),
-    ColumnType.JSON: (str,),
-    ColumnType.BYTES: (bytes,),
-    ColumnType.REAL: (float, int),
-}
-_EVENT_TYPES = [_python_types(name) for name in EVENT_COLUMNS]
 _VERDICT_AT = len(EVENT_COLUMNS) - len(VERDICT_COLUMNS)
-_WORDS: Mapping[str, Mapping[Any, Any]] = {
-    "kind": {str(kind): kind for kind in Kind},
-    "outcome": {str(outcome): outcome for outcome in Outcome},
-}
 # Of a worker, by the attempts that it has open.
 _RUNNING_OF = (
     Delivery.select(Delivery.id, Delivery.attempts_left, Attempt.claim_token)
@@ -242,16 +192,3 @@ _DEAD = {
     ),
 }
 _END_UNUSABLE = Statement(Delivery.update(**_DEAD).where(Delivery.id == param("id")))
-_END_BROKEN = Statement(
-    Delivery.update(
-        **_DEAD,
-        attempts_left=0,
-        order_key=None,
-        order_place=None,
-        waits_for_id=None,
-        holds_order=False,
-    ).where(Delivery.id == param("id"))
-)
-_BROKEN_OF = Statement(
-    Delivery.select(Delivery.id, BROKEN).where(Delivery.id == param("id"), IS_BROKEN)
-)

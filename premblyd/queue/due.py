@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from peewee import Query, Select, fn
 
-from premblyd.engines.engine import UNREADABLE, Row, Statement, Transaction, param
-from premblyd.model.states import BROKEN, State
+from premblyd.engines.engine import Row, Statement, Transaction, param
+from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, Pause
 from premblyd.queue import damage, pauses
 from premblyd.queue.damage import EventRow
@@ -42,10 +42,6 @@ class Waiting(NamedTuple):
 
     name: str
     due_at_ms: Any
-
-
-def _is_readable(name: Any) -> bool:
-    return isinstance(name, str) and UNREADABLE not in name
 
 
 class Queued:
@@ -92,7 +88,7 @@ class Queued:
         what is of no action that there is."""
         waiting = self._transaction.ask(WAITING_ACTIONS, worker=self._worker, now_ms=self._now_ms)
         asked = self._ask_early()
-        self._waiting = self._readable(waiting())
+        self._waiting = [Waiting(*row) for row in waiting()]
         self._waiting.sort(key=lambda action: place(action.name))
         ready = [name for name, due_at_ms in self._waiting if self._is_ready(name, due_at_ms)]
         self.looked_at, self.action_count = ready[:MAX_ACTIONS], len(ready)
@@ -110,17 +106,6 @@ class Queued:
                 looks_left -= self._walk(name, share, turns.of, slots=slots)
             else:
                 looks_left -= self._take_first(name, action, share, asked.get(name))
-
-    def _readable(self, rows: list[Row]) -> list[Waiting]:
-        """Return the actions that have deliveries in the queue. End those whose action is no text:
-        no statement could name it."""
-        waiting = [Waiting(*row) for row in rows]
-        readable = [action for action in waiting if _is_readable(action.name)]
-        if len(readable) < len(waiting):
-            queued = self._transaction.rows(QUEUED_ACTIONS)
-            unreadable = [delivery_id for delivery_id, name in queued if not _is_readable(name)]
-            damage.end_unusable(self._transaction, unreadable, damage.ACTION_CHANGED, self._now_ms)
-        return readable
 
     def _is_ready(self, name: str, due_at_ms: Any) -> bool:
         """Return whether this claim may find something of an action."""
@@ -204,9 +189,7 @@ class Queued:
         wanted = min(free + self._shares.ahead(name), share)
         if not wanted:
             return 0
-        rows = self._usable(asked()) if asked is not None else None
-        if rows is None:
-            rows = self._due(name, wanted)
+        rows = self._due(name, wanted) if asked is None else [Due(*row) for row in asked()]
         if any(row.id in self._running for row in rows):  # the clock was set, say
             rows = self._due(name, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
@@ -311,8 +294,7 @@ class Queued:
     def _due(
         self, action: str, limit: int, *, after: Due | None = None, until_ms: int | None = None
     ) -> list[Due]:
-        """Return the first due deliveries of an action, or the first behind `after`. End those
-        whose columns contradict their state."""
+        """Return the first due deliveries of an action, or the first behind `after`."""
         values = {
             "action": action,
             "now_ms": self._now_ms if until_ms is None else until_ms,
@@ -323,19 +305,7 @@ class Queued:
         if after is not None:
             statement = DUE_BEHIND
             values |= {"after_ms": after.due_at_ms, "after_id": after.id}
-        while True:
-            rows = self._usable(self._transaction.rows(statement, **values))
-            if rows is not None:
-                return rows
-
-    def _usable(self, found: list[Row]) -> list[Due] | None:
-        """Return due deliveries that were found; None: some can't be true, and are ended now."""
-        rows = [Due(*row) for row in found]
-        broken = [(row.id, row.broken) for row in rows if row.broken is not None]
-        if not broken:
-            return rows
-        damage.end_broken(self._transaction, broken, self._now_ms)
-        return None
+        return [Due(*row) for row in self._transaction.rows(statement, **values)]
 
 
 def _may_wait(action: Claimable, delivery: Due) -> bool:
@@ -381,8 +351,6 @@ def _actions_in_queue() -> Query:
 
 
 WAITING_ACTIONS = Statement(_actions_in_queue())
-# Reads every row of the queue: only for a queue that was damaged by hand.
-QUEUED_ACTIONS = Statement(Delivery.select(Delivery.id, Delivery.action).where(IS_QUEUED))
 # Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)
@@ -407,7 +375,6 @@ _DUE = (
         Delivery.order_key,
         # SQLite and PostgreSQL know a blob's length without reading it.
         fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
-        BROKEN,
     )
     .where(
         Delivery.action == param("action"),

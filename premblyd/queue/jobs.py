@@ -163,7 +163,6 @@ class Due(NamedTuple):
     confirmed_at_ms: Any
     order_key: str | None
     body_bytes: int
-    broken: str | None  # what contradicts its state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,39 +3,25 @@
 An action's deliveries with the same `order_key` that are not over stand in line: each
 has its place in its row, and waits for the one before it. So only the first of them is in the
 queue, and a claim reads no other, however many wait. The trigger `order_released`
-(migrations/0005_hosts.py) makes the next one due in the transaction that ends one, whoever ends it.
+(model/triggers.py) makes the next one due in the transaction that ends one, whoever ends it.
 
 Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
-
-premblyd keeps in every transaction that who waits, waits for one that will end. But the database is
-open to other programs, and nothing that somebody changes by hand may keep a delivery waiting for
-ever: so `Mending` looks.
 """
 
-import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from peewee import fn
-
-from premblyd import loops
-from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
-from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import BROKEN, State
-from premblyd.model.tables import HOLDS_ITS_PLACE, WAITS_FOR_ANOTHER, Delivery, Event
+from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
+from premblyd.model.states import State
+from premblyd.model.tables import HOLDS_ITS_PLACE, Delivery, Event
 from premblyd.prembly.payload import same_id
-from premblyd.queue import damage
 from premblyd.queue.keys import digest
-from premblyd.telemetry import tell
-from premblyd.times import Clock
 
 Then = Literal["continue", "wait"]  # see config.models.Order
-PORTION = 500  # rows that one look for broken lines reads
-PAUSE_S = 60.0  # between two such looks, once all was looked at after the start
-_MAX_PLACE = 1 << 62  # above are only those that somebody wrote there by hand
+_MAX_PLACE = 1 << 62
 
 
 class Line(NamedTuple):
@@ -73,14 +59,6 @@ class Position(NamedTuple):
 
 
 NOWHERE = Position(None, None, None, False)
-
-
-class Mended(NamedTuple):
-    """What a look at a portion of those that wait has put right, and where the next one goes on;
-    None: that was all."""
-
-    delivery_ids: list[int]
-    after: Any
 
 
 def order_key(reference: str) -> str:
@@ -164,109 +142,13 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
         return NOWHERE
     _, action, state, key, place, holds, reference = stood
     holds_now = then == "wait"
-    if state == State.DEAD and holds and isinstance(key, str) and is_place(place):
+    if state == State.DEAD and holds:
         before = last_of(transaction, Line(key, action), place)
         return Position(key, place, before.id if before else None, holds_now)
     if then is None or not isinstance(reference, str) or not reference:
         return NOWHERE
     line = Line(order_key(reference), action)
     return _behind(last_of(transaction, line), line, holds_now)
-
-
-class Mending:
-    """Looks at all that waits when the daemon starts, and then at a portion now and then."""
-
-    def __init__(self, writer: Writer, clock: Clock, wake: Callable[[], None]) -> None:
-        """`wake` is called when something has become due."""
-        self._writer = writer
-        self._clock = clock
-        self._wake = wake
-        self._after: Any = None  # where the next portion begins; None: with the first one
-        self._is_first_walk = True
-
-    async def run(self) -> None:
-        """Look, until cancelled."""
-        await loops.repeat(self._round, PAUSE_S)
-
-    async def _round(self) -> float:
-        look = functools.partial(mend, after=self._after, now_ms=self._clock.now_ms())
-        mended = await self._writer.call(look, Step.CLAIMS, alone=True)
-        if mended.delivery_ids:
-            tell("store.order_mended", count=len(mended.delivery_ids), first=mended.delivery_ids[0])
-            self._wake()
-        self._after = mended.after
-        self._is_first_walk = self._is_first_walk and mended.after is not None
-        return 0 if self._is_first_walk else PAUSE_S
-
-
-def mend(transaction: Transaction, after: Any, now_ms: int) -> Mended:
-    """Look at a portion of those that wait, the first one or those `after`, and put right what
-    somebody broke by hand: none waits for a delivery that is over, is gone, or does not stand
-    before it. What can't be true ends dead."""
-    if after is None:
-        found = transaction.rows(_FIRST_WAITING, limit=PORTION)
-    else:
-        found = transaction.rows(_WAITING, after=after, limit=PORTION)
-    waiters = [_Waiter(*row) for row in found]
-    broken = [(waiter.id, waiter.broken) for waiter in waiters if waiter.broken is not None]
-    unsound = [each for each in waiters if not each.is_sound and each.broken is None]
-    transaction.lock(lock_name(waiter.line.key) for waiter in unsound)  # before it writes any row
-    damage.end_broken(transaction, broken, now_ms)
-    mended: set[int] = set()
-    for waiter in unsound:
-        mended |= _mend(transaction, waiter.id, now_ms)
-    return Mended(sorted(mended), waiters[-1].waits_for_id if len(waiters) == PORTION else None)
-
-
-def _mend(transaction: Transaction, delivery_id: int, now_ms: int) -> set[int]:
-    """Put right the line of one that is unsound still, now that it is locked. Return what was
-    changed."""
-    row = transaction.row(_WAITER, id=delivery_id)
-    if row is None or (waiter := _Waiter(*row)).is_sound:
-        return set()
-    if not is_place(waiter.place):
-        last = last_of(transaction, waiter.line)
-        place = last.place + 1 if last else 1
-        transaction.write(_GIVE_PLACE, id=delivery_id, order_place=place)
-    return _straighten(transaction, waiter.line, now_ms)
-
-
-def _straighten(transaction: Transaction, line: Line, now_ms: int) -> set[int]:
-    """Have each of a line wait for the one before it. Return what was changed."""
-    changed = set()
-    before_id = None
-    rows = transaction.rows(_LINE, order_key=line.key, action=line.action, end=_MAX_PLACE)
-    for id_, state, due_at_ms, waits_for_id in rows:
-        is_first = before_id is None
-        if state == State.PENDING and (
-            waits_for_id != before_id or (due_at_ms is None) == is_first
-        ):
-            new_due_at_ms = now_ms if is_first else None
-            transaction.write(_PUT, id=id_, due_at_ms=new_due_at_ms, waits_for_id=before_id)
-            changed.add(id_)
-        before_id = id_
-    return changed
-
-
-class _Waiter(NamedTuple):
-    """One that waits. `is_sound`: the one that it waits for stands before it, and will end."""
-
-    id: int
-    waits_for_id: int
-    key: str
-    action: str
-    place: int
-    broken: str | None
-    is_sound: bool
-
-    @property
-    def line(self) -> Line:
-        return Line(self.key, self.action)
-
-
-def is_place(value: Any) -> bool:
-    """Return whether `value` is a place that premblyd gives."""
-    return isinstance(value, int) and 0 < value < _MAX_PLACE
 
 
 def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
@@ -314,45 +196,3 @@ _OF_DELIVERIES = Lookup(
     ).join(Event),
     Delivery.id,
 )
-_Before = Delivery.alias("before")
-_STANDS_BEFORE = (
-    (_Before.id == Delivery.waits_for_id)
-    & (_Before.order_key == Delivery.order_key)
-    & (_Before.action == Delivery.action)
-    & (_Before.order_place < Delivery.order_place)
-    & (Delivery.order_place < _MAX_PLACE)
-)
-# It is in the queue, or waits itself; or it is dead and meant to hold those behind it.
-_WILL_END = (
-    (_Before.state == State.RUNNING)
-    | ((_Before.state == State.DEAD) & _Before.holds_order)
-    | (
-        (_Before.state == State.PENDING)
-        & (_Before.due_at_ms.is_null(False) | _Before.waits_for_id.is_null(False))
-    )
-)
-_WAITERS = Delivery.select(
-    Delivery.id,
-    Delivery.waits_for_id,
-    Delivery.order_key,
-    Delivery.action,
-    Delivery.order_place,
-    BROKEN,
-    fn.EXISTS(_Before.select(_Before.id).where(_STANDS_BEFORE, _WILL_END)),
-)
-_IN_PORTIONS = _WAITERS.order_by(Delivery.waits_for_id).limit(param("limit"))
-_FIRST_WAITING = Statement(_IN_PORTIONS.where(WAITS_FOR_ANOTHER))
-_WAITING = Statement(_IN_PORTIONS.where(Delivery.waits_for_id > param("after"), WAITS_FOR_ANOTHER))
-_WAITER = Statement(_WAITERS.where(_HAS_ID, WAITS_FOR_ANOTHER))
-_LINE = Statement(
-    Delivery.select(Delivery.id, Delivery.state, Delivery.due_at_ms, Delivery.waits_for_id)
-    .where(
-        Delivery.order_key == param("order_key"),
-        Delivery.action == param("action"),
-        Delivery.order_place.between(1, param("end")),
-        HOLDS_ITS_PLACE,
-    )
-    .order_by(Delivery.order_place)
-)
-_GIVE_PLACE = update(Delivery, "order_place", where=_HAS_ID)
-_PUT = update(Delivery, "due_at_ms", "waits_for_id", where=_HAS_ID)

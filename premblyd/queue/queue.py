@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from premblyd.engines.engine import Lookup, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import BROKEN, IS_BROKEN, State
+from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
 from premblyd.queue import damage, once, order
 from premblyd.queue.claims import Claims
@@ -151,16 +151,6 @@ class Queue:
             Step.FINISHES,
         )
 
-    def end_broken(self, now_ms: int) -> "asyncio.Future[None]":
-        """End all whose columns contradict their state: somebody wrote them before the database
-        refused it, and nothing else may be written of them."""
-
-        def operation(transaction: Transaction) -> None:
-            broken = transaction.rows(_ALL_BROKEN)
-            damage.end_broken(transaction, broken, now_ms)
-
-        return self._writer.call(operation)
-
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
         """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
         `now_ms`, but delays are durations.
@@ -210,20 +200,9 @@ _CONFIRM = Statement(
         attempts_left=param("attempts_left"),
     ).where(_IS_HELD)
 )
-# Of all that is not over, or stands where only that may: by an index each.
-_IDS = Delivery.select(Delivery.id)
-_NOT_OVER = (
-    _IDS.where(Delivery.state.in_([State.PENDING, State.RUNNING]))
-    | _IDS.where(IS_QUEUED)
-    | _IDS.where(Delivery.waits_for_id.is_null(False))
-)
-_ALL_BROKEN = Statement(
-    Delivery.select(Delivery.id, BROKEN).where(Delivery.id.in_(_NOT_OVER), IS_BROKEN)
-)
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
         IS_QUEUED,
         Delivery.created_at_ms < param("before_ms"),
-        ~IS_BROKEN,  # else the whole UPDATE would fail
     )
 )

@@ -145,7 +145,7 @@ class PostgresqlBackend:
     def hold(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def prepare(self) -> list[str]:
+    def prepare(self) -> bool:
         inspecting.require_usable(self.server)
         return schema.prepare(self.server)
 

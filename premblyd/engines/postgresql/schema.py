@@ -1,70 +1,55 @@
-"""The schema on PostgreSQL: which migrations it has, and bringing it up to this program's."""
+"""The schema on PostgreSQL: making it, and who may meanwhile."""
 
 import contextlib
 import time
 from collections.abc import Iterator
 
 import psycopg
-from peewee import PeeweeException
-from psycopg import errors, sql
+from psycopg import sql
 
 from premblyd.databases import Server
 from premblyd.engines.engine import Database
-from premblyd.engines.postgresql.beacon import LOOK_S, living
-from premblyd.engines.postgresql.failures import drivers_error, translated
+from premblyd.engines.postgresql.beacon import LOOK_S
+from premblyd.engines.postgresql.failures import translated
 from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
 from premblyd.engines.postgresql.transaction import (
-    NOW_MS,
     Connection,
     PostgresqlTransaction,
     lock_number,
 )
 from premblyd.errors import (
     MoveAtWorkError,
-    OlderDaemonsError,
     PremblydError,
     SchemaError,
     StoreUnreadableError,
 )
-from premblyd.model.history import LOCK, MOVE, History
-from premblyd.model.states import LOST
-from premblyd.model.tables import Host
+from premblyd.model import schema
+from premblyd.model.schema import LOCK, MOVE
 
-# Who waits for a table keeps all waiting who come later, webhooks too. So a migration waits only
-# for so long, then lets them pass, and tries again.
-TABLE_WAIT = "2s"
-TRIES = 20
-PAUSE_S = 1.0
 KILLED_S = 5.0  # so long the session of a move that was killed may still have its lock
-_IN_THE_WAY = (errors.LockNotAvailable, errors.DeadlockDetected)
 # Whose the tables are, or are to be, where that is another role, of which this one is a member.
 _OWNER = """
 WITH owner AS (
     SELECT COALESCE(
-        (SELECT relowner FROM pg_class WHERE oid = to_regclass('schema_migration')),
+        (SELECT relowner FROM pg_class WHERE oid = to_regclass('schema_version')),
         (SELECT datdba FROM pg_database WHERE datname = current_database())
     ) AS oid
 )
 SELECT rolname FROM owner JOIN pg_roles USING (oid)
 WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
 """
-_END_ALL = f"""
-UPDATE host SET ended = '{LOST}', ended_at_ms = {NOW_MS} WHERE ended_at_ms IS NULL
-"""  # noqa: S608 (constants)
 # Where the tables are that this role finds, and where it would make new ones, if not there.
 _ELSEWHERE = """
 SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('schema_migration') AND nspname <> current_schema()
+WHERE pg_class.oid = to_regclass('schema_version') AND nspname <> current_schema()
 """
 
 
-def prepare(server: Server) -> list[str]:
-    """Make the schema, or apply what it lacks; return which migrations these were. `check` looks at
-    the database before anything is changed.
+def prepare(server: Server) -> bool:
+    """Make the schema, if there is none; return whether it is new.
 
-    Raise SchemaError when a newer premblyd wrote it, OlderDaemonsError when daemons work on it that
-    would not survive it, MoveAtWorkError when it is being moved, StoreUnavailableError when it
-    can't be migrated.
+    Raise SchemaError when another build of premblyd made it, MoveAtWorkError when it is being
+    moved, StoreUnavailableError when it can't be made.
     """
     name = str(server)
     with translated(), contextlib.closing(connect(server)) as database:
@@ -72,15 +57,13 @@ def prepare(server: Server) -> list[str]:
         with _alone(connection):
             _require_no_move(connection, name)
             _require_one_place(connection, name)
-            history = History(database)
-            _require_usable(history, name)
-            # Each daemon that has worked on a server had a row of its own. Without the table the
-            # schema is new, or half made by who was killed then.
-            if (incompatible := history.incompatible()) and database.table_exists(Host):
-                _require_no_daemon(connection, name, incompatible)
-            if history.pending:
+            is_new = not schema.is_made(database)
+            if is_new:
                 become_owner(connection)
-            return _apply(history, connection)
+                with database.atomic():
+                    schema.make(database)
+            schema.require_own(database, name)
+            return is_new
 
 
 def connect_read_only(server: Server) -> Database:
@@ -102,13 +85,7 @@ def _checked(database: Database, server: Server) -> Database:
             bounded(connection := database.connection(), CONNECT_TIMEOUT_S),
         ):
             _require_one_place(connection, str(server))
-            history = History(database)
-            _require_usable(history, str(server))
-        if history.pending:
-            raise SchemaError(
-                f"{server} is older than this premblyd, or empty. Start the daemon once: it"
-                " migrates."
-            )
+            schema.require_own(database, str(server))
     except PremblydError:
         database.close()
         raise
@@ -117,10 +94,8 @@ def _checked(database: Database, server: Server) -> Database:
 
 @contextlib.contextmanager
 def _alone(connection: Connection) -> Iterator[None]:
-    """Keep out other programs that migrate, and daemons that begin to work, as long as it takes."""
+    """Keep out other programs that make the schema, and daemons that begin to work."""
     connection.execute("SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-    # Asked for again and again: a statement that waits for it has a snapshot, for whose end CREATE
-    # INDEX CONCURRENTLY waits in the program that migrates.
     while not _has_lock(connection, LOCK):
         time.sleep(LOOK_S)
     try:
@@ -179,46 +154,7 @@ def _require_one_place(connection: Connection, name: str) -> None:
         )
 
 
-def _require_usable(history: History, name: str) -> None:
-    if not history.can_work:
-        raise SchemaError(
-            f"{name} was written by a newer premblyd (it knows {', '.join(history.newer)})."
-            " Install that version."
-        )
-
-
-def _require_no_daemon(connection: Connection, name: str, incompatible: list[str]) -> None:
-    """Raise OlderDaemonsError while a daemon works on the database. End all others for good: one
-    that comes back nevertheless finds that it has ended, and looks whether it can go on."""
-    if daemons := living(connection):
-        named = ", ".join(
-            f"{daemon.name} (process {daemon.pid}, premblyd {daemon.version})" for daemon in daemons
-        )
-        raise OlderDaemonsError(
-            f"This premblyd must change {name} ({', '.join(incompatible)}) in a way that older"
-            f" daemons don't survive, and these work on it: {named}. Stop each on its"
-            " host: sudo systemctl stop premblyd.socket premblyd.service. Then start this one"
-            " again, or run install.sh again."
-        )
-    connection.execute(_END_ALL)
-
-
 def become_owner(connection: Connection) -> None:
     """Change the tables as the role that owns them: the daemon's own need not be able to."""
     for (owner,) in connection.execute(_OWNER).fetchall():
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
-
-
-def _apply(history: History, connection: Connection) -> list[str]:
-    applied: list[str] = []
-    for number in range(1, TRIES + 1):
-        try:
-            while history.pending:
-                wait = "0" if history.next_runs_beside_others else TABLE_WAIT
-                connection.execute(f"SET lock_timeout = '{wait}'")
-                applied.append(history.apply_next())
-        except PeeweeException as error:
-            if number == TRIES or not isinstance(drivers_error(error), _IN_THE_WAY):
-                raise
-            time.sleep(PAUSE_S)
-    return applied

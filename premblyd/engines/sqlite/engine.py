@@ -114,7 +114,7 @@ class SqliteBackend:
                 raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
 
-    def prepare(self) -> list[str]:
+    def prepare(self) -> bool:
         return opening.prepare(self.path)
 
     def inspect(self) -> Inspection:

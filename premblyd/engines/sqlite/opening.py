@@ -4,7 +4,7 @@ with it; and what SQLite says of a failure, in the store's own errors and in wor
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from peewee import PeeweeException, SqliteDatabase
@@ -25,11 +25,10 @@ from premblyd.errors import (
     CannotStartError,
     LacksRightsError,
     PremblydError,
-    SchemaError,
     StoreUnavailableError,
     StoreUnreadableError,
 )
-from premblyd.model.history import History
+from premblyd.model import schema
 
 
 @contextlib.contextmanager
@@ -63,27 +62,10 @@ def check_schema(database: Database, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:
         with translated(StoreUnreadableError):
-            history = _history(database, path)
-        if history.pending:
-            raise SchemaError(
-                f"{path} is older than this premblyd. Start the daemon once: it migrates its own"
-                " database. A copy is read by the version that wrote it."
-            )
+            schema.require_own(database, str(path))
     except PremblydError:
         database.close()
         raise
-
-
-def _history(database: Database, path: Path, known: Collection[str] | None = None) -> History:
-    """Return the database's history. Raise SchemaError for one that knows more than this
-    program, or than these migrations."""
-    history = History(database)
-    if newer := history.newer if known is None else sorted(history.applied.difference(known)):
-        raise SchemaError(
-            f"{path} was written by a newer premblyd (it knows {', '.join(newer)})."
-            f" Install that version again, or run `premblyd restore {path}.before-{newer[0]}`."
-        )
-    return history
 
 
 _CACHED_STATEMENTS = 256  # prepared: with inserts of every size, a daemon has more than 128
@@ -223,11 +205,11 @@ def require_whole(path: Path) -> None:
         )
 
 
-def prepare(path: Path) -> list[str]:
-    """Make or migrate the database at `path`; return the migrations applied now.
+def prepare(path: Path) -> bool:
+    """Make the schema of the database at `path`, if it has none; return whether it is new.
 
-    An existing file is copied beside itself first. Raise SchemaError when a newer premblyd
-    wrote it, StoreUnavailableError when it can't be opened.
+    Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it can't be
+    opened.
     """
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -235,18 +217,9 @@ def prepare(path: Path) -> list[str]:
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
     with contextlib.closing(connect(path)) as database, translated():
-        history = _history(database, path)
-        return history.apply()
-
-
-def require_usable(path: Path, known: Collection[str] | None = None) -> None:
-    """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one,
-    or the one with the migrations `known`, can't work on it, StoreUnavailableError when it can't be
-    read. A database that is not there yet is no obstacle."""
-    if path.exists():
-        url = f"{real_path(path).as_uri()}?mode=ro"
-        with (
-            contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database,
-            translated(StoreUnreadableError),
-        ):
-            _history(database, path, known)
+        with database.atomic("IMMEDIATE"):
+            is_new = not database.get_tables()
+            if is_new:
+                schema.make(database)
+        schema.require_own(database, str(path))
+        return is_new

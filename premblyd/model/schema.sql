@@ -1,0 +1,511 @@
+CREATE TABLE schema_version (
+    number INTEGER NOT NULL,
+    digest TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    endpoint TEXT NOT NULL,
+    received_at_ms INTEGER NOT NULL,
+    remote_ip TEXT NOT NULL,
+    token TEXT,
+    headers TEXT NOT NULL,
+    body_bytes INTEGER NOT NULL,
+    body_sha256 TEXT NOT NULL,
+    verified_by TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    response_code TEXT,
+    status TEXT,
+    detail TEXT,
+    verification_status TEXT,
+    outcome TEXT NOT NULL,
+    reference TEXT,
+    user_ref TEXT,
+    session_id TEXT,
+    face_match INTEGER,
+    face_confidence REAL,
+    duplicate_count INTEGER NOT NULL DEFAULT 0,
+    last_duplicate_at_ms INTEGER,
+    type TEXT,
+    risk_level TEXT,
+    risk_score REAL,
+    doubt TEXT,
+    reference_key TEXT,
+    lacks TEXT,
+    erasure_id INTEGER,
+    erased_name TEXT,
+    closed_at_ms INTEGER,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX event_received ON event (received_at_ms);
+
+CREATE INDEX event_response_code ON event (response_code);
+
+CREATE INDEX event_outcome ON event (outcome);
+
+CREATE INDEX event_type ON event (type);
+
+CREATE INDEX event_reference ON event (reference) WHERE reference IS NOT NULL;
+
+CREATE INDEX event_reference_key ON event (reference_key) WHERE reference_key IS NOT NULL;
+
+CREATE INDEX event_user_ref ON event (user_ref) WHERE user_ref IS NOT NULL;
+
+CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
+
+CREATE INDEX event_closed ON event (closed_at_ms) WHERE closed_at_ms IS NOT NULL;
+
+CREATE INDEX event_erasure ON event (erasure_id) WHERE erasure_id IS NOT NULL;
+
+CREATE INDEX event_erased_name ON event (erased_name) WHERE erased_name IS NOT NULL;
+
+CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
+
+CREATE INDEX event_unsettled ON event (received_at_ms) WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
+
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL REFERENCES event (id),
+    action TEXT NOT NULL,
+    state TEXT NOT NULL,
+    due_at_ms INTEGER,
+    attempt_count INTEGER NOT NULL DEFAULT 0,
+    attempts_left INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    finished_at_ms INTEGER,
+    last_error TEXT,
+    ran_instead_id INTEGER REFERENCES delivery (id),
+    once_key TEXT,
+    confirmed_at_ms INTEGER,
+    confirmed_sha256 TEXT,
+    order_key TEXT,
+    order_place INTEGER,
+    waits_for_id INTEGER,
+    holds_order INTEGER NOT NULL DEFAULT 0,
+    confirmed_facts TEXT,
+    confirmed_key TEXT,
+    held_by TEXT,
+    CHECK ((finished_at_ms IS NULL) = (state IN ('pending', 'running'))),
+    CHECK ((due_at_ms IS NOT NULL) = (state = 'running' OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))),
+    CHECK (waits_for_id IS NULL OR (state = 'pending' AND order_key IS NOT NULL)),
+    CHECK ((order_key IS NULL) = (order_place IS NULL)),
+    CHECK (attempt_count >= 0 AND attempts_left >= 0)
+) STRICT;
+
+CREATE INDEX delivery_event ON delivery (event_id);
+
+CREATE INDEX delivery_state ON delivery (state);
+
+CREATE INDEX delivery_dead ON delivery (state, action) WHERE state = 'dead';
+
+CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
+
+CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND holds_order));
+
+CREATE INDEX delivery_waits ON delivery (waits_for_id) WHERE waits_for_id IS NOT NULL;
+
+CREATE INDEX delivery_ran_instead ON delivery (ran_instead_id) WHERE ran_instead_id IS NOT NULL;
+
+CREATE TABLE attempt (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id INTEGER NOT NULL REFERENCES delivery (id),
+    number INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    action_digest TEXT NOT NULL,
+    started_at_ms INTEGER NOT NULL,
+    finished_at_ms INTEGER,
+    outcome TEXT,
+    exit_code INTEGER,
+    http_status INTEGER,
+    error TEXT,
+    output TEXT,
+    output_truncated INTEGER NOT NULL DEFAULT 0,
+    claim_token TEXT,
+    UNIQUE (delivery_id, number),
+    CHECK ((outcome IS NULL) = (finished_at_ms IS NULL))
+) STRICT;
+
+CREATE TABLE rejection (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    endpoint TEXT NOT NULL,
+    remote_ip TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    body_bytes INTEGER,
+    body_sha256 TEXT
+) STRICT;
+
+CREATE TABLE operator_action (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    event_id INTEGER,
+    delivery_id INTEGER,
+    note TEXT,
+    part_of_id INTEGER
+) STRICT;
+
+CREATE INDEX operator_action_whole ON operator_action (id) WHERE part_of_id IS NULL;
+
+CREATE INDEX operator_action_part ON operator_action (part_of_id) WHERE part_of_id IS NOT NULL;
+
+CREATE INDEX operator_action_event ON operator_action (event_id) WHERE event_id IS NOT NULL;
+
+CREATE INDEX operator_action_delivery ON operator_action (delivery_id) WHERE delivery_id IS NOT NULL;
+
+CREATE INDEX operator_action_note ON operator_action (at_ms, id) WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL;
+
+CREATE TABLE inquiry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    event_id INTEGER REFERENCES event (id),
+    delivery_id INTEGER REFERENCES delivery (id),
+    reference TEXT,
+    result TEXT NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    http_status INTEGER,
+    error TEXT,
+    answer_bytes INTEGER,
+    answer_sha256 TEXT,
+    stored_event_id INTEGER REFERENCES event (id),
+    wait_until_ms INTEGER
+) STRICT;
+
+CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
+
+CREATE INDEX inquiry_delivery ON inquiry (delivery_id) WHERE delivery_id IS NOT NULL;
+
+CREATE INDEX inquiry_stored_event ON inquiry (stored_event_id) WHERE stored_event_id IS NOT NULL;
+
+CREATE INDEX inquiry_contradicted ON inquiry (event_id) WHERE result = 'contradicted';
+
+CREATE INDEX inquiry_without_event ON inquiry (reference) WHERE event_id IS NULL AND reference IS NOT NULL;
+
+CREATE TABLE awaited (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    event_id INTEGER NOT NULL REFERENCES event (id),
+    state TEXT NOT NULL,
+    due_at_ms INTEGER,
+    ask_count INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    finished_at_ms INTEGER,
+    settled_by_id INTEGER REFERENCES event (id),
+    last_error TEXT,
+    reference_key TEXT,
+    CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
+) STRICT;
+
+CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE INDEX awaited_reference ON awaited (reference);
+
+CREATE INDEX awaited_reference_key ON awaited (reference_key) WHERE reference_key IS NOT NULL;
+
+CREATE INDEX awaited_event ON awaited (event_id);
+
+CREATE INDEX awaited_settled_by ON awaited (settled_by_id) WHERE settled_by_id IS NOT NULL;
+
+CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
+
+CREATE TABLE verification_name (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    verification TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX verification_name_verification ON verification_name (verification);
+
+CREATE TABLE downtime (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    from_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,
+    reconciled_at_ms INTEGER
+) STRICT;
+
+CREATE TABLE certificate (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    day_ms INTEGER NOT NULL,
+    made_at_ms INTEGER NOT NULL,
+    is_complete INTEGER NOT NULL,
+    said TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX certificate_day ON certificate (day_ms, id);
+
+CREATE TABLE console_link (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL UNIQUE,
+    actor TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    role TEXT
+) STRICT;
+
+CREATE TABLE console_session (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL UNIQUE,
+    actor TEXT NOT NULL,
+    remote_ip TEXT NOT NULL,
+    began_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    password_sha256 TEXT,
+    role TEXT
+) STRICT;
+
+CREATE TABLE heartbeat (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    alive_at_ms INTEGER,
+    machine_start TEXT,
+    uptime_ms INTEGER
+) STRICT;
+
+CREATE TABLE host (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    worker TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    place TEXT,
+    pid INTEGER NOT NULL,
+    process_start INTEGER,
+    version TEXT NOT NULL,
+    actions TEXT NOT NULL DEFAULT '',
+    started_at_ms INTEGER NOT NULL,
+    seen_at_ms INTEGER NOT NULL,
+    beat_count INTEGER NOT NULL DEFAULT 0,
+    ended_at_ms INTEGER,
+    ended TEXT,
+    lost_after_ms INTEGER,
+    forgotten_at_ms INTEGER
+) STRICT;
+
+CREATE TABLE alert_sent (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    sent_at_ms INTEGER NOT NULL,
+    UNIQUE (name, kind)
+) STRICT;
+
+CREATE TABLE alert_failure (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    failed_at_ms INTEGER NOT NULL,
+    error TEXT,
+    output TEXT
+) STRICT;
+
+CREATE TABLE halt (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    worker TEXT NOT NULL,
+    action TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    UNIQUE (worker, action)
+) STRICT;
+
+CREATE TABLE pause (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL UNIQUE,
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER,
+    reason TEXT
+) STRICT;
+
+CREATE TABLE hold (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_ref TEXT,
+    reference TEXT,
+    at_ms INTEGER NOT NULL,
+    until_ms INTEGER,
+    actor TEXT NOT NULL,
+    reason TEXT,
+    ended_at_ms INTEGER,
+    ended_by TEXT
+) STRICT;
+
+CREATE INDEX hold_user_ref ON hold (user_ref) WHERE ended_at_ms IS NULL AND user_ref IS NOT NULL;
+
+CREATE INDEX hold_reference ON hold (reference) WHERE ended_at_ms IS NULL AND reference IS NOT NULL;
+
+CREATE TABLE closing (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_ref TEXT NOT NULL UNIQUE,
+    at_ms INTEGER NOT NULL,
+    noted_at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX closing_at ON closing (at_ms, id);
+
+CREATE TABLE erasure (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT,
+    found_by TEXT NOT NULL,
+    subject TEXT,
+    events INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX erasure_subject ON erasure (subject);
+
+CREATE TABLE to_erase (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL UNIQUE,
+    erasure_id INTEGER NOT NULL,
+    closed_at_ms INTEGER
+) STRICT;
+
+CREATE INDEX to_erase_erasure ON to_erase (erasure_id, id);
+
+CREATE TABLE erased_name (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    erasure_id INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE digest_key (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE removal (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    day_ms INTEGER NOT NULL,
+    removed TEXT NOT NULL,
+    period_ms INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    freed_bytes INTEGER NOT NULL,
+    UNIQUE (day_ms, removed, period_ms)
+) STRICT;
+
+CREATE TABLE sweep (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    removed TEXT NOT NULL UNIQUE,
+    at_ms INTEGER NOT NULL,
+    row_id INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE put_off (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL,
+    removed TEXT NOT NULL,
+    UNIQUE (event_id, removed)
+) STRICT;
+
+CREATE INDEX put_off_removed ON put_off (removed, id);
+
+CREATE TABLE gone_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    event_id INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE gone_once (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL,
+    once_key TEXT NOT NULL,
+    delivery_id INTEGER NOT NULL,
+    UNIQUE (once_key, action)
+) STRICT;
+
+CREATE TABLE event_hour (
+    hour_ms INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    response_code TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    events INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    unmatched INTEGER NOT NULL DEFAULT 0,
+    part INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour_ms, type, response_code, outcome, part)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempt_hour (
+    hour_ms INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    bucket_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    part INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (hour_ms, action, outcome, bucket_ms, part)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW event_log AS
+SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at, endpoint, type, kind,
+       response_code, status, outcome, verification_status, detail, reference, user_ref,
+       face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
+       body_sha256, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
+       reference_key, lacks
+FROM event;
+
+CREATE VIEW delivery_log AS
+SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
+       event.outcome, delivery.action, delivery.state, delivery.attempt_count,
+       delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
+       delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
+       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
+       delivery.order_place, delivery.waits_for_id, delivery.holds_order, delivery.last_error,
+       delivery.confirmed_facts, delivery.confirmed_key
+FROM delivery JOIN event ON event.id = delivery.event_id;
+
+CREATE VIEW attempt_log AS
+SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, attempt.number,
+       attempt.worker, attempt.action_digest, strftime('%Y-%m-%dT%H:%M:%fZ', attempt.started_at_ms / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', attempt.finished_at_ms / 1000.0, 'unixepoch') AS finished_at, attempt.outcome, attempt.exit_code,
+       attempt.http_status, attempt.error
+FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id;
+
+CREATE VIEW inquiry_log AS
+SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
+       http_status, error, duration_ms, answer_bytes, answer_sha256, stored_event_id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
+FROM inquiry;
+
+CREATE VIEW host_log AS
+SELECT id, worker, name, pid, version, strftime('%Y-%m-%dT%H:%M:%fZ', started_at_ms / 1000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', seen_at_ms / 1000.0, 'unixepoch') AS seen_at, strftime('%Y-%m-%dT%H:%M:%fZ', ended_at_ms / 1000.0, 'unixepoch') AS ended_at, ended, lost_after_ms,
+       strftime('%Y-%m-%dT%H:%M:%fZ', forgotten_at_ms / 1000.0, 'unixepoch') AS forgotten_at
+FROM host;
+
+CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO attempt_hour
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, CASE WHEN took <= 1 THEN 1 WHEN took <= 2 THEN 2 WHEN took <= 3 THEN 3 WHEN took <= 4 THEN 4 WHEN took <= 6 THEN 6 WHEN took <= 8 THEN 8 WHEN took <= 12 THEN 12 WHEN took <= 16 THEN 16 WHEN took <= 24 THEN 24 WHEN took <= 32 THEN 32 WHEN took <= 48 THEN 48 WHEN took <= 64 THEN 64 WHEN took <= 96 THEN 96 WHEN took <= 128 THEN 128 WHEN took <= 192 THEN 192 WHEN took <= 256 THEN 256 WHEN took <= 384 THEN 384 WHEN took <= 512 THEN 512 WHEN took <= 768 THEN 768 WHEN took <= 1024 THEN 1024 WHEN took <= 1536 THEN 1536 WHEN took <= 2048 THEN 2048 WHEN took <= 3072 THEN 3072 WHEN took <= 4096 THEN 4096 WHEN took <= 6144 THEN 6144 WHEN took <= 8192 THEN 8192 WHEN took <= 12288 THEN 12288 WHEN took <= 16384 THEN 16384 WHEN took <= 24576 THEN 24576 WHEN took <= 32768 THEN 32768 WHEN took <= 49152 THEN 49152 WHEN took <= 65536 THEN 65536 WHEN took <= 98304 THEN 98304 WHEN took <= 131072 THEN 131072 WHEN took <= 196608 THEN 196608 WHEN took <= 262144 THEN 262144 WHEN took <= 393216 THEN 393216 WHEN took <= 524288 THEN 524288 WHEN took <= 786432 THEN 786432 WHEN took <= 1048576 THEN 1048576 WHEN took <= 1572864 THEN 1572864 WHEN took <= 2097152 THEN 2097152 WHEN took <= 3145728 THEN 3145728 WHEN took <= 4194304 THEN 4194304 WHEN took <= 6291456 THEN 6291456 WHEN took <= 8388608 THEN 8388608 WHEN took <= 12582912 THEN 12582912 WHEN took <= 16777216 THEN 16777216 WHEN took <= 25165824 THEN 25165824 WHEN took <= 33554432 THEN 33554432 WHEN took <= 50331648 THEN 50331648 WHEN took <= 67108864 THEN 67108864 WHEN took <= 100663296 THEN 100663296 WHEN took <= 134217728 THEN 134217728 WHEN took <= 201326592 THEN 201326592 WHEN took <= 268435456 THEN 268435456 WHEN took <= 402653184 THEN 402653184 WHEN took <= 536870912 THEN 536870912 WHEN took <= 805306368 THEN 805306368 WHEN took <= 1073741824 THEN 1073741824 WHEN took <= 1610612736 THEN 1610612736 WHEN took <= 2147483648 THEN 2147483648 WHEN took <= 3221225472 THEN 3221225472 WHEN took <= 4294967296 THEN 4294967296 WHEN took <= 6442450944 THEN 6442450944 WHEN took <= 8589934592 THEN 8589934592 WHEN took <= 12884901888 THEN 12884901888 WHEN took <= 17179869184 THEN 17179869184 WHEN took <= 25769803776 THEN 25769803776 WHEN took <= 34359738368 THEN 34359738368 ELSE 68719476736 END, 1, 0
+    FROM (
+        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
+        FROM delivery WHERE id = NEW.delivery_id
+    ) AS found
+    WHERE true
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
+    DO UPDATE SET attempts = attempt_hour.attempts + 1;
+END;
+
+CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
+AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
+     OR (NEW.state = 'dead' AND NOT NEW.holds_order))
+BEGIN
+    UPDATE delivery
+    SET waits_for_id = (
+        SELECT id FROM delivery WHERE id = OLD.waits_for_id
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+    ),
+        due_at_ms = CASE WHEN (
+        SELECT id FROM delivery WHERE id = OLD.waits_for_id
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+    ) IS NULL
+            THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
+    WHERE waits_for_id = NEW.id AND state = 'pending';
+END;
