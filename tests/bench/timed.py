@@ -43,8 +43,8 @@ class Timed:
         self._engine.transact(timed, **how)
         self.took_s += time.perf_counter() - begun if self._with_commits else took_s
 
-    def tidy_up(self, item_count: int) -> bool:
-        return self._engine.tidy_up(item_count)
+    def tidy_up(self, item_count: int) -> None:
+        self._engine.tidy_up(item_count)
 
     def close(self) -> None:
         self._engine.close()

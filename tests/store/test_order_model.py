@@ -11,7 +11,7 @@ import pytest
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, finish, mend_order
+from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, finish
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
@@ -19,7 +19,6 @@ STEPS = 60
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
 OVER = ("succeeded", "dead", "cancelled")
-STEP_WEIGHTS = {"receive": 3, "claim": 6, "end": 6, "crash": 1, "replay": 2, "cancel": 2, "mend": 1}
 
 
 @dataclass
@@ -140,9 +139,6 @@ class Schedule:
             change = Operator(actor="ada").cancel(number, self.now_ms)
             assert self.store.wait(self.store.writer.call(change))
             self.leave(number, "cancelled")
-
-    def mend(self) -> None:
-        assert mend_order(self.store, None, self.now_ms) == ([], None)
 
     def compare(self) -> None:
         before = {

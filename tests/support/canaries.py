@@ -10,22 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.vault import Cipher
-from tests.support.database import reading, rows
+from premblyd.databases import Server
+from tests.support.database import reading
 
 PIECE = 24  # characters of a long one that are sought on their own
 EVERY = 400  # of it, so many apart
-
-
-SEALED_VALUES = (
-    *(
-        f"SELECT key, 'event.{column}', {column} FROM event"
-        for column in ("body", "headers", "token", "session_id", "detail")
-    ),
-    """SELECT key, 'attempt.output', output FROM attempt
-    JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id""",
-)
 
 
 def encodings(text: str) -> dict[str, bytes]:
@@ -154,15 +143,6 @@ def tables(server: Server) -> Iterator[tuple[str, bytes]]:
         for (name,) in connection.execute(f"{listed} ORDER BY table_name").fetchall():
             found = connection.execute(f"SELECT * FROM {name}").fetchall()
             yield name, b"\n".join(b"\t".join(_bytes(value) for value in row) for row in found)
-
-
-def sealed_values(database: DatabaseAddress, secrets: Mapping[str, str]) -> Iterator[bytes]:
-    """Yield what is sealed in a database, opened by events' keys as their copy has them."""
-    for sql in SEALED_VALUES:
-        for key, place, value in rows(database, sql):
-            if key in secrets and value:
-                found = Cipher(key, base64.b64decode(secrets[key])).open(place, value)
-                yield _bytes(found)
 
 
 def _bytes(value: object) -> bytes:

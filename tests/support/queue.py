@@ -1,14 +1,12 @@
 """Claiming deliveries and reporting how their hooks ended, and what Prembly was asked."""
 
 from collections.abc import Collection
-from functools import partial
 from typing import Any
 
 from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import InquiryResult, Purpose
-from premblyd.queue import order
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load, Result
 from premblyd.verifications.questions import Inquiries, NewInquiry
@@ -87,11 +85,6 @@ def add_many(store: Store, count: int, *actions: str, first: int = 0) -> None:
         store.inbox.add(new_event(b"%d" % number), [NewDelivery(action, 3) for action in actions])
         for number in range(first, first + count)
     )
-
-
-def mend_order(store: Store, after: Any = None, now_ms: int = NOW_MS) -> order.Mended:
-    """Look at a portion of those that wait for another delivery."""
-    return store.wait(store.writer.call(partial(order.mend, after=after, now_ms=now_ms)))
 
 
 def recover(store: Store, now_ms: int = NOW_MS, name: str = "next") -> list[int]:

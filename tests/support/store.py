@@ -16,7 +16,7 @@ import pytest
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.engine import PostgresqlEngine
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
@@ -25,7 +25,6 @@ from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
-from premblyd.verifications import pseudonyms
 from tests.support import postgresql
 from tests.support.database import Looking
 
@@ -100,25 +99,6 @@ def impatient(store: "Store") -> Iterator[None]:
         yield
 
 
-class Rested:
-    """An engine that does no more once what was submitted is done: a test that puts another file
-    in the place of its own, say, would else meet what the writer does while it has time."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.runs_here = engine.runs_here
-        self.rests = True
-
-    def transact(self, work: Callable[[Transaction], None], **how: bool) -> None:
-        self.engine.transact(work, **how)
-
-    def tidy_up(self, item_count: int) -> bool:
-        return self.engine.tidy_up(item_count) and not self.rests
-
-    def close(self) -> None:
-        self.engine.close()
-
-
 class Store:
     """A prepared database of one engine, and its writer on a loop that runs while the test waits.
 
@@ -130,15 +110,11 @@ class Store:
         place: DatabaseAddress,
         loop: asyncio.AbstractEventLoop,
         worker: str = "host:1:boot",
-        *,
-        seals_names: bool = True,
     ) -> None:
-        """`seals_names`: if the vault does, from the start, as a daemon that has joined."""
         self.place = place
         self.worker = worker
         self.backend: Backend = self._backend()
         self.engine = self.backend.engine()
-        self.rested = Rested(self.engine)
         self._reading: psycopg.Connection[Any] | None = None
         self._looking = Looking(place)
         self._loop = loop
@@ -160,7 +136,7 @@ class Store:
         return self.place
 
     async def _open(self) -> Writer:
-        return Writer(self.rested)
+        return Writer(self.engine)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self._loop.run_until_complete(asyncio.ensure_future(awaitable, loop=self._loop))
@@ -215,12 +191,10 @@ class Store:
 
 
 @contextlib.contextmanager
-def store_at(
-    place: DatabaseAddress, vault: Vault | None = None, *, seals_names: bool = True
-) -> Iterator[Store]:
+def store_at(place: DatabaseAddress) -> Iterator[Store]:
     """Have a store at work on a prepared database, on a loop of its own."""
     with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop(), vault=vault, seals_names=seals_names)
+        store = Store(place, runner.get_loop())
         yield store
         store.close()
 

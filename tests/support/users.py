@@ -1,14 +1,9 @@
 """Tests as another user than the one who runs them."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from unittest.mock import patch
 
-from premblyd.model import history
 from tests.support.forking import import_all
 
 NOBODY = 65534
@@ -26,19 +21,14 @@ WITHOUT_PTRACE = (
 def plain_user() -> Iterator[None]:
     """Be a user without rights meanwhile; a plain user is one already.
 
-    All of premblyd is imported before, and its migrations are copied: the checkout may lie in a
-    closed folder of root's.
+    All of premblyd is imported before: the checkout may lie in a closed folder of root's.
     """
     if os.geteuid() != 0:
         yield
         return
     import_all()
-    with tempfile.TemporaryDirectory(prefix="premblyd-migrations-") as name:
-        os.chmod(name, 0o755)
-        copied = shutil.copytree(history.MIGRATIONS, Path(name, "migrations"))
-        with patch.object(history, "MIGRATIONS", copied):
-            os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
-            try:
-                yield
-            finally:
-                os.setresuid(0, 0, 0)
+    os.setresuid(NOBODY, NOBODY, 0)  # access(2) asks the real one
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
