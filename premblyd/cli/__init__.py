@@ -39,6 +39,7 @@ COMMANDS = {
     "deliveries": ("lists", "List deliveries; --state dead are the ones that need you."),
     "pending": ("lists", "List what is not settled yet, and is asked about."),
     "rejections": ("lists", "List requests that were refused."),
+    "sql": ("sql", "Ask the record a question in SQL, read-only."),
     "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
     "pause": ("pause", "Let nothing of an action begin, on any host, until it is resumed."),
     "resume": ("pause", "Let a paused action go on."),

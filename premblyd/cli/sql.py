@@ -1,0 +1,172 @@
+"""premblyd sql: a question to the record in SQL, whichever engine it is on. It is asked on a
+connection that only reads; nobody looks at the text."""
+
+import base64
+import contextlib
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from premblyd import csvtext
+from premblyd.cli import config_option, json_option
+from premblyd.cli.common import count_option, database_of, database_option, open_to_read
+from premblyd.cli.printing import print_json, print_table
+from premblyd.databases import DatabaseAddress, Server
+from premblyd.engines.connections import connect_read_only
+from premblyd.engines.engine import Database
+from premblyd.errors import PremblydError
+
+MOST_ROWS = 1_000_000
+_READS = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+
+
+@click.command()
+@click.argument("query", required=False)
+@count_option("--limit", 1000, MOST_ROWS, "Print at most so many rows.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(1, 3600),
+    default=60,
+    show_default=True,
+    help="End a query that takes longer.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@database_option
+@config_option
+@json_option
+def sql(
+    config_path: Path,
+    *,
+    query: str | None,
+    limit: int,
+    seconds: int,
+    as_csv: bool,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """QUERY is one SELECT, such as 'SELECT * FROM event_log'. It can't change anything. The tables,
+    and views with times as text, are on the page docs/database.md. They hold personal data in
+    clear, and what you read is not on record.
+
+    Without QUERY the installed `sqlite3` or `psql` is opened on the record, read-only.
+    """
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv go one at a time.")
+    place = database_of(config_path, database)
+    if query is None:
+        _open_shell(place)
+    record = open_to_read(place)
+    with _ended_after(record, seconds):
+        names, rows = _asked(record, query, limit + 1)
+    is_cut = len(rows) > limit
+    del rows[limit:]
+    if as_json:
+        print_json([dict(zip(names, map(_exact, row), strict=True)) for row in rows])
+    elif as_csv:
+        sys.stdout.buffer.write(csvtext.head(names) + csvtext.lines([map(_exact, r) for r in rows]))
+    else:
+        print_table(names, [[*map(_exact, row)] for row in rows], empty="No rows.")
+    if is_cut:
+        click.echo(f"There are more than {limit:,} rows: --limit prints more.", err=True)
+
+
+def _asked(record: Database, query: str, most: int) -> tuple[list[str], list[Any]]:
+    """Return the names of what a query finds, and its first rows."""
+    connection = record.connection()
+    try:
+        if isinstance(connection, sqlite3.Connection):
+            connection.set_authorizer(_only_reading)
+            cursor = connection.execute(query)
+        else:
+            cursor = connection.execute(query.encode())  # as it is: % stands for itself
+        if cursor.description is None:
+            raise PremblydError("That is no question: `premblyd sql` takes a SELECT.")
+        return [column[0] for column in cursor.description], cursor.fetchmany(most)
+    except sqlite3.DatabaseError as error:
+        if str(error) == "not authorized":
+            raise PremblydError("`premblyd sql` only reads: it takes a SELECT.") from None
+        raise _failed(error) from None
+    except sqlite3.Warning as error:  # more than one statement
+        raise _failed(error) from None
+    except PremblydError:
+        raise
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "psycopg":
+            raise
+        raise _failed(error) from None
+
+
+def _failed(error: Exception) -> PremblydError:
+    return PremblydError(
+        f"The query failed: {str(error).strip().rstrip('.') or type(error).__name__}."
+    )
+
+
+def _only_reading(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
+
+
+@contextlib.contextmanager
+def _ended_after(record: Database, seconds: int) -> Iterator[None]:
+    """End what the connection does after so long."""
+    is_over = threading.Event()
+    interrupt = record.interrupter()
+
+    def end() -> None:
+        is_over.set()
+        interrupt()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except PremblydError:
+        if not is_over.is_set():
+            raise
+        raise PremblydError(
+            f"The query took longer than {seconds} s and was ended: --seconds gives it more."
+        ) from None
+    finally:
+        timer.cancel()
+
+
+def _exact(value: Any) -> Any:
+    """Return a value as it is printed: bytes as text, or in base64 where they are none."""
+    if isinstance(value, bytes | memoryview):
+        raw = bytes(value)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(raw).decode()
+    return value
+
+
+def _open_shell(place: DatabaseAddress) -> NoReturn:
+    """Become the engine's own shell, on the record, read-only."""
+    program = "psql" if isinstance(place, Server) else "sqlite3"
+    found = shutil.which(program)
+    if found is None:
+        raise PremblydError(
+            f"{program} is not installed. Install it, or give a query: `premblyd sql 'SELECT …'`."
+        )
+    connect_read_only(place).close()  # tells what is wrong in our words
+    if isinstance(place, Server):
+        options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
+        environment = {**os.environ, "PGOPTIONS": options}
+        if place.password is not None:
+            environment["PGPASSWORD"] = place.password
+        os.execve(found, [program, place.url], environment)
+    os.execv(found, [program, "-readonly", "-header", "-column", str(place)])
