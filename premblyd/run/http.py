@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import orjson
+
 from premblyd import jsontext, times
 from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
@@ -25,6 +27,7 @@ from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children
+from premblyd.run.protocol import embedded
 from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
 
 PREVIEW_BYTES = 2000
@@ -110,7 +113,9 @@ def _envelope(invocation: Invocation, webhook: Webhook) -> dict[str, Any]:
     envelope |= invocation.context()
     if invocation.is_erased:
         envelope["erased"] = True
-    elif webhook.document is None:
+    elif webhook.document is not None and (own := embedded(webhook.body)) is not None:
+        envelope["body"] = orjson.Fragment(own)
+    else:
         envelope["body_base64"] = base64.b64encode(webhook.body).decode("ascii")
     return envelope
 
