@@ -493,6 +493,16 @@ def test_where_entries_move_each_time_nothing_is_called_sure(
     assert "Nothing is missing." in reconcile(record).out
 
 
+def test_a_log_that_says_the_same_on_each_page_is_not_called_whole(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.receive(know(api, 100))
+    page = api.log_page({"page": "1", "page_size": "100"})
+    page["pagination"] = {"total_pages": 40}
+    monkeypatch.setattr(api, "log_page", lambda _: page)
+    assert "says the same again" in found(record, code=1)["unsure"]
+
+
 def test_where_this_machines_clock_is_ahead_nothing_is_called_sure(
     record: Record, api: PremblyApi
 ) -> None:
