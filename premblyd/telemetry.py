@@ -90,7 +90,6 @@ pending.failed            error    cause
 retention.removed         info     removed count freed_bytes
 erasure.gone              info     count
 erasure.keys_not_copied   warning  reason
-retention.waits           warning  by_ms pause_s
 retention.failed          error    cause
 erasure.keys_failed       error    cause
 # Telling people of trouble

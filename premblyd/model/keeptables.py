@@ -76,7 +76,7 @@ class Erasure(Table):
     found_by = Text(PLAIN)  # user_ref, reference or event
     subject = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)  # keyed, of what was named
     events = Number(PLAIN)
-    cancelled = Number(PLAIN)  # deliveries that waited
+    cancelled = Number(PLAIN)  # deliveries that waited or were dead
     gone_at_ms = Moment(PLAIN, null=True)  # when the file itself had nothing of it any more
 
 
@@ -152,6 +152,14 @@ class PutOff(Table):
     kept = Kept.IN_FORCE
     event_id = Number(PLAIN)
     removed = Text(PLAIN)
+
+
+class KeptFrom(Table):
+    """An event that came while the clock was behind: its periods count from `at_ms`."""
+
+    kept = Kept.RECORD
+    event_id = Number(PLAIN)
+    at_ms = Moment(PLAIN)
 
 
 class GoneEvent(Table):
