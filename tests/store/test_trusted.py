@@ -101,8 +101,8 @@ def test_who_is_apart_by_more_than_two_days_must_be_told() -> None:
         assert is_apart(NOW_MS, NOW_MS + by_ms)
 
 
-def beaten(store: Store, now: MachineTime, **how: bool) -> None:
-    store.wait(store.writer.call(functools.partial(beat, now=now, **how)))
+def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> None:
+    store.wait(store.writer.call(functools.partial(beat, now=now, is_leader=is_leader)))
 
 
 def counted(store: Store, wall_ms: int) -> int:

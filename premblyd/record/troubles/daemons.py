@@ -154,13 +154,14 @@ def clock(situation: Situation) -> Iterator[Item]:
     come, by more than a clock is wrong that somebody looks after."""
     trusted_ms = situation.database.look(partial(trusted.read, wall_ms=situation.now_ms))
     if trusted.is_apart(trusted_ms, situation.now_ms):
-        now, counted = times.for_people(situation.now_ms), times.for_people(trusted_ms)
+        now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, and by the time that has passed it is {counted} UTC:"
+            text=f"The clock says {now} UTC, and by the time that has passed it is {passed} UTC:"
             " periods of `retention` count back from the earlier.",
-            remedy="If `timedatectl` shows the wrong time, set it. If it is right, this ends by"
-            " itself, a day of difference in each day, or at once.",
+            remedy="If `timedatectl` shows the wrong time, set it. If it is right, as when no"
+            " daemon ran for days, this ends by itself, a day of difference in each day, or at once"
+            " by this, which removes what is over by the clock.",
             command="sudo -u premblyd premblyd prune --trust-clock",
             about="trusted time",
         )
