@@ -185,7 +185,7 @@ class Daemon:
             self._writer = Writer(engine, self._metrics.counts.committed)
             failed.pop_all()  # from here on the writer closes it
         opened.push_async_callback(self._writer.close)
-        self._heartbeat = Heartbeat(self._writer, self._clock)
+        self._heartbeat = Heartbeat(self._writer, self._clock, is_leader=self._leads)
 
     def _member(self, hosts: Hosts, own: Identity, queue: Queue) -> Membership | Alone:
         """Return what knows of other daemons, where there may be others."""

@@ -54,14 +54,16 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Response:
     """What was answered; `status` 0 and an `error` when nothing was. `truncated`: the body was
-    longer than what was to be kept."""
+    longer than what was to be kept. `unsent`: `may_send` said no."""
 
     status: int
     body: bytes
     truncated: bool
     retry_after: str | None = None
+    date: str | None = None
     error: str | None = None
     timed_out: bool = False
+    unsent: bool = False
 
 
 class _Incoming:
@@ -72,6 +74,7 @@ class _Incoming:
         self.status = 0
         self._kept_bytes = kept_bytes
         self.retry_after: str | None = None
+        self.date: str | None = None
         self.body = bytearray()
         self.head_too_large = False
         self._head_bytes = 0
@@ -94,10 +97,13 @@ class _Incoming:
         if line.startswith(b"HTTP/"):  # a response's first line; those of 1xx come before
             code = line.split(None, 2)[1:2]
             self.status = int(code[0]) if code and code[0].isdigit() and len(code[0]) == 3 else 0
-            self.retry_after = None
+            self.retry_after = self.date = None
         name, _, value = line.partition(b":")
-        if name.lower() == b"retry-after":
-            self.retry_after = value.strip().decode("latin-1")
+        match name.lower():
+            case b"retry-after":
+                self.retry_after = value.strip().decode("latin-1")
+            case b"date":
+                self.date = value.strip().decode("latin-1")
         return len(line)
 
     def body_piece(self, piece: bytes) -> int:
@@ -106,7 +112,7 @@ class _Incoming:
         return 0 if self.endless else len(piece)
 
     def response(self, status: int) -> Response:
-        return Response(status, bytes(self.body), self.truncated, self.retry_after)
+        return Response(status, bytes(self.body), self.truncated, self.retry_after, self.date)
 
     def failure(self, error: str, *, timed_out: bool = False) -> Response:
         return Response(0, bytes(self.body), self.truncated, error=error, timed_out=timed_out)
@@ -130,15 +136,20 @@ class HttpClient:
         ca_file: str | None = None,
         unix_path: str = "",
         proxy: str = "",
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Response:
-        """Send `request`, by `proxy` or else straight. Never raise: the response tells what went
-        wrong."""
+        """Send `request`, by `proxy` or else straight, if it `may_send` once the connection is
+        there. Never raise: the response tells what went wrong."""
         incoming = _Incoming(kept_bytes)
 
         def prepare(curl: Any) -> None:
             _ignore_surroundings(curl, proxy)
             if unix_path:
                 curl.setopt(pycurl.UNIX_SOCKET_PATH, unix_path)
+            curl.setopt(
+                pycurl.PREREQFUNCTION,
+                lambda *_: pycurl.PREREQFUNC_OK if may_send() else pycurl.PREREQFUNC_ABORT,
+            )
             curl.setopt(pycurl.HEADERFUNCTION, incoming.head_line)
             curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
@@ -153,6 +164,8 @@ class HttpClient:
                 return incoming.response(incoming.status)
             if incoming.head_too_large:
                 return incoming.failure("the head of the answer is too large")
+            if getattr(failure, "errno", None) == pycurl.E_ABORTED_BY_CALLBACK:
+                return Response(0, b"", False, error="it may not be sent any more", unsent=True)
             error, timed_out = _curl_error(failure)
             return incoming.failure(error, timed_out=timed_out)
         except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent
@@ -195,10 +208,16 @@ def retry_after_s(value: str | None, now_s: float) -> float:
         return 0
     if value.strip().isdecimal() and len(value) < 12:
         return float(value)
+    at_s = date_s(value)
+    return 0 if at_s is None else max(0, at_s - now_s)
+
+
+def date_s(value: str | None) -> float | None:
+    """Read a header's date (RFC 9110, 5.6.7); None when it is none."""
     try:
-        return max(0, email.utils.parsedate_to_datetime(value).timestamp() - now_s)
+        return email.utils.parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, OverflowError):
-        return 0
+        return None
 
 
 def _for_tornado(

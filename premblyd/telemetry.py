@@ -84,7 +84,6 @@ pending.given_up          warning  event_id reference ask_count error
 pending.failed            error    cause
 # What is removed when its time is over
 retention.removed         info     removed count freed_bytes
-retention.waits           warning  by_ms pause_s
 retention.failed          error    cause
 # Telling people of trouble
 alert.sent                warning  alert kinds items

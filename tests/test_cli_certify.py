@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -19,12 +20,13 @@ from premblyd.cli.certify import certify as command
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.record.certificates import comparing
+from premblyd.record.certificates.summary import Summary
 from premblyd.times import DAY_MS, now_ms
 from tests.support.chromium import file_opened, needs_chromium
 from tests.support.commands import Ran, run
 from tests.support.database import changing
 from tests.support.erasing import forgetting
-from tests.support.prembly_api import PremblyApi, status
+from tests.support.prembly_api import PremblyApi, Verification, status
 from tests.support.reconciling import Record
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date()
@@ -202,11 +204,16 @@ def test_what_had_not_ended_is_not_expected(record: Record, api: PremblyApi) -> 
     assert "2 verifications more had not ended" in printed["statement"]
 
 
-def test_a_day_of_which_the_log_has_nothing_and_the_record_neither_says_so(record: Record) -> None:
+def test_of_a_day_of_which_the_log_has_nothing_there_is_nothing_to_compare(
+    record: Record, api: PremblyApi
+) -> None:
     printed = certificate(record, code=0)
-    assert printed["statement"] == (
+    assert (printed["complete"], printed["reasons"]) == (False, [])
+    assert printed["statement"] == f"Nothing to compare: Prembly's log has nothing of {DAY}."
+    know(api, 1, run="pending")
+    assert certificate(record, code=0)["statement"] == (
         f"Complete: Prembly's log has no verification of {DAY} that had ended, so that none is"
-        " missing."
+        " missing. 1 verification more had not ended."
     )
 
 
@@ -215,6 +222,96 @@ def test_a_day_that_is_not_over_is_not_certified(record: Record) -> None:
     assert why(certificate(record, 1, today)) == ["day_not_over"]
     ran = certify(record, day=today + timedelta(days=2))
     assert (ran.code, "still to come" in ran.err) == (2, True)
+
+
+def test_a_day_is_not_over_because_this_machines_clock_is_ahead(
+    record: Record, api: PremblyApi
+) -> None:
+    receive(record, know(api, 1))
+    api.now_s = lambda: BEGUN_MS / 1000 + 23 * 3600
+    assert why(certificate(record, 1)) == ["day_not_over"]
+    api.now_s = lambda: BEGUN_MS / 1000 + 24 * 3600 + 60
+    assert why(certificate(record, 0)) == []
+
+
+@pytest.mark.parametrize("hour", [-1, 25])
+def test_a_day_is_not_complete_whose_log_has_another_time_than_it_was_asked_for(
+    tmp_path: Path, api: PremblyApi, hour: int
+) -> None:
+    receive(record := Record(tmp_path, api), know(api, 1))
+    api.know("ver_bvn_1a2b3c4d", created_at_s=BEGUN_MS / 1000 + hour * 3600)
+    unknown = {"since": "from", "until": "to"}  # to the stand-in
+    record.configure(api, prembly={"logs": {"parameters": unknown}})
+    printed = certificate(record, 1)
+    assert why(printed) == ["of_another_time"]
+    assert (printed["log"]["of_another_time"], printed["log"]["not_asked_for"]) == (1, 1)
+    record.configure(api, prembly={"logs": {"parameters": {"since": "", "until": ""}}})
+    assert why(certificate(record, 0)) == []
+
+
+def test_times_without_a_zone_are_of_the_zone_that_is_configured(
+    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour past eleven at night, which in Lagos is half past midnight of the next day."""
+    [reference] = know(api, 1, created_at_s=BEGUN_MS / 1000 + 23.5 * 3600)
+    receive(record := Record(tmp_path, api), [reference])
+    item = Verification.log_item
+
+    def in_lagos(self: Verification) -> dict[str, Any]:
+        at = datetime.fromtimestamp(self.created_at_s, ZoneInfo("Africa/Lagos"))
+        return {**item(self), "created_at": at.replace(tzinfo=None).isoformat()}
+
+    monkeypatch.setattr(Verification, "log_item", in_lagos)
+    assert "of_another_time" in why(certificate(record, 1))
+    record.configure(api, prembly={"logs": {"time_zone": "Africa/Lagos"}})
+    printed = certificate(record, 0)
+    assert (why(printed), printed["total"]["in_record"]) == ([], 1)
+
+
+def test_what_moves_while_the_log_is_read_is_not_missed_and_counts_once(
+    record: Record, api: PremblyApi
+) -> None:
+    known = know(api, 250)
+    for number, each in enumerate(known):
+        api.verifications[each].created_at_s = NOON_S - number
+    moving = known[120]  # of the second page
+    receive(record, set(known) - {moving})
+
+    def move(number: int) -> None:
+        if number == 2:
+            api.verifications[moving].created_at_s = NOON_S + 1
+
+    api.before_log_page = move
+    printed = certificate(record, 1)
+    assert why(printed) == ["missing"]
+    assert of_state(printed, "missing") == digests(record, [moving])
+    assert (printed["total"]["in_log"], printed["log"]["pages"]) == (250, 3)
+
+
+def test_a_log_whose_entries_move_each_time_certifies_nothing(
+    record: Record, api: PremblyApi
+) -> None:
+    known = know(api, 250)
+    for number, each in enumerate(known):
+        api.verifications[each].created_at_s = NOON_S - number
+    receive(record, known)
+    moving = iter(known[120:])
+
+    def move(number: int) -> None:
+        if number == 2:
+            api.verifications[next(moving)].created_at_s = NOON_S + 1
+
+    api.before_log_page = move
+    assert why(certificate(record, 1)) == ["log_moved"]
+
+
+def test_what_an_earlier_premblyd_kept_of_a_day_is_read(record: Record) -> None:
+    certificate(record, 0)
+    ((said,),) = record.rows("SELECT said FROM certificate")
+    earlier = json.loads(said)
+    for name in ("not_asked_for", "moved", "answered_at_ms"):
+        del earlier["log"][name]
+    assert Summary.read(json.dumps(earlier)) is not None
 
 
 def test_where_prembly_can_not_be_asked_the_certificate_says_so_and_is_kept(

@@ -41,6 +41,7 @@ from tests.support.waiting import wait_until
 
 BVN = "22123456789"  # the stand-in's entries have it as what was looked up
 SESSION = "sdk_session_6c8e3f94aa"
+DOWNTIME = "INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)"
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +91,7 @@ def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     assert references(printed) == missing
     assert len(printed["absent"]) == 50
     assert (printed["compared"], printed["missing"], printed["stored"]) == (1000, 50, 0)
-    assert api.log_pages() <= 11
+    assert api.log_pages() <= 2 * 11
     assert api.unknown_parameters == set()
     assert api.asked_by_id() == {}
 
@@ -452,6 +453,92 @@ def test_a_log_that_ignores_the_time_is_cut_to_it(tmp_path: Path, api: PremblyAp
     assert printed["of_another_time"] == 1
 
 
+def test_a_verification_that_moves_to_a_page_that_was_read_is_not_missed(
+    record: Record, api: PremblyApi
+) -> None:
+    known = know(api, 250)
+    moving = known[120]  # of the second page
+    record.receive(set(known) - {moving})
+
+    def move(number: int) -> None:
+        if number == 2:
+            api.verifications[moving].created_at_s = time.time() - HOUR_S / 2
+
+    api.before_log_page = move
+    assert references(found(record, code=1)) == {moving}
+
+
+def test_where_entries_move_each_time_nothing_is_called_sure(
+    record: Record, api: PremblyApi
+) -> None:
+    known = know(api, 250)
+    record.receive(known)
+    now = time.time()
+    with locked(record.place) as connection:
+        connection.execute(DOWNTIME, (int(now * 1000) - 7_200_000, int(now * 1000) - 300_000))
+        connection.execute("COMMIT")
+    moving = iter(known[120:])
+
+    def move(number: int) -> None:
+        if number == 2:
+            api.verifications[next(moving)].created_at_s = now - HOUR_S / 2
+
+    api.before_log_page = move
+    printed = found(record, code=1)
+    assert (printed["missing"], "moved between its pages" in printed["unsure"]) == (0, True)
+    ran = reconcile(record)
+    assert (ran.code, "Not sure: " in ran.out, "Nothing is missing" in ran.out) == (1, True, False)
+    assert record.rows("SELECT reconciled_at_ms FROM downtime") == [(None,)]
+    api.before_log_page = lambda _: None
+    assert "Nothing is missing." in reconcile(record).out
+
+
+def test_a_log_that_says_the_same_on_each_page_is_not_called_whole(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.receive(know(api, 100))
+    page = api.log_page({"page": "1", "page_size": "100"})
+    page["pagination"] = {"total_pages": 40}
+    monkeypatch.setattr(api, "log_page", lambda _: page)
+    assert "says the same again" in found(record, code=1)["unsure"]
+
+
+def test_where_this_machines_clock_is_ahead_nothing_is_called_sure(
+    record: Record, api: PremblyApi
+) -> None:
+    record.receive(know(api, 1))
+    api.now_s = lambda: time.time() - 24 * HOUR_S
+    printed = found(record, code=1)
+    assert "this machine's is ahead by 1,439 minutes" in printed["unsure"]
+    api.now_s = lambda: time.time() + 24 * HOUR_S
+    assert found(record, code=0)["unsure"] is None
+
+
+def test_of_an_empty_log_there_is_nothing_to_compare(record: Record, api: PremblyApi) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    with locked(record.place) as connection:
+        connection.execute(DOWNTIME, (now_ms - 7_200_000, now_ms - 300_000))
+        connection.execute("COMMIT")
+    ran = reconcile(record)
+    assert (ran.code, "Nothing to compare: " in ran.out) == (0, True)
+    assert "Nothing is missing" not in ran.out
+    assert record.rows("SELECT reconciled_at_ms FROM downtime") == [(None,)]
+
+
+def test_what_was_not_asked_for_is_told_with_what_may_be_wrong(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    api.know("ver_bvn_old_1", created_at_s=time.time() - 50 * HOUR_S)
+    unknown = {"since": "from", "until": "to"}  # to the stand-in
+    record = Record(tmp_path, api, prembly={"logs": {"parameters": unknown}})
+    assert "1 entry of a time that it was not asked for." in reconcile(record).out
+    unasked = {"since": "", "until": ""}
+    record.configure(api, prembly={"logs": {"parameters": unasked}})
+    ran = reconcile(record)
+    assert "Of another time, and so left out: 1." in ran.out
+    assert "not asked for" not in ran.out
+
+
 def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) -> None:
     record = Record(tmp_path, api, prembly={"api_key": {"file": "not-there"}})
     record.receive(["ver_came_1"])
@@ -636,7 +723,7 @@ def test_the_question_for_the_log_is_asked_as_configured(tmp_path: Path, api: Pr
     record = Record(tmp_path, api, prembly={"logs": logs})
     assert len(found(record, code=1)["absent"]) == 30
     assert all("end_date" not in question.query for question in api.questions)
-    assert [question.query["sort_by"] for question in api.questions] == ["created_at"] * 4
+    assert [question.query["sort_by"] for question in api.questions] == ["created_at"] * 2 * 4
 
 
 def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> None:
@@ -666,9 +753,6 @@ def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None
     assert "reading the log" in text
     assert "asking" in text
     assert "Stored what never came: 300 events." in text
-
-
-DOWNTIME = "INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)"
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(

@@ -418,6 +418,13 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
     [
         (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),
         (SMALL + "logs: {}", ["4:1: unknown key `logs`; did you mean `log`?"]),
+        *(
+            (
+                SMALL + f"prembly: {{logs: {{time_zone: {zone}}}}}",
+                ["4:29: should be a time zone that this system knows (tzdata), such as Africa/L"],
+            )
+            for zone in ("Lagos", "+01:00", "Africa", "../etc/passwd", "[UTC]", '""', '"a\\0"')
+        ),
         (SMALL + "log: {level: x, zz: x}", ["4:14: should be 'debug',", "4:17: unknown key `zz`"]),
         (SMALL + "actions: x", ["4:10: should be a list"]),
         (SMALL + "actions: [x]", ["4:11: should hold keys and values"]),

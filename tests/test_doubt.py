@@ -170,6 +170,60 @@ def test_a_request_that_failed_verifies_nobody(place: str) -> None:
         assert_verified(read({place: silent}))
 
 
+NO_WORDS = (
+    "closed expired suspended cancelled abandoned invalid incomplete processing manual_review"
+)
+
+
+@for_each("name", ["status", "success", "state", "final_status", "kyc_status"])
+@for_each("word", [*NO_WORDS.split(), "Manual Review", "failed", "pending", False])
+def test_a_state_of_the_request_that_is_a_no_verifies_nobody(name: str, word: Any) -> None:
+    for place in (name, f"data.{name}"):
+        assert_doubted(read({place: word}), "status")
+        for silent in ("Lagos", "active", True, None, "", 0, "00"):
+            assert_verified(read({place: silent}))
+
+
+@for_each(
+    ("name", "doubt"),
+    {
+        **dict.fromkeys(["passed", "approved", "isApproved", "is_passed", "match"], "status"),
+        **dict.fromkeys(["is_live", "liveness", "face_verified", "selfie_match"], "face"),
+    }.items(),
+)
+def test_a_result_that_says_no_verifies_nobody(name: str, doubt: str) -> None:
+    for place in (name, f"data.{name}"):
+        for no in (False, "false", "No", "n", 0, " 0 ", "0.0", "none", "negative", -1, "-1"):
+            assert_doubted(read({place: no}), doubt)
+        others: list[Any] = [True, "yes", 1, 0.98, "0.7", None, "", "00", {"a": False}, [], "-"]
+        for silent in others:
+            assert_verified(read({place: silent}))
+
+
+def test_who_was_rejected_is_not_verified() -> None:
+    for place in ("rejected", "data.rejected", "is_rejected"):
+        for yes in (True, "true", "Yes", 1):
+            assert_doubted(read({place: yes}), "status")
+        others: list[Any] = [False, "no", 0, None, "", [], "reasons"]
+        for silent in others:
+            assert_verified(read({place: silent}))
+
+
+@for_each("place", ["face_match", "face_data.match", "data.biometric_results.face_match"])
+@for_each("no", [" 0 ", "0.0", "n", "none", "Negative", -1, "-1", -0.5])
+def test_a_face_of_which_a_number_or_a_short_word_says_no_is_no_match(place: str, no: Any) -> None:
+    assert_doubted(read({"data.face_data.Status": True, place: no}), "face")
+
+
+@for_each("face", FACES[1:])
+@for_each("value", ["x", " ", ["x"], [], 1.5, False])
+def test_one_yes_of_a_face_beside_one_that_is_no_object_is_no_match(face: str, value: Any) -> None:
+    for word in ("VERIFIED", True):
+        verdict = read({"verification.status": word, "face_data.Status": True, face: value})
+        assert verdict.outcome is Outcome.UNKNOWN
+        assert verdict.face_match is False
+
+
 KEYS_TWICE = [
     '{"verification":{"status":"NOT-VERIFIED","status":"VERIFIED"}}',
     '{"verification":{"status":"VERIFIED","status":"VERIFIED"}}',

@@ -123,6 +123,30 @@ def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
     assert base64.b64decode(envelope["body_base64"]) == EVERY_BYTE
 
 
+@for_each(
+    ("body", "read"),
+    [
+        (b'{"a":NaN}', {"a": None}),
+        (b'{"a":[-Infinity,1e999]}', {"a": [None, None]}),
+        (b'{"a":"\\ud800"}', {"a": "\ufffd"}),
+        (b'{"a":"\xed\xa0\x80","b":1}', {"a": "\ufffd", "b": 1}),
+    ],
+)
+def test_an_envelope_whose_body_is_not_what_came_has_the_bytes_too(body: bytes, read: Any) -> None:
+    envelope = json.loads(sent(invocation(body), send="event")[1])
+    assert envelope["body"] == read
+    assert base64.b64decode(envelope["body_base64"]) == body
+
+
+@for_each(
+    "body", [b'{"a":0.1234567890123456789,"b":1.10}', b'{"a":1,"a":2}', b'{"a":"\\ud83d\\ude00"}']
+)
+def test_an_envelope_has_a_body_s_json_as_it_came(body: bytes) -> None:
+    sent_body = sent(invocation(body), send="event")[1]
+    assert b'"body":' + body in sent_body
+    assert b"body_base64" not in sent_body
+
+
 def test_a_selection_sends_what_it_selects_and_no_more() -> None:
     given = invocation(
         b'{"a": {"b": 2}, "photo": "hush"}', token="hush", reference="r", user_ref="hush"

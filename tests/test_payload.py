@@ -185,7 +185,10 @@ def test_a_status_or_a_code_alone_is_no_outcome() -> None:
 @for_each(
     ("given_code", "code"),
     [(0, "00"), (1, "01"), (10, "10"), (123, "123"), (-5, "-5"), ("00", "00"), (" 02 ", "02")]
-    + [(value, None) for value in ("", "  ", None, True, False, [], ["00"], {}, {"a": "00"})],
+    + [
+        (value, None)
+        for value in ("", "  ", "\u00a0", None, True, False, [], ["00"], {}, {"a": "00"})
+    ],
 )
 def test_a_response_code_is_text_of_at_least_two_digits(given_code: Any, code: str | None) -> None:
     assert read({"response_code": given_code}).response_code == code

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from premblyd.ask.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
 from premblyd.config.inquiries import PremblyApi, StatusQuestion
-from premblyd.httpclient import HttpClient, Method, Request, Response, retry_after_s
+from premblyd.httpclient import HttpClient, Method, Request, Response, date_s, retry_after_s
 from premblyd.prembly import answers, bodies
 from premblyd.prembly.answers import Question, Stated
 from premblyd.telemetry import tell
@@ -56,6 +56,7 @@ class Answer:
 
     kind: AnswerKind
     at_ms: int = 0  # when Prembly was asked
+    answered_at_ms: int | None = None  # by Prembly's own clock
     duration_ms: int = 0
     http_status: int | None = None
     error: str | None = None
@@ -226,9 +227,11 @@ class Inquirer:
             ca_file=str(api.ca_file) if api.ca_file else None,
             proxy=api.proxy.reveal() if api.proxy else "",
         )
+        answered_at_s = date_s(response.date)
         return replace(
             await self._judged(api, response, question),
             at_ms=at_ms,
+            answered_at_ms=None if answered_at_s is None else round(answered_at_s * 1000),
             duration_ms=round((time.monotonic() - started) * 1000),
             http_status=response.status or None,
             body=response.body,

@@ -1,9 +1,10 @@
 """Prembly's log of verifications, read from its first page to its last while it grows. Begin with
 `read_log`; `read_page` says what one page has.
 
-New entries push older ones to later pages, so an entry may be read twice, and none is missed. Not
-believed are the number of pages, the size of a page, and that the log begins and ends where it was
-asked to: a log that never ends, and one that ignores what it is asked, end here all the same.
+New entries push older ones to later pages, so an entry may be read twice. One that changes may move
+to a page that was read before: the log is read until two readings list the same. Not believed are
+the number of pages, the size of a page, and that the log begins and ends where it was asked to: a
+log that never ends, and one that ignores what it is asked, end here all the same.
 
 Anything may stand in a page: nothing of it is shown but ids, times, codes and words in the shapes
 that are checked here. The number that was looked up (`searched_id`: a BVN or NIN) is never kept.
@@ -13,14 +14,15 @@ import asyncio
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from itertools import pairwise
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from premblyd import times
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
-from premblyd.config.inquiries import LogsQuestion
+from premblyd.config.inquiries import LogParameters, LogsQuestion
 from premblyd.errors import (
     NoAnswerError,
     NotAllowedToAskError,
@@ -37,6 +39,7 @@ TRIES = 4  # of one question, while Prembly can't answer
 FIRST_WAIT_S = 1.0  # doubles
 LONGEST_WAIT_S = 120.0  # for a pause that Prembly asks for, or that its failures demand
 MAX_PAGES = 10_000
+MAX_READINGS = 5
 STALE_PAGES = 3  # one after the other with nothing new: the log says the same again
 MAX_ID_CHARS = 200
 # Words by which the log says that a verification has not ended: nothing of it can have come yet.
@@ -44,6 +47,7 @@ OPEN_WORDS = frozenset({"pending", "processing", "in-progress"})
 _LEAST_ID_CHARS = 6  # a row's number, such as 17, is no verification's id
 _SEARCHED = ("searched_id", "searchedId")
 _WORD = re.compile(r"[A-Za-z][A-Za-z _-]{0,31}")
+_NEAR_MS = 2000  # the log is asked by the second, and for one more than is meant
 _LATEST_MS = 253_402_300_800_000  # the year 10,000
 _MILLISECONDS_FROM = 100_000_000_000  # a larger number is no time in seconds
 T = TypeVar("T")
@@ -90,6 +94,7 @@ class LogPage:
     without_id: int
     total_pages: int | None
     not_expected: tuple[str, ...] = ()  # what is, by the first of its ids
+    answered_at_ms: int | None = None  # by Prembly's clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,41 +108,62 @@ class Window:
         """Return whether the entry is surely not meant; without a time it may be."""
         return entry.at_ms is not None and not self.since_ms <= entry.at_ms < self.until_ms
 
+    def was_not_asked_for(self, entry: LogEntry, names: LogParameters) -> bool:
+        """Return whether an entry is of a time that the parameters of these names rule out."""
+        at_ms = entry.at_ms or 0
+        is_earlier, is_later = (
+            at_ms < self.since_ms - _NEAR_MS,
+            at_ms >= self.until_ms + _NEAR_MS,
+        )
+        return bool((names.since and is_earlier) or (names.until and is_later))
+
 
 @dataclass(slots=True)
 class Log:
-    """What was read: each verification once, by its first id."""
+    """What was read: each verification once, by its first id. `pages`, `total_pages` and
+    `without_id` are of the last reading."""
 
-    entries: dict[str, LogEntry] = field(default_factory=dict)
+    entries: dict[str, LogEntry] = field(default_factory=dict)  # who takes some may remove them
     pages: int = 0
     total_pages: int | None = None  # as the log says, which may be wrong
     without_id: int = 0
     not_expected: int = 0  # as events, by `prembly.logs.when`
-    outside: int = 0  # of another time than was asked for
+    outside: int = 0  # of another time than is meant
+    not_asked_for: int = 0  # of these: though the log was not asked for that time
     is_whole: bool = False  # it was read to its end, as far as its pages tell
-    _seen: set[str] = field(default_factory=set)
+    has_moved: bool = False  # each reading listed something else
+    answered_at_ms: int | None = None  # when Prembly answered first, by its own clock
+    _at_ms: dict[str, int] = field(default_factory=dict)  # what is meant
+    _others: set[str] = field(default_factory=set)
+    _listed: set[str] = field(default_factory=set)  # in this reading
 
-    def add(self, page: LogPage, window: Window) -> bool:
-        """Take a page. Return whether any id in it is new, also of what is not meant."""
-        self.pages += 1
-        self.total_pages = page.total_pages
+    def add(self, page: LogPage, window: Window, number: int, names: LogParameters) -> bool:
+        """Take a page of a reading. Return whether any id is new in it, also of what is not
+        meant."""
+        if number == 1:
+            self._listed, self.without_id = set(), 0
+        if self.answered_at_ms is None:
+            self.answered_at_ms = page.answered_at_ms
+        self.pages, self.total_pages = number, page.total_pages
         self.without_id += page.without_id
-        new_names = set(page.not_expected) - self._seen
-        self._seen |= new_names
-        self.not_expected += len(new_names)
-        is_new = bool(new_names)
+        count = len(self._listed)
+        self._listed |= {*page.not_expected, *(entry.ids[0] for entry in page.entries)}
+        self.not_expected += len(set(page.not_expected) - self._others)
+        self._others |= set(page.not_expected)
         for entry in page.entries:
-            name = entry.ids[0]
-            is_first = name not in self._seen
-            is_new = is_new or is_first
-            self._seen.add(name)
+            name, at_ms = entry.ids[0], entry.at_ms or 0
             if window.is_outside(entry):
-                self.outside += is_first
-                continue
-            before = self.entries.get(name)
-            if before is None or (entry.at_ms or 0) > (before.at_ms or 0):
-                self.entries[name] = entry
-        return is_new
+                if name not in self._others and name not in self._at_ms:
+                    self.outside += 1
+                    self.not_asked_for += window.was_not_asked_for(entry, names)
+                self._others.add(name)
+            elif name not in self._at_ms or at_ms > self._at_ms[name]:
+                self.entries[name], self._at_ms[name] = entry, at_ms
+        return len(self._listed) > count
+
+    def meant(self) -> set[str]:
+        """Return the ids of what this reading has listed, and is meant."""
+        return self._listed & self._at_ms.keys()
 
 
 # Returns a page for these parameters; None if there is no such page.
@@ -150,25 +176,48 @@ async def read_log(
     fetch: Fetch,
     after_page: Callable[[Log], object] = lambda _: None,
 ) -> Log:
-    """Return the log of this time; `after_page` is called after each page. Raise PremblydError
-    when it has no end, or nothing by which its entries can be told apart."""
+    """Return the log of this time, read until two readings list the same; `after_page` is called
+    after each page. Raise PremblydError when it has no end, or nothing by which its entries can be
+    told apart."""
     log = Log()
+    before: set[str] | None = None
+    for _ in range(MAX_READINGS):
+        full_pages = await _read_once(log, question, window, fetch, after_page)
+        meant = log.meant()
+        if not log.is_whole or full_pages <= 1 or meant == before:
+            return log  # of one page nothing moves to another
+        before = meant
+    log.is_whole, log.has_moved = False, True
+    return log
+
+
+async def _read_once(
+    log: Log,
+    question: LogsQuestion,
+    window: Window,
+    fetch: Fetch,
+    after_page: Callable[[Log], object],
+) -> int:
+    """Read the log from its first page to its last. Return how many pages had entries."""
+    log.is_whole = False
+    full_pages = 0
     ending = _Ending(question, window)
     for number in range(1, MAX_PAGES + 1):
         page = await fetch(parameters(question, window, number))
         if page is None:  # past the last one: some answer that with 404
             log.is_whole = log.total_pages is None or number > log.total_pages
-            return log
+            return full_pages
+        full_pages += page.item_count > 0
         if page.item_count and page.without_id == page.item_count:
             raise PremblydError(
                 "The entries of Prembly's log have no id where `prembly.logs.reference` looks for"
                 " one: say there where it is."
             )
-        is_new = log.add(page, window)
+        is_new = log.add(page, window, number, question.parameters)
         after_page(log)
         if ending.is_last(number, page, is_new=is_new):
             log.is_whole = ending.is_sure
-            return log
+            return full_pages
     raise PremblydError(
         f"Prembly's log does not end after {MAX_PAGES:,} pages: ask for a shorter time."
     )
@@ -251,7 +300,8 @@ def fetching(inquirer: Inquirer, question: LogsQuestion) -> Fetch:
 
         def read(answer: Answer) -> LogPage | None:
             if answer.kind is not AnswerKind.NOT_FOUND:
-                return read_page(answer.body, question)
+                page = read_page(answer.body, question)
+                return replace(page, answered_at_ms=answer.answered_at_ms)
             if parameters[question.parameters.page] != "1":
                 return None
             raise PremblydError(
@@ -330,7 +380,7 @@ def _entry(item: Any, question: LogsQuestion) -> LogEntry | None:
         return None
     return LogEntry(
         ids=ids,
-        at_ms=_time_ms(_found(question.time, item)),
+        at_ms=_time_ms(_found(question.time, item), question.time_zone),
         code=_shaped(_found(question.code, item), is_code),
         status=_shaped(_found(question.status, item), _WORD.fullmatch),
     )
@@ -360,10 +410,10 @@ def _shaped(value: Any, may_be_shown: Callable[[str], object]) -> str | None:
     return text if may_be_shown(text) else None
 
 
-def _time_ms(value: Any) -> int | None:
+def _time_ms(value: Any, zone: tzinfo) -> int | None:
     if isinstance(value, str) and len(value) <= 64:
         try:
-            milliseconds = times.from_iso(value)
+            milliseconds = times.from_iso(value, zone)
         except (ValueError, OverflowError):
             return None
     elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -2,11 +2,13 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from premblyd import times
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import open_to_change, open_to_read
@@ -18,6 +20,7 @@ from premblyd.errors import PremblydError
 from premblyd.keep import bookmarks, operators
 from premblyd.keep.periods import periods
 from premblyd.keep.sweeping import Round, work_off
+from premblyd.queue import trusted
 from premblyd.record import keepstatus
 from premblyd.record.forecast import Forecast, forecast
 from premblyd.words import counted
@@ -48,9 +51,14 @@ HELD_BACK = (
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask before.")
+@click.option(
+    "--trust-clock",
+    is_flag=True,
+    help="The clock is right, although it is far from the time that has passed: count from it.",
+)
 @config_option
 @json_option
-def prune(config_path: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_json: bool) -> None:
     """The daemon removes by itself what is over by `retention`. This does it now, beside it, in
     small steps; what is gone does not come back. It is kept on record.
 
@@ -59,22 +67,41 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, as_json: bool) -> None
     """
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
-    if not periods(retention):
+    if not periods(retention) and not trust_clock:
         _print_nothing(as_json, dry_run)
         return
-    if dry_run:
-        record = open_to_read(settings.database)
-        _print_forecast(forecast(record, retention, record.now_ms()), as_json)
-        return
-    database = open_to_change(settings.database)
-    now_ms = database.now_ms()
+    database = (open_to_read if dry_run else open_to_change)(settings.database)
+    wall_ms = database.now_ms()
+    trusted_ms = database.look(partial(trusted.read, wall_ms=wall_ms))
+    words = _both(wall_ms, trusted_ms)
+    is_apart = trusted.is_apart(trusted_ms, wall_ms)
+    if is_apart and not dry_run and not trust_clock:
+        raise PremblydError(
+            f"Nothing was removed: {words}. If the clock is wrong, set it. If it is right,"
+            " `premblyd prune --trust-clock` removes what is over by it; with `--dry-run` it counts"
+            " that."
+        )
+    now_ms = wall_ms if trust_clock else min(wall_ms, trusted_ms)
     found = forecast(database, retention, now_ms)
     total = sum(each.count for each in found.going)
+    if trust_clock or is_apart:
+        by = "by the clock" if trust_clock else "by the earlier"
+        click.echo(f"{words}: {counted(total, 'row')} would go {by}.", err=True)
+    if dry_run:
+        _print_forecast(found, as_json)
+        return
     if total and not yes and sys.stdin.isatty():
         question = f"Remove what is over of {counted(total, 'row')} for good?"
         click.confirm(question, abort=True, err=True)
+    if trust_clock:
+        database.transact(operators.trust_clock(actor(), wall_ms, words))
     round_ = _remove(database, retention, now_ms, total, silent=as_json)
     _report(round_, found, as_json)
+
+
+def _both(wall_ms: int, trusted_ms: int) -> str:
+    now, passed = times.for_people(wall_ms), times.for_people(trusted_ms)
+    return f"the clock says {now} UTC, and by the time that has passed it is {passed} UTC"
 
 
 def _remove(

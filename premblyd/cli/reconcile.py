@@ -23,7 +23,7 @@ from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
 from premblyd.record.certificates import stored
-from premblyd.record.certificates.summary import Summary
+from premblyd.record.certificates.summary import NOT_ASKED_FOR, Summary
 from premblyd.record.reconciling import Absent, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
@@ -85,8 +85,8 @@ def reconcile(
     Also listed is what came and left open how it ended, when Prembly's log says that it has ended
     (unsettled).
 
-    Exit status 1: something is still missing. 2: nothing is, but lines of FILE hold no reference.
-    75: Prembly could not be reached. 78: it refuses the API key.
+    Exit status 1: something is still missing, or it is not sure that nothing is. 2: nothing is, but
+    lines of FILE hold no reference. 75: Prembly could not be reached. 78: it refuses the API key.
     """
     _check_use(file, column, since, until)
     if file is not None and certifies:
@@ -129,7 +129,7 @@ def reconcile(
         click.echo(f"{complaint} Left out; the others were compared.", err=True)
     if work.stopped_by is not None:
         raise work.stopped_by
-    if work.missing:
+    if work.missing or work.unsure:
         raise SystemExit(1)
     if complaint is not None:
         raise SystemExit(2)
@@ -209,13 +209,21 @@ def _report_found(work: Reconciliation) -> None:
     ):
         if count:
             click.echo(f"{what}: {count}.")
+    if work.not_asked_for:
+        click.echo(f"{counted(work.not_asked_for, 'entry', 'entries')} {NOT_ASKED_FOR}")
+    if work.unsure:
+        click.echo(f"Not sure: {work.unsure}")
     if work.stored:
         events = counted(len(work.stored), "event")
         click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
     missing = work.missing
     if not missing:
-        if work.stopped_by is None:
-            click.echo("Nothing is missing.")
+        if work.stopped_by is None and not work.unsure:
+            click.echo(
+                "Nothing to compare: Prembly's log has nothing of this time."
+                if work.is_empty
+                else "Nothing is missing."
+            )
         return
     left_open = len(work.left_open)
     click.echo(
@@ -255,6 +263,7 @@ def _report_json(
             "stored": len(work.stored),
             "wrong_lines": list(wrong_lines),
             "error": str(work.stopped_by) if work.stopped_by else None,
+            "unsure": work.unsure,
             "absent": [
                 {
                     "line": each.line,

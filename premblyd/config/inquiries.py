@@ -1,5 +1,6 @@
 """Asking Prembly back: where and as whom, how often, and about which events."""
 
+from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from premblyd.config.values import (
     OptionalParameterName,
     ParameterName,
     QuestionPath,
+    TimeZone,
     UrlPath,
 )
 from premblyd.expressions import Expression
@@ -74,6 +76,7 @@ class LogsQuestion(Model):
         " transaction_id]"
     )
     time: BodyPath = Expression("not_null(created_at, createdAt, date_created, timestamp)")
+    time_zone: TimeZone = UTC  # of a time that says none
     code: BodyPath = Expression("not_null(response_code, responseCode)")
     status: BodyPath = Expression("not_null(verification_status, status)")
     when: BodyPath | None = None  # which entries are expected to come as events

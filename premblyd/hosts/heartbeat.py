@@ -1,12 +1,15 @@
 """When the daemon last could store webhooks, and the times in which it could not.
 
 The daemon writes a row each minute: its heartbeat. Where none came for more than an hour, webhooks
-may have been lost, as Prembly sends most events once: that time is kept as a downtime.
+may have been lost, as Prembly sends most events once: that time is kept as a downtime. With it the
+one of several hosts that does so for all has the trusted time go on (queue/trusted.py).
 """
 
 import functools
 import os
 import time
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.tables import Downtime
+from premblyd.queue import trusted
+from premblyd.queue.trusted import MachineTime
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -26,16 +31,6 @@ AGAIN_S = 5.0  # after the database could not commit
 # The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
 MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
 MACHINE_START_VARIABLE = "PREMBLYD_MACHINE_START"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineTime:
-    """A time by two clocks: that of the day, which people set, and that of the machine, which
-    begins at 0 with each of its starts and which nobody sets."""
-
-    at_ms: int
-    machine_start: str | None  # which start of the machine; None: not known
-    uptime_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +48,8 @@ def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
     day makes no downtime and hides none. Over a restart of the machine only the time of the day
     tells.
     """
-    if last.machine_start is not None and last.machine_start == now.machine_start:
-        length_ms = now.uptime_ms - last.uptime_ms
-    else:
+    length_ms = trusted.elapsed_ms(last, now)
+    if length_ms is None:
         length_ms = now.at_ms - last.at_ms
     if length_ms <= LEAST_MS:
         return None
@@ -63,13 +57,13 @@ def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
     return Gap(from_ms=max(0, now.at_ms - length_ms), until_ms=now.at_ms)
 
 
-def beat(transaction: Transaction, *, now: MachineTime) -> Gap | None:
+def beat(transaction: Transaction, *, now: MachineTime, is_leader: bool = True) -> Gap | None:
     """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
-    is kept too."""
+    is kept too. `is_leader`: the trusted time goes on."""
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
-    at_ms, machine_start, uptime_ms = row
+    at_ms, machine_start, uptime_ms, trusted_ms, *written = row
     gap = None
     # Else none of this version ran before, or somebody has put something else there by hand.
     if isinstance(at_ms, int) and isinstance(uptime_ms, int | None):
@@ -80,6 +74,11 @@ def beat(transaction: Transaction, *, now: MachineTime) -> Gap | None:
     transaction.change(
         _KEEP, alive_at_ms=now.at_ms, machine_start=now.machine_start, uptime_ms=now.uptime_ms
     )
+    if is_leader and trusted_ms is None:
+        trusted.write(transaction, now)
+    elif is_leader:
+        before = MachineTime(at_ms=trusted_ms, machine_start=written[0], uptime_ms=written[1])
+        trusted.write(transaction, trusted.advanced(before, now))
     return gap
 
 
@@ -92,7 +91,11 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
 _ROW = tables.Heartbeat
 _IS_LAST = _ROW.id == 1  # the other rows are an earlier premblyd's
 _LAST = Statement(
-    _ROW.select(_ROW.alive_at_ms, _ROW.machine_start, _ROW.uptime_ms).where(_IS_LAST), locks=True
+    _ROW.select(
+        *(_ROW.alive_at_ms, _ROW.machine_start, _ROW.uptime_ms),
+        *(_ROW.trusted_ms, _ROW.trusted_start, _ROW.trusted_uptime_ms),
+    ).where(_IS_LAST),
+    locks=True,
 )
 _KEEP = update(_ROW, "alive_at_ms", "machine_start", "uptime_ms", where=_IS_LAST)
 _INSERT = insert(Downtime, "from_ms", "until_ms")
@@ -109,11 +112,20 @@ class Heartbeat:
     """Beats while the daemon takes webhooks: `beat` when it begins to, `run` as a loop, `end` when
     it takes no more."""
 
-    def __init__(self, writer: Writer, clock: Clock, *, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        clock: Clock,
+        *,
+        is_leader: Callable[[], bool] = lambda: True,
+        every_s: float = EVERY_S,
+    ) -> None:
         self._writer = writer
         self._clock = clock
+        self._is_leader = is_leader
         self._every_s = every_s
-        self._machine_start = machine_start()
+        # Not known: then time passes for as long as this process lives.
+        self._machine_start = machine_start() or uuid.uuid4().hex
         self._has_ended = False
         self._may_ask = False
 
@@ -142,16 +154,17 @@ class Heartbeat:
     async def beat(self) -> None:
         """Beat once; tell of a downtime before. Raise StoreUnavailableError when the database
         can't commit."""
-        gap = await self._writer.call(functools.partial(beat, now=self._now()), Step.LIFE)
+        now = machine_time(self._clock.now_ms(), self._machine_start)
+        work = functools.partial(beat, now=now, is_leader=self._is_leader())
+        gap = await self._writer.call(work, Step.LIFE)
         if gap is not None:
             _tell_gap(gap, may_ask=self._may_ask)
 
-    def _now(self) -> MachineTime:
-        return MachineTime(
-            at_ms=self._clock.now_ms(),
-            machine_start=self._machine_start,
-            uptime_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,  # counts sleep too
-        )
+
+def machine_time(wall_ms: int, start: str | None) -> MachineTime:
+    """Return the time of now, in this start of the machine."""
+    uptime_ms = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000  # counts sleep too
+    return MachineTime(at_ms=wall_ms, machine_start=start, uptime_ms=uptime_ms)
 
 
 def machine_start() -> str | None:

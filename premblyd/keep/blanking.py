@@ -52,15 +52,14 @@ def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
 
 
 def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
-    """Return which deliveries of these events wait."""
+    """Return which deliveries of these events wait, or could be replayed."""
     return [row[0] for row in transaction.look_up(_WAITING, sorted(event_ids))]
 
 
 def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
     """Have nothing of these events wait any more; return how many deliveries that cancelled."""
     ids = sorted(event_ids)
-    cancelled = transaction.change_each(_CANCEL_WAITING, ids, finished_at_ms=now_ms)
-    transaction.change_each(_CANCEL_HOLDING, ids, finished_at_ms=now_ms)
+    cancelled = transaction.change_each(_CANCEL, ids, finished_at_ms=now_ms)
     transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
     return cancelled
 
@@ -222,7 +221,7 @@ _OF_DELIVERIES, _OF_EVENTS = (
 )
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
-_IS_WAITING = _STATE == State.PENDING
+_IS_WAITING = _STATE.in_([State.PENDING, State.DEAD])  # a dead one waits for who mends it
 _WAITING = _ids(Delivery, Delivery.event, _IS_WAITING)
 _OVER = {
     "state": State.CANCELLED,
@@ -231,11 +230,7 @@ _OVER = {
     "finished_at_ms": param("finished_at_ms"),
 }
 # Whoever waits for one of these in a line is released by the trigger `order_released`.
-_CANCEL_WAITING = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
-_CANCEL_HOLDING = Lookup(
-    Delivery.update(_OVER).where(_STATE == State.DEAD, Delivery.holds_order),
-    Delivery.event,
-)
+_CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
 _END_AWAITED = Lookup(
     Awaited.update(
         state=AwaitedState.ERASED,

@@ -75,7 +75,7 @@ class Done:
     subject: str  # a keyed digest
     keys: dict[int, str]  # of the events
     rows: dict[str, int]  # by table
-    cancelled: int  # deliveries that waited
+    cancelled: int  # deliveries that waited or were dead
     other_ids: tuple[int, ...]  # events under one of the names that are of somebody else
     left: int = 0  # events of these that later transactions erase
 

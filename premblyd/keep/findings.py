@@ -15,6 +15,7 @@ from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.keeptables import Erasure, Hold, ToErase
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, session_reference
+from premblyd.queue import trusted
 from premblyd.verifications.digests import Digests
 
 
@@ -110,6 +111,7 @@ def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.
     sessions = set(map(plain_id, person.sessions))
+    now_ms = trusted.counted_ms(transaction, now_ms)  # by no clock alone is a hold over
     found = holds.on(transaction, person.user_refs, person.references | sessions, now_ms)
     return sorted({*found, *holds.on_events(transaction, person.event_ids, now_ms)})
 

@@ -14,12 +14,16 @@ from typing import Any, NamedTuple
 from peewee import JOIN, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, insert, param
+from premblyd.errors import PremblydError
+from premblyd.keep import persons
 from premblyd.keep.operators import Change, write_down
+from premblyd.keep.persons import Named
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeptables import Hold
+from premblyd.model.keeptables import ErasedName, Erasure, Hold, ToErase
 from premblyd.model.tables import Event, VerificationName
 from premblyd.prembly.payload import plain_id, session_reference
 from premblyd.verifications import spellings
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups
 from premblyd.verifications.spellings import Spelt
 
@@ -34,6 +38,17 @@ class Subject:
 
     user_ref: str | None = None
     reference: str | None = None
+
+
+class BeingErasedError(PremblydError):
+    """Whom a hold would be on is being erased."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        which = ", ".join(f"erasure {number}" for number in numbers)
+        super().__init__(
+            f"Nothing is held: {which} takes it, a part is gone, and the rest goes. Where that was"
+            " interrupted, the same `premblyd erase` goes on: `premblyd erase --list`."
+        )
 
 
 class _Event(NamedTuple):
@@ -52,18 +67,40 @@ def place(
     reason: str | None = None,
 ) -> Change[int]:
     """Hold a person or a verification, of which nothing need be stored yet. The change returns the
-    hold's id."""
+    hold's id, or raises BeingErasedError."""
 
     def place(transaction: Transaction) -> int:
         stored = as_stored(subject)
         about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
         own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
+        if erasures := _erasures_of(transaction, subject):
+            raise BeingErasedError(erasures)
         number = int(transaction.insert(_PLACE, **own, **about) or 0)
         write_down(transaction, actor, "hold", now_ms, f"hold {number}")
         return number
 
     return place
+
+
+def _erasures_of(transaction: Transaction, subject: Subject) -> list[int]:
+    """Return the erasures that are not done and take what a hold would be on. Some of it has no
+    names any more: it is known by digests."""
+    if transaction.row(_ANY_LEFT) is None:
+        return []
+    if subject.user_ref is not None:
+        named = Named.user(subject.user_ref)
+    else:
+        named = Named.reference(subject.reference or "")
+    person, digests = persons.find(transaction, named), Digests.of(transaction)
+    of_names = {named.digest(digests), *map(digests.of_user, person.user_refs)}
+    of_names |= set(map(digests.of_reference, person.references))
+    found = [
+        *transaction.look_up(_LEFT_OF_EVENTS, sorted(person.event_ids)),
+        *transaction.look_up(_LEFT_OF_SUBJECTS, sorted(of_names)),
+        *transaction.look_up(_LEFT_OF_NAMES, sorted(of_names)),
+    ]
+    return sorted({number for (number,) in found})
 
 
 def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
@@ -286,6 +323,14 @@ _FORGET = Statement(
     Hold.update(**_OF_PERSON).where(
         Hold.ended_at_ms.is_null(), Hold.until_ms <= _NOW, _SAYS_SOMETHING
     )
+)
+_LEFT = ToErase.select(ToErase.erasure_id).distinct()
+_ANY_LEFT = Statement(ToErase.select(ToErase.id).limit(1))
+_LEFT_OF_EVENTS = Lookup(ToErase.select(ToErase.erasure_id), ToErase.event_id)
+_LEFT_OF_SUBJECTS = Lookup(Erasure.select(Erasure.id).where(Erasure.id.in_(_LEFT)), Erasure.subject)
+_LEFT_OF_NAMES = Lookup(
+    ErasedName.select(ErasedName.erasure_id).where(ErasedName.erasure_id.in_(_LEFT)),
+    ErasedName.name,
 )
 _ANY = Statement(Hold.select(Hold.id).where(_IN_FORCE).limit(1))
 _BY_ID = Statement(Hold.select(Hold.id).where(_IN_FORCE, Hold.id == param("id")))

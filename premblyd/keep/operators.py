@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from premblyd.engines.engine import Transaction, insert
+from premblyd.hosts.heartbeat import machine_start, machine_time
 from premblyd.model.tables import OperatorAction
+from premblyd.queue import trusted
 
 Done = TypeVar("Done")
 Change = Callable[[Transaction], Done]  # within a transaction of its own, see record/operating.py
@@ -16,3 +18,13 @@ def write_down(
 ) -> None:
     """Put on record that the actor did this. `note` names no person."""
     transaction.insert(_RECORD, at_ms=now_ms, actor=actor, action=action, note=note)
+
+
+def trust_clock(actor: str, wall_ms: int, note: str) -> Change[None]:
+    """Have periods count back from what the clock says now."""
+
+    def trust(transaction: Transaction) -> None:
+        trusted.write(transaction, machine_time(wall_ms, machine_start()))
+        write_down(transaction, actor, "trust-clock", wall_ms, note)
+
+    return trust

@@ -12,7 +12,7 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
 from premblyd.model import tables
-from premblyd.model.keeptables import GoneEvent, GoneOnce, Lacks, PutOff, Removed
+from premblyd.model.keeptables import GoneEvent, GoneOnce, KeptFrom, Lacks, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
@@ -199,5 +199,6 @@ _OF_EVENTS = (
     Lookup(tables.Awaited.update(settled_by=None), tables.Awaited.settled_by),
     _deleting(tables.OperatorAction.event_id),
     _deleting(PutOff.event_id),
+    _deleting(KeptFrom.event_id),
     _deleting(tables.Event.id),
 )

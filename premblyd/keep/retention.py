@@ -1,7 +1,8 @@
 """Retention: what is removed when its period is over, a portion in each transaction. Begin with
 `Remover.next_portion`.
 
-What is over, but waits, runs or is held, is noted in `put_off` and looked at again.
+What is over, but waits, runs or is held, or came while the clock was behind, is noted in `put_off`
+and looked at again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from premblyd.keep import bookmarks, holds, periods, removing, walks
 from premblyd.keep.bookmarks import START, Bookmark
 from premblyd.keep.periods import Aged
 from premblyd.keep.walks import BATCH, PORTION, Finder, Portion, Walk, Way
-from premblyd.model.keeptables import PutOff, Removal, Removed
+from premblyd.model.keeptables import KeptFrom, PutOff, Removal, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS
@@ -100,7 +101,7 @@ class Remover:
                 return self._remove_rejections(transaction)
             portion = self._finder.find(transaction, walk, after)
             if walk.removed is Removed.MEDIA:
-                ready = self._ready(transaction, portion.over)
+                ready = self._ready(transaction, portion)
                 bodies: dict[int, bytes] = dict(transaction.look_up(_BODIES, sorted(ready)))
                 if bodies:
                     return Bodies(portion=portion, bodies=bodies)
@@ -122,12 +123,12 @@ class Remover:
 
         return replace
 
-    def _ready(self, transaction: Transaction, events: Sequence[Aged]) -> set[int]:
+    def _ready(self, transaction: Transaction, portion: Portion) -> set[int]:
         """Return which of these events may be removed: of which nothing waits or runs, and that are
         not held. Nobody else can change them, or their deliveries, until the transaction ends."""
         if self.leaves_all:
             return set()
-        ids = [event.id for event in events]
+        ids = [event.id for event in portion.over]
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
         own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
         for delivery_id, event_id, state, holds_order in transaction.look_up(_DELIVERIES, ids):
@@ -135,13 +136,15 @@ class Remover:
             if waits or delivery_id not in own:
                 free.discard(event_id)
         free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
+        until_ms = self._finder.until_ms(portion.walk.removed)
+        free -= {id_ for id_, at_ms in transaction.look_up(_KEPT_FROM, ids) if at_ms > until_ms}
         return free - holds.held(transaction, free, self.now_ms)
 
     def _remove(
         self, transaction: Transaction, portion: Portion, bodies: Mapping[int, bytes | None]
     ) -> Done:
         walk, over = portion.walk, portion.over
-        ready = self._ready(transaction, over) if over else set()
+        ready = self._ready(transaction, portion) if over else set()
         if walk.removed is Removed.MEDIA:
             ready &= bodies.keys()
         gone = [event for event in over if event.id in ready]
@@ -230,6 +233,7 @@ _AWAITED = Lookup(
     Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
     Awaited.event,
 )
+_KEPT_FROM = Lookup(KeptFrom.select(KeptFrom.event_id, KeptFrom.at_ms), KeptFrom.event_id)
 _IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
 _PUT_OFF_ALSO = BulkInsert(PutOff, "event_id", "removed")
 _TAKE_UP = Lookup(

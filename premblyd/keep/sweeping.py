@@ -14,21 +14,20 @@ from typing import Any
 
 from premblyd import loops
 from premblyd.config.retention import Retention
-from premblyd.engines.engine import Database, Statement, Transaction
+from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.keep import bookmarks, retention, strays, walks
 from premblyd.keep.bookmarks import Bookmark
-from premblyd.keep.periods import periods
 from premblyd.keep.retention import Bodies, Done, Remover
 from premblyd.keep.walks import BATCH, Walk, Way
 from premblyd.model.keeptables import Removed
-from premblyd.model.tables import Downtime
 from premblyd.prembly.media import replace_media
+from premblyd.queue import trusted
 from premblyd.telemetry import tell
-from premblyd.times import DAY_MS, HOUR_MS, Clock
+from premblyd.times import HOUR_MS, Clock
 
-FIRST_S = 10.0  # after the start: what came meanwhile goes first, and a wrong clock is set by then
+FIRST_S = 10.0  # after the start: what came meanwhile goes first
 REST_S = 60.0  # between two rounds
 AGAIN_S = 1.0  # after a portion that failed, or while another is at work
 MIN_GAP_S = 0.02  # after one that has changed something
@@ -40,8 +39,6 @@ LONG_S = 0.008
 MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 STRAYS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
-JUMP_MS = DAY_MS  # a clock that was set on by more, or over a stop, may be wrong
-JUMP_WAIT_S = 3600.0  # for somebody to notice
 Work = Callable[[Transaction], "Done | Bodies"]
 
 
@@ -214,8 +211,6 @@ class Sweeping:
         self._begins_anew = True
         self._looked_for_strays_ms: int | None = None
         self._offset_ms = clock.offset_ms
-        self._is_first = True
-        self._waits_until_s = float("-inf")
         self._wake = asyncio.Event()
 
     def configure(self, settings: Retention) -> None:
@@ -239,16 +234,6 @@ class Sweeping:
         self._offset_ms = self._clock.offset_ms
         if abs(jump_ms) > SET_MS:
             await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
-        if self._is_first:  # who starts sees no jump of a clock that was wrong before
-            jump_ms = max(jump_ms, await self._writer.call(self._away_ms, Step.EVIDENCE))
-            self._is_first = False
-        if jump_ms > JUMP_MS:
-            self._waits_until_s = time.monotonic() + JUMP_WAIT_S
-            if periods(self._settings):
-                tell("retention.waits", by_ms=jump_ms, pause_s=JUMP_WAIT_S)
-            return JUMP_WAIT_S
-        if (left_s := self._waits_until_s - time.monotonic()) > 0:  # woken by a reload
-            return left_s
         if self._begins_anew:
             await self._writer.call(_forget_bookmarks, Step.EVIDENCE)
             self._begins_anew = False
@@ -256,18 +241,9 @@ class Sweeping:
         await self._sweep(self._settings)
         return REST_S
 
-    def _away_ms(self, transaction: Transaction) -> int:
-        """Return how long nothing ran before this daemon, or a host beside it, as the clock says
-        that may be wrong now."""
-        row = transaction.row(_LAST_DOWNTIME)
-        if row is None or not all(isinstance(value, int) for value in row):
-            return 0
-        from_ms, until_ms = row
-        is_over_since_ms = abs(self._clock.now_ms() - until_ms)
-        return int(until_ms - from_ms) if is_over_since_ms < JUMP_WAIT_S * 1000 else 0
-
     async def _sweep(self, settings: Retention) -> None:
-        now_ms = self._clock.now_ms()
+        counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
+        now_ms = await self._writer.call(counted, Step.EVIDENCE)
         since_ms = self._looked_for_strays_ms
         with_strays = since_ms is None or not 0 <= now_ms - since_ms < STRAYS_EVERY_MS
         round_ = Round(settings, with_strays=with_strays, is_whole=False)
@@ -304,11 +280,6 @@ class Sweeping:
             round_.pace(time.monotonic() - began)
         round_.take(done, replaced)
         return gap_s(done, time.monotonic() - began)
-
-
-_LAST_DOWNTIME = Statement(
-    Downtime.select(Downtime.from_ms, Downtime.until_ms).order_by(Downtime.id.desc()).limit(1)
-)
 
 
 def _forget_bookmarks(transaction: Transaction) -> None:

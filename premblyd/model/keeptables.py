@@ -81,7 +81,7 @@ class Erasure(Table):
     found_by = Text(PLAIN)  # user_ref, reference or event
     subject = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)  # keyed, of what was named
     events = Number(PLAIN)
-    cancelled = Number(PLAIN)  # deliveries that waited
+    cancelled = Number(PLAIN)  # deliveries that waited or were dead
 
     indexes = ("subject (subject)",)
 
@@ -146,6 +146,14 @@ class PutOff(Table):
 
     unique = ("event_id, removed",)
     indexes = ("removed (removed, id)",)
+
+
+class KeptFrom(Table):
+    """An event that came while the clock was behind: its periods count from `at_ms`."""
+
+    kept = Kept.RECORD
+    event_id = Number(PLAIN, unique=True)
+    at_ms = Moment(PLAIN)
 
 
 class GoneEvent(Table):

@@ -266,7 +266,10 @@ CREATE TABLE heartbeat (
     at_ms INTEGER NOT NULL,
     alive_at_ms INTEGER,
     machine_start TEXT,
-    uptime_ms INTEGER
+    uptime_ms INTEGER,
+    trusted_ms INTEGER,
+    trusted_start TEXT,
+    trusted_uptime_ms INTEGER
 ) STRICT;
 
 CREATE TABLE host (
@@ -404,6 +407,12 @@ CREATE TABLE put_off (
 ) STRICT;
 
 CREATE INDEX put_off_removed ON put_off (removed, id);
+
+CREATE TABLE kept_from (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id INTEGER NOT NULL UNIQUE,
+    at_ms INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

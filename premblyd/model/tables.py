@@ -354,6 +354,10 @@ class Heartbeat(Table):
     alive_at_ms = Moment(PLAIN, null=True)
     machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
     uptime_ms = Number(PLAIN, null=True)
+    # The time that periods count back from, and by the machine's clock when that was written.
+    trusted_ms = Moment(PLAIN, null=True)
+    trusted_start = Text(PLAIN, null=True)
+    trusted_uptime_ms = Number(PLAIN, null=True)
 
 
 class Host(Table):

@@ -6,6 +6,7 @@ Only the places in `FIELDS` can say yes. A no counts wherever it may plausibly s
 body is searched for it, by names in any spelling.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from functools import lru_cache
@@ -19,7 +20,7 @@ from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName
 class Doubt(StrEnum):
     """What does not fit a VERIFIED, in the order in which `doubt` has them."""
 
-    STATUS = "status"  # another status word, or a `status` or `success` that says no
+    STATUS = "status"  # another status word, or a `status`, `success` or the like that says no
     CODE = "code"  # a response code other than 00
     FACE = "face"  # a face that does not match
     TYPE = "type"  # an event name that Prembly does not document
@@ -27,11 +28,13 @@ class Doubt(StrEnum):
 
 
 _VERIFIED = "verified"
-_NO_SUCCESS = (
-    *("false", "failed", "fail", "error", "no", "unsuccessful", "rejected", "declined", "denied"),
-    *("not-verified", "notverified", "unverified", "pending"),
-    *("mismatch", "mismatched", "unmatched", "no-match", "not-match", "not-matched"),
+_NO_SUCCESS = frozenset(
+    "false failed fail error no unsuccessful rejected declined denied not-verified notverified"
+    " unverified pending mismatch mismatched unmatched no-match not-match not-matched closed"
+    " expired suspended cancelled abandoned invalid incomplete processing manual-review".split()
 )
+_CLEAR_NO = _NO_SUCCESS | {"n", "none", "negative"}
+_NOT_POSITIVE = re.compile(r"(?!00\Z)(0+\.?0*|\.0+)|-\.?\d.*")  # as text; 00 is a code
 _MATCHES = ("1", "true", "yes", "match", "matched", "success", "successful", "verified", "00")
 _MAX_WORD_CHARS = 32
 
@@ -146,7 +149,14 @@ def _is_no_match(value: Any) -> bool:
 
 def _is_clear_no(value: Any) -> bool:
     """Return whether a value that may be anything, such as a score or a photo, says no."""
-    return is_no_success(value) or (isinstance(value, int | float) and value == 0) or value == "0"
+    if isinstance(value, str):
+        word = plain_word(value.strip()) or ""
+        return word in _CLEAR_NO or _NOT_POSITIVE.fullmatch(word) is not None
+    return isinstance(value, int | float) and value <= 0
+
+
+def _is_clear_yes(value: Any) -> bool:
+    return says_match(value) is True
 
 
 def _faces(face_data: Any) -> tuple[bool | None, ...]:
@@ -233,7 +243,8 @@ _IN_ENVELOPE, _IN_VERIFICATION, _IN_FACE, _ANYWHERE = _Place(), _Place(), _Place
 
 _ANYWHERE.names |= _names(
     "facedata facematch facematched facestatus faceresult facematchstatus facematchresult"
-    " faceverification facecomparison isfacematch isfacematched biometricresult biometricresults",
+    " faceverification facecomparison isfacematch isfacematched biometricresult biometricresults"
+    " faceverified selfiematch",
     *("face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
 )
 _IN_FACE.names |= {
@@ -242,21 +253,26 @@ _IN_FACE.names |= {
     **_names("status", "face_match", Doubt.FACE, _is_no_match),
     **_names(
         "success match matched ismatch ismatched verified isverified outcome verdict decision"
-        " verificationstatus",
+        " verificationstatus passed ispassed approved isapproved"
+        " islive liveness",
         *("face_match", Doubt.FACE, _is_clear_no),
     ),
+    **_names("rejected isrejected", "face_match", Doubt.FACE, _is_clear_yes),
     **_names("data response result", "face_match", Doubt.FACE, _is_clear_no, _IN_FACE),
 }
 _IN_ENVELOPE.names |= {
     **_ANYWHERE.names,
     **_names("responsecode", "response_code", Doubt.CODE, is_other_code),
     **_names("verificationstatus", "verification_status", Doubt.STATUS, _is_other_word),
-    **_names("status success", "status", Doubt.STATUS, is_no_success),
+    **_names("status success state finalstatus kycstatus", "status", Doubt.STATUS, is_no_success),
     **_names(
         "verified isverified match matched ismatch ismatched issuccess issuccessful outcome"
-        " verdict decision verificationoutcome",
+        " verdict decision verificationoutcome passed ispassed"
+        " approved isapproved",
         *("status", Doubt.STATUS, _is_clear_no),
     ),
+    **_names("rejected isrejected", "status", Doubt.STATUS, _is_clear_yes),
+    **_names("islive liveness", "face_match", Doubt.FACE, _is_clear_no),
     **_names(
         "data response result results payload session verificationresponse verificationresult"
         " verificationdata verificationresponsedata",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Webhook
+from premblyd.queue import trusted
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.forgotten import Forgotten
 from premblyd.queue.keys import EventKeys
@@ -31,13 +32,15 @@ class NewEvent(NamedTuple):
 
 class Known(NamedTuple):
     """What the record knows of some events: `keys` has the key of each, `ids` the event of each key
-    that is there, `new` those that are not, and `erased` by which erasure some are erased."""
+    that is there, `new` those that are not, and `erased` by which erasure some are erased;
+    `trusted_ms` is the trusted time."""
 
     keys: list[str]
     ids: dict[str, int]
     new: dict[str, NewEvent]
     erased: dict[str, Erased]
     gone: Gone
+    trusted_ms: int | None
 
     @property
     def new_row_count(self) -> int:
@@ -58,6 +61,7 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     """Find which of these events are there already, or were until their record was removed."""
     names = [key for event in events for key in event.keys if key is not None]
     stored = transaction.ask_for(_IDS_BY_KEY, names)
+    trusted_ms = transaction.ask(trusted.READ)
     gone = erased.gone(transaction)
     ids: dict[str, int] = dict(stored())
     if gone.any_events:
@@ -72,7 +76,7 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
         rows = {key: event.row for key, event in zip(keys, events, strict=True)}
         known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
         of_erased = FORGOTTEN.find(transaction, rows, known, gone.digests)
-    return Known(keys, ids, new, of_erased, gone)
+    return Known(keys, ids, new, of_erased, gone, next((ms for (ms,) in trusted_ms()), None))
 
 
 def store(transaction: Transaction, known: Known) -> Known:
@@ -96,10 +100,11 @@ def store(transaction: Transaction, known: Known) -> Known:
     return known._replace(ids=ids, new=new)
 
 
-def may_be_stored_later(transaction: Transaction, known: Known) -> bool:
-    """Return whether nothing is said of these events but that they are new, or there: then
-    `asking_store` stores them."""
+def may_be_stored_later(transaction: Transaction, known: Known, now_ms: int) -> bool:
+    """Return whether nothing is said of these events, the first of which came at `now_ms`, but that
+    they are new, or there: then `asking_store` stores them."""
     is_simple = not known.erased and known.new_row_count == len(known.new)
+    is_simple = is_simple and not trusted.is_behind(known.trusted_ms, now_ms)
     return transaction.is_far and is_simple
 
 

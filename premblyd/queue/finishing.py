@@ -80,7 +80,7 @@ def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
 def _end_of(report: Report) -> _End:
     if report.job.event.is_erased:  # before it ran: it was told of nobody, and says nothing of it
         return _END_ALL_SAID
-    return _END if report.ending.due_at_ms is None else _GO_ON
+    return _GO_ON if report.ending.state in (State.PENDING, State.DEAD) else _END
 
 
 Values = Mapping[str, Any]  # by the names of columns
@@ -137,7 +137,7 @@ def _nameless(values: Values, _: CTE) -> Any:
 
 
 def _going_on(values: Values, given: CTE) -> Any:
-    """Of one whose event was erased, its end."""
+    """Of one that is to run again, or to be mended, and whose event was erased: its end."""
     ended = {
         "state": State.CANCELLED,
         "due_at_ms": None,

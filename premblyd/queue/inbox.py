@@ -14,7 +14,7 @@ from premblyd.engines.writer import Later, Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import arrivals, order, rollups
+from premblyd.queue import arrivals, order, rollups, trusted
 from premblyd.queue.arrivals import (
     FORGOTTEN,
     INSERT_DELIVERIES,
@@ -166,7 +166,8 @@ def _arrive(
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
     known = arrivals.find(transaction, [addition.event for addition in additions])
     is_plain = not any(addition.order_key or addition.arrival for addition in additions)
-    if not is_plain or not arrivals.may_be_stored_later(transaction, known):
+    first_ms = min(addition.now_ms for addition in additions)
+    if not is_plain or not arrivals.may_be_stored_later(transaction, known, first_ms):
         return _add_known(transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)
@@ -217,6 +218,8 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
     transaction.write_many(INSERT_DELIVERIES, rows)
     if erased_rows:
         FORGOTTEN.insert_deliveries(transaction, erased_rows)
+    received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
+    trusted.note_kept_from(transaction, known.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)

@@ -8,6 +8,7 @@ from premblyd import loops, times
 from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.tables import Pause
+from premblyd.queue import trusted
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -70,8 +71,9 @@ class PauseLog:
 
 
 def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
-    if transaction.row(_ANY_OLD, at_ms=now_ms - KEPT_MS) is not None:
-        transaction.change(_FORGET_OLD, at_ms=now_ms - KEPT_MS)
+    old_ms = trusted.counted_ms(transaction, now_ms) - KEPT_MS
+    if transaction.row(_ANY_OLD, at_ms=old_ms) is not None:
+        transaction.change(_FORGET_OLD, at_ms=old_ms)
     return dict(transaction.rows(_UNTIL, now_ms=now_ms))
 
 

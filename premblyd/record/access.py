@@ -26,7 +26,6 @@ _FIND_LINK = Statement(
     )
 )
 _USE_LINK = Statement(ConsoleLink.delete().where(ConsoleLink.digest == param("digest")))
-_DROP_LINKS = Statement(ConsoleLink.delete().where(ConsoleLink.expires_at_ms <= param("now_ms")))
 _ADD_SESSION = insert(
     ConsoleSession,
     *("digest", "actor", "role", "remote_ip", "began_at_ms", "expires_at_ms", "password_sha256"),
@@ -40,9 +39,6 @@ _ALL = ConsoleSession.select(
 )
 _SESSIONS = Statement(_ALL)
 _END_SESSION = Statement(ConsoleSession.delete().where(ConsoleSession.id == param("session_id")))
-_DROP_SESSIONS = Statement(
-    ConsoleSession.delete().where(ConsoleSession.expires_at_ms <= param("now_ms"))
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +80,6 @@ def offer_link(token: str, person: str, role: Role, now_ms: int) -> Change[None]
     """Let whoever brings `token` sign in as `person`, once, within LINK_LIFE_MS."""
 
     def offer(transaction: Transaction) -> None:
-        transaction.change(_DROP_LINKS, now_ms=now_ms)
         transaction.insert(
             _ADD_LINK,
             digest=_digest(token),
@@ -120,7 +115,6 @@ def begin_session(
             person, role = found[0], _role(found[1])
         if role is None:
             return None
-        transaction.change(_DROP_SESSIONS, now_ms=now_ms)
         expires_at_ms = now_ms + life_ms
         session_id = transaction.insert(
             _ADD_SESSION,

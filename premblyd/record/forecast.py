@@ -14,7 +14,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep.bookmarks import START
 from premblyd.keep.holds import is_held
 from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, began_ms, periods
-from premblyd.model.keeptables import Closing, Removed
+from premblyd.model.keeptables import Closing, KeptFrom, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.record import queries
@@ -64,9 +64,9 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
     sizes: Counter[tuple[Removed, str]] = Counter()
     held_back: Counter[tuple[Removed, Why]] = Counter()
     until = {each: now_ms - period for each, period in periods(retention).items()}
-    for event, closed_at_ms, why in _old_events(database, until, now_ms):
+    for event, kept_from_ms, closed_at_ms, why in _old_events(database, until, now_ms):
         for removed in STRONGEST_FIRST:
-            if removed not in until or event.received_at_ms > until[removed]:
+            if removed not in until or kept_from_ms > until[removed]:
                 continue
             if event.lacks in DONE[removed]:
                 continue
@@ -108,16 +108,18 @@ def _order(removed: Removed, text: str) -> tuple[int, str]:
 
 def _old_events(
     database: Database, until: dict[Removed, int], now_ms: int
-) -> Iterator[tuple[Aged, int | None, Why | None]]:
-    """Yield the events for which any class may be over, each with the closing of its person, and
-    why it stays; in portions, as while one is read SQLite's log can't be emptied."""
+) -> Iterator[tuple[Aged, int, int | None, Why | None]]:
+    """Yield the events for which any class may be over, each with the earliest time from which it
+    may count, the closing of its person, and why it stays; in portions, as while one is read
+    SQLite's log can't be emptied."""
     ends_ms = [end_ms for removed, end_ms in until.items() if removed is not Removed.REJECTIONS]
     after = START
     while ends_ms:
         rows = queries.raw_tuples(
             database,
-            Event.select(*OF_EVENT, Closing.at_ms, _RUNS, _WAITS, is_held(now_ms))
+            Event.select(*OF_EVENT, KeptFrom.at_ms, Closing.at_ms, _RUNS, _WAITS, is_held(now_ms))
             .join(Closing, JOIN.LEFT_OUTER, on=Closing.user_ref == Event.user_ref)
+            .join_from(Event, KeptFrom, JOIN.LEFT_OUTER, on=KeptFrom.event_id == Event.id)
             .where(
                 Event.received_at_ms >= after.at_ms,
                 Event.received_at_ms <= max(ends_ms),
@@ -126,9 +128,11 @@ def _old_events(
             .order_by(Event.received_at_ms, Event.id)
             .limit(queries.MOST_ROWS),
         )
-        for *event, closed_at_ms, runs, waits, is_held_now in rows:
+        for *columns, late_ms, closed_at_ms, runs, waits, is_held_now in rows:
             reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HELD))
-            yield Aged(*event), closed_at_ms, next((why for is_so, why in reasons if is_so), None)
+            why = next((why for is_so, why in reasons if is_so), None)
+            event = Aged(*columns)
+            yield event, max(event.received_at_ms, late_ms or 0), closed_at_ms, why
         if len(rows) < queries.MOST_ROWS:
             return
         after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from premblyd.ask.client import AnswerKind, Inquirer
-from premblyd.ask.log import LogEntry, Window, fetching, patiently, read_log
+from premblyd.ask.log import Log, LogEntry, Window, fetching, patiently, read_log
 from premblyd.ask.settling import Settling, new_inquiry
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
@@ -26,6 +26,7 @@ from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Verdict
 from premblyd.queue.settling import add_answer
+from premblyd.record.certificates.summary import MOVED
 from premblyd.record.matching import (
     TELLING,
     is_digest,
@@ -36,6 +37,7 @@ from premblyd.record.matching import (
 )
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import erased, questions
+from premblyd.words import counted
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 STORE_TRIES = 30  # of a commit, while another program has the database locked
@@ -104,12 +106,15 @@ class Reconciliation:
     open: int = 0  # verifications that have not ended, as the log says
     without_id: int = 0
     outside: int = 0
+    not_asked_for: int = 0  # of these: though the log was not asked for that time
     erased: int = 0  # of the absent: of who was erased
     too_old: int = 0  # of the absent: what named a person was removed, if it came
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
     was_interrupted: bool = False  # by a person
-    _is_whole: bool = False  # all of the log was read and compared
+    unsure: str | None = None  # why something may be missing all the same
+    is_empty: bool = False  # the log has nothing of this time: nothing can be compared
+    _was_read: bool = False  # the log, and it was compared
 
     @property
     def missing(self) -> list[Absent]:
@@ -155,13 +160,16 @@ class Reconciliation:
             after_page=lambda log: self.show("reading the log", log.pages, log.total_pages),
         )
         self.pages, self.without_id, self.outside = log.pages, log.without_id, log.outside
+        self.not_asked_for = log.not_asked_for
+        self.unsure = _why_unsure(log, window)
+        self.is_empty = not (log.entries or log.not_expected)
         ended = [entry for entry in log.entries.values() if not entry.is_open]
         self.open = len(log.entries) - len(ended)
         self.compared = len(ended)
         self._keep_absent([Absent.of(entry) for entry in ended])
         final = [entry for entry in ended if entry.is_final]
         self.absent += self._left_open([Absent.of(entry, Fate.LEFT_OPEN) for entry in final])
-        self._is_whole = True
+        self._was_read = True
 
     def _keep_absent(self, candidates: list[Absent]) -> None:
         """Keep those that the record has no event of."""
@@ -258,7 +266,9 @@ class Reconciliation:
     def mark_downtimes(self) -> None:
         """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
         window = self.window
-        if window is None or not self._is_whole or self.missing or self.stopped_by:
+        if window is None or not self._was_read or self.missing or self.stopped_by:
+            return
+        if self.unsure or self.is_empty or self.not_asked_for:
             return
         with (
             contextlib.suppress(LacksRightsError),
@@ -272,6 +282,20 @@ class Reconciliation:
                     now_ms=self.clock.now_ms(),
                 ),
             )
+
+
+def _why_unsure(log: Log, window: Window) -> str | None:
+    """Return why something of this time may be missing that the log did not list."""
+    if log.has_moved:
+        return MOVED
+    if not log.is_whole:
+        return "Prembly's log says the same again, or has more than it gives."
+    if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
+        ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
+        return (
+            f"that time is not over by Prembly's clock: this machine's is ahead by {ahead} or more."
+        )
+    return None
 
 
 def _ids(candidates: Sequence[Absent]) -> set[str]:

@@ -15,6 +15,7 @@ from peewee import SQL, Field, fn
 
 from premblyd import privacy
 from premblyd.engines.engine import Database
+from premblyd.model.rolled import OTHER
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
     WAITS_FOR_ANOTHER,
@@ -34,6 +35,11 @@ from premblyd.times import HOUR_MS
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 CountedBy = Literal["response_code", "outcome", "type"]
+_SHOWN: Mapping[CountedBy, Shape] = {
+    "response_code": Shape.CODE,
+    "outcome": Shape.PLAIN,
+    "type": Shape.TYPE,
+}
 LOOKED_AT, MOST = 5_000, 8
 MOST_REFUSALS = 20
 MOST_COLUMNS = 72  # of a chart
@@ -92,7 +98,7 @@ def events(
     database: Database, by: CountedBy, *, since_ms: int, each_ms: int = HOUR_MS
 ) -> list[EventCount]:
     """Return how many webhooks came since `since_ms`, for spans of `each_ms` (whole hours), oldest
-    first."""
+    first. A type or a code that a sender made up is masked, as in lists."""
     query = EventHour.select(
         _span(EventHour.hour_ms, each_ms),
         fn.NULLIF(getattr(EventHour, by), "").alias("name"),
@@ -100,7 +106,21 @@ def events(
         fn.SUM(EventHour.duplicates).alias("duplicates"),
         fn.SUM(EventHour.unmatched).alias("unmatched"),
     ).where(EventHour.hour_ms >= hour_of(since_ms))
-    return queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
+    found = queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
+    alike = defaultdict[tuple[int, str | None], list[EventCount]](list)
+    for each in found:
+        name = each.name if each.name == OTHER else privacy.mask(each.name, _SHOWN[by])
+        alike[each.from_ms, name].append(each)
+    return [
+        EventCount(
+            from_ms=from_ms,
+            name=name,
+            events=sum(each.events for each in counts),
+            duplicates=sum(each.duplicates for each in counts),
+            unmatched=sum(each.unmatched for each in counts),
+        )
+        for (from_ms, name), counts in alike.items()
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

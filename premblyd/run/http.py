@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import orjson
+
 from premblyd import jsontext, times
 from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
@@ -25,7 +27,8 @@ from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children
-from premblyd.run.starting import Patience, Permit, require_descriptor
+from premblyd.run.protocol import embedded
+from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
 
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.
@@ -110,7 +113,9 @@ def _envelope(invocation: Invocation, webhook: Webhook) -> dict[str, Any]:
     envelope |= invocation.context()
     if invocation.is_erased:
         envelope["erased"] = True
-    elif webhook.document is None:
+    elif webhook.document is not None and (own := embedded(webhook.body)) is not None:
+        envelope["body"] = orjson.Fragment(own)
+    else:
         envelope["body_base64"] = base64.b64encode(webhook.body).decode("ascii")
     return envelope
 
@@ -168,12 +173,15 @@ class HttpRunner:
                 hook.timeout_ms / 1000,
                 ca_file=ca_file,
                 proxy=hook.proxy.reveal() if hook.proxy else "",
+                may_send=permit.holds,
             )
         )
         self._sent.add(task)
         try:
             with permit.ends_by(task.cancel):
                 response = await task
+            if response.unsent:
+                raise LapsedError
             if response.status == 0 and not response.timed_out:
                 require_descriptor()  # without one every host seems unreachable
             return _result(response)

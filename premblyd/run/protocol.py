@@ -105,13 +105,13 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
             "verification_status": verdict.verification_status,
         }
     body = None if invocation.is_erased else invocation.body
-    embedded = b"null" if body is None else _embedded(body)
-    if embedded is None:
+    own = b"null" if body is None else embedded(body)
+    if own is None:
         about["body_base64"] = base64.b64encode(invocation.body).decode("ascii")
-        embedded = b"null"
+        own = b"null"
     else:
         about["body_base64"] = None
-    line = b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], embedded)
+    line = b'%b,"body":%b}\n' % (jsontext.dumps(about)[:-1], own)
     return line if line.isascii() else _without_other_ends(line)
 
 
@@ -150,9 +150,9 @@ def _name(variable: str) -> str:
     return variable.partition("_")[2].lower()
 
 
-def _embedded(body: bytes) -> bytes | None:
-    """Return the body's own JSON on one line. None when it is none, or one at which the worker's
-    reader may fail: with NaN, half characters, endless numbers or thousands of levels, which
+def embedded(body: bytes) -> bytes | None:
+    """Return the body's own JSON on one line. None when it is none, or one at which a reader may
+    fail: with NaN, half characters, endless numbers or thousands of levels, which
     orjson refuses itself, or many levels."""
     if bodies.is_too_complex(body):
         return None

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from premblyd.engines.connections import connect_operator
 from premblyd.record.certificates import stored
+from premblyd.record.certificates.summary import Counts
 from premblyd.times import DAY_MS, day
 from tests.support.certificates import summary
 from tests.support.chromium import Chromium, needs_chromium, overflow_px, serious_faults
-from tests.support.console import CONSOLE, Browser, signed_in
+from tests.support.console import CONSOLE, Browser, opened, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 
@@ -49,6 +51,17 @@ def test_a_day_shows_that_it_was_certified_again_and_when(own: Browser) -> None:
     page = own.get(f"/certificates/{LAST}").text
     assert "1 certificate of this day was made before: this one counts." in page
     assert f"certificate {DAYS}, not certified (missing)" in page
+
+
+def test_a_day_of_which_the_log_has_nothing_is_neither_complete_nor_not(fresh: Premblyd) -> None:
+    own = opened(fresh)
+    nothing = replace(summary(FIRST_MS), complete=False, total=Counts(), by_type={})
+    with closing(connect_operator(fresh.place)) as database:
+        stored.store(database, nothing, "ada")
+    for path in ("/certificates", "/certificates/2026-01-01"):
+        page = own.get(path).text
+        assert "nothing to compare" in page
+        assert "not certified" not in page
 
 
 @pytest.mark.parametrize("name", ["2025-01-01", "2026-13-40", "2026-01-01T10"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from premblyd import csvtext, words
+from premblyd import csvtext, privacy, words
 from premblyd.console import tree
 from premblyd.console import words as console_words
 from premblyd.console.deliveries import how_many
@@ -79,6 +79,25 @@ def test_no_page_shows_a_person(own: Browser, path: str) -> None:
     text = own.get(path).text
     assert [person for person in PERSONAL if person in text] == []
     assert "hush" not in text
+
+
+def test_no_json_and_no_csv_shows_a_type_or_a_code_that_a_sender_made_up(fresh: Premblyd) -> None:
+    own = opened(fresh)
+    for body in (
+        {"event": "amina.okafor", "response_code": "AMINA"},
+        {"event": "amina.bello", "response_code": "A-17"},
+        {"data": {"event": "okafor"}, "response_code": "00"},
+        {"event": "transaction.amina", "response_code": "E1"},
+    ):
+        assert fresh.send(json.dumps(body).encode()).status == 200
+    paths = [*PAGES, *PAGES.values(), *CSV, *(f"/events/{number}.json" for number in (1, 2, 3, 4))]
+    shown = {path: own.get(path).text.lower() for path in [*paths, "/metrics"]}
+    names = ("amina", "okafor", "bello", "a-17")
+    assert [path for path, text in shown.items() if any(name in text for name in names)] == []
+    counted = own.get("/overview.json").json
+    assert {each["name"]: each["events"] for each in counted["by_type"]} == {privacy.MASK: 4}
+    codes = {each["name"]: each["events"] for each in counted["by_response_code"]}
+    assert codes == {"00": 1, "E1": 1, "other": 2}
 
 
 def test_events_are_filtered(own: Browser, daemon: Premblyd) -> None:

@@ -4,7 +4,8 @@
 
 An hour back or a day forward: nothing is lost, nothing waits longer than its delay, and nothing
 runs early by the thousand. In this process by a clock that can be set, and in a real daemon by
-libfaketime.
+libfaketime. 400 days forward, and the daemon restarted: nothing is removed whose period is not
+over.
 """
 
 import asyncio
@@ -34,13 +35,13 @@ from tests.faults import campaigns
 from tests.faults.daemon import UNFINISHED, Victim, folder
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.dispatching import FakeRunner
 from tests.support.needs import UnavailableError
 from tests.support.store import new_event
 from tests.support.waiting import until, wait_until
 
-HOUR_BACK_MS, DAY_FORWARD_MS = -3_600_000, 86_400_000
+HOUR_BACK_MS, DAY_FORWARD_MS, YEAR_FORWARD_MS = -3_600_000, 86_400_000, 400 * 86_400_000
 DELAY_S = 1.0
 SLACK_S = 40.0  # of a busy machine; a round by a wrong clock would be due in an hour
 WAITING = 20
@@ -130,19 +131,51 @@ def _judge(hooks: Hooks, left: int) -> list[str]:
     return problems
 
 
-def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
-    """Set the clock of a real daemon by libfaketime."""
+def _settable(at: Path) -> tuple[Path, dict[str, str]]:
+    """Return the file that says how far a daemon's clock is set, and the environment for that."""
     if not LIBRARY.exists():
         raise UnavailableError("libfaketime is not installed")
     setting = at / "clock"
     setting.write_text("+0")
-    environment = {
+    return setting, {
         "LD_PRELOAD": str(LIBRARY),
         "FAKETIME_TIMESTAMP_FILE": str(setting),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # nor CLOCK_BOOTTIME
         "DONT_FAKE_MONOTONIC": "1",  # its older name
         "FAKETIME_NO_CACHE": "1",
     }
+
+
+def _set(setting: Path, by_ms: int) -> None:
+    new = setting.with_name("new")
+    new.write_text(f"{by_ms // 1000:+d}")
+    new.rename(setting)  # it ends the process when it reads half a time
+
+
+def remove_by_a_wrong_clock(at: Path) -> list[str]:
+    """Set the clock of a real daemon that has `retention`, and restart it each time."""
+    setting, environment = _settable(at)
+    with Victim(at, retention={"body": "30d"}) as victim:
+        victim.start("", (), (), True, **environment)
+        assert victim.send(b"kept").status == 200
+        for round_ in range(3):
+            assert victim.send(b"%d" % round_).status == 200  # by which a round is seen
+            victim.kill()
+            with changing(victim.place) as connection:
+                sql = "UPDATE event SET received_at_ms = 1 WHERE body = ?"
+                connection.execute(sql, [b"%d" % round_])
+            _set(setting, YEAR_FORWARD_MS)
+            victim.start("", (), (), True, **environment)
+            of_round = f"SELECT lacks FROM event WHERE id = {round_ + 2}"
+            victim.wait_for_rows([("body",)], of_round)
+        whole = victim.rows("SELECT count(*) FROM event WHERE body = ?", b"kept")
+        problems = victim.complaints()
+    return problems if whole == [(1,)] else [*problems, "a clock that was set has removed an event"]
+
+
+def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
+    """Set the clock of a real daemon by libfaketime."""
+    setting, environment = _settable(at)
     runs = at / "runs"
     retry = {"attempts": 3, "first_delay": "2s", "factor": 1}
     script = f'echo "$PREMBLY_DELIVERY" >> {runs}; test "$PREMBLY_ATTEMPT" = 2'
@@ -151,9 +184,7 @@ def jump_a_daemon(at: Path, by_ms: int) -> list[str]:
         for number in range(WAITING):
             assert victim.send(b"%d" % number).status == 200
         wait_until(lambda: victim.rows("SELECT count(*) FROM attempt")[0][0] >= WAITING)
-        new = setting.with_name("new")
-        new.write_text(f"{by_ms // 1000:+d}")
-        new.rename(setting)  # it ends the process when it reads half a time
+        _set(setting, by_ms)
         start = time.monotonic()
         victim.send(b'"after the jump"')
         wait_until(lambda: not victim.rows(UNFINISHED)[0][0])
@@ -190,7 +221,10 @@ def main() -> None:
             f"set by {by_ms / 3_600_000:+g} h, libfaketime: {found or 'nothing lost, stuck, early'}"
         )
         problems += found
-    campaigns.end(problems)
+    with folder() as at:
+        found = remove_by_a_wrong_clock(at)
+    print(f"set by +400 d, and restarted: {found or 'nothing removed'}")
+    campaigns.end(problems + found)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ each body: its outcome, its doubt and its face.
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ CODE_PLACES = (
     "data.responseCode",
     "verification.response_code",
 )
+SUCCESS_NAMES = ("status", "success", "state", "final status", "kyc status")
 SUCCESS_PLACES = ("status", "data.status", "success", "data.success")
 # A no counts wherever it may stand. In which objects, and under which names, in any spelling:
 ENVELOPES = ("data", "response", "result", "results", "payload", "session", "verification response",
@@ -56,13 +58,18 @@ ENVELOPES = ("data", "response", "result", "results", "payload", "session", "ver
 FACE_NAMES = ("face data", "face match", "face matched", "face status", "face result",
               "face match status", "face match result", "face verification", "face comparison",
               "is face match", "is face matched", "biometric result", "biometric results",
+              "face verified", "selfie match",
               )  # fmt: skip
 RESULT_NAMES = ("verified", "is verified", "match", "matched", "is match", "is matched",
                 "is success", "is successful", "outcome", "verdict", "decision",
-                "verification outcome")  # fmt: skip
+                "verification outcome", "passed", "is passed", "approved",
+                "is approved")  # fmt: skip
+LIVENESS_NAMES = ("is live", "liveness")
+REJECTED_NAMES = ("rejected", "is rejected")
 FACE_RESULT_NAMES = ("success", "match", "matched", "is match", "is matched", "verified",
                      "is verified", "outcome", "verdict", "decision",
-                     "verification status")  # fmt: skip
+                     "verification status", "passed", "is passed", "approved", "is approved",
+                     *LIVENESS_NAMES)  # fmt: skip
 FACE_OBJECTS = ("face_data", "data.face_data", "data.data.face_data")
 FACE_YES = (1, "1", "00", "true", "yes", "match", "matched", "success", "successful", "verified")
 FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
@@ -137,6 +144,9 @@ def noes(value: Any, speaks_of: str) -> Iterator[str]:
         elif speaks_of == "face" and is_among(name, FACE_RESULT_NAMES):
             if is_clear_no(inner):
                 yield "face"
+        elif speaks_of == "face" and is_among(name, REJECTED_NAMES):
+            if is_face_yes(inner):
+                yield "face"
         elif speaks_of in ("face", "other"):
             is_known = False
         elif name == "responsecode":
@@ -145,9 +155,15 @@ def noes(value: Any, speaks_of: str) -> Iterator[str]:
         elif name == "verificationstatus" or (name == "status" and speaks_of == "verification"):
             if not is_one_of(inner, (None, "", True)) and normal(inner) != "verified":
                 yield "status"
-        elif name in ("status", "success"):
+        elif is_among(name, SUCCESS_NAMES):
             if says_no(inner):
                 yield "status"
+        elif is_among(name, REJECTED_NAMES):
+            if is_face_yes(inner):
+                yield "status"
+        elif is_among(name, LIVENESS_NAMES):
+            if is_clear_no(inner):
+                yield "face"
         elif is_among(name, RESULT_NAMES):
             if is_clear_no(inner):
                 yield "status"
@@ -171,7 +187,15 @@ def is_among(name: str, names: tuple[str, ...]) -> bool:
 
 
 def is_clear_no(value: Any) -> bool:
-    return says_no(value) or value == "0" or (isinstance(value, int | float) and value == 0)
+    if isinstance(value, str):
+        word = value.strip()
+        is_number = re.fullmatch(r"[-.0-9]+", word) and word != "00" and re.search(r"\d", word)
+        return (
+            says_no(value)
+            or normal(word) in ("n", "none", "negative")
+            or (bool(is_number) and float(word) <= 0)
+        )
+    return isinstance(value, int | float) and value <= 0
 
 
 EMPTY: tuple[Any, ...] = (None, "", False, 0, [], Pairs())
@@ -196,6 +220,8 @@ NO_WORDS = (
     *("false", "failed", "fail", "error", "no", "unsuccessful", "rejected", "declined", "denied"),
     *("not-verified", "notverified", "unverified", "pending", "mismatch", "mismatched"),
     *("unmatched", "no-match", "not-match", "not-matched"),
+    *("closed", "expired", "suspended", "cancelled", "abandoned", "invalid", "incomplete"),
+    *("processing", "manual-review"),
 )
 
 
@@ -300,6 +326,8 @@ ASIDE_PATHS = (
     *("data.data.response-code", "Verification.Status", "data.person.face_data.status"),
     *("data.response.verification_status", "data.phone.verification_status", "data.phone.status"),
     *("data.directors", "result", "data.face_data.result.status", "company_status"),
+    *("state", "data.final_status", "kyc_status", "passed", "data.approved", "is_live"),
+    *("data.liveness", "face_verified", "data.selfie_match", "rejected", "match", "face_match"),
 )
 
 # --- The mutations --------------------------------------------------------------------------
@@ -312,6 +340,7 @@ VALUES: list[Any] = [
     *("Rejected", "unsuccessful", "not_verified", " no ", "Not Verified"),
     *("declined", [Pairs([("status", False)]), Pairs([("response_code", "01")])], "mismatch"),
     *("yes", "no", "match", "Matched", "Successful", "not match", "mismatch"),
+    *(" 0 ", "0.0", "-1", "n", "none", "negative", "expired", "manual_review", "processing"),
 ]
 EVENTS: list[Any] = [
     *("verification.completed", "verification.failed", "verification_completed", "sdk.session"),

@@ -149,6 +149,22 @@ def test_a_time_is_read_or_unknown(value: Any, expected: int | None) -> None:
     assert only(ITEM | {"created_at": value}).at_ms == expected
 
 
+@for_each(
+    ("value", "expected"),
+    [
+        ("2023-11-14T23:13:20", AT_MS),
+        ("2023-11-14 23:13:20.000", AT_MS),
+        ("2023-11-14T22:13:20Z", AT_MS),
+        ("2023-11-15T01:13:20+03:00", AT_MS),
+        (1_700_000_000, AT_MS),
+    ],
+)
+def test_a_time_that_says_no_zone_is_of_the_one_that_is_configured(
+    value: Any, expected: int
+) -> None:
+    assert only(ITEM | {"created_at": value}, time_zone="Africa/Lagos").at_ms == expected
+
+
 def test_the_number_that_was_looked_up_is_no_id_even_where_an_id_is_looked_for() -> None:
     assert only(ITEM | {"reference_id": "22123456789"}) is None
     assert only(ITEM, reference="searched_id") is None

@@ -33,12 +33,16 @@ class FakeLog:
     total: Callable[[int], int | None] = lambda pages: pages
     beyond: str = "empty"  # a page past the last: empty | missing | last
     grows_by: int = 0  # between two pages
+    moves: list[tuple[int, int]] = field(default_factory=list)  # before which page, which entry
     asked: list[dict[str, str]] = field(default_factory=list)
 
     async def fetch(self, asked: dict[str, str]) -> LogPage | None:
         self.asked.append(asked)
         for _ in range(self.grows_by):
             self.entries.append(entry(len(self.entries), NOW_MS + len(self.asked)))
+        if self.moves and self.moves[0][0] == int(asked["page"]):
+            moved = self.entries.pop(self.moves.pop(0)[1])
+            self.entries.insert(0 if self.is_rising else len(self.entries), moved)
         since_ms = WINDOW.since_ms if self.filters else 0
         found = [each for each in self.entries if each.at_ms is None or each.at_ms >= since_ms]
         if not self.is_rising:
@@ -77,7 +81,7 @@ def expected(log: FakeLog) -> set[str]:
 @for_each("beyond", ["empty", "missing", "last"])
 @for_each("is_rising", [False, True])
 @for_each("count", [0, 1, 99, 100, 101, 1000])
-def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
+def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
     count: int, is_rising: bool, beyond: str, total: str
 ) -> None:
     lies: dict[str, Callable[[int], int | None]] = {
@@ -90,7 +94,7 @@ def test_every_entry_is_read_once_whatever_the_log_says_of_its_pages(
     log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
     found = read(log)
     assert found.entries.keys() == expected(log)
-    assert len(log.asked) <= -(-count // 100) + log_module.STALE_PAGES + 1
+    assert len(log.asked) <= 2 * (-(-count // 100) + log_module.STALE_PAGES + 1)
 
 
 @for_each("is_rising", [False, True])
@@ -101,6 +105,44 @@ def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
     log = FakeLog(made(1000), is_rising=is_rising, grows_by=grows_by)
     before = expected(log)
     assert read(log).entries.keys() == before
+
+
+@for_each("is_rising", [False, True])
+@for_each("times", [1, 2])
+def test_an_entry_that_moves_to_a_page_that_was_read_is_found(is_rising: bool, times: int) -> None:
+    log = FakeLog(made(450), is_rising=is_rising)
+    log.moves = [(2 + n, 217 + n) for n in range(times)]
+    found = read(log)
+    assert (found.is_whole, found.has_moved) == (True, False)
+    assert found.entries.keys() == expected(log)
+    assert not log.moves
+
+
+def test_a_log_whose_entries_move_each_time_is_not_known_whole() -> None:
+    log = FakeLog(made(450))
+    log.moves = [(2, 100 + n) for n in range(300)]
+    found = read(log)
+    assert (found.is_whole, found.has_moved) == (False, True)
+    assert len(log.asked) == log_module.MAX_READINGS * 5
+
+
+def test_a_log_of_one_page_is_read_once() -> None:
+    log = FakeLog(made(70))
+    assert read(log).is_whole
+    assert [asked["page"] for asked in log.asked] == ["1", "2"]
+
+
+def test_what_is_taken_while_the_log_is_read_comes_once_and_again_when_it_is_newer() -> None:
+    log = FakeLog([*made(250), entry(7, NOW_MS - 1)])
+    taken: list[LogEntry] = []
+
+    def take(found: Log) -> None:
+        taken.extend(found.entries.values())
+        found.entries.clear()
+
+    asyncio.run(read_log(LogsQuestion(), WINDOW, log.fetch, take))
+    assert len(taken) == 250
+    assert len({each.ids for each in taken}) == 250
 
 
 def test_what_is_of_another_time_counts_once_however_often_the_log_says_it() -> None:
@@ -127,7 +169,7 @@ def test_a_page_may_be_as_small_as_an_entry() -> None:
 def test_a_log_that_filters_nothing_is_read_only_as_far_as_needed() -> None:
     log = FakeLog(made(150, older=5000), filters=False)
     assert read(log).entries.keys() == expected(log)
-    assert len(log.asked) == 3
+    assert len(log.asked) == 2 * 3
     log = FakeLog(made(150, older=500), filters=False, is_rising=True)
     assert read(log).entries.keys() == expected(log)
 

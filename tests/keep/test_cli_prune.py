@@ -1,11 +1,13 @@
 """`premblyd prune`."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from premblyd import times
 from premblyd.cli import prune
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.database import changing, rows
@@ -88,3 +90,56 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
     ]
     again = run("prune", "--config", config)
     assert (again.code, again.out.splitlines()[0]) == (0, "Nothing was over.")
+
+
+def trust(config: Path, by_ms: int) -> int:
+    """Have the trusted time be so far from the clock; return it."""
+    trusted_ms = time.time_ns() // 1_000_000 + by_ms
+    with changing(recorded_in(config)) as connection:
+        connection.execute("UPDATE heartbeat SET trusted_ms = ? WHERE id = 1", [trusted_ms])
+    return trusted_ms
+
+
+def would_remove(config: Path, *flags: str) -> Any:
+    done = run("prune", "--dry-run", *flags, "--json", "--config", config)
+    assert "by the time that has passed it is" in done.err
+    return json.loads(done.out)["would_remove"]
+
+
+@pytest.mark.parametrize("by_ms", [-2 * YEAR_MS, 2 * YEAR_MS])
+def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right(
+    config: Path, by_ms: int
+) -> None:
+    age(config)
+    with_retention(config, record="300d", rejections="1d")
+    trusted_ms = trust(config, by_ms)
+    by_clock = would_remove(config, "--trust-clock")
+    assert {each["removed"] for each in by_clock} == {"record", "rejections"}
+    assert bool(would_remove(config)) == (by_ms > 0)
+    before = of_record(config, "SELECT count(*) FROM event")
+    refused = run("prune", "--yes", "--config", config)
+    assert refused.code == 1
+    passed = times.for_people(trusted_ms)
+    assert "Nothing was removed: the clock says 2" in refused.err
+    assert f"by the time that has passed it is {passed} UTC. If the clock is wrong" in refused.err
+    assert of_record(config, "SELECT count(*) FROM event") == before
+    assert of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1") == [(trusted_ms,)]
+    count = sum(each["count"] for each in by_clock)
+    done = run("prune", "--trust-clock", "--yes", "--config", config)
+    assert done.code == 0
+    assert f"it is {passed} UTC: {count} rows would go by the clock." in done.err
+    assert of_record(config, "SELECT count(*) FROM event") < before
+    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1")
+    assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
+    [(note,)] = of_record(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
+    assert passed in note
+    assert run("prune", "--yes", "--config", config).code == 0
+
+
+def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
+    trust(config, -YEAR_MS)
+    done = run("prune", "--trust-clock", "--config", config)
+    assert (done.code, done.out.splitlines()) == (0, ["Nothing was over."])
+    assert ": 0 rows would go by the clock." in done.err
+    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1")
+    assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

@@ -233,6 +233,16 @@ def test_those_behind_an_erased_one_in_a_line_go_on(store: Store, erased: int) -
     assert sorted(row[1] for row in store.rows(STATES)) == ["cancelled", "succeeded", "succeeded"]
 
 
+def test_a_dead_one_is_cancelled_as_nobody_can_replay_it(store: Store) -> None:
+    """Nor could anybody mend it, and `status` would go on asking for that."""
+    arrive(store, 1, NewDelivery("crm", 1))
+    [job] = claim(store, crm=1).jobs
+    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502"))
+    assert [row[:2] for row in store.rows(STATES)] == [("crm", "dead")]
+    assert erase(store).cancelled == 1
+    assert [row[:2] for row in store.rows(STATES)] == [("crm", "cancelled")]
+
+
 def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
     first = arrive(store, 1, NewDelivery("crm", 1, "wait"))
     arrive(store, 2, NewDelivery("crm", 1, "wait"))
@@ -254,7 +264,7 @@ def test_a_whole_line_is_cancelled_at_once(store: Store) -> None:
     assert "ref-ada" not in dict(texts(store))["delivery"]
 
 
-def test_a_hook_that_runs_leaves_its_state_and_code_alone(store: Store) -> None:
+def test_a_hook_that_runs_leaves_its_code_alone_and_is_never_dead(store: Store) -> None:
     """Also its line goes on, which is known by another digest from then on."""
     arrive(store, 1, NewDelivery("crm", 3, "wait"))
     [job] = claim(store, crm=1).jobs
@@ -265,7 +275,7 @@ def test_a_hook_that_runs_leaves_its_state_and_code_alone(store: Store) -> None:
     )
     assert finish(store, job, said)
     ((state, error, key),) = store.rows("SELECT state, last_error, order_key FROM delivery")
-    assert (state, error) == ("dead", None)
+    assert (state, error) == ("cancelled", None)
     assert key != order_key
     ended = "SELECT outcome, exit_code, error, output FROM attempt"
     assert store.rows(ended) == [("failed", 3, None, None)]

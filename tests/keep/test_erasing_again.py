@@ -9,9 +9,9 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.errors import TryAgainError
 from premblyd.keep import erasing, holds
-from premblyd.keep.erasing import Done, HeldError, Request
+from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
-from premblyd.keep.holds import Subject
+from premblyd.keep.holds import BeingErasedError, Subject
 from premblyd.keep.persons import Named
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.inbox import NewDelivery
@@ -72,18 +72,25 @@ def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
     assert store.rows("SELECT DISTINCT closed_at_ms FROM event") == [(7,)]
 
 
-def test_a_hold_that_came_since_keeps_what_is_left(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("named", [ADA, Named.reference("ref-ada")])
+@pytest.mark.parametrize("by", ["user_ref", "reference"])
+def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch, named: Named, by: str
 ) -> None:
+    """It would hold nothing of what is gone already, and the rest goes."""
     for number in range(3):
         arrive(store, number)
-    begin(store, monkeypatch)
-    left = store.rows(WHOLE)
-    change = holds.place(Subject(user_ref="ada-lovelace"), actor="court", now_ms=NOW_MS)
-    store.wait(store.writer.call(change))
-    with pytest.raises(HeldError):
-        erase(store)
-    assert store.rows(WHOLE) == left
+    begin(store, monkeypatch, named)
+    subject = Subject(**{by: {"user_ref": "ada-lovelace", "reference": "ref-ada"}[by]})
+    stranger = Subject(user_ref="eve")
+    with closing(connect_operator(store.place)) as database:
+        with pytest.raises(BeingErasedError, match="Nothing is held: erasure 1 takes it"):
+            database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
+        database.transact(holds.place(stranger, actor="court", now_ms=NOW_MS))
+        assert store.rows("SELECT user_ref FROM hold") == [("eve",)]
+        erase(store, named)
+        assert store.rows(WHOLE) == []
+        database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
 
 
 def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(

@@ -4,8 +4,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
+from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.keep import bookmarks, removing, sweeping
 from premblyd.keep.gone import scrub_files
 from premblyd.keep.retention import Done
@@ -14,14 +17,15 @@ from premblyd.model.keeptables import Removed
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock
-from tests.support.database import changing
 from tests.support.logs import Lines
-from tests.support.store import Store
+from tests.support.store import Store, new_rejection
 
 
-def loop_of(store: Store, clock: SettableClock, *, is_leader: bool = True) -> Sweeping:
+def loop_of(
+    store: Store, clock: SettableClock, *, is_leader: bool = True, **periods: str
+) -> Sweeping:
     made = Sweeping(store.writer, clock, is_leader=lambda: is_leader)
-    made.configure(Retention.model_validate({"body": "1h"}))
+    made.configure(Retention.model_validate({"body": "1h", **periods}))
     return made
 
 
@@ -91,40 +95,60 @@ def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store
     assert lacks(store) == ["body"] * 3
 
 
-def test_nothing_goes_while_a_clock_may_be_wrong(store: Store, lines: Lines) -> None:
+def set_on(clock: SettableClock, by_ms: int) -> None:
+    clock.set_by_ms += by_ms
+    clock.jumped_ms()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_by_a_clock_that_is_set_on_by_400_days_nothing_goes(store: Store, restarts: bool) -> None:
     clock = SettableClock()
+    store.wait(Heartbeat(store.writer, clock).beat())
     store.add(received_at_ms=clock.now_ms())
-    rounds = loop_of(store, clock)
+    store.wait(store.inbox.reject(new_rejection(at_ms=clock.now_ms())))
+    rounds, beats = loop_of(store, clock, rejections="1h"), Heartbeat(store.writer, clock)
     store.wait(rounds.round())
-    clock.set_by_ms = 400 * DAY_MS
-    clock.jumped_ms()
-    assert store.wait(rounds.round()) == sweeping.JUMP_WAIT_S
+    set_on(clock, 400 * DAY_MS)
+    for _ in range(3):
+        if restarts:
+            rounds, beats = loop_of(store, clock, rejections="1h"), Heartbeat(store.writer, clock)
+        store.wait(beats.beat())
+        store.wait(rounds.round())
     assert lacks(store) == [None]
-    assert lines[-1]["event"] == "retention.waits"
-    clock.set_by_ms = 0
-    clock.jumped_ms()
+    assert store.rows("SELECT count(*) FROM rejection") == [(1,)]
+    add_old(store, clock)  # as if it came by the clock as it is
     store.wait(rounds.round())
-    assert lacks(store) == [None]
+    assert lacks(store) == [None, None]
+    set_on(clock, -400 * DAY_MS)
+    store.by_hand("UPDATE event SET received_at_ms = ?", clock.now_ms() - 2 * HOUR_MS)
+    store.wait(loop_of(store, clock).round())
+    assert lacks(store) == ["body", "body"], "by the right clock all goes as ever"
 
 
-def test_nothing_goes_for_a_while_after_nothing_ran_for_long(
-    store: Store, monkeypatch: Any, lines: Lines
-) -> None:
-    """A machine that was off may have started with a wrong clock: by that, all is over."""
+def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store) -> None:
     clock = SettableClock()
-    add_old(store, clock)
-    now_ms = clock.now_ms()
-    downtime = (now_ms - 400 * DAY_MS, now_ms)
-    with changing(store.place) as connection:
-        connection.execute("INSERT INTO downtime (from_ms, until_ms) VALUES (?, ?)", downtime)
-    rounds = loop_of(store, clock)
-    assert store.wait(rounds.round()) == sweeping.JUMP_WAIT_S
-    assert [line["by_ms"] for line in lines] == [400 * DAY_MS]
-    assert 0 < store.wait(rounds.round()) <= sweeping.JUMP_WAIT_S, "a reload wakes it"
+    store.wait(Heartbeat(store.writer, clock).beat())
+    set_on(clock, -400 * DAY_MS)
+    store.wait(Heartbeat(store.writer, clock).beat())
+    wall_ms = clock.now_ms()
+    store.add(received_at_ms=wall_ms)
+    ((received_at_ms,),) = store.rows("SELECT received_at_ms FROM event")
+    ((event_id, at_ms),) = store.rows("SELECT event_id, at_ms FROM kept_from")
+    assert (received_at_ms, event_id) == (wall_ms, 1)
+    assert at_ms - wall_ms >= 399 * DAY_MS
+    set_on(clock, 400 * DAY_MS)
+    store.wait(loop_of(store, clock).round())
     assert lacks(store) == [None]
-    monkeypatch.setattr(sweeping, "JUMP_WAIT_S", 0.0)
-    assert store.wait(loop_of(store, clock).round()) == sweeping.REST_S
+    store.by_hand("UPDATE kept_from SET at_ms = at_ms - ?", 2 * HOUR_MS)
+    store.wait(loop_of(store, clock).round())
     assert lacks(store) == ["body"]
+
+
+def test_a_clock_that_lags_by_minutes_is_no_wrong_one(store: Store) -> None:
+    clock = SettableClock()
+    store.wait(Heartbeat(store.writer, clock).beat())
+    store.add(received_at_ms=clock.now_ms() - 4 * 60_000)
+    assert store.rows("SELECT event_id FROM kept_from") == []
 
 
 def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 
-from premblyd.hosts.heartbeat import LEAST_MS, Gap, MachineTime, beat, gap_between, reconciled
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, beat, gap_between, reconciled
+from premblyd.queue.trusted import MachineTime
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 

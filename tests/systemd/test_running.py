@@ -77,6 +77,24 @@ actions:
     assert outcomes.split() == ["interrupted"] * 3 + ["running"]
 
 
+def test_a_daemon_that_a_hook_ends_comes_back_until_it_is_stopped(service: Machine) -> None:
+    configure(
+        service,
+        """
+actions:
+  - name: ends
+    response_codes: ["*"]
+    shell: 'kill $PPID'
+""",
+    )
+    service.run("systemctl restart premblyd")
+    send(service)
+    service.wait("test $(systemctl show -P NRestarts premblyd) = 1")
+    service.wait("systemctl is-active premblyd")
+    service.run("systemctl stop premblyd")
+    assert service.property("ActiveState") == "inactive"
+
+
 def test_nothing_survives_a_stop(service: Machine) -> None:
     configure(
         service,

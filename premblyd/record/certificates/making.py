@@ -101,6 +101,9 @@ class _Reading:
             of_another_time=self.log.outside,
             not_expected=self.log.not_expected,
             error=str(self.stopped_by) if self.stopped_by else None,
+            not_asked_for=self.log.not_asked_for,
+            moved=self.log.has_moved,
+            answered_at_ms=self.log.answered_at_ms,
         )
 
 
@@ -125,10 +128,13 @@ def _certificate(
     window, log, by_type = comparing.window, reading.told, comparing.counts()
     total = Counts.of(by_type.values())
     is_pruned = is_pruned or bool(total.too_old)
-    is_over = window.until_ms + GRACE_MS <= made_at_ms
+    answered_at_ms = made_at_ms if log.answered_at_ms is None else log.answered_at_ms
+    is_over = window.until_ms + GRACE_MS <= min(made_at_ms, answered_at_ms)
     reasons = [*why_not(log=log, total=total, is_over=is_over, is_pruned=is_pruned)]
     if log.whole and not total.in_log and (count := _about_verifications(received)):
         reasons.append(Reason.of_empty_log(count))
+    is_empty = not (reasons or total.in_log or log.not_expected)
+    complete = not (reasons or is_empty)
     nonce = secrets.token_hex(16)
     summary = Summary(
         format=FORMAT,
@@ -137,8 +143,8 @@ def _certificate(
         until_ms=window.until_ms,
         made_at_ms=made_at_ms,
         version=__version__,
-        complete=not reasons,
-        statement=statement(day(window.since_ms), total, complete=not reasons),
+        complete=complete,
+        statement=statement(day(window.since_ms), total, complete=complete, is_empty=is_empty),
         reasons=tuple(reasons),
         pruned=is_pruned,
         log=log,

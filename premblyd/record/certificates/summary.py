@@ -10,6 +10,14 @@ from premblyd.words import counted
 
 FORMAT = "premblyd-certificate/1"
 TITLE = "Certificate of completeness"
+MOVED = (
+    "entries of Prembly's log moved between its pages while they were read, so that some may be"
+    " missed. Try again later."
+)
+NOT_ASKED_FOR = (
+    "of a time that it was not asked for. `prembly.logs.time_zone` says in which zone its times"
+    ' are; `prembly.logs.parameters: {since: "", until: ""}`, that it is asked for all times.'
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +82,8 @@ RECEIVED_COLUMNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRead:
-    """How far Prembly's log of the day was read. `error`: what ended that early."""
+    """How far Prembly's log of the day was read. `error`: what ended that early. What has a default
+    is not in what an earlier premblyd kept."""
 
     asked: bool
     whole: bool
@@ -85,6 +94,9 @@ class LogRead:
     of_another_time: int
     not_expected: int
     error: str | None
+    not_asked_for: int = 0  # of those of another time: though that was not asked for
+    moved: bool = False  # each reading listed something else
+    answered_at_ms: int | None = None  # by Prembly's clock; None: it did not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +163,20 @@ class Summary:
 
 
 def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> Iterator[Reason]:
-    """Yield why completeness can't be certified; nothing: it is."""
+    """Yield why completeness can't be certified; nothing: it is, or there is nothing to compare."""
     if not log.asked:
         words = "Prembly's log could not be asked, so nothing is known of what is missing."
         yield Reason("log_not_asked", f"{words} {log.error or ''}".strip())
+    elif log.moved:
+        yield Reason("log_moved", f"Not sure: {MOVED}")
     elif not log.whole:
         of = f" of {counted(log.total_pages, 'page')}" if log.total_pages else ""
         error = log.error or "It says the same again, or has more than it gives."
         words = f"Prembly's log was read in part: {counted(log.pages, 'page')}{of}. {error}"
         yield Reason("log_read_in_part", words)
     if not is_over:
-        yield Reason("day_not_over", "The day was not over, by UTC, when this was made.")
+        words = "The day was not over, by UTC, when this was made: by the clock of this machine, or"
+        yield Reason("day_not_over", f"{words} by Prembly's, which its answers tell.")
     if is_pruned:
         yield Reason(
             "pruned",
@@ -176,6 +191,9 @@ def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> I
         if count:
             entries, has = counted(count, "entry", "entries"), "has" if count == 1 else "have"
             yield Reason(reason, f"{entries} of Prembly's log {has} no {lack}")
+    if log.not_asked_for:
+        entries = counted(log.not_asked_for, "entry", "entries")
+        yield Reason("of_another_time", f"Prembly's log gave {entries} {NOT_ASKED_FOR}")
     if total.missing:
         missing = counted(total.missing, "verification is", "verifications are")
         yield Reason("missing", f"{missing} missing.")
@@ -184,8 +202,10 @@ def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> I
         yield Reason("unsettled", f"{ended} ended, and no event says how.")
 
 
-def statement(day: str, total: Counts, *, complete: bool) -> str:
-    """Return what is certified, or that nothing is."""
+def statement(day: str, total: Counts, *, complete: bool, is_empty: bool = False) -> str:
+    """Return what is certified, or that nothing is. `is_empty`: of Prembly's log."""
+    if is_empty:
+        return f"Nothing to compare: Prembly's log has nothing of {day}."
     if not complete:
         return f"Not certified: it is not shown that the record of {day} is complete."
     ended = total.in_log - total.not_ended

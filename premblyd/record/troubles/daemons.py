@@ -4,12 +4,14 @@ start, a host is away, a clock is wrong, nobody could be told."""
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 from peewee import JOIN, fn
 
 from premblyd import times
 from premblyd.model.states import LOST
 from premblyd.model.tables import AlertFailure, Attempt, Downtime, Host
+from premblyd.queue import trusted
 from premblyd.queue.jobs import LACKS
 from premblyd.record import events, hosts, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
@@ -148,8 +150,21 @@ def lacking(situation: Situation) -> Iterator[Item]:
 
 @trouble(reminds=True)
 def clock(situation: Situation) -> Iterator[Item]:
-    """Yield that the record has what is yet to come, by more than a clock is wrong that somebody
-    looks after."""
+    """Yield that the clock is far from the trusted time; and that the record has what is yet to
+    come, by more than a clock is wrong that somebody looks after."""
+    trusted_ms = situation.database.look(partial(trusted.read, wall_ms=situation.now_ms))
+    if trusted.is_apart(trusted_ms, situation.now_ms):
+        now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"The clock says {now} UTC, and by the time that has passed it is {passed} UTC:"
+            " periods of `retention` count back from the earlier.",
+            remedy="If `timedatectl` shows the wrong time, set it. If it is right, as when no"
+            " daemon ran for days, this ends by itself, a day of difference in each day, or at once"
+            " by this, which removes what is over by the clock.",
+            command="sudo -u premblyd premblyd prune --trust-clock",
+            about="trusted time",
+        )
     latest_ms = events.latest_ms(situation.database)
     if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
         now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)

@@ -1,5 +1,6 @@
 """Trouble with what is kept: what should have been deleted is there still."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.model.keeptables import Closing, Erasure, Lacks, PutOff, Removal, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
+from premblyd.queue import trusted
 from premblyd.record import queries
 from premblyd.record.keepstatus import CLASSES
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
@@ -29,24 +31,26 @@ def retention(situation: Situation) -> Iterator[Item]:
     settings = situation.settings
     if settings is None:
         return
+    counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
+    now_ms = situation.database.look(counting)
     for removed in CLASSES:
         period_ms = getattr(settings.retention, f"{removed}_ms")
         if period_ms is None:
             continue
-        until_ms = situation.now_ms - period_ms - BEHIND_MS
+        until_ms = now_ms - period_ms - BEHIND_MS
         oldest_ms = _oldest_ms(situation, settings.retention, removed, until_ms)
         if oldest_ms is None:
             continue
         newest = Removal.select(fn.MAX(Removal.day_ms)).where(Removal.removed == removed)
         last_ms = queries.time(queries.value(situation.database, newest)) or 0
-        is_at_work = last_ms >= situation.now_ms - AT_WORK_MS
-        days = (situation.now_ms - oldest_ms - period_ms) // DAY_MS
+        is_at_work = last_ms >= now_ms - AT_WORK_MS
+        days = (now_ms - oldest_ms - period_ms) // DAY_MS
         yield Item(
             severity=Severity.NOTICE if is_at_work else Severity.WARNING,
             text=f"Retention is behind with {removed}: some of it is there"
             f" {counted(days, 'day')} after its time was over.",
-            remedy="Does the daemon run, and can it write? The log says why, as retention.failed or"
-            " retention.waits. `prune` does all of it now.",
+            remedy="Does the daemon run, and can it write? The log says why, as retention.failed."
+            " `prune` does all of it now.",
             command="sudo -u premblyd premblyd prune",
             about=removed,
         )
