@@ -27,7 +27,7 @@ from tests.support.store import Store
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
-ALIVE = "SELECT alive_at_ms FROM heartbeat"
+ALIVE = "SELECT alive_at_ms FROM record"
 DOWNTIMES = "SELECT from_ms, until_ms, reconciled_at_ms FROM downtime"
 PREMBLY = {"api_key": "a-secret-key"}
 
@@ -69,11 +69,11 @@ class Home:
     def set_clock(self, by_ms: int) -> None:
         """Let the last heartbeat be by another clock: as if somebody had set it since."""
         with changing(self.place) as connection:
-            connection.execute("UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?", [by_ms])
+            connection.execute("UPDATE record SET alive_at_ms = alive_at_ms - ?", [by_ms])
 
 
 def age(place: DatabaseAddress, by_ms: int) -> None:
-    sql = "UPDATE heartbeat SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
+    sql = "UPDATE record SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
     with changing(place) as connection:
         connection.execute(sql, [by_ms, by_ms])
 
@@ -146,7 +146,7 @@ def test_a_heartbeat_that_somebody_changed_by_hand_keeps_no_daemon_from_starting
     home.run()
     for column in ("at_ms", "alive_at_ms", "machine_start", "uptime_ms"):
         with changing(home.place) as connection:
-            connection.execute(f"UPDATE heartbeat SET {column} = {value}")
+            connection.execute(f"UPDATE record SET {column} = {value}")
         home.run()
         assert now_ms() - home.rows(ALIVE)[0][0] < HOUR_MS, column
     assert home.run() == []

@@ -1,8 +1,8 @@
 """When the daemon last could store webhooks, and the times in which it could not.
 
-The daemon writes a row each minute: its heartbeat. Where none came for more than an hour, webhooks
-may have been lost, as Prembly sends most events once: that time is kept as a downtime. With it the
-one of several hosts that does so for all has the trusted time go on (queue/trusted.py).
+The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
+webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.
+With it the one of several hosts that does so for all has the trusted time go on (queue/trusted.py).
 """
 
 import functools
@@ -88,8 +88,8 @@ def reconciled(transaction: Transaction, *, since_ms: int, until_ms: int, now_ms
     return transaction.change(_MEND, since_ms=since_ms, until_ms=until_ms, reconciled_at_ms=now_ms)
 
 
-_ROW = tables.Heartbeat
-_IS_LAST = _ROW.id == 1  # the other rows are an earlier premblyd's
+_ROW = tables.Record
+_IS_LAST = _ROW.id == 1
 _LAST = Statement(
     _ROW.select(
         *(_ROW.alive_at_ms, _ROW.machine_start, _ROW.uptime_ms),

@@ -1,4 +1,4 @@
-"""The tables of `keep`: what is held, removed and erased, and the keys that this takes."""
+"""The tables of `keep`: what is held, removed and erased."""
 
 from enum import StrEnum
 
@@ -6,8 +6,6 @@ from premblyd.model.columns import (
     DIGEST,
     PERSONAL,
     PLAIN,
-    SECRET,
-    Bytes,
     Kept,
     Moment,
     Number,
@@ -104,13 +102,6 @@ class ErasedName(Table):
     kept = Kept.EVER
     name = Text(DIGEST, kept=Kept.EVER, unique=True)
     erasure_id = Number(PLAIN)
-
-
-class DigestKey(Table):
-    """The key of the digests that outlast what they are of. One row; its key never changes."""
-
-    kept = Kept.EVER
-    key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
 
 
 class Removal(Table):

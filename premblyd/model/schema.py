@@ -26,7 +26,7 @@ NUMBER = 1
 LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
 MOVE = "move"  # a lock's name: `premblyd move` has it as long as it is at work
 UNFINISHED_MOVE = "unfinished_move"  # a table that is there while `premblyd move` fills a database
-VERSION_TABLE = "schema_version"
+RECORD = "record"  # its row says which schema this is
 KEY_BYTES = 32
 _TYPES = {
     ColumnType.NUMBER: "INTEGER",
@@ -81,7 +81,7 @@ def digest() -> str:
 
 def is_made(database: Database) -> bool:
     """Return whether the database has a schema."""
-    return bool(database.table_exists(VERSION_TABLE))
+    return bool(database.table_exists(RECORD))
 
 
 def make(database: Database) -> None:
@@ -93,10 +93,11 @@ def make(database: Database) -> None:
         statements = [*translated, *(sql.replace("%", "%%") for sql in IN_POSTGRESQL)]
     for sql in statements:
         database.execute_sql(sql)
-    values = f"VALUES ({database.param}, {database.param})"
-    database.execute_sql(f"INSERT INTO {VERSION_TABLE} {values}", (NUMBER, digest()))
-    key = f"INSERT INTO digest_key (key) VALUES ({database.param})"
-    database.execute_sql(key, (secrets.token_bytes(KEY_BYTES),))
+    values = ", ".join([database.param] * 3)
+    database.execute_sql(
+        f"INSERT INTO {RECORD} (schema_number, schema_digest, digest_key) VALUES ({values})",
+        (NUMBER, digest(), secrets.token_bytes(KEY_BYTES)),
+    )
 
 
 def require_own(database: Database, name: str, *, may_be_half_moved: bool = False) -> None:
@@ -109,11 +110,11 @@ def require_own(database: Database, name: str, *, may_be_half_moved: bool = Fals
             " move` again: it goes on where it stopped. Until then the old database is the true"
             " one."
         )
-    if VERSION_TABLE not in tables:
+    if RECORD not in tables:
         raise SchemaError(
             f"{name} has no record of premblyd's. Start the daemon once: it makes a new one."
         )
-    row = database.execute_sql(f"SELECT digest FROM {VERSION_TABLE}").fetchone()
+    row = database.execute_sql(f"SELECT schema_digest FROM {RECORD}").fetchone()
     if row is None or row[0] != digest():
         raise SchemaError(
             f"{name} was made by another build of premblyd, whose tables are different. Use that"
@@ -123,10 +124,6 @@ def require_own(database: Database, name: str, *, may_be_half_moved: bool = Fals
 
 def _portable() -> Iterator[str]:
     """Yield the statements that both engines have, in SQLite's SQL."""
-    yield (
-        f"CREATE TABLE {VERSION_TABLE} (\n    number INTEGER NOT NULL,\n    digest TEXT NOT NULL\n)"
-        " STRICT"
-    )
     for table in _DESCRIBED:
         yield _table(table)
         name = table._meta.table_name

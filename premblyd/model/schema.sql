@@ -1,8 +1,3 @@
-CREATE TABLE schema_version (
-    number INTEGER NOT NULL,
-    digest TEXT NOT NULL
-) STRICT;
-
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,
@@ -261,9 +256,11 @@ CREATE TABLE console_session (
     role TEXT
 ) STRICT;
 
-CREATE TABLE heartbeat (
+CREATE TABLE record (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at_ms INTEGER NOT NULL,
+    schema_number INTEGER NOT NULL,
+    schema_digest TEXT NOT NULL,
+    digest_key BLOB NOT NULL,
     alive_at_ms INTEGER,
     machine_start TEXT,
     uptime_ms INTEGER,
@@ -375,11 +372,6 @@ CREATE TABLE erased_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     erasure_id INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE digest_key (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    key BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE removal (

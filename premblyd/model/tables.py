@@ -344,13 +344,15 @@ class ConsoleSession(Table):
     role = Text(PLAIN, null=True)
 
 
-class Heartbeat(Table):
-    """When a daemon last took webhooks, in the first row. The others are of an earlier premblyd's
-    health checks."""
+class Record(Table):
+    """One row: what holds of the whole record."""
 
     kept = Kept.EVER
-    at_ms = Moment(PLAIN)  # of such a check
-    # By two clocks. NULL: none of this version has run.
+    schema_number = Number(PLAIN)
+    schema_digest = Text(PLAIN)  # see schema.py
+    # The key of the digests that outlast what they are of; it never changes.
+    digest_key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
+    # When a daemon last took webhooks, by two clocks.
     alive_at_ms = Moment(PLAIN, null=True)
     machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
     uptime_ms = Number(PLAIN, null=True)

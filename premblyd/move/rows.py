@@ -16,7 +16,7 @@ from peewee import ForeignKeyField, Model
 
 from premblyd.engines.engine import UNREADABLE
 from premblyd.errors import PremblydError
-from premblyd.model import keeptables, tables
+from premblyd.model import tables
 from premblyd.model.columns import Column, ColumnType, columns
 
 Row = tuple[Any, ...]
@@ -27,12 +27,11 @@ Key = tuple[Any, ...]
 _NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession, tables.Halt)
 # What a daemon leaves in a database although no webhook ever came: it is in nobody's way.
 _WORTHLESS_ALONE = (
-    tables.Heartbeat,
+    tables.Record,
     tables.Host,
     tables.Downtime,
     tables.AlertSent,
     tables.AlertFailure,
-    keeptables.DigestKey,
 )
 
 

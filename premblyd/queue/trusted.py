@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from premblyd.engines.engine import BulkInsert, Statement, Transaction, update
 from premblyd.model.keeptables import KeptFrom
-from premblyd.model.tables import Heartbeat
+from premblyd.model.tables import Record
 from premblyd.times import DAY_MS
 
 APART_MS = 2 * DAY_MS  # of clock and trusted time: somebody must say which of them is right
@@ -86,7 +86,7 @@ def note_kept_from(
     transaction.insert_many(_KEEP_FROM, late)
 
 
-_IS_FIRST = Heartbeat.id == 1
-READ = Statement(Heartbeat.select(Heartbeat.trusted_ms).where(_IS_FIRST))
-_WRITE = update(Heartbeat, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
+_IS_FIRST = Record.id == 1
+READ = Statement(Record.select(Record.trusted_ms).where(_IS_FIRST))
+_WRITE = update(Record, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
 _KEEP_FROM = BulkInsert(KeptFrom, "event_id", "at_ms")

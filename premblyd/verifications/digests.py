@@ -8,7 +8,7 @@ import hmac
 from typing import Any
 
 from premblyd.engines.engine import Statement, Transaction
-from premblyd.model.keeptables import DigestKey
+from premblyd.model.tables import Record
 from premblyd.prembly.payload import plain_id
 
 KEYED_DIGITS = 64  # of such a digest; those that anybody can make have 32
@@ -63,4 +63,4 @@ class Digests:
         return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new
 
 
-KEY = Statement(DigestKey.select(DigestKey.key).order_by(DigestKey.id).limit(1))
+KEY = Statement(Record.select(Record.digest_key).limit(1))

@@ -138,7 +138,7 @@ def _is_filled(column: Column) -> str:
 def _come_back(connection: Connection) -> list[str]:
     """Return the references of events that are not erased though the reference was."""
     erased = {name for (name,) in connection.execute("SELECT name FROM erased_name").fetchall()}
-    [key] = connection.execute("SELECT key FROM digest_key").fetchone()
+    [key] = connection.execute("SELECT digest_key FROM record").fetchone()
     digests = Digests(bytes(key))
     found = connection.execute("SELECT reference FROM event WHERE reference <> ''").fetchall()
     return [name for (name,) in found if digests.of_reference(name) in erased]

@@ -44,7 +44,7 @@ OWNERS_ALONE = (
     "ALTER TABLE event ADD x text",
     "CREATE TABLE x ()",
 )
-WRITES = ("DELETE FROM event", "UPDATE event SET body = ''", "INSERT INTO heartbeat VALUES (9, 9)")
+WRITES = ("DELETE FROM event", "UPDATE event SET body = ''", "INSERT INTO pause (action, since_ms) VALUES ('x', 9)")
 
 
 def block(beginning: str) -> str:

@@ -96,7 +96,7 @@ def trust(config: Path, by_ms: int) -> int:
     """Have the trusted time be so far from the clock; return it."""
     trusted_ms = time.time_ns() // 1_000_000 + by_ms
     with changing(recorded_in(config)) as connection:
-        connection.execute("UPDATE heartbeat SET trusted_ms = ? WHERE id = 1", [trusted_ms])
+        connection.execute("UPDATE record SET trusted_ms = ? WHERE id = 1", [trusted_ms])
     return trusted_ms
 
 
@@ -123,13 +123,13 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert "Nothing was removed: the clock says 2" in refused.err
     assert f"by the time that has passed it is {passed} UTC. If the clock is wrong" in refused.err
     assert of_record(config, "SELECT count(*) FROM event") == before
-    assert of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1") == [(trusted_ms,)]
+    assert of_record(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
     done = run("prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
     assert f"it is {passed} UTC: {count} rows would go by the clock." in done.err
     assert of_record(config, "SELECT count(*) FROM event") < before
-    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1")
+    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
     [(note,)] = of_record(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
@@ -141,5 +141,5 @@ def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> N
     done = run("prune", "--trust-clock", "--config", config)
     assert (done.code, done.out.splitlines()) == (0, ["Nothing was over."])
     assert ": 0 rows would go by the clock." in done.err
-    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM heartbeat WHERE id = 1")
+    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

@@ -312,7 +312,7 @@ def test_an_answer_about_somebody_else_is_stored_whole(store: Store) -> None:
 def test_without_the_key_of_the_digests_only_what_may_be_erased_is_refused(store: Store) -> None:
     """Somebody has deleted it. Webhooks are stored as long as nobody was erased; then nobody can
     tell who comes, and Prembly sends it again."""
-    store.by_hand("DELETE FROM digest_key")
+    store.by_hand("DELETE FROM record")
     assert arrive(store, reference="ref-1").is_new
     store.by_hand("INSERT INTO erased_name (name, erasure_id) VALUES ('x', 1)")
     with pytest.raises(LookupError):

@@ -58,7 +58,7 @@ def test_each_class_is_looked_at_behind_its_own_bookmark(
 def test_a_clock_that_is_apart_from_the_time_that_has_passed_is_urgent_at_once(
     store: Store, database: Database, by_ms: int
 ) -> None:
-    store.by_hand("UPDATE heartbeat SET trusted_ms = ? WHERE id = 1", NOW_MS + by_ms)
+    store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS + by_ms)
     situation = Situation(record=database, now_ms=NOW_MS)
     [item] = table.items(situation, kinds=["clock"])
     assert (item.severity, item.about) == (Severity.URGENT, "trusted time")
@@ -71,7 +71,7 @@ def test_by_a_clock_that_is_set_on_retention_is_not_behind(
     store: Store, database: Database
 ) -> None:
     store.add(received_at_ms=NOW_MS)
-    store.by_hand("UPDATE heartbeat SET trusted_ms = ? WHERE id = 1", NOW_MS)
+    store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS)
     assert found(database, NOW_MS + 400 * DAY_MS, body="30d") == []
 
 

@@ -148,7 +148,7 @@ def test_only_the_newest_rejections_are_kept(store: Store, monkeypatch: pytest.M
 
 
 def test_a_health_check_leaves_nothing(store: Store) -> None:
-    tables = ("event", "delivery", "event_hour", "heartbeat")
+    tables = ("event", "delivery", "event_hour", "record")
     before = [store.rows(f"SELECT * FROM {table}") for table in tables]
     assert store.wait_all(store.inbox.prove_commit() for _ in range(3)) == [None] * 3
     assert [store.rows(f"SELECT * FROM {table}") for table in tables] == before

@@ -158,7 +158,7 @@ def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
 
     with pytest.raises(StoreUnavailableError, match="not enough memory"):
         store.wait(store.writer.call(work))
-    assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+    assert store.rows("SELECT alive_at_ms FROM record") == [(0,)]
     assert store.add("crm").event_id == 1
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 

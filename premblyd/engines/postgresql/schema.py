@@ -31,7 +31,7 @@ KILLED_S = 5.0  # so long the session of a move that was killed may still have i
 _OWNER = """
 WITH owner AS (
     SELECT COALESCE(
-        (SELECT relowner FROM pg_class WHERE oid = to_regclass('schema_version')),
+        (SELECT relowner FROM pg_class WHERE oid = to_regclass('record')),
         (SELECT datdba FROM pg_database WHERE datname = current_database())
     ) AS oid
 )
@@ -41,7 +41,7 @@ WHERE rolname <> current_user AND pg_has_role(oid, 'MEMBER')
 # Where the tables are that this role finds, and where it would make new ones, if not there.
 _ELSEWHERE = """
 SELECT nspname, current_schema() FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE pg_class.oid = to_regclass('schema_version') AND nspname <> current_schema()
+WHERE pg_class.oid = to_regclass('record') AND nspname <> current_schema()
 """
 
 

@@ -27,11 +27,11 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
 
-TABLES = ["attempt", "host", "heartbeat"]
+TABLES = ["attempt", "host", "record"]
 CHANGES = {
     "attempt": "UPDATE attempt SET number = number",
     "host": "UPDATE host SET pid = pid",
-    "heartbeat": "UPDATE heartbeat SET at_ms = at_ms",
+    "record": "UPDATE record SET alive_at_ms = alive_at_ms",
 }
 
 

@@ -141,7 +141,7 @@ def lonely(cluster: Cluster, store: Store) -> Iterator[Callable[[str], None]]:
 
         def commit_until_one_waits() -> None:  # then the server has read its settings
             while not warned:
-                probe.execute("UPDATE heartbeat SET at_ms = at_ms + 1")
+                probe.execute("UPDATE record SET alive_at_ms = COALESCE(alive_at_ms, 0) + 1")
 
         with ThreadPoolExecutor(1) as thread:
             committing = thread.submit(commit_until_one_waits)
@@ -254,7 +254,7 @@ def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
                 store.wait(store.writer.call(fail))
             [job] = claim(store, crm=1).jobs
             assert finish(store, job, SUCCEEDED)
-        assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+        assert store.rows("SELECT alive_at_ms FROM record") == [(0,)]
         assert store.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(8,)]
         store.close()
 

@@ -76,7 +76,7 @@ def test_a_health_check_writes_to_the_disk(store: Store) -> None:
         # It is still pending.
         (lambda own: own.execute("UPDATE delivery SET due_at_ms = NULL"), sqlite3.IntegrityError),
         (
-            lambda own: own.execute("UPDATE heartbeat SET at_ms = ?", (1, 2)),
+            lambda own: own.execute("UPDATE record SET alive_at_ms = ?", (1, 2)),
             sqlite3.ProgrammingError,
         ),
         (lambda own: {"own": own}["fault"], KeyError),
@@ -87,7 +87,7 @@ def test_a_faulty_operation_fails_alone(
 ) -> None:
     store.add("crm")
     before = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3)]
-    begun = "UPDATE heartbeat SET at_ms = 1"
+    begun = "UPDATE record SET alive_at_ms = 1"
     failing = on_connection(store.writer, lambda own: (own.execute(begun), faulty(own)))
     after = [store.inbox.add(new_event(b"%d" % number), []) for number in range(3, 6)]
     with pytest.raises(error):
@@ -95,7 +95,7 @@ def test_a_faulty_operation_fails_alone(
     assert [one.event_id for one in (*map(store.wait, before), *map(store.wait, after))] == [
         *range(2, 8)
     ]
-    assert store.rows("SELECT at_ms FROM heartbeat") == [(0,)]
+    assert store.rows("SELECT alive_at_ms FROM record") == [(0,)]
     assert store.writer.last_error is None
     assert [line["event"] for line in lines] == ["store.operation_failed"]
 
