@@ -35,8 +35,9 @@ class Backend(Protocol):
         """
         ...
 
-    def inspect(self) -> Inspection:
-        """Look at it as a daemon would find it. It takes a few seconds at most."""
+    def inspect(self, check: Callable[[Database], None] = lambda _: None) -> Inspection:
+        """Try what a daemon does first, `hold` and `prepare` with this `check`, and change nothing.
+        That a daemon has it already is no obstacle. It takes a few seconds at most."""
         ...
 
     def engine(self) -> Engine:

@@ -2,10 +2,9 @@
 names are sealed. A pseudonym may be typed too, as it is what a list has for who has no key."""
 
 from premblyd.engines.engine import Database
-from premblyd.errors import CannotStartError, PremblydError
-from premblyd.hosts.naming import require_naming, require_sealed_so
+from premblyd.hosts.naming import require_naming
 from premblyd.verifications import pseudonyms
-from premblyd.verifications.pseudonyms import ConvertingError, Names
+from premblyd.verifications.pseudonyms import Names
 
 
 def names(database: Database) -> Names:
@@ -32,13 +31,3 @@ def require_fit(database: Database) -> None:
     they are to be in clear."""
     if database.vault is not None and database.vault.seals_names:
         require_naming(database)
-
-
-def why_unfit(database: Database) -> PremblydError | None:
-    """Return why no daemon that has this database's vault can start on it because of how it is
-    sealed; None: one can."""
-    try:
-        require_sealed_so(database)
-    except (CannotStartError, ConvertingError) as error:
-        return error
-    return None

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import psycopg
@@ -154,10 +154,19 @@ class PostgresqlBackend:
 
     def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
         inspecting.require_usable(self.server)
-        return schema.prepare(self.server, lambda database: check(database.with_vault(self.vault)))
+        return schema.prepare(self.server, self._with_vault(check))
 
-    def inspect(self) -> Inspection:
-        return inspecting.inspect(self.server)
+    def inspect(self, check: Callable[[Database], None] = lambda _: None) -> Inspection:
+        inspected = inspecting.inspect(self.server)
+        if not inspected.obstacles:
+            try:
+                schema.require_usable(self.server, self._with_vault(check))
+            except PremblydError as error:
+                return replace(inspected, obstacles=(str(error),))
+        return inspected
+
+    def _with_vault(self, check: Callable[[Database], None]) -> Callable[[Database], None]:
+        return lambda database: check(database.with_vault(self.vault))
 
     def engine(self) -> PostgresqlEngine:
         return PostgresqlEngine(self.server, DEADLINE_S, self.vault)

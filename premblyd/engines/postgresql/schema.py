@@ -71,9 +71,7 @@ def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) 
         connection: Connection = database.connection()
         with _alone(connection):
             _require_no_move(connection, name)
-            _require_one_place(connection, name)
-            history = History(database)
-            _require_usable(history, name)
+            history = _usable(database, name)
             check(database)
             # Each daemon that has worked on a server had a row of its own. Without the table the
             # schema is new, or half made by who was killed then.
@@ -82,6 +80,18 @@ def prepare(server: Server, check: Callable[[Database], None] = lambda _: None) 
             if history.pending:
                 become_owner(connection)
             return _apply(history, connection)
+
+
+def require_usable(server: Server, check: Callable[[Database], None]) -> None:
+    """Look as `prepare` does whether this program can work on the schema, and change nothing.
+    Raise SchemaError when it can't, and what `check` raises."""
+    with (
+        translated(StoreUnreadableError),
+        contextlib.closing(reading(server)) as database,
+        bounded(database.connection(), CONNECT_TIMEOUT_S),
+    ):
+        _usable(database, str(server))
+        check(database)
 
 
 def connect_read_only(server: Server) -> Database:
@@ -100,11 +110,9 @@ def _checked(database: Database, server: Server) -> Database:
     try:
         with (
             translated(StoreUnreadableError),
-            bounded(connection := database.connection(), CONNECT_TIMEOUT_S),
+            bounded(database.connection(), CONNECT_TIMEOUT_S),
         ):
-            _require_one_place(connection, str(server))
-            history = History(database)
-            _require_usable(history, str(server))
+            history = _usable(database, str(server))
         if history.pending:
             raise SchemaError(
                 f"{server} is older than this premblyd, or empty. Start the daemon once: it"
@@ -180,12 +188,16 @@ def _require_one_place(connection: Connection, name: str) -> None:
         )
 
 
-def _require_usable(history: History, name: str) -> None:
+def _usable(database: Database, name: str) -> History:
+    """Return the history of a schema on which this program can work. Raise SchemaError."""
+    _require_one_place(database.connection(), name)
+    history = History(database)
     if not history.can_work:
         raise SchemaError(
             f"{name} was written by a newer premblyd (it knows {', '.join(history.newer)})."
             " Install that version."
         )
+    return history
 
 
 def _require_no_daemon(connection: Connection, name: str, incompatible: list[str]) -> None:

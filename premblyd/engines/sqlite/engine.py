@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,8 @@ from premblyd.engines.sqlite.files import (
     set_log_aside,
     size,
     tell_where,
+    try_out,
+    used_beside,
 )
 from premblyd.engines.sqlite.guards import FILE_OVERWRITTEN, FileGuard, LogGuard
 from premblyd.engines.sqlite.opening import connect, plain
@@ -263,31 +265,46 @@ class SqliteBackend:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         with contextlib.ExitStack() as held:
-            folder = self.path.parent
-            try:
-                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-                opening.require_whole(self.path)
+            with self._usable():
                 restrict(self.path)  # so that there is a file to lock
                 held.enter_context(hold(self.path))
-            except OSError as error:
-                kind = CannotStartError if error.errno in _LASTING else PremblydError
-                raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
 
-    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
-        return opening.prepare(self.path, lambda database: check(database.with_vault(self.vault)))
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Look whether what is there is fit, and translate why it can't be opened."""
+        try:
+            opening.require_fit(self.path)
+            yield
+        except OSError as error:
+            kind = CannotStartError if error.errno in _LASTING else PremblydError
+            is_file = error.filename is not None and os.path.isfile(error.filename)
+            place = error.filename if is_file else self.path.parent
+            raise kind(f"Can't use {place} for the database: {error.strerror}") from None
 
-    def inspect(self) -> Inspection:
-        if opening.may_be_one(self.path):
-            # What else can go wrong with a file shows when it is used.
-            return packing.inspect(self.path)
-        return Inspection(
-            warnings=(
-                f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
-                " ever. Move the file away, and the daemon makes a new one; or put a copy in its"
-                " place by `premblyd restore`",
-            )
-        )
+    def prepare(self, check: Callable[[Database], None] = lambda _: None) -> list[str]:
+        return opening.prepare(self.path, self._with_vault(check))
+
+    def inspect(self, check: Callable[[Database], None] = lambda _: None) -> Inspection:
+        inspected = packing.inspect(self.path)
+        try:
+            with self._usable():
+                is_new = not size(real_path(self.path))
+                try_out(self.path)
+            if not is_new:
+                opening.require_usable(self.path, check=self._with_vault(check))
+        except PremblydError as error:
+            return replace(inspected, obstacles=(str(error),))
+        if not is_new:
+            return inspected
+        new = f"There is no database at {self.path}: a new one would be made."
+        if not (others := used_beside(self.path)):
+            return replace(inspected, facts=(new, *inspected.facts))
+        named = ", ".join(map(str, others))
+        return replace(inspected, warnings=(f"{new} Is {named} meant?", *inspected.warnings))
+
+    def _with_vault(self, check: Callable[[Database], None]) -> Callable[[Database], None]:
+        return lambda database: check(database.with_vault(self.vault))
 
     def engine(self) -> SqliteEngine:
         return SqliteEngine(self.path, self.vault)

@@ -17,6 +17,7 @@ import os
 import shutil
 import sqlite3
 import struct
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from premblyd.telemetry import tell
 
 # A record is its file with all of these: what is in the log, or in a journal, is nowhere else.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
+LOCK = ".lock"  # behind the database's name: which stays when the daemon ends
 MODE = 0o640
 _CHUNK_BYTES = 1 << 20
 KILLED_S = 2.0  # so long a process that a killed daemon was starting may still have its lock
@@ -86,6 +88,24 @@ def restrict(path: Path) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & ~MODE:
         path.chmod(mode & MODE)
+
+
+def try_out(path: Path) -> None:
+    """Open what `restrict`, `lock` and SQLite would, and make none of it. Raise as these do."""
+    real = real_path(path)
+    _require_one_name(real)
+    with tempfile.TemporaryFile(dir=real.parent):  # SQLite makes files in the folder
+        pass
+    for suffix in (*SUFFIXES, LOCK):
+        with contextlib.suppress(FileNotFoundError):
+            os.close(os.open(beside(real, suffix), os.O_RDWR | os.O_CLOEXEC))
+
+
+def used_beside(path: Path) -> list[Path]:
+    """Return the other databases in the folder on which a daemon has worked."""
+    real = real_path(path)
+    locked = (lock.with_suffix("") for lock in real.parent.glob(f"*{LOCK}"))
+    return sorted(file for file in locked if file != real and size(file))
 
 
 def restoring_folder(real: Path) -> Path:
@@ -236,7 +256,7 @@ def lock(path: Path) -> int:
     """
     real = real_path(path)
     _require_one_name(real)
-    name = beside(real, ".lock")
+    name = beside(real, LOCK)
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(descriptor, 0o600)

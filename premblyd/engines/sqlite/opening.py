@@ -287,10 +287,21 @@ def may_be_one(path: Path) -> bool:
         return True
 
 
-def require_whole(path: Path) -> None:
-    """Raise CannotStartError when the database's file is not there but a part of its record is: a
-    new one would be empty, and SQLite would delete the log."""
+def require_fit(path: Path) -> None:
+    """Raise CannotStartError when there is no folder for the database's file, when that is no
+    database, or when it is not there but a part of its record is: a new one would be empty, and
+    SQLite would delete the log."""
     real = real_path(path)
+    if not real.parent.is_dir():
+        raise CannotStartError(
+            f"There is no folder {real.parent} for the database. Mend `database`, or make the"
+            " folder for the daemon's user. (An absolute path has four slashes: sqlite:////PATH.)"
+        )
+    if not may_be_one(path):
+        raise CannotStartError(
+            f"{path} is no SQLite database. Move it away, and the daemon makes a new one; or put a"
+            " copy in its place by `premblyd restore`."
+        )
     wal, folder = beside(real, "-wal"), restoring_folder(real)
     if size(real):
         return
@@ -314,7 +325,6 @@ def prepare(path: Path, check: Callable[[Database], None] = lambda _: None) -> l
     wrote it, StoreUnavailableError when it can't be opened.
     """
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
@@ -345,10 +355,14 @@ def _number(database: Database) -> None:
             database.execute_sql("PRAGMA wal_checkpoint(truncate)")
 
 
-def require_usable(path: Path, known: Collection[str] | None = None) -> None:
+def require_usable(
+    path: Path,
+    known: Collection[str] | None = None,
+    check: Callable[[Database], None] = lambda _: None,
+) -> None:
     """Raise SchemaError when a newer premblyd has changed the database at `path`, so that this one,
     or the one with the migrations `known`, can't work on it, StoreUnavailableError when it can't be
-    read. A database that is not there yet is no obstacle."""
+    read, and what `check` raises. A database that is not there yet is no obstacle."""
     if path.exists():
         url = f"{real_path(path).as_uri()}?mode=ro"
         with (
@@ -356,3 +370,4 @@ def require_usable(path: Path, known: Collection[str] | None = None) -> None:
             translated(StoreUnreadableError),
         ):
             _history(database, path, known)
+            check(database)
