@@ -90,6 +90,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
+    if quiet and not as_service.may_judge(config_path):
+        return
     daemon, is_known, line = _running(settings, config_path)
     inspected = backend(settings.database, settings.vault).inspect(require_sealed_so)
     gets_sockets = as_service.has_socket() or (daemon and daemon.has_passed_sockets)
@@ -112,7 +114,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         warnings += [f"there would be no console: {each}" for each in unopened]
     warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
-        names = ("pid", "version", "started_at_ms", "configuration", "listen")
+        names = ("pid", "version", "started_at_ms", "configuration", "database", "listen")
         print_json(
             {
                 "ok": not told,
