@@ -7,6 +7,7 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli import as_service
+from premblyd.cli.caller import DEFAULT_CONFIG
 from tests.support.commands import run
 from tests.support.rows import for_each
 from tests.systemd.machine import REPOSITORY
@@ -97,11 +98,11 @@ def test_the_service_learns_who_runs_it_for_the_record(
 def test_another_user_than_the_service_does_not_judge_what_it_may_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(as_service, "is_managed", lambda path: path == as_service.DEFAULT_CONFIG)
+    monkeypatch.setattr(as_service, "is_managed", lambda path: path == DEFAULT_CONFIG)
     for user, environ, judges in ((0, {}, True), (1000, {}, False), (990, {MARK: "1"}, True)):
         monkeypatch.setattr("os.geteuid", lambda user=user: user)
         monkeypatch.setattr("os.environ", environ)
-        assert as_service.may_judge(as_service.DEFAULT_CONFIG) == judges
+        assert as_service.may_judge(DEFAULT_CONFIG) == judges
         assert as_service.may_judge(Path("own.yaml"))
 
 
