@@ -9,6 +9,7 @@ import select
 import socket
 import stat
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,17 @@ def listen_at(where: Listen) -> Listening:
         lasting = getattr(error, "errno", None) in _LASTING
         kind = CannotStartError if lasting else PremblydError
         raise kind(f"Can't listen on {where}: {reason}") from None
+
+
+def why_not(where: Listen) -> str | None:
+    """Listen at `where` for a moment. Return why that can't be done; None if it can."""
+    with warnings.catch_warnings():  # Tornado does not close a socket that it can't bind
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            listen_at(where).close()
+        except PremblydError as error:
+            return str(error)
+    return None
 
 
 def _by_whom(where: Listen) -> str:

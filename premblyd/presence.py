@@ -1,4 +1,5 @@
-"""What a running daemon says of itself, in a file beside the database: for `check` and `send`.
+"""What a running daemon says of itself, in a file beside the database and in one of its
+configuration: for `check` and `send`.
 
 It names no secret. Of each there is a salted fingerprint of 16 bits: enough to see that it was
 changed, too little to confirm a guess.
@@ -24,7 +25,7 @@ from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 from premblyd.procfs import process_start, runs
@@ -47,6 +48,7 @@ class Presence:
     started_at_ms: int
     version: str
     configuration: str  # the file's absolute path
+    database: str
     reloadable: str  # which configuration is in force, apart from what only a start takes up
     at_start: dict[str, str]  # which that was
     listen: list[str]
@@ -82,6 +84,7 @@ def of_this_process(
         started_at_ms=started_at_ms,
         version=__version__,
         configuration=str(path.absolute()),
+        database=str(started_with.database),
         reloadable=load.reloadable(settings),
         at_start=load.at_start(started_with),
         listen=listening.addresses,
@@ -96,20 +99,23 @@ def of_this_process(
 
 def publish(presence: Presence, database: DatabaseAddress) -> None:
     """Write the file, whole or not at all. Work goes on if that fails."""
-    with _failure_told():
-        path = _file(database, Path(presence.configuration))
-        new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(presence), file)
-        new.replace(path)
+    for path in _own_files(database, Path(presence.configuration)):
+        with _failure_told():
+            _make_own(path.parent)
+            new = path.with_name(f"{path.name}.new")
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(presence), file)
+            new.replace(path)
 
 
 def withdraw(database: DatabaseAddress, configuration: Path) -> None:
     """Remove the file: the daemon stops, whether or not that fails."""
-    with _failure_told():
-        _file(database, configuration).unlink(missing_ok=True)
+    for path in _own_files(database, configuration):
+        with _failure_told():
+            _make_own(path.parent)
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -118,6 +124,14 @@ def _failure_told() -> Iterator[None]:
         yield
     except OSError as error:
         tell("daemon.not_published", reason=error.strerror)
+
+
+def find_configured(configuration: Path) -> Presence | None:
+    """Return the daemon of this configuration, whichever database it works on; None if none runs.
+    Raise PresenceError when a file can't be read."""
+    own = f"*-{_digest(str(configuration.resolve()))}.running"
+    found = (_read(path) for folder in _folders() for path in sorted(folder.glob(own)))
+    return next((presence for presence in found if presence is not None), None)
 
 
 def find(database: DatabaseAddress, configuration: Path) -> Presence | None:
@@ -219,6 +233,12 @@ def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
     return f"the running daemon (pid {presence.pid}) {found.text}: {remedy}"
 
 
+def frees(presence: Presence, where: Listen) -> bool:
+    """Return whether the daemon has what is at `where` itself, and leaves it when it stops."""
+    end = str(where) if where.unix_path else f":{where.port}"
+    return any(each.endswith(end) for each in (*presence.listen, presence.console) if each)
+
+
 def _listens(presence: Presence, where: Listen) -> bool:
     if not where.unix_path and not where.port:
         return True  # any port will do
@@ -246,15 +266,24 @@ def _fingerprint(salt: str, secret: Secret) -> str:
 
 
 def _files(database: DatabaseAddress, configuration: Path) -> list[Path]:
-    """Return where the daemon may have its file: beside the database. Of one on a server there is
-    no folder: a service has the one that systemd made for it, others have their user's."""
+    """Return where the daemon has its file: beside the database. Of one on a server there is no
+    folder: there it is in a folder for what runs."""
     if isinstance(database, Path):
         return [database.with_name(f"{database.name}.running")]
-    # Several daemons of this machine may share the server, each with a configuration of its own.
-    name = f"{_server_prefix(database)}{_digest(str(configuration.resolve()))}.running"
+    return [folder / _name(database, configuration) for folder in _folders()]
+
+
+def _folders() -> list[Path]:
+    """Return the folders for what runs: a service has the one that systemd made for it, others have
+    their user's."""
     named = [os.environ.get(variable) for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR")]
     folders = dict.fromkeys([*(Path(folder) for folder in named if folder), SERVICE_FOLDER])
-    return [folder / name for folder in (*folders, _own_folder())]
+    return [*folders, _own_folder()]
+
+
+def _name(database: DatabaseAddress, configuration: Path) -> str:
+    # Several daemons of this machine may share a server, each with a configuration of its own.
+    return f"{_prefix(database)}{_digest(str(configuration.resolve()))}.running"
 
 
 def _own_folder() -> Path:
@@ -277,27 +306,36 @@ def _others(database: DatabaseAddress, own: Sequence[Path]) -> Iterator[Path]:
     if isinstance(database, Path):
         return
     for path in own:
-        found = sorted(path.parent.glob(f"{_server_prefix(database)}*.running"))
+        found = sorted(path.parent.glob(f"{_prefix(database)}*.running"))
         yield from (other for other in found if other != path)
 
 
-def _server_prefix(server: Server) -> str:
-    return f"premblyd-{_digest(server.url)}-"
+def _prefix(database: DatabaseAddress) -> str:
+    return f"premblyd-{_digest(str(database))}-"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _file(database: DatabaseAddress, configuration: Path) -> Path:
-    """Return where this daemon has its file: in the first folder that it may write."""
-    *files, own = _files(database, configuration)
-    if not files:
-        return own
-    for path in files:
-        if os.access(path.parent, os.W_OK | os.X_OK):
-            return path
-    own.parent.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours_alone(own.parent):
-        raise PermissionError(errno.EPERM, f"{own.parent} belongs to somebody else")
-    return own
+def _own_files(database: DatabaseAddress, configuration: Path) -> Iterator[Path]:
+    """Yield where this daemon has its file: beside its database, for all who may read that, and in
+    the first folder for what runs that it may write."""
+    if isinstance(database, Path):
+        yield from _files(database, configuration)
+    *folders, own = _folders()
+    name = _name(database, configuration)
+    for folder in folders:
+        if os.access(folder, os.W_OK | os.X_OK):
+            yield folder / name
+            return
+    yield own / name
+
+
+def _make_own(folder: Path) -> None:
+    """Make the folder of this user's daemons, if this is it."""
+    if folder != _own_folder():
+        return
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours_alone(folder):
+        raise PermissionError(errno.EPERM, f"{folder} belongs to somebody else")

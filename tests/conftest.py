@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import closing
@@ -57,6 +58,12 @@ settings.register_profile("explore", max_examples=1000, **UNHURRIED)
 settings.load_profile("premblyd")
 
 
+def _run_apart(config: pytest.Config) -> None:
+    """Give daemons a folder for what they say of themselves, as those that are killed leave it."""
+    os.environ["XDG_RUNTIME_DIR"] = folder = tempfile.mkdtemp(prefix="premblyd-running-")
+    config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give every session the same start, however it is run, and what it starts the same too."""
     if sys.dont_write_bytecode:
@@ -65,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _work_in_memory()
     database.choose_engine(config.getoption("engine"))
     if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
+        _run_apart(config)
         postgresql.prepare_session()
         config.add_cleanup(postgresql.end_session)
     # Tornado's would otherwise have asyncio make a loop that nobody closes.

@@ -7,10 +7,12 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli import as_service
+from premblyd.cli.caller import DEFAULT_CONFIG
 from tests.support.commands import run
 from tests.support.rows import for_each
 from tests.systemd.machine import REPOSITORY
 
+MARK = as_service._MARK
 CAT = """\
 # /etc/systemd/system/premblyd.service
 [Unit]
@@ -91,6 +93,36 @@ def test_the_service_learns_who_runs_it_for_the_record(
     monkeypatch.setenv("SUDO_USER", "ada")
     assert as_service.run(["certify"]) == 0
     assert "--setenv=SUDO_USER=ada" in (tmp_path / "told").read_text().split()
+
+
+def test_another_user_than_the_service_does_not_judge_what_it_may_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(as_service, "is_managed", lambda path: path == DEFAULT_CONFIG)
+    for user, environ, judges in ((0, {}, True), (1000, {}, False), (990, {MARK: "1"}, True)):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        monkeypatch.setattr("os.environ", environ)
+        assert as_service.may_judge(DEFAULT_CONFIG) == judges
+        assert as_service.may_judge(Path("own.yaml"))
+
+
+@pytest.mark.parametrize("state", ["active", "inactive"])
+def test_a_check_as_the_service_learns_whether_systemd_has_its_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    for name, does in {
+        "systemctl": f"case $1 in show) echo loaded;; is-active) echo {state};; esac",
+        "systemd-run": 'echo "$@" >"$TOLD"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(as_service, "RUNTIME_UNITS", tmp_path)
+    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert as_service.run(["check"]) == 0
+    [mark] = [word for word in (tmp_path / "told").read_text().split() if MARK in word]
+    monkeypatch.setenv(MARK, mark.rpartition("=")[2])
+    assert as_service.has_socket() == (state == "active")
 
 
 @pytest.mark.parametrize(

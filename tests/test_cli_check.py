@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import shutil
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 import pytest
 
-from premblyd import lint
+from premblyd import lint, listening
 from premblyd.config import load
 from premblyd.config.models import Action
 from premblyd.prembly import samples
@@ -20,8 +19,9 @@ from premblyd.times import DAY_MS
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, prepared_file
+from tests.support.database import changing
 from tests.support.pages import PAGES
+from tests.support.ports import free_port
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
 from tests.support.webhooks import KEY, SECRET_PATH
@@ -313,8 +313,9 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
     ],
 )
 def test_a_console_in_the_open_is_doubted(
-    tmp_path: Path, console: dict[str, str], doubt: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console: dict[str, str], doubt: str | None
 ) -> None:
+    monkeypatch.setattr(listening, "why_not", lambda _: None)  # these addresses are not here
     hold_doubt(warnings(write(tmp_path, console=console)), doubt)
 
 
@@ -379,8 +380,8 @@ def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **properties: 
 NEED_A_RESTART: list[tuple[str, Any]] = [
     ("hosts", {"name": "another"}),
     ("hosts", {"lost_after": "1m"}),
-    ("console", {"listen": "127.0.0.1:1"}),
-    ("listen", "127.0.0.1:1"),
+    ("console", {"listen": "127.0.0.1:0"}),
+    ("listen", f"127.0.0.1:{free_port()}"),
 ]
 HIDDEN: list[tuple[dict[str, Any], str]] = [
     ({"command": ["/home/ada/hook"]}, "/home/ada/hook"),
@@ -571,10 +572,11 @@ def test_another_address_than_the_configured_one_is_told(tmp_path: Path, daemon:
     port = daemon.address.partition(":")[2]
     write(tmp_path, listen=f"localhost:{port}")
     assert "listens" not in str(warnings(daemon.config)), "the same place by its name"
-    write(tmp_path, listen="127.0.0.1:1")
+    other = f"127.0.0.1:{free_port()}"
+    write(tmp_path, listen=other)
     assert (
         f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
-        " 127.0.0.1:1: restart it"
+        f" {other}: restart it"
     ) in warnings(daemon.config)
 
 
@@ -626,27 +628,6 @@ def test_pending_that_comes_to_nothing_is_doubted(tmp_path: Path) -> None:
     action["types"] = ["prembly.*"]
     asking["pending"] = {"ask": ["1m", "1h"], "give_up": "1h"}
     assert warnings(write(tmp_path, actions=[action], **asking)) == []
-
-
-@pytest.mark.sqlite
-def test_what_is_no_database_is_told_before_a_start_that_would_try_it_for_ever(
-    tmp_path: Path,
-) -> None:
-    path = write(tmp_path, database="sqlite:///own.db")
-    database = tmp_path / "own.db"
-    assert warnings(path) == []
-    database.touch()
-    assert warnings(path) == []
-    database.write_text("a letter to my aunt")
-    (found,) = warnings(path)
-    assert f"{database} is no SQLite database, so the daemon can't start" in found
-    assert "`premblyd restore`" in found
-    database.unlink()
-    database.mkdir()
-    assert "is no SQLite database" in warnings(path)[0]
-    database.rmdir()
-    shutil.copy(prepared_file(), database)
-    assert warnings(path) == []
 
 
 def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:

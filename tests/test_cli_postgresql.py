@@ -213,12 +213,30 @@ def test_check_and_a_daemon_say_whom_the_server_refuses(by_peer: str, tmp_path: 
     config = tmp_path / "premblyd.yaml"
     config.write_text(json.dumps(configuration(database=by_peer)))
     checked = run("check", "--config", config)
-    assert checked.code == 0
-    assert "can't be used now: PostgreSQL refuses the connection: " in checked.err
+    assert checked.code == 78
+    assert (
+        "can't start: the database can't be used now: PostgreSQL refuses the connection: "
+        in checked.err
+    )
     assert "can't be reached" not in checked.err
     started = run_process("serve", "--config", config)  # a process, as it sets up its own
     assert started.code == 75
     assert "PostgreSQL refuses the connection: " in started.err
+
+
+def test_check_tells_a_newer_version_s_record_as_the_start_does(
+    store: Store, tmp_path: Path
+) -> None:
+    config = tmp_path / "premblyd.yaml"
+    config.write_text(json.dumps(configuration(database=url_of(store.place))))
+    assert run("check", "--config", config).code == 0
+    store.by_hand("INSERT INTO schema_migration (name, applied) VALUES ('0099_later', now())")
+    store.by_hand("UPDATE schema_floor SET migration = '0099_later'")
+    checked, started = run("check", "--config", config), run_process("serve", "--config", config)
+    assert (checked.code, started.code) == (78, 78)
+    reason = started.err.splitlines()[-1]
+    assert "was written by a newer premblyd (it knows 0099_later)" in reason
+    assert f"warning: the daemon can't start: {reason}\n" in checked.err
 
 
 def test_before_an_upgrade_no_copy_is_made_and_it_is_said(store: Store) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
+from premblyd.times import DAY_MS
 from tests.support.commands import on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
+from tests.support.database import changing, locked
 from tests.support.forking import Forked
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.rows import for_each
@@ -70,7 +71,7 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
     status = shown(config, "status")
-    assert list(status) == ["ok", "daemon", "hosts", "items", "kept", "paused"]
+    assert list(status) == ["ok", "daemon", "began_at_ms", "hosts", "items", "kept", "paused"]
     assert (status["ok"], status["daemon"]) == (False, None)
     assert kinds_of(status) == KINDS
     names = "kind severity text remedy command target count about".split()
@@ -108,6 +109,17 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     first, *_, last = done.out.splitlines()
     assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in first
     assert last == "Nothing needs attention."
+
+
+def test_a_new_record_is_told_for_a_day_and_needs_nobody(daemon: Premblyd) -> None:
+    """As it may be a typo in the name of the database."""
+    began_at_ms = shown(daemon.config, "status")["began_at_ms"]
+    assert [began_at_ms] == [row[0] for row in daemon.rows("SELECT started_at_ms FROM host")]
+    done = run("status", "--config", daemon.config)
+    assert (done.code, "The record is new: it begins at " in done.out) == (0, True)
+    with changing(daemon.place) as database:
+        database.execute("UPDATE host SET started_at_ms = started_at_ms - ?", [DAY_MS])
+    assert "The record is new" not in run("status", "--config", daemon.config).out
 
 
 def test_status_tells_a_daemon_that_cannot_keep_webhooks(

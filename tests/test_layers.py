@@ -54,7 +54,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask backup config daemon engines explaining keep lint move"
+        "alerts ask backup config daemon engines explaining hosts keep lint listening move"
         " prembly presence process queue record routing run seal"
     ),
     "__main__": "cli",

@@ -248,7 +248,7 @@ def test_a_stop_is_not_lost_among_many_hangups(tmp_path: Path) -> None:
             daemon.process.send_signal(SIGHUP)
         (tmp_path / "go").touch()
         assert daemon.process.wait(40) == 0
-        assert len(daemon.log("config.reloaded")) == 1
+        assert len(daemon.log("config.reloaded")) <= 1, "and the stop may cut that one short"
 
 
 def test_signals_that_mean_nothing_end_nothing_and_each_is_told_once(tmp_path: Path) -> None:

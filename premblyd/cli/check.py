@@ -8,16 +8,16 @@ from pathlib import Path
 
 import click
 
-from premblyd import lint, presence, times
+from premblyd import lint, listening, presence, times
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
-from premblyd.config.values import duration_text
+from premblyd.config.values import Listen, duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.presence import Presence
 from premblyd.record import hosts, keeplists, keepstatus, pauses
 from premblyd.record.troubles import table
@@ -35,6 +35,7 @@ Then:
   {premblyd} check --config {quoted}
   {premblyd} serve --config {quoted}"""
 
+NOT_JUDGED = "Whether the service can start, `sudo premblyd check` tries."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
 
 
@@ -68,7 +69,8 @@ def init(folder: Path) -> None:
 )
 @json_option
 def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
-    """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE.
+    """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE. What a start would open, the
+    database and the ports, is tried too.
 
     If the daemon runs, it is compared with the files: warnings say what it does not use yet.
     Root checks the installed service's configuration as the service would read it now.
@@ -82,20 +84,33 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         problems = [dataclasses.asdict(problem) for problem in error.problems]
         print_json({"ok": False, "problems": problems})
         raise SystemExit(error.exit_code) from None
-    if quiet:
+    if quiet and not as_service.may_judge(config_path):
         return
+    daemon, is_known, line = _running(settings, config_path)
+    inspected = backend(settings.database).inspect()
+    gets_sockets = as_service.has_socket() or (daemon and daemon.has_passed_sockets)
+    taken = [] if gets_sockets or not is_known else _taken(settings.listen, daemon)
+    obstacles = [*inspected.obstacles, *taken]
+    if not as_service.may_judge(config_path):
+        line, obstacles = f"{line}\n{NOT_JUDGED}", []
+    told = [f"the daemon can't start: {obstacle}" for obstacle in obstacles]
+    if quiet:
+        for each in told:
+            click.echo(caller.as_called(each), err=True)
+        raise SystemExit(CannotStartError.exit_code if told else 0)
     routes = _routes(settings)
-    daemon, line = _running(settings, config_path)
     warnings = [*lint.warnings(settings, config_path)]
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
-    inspected = backend(settings.database).inspect()
-    warnings += [*inspected.warnings, *reminders(settings)]
+    if settings.console is not None and is_known:
+        unopened = _taken(settings.console.listen, daemon)
+        warnings += [f"there would be no console: {each}" for each in unopened]
+    warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
-        names = ("pid", "version", "started_at_ms", "configuration", "listen")
+        names = ("pid", "version", "started_at_ms", "configuration", "database", "listen")
         print_json(
             {
-                "ok": True,
+                "ok": not told,
                 "routes": dict(routes),
                 "warnings": warnings,
                 "database": list(inspected.facts),
@@ -108,6 +123,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         )
     else:
         _print(settings, config_path, routes, [*inspected.facts, line], warnings)
+    if told:
+        raise SystemExit(CannotStartError.exit_code)
 
 
 def _print(
@@ -151,6 +168,14 @@ def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iter
         )
 
 
+def _taken(where: Listen, daemon: Presence | None) -> list[str]:
+    """Return why nobody can listen there, if so, once the daemon that runs has ended."""
+    if daemon is not None and presence.frees(daemon, where):
+        return []
+    reason = listening.why_not(where)
+    return [reason] if reason else []
+
+
 def _routes(settings: Config) -> list[tuple[str, list[str]]]:
     """Return which actions each response code chooses; `types`, `when` and `confirm` are shown, not
     decided."""
@@ -184,18 +209,26 @@ def _narrowed(action: Action) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _running(settings: Config, config_path: Path) -> tuple[Presence | None, str]:
-    """Return the daemon that runs on the configuration's database, and a line that tells of it."""
+def _running(settings: Config, config_path: Path) -> tuple[Presence | None, bool, str]:
+    """Return the daemon that runs on the configuration's database, or with the configuration on
+    another; whether that is known; and a line that tells of it."""
     try:
         daemon = presence.find(settings.database, config_path)
+        other = None if daemon else presence.find_configured(config_path)
     except presence.PresenceError as error:
-        return None, f"Whether a daemon runs is not known: {error}"
+        return None, False, f"Whether a daemon runs is not known: {error}"
+    where = "A daemon runs on it"
     if daemon is None:
-        return None, f"No daemon runs on {settings.database}."
-    since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
-    return daemon, (
-        f"A daemon runs on it: pid {daemon.pid}, version {daemon.version},"
-        f" since {since} UTC, listens on {where}."
+        where = f"No daemon runs on {settings.database}."
+        if other is None:
+            return None, True, where
+        daemon, where = other, f"{where} One of this configuration runs on {other.database}"
+    since, addresses = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
+    return (
+        daemon,
+        True,
+        f"{where}: pid {daemon.pid}, version {daemon.version}, since {since} UTC, listens on"
+        f" {addresses}.",
     )
 
 

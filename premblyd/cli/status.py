@@ -27,6 +27,7 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 from premblyd.words import counted
 
+NEW = "The record is new: it begins at {} UTC, and `once` knows nobody from before."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 
@@ -79,12 +80,15 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             health=daemon.health,
         )
     )
+    began_at_ms = hosts.began_at_ms(readable) if readable else None
     glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
     paused = statistics.paused(readable, at_ms) if readable else []
     if as_json:
-        _print_json(daemon.presence, alive, items, glance, paused)
+        _print_json(daemon.presence, began_at_ms, alive, items, glance, paused)
     else:
-        _print(daemon.line, alive, items)
+        is_new = began_at_ms is not None and at_ms - began_at_ms < times.DAY_MS
+        new = NEW.format(times.for_people(began_at_ms)) if is_new else ""
+        _print(daemon.line, new, alive, items)
         _print_paused(paused)
         for title, text in keepstatus.lines(glance, settings) if glance else ():
             for line in wrapped(f"{title.capitalize()}: {text}."):
@@ -95,6 +99,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
 
 def _print_json(
     daemon: Presence | None,
+    began_at_ms: int | None,
     alive: Sequence[HostRow],
     items: Sequence[Item],
     glance: KeepStatus | None,
@@ -105,6 +110,7 @@ def _print_json(
         {
             "ok": not any(item.needs_somebody for item in items),
             "daemon": {name: getattr(daemon, name) for name in names} if daemon else None,
+            "began_at_ms": began_at_ms,
             "hosts": [dataclasses.asdict(host) for host in alive],
             "items": [item.as_json() for item in items],
             "kept": dataclasses.asdict(glance) if glance else None,
@@ -160,9 +166,11 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
                 click.echo(line)
 
 
-def _print(line: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
+def _print(line: str, new: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
     if line:
         print_sentence(line)
+    for text in wrapped(new):
+        click.echo(text)
     for host in alive:
         since = times.for_people(host.started_at_ms)
         click.echo(

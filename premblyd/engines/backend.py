@@ -26,7 +26,8 @@ class Backend(Protocol):
         ...
 
     def inspect(self) -> Inspection:
-        """Look at it as a daemon would find it. It takes a few seconds at most."""
+        """Try what a daemon does first, `hold` and `prepare`, and change nothing. That a daemon has
+        it already is no obstacle. It takes a few seconds at most."""
         ...
 
     def engine(self) -> Engine:

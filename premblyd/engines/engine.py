@@ -380,3 +380,4 @@ class Inspection:
 
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()  # why a daemon can't start on it

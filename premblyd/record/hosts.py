@@ -66,6 +66,12 @@ def alive(database: Database, now_ms: int) -> list[HostRow]:
     ]
 
 
+def began_at_ms(database: Database) -> int | None:
+    """Return when the first daemon started on the database; None: none has. Raise as `alive`."""
+    first = Host.select(Host.started_at_ms).order_by(Host.id).limit(1)
+    return next((began_at_ms for (began_at_ms,) in queries.tuples(database, first)), None)
+
+
 def known(database: Database, now_ms: int) -> list[KnownHost]:
     """Return the hosts that work, and those that are away and may come back, by name. Raise
     StoreUnreadableError when the record can't be read."""

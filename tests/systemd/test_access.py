@@ -191,6 +191,25 @@ def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
     assert seen == service.run("cat /proc/*/cmdline | grep -ac never-there-1", check=False).stdout
 
 
+def test_root_s_check_tries_what_the_service_would_open(service: Machine) -> None:
+    service.run("mkdir -p /srv/closed && chown premblyd: /srv/closed")
+    service.run("systemctl stop premblyd.service")
+    assert service.property("ActiveState", "premblyd.socket") == "active"
+    service.run("premblyd check")  # the port is systemd's, which gives it to the service
+    service.run("systemctl start premblyd.service")
+    service.run(f"sed -i 's|^database: .*|database: sqlite:////srv/closed/premblyd.db|' {CONFIG}")
+    for option in ("", "--quiet"):
+        checked = service.run(f"premblyd check {option}", check=False)
+        assert checked.returncode == 78
+        closed = "Can't use /srv/closed for the database: Read-only file system"
+        assert f"the daemon can't start: {closed}" in checked.stderr
+        assert (f" One of this configuration runs on {DATABASE}: " in checked.stdout) != bool(
+            option
+        )
+    service.run("systemctl reload premblyd")  # takes up the rest
+    assert "200 " in service.output("premblyd send")
+
+
 def use_drop_in(service: Machine) -> None:
     """Use the drop-in of docs/install.md, all of it."""
     service.run("mkdir -p /srv/archive && chown premblyd: /srv/archive")

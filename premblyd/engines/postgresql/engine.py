@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from peewee import PeeweeException
@@ -150,7 +150,13 @@ class PostgresqlBackend:
         return schema.prepare(self.server)
 
     def inspect(self) -> Inspection:
-        return inspecting.inspect(self.server)
+        inspected = inspecting.inspect(self.server)
+        if not inspected.obstacles:
+            try:
+                schema.require_usable(self.server)
+            except PremblydError as error:
+                return replace(inspected, obstacles=(str(error),))
+        return inspected
 
     def engine(self) -> PostgresqlEngine:
         return PostgresqlEngine(self.server, DEADLINE_S)

@@ -83,38 +83,38 @@ def inspect(server: Server) -> Inspection:
                 is_in_catalog = found.schema == _CATALOG  # whose tables are not ours
                 has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
                 lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
-                warnings = [_POOLED] if _is_pooled(connection, server) else []
+                obstacles = [_POOLED] if _is_pooled(connection, server) else []
                 kept = _kept_longer(connection)
     except StoreUnavailableError as error:
-        return Inspection(warnings=(f"the database can't be used now: {error.reason}",))
+        return Inspection(obstacles=(f"the database can't be used now: {error.reason}",))
     except PremblydError as error:
-        return Inspection(warnings=(str(error),))
+        return Inspection(obstacles=(str(error),))
     facts = [
         f"The database is reached: PostgreSQL {found.version}, database {found.database}, role"
         f" {found.user}.",
         _promise(found),
         *kept.facts,
     ]
-    warnings += [*_faults(found), *kept.warnings]
+    obstacles += _faults(found)
     if found.only_reads:
-        warnings.append(
+        obstacles.append(
             "the server only reads: it may be a standby. With several hosts in the URL,"
             " `target_session_attrs=read-write` finds the one that writes"
         )
     if not has_tables:
         facts.append("It has no tables yet: the daemon makes them when it starts.")
         if not found.may_create:
-            warnings.append(
+            obstacles.append(
                 f"the role {found.user} may not make the tables: it needs CREATE on the schema"
                 f" {found.schema or 'public'}"
             )
     if rights := sorted({right for _, right in lacks}):
         table = lacks[0][0]
-        warnings.append(
+        obstacles.append(
             f"the role {found.user} lacks {', '.join(rights)} on {len({name for name, _ in lacks})}"
             f" of the tables ({table} is one); the daemon needs {_RIGHTS}"
         )
-    return Inspection(facts=tuple(facts), warnings=tuple(warnings))
+    return Inspection(facts=tuple(facts), warnings=kept.warnings, obstacles=tuple(obstacles))
 
 
 def require_usable(server: Server) -> None:

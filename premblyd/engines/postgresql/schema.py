@@ -66,6 +66,19 @@ def prepare(server: Server) -> bool:
             return is_new
 
 
+def require_usable(server: Server) -> None:
+    """Look as `prepare` does whether this program can work on the schema, and change nothing.
+    Raise SchemaError when it can't."""
+    with (
+        translated(StoreUnreadableError),
+        contextlib.closing(reading(server)) as database,
+        bounded(database.connection(), CONNECT_TIMEOUT_S),
+    ):
+        _require_one_place(database.connection(), str(server))
+        if schema.is_made(database):
+            schema.require_own(database, str(server))
+
+
 def connect_read_only(server: Server) -> Database:
     """Return a database that only reads. Raise SchemaError when this program can't work on its
     schema, StoreUnreadableError when it can't be read."""
@@ -82,9 +95,9 @@ def _checked(database: Database, server: Server) -> Database:
     try:
         with (
             translated(StoreUnreadableError),
-            bounded(connection := database.connection(), CONNECT_TIMEOUT_S),
+            bounded(database.connection(), CONNECT_TIMEOUT_S),
         ):
-            _require_one_place(connection, str(server))
+            _require_one_place(database.connection(), str(server))
             schema.require_own(database, str(server))
     except PremblydError:
         database.close()

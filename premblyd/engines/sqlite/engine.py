@@ -20,7 +20,16 @@ from premblyd.engines.engine import (
     Transaction,
 )
 from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.files import beside, hold, identity, real_path, restrict, size
+from premblyd.engines.sqlite.files import (
+    beside,
+    hold,
+    identity,
+    real_path,
+    restrict,
+    size,
+    try_out,
+    used_beside,
+)
 from premblyd.engines.sqlite.opening import connect, plain
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
@@ -103,29 +112,41 @@ class SqliteBackend:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         with contextlib.ExitStack() as held:
-            folder = self.path.parent
-            try:
-                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-                opening.require_whole(self.path)
+            with self._usable():
                 restrict(self.path)  # so that there is a file to lock
                 held.enter_context(hold(self.path))
-            except OSError as error:
-                kind = CannotStartError if error.errno in _LASTING else PremblydError
-                raise kind(f"Can't use {folder} for the database: {error.strerror}") from None
             yield
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Look whether what is there is fit, and translate why it can't be opened."""
+        try:
+            opening.require_fit(self.path)
+            yield
+        except OSError as error:
+            kind = CannotStartError if error.errno in _LASTING else PremblydError
+            is_file = error.filename is not None and os.path.isfile(error.filename)
+            place = error.filename if is_file else self.path.parent
+            raise kind(f"Can't use {place} for the database: {error.strerror}") from None
 
     def prepare(self) -> bool:
         return opening.prepare(self.path)
 
     def inspect(self) -> Inspection:
-        if opening.may_be_one(self.path):
-            return Inspection()  # what else can go wrong with a file shows when it is used
-        return Inspection(
-            warnings=(
-                f"{self.path} is no SQLite database, so the daemon can't start: it tries again for"
-                " ever. Move the file away, and the daemon makes a new one",
-            )
-        )
+        try:
+            with self._usable():
+                is_new = not size(real_path(self.path))
+                try_out(self.path)
+            if not is_new:
+                opening.require_usable(self.path)
+                return Inspection()
+        except PremblydError as error:
+            return Inspection(obstacles=(str(error),))
+        new = f"There is no database at {self.path}: a new one would be made."
+        if not (others := used_beside(self.path)):
+            return Inspection(facts=(new,))
+        named = ", ".join(map(str, others))
+        return Inspection(warnings=(f"{new} Is {named} meant?",))
 
     def engine(self) -> SqliteEngine:
         return SqliteEngine(self.path)

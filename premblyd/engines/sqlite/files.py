@@ -4,11 +4,14 @@ daemon has them for itself."""
 import contextlib
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from premblyd.errors import AlreadyRunningError, CannotStartError
 
+SUFFIXES = ("", "-wal", "-shm", "-journal")
+LOCK = ".lock"  # behind the database's name: which stays when the daemon ends
 MODE = 0o640
 Identity = tuple[int, int]
 
@@ -50,6 +53,24 @@ def restrict(path: Path) -> None:
         path.chmod(mode & MODE)
 
 
+def try_out(path: Path) -> None:
+    """Open what `restrict`, `lock` and SQLite would, and make none of it. Raise as these do."""
+    real = real_path(path)
+    _require_one_name(real)
+    with tempfile.TemporaryFile(dir=real.parent):  # SQLite makes files in the folder
+        pass
+    for suffix in (*SUFFIXES, LOCK):
+        with contextlib.suppress(FileNotFoundError):
+            os.close(os.open(beside(real, suffix), os.O_RDWR | os.O_CLOEXEC))
+
+
+def used_beside(path: Path) -> list[Path]:
+    """Return the other databases in the folder on which a daemon has worked."""
+    real = real_path(path)
+    locked = (lock.with_suffix("") for lock in real.parent.glob(f"*{LOCK}"))
+    return sorted(file for file in locked if file != real and size(file))
+
+
 @contextlib.contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Keep other daemons out for as long as it is entered. Raise AlreadyRunningError when one works
@@ -71,7 +92,7 @@ def lock(path: Path) -> int:
     """
     real = real_path(path)
     _require_one_name(real)
-    name = beside(real, ".lock")
+    name = beside(real, LOCK)
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(descriptor, 0o600)

@@ -193,10 +193,20 @@ def may_be_one(path: Path) -> bool:
         return True
 
 
-def require_whole(path: Path) -> None:
-    """Raise CannotStartError when the database's file is not there but a part of its record is: a
-    new one would be empty, and SQLite would delete the log."""
+def require_fit(path: Path) -> None:
+    """Raise CannotStartError when there is no folder for the database's file, when that is no
+    database, or when it is not there but a part of its record is: a new one would be empty, and
+    SQLite would delete the log."""
     real = real_path(path)
+    if not real.parent.is_dir():
+        raise CannotStartError(
+            f"There is no folder {real.parent} for the database. Mend `database`, or make the"
+            " folder for the daemon's user. (An absolute path has four slashes: sqlite:////PATH.)"
+        )
+    if not may_be_one(path):
+        raise CannotStartError(
+            f"{path} is no SQLite database. Move it away, and the daemon makes a new one."
+        )
     wal = beside(real, "-wal")
     if not size(real) and size(wal):
         raise CannotStartError(
@@ -212,7 +222,6 @@ def prepare(path: Path) -> bool:
     opened.
     """
     try:
-        path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
@@ -223,3 +232,15 @@ def prepare(path: Path) -> bool:
                 schema.make(database)
         schema.require_own(database, str(path))
         return is_new
+
+
+def require_usable(path: Path) -> None:
+    """Raise SchemaError when this program can't work on the database at `path`,
+    StoreUnavailableError when it can't be read."""
+    url = f"{real_path(path).as_uri()}?mode=ro"
+    with (
+        contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database,
+        translated(StoreUnreadableError),
+    ):
+        if database.get_tables():
+            schema.require_own(database, str(path))

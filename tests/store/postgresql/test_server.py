@@ -208,15 +208,15 @@ def test_an_inspection_says_what_is_there_and_what_a_200_means(
 
 
 def test_an_inspection_tells_what_a_role_lacks(server: Server, cluster: Cluster) -> None:
-    [lacks] = backend(as_role(server, "reader")).inspect().warnings
+    [lacks] = backend(as_role(server, "reader")).inspect().obstacles
     assert lacks.startswith("the role reader lacks DELETE, INSERT, SELECT, UPDATE on ")
     new = postgresql.new_database(cluster)
-    [may_not] = backend(as_role(new, "reader")).inspect().warnings
+    [may_not] = backend(as_role(new, "reader")).inspect().obstacles
     assert "needs CREATE on the schema public" in may_not
 
 
 def test_an_inspection_of_a_server_that_is_away_says_why() -> None:
-    [away] = backend(Server("postgresql://me@/x?host=/nowhere")).inspect().warnings
+    [away] = backend(Server("postgresql://me@/x?host=/nowhere")).inspect().obstacles
     assert away.startswith("the database can't be used now: PostgreSQL can't be reached")
 
 
@@ -227,7 +227,7 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
     server: Server, cluster: Cluster, mode: str, is_refused: bool
 ) -> None:
     with needs_machine(), pooler(cluster, server, mode) as pooled:
-        warnings = " ".join(backend(pooled).inspect().warnings)
+        warnings = " ".join(backend(pooled).inspect().obstacles)
         assert ("pool_mode" in warnings) is is_refused
         if is_refused:
             with pytest.raises(CannotStartError, match="pool_mode"):
@@ -267,7 +267,7 @@ def test_a_role_that_would_make_its_tables_in_the_catalog_is_told_before_the_sta
     with cluster.connect() as connection:
         connection.execute("ALTER ROLE reader SET search_path = pg_catalog, public")
     try:
-        [warning] = backend(as_role(place, "reader")).inspect().warnings
+        [warning] = backend(as_role(place, "reader")).inspect().obstacles
         with pytest.raises(CannotStartError, match=r"begins with pg_catalog"):
             backend(as_role(place, "reader")).prepare()
     finally:
@@ -278,7 +278,7 @@ def test_a_role_that_would_make_its_tables_in_the_catalog_is_told_before_the_sta
 
 def test_each_of_several_hosts_is_told(cluster: Cluster) -> None:
     url = f"postgresql://me@/x?host=/nowhere,{cluster.folder}&target_session_attrs=read-write"
-    [away] = backend(Server(url)).inspect().warnings
+    [away] = backend(Server(url)).inspect().obstacles
     assert "/nowhere" in away
     assert 'role "me" does not exist' in away
 
@@ -289,7 +289,7 @@ def test_texts_that_do_not_fit_a_database_stop_the_start(cluster: Cluster) -> No
     place = Server(cluster.url("latin"))
     with pytest.raises(CannotStartError, match="encoding is LATIN1"):
         backend(place).prepare()
-    assert "LATIN1" in backend(place).inspect().warnings[0]
+    assert "LATIN1" in backend(place).inspect().obstacles[0]
 
 
 @for_each(

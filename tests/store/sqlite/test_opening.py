@@ -110,6 +110,7 @@ def next_version(monkeypatch: pytest.MonkeyPatch, folder: Path, up: str) -> None
 
 def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "lib" / "premblyd.db"
+    path.parent.mkdir(0o750)
     with umask(0), asyncio.Runner() as runner:
         assert opening.prepare(path) == KNOWN
         os.close(lock(path))
@@ -227,10 +228,12 @@ def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, opener: 
     assert path.read_bytes() == b"a letter to my aunt" * 100
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_no_folder_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Unavailable, match=r"file/p\.db: Not a directory|File exists"):
-        opening.prepare(tmp_path / "file" / "p.db")
+    for folder, why in (("file", "Not a directory"), ("new", "No such file or directory")):
+        with pytest.raises(Unavailable, match=rf"{folder}/p\.db: {why}"):
+            opening.prepare(tmp_path / folder / "p.db")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("through_link", [False, True])
@@ -362,6 +365,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         Path(root).chmod(0o755)
         shutil.copytree(history.MIGRATIONS, Path(root, "migrations"))
         monkeypatch.setattr(history, "MIGRATIONS", Path(root, "migrations"))
+        Path(root, "lib").mkdir(0o750)
         yield Path(root, "lib", "premblyd.db")
 
 

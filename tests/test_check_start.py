@@ -1,0 +1,169 @@
+"""`premblyd check` tries what a start would open: it and `serve` say the same, and it changes
+nothing."""
+
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import json_of, run, run_process
+from tests.support.configuration import configuration
+from tests.support.daemon import Premblyd
+from tests.support.database import changing, prepared_file
+from tests.support.ports import free_port
+from tests.support.rows import for_each
+from tests.support.users import plain_user
+
+pytestmark = pytest.mark.sqlite  # of a server: tests/test_cli_postgresql.py
+NEWER = "INSERT INTO schema_migration (name, applied) VALUES ('0099_later', 0)"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder into which every user may look. (pytest's own are closed.)"""
+    folder = Path(tempfile.mkdtemp(prefix="premblyd-start-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    path = folder / "premblyd.yaml"
+    path.write_text(json.dumps(configuration(**changes)))
+    path.chmod(0o640)
+    return path
+
+
+def files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return all that is in a folder, but for what SQLite makes beside a database to read it."""
+    return {
+        str(path): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
+        for path in sorted(folder.rglob("*"))
+        if not path.name.endswith(("-wal", "-shm"))
+    }
+
+
+def obstacle(config: Path) -> str:
+    """Return why `check` says that the daemon can't start, which it says everywhere."""
+    before = files(config.parent)
+    done, quiet = run("check", "--config", config), run("check", "--quiet", "--config", config)
+    shown = json.loads(run("check", "--json", "--config", config).out)
+    assert (done.code, quiet.code, shown["ok"]) == (78, 78, False)
+    assert files(config.parent) == before
+    line: str
+    [line] = [each for each in shown["warnings"] if each.startswith("the daemon can't start: ")]
+    assert quiet.err == f"{line}\n"
+    assert f"warning: {line}\n" in done.err
+    return line.removeprefix("the daemon can't start: ")
+
+
+def be_newer(path: Path) -> None:
+    shutil.copy(prepared_file(), path)
+    with changing(path) as database:
+        database.execute(NEWER)
+
+
+@for_each(
+    ("url", "make", "reason"),
+    [
+        ("var/lib/p.db", lambda _: None, "There is no folder FOLDER/var/lib for the database."),
+        ("newer.db", be_newer, "newer.db was written by a newer premblyd (it knows 0099_later)."),
+        ("text.db", lambda path: path.write_text("a letter to my aunt"), "is no SQLite database."),
+        ("folder.db", lambda path: path.mkdir(), "FOLDER/folder.db is no SQLite database."),
+        (
+            "lost.db",
+            lambda path: Path(f"{path}-wal").write_text("x"),
+            "lost.db is missing or empty",
+        ),
+        ("locked.db", lambda path: Path(f"{path}.lock").mkdir(), "Can't use FOLDER for the"),
+    ],
+)
+def test_a_database_on_which_no_daemon_can_start_is_told_as_the_start_tells_it(
+    tmp_path: Path, url: str, make: Callable[[Path], object], reason: str
+) -> None:
+    make(tmp_path / url)
+    config = write(tmp_path, database=f"sqlite:///{url}")
+    found = obstacle(config)
+    assert reason.replace("FOLDER", str(tmp_path)) in found
+    started = run_process("serve", "--config", config)
+    assert started.err.splitlines()[-1] == found
+    assert started.code == (1 if "Is a directory" in found else 78)
+
+
+@pytest.mark.parametrize("closed", [".", "p.db", "p.db-wal"])
+def test_what_may_not_be_written_is_told(open_folder: Path, closed: str) -> None:
+    config = write(open_folder, database="sqlite:///p.db")
+    config.chmod(0o644)
+    place = open_folder / closed
+    if closed != ".":
+        shutil.copy(prepared_file(), open_folder / "p.db")
+        (open_folder / "p.db").chmod(0o666)
+        place.touch()
+    open_folder.chmod(0o777)
+    place.chmod(0o555)
+    with plain_user():
+        found = obstacle(config)
+    assert found == f"Can't use {place} for the database: Permission denied"
+
+
+def test_a_port_that_another_program_has_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = f"127.0.0.1:{other.getsockname()[1]}"
+        config = write(tmp_path, listen=where)
+        assert obstacle(config).startswith(f"Can't listen on {where}: Address already in use")
+        config = write(tmp_path, console={"listen": where})
+        done = run("check", "--config", config)
+    assert done.code == 0, "webhooks are taken without a console"
+    assert f"warning: there would be no console: Can't listen on {where}: " in done.err
+
+
+def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
+    ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    with Premblyd(tmp_path, listen=ports[0], console={"listen": ports[1]}) as daemon:
+        daemon.start()
+        daemon.config.chmod(0o640)
+        assert json_of(daemon.config, "check")["warnings"] == []
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        for changes in (
+            {"listen": ports[1], "console": {"listen": ports[0]}},
+            {"listen": ports[0].replace("127.0.0.1", "0.0.0.0")},
+            {"listen": ports[0], "database": f"sqlite:///{elsewhere}/p.db"},
+        ):
+            daemon.configure(**changes)
+            done = run("check", "--config", daemon.config)
+            assert (done.code, "can't start" in done.err) == (0, False), done.err
+            assert f"pid {daemon.process.pid}" in done.out
+        assert f" One of this configuration runs on {daemon.database}: " in done.out
+        assert "started with another `database`" in done.err
+
+
+def test_a_new_database_is_told_and_named_which_one_may_be_meant(tmp_path: Path) -> None:
+    config = write(tmp_path, database="sqlite:///premblid.db")
+    new = f"There is no database at {tmp_path}/premblid.db: a new one would be made."
+    for other in ("notes.db", "premblyd.db.before-0002"):
+        shutil.copy(prepared_file(), tmp_path / other)  # none that a daemon has worked on
+    before = files(tmp_path)
+    shown = json_of(config, "check")
+    assert (shown["ok"], shown["database"], shown["warnings"]) == (True, [new], [])
+    assert files(tmp_path) == before
+    with Premblyd(tmp_path) as daemon:
+        daemon.start()
+        assert daemon.stop() == 0
+    config = write(tmp_path, database="sqlite:///premblid.db")
+    shown = json_of(config, "check")
+    assert (shown["ok"], shown["database"]) == (True, [])
+    assert shown["warnings"] == [f"{new} Is {tmp_path}/premblyd.db meant?"]
+    assert json_of(write(tmp_path), "check")["database"] == []
+
+
+def test_a_start_makes_no_folder(tmp_path: Path) -> None:
+    config = write(tmp_path, database="sqlite:///premblyd/premblyd.db")
+    done = run_process("serve", "--config", config)
+    assert done.code == 78
+    assert "There is no folder" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["premblyd.yaml"]
