@@ -40,6 +40,7 @@ _RESULTS = {
     Finding.CONFIRMED: InquiryResult.CONFIRMED,
     Finding.CONTRADICTED: InquiryResult.CONTRADICTED,
     Finding.ASK_AGAIN: InquiryResult.UNSETTLED,
+    Finding.STILL_OPEN: InquiryResult.UNSETTLED,
     Finding.SETTLED_SINCE: InquiryResult.SETTLED,
 }
 
@@ -78,7 +79,7 @@ class Confirmation:
         if job.is_confirmed:
             return job
         if job.event.is_erased:
-            return Result(outcome=AttemptOutcome.INTERRUPTED, error=ERASED, ends_as=State.CANCELLED)
+            return _cancelled(ERASED)
         try:
             if job.event.verified_by == events.STORED_BY:  # it is Prembly's answer
                 return await self._judge_stored(job, action)
@@ -135,7 +136,9 @@ class Confirmation:
         finally:
             asked = await recorded
         if found.finding is Finding.CONTRADICTED:
-            return self._end(job, found.words)
+            return self._end(job, _dead(found.words))
+        if found.finding is Finding.STILL_OPEN:
+            return self._again(job, found.words, asked, _cancelled(found.words))
         return self._again(job, found.words, asked)
 
     async def _agreement(
@@ -184,22 +187,17 @@ class Confirmation:
             endpoint=job.event.endpoint,
             now_ms=self._clock.now_ms(),
         )
-        self._patience.end(job.delivery_id)
-        return Result(
-            outcome=AttemptOutcome.INTERRUPTED,
-            error=found.words if added.is_new else SETTLED_BEFORE,
-            ends_as=State.CANCELLED,
-        )
+        return self._end(job, _cancelled(found.words if added.is_new else SETTLED_BEFORE))
 
-    def _again(self, job: Job, reason: str, asked: int) -> Result:
-        """Return that Prembly is asked again, or has been for long enough."""
+    def _again(self, job: Job, reason: str, asked: int, end: Result | None = None) -> Result:
+        """Return that Prembly is asked again; or the `end`, if it has been for long enough."""
         if self._patience.is_over(job.delivery_id, asked):
-            return self._end(job, reason)
+            return self._end(job, end or _dead(reason))
         return _later(reason, wait_s(asked))
 
-    def _end(self, job: Job, reason: str) -> Result:
+    def _end(self, job: Job, end: Result) -> Result:
         self._patience.end(job.delivery_id)
-        return _dead(reason)
+        return end
 
     def _pause_s(self, job: Job, answer: Answer) -> float:
         """Return how long to wait while Prembly can't be asked."""
@@ -303,6 +301,11 @@ def _inquiry(
 def _dead(error: str) -> Result:
     """Return the result of a hook that is not run, because trying again can't help."""
     return Result(outcome=AttemptOutcome.FAILED, error=error, final=True)
+
+
+def _cancelled(error: str) -> Result:
+    """Return the result of a hook that is not run, and that needs nobody."""
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, ends_as=State.CANCELLED)
 
 
 def _later(error: str, in_s: float) -> Result:

@@ -23,6 +23,7 @@ NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
 _NOT_FOUND_CODE = "01"
+FINAL_CODES = ("01", "07")  # of these Prembly says no more
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail")
 _WITHIN = ("session", "response", "verification_response")  # objects in `data`
@@ -71,8 +72,20 @@ class Stated:
     says_no: bool = False  # the envelope says that the question failed
     is_processing: bool = False  # Prembly is still at work, it says in some word
     is_user_ref_sure: bool = True  # false: it is a `customer_reference`
-    objects: bool = False  # no status word is in it, and something says no
     is_empty: bool = False  # neither a status word nor a code nor a face
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Prembly says that it will know later."""
+        return self.is_processing or self.verdict.is_left_open
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this is Prembly's last word: VERIFIED, NOT-VERIFIED, or 01 or 07 and no word."""
+        found = self.verdict
+        if self.is_processing or found.doubt:
+            return False
+        return found.outcome in payload.FINAL_OUTCOMES or says_code_alone(found)
 
 
 NOTHING = Stated(verdict=Verdict(), is_empty=True)
@@ -82,6 +95,11 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
     """Return what a verdict states of the FACTS, and not those on which it is silent."""
     found = {name: getattr(verdict, name) for name in FACTS}
     return {name: value for name, value in found.items() if value not in (None, Outcome.UNKNOWN)}
+
+
+def says_code_alone(verdict: Verdict) -> bool:
+    """Return whether a verdict is 01 or 07 without a status word."""
+    return verdict.response_code in FINAL_CODES and verdict.verification_status is None
 
 
 def question_about(verdict: Verdict) -> Question | None:
@@ -168,9 +186,8 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         Doubt.FACE: faces,
     }
     doubts = {doubt for doubt, said_of_it in told.items() if len(said_of_it) > 1}
-    objections = {doubt for each in said for doubt in each.doubts()}
     if any(each.says_verified for each in said):
-        doubts |= objections
+        doubts |= {doubt for each in said for doubt in each.doubts()}
     if words:
         found["verification_status"] = payload.text_of(words[0])
     verdict = Verdict(
@@ -193,7 +210,6 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         ),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
         is_user_ref_sure=is_user_ref_sure,
-        objects=not words and bool(objections),
         is_empty=not (words or codes or faces),
     )
 
