@@ -34,7 +34,6 @@ MAX_REMEMBERED = 10_000
 _WAITS_S = (20.0, 60.0, 240.0, GRACE_S)
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
-_NEW_MS = 10_000
 _STORE_WAIT_S = 5.0
 _RESULTS = {
     Finding.CONFIRMED: InquiryResult.CONFIRMED,
@@ -82,7 +81,10 @@ class Confirmation:
             return _cancelled(ERASED)
         try:
             if job.event.verified_by == events.STORED_BY:  # it is Prembly's answer
-                return await self._judge_stored(job, action)
+                if not await self._withstands(job, action):
+                    return _dead(AGAINST_IT)
+                if job.attempt == 1:  # else it may be a replay, and Prembly has changed its mind
+                    return await self._confirm_stored(job, action)
             question = answers.question_about(job.event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
@@ -99,16 +101,20 @@ class Confirmation:
         """Ask nothing more: the daemon stops."""
         self._inquirer.interrupt()
 
-    async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
-        """Judge Prembly's own answer, by what has come of its verification until now."""
+    async def _withstands(self, job: Job, action: Action) -> bool:
+        """Return whether Prembly's own answer is enough for the action, together with what has come
+        of its verification until now."""
         event = job.event
         requirement = requirement_of(action, event, self._settling.routing)
         others = await self._kept.others(event, self._settling.rereading.verdict)
         try:
-            if not agreement.withstands(event.verdict, others, requirement):
-                return _dead(AGAINST_IT)
+            return agreement.withstands(event.verdict, others, requirement)
         finally:
             event.drop_document()
+
+    async def _confirm_stored(self, job: Job, action: Action) -> Job | Result:
+        """Have Prembly's own answer confirm itself."""
+        event = job.event
         reference = event.verdict.reference
         names = [payload.plain_id(reference)] if reference and action.once else []
         confirmed = Confirmed.by_itself(event)
@@ -275,9 +281,8 @@ def _now_s() -> float:
 
 def _newer_than_ms(job: Job) -> int:
     """Return since when an answer is good enough that somebody else asked for: it must be newer
-    than the event. Later, and for a replay, it must be new too."""
-    is_first = job.attempt == 1
-    return max(job.event.received_at_ms, 0 if is_first else job.started_at_ms - _NEW_MS)
+    than the event, and than the time at which the delivery became due, as by a replay."""
+    return max(job.event.received_at_ms, job.due_at_ms)
 
 
 def _inquiry(
