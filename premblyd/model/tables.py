@@ -232,6 +232,7 @@ class VerificationName(Table):
     name = Text(PERSONAL, kept=Kept.IDENTITY)
     verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
     at_ms = Moment(PLAIN)
+    claimed_at_ms = Moment(PLAIN, null=True)  # when an answer about another one named it last
 
 
 class Downtime(Table):

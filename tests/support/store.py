@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +16,12 @@ import pytest
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.engine import Engine, Transaction, insert
 from premblyd.engines.postgresql.engine import PostgresqlEngine
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import naming
+from premblyd.model.tables import VerificationName
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
@@ -263,3 +264,12 @@ def reason(store: Store, body: bytes = b"{}") -> str:
         store.add("crm", body=body)
     assert store.writer.last_error == caught.value.reason
     return caught.value.reason
+
+
+def name_one(transaction: Transaction, names: Sequence[str], now_ms: int) -> None:
+    """Write down that all of these are names of one verification, whatever they look like."""
+    for name in names:
+        transaction.write(_NAME, name=name, verification=names[0], at_ms=now_ms)
+
+
+_NAME = insert(VerificationName, "name", "verification", "at_ms")

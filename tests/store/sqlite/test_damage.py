@@ -16,7 +16,6 @@ from premblyd.model import states
 from premblyd.queue import claims, damage, due, queue
 from premblyd.queue.jobs import Claimable, Claimed, Load
 from premblyd.record.operating import Operator
-from premblyd.verifications.names import learn_names
 from tests.support.database import past_checks
 from tests.support.queue import (
     ATTEMPTS,
@@ -33,7 +32,7 @@ from tests.support.queue import (
     recover,
 )
 from tests.support.rows import large
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, name_one
 
 OF_TYPE = damage.ROW_CHANGED + "a column of it has not its type"
 OF_RULES = [damage.ROW_CHANGED + rule.words for rule in states.DELIVERY_RULES]
@@ -213,7 +212,7 @@ def test_a_damaged_row_stops_no_claim_with_once(
 ) -> None:
     for number in range(3):
         store.add("crm", body=b"%d" % number, reference=f"ref-{number}")
-    store.wait(store.writer.call(lambda transaction: learn_names(transaction, names, NOW_MS)))
+    store.wait(store.writer.call(lambda transaction: name_one(transaction, names, NOW_MS)))
     by_hand(store.path, change)
     assert ids(claim_once(store)) == [1, 3]
     assert store.rows("SELECT state FROM delivery WHERE id = 2") == [("dead",)]
