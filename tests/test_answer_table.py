@@ -9,12 +9,13 @@ import pytest
 
 from premblyd.ask import confirm
 from premblyd.databases import DatabaseAddress
-from premblyd.prembly import agreement, payload
+from premblyd.prembly import agreement, answers, payload
 from premblyd.run import dispatcher
 from tests.support.database import rows
 from tests.support.dispatching import Dispatching
 from tests.support.jobs import action
 from tests.support.prembly_api import PremblyApi
+from tests.support.rows import for_each
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
 OTHER_UUID = "11111111-1111-4111-8111-111111111111"
@@ -360,8 +361,21 @@ async def test_what_the_action_asks_counts_too(place: DatabaseAddress, api: Prem
 async def test_names_reference_false_takes_what_names_nothing_or_by_another_kind_of_id(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
-    for name in ("no name", "a name of the other kind"):
+    of_session = "of a session, a name of another kind"
+    for name in ("no name", "a name of the other kind", of_session):
         assert await judged(place, api, ABOUT[name], names_reference=False) == (CONFIRMED, None)
-    for name in ("another UUID", "of a session, a name of another kind"):
-        _, _, ends, words = ABOUT[name]
-        assert await judged(place, api, ABOUT[name], names_reference=False) == (ends, words)
+    _, _, ends, words = ABOUT["another UUID"]
+    assert await judged(place, api, ABOUT["another UUID"], names_reference=False) == (ends, words)
+
+
+@for_each("sent", [UUID, VER])
+def test_a_reference_that_is_sent_as_a_session_is_confirmed_by_no_other_name(sent: str) -> None:
+    event = payload.read(json.dumps({"session_id": sent, **VERIFIED}).encode())
+    other = VER if sent == UUID else UUID
+    answer = answers.read(json.dumps({"data": {"reference": other, **VERIFIED}}).encode())
+    question = answers.question_about(event)
+    assert answer
+    assert question
+    found = agreement.why_of_no_use(event, answer, question, names_reference=False)
+    assert found
+    assert found.words == agreement.NO_NAME

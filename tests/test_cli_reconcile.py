@@ -27,6 +27,7 @@ from tests.support.forking import Forked
 from tests.support.logs import logged
 from tests.support.prembly_api import (
     PremblyApi,
+    Shape,
     code_01,
     cut,
     garbage,
@@ -662,7 +663,7 @@ def test_a_column_of_a_list_is_asked_for_and_stored(
 
 
 def test_a_session_is_asked_for_and_never_named(record: Record, api: PremblyApi) -> None:
-    api.know("ver_of_session", session_id=SESSION)
+    api.know("ver_of_session", session_id=SESSION, shape=Shape.SESSION)
     assert reconcile(record, "-", stdin=SESSION.encode()).code == 1
     ran = reconcile(record, "-", "--store", stdin=SESSION.encode())
     assert (ran.code, ran.err) == (0, "")

@@ -281,8 +281,9 @@ def _now_s() -> float:
 
 def _newer_than_ms(job: Job) -> int:
     """Return since when an answer is good enough that somebody else asked for: it must be newer
-    than the event, and than the time at which the delivery became due, as by a replay."""
-    return max(job.event.received_at_ms, job.due_at_ms)
+    than the event, and later also than the moment since which the delivery is due, such as that
+    of a replay. (A first attempt may have been held back by `once`, which asks for no more.)"""
+    return max(job.event.received_at_ms, 0 if job.attempt == 1 else job.due_at_ms)
 
 
 def _inquiry(

@@ -16,6 +16,7 @@ from premblyd.prembly.answers import (
     Question,
     Stated,
     facts_of,
+    is_given_id,
     says_code_alone,
 )
 from premblyd.prembly.payload import Outcome, Verdict
@@ -177,7 +178,9 @@ def _about_another(
     if reference is None:
         if asked.session_id and payload.plain_id(asked.session_id) in answer.names:
             return _contradicted("what the event calls a session is a reference at Prembly")
-        return None if session_id else _ask_again(NO_NAME)
+        # A reference that somebody sends as a session's id can't be told from one otherwise.
+        may_be_other = not names_reference and not is_given_id(asked.session_id or "")
+        return None if session_id or (may_be_other and answer.names) else _ask_again(NO_NAME)
     if payload.plain_id(reference) in answer.names:
         return None
     # Prembly has two kinds of ids for one verification, and may answer with the other alone.

@@ -162,14 +162,14 @@ def all_names(question: Question, stated: Stated) -> tuple[str, ...]:
         asked = payload.plain_id(question.reference)
         same = [ids for ids in stated.objects if asked in ids.references]
         first, last = [asked], []
-    references = filter(_is_id, sorted({name for ids in same for name in ids.references}))
+    references = filter(is_given_id, sorted({name for ids in same for name in ids.references}))
     sessions = sorted({name for ids in same for name in ids.sessions})
     return tuple(dict.fromkeys([*first, *references, *sessions, *last]))
 
 
-def _is_id(name: str) -> bool:
-    """Return whether a name is one that Prembly gives to a verification: `N/A` or `order-17` may
-    be those of many."""
+def is_given_id(name: str) -> bool:
+    """Return whether a name is one that Prembly gives to a verification, and no session: `N/A` or
+    `order-17` may be those of many."""
     return payload.is_uuid(name) or name.startswith("ver_")
 
 
