@@ -416,7 +416,7 @@ def killed(where: str, at: int, *arguments: object) -> None:
     """Run a command that is killed where it calls a function for the nth time."""
     before = KILLED.format(where=where, at=at)
     with Forked(arguments, before=before, stderr=subprocess.PIPE) as process:
-        assert process.wait(50) == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_ctrl_c_says_what_is_there_still_and_how_to_go_on(config: Path, to: Path) -> None:
@@ -425,7 +425,7 @@ def test_ctrl_c_says_what_is_there_still_and_how_to_go_on(config: Path, to: Path
     before = KILLED.format(where="os.fdatasync", at=1).replace("getpid(), 9", "getpid(), 2")
     arguments = ("backup", to, "--config", config)
     with Forked(arguments, before=before, stderr=subprocess.PIPE) as process:
-        assert process.wait(50) == 1
+        assert process.wait() == 1
         told = process.stderr.read() if process.stderr else b""
     assert told.startswith(b"Interrupted. The copies of before are there still.")
     assert list(to.iterdir()) == [older]

@@ -131,7 +131,7 @@ def test_a_dump_has_no_keys_and_gets_them_back_but_for_who_was_erased_since(
     config.write_text(json.dumps(settings | {"database": new.url}))
     words = ("restore", to, "--only-keys", "--identity", identity, "--config", config)
     with Forked(words, before=KILLED) as killed:  # its keys are given, and nobody is erased
-        assert killed.wait(50) == -signal.SIGKILL
+        assert killed.wait() == -signal.SIGKILL
     assert rows(new, "SELECT count(*) FROM event_key") == [(1,)]
     done = run(*words)
     assert (done.code, done.err) == (0, "")

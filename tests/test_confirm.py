@@ -663,7 +663,7 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(
     async with at_work(place, api, timeout="1h") as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: api.asked() == 1)
-        await asyncio.wait_for(at.stop(60), 30)
+        await at.stop(3600)
         assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
         assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
         assert at.shell.runs == []

@@ -36,7 +36,6 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket on which systemd hears its services."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(40)
         yield manager
 
 
@@ -66,7 +65,6 @@ def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None
 def test_the_abstract_namespace_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0premblyd-test-{os.getpid()}")
-        manager.settimeout(40)
         address = manager.getsockname().decode()
         notify("STOPPING=1", address=address.replace("\0", "@"))
         assert manager.recv(4096) == b"STOPPING=1"

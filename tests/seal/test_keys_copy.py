@@ -153,7 +153,7 @@ def killed(where: str, at: int, *arguments: object) -> None:
     """Run a command that is killed where it calls a function for the nth time."""
     before = KILLED.format(where=where, at=at)
     with Forked(arguments, before=before) as process:
-        assert process.wait(50) == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
 
 
 def key_of(database: Path, name: str) -> str:

@@ -105,7 +105,7 @@ class Premblyd:
         with tempfile.TemporaryFile("w+") as told:
             process = self.spawn(told, before, stdout=told, pass_fds=pass_fds, prefix=prefix)
             try:
-                code = process.wait(50)
+                code = process.wait()
             finally:
                 process.kill()
             told.seek(0)
@@ -159,12 +159,12 @@ class Premblyd:
     def stop(self, number: Signals = SIGTERM) -> int:
         """End it gracefully and return its exit status."""
         self.signal(number)
-        return self.process.wait(50)
+        return self.process.wait()
 
     def kill(self) -> None:
         """kill -9, if it still runs."""
         self.signal(SIGKILL)
-        self.process.wait(50)
+        self.process.wait()
 
     def hooks(self) -> list[psutil.Process]:
         """Return its hooks' processes that run now."""

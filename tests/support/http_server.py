@@ -111,7 +111,6 @@ class Answering:
             except OSError:  # closed
                 return
             with client, contextlib.suppress(OSError):  # it hangs up when it has read enough
-                client.settimeout(20)
                 self.requests.append(client.recv(1 << 20))
                 client.sendall(self._answer)
                 while self._again:

@@ -136,7 +136,7 @@ class Cluster:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes)
         # Nothing else would ever give it back.
         subprocess.run(["ipcrm", "-m", memory], check=False, capture_output=True)
 

@@ -136,11 +136,8 @@ class Client:
         return Answer(int(first.split()[1]), HTTPHeaders.parse(rest), body)
 
     async def ended(self) -> bool:
-        """Return whether the server ends the connection, unasked and in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(40):
-                return await self._reader.read() == b""
-        return False
+        """Return whether the server ends the connection, unasked and without a word."""
+        return await self._reader.read() == b""
 
     async def close(self) -> None:
         self._writer.close()

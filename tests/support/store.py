@@ -243,11 +243,11 @@ def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Ite
         work(transaction)
         transaction.try_lock("is done")  # an answer to this is one to all that was sent before
         is_done.set()
-        assert may_end.wait(30)
+        assert may_end.wait()
 
     async def begin() -> "asyncio.Future[None]":
         held = store.writer.call(hold)
-        assert await asyncio.to_thread(is_done.wait, 30)
+        assert await asyncio.to_thread(is_done.wait)
         return held
 
     held = store.wait(begin())
