@@ -1,6 +1,7 @@
 """No test has a deadline of its own, and none asserts how long something took.
 
-On a busy machine either says that premblyd is wrong where the machine was slow. What hangs is ended by pytest-timeout alone (`setup.cfg`); how long things take is measured by `tests/bench`.
+On a busy machine either says that premblyd is wrong where the machine was slow. What hangs is ended
+by pytest-timeout alone (`setup.cfg`), and how long things take is measured in `tests/bench`.
 """
 
 import ast
