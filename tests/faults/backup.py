@@ -50,8 +50,6 @@ from tests.support.waiting import wait_until
 
 CLIENTS = 3
 SLOW_S = (0.2, 0.6)  # between webhooks, in a long run: each copy has all events
-SETTLE_S = 60.0
-PATIENCE_S = 120.0
 KEEP = 3
 LEAST_EVENTS = 20
 EVENTS = "SELECT key, lacks, reference, body FROM event ORDER BY id"
@@ -132,7 +130,7 @@ class Campaign:
     def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
         """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
         with self.victim as victim:
-            victim.restart(SETTLE_S)
+            victim.restart()
             pause_s = SLOW_S if kills else PAUSE_S
             clients = [
                 Client(victim, self.book, number, random.Random(self.rng.random()), pause_s)
@@ -163,7 +161,7 @@ class Campaign:
             self._killed("backup", self.copies, "--keep", KEEP, also=also)
             if self.victim.process.poll() is not None:
                 self.figures["kills of both"] += 1
-                self.victim.restart(SETTLE_S)
+                self.victim.restart()
             gone = before - self._names()
             if gone and not self._names() - before:
                 self._broken(f"{sorted(gone)} went, and there is no new copy")
@@ -196,7 +194,7 @@ class Campaign:
             self._command(*words)
             self._check_restored(copied, events_in(self.place))
             self._check_opens(self.place)
-        self.victim.restart(SETTLE_S)
+        self.victim.restart()
         for folder in self.place.parent.glob(f"{self.place.name}.replaced-*"):
             for file in folder.iterdir():
                 file.unlink()
@@ -304,7 +302,7 @@ class Campaign:
     def _command(
         self, *words: object, codes: tuple[int, ...] = (0,), config: Path | None = None
     ) -> None:
-        code = self._start(*words, config=config).wait(PATIENCE_S)
+        code = self._start(*words, config=config).wait()
         if code not in codes:
             said = (self.at / "said").read_text()[-1000:]
             self._broken(f"{words[0]} ended with {code}: {said}")
@@ -386,7 +384,7 @@ class Campaign:
                 found |= json.loads(opened)["keys"].keys()
             return found & self.gone
 
-        wait_until(lambda: not left(), PATIENCE_S)
+        wait_until(lambda: not left())
         self.figures["times that the keys' copy was looked through"] += 1
 
     def _broken(self, promise: str) -> None:

@@ -31,6 +31,7 @@ from premblyd.vault import Vault
 from premblyd.verifications import pseudonyms
 from tests.support import postgresql
 from tests.support.database import Looking
+from tests.support.waiting import FOREVER_S
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -213,7 +214,7 @@ class Store:
         if isinstance(self.place, Server):
             postgresql.by_hand(self.place, sql, *values)
             return
-        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as shell:
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=FOREVER_S)) as shell:
             shell.execute(sql, values)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+FOREVER_S = 1_000_000  # for what asks for a number
 
 
 def wait_until(check: Callable[[], T]) -> T:
