@@ -34,12 +34,13 @@ from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
 from tests.support.logs import Lines, log_plainly, logged
-from tests.support.marks import leaves_out, leaves_out_module
+from tests.support.marks import leaves_out, leaves_out_module, starts_processes
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
 from tests.support.store import Store, store_at
 
+SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
 WAIT_LONGEST = {
     "test_strays",
@@ -121,6 +122,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skip a failure where everything is required, save of what nobody can install."""
     report = yield
+    if report.skipped and SKIPPED in os.environ:
+        with open(os.environ[SKIPPED], "a", encoding="utf-8") as skipped:
+            skipped.write(f"{item.nodeid}\n")
     can_be_had = not any(reason in str(report.longrepr) for reason in (NO_ROOT, NO_HISTORY))
     if REQUIRE_ALL and report.skipped and can_be_had:
         report.outcome = "failed"
@@ -202,6 +206,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("gen_test")
             else:
                 item.obj = _on_a_loop(item.obj)
+        if starts_processes(item.path):
+            item.add_marker("process")
         if any(map(item.get_closest_marker, TAKES_MINUTES)):
             item.add_marker(pytest.mark.timeout(TAKES_MINUTES_TIMEOUT_S))
     items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
