@@ -255,7 +255,7 @@ async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
-        assert at.inquirer.wait_s > 200
+        assert at.inquirer.wait_s > 100
         ((due_at_ms,),) = rows(place, "SELECT due_at_ms FROM delivery")
         assert due_at_ms < times.now_ms() + 30_000, "not for as long as nothing is asked"
         at.inquirer.configure(api.settings(rate="999"))  # as a reload does
@@ -305,7 +305,7 @@ async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) ->
         await at.until(lambda: at.attempts("finished_at_ms")[:1] not in ([], [(None,)]))
         due_at_ms, state = at.delivery("due_at_ms, state")
         assert state == "pending"
-        assert 3_590_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
+        assert 3_000_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
         assert api.asked() == 1
 
 

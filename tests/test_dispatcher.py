@@ -470,11 +470,11 @@ async def test_a_jump_of_the_clock_moves_what_waits_with_it(
         at.clock.set_by_ms = by_ms
         at.dispatcher.wake()
         await at.until(lambda: at.delivery("due_at_ms") != (before_ms,))
-        assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 100
+        assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 2_000
         seen_ms = at.dispatcher.last_round_ms
         at.dispatcher.wake()
         await at.until(lambda: at.dispatcher.last_round_ms != seen_ms)
-        assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 100  # and moves it once
+        assert abs(at.delivery("due_at_ms")[0] - before_ms - by_ms) < 2_000  # and moves it once
         assert (len(at.shell.runs), at.queue.failures["shift"]) == (1, 0)
 
 

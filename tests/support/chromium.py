@@ -49,7 +49,9 @@ def launched() -> "Iterator[sync_api.Browser]":
     sync_api.expect.set_options(timeout=FOREVER_MS)
     with sync_api.sync_playwright() as playwright:
         # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
-        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+        browser = playwright.chromium.launch(
+            executable_path=PROGRAM, chromium_sandbox=False, timeout=FOREVER_MS
+        )
         yield browser
         browser.close()
 
