@@ -34,7 +34,7 @@ from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
 from tests.support.logs import Lines, log_plainly, logged
-from tests.support.marks import leaves_out, leaves_out_module, starts_processes
+from tests.support.marks import leaves_out, leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
@@ -206,8 +206,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("gen_test")
             else:
                 item.obj = _on_a_loop(item.obj)
-        if starts_processes(item.path):
-            item.add_marker("process")
         if any(map(item.get_closest_marker, TAKES_MINUTES)):
             item.add_marker(pytest.mark.timeout(TAKES_MINUTES_TIMEOUT_S))
     items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
