@@ -121,7 +121,7 @@ NOTHING: dict[str, Row] = {
         VERIFIED,
         named(VERIFIED, status="processing"),
         ASKED_AGAIN,
-        agreement.NOT_YET,
+        "Prembly's answer does not agree with itself: status",
     ),
 }
 SINCE: dict[str, Row] = {
