@@ -105,7 +105,7 @@ def test_what_copy_and_database_have_of_one_number_is_not_one_thing(
 def test_holds_and_closings_that_came_since_are_taken_over(
     config: Path, database: Path, copy: Path
 ) -> None:
-    hold = ("hold", "--user-ref", "usr-1", "--config", config)
+    hold = ("hold", "--user-ref", "usr-1", "--yes", "--config", config)
     assert run(*hold).code == 0
     with closing(sqlite3.connect(database)) as connection, connection:  # by a script, at once
         another = "INSERT INTO hold (user_ref, at_ms, actor) SELECT 'usr-3', at_ms, actor FROM hold"
@@ -123,7 +123,7 @@ def test_a_hold_that_ended_since_has_ended_and_the_newest_closing_counts(
     config: Path, database: Path, tmp_path: Path
 ) -> None:
     close = ("closed", "--user-ref", "usr-1", "--config", config)
-    hold = ("hold", "--user-ref", "usr-1", "--reason", "usr-1 sues", "--config", config)
+    hold = ("hold", "--user-ref", "usr-1", "--yes", "--reason", "usr-1 sues", "--config", config)
     assert (run(*hold).code, run(*close, "--at", "2020-01-31").code) == (0, 0)
     copy = Path(shutil.copy(database, tmp_path / "copy.db"))
     assert run("hold", "--end", "1", "--config", config).code == 0
