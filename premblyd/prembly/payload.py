@@ -32,7 +32,8 @@ CODES = {
 }
 DATA_CODE = "00"  # data is returned, which is not yet a yes
 LATER_CODE = "02"  # Prembly can't complete it at this time
-OPEN_CODES = (LATER_CODE, "03")  # Prembly tries again when it can; all others are final
+WALLET_CODE = "03"
+OPEN_CODES = (LATER_CODE, WALLET_CODE)  # Prembly tries again when it can; all others are final
 
 
 class Outcome(StrEnum):
@@ -45,6 +46,27 @@ class Outcome(StrEnum):
 
 
 FINAL_OUTCOMES = (Outcome.VERIFIED, Outcome.NOT_VERIFIED)
+FINAL_CODES = ("01", "07")  # of these Prembly sends no status word
+
+
+class Standing(StrEnum):
+    """What an event says of how its verification ended. RESULT settles it, and CODE when Prembly
+    says no more. All else is open, whatever it says."""
+
+    RESULT = "result"  # VERIFIED or NOT-VERIFIED
+    CODE = "code"  # 01 or 07, and no word
+    DOUBTED = "doubted"  # a VERIFIED that does not fit the rest
+    LATER = "later"  # PENDING or 02: Prembly tries again
+    WALLET = "wallet"  # 03: the account lacks money, and who knows until when
+    OPEN = "open"  # nothing, an acknowledgement, 00 alone, a word or a code that nobody knows
+    ELSEWHERE = "elsewhere"  # it is about no verification
+
+
+SETTLING = (Standing.RESULT, Standing.CODE)
+# Prembly is asked once of what is told already.
+ASKED_ONCE = (Standing.CODE, Standing.DOUBTED)
+# What was sent before the result: whatever ran for it, did not run for the result.
+BEFORE_RESULT = (Standing.LATER, Standing.WALLET)
 
 
 class Kind(StrEnum):
@@ -94,12 +116,27 @@ class Verdict:
         return self.outcome is Outcome.PENDING
 
     @property
-    def is_unsettled(self) -> bool:
-        """Whether Prembly can be asked later what became of the verification. Not after 03: the
-        account lacks money, and who knows until when."""
-        is_askable = self.reference and events.is_about_verification(self.type)
-        waits_for_money = self.outcome is Outcome.UNKNOWN and self.response_code != LATER_CODE
-        return bool(is_askable) and self.is_left_open and not waits_for_money
+    def standing(self) -> Standing:
+        """What this says of how the verification ended: `verifications/stored.py` asks the same of
+        stored events, and a test holds that they agree."""
+        if not events.is_about_verification(self.type):
+            return Standing.ELSEWHERE
+        if self.doubt:
+            return Standing.DOUBTED
+        if self.outcome in FINAL_OUTCOMES:
+            return Standing.RESULT
+        if self.outcome is Outcome.PENDING or self.response_code == LATER_CODE:
+            return Standing.LATER
+        if self.response_code == WALLET_CODE:
+            return Standing.WALLET
+        if self.response_code in FINAL_CODES and self.verification_status is None:
+            return Standing.CODE
+        return Standing.OPEN
+
+    @property
+    def is_final(self) -> bool:
+        """Whether an answer that says this is Prembly's last word on the verification."""
+        return self.standing in SETTLING
 
     @property
     def is_settled(self) -> bool:

@@ -19,7 +19,7 @@ from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
 from premblyd.engines.engine import Database
 from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
+from premblyd.model.tables import Delivery, Event, Inquiry, OperatorAction, Purpose
 from premblyd.prembly.payload import plain_id
 from premblyd.record import naming, queries
 from premblyd.record.queries import By
@@ -33,6 +33,13 @@ HANDLED = (*(state.value for state in UNDONE), DONE.value, NONE)
 MAX_SPELLINGS = 8
 _END = "\U0010ffff"  # follows all that begins with the text before it
 _KEY = r"[0-9a-f]{8,32}"
+DISMISSED = "dismiss"  # what the record calls it
+# Somebody has looked at an event, and it needs nobody any more.
+IS_DISMISSED = fn.EXISTS(
+    OperatorAction.select(SQL("1")).where(
+        OperatorAction.event_id == Event.id, OperatorAction.action == DISMISSED
+    )
+)
 _OF_DELIVERIES = Delivery.select().from_(By(Delivery, "delivery_event"))
 # As text, so that SQLite sees that the index has these rows.
 _IS_CONTRADICTED = (Inquiry.result == SQL("'contradicted'")) & (Inquiry.purpose == Purpose.CONFIRM)
