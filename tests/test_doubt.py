@@ -8,7 +8,8 @@ from premblyd import jsontext
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, payload
 from premblyd.prembly.bodies import FieldName
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import Standing
 from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"

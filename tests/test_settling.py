@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.prembly import events, payload, samples
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import Standing
 from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"

@@ -21,7 +21,8 @@ from premblyd.model.states import AwaitedState
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import ASKED_ONCE, Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import ASKED_ONCE, Standing
 from premblyd.privacy import safe_id
 from premblyd.queue.settling import Answers
 from premblyd.telemetry import tell

@@ -18,6 +18,7 @@ from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies, events, facts, tracing
 from premblyd.prembly.bodies import FIELDS, FieldName, Places
+from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.privacy import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
@@ -47,26 +48,6 @@ class Outcome(StrEnum):
 
 FINAL_OUTCOMES = (Outcome.VERIFIED, Outcome.NOT_VERIFIED)
 FINAL_CODES = ("01", "07")  # of these Prembly sends no status word
-
-
-class Standing(StrEnum):
-    """What an event says of how its verification ended. RESULT settles it, and CODE when Prembly
-    says no more. All else is open, whatever it says."""
-
-    RESULT = "result"  # VERIFIED or NOT-VERIFIED
-    CODE = "code"  # 01 or 07, and no word
-    DOUBTED = "doubted"  # a VERIFIED that does not fit the rest
-    LATER = "later"  # PENDING or 02: Prembly tries again
-    WALLET = "wallet"  # 03: the account lacks money, and who knows until when
-    OPEN = "open"  # nothing, an acknowledgement, 00 alone, a word or a code that nobody knows
-    ELSEWHERE = "elsewhere"  # it is about no verification
-
-
-SETTLING = (Standing.RESULT, Standing.CODE)
-# Prembly is asked once of what is told already.
-ASKED_ONCE = (Standing.CODE, Standing.DOUBTED)
-# What was sent before the result: whatever ran for it, did not run for the result.
-BEFORE_RESULT = (Standing.LATER, Standing.WALLET)
 
 
 class Kind(StrEnum):

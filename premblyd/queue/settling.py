@@ -12,7 +12,8 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
 from premblyd.prembly import events, payload
-from premblyd.prembly.payload import BEFORE_RESULT, Standing, StoredEvent, Verdict, Webhook
+from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
+from premblyd.prembly.standings import BEFORE_RESULT, Standing
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, pseudonyms, questions

@@ -26,12 +26,12 @@ from premblyd.prembly.facts import plain_word
 from premblyd.prembly.payload import (
     FINAL_CODES,
     Outcome,
-    Standing,
     outcome_of,
     plain_id,
     same_id,
     session_reference,
 )
+from premblyd.prembly.standings import Standing
 from premblyd.record import queries
 from premblyd.record.criteria import IS_DISMISSED
 from premblyd.verifications.digests import Digests

@@ -27,7 +27,8 @@ from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.model.tables import Event, InquiryResult, Purpose
 from premblyd.prembly import answers
-from premblyd.prembly.payload import Outcome, Standing, Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import Standing
 from premblyd.queue.settling import add_answer
 from premblyd.record import naming, queries
 from premblyd.record.certificates.summary import MOVED

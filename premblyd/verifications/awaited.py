@@ -12,7 +12,6 @@ asked does not keep it from being asked about true ones.
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 from peewee import JOIN, SQL, Case, Tuple, fn
@@ -21,14 +20,8 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult
-from premblyd.prembly.payload import (
-    ASKED_ONCE,
-    Standing,
-    Verdict,
-    Webhook,
-    plain_id,
-    session_reference,
-)
+from premblyd.prembly.payload import Verdict, Webhook, plain_id, session_reference
+from premblyd.prembly.standings import Rank, Standing
 from premblyd.verifications import pseudonyms, questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up, reference_key
@@ -298,24 +291,24 @@ class AwaitedQueue:
 def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
     settled in the record. Return how many are."""
-    first: dict[tuple[_Rank, str], int] = {}
+    first: dict[tuple[Rank, str], int] = {}
     for event_id, arrival in unsettled.items():
-        place = (_rank(arrival.standing), plain_id(arrival.reference))
+        place = (Rank.of(arrival.standing), plain_id(arrival.reference))
         first.setdefault(place, event_id)
     if not first:
         return 0
     references = {reference for _, reference in first}
-    known = dict.fromkeys(settled_in_record(transaction, references), _Rank.OPEN)
+    known = dict.fromkeys(settled_in_record(transaction, references), Rank.OPEN)
     were_asked = set()
     for reference, is_waiting, standing in look_up(transaction, _AWAITED_FOR, references):
-        plain, rank = plain_id(reference), _rank(standing)
+        plain, rank = plain_id(reference), Rank.of(standing)
         if is_waiting:
             known[plain] = max(rank, known.get(plain, rank))
-        elif rank is _Rank.ONCE:
+        elif rank is Rank.ONCE:
             were_asked.add(plain)
     rows = []
     for (rank, reference), event_id in sorted(first.items(), reverse=True):
-        is_done = rank is _Rank.ONCE and reference in were_asked
+        is_done = rank is Rank.ONCE and reference in were_asked
         if not is_done and (reference not in known or known[reference] < rank):
             known[reference] = rank
             new = unsettled[event_id]
@@ -324,21 +317,6 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
     transaction.write_many(_INSERT, sorted(rows))
     return len(rows)
-
-
-class _Rank(IntEnum):
-    """How much Prembly is asked about an event. What is asked about less keeps no true event that
-    comes meanwhile from being awaited beside it."""
-
-    LATE = 0
-    ONCE = 1
-    OPEN = 2
-
-
-def _rank(standing: Any) -> _Rank:
-    if standing == Standing.WALLET:
-        return _Rank.LATE
-    return _Rank.ONCE if standing in ASKED_ONCE else _Rank.OPEN
 
 
 def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:

@@ -24,7 +24,8 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
 from premblyd.prembly.facts import Doubt
-from premblyd.prembly.payload import Outcome, Standing, Verdict, plain_id
+from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
 from premblyd.words import Sealed
@@ -155,7 +156,7 @@ IS_AWAITED = (
 _SETTLING = Event.select(
     *(Event.reference, Event.id, STANDING, Event.response_code),
     Case(None, [(IS_TOLD, 1)], 0),
-).where(STANDING.in_(payload.SETTLING), IS_BELIEVED)
+).where(STANDING.in_(SETTLING), IS_BELIEVED)
 _SETTLING_EVENTS = Spelt.of(_SETTLING, Event)
 _SAID = (*FACTS, "doubt")
 _HAS_KEY = fn.EXISTS(EventKey.select(EventKey.id).where(EventKey.id == Event.id))

@@ -12,7 +12,8 @@ import pytest
 from premblyd.engines.engine import Transaction
 from premblyd.model.tables import Event, InquiryResult, Purpose
 from premblyd.prembly.events import MEANINGS, STORED_BY
-from premblyd.prembly.payload import Outcome, Standing, Verdict, session_reference
+from premblyd.prembly.payload import Outcome, Verdict, session_reference
+from premblyd.prembly.standings import Standing
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import (
