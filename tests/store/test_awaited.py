@@ -382,6 +382,49 @@ def test_an_answer_to_what_the_record_knows_already_is_not_stored(
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, known.event_id)]
 
 
+HAD = """SELECT state, ran_instead_id FROM delivery
+    WHERE event_id = (SELECT max(id) FROM event) ORDER BY id"""
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "had"),
+    [
+        (NOTHING, "state = 'pending'", True),
+        (NOTHING, "state = 'cancelled', due_at_ms = NULL, finished_at_ms = 1", False),
+        (NOTHING, "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1", True),
+        (NOTHING | {"response_code": "01"}, "state = 'pending'", True),
+        (NOTHING | {"doubt": "code"}, "state = 'pending'", True),
+        (PENDING, "state = 'pending'", False),
+        (NOTHING | {"response_code": "02"}, "state = 'pending'", False),
+        (NOTHING | {"response_code": "03"}, "state = 'pending'", False),
+        (NOTHING | {"type": "workflow.process.completed"}, "state = 'pending'", False),
+    ],
+)
+def test_an_answer_is_for_actions_that_the_verification_never_had(
+    store: Store, before: dict[str, Any], changes: str, *, had: bool
+) -> None:
+    store.wait(store.inbox.add(new_event(b"first", **before), [NewDelivery("crm", 3)]))
+    store.by_hand(f"UPDATE delivery SET {changes}")
+    assert add(store, answer("ref-1")).is_new
+    assert store.rows(HAD) == ([("skipped", 1)] if had else [("pending", None)])
+
+
+def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
+    store.wait(store.inbox.add(new_event(b"first", **NOTHING), [NewDelivery("crm", 3)]))
+    confirm(store, 1, InquiryResult.UNSETTLED, 1)
+    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 4"
+    store.by_hand(f"UPDATE delivery SET {dead}")
+    add(store, answer("ref-1"))
+    assert store.rows(HAD) == [("pending", None)]
+
+
+def test_an_answer_of_the_same_code_is_no_second_event(store: Store) -> None:
+    code = NOTHING | {"response_code": "01"}
+    [known] = arrive(store, code)
+    assert add(store, answer("ref-1", **code)) == Added(known.event_id, known.key, False)
+    assert add(store, answer("ref-1", **NOTHING, response_code="07")).is_new
+
+
 def test_answers_that_race_are_stored_once(store: Store) -> None:
     arrive(store, PENDING)
     futures = [adding(store, answer("ref-1", body=b"%d" % number)) for number in range(9)]
