@@ -21,7 +21,7 @@ from premblyd.model.states import AwaitedState
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.answers import Question
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.payload import Verdict
 from premblyd.prembly.standings import ASKED_ONCE, Standing
 from premblyd.privacy import safe_id
 from premblyd.queue.settling import Answers
@@ -29,7 +29,7 @@ from premblyd.telemetry import tell
 from premblyd.times import DAY_MS, Clock
 from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
 from premblyd.verifications.questions import NewInquiry
-from premblyd.verifications.stored import VERIFIED_ALL_THE_SAME
+from premblyd.verifications.stored import of_doubted
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours
@@ -41,7 +41,6 @@ LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an 
 GRACE_MS = DAY_MS  # for which the last one may be tried
 NIGHTS_MS = 7 * DAY_MS  # for which it is, once a day, if Prembly has never said anything
 UNKNOWN_MS = 10 * 60_000  # Prembly's API may know of a verification later than its webhook
-NOT_VERIFIED = "Prembly does not say VERIFIED either"
 CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
 
 
@@ -240,9 +239,7 @@ class PendingAsker:
             return _Judged(InquiryResult.UNSETTLED, error)
         found = answer.stated.verdict
         if waiting.standing is Standing.DOUBTED:
-            if found.outcome is Outcome.VERIFIED:
-                return _Judged(InquiryResult.CONTRADICTED, VERIFIED_ALL_THE_SAME)
-            return _Judged(InquiryResult.CONFIRMED, NOT_VERIFIED)
+            return _Judged(*of_doubted(found))
         if (
             waiting.standing is Standing.CODE
             and found.standing is Standing.CODE

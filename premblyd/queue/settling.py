@@ -21,7 +21,14 @@ from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up
-from premblyd.verifications.stored import STANDING, Read, found_others, settled_in_record
+from premblyd.verifications.stored import (
+    IS_BELIEVED,
+    STANDING,
+    Read,
+    found_others,
+    of_doubted,
+    settled_in_record,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,10 @@ def add_answer(
     When the record has an event already that settles the verification, under any of its names, that
     one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
     its actions run once. An action that an event has had which was no PENDING, 02 or 03 does not
-    run again either: its delivery is skipped, and says which one ran instead."""
+    run again either: its delivery is skipped, and says which one ran instead.
+
+    What says it twice and differently is for a person to look at: an answer that is silent on what
+    does not fit is no event beside it, and is kept as a question about it."""
     webhook, now_ms = answer.webhook, answer.webhook.received_at_ms
     names = pseudonyms.of(transaction)
     learnt = [names.reference(name) for name in answer.names]
@@ -90,6 +100,12 @@ def add_answer(
     if settled := settled_in_record(transaction, references, webhook.verdict):
         event_id = min(settled.values())
         added = Added(event_id, inbox.key_of(transaction, event_id), False)
+    elif doubted_ids := [number for (number,) in look_up(transaction, _DOUBTED, references)]:
+        event_id = min(doubted_ids)
+        added = Added(event_id, inbox.key_of(transaction, event_id), False)
+        if inquiry is not None:
+            result, words = of_doubted(webhook.verdict)
+            inquiry = replace(inquiry, event_id=event_id, result=result, error=words)
     else:
         others = found_others(transaction, references, answer.read)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
@@ -135,12 +151,15 @@ _HAS_BEGUN = (Delivery.attempt_count > 0) & (
         )
     )
 )
+_DOUBTED = Spelt.of(Event.select(Event.id).where(STANDING == Standing.DOUBTED, IS_BELIEVED), Event)
 _HAD = Spelt.of(
     Event.select(Delivery.action, Delivery.id)
     .join(Delivery, on=(Delivery.event == Event.id))
     .where(
         STANDING.not_in([*BEFORE_RESULT, Standing.ELSEWHERE]),
-        (Delivery.state.in_([State.PENDING, State.RUNNING, State.SUCCEEDED])) | _HAS_BEGUN,
+        (Delivery.state == State.SUCCEEDED)
+        | _HAS_BEGUN
+        | (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED),
     ),
     Event,
 )

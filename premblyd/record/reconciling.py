@@ -47,7 +47,7 @@ from premblyd.times import DAY_MS, Clock
 from premblyd.verifications import awaited, erased, questions
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.questions import NewInquiry
-from premblyd.verifications.stored import VERIFIED_ALL_THE_SAME
+from premblyd.verifications.stored import of_doubted
 from premblyd.words import counted
 
 AT_ONCE = 16  # questions on their way: the rate holds them apart
@@ -393,12 +393,11 @@ def _said(each: Absent, answer: Verdict | None) -> _Said:
     confirmed, contradicted = InquiryResult.CONFIRMED, InquiryResult.CONTRADICTED
     if each.fate is Fate.DOUBTED:
         its = of[Standing.DOUBTED]
-        if answer and answer.outcome is Outcome.VERIFIED:
-            return _Said(
-                fate=Fate.DIFFERS, events=its, result=contradicted, error=VERIFIED_ALL_THE_SAME
-            )
-        result = confirmed if answer else InquiryResult.UNSETTLED
-        return _Said(fate=Fate.TOLD, events=its, result=result)
+        if answer is None:
+            return _Said(fate=Fate.TOLD, events=its)
+        result, words = of_doubted(answer)
+        fate = Fate.DIFFERS if result is contradicted else Fate.TOLD
+        return _Said(fate=fate, events=its, result=result, error=words)
     results, codes = of[Standing.RESULT], of[Standing.CODE]
     if answer is None:
         its = results + codes

@@ -32,7 +32,6 @@ from premblyd.words import Sealed
 
 MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
 MOST_OPENED = 2000  # that are sealed: the same
-VERIFIED_ALL_THE_SAME = "Prembly says VERIFIED of what an event says twice and differently"
 Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
@@ -53,6 +52,14 @@ def settled_in_record(
         plain = plain_id(reference)
         found[plain] = min(event_id, found.get(plain, event_id))
     return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
+
+
+def of_doubted(answer: Verdict) -> tuple[InquiryResult, str]:
+    """Return as what a final answer about a doubted event is kept: as a question."""
+    if answer.outcome is Outcome.VERIFIED:
+        words = "Prembly says VERIFIED of what an event says twice and differently"
+        return InquiryResult.CONTRADICTED, words
+    return InquiryResult.CONFIRMED, "Prembly does not say VERIFIED either"
 
 
 def found_others(

@@ -393,7 +393,6 @@ HAD = """SELECT state, ran_instead_id FROM delivery
         (NOTHING, "state = 'cancelled', due_at_ms = NULL, finished_at_ms = 1", False),
         (NOTHING, "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1", True),
         (NOTHING | {"response_code": "01"}, "state = 'pending'", True),
-        (NOTHING | {"doubt": "code"}, "state = 'pending'", True),
         (PENDING, "state = 'pending'", False),
         (NOTHING | {"response_code": "02"}, "state = 'pending'", False),
         (NOTHING | {"response_code": "03"}, "state = 'pending'", False),
@@ -416,6 +415,16 @@ def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
     store.by_hand(f"UPDATE delivery SET {dead}")
     add(store, answer("ref-1"))
     assert store.rows(HAD) == [("pending", None)]
+
+
+def test_an_answer_is_no_event_beside_what_says_it_twice_and_differently(store: Store) -> None:
+    doubted, _ = arrive(store, NOTHING | {"doubt": "code"}, PENDING)
+    new = answer("ref-1")
+    asked = question(Purpose.PENDING, InquiryResult.SETTLED, "ref-1", event_id=2)
+    added = store.wait(store.writer.call(partial(add_answer, answer=new, inquiry=asked)))
+    assert (added.event_id, added.is_new) == (doubted.event_id, False)
+    assert store.rows("SELECT event_id, result FROM inquiry") == [(1, "contradicted")]
+    assert [row[2] for row in store.rows(ROWS)] == ["settled"]
 
 
 def test_an_answer_of_the_same_code_is_no_second_event(store: Store) -> None:
