@@ -119,27 +119,6 @@ class Verdict:
         """Whether an answer that says this is Prembly's last word on the verification."""
         return self.standing in SETTLING
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether this is Prembly's last word on the verification.
-
-        What is doubted counts as such, if it is about a verification at all: an answer that is
-        silent on what does not fit would be stored as a second event, without the doubt.
-
-        Without an outcome the code decides. 00 with a status that is none of the three documented
-        words acknowledges the request, and nothing more.
-        """
-        if not events.is_about_verification(self.type):
-            return False
-        if self.doubt:
-            return True
-        if self.outcome is not Outcome.UNKNOWN:
-            return self.outcome in FINAL_OUTCOMES
-        code = self.response_code
-        if code is None or code in OPEN_CODES:
-            return False
-        return code != DATA_CODE or self.verification_status is None
-
 
 CONTEXT_FIELDS = tuple(
     field.name for field in fields(Verdict) if field.name not in SECRET_VERDICT_FIELDS
