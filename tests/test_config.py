@@ -538,6 +538,16 @@ def test_every_problem_is_told_at_once_in_the_files_order() -> None:
     assert places == "1:9 5:21 10:13 13:13 14:16 25:32 26:18 29:67 35:11"
 
 
+def test_who_stands_beside_a_configuration_is_told_how_to_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "premblyd.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "nowhere/premblyd.yaml")
+    assert str(caught.value).endswith("and this folder has one: --config premblyd.yaml")
+
+
 def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xff")
     (tmp_path / "dir").mkdir(exist_ok=True)

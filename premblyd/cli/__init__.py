@@ -128,6 +128,9 @@ class Commands(click.Group):
             if error.by_user:
                 click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
             elif error.lacks_rights and os.geteuid() != 0:
+                if group := caller.reading_group():
+                    told = f"Members of the group {group} may read, from their next login on:"
+                    click.echo(f'{told} sudo usermod -aG {group} "$USER"', err=True)
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

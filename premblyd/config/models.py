@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import (
     Field,
     PlainValidator,
+    PrivateAttr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -210,16 +211,19 @@ class PostgresqlDatabase(Model):
 
     url: Annotated[str, PlainValidator(_server_url)]
     password: Annotated[Secret, PlainValidator(_password)] | None = None
+    _file: Path | None = PrivateAttr(None)  # the configuration
 
     @property
     def server(self) -> Server:
         """What connects to it. Where secrets are not looked up, libpq may know the password."""
         password = self.password
+        named_in = f"`database` in {self._file}" if self._file else None
         if password is None:
-            return Server(self.url)
-        return Server(
-            self.url, password.value, unread=password.source if password.value is None else None
-        )
+            return Server(self.url, named_in=named_in)
+        if named_in is not None:
+            named_in += f", with the password {password.source}"
+        unread = password.source if password.value is None else None
+        return Server(self.url, password.value, unread=unread, named_in=named_in)
 
 
 def database_named(value: Any, folder: Path) -> Path | str:
@@ -233,13 +237,18 @@ def database_named(value: Any, folder: Path) -> Path | str:
 def _database(
     value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
 ) -> Path | PostgresqlDatabase:
-    if isinstance(value, dict):
-        read: PostgresqlDatabase = handler(value)
-        return read
     if isinstance(value, Path | PostgresqlDatabase):
         return value
-    found = database_named(value, secret_places(info).folder)
-    return found if isinstance(found, Path) else PostgresqlDatabase(url=found)
+    places = secret_places(info)
+    if isinstance(value, dict):
+        read: PostgresqlDatabase = handler(value)
+    else:
+        found = database_named(value, places.folder)
+        if isinstance(found, Path):
+            return found
+        read = PostgresqlDatabase(url=found)
+    read._file = places.file
+    return read
 
 
 # Only of a mapping pydantic reads the keys, so only that is its schema.

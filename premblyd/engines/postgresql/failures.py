@@ -81,7 +81,8 @@ def _of_connection(error: psycopg.Error) -> str:
     if not _NOT_MADE.match(lines[0] if lines else ""):
         return f"{_UNREACHED}the connection was lost"
     is_refused = all(_ANSWERED.search(line) for line in each or lines[:1])
-    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}"
+    notes = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
+    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}{notes}"
 
 
 _UNREACHED = "PostgreSQL can't be reached: "

@@ -7,66 +7,49 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from peewee import Case, Tuple, fn
+from peewee import Tuple
 
 from premblyd.ask.log import LogEntry, Window
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
 from premblyd.model.keeptables import Lacks
-from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event
+from premblyd.model.tables import Event
 from premblyd.prembly import events
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import TYPE_WORDS, is_type
 from premblyd.record import queries
 from premblyd.record.certificates.certificate import CertificateDigests, Verification
 from premblyd.record.certificates.summary import Counts, Received
-from premblyd.record.matching import events_named, events_of_sessions, is_session, name_of
+from premblyd.record.matching import (
+    BATCH,
+    FOUND,
+    IS_NAMELESS,
+    Arrival,
+    Found,
+    arrival_of,
+    found_events,
+    is_session,
+    name_of,
+    truth,
+)
 from premblyd.times import DAY_MS
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.spellings import Spelt
-from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
 
-PORTION = 100  # verifications, each of a few names
 READ = 1000  # events of one statement
 OTHER = "other"  # what is of a type that nobody knows
 _PRODUCT = re.compile(r"ver_([a-z]{1,20}(?:_[a-z]{1,20}){0,5})_.+", re.IGNORECASE)
 _PRODUCT_WORDS = TYPE_WORDS | {"w"}  # as in ver_document_w_face_…
 
 
-class Found(NamedTuple):
-    """An event of a verification."""
-
-    id: int
-    type: str | None
-    received_at_ms: int
-    is_believed: int
-    leaves_open: int
-    acted_upon: int
-    confirmed: int
+_ERASED = Lookup(Event.select(Event.erased_name, *FOUND), Event.erased_name)
 
 
-def _truth(condition: Any) -> Any:
-    return Case(None, [(condition, 1)], 0)
-
-
-def _has_delivery(condition: Any) -> Any:
-    return fn.EXISTS(Delivery.select(Delivery.id).where(Delivery.event == Event.id, condition))
-
-
-_ACTED_UPON = _truth(_has_delivery(Delivery.state == State.SUCCEEDED))
-# Prembly's own answer needs no other.
-_CONFIRMED = _truth(
-    (Event.verified_by == events.STORED_BY) | _has_delivery(Delivery.confirmed_at_ms.is_null(False))
-)
-_COLUMNS = (
-    *(Event.id, Event.type, Event.received_at_ms),
-    *(_truth(IS_NOT_DOUBTED), _truth(LEAVES_OPEN), _ACTED_UPON, _CONFIRMED),
-)
-
-
-_NAMED = Spelt.of(Event.select(Event.reference, *_COLUMNS), Event)
-_ERASED = Lookup(Event.select(Event.erased_name, *_COLUMNS), Event.erased_name)
+_NOT_SETTLED = {
+    Arrival.OPEN: "unsettled",
+    Arrival.DOUBTED: "doubted",
+    Arrival.GIVEN_UP: "given_up",
+    Arrival.DIFFERS: "differs",
+}
 
 
 class _Compared(NamedTuple):
@@ -100,10 +83,11 @@ class Comparing:
     def add(self, entries: Iterable[LogEntry]) -> None:
         """Compare entries of the log with the record."""
         left = iter(entries)
-        while some := [*itertools.islice(left, PORTION)]:
-            found, were_erased = self._find(some), self._find_erased(some)
-            for entry in some:
-                its = {each.id: each for name in entry.ids for each in found.get(name, ())}
+        while some := [*itertools.islice(left, BATCH)]:
+            ids, since_ms = [entry.ids for entry in some], self.window.since_ms - DAY_MS
+            found = found_events(self.database, ids, since_ms=since_ms)
+            were_erased = self._find_erased(some)
+            for entry, its in zip(some, found, strict=True):
                 gone = {each.id: each for name in entry.ids for each in were_erased.get(name, ())}
                 is_erased = any(name in were_erased for name in entry.ids)
                 self._add(entry, [*its.values()], [*gone.values()], is_erased=is_erased)
@@ -120,25 +104,6 @@ class Comparing:
         for _, type_, states in self._compared.values():
             by_type[type_].add(states)
         return dict(sorted(by_type.items()))
-
-    def _find(self, entries: Sequence[LogEntry]) -> dict[str, list[Found]]:
-        """Return the events of these by their ids: by references, and where these find none that
-        counts, by sessions."""
-        ids = {name for entry in entries for name in entry.ids}
-        rows = events_named(self.database, ids, _NAMED)
-        found = {name: [Found(*row[1:]) for row in its] for name, its in rows.items()}
-        sessions = {
-            name
-            for entry in entries
-            if not any(each.is_believed for own in entry.ids for each in found[own])
-            for name in filter(is_session, entry.ids)
-        }
-        if sessions:
-            since = Event.received_at_ms >= self.window.since_ms - DAY_MS
-            by_session = events_of_sessions(self.database, sessions, _COLUMNS, since)
-            for name, its in by_session.items():
-                found[name] += [Found(*row) for row in its]
-        return found
 
     def _find_erased(self, entries: Sequence[LogEntry]) -> dict[str, list[Found]]:
         """Return which of the ids were erased, with the events that are known to be of them."""
@@ -178,14 +143,14 @@ class Comparing:
         self, entry: LogEntry, its: list[Found], gone: list[Found], *, is_erased: bool
     ) -> Iterator[str]:
         """Yield what is true of a verification, by the names of `Counts`."""
-        believed = [each for each in its if each.is_believed]
+        arrival = arrival_of(its, entry.code, entry.status)
         yield "in_log"
         if entry.is_open:
             yield "not_ended"
-        if believed:
+        if arrival is not Arrival.MISSING:
             yield "in_record"
-            if entry.is_final and all(each.leaves_open for each in believed):
-                yield "unsettled"
+            if entry.is_final and arrival in _NOT_SETTLED:
+                yield _NOT_SETTLED[arrival]
         elif is_erased:
             yield "erased"
         elif not entry.is_open:
@@ -209,12 +174,13 @@ class Comparing:
             lambda: Received(not_in_log=0 if is_log_whole else None)
         )
         is_nameless = False
-        for id_, type_, lacks, acted_upon, confirmed in self._events():
+        for id_, type_, lacks, no_name, acted_upon, confirmed in self._events():
             its = by_type[_event_type(type_)]
             its.events += 1
             its.acted_upon += acted_upon
             its.unconfirmed += bool(acted_upon and not confirmed)
             its.erased += lacks == Lacks.ERASED
+            its.nameless += no_name
             if its.not_in_log is not None:
                 its.not_in_log += id_ not in self._of_day
             is_nameless = is_nameless or lacks == Lacks.IDENTITY
@@ -222,7 +188,7 @@ class Comparing:
 
     def _events(self) -> Iterator[Row]:
         place = (self.window.since_ms, 0)
-        columns = (Event.id, Event.type, Event.lacks, _ACTED_UPON, _CONFIRMED)
+        columns = (Event.id, Event.type, Event.lacks, truth(IS_NAMELESS), *FOUND[-2:])
         while True:
             query = (
                 Event.select(Event.received_at_ms, *columns)

@@ -30,6 +30,9 @@ class Counts:
     in_record: int = 0
     missing: int = 0
     unsettled: int = 0
+    doubted: int = 0
+    differs: int = 0
+    given_up: int = 0
     acted_upon: int = 0
     unconfirmed: int = 0
     erased: int = 0
@@ -57,6 +60,7 @@ class Received:
     unconfirmed: int = 0
     erased: int = 0
     not_in_log: int | None = 0
+    nameless: int = 0  # have neither a reference nor a session
 
 
 # Of each count: how a table heads it, and what it says.
@@ -66,6 +70,9 @@ COLUMNS = {
     "in_record": ("In record", "the record has an event of it, which Prembly has not denied"),
     "missing": ("Missing", "it has ended, and the record has no event of it"),
     "unsettled": ("Unsettled", "an event came, and none says how it ended"),
+    "doubted": ("Doubted", "what came says it twice and differently, and Prembly was not asked"),
+    "differs": ("Differs", "Prembly says something else than the record"),
+    "given_up": ("Given up", "nothing says how it ended, and Prembly says no more"),
     "acted_upon": ("Acted upon", "a hook has succeeded for it"),
     "unconfirmed": ("Unconfirmed", "acted upon, and no answer of Prembly's confirms it"),
     "erased": ("Erased", "its person was erased on request"),
@@ -200,6 +207,12 @@ def why_not(*, log: LogRead, total: Counts, is_over: bool, is_pruned: bool) -> I
     if total.unsettled:
         ended = counted(total.unsettled, "verification has", "verifications have")
         yield Reason("unsettled", f"{ended} ended, and no event says how.")
+    if total.doubted:
+        doubted = counted(total.doubted, "verification is", "verifications are")
+        yield Reason("doubted", f"{doubted} doubted, and Prembly was not asked yet.")
+    if total.differs:
+        other = counted(total.differs, "verification")
+        yield Reason("differs", f"Prembly says something else of {other} than the record.")
 
 
 def statement(day: str, total: Counts, *, complete: bool, is_empty: bool = False) -> str:
@@ -219,9 +232,10 @@ def statement(day: str, total: Counts, *, complete: bool, is_empty: bool = False
             f"Complete: Prembly's log has no verification of {day} that had ended, so that none is"
             f" missing.{open_}"
         )
+    in_vain = ", or Prembly says no more of it" if total.given_up else ""
     return (
         f"Complete: of {counted(ended, 'verification')} of {day} that had ended by Prembly's log,"
-        f" each is in the record, with how it ended, or was erased on request.{open_}"
+        f" each is in the record, with how it ended, or was erased on request{in_vain}.{open_}"
     )
 
 
@@ -238,6 +252,17 @@ def facts(summary: Summary) -> Iterator[str]:
         yield f"No event is expected, by `prembly.logs.when`, of {entries} of it: left out."
     if log.of_another_time:
         yield f"Of another day, and left out: {counted(log.of_another_time, 'entry', 'entries')}."
+    if nameless := sum(its.nameless for its in summary.received.values()):
+        yield (
+            f"{counted(nameless, 'event')} of the day can't be compared: there is neither a"
+            " reference nor a session."
+        )
+    if summary.total.given_up:
+        given_up = counted(summary.total.given_up, "verification")
+        yield (
+            f"Of {given_up} nothing says how it ended: Prembly was asked, and says no more than"
+            " what came."
+        )
     if any(its.not_in_log for its in summary.received.values()):
         yield (
             "An event that is not in the log may be of a verification of the day before, or of the"
