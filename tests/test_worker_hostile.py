@@ -1,14 +1,10 @@
 """Worker hooks that do what no worker should, each alone: all of them at once, beside good ones,
 are in tests/faults/workers.py."""
 
-import asyncio
 import gc
 import tracemalloc
 
-import pytest
-
 from premblyd.model.tables import HaltReason
-from premblyd.run import hearing
 from tests.support.waiting import until
 from tests.support.workers import Working, shell
 
@@ -26,34 +22,6 @@ async def test_one_that_closes_what_it_answers_by_is_not_started_again_at_once()
         (running,) = at.begin(5)
         await until(lambda: at.halts == {"act": HaltReason.ENDED})
         assert (await running).outcome == "interrupted"
-
-
-@pytest.mark.parametrize(
-    ("flood", "name"),
-    [
-        ("head -c 300000 /dev/zero | tr '\\0' x", "printed"),
-        ("yes 'ok 1' | head -c 300000 >&4", "answers"),  # which it has given already
-    ],
-)
-async def test_who_floods_is_read_only_now_and_then(
-    flood: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hearing, "FLOOD_PAUSE_S", 10)
-    worker = shell(f'[ $n = 1 ] || {{ {flood}; }}; echo "ok $n" >&4')
-    async with Working(worker=worker, timeout="1h", max_busy="1h") as at:
-        assert (await at.run(5)).outcome == "succeeded"
-        (running,) = at.begin(6)
-        descriptor = getattr(at.conversations[0]._process, name)
-        read = asyncio.get_running_loop()._selector.get_map()  # type: ignore[attr-defined]
-        await until(lambda: descriptor not in read)
-
-        def goes_on() -> bool:
-            if descriptor not in read:
-                at.later(11)
-            return running.done()
-
-        await until(goes_on)
-        assert (await running).outcome == "succeeded"
 
 
 async def test_of_what_a_worker_wrote_nothing_is_kept_once_it_has_ended() -> None:

@@ -89,7 +89,7 @@ class Conversation:
         self._input = self._process.input
         self._input.listen(self._may_begin, self._is_free)
         self._only: Line | None = None  # the only line that is unanswered: what is printed is its
-        self._is_unneeded = self._was_ready = False
+        self._is_unneeded = self._was_ready = self._is_gone = False
         self._answer_count = 0
         self._excuse: str | None = None  # why what it does not answer any more costs nothing
         self._fault: Fault | None = None
@@ -178,9 +178,16 @@ class Conversation:
         self._process.signal(signal.SIGKILL)
 
     def gone(self) -> None:
-        """The process has ended, or can't be killed: hear what it wrote before, settle what it left
-        unanswered, and give back what it took."""
-        self.phase = Phase.ENDING  # it gets nothing for what it answered last
+        """The process has ended, or can't be killed: hear what it wrote before, and then end."""
+        if not self._is_gone:
+            self._is_gone = True
+            self.phase = Phase.ENDING  # it gets nothing for what it answered last
+            self._loop.remove_reader(self._process.pidfd)
+            self._hearing.hear_rest(self.end)
+
+    def end(self) -> None:
+        """Settle what the process left unanswered, and give back what it took."""
+        self._is_gone = True
         self._loop.remove_reader(self._process.pidfd)
         self._hearing.stop()
         if len(self.unanswered) < 2:
@@ -344,7 +351,7 @@ class Conversation:
     def _deadlines(self) -> Iterator[Deadline]:
         """Yield what is to happen, and when."""
         hook = self._hook
-        if self.phase is Phase.ENDED:
+        if self._is_gone:
             return
         if self._push_at is not None:
             yield Deadline(self._push_at, self._push)

@@ -2,15 +2,18 @@
 that means is for conversation.py."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
+from weakref import WeakSet
 
 from premblyd.run.protocol import MAX_LINE_BYTES
-from premblyd.run.workerprocess import WorkerProcess, read_now
+from premblyd.run.workerprocess import WorkerProcess, read_now, unread_bytes
 
-MOST_CHUNKS = 32  # that are read of an ended process: what it left may write for ever
-FLOOD_BYTES = 4 << 10
-FLOOD_PAUSE_S = 0.005  # after such a read of nothing useful: a flood must not take a whole core
+TURN_BYTES = 2 << 10  # of answers that are read in one turn of the loop: a millisecond's work
+TURN_S = 0.0001  # what such a turn needs of the processor beside what is read
+SHARE = 0.05  # of a processor, for reading what is of no use, of all processes together
+processor_s = time.thread_time
 
 
 class Listener(Protocol):
@@ -29,71 +32,103 @@ class Listener(Protocol):
         """It has printed this. Return whether all of it is kept."""
 
 
+class Reader:
+    """Reads a descriptor when there is something: it calls `take`, which reads a bounded part and
+    returns whether that was of use. If not, it pauses, in proportion to what that has cost."""
+
+    _pausing: ClassVar[WeakSet["Reader"]] = WeakSet()
+
+    def __init__(self, descriptor: int, take: Callable[[], bool]) -> None:
+        self._descriptor, self._take = descriptor, take
+        self._is_over = False
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(descriptor, self.read)
+
+    @property
+    def is_pausing(self) -> bool:
+        return self in self._pausing
+
+    def read(self) -> None:
+        """Take a part now."""
+        began_s = processor_s()
+        if self._take() or self._is_over:
+            return
+        used_s = processor_s() - began_s + TURN_S
+        self._loop.remove_reader(self._descriptor)
+        self._pausing.add(self)
+        self._loop.call_later(used_s * len(self._pausing) / SHARE, self._resume)
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self._is_over = True
+        self._loop.remove_reader(self._descriptor)
+
+    def _resume(self) -> None:
+        self._pausing.discard(self)
+        if not self._is_over:
+            self._loop.add_reader(self._descriptor, self.read)
+
+
 class Hearing:
     """Hears a worker process until it is told to `stop`, or to hear no more answers."""
 
     def __init__(self, process: WorkerProcess, listener: Listener) -> None:
-        self._answers, self._printed = process.answers, process.printed
-        self._listener = listener
+        self._process, self._listener = process, listener
         self._partial = b""
-        self._is_deaf = self._is_over = False
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._answers, self._hear)
-        self._loop.add_reader(self._printed, self._take_printed)
+        self._is_deaf = False
+        self._rest_bytes: int | None = None  # that are still to be heard of who has ended
+        self._heard: Callable[[], None] = lambda: None
+        self._answers = Reader(process.answers, self._take_answers)
+        self._printed = Reader(process.printed, self._take_printed)
 
     def be_deaf(self) -> None:
         """Hear no more answers: nothing of that counts any more."""
         self._is_deaf, self._partial = True, b""
+        self._answers.stop()
+
+    def hear_rest(self, heard: Callable[[], None]) -> None:
+        """Hear the answers that the process wrote before its end, and then call `heard`. What it
+        has left behind may write for ever."""
+        self._heard = heard
+        self._rest_bytes = 0 if self._is_deaf else unread_bytes(self._process.answers)
+        if not self._rest_bytes:
+            heard()
+        elif not self._answers.is_pausing:
+            self._answers.read()
 
     def stop(self) -> None:
-        """Hear what the process wrote before its end, and nothing more by itself."""
-        self._is_over = True
-        for descriptor in (self._answers, self._printed):
-            self._loop.remove_reader(descriptor)
-        chunks = 0
-        while chunks < MOST_CHUNKS and self._take_answers()[0]:
-            chunks += 1
+        """Hear nothing more."""
+        self._answers.stop()
+        self._printed.stop()
 
     def read_printed(self) -> None:
         """Take what was printed until now, because the lines change whose it can be."""
-        if chunk := read_now(self._printed):
+        if chunk := read_now(self._process.printed):
             self._listener.keep(chunk)
 
-    def _hear(self) -> None:
-        size, is_of_use = self._take_answers()
-        if size >= FLOOD_BYTES and not is_of_use:
-            self._pause(self._answers, self._hear)
-
-    def _take_answers(self) -> tuple[int, bool]:
-        """Take what the process has written; return how many bytes, and whether they are of use."""
-        chunk = None if self._is_deaf else read_now(self._answers)
-        if chunk is None:
-            return 0, False
+    def _take_answers(self) -> bool:
+        """Take a part of what the process has written. Return whether at least half of its lines
+        are of use."""
+        chunk = read_now(self._process.answers, TURN_BYTES)
         if not chunk:
-            self._loop.remove_reader(self._answers)
-            self._listener.answers_end()
-            return 0, False
-        is_of_use = False
+            if chunk is not None:
+                self._answers.stop()
+                self._listener.answers_end()
+            return True
+        of_use = 0
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         for line in lines:
-            if not self._is_deaf and self._listener.take(line):
-                is_of_use = True
+            of_use += not self._is_deaf and self._listener.take(line)
         if len(self._partial) > MAX_LINE_BYTES:
             self._listener.take_endless(self._partial)
-        return len(chunk), is_of_use
+        if self._rest_bytes is not None:
+            self._rest_bytes -= len(chunk)
+            if self._is_deaf or self._rest_bytes <= 0:
+                self._heard()
+        return 2 * of_use >= len(lines)
 
-    def _take_printed(self) -> None:
-        if not (chunk := read_now(self._printed)):
-            if chunk is not None:  # nothing more comes
-                self._loop.remove_reader(self._printed)
-        elif not self._listener.keep(chunk):
-            self._pause(self._printed, self._take_printed)
-
-    def _pause(self, descriptor: int, take: Callable[[], None]) -> None:
-        """Read nothing for a moment."""
-        self._loop.remove_reader(descriptor)
-        self._loop.call_later(FLOOD_PAUSE_S, self._resume, descriptor, take)
-
-    def _resume(self, descriptor: int, take: Callable[[], None]) -> None:
-        if not self._is_over:
-            self._loop.add_reader(descriptor, take)
+    def _take_printed(self) -> bool:
+        chunk = read_now(self._process.printed)
+        if chunk == b"":  # nothing more comes
+            self._printed.stop()
+        return not chunk or self._listener.keep(chunk)

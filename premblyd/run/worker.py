@@ -102,7 +102,7 @@ class WorkerRunner:
         for conversation in left:
             conversation.kill()
         for conversation in _wait(left):
-            conversation.gone()  # for premblyd: the kernel does not let it end
+            conversation.end()  # for premblyd: the kernel does not let it end
 
     @staticmethod
     def preview(hook: WorkerHook, invocation: Invocation, endpoint: Endpoint) -> Preview:
@@ -191,5 +191,5 @@ def _wait(conversations: list[Conversation]) -> list[Conversation]:
     while running and (left_s := end - time.monotonic()) > 0:
         for pidfd, _ in poll.poll(left_s * 1000):
             poll.unregister(pidfd)
-            running.pop(pidfd).gone()
+            running.pop(pidfd).end()
     return list(running.values())

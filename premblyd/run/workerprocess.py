@@ -52,8 +52,7 @@ class Input:
         """How much of what was written has been read."""
         if not self._is_open:
             return self.written
-        unread = fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4))
-        return self.written - int.from_bytes(unread, sys.byteorder)
+        return self.written - unread_bytes(self._descriptor)
 
     def write(self, texts: Sequence[bytes]) -> int:
         """Write those for which there is room, and later the rest of the last of them, or all of
@@ -192,9 +191,15 @@ class WorkerProcess:
         os.waitpid(self.pid, 0)
 
 
-def read_now(descriptor: int) -> bytes | None:
+def unread_bytes(descriptor: int) -> int:
+    """Return how much a pipe holds."""
+    held = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    return int.from_bytes(held, sys.byteorder)
+
+
+def read_now(descriptor: int, most_bytes: int = CHUNK_BYTES) -> bytes | None:
     """Return what is there; nothing when nothing more comes; None when nothing is there now."""
     try:
-        return os.read(descriptor, CHUNK_BYTES)
+        return os.read(descriptor, most_bytes)
     except BlockingIOError:
         return None
