@@ -75,6 +75,17 @@ def test_restarts_get_rarer_where_systemd_can_do_that() -> None:
         assert set(new) - set(old) == (since_254 if unit == "premblyd.service" else set())
 
 
+@pytest.mark.parametrize("unit", ["premblyd.service", "premblyd.container"])
+def test_a_daemon_comes_back_however_it_ends_but_for_what_only_people_mend(unit: str) -> None:
+    """A hook's `kill $PPID` ends it in good order, status 0. `systemctl stop` is honoured
+    whatever stands here."""
+    service = settings(unit)
+    assert service["Restart"] == ["always"]
+    assert service["StartLimitIntervalSec"] == ["0"]
+    only_people = {int(status) for status in service["RestartPreventExitStatus"][0].split()}
+    assert only_people == {os.EX_CONFIG, 2}
+
+
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze", "systemd")
     printed = subprocess.run([analyze, "--version"], capture_output=True, text=True).stdout
