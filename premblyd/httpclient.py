@@ -54,7 +54,7 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Response:
     """What was answered; `status` 0 and an `error` when nothing was. `truncated`: the body was
-    longer than what was to be kept."""
+    longer than what was to be kept. `unsent`: `may_send` said no."""
 
     status: int
     body: bytes
@@ -62,6 +62,7 @@ class Response:
     retry_after: str | None = None
     error: str | None = None
     timed_out: bool = False
+    unsent: bool = False
 
 
 class _Incoming:
@@ -130,15 +131,20 @@ class HttpClient:
         ca_file: str | None = None,
         unix_path: str = "",
         proxy: str = "",
+        may_send: Callable[[], bool] = lambda: True,
     ) -> Response:
-        """Send `request`, by `proxy` or else straight. Never raise: the response tells what went
-        wrong."""
+        """Send `request`, by `proxy` or else straight, if it `may_send` once the connection is
+        there. Never raise: the response tells what went wrong."""
         incoming = _Incoming(kept_bytes)
 
         def prepare(curl: Any) -> None:
             _ignore_surroundings(curl, proxy)
             if unix_path:
                 curl.setopt(pycurl.UNIX_SOCKET_PATH, unix_path)
+            curl.setopt(
+                pycurl.PREREQFUNCTION,
+                lambda *_: pycurl.PREREQFUNC_OK if may_send() else pycurl.PREREQFUNC_ABORT,
+            )
             curl.setopt(pycurl.HEADERFUNCTION, incoming.head_line)
             curl.setopt(pycurl.WRITEFUNCTION, incoming.body_piece)
 
@@ -153,6 +159,8 @@ class HttpClient:
                 return incoming.response(incoming.status)
             if incoming.head_too_large:
                 return incoming.failure("the head of the answer is too large")
+            if getattr(failure, "errno", None) == pycurl.E_ABORTED_BY_CALLBACK:
+                return Response(0, b"", False, error="it may not be sent any more", unsent=True)
             error, timed_out = _curl_error(failure)
             return incoming.failure(error, timed_out=timed_out)
         except (ValueError, HTTPInputError, pycurl.error):  # a header or URL that can't be sent

@@ -1,20 +1,26 @@
 """Hooks whose delivery another host may have taken over meanwhile: not started, or ended."""
 
 import asyncio
+import shutil
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
+from premblyd.run import spawn
 from premblyd.run.http import HttpRunner
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 from premblyd.run.starting import NOT_OURS, NOT_PROVED, TAKEN_OVER, Permit
-from tests.support.http_server import Handler, Server, serving
+from tests.support.http_server import Handler, Server, self_signed, serving
 from tests.support.jobs import endpoint, hook, invocation, settings
 from tests.support.waiting import until
 
@@ -91,6 +97,73 @@ def test_a_hook_starts_only_by_a_claim_that_is_proved(
     if said is None:
         permit.revoke()
     assert (end(run(permit)), has_run()) == (ended, has_started)
+
+
+class Lapses:
+    """A claim that another host takes over as soon as somebody says so."""
+
+    is_taken_over = False
+
+    def is_sure(self) -> bool:
+        return not self.is_taken_over
+
+    async def prove(self) -> bool:
+        return False
+
+    def before(self, act: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `act`, before which this daemon stands still for so long."""
+
+        def late(*about: Any, **named: Any) -> Any:
+            self.is_taken_over = True
+            return act(*about, **named)
+
+        return late
+
+
+def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    claim = Lapses()
+    # The last that is done before it: a list of the places where the program may be.
+    monkeypatch.setattr(spawn, "_candidates", claim.before(spawn._candidates))
+
+    async def main() -> Result:
+        with closing(ShellRunner(Children())) as runner:
+            touch = hook(shell=f"touch {tmp_path}/ran")
+            return await runner.run(touch, invocation(permit=Permit(claim)))
+
+    assert end(asyncio.run(main())) == ("interrupted", NOT_OURS)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
+def test_a_request_is_not_sent_when_its_claim_lapses_while_its_connection_is_made(
+    tmp_path: Path,
+) -> None:
+    claim, received = Lapses(), list[bytes]()
+    certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(listening: socket.socket) -> None:
+        accepted, _ = listening.accept()
+        claim.is_taken_over = True
+        with context.wrap_socket(accepted, server_side=True) as client:
+            received.append(client.recv(1000))
+
+    async def main(url: str) -> Result:
+        with closing(HttpRunner(Children())) as runner:
+            runner.configure(settings(endpoint()))
+            http = {"url": url, "ca_file": str(certificate)}
+            return await runner.run(hook(http=http), invocation(permit=Permit(claim)))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        target = threading.Thread(target=serve, args=(listening,))
+        target.start()
+        ended = asyncio.run(main(f"https://127.0.0.1:{listening.getsockname()[1]}/"))
+        target.join()
+    assert end(ended) == ("interrupted", NOT_OURS)
+    assert received == [b""]
 
 
 def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: Path) -> None:

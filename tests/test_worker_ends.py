@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from premblyd.queue.jobs import Result
-from premblyd.run import process
+from premblyd.run import conversation, process
 from premblyd.run.conversation import UNHEARD
+from premblyd.run.protocol import numbered
 from premblyd.run.starting import NOT_OURS, Permit
 from premblyd.run.strays import kill_marked, read_mark
 from tests.support.jobs import action
@@ -381,6 +382,30 @@ async def test_a_claim_is_proved_before_its_line_is_written() -> None:
     async with Working(worker=ANSWERS_OK) as at:
         assert (await at.run(permit=Permit(claim))).outcome == "succeeded"
         assert claim.proofs == 1
+
+
+async def test_a_line_is_not_written_when_its_claim_lapses_while_it_is_prepared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that are written with it are."""
+    others, claim = Doubtful(), Doubtful(is_ours=False)
+    others.proofs = claim.proofs = 1
+
+    def late(number: int, line: bytes) -> bytes:
+        claim.proofs = 0
+        return numbered(number, line)
+
+    monkeypatch.setattr(conversation, "numbered", late)
+    async with Working(worker=shell('echo "ok $n $delivery" >&4'), batch=3) as at:
+        (first,), (lapsed,), (last,) = (
+            at.begin(delivery, permit=Permit(its))
+            for delivery, its in ((5, others), (6, claim), (7, others))
+        )
+        assert end(await lapsed) == ("interrupted", NOT_OURS, None)
+        assert [end(await each) for each in (first, last)] == [
+            ("succeeded", None, "5"),
+            ("succeeded", None, "7"),
+        ]
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

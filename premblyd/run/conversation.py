@@ -28,7 +28,6 @@ from premblyd.run.protocol import (
     read_answer,
     read_ready,
 )
-from premblyd.run.starting import LapsedError
 from premblyd.run.workerline import (
     HAS_ABORTED,
     NOT_ALONE,
@@ -124,17 +123,24 @@ class Conversation:
             room = min(room, self._hook.max_runs - self._given)
         return room
 
-    def give(self, lines: Sequence[Line]) -> int:
-        """Write lines for which there is room, and whose hooks may start: by one write, as far as
-        the pipe takes them. Return how many it has now. 0: it reads nothing any more."""
+    def give(self, lines: Sequence[Line]) -> Sequence[Line]:
+        """Write lines for which there is room: by one write, as far as the pipe takes them. Return
+        those that it does not have now. All: it reads nothing any more."""
         if len(self.unanswered) < 2:
             self._hearing.read_printed()
-        texts = [numbered(self._given + at, line.text[0]) for at, line in enumerate(lines, 1)]
+        while True:
+            texts = [numbered(self._given + at, line.text[0]) for at, line in enumerate(lines, 1)]
+            may_start = [line for line in lines if line.may_start()]
+            if len(may_start) == len(lines):
+                break  # nothing stands between this and the write
+            lines = may_start
+        if not lines:
+            return ()
         begins_at = self._input.written
         given = self._input.write(texts)
         if not given:
             self._cut(3)
-            return 0
+            return lines
         if not self.unanswered:
             self._silent_since = self._oldest_since = self._loop.time()
             self._alarm.set(self._silent_since + self._most_silent_s)
@@ -149,7 +155,7 @@ class Conversation:
         self._only = lines[0] if len(self.unanswered) == 1 else None
         if self._given == self._hook.max_runs:
             self.finish()
-        return given
+        return lines[given:]
 
     def finish(self) -> None:
         """Give it no more lines, and end it in good order when it has answered."""
@@ -329,12 +335,9 @@ class Conversation:
         line = self.unanswered.get(self._given)
         if line is None:
             return True  # it was the greeting; or a worker that answers without reading
-        try:
-            line.permit.require()
-        except LapsedError as error:
+        if not line.may_start():
             del self.unanswered[self._given]
             self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
-            line.settle(error)
             return False
         line.text.clear()
         return True

@@ -25,7 +25,7 @@ from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children
-from premblyd.run.starting import Patience, Permit, require_descriptor
+from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
 
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.
@@ -168,12 +168,15 @@ class HttpRunner:
                 hook.timeout_ms / 1000,
                 ca_file=ca_file,
                 proxy=hook.proxy.reveal() if hook.proxy else "",
+                may_send=permit.holds,
             )
         )
         self._sent.add(task)
         try:
             with permit.ends_by(task.cancel):
                 response = await task
+            if response.unsent:
+                raise LapsedError
             if response.status == 0 and not response.timed_out:
                 require_descriptor()  # without one every host seems unreachable
             return _result(response)

@@ -16,7 +16,7 @@ from premblyd.run.ahead import STALL_S, Pace
 from premblyd.run.conversation import Conversation, Phase
 from premblyd.run.process import Children
 from premblyd.run.protocol import AnswerKind
-from premblyd.run.starting import LackError, LapsedError, Permit, what_is_lacking
+from premblyd.run.starting import LackError, Permit, what_is_lacking
 from premblyd.run.workerline import STOPPED, End, Line, interrupted
 from premblyd.run.workerprocess import CHUNK_BYTES
 from premblyd.telemetry import tell
@@ -220,17 +220,10 @@ class Pool:
         lines, size = list[Line](), 0
         while waiting and len(lines) < count and size < CHUNK_BYTES:
             line = waiting.popleft()
-            try:
-                line.permit.require()
-            except LapsedError as error:
-                line.settle(error)
-            else:
-                lines.append(line)
-                line.given_at_s = self.used_at
-                size += len(line.text[0])
-        if lines:
-            given = free.give(lines)
-            waiting.extendleft(reversed(lines[given:]))
+            lines.append(line)
+            line.given_at_s = self.used_at
+            size += len(line.text[0])
+        waiting.extendleft(reversed(free.give(lines)))
 
     def _watch(self) -> None:
         self._is_watched = True

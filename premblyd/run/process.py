@@ -109,9 +109,8 @@ class Process:
             opened.callback(os.close, write_end)
             unless_started.callback(os.close, self._stdout)
             os.set_blocking(self._stdout, False)
-            require()
             streams = (stdin, write_end, write_end)
-            self.pid = spawn(arguments, environ, streams=streams, folder="/")
+            self.pid = spawn(arguments, environ, streams=streams, folder="/", require=require)
             unless_started.pop_all()  # the pipe's reading end is the process's from now on
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ import errno
 import os
 import resource
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80  # spawn.h
 # Python ignores the first two. A shell that starts the daemon in the background, or by nohup, has
@@ -36,11 +36,17 @@ _libc = ctypes.CDLL(None)
 
 
 def spawn(
-    arguments: list[str], environ: Mapping[str, str], *, streams: Sequence[int], folder: str
+    arguments: list[str],
+    environ: Mapping[str, str],
+    *,
+    streams: Sequence[int],
+    folder: str,
+    require: Callable[[], None] = lambda: None,
 ) -> int:
     """Start a process in a session of its own, and return its number. It has `streams` as its
     descriptors 0, 1, 2 and so on, none of which is higher than it is here, and no others. Its
-    program is looked for in the PATH of `environ`. Raise OSError when it can't start.
+    program is looked for in the PATH of `environ`. Raise OSError when it can't start, and what
+    `require` raises, when all is prepared.
     """
     argument_list = _strings(map(os.fsencode, arguments))
     variables = _strings(os.fsencode(f"{name}={value}") for name, value in environ.items())
@@ -54,14 +60,11 @@ def spawn(
             _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, len(streams)))
         _check(_libc.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(folder)))
         failures = []
-        for path in _candidates(arguments[0], environ, folder):
+        number = ctypes.byref(pid)
+        for path in map(os.fsencode, _candidates(arguments[0], environ, folder)):
+            require()  # nothing stands between this and the start
             failure = _libc.posix_spawn(
-                ctypes.byref(pid),
-                os.fsencode(path),
-                actions,
-                _attributes,
-                argument_list,
-                variables,
+                number, path, actions, _attributes, argument_list, variables
             )
             if not failure:
                 _limit_files(pid.value)
@@ -71,8 +74,8 @@ def spawn(
         _libc.posix_spawn_file_actions_destroy(actions)
     # As execvp(3): of the files that were there, the first that could not be run tells why.
     there = [failure for failure in failures if failure not in (errno.ENOENT, errno.ENOTDIR)]
-    number = next(iter(there or failures), errno.ENOENT)
-    raise OSError(number, os.strerror(number))
+    first = next(iter(there or failures), errno.ENOENT)
+    raise OSError(first, os.strerror(first))
 
 
 def _limit_files(pid: int) -> None:

@@ -69,9 +69,13 @@ class Permit:
         self._changing = threading.Lock()
         self.is_revoked = False
 
+    def holds(self) -> bool:
+        """Return whether the hook may start at this moment. Any thread may ask."""
+        return not self.is_revoked and (self._claim is None or self._claim.is_sure())
+
     def require(self) -> None:
         """Raise LapsedError unless the hook may start at this moment. Any thread may ask."""
-        if self.is_revoked or (self._claim is not None and not self._claim.is_sure()):
+        if not self.holds():
             raise LapsedError
 
     async def prove(self) -> Result | None:

@@ -53,6 +53,14 @@ class Line:
         self.busy_since: float | None = None  # when its time began, once its process says `busy`
         self._ends: AbstractContextManager[None] | None = None
 
+    def may_start(self) -> bool:
+        """Return whether its hook may start at this moment. If not, the run ends by that: its claim
+        is to be proved first."""
+        may_start = self.permit.holds()
+        if not may_start:
+            self.settle(LapsedError())
+        return may_start
+
     def ends_by(self, process: WorkerProcess) -> None:
         """Have its process killed when its permit is revoked."""
         # A function of its own: a permit knows each by it, and several lines may have the same.
