@@ -70,21 +70,26 @@ def drivers_error(error: BaseException) -> BaseException:
 
 
 def _of_connection(error: psycopg.Error) -> str:
-    """Return what libpq says of a connection: it names hosts, users and files, and no values."""
+    """Return what libpq says of a connection that it could not make: it names hosts, users and
+    files, and no values. What it and its driver say of one that was lost is for programmers."""
     if not isinstance(error, psycopg.OperationalError):
         return f"PostgreSQL's driver says {type(error).__name__}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Of several hosts psycopg lists what happened with each.
     each = [line.removeprefix("- ") for line in lines if line.startswith("- host: ")]
-    said = "; ".join(each or lines[:1]).removeprefix("connection failed: ")
-    if not said:
-        return "the connection was lost"
+    said = "; ".join(each or lines[:1])
+    if not _NOT_MADE.match(lines[0] if lines else ""):
+        return f"{_UNREACHED}the connection was lost"
     is_refused = all(_ANSWERED.search(line) for line in each or lines[:1])
-    return f"{_REFUSED if is_refused else _UNREACHED}{said}"
+    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}"
 
 
 _UNREACHED = "PostgreSQL can't be reached: "
 _REFUSED = "PostgreSQL refuses the connection: "
+_FAILED = re.compile("^connection (failed|is bad): ")
+_NOT_MADE = re.compile(
+    "connection (failed|is bad|timeout expired)|failed to resolve|(cannot|could not) match"
+)
 # What the server itself said, or wanted. (Of a connection that failed libpq tells no code.)
 _ANSWERED = re.compile(r"FATAL: |no password supplied")
 # By pg_hba.conf's methods peer and ident: who asks is another user of the system than the role's.
