@@ -28,6 +28,8 @@ PROMISED = [
         ("receive.evidence.LINES_PER_MINUTE", 20, "http-answers", "at most 20 a minute"),
         ("receive.evidence.LINES_PER_MINUTE", 20, "logs", "(20 a minute, but for 401 and 413)"),
         ("receive.evidence.MINUTE_S", 60, "http-answers", "at most 20 a minute"),
+        ("receive.connection.MAX_NAME_BYTES", 256, "http-answers", "of a header has over 256"),
+        ("receive.server.MAX_HEADER_BYTES", 32 << 10, "http-answers", "its head is over 32 KiB"),
         ("record.troubles.events.BURST", 20, "monitoring", "20 requests were refused in an hour"),
         (
             "record.troubles.events.NOISE_BURST",
@@ -69,6 +71,7 @@ PROMISED = [
         ("run.shell.MAX_VALUE_BYTES", 4 << 10, "hooks", "A value over 4 KiB"),
         ("run.ending.MAX_RETRY_AFTER_MS", DAY_MS, "hooks", "makes the wait longer, up to a day"),
         ("run.protocol.MAX_LINE_BYTES", 64 << 10, "worker-protocol", "answer, or over 64 KiB"),
+        ("run.hearing.SHARE", 1 / 20, "worker-protocol", "have a twentieth of a processor"),
         ("run.protocol.MAX_LEVELS", 100, "worker-protocol", "over 100 levels"),
         ("prembly.bodies.MAX_VALUES", 250_000, "worker-protocol", "more than 250,000 values"),
         ("run.pool.FIRST_AGAIN_S", 1.0, "worker-protocol", "started again after 1 s"),
@@ -106,7 +109,6 @@ LIMITS = {
     "receive.exchange.IDLE_CONNECTION_S": 75,  # a connection is kept open for nothing
     "receive.exchange.UNREAD_ANSWER_S": 10,
     "receive.exchange.RETRY_AFTER_S": 5,
-    "receive.server.MAX_HEADER_BYTES": 32 << 10,
     "receive.evidence.MAX_WAITING": 1000,
     "receive.server.PATIENCE_S": 2.0,
     "engines.sqlite.opening.BUSY_TIMEOUT_S": 2,  # webhooks wait meanwhile, Prembly 10 s

@@ -3,6 +3,7 @@
 import threading
 from typing import Any
 
+import orjson
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
@@ -172,6 +173,8 @@ async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_i
 
 ODD = signed(BODY) | {"Content-Length": "-1"}
 LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
+CHUNKED = {"Transfer-Encoding": "chunked"}
+LONG_LINE = b"1;" + b"x" * 100 + b"\r\n"  # before a chunk
 
 
 @pytest.mark.parametrize(
@@ -181,6 +184,7 @@ LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
         (head(ODD), False, ("prembly", "malformed request", None)),
         (head({"x" * 3000: "y"}), False, ("", "malformed request", None)),
         (LONG_HEAD, False, ("", "head too large", None)),
+        (head(signed(BODY) | CHUNKED) + LONG_LINE, False, ("prembly", "malformed request", None)),
         (webhook(BODY)[:-1], True, ("prembly", "cut short", len(BODY))),
         (webhook(BODY)[:-1], False, ("prembly", "too slow", len(BODY))),
         (b"POST", True, None),
@@ -210,6 +214,30 @@ async def test_what_comes_to_nothing_says_why(
     found = [(line["endpoint"], line["reason"], line["body_bytes"]) for line in lines]
     assert found == ([expected] if expected else [])
     assert len(await kept_rows(reception)) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "error"),
+    [
+        (b"nonsense\r\n\r\n", 400, "Malformed request"),
+        (head(ODD), 400, "Malformed request"),
+        (head(signed(BODY) | CHUNKED) + LONG_LINE, 400, "Malformed request"),
+        (LONG_HEAD, 431, "Head too large"),
+        (LONG_HEAD * 10, 431, "Head too large"),
+        (head(CHUNKED) + LONG_LINE, 401, "Invalid signature"),  # and nothing behind it
+        (head(CHUNKED) + b"no number\r\n", 401, "Invalid signature"),
+    ],
+)
+async def test_what_cannot_be_read_is_answered_once_and_the_connection_is_closed(
+    client: Client, sent: bytes, status: int, error: str
+) -> None:
+    await client.send(head({}, "GET", "/healthz"))
+    assert (await client.answer()).status == 200
+    await client.send(sent)
+    answer = await client.answer()
+    assert (answer.status, orjson.loads(answer.body)) == (status, {"error": error})
+    assert answer.headers.get("Connection") == (None if status == 401 else "close")
+    assert await client.ended()
 
 
 async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Reception) -> None:

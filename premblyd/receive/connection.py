@@ -2,6 +2,7 @@
 stream, which is Tornado's but for a client that has ended its sending, who gets its answer; and an
 answer as the bytes that go over the wire."""
 
+import contextlib
 import functools
 import ipaddress
 import re
@@ -88,7 +89,12 @@ _read_address = functools.lru_cache(maxsize=256)(ipaddress.ip_address)
 
 MAX_NAME_BYTES = 256
 _LONG_NAME = re.compile(rb"\n[^:\r\n]{%d}" % (MAX_NAME_BYTES + 1))
+MAX_UNREAD_READS = 16  # of what a client has sent that is refused: of 64 KiB
 _BAD_REQUEST = b"HTTP/1.1 400 "  # only Tornado itself answers 400, to what is no HTTP
+_UNREADABLE = {
+    ConnectionFault.MALFORMED: (400, "Malformed request"),
+    ConnectionFault.HEAD_TOO_LARGE: (431, "Head too large"),
+}
 
 
 class Stream(IOStream):
@@ -99,19 +105,9 @@ class Stream(IOStream):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.ended = False  # the client will send no more
-        self._malformed = False
+        self.fault: ConnectionFault | None = None  # why what it sent could not be read
+        self._reads_head = False
         self._awaits_head = True  # of a request that nobody may have begun to read yet
-
-    @property
-    def fault(self) -> ConnectionFault | None:
-        """Why Tornado could not read what the client sent; None: it could."""
-        if self._malformed:
-            return ConnectionFault.MALFORMED
-        return (
-            ConnectionFault.HEAD_TOO_LARGE
-            if isinstance(self.error, UnsatisfiableReadError)
-            else None
-        )
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         """Read. Report the end of what the client sends, by 0, only to the second read that waits
@@ -130,8 +126,9 @@ class Stream(IOStream):
     async def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> bytes:
         """Read a head. Raise HTTPInputError when a header's name is long: Tornado keeps the last
         thousand names in memory, whatever their length."""
+        self._reads_head = True
         head = await super().read_until_regex(regex, max_bytes)
-        self._awaits_head = False
+        self._reads_head = self._awaits_head = False
         if _LONG_NAME.search(head):
             raise HTTPInputError("a header's name is too long")
         return head
@@ -155,8 +152,31 @@ class Stream(IOStream):
 
     def write(self, data: bytes | memoryview) -> "Future[None]":
         if data[:13] == _BAD_REQUEST:
-            self._malformed = True
+            self._refuse(ConnectionFault.MALFORMED)
+            data = b""
         return super().write(data)
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close. A client is told before that its head is too large, or the line before a chunk of
+        its body."""
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            is_head = self._reads_head
+            self._refuse(ConnectionFault.HEAD_TOO_LARGE if is_head else ConnectionFault.MALFORMED)
+        super().close(exc_info)
+
+    def _refuse(self, fault: ConnectionFault) -> None:
+        """Answer that what was sent can't be read, unless the request has its answer already."""
+        self.fault = fault
+        if self._reads_head or not self._awaits_head:
+            status, error = _UNREADABLE[fault]
+            self.send_now(
+                render(status, {"error": error}, extra=(), connection="close", is_head=False)
+            )
+        # Closing with unread input resets the connection, and the answer may be lost.
+        with contextlib.suppress(OSError):
+            for _ in range(MAX_UNREAD_READS):
+                if not self.socket.recv(64 << 10):
+                    break
 
 
 def send(connection: HTTP1Connection, answer: bytes) -> None:
