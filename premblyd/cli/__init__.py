@@ -53,7 +53,7 @@ COMMANDS = {
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
     "certify": ("certify", "Certify of a day that nothing is missing, or say what is."),
-    "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
+    "move": ("move", "Move the record from SQLite to PostgreSQL."),
 }
 # What Ctrl-C leaves of a command that takes long, and how to go on.
 _GOES_ON = "What was begun is whole; the same again goes on."
@@ -61,7 +61,7 @@ INTERRUPTED = {
     "prune": _GOES_ON,
     "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
     "export": "No file was made: run the same again.",
-    "move": "Run the same again: it goes on where it stopped.",
+    "move": "Nothing was moved. Run the same again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"

@@ -149,18 +149,6 @@ class Action(Model):
     def _gather_hook(cls, value: Any) -> Any:
         return gather(value) if isinstance(value, dict) else value
 
-    @cached_property
-    def slots(self) -> int:
-        """How many deliveries may run at once on a host: of a worker hook a batch for each of its
-        processes."""
-        return self.concurrency.host * self.hook.lines
-
-    @property
-    def cluster_slots(self) -> int | None:
-        """How many may run at once on all hosts together."""
-        cluster = self.concurrency.cluster
-        return None if cluster is None else cluster * self.hook.lines
-
     @property
     def then(self) -> Literal["continue", "wait"] | None:
         """What those behind a dead delivery do; None: the action has no `order`."""
@@ -299,7 +287,7 @@ class Config(Model):
     def total_concurrency(self) -> int:
         """How many deliveries may run at once. Unless set, enough that no action waits for
         another."""
-        return self.concurrency or max(1, sum(action.slots for action in self.actions))
+        return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))
 
     @property
     def plain_actions(self) -> list[str]:
