@@ -226,15 +226,14 @@ CREATE TABLE downtime (
     reconciled_at_ms INTEGER
 ) STRICT;
 
-CREATE TABLE certificate (
+CREATE TABLE day (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    day_ms INTEGER NOT NULL,
-    made_at_ms INTEGER NOT NULL,
+    day_ms INTEGER NOT NULL UNIQUE,
+    read_at_ms INTEGER NOT NULL,
     is_complete INTEGER NOT NULL,
-    said TEXT NOT NULL
+    reasons TEXT NOT NULL,
+    counts TEXT NOT NULL
 ) STRICT;
-
-CREATE INDEX certificate_day ON certificate (day_ms, id);
 
 CREATE TABLE console_link (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -307,16 +307,16 @@ class Downtime(Table):
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
 
 
-class Certificate(Table):
-    """What a certificate of completeness says of a day, without the digests in it."""
+class Day(Table):
+    """What was found when Prembly's log of a day of UTC was compared with the record, the last
+    time."""
 
     kept = Kept.EVER
-    day_ms = Moment(PLAIN)
-    made_at_ms = Moment(PLAIN)
+    day_ms = Moment(PLAIN, unique=True)  # its beginning
+    read_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
-    said = Json(PLAIN)  # see record/certificates/summary.py
-
-    indexes = ("day (day_ms, id)",)
+    reasons = Text(PLAIN)  # why it is not, as words: see record/days.py
+    counts = Json(PLAIN)
 
 
 class ConsoleLink(Table):

@@ -44,7 +44,6 @@ PAGES = {
     "/rejections": "/rejections.json",
     "/actions": "/actions.json",
     "/operators": "/operators.json",
-    "/certificates": "/certificates.json",
 }
 NAMES = re.compile(r'<a href="([^"]+)"')
 
