@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
@@ -39,6 +40,7 @@ from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
 from tests.support.store import Store, store_at
 
+SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
 WAIT_LONGEST = {
     "test_strays",
@@ -47,6 +49,9 @@ WAIT_LONGEST = {
     "test_cli_reconcile",
     "test_shell",
 }
+# They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
+# `timeout` in setup.cfg, ends them later.
+TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 3600
 # What an example takes is the machine's, so there is no deadline. The examples are the same each
 # time: a suite says of a change what it said before. `explore` has ever new ones, and more.
 UNHURRIED: dict[str, Any] = {
@@ -83,6 +88,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     allow_open_files()
     log_plainly()
+    # Tornado's own is 20 seconds. (That of the test's coroutine is in setup.cfg: none.)
+    AsyncHTTPClient.configure(None, defaults={"connect_timeout": 0, "request_timeout": 0})
     if config.getoption("numprocesses", None):  # only in the process that has xdist's workers
         forking.share_server(Path(os.environ[postgresql.FOLDER]))
 
@@ -115,6 +122,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skip a failure where everything is required, save of what nobody can install."""
     report = yield
+    if report.skipped and SKIPPED in os.environ:
+        with open(os.environ[SKIPPED], "a", encoding="utf-8") as skipped:
+            skipped.write(f"{item.nodeid}\n")
     can_be_had = not any(reason in str(report.longrepr) for reason in (NO_ROOT, NO_HISTORY))
     if REQUIRE_ALL and report.skipped and can_be_had:
         report.outcome = "failed"
@@ -196,6 +206,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("gen_test")
             else:
                 item.obj = _on_a_loop(item.obj)
+        if any(map(item.get_closest_marker, TAKES_MINUTES)):
+            item.add_marker(pytest.mark.timeout(TAKES_MINUTES_TIMEOUT_S))
     items.sort(key=lambda item: item.path.stem not in WAIT_LONGEST)
     if not database.is_on_postgresql():
         return

@@ -144,9 +144,9 @@ WAYS: dict[str, tuple[Any, str]] = {
     "no object": (b"[]", WAITS),
     "a proxy's page": (b"<html>502 Bad Gateway</html>", WAITS),
 }
-# Of an event that says PENDING and 02, for an action that tells people to wait.
+# Of an event that says PENDING and 02, for an action that tells people to wait: it has no use here.
 OPEN_WAYS: dict[str, tuple[Any, str]] = {
-    "PENDING too": (data(verification_status="PENDING", response_code="02"), RUNS),
+    "PENDING too": (data(verification_status="PENDING", response_code="02"), WAITS),
     "verified by now": (data(), CANCELLED),
     "not verified by now": (data(verification_status="NOT-VERIFIED"), CANCELLED),
     "nothing": ({"status": True, "data": {}}, WAITS),

@@ -26,7 +26,7 @@ ctypes.CDLL(None).malloc_stats()
 def test_threads_that_run_at_once_share_arenas() -> None:
     """Else each keeps what it has once needed: memory for every thread that there ever was."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
     )
     arenas = [line for line in done.stderr.splitlines() if line.startswith("Arena ")]
     assert 1 <= len(arenas) <= 2

@@ -2,12 +2,14 @@
 `once`: run a hook for what Prembly did not say, run it twice, or keep it from running."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
@@ -164,12 +166,20 @@ def test_an_invented_session_keeps_no_pending_verification_from_being_settled(
 def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: PremblyApi) -> None:
     """Not even the second of two, for which nothing more was asked."""
     api.know("victim-1")
-    changes = settings(tmp_path, api)
-    changes["prembly"]["rate"] = 1
+    all_sent = threading.Event()
+
+    def delay(handler: Any) -> None:
+        all_sent.wait()
+        prembly_api.status(404)(handler)
+
+    api.fail(delay, "delays-the-others", times=1)
+    changes = settings(tmp_path, api, concurrency=1)
+    changes["prembly"]["timeout"] = "1h"
     with Premblyd(tmp_path, **changes) as daemon:
         daemon.start()
         forged = [body("victim-1", "NOT-VERIFIED", n=number) for number in range(3)]
         send(daemon, body("delays-the-others"), *forged)
+        all_sent.set()
         dead = "SELECT count(*) FROM delivery WHERE state = 'dead'"
         daemon.wait_for_rows([(3,)], dead)
         assert api.asked("victim-1") == 1

@@ -305,7 +305,7 @@ def test_2xx_is_success_any_other_status_a_failure_and_410_the_end() -> None:
 def test_retry_after_is_read_as_seconds_or_a_date(code: int) -> None:
     assert status(code, Retry_After="120").retry_after_s == 120
     date = email.utils.formatdate(time.time() + 3600, usegmt=True)
-    assert 3500 < status(code, Retry_After=date).retry_after_s <= 3600
+    assert 3000 < status(code, Retry_After=date).retry_after_s <= 3600
 
 
 def test_a_retry_after_that_says_nothing_usable_asks_for_nothing() -> None:
@@ -367,7 +367,7 @@ def test_a_look_up_that_does_not_end_holds_up_no_close(monkeypatch: pytest.Monke
     looked_up, closed = threading.Event(), threading.Event()
 
     def close() -> None:  # as libcurl's, while a resolver gets no answer
-        looked_up.wait(60)
+        looked_up.wait()
         closed.set()
 
     async def main() -> None:

@@ -112,8 +112,8 @@ def test_what_is_lacking_for_long_costs_no_attempt_and_the_hook_never_runs_late(
 
 
 def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "MAX_PAUSE_S", 60)
-    monkeypatch.setattr(starting, "FIRST_PAUSE_S", 60)
+    monkeypatch.setattr(starting, "MAX_PAUSE_S", 3600)
+    monkeypatch.setattr(starting, "FIRST_PAUSE_S", 3600)
     shortage = Shortage(OSError(errno.EMFILE, ""))
 
     async def main(runner: ShellRunner) -> Result:
@@ -123,11 +123,9 @@ def test_a_hook_that_waits_for_room_does_not_delay_a_stop(monkeypatch: pytest.Mo
         runner.interrupt()
         return await running
 
-    started = time.monotonic()
     with closing(ShellRunner(Children())) as runner:
         monkeypatch.setattr(os, "memfd_create", shortage.unless_short(os.memfd_create))
         assert asyncio.run(main(runner)).outcome == "interrupted"
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -143,11 +141,9 @@ def test_a_hook_is_watched_also_without_a_descriptor_for_it(
 ) -> None:
     shortage = Shortage(OSError(errno.EMFILE, ""))
     monkeypatch.setattr(os, "pidfd_open", shortage.unless_short(os.pidfd_open))
-    started = time.monotonic()
     with closing(ShellRunner(Children())) as runner:
         result = asyncio.run(runner.run(hook(shell=script, timeout=timeout), invocation()))
     assert (str(result.outcome), result.exit_code) == expected
-    assert time.monotonic() - started < 20
 
 
 @contextmanager

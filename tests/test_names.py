@@ -3,18 +3,23 @@ Prembly's answers name counts, and nothing that a webhook says."""
 
 import asyncio
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from premblyd import times
 from premblyd.ask import confirm
 from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_read_only
 from premblyd.prembly import answers, payload
 from premblyd.prembly.answers import Question
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.settling import Answers, NewAnswer, add_answer
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Situation
 from premblyd.run import dispatcher
 from premblyd.verifications.names import MAX_NAMES, learn_names
 from tests.support.database import changing, rows
@@ -22,6 +27,7 @@ from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
 from tests.support.queue import claim_once, ids
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
@@ -224,31 +230,142 @@ def all_names(asked: Question, **names: str) -> tuple[str, ...]:
 
 def test_what_can_be_no_name_of_one_verification_alone_links_nothing() -> None:
     by_reference, by_session = question(reference=UUID), question(session_id=SESSION)
-    assert all_names(by_reference, reference=UUID.upper(), verification_id="N/A") == (UUID,)
-    assert all_names(by_reference, reference=UUID, verification_id="unknown-id") == (UUID,)
-    assert all_names(by_session, reference=UUID) == (UUID, DIGEST)
+    for other in ("N/A", "order-00017", "unknown-id"):
+        assert all_names(by_reference, reference=UUID.upper(), verification_id=other) == (UUID,)
+    assert all_names(by_session, reference=UUID) == (DIGEST,)
+    assert all_names(by_session, reference=UUID, session_id=SESSION) == (UUID, DIGEST)
     assert all_names(by_session, session_id=SESSION) == (DIGEST,)
-    # With `names_reference: false`: whoever sends the reference as a session's id, too.
-    assert all_names(by_reference) == (UUID, payload.session_reference(UUID))
-    assert all_names(question(reference="REF4711")) == (payload.session_reference("REF4711"),)
-    assert all_names(question(session_id="REF4711")) == (payload.session_reference("REF4711"),)
+    # With `names_reference: false`.
+    assert all_names(by_reference) == (UUID,)
+    assert all_names(question(reference="REF4711")) == ("REF4711",)
 
 
-def test_names_are_joined_and_the_first_stays_first(store: Store) -> None:
+def test_only_what_the_same_object_of_an_answer_has_is_a_name_of_the_same() -> None:
+    asked = question(reference=UUID)
+
+    def names(document: dict[str, Any]) -> tuple[str, ...]:
+        stated = answers.read(json.dumps(document).encode())
+        assert stated
+        return answers.all_names(asked, stated)
+
+    both = {"reference": UUID, "reference_id": OTHER, "session_id": SESSION}
+    for place in ("data", "response"):
+        assert names({place: both}) == (UUID, OTHER, DIGEST)
+    assert names(both) == (UUID, OTHER, DIGEST)
+    webhook = {"verification": {"reference": UUID}, "session_id": SESSION}
+    assert names(webhook) == names({"data": webhook}) == (UUID, DIGEST)
+    for beside in (
+        {"reference": UUID, "session": {"session_id": SESSION, "reference": OTHER}},
+        {"reference": UUID, "data": {"reference": OTHER}},
+        {"reference": UUID, "widget_info": {"session_id": SESSION}},
+    ):
+        assert names({"data": beside}) == (UUID,)
+    assert names({"reference_id": OTHER, "session_id": SESSION, "data": {"reference": UUID}}) == (
+        UUID,
+    )
+
+
+U1, U2 = UUID, "11111111-1111-4111-8111-111111111111"
+V1, V2 = "ver_document_0001", "ver_document_0002"
+S1, S2 = payload.session_reference("s-1"), payload.session_reference("s-2")
+# What answers name, one after the other, as `all_names` has it; to which verifications the names
+# belong then, and which of them a second one claims.
+Learnt = tuple[list[tuple[str, ...]], list[set[str]], set[str]]
+LEARNT: dict[str, Learnt] = {
+    "one name": ([(U1,)], [], set()),
+    "all kinds": ([(U1, V1, S1)], [{U1, V1, S1}], set()),
+    "one after the other": ([(U1, S1), (U1, V1)], [{U1, V1, S1}], set()),
+    "of the other name": ([(V1, S1), (U1, V1, S1)], [{V1, S1, U1}], set()),
+    "of each, then of both": ([(U1, S1), (V1, S2), (U1, V1)], [{U1, V1, S1, S2}], set()),
+    "two sessions of one": ([(U1, S1), (U1, S2)], [{U1, S1, S2}], set()),
+    "two UUIDs in an answer": ([(U1, U2, S1)], [{U1, S1}], set()),
+    "two UUIDs share a session": ([(U1, S1), (U2, S1)], [{U1, S1}], {S1}),
+    "they share it when it is asked for": ([(U1, S1), (U2, S1), (U1, S1)], [{U1, S1}], {S1}),
+    "two UUIDs share a ver_": ([(U1, V1), (U2, V1)], [{U1, V1}], {V1}),
+    "two ver_ share a UUID": ([(V1, U1), (V2, U1)], [{V1, U1}], {U1}),
+    "a UUID has a second ver_": ([(U1, V1), (U1, V2), (V2, U1)], [{U1, V1}], {V2, U1}),
+    "a UUID and a ver_ share a session": ([(U1, S1), (V1, S1)], [{U1, S1}], {S1}),
+    "and the second has another": (
+        [(U1, S1), (V1, S1), (V1, S2)],
+        [{U1, S1}, {V1, S2}],
+        {S1},
+    ),
+}
+
+
+@for_each("case", LEARNT)
+def test_two_names_are_one_verification_only_by_an_answer_about_the_one(
+    store: Store, case: str
+) -> None:
+    said, verifications, claimed = LEARNT[case]
+    store.by_hand("DELETE FROM verification_name")
+    for names in said:
+        learnt = store.wait(store.writer.call(lambda t, n=names: learn_names(t, n, NOW_MS)))  # type: ignore[misc]
+        own = next((each for each in verifications if names[0] in each), {names[0]})
+        assert names[0] in learnt
+        assert set(learnt) <= own
+    found: dict[str, set[str]] = {}
+    for name, verification in store.rows(NAMES):
+        found.setdefault(verification, set()).add(name)
+    assert list(found.values()) == verifications
+    noted = "SELECT name FROM verification_name WHERE claimed_at_ms IS NOT NULL"
+    assert {name for (name,) in store.rows(noted)} == claimed & set().union(*verifications)
+
+
+def test_the_first_name_stays_first_and_a_verification_has_no_end_of_names(store: Store) -> None:
     def learn(*names: str) -> tuple[str, ...]:
         return store.wait(store.writer.call(lambda t: learn_names(t, names, NOW_MS)))
 
-    assert learn("a-000001") == ("a-000001",)
-    assert store.rows(NAMES) == []
-    assert learn("b-000002", "c-000003") == ("b-000002", "c-000003")
-    assert learn("d-000004", "e-000005") == ("d-000004", "e-000005")
-    assert learn("c-000003") == ("b-000002", "c-000003")
-    joined = learn("c-000003", "e-000005")
-    assert joined == ("b-000002", "c-000003", "d-000004", "e-000005")
-    assert {verification for _, verification in store.rows(NAMES)} == {"b-000002"}
-    many = [f"f-{number:06}" for number in range(MAX_NAMES)]
-    assert learn("c-000003", *many) == ("c-000003",)
-    assert len(store.rows(NAMES)) == 4
+    assert learn(V1) == (V1,)
+    assert learn(V1, S1) == (V1, S1)
+    assert learn(U1, V1) == (V1, *sorted((S1, U1)))
+    many = [payload.session_reference(f"m-{number}") for number in range(MAX_NAMES)]
+    assert len(learn(U1, *many)) == MAX_NAMES
+    assert learn(U1)[0] == V1
+
+
+@pytest.mark.parametrize("name", ["session_id", "reference_id"])
+async def test_hooks_run_for_two_verifications_that_share_an_id(
+    place: DatabaseAddress, api: PremblyApi, name: str
+) -> None:
+    """And that they do is trouble."""
+    shared = {"session_id": SESSION, "reference_id": OTHER}[name]
+    for reference in (U1, U2):
+        api.know(reference, body=says(reference=reference, **{name: shared}))
+    async with at_work(place, api) as at:
+        await add(at, reference=U1)
+        await at.until_states(succeeded=1)
+        await add(at, reference=U2)
+        await at.until_states(succeeded=2)
+    kept = DIGEST if name == "session_id" else OTHER
+    assert rows(place, NAMES) == [(U1, U1), (kept, U1)]
+    with closing(connect_read_only(place)) as record:
+        now_ms = times.now_ms()
+        [item] = table.items(Situation(record=record, now_ms=now_ms), kinds=["shared"])
+        later = Situation(record=record, now_ms=now_ms + 2 * times.DAY_MS)
+        assert table.items(later, kinds=["shared"]) == []
+    assert (item.count, item.text.startswith("1 id is in Prembly's answers about two")) == (1, True)
+
+
+def test_an_answer_is_stored_though_what_shares_its_session_is_settled(store: Store) -> None:
+    learn(store, U1, S1)
+    store.add(body=b"the first one's", reference=U1)
+    store.add(body=b"its no", reference=U1, **NO)
+    others: list[Verdict] = []
+
+    def is_for(name: str, found: Any) -> bool:
+        others.extend(found)
+        return True
+
+    new = NewAnswer(
+        webhook=new_event(b"yes", **of_prembly(reference=U2)),
+        deliveries=[NewDelivery("activate", 3)],
+        asked=U2,
+        is_for=is_for,
+        names=(U2, S1),
+    )
+    assert store.wait(Answers(store.writer).add(new, None)).is_new
+    assert (store.rows(DELIVERIES), others) == ([("pending", None)], [])
 
 
 def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -> None:
@@ -278,14 +395,18 @@ def learn(store: Store, *names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reference", "names"),
-    [(DIGEST, (UUID, DIGEST)), (OTHER, (UUID, OTHER)), (OTHER, (UUID, DIGEST))],
+    ("reference", "known", "names"),
+    [
+        (DIGEST, (), (UUID, DIGEST)),
+        (OTHER, (), (UUID, OTHER)),
+        (DIGEST, (OTHER, DIGEST), (UUID, OTHER)),
+    ],
     ids=["the answer names the session", "it names another reference", "an earlier answer did"],
 )
 def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(
-    store: Store, reference: str, names: tuple[str, ...]
+    store: Store, reference: str, known: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    learn(store, DIGEST, OTHER)
+    learn(store, *known)
     no = store.add(body=b"no", reference=reference, **NO)
     new = NewAnswer(
         webhook=new_event(b"yes", **of_prembly(reference=UUID)),
@@ -320,7 +441,7 @@ def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> 
     assert added.is_new
     assert [(each.outcome, each.face_match) for each in found] == [(Outcome.PENDING, False)]
     assert store.rows(DELIVERIES) == []
-    learn(store, DIGEST, OTHER)
+    learn(store, UUID, OTHER)
     store.add(body=b"later", reference=OTHER, **NO)
     others = others_of_uuid(store)
     assert {each.outcome for each in others} == {Outcome.PENDING, Outcome.UNKNOWN}

@@ -17,7 +17,7 @@ def ask(api: PremblyApi, path: str, **headers: str) -> tuple[int, Any]:
     }
     request = urllib.request.Request(api.url + path, headers=sent)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -59,12 +59,11 @@ async def test_a_chunked_body_too_large_is_not_read_whole(
     await client.send(head(signed(BODY) | CHUNKED))
     piece = chunked(bytes(1024)).removesuffix(chunked())
     with contextlib.suppress(ConnectionError):  # the server ends it, although more would come
-        async with asyncio.timeout(20):
-            while True:
-                await client.send(piece)
-                await asyncio.sleep(0.001)
-                for refused in reception.receiver._exchanges.values():
-                    assert reception.in_flight[1] or not refused._body, "it counts no more"
+        while True:
+            await client.send(piece)
+            await asyncio.sleep(0.001)
+            for refused in reception.receiver._exchanges.values():
+                assert reception.in_flight[1] or not refused._body, "it counts no more"
     ((reason, size, _),) = await reception.rejections()
     assert (reason, size <= 1024) == ("body too large", True)
 
@@ -332,17 +331,29 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
 
 
 async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
-    client: Client, reception: Reception, gate: threading.Event
+    client: Client,
+    reception: Reception,
+    gate: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reception.writer.call(lambda _: gate.wait())
     await client.send(webhook(BODY))
     client.end()
     await reception.until_in_flight(1, len(BODY))
-    began_s = time.thread_time()
-    await asyncio.sleep(1)
+    rounds = 0
+    loop = asyncio.get_running_loop()
+    run_once = loop._run_once  # type: ignore[attr-defined]
+
+    def counted() -> None:
+        nonlocal rounds
+        rounds += 1
+        run_once()
+
+    monkeypatch.setattr(loop, "_run_once", counted)
+    await asyncio.sleep(0.2)
     gate.set()
     await client.answer()
-    assert time.thread_time() - began_s < 0.3
+    assert rounds < 50, "the loop went round and round"
 
 
 async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
@@ -358,14 +369,12 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
     deaf.connect(("127.0.0.1", port))
     deaf.setblocking(False)
     request = head({}, "GET", "/nothing") * 100
-    async with asyncio.timeout(20):
-        with contextlib.suppress(ConnectionError):
-            while True:  # the answers fill all that is between, then the requests
-                with contextlib.suppress(BlockingIOError):
-                    deaf.send(request)
-                await asyncio.sleep(0.001)
-        while reception.receiver.connections:
-            await asyncio.sleep(0.01)
+    with contextlib.suppress(ConnectionError):
+        while True:  # the answers fill all that is between, then the requests
+            with contextlib.suppress(BlockingIOError):
+                deaf.send(request)
+            await asyncio.sleep(0.001)
+    await until(lambda: not reception.receiver.connections)
     deaf.close()
 
 
@@ -380,16 +389,13 @@ async def test_who_asks_all_at_once_and_reads_late_gets_every_answer_whole(
         late.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         late.connect(("127.0.0.1", port))
         late.setblocking(False)
-        async with asyncio.timeout(20):
-            await loop.sock_sendall(late, head({}, "GET", "/nothing") * 500)
-            late.shutdown(socket.SHUT_WR)
-            exchanges = reception.receiver._exchanges
-            await until(
-                lambda: any(each._connection.stream.writing() for each in exchanges.values())
-            )
-            read = b""
-            while piece := await loop.sock_recv(late, 1 << 16):
-                read += piece
+        await loop.sock_sendall(late, head({}, "GET", "/nothing") * 500)
+        late.shutdown(socket.SHUT_WR)
+        exchanges = reception.receiver._exchanges
+        await until(lambda: any(each._connection.stream.writing() for each in exchanges.values()))
+        read = b""
+        while piece := await loop.sock_recv(late, 1 << 16):
+            read += piece
     answer = rb'HTTP/1.1 404 Not Found\r\n(?:[^\r]+\r\n)+\r\n\{"error":"Not found"\}'
     assert re.sub(answer, b".", read) == b"." * 500
 
@@ -428,8 +434,7 @@ async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
     await until(lambda: reception.receiver.connections == 1)
     [waiting] = reception.receiver._exchanges.values()
     waiting._since -= 2  # of two seconds, in which a new one may send something
-    async with asyncio.timeout(20):
-        await reception.receiver.drain(60)
+    await reception.receiver.drain(3600)
 
 
 async def test_while_stopping_requests_in_flight_are_answered_and_asked_to_close(

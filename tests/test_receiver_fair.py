@@ -39,15 +39,14 @@ async def attack(
 
 
 async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
-    """Send good webhooks, ten at once; fail unless each is answered 200 within seconds."""
+    """Send good webhooks, ten at once; fail unless each is answered 200."""
 
     async def some(first: int) -> None:
         client = await Client.to(port, ip)
         for number in range(first, count, 10):
             own = body.replace(b'"r-1"', b'"r-%05d"' % number)
             await client.send(webhook(own))
-            async with asyncio.timeout(10):
-                assert (await client.answer()).status == 200
+            assert (await client.answer()).status == 200
         await client.close()
 
     await asyncio.gather(*(some(first) for first in range(10)))

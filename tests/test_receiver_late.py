@@ -15,7 +15,7 @@ from tests.support.receiving import ACTIONS, Client, Reception
 from tests.support.waiting import until
 from tests.support.webhooks import BODY, webhook
 
-QUICK = {"answer_within": "500ms"}
+QUICK, USUAL = {"answer_within": "500ms"}, {"answer_within": "8s"}
 LARGE = json.dumps({"reference": "r-large", "x": "x" * (bodies.LARGE_BYTES + 1)}).encode()
 pytestmark = pytest.mark.usefixtures("http_server")
 
@@ -59,7 +59,7 @@ async def test_what_waits_for_the_writer_too_long_is_answered_503_and_never_stor
 async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_actions(
     http_port: int, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    reception.use(actions=ACTIONS)
+    reception.use(actions=ACTIONS, **USUAL)
     transact = reception.writer._engine.transact
     begun = threading.Event()
 
@@ -86,7 +86,7 @@ async def test_what_a_transaction_has_begun_with_is_stored_later_and_runs_its_ac
 async def test_what_is_read_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
-    reception.use()
+    reception.use(**USUAL)
     recogniser = reception.receiver.services.recogniser
     waiting = recogniser.run_beside(gate.wait)
     answering = asyncio.create_task(answer(http_port, LARGE))
@@ -104,7 +104,7 @@ async def test_what_is_read_too_long_is_answered_503_and_never_stored(
 async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
     client: Client, reception: Reception, gate: threading.Event
 ) -> None:
-    reception.use()
+    reception.use(**USUAL)
     reception.writer.call(lambda _: gate.wait())
     sent_at = time.monotonic()
     await client.send(webhook(BODY))
@@ -123,7 +123,7 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
 async def test_a_late_webhook_that_fails_is_answered_once(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    reception.use()
+    reception.use(**USUAL)
     transact = reception.writer._engine.transact
     begun = threading.Event()
 

@@ -98,7 +98,7 @@ def test_a_hook_has_the_limit_of_files_that_the_daemon_was_started_with() -> Non
     """Another process: only that can have another limit at its start. (The hook waits for it: it is
     set when it runs already.)"""
     ended = subprocess.run(
-        [sys.executable, "-c", RAISED], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", RAISED], capture_output=True, text=True, check=True
     )
     hard, status = ended.stdout.splitlines()
     assert status == f"0 {hard}"

@@ -217,7 +217,7 @@ def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(
     monkeypatch.setattr(os, "listdir", lambda _: [str(left.pid), str(left.pid + 1)])
     with pytest.raises(OSError, match="too many"):
         strays.kill_marked({Mark(own)})
-    assert left.wait(10) == -SIGKILL
+    assert left.wait() == -SIGKILL
 
 
 # It is in the middle of execve(2) one time in ten, where a process has no environment.
@@ -259,7 +259,7 @@ def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> No
         daemon.kill()
         daemon.start()
         assert daemon.log("daemon.started")[-1]["killed_leftovers"] == 2
-        assert staying.wait(10) == -SIGKILL
+        assert staying.wait() == -SIGKILL
         assert other.poll() is None
         other.kill()
-        other.wait(10)
+        other.wait()

@@ -36,7 +36,6 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket on which systemd hears its services."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(40)
         yield manager
 
 
@@ -66,7 +65,6 @@ def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None
 def test_the_abstract_namespace_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0premblyd-test-{os.getpid()}")
-        manager.settimeout(40)
         address = manager.getsockname().decode()
         notify("STOPPING=1", address=address.replace("\0", "@"))
         assert manager.recv(4096) == b"STOPPING=1"
@@ -185,9 +183,9 @@ def test_what_cannot_be_accepted_on_ends_the_start_in_words(
 
 STUCK = """
 import threading
-from premblyd import daemon
+from premblyd import daemon, process
 from premblyd.queue import inbox
-daemon.STUCK_MS = 1500
+daemon.STUCK_MS, process.STATUS_EVERY_S = 1500, 0.1
 inbox._PROVE_COMMIT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
 """
 
@@ -201,22 +199,12 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
         daemon.start(STUCK if fault == "hangs" else "", **environ)
         with away(daemon.place) if fault == "fails" else nullcontext():
             assert request(daemon.address, "GET", "/healthz", b"", {}).status == 503
-            # Not at all is thirty feedings; and on a busy machine some may be late.
-            assert _is_still_fed(manager, within_s=40 if is_fed else 3) == is_fed
+            # It tells its status in any case: where it hangs, more often than it would be fed.
+            lately = list[bytes]()
+            while lately.count(b"WATCHDOG=1") != (15 if is_fed else 0) or len(lately) < 15:
+                lately = [*lately[-14:], manager.recv(4096)]
         if is_fed:
             assert daemon.stop() == 0
-
-
-def _is_still_fed(manager: socket.socket, within_s: float) -> bool:
-    """Listen until the watchdog was fed for longer than STUCK takes, or not at all `within_s`."""
-    begun = time.monotonic()
-    manager.settimeout(within_s)
-    with suppress(TimeoutError):
-        while time.monotonic() - begun < 3.5:
-            while not manager.recv(4096).startswith(b"WATCHDOG=1"):
-                pass
-        return True
-    return False
 
 
 def test_the_daemon_serves_the_sockets_and_tells_its_state(

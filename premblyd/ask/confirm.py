@@ -34,12 +34,12 @@ MAX_REMEMBERED = 10_000
 _WAITS_S = (20.0, 60.0, 240.0, GRACE_S)
 _FIRST_WAIT_S, _MAX_WAIT_S = 10.0, 1800.0
 _MANY = 1 << 20
-_NEW_MS = 10_000
 _STORE_WAIT_S = 5.0
 _RESULTS = {
     Finding.CONFIRMED: InquiryResult.CONFIRMED,
     Finding.CONTRADICTED: InquiryResult.CONTRADICTED,
     Finding.ASK_AGAIN: InquiryResult.UNSETTLED,
+    Finding.STILL_OPEN: InquiryResult.UNSETTLED,
     Finding.SETTLED_SINCE: InquiryResult.SETTLED,
 }
 
@@ -78,10 +78,13 @@ class Confirmation:
         if job.is_confirmed:
             return job
         if job.event.is_erased:
-            return Result(outcome=AttemptOutcome.INTERRUPTED, error=ERASED, ends_as=State.CANCELLED)
+            return _cancelled(ERASED)
         try:
             if job.event.verified_by == events.STORED_BY:  # it is Prembly's answer
-                return await self._judge_stored(job, action)
+                if not await self._withstands(job, action):
+                    return _dead(AGAINST_IT)
+                if job.attempt == 1:  # else it may be a replay, and Prembly has changed its mind
+                    return await self._confirm_stored(job, action)
             question = answers.question_about(job.event.verdict)
             if question is None:
                 return _dead(answers.NOTHING_TO_ASK_BY)
@@ -98,16 +101,20 @@ class Confirmation:
         """Ask nothing more: the daemon stops."""
         self._inquirer.interrupt()
 
-    async def _judge_stored(self, job: Job, action: Action) -> Job | Result:
-        """Judge Prembly's own answer, by what has come of its verification until now."""
+    async def _withstands(self, job: Job, action: Action) -> bool:
+        """Return whether Prembly's own answer is enough for the action, together with what has come
+        of its verification until now."""
         event = job.event
         requirement = requirement_of(action, event, self._settling.routing)
         others = await self._kept.others(event, self._settling.rereading.verdict)
         try:
-            if not agreement.withstands(event.verdict, others, requirement):
-                return _dead(AGAINST_IT)
+            return agreement.withstands(event.verdict, others, requirement)
         finally:
             event.drop_document()
+
+    async def _confirm_stored(self, job: Job, action: Action) -> Job | Result:
+        """Have Prembly's own answer confirm itself."""
+        event = job.event
         reference = event.verdict.reference
         names = [payload.plain_id(reference)] if reference and action.once else []
         confirmed = Confirmed.by_itself(event)
@@ -135,7 +142,9 @@ class Confirmation:
         finally:
             asked = await recorded
         if found.finding is Finding.CONTRADICTED:
-            return self._end(job, found.words)
+            return self._end(job, _dead(found.words))
+        if found.finding is Finding.STILL_OPEN:
+            return self._again(job, found.words, asked, _cancelled(found.words))
         return self._again(job, found.words, asked)
 
     async def _agreement(
@@ -184,22 +193,17 @@ class Confirmation:
             endpoint=job.event.endpoint,
             now_ms=self._clock.now_ms(),
         )
-        self._patience.end(job.delivery_id)
-        return Result(
-            outcome=AttemptOutcome.INTERRUPTED,
-            error=found.words if added.is_new else SETTLED_BEFORE,
-            ends_as=State.CANCELLED,
-        )
+        return self._end(job, _cancelled(found.words if added.is_new else SETTLED_BEFORE))
 
-    def _again(self, job: Job, reason: str, asked: int) -> Result:
-        """Return that Prembly is asked again, or has been for long enough."""
+    def _again(self, job: Job, reason: str, asked: int, end: Result | None = None) -> Result:
+        """Return that Prembly is asked again; or the `end`, if it has been for long enough."""
         if self._patience.is_over(job.delivery_id, asked):
-            return self._end(job, reason)
+            return self._end(job, end or _dead(reason))
         return _later(reason, wait_s(asked))
 
-    def _end(self, job: Job, reason: str) -> Result:
+    def _end(self, job: Job, end: Result) -> Result:
         self._patience.end(job.delivery_id)
-        return _dead(reason)
+        return end
 
     def _pause_s(self, job: Job, answer: Answer) -> float:
         """Return how long to wait while Prembly can't be asked."""
@@ -277,9 +281,9 @@ def _now_s() -> float:
 
 def _newer_than_ms(job: Job) -> int:
     """Return since when an answer is good enough that somebody else asked for: it must be newer
-    than the event. Later, and for a replay, it must be new too."""
-    is_first = job.attempt == 1
-    return max(job.event.received_at_ms, 0 if is_first else job.started_at_ms - _NEW_MS)
+    than the event, and later also than the moment since which the delivery is due, such as that
+    of a replay. (A first attempt may have been held back by `once`, which asks for no more.)"""
+    return max(job.event.received_at_ms, 0 if job.attempt == 1 else job.due_at_ms)
 
 
 def _inquiry(
@@ -303,6 +307,11 @@ def _inquiry(
 def _dead(error: str) -> Result:
     """Return the result of a hook that is not run, because trying again can't help."""
     return Result(outcome=AttemptOutcome.FAILED, error=error, final=True)
+
+
+def _cancelled(error: str) -> Result:
+    """Return the result of a hook that is not run, and that needs nobody."""
+    return Result(outcome=AttemptOutcome.INTERRUPTED, error=error, ends_as=State.CANCELLED)
 
 
 def _later(error: str, in_s: float) -> Result:

@@ -32,7 +32,7 @@ from premblyd.prembly.payload import Verdict
 from premblyd.record import lists
 from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, RejectionFilter
 
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0  # a busy machine may take minutes
 KNOWN_TO_PREMBLY = ("sdk", "api", "not-verified", "retried")  # the last one's webhook never comes
 CONFIG = """\
 listen: 127.0.0.1:{port}

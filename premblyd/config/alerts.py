@@ -30,6 +30,7 @@ KINDS = {
     "downtime": "for more than an hour no webhook could be stored",
     "rejections": "many requests were refused",
     "doubted": "bodies said VERIFIED, and something that does not fit",
+    "shared": "Prembly's answers give an id to two verifications",
     "given_up": "nobody learned what became of pending verifications",
     "unmatched": "events matched no action",
     "new_code": "a response code came for the first time",

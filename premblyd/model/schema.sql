@@ -214,10 +214,13 @@ CREATE TABLE verification_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
     verification TEXT NOT NULL,
-    at_ms INTEGER NOT NULL
+    at_ms INTEGER NOT NULL,
+    claimed_at_ms INTEGER
 ) STRICT;
 
 CREATE INDEX verification_name_verification ON verification_name (verification);
+
+CREATE INDEX verification_name_claimed ON verification_name (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL;
 
 CREATE TABLE downtime (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -39,7 +39,12 @@ STEPS = (
     Step("its hook is to run again", _DAEMON, (State.RUNNING,), State.PENDING),
     Step("its hook can't run, or not again", _DAEMON, _OPEN, State.DEAD),
     Step("another has succeeded in its place", _DAEMON, _OPEN, State.SKIPPED),  # `once`
-    Step("Prembly has settled it since", _DAEMON, (State.RUNNING,), State.CANCELLED),  # `confirm`
+    Step(
+        "Prembly has the result by now, or still has none",
+        _DAEMON,
+        (State.RUNNING,),
+        State.CANCELLED,
+    ),  # `confirm`
     Step("its person was erased", _DAEMON, (*_OPEN, State.DEAD), State.CANCELLED),
     REPLAY,
     TRY_NOW,

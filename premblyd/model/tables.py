@@ -294,8 +294,12 @@ class VerificationName(Table):
     name = Text(PERSONAL, kept=Kept.IDENTITY, unique=True)
     verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
     at_ms = Moment(PLAIN)
+    claimed_at_ms = Moment(PLAIN, null=True)  # when an answer about another one named it last
 
-    indexes = ("verification (verification)",)
+    indexes = (
+        "verification (verification)",
+        "claimed (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL",
+    )
 
 
 class Downtime(Table):

@@ -10,7 +10,15 @@ from enum import StrEnum
 from typing import Any
 
 from premblyd.prembly import facts, payload
-from premblyd.prembly.answers import FACTS, Question, Stated, facts_of
+from premblyd.prembly.answers import (
+    FACTS,
+    FINAL_CODES,
+    Question,
+    Stated,
+    facts_of,
+    is_given_id,
+    says_code_alone,
+)
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.privacy import safe_code
 
@@ -22,6 +30,7 @@ class Finding(StrEnum):
     ASK_AGAIN = "ask again"  # Prembly does not say yet, or not enough
     CONTRADICTED = "contradicted"
     SETTLED_SINCE = "settled since"  # the event left it open, and Prembly knows by now
+    STILL_OPEN = "still open"  # both say that Prembly tries again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +68,8 @@ NO_NAME = (
 )
 NO_DOUBT = "the event is doubted, and Prembly's answer says nothing against the person"
 NOT_YET = "Prembly does not know yet either"
+NO_RESULT = "Prembly's answer does not state outcome"
+STILL_OPEN = "still open: neither the event nor Prembly's answer has a result"
 SETTLED_SINCE = "settled since: Prembly's answer has the result, and was stored as an event"
 
 
@@ -74,15 +85,12 @@ def decide(
     whether Prembly's answers name the verification that they are about."""
     if found := why_of_no_use(event, answer, question, names_reference=names_reference):
         return found
-    was_open, is_open = event.is_left_open, answer.is_processing or answer.verdict.is_left_open
-    if is_open and event.is_settled:
-        return _ask_again(NOT_YET)
-    if was_open and not is_open:
-        if not answer.verdict.is_settled:
-            return _ask_again(NO_VERDICT)
+    if event.is_left_open and answer.is_final:
         return Agreement(finding=Finding.SETTLED_SINCE, words=SETTLED_SINCE)
+    if event.is_left_open != answer.is_open:
+        return _ask_again(NOT_YET if answer.is_open else NO_VERDICT)
     answer = _without_customer(event, answer)
-    if difference := _difference(event, answer.verdict, are_open=was_open and is_open):
+    if difference := _difference(event, answer.verdict, are_open=answer.is_open):
         return _contradicted(difference)
     # Of a true event, Prembly's no may come later.
     if event.doubt and not _says_no(answer.verdict):
@@ -91,9 +99,16 @@ def decide(
     if event.doubt:  # who doubts an event is not talked out of it
         stated.pop("outcome", None)
     merged = replace(event, **stated)
-    found = _why_not_enough(requirement, event, merged, answer, are_open=was_open and is_open)
-    if found is not None:
-        return found
+    if words := _why_not_for(requirement, event, merged, answer):
+        return _contradicted(words)
+    if answer.is_open:
+        if any(_waits_for_money(each) for each in (event, answer.verdict)):
+            return _ask_again(NOT_YET)
+        return Agreement(finding=Finding.STILL_OPEN, words=STILL_OPEN)
+    if not _is_enough(event, answer):
+        return _ask_again(NO_RESULT)
+    if unstated := _unstated(requirement, merged, answer):
+        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     named = ("reference",) if answer.names and event.own_reference else ()
     return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=(*named, *stated))
 
@@ -107,9 +122,11 @@ def decide_again(
     stated = {name: value for name, value in confirmed.items() if name in FACTS}
     merged = replace(event, **stated)
     answer = Stated(verdict=Verdict(**stated))
-    # Of an event that leaves it open, only an answer that does so too has confirmed it.
-    found = _why_not_enough(requirement, event, merged, answer, are_open=event.is_left_open)
-    return found or Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=tuple(confirmed))
+    if words := _why_not_for(requirement, event, merged, answer):
+        return _contradicted(words)
+    if unstated := _unstated(requirement, merged, answer):
+        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
+    return Agreement(finding=Finding.CONFIRMED, verdict=merged, stated=tuple(confirmed))
 
 
 def why_of_no_use(
@@ -119,9 +136,9 @@ def why_of_no_use(
     for; None: it can."""
     if found := _about_another(asked, answer, question, names_reference=names_reference):
         return found
-    if answer.is_empty:
-        return _ask_again(NOT_YET if answer.is_processing else NO_VERDICT)
-    if answer.says_no and not _says_the_same_no(asked, answer.verdict):
+    if answer.is_empty and not answer.is_processing:
+        return _ask_again(NO_VERDICT)
+    if answer.says_no and not _states_its_no(asked, answer.verdict):
         return _ask_again("Prembly's answer says that the question failed")
     if answer.verdict.doubt:
         return _ask_again(f"Prembly's answer does not agree with itself: {answer.verdict.doubt}")
@@ -161,7 +178,9 @@ def _about_another(
     if reference is None:
         if asked.session_id and payload.plain_id(asked.session_id) in answer.names:
             return _contradicted("what the event calls a session is a reference at Prembly")
-        return None if session_id or answer.names else _ask_again(NO_NAME)
+        # A reference that somebody sends as a session's id can't be told from one otherwise.
+        may_be_other = not names_reference and not is_given_id(asked.session_id or "")
+        return None if session_id or (may_be_other and answer.names) else _ask_again(NO_NAME)
     if payload.plain_id(reference) in answer.names:
         return None
     # Prembly has two kinds of ids for one verification, and may answer with the other alone.
@@ -185,15 +204,26 @@ def _says_no(answer: Verdict) -> bool:
     return is_no or facts.is_other_code(answer.response_code)
 
 
-def _says_the_same_no(asked: Verdict, answer: Verdict) -> bool:
+def _states_its_no(asked: Verdict, answer: Verdict) -> bool:
     """Return whether an answer whose envelope says no is what a webhook would be, whose `status` is
     about the person: of somebody who is not verified, and whose event says so too."""
-    if (answer.outcome, answer.response_code) != (asked.outcome, asked.response_code):
-        return False
-    is_unknown = answer.outcome is Outcome.UNKNOWN
-    return answer.outcome is Outcome.NOT_VERIFIED or (
-        is_unknown and facts.is_other_code(answer.response_code)
-    )
+    if asked.outcome is Outcome.NOT_VERIFIED is answer.outcome:
+        return True
+    return asked.response_code in FINAL_CODES and answer.response_code == asked.response_code
+
+
+def _is_enough(event: Verdict, answer: Stated) -> bool:
+    """Return whether an answer has the result: of an event that has a word, or no code, 01 or 07
+    alone is none."""
+    if answer.verdict.outcome is not Outcome.UNKNOWN:
+        return answer.is_final
+    is_code = answer.is_final and says_code_alone(event)
+    return is_code and event.response_code == answer.verdict.response_code
+
+
+def _waits_for_money(verdict: Verdict) -> bool:
+    """Return whether this is 03: who knows until when."""
+    return verdict.outcome is Outcome.UNKNOWN and verdict.response_code == "03"
 
 
 def _difference(event: Verdict, answer: Verdict, *, are_open: bool) -> str | None:
@@ -209,20 +239,6 @@ def _difference(event: Verdict, answer: Verdict, *, are_open: bool) -> str | Non
         return "Prembly's answer says face_match {}, the event {}".format(*said)
     if answer.user_ref and event.user_ref and answer.user_ref != event.user_ref:
         return "Prembly's answer names another user_ref than the event"
-    return None
-
-
-def _why_not_enough(
-    requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated, *, are_open: bool
-) -> Agreement | None:
-    """Return what an answer that agrees with the event means, where it is not enough for an
-    action; None: it is."""
-    if words := _why_not_for(requirement, event, merged, answer):
-        return _contradicted(words)
-    if answer.objects and not facts.is_other_code(merged.response_code):
-        return _ask_again("Prembly's answer has no status word, and something in it says no")
-    if unstated := _unstated(requirement, event, merged, answer, are_open=are_open):
-        return _ask_again(f"Prembly's answer does not state {', '.join(unstated)}")
     return None
 
 
@@ -259,24 +275,13 @@ def _takes(requirement: Requirement, code: str) -> bool:
     return requirement.takes_code(code) or (is_data and requirement.takes_code(None))
 
 
-def _unstated(
-    requirement: Requirement, event: Verdict, merged: Verdict, answer: Stated, *, are_open: bool
-) -> list[str]:
-    """Return what the answer would have to state so that the hook may run: the result itself, and
-    that without which `when` is false. `are_open`: then both say that there is no result yet."""
+def _unstated(requirement: Requirement, merged: Verdict, answer: Stated) -> list[str]:
+    """Return what the answer would have to state so that the hook may run: that without which
+    `when` is false."""
     stated = facts_of(answer.verdict)
     silent = [
-        name
-        for name in FACTS
-        if name not in stated
-        and name not in requirement.may_be_unstated
-        and not (are_open and name == "outcome")
+        name for name in FACTS if name not in stated and name not in requirement.may_be_unstated
     ]
-    if "outcome" in silent:
-        if event.outcome is not Outcome.UNKNOWN:
-            return ["outcome"]
-        if event.response_code is not None and "response_code" in silent:
-            return ["response_code"]
     told_by_event = facts_of(merged).keys() & requirement.looks_at
     told = [name for name in silent if name in told_by_event]
     if requirement.says_yes(_without(merged, told)):

@@ -8,7 +8,7 @@ session's answer). So all places are read where one of these, or a webhook, has 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from premblyd.expressions import Expression
@@ -23,6 +23,7 @@ NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
 _NOT_FOUND_CODE = "01"
+FINAL_CODES = ("01", "07")  # of these Prembly says no more
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail")
 _WITHIN = ("session", "response", "verification_response")  # objects in `data`
@@ -30,7 +31,12 @@ _CODES = ("response_code", "responseCode")
 _SURE_USER_REFS = Places(
     *(path for path in FIELDS["user_ref"].paths if not path.endswith("customer_reference"))
 )
-_LEAST_NAME = 8
+# By which an object calls the verification that it is. What is in another object may be of another
+# one, such as of a document, or of the session that it was begun in.
+_OWN_IDS = Places(
+    "verification.reference", "reference", "referenceId", "reference_id", "verification_id"
+)
+_OWN_SESSION = Places("session_id")
 _OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
 # What an answer can state of a verification. All else is as the event has it.
 FACTS = (
@@ -60,19 +66,40 @@ class Question:
         return quote(self.identifier, safe="")
 
 
+class Ids(NamedTuple):
+    """By which ids one object of an answer calls the verification: sessions as digests, and others
+    in their plain spelling (see payload.plain_id)."""
+
+    references: frozenset[str]
+    sessions: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stated:
     """What an answer states of a verification. In `verdict`, what is None (or an unknown outcome)
-    is not stated. `names`: by which the answer calls the verification, each in its plain spelling
-    (see payload.plain_id)."""
+    is not stated. `names`: by which the answer calls the verification anywhere, each in its plain
+    spelling. `objects`: the ids in each of its objects."""
 
     verdict: Verdict
     names: frozenset[str] = frozenset()
+    objects: tuple[Ids, ...] = ()
     says_no: bool = False  # the envelope says that the question failed
     is_processing: bool = False  # Prembly is still at work, it says in some word
     is_user_ref_sure: bool = True  # false: it is a `customer_reference`
-    objects: bool = False  # no status word is in it, and something says no
     is_empty: bool = False  # neither a status word nor a code nor a face
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Prembly says that it will know later."""
+        return self.is_processing or self.verdict.is_left_open
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this is Prembly's last word: VERIFIED, NOT-VERIFIED, or 01 or 07 and no word."""
+        found = self.verdict
+        if self.is_processing or found.doubt:
+            return False
+        return found.outcome in payload.FINAL_OUTCOMES or says_code_alone(found)
 
 
 NOTHING = Stated(verdict=Verdict(), is_empty=True)
@@ -82,6 +109,11 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
     """Return what a verdict states of the FACTS, and not those on which it is silent."""
     found = {name: getattr(verdict, name) for name in FACTS}
     return {name: value for name, value in found.items() if value not in (None, Outcome.UNKNOWN)}
+
+
+def says_code_alone(verdict: Verdict) -> bool:
+    """Return whether a verdict is 01 or 07 without a status word."""
+    return verdict.response_code in FINAL_CODES and verdict.verification_status is None
 
 
 def question_about(verdict: Verdict) -> Question | None:
@@ -119,25 +151,26 @@ def is_unknown_to_prembly(stated: Stated) -> bool:
 
 
 def all_names(question: Question, stated: Stated) -> tuple[str, ...]:
-    """Return by which names Prembly knows a verification, as its answer to a question says: the
-    best one first, and sessions as digests."""
-    session_ids = [stated.verdict.session_id]
-    asked = [question.reference] if question.reference else []
+    """Return by which names Prembly knows a verification, as its answer to a question says: what it
+    was asked for, and what the same object of the answer calls so too. References come first, that
+    of the question before others, and sessions are digests."""
     if question.reference is None:
-        session_ids.append(question.identifier)
-    own = [stated.verdict.reference or "", *asked, *sorted(stated.names)]
-    said = [name for name in map(payload.plain_id, own) if name in stated.names]
-    unsaid = [name for name in map(payload.plain_id, asked) if name not in said]
-    said += unsaid  # the configuration says that answers name nothing
-    # Then nothing tells a session from a reference that somebody sends as one.
-    session_ids += unsaid
-    digests = [payload.session_reference(each) for each in session_ids if each]
-    return tuple(dict.fromkeys([*filter(_is_own_name, said), *digests]))
+        asked = payload.session_reference(question.identifier)
+        same = [ids for ids in stated.objects if asked in ids.sessions]
+        first, last = [], [asked]
+    else:
+        asked = payload.plain_id(question.reference)
+        same = [ids for ids in stated.objects if asked in ids.references]
+        first, last = [asked], []
+    references = filter(is_given_id, sorted({name for ids in same for name in ids.references}))
+    sessions = sorted({name for ids in same for name in ids.sessions})
+    return tuple(dict.fromkeys([*first, *references, *sessions, *last]))
 
 
-def _is_own_name(name: str) -> bool:
-    """Return whether a name can be that of one verification alone: `N/A` or `1` is not."""
-    return len(name) >= _LEAST_NAME and any(map(str.isdigit, name))
+def is_given_id(name: str) -> bool:
+    """Return whether a name is one that Prembly gives to a verification, and no session: `N/A` or
+    `order-17` may be those of many."""
+    return payload.is_uuid(name) or name.startswith("ver_")
 
 
 def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) -> Stated:
@@ -168,9 +201,8 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
         Doubt.FACE: faces,
     }
     doubts = {doubt for doubt, said_of_it in told.items() if len(said_of_it) > 1}
-    objections = {doubt for each in said for doubt in each.doubts()}
     if any(each.says_verified for each in said):
-        doubts |= objections
+        doubts |= {doubt for each in said for doubt in each.doubts()}
     if words:
         found["verification_status"] = payload.text_of(words[0])
     verdict = Verdict(
@@ -187,13 +219,13 @@ def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) ->
     return Stated(
         verdict=verdict,
         names=_names(layers, placed, fields),
+        objects=_objects(layers, placed, fields),
         says_no=any(
             facts.is_no_success(word) and facts.plain_word(word) not in _OPEN_WORDS
             for word in (document.get("status"), document.get("success"))
         ),
         is_processing=any(facts.plain_word(word) in _OPEN_WORDS for word in statuses),
         is_user_ref_sure=is_user_ref_sure,
-        objects=not words and bool(objections),
         is_empty=not (words or codes or faces),
     )
 
@@ -235,6 +267,23 @@ def _names(
             for value in (FIELDS["reference"].find(layer), *payload.OTHER_IDS.values(layer))
         ]
     return frozenset(payload.plain_id(name) for name in found if name)
+
+
+def _objects(
+    layers: list[dict[str, Any]], placed: Verdict, fields: Mapping[FieldName, Expression]
+) -> tuple[Ids, ...]:
+    if fields.keys() & {"reference", "session_id"}:
+        return (_ids([placed.reference], [placed.session_id]),)
+    return tuple(_ids(_OWN_IDS.values(layer), _OWN_SESSION.values(layer)) for layer in layers)
+
+
+def _ids(references: Iterable[Any], sessions: Iterable[Any]) -> Ids:
+    return Ids(
+        frozenset(payload.plain_id(text) for each in references if (text := payload.text_of(each))),
+        frozenset(
+            payload.session_reference(text) for each in sessions if (text := payload.text_of(each))
+        ),
+    )
 
 
 def _first(values: Iterable[Any]) -> Any:

@@ -135,6 +135,7 @@ class Claims:
             attempts_left=delivery.attempts_left - 1,
             claim_token=start.claim_token,
             started_at_ms=now_ms,
+            due_at_ms=delivery.due_at_ms,
             action=delivery.action,
             worker=self._worker,
             event=start.event,

@@ -18,6 +18,7 @@ LACKS = "the machine lacks "  # so begins the error of a run that could not star
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One claimed delivery: its hook is to run now. `attempts_left` counts after this one.
+    `due_at_ms`: since when it was due, such as since a replay.
     `worker` is the process that claimed it, and `claim_token` the claim's own."""
 
     delivery_id: int
@@ -25,6 +26,7 @@ class Job:
     attempt: int
     attempts_left: int
     started_at_ms: int
+    due_at_ms: int
     action: str
     worker: str
     event: StoredEvent

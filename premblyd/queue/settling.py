@@ -2,7 +2,7 @@
 each verification, whoever asked; what waited for it ends in the same transaction."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from premblyd.engines.engine import Statement, Transaction, param
@@ -69,9 +69,13 @@ def add_answer(
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
     was_erased = which_erased(transaction, named)
-    if not was_erased:
-        learn_names(transaction, answer.names, webhook.received_at_ms)
-    references = known_as(transaction, named)
+    # Not all that it names: of what another verification has, its events say nothing of this one.
+    own = {answer.asked, webhook.verdict.reference or answer.asked}
+    if was_erased or not answer.names:
+        known: Collection[str] = known_as(transaction, named)
+    else:
+        known = learn_names(transaction, answer.names, webhook.received_at_ms)
+    references = own.union(known)
     order_names = inbox.lock_names(webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
     if settled := settled_in_record(transaction, references):

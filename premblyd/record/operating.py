@@ -57,15 +57,21 @@ _CANCEL_DEAD = update(
     *("state", "finished_at_ms"),
     where=_HAS_ID & (Delivery.state == State.DEAD),
 )
+# What Prembly confirmed before: whoever has a hook run anew has it asked anew.
+_UNCONFIRMED = dict.fromkeys(
+    ("confirmed_at_ms", "confirmed_sha256", "confirmed_facts", "confirmed_key")
+)
 _HASTEN = update(
     Delivery,
     "due_at_ms",
+    *_UNCONFIRMED,
     where=_HAS_ID & Delivery.state.in_(TRY_NOW.states) & Delivery.waits_for_id.is_null(),
 )
 _REPLAY = update(
     Delivery,
     *("state", "due_at_ms", "attempts_left", "finished_at_ms", "ran_instead_id"),
     *order.Position._fields,
+    *_UNCONFIRMED,
     where=_HAS_ID & Delivery.state.in_(REPLAY.states),
 )
 _FIND = Statement(
@@ -234,6 +240,7 @@ class Operator:
                     finished_at_ms=None,
                     ran_instead_id=None,
                     **position._asdict(),
+                    **_UNCONFIRMED,
                 ):
                     queued.append(delivery_id)
             self._record_many(transaction, REPLAYED, queued, now_ms)
@@ -243,14 +250,15 @@ class Operator:
 
     def make_due_now(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Make pending deliveries due now, save those that wait for another; the attempts that are
-        left stay. Yield the changes,
-        each of which returns how many are due."""
+        left stay. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
             hastened = [
                 delivery_id
                 for delivery_id in part
-                if transaction.change(_HASTEN, delivery_id=delivery_id, due_at_ms=now_ms)
+                if transaction.change(
+                    _HASTEN, delivery_id=delivery_id, due_at_ms=now_ms, **_UNCONFIRMED
+                )
             ]
             self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
             return len(hastened)

@@ -1,20 +1,34 @@
 """The names of a verification: Prembly knows one by a reference, by a UUID and by its session, and
 its events come under any of them. So that `once` runs once for it, whatever it is called.
 
+Two names are one verification only if one answer to a question about the one calls the same object
+by both. A verification has one UUID and one other reference at most. A name stays with the
+verification that had it first: what another one claims links nothing, and is noted. Then hooks run
+for both: a hook that runs twice can be seen, and one that never runs can't.
+
 Only what Prembly's answers say is kept here: a webhook may put any session beside any reference.
 Sessions are kept as digests, and UUIDs in their plain spelling.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from enum import Enum, auto
 from typing import Any
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param
+from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param, update
 from premblyd.model.tables import VerificationName
-from premblyd.prembly.payload import plain_id
+from premblyd.prembly.payload import is_uuid, plain_id
 
 MAX_NAMES = 20  # of one verification: what has more is no name
 LOCK_COUNT = 16
+
+
+class _Kind(Enum):
+    """What kind of id a name is."""
+
+    UUID = auto()
+    REFERENCE = auto()  # ver_…, and whatever an event calls so
+    SESSION = auto()  # two verifications may share one
 
 
 def lock_names(names: Collection[str]) -> set[str]:
@@ -23,26 +37,51 @@ def lock_names(names: Collection[str]) -> set[str]:
 
 
 def learn_names(transaction: Transaction, names: Sequence[str], now_ms: int) -> tuple[str, ...]:
-    """Keep that an answer gives a verification all of these names, in a transaction that has locked
-    `lock_names`. Return all that it has; the first is the one that stays first, whatever else is
-    learnt: by it `once` knows the verification."""
+    """Keep that an answer gives a verification all of these names, as `answers.all_names` has them,
+    in a transaction that has locked `lock_names`. Return all that the first one's verification has;
+    the first of these is the one that stays first, whatever else is learnt: by it `once` knows the
+    verification."""
     if not names:
         return ()
     known: dict[str, str] = dict(transaction.look_up(_BY_NAME, list(names)))
-    if not known and len(names) == 1:
-        return tuple(names)
-    verifications = sorted(set(known.values())) or [names[0]]
-    first = names[0] if names[0] in verifications else verifications[0]
-    group = _names_of(transaction, verifications)
-    if len(group.union(names)) > MAX_NAMES:
-        return tuple(names[:1])
-    for name in names:
-        if name not in known:
-            transaction.write(_INSERT, name=name, verification=first, at_ms=now_ms)
-    for verification in verifications:
-        if verification != first:
-            transaction.write(_JOIN, verification=first, other=verification)
-    return (first, *sorted(group.union(names) - {first}))
+    first = names[0]
+    verification = known.get(first)
+    group = {first, *names_of(transaction, verification)}
+    for name in names[1:]:
+        if name in group:
+            continue
+        other = known.get(name)
+        its = {name, *names_of(transaction, other)}
+        if not _are_one(group | its) or (other is not None and not _joins(name)):
+            transaction.write(_NOTE_CLAIM, name=name, claimed_at_ms=now_ms)
+            continue
+        if verification is None:
+            verification = other or first
+            transaction.write(_INSERT, name=first, verification=verification, at_ms=now_ms)
+        if other is None:
+            transaction.write(_INSERT, name=name, verification=verification, at_ms=now_ms)
+        elif other != verification:
+            transaction.write(_JOIN, verification=verification, other=other)
+        group |= its
+    stays_first = verification or first
+    return (stays_first, *sorted(group - {stays_first}))
+
+
+def _are_one(names: Collection[str]) -> bool:
+    """Return whether these can be the names of one verification."""
+    kinds = Counter(map(_kind, names))
+    return max(kinds[_Kind.UUID], kinds[_Kind.REFERENCE]) <= 1 and len(names) <= MAX_NAMES
+
+
+def _joins(name: str) -> bool:
+    """Return whether a name that another verification has makes the two one."""
+    return _kind(name) in (_Kind.UUID, _Kind.REFERENCE)
+
+
+def _kind(name: str) -> _Kind:
+    if name.startswith("session-"):
+        return _Kind.SESSION
+    return _Kind.UUID if is_uuid(name) else _Kind.REFERENCE
 
 
 def names_of(transaction: Transaction, verification: Any) -> tuple[str, ...]:
@@ -86,6 +125,9 @@ _GROUPS = Lookup(
     VerificationName.verification,
 )
 _INSERT = insert(VerificationName, "name", "verification", "at_ms", if_unique=True)
+_NOTE_CLAIM = update(
+    VerificationName, "claimed_at_ms", where=VerificationName.name == param("name")
+)
 _JOIN = Statement(
     VerificationName.update(verification=param("verification")).where(
         VerificationName.verification == param("other")

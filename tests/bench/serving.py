@@ -22,7 +22,6 @@ SLOTS = 8  # hooks at once
 MANY_SLOTS = 32  # where adnanh/webhook, which knows no limit, runs as many as there are webhooks
 STEADY_RATE = 300.0
 BUSY_HOOK_S = 0.05  # SLOTS of these end 160 times a second, half as often as webhooks come
-PATIENCE_S = 120.0
 
 
 def accept(seconds: float) -> Row:
@@ -273,7 +272,7 @@ def until_finished(daemon: Premblyd, events: int, clients: int = CLIENTS[0]) -> 
     begun = time.perf_counter()
     answers = load.at_once(peers.address(daemon), sent, clients=clients)
     left = "SELECT EXISTS (SELECT 1 FROM delivery WHERE due_at_ms IS NOT NULL)"
-    wait_until(lambda: daemon.rows(left) == [(0,)], PATIENCE_S)
+    wait_until(lambda: daemon.rows(left) == [(0,)])
     seconds = time.perf_counter() - begun
     ((succeeded,),) = daemon.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'")
     _require(succeeded, events)
@@ -285,7 +284,7 @@ def until_peer_finished(peer: peers.Webhook, events: int, clients: int = CLIENTS
     sent = requests(webhooks.theirs, events)
     begun = time.perf_counter()
     answers = load.at_once(peer.address, sent, clients=clients)
-    wait_until(lambda: peer.finished >= events, PATIENCE_S)
+    wait_until(lambda: peer.finished >= events)
     seconds = time.perf_counter() - begun
     return {"rate": events / seconds, "p99": answers.p99_ms}
 

@@ -21,7 +21,6 @@ from tests.support.waiting import wait_until
 DELAYS_MS = (0.0, 0.2, 1.0, 5.0)
 DAEMONS = (1, 2, 3)
 DAEMONS_AT_MS = (0.0, 1.0)
-PATIENCE_S = 300.0
 PORTION = 500
 _DONE = "SELECT count(*) FROM delivery WHERE state = 'succeeded'"
 
@@ -95,9 +94,9 @@ def _finished(delay_ms: float, daemons: int, events: int) -> float:
 
         for _ in range(daemons):
             stack.enter_context(peers.premblyd(place=place, actions=[action]))
-        wait_until(lambda: done() >= events / 10, PATIENCE_S)
+        wait_until(lambda: done() >= events / 10)
         begun, before = time.perf_counter(), done()
-        wait_until(lambda: done() == events, PATIENCE_S)
+        wait_until(lambda: done() == events)
         return (events - before) / (time.perf_counter() - begun)
 
 

@@ -94,7 +94,7 @@ def handlers() -> dict[str, type[RequestHandler]]:
 def raw(address: str, request: bytes) -> bytes:
     """Return the head of what is answered to bytes that no browser sends."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port))) as connection:
         connection.sendall(request)
         return connection.recv(65536)
 
@@ -339,7 +339,7 @@ def test_static_is_three_files(daemon: Premblyd, path: str) -> None:
 def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes) -> None:
     address = browser(daemon).address
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port))) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
         try:
@@ -359,7 +359,7 @@ def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -
     clients: list[socket.socket] = []
     with ExitStack() as held:
         for number in range(app.MAX_CONNECTIONS + MORE):
-            client = held.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            client = held.enter_context(socket.create_connection((host, int(port))))
             half = b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\na"
             clients.append(client)
             if number < app.MAX_CONNECTIONS:
@@ -407,7 +407,7 @@ def test_bodies_of_strangers_hold_up_no_webhook(fresh: Premblyd) -> None:
 
 def _connected(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)))
 
 
 def _is_closed(client: socket.socket) -> bool:

@@ -141,7 +141,7 @@ def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end(
             await self.get_csv("events.csv", parts(FewReaders(end=5)))
 
     def ask(port: int) -> bytes:
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/")
         answer = connection.getresponse()
         assert answer.status == 200

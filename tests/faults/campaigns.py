@@ -102,7 +102,7 @@ class Sender(Protocol):
 
     def start(self) -> None: ...
 
-    def join(self, timeout: float | None = None) -> None: ...
+    def join(self) -> None: ...
 
 
 @contextlib.contextmanager
@@ -114,7 +114,7 @@ def sending(clients: Sequence[Sender]) -> Iterator[None]:
     for client in clients:
         client.stopping.set()
     for client in clients:
-        client.join(15)
+        client.join()
 
 
 def count_cycles(cycles: int, say_every: int, so_far: Callable[[], object]) -> Iterator[int]:

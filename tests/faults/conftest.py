@@ -1,7 +1,4 @@
-"""The short forms of the campaigns run apart, by `-m campaign`, save those within one process.
-
-How long one may take: it judges itself by its own limits, and what ends it from outside is only for
-one that hangs. On a busy machine a minute is soon over."""
+"""The short forms of the campaigns run apart, by `-m campaign`, save those within one process."""
 
 from pathlib import Path
 
@@ -10,7 +7,6 @@ import pytest
 from tests.support.marks import leaves_out
 
 FOLDER = Path(__file__).parent
-TEST_TIMEOUT_S = 1800
 IN_ONE_PROCESS = ("test_clock.py", "test_doubt.py", "test_fuzz.py", "test_values.py")
 
 
@@ -22,10 +18,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent == FOLDER:
-            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
-            if _is_campaign(item.path):
-                item.add_marker(pytest.mark.campaign)
+        if item.path.parent == FOLDER and _is_campaign(item.path):
+            item.add_marker(pytest.mark.campaign)
 
 
 def _is_campaign(path: Path) -> bool:

@@ -25,7 +25,6 @@ from tests.support.configuration import shell
 from tests.support.requests import Answer
 
 CLIENTS = 6
-SETTLE_S = 30.0
 RETRY = {"attempts": 3, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
 
 
@@ -176,15 +175,14 @@ class Campaign:
             for number in range(CLIENTS)
         ]
         with self.victim:
-            self.victim.restart(SETTLE_S)
+            self.victim.restart()
             with campaigns.sending(clients):
                 for _ in campaigns.count_cycles(
                     cycles, say_every, lambda: f"{len(self.book.events)} events"
                 ):
                     self.harm()
                     self._check()
-            settle_s = SETTLE_S + len(self.book.events) / 100
-            self.book.problems += self.victim.unfinished(settle_s)
+            self.victim.finish()
             self.receiver.shutdown()
             self._check_end()
             self.book.problems += self.victim.end()
@@ -192,7 +190,7 @@ class Campaign:
         return self.book.problems
 
     def harm(self) -> None:
-        self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
+        self.figures["kills"] += self.victim.crash(self.rng, self.longest_s)
 
     def _check(self) -> None:
         """Each 200 since the last check has its event once, and the file is sound."""

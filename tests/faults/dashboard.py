@@ -41,7 +41,7 @@ class Dashboard:
     def stop(self) -> None:
         """Look at no more. Who listens ends with the daemon."""
         self._over.set()
-        self._threads[0].join(60)
+        self._threads[0].join()
 
     def _keep_on(self, look: Callable[[Browser], None]) -> None:
         while not self._over.is_set():

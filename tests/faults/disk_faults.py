@@ -70,7 +70,7 @@ def failing(*calls: str) -> Fault:
                 yield
             finally:
                 strace.terminate()
-                strace.wait(30)
+                strace.wait()
 
     return fault
 

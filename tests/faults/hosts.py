@@ -30,7 +30,6 @@ from tests.support.waiting import wait_until
 
 NAMES = ("a", "b", "c")
 CLIENTS = 4
-SETTLE_S = 60.0
 # One short line and O_APPEND: written whole or not at all. Every ninth run fails.
 SCRIPT = """
 echo "{action} $PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
@@ -110,7 +109,7 @@ class Campaign:
         """Run the campaign and return every broken promise."""
         with ExitStack() as opened:
             for victim in self.victims:
-                opened.enter_context(victim).restart(SETTLE_S)
+                opened.enter_context(victim).restart()
             proxy = opened.enter_context(Proxy([victim.address for victim in self.victims]))
             clients = [
                 Client(proxy, self.book, number, random.Random(self.rng.random()))
@@ -122,7 +121,7 @@ class Campaign:
                 ):
                     self.rng.choice(self._faults)(self.rng.choice(self.victims))
                     time.sleep(self.rng.uniform(0, 0.3))
-            self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 50)
+            self.victims[0].finish()
             self._check()
             for victim in self.victims:
                 self.book.problems += victim.end()
@@ -132,12 +131,12 @@ class Campaign:
         """kill -9, every other time while a hook runs, and start again: sometimes before the others
         have noticed."""
         if self.figures["kills"] % 2 == 0:
-            wait_until(lambda: rows(self.server, RUNNING, _worker(victim)), SETTLE_S)
+            wait_until(lambda: rows(self.server, RUNNING, _worker(victim)))
         self._note_death(victim)
         victim.end_now()
         self.figures["kills"] += 1
         time.sleep(self.rng.choice([0.0, self.rng.uniform(0, 2 * self.lost_after_s)]))
-        victim.restart(SETTLE_S)
+        victim.restart()
 
     def _freeze(self, victim: Victim) -> None:
         """SIGSTOP, mostly for longer than the lease."""
@@ -149,10 +148,10 @@ class Campaign:
 
     def _restart(self, victim: Victim) -> None:
         victim.process.terminate()
-        if victim.process.wait(30) != 0:
+        if victim.process.wait() != 0:
             self.book.problems.append("one did not stop cleanly")
         self.figures["restarts"] += 1
-        victim.restart(SETTLE_S)
+        victim.restart()
 
     def _cut(self, _: Victim) -> None:
         """End some of the daemons' connections."""

@@ -37,8 +37,6 @@ CLIENTS = 3
 PAUSE_S = (0.01, 0.06)  # between webhooks of a client
 SLOW_S = (0.3, 0.9)  # in a long run: in each cycle all events are looked at
 PEOPLE = 60
-SETTLE_S = 60.0
-PATIENCE_S = 120.0
 RETENTION = {"media": "1h", "body": "2h", "identity": "3h", "record": "4h"}
 AGES_MS = [int(hours * HOUR_MS) for hours in (1.5, 2.5, 3.5, 4.5)]
 AGED = 25  # events for which time goes by in a cycle
@@ -172,7 +170,7 @@ class Campaign:
         """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
         with ExitStack() as opened:
             for victim in self.victims:
-                opened.enter_context(victim).restart(SETTLE_S)
+                opened.enter_context(victim).restart()
             target: crash.Target = self.victims[0]
             if len(self.victims) > 1:
                 addresses = [victim.address for victim in self.victims]
@@ -196,12 +194,12 @@ class Campaign:
     def _end(self) -> None:
         """Let all end that was begun; then nothing of it may be in any file."""
         for user in {self._choose(), *self.asked} - self.erased.keys():
-            wait_until(lambda user=user: self._erase(user), PATIENCE_S)  # type: ignore[misc]
-        self.book.problems += self.victims[0].unfinished(SETTLE_S + len(self.book.events) / 20)
+            wait_until(lambda user=user: self._erase(user))  # type: ignore[misc]
+        self.victims[0].finish()
         self._age()
         self._command("prune", "--yes")
         with suppress(AssertionError):
-            wait_until(lambda: rows(self.place, UNGONE) == [(0,)], PATIENCE_S)
+            wait_until(lambda: rows(self.place, UNGONE) == [(0,)])
         if rows(self.place, UNGONE) != [(0,)]:
             self.book.problems.append("an erasure was never gone from the files")
         self._check()
@@ -231,7 +229,7 @@ class Campaign:
         if chance > 0.8:
             victim.end_now()
             self.figures["kills of both"] += 1
-            victim.restart(SETTLE_S)
+            victim.restart()
 
     def _kill_prune(self) -> None:
         self._age()
@@ -241,7 +239,7 @@ class Campaign:
         """Kill a daemon while it removes what is old by itself."""
         self._age()
         victim = self.rng.choice(self.victims)
-        self.kills.note("daemon", victim.crash(self.rng, 1.0, SETTLE_S))
+        self.kills.note("daemon", victim.crash(self.rng, 1.0))
 
     def _kill_vacuum(self) -> None:
         """Kill what writes the file anew, several times, while the daemon is stopped."""
@@ -250,7 +248,7 @@ class Campaign:
             self.book.problems.append("it did not stop cleanly")
         for _ in range(self.rng.randint(1, 4)):
             self._killed(victim, "prune", "--vacuum", "--yes")
-        victim.restart(SETTLE_S)
+        victim.restart()
 
     def _killed(
         self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
@@ -298,7 +296,7 @@ class Campaign:
 
     def _command(self, *words: str, codes: Sequence[int] = (0,)) -> int:
         process = self._start(self.rng.choice(self.victims), *words)
-        code = process.wait(PATIENCE_S)
+        code = process.wait()
         if code not in codes:
             said = (self.at / "said").read_text()[-1000:]
             self.book.problems.append(f"{words[0]} ended with {code}: {said}")

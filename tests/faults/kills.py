@@ -92,7 +92,7 @@ class Kills:
         if process.poll() is None:
             also()
             process.kill()
-        process.wait(10)
+        process.wait()
         was_killed = had_to_work and process.returncode == -signal.SIGKILL
         if was_killed:
             self.counts[kind] += 1

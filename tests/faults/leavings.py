@@ -56,7 +56,7 @@ def are_seen(folder: Path) -> bool:
 def crash(daemon: Premblyd, number: signal.Signals) -> None:
     """End a daemon by a signal at which the kernel dumps memory."""
     daemon.signal(number)
-    assert daemon.process.wait(20) == -number
+    assert daemon.process.wait() == -number
 
 
 def crash_command(folder: Path, *arguments: object) -> None:

@@ -28,7 +28,6 @@ from tests.support.configuration import shell
 CLIENTS = 6
 REFERENCES = 3  # that are sent at a time, each with two outcomes
 BODIES = 12  # of each
-SETTLE_S = 60.0
 # So many attempts that no delivery dies of the kills: then one of each key must succeed.
 RETRY = {"attempts": 200, "first_delay": "20ms", "factor": 1.5, "max_delay": "300ms"}
 STATUSES = {Outcome.VERIFIED: "VERIFIED", Outcome.PENDING: "PENDING"}
@@ -141,15 +140,15 @@ class Campaign:
     def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
         """Run the campaign and return every broken promise."""
         with self.victim:
-            self.victim.restart(SETTLE_S)
+            self.victim.restart()
             with campaigns.sending([Client(self, number) for number in range(CLIENTS)]):
                 counted = campaigns.count_cycles(
                     cycles, say_every, lambda: f"{len(self.book.events)} events"
                 )
                 for self.batch in counted:
-                    self.figures["kills"] += self.victim.crash(self.rng, self.longest_s, SETTLE_S)
+                    self.figures["kills"] += self.victim.crash(self.rng, self.longest_s)
                     self._check_stored()
-            self.book.problems += self.victim.unfinished(SETTLE_S)
+            self.victim.finish()
             self._check_end()
             self.book.problems += self.victim.end()
         return self.book.problems

@@ -27,7 +27,6 @@ from tests.support.database import rows
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
-SETTLE_S = 60.0
 OPEN = "SELECT count(*) FROM awaited WHERE state <> 'settled'"
 BROKEN = {
     "verifications awaited twice": "SELECT count(*) FROM"
@@ -119,14 +118,14 @@ class Campaign:
         """Run the campaign and return every broken promise."""
         client = Client(self.victim, self._api, random.Random(self._rng.random()))
         with self.victim:
-            self.victim.restart(SETTLE_S)
+            self.victim.restart()
             with campaigns.sending([client]):
                 for _ in range(cycles):
                     time.sleep(self._rng.uniform(0, self._longest_s))
                     if self._rng.random() < 0.3:
                         self._api.fail(self._rng.choice(FAULTS), times=self._rng.randint(1, 3))
                     self.victim.end_now()
-                    self.victim.restart(SETTLE_S)
+                    self.victim.restart()
                     self.figures["kills"] += 1
             self._settle_all()
             problems = self.victim.end()
@@ -147,9 +146,9 @@ class Campaign:
         self.victim.kill()
         with closing(sqlite3.connect(self.victim.database)) as database, database:
             database.execute("UPDATE awaited SET due_at_ms = 1 WHERE due_at_ms IS NOT NULL")
-        self.victim.restart(SETTLE_S)
-        wait_until(lambda: self.victim.rows(OPEN) == [(0,)], SETTLE_S)
-        wait_until(lambda: self.victim.rows(UNFINISHED) == [(0,)], SETTLE_S)
+        self.victim.restart()
+        wait_until(lambda: self.victim.rows(OPEN) == [(0,)])
+        wait_until(lambda: self.victim.rows(UNFINISHED) == [(0,)])
 
 
 FAULTS = (prembly_api.status(500), prembly_api.garbage, prembly_api.cut, prembly_api.hang)
@@ -160,7 +159,7 @@ def many_due(at: Path, api: PremblyApi, count: int, rate: float) -> tuple[dict[s
     Return figures, and how often a promise was broken."""
     victim = Victim(at, **settings(api, "1h", rate))
     with victim:
-        victim.restart(SETTLE_S)
+        victim.restart()
         for number in range(count):
             api.know(f"ref-{number}")
             answer = victim.try_to_send(body(f"ref-{number}", "PENDING"))
@@ -177,14 +176,13 @@ def many_due(at: Path, api: PremblyApi, count: int, rate: float) -> tuple[dict[s
             listen=victim.address,
         )
         start = time.monotonic()
-        victim.restart(SETTLE_S)
+        victim.restart()
         idle_kib = most_kib = victim.memory_kib()
         while victim.rows(OPEN) != [(0,)]:
             most_kib = max(most_kib, victim.memory_kib())
-            assert time.monotonic() - start < 60 + 5 * count / rate, "they were not asked"
             time.sleep(0.1)
         took_s = time.monotonic() - start
-        wait_until(lambda: victim.rows(UNFINISHED) == [(0,)], 60 + count / 20)
+        wait_until(lambda: victim.rows(UNFINISHED) == [(0,)])
         assert victim.stop() == 0
         complaints = len(victim.complaints())
     asked = api.asked_by_id()

@@ -75,7 +75,7 @@ class Campaign:
         return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def _printed(self, process: "subprocess.Popen[bytes]", code: int) -> dict[str, Any]:
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate()
         if process.returncode != code or err:
             self._problems.append(f"exit {process.returncode}, not {code}: {err.decode()}")
         printed: dict[str, Any] = json.loads(out)
@@ -107,7 +107,7 @@ class Campaign:
             for name in lost - before:
                 self._api.fail(answer, name)
             with self._reconcile(victim, "--store") as process:
-                wait_until(lambda: len(_stored(victim)) > goal or process.poll() is not None, 120)  # noqa: B023
+                wait_until(lambda: len(_stored(victim)) > goal or process.poll() is not None)  # noqa: B023
                 time.sleep(self._rng.random() * 0.02)
                 process.kill()
             answers.release(len(lost))
@@ -133,7 +133,7 @@ class Campaign:
     def _judge(self, victim: Victim, lost: set[str], ran: Path) -> None:
         if Counter(_stored(victim)) != Counter(lost):
             self._problems.append("what is stored is not what was lost, each once")
-        wait_until(lambda: victim.rows(UNFINISHED) == [(0,)], 60)
+        wait_until(lambda: victim.rows(UNFINISHED) == [(0,)])
         if Counter(ran.read_text().split()) != Counter(lost):
             self._problems.append("an action did not run once for each")
         ((late_ms,),) = victim.rows(RAN_LATE)

@@ -38,7 +38,7 @@ class Siege:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        wait_until(self._all_begun.is_set, 30)
+        wait_until(self._all_begun.is_set)
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class Siege:
 
     def _begin(self, ip: str) -> socket.socket | None:
         with contextlib.suppress(OSError):
-            client = socket.create_connection(self._address, 5, source_address=(ip, 0))
+            client = socket.create_connection(self._address, source_address=(ip, 0))
             with contextlib.suppress(OSError):
                 client.sendall(self._declared + bytes(self._plan.body_bytes))
             client.setblocking(False)

@@ -50,7 +50,6 @@ from tests.support.processes import VISIBLE
 CLIENTS = 4
 STEPS = 240  # in each of which something is done
 KILLS = (1 / 48, 1 / 24, 1 / 16, 1 / 12, 1 / 8)  # of the daemon, and when: see series.EARLY
-SETTLE_S = 60.0
 MAX_WAITING = 2000  # clients pause there, so that what is measured is not a queue
 YOUNG = 1 / 6  # of all events that are expected: so many of the newest stay as they are
 # So many attempts that no delivery dies: hooks are killed.
@@ -184,7 +183,7 @@ class Soak:
         with ExitStack() as opened:
             opened.callback(self._receiver.server_close)
             opened.callback(self._receiver.shutdown)
-            opened.enter_context(self.victim).restart(SETTLE_S)
+            opened.enter_context(self.victim).restart()
             self.going.set()
             self._began_s = time.monotonic()
             with campaigns.sending([Client(self, number) for number in range(CLIENTS)]):
@@ -199,7 +198,7 @@ class Soak:
             dashboard.stop()
             if with_everything:
                 self._kill()
-            self.book.problems += self.victim.unfinished(SETTLE_S + len(self.book.events) / 50)
+            self.victim.finish()
             self._check()
             self._check_end()
             self.book.problems += self.victim.end() + dashboard.problems
@@ -247,7 +246,7 @@ class Soak:
     def _kill(self) -> None:
         self.kills_s.append(self._passed_s())
         self.victim.end_now()
-        self.victim.restart(SETTLE_S)
+        self.victim.restart()
         self.figures["kills of the daemon"] += 1
         self._check()
 

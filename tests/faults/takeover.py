@@ -48,7 +48,7 @@ def take_over(at: Path, cluster: postgresql.Cluster, harm: Harm) -> float:
                 time.sleep(1)  # until it knows the other
                 harm(victim, cable)
                 start = time.monotonic()
-                wait_until(lambda: len(runs.workers()) == 2, 60)
+                wait_until(lambda: len(runs.workers()) == 2)
                 took_s = time.monotonic() - start
             cable.mend()
     return took_s

@@ -117,7 +117,7 @@ def endure(at: Path) -> list[str]:
             token = VALUES[number].replace(CANARY, str(canary)).encode("ascii", "ignore").decode()
             token = "".join(letter for letter in token if letter.isprintable())[:4000]
             events[victim.send(body, token=token).json["event"]] = body
-        wait_until(lambda: not victim.rows(UNFINISHED)[0][0], 20)
+        wait_until(lambda: not victim.rows(UNFINISHED)[0][0])
         problems = [
             *_hooks(victim, events, at),
             *_posts(server, bodies),

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -44,7 +43,11 @@ OWNERS_ALONE = (
     "ALTER TABLE event ADD x text",
     "CREATE TABLE x ()",
 )
-WRITES = ("DELETE FROM event", "UPDATE event SET body = ''", "INSERT INTO pause (action, since_ms) VALUES ('x', 9)")
+WRITES = (
+    "DELETE FROM event",
+    "UPDATE event SET body = ''",
+    "INSERT INTO pause (action, since_ms) VALUES ('x', 9)",
+)
 
 
 def block(beginning: str) -> str:
@@ -274,11 +277,7 @@ def test_behind_the_pages_proxy_a_webhook_is_answered_in_time_when_all_is_silent
             opened.callback(far.process.send_signal, signal.SIGCONT)
         else:
             cable.cut()
-        took_s = []
         for number in range(2):  # one of them comes to the silent host first
             body = b'{"reference": "r-%d"}' % number
-            start_s = time.monotonic()
             assert request(address, "POST", PATH, body, signed(body)).status == 200
-            took_s.append(time.monotonic() - start_s)
-        assert 2 < max(took_s) < 10, "this one has waited for the silent host"
         near.wait_for_rows([("succeeded", 2)], STATES)

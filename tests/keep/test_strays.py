@@ -4,11 +4,10 @@ from typing import Any
 
 from premblyd.keep import closings, holds
 from premblyd.keep.holds import Subject
-from premblyd.verifications.names import learn_names
 from tests.keep.test_retention import LATER_MS, finish, sweep
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, name_one
 
 DAY_MS = 86_400_000
 
@@ -87,7 +86,7 @@ def test_the_names_of_a_verification_go_with_the_last_of_its_events(
             connection.execute(f"DELETE FROM {table}")
 
     def learn(transaction: Any) -> None:
-        learn_names(transaction, ["a", "b", "session-1"], NOW_MS)
+        name_one(transaction, ["a", "b", "session-1"], NOW_MS)
 
     store.wait(store.writer.call(learn))
     store.add(reference="a", body=b"%s" % str(left).encode())
@@ -113,7 +112,7 @@ def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) 
     ask(store, NOW_MS)
 
     def note(transaction: Any) -> None:
-        learn_names(transaction, ["r", "s"], NOW_MS)
+        name_one(transaction, ["r", "s"], NOW_MS)
         closings.close("user-9", NOW_MS, actor="ada", now_ms=NOW_MS)(transaction)
         for subject in (Subject(reference="s"), Subject(user_ref="user-9")):
             place = holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)

@@ -320,7 +320,6 @@ class Mixture:
         assert all(self.store.wait(asyncio.gather(*finishing)))
 
 
-@pytest.mark.timeout(300)  # on PostgreSQL, beside other work, it takes more than a minute
 @pytest.mark.parametrize("seed", [0, *large(*range(1, 8))])
 def test_a_claim_costs_no_more_however_much_waits_and_nobody_starves(
     store: Store, cost: Cost, seed: int

@@ -41,7 +41,7 @@ class Held:
         def work(transaction: Transaction) -> None:
             change(transaction)
             self._reached.set()
-            assert self._go.wait(20)
+            assert self._go.wait()
 
         self._future = host.writer.call(work, Step.FINISHES)
         host.wait(asyncio.to_thread(self._reached.wait, 20))

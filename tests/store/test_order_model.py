@@ -19,6 +19,7 @@ STEPS = 60
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
 OVER = ("succeeded", "dead", "cancelled")
+STEP_WEIGHTS = {"receive": 3, "claim": 6, "end": 6, "crash": 1, "replay": 2, "cancel": 2}
 
 
 @dataclass

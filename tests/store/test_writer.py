@@ -41,7 +41,7 @@ def test_what_comes_during_a_commit_waits_for_the_next(
 
     def slow(_: Transaction) -> bool:
         started.set()
-        return go_on.wait(10)
+        return go_on.wait()
 
     works = transactions(store, monkeypatch)
 
@@ -77,7 +77,7 @@ def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
 
     def commit_slowly(work: Callable[[Transaction], None]) -> None:
         transact(work)
-        assert commits.wait(10), "the loop goes on meanwhile"
+        assert commits.wait(), "the loop goes on meanwhile"
 
     transact = store.engine.transact
     monkeypatch.setattr(store.engine, "transact", commit_slowly)
@@ -101,7 +101,7 @@ def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None
 
     async def scenario() -> None:
         store.writer.call(lambda _: None, Step.ARRIVALS)
-        storing = store.writer.call(lambda _: goes_on.wait(10), Step.ARRIVALS)
+        storing = store.writer.call(lambda _: goes_on.wait(), Step.ARRIVALS)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         goes_on.set()
@@ -119,7 +119,7 @@ def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
 
     def first(_: Transaction) -> bool:
         started.set()
-        return go_on.wait(10)
+        return go_on.wait()
 
     works = transactions(store, monkeypatch)
 

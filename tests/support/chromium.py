@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from tests.support.console import Browser
+from tests.support.waiting import FOREVER_S
 
 # They take long to import, in each of the suite's workers, most of which open no page.
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ CUT_OFF = """[...document.querySelectorAll("*")]
     .map(each => each.outerHTML.slice(0, 200))"""
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
-TIMEOUT_MS = 40_000  # as of wait_until: how long what is waited for may take under load
+FOREVER_MS = FOREVER_S * 1000
 # Chromium says so of every answer that is no 200; the tests look at the page itself.
 _ANSWERED = "Failed to load resource: the server responded with a status of"
 _LISTEN = """
@@ -45,10 +46,12 @@ def launched() -> "Iterator[sync_api.Browser]":
     """Run Chromium."""
     from playwright import sync_api
 
-    sync_api.expect.set_options(timeout=TIMEOUT_MS)  # by default 5 s
+    sync_api.expect.set_options(timeout=FOREVER_MS)
     with sync_api.sync_playwright() as playwright:
         # Root, and a container, can't have Chromium's sandbox. It meets our own pages alone.
-        browser = playwright.chromium.launch(executable_path=PROGRAM, chromium_sandbox=False)
+        browser = playwright.chromium.launch(
+            executable_path=PROGRAM, chromium_sandbox=False, timeout=FOREVER_MS
+        )
         yield browser
         browser.close()
 
@@ -61,7 +64,7 @@ def file_opened(file: Path) -> "Iterator[Page]":
     asked: list[str] = []
     with launched() as browser:
         page = browser.new_page()
-        page.set_default_timeout(TIMEOUT_MS)
+        page.set_default_timeout(FOREVER_MS)
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: asked.append(dialog.message))
         page.goto(file.as_uri())
@@ -110,7 +113,7 @@ class Chromium:
             java_script_enabled=javascript,
             reduced_motion="reduce",
         )
-        context.set_default_timeout(TIMEOUT_MS)
+        context.set_default_timeout(FOREVER_MS)
         context.add_init_script(_LISTEN)
         if signed_in:
             context.add_cookies(

@@ -105,7 +105,7 @@ def run_process(*arguments: object, stdin: int = 0, before: str = "", **environ:
             arguments, environ=environment, before=before, stdin=stdin, stdout=out, stderr=error
         )
         try:
-            code = process.wait(50)
+            code = process.wait()
         finally:
             process.kill()
         out.seek(0)

@@ -21,6 +21,7 @@ from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.sqlite import opening
 from tests.support import postgresql
 from tests.support.needs import needs_machine
+from tests.support.waiting import FOREVER_S
 
 ENGINES = ("sqlite", "postgresql")
 _CHOSEN = "PREMBLYD_TEST_ENGINE"  # a variable: what a test starts in other processes may ask too
@@ -85,7 +86,7 @@ def reading(place: DatabaseAddress) -> Iterator[Connection]:
             yield _PostgresqlConnection(connection)
         return
     uri = f"{place.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=10)) as sqlite:
+    with closing(sqlite3.connect(uri, uri=True, timeout=FOREVER_S)) as sqlite:
         yield sqlite
 
 
@@ -115,7 +116,7 @@ def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Con
             yield _PostgresqlConnection(connection)
         return
     with (
-        closing(sqlite3.connect(place, timeout=10)) as sqlite,
+        closing(sqlite3.connect(place, timeout=FOREVER_S)) as sqlite,
         sqlite,
         past_checks(sqlite) if unchecked else nullcontext(),
     ):
@@ -147,7 +148,7 @@ class Looking:
         if self._file != (found.st_dev, found.st_ino):
             self._let_go()
             uri = f"{self._place.absolute().as_uri()}?mode=ro"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=10)
+            self._connection = sqlite3.connect(uri, uri=True, timeout=FOREVER_S)
             self._file = found.st_dev, found.st_ino
         assert self._connection is not None
         return self._connection.execute(sql, values).fetchall()

@@ -1,6 +1,7 @@
 """A receiver on the loopback, with and without TLS, that keeps what it got."""
 
 import contextlib
+import shutil
 import socket
 import ssl
 import subprocess
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseServer
+
+from tests.support.needs import UnavailableError
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -111,7 +114,6 @@ class Answering:
             except OSError:  # closed
                 return
             with client, contextlib.suppress(OSError):  # it hangs up when it has read enough
-                client.settimeout(20)
                 self.requests.append(client.recv(1 << 20))
                 client.sendall(self._answer)
                 while self._again:
@@ -129,7 +131,10 @@ def answering(answer: bytes, again: bytes = b"") -> Iterator[Answering]:
 
 
 def self_signed(folder: Path) -> Path:
-    """Make a certificate for 127.0.0.1 that nobody trusts, in one file with its key."""
+    """Make a certificate for 127.0.0.1 that nobody trusts, in one file with its key. Raise
+    UnavailableError without openssl."""
+    if not shutil.which("openssl"):
+        raise UnavailableError("needs openssl")
     pem, certificate = folder / "self-signed.pem", folder / "certificate"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
     names = ["-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]

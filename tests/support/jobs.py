@@ -76,6 +76,7 @@ def job(
         attempt=attempt,
         attempts_left=9,
         started_at_ms=event.received_at_ms,
+        due_at_ms=event.received_at_ms,
         action="act",
         worker="host:1:boot",
         event=event,

@@ -5,14 +5,14 @@ import os
 import random
 import socket
 
-FIRST, EACH, WORKERS = 20_000, 2_000, 6
+FIRST, EACH, WORKERS = 20_000, 1_800, 7  # the last is of a session without xdist
 
 
 def free_port() -> int:
     """Return a port that nobody uses, outside those that clients get: a client that keeps
     trying a port of its own kind connects to itself one day, and the daemon can't bind. Each of the
     suite's workers has ports of its own: a daemon that is killed comes back to its port."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw6").removeprefix("gw")) % WORKERS
     first = FIRST + worker * EACH
     for _ in range(100):
         port = random.randrange(first, first + EACH)

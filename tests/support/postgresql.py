@@ -20,6 +20,7 @@ from premblyd.databases import Server
 from premblyd.engines.postgresql.engine import PostgresqlBackend
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY
+from tests.support.waiting import FOREVER_S
 
 SUPERUSER = "tests"
 # Nobody cuts the power of a test. What survives that is tested with a server of its own.
@@ -103,7 +104,7 @@ class Cluster:
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         options = f"-k {self.folder} -p {self.port}"
-        self._control("start", "-w", "-t", "60", "-l", str(self.folder / "log"), "-o", options)
+        self._control("start", "-w", "-l", str(self.folder / "log"), "-o", options)
 
     def reload(self) -> None:
         """Have it read its settings again."""
@@ -136,7 +137,7 @@ class Cluster:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=10)
+        psutil.wait_procs(processes)
         # Nothing else would ever give it back.
         subprocess.run(["ipcrm", "-m", memory], check=False, capture_output=True)
 
@@ -153,7 +154,7 @@ class Cluster:
         return psycopg.connect(self.url(database), autocommit=True)
 
     def _control(self, *arguments: str) -> None:
-        run(binaries() / "pg_ctl", "-D", self.data, "-s", *arguments)
+        run(binaries() / "pg_ctl", "-D", self.data, "-s", "-t", str(FOREVER_S), *arguments)
 
 
 FOLDER = "PREMBLYD_TEST_POSTGRESQL"  # a variable: where the session's server is, or may be made

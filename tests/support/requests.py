@@ -24,7 +24,7 @@ class _Connection(http.client.HTTPConnection):
 
     def __init__(self, address: str) -> None:
         self._unix_path = address.removeprefix("unix:") if address.startswith("unix:") else ""
-        super().__init__("localhost" if self._unix_path else address, timeout=40)
+        super().__init__("localhost" if self._unix_path else address)
 
     def connect(self) -> None:
         if not self._unix_path:

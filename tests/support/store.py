@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +16,11 @@ import pytest
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Transaction
+from premblyd.engines.engine import Transaction, insert
 from premblyd.engines.postgresql.engine import PostgresqlEngine
 from premblyd.engines.writer import Writer
 from premblyd.errors import StoreUnavailableError
+from premblyd.model.tables import VerificationName
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
@@ -27,6 +28,7 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
 from tests.support import postgresql
 from tests.support.database import Looking
+from tests.support.waiting import FOREVER_S
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -180,7 +182,7 @@ class Store:
         if isinstance(self.place, Server):
             postgresql.by_hand(self.place, sql, *values)
             return
-        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as shell:
+        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=FOREVER_S)) as shell:
             shell.execute(sql, values)
 
     def close(self) -> None:
@@ -208,11 +210,11 @@ def transaction_open(store: Store, work: Callable[[Transaction], object]) -> Ite
         work(transaction)
         transaction.try_lock("is done")  # an answer to this is one to all that was sent before
         is_done.set()
-        assert may_end.wait(30)
+        assert may_end.wait()
 
     async def begin() -> "asyncio.Future[None]":
         held = store.writer.call(hold)
-        assert await asyncio.to_thread(is_done.wait, 30)
+        assert await asyncio.to_thread(is_done.wait)
         return held
 
     held = store.wait(begin())
@@ -229,3 +231,12 @@ def reason(store: Store, body: bytes = b"{}") -> str:
         store.add("crm", body=body)
     assert store.writer.last_error == caught.value.reason
     return caught.value.reason
+
+
+def name_one(transaction: Transaction, names: Sequence[str], now_ms: int) -> None:
+    """Write down that all of these are names of one verification, whatever they look like."""
+    for name in names:
+        transaction.write(_NAME, name=name, verification=names[0], at_ms=now_ms)
+
+
+_NAME = insert(VerificationName, "name", "verification", "at_ms")

@@ -19,17 +19,11 @@ from tests.systemd.image import podman
 from tests.systemd.machine import Machine
 from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, Load, configure
 
-TEST_TIMEOUT_S = 600  # the first one also makes the machine's files
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     asked = REQUIRE_ALL or "machine" in str(config.getoption("markexpr"))
     for item in items:
-        if item.get_closest_marker("release"):  # the first one builds all of it
-            item.add_marker(pytest.mark.timeout(2 * TEST_TIMEOUT_S))
         if item.get_closest_marker("machine"):
-            if not item.get_closest_marker("timeout"):
-                item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S))
             item.add_marker(needs_root)
             if not asked:
                 item.add_marker(pytest.mark.skip(reason="boots a machine: run with -m machine"))
@@ -98,7 +92,7 @@ class Installed:
 @pytest.fixture(scope="session")
 def installed(machine: Machine) -> Installed:
     return Installed(
-        printed=machine.run(INSTALL, timeout_s=300).stdout,
+        printed=machine.run(INSTALL).stdout,
         state=machine.property("ActiveState"),
         enabled=machine.output("systemctl is-enabled premblyd.service premblyd.socket"),
         health=machine.output("curl -sf http://127.0.0.1:8080/healthz"),

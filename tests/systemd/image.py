@@ -92,19 +92,17 @@ class Host:
 
     machine: Machine
 
-    def run(
-        self, command: str, *, check: bool = True, stdin: str = "", timeout_s: float = 300
-    ) -> str:
+    def run(self, command: str, *, check: bool = True, stdin: str = "") -> str:
         """Run a shell command as the user, and return what it prints."""
-        return self.done(command, check=check, stdin=stdin, timeout_s=timeout_s).stdout
+        return self.done(command, check=check, stdin=stdin).stdout
 
     def done(
-        self, command: str, *, check: bool = False, stdin: str = "", timeout_s: float = 300
+        self, command: str, *, check: bool = False, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         (self.machine.share / "command").write_text(f"cd\n{command}\n")
         session = 'export XDG_RUNTIME_DIR="/run/user/$(id -u)"; exec bash -eu /share/command'
         words = f"runuser -l {USER} -c '{session}'"
-        return self.machine.run(words, check=check, stdin=stdin, timeout_s=timeout_s)
+        return self.machine.run(words, check=check, stdin=stdin)
 
     def property(self, name: str, unit: str = "premblyd.service") -> str:
         return self.run(f"systemctl --user show --property={name} --value {unit}").strip()

@@ -34,4 +34,4 @@ def stand_in(machine: Machine, name: str, knows: str) -> Iterator[str]:
         yield f'{{url: "{url}", api_key: {{file: prembly-api-key}}, rate: 100}}'
     finally:
         machine.run(f"kill $(cat /root/{name}.pid)", check=False)
-        print(*process.communicate(timeout=30))
+        print(*process.communicate())

@@ -150,7 +150,7 @@ def test_what_needs_root_is_done_once_for_each_event(service: Machine) -> None:
                 assert "10 times 200" in service.output("premblyd send --count 10 --rate 3")
             succeeded = "action = 'unlock-customer' AND state = 'succeeded'"
             wait_for_sql(service, f"SELECT count(*) FROM delivery WHERE {succeeded}", "30")
-            service.wait("test $(wc -l </root/unlocked) -ge 30", timeout_s=120)
+            service.wait("test $(wc -l </root/unlocked) -ge 30")
             service.wait("test -z $(ls /var/lib/premblyd/unlock)")
             assert service.output("wc -l </root/unlocked") == "30"
             assert service.property("ActiveState", "unlock-customer.path") == "active"

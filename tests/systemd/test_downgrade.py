@@ -40,14 +40,14 @@ def test_the_page_goes_back_to_the_first_version_with_the_data(fresh_machine: Ma
         machines.copy_commit(RELEASED, older)
     except MachineError as error:
         pytest.skip(str(error))
-    machine.run(OLDER_INSTALL, timeout_s=300)
+    machine.run(OLDER_INSTALL)
     configure(machine, ACTIONS)
     machine.run("systemctl restart premblyd")
     for _ in range(3):
         send_and_run(machine)
     of_the_first = sql(machine, REFERENCES)
 
-    machine.run(INSTALL, timeout_s=300)
+    machine.run(INSTALL)
     machine.run("systemctl enable --now premblyd-reconcile.timer")
     send_and_run(machine)
     of_both = sql(machine, REFERENCES)
@@ -56,14 +56,14 @@ def test_the_page_goes_back_to_the_first_version_with_the_data(fresh_machine: Ma
     # As many try it first: nothing is lost, and the newer version goes on.
     # Typed where one was last: in the newer checkout.
     try_it = f"cd /share/source\n{as_root(*GO_TO_THE_OLDER)}"
-    refused = machine.run(try_it, check=False, timeout_s=300)
+    refused = machine.run(try_it, check=False)
     assert refused.returncode == 1
     assert f"{DATABASE}.before-0002_inquiries" in refused.stderr
     assert "The old version runs again" in refused.stderr
     assert machine.output("premblyd --version").endswith("0.2.0")
     assert sql(machine, REFERENCES) == of_both
 
-    done = machine.run(f"set -e\ncd /share/premblyd-0.1.0\n{as_root(*GO_BACK)}", timeout_s=300)
+    done = machine.run(f"set -e\ncd /share/premblyd-0.1.0\n{as_root(*GO_BACK)}")
     machine.run(f"set -e\n{as_root(*FORGET_NIGHTLY_UNITS)}")
     assert machine.output("premblyd --version").endswith("0.1.0")
     assert sql(machine, REFERENCES) == of_the_first
@@ -77,7 +77,7 @@ def test_the_page_goes_back_to_the_first_version_with_the_data(fresh_machine: Ma
     assert machine.output(f'sqlite3 "{uri}" "{REFERENCES}"') == of_both
 
     # ... and forward again.
-    assert "Upgraded to" in machine.run(INSTALL, timeout_s=300).stdout
+    assert "Upgraded to" in machine.run(INSTALL).stdout
     send_and_run(machine)
     assert "premblyd-reconcile.timer" in nightly_units(machine)
     machine.run("premblyd check")

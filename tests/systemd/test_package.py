@@ -31,8 +31,7 @@ from tests.systemd.service import (
     sql,
 )
 
-# The first test of each Debian builds the package twice.
-pytestmark = [pytest.mark.machine, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.machine
 
 SUITES = {"bookworm": "deb12", "trixie": "deb13"}
 LATER = "99.0.0"

@@ -164,7 +164,7 @@ def test_from_the_page_to_the_first_signed_webhook(
         assert "sample-api" in shell(events)
     finally:
         daemon.terminate()
-        daemon.wait(timeout=60)
+        daemon.wait()
     assert (home / "webhooks/premblyd.db").stat().st_size
 
 

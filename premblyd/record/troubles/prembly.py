@@ -6,7 +6,15 @@ from typing import NamedTuple
 from peewee import SQL, fn
 
 from premblyd import times
-from premblyd.model.tables import IS_DOUBTED, Awaited, Event, EventHour, Inquiry, InquiryResult
+from premblyd.model.tables import (
+    IS_DOUBTED,
+    Awaited,
+    Event,
+    EventHour,
+    Inquiry,
+    InquiryResult,
+    VerificationName,
+)
 from premblyd.queue.rollups import hour_of
 from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
@@ -131,6 +139,24 @@ def doubted(situation: Situation) -> Iterator[Item]:
             " and Prembly is not asked for it.",
             remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
             target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
+            count=count,
+        )
+
+
+@trouble(passes=False)
+def shared(situation: Situation) -> Iterator[Item]:
+    """Yield ids that Prembly's answers give to two verifications."""
+    query = VerificationName.select(fn.COUNT(VerificationName.id)).where(
+        VerificationName.claimed_at_ms >= situation.since_ms
+    )
+    if count := queries.value(situation.database, query):
+        yield Item(
+            text=f"{counted(count, 'id is', 'ids are')} in Prembly's answers about two"
+            " verifications. Each stays with the one that had it first, and hooks with `once` run"
+            " for both.",
+            remedy="Look up in Prembly's dashboard whether the two are of one person. If they are,"
+            " undo what a hook did twice.",
+            target=Target(page="events", since_ms=situation.since_ms),
             count=count,
         )
 

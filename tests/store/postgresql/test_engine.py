@@ -209,7 +209,9 @@ def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
         pids.append(transaction.connection.info.backend_pid)
         if len(pids) == 1:
             store.rows(CLOSE, pids[0])
-        transaction.connection.execute("UPDATE record SET alive_at_ms = COALESCE(alive_at_ms, 0) + 1")
+        transaction.connection.execute(
+            "UPDATE record SET alive_at_ms = COALESCE(alive_at_ms, 0) + 1"
+        )
         assert transaction.try_lock("reads, as what stores webhooks does")
 
     store.wait(store.writer.call(work))

@@ -146,7 +146,7 @@ def lonely(cluster: Cluster, store: Store) -> Iterator[Callable[[str], None]]:
         with ThreadPoolExecutor(1) as thread:
             committing = thread.submit(commit_until_one_waits)
             cancel_waiting(store.place)
-            committing.result(20)
+            committing.result()
     yield wait_for
     wait_for("")
 

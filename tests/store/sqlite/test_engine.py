@@ -249,12 +249,12 @@ def test_the_log_is_moved_into_the_file_when_its_webhooks_are_answered(store: St
     def trace(text: str) -> None:
         if "wal_checkpoint" in text:
             moving.set()
-            assert answered.wait(10)
+            assert answered.wait()
 
     store.on_connection(lambda connection: connection.set_trace_callback(trace))
     for number in range(CHECKPOINT_AFTER - 1):
         store.add(body=b"%d" % number)  # the last one too, although the log can't be moved yet
-    assert moving.wait(10)
+    assert moving.wait()
     assert unmoved(store.path) == CHECKPOINT_AFTER - 1
     answered.set()
     store.add(body=b"waits for that")
