@@ -22,10 +22,10 @@ CREATE TABLE event (
     face_confidence REAL,
     duplicate_count INTEGER NOT NULL DEFAULT 0,
     last_duplicate_at_ms INTEGER,
-    type TEXT,
+    type TEXT NOT NULL,
     risk_level TEXT,
     risk_score REAL,
-    doubt TEXT,
+    doubt TEXT NOT NULL,
     reference_key TEXT,
     lacks TEXT,
     erasure_id INTEGER,
@@ -119,7 +119,7 @@ CREATE TABLE attempt (
     error TEXT,
     output TEXT,
     output_truncated INTEGER NOT NULL DEFAULT 0,
-    claim_token TEXT,
+    claim_token TEXT NOT NULL,
     UNIQUE (delivery_id, number),
     CHECK ((outcome IS NULL) = (finished_at_ms IS NULL))
 ) STRICT;
@@ -244,7 +244,7 @@ CREATE TABLE console_link (
     actor TEXT NOT NULL,
     created_at_ms INTEGER NOT NULL,
     expires_at_ms INTEGER NOT NULL,
-    role TEXT
+    role TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE console_session (
@@ -255,7 +255,7 @@ CREATE TABLE console_session (
     began_at_ms INTEGER NOT NULL,
     expires_at_ms INTEGER NOT NULL,
     password_sha256 TEXT,
-    role TEXT
+    role TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE record (

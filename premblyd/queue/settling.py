@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.tables import Event
-from premblyd.prembly import events, payload
+from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
@@ -16,22 +16,20 @@ from premblyd.verifications import awaited, questions
 from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
-from premblyd.verifications.stored import Read, found_others, settled_in_record
+from premblyd.verifications.stored import found_others, settled_in_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAnswer:
     """An answer that settles a verification, as an event, and the actions that it is for. `asked`:
     the reference by which the record knows the verification; the answer's own may be another.
-    `is_for`: whether it is for one of them also when these other events are about it. `read`: as
-    what events are read that an earlier premblyd stored."""
+    `is_for`: whether it is for one of them also when these other events are about it."""
 
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
     asked: str
     is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
     names: Sequence[str] = ()  # by which Prembly knows the verification
-    read: Read = lambda endpoint, verified_by, body: payload.read(body)
 
 
 class Answers:
@@ -40,12 +38,12 @@ class Answers:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def others(self, event: StoredEvent, read: Read) -> "asyncio.Future[list[Verdict]]":
+    def others(self, event: StoredEvent) -> "asyncio.Future[list[Verdict]]":
         """Return what the other events of the same verification say, whatever they call it."""
 
         def operation(transaction: Transaction) -> list[Verdict]:
             references = known_as(transaction, {event.verdict.reference or ""})
-            return found_others(transaction, references, read)
+            return found_others(transaction, references)
 
         return self._writer.call(operation)
 
@@ -82,7 +80,7 @@ def add_answer(
         event_id = min(settled.values())
         added = Added(event_id, inbox.key_of(transaction, event_id), False)
     else:
-        others = found_others(transaction, references, answer.read)
+        others = found_others(transaction, references)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
         erasure_id = min(was_erased.values(), default=None)
         added = inbox.add_event(transaction, webhook, deliveries, erasure_id)

@@ -3,14 +3,12 @@ each says beside an answer of Prembly's, since what that is silent about one may
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from peewee import Case, Function, fn
+from peewee import Function, fn
 
-from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeptables import Lacks
+from premblyd.engines.engine import Transaction
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
@@ -22,13 +20,9 @@ from premblyd.model.tables import (
 from premblyd.prembly import events, payload
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
-from premblyd.prembly.facts import Doubt
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
-
-MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
-Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
 def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
@@ -42,26 +36,9 @@ def settled_in_record(transaction: Transaction, references: Iterable[str]) -> di
     return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
 
 
-def found_others(
-    transaction: Transaction, references: Collection[str], read: Read
-) -> list[Verdict]:
-    """Return what the webhooks of these references say, each thing once. Those that a premblyd
-    stored which did not look for a no (`doubt` is NULL) say what `read` finds in their bodies: one
-    at a time, since each may have 16 MiB. What is beyond MOST_READ_BYTES may say anything, and so
-    may what has no body any more."""
-    found = []
-    left = MOST_READ_BYTES
-    for *said, unread_id in look_up(transaction, _OTHERS, references):
-        verdict = _verdict(said)
-        if unread_id is not None:
-            row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
-            if row and isinstance(row[-1], bytes):
-                left -= len(row[-1])
-                verdict = read(*row)
-            else:
-                verdict = replace(verdict, outcome=Outcome.UNKNOWN, doubt=",".join(Doubt))
-        found.append(verdict)
-    return found
+def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
+    """Return what the webhooks of these references say, each thing once."""
+    return [_verdict(row) for row in look_up(transaction, _OTHERS, references)]
 
 
 def _verdict(row: Sequence[Any]) -> Verdict:
@@ -71,7 +48,6 @@ def _verdict(row: Sequence[Any]) -> Verdict:
     values["outcome"] = Outcome(outcome) if outcome in list(Outcome) else Outcome.UNKNOWN
     if values["face_match"] is not None:
         values["face_match"] = bool(values["face_match"])
-    values["doubt"] = values["doubt"] or ""
     return Verdict(**values)
 
 
@@ -88,15 +64,13 @@ def _was_answered(*results: InquiryResult) -> Function:
 
 # Not one that Prembly was asked to confirm and has not: it may be forged.
 IS_NOT_DOUBTED = _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*DOUBTS)
-# The same as Verdict.is_settled and is_unsettled; a test holds that they agree. NULL: of an event
-# that was stored before types were told.
+# The same as Verdict.is_settled and is_unsettled; a test holds that they agree.
 _IS_ABOUT_VERIFICATION = functools.reduce(
     operator.or_,
     (
         Event.type.startswith(pattern[:-1]) if pattern.endswith("*") else Event.type == pattern
         for pattern in events.ABOUT_VERIFICATION
     ),
-    Event.type.is_null(),
 )
 _IS_SETTLED = _IS_ABOUT_VERIFICATION & (
     IS_DOUBTED
@@ -111,13 +85,13 @@ IS_UNSETTLED = (
     MAY_BE_UNSETTLED
     & Event.outcome.not_in(payload.FINAL_OUTCOMES)
     & Event.reference.is_null(False)
-    & (fn.COALESCE(Event.doubt, "") == "")
+    & (Event.doubt == "")
     & _IS_ABOUT_VERIFICATION
 )
 # Events that say nothing of how a verification ended: Prembly could not yet, or they are about
 # something else, as a workflow's run is.
 LEAVES_OPEN = ~_IS_ABOUT_VERIFICATION | (
-    (fn.COALESCE(Event.doubt, "") == "")
+    (Event.doubt == "")
     & (
         (Event.outcome == Outcome.PENDING)
         | (
@@ -133,20 +107,11 @@ _SETTLED = (  # of several, the first in a dict of them
 )
 _SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
 _SAID = (*FACTS, "doubt")
-_UNREAD_ID = Case(None, [(Event.doubt.is_null(), Event.id)])
 _IS_OTHER = Event.verified_by != events.STORED_BY
 _OTHER_EVENTS = (
-    Event.select(
-        *(getattr(Event, name) for name in _SAID),
-        _UNREAD_ID,
-    )
+    Event.select(*(getattr(Event, name) for name in _SAID))
     .where(_IS_OTHER)
     .distinct()  # of rows that are alike one is enough
     .limit(MAX_OTHERS + 1)
-)
-_UNREAD = Statement(
-    Event.select(Event.endpoint, Event.verified_by, Event.body).where(
-        Event.id == param("id"), Event.lacks.is_null() | (Event.lacks == Lacks.MEDIA)
-    )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.machine
 
 KNOWS = """\
     for number in range({count}):
-        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=time.time() // 86400 * 86400 - 3600 - number)
+        hour_before_midnight_s = time.time() // 86400 * 86400 - 3600
+        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=hour_before_midnight_s - number)
 """
 ACTIONS = """
 actions:
