@@ -51,8 +51,7 @@ COMMANDS = {
     "export": ("export", "Write a ZIP with all that is held of a person."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
-    "reconcile": ("reconcile", "Find what never came, and ask Prembly for it."),
-    "certify": ("certify", "Certify of a day that nothing is missing, or say what is."),
+    "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
     "move": ("move", "Move the record from SQLite to PostgreSQL."),
 }
 # What Ctrl-C leaves of a command that takes long, and how to go on.

@@ -61,7 +61,6 @@ PAGES = (
     ("/rejections", "Rejections"),
     ("/actions", "Actions"),
     ("/operators", "Operator log"),
-    ("/certificates", "Certificates"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
 

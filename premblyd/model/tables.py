@@ -78,12 +78,10 @@ class Event(Table):
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
     duplicate_count = Number(PLAIN, constraints=_ZERO)
     last_duplicate_at_ms = Moment(PLAIN, null=True)
-    # NULL: stored by a premblyd that did not tell types.
-    type = Text(PLAIN, shown=Shape.TYPE, null=True)
+    type = Text(PLAIN, shown=Shape.TYPE)
     risk_level = Text(PLAIN, shown=Shape.WORD, null=True)
     risk_score = Real(PLAIN, shown=Shape.NUMBER, null=True)
-    # Empty: none. NULL: stored by a premblyd that did not look for it.
-    doubt = Text(PLAIN, null=True)
+    doubt = Text(PLAIN)  # empty: none
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
@@ -188,8 +186,8 @@ class Attempt(Table):
     output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
     output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
-    # event. NULL: claimed by a premblyd that had no tokens.
-    claim_token = Text(PLAIN, seen=Seen.NOWHERE, null=True)
+    # event.
+    claim_token = Text(PLAIN, seen=Seen.NOWHERE)
 
     unique = ("delivery_id, number",)
     checks = ("(outcome IS NULL) = (finished_at_ms IS NULL)",)
@@ -316,16 +314,16 @@ class Downtime(Table):
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
 
 
-class Certificate(Table):
-    """What a certificate of completeness says of a day, without the digests in it."""
+class Day(Table):
+    """What was found when Prembly's log of a day of UTC was compared with the record, the last
+    time."""
 
     kept = Kept.EVER
-    day_ms = Moment(PLAIN)
-    made_at_ms = Moment(PLAIN)
+    day_ms = Moment(PLAIN, unique=True)  # its beginning
+    read_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
-    said = Json(PLAIN)  # see record/certificates/summary.py
-
-    indexes = ("day (day_ms, id)",)
+    reasons = Text(PLAIN)  # why it is not, as words: see record/days.py
+    counts = Json(PLAIN)
 
 
 class ConsoleLink(Table):
@@ -336,7 +334,7 @@ class ConsoleLink(Table):
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
-    role = Text(PLAIN, null=True)  # NULL, here and of a session: operate, as an earlier premblyd's
+    role = Text(PLAIN)
 
 
 class ConsoleSession(Table):
@@ -350,7 +348,7 @@ class ConsoleSession(Table):
     expires_at_ms = Moment(PLAIN)
     # Of its hash in the configuration; NULL: by a link.
     password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
-    role = Text(PLAIN, null=True)
+    role = Text(PLAIN)
 
 
 class Record(Table):

@@ -157,7 +157,7 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
     unknown = _RESULT if other.is_left_open else ()  # then, which is no word against it
     silent = {*FACTS} - facts_of(answer).keys() - {*unknown}
     both = replace(answer, **{name: getattr(other, name) for name in silent})
-    doubts = (other.doubt or "").split(",")
+    doubts = other.doubt.split(",")
     if _misfit(both) or any(_DOUBTS_OF.get(name) in doubts for name in silent):
         both = replace(both, outcome=Outcome.UNKNOWN)  # as of one body that says both
     code = both.response_code

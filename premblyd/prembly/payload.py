@@ -76,8 +76,8 @@ class Verdict:
     face_confidence: float | None = None
     risk_level: str | None = None
     risk_score: float | None = None
-    # Why a VERIFIED is none: words of facts.Doubt, with commas between. None: not looked for yet.
-    doubt: str | None = ""
+    # Why a VERIFIED is none: words of facts.Doubt, with commas between.
+    doubt: str = ""
 
     @property
     def own_reference(self) -> str | None:

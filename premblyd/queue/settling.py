@@ -11,7 +11,7 @@ from premblyd.engines.engine import BulkInsert, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
-from premblyd.prembly import events, payload
+from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.prembly.standings import BEFORE_RESULT, Standing
 from premblyd.queue import inbox
@@ -24,7 +24,6 @@ from premblyd.verifications.spellings import Spelt, look_up
 from premblyd.verifications.stored import (
     IS_BELIEVED,
     STANDING,
-    Read,
     found_others,
     of_doubted,
     settled_in_record,
@@ -35,15 +34,13 @@ from premblyd.verifications.stored import (
 class NewAnswer:
     """An answer that settles a verification, as an event, and the actions that it is for. `asked`:
     the reference by which the record knows the verification; the answer's own may be another.
-    `is_for`: whether it is for one of them also when these other events are about it. `read`: as
-    what events are read that an earlier premblyd stored."""
+    `is_for`: whether it is for one of them also when these other events are about it."""
 
     webhook: Webhook
     deliveries: Sequence[NewDelivery]
     asked: str
     is_for: Callable[[str, Sequence[Verdict]], bool] = lambda *_: True
     names: Sequence[str] = ()  # by which Prembly knows the verification
-    read: Read = lambda endpoint, verified_by, body: payload.read(body)
 
 
 class Answers:
@@ -52,12 +49,12 @@ class Answers:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
-    def others(self, event: StoredEvent, read: Read) -> "asyncio.Future[list[Verdict]]":
+    def others(self, event: StoredEvent) -> "asyncio.Future[list[Verdict]]":
         """Return what the other events of the same verification say, whatever they call it."""
 
         def operation(transaction: Transaction) -> list[Verdict]:
             references = known_as(transaction, {event.verdict.reference or ""})
-            return found_others(transaction, references, read)
+            return found_others(transaction, references)
 
         return self._writer.call(operation)
 
@@ -104,7 +101,7 @@ def add_answer(
             result, words = of_doubted(webhook.verdict)
             inquiry = replace(inquiry, event_id=event_id, result=result, error=words)
     else:
-        others = found_others(transaction, references, answer.read)
+        others = found_others(transaction, references)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
         erasure_id = min(was_erased.values(), default=None)
         had: dict[str, int] = dict(look_up(transaction, _HAD, references)) if deliveries else {}

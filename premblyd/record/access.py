@@ -6,8 +6,6 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from peewee import fn
-
 from premblyd.engines.engine import Database, Statement, Transaction, insert, param
 from premblyd.keep.operators import write_down
 from premblyd.model.tables import ConsoleLink, ConsoleSession
@@ -112,7 +110,7 @@ def begin_session(
             found = transaction.row(_FIND_LINK, digest=digest, now_ms=now_ms)
             if found is None or not transaction.change(_USE_LINK, digest=digest):
                 return None
-            person, role = found[0], _role(found[1])
+            person, role = found[0], Role(found[1])
         if role is None:
             return None
         expires_at_ms = now_ms + life_ms
@@ -185,7 +183,6 @@ def sessions(database: Database, now_ms: int) -> list[SessionRow]:
     query = ConsoleSession.select(
         *queries.columns(ConsoleSession, SessionRow),
         ConsoleSession.password_sha256.is_null(False).alias("by_password"),
-        fn.COALESCE(ConsoleSession.role, Role.OPERATE.value).alias("role"),
     ).where(ConsoleSession.expires_at_ms > now_ms)
     return queries.rows(database, query.order_by(ConsoleSession.id.desc()), SessionRow)
 
@@ -203,12 +200,8 @@ def find_session(database: Database, token: str, now_ms: int, hashes: Hashes) ->
     return None
 
 
-def _session(session_id: int, person: str, role: str | None, expires_at_ms: int) -> Session:
-    return Session(id=session_id, person=person, role=_role(role), expires_at_ms=expires_at_ms)
-
-
-def _role(stored: str | None) -> Role:
-    return Role.OPERATE if stored is None else Role(stored)
+def _session(session_id: int, person: str, role: str, expires_at_ms: int) -> Session:
+    return Session(id=session_id, person=person, role=Role(role), expires_at_ms=expires_at_ms)
 
 
 def _digest(token: str | None) -> str | None:

@@ -31,7 +31,6 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
 from premblyd.queue.settling import add_answer
 from premblyd.record import queries
-from premblyd.record.certificates.summary import MOVED
 from premblyd.record.matching import (
     BATCH,
     IS_NAMELESS,
@@ -49,6 +48,10 @@ from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.stored import of_doubted
 from premblyd.words import counted
 
+MOVED = (
+    "entries of Prembly's log moved between its pages while they were read, so that some may be"
+    " missed. Try again later."
+)
 AT_ONCE = 16  # questions on their way: the rate holds them apart
 STORE_TRIES = 30  # of a commit, while another program has the database locked
 T = TypeVar("T")
@@ -85,6 +88,7 @@ class Absent:
     at_ms: int | None = None
     code: str | None = None
     status: str | None = None
+    lack: Fate = Fate.MISSING  # its fate before anybody asked for it
     fate: Fate = Fate.MISSING
     error: str | None = None
     event_id: int | None = None  # as which it was stored, or came
@@ -124,18 +128,15 @@ class Reconciliation:
     window: Window | None = None
     show: Callable[[str, int, int | None], object] = lambda *_: None
     compared: int = 0
-    pages: int = 0
+    log: Log = field(default_factory=Log)  # as far as it was read
     open: int = 0  # verifications that have not ended, as the log says
-    without_id: int = 0
-    outside: int = 0
-    not_asked_for: int = 0  # of these: though the log was not asked for that time
+    without_time: int = 0
     erased: int = 0  # of the absent: of who was erased
     nameless: int = 0  # events of that time that can't be compared
     too_old: int = 0  # of the absent: what named a person was removed, if it came
     given_up: int = 0  # Prembly was asked what became of them, and says no more
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
-    was_interrupted: bool = False  # by a person
     unsure: str | None = None  # why something may be missing all the same
     is_empty: bool = False  # the log has nothing of this time: nothing can be compared
     _was_read: bool = False  # the log, and it was compared
@@ -189,18 +190,13 @@ class Reconciliation:
     async def _read_log(self, inquirer: Inquirer, window: Window) -> None:
         self.show("reading the log", 0, None)
         question = (self.settings.prembly or PremblyApi()).logs
-        log = await read_log(
-            question,
-            window,
-            fetching(inquirer, question),
-            after_page=lambda log: self.show("reading the log", log.pages, log.total_pages),
-        )
-        self.pages, self.without_id, self.outside = log.pages, log.without_id, log.outside
-        self.not_asked_for = log.not_asked_for
+        fetch = fetching(inquirer, question)
+        log = await read_log(question, window, fetch, after_page=self._after_page)
         self.unsure = _why_unsure(log, window)
         self.is_empty = not (log.entries or log.not_expected)
         ended = [entry for entry in log.entries.values() if not entry.is_open]
         self.open = len(log.entries) - len(ended)
+        self.without_time = sum(entry.at_ms is None for entry in log.entries.values())
         self.compared = len(ended)
         candidates = [Absent.of(entry) for entry in ended]
         final = [each for each, entry in zip(candidates, ended, strict=True) if entry.is_final]
@@ -222,6 +218,10 @@ class Reconciliation:
         if row_ids:
             await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
 
+    def _after_page(self, log: Log) -> None:
+        self.log = log
+        self.show("reading the log", log.pages, log.total_pages)
+
     def _keep_absent(self, candidates: list[Absent], final: Sequence[Absent]) -> None:
         """Keep those that the record does not have, and of these that are `final`, also those of
         which it does not have how they ended."""
@@ -238,7 +238,7 @@ class Reconciliation:
                 if arrival is Arrival.MISSING:
                     missing.append(each)
                 elif id(each) in finals and arrival in _FATES:
-                    each.fate = _FATES[arrival]
+                    each.lack = each.fate = _FATES[arrival]
                     others.append(each)
                 self.given_up += id(each) in finals and arrival is Arrival.GIVEN_UP
         self.absent = self._expected(missing) + others
@@ -335,12 +335,11 @@ class Reconciliation:
             await asyncio.sleep(1)
         return self.database.transact(work)
 
-    def mark_downtimes(self) -> None:
-        """Keep that nothing is missing of the downtimes that were looked at, if this user may."""
-        window = self.window
+    def mark_downtimes(self, window: Window | None) -> None:
+        """Keep that nothing is missing of the downtimes of this time, if this user may."""
         if window is None or not self._was_read or self.missing or self.stopped_by:
             return
-        if self.unsure or self.is_empty or self.not_asked_for:
+        if self.unsure or self.is_empty or self.log.not_asked_for:
             return
         with (
             contextlib.suppress(LacksRightsError),

@@ -6,7 +6,7 @@ Every action has its own slots, so a slow or failing one delays no other.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from premblyd import loops
@@ -37,10 +37,6 @@ LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 RENEW_EVERY_S = 20.0  # the leases of runs that may outlast them: well within the margin
 JUMP_MS = 2_000  # a clock moved by less is drift
 KEPT_BYTES = 4 << 10  # a body up to this is kept meanwhile: a copy of its job without it costs more
-
-# Reads the event of a job from its body again, where an earlier premblyd stored it; or returns how
-# its run ends, where the action is not for what that says.
-ReadAnew = Callable[[Action, Job], Job | Result]
 
 
 def _lease_ms(action: Action) -> int:
@@ -98,13 +94,11 @@ class Dispatcher:
         rng: random.Random,
         gate: Gate,
         permits: Permits = lambda *_: Permit(),
-        read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self._queue = queue
         self._wake = asyncio.Event()
         self._permits = permits
         self._gate = gate
-        self._read_anew = read_anew
         self._runners = runners
         runners.halts.listen(self.wake)
         self._clock = clock
@@ -255,13 +249,8 @@ class Dispatcher:
             self._leases[job.delivery_id] = _lease_ms(action)
 
     async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
-        """Run the hook of `job`, unless its event is not what it is for, or not confirmed."""
-        judged: Job | Result = job
-        # Another version stored it; or asking Prembly takes a thousand times as long as reading.
-        if job.event.verdict.doubt is None or (action.confirm and not job.is_confirmed):
-            judged = await asyncio.to_thread(self._read_anew, action, job)
-        if action.confirm and isinstance(judged, Job):
-            judged = await self._gate.judge(judged, action)
+        """Run the hook of `job`, unless its event is not confirmed."""
+        judged = await self._gate.judge(job, action) if action.confirm else job
         if isinstance(judged, Result):
             return judged
         run = self._runners.run(action.hook, of_job(judged, permit))

@@ -4,14 +4,12 @@ and what each says beside an answer of Prembly's, since what that is silent abou
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from peewee import Case, Function, fn
 
-from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeptables import Lacks
+from premblyd.engines.engine import Transaction
 from premblyd.model.tables import (
     MAY_BE_AWAITED,
     Event,
@@ -22,14 +20,10 @@ from premblyd.model.tables import (
 from premblyd.prembly import events, payload
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
-from premblyd.prembly.facts import Doubt
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
-
-MOST_READ_BYTES = 16 << 20  # of their bodies: 0.1 s, for which webhooks wait
-Read = Callable[[str, str, bytes], Verdict]  # by an event's endpoint, its `verified_by`, its body
 
 
 def settled_in_record(
@@ -59,26 +53,9 @@ def of_doubted(answer: Verdict) -> tuple[InquiryResult, str]:
     return InquiryResult.CONFIRMED, "Prembly does not say VERIFIED either"
 
 
-def found_others(
-    transaction: Transaction, references: Collection[str], read: Read
-) -> list[Verdict]:
-    """Return what the webhooks of these references say, each thing once. Those that a premblyd
-    stored which did not look for a no (`doubt` is NULL) say what `read` finds in their bodies: one
-    at a time, since each may have 16 MiB. What is beyond MOST_READ_BYTES may say anything, and so
-    may what has no body any more."""
-    found = []
-    left = MOST_READ_BYTES
-    for *said, unread_id in look_up(transaction, _OTHERS, references):
-        verdict = _verdict(said)
-        if unread_id is not None:
-            row = transaction.row(_UNREAD, id=unread_id) if left > 0 else None
-            if row and isinstance(row[-1], bytes):
-                left -= len(row[-1])
-                verdict = read(*row)
-            else:
-                verdict = replace(verdict, outcome=Outcome.UNKNOWN, doubt=",".join(Doubt))
-        found.append(verdict)
-    return found
+def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
+    """Return what the webhooks of these references say, each thing once."""
+    return [_verdict(row) for row in look_up(transaction, _OTHERS, references)]
 
 
 def _verdict(row: Sequence[Any]) -> Verdict:
@@ -88,7 +65,6 @@ def _verdict(row: Sequence[Any]) -> Verdict:
     values["outcome"] = Outcome(outcome) if outcome in list(Outcome) else Outcome.UNKNOWN
     if values["face_match"] is not None:
         values["face_match"] = bool(values["face_match"])
-    values["doubt"] = values["doubt"] or ""
     return Verdict(**values)
 
 
@@ -106,19 +82,16 @@ def _was_answered(results: Collection[InquiryResult], *purposes: Purpose) -> Fun
 
 # Of one that is doubted nobody needs to be told that Prembly says something else.
 _IS_DENIED = _was_answered(DOUBTS, Purpose.CONFIRM) | (
-    _was_answered((InquiryResult.CONTRADICTED,), Purpose.RECONCILE)
-    & (fn.COALESCE(Event.doubt, "") == "")
+    _was_answered((InquiryResult.CONTRADICTED,), Purpose.RECONCILE) & (Event.doubt == "")
 )
 # Not one that Prembly was asked about and does not confirm: it may be forged.
 IS_BELIEVED = _was_answered((InquiryResult.CONFIRMED,), Purpose.CONFIRM) | ~_IS_DENIED
-# NULL: of an event that was stored before types were told.
 _IS_ABOUT_VERIFICATION = functools.reduce(
     operator.or_,
     (
         Event.type.startswith(pattern[:-1]) if pattern.endswith("*") else Event.type == pattern
         for pattern in events.ABOUT_VERIFICATION
     ),
-    Event.type.is_null(),
 )
 _CODE = fn.COALESCE(Event.response_code, "")
 # As Verdict.standing.
@@ -126,7 +99,7 @@ STANDING = Case(
     None,
     [
         (~_IS_ABOUT_VERIFICATION, Standing.ELSEWHERE),
-        (fn.COALESCE(Event.doubt, "") != "", Standing.DOUBTED),
+        (Event.doubt != "", Standing.DOUBTED),
         (Event.outcome.in_(payload.FINAL_OUTCOMES), Standing.RESULT),
         ((Event.outcome == Outcome.PENDING) | (_CODE == payload.LATER_CODE), Standing.LATER),
         (_CODE == payload.WALLET_CODE, Standing.WALLET),
@@ -153,20 +126,11 @@ _SETTLING = Event.select(
 ).where(STANDING.in_(SETTLING), IS_BELIEVED)
 _SETTLING_EVENTS = Spelt.of(_SETTLING, Event)
 _SAID = (*FACTS, "doubt")
-_UNREAD_ID = Case(None, [(Event.doubt.is_null(), Event.id)])
 _IS_OTHER = ~IS_STORED_ANSWER
 _OTHER_EVENTS = (
-    Event.select(
-        *(getattr(Event, name) for name in _SAID),
-        _UNREAD_ID,
-    )
+    Event.select(*(getattr(Event, name) for name in _SAID))
     .where(_IS_OTHER)
     .distinct()  # of rows that are alike one is enough
     .limit(MAX_OTHERS + 1)
-)
-_UNREAD = Statement(
-    Event.select(Event.endpoint, Event.verified_by, Event.body).where(
-        Event.id == param("id"), Event.lacks.is_null() | (Event.lacks == Lacks.MEDIA)
-    )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)

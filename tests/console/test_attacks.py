@@ -36,8 +36,6 @@ READ = [
     "/actions.json",
     "/operators",
     "/operators.json",
-    "/certificates",
-    "/certificates/2026-01-31.json",
     "/sessions",
     "/sessions.json",
     "/live",
