@@ -44,7 +44,7 @@ from tests.support.pages import (
 from tests.support.rows import for_each
 
 SOURCES = sorted(Path(premblyd.__file__).parent.rglob("*.py"))
-TAGS = set("sh yaml sql nginx caddy text python php javascript shell".split())
+TAGS = set("sh yaml sql nginx caddy text python php javascript".split())
 # What a fragment of a configuration leaves out.
 BASE = {
     "database": "database: sqlite:///premblyd.db\n",
