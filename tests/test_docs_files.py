@@ -159,13 +159,12 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
 
 def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked() -> None:
     recipe = re.compile(r"^## Activate a customer.*?^## ", re.MULTILINE | re.DOTALL)
-    texts = [PAGES[f"docs/{page}.md"] for page in ("promises", "trust", "what-never-came")]
+    texts = [PAGES[f"docs/{page}.md"] for page in ("promises", "trust", "missed-webhooks")]
     texts += [PAGES["README.md"].partition("\n## ")[0]]
     texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/one-machine.md")]
     for text in texts:
-        assert "has never run against Prembly's live API" in " ".join(text.split()).replace(
-            "have", "has"
-        )
+        words = " ".join(text.split())
+        assert re.search(r"never (run )?against Prembly's (live )?API", words)
 
 
 def test_the_readme_says_what_a_bare_debian_lacks_before_its_first_line() -> None:
