@@ -109,8 +109,8 @@ class Event(Table):
         "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
         "erased_name (erased_name) WHERE erased_name IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",
-        "unsettled (received_at_ms)"
-        " WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02'",
+        "without_result (received_at_ms)"
+        " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",
     )
 
 
@@ -286,6 +286,8 @@ class Awaited(Table):
         "event (event_id)",
         "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
         "given_up (finished_at_ms) WHERE state = 'given_up'",
+        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
+        " WHERE due_at_ms IS NOT NULL",
     )
 
 

@@ -10,6 +10,7 @@ from premblyd.engines.engine import BulkUpdate, Row, Transaction
 from premblyd.engines.writer import Later, Operation, Step
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery
+from premblyd.prembly.payload import without_nul
 from premblyd.queue.jobs import Ending, Job, Result
 from premblyd.verifications import erased
 
@@ -66,11 +67,16 @@ def _end_all(
         attempts.append(
             (
                 *(job.attempt_id, job.claim_token, ending.at_ms, result.outcome, result.exit_code),
-                *(result.http_status, result.error, result.output, result.output_truncated),
+                *(result.http_status, result.error, _storable(result.output)),
+                result.output_truncated,
             )
         )
     transaction.changing_many(end.delivery, deliveries)
     return transaction.changing_many(end.attempt, attempts)
+
+
+def _storable(output: str | None) -> str | None:
+    return output and without_nul(output)
 
 
 def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
