@@ -290,20 +290,14 @@ CREATE TABLE host (
     forgotten_at_ms INTEGER
 ) STRICT;
 
-CREATE TABLE alert_sent (
+CREATE TABLE alert (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
-    sent_at_ms INTEGER NOT NULL,
-    UNIQUE (name, kind)
-) STRICT;
-
-CREATE TABLE alert_failure (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    failed_at_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
     error TEXT,
-    output TEXT
+    output TEXT,
+    UNIQUE (name, kind)
 ) STRICT;
 
 CREATE TABLE halt (

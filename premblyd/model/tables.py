@@ -388,26 +388,20 @@ class Host(Table):
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
 
 
-class AlertSent(Table):
-    """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
-    its kind it is, such as an action."""
+class Alert(Table):
+    """When an alert last told of something, until that ends; and that it could not be sent, until
+    it is."""
 
     kept = Kept.IN_FORCE
     name = Text(PLAIN)
+    # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
+    # alert could not be sent.
     kind = Text(PLAIN)
-    sent_at_ms = Moment(PLAIN)
+    at_ms = Moment(PLAIN)
+    error = Text(PLAIN, null=True)  # of one that could not be sent, as `output`
+    output = Text(PLAIN, null=True)  # what its hook printed
 
     unique = ("name, kind",)
-
-
-class AlertFailure(Table):
-    """An alert that could not be sent, until it is."""
-
-    kept = Kept.IN_FORCE
-    name = Text(PLAIN, unique=True)
-    failed_at_ms = Moment(PLAIN)
-    error = Text(PLAIN, null=True)
-    output = Text(PLAIN, null=True)  # what its hook printed
 
 
 class HaltReason(StrEnum):

@@ -30,8 +30,7 @@ _WORTHLESS_ALONE = (
     tables.Record,
     tables.Host,
     tables.Downtime,
-    tables.AlertSent,
-    tables.AlertFailure,
+    tables.Alert,
 )
 
 
