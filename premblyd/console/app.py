@@ -25,7 +25,6 @@ from premblyd.console import (
 )
 from premblyd.console.bulk import Bulks
 from premblyd.console.handler import HEADERS, NothingHere, Services
-from premblyd.console.live import Live, LiveStream
 from premblyd.console.strangers import Guests
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.readers import Readers
@@ -71,10 +70,9 @@ class Console:
             metrics=metrics,
             bulks=Bulks(readers, writer, clock, wake),
         )
-        self._live = Live(readers)
         self._listening = listening
         self._server = _Server(
-            _application(self._services, self._live),
+            _application(self._services),
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
@@ -104,7 +102,6 @@ class Console:
         """Accept no more, and answer those who have asked."""
         await self._listening.accept_last()
         self._server.stop()
-        await self._live.close()
         await self._services.bulks.close()
         await self._services.guests.answered(ANSWER_S)
         self._listening.close()
@@ -143,7 +140,7 @@ class _Static(StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
 
 
-def _application(services: Services, live: Live) -> Application:
+def _application(services: Services) -> Application:
     with_services = {"services": services}
     form = r"(?:\.json|\.csv)?"
     pages: list[tuple[str, type[RequestHandler]]] = [
@@ -179,7 +176,6 @@ def _application(services: Services, live: Live) -> Application:
     return Application(
         [
             *((pattern, handler, with_services) for pattern, handler in pages),
-            (r"/live", LiveStream, {**with_services, "live": live}),
             (r"/static/([a-z]+\.(?:css|js|svg))", _Static, {"path": str(HOME / "static")}),
         ],
         default_handler_class=NothingHere,

@@ -111,10 +111,6 @@ class Handler(RequestHandler):
     def initialize(self, services: Services) -> None:
         self.services = services
         self._began = time.perf_counter()
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Give this page its limit of time; a page without an end has it each time."""
         self._reader = self.services.readers.for_page()
 
     async def read(self, work: Callable[[Database], Found]) -> Found:
@@ -182,7 +178,7 @@ class Handler(RequestHandler):
         )
 
     def _ask_to_sign_in(self) -> None:
-        if self.request.method != "GET" or self.wants_json or self.request.path == "/live":
+        if self.request.method != "GET" or self.wants_json:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
         if not strangers.is_safe_target(target):

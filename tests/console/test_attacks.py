@@ -40,7 +40,6 @@ READ = [
     "/certificates/2026-01-31.json",
     "/sessions",
     "/sessions.json",
-    "/live",
     "/events",
     "/events.json",
     "/events.csv",
@@ -86,7 +85,7 @@ RECORD = (
 def handlers() -> dict[str, type[RequestHandler]]:
     """Return the pattern of every path that the console answers, and what answers there."""
     services = cast(Any, SimpleNamespace(cookie="premblyd"))
-    rules = app._application(services, cast(Any, None)).wildcard_router.rules
+    rules = app._application(services).wildcard_router.rules
     return {
         cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
         for rule in rules
@@ -369,12 +368,6 @@ def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -
         wait_until(lambda: sum(map(_is_closed, clients)) >= MORE)
         assert fresh.send(b'{"response_code":"00"}').status == 200
         assert own.get("/events").status == 200
-        with own.stream("/live") as heard:
-            assert next(heard)["event"] == 1
-            for _ in range(app.MAX_CONNECTIONS):
-                held.enter_context(_connected(own.address))
-            assert fresh.send(b'{"response_code":"01"}').status == 200
-            wait_until(lambda: next(heard)["event"] == 2)
 
 
 def test_where_files_lack_the_console_leaves_them_to_webhooks(fresh: Premblyd) -> None:

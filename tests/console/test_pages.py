@@ -504,18 +504,6 @@ def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Pre
     assert f"{number} 1.0" in own.get("/metrics").text
 
 
-def test_a_page_learns_at_once_of_what_is_new_and_holds_up_no_stop(fresh: Premblyd) -> None:
-    own = opened(fresh, shell("crm", "exit 1", retry=AT_ONCE))
-    with own.stream("/live") as stream:
-        first = next(stream)
-        assert first["event"] == 0
-        fresh.send(b'{"response_code":"00"}')
-        newer = next(pulse for pulse in stream if pulse["dead"] == 1)
-        assert newer["event"] == 1
-        assert browser(fresh).get("/live").status == 401
-        assert fresh.stop() == 0
-
-
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202egnp.exe\x07"
 
 

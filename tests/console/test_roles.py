@@ -184,19 +184,6 @@ def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
     assert own.get("/events.json").status == 401, "there is no proxy any more"
 
 
-def test_a_stream_ends_in_peace_when_who_watches_has_no_role_any_more(fresh: Premblyd) -> None:
-    fresh.configure(console=CONSOLE | {"proxy": PROXY})
-    fresh.start(before="from premblyd.console import live; live.SESSION_EVERY = 1")
-    bob = Proxied(browser(fresh).address, "bob")
-    with bob.stream("/live", **bob.own) as pulses:
-        next(pulses)
-        fresh.reload(console=CONSOLE | {"proxy": PROXY | {"roles": {"alice": "operate"}}})
-        for _ in pulses:
-            pass  # until it ends
-    assert fresh.stop() == 0
-    assert fresh.log("library.message") == []
-
-
 def test_whom_the_configuration_names_in_any_letters_has_that_role_and_not_the_star_s(
     fresh: Premblyd,
 ) -> None:

@@ -3,8 +3,6 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
@@ -91,21 +89,6 @@ class Browser:
         body = urlencode(own, doseq=True).encode()
         more = {"Content_Type": "application/x-www-form-urlencoded", **headers}
         return self.request("POST", path, body, **more)
-
-    @contextmanager
-    def stream(self, path: str, **headers: str) -> Iterator[Iterator[Any]]:
-        """Listen to a stream of events, and yield what each holds."""
-        connection = _Connection(self.address)
-        own = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            connection.request("GET", path, headers={"Cookie": self._cookie_header(), **own})
-            answer = connection.getresponse()
-            assert answer.status == 200
-            assert answer.headers["Content-Type"] == "text/event-stream; charset=UTF-8"
-            lines = (line.decode() for line in answer)
-            yield (json.loads(line.partition(":")[2]) for line in lines if line.startswith("data:"))
-        finally:
-            connection.close()
 
     def _cookie_header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
