@@ -19,8 +19,6 @@ from premblyd.console import (
     event,
     lists,
     overview,
-    rehearsal,
-    sessions,
     signin,
 )
 from premblyd.console.bulk import Bulks
@@ -163,8 +161,6 @@ def _application(services: Services) -> Application:
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearsal(?:\.json)?", rehearsal.Rehearsal),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearse(?:\.json)?", rehearsal.Rehearse),
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),

@@ -45,7 +45,6 @@ READ = [
     "/events.csv",
     "/events/1",
     "/events/1.json",
-    "/actions/archive/rehearsal",
     "/metrics",
 ]
 # What changes something, or shows a person.
@@ -68,8 +67,6 @@ CHANGE = [
     "/replays/1/stop.json",
     "/actions/explain",
     "/actions/explain.json",
-    "/actions/archive/rehearse",
-    "/actions/archive/rehearse.json",
     "/sessions/1/end",
     "/sessions/1/end.json",
 ]

@@ -40,7 +40,6 @@ PAGES = {
     "deliveries": "/deliveries",
     "rejections": "/rejections",
     "actions": "/actions",
-    "rehearsal": "/actions/archive/rehearsal",
     "operators": "/operators",
     "sessions": "/sessions",
 }
@@ -178,27 +177,6 @@ def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon:
         card.get_by_role("button", name="Resume notify-crm").press("Enter")
         expect(card.get_by_text("Pause", exact=True)).to_be_visible()
     daemon.wait_for_rows([], lasts)
-
-
-def test_another_when_is_rehearsed_by_keyboard(chromium: Chromium) -> None:
-    with chromium.window() as page:
-        page.goto("/actions")
-        card = page.get_by_role("article", name="activate-customer")
-        card.get_by_role("link", name="Rehearse").press("Enter")
-        when = page.get_by_label("When")
-        expect(when).to_have_value("outcome == 'verified'")
-        when.fill("outcome != 'verified'")
-        when.press("Tab")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="would differ")).to_be_visible()
-        expect(page.get_by_role("cell", name="`when` is false").first).to_be_visible()
-        expect(page.get_by_role("cell", name="notify-crm")).to_have_count(0)
-        for width, scheme in SCREENS:
-            chromium.resize(page, width, scheme)
-            chromium.picture(page, f"rehearsed-{width}-{scheme}")
-            assert overflow_px(page) == 0
-        assert serious_faults(page) == []
 
 
 def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Premblyd) -> None:
