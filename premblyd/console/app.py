@@ -14,7 +14,7 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from premblyd.config.models import Config
 from premblyd.console import (
     actions,
-    certificates,
+    days,
     deliveries,
     event,
     lists,
@@ -164,10 +164,9 @@ def _application(services: Services) -> Application:
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
-        (r"/certificates(?:\.json)?", certificates.Certificates),
-        (r"/certificates/(\d{4}-\d\d-\d\d)(?:\.json)?", certificates.OfDay),
-        (r"/sessions(?:\.json)?", sessions.Sessions),
-        (r"/sessions/(\d{1,18})/end(?:\.json)?", sessions.End),
+        (r"/days(?:\.json)?", days.Days),
+        (r"/sessions(?:\.json)?", signin.Sessions),
+        (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
     ]
     return Application(
         [

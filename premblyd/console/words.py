@@ -61,7 +61,7 @@ PAGES = (
     ("/rejections", "Rejections"),
     ("/actions", "Actions"),
     ("/operators", "Operator log"),
-    ("/certificates", "Certificates"),
+    ("/days", "Days"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
 

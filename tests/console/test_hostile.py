@@ -34,7 +34,7 @@ NAMES = (
 )  # fmt: skip
 PAGES = [
     "/", "/overview", "/events", "/dead", "/deliveries", "/rejections", "/actions", "/operators",
-    "/certificates",
+    "/days",
 ]  # fmt: skip
 LISTS = ["/events.csv", "/rejections.csv"]
 MAX_PAGE = 1_000_000  # characters: a phone shows it at once

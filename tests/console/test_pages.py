@@ -44,7 +44,7 @@ PAGES = {
     "/rejections": "/rejections.json",
     "/actions": "/actions.json",
     "/operators": "/operators.json",
-    "/certificates": "/certificates.json",
+    "/days": "/days.json",
 }
 NAMES = re.compile(r'<a href="([^"]+)"')
 
