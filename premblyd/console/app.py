@@ -30,7 +30,6 @@ from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.receive.connection import UNIX_PEER, sender
-from premblyd.record import access
 from premblyd.times import Clock
 
 HOME = Path(__file__).parent
@@ -82,14 +81,7 @@ class Console:
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next request on."""
-        services = self._services
-        services.config = config
-        services.passwords = services.settings.hashes
-        # What was begun by a password that is none any more ends. (Nobody is let in by it, even
-        # while the database can't be written.)
-        change = access.end_other_passwords(services.hashes, services.clock.now_ms())
-        ending = services.writer.call(change)
-        ending.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._services.config = config
 
     @property
     def address(self) -> str:

@@ -239,24 +239,15 @@ CREATE TABLE certificate (
 
 CREATE INDEX certificate_day ON certificate (day_ms, id);
 
-CREATE TABLE console_link (
+CREATE TABLE console_token (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
     digest TEXT NOT NULL UNIQUE,
     actor TEXT NOT NULL,
-    created_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    role TEXT
-) STRICT;
-
-CREATE TABLE console_session (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest TEXT NOT NULL UNIQUE,
-    actor TEXT NOT NULL,
-    remote_ip TEXT NOT NULL,
+    role TEXT NOT NULL,
+    remote_ip TEXT,
     began_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    password_sha256 TEXT,
-    role TEXT
+    expires_at_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE record (

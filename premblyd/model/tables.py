@@ -323,29 +323,18 @@ class Certificate(Table):
     indexes = ("day (day_ms, id)",)
 
 
-class ConsoleLink(Table):
-    """A link by which its holder signs in to the console, once: of its token, the digest alone."""
+class ConsoleToken(Table):
+    """What signs somebody in to the console, of which the digest alone is kept: a link's token, for
+    once, or the cookie of the session that this became."""
 
     kept = Kept.IN_FORCE
+    kind = Text(PLAIN)  # link, or session
     digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    created_at_ms = Moment(PLAIN)
-    expires_at_ms = Moment(PLAIN)
-    role = Text(PLAIN, null=True)  # NULL, here and of a session: operate, as an earlier premblyd's
-
-
-class ConsoleSession(Table):
-    """Somebody who is signed in to the console: of the cookie, the digest alone."""
-
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    role = Text(PLAIN)  # look, or operate
+    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)  # of a session
     began_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
-    # Of its hash in the configuration; NULL: by a link.
-    password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
-    role = Text(PLAIN, null=True)
 
 
 class Record(Table):

@@ -24,7 +24,7 @@ Key = tuple[Any, ...]
 
 # Who is signed in to the console signs in again; what a daemon says of its worker processes, the
 # next one finds anew.
-_NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession, tables.Halt)
+_NOT_MOVED = (tables.ConsoleToken, tables.Halt)
 # What a daemon leaves in a database although no webhook ever came: it is in nobody's way.
 _WORTHLESS_ALONE = (
     tables.Record,

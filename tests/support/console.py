@@ -8,13 +8,11 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
-from premblyd import passwords
 from premblyd.presence import find
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 
 CONSOLE = {"listen": "127.0.0.1:0"}
-WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +111,6 @@ class _Connection(HTTPConnection):
             return
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self.host.removeprefix("unix:"))
-
-
-def set_password(daemon: Premblyd, password: str) -> None:
-    """Set a password that costs little to try, from the next start or reload on."""
-    hashed = passwords.hashed(password, cost=16)
-    (daemon.folder / "console-password").write_text(f"{hashed}\n")
-    daemon.configure(console=WITH_PASSWORD)
 
 
 def new_link(daemon: Premblyd) -> str:
