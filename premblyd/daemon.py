@@ -18,7 +18,7 @@ from premblyd.ask.pending import PendingAsker
 from premblyd.ask.settling import Settling
 from premblyd.config import load
 from premblyd.config.load import load_config
-from premblyd.config.models import Action, Config
+from premblyd.config.models import Config
 from premblyd.databases import Server
 from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
@@ -35,7 +35,6 @@ from premblyd.metrics.counting import Runtime
 from premblyd.metrics.exporter import Exporter
 from premblyd.queue.halts import HaltLog
 from premblyd.queue.inbox import Inbox
-from premblyd.queue.jobs import Job, Result
 from premblyd.queue.pauses import PauseLog
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
@@ -232,9 +231,6 @@ class Daemon:
             for permit in lost:
                 permit.revoke()
 
-    def _read_anew(self, action: Action, job: Job) -> Job | Result:
-        return self._rereading.job(action, job)
-
     def _open_hooks(self, opened: contextlib.AsyncExitStack, queue: Queue) -> None:
         self._runners = Runners.make(self.children)
         opened.callback(self._runners.close)
@@ -256,7 +252,6 @@ class Daemon:
             rng,
             self._confirmation,
             lambda job, claimed_at_s: Permit(self._membership.claim(job, claimed_at_s)),
-            self._read_anew,
         )
         self._watch = TroubleWatch(
             AlertLog(self._writer),
@@ -390,7 +385,6 @@ class Daemon:
         self._pending.configure(settings.pending, settling)
         self._confirmation.configure(settling)
         self._runners.configure(settings)
-        self._rereading = settling.rereading
         self._dispatcher.configure(actions, settings.total_concurrency, settings.max_hook_bytes)
         self._membership.configure([action.name for action in settings.actions])
         self._receiver.configure(settings, settling.routing)

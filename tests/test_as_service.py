@@ -91,7 +91,7 @@ def test_the_service_learns_who_runs_it_for_the_record(
     monkeypatch.setenv("TOLD", str(tmp_path / "told"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SUDO_USER", "ada")
-    assert as_service.run(["certify"]) == 0
+    assert as_service.run(["reconcile"]) == 0
     assert "--setenv=SUDO_USER=ada" in (tmp_path / "told").read_text().split()
 
 

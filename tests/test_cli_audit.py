@@ -208,7 +208,8 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
 
 
 ASKED = """INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,
-    finished_at_ms, outcome, error) VALUES (?, ?, 'w', 'd', 1, 2, 'interrupted', 'not known yet')"""
+    finished_at_ms, outcome, error, claim_token)
+    VALUES (?, ?, 'w', 'd', 1, 2, 'interrupted', 'not known yet', '')"""
 
 
 def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:

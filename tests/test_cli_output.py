@@ -45,7 +45,6 @@ PRINTING: dict[str, list[str]] = {
 # They need a daemon, a server, a second database, keys, somebody to seal for or what is paused: all
 # print alike.
 WITHOUT = {
-    "certify",
     "resume",
     "backup",
     "rekey",

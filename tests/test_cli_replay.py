@@ -168,31 +168,6 @@ def test_a_new_action_for_one_event_says_why_it_is_not_for_another(config: Path)
     assert done == Ran(0, "Queued 1 delivery.\n", "")
 
 
-def test_a_new_action_takes_old_events_by_the_type_that_their_body_tells(config: Path) -> None:
-    runs = NEW | {"when": "outcome == 'unknown'", "types": ["transaction.*"]}
-    with_actions(config, runs)
-    with_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
-    assert len(with_type["would_queue"]) == 4
-    assert "type watchlist.identity_flagged is not in [transaction.*]" in with_type["not_for"]
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET type = NULL")
-    without_type = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
-    assert without_type["would_queue"] == with_type["would_queue"]
-    with_actions(config, {name: value for name, value in runs.items() if name != "when"})
-    without_when = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
-    assert without_when["would_queue"] == with_type["would_queue"]
-
-
-def test_a_when_about_risk_takes_old_events_by_the_risk_that_their_body_tells(config: Path) -> None:
-    with_actions(config, NEW | {"when": "risk_score >= `70`", "types": ["transaction.*"]})
-    told = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
-    assert told["would_queue"]
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL")
-    old = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
-    assert old["would_queue"] == told["would_queue"]
-
-
 def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> None:
     with_actions(config, NEW)
     (first, *others) = replay(config, "--since", "1h", "--action", "greet", "--dry-run")[
@@ -304,6 +279,18 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
     assert few <= 20
     status, said = on_a_terminal("", "replay", "--dead", "--config", config)
     assert (status, said) == (0, f"Queued {few} deliveries.\n")
+
+
+def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
+    prembly = {"api_key": "sk", "rate": 0.01}
+    asks = shell("every", "true", confirm=True)
+    _configure(config, actions=[*ACTIONS, asks], prembly=prembly)
+    count = len(read(config, "SELECT id FROM event"))
+    done = run("replay", "--since", "1h", "--action", "every", "--config", config)
+    minutes = -(-count * 100 // 60)
+    assert (done.code, f"{count} questions at 0.01/s: {minutes} minutes." in done.err) == (0, True)
+    quiet = run("replay", "--dead", "--action", "ask-compliance", "--config", config)
+    assert "questions" not in quiet.err
 
 
 @pytest.mark.parametrize("options", [[], ["--yes"]])

@@ -152,6 +152,7 @@ UNANSWERED = (
     "Are event numbers missing?",
     "What was skipped",
     "Of which deliveries did a",
+    "Which days are",
 )  # in this record
 
 

@@ -33,8 +33,7 @@ ROOMS = {
     "routing": "config prembly",
     "presence": "config listening",
     "queue": "engines loops model prembly seal verifications",
-    "rereading": "config model prembly queue routing",
-    "ask": "config loops model prembly queue rereading routing verifications",
+    "ask": "config loops model prembly queue routing verifications",
     "hosts": "config engines loops model queue seal verifications",
     "keep": "config engines hosts loops model prembly queue seal verifications",
     "backup": "config engines keep loops",
@@ -42,9 +41,7 @@ ROOMS = {
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config keep model prembly routing run",
-    "record": (
-        "ask config engines hosts keep model prembly queue rereading routing seal verifications"
-    ),
+    "record": ("ask config engines hosts keep model prembly queue routing seal verifications"),
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",

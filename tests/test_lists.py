@@ -30,13 +30,13 @@ EVENTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
                    verified_by, kind, response_code, detail, outcome, reference, user_ref,
-                   type, body)
+                   type, doubt, body)
 SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live',
        CASE n % 500 WHEN 0 THEN 'raw' ELSE 'api' END, CASE n % 7 WHEN 0 THEN '01' ELSE '00' END,
        CASE n % 700 WHEN 0 THEN 'Not Found' ELSE 'Successful' END,
        CASE n % 100 WHEN 0 THEN 'pending' ELSE 'verified' END, 'r-' || (n % 1000),
        CASE n % 2 WHEN 0 THEN 'User-' ELSE 'user-' END || (n % 400),
-       CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, x'7b7d'
+       CASE n % 2 WHEN 0 THEN 'sdk.session' ELSE 'transaction.processed' END, '', x'7b7d'
 FROM number
 """
 DELIVERIES = """

@@ -14,7 +14,6 @@ import pytest
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_read_only
 from premblyd.model.keeptables import Lacks
 from premblyd.prembly import bodies, events, payload, samples
@@ -32,15 +31,13 @@ from premblyd.record.rehearsing.rehearsal import (
     rehearse,
 )
 from premblyd.routing import Routing
-from premblyd.vault import DataKey, Vault
 from tests.support.commands import ACTIONS, PAYLOADS, Ran, json_of, on_terminal, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.erasing import forget
 from tests.support.rows import for_each
-from tests.support.sealing import KEY
-from tests.support.store import NOW_MS, Store, store_at
+from tests.support.store import NOW_MS, Store
 
 API = {"url": "https://prembly.example", "api_key": "hush-api-key"}
 UNFINISHED = "SELECT count(*) FROM delivery WHERE finished_at_ms IS NULL"
@@ -101,6 +98,15 @@ def test_one_event_is_told_of_with_its_reasons(config: Path) -> None:
     missing = command(config, new, "--event", 1000)
     assert (missing.code, missing.out) == (1, "")
     assert "There is no event 1000 since" in missing.err
+
+
+def test_what_cannot_be_said_is_a_line_for_each_reason(config: Path) -> None:
+    asking = [each | {"confirm": True} for each in ACTIONS]
+    done = command(config, write_new(config, *asking, prembly=API))
+    _, _, unsaid = done.out.partition("\nCan't say\n")
+    [line, *_] = [each for each in unsaid.splitlines() if WOULD_ASK in each]
+    assert [each["name"] for each in ACTIONS if f"of {each['name']}" not in line] == []
+    assert unsaid.count(f"{WOULD_ASK}:") == 1
 
 
 def test_it_fits_a_terminal_of_80_columns(config: Path) -> None:
@@ -217,7 +223,6 @@ class Recorded:
         self.store = store
         self.folder = folder
         self.present: Config | None = None
-        self.vault = store.vault
 
     def use(self, *actions: dict[str, Any], **changes: Any) -> None:
         """Have these actions in the present configuration."""
@@ -252,7 +257,7 @@ class Recorded:
 
     def rehearse(self, *actions: dict[str, Any], since: int = 0, **changes: Any) -> list[Rehearsed]:
         new = parsed(self.folder, actions, **changes)
-        with closing(connect_read_only(self.store.place, self.vault)) as record:
+        with closing(connect_read_only(self.store.place)) as record:
             return list(rehearse(record, new, self.present, reading.span(record, since)))
 
     def only(self, *actions: dict[str, Any], **changes: Any) -> list[Compared]:
@@ -471,21 +476,3 @@ def test_an_event_that_somebody_changed_by_hand_ends_nothing(recorded: Recorded)
     assert found.difference is Difference.UNSAID
     assert "kind" in found.why
     assert "hush" not in found.why
-
-
-def test_what_is_sealed_is_rehearsed_with_the_key_and_not_without(
-    place: DatabaseAddress, tmp_path: Path
-) -> None:
-    with store_at(place, Vault(DataKey.read(KEY), seals_names=True)) as store:
-        recorded = Recorded(store, tmp_path)
-        recorded.use(PLAIN)
-        recorded.add(verified(n=1), received_at_ms=NOW_MS - 1_000_000_000)
-        recorded.add(verified("ref-0002", n=1))
-        recorded.add(verified("ref-0002", n=2))
-        recorded.add(verified(n=2))
-        found = recorded.only(ONCE | {"when": "body.n"}, since=NOW_MS)
-        assert [each.does for each in found] == [Does.RUNS, Does.SKIPPED, Does.SKIPPED]
-        recorded.vault = None
-        found = recorded.only(ONCE | {"when": "body.n"}, since=NOW_MS)
-        said = {(each.difference, each.why) for each in found}
-        assert said == {(Difference.UNSAID, "what it says is sealed")}

@@ -15,7 +15,6 @@ from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.daemon import Daemon
 from premblyd.databases import DatabaseAddress
-from premblyd.rereading import Rereading
 from premblyd.routing import Routing
 from premblyd.run.dispatcher import Actions
 from tests.support.configuration import configuration, shell
@@ -28,9 +27,7 @@ ACTIONS = [
     {"name": "worker", "response_codes": ["00"], "worker": ["true"]},
     {"name": "http", "response_codes": ["00"], "http": {"url": "http://127.0.0.1:1/"}},
 ]
-OF_ONE = Counter(
-    {Config: 1, Settling: 1, Rereading: 1, Routing: 1, Actions: 1, Action: len(ACTIONS)}
-)
+OF_ONE = Counter({Config: 1, Settling: 1, Routing: 1, Actions: 1, Action: len(ACTIONS)})
 WHAT_IT_STARTED_WITH = Counter({Config: 1, Action: len(ACTIONS)})
 
 

@@ -106,7 +106,7 @@ class Confirmation:
         of its verification until now."""
         event = job.event
         requirement = requirement_of(action, event, self._settling.routing)
-        others = await self._kept.others(event, self._settling.rereading.verdict)
+        others = await self._kept.others(event)
         try:
             return agreement.withstands(event.verdict, others, requirement)
         finally:

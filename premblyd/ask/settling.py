@@ -19,7 +19,6 @@ from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy import digest_of, safe_id
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import Answers, NewAnswer
-from premblyd.rereading import Rereading
 from premblyd.routing import Routing, is_yes
 from premblyd.telemetry import tell
 from premblyd.verifications.questions import NewInquiry
@@ -29,8 +28,7 @@ class Settling:
     """Makes events of answers, as one configuration says: whom Prembly's answers are for."""
 
     def __init__(self, settings: Config) -> None:
-        self.rereading = Rereading(settings)
-        self.routing = self.rereading.routing
+        self.routing = Routing(settings.actions)
         api = settings.prembly or PremblyApi()
         self._host = urlsplit(api.url).hostname or ""
         self.names_reference = api.status.names_reference
@@ -49,8 +47,7 @@ class Settling:
         )
         if no_use is not None:
             return no_use.words
-        is_settled = found.is_settled and not stated.is_processing
-        return None if is_settled else agreement.NOT_YET
+        return None if stated.is_final else agreement.NOT_YET
 
     def new_answer(
         self, subject: Verdict, question: Question, answer: Answer, *, endpoint: str, now_ms: int
@@ -90,7 +87,6 @@ class Settling:
             asked=reference,
             is_for=is_for,
             names=answers.all_names(question, stated),
-            read=self.rereading.verdict,
         )
 
     async def store(

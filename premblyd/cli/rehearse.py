@@ -114,11 +114,23 @@ def _print(figures: Figures, new: Path, since_ms: int, settings: Config) -> None
     names = dict.fromkeys([*configured, *sorted(figures.by_action)])
     rows = [(name, figures.by_action.get(name, Counter())) for name in names]
     print_rows(COLUMNS, rows, empty="No action is configured, and none has run.")
+    unsaid: dict[str, Counter[str]] = {}
     for name in names:
-        if own := figures.figures(name):
+        own = []
+        for each in figures.figures(name):
+            if each.of.difference is Difference.UNSAID:
+                unsaid.setdefault(each.of.why, Counter())[name] += each.count
+            else:
+                own.append(each)
+        if own:
             click.echo(f"\n{bold(clean(name))}")
         for (difference, why), together in groupby(own, lambda each: each.reason):
             click.echo("\n".join(_lines(difference, why, list(together))))
+    if unsaid:
+        click.echo(f"\n{bold(WORDS[Difference.UNSAID].capitalize())}")
+    for why, counts in unsaid.items():
+        told = ", ".join(f"{number(count)} of {clean(name)}" for name, count in counts.items())
+        click.echo("\n".join(_wrapped(f"{clean(why)}: {told}" if why else told, 2)))
     if figures.differing:
         click.echo("\nWith `--event N` it tells of one event.")
     click.echo("\nNothing was run, sent, asked or stored.")

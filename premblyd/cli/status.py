@@ -19,7 +19,8 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import hosts, keepstatus, pauses, statistics
+from premblyd.record import days, hosts, keepstatus, pauses, statistics
+from premblyd.record.days import Day
 from premblyd.record.hosts import HostRow
 from premblyd.record.keepstatus import KeepStatus
 from premblyd.record.statistics import ActionFigures
@@ -83,13 +84,15 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     began_at_ms = hosts.began_at_ms(readable) if readable else None
     glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
     paused = statistics.paused(readable, at_ms) if readable else []
+    compared = days.days(readable) if readable else []
     if as_json:
-        _print_json(daemon.presence, began_at_ms, alive, items, glance, paused)
+        _print_json(daemon.presence, began_at_ms, alive, items, glance, paused, compared)
     else:
         is_new = began_at_ms is not None and at_ms - began_at_ms < times.DAY_MS
         new = NEW.format(times.for_people(began_at_ms)) if is_new else ""
         _print(daemon.line, new, alive, items)
         _print_paused(paused)
+        _print_days(compared)
         for title, text in keepstatus.lines(glance, settings) if glance else ():
             for line in wrapped(f"{title.capitalize()}: {text}."):
                 click.echo(line)
@@ -104,6 +107,7 @@ def _print_json(
     items: Sequence[Item],
     glance: KeepStatus | None,
     paused: Sequence[ActionFigures],
+    compared: Sequence[Day],
 ) -> None:
     names = ("pid", "version", "started_at_ms", "listen")
     print_json(
@@ -119,6 +123,7 @@ def _print_json(
                 for each in paused
                 if each.pause
             ],
+            "days": [each.as_json() for each in compared],
         }
     )
 
@@ -164,6 +169,18 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
             told += f" `premblyd resume {each.action}` ends that."
             for line in wrapped(caller.as_called(told)):
                 click.echo(line)
+
+
+def _print_days(compared: Sequence[Day]) -> None:
+    """Print of the days that were compared with Prembly's log how many are complete, and of those
+    that a night still asks for why they are not."""
+    if compared:
+        complete = sum(each.complete for each in compared)
+        told = f"Complete by Prembly's log: {complete} of {counted(len(compared), 'day')} until"
+        print_sentence(f"{told} {compared[0].day}.")
+    for each in compared[: days.NIGHTS]:
+        if each.needs_somebody:
+            print_sentence(each.sentence)
 
 
 def _print(line: str, new: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:

@@ -14,7 +14,6 @@ from tornado.web import Application, RequestHandler, StaticFileHandler
 from premblyd.config.models import Config
 from premblyd.console import (
     actions,
-    days,
     deliveries,
     event,
     lists,
@@ -156,7 +155,7 @@ def _application(services: Services) -> Application:
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
-        (r"/days(?:\.json)?", days.Days),
+        (r"/days(?:\.json)?", overview.Days),
         (r"/sessions(?:\.json)?", signin.Sessions),
         (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
     ]

@@ -22,10 +22,10 @@ CREATE TABLE event (
     face_confidence REAL,
     duplicate_count INTEGER NOT NULL DEFAULT 0,
     last_duplicate_at_ms INTEGER,
-    type TEXT,
+    type TEXT NOT NULL,
     risk_level TEXT,
     risk_score REAL,
-    doubt TEXT,
+    doubt TEXT NOT NULL,
     reference_key TEXT,
     lacks TEXT,
     erasure_id INTEGER,
@@ -119,7 +119,7 @@ CREATE TABLE attempt (
     error TEXT,
     output TEXT,
     output_truncated INTEGER NOT NULL DEFAULT 0,
-    claim_token TEXT,
+    claim_token TEXT NOT NULL,
     UNIQUE (delivery_id, number),
     CHECK ((outcome IS NULL) = (finished_at_ms IS NULL))
 ) STRICT;
@@ -195,6 +195,9 @@ CREATE TABLE awaited (
     settled_by_id INTEGER REFERENCES event (id),
     last_error TEXT,
     reference_key TEXT,
+    asked_at_ms INTEGER,
+    answered_at_ms INTEGER,
+    known_at_ms INTEGER,
     CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
 ) STRICT;
 
@@ -229,15 +232,14 @@ CREATE TABLE downtime (
     reconciled_at_ms INTEGER
 ) STRICT;
 
-CREATE TABLE certificate (
+CREATE TABLE day (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    day_ms INTEGER NOT NULL,
-    made_at_ms INTEGER NOT NULL,
+    day_ms INTEGER NOT NULL UNIQUE,
+    read_at_ms INTEGER NOT NULL,
     is_complete INTEGER NOT NULL,
-    said TEXT NOT NULL
+    reasons TEXT NOT NULL,
+    counts TEXT NOT NULL
 ) STRICT;
-
-CREATE INDEX certificate_day ON certificate (day_ms, id);
 
 CREATE TABLE console_token (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -78,12 +78,10 @@ class Event(Table):
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
     duplicate_count = Number(PLAIN, constraints=_ZERO)
     last_duplicate_at_ms = Moment(PLAIN, null=True)
-    # NULL: stored by a premblyd that did not tell types.
-    type = Text(PLAIN, shown=Shape.TYPE, null=True)
+    type = Text(PLAIN, shown=Shape.TYPE)
     risk_level = Text(PLAIN, shown=Shape.WORD, null=True)
     risk_score = Real(PLAIN, shown=Shape.NUMBER, null=True)
-    # Empty: none. NULL: stored by a premblyd that did not look for it.
-    doubt = Text(PLAIN, null=True)
+    doubt = Text(PLAIN)  # empty: none
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
@@ -188,8 +186,8 @@ class Attempt(Table):
     output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
     output_truncated = Truth(PLAIN, constraints=_ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
-    # event. NULL: claimed by a premblyd that had no tokens.
-    claim_token = Text(PLAIN, seen=Seen.NOWHERE, null=True)
+    # event.
+    claim_token = Text(PLAIN, seen=Seen.NOWHERE)
 
     unique = ("delivery_id, number",)
     checks = ("(outcome IS NULL) = (finished_at_ms IS NULL)",)
@@ -274,6 +272,11 @@ class Awaited(Table):
     last_error = Text(PLAIN, null=True)
     # As an event's.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # When Prembly was asked last, when it answered last, and since when it is known that Prembly
+    # has such a verification. NULL: never; or by an earlier premblyd.
+    asked_at_ms = Moment(PLAIN, null=True)
+    answered_at_ms = Moment(PLAIN, null=True)
+    known_at_ms = Moment(PLAIN, null=True)
 
     checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
     indexes = (
@@ -311,16 +314,16 @@ class Downtime(Table):
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
 
 
-class Certificate(Table):
-    """What a certificate of completeness says of a day, without the digests in it."""
+class Day(Table):
+    """What was found when Prembly's log of a day of UTC was compared with the record, the last
+    time."""
 
     kept = Kept.EVER
-    day_ms = Moment(PLAIN)
-    made_at_ms = Moment(PLAIN)
+    day_ms = Moment(PLAIN, unique=True)  # its beginning
+    read_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
-    said = Json(PLAIN)  # see record/certificates/summary.py
-
-    indexes = ("day (day_ms, id)",)
+    reasons = Text(PLAIN)  # why it is not, as words: see record/days.py
+    counts = Json(PLAIN)
 
 
 class ConsoleToken(Table):
@@ -464,10 +467,10 @@ TABLES: tuple[type[Model], ...] = (
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
-# Few events are not settled: those that came while nothing was awaited are found by this index. By
+# Few events have no result: those that came while nothing was awaited are found by this index. By
 # COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
-MAY_BE_UNSETTLED = (fn.COALESCE(Event.outcome, SQL("''")) == SQL("'pending'")) | (
-    fn.COALESCE(Event.response_code, SQL("''")) == SQL("'02'")
+MAY_BE_AWAITED = fn.COALESCE(Event.outcome, SQL("''")).not_in(
+    [SQL("'verified'"), SQL("'not_verified'")]
 )
 HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.

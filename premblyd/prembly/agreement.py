@@ -12,14 +12,13 @@ from typing import Any
 from premblyd.prembly import facts, payload
 from premblyd.prembly.answers import (
     FACTS,
-    FINAL_CODES,
     Question,
     Stated,
     facts_of,
     is_given_id,
     says_code_alone,
 )
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.payload import FINAL_CODES, Outcome, Verdict
 from premblyd.privacy import safe_code
 
 
@@ -158,7 +157,7 @@ def _withstands(answer: Verdict, other: Verdict, requirement: Requirement) -> bo
     unknown = _RESULT if other.is_left_open else ()  # then, which is no word against it
     silent = {*FACTS} - facts_of(answer).keys() - {*unknown}
     both = replace(answer, **{name: getattr(other, name) for name in silent})
-    doubts = (other.doubt or "").split(",")
+    doubts = other.doubt.split(",")
     if _misfit(both) or any(_DOUBTS_OF.get(name) in doubts for name in silent):
         both = replace(both, outcome=Outcome.UNKNOWN)  # as of one body that says both
     code = both.response_code

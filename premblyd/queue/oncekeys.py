@@ -14,8 +14,6 @@ from premblyd.model.keeptables import GoneOnce, Lacks
 from premblyd.model.tables import Delivery, Event, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
-from premblyd.queue import damage
-from premblyd.queue.damage import UnusableError
 from premblyd.queue.keys import digest
 from premblyd.verifications import erased
 from premblyd.verifications.digests import KEYED_DIGITS, Digests
@@ -64,14 +62,9 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
     reference, outcome, type_, confirmed_key, verification, lacks, once_key_ = row
     if lacks == Lacks.ERASED:
         own = [key for key in (confirmed_key, once_key_) if isinstance(key, str) and key]
-        return Subject((), outcome, type_ or "", tuple(dict.fromkeys(own))) if own else None
+        return Subject((), outcome, type_, tuple(dict.fromkeys(own))) if own else None
     if not isinstance(reference, str) or not reference:
         return None
-    if not isinstance(type_, str):  # stored by a premblyd that did not tell types
-        try:
-            type_ = damage.stored_event(transaction, delivery_id).verdict.type
-        except UnusableError:
-            return None
     known = names_of(transaction, verification)
     keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
     if isinstance(confirmed_key, str) and confirmed_key:

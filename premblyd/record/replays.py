@@ -21,7 +21,6 @@ from premblyd.queue.damage import BODY_GONE, EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries, unknown
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Change, Operator
-from premblyd.rereading import Rereading
 from premblyd.routing import Routing
 
 COUNTED = 100_000
@@ -214,27 +213,21 @@ def _chosen(database: Database, chosen: DeliveryFilter, *columns: Any) -> "Model
 
 
 def _plan_new(database: Database, settings: Config, request: Request, action: Action) -> Plan:
-    routing, rereading = Routing(settings.actions), Rereading(settings)
+    routing = Routing(settings.actions)
     not_for: Counter[str] = Counter()
     new_for = []
     chosen = request.chosen
     for event in _events_without(database, action.name, chosen.event_id, chosen.since_ms):
-        why_not = None
-        is_read = (
-            event.type is not None and event.doubt is not None
-        )  # else its body may say what its row does not
-        if is_read:
-            why_not = routing.why_not_told(action, event.type, event.response_code)
+        why_not = routing.why_not_told(action, event.type, event.response_code)
         if event.contradicted and not request.may_be_contradicted:
             why_not = "Prembly contradicted it"
-        needs_body = action.when is not None or not is_read
+        needs_body = action.when is not None
         if why_not is None and event.lacks == Lacks.ERASED:
             why_not = damage.ERASED
         elif why_not is None and event.lacks in damage.BODILESS:
             why_not = BODY_GONE if needs_body or action.hook.gets_body else None
         elif why_not is None and needs_body:  # only now is the body read
-            stored = _stored_event(database, event.id)
-            why_not = routing.why_not(action, stored if is_read else rereading.event(stored))
+            why_not = routing.why_not(action, _stored_event(database, event.id))
         if why_not is None:
             new_for.append(event.id)
         else:
@@ -247,9 +240,8 @@ class FoundEvent:
     """An event that has no delivery of an action, its type and its response code."""
 
     id: int
-    type: str | None
+    type: str
     response_code: str | None
-    doubt: str | None
     lacks: str | None
     contradicted: bool
 

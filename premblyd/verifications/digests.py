@@ -53,11 +53,6 @@ class Digests:
         """Return what stands for a digest that anybody could make, such as a `once_key`."""
         return self._digest("key", key)
 
-    def key_for_certificates(self) -> bytes:
-        """Return the key of the digests in certificates of completeness: who has that one can't
-        make any of the others."""
-        return hmac.digest(self._key, b"premblyd certificates 1", "sha256")
-
     def _digest(self, kind: str, text: str) -> str:
         data = f"{kind} {text}".encode("utf-8", "replace")
         return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new

@@ -39,7 +39,7 @@ EVENTS = f"""
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :events)
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
                    verified_by, kind, response_code, detail, outcome, reference, user_ref, type,
-                   body)
+                   doubt, body)
 SELECT printf('%08x%024x', (n * 2654435761) & 0xffffffff, n),
        CASE n % 10 WHEN 0 THEN 'sandbox' ELSE 'prembly' END,
        :now_ms - (:events - n) * ({DAYS} * {DAY_MS} / :events), '192.0.2.' || (n % 250), '[]', 600,
@@ -56,7 +56,7 @@ SELECT printf('%08x%024x', (n * 2654435761) & 0xffffffff, n),
        CASE WHEN n % 100 < 50 THEN 'sdk.session' WHEN n % 100 < 80 THEN 'verification.direct'
             WHEN n % 100 < 97 THEN 'transaction.processed' WHEN n % 100 < 99 THEN 'workflow.run'
             ELSE 'fraud.identity_flagged' END,
-       zeroblob(600)
+       '', zeroblob(600)
 FROM number
 """
 DELIVERIES = """
@@ -73,9 +73,9 @@ FROM event WHERE id % 100 < 80
 """
 ATTEMPTS = """
 INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, finished_at_ms,
-                     outcome, exit_code, output)
+                     outcome, exit_code, output, claim_token)
 SELECT id, 1, 'bench:1:0', '0', created_at_ms, finished_at_ms,
-       CASE state WHEN 'dead' THEN 'failed' ELSE 'succeeded' END, 0, 'done'
+       CASE state WHEN 'dead' THEN 'failed' ELSE 'succeeded' END, 0, 'done', ''
 FROM delivery WHERE finished_at_ms IS NOT NULL AND state <> 'skipped'
 """
 REJECTIONS = """

@@ -45,25 +45,26 @@ WHERE id % ? = ?
 # As `million` has them, for a server.
 ON_SERVER = """
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
-                   verified_by, kind, response_code, outcome, reference, user_ref, type, body)
+                   verified_by, kind, response_code, outcome, reference, user_ref, type, doubt,
+                   body)
 SELECT lpad(to_hex((n::bigint * 2654435761) & 4294967295), 8, '0') || lpad(to_hex(n), 24, '0'),
        'prembly', {now} - ({events} - n)::bigint * 2592, '192.0.2.7', '[]', 600,
        lpad(to_hex(n), 64, '0'), 'hmac-sha256:live', 'sdk', '00', 'verified',
        'ref-' || lpad(n::text, 7, '0'),
-       'user-' || (n % 200003), 'sdk.session', decode(repeat('00', 600), 'hex')
+       'user-' || (n % 200003), 'sdk.session', '', decode(repeat('00', 600), 'hex')
 FROM generate_series(1, {events}) AS n;
 INSERT INTO delivery (event_id, action, state, attempt_count, attempts_left, created_at_ms,
                       finished_at_ms)
 SELECT id, 'crm', 'succeeded', 1, 3, received_at_ms, received_at_ms + 500 FROM event;
 INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, finished_at_ms,
-                     outcome, exit_code, output)
-SELECT id, 1, 'bench:1:0', '0', created_at_ms, finished_at_ms, 'succeeded', 0, 'done'
+                     outcome, exit_code, output, claim_token)
+SELECT id, 1, 'bench:1:0', '0', created_at_ms, finished_at_ms, 'succeeded', 0, 'done', ''
 FROM delivery;
 """
 ONE_MORE = """
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
-                   verified_by, kind, outcome, body)
-VALUES (%s, 'prembly', 1, '', '[]', 0, '', '', 'raw', 'unknown', '')
+                   verified_by, kind, outcome, type, doubt, body)
+VALUES (%s, 'prembly', 1, '', '[]', 0, '', '', 'raw', 'unknown', 'unknown', '', '')
 """
 HELD = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)

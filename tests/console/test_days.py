@@ -1,24 +1,20 @@
 """The console's page of days: a record of its own, with some that were compared."""
 
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.record.certificates import stored
-from premblyd.record.certificates.summary import Counts
 from premblyd.times import DAY_MS, day
-from tests.support.certificates import summary
 from tests.support.chromium import Chromium, needs_chromium, overflow_px, serious_faults
 from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
+from tests.support.database import changing
 
 DAYS = 33
 FIRST_MS = 20_454 * DAY_MS  # 2026-01-01
 LAST_MS = FIRST_MS + (DAYS - 1) * DAY_MS
 WIDTHS = (1280, 390)
+FOUND = {LAST_MS: "", LAST_MS - DAY_MS: "nothing_to_compare"}
 
 
 @pytest.fixture(scope="module", name="daemon")
@@ -26,23 +22,24 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     """A daemon: who may see the page, and what it shows, its console decides."""
     with Premblyd(tmp_path_factory.mktemp("days"), console=CONSOLE) as daemon:
         daemon.start()
-        with closing(connect_operator(daemon.place)) as database:
-            for number in range(DAYS):
-                stored.store(database, summary(FIRST_MS + number * DAY_MS, missing=2), "ada")
-            stored.store(database, summary(LAST_MS), "ada")
-            nothing = replace(summary(LAST_MS - DAY_MS), complete=False, total=Counts(), by_type={})
-            stored.store(database, nothing, "ada")
+        with changing(daemon.place) as connection:
+            for day_ms in range(FIRST_MS, FIRST_MS + DAYS * DAY_MS, DAY_MS):
+                reasons = FOUND.get(day_ms, "missing")
+                connection.execute(
+                    "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
+                    f" ({day_ms}, {day_ms + DAY_MS}, {int(not reasons)}, '{reasons}',"
+                    """ '{"missing": 2}')"""
+                )
         yield daemon
 
 
-def test_the_last_thirty_days_are_listed_each_as_it_was_found_last(own: Browser) -> None:
+def test_the_last_thirty_days_are_listed_with_why_they_are_not_complete(own: Browser) -> None:
     listed = own.get("/days.json").json["days"]
     assert [each["day"] for each in listed] == [day(LAST_MS - back * DAY_MS) for back in range(30)]
     assert [each["complete"] for each in listed] == [True] + [False] * 29
-    why = [each["why"] for each in listed]
-    assert why == [[], []] + [["2 verifications are missing."]] * 28
+    assert [each["reasons"] for each in listed[:3]] == [[], ["nothing_to_compare"], ["missing"]]
     page = own.get("/days").text
-    assert page.count("2 verifications are missing.") == page.count("not complete") == 28
+    assert page.count("2 verifications are missing") == page.count("not complete") == 28
     assert page.count("nothing to compare") == 1
 
 

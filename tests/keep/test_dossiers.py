@@ -75,7 +75,8 @@ def fill(store: Store, event_id: int) -> None:
     store.by_hand('UPDATE delivery SET confirmed_facts = \'{"a": "facts"}\'')
     store.by_hand(
         "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, outcome,"
-        " finished_at_ms, error, output) VALUES (?, 1, 'w', 'd', ?, 'failed', ?, 'no', 'out')",
+        " finished_at_ms, error, output, claim_token)"
+        " VALUES (?, 1, 'w', 'd', ?, 'failed', ?, 'no', 'out', '')",
         *(delivery, NOW_MS, NOW_MS + 1),
     )
     store.by_hand(

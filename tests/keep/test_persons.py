@@ -156,8 +156,8 @@ def test_a_text_is_found_in_bodies_however_it_is_written(
     [
         "UPDATE delivery SET last_error = 'of 22123456789' WHERE event_id = 2",
         "UPDATE event SET status = '22123456789' WHERE id = 2",
-        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, output)"
-        " SELECT id, 1, 'w', 'd', 1, 'of 22123456789' FROM delivery WHERE event_id = 2",
+        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, output,"
+        " claim_token) SELECT id, 1, 'w', 'd', 1, 'of 22123456789', '' FROM delivery WHERE event_id = 2",
     ],
 )
 def test_a_text_is_found_in_what_became_of_an_event(

@@ -107,8 +107,8 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     with changing(store.place) as connection:
         connection.execute(
             "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, error, output) VALUES"
-            " (1, 1, '', '', 0, 0, 'failed', 'e', 'o')"
+            " finished_at_ms, outcome, error, output, claim_token) VALUES"
+            " (1, 1, '', '', 0, 0, 'failed', 'e', 'o', '')"
         )
     assert sweep(store, body="90h") == {"body": 1}
     assert store.rows("SELECT lacks, headers, body_bytes, reference FROM event") == [
@@ -359,7 +359,7 @@ def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store
     assert sweep(store, identity="1h") == {"identity": 2}
     words = "response_code, status, verification_status, risk_level, type, outcome"
     assert store.rows(f"SELECT {words} FROM event ORDER BY id") == [
-        (None, None, None, None, None, "verified"),
+        (None, None, None, None, "", "verified"),
         ("00", "true", "VERIFIED", "high", "sdk.session", "verified"),
     ]
 
@@ -458,7 +458,7 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
 CANARY = "canary"
 FILL = (
     "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-    " finished_at_ms, outcome) VALUES (1, 1, '', '', 0, 0, 'failed')",
+    " finished_at_ms, outcome, claim_token) VALUES (1, 1, '', '', 0, 0, 'failed', '')",
     "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
     " VALUES (0, 'pending', 1, 'settled', 1)",
     "INSERT INTO inquiry (at_ms, purpose, delivery_id, result, duration_ms)"

@@ -58,7 +58,8 @@ def test_what_is_left_of_an_event_that_somebody_deleted_goes(store: Store) -> No
     with changing(store.place) as connection:
         connection.execute(
             "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, output) VALUES (1, 1, '', '', 1, 1, 'failed', 'private')"
+            " finished_at_ms, outcome, output, claim_token)"
+            " VALUES (1, 1, '', '', 1, 1, 'failed', 'private', '')"
         )
         connection.execute("UPDATE delivery SET once_key = 'k' WHERE id = 1")
     with changing(store.place, unchecked=True) as connection:

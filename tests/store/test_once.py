@@ -88,14 +88,6 @@ def test_before_once_too_each_type_counts_for_itself(store: Store) -> None:
     assert store.rows("SELECT ran_instead_id FROM delivery WHERE id = 3") == [(1,)]
 
 
-def test_an_event_from_before_types_counts_for_the_type_that_its_body_has(store: Store) -> None:
-    for name in ("transaction.processed", "transaction.escalated"):
-        body = b'{"data": {"event": "%b"}}' % name.encode()
-        add(store, body, reference="tx-1", outcome=Outcome.UNKNOWN)
-    store.by_hand("UPDATE event SET type = NULL")
-    assert ids(claim_once(store)) == [1, 2]
-
-
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) -> None:
     for number in range(3):

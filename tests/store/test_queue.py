@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from premblyd.model.states import State
-from premblyd.prembly import samples
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.damage import CRASHED
 from premblyd.queue.due import NO_ACTION
@@ -47,35 +46,11 @@ def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
 
 
 def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
-    names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome"}
+    names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome", "doubt"}
     nothing: dict[str, Any] = dict.fromkeys(names)
     store.add("crm", **nothing)
     [job] = claim(store, crm=1).jobs
     assert {getattr(job.event.verdict, name) for name in names} == {None}
-
-
-def test_an_event_of_a_premblyd_that_told_no_types_gets_its_type_from_its_body(
-    store: Store,
-) -> None:
-    store.add("crm", body=b'{"event":"workflow.process.failed"}', type="sdk.session")
-    store.add("crm", body=b"no JSON", type="sdk.session")
-    store.by_hand("UPDATE event SET type = NULL")
-    jobs = claim(store, crm=2).jobs
-    types = [job.event.verdict.type for job in jobs]
-    assert types == ["workflow.process.failed", "unknown"]
-    assert {job.event.context()["type"] for job in jobs} == set(types)
-
-
-def test_an_old_transaction_gets_its_risk_from_its_body_too(store: Store) -> None:
-    store.add("crm", body=samples.sample("transaction-escalated"))
-    store.by_hand("UPDATE event SET type = NULL, risk_level = NULL, risk_score = NULL")
-    [job] = claim(store, crm=1).jobs
-    verdict = job.event.verdict
-    assert (verdict.type, verdict.risk_level, verdict.risk_score) == (
-        "transaction.escalated",
-        "high",
-        75,
-    )
 
 
 def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) -> None:

@@ -24,7 +24,7 @@ from premblyd.queue.once import Ruling
 from premblyd.queue.queue import Queue
 from premblyd.queue.settling import Answers
 from premblyd.record.operating import Operator
-from premblyd.run.dispatcher import Actions, Dispatcher, ReadAnew
+from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import Runners
 from premblyd.verifications.questions import Inquiries
@@ -132,7 +132,6 @@ class Dispatching:
         max_bytes: int = 1 << 30,
         failures: Mapping[str, int] | None = None,
         prembly: PremblyApi | None = None,
-        read_anew: ReadAnew = lambda _, job: job,
     ) -> None:
         self.place, self.actions, self.limit = place, actions, limit
         self._looking = Looking(place)
@@ -140,7 +139,6 @@ class Dispatching:
         self.shell, self.http = runner or FakeRunner(), FakeRunner()
         self._failures = Counter(failures)
         self._prembly = prembly
-        self._read_anew = read_anew
 
     async def __aenter__(self) -> Self:
         self.writer = Writer(backend(self.place).engine())
@@ -166,7 +164,6 @@ class Dispatching:
             self.clock,
             random.Random(0),
             self.gate,
-            read_anew=self._read_anew,
         )
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())

@@ -19,7 +19,7 @@ from premblyd.prembly.payload import StoredEvent, Verdict
 from premblyd.queue import damage
 from premblyd.queue.jobs import Confirmed
 from premblyd.record.rehearsing.reading import Found, Recorded
-from premblyd.rereading import Rereading, unreadable
+from premblyd.routing import Routing
 
 WOULD_ASK = "Prembly would be asked (`confirm`)"
 NOT_AWAITED = "it is an answer of Prembly's, and `pending` would not have asked for it"
@@ -52,8 +52,7 @@ class Configured:
     def __init__(self, settings: Config, before: "Configured | None" = None) -> None:
         self.settings = settings
         self.actions = {action.name: action for action in settings.actions}
-        self.rereading = Rereading(settings)
-        self.routing = self.rereading.routing
+        self.routing = Routing(settings.actions)
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
         self._places = {endpoint.name: repr(endpoint.fields) for endpoint in settings.endpoints}
         self._status = settings.prembly.status if settings.prembly else StatusQuestion()
@@ -99,7 +98,8 @@ class Configured:
         """Return an event as one that comes now is read: its body once, by both configurations if
         they have the same `fields`. Its document may be kept: drop it."""
         if event.verified_by == events.STORED_BY:
-            now = self.rereading.verdict(event.endpoint, event.verified_by, event.body)
+            stated = answers.read(event.body, self._status.fields)
+            now = stated.verdict if stated else Verdict()
             own = event.verdict.reference  # by which the record knows the verification
             return replace(event, verdict=replace(now, reference=own, type=events.STATUS))
         places = self._places[event.endpoint]
@@ -171,9 +171,7 @@ class Configured:
             looks_at = conditions.names(action.when) if action.when else set()
             if action.confirm or action.once:
                 looks_at.add("reference")
-            if unread := (unreadable(event) if action.when else None):
-                decided[action.name] = Decision(does=Does.UNSAID, why=unread)
-            elif looks_at & lost:
+            if looks_at & lost:
                 decided[action.name] = Decision(does=Does.UNSAID, why=damage.BODY_GONE)
             elif self.routing.why_not(action, event) is None:
                 decided[action.name] = self._confirmed(action, event, found)

@@ -187,7 +187,7 @@ class _Stage:
 
     def _others(self, transaction: Transaction, event: StoredEvent) -> Sequence[Verdict]:
         known = known_as(transaction, {event.verdict.reference or ""})
-        return found_others(transaction, known, self._new.rereading.verdict)
+        return found_others(transaction, known)
 
     def _look_for_once(
         self,

@@ -1,1 +1,0 @@
-"""Certificates of completeness: what Prembly's log and the record have of a day of UTC."""
