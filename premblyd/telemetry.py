@@ -98,7 +98,7 @@ checkin.failed            error    cause
 # The console
 console.not_opened        error    reason
 console.signed_in         info     session remote_ip
-console.sign_in_failed    warning  how remote_ip
+console.sign_in_failed    warning  remote_ip
 console.refused           warning  reason remote_ip
 console.not_logged        warning  kind count
 console.failed            error    cause

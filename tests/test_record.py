@@ -159,9 +159,8 @@ def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
         "Rejection.remote_ip",
         "OperatorAction.actor",
         "OperatorAction.note",
-        "ConsoleLink.actor",
-        "ConsoleSession.actor",
-        "ConsoleSession.remote_ip",
+        "ConsoleToken.actor",
+        "ConsoleToken.remote_ip",
         *("Hold.actor", "Hold.reason", "Hold.ended_by", "Closing.actor"),
         *("Erasure.actor", "Erasure.reason", "Pause.reason"),
     }

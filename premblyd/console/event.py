@@ -10,7 +10,6 @@ from premblyd.record import events, lacks, pauses
 from premblyd.record.events import ShownEvent
 from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator
-from premblyd.roles import Role
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
@@ -43,7 +42,6 @@ class Reveal(Handler):
     """An event with personal data: it is on record first who sees it."""
 
     section = "/events"
-    changing = Role.REVEAL
 
     async def get(self, event_id: str) -> None:
         """Show the event as it is without: a page that is opened again records nothing."""

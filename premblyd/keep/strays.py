@@ -24,8 +24,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
     Awaited,
-    ConsoleLink,
-    ConsoleSession,
+    ConsoleToken,
     Delivery,
     Event,
     Inquiry,
@@ -79,8 +78,7 @@ def kinds(retention: Retention) -> range:
 def end_what_is_over(transaction: Transaction, now_ms: int) -> None:
     """Take out what was private while it was in force, and is not any more."""
     holds.forget_ended(transaction, now_ms)
-    for statement in _OVER:
-        transaction.change(statement, now_ms=now_ms)
+    transaction.change(_OLD_TOKENS, now_ms=now_ms)
 
 
 def look(
@@ -241,7 +239,4 @@ _KINDS = (
         _forget_closings,
     ),
 )
-_OVER = [
-    Statement(table.delete().where(table.expires_at_ms <= param("now_ms")))
-    for table in (ConsoleLink, ConsoleSession)
-]
+_OLD_TOKENS = Statement(ConsoleToken.delete().where(ConsoleToken.expires_at_ms <= param("now_ms")))

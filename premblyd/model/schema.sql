@@ -243,24 +243,15 @@ CREATE TABLE day (
     counts TEXT NOT NULL
 ) STRICT;
 
-CREATE TABLE console_link (
+CREATE TABLE console_token (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
     digest TEXT NOT NULL UNIQUE,
     actor TEXT NOT NULL,
-    created_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    role TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE console_session (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest TEXT NOT NULL UNIQUE,
-    actor TEXT NOT NULL,
-    remote_ip TEXT NOT NULL,
+    role TEXT NOT NULL,
+    remote_ip TEXT,
     began_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    password_sha256 TEXT,
-    role TEXT NOT NULL
+    expires_at_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE record (
@@ -294,20 +285,14 @@ CREATE TABLE host (
     forgotten_at_ms INTEGER
 ) STRICT;
 
-CREATE TABLE alert_sent (
+CREATE TABLE alert (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
-    sent_at_ms INTEGER NOT NULL,
-    UNIQUE (name, kind)
-) STRICT;
-
-CREATE TABLE alert_failure (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    failed_at_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
     error TEXT,
-    output TEXT
+    output TEXT,
+    UNIQUE (name, kind)
 ) STRICT;
 
 CREATE TABLE halt (

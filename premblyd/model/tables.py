@@ -328,29 +328,18 @@ class Day(Table):
     counts = Json(PLAIN)
 
 
-class ConsoleLink(Table):
-    """A link by which its holder signs in to the console, once: of its token, the digest alone."""
+class ConsoleToken(Table):
+    """What signs somebody in to the console, of which the digest alone is kept: a link's token, for
+    once, or the cookie of the session that this became."""
 
     kept = Kept.IN_FORCE
+    kind = Text(PLAIN)  # link, or session
     digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
     actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    created_at_ms = Moment(PLAIN)
-    expires_at_ms = Moment(PLAIN)
-    role = Text(PLAIN)
-
-
-class ConsoleSession(Table):
-    """Somebody who is signed in to the console: of the cookie, the digest alone."""
-
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    role = Text(PLAIN)  # look, or operate
+    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)  # of a session
     began_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
-    # Of its hash in the configuration; NULL: by a link.
-    password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
-    role = Text(PLAIN)
 
 
 class Record(Table):
@@ -393,26 +382,20 @@ class Host(Table):
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
 
 
-class AlertSent(Table):
-    """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
-    its kind it is, such as an action."""
+class Alert(Table):
+    """When an alert last told of something, until that ends; and that it could not be sent, until
+    it is."""
 
     kept = Kept.IN_FORCE
     name = Text(PLAIN)
+    # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
+    # alert could not be sent.
     kind = Text(PLAIN)
-    sent_at_ms = Moment(PLAIN)
+    at_ms = Moment(PLAIN)
+    error = Text(PLAIN, null=True)  # of one that could not be sent, as `output`
+    output = Text(PLAIN, null=True)  # what its hook printed
 
     unique = ("name, kind",)
-
-
-class AlertFailure(Table):
-    """An alert that could not be sent, until it is."""
-
-    kept = Kept.IN_FORCE
-    name = Text(PLAIN, unique=True)
-    failed_at_ms = Moment(PLAIN)
-    error = Text(PLAIN, null=True)
-    output = Text(PLAIN, null=True)  # what its hook printed
 
 
 class HaltReason(StrEnum):

@@ -5,7 +5,7 @@ delivery, in the same transaction."""
 # The least of 1 ms, 2, 3, 4, 6, 8, 12, 16, … that an attempt did not exceed.
 BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
 _CASES = " ".join(f"WHEN took <= {bound} THEN {bound}" for bound in BOUNDS)
-_BUCKET = f"CASE {_CASES} ELSE {1 << 36} END"
+BUCKET = f"CASE {_CASES} ELSE {1 << 36} END"
 _COUNTED = """FROM (
         SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
         FROM delivery WHERE id = NEW.delivery_id
@@ -33,7 +33,7 @@ IN_SQLITE = (
 WHEN {_HAS_ENDED}
 BEGIN
     INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {_BUCKET}, 1, 0
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1, 0
     {_COUNTED}
 END""",
     f"""CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN {_IS_OVER}
@@ -51,7 +51,7 @@ $$""",
     f"""CREATE FUNCTION count_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {_BUCKET}, 1,
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1,
            COALESCE(
                NULLIF(current_setting('premblyd.part', true), '')::int, 64 + pg_backend_pid() % 64
            )

@@ -79,7 +79,12 @@ class Day:
         ended = counted(self.counts.get("ended", 0), "verification")
         if self.complete:
             return f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
-        return f"{self.day} is not complete: {'; '.join(map(self._reason, self.reasons))}."
+        return f"{self.day} is not complete: {self.why}."
+
+    @property
+    def why(self) -> str:
+        """Say why it is not complete; empty: it is."""
+        return "; ".join(map(self._reason, self.reasons))
 
     def _reason(self, word: str) -> str:
         words = _REASONS.get(word, word)

@@ -36,7 +36,7 @@ def at_pages(daemon: Premblyd, report: Report, marks: Marks) -> int:
         report.look("page", path, page.body, marks)
         for found in LINK.findall(page.body.decode(errors="replace")):
             link = found.replace("&amp;", "&")
-            if link not in seen and not link.startswith(("/sign", "/static", "/live")):
+            if link not in seen and not link.startswith(("/sign", "/static")):
                 seen.add(link)
                 waiting.append(link)
     return len(seen)

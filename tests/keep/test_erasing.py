@@ -153,8 +153,7 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
     """A new table with something of people is to be erased, or has a reason here."""
     others = {
         "rejection",  # no reference is kept of a refused request
-        "console_link",  # people who work here
-        "console_session",
+        "console_token",  # people who work here
         "hold",  # refuses an erasure; what is over says nobody's name
         "closing",
         "pause",  # a reason that has a name: tests/store/test_pauses.py

@@ -475,10 +475,8 @@ FILL = (
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('1', '', 0)",
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('session-1', '', 0)",
     "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (0, '', '', '')",
-    "INSERT INTO console_link (digest, actor, created_at_ms, expires_at_ms, role)"
-    " VALUES ('', '', 0, 0, 'look')",
-    "INSERT INTO console_session (digest, actor, remote_ip, began_at_ms, expires_at_ms, role)"
-    " VALUES ('', '', '', 0, 0, 'look')",
+    "INSERT INTO console_token (kind, digest, actor, role, remote_ip, began_at_ms, expires_at_ms)"
+    " VALUES ('session', '', '', 'look', '', 0, 0)",
     "INSERT INTO event_key (id, data_key, wrapped) VALUES (1, '', '')",
     "INSERT INTO hold (at_ms, actor, until_ms) VALUES (0, '', 1)",
     "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('', 0, 0, '')",
