@@ -16,12 +16,14 @@ class Server:
     """A database on a PostgreSQL server, as a URL of libpq's that holds no password.
 
     `password` None: libpq finds it where it always does (PGPASSWORD, ~/.pgpass), or needs none.
-    `unread`: where the configuration has it, and this user may not read it.
+    `unread`: where the configuration has it, and this user may not read it. `named_in`: where the
+    configuration names all this.
     """
 
     url: str
     password: str | None = field(default=None, repr=False)
     unread: str | None = field(default=None, compare=False)
+    named_in: str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return self.url

@@ -92,7 +92,7 @@ class AlreadyRunningError(PremblydError):
 
 
 class MoveAtWorkError(TryAgainError):
-    """`premblyd move` reads the database, or fills it. Wait until it has ended."""
+    """`premblyd move` fills the database. Wait until it has ended."""
 
     def __init__(self, name: str) -> None:
         super().__init__(

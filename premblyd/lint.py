@@ -108,7 +108,8 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
             yield f"{place}: the secret ({secret.source}) has white space around it"
         if place == "checkin url" and _is_in_the_open(text):
             yield f"{place}: it is not https: who sees the network can send heartbeats too"
-        if secret.source == "text" and any(map(os.path.isfile, places.files(text))):
+        is_path = ", env " in place and "/" in text  # a hook's variable, which names the file
+        if secret.source == "text" and not is_path and any(map(os.path.isfile, places.files(text))):
             # Not its name: it may be the key, and the file an accident.
             yield (
                 f"{place}: this text is taken for the secret itself, and it is the name of a file"
@@ -162,8 +163,7 @@ def _of_words(action: Action, settings: Config) -> Iterator[str]:
         if close := payload.code_meant_by(code) or word:
             yield f'response code "{code}" is not "{close}"; did you mean "{close}"?'
         else:
-            known = ", ".join(payload.CODES)
-            yield f'Prembly documents no response code "{code}" (but {known})'
+            yield f'Prembly documents no response code "{code}" (but {", ".join(payload.CODES)})'
     known_words = {
         "endpoint": tuple(endpoint.name for endpoint in settings.endpoints),
         "verified_by": (*_signers(settings.endpoints), events.STORED_BY),

@@ -37,7 +37,7 @@ hook.strays_killed        warning  count
 daemon.hooks_interrupted  warning  count
 runner.failed             error    cause action
 worker.not_started        warning  action reason again_s?
-worker.ended              warning  action reason unanswered
+worker.ended              warning  action reason
 worker.halted             error    action reason
 worker.resumed            info     action
 dispatcher.failed         error    cause action?

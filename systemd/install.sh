@@ -96,6 +96,7 @@ copy_source() {
         cp -R "$1/$name" "$new/source/" || return 1
     done
     find "$new/source" -name __pycache__ -prune -exec rm -r {} +
+    [ ! -e "$1/systemd/version.py" ] || set_version "$new/source" "$("$python" "$1/systemd/version.py")"
 }
 
 pip() { "$new/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }

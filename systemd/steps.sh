@@ -8,6 +8,9 @@ data_key=$credentials/premblyd-data-key
 
 say() { printf '%s\n' "$*"; }
 
+# The copy in folder $1 has no .git: its version is $2, which says of which commit it is.
+set_version() { sed -i "s/^__version__ = .*/__version__ = \"$2\"/" "$1/premblyd/__init__.py"; }
+
 # The user, and folders that belong to whom they should: by the files of the folder $1.
 make_user() {
     systemd-sysusers "$1/premblyd.sysusers"

@@ -194,6 +194,8 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert (done.code, done.err) == (0, "")
     assert f"premblyd check --config '{path}'" in done.out
     assert f"into the file {path.parent}/credentials/prembly-live-key\n" in done.out
+    assert f"/dev/stdin '{path.parent}/credentials/prembly-live-key'\n" in done.out
+    assert done.out.endswith(f"export PREMBLYD_CONFIG='{path}'\n")
     assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")

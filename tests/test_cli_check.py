@@ -367,6 +367,14 @@ def test_a_secret_that_is_the_name_of_a_file_is_doubted(tmp_path: Path) -> None:
         assert "crm-token" not in text
 
 
+def test_a_variable_that_is_the_path_of_a_file_is_no_forgotten_secret(tmp_path: Path) -> None:
+    (tmp_path / "crm.json").write_text("{}")
+    env = {"CONFIG": str(tmp_path / "crm.json"), "TOKEN": "crm.json"}
+    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "shell": "true", "env": env}
+    (found,) = warnings(write(tmp_path, actions=[action]))
+    assert found.startswith("action crm, env TOKEN: this text is taken for the secret itself")
+
+
 def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **properties: str) -> None:
     """Put a systemctl on PATH that knows a service with these properties."""
     lines = "\n".join(f"{name}={value}" for name, value in properties.items())

@@ -132,7 +132,7 @@ def worker(folder: Path, script: str, **more: Any) -> Path:
 
 
 def test_a_worker_is_shown_with_the_exact_lines_that_it_reads(tmp_path: Path) -> None:
-    config = worker(tmp_path, f"touch {tmp_path}/ran", env={"PASSWORD": HUSH}, batch=7)
+    config = worker(tmp_path, f"touch {tmp_path}/ran", env={"PASSWORD": HUSH})
     (shown,) = explain(config, samples.sample("sdk"))["actions"]
     assert shown["worker"] == [f"{tmp_path}/worker"]
     assert (shown["environment"]["PASSWORD"], shown["environment"]["PREMBLYD_WORKER_IN"]) == (
@@ -140,7 +140,7 @@ def test_a_worker_is_shown_with_the_exact_lines_that_it_reads(tmp_path: Path) ->
         "3",
     )
     greeting, line = map(json.loads, shown["lines"])
-    assert (greeting["action"], greeting["batch"]) == ("act", 7)
+    assert greeting["action"] == "act"
     assert (line["number"], line["user_ref"]) == (1, "usr_000042")
     assert line["body"] == json.loads(samples.sample("sdk"))
     large = json.dumps({"response_code": "00", "photo": "x" * 100_000}).encode()

@@ -281,6 +281,18 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
     assert (status, said) == (0, f"Queued {few} deliveries.\n")
 
 
+def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
+    prembly = {"api_key": "sk", "rate": 0.01}
+    asks = shell("every", "true", confirm=True)
+    _configure(config, actions=[*ACTIONS, asks], prembly=prembly)
+    count = len(read(config, "SELECT id FROM event"))
+    done = run("replay", "--since", "1h", "--action", "every", "--config", config)
+    minutes = -(-count * 100 // 60)
+    assert (done.code, f"{count} questions at 0.01/s: {minutes} minutes." in done.err) == (0, True)
+    quiet = run("replay", "--dead", "--action", "ask-compliance", "--config", config)
+    assert "questions" not in quiet.err
+
+
 @pytest.mark.parametrize("options", [[], ["--yes"]])
 def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
     with_actions(config, shell("every", "true"))

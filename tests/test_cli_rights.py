@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.commands import record, run
 from tests.support.configuration import configuration
+from tests.support.needs import needs_root
 from tests.support.users import plain_user
 
 
@@ -99,6 +100,20 @@ def test_a_database_that_may_not_be_written(folder: Path, command: str) -> None:
         f"You may not write {database}. Run this as root or as its owner.\n"
         f"With the rights it needs: sudo premblyd {command} --config {config}\n"
     )
+
+
+@needs_root
+def test_a_user_without_rights_is_told_of_the_group_that_may_read(folder: Path) -> None:
+    config = folder / "etc" / "premblyd.yaml"
+    config.parent.mkdir(mode=0o750)
+    config.write_text("[")
+    shutil.chown(config.parent, group="daemon")
+    code, said = hint_for(config, "events", "--limit", "3")
+    assert code == 78
+    told = "Members of the group daemon may read, from their next login on:"
+    assert said[-1] == f'{told} sudo usermod -aG daemon "$USER"'
+    config.parent.chmod(0o700)  # the group may not either
+    assert not any("group" in line for line in hint_for(config, "events", "--limit", "3")[1])
 
 
 def test_a_folder_in_which_init_may_not_write(folder: Path) -> None:

@@ -383,3 +383,15 @@ def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending
     assert (path, json.loads(body)["response_code"]) == ("/hook?token=hush", "00")
     assert {"content-type", "x-prembly-signature", "token"} <= dict(headers).keys()
     assert PATH not in path
+
+
+def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed(
+    tmp_path: Path,
+) -> None:
+    """The configuration of a new installation has no action."""
+    with Premblyd(tmp_path, actions=[]) as daemon:
+        url = f"http://{daemon.start().address}{PATH}"
+        assert run("send", "--url", url, "--config", daemon.config).out.startswith("200 ")
+        done = run("status", "--config", daemon.config)
+    assert (done.code, done.err) == (0, "")
+    assert "Needs nobody: 1 event that matched no action (00).\n" in done.out

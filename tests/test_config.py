@@ -343,13 +343,6 @@ def test_hooks_at_once_are_for_each_host_and_for_all(
     assert loaded.total_concurrency == host
 
 
-def test_of_a_worker_a_batch_is_for_each_process() -> None:
-    loaded = parse(f"{ACTION}worker: [x], batch: 50, concurrency: {{host: 2, cluster: 3}}}}")
-    (action,) = loaded.actions
-    assert (action.slots, action.cluster_slots, loaded.total_concurrency) == (100, 150, 100)
-    assert parse(f"{ACTION}worker: [x], batch: 50}}\nconcurrency: 20").total_concurrency == 20
-
-
 def test_what_leaves_can_be_an_envelope_or_selected() -> None:
     select = "{select: 'sort_by(body.images, &size)[0].{a: name}'}"
     for send, kind in {"event": str, select: Selection}.items():
@@ -373,7 +366,7 @@ def worker(**keys: object) -> WorkerHook:
 
 def test_a_worker_hook_has_limits_for_its_processes() -> None:
     plain = worker()
-    assert (plain.worker, plain.program, plain.batch) == (("/bin/cat", "-u"), "/bin/cat", 1)
+    assert (plain.worker, plain.program) == (("/bin/cat", "-u"), "/bin/cat")
     assert (plain.timeout_ms, plain.max_busy_ms, plain.start_timeout_ms) == (
         30_000,
         600_000,
@@ -381,18 +374,15 @@ def test_a_worker_hook_has_limits_for_its_processes() -> None:
     )
     ends = (plain.max_runs, plain.max_age_ms, plain.idle_ms, plain.max_memory_bytes)
     assert ends == (None, None, None, None)
-    limited = worker(max_runs="9", max_age="1h", idle="10m", max_memory="64 MiB", batch="50")
+    limited = worker(max_runs="9", max_age="1h", idle="10m", max_memory="64 MiB")
     ends = (limited.max_runs, limited.max_age_ms, limited.idle_ms, limited.max_memory_bytes)
     assert ends == (9, 3_600_000, 600_000, 64 << 20)
-    assert limited.batch == 50
 
 
 @for_each(
     ("key", "value", "mistake"),
     [
         ("worker", [], "should have at least 1 item"),
-        ("batch", "0", "should be greater than or equal to 1"),
-        ("batch", "1001", "should be less than or equal to 1000"),
         ("max_runs", "0", "should be greater than or equal to 1"),
         ("max_age", "9ms", "should be at least 1s"),
         ("idle", "soon", "should be a duration such as"),
@@ -536,6 +526,16 @@ def test_every_problem_is_told_at_once_in_the_files_order() -> None:
     text = text.replace("name: archive", "name: page-operations")
     places = " ".join(line.split(": ")[0] for line in problems(text))
     assert places == "1:9 5:21 10:13 13:13 14:16 25:32 26:18 29:67 35:11"
+
+
+def test_who_stands_beside_a_configuration_is_told_how_to_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "premblyd.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "nowhere/premblyd.yaml")
+    assert str(caught.value).endswith("and this folder has one: --config premblyd.yaml")
 
 
 def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import HaltReason
 from premblyd.privacy import safe_id
 from premblyd.queue import due
-from premblyd.queue.jobs import Lines, Result
+from premblyd.queue.jobs import Result
 from premblyd.run import dispatcher
 from premblyd.run.invocation import Invocation
 from tests.support.database import changing, rows
@@ -149,97 +149,6 @@ async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
         assert halts.reasons == {"halted": HaltReason.NOT_READY}
         halts.end("halted")
         await at.until_states(succeeded=2)
-
-
-async def test_of_a_worker_hook_a_batch_runs_for_each_of_its_processes(
-    place: DatabaseAddress,
-) -> None:
-    worker = action("a", worker=["x"], batch=3, concurrency={"host": 2, "cluster": 3})
-    async with Dispatching(place, worker) as at:
-        at.shell.hold("a")
-        await asyncio.gather(*[at.add("a") for _ in range(9)])
-        await at.until(lambda: at.shell.running["a"] == 6)
-        assert at.states() == {"running": 6, "pending": 3}
-        at.shell.release()
-        await at.until_states(succeeded=9)
-
-
-async def test_what_its_worker_processes_do_not_take_stays_in_the_queue_for_other_hosts(
-    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "POLL_S", 600)
-    worker = action("a", worker=["x"], batch=3, concurrency=2)
-    async with Dispatching(place, worker) as at:
-        at.runners.halts.take("a", Lines(2))
-        at.shell.hold("a")
-        await asyncio.gather(*[at.add("a") for _ in range(7)])
-        await at.until(lambda: at.shell.running["a"] == 2)
-        assert at.states() == {"running": 2, "pending": 5}
-        at.runners.halts.take("a", Lines(6))
-        await at.until(lambda: at.shell.running["a"] == 6)
-        assert at.states() == {"running": 6, "pending": 1}
-        at.shell.release()
-        await at.until_states(succeeded=7)
-
-
-async def test_more_is_claimed_for_quick_workers_than_run_at_once(place: DatabaseAddress) -> None:
-    worker, other = action("a", worker=["x"], concurrency=2), action("b", concurrency=3)
-    async with Dispatching(place, worker, other, limit=5) as at:
-        at.runners.halts.take("a", Lines(2, ahead=4))
-        at.shell.hold("a")
-        at.shell.hold("b")
-        await asyncio.gather(*[at.add("a") for _ in range(9)])
-        await at.until(lambda: at.shell.running["a"] == 6)
-        assert at.states() == {"running": 6, "pending": 3}
-        await asyncio.gather(*[at.add("b") for _ in range(3)])  # which lack nothing for that
-        await at.until(lambda: at.shell.running["b"] == 3)
-        at.shell.release()
-        await at.until_states(succeeded=12)
-
-
-class OneByOne(FakeRunner):
-    """Hooks end as `steps` are released."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps = asyncio.Semaphore(0)
-
-    async def run(self, hook: Hook, invocation: Invocation) -> Result:
-        await self.steps.acquire()
-        return self.result  # type: ignore[return-value]
-
-
-async def test_what_waits_for_quick_workers_is_filled_up_by_halves_while_all_of_them_work(
-    place: DatabaseAddress,
-) -> None:
-    runner = OneByOne()
-    worker = action("a", worker=["x"], concurrency=2)
-    async with Dispatching(place, worker, runner=runner, limit=2) as at:
-        at.runners.halts.take("a", Lines(2, ahead=8))
-        await asyncio.gather(*[at.add("a") for _ in range(20)])
-        await at.until_states(running=10, pending=10)
-        for ended, states in ((3, (3, 7, 10)), (1, (4, 10, 6)), (16, (20, 0, 0))):
-            for _ in range(ended):
-                runner.steps.release()
-            names = zip(("succeeded", "running", "pending"), states, strict=True)
-            await at.until_states(**{name: count for name, count in names if count})
-            if ended == 1:
-                claims = [load.ahead.get("a", 0) for _, load, _ in at.queue.claims]
-                assert {room for room in claims if room} == {8, 4}
-
-
-async def test_nothing_is_claimed_ahead_where_actions_share_fewer_slots_than_they_have(
-    place: DatabaseAddress,
-) -> None:
-    worker, other = action("a", worker=["x"], concurrency=2), action("b", concurrency=3)
-    async with Dispatching(place, worker, other, limit=4) as at:
-        at.runners.halts.take("a", Lines(2, ahead=4))
-        at.shell.hold("a")
-        await asyncio.gather(*[at.add("a") for _ in range(9)])
-        await at.until(lambda: at.shell.running["a"] == 2)
-        await at.add("b")
-        await at.until_states(running=2, pending=7, succeeded=1)
-        assert {tuple(load.ahead.values()) for _, load, _ in at.queue.claims} == {()}
 
 
 async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(

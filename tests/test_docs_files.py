@@ -15,7 +15,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import Model, duration_ms, keys_of, size_bytes
 from tests.support.commands import run
-from tests.support.pages import EVERYTHING, ROOT, blocks
+from tests.support.pages import EVERYTHING, PAGES, ROOT, blocks
 from tests.support.rows import for_each
 from tests.test_docs import SECRET
 
@@ -155,6 +155,24 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
     assert len(commands) >= 5
     lines = [line for block in blocks("sh") for line in block.text.splitlines()]
     assert [line for line in commands if line.strip() not in lines] == []
+
+
+def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked() -> None:
+    recipe = re.compile(r"^## Activate a customer.*?^## ", re.MULTILINE | re.DOTALL)
+    texts = [PAGES[f"docs/{page}.md"] for page in ("promises", "trust", "missed-webhooks")]
+    texts += [PAGES["README.md"].partition("\n## ")[0]]
+    texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/one-machine.md")]
+    for text in texts:
+        assert "has never run against Prembly's live API" in " ".join(text.split()).replace(
+            "have", "has"
+        )
+
+
+def test_the_readme_says_what_a_bare_debian_lacks_before_its_first_line() -> None:
+    """What `.ci/run` gives a bare Debian before it types that line."""
+    before = PAGES["README.md"].partition("```sh")[0]
+    (given,) = re.findall(r"debootstrap --include=(\S+)", (ROOT / ".ci/run").read_text())
+    assert f"`sudo apt install {given.replace(',', ' ')}` first" in before
 
 
 def test_no_page_puts_keys_where_the_checkout_may_be() -> None:

@@ -9,6 +9,7 @@ from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, payload
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import Standing
 from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -334,10 +335,9 @@ def test_of_several_words_the_first_place_that_speaks_counts() -> None:
 def test_what_is_doubted_counts_as_settled() -> None:
     doubted = read({"response_code": "02"})
     assert doubted.doubt == "code"
-    assert doubted.is_settled
-    assert not doubted.is_unsettled
-    assert read({"event": "verification.failed"}).is_settled
-    assert not read({"event": "fraud.identity_flagged"}).is_settled  # about another thing
+    assert doubted.standing is Standing.DOUBTED
+    assert read({"event": "verification.failed"}).standing is Standing.DOUBTED
+    assert read({"event": "fraud.identity_flagged"}).standing is Standing.ELSEWHERE
 
 
 # --- Where an operator says where a fact is found -------------------------------------------

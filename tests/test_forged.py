@@ -3,6 +3,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,70 @@ def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: Pr
         assert run("reconcile", "-", "--store", "--config", daemon.config, stdin=b"victim-1\n")
         daemon.wait_for_rows([("prembly.status",)], "SELECT type FROM event WHERE token IS NULL")
         wait_until(lambda: ran(tmp_path) == ["victim-1"])
+
+
+# What whoever has the public key may send to hide that the true event was lost.
+HIDES: dict[str, dict[str, Any]] = {
+    "a bare reference": {"reference": "victim-1"},
+    "an acknowledgement": {"verification": {"reference": "victim-1", "status": True}},
+    "00 alone": {"response_code": "00", "reference": "victim-1"},
+    "an unknown word": {"verification": {"reference": "victim-1", "status": "COMPLETED"}},
+    "01 alone": {"response_code": "01", "reference": "victim-1"},
+    "03 alone": {"response_code": "03", "reference": "victim-1"},
+}
+
+
+@pytest.mark.parametrize("forged", HIDES)
+def test_nothing_without_a_result_hides_that_the_true_event_never_came(
+    tmp_path: Path, api: PremblyApi, forged: str
+) -> None:
+    """The recipe's hook runs for what Prembly says, once, when `reconcile` has asked."""
+    api.know("victim-1", created_at_s=time.time() - 3600)
+    changes = settings(tmp_path, api, when="outcome == 'verified'")
+    with Premblyd(tmp_path, **changes) as daemon:
+        send(daemon.start(), json.dumps(HIDES[forged]).encode())
+        assert run("reconcile", "--config", daemon.config).code == 1
+        assert run("reconcile", "--store", "--config", daemon.config).code == 0
+        daemon.wait_for_rows([(0,)], UNFINISHED)
+        assert ran(tmp_path) == ["victim-1"]
+
+
+@pytest.mark.parametrize("forged", [name for name in HIDES if name != "03 alone"])
+def test_nothing_without_a_result_keeps_the_daemon_from_asking(
+    tmp_path: Path, api: PremblyApi, forged: str
+) -> None:
+    """03 is asked about too, when it is given up."""
+    api.know("victim-1")
+    changes = settings(tmp_path, api, when="outcome == 'verified'")
+    with Premblyd(tmp_path, **changes, pending={"ask": ["1ms", "1s"]}) as daemon:
+        send(daemon.start(), json.dumps(HIDES[forged]).encode())
+        wait_until(lambda: ran(tmp_path) == ["victim-1"])
+        assert api.asked("victim-1") == 1
+
+
+def test_a_late_answer_runs_no_action_again_that_the_verification_had(
+    tmp_path: Path, api: PremblyApi
+) -> None:
+    """It is listed, with the event that it ran for. After PENDING it runs: that was no result."""
+    for reference in ("thin-1", "pending-1"):
+        api.know(reference)
+    archive = shell("archive", f'echo "$PREMBLY_REFERENCE" >> {tmp_path}/archived', "*")
+    changes = settings(tmp_path, api, when="outcome == 'verified'")
+    changes["actions"].append(archive)
+    with Premblyd(tmp_path, **changes, pending={"ask": ["1ms", "1s"]}) as daemon:
+        daemon.start()
+        send(daemon, b'{"reference": "thin-1"}', body("pending-1", "PENDING"))
+        wait_until(lambda: sorted(ran(tmp_path)) == ["pending-1", "thin-1"])
+        daemon.wait_for_rows([(0,)], UNFINISHED)
+        archived = (tmp_path / "archived").read_text().split()
+        assert sorted(archived) == ["pending-1", "pending-1", "thin-1"]
+        skipped = """SELECT later.event_id > 2, later.action, first.event_id FROM delivery later
+            JOIN delivery first ON first.id = later.ran_instead_id WHERE later.state = 'skipped'"""
+        assert daemon.rows(skipped) == [(1, "archive", 1)]
+        stored = "SELECT id FROM event WHERE type = 'prembly.status' AND reference = 'thin-1'"
+        [(number,)] = daemon.rows(stored)
+        shown = run("show", str(number), "--config", daemon.config).out
+        assert "(event 1) ran instead" in shown
 
 
 def test_what_comes_before_the_true_event_does_not_keep_it_from_running_once(

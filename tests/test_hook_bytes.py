@@ -95,17 +95,3 @@ async def test_a_failing_hook_gives_its_room_back(path: Path) -> None:
             await at.add("a", attempts=1, body=body(MIB))
         await at.until_states(dead=3)
     assert failing.most_bytes == MIB
-
-
-async def test_of_a_batch_what_is_not_counted_is_as_little_as_of_one_hook(path: Path) -> None:
-    batch = action("a", worker=["x"], batch=64, concurrency=1)
-    async with Dispatching(path, batch, max_bytes=8 << 10) as at:
-        at.shell.hold("a")
-        for size in [2 << 10] * 6:
-            await at.add("a", body=body(size))
-        await at.until(lambda: at.shell.running["a"] == 4)
-        await at.add("a", body=body(SMALL_BYTES // 64))
-        await at.until(lambda: at.shell.running["a"] == 5)
-        assert at.states() == {"running": 5, "pending": 2}
-        at.shell.release()
-        await at.until_states(succeeded=7)

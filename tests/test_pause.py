@@ -52,6 +52,7 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
         ),
         (["archive", "--reason", "x" * 201], 1, "A reason has at most 200 characters, and names"),
         (["archive", "--until", "2020-01-01"], 1, "2020-01-01 is past: a pause ends later"),
+        (["archive", "--for", "2h"], 2, "No such option '--for'. Did you mean '--until'?"),
         (["archive", "--until", "soon"], 2, "'soon' is neither a time such as 2026-01-31T06:00"),
     ],
 )

@@ -207,6 +207,19 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
     assert kinds(record, NOW_MS + 2 * DAY_MS) == []
 
 
+def test_what_premblyd_send_sent_to_try_it_needs_nobody_though_no_action_is_for_it(
+    store: Store, record: Database
+) -> None:
+    store.add(body=b"1", token="premblyd-send-1")
+    store.add("crm", body=b"2", token="premblyd-send-2")
+    for none in (settings(actions=()), None):
+        [item] = found(record, settings=none)
+        assert (item.kind, item.severity, item.count) == ("unmatched", Severity.NOTICE, 1)
+    store.add(body=b"3", token="of-prembly")
+    [item] = found(record, settings=settings(actions=()))
+    assert (item.severity, item.count) == (Severity.WARNING, 2)
+
+
 def test_an_event_without_a_code_is_found_by_the_word_missing(
     store: Store, record: Database
 ) -> None:

@@ -1,13 +1,14 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
 from premblyd.engines.engine import Database
+from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
 from premblyd.record.troubles.prembly import UNREACHABLE_MS
 from premblyd.record.troubles.trouble import Item, Severity, Situation
 from premblyd.times import DAY_MS
 from tests.support.store import NOW_MS, Store
 
-KINDS = ("contradicted", "doubted", "prembly", "given_up")
+KINDS = ("contradicted", "doubted", "differs", "prembly", "given_up")
 ASKED = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms) VALUES (?, ?, ?, 1)"""
 ABOUT = """INSERT INTO inquiry (at_ms, purpose, result, duration_ms, event_id)
     VALUES (?, 'confirm', ?, 1, ?)"""
@@ -33,14 +34,39 @@ def test_what_prembly_contradicts_is_urgent_for_a_day(store: Store, record: Data
     assert item.text.startswith("2 events were contradicted by Prembly")
 
 
-def test_what_is_doubted_is_told_for_a_day(store: Store, record: Database) -> None:
-    store.by_hand("UPDATE event SET doubt = 'face', received_at_ms = ?", NOW_MS - DAY_MS - 1)
+def dismiss(store: Store, event_id: int) -> None:
+    [change] = Operator(actor="amina").dismiss([event_id], NOW_MS)
+    assert store.wait(store.writer.call(change)) == 1
+
+
+def test_what_is_doubted_is_told_until_it_is_dismissed_or_prembly_was_asked(
+    store: Store, record: Database
+) -> None:
+    doubt = "UPDATE event SET doubt = 'face', outcome = 'unknown', received_at_ms = ?"
+    store.by_hand(doubt, NOW_MS - 30 * DAY_MS)
     store.add("crm", body=b"clean")
-    assert found(record) == []
-    store.by_hand("UPDATE event SET received_at_ms = ? WHERE id = 1", NOW_MS)
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("doubted", Severity.WARNING, 1)
     assert item.text.startswith("1 event says VERIFIED, and something that does not fit")
+    assert "premblyd pending --dismiss EVENT" in item.remedy
+    dismiss(store, 1)
+    assert found(record) == []
+    store.by_hand("DELETE FROM operator_action")
+    store.by_hand(ABOUT.replace("confirm", "pending"), NOW_MS, "unavailable", 1)
+    assert len(found(record)) == 1
+    store.by_hand(ABOUT.replace("confirm", "pending"), NOW_MS, "confirmed", 1)
+    assert found(record) == []
+
+
+def test_that_prembly_says_verified_of_what_is_doubted_is_told_until_it_is_dismissed(
+    store: Store, record: Database
+) -> None:
+    store.by_hand("UPDATE event SET doubt = 'face', outcome = 'unknown', reference = 'other'")
+    store.by_hand(ABOUT.replace("confirm", "reconcile"), NOW_MS - 30 * DAY_MS, "contradicted", 1)
+    [item] = found(record)
+    assert (item.kind, item.count) == ("differs", 1)
+    dismiss(store, 1)
+    assert found(record) == []
 
 
 def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
@@ -88,11 +114,17 @@ def test_that_all_questions_wait_is_told_with_the_time_until_when(
     assert found(record) == []
 
 
-def test_what_was_given_up_is_told_for_a_day(store: Store, record: Database) -> None:
-    store.by_hand(AWAITED, "given_up", None, NOW_MS - DAY_MS - 1)
+def test_what_prembly_never_answered_is_told_until_it_is_dismissed(
+    store: Store, record: Database
+) -> None:
     store.by_hand(AWAITED, "settled", None, NOW_MS)
     store.by_hand(AWAITED, "waiting", NOW_MS, None)
-    assert found(record) == []
+    store.by_hand(AWAITED, "given_up", None, NOW_MS - 30 * DAY_MS)  # it could not be asked
+    store.by_hand("UPDATE awaited SET ask_count = 9, answered_at_ms = 1")
     store.by_hand(AWAITED, "given_up", None, NOW_MS)
+    assert found(record) == []
+    store.by_hand("UPDATE awaited SET ask_count = 9")
     [item] = found(record)
     assert (item.kind, item.count) == ("given_up", 1)
+    dismiss(store, 1)
+    assert found(record) == []

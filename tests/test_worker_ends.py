@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.queue.jobs import Result
 from premblyd.run import conversation, process
 from premblyd.run.conversation import UNHEARD
 from premblyd.run.protocol import numbered
-from premblyd.run.starting import NOT_OURS, Permit
+from premblyd.run.starting import NOT_OURS, TAKEN_OVER, Permit
 from premblyd.run.strays import kill_marked, read_mark
 from tests.support.jobs import action
 from tests.support.waiting import until
-from tests.support.workers import ANSWERS_OK, WAIT, Working, end, outcomes, python, runs, shell
+from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, runs, shell
 
 HOUR_S = 3600.0
-UNREAD = "the worker process ended before it had read it"
-SPLIT = "the worker process ended, perhaps of another line: it is given alone now"
 
 
 async def test_a_process_that_dies_spends_the_attempt_it_was_at() -> None:
@@ -66,81 +63,19 @@ async def test_nothing_counts_that_is_written_after_a_fault() -> None:
         assert (await at.run()).outcome == "failed"
 
 
-async def test_answers_that_are_in_the_pipe_count_when_the_process_is_gone(tmp_path: Path) -> None:
+async def test_an_answer_that_is_in_the_pipe_counts_when_the_process_is_gone(
+    tmp_path: Path,
+) -> None:
     go = tmp_path / "go"
-    worker = shell(f'if [ $n = 3 ]; then {WAIT}; printf "ok 1\\nok 2\\n" >&4; kill -KILL $pid; fi')
-    async with Working(worker=worker, batch=3, env={"GO": str(go)}) as at:
-        running = at.begin(5, 6, 7)
-        await at.until_unanswered(3)
+    worker = shell(f'{WAIT}; echo "ok $n" >&4; kill -KILL $pid')
+    async with Working(worker=worker, env={"GO": str(go)}) as at:
+        (running,) = at.begin(5)
+        await at.until_busy(1)
         (conversation,) = at.conversations
         # Now its end is seen first.
         asyncio.get_running_loop().remove_reader(conversation._process.answers)
         go.touch()
-        first, second, died = await asyncio.gather(*running)
-    assert outcomes([first, second]) == {"succeeded": 2}
-    assert died.error == SPLIT
-
-
-async def test_only_a_line_that_a_process_dies_of_alone_is_spent() -> None:
-    poison = python("if line['delivery'] == 13: os._exit(9)\n    say('ok', n)")
-    async with Working(worker=poison, batch=5) as at:
-        waiting, ended = list(range(11, 16)), dict[int, Result]()
-        while waiting:
-            results = dict(zip(waiting, await at.run_all(waiting), strict=True))
-            waiting = [each for each in waiting if results[each].outcome == "interrupted"]
-            assert {results[each].error for each in waiting} <= {SPLIT, UNREAD}
-            ended |= {each: results[each] for each in results.keys() - set(waiting)}
-    assert ended.pop(13).error == "the worker process ended: exit status 9"
-    assert outcomes(list(ended.values())) == {"succeeded": 4}
-
-
-async def test_after_a_death_with_several_each_of_them_is_alone_until_it_is_answered(
-    tmp_path: Path,
-) -> None:
-    worker = shell(
-        f'if [ -e "$DIED" ]; then {WAIT}; echo "ok $n" >&4;'
-        ' elif [ $n = 3 ]; then >"$DIED"; exit 1; fi'
-    )
-    files = {"DIED": str(tmp_path / "died"), "GO": str(tmp_path / "go")}
-    async with Working(worker=worker, batch=3, env=files) as at:
-        died = await at.run_all([5, 6, 7])
-        assert {end(result) for result in died} == {("interrupted", SPLIT, "")}
-        assert {result.retry_after_s for result in died} == {0}
-        again = at.begin(5, 6, 7)
-        await at.until_unanswered(1)
-        others = at.begin(8, 9)
-        await asyncio.sleep(0)  # in which they would be given, if they were
-        assert at.unanswered == [1]
-        (tmp_path / "go").touch()
-        results = await asyncio.gather(*again, *others)
-        assert outcomes(results) == {"succeeded": 5}
-        # Now that they are answered, they are no more suspect than others.
-        (tmp_path / "go").unlink()
-        more = at.begin(5, 6, 7)
-        await at.until_unanswered(3)
-        (tmp_path / "go").touch()
-        assert outcomes(await asyncio.gather(*more)) == {"succeeded": 3}
-
-
-async def test_who_answers_one_and_dies_may_have_died_of_that_one() -> None:
-    worker = shell('[ $n = 2 ] && echo "ok 1" >&4 && exit 3; [ $delivery = 6 ] && exit 4')
-    async with Working(worker=worker, batch=2) as at:
-        answered, other = await at.run_all([5, 6])
-        assert answered.outcome == "succeeded"
-        assert end(other) == ("interrupted", SPLIT, "")
-        assert end(await at.run(6)) == ("failed", "the worker process ended: exit status 4", "")
-
-
-async def test_a_line_that_was_not_read_costs_nothing(tmp_path: Path) -> None:
-    # A shell reads to the end of a line, and no further.
-    go = tmp_path / "go"
-    async with Working(worker=shell(f"{WAIT}; exit 0"), batch=3, env={"GO": str(go)}) as at:
-        running = at.begin(5, 6, 7)
-        await at.until_unanswered(3)
-        go.touch()
-        died, *others = await asyncio.gather(*running)
-        assert end(died) == ("failed", "the worker process ended: exit status 0", "")
-        assert {end(result) for result in others} == {("interrupted", UNREAD, "")}
+        assert (await running).outcome == "succeeded"
 
 
 async def test_a_silent_process_is_killed_with_its_whole_group(tmp_path: Path) -> None:
@@ -160,7 +95,7 @@ async def test_one_that_never_reads_keeps_no_other_waiting() -> None:
     actions = action("deaf", worker=deaf), action("act", worker=ANSWERS_OK)
     async with Working(*actions) as at:
         (unread,) = at.begin(5, body=b'"%b"' % (b"x" * (200 << 10)), name="deaf")
-        await at.until_unanswered(1)
+        await at.until_busy(1)
         assert (await at.run(6)).outcome == "succeeded"
         at.later(31)
         assert (await unread).outcome == "timed_out"
@@ -174,7 +109,7 @@ async def test_who_is_busy_has_more_time_but_not_for_ever(tmp_path: Path) -> Non
     hook = {"worker": worker, "timeout": "1h", "max_busy": "150m", "env": {"GO": f"{tmp_path}/"}}
     async with Working(**hook) as at:
         (running,) = at.begin(5)
-        await at.until_unanswered(1)
+        await at.until_busy(1)
         (conversation,) = at.conversations
         for number in (1, 2, 3):
             at.later(0.8 * HOUR_S)  # were that too much, it would be killed, and not say anything
@@ -183,30 +118,6 @@ async def test_who_is_busy_has_more_time_but_not_for_ever(tmp_path: Path) -> Non
             await until(lambda before=heard_at: conversation._silent_since > before)  # type: ignore[misc]
         at.later(0.2 * HOUR_S)
         assert end(await running) == ("timed_out", "still busy after 9000 s", "")
-
-
-async def test_of_several_only_the_one_that_is_busy_for_too_long_is_spent() -> None:
-    worker = shell('[ $n = 3 ] && echo "busy 2" >&4')
-    async with Working(worker=worker, batch=3, timeout="1h", max_busy="1h") as at:
-        running = at.begin(5, 6, 7)
-        await at.until_unanswered(3)
-        (conversation,) = at.conversations
-        await until(lambda: conversation.unanswered[2].busy_since is not None)
-        at.later(HOUR_S + 60)
-        first, second, third = await asyncio.gather(*running)
-    assert end(second) == ("timed_out", "still busy after 3600 s", "")
-    assert {end(first), end(third)} == {("interrupted", SPLIT, "")}
-
-
-async def test_who_answers_others_but_forgets_one_is_killed_too() -> None:
-    worker = shell('[ $n = 1 ] || echo "ok $n" >&4')
-    async with Working(worker=worker, batch=2, timeout="1h", max_busy="90m") as at:
-        (forgotten,) = at.begin(5)
-        await at.until_unanswered(1)
-        at.later(0.8 * HOUR_S)
-        assert (await at.run(6)).outcome == "succeeded"
-        at.later(0.8 * HOUR_S)
-        assert end(await forgotten) == ("timed_out", "no answer within 5400 s", "")
 
 
 CLOSED = [
@@ -220,7 +131,7 @@ async def test_who_can_answer_no_more_is_ended(does: str, error: str) -> None:
     async with Working(worker=shell(does)) as at:
         (running,) = at.begin(5)
         if "sleep" in does:
-            await at.until_unanswered(1)
+            await at.until_busy(1)
             (conversation,) = at.conversations
             await until(lambda: conversation.phase == "ending")
             at.later(2)
@@ -347,19 +258,14 @@ async def test_a_stop_ends_what_is_starting_and_what_ignores_it(
 async def test_a_revoked_permit_kills_its_process_and_costs_nothing(tmp_path: Path) -> None:
     go = tmp_path / "go"
     permit = Permit()
-    async with Working(
-        worker=shell(f'{WAIT}; echo "ok $n" >&4'), env={"GO": str(go)}, batch=2
-    ) as at:
+    async with Working(worker=shell(f'{WAIT}; echo "ok $n" >&4'), env={"GO": str(go)}) as at:
         (lost,) = at.begin(5, permit=permit)
-        (beside,) = at.begin(6)
-        await at.until_unanswered(2)
+        await at.until_busy(1)
         await asyncio.to_thread(permit.revoke)
-        assert permit.judged(await lost).error == "another host may have the delivery by now"
-        error = "another host may have a delivery of its process by now"
-        assert end(await beside) == ("interrupted", error, "")
+        assert end(await lost) == ("interrupted", TAKEN_OVER, "")
+        assert at.halts == {}
         go.touch()
-        again = await at.run_all([6, 7])
-        assert outcomes(again) == {"succeeded": 2}
+        assert (await at.run(6)).outcome == "succeeded"
 
 
 class Doubtful:
@@ -387,25 +293,17 @@ async def test_a_claim_is_proved_before_its_line_is_written() -> None:
 async def test_a_line_is_not_written_when_its_claim_lapses_while_it_is_prepared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that are written with it are."""
-    others, claim = Doubtful(), Doubtful(is_ours=False)
-    others.proofs = claim.proofs = 1
+    claim = Doubtful(is_ours=False)
+    claim.proofs = 1
 
     def late(number: int, line: bytes) -> bytes:
         claim.proofs = 0
         return numbered(number, line)
 
     monkeypatch.setattr(conversation, "numbered", late)
-    async with Working(worker=shell('echo "ok $n $delivery" >&4'), batch=3) as at:
-        (first,), (lapsed,), (last,) = (
-            at.begin(delivery, permit=Permit(its))
-            for delivery, its in ((5, others), (6, claim), (7, others))
-        )
-        assert end(await lapsed) == ("interrupted", NOT_OURS, None)
-        assert [end(await each) for each in (first, last)] == [
-            ("succeeded", None, "5"),
-            ("succeeded", None, "7"),
-        ]
+    async with Working(worker=shell('echo "ok $n $n" >&4')) as at:
+        assert end(await at.run(5, permit=Permit(claim))) == ("interrupted", NOT_OURS, None)
+        assert end(await at.run(6)) == ("succeeded", None, "1")
 
 
 @pytest.mark.parametrize("is_ours", [True, False])
@@ -415,30 +313,35 @@ async def test_a_line_that_waits_for_room_in_the_pipe_is_taken_back_when_its_cla
     """It is given again if the claim still stands."""
     claim = Doubtful(is_ours)
     claim.proofs = 1
-    wait = 'while [ $n -lt 3 ] && [ ! -e "$GO$n" ]; do sleep 0.01; done'
-    worker = shell(f'{wait}; echo "for $delivery"; echo "ok $n" >&4')
-    async with Working(worker=worker, env={"GO": f"{tmp_path}/go"}, batch=3) as at:
-        (first,) = at.begin(5)
-        await at.until_unanswered(1)
+    # It answers the second line before it reads that.
+    worker = shell(
+        """
+        [ $n = 2 ] || echo "ok $n $n" >&4
+        [ $n = 1 ] || continue
+        while [ ! -e "$GO" ]; do sleep 0.01; done; echo "ok 2" >&4
+        while [ ! -e "$GO_ON" ]; do sleep 0.01; done
+        """
+    )
+    go, go_on = tmp_path / "go", tmp_path / "go_on"
+    async with Working(worker=worker, env={"GO": str(go), "GO_ON": str(go_on)}) as at:
+        assert (await at.run(5)).outcome == "succeeded"
         (conversation,) = at.conversations
         pipe = conversation._input
-        await until(lambda: pipe.read_bytes == pipe.written)
         room = fcntl.fcntl(pipe._descriptor, fcntl.F_GETPIPE_SZ) - 1500
-        (second,) = at.begin(6, body=b'"%b"' % (b"x" * room))
-        await at.until_unanswered(2)
+        (unread,) = at.begin(6, body=b'"%b"' % (b"x" * room))
+        await at.until_busy(1)
         was_waiting = pipe.is_waiting
+        go.touch()
+        assert (await unread).outcome == "succeeded"
         # It has no room, and is so short that the kernel writes all of it or nothing.
         (waits,) = at.begin(7, body=b'"%b"' % (b"x" * 2000), permit=Permit(claim))
-        await at.until_unanswered(3)
+        await at.until_busy(1)
         assert (was_waiting, pipe.is_waiting) == (False, True)
         claim.proofs = 0
-        (tmp_path / "go1").touch()
-        await until(lambda: claim.proofs == 1)
-        (tmp_path / "go2").touch()
-        assert (await first).outcome == "succeeded"
-        assert end(await second) == ("succeeded", None, "" if is_ours else "for 6")
-        error = None if is_ours else NOT_OURS
-        assert (await waits).error == error
+        go_on.touch()
+        ended = ("succeeded", None, "4") if is_ours else ("interrupted", NOT_OURS, None)
+        assert end(await waits) == ended
+        assert claim.proofs == 1
 
 
 async def test_what_is_left_of_the_group_of_one_that_ends_is_killed(tmp_path: Path) -> None:

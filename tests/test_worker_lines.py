@@ -16,13 +16,11 @@ from premblyd.run.invocation import Invocation, of_webhook
 from premblyd.run.protocol import (
     Answer,
     AnswerKind,
-    Capability,
     ProtocolError,
-    Ready,
     delivery_line,
     hello,
     read_answer,
-    read_ready,
+    require_ready,
 )
 from tests.support.jobs import KEY, invocation, webhook
 from tests.support.rows import for_each
@@ -158,29 +156,19 @@ def test_the_numbers_of_a_payload_that_is_not_stored_are_zero() -> None:
     assert (got["event"], got["delivery"], got["attempt"], got["worker"]) == (0, 0, 1, None)
 
 
-def test_premblyd_greets_with_what_both_may_use() -> None:
-    assert json.loads(hello("tell-crm", 50)) == {
+def test_premblyd_greets_with_its_version_and_the_action() -> None:
+    assert json.loads(hello("tell-crm")) == {
         "premblyd": 1,
         "version": __version__,
         "action": "tell-crm",
-        "batch": 50,
-        "capabilities": ["batch", "busy", "abort"],
     }
-    assert hello("a", 1).startswith(b'{"premblyd":1,')
-    assert hello("a", 1).endswith(b"}\n")
+    assert hello("a").startswith(b'{"premblyd":1,')
+    assert hello("a").endswith(b"}\n")
 
 
-@for_each(
-    "line, expected",
-    [
-        (b"ready 1", set()),
-        (b"ready 1\r\n", set()),
-        (b"ready  1  busy  abort\n", {Capability.BUSY, Capability.ABORT}),
-        (b"ready 1 batch teleport \xff busy=2", {Capability.BATCH}),
-    ],
-)
-def test_a_worker_says_which_capabilities_it_uses(line: bytes, expected: set[Capability]) -> None:
-    assert read_ready(line) == Ready(version=1, capabilities=frozenset(expected))
+@for_each("line", [b"ready 1", b"ready 1\r\n", b"ready  1  of  old\n", b"ready 1 teleport \xff"])
+def test_a_worker_is_ready_whatever_it_adds(line: bytes) -> None:
+    require_ready(line)
 
 
 @for_each(
@@ -195,7 +183,7 @@ def test_a_worker_says_which_capabilities_it_uses(line: bytes, expected: set[Cap
     ],
 )
 def test_a_first_line_that_is_not_understood_says_why(line: bytes, why: str) -> None:
-    assert why in refused(read_ready, line)
+    assert why in refused(require_ready, line)
 
 
 @for_each(
@@ -253,7 +241,7 @@ def test_whatever_bytes_a_worker_writes_are_an_answer_or_a_fault(line: bytes) ->
         assert 0 < answer.number < 10**18
         assert 0 <= answer.after_s < 1e11
     try:
-        read_ready(line)
+        require_ready(line)
     except ProtocolError:
         pass
     else:

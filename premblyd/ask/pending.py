@@ -9,21 +9,27 @@ import asyncio
 import bisect
 import functools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 from premblyd import loops
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, tell_answered
 from premblyd.config.inquiries import Pending
 from premblyd.errors import StoreUnavailableError
+from premblyd.model.states import AwaitedState
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly import answers
+from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict
+from premblyd.prembly.standings import ASKED_ONCE, Standing
 from premblyd.privacy import safe_id
 from premblyd.queue.settling import Answers
 from premblyd.telemetry import tell
-from premblyd.times import Clock
+from premblyd.times import DAY_MS, Clock
 from premblyd.verifications.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
 from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.stored import of_doubted
 
 POLL_S = 1.0
 PAUSE_S = 1.0  # after a failure of the database, or of ours
@@ -32,7 +38,9 @@ PAUSE_S = 1.0  # after a failure of the database, or of ours
 MAX_AT_ONCE = 8
 RETRY_MS = 5 * 60_000  # after a question without an answer
 LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an outage
-GRACE_MS = 24 * 60 * 60_000  # for which the last one may be tried
+GRACE_MS = DAY_MS  # for which the last one may be tried
+NIGHTS_MS = 7 * DAY_MS  # for which it is, once a day, if Prembly has never said anything
+UNKNOWN_MS = 10 * 60_000  # Prembly's API may know of a verification later than its webhook
 CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
 
 
@@ -157,7 +165,9 @@ class PendingAsker:
         subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
         question = answers.question_about(subject)
         if question is None:
-            return await self._end(waiting, None, CANT_ASK)
+            return await self._end(_asked(waiting, None, CANT_ASK, was_asked=False), waiting)
+        if (last_ms := self._late_ms(waiting, offset_ms)) is not None:
+            return await self._end(_asked(waiting, last_ms, None, was_asked=False), waiting)
         self._unanswered.add(waiting.id)
         try:
             answer = await self._inquirer.ask(question)
@@ -167,16 +177,27 @@ class PendingAsker:
             if not self._stopping:
                 await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
             return None  # still due
-        error, result = answer.error, InquiryResult.UNSETTLED
-        if answer.kind is AnswerKind.KNOWN:
-            error = self._settling.why_not_settled(subject, question, answer)
-            result = InquiryResult.UNSETTLED if error else InquiryResult.SETTLED
-        elif answer.kind is AnswerKind.NOT_FOUND:
-            error = answer.why_not_found
-        inquiry = new_inquiry(Purpose.PENDING, question, answer, result, event_id=waiting.event_id)
+        judged = self._judge(waiting, subject, question, answer)
+        is_unsettled = judged.result is InquiryResult.UNSETTLED
+        inquiry = new_inquiry(
+            Purpose.PENDING,
+            question,
+            answer,
+            judged.result,
+            error=None if is_unsettled else judged.words,
+            event_id=waiting.event_id,
+        )
         own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
-        if result is InquiryResult.UNSETTLED:
-            return await self._put_off(waiting, offset_ms, error, answer, own_inquiry)
+        if is_unsettled:
+            return await self._put_off(waiting, offset_ms, judged.words, answer, own_inquiry)
+        if judged.result is not InquiryResult.SETTLED:
+            told = replace(
+                _asked(waiting, None, judged.words),
+                ending=AwaitedState.SETTLED,
+                settled_by_id=waiting.event_id if waiting.standing is Standing.CODE else None,
+                is_answered=True,
+            )
+            return await self._end(told, waiting, own_inquiry or inquiry)
         added = await self._settling.store(
             self._kept,
             subject,
@@ -197,6 +218,36 @@ class PendingAsker:
             self._wake_dispatcher()
         return None
 
+    def _late_ms(self, waiting: Waiting, offset_ms: int) -> int | None:
+        """Return when Prembly is asked about what waits for money, if that is not now."""
+        if waiting.standing is not Standing.WALLET or self._pending is None:
+            return None
+        last_ms = waiting.created_at_ms + self._pending.give_up_ms
+        return last_ms if self._now_ms(offset_ms) < last_ms else None
+
+    def _judge(
+        self, waiting: Waiting, subject: Verdict, question: Question, answer: Answer
+    ) -> "_Judged":
+        """Return what an answer is worth. SETTLED: it is to be stored."""
+        if answer.kind is not AnswerKind.KNOWN:
+            is_missing = answer.kind is AnswerKind.NOT_FOUND
+            return _Judged(
+                InquiryResult.UNSETTLED, answer.why_not_found if is_missing else answer.error
+            )
+        error = self._settling.why_not_settled(subject, question, answer)
+        if error is not None:
+            return _Judged(InquiryResult.UNSETTLED, error)
+        found = answer.stated.verdict
+        if waiting.standing is Standing.DOUBTED:
+            return _Judged(*of_doubted(found))
+        if (
+            waiting.standing is Standing.CODE
+            and found.standing is Standing.CODE
+            and found.response_code == waiting.response_code
+        ):
+            return _Judged(InquiryResult.CONFIRMED, None)
+        return _Judged(InquiryResult.SETTLED, None)
+
     async def _put_off(
         self,
         waiting: Waiting,
@@ -209,42 +260,85 @@ class PendingAsker:
         pending = self._pending
         if pending is None:
             return  # `pending` was taken out of the configuration: it waits on
-        # By the clock by which its times are: it may have been set while Prembly was asked.
-        now_ms = self._clock.now_ms() - self._clock.offset_ms + offset_ms
-        if answer and answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
+        now_ms = self._now_ms(offset_ms)
+        is_known = answer is not None and answer.kind is AnswerKind.KNOWN
+        is_missing = answer is not None and answer.kind is AnswerKind.NOT_FOUND
+        due_at_ms: int | None
+        if is_known or is_missing:
             due_at_ms = next_due_ms(pending, waiting.created_at_ms, now_ms)
+            if waiting.standing in ASKED_ONCE or (is_missing and _is_unknown(waiting, answer)):
+                due_at_ms = None
         else:
-            retry_after_ms = round(answer.retry_after_s * 1000) if answer else 0
             due_at_ms = retry_due_ms(
-                pending, waiting.created_at_ms, waiting.due_at_ms, now_ms, retry_after_ms
+                pending,
+                waiting.created_at_ms,
+                waiting.due_at_ms,
+                now_ms,
+                round(answer.retry_after_s * 1000) if answer else 0,
+                was_answered=waiting.answered_at_ms is not None,
             )
-        await self._end(waiting, due_at_ms, error, inquiry)
-
-    async def _end(
-        self,
-        waiting: Waiting,
-        due_at_ms: int | None,
-        error: str | None,
-        inquiry: NewInquiry | None = None,
-    ) -> None:
-        asked = Asked(
-            id=waiting.id,
-            at_ms=self._clock.now_ms(),
-            due_at_ms=due_at_ms,
-            error=error,
-            created_at_ms=waiting.created_at_ms,
-            reference=waiting.reference,
+        asked = replace(
+            _asked(waiting, due_at_ms, error), is_answered=is_known or is_missing, is_known=is_known
         )
+        await self._end(asked, waiting, inquiry)
+
+    def _now_ms(self, offset_ms: int) -> int:
+        """Return the time by the clock by which a waiting's times are: it may have been set while
+        Prembly was asked."""
+        return self._clock.now_ms() - self._clock.offset_ms + offset_ms
+
+    async def _end(self, asked: Asked, waiting: Waiting, inquiry: NewInquiry | None = None) -> None:
+        asked = replace(asked, at_ms=self._clock.now_ms())
         still_waiting = await self._queue.asked(asked, inquiry)
         tell_answered(inquiry)
-        if due_at_ms is None and still_waiting:
+        if asked.due_at_ms is not None or not still_waiting:
+            return
+        if asked.ending is AwaitedState.GIVEN_UP:
             tell(
                 "pending.given_up",
                 event_id=waiting.event_id,
                 reference=safe_id(waiting.reference),
-                ask_count=waiting.ask_count + 1,
-                error=error,
+                ask_count=waiting.ask_count + asked.was_asked,
+                error=asked.error,
             )
+        elif asked.settled_by_id is not None:
+            _tell_settled(
+                Settled(
+                    event_id=waiting.event_id,
+                    reference=waiting.reference,
+                    settled_by_id=asked.settled_by_id,
+                )
+            )
+
+
+class _Judged(NamedTuple):
+    """What an answer is worth, and why in words."""
+
+    result: InquiryResult
+    words: str | None
+
+
+def _asked(
+    waiting: Waiting, due_at_ms: int | None, error: str | None, *, was_asked: bool = True
+) -> Asked:
+    return Asked(
+        id=waiting.id,
+        at_ms=0,
+        due_at_ms=due_at_ms,
+        error=error,
+        created_at_ms=waiting.created_at_ms,
+        reference=waiting.reference,
+        was_asked=was_asked,
+    )
+
+
+def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:
+    """Return whether Prembly has no such verification: it said so some time ago, and says it again,
+    and neither its log nor an answer has ever had it."""
+    since_ms = waiting.unknown_since_ms
+    if answer is None or waiting.known_at_ms is not None or since_ms is None:
+        return False
+    return answer.at_ms - since_ms >= UNKNOWN_MS
 
 
 def _tell_settled(settled: Settled) -> None:
@@ -272,16 +366,25 @@ def next_due_ms(pending: Pending, created_at_ms: int, now_ms: int) -> int | None
 
 
 def retry_due_ms(
-    pending: Pending, created_at_ms: int, due_at_ms: int, now_ms: int, retry_after_ms: int = 0
+    pending: Pending,
+    created_at_ms: int,
+    due_at_ms: int,
+    now_ms: int,
+    retry_after_ms: int = 0,
+    *,
+    was_answered: bool = True,
 ) -> int | None:
     """Return when Prembly is asked again after the question of `due_at_ms` had no answer, which
-    says nothing of the verification; None: never more."""
+    says nothing of the verification; None: never more. `was_answered`: an earlier one had."""
     next_ms = next_due_ms(pending, created_at_ms, now_ms)
     if next_ms is not None:
         return max(min(next_ms, now_ms + RETRY_MS), now_ms + retry_after_ms)
-    if due_at_ms >= created_at_ms + pending.give_up_ms + GRACE_MS:
+    late_ms = due_at_ms - created_at_ms - pending.give_up_ms
+    if late_ms < GRACE_MS:
+        return now_ms + max(LATE_RETRY_MS, retry_after_ms)
+    if was_answered or late_ms >= NIGHTS_MS:
         return None
-    return now_ms + max(LATE_RETRY_MS, retry_after_ms)
+    return now_ms + max(DAY_MS, retry_after_ms)
 
 
 def _tell_failed(error: Exception) -> None:

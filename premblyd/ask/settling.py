@@ -47,8 +47,7 @@ class Settling:
         )
         if no_use is not None:
             return no_use.words
-        is_settled = found.is_settled and not stated.is_processing
-        return None if is_settled else agreement.NOT_YET
+        return None if stated.is_final else agreement.NOT_YET
 
     def new_answer(
         self, subject: Verdict, question: Question, answer: Answer, *, endpoint: str, now_ms: int

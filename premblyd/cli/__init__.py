@@ -52,7 +52,7 @@ COMMANDS = {
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
     "console": ("console", "Print a link to sign in to the console by."),
     "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
-    "move": ("move", "Move the record to PostgreSQL, or back to SQLite."),
+    "move": ("move", "Move the record from SQLite to PostgreSQL."),
 }
 # What Ctrl-C leaves of a command that takes long, and how to go on.
 _GOES_ON = "What was begun is whole; the same again goes on."
@@ -60,7 +60,7 @@ INTERRUPTED = {
     "prune": _GOES_ON,
     "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
     "export": "No file was made: run the same again.",
-    "move": "Run the same again: it goes on where it stopped.",
+    "move": "Nothing was moved. Run the same again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS = "premblyd.arguments"
@@ -127,6 +127,9 @@ class Commands(click.Group):
             if error.by_user:
                 click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
             elif error.lacks_rights and os.geteuid() != 0:
+                if group := caller.reading_group():
+                    told = f"Members of the group {group} may read, from their next login on:"
+                    click.echo(f'{told} sudo usermod -aG {group} "$USER"', err=True)
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

@@ -7,13 +7,16 @@ seen enough: what else is printed is dropped, and the command goes on to its own
 Any other failure, such as a full disk, is an error in words.
 """
 
+import contextlib
 import getpass
+import grp
 import io
 import os
 import re
 import select
 import shlex
 import shutil
+import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,18 @@ def _config_typed(*, by_sudo: bool) -> str:
     if path in (None, Path(variable or DEFAULT_CONFIG)):
         return ""
     return f"--config {shlex.quote(str(path))} "
+
+
+def reading_group() -> str | None:
+    """Return the group of the system that may read this command's configuration, and with it the
+    record, where this user is no member."""
+    path: Path | None = click.get_current_context().meta.get(_CONFIG)
+    for place in (path, *path.absolute().parents) if path is not None else ():
+        with contextlib.suppress(OSError, KeyError):  # in a folder that is closed to this user
+            found = place.stat()
+            is_open = found.st_mode & stat.S_IRGRP and found.st_gid not in (0, *os.getgroups())
+            return grp.getgrgid(found.st_gid).gr_name if is_open else None
+    return None
 
 
 def name() -> str:

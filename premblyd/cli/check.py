@@ -28,12 +28,14 @@ TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
 Wrote {path}. Before the first start:
 - Put your Prembly key into the file {key}
+  (paste it, Enter, Ctrl-D): install -D -m 0600 /dev/stdin {quoted_key}
 - Without systemd, set `database` to a path that you may write, such as
   sqlite:///premblyd.db, which is beside the configuration.
 - Say under `actions` what shall happen.
 Then:
   {premblyd} check --config {quoted}
-  {premblyd} serve --config {quoted}"""
+  {premblyd} serve --config {quoted}
+Named once, it counts for every command: export PREMBLYD_CONFIG={whole}"""
 
 NOT_JUDGED = "Whether the service can start, `sudo premblyd check` tries."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
@@ -58,8 +60,9 @@ def init(folder: Path) -> None:
     except OSError as error:
         raise PremblydError(f"Can't write {path}: {error.strerror}") from None
     key = folder / "credentials" / "prembly-live-key"
-    quoted = shlex.quote(str(path))
-    click.echo(NEXT.format(path=path, quoted=quoted, key=key, premblyd=caller.name()))
+    quoted = {"quoted": path, "quoted_key": key, "whole": path.absolute()}
+    words = {name: shlex.quote(str(each)) for name, each in quoted.items()}
+    click.echo(NEXT.format(path=path, key=key, premblyd=caller.name(), **words))
 
 
 @click.command()

@@ -15,6 +15,7 @@ from premblyd.cli.common import (
     Typed,
     database_of,
     database_option,
+    not_for,
     open_to_change,
     open_to_read,
     reference_option,
@@ -81,6 +82,7 @@ UNTIL = Typed("TIME", _until)
 @reference_option
 @click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
 @click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
+@click.option("--yes", is_flag=True, help="Also if no event has this name yet.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
 @click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
 @click.option(
@@ -92,6 +94,7 @@ UNTIL = Typed("TIME", _until)
     flag_value=WHICHEVER,
     help="End this hold, or all of --user-ref or --reference.",
 )
+@not_for
 @database_option
 @config_option
 @json_option
@@ -102,6 +105,7 @@ def hold(
     reference: str | None,
     until: When | None,
     reason: str | None,
+    yes: bool,
     lists: bool,
     ended: bool,
     ends: int | str | None,
@@ -115,8 +119,8 @@ def hold(
     place: `premblyd hold --user-ref - --reason - < FILE`.
     """
     subject = _subject(user_ref, reference)
-    if (lists or ends is not None) and (until is not None or reason is not None):
-        raise click.UsageError("--until and --reason are of a new hold.")
+    if (lists or ends is not None) and (until is not None or reason is not None or yes):
+        raise click.UsageError("--until, --reason and --yes are of a new hold.")
     if ended and not lists:
         raise click.UsageError("--all goes with --list.")
     if lists:
@@ -130,7 +134,7 @@ def hold(
         raise click.UsageError("Say whom or what: --user-ref U or --reference R.")
     else:
         record = open_to_change(database_of(config_path, database))
-        _place(record, subject, until=until, reason=reason, as_json=as_json)
+        _place(record, subject, until=until, reason=reason, yes=yes, as_json=as_json)
 
 
 @click.command()
@@ -192,15 +196,27 @@ def _ends(ends: int | str, subject: Subject | None) -> int | Subject:
 
 
 def _place(
-    record: Database, subject: Subject, *, until: When | None, reason: str | None, as_json: bool
+    record: Database,
+    subject: Subject,
+    *,
+    until: When | None,
+    reason: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     now_ms = record.now_ms()
     until_ms = until and until.by(now_ms)
     if until_ms is not None and until_ms <= now_ms:
         raise click.UsageError(f"--until {until} is past.")
+    events = keeplists.count_of(record, subject)
+    if not events and not yes:
+        name = "reference" if subject.user_ref is None else "user_ref"
+        raise NotFoundError(
+            f"No event has this {name}, and nothing is held. Is it spelt right? To hold what comes"
+            " later: --yes."
+        )
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
-    events = keeplists.count_of(record, subject)
     end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
     words = (
         f"Hold {number}: nothing of it is removed or erased {end}.\n"

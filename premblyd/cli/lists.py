@@ -5,26 +5,29 @@ import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
 from premblyd.cli import config_option, following, json_option
+from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     WHEN,
     Typed,
     count_option,
     database_of,
     database_option,
+    open_to_change,
     open_to_read,
     settings_if_valid,
 )
-from premblyd.cli.printing import Column, clean, print_json, print_rows
+from premblyd.cli.printing import Column, clean, print_json, print_rows, print_told
 from premblyd.config.values import TYPE_PATTERN, When
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
-from premblyd.record import lists, unknown
+from premblyd.record import criteria, lists, operating, unknown
 from premblyd.record.events import find_event_id
 from premblyd.record.filters import (
     AwaitedFilter,
@@ -37,6 +40,8 @@ from premblyd.record.filters import (
     filters_of,
 )
 from premblyd.record.lacks import NAMELESS
+from premblyd.record.operating import Operator
+from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)
@@ -224,11 +229,33 @@ def deliveries(**asked: Any) -> None:
 
 
 @click.command()
+@click.option(
+    "--dismiss",
+    metavar="EVENT",
+    help="Somebody has looked at this event, a number or a key: `status` tells of it no more."
+    " all: at each of which it tells.",
+)
 @list_options(AwaitedFilter)
-def pending(**asked: Any) -> None:
+def pending(*, dismiss: str | None, **asked: Any) -> None:
     """The newest come first. Prembly is asked about each that waits, if the configuration has
     `pending`."""
-    _list(AwaitedFilter, **asked)
+    if dismiss is None:
+        _list(AwaitedFilter, **asked)
+    else:
+        _dismiss(dismiss, **asked)
+
+
+def _dismiss(
+    event: str, *, config_path: Path, database: str | None, as_json: bool, **_: Any
+) -> None:
+    record = open_to_change(database_of(config_path, database))
+    if event == "all":
+        event_ids = sorted({*chain(*criteria.undismissed_ids(record).values())})
+    else:
+        event_ids = [find_event_id(record, event)]
+    changes = Operator(actor=actor()).dismiss(event_ids, record.now_ms())
+    count = sum(operating.transact_all(record, changes))
+    print_told({"dismissed": count}, f"Dismissed {counted(count, 'event')}.", as_json=as_json)
 
 
 @click.command()

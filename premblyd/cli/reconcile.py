@@ -32,7 +32,7 @@ from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
 from premblyd.record import days
 from premblyd.record.days import Day
-from premblyd.record.reconciling import Absent, Reconciliation
+from premblyd.record.reconciling import Absent, Fate, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
@@ -116,8 +116,8 @@ def reconcile(
     prembly.status, whose actions run. What is stored already is not asked for again, so a run that
     was interrupted goes on with the next.
 
-    Also listed is what came and left open how it ended, when Prembly's log says that it has ended
-    (unsettled).
+    Also listed is what came and does not say how it ended (unsettled), what says it twice and
+    differently (doubted), and what Prembly says otherwise (differs).
 
     Exit status 1: something is still missing, or it is not sure that nothing is, or a day is not
     complete. 2: nothing is, but lines of FILE hold no reference. 75: Prembly could not be reached.
@@ -266,6 +266,8 @@ def _report_found(work: Reconciliation) -> None:
         ("Of another time, and so left out", work.log.outside),
         ("Erased, and so not expected", work.erased),
         ("Older than `retention` keeps what names a person, and so not expected", work.too_old),
+        ("Without a result, of which Prembly says no more when it is asked", work.given_up),
+        ("Events that can't be compared: neither a reference nor a session", work.nameless),
     ):
         if count:
             click.echo(f"{what}: {count}.")
@@ -277,33 +279,47 @@ def _report_found(work: Reconciliation) -> None:
         events = counted(len(work.stored), "event")
         click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
     missing = work.missing
-    if not missing:
-        if work.stopped_by is None and not work.unsure:
-            click.echo(
-                "Nothing to compare: Prembly's log has nothing of this time."
-                if work.is_empty
-                else "Nothing is missing."
-            )
-        return
-    left_open = len(work.left_open)
-    click.echo(
-        f"Missing: {len(missing)} of {work.compared}"
-        + (
-            f", {left_open} of them unsettled: an event came, and left it open."
-            if left_open
-            else "."
+    if not missing and work.stopped_by is None and not work.unsure:
+        click.echo(
+            "Nothing to compare: Prembly's log has nothing of this time."
+            if work.is_empty
+            else "Nothing is missing."
         )
-    )
-    if work.window is None:
-        print_table(OF_LIST, [(each.line, _shown(each), _why(each)) for each in missing], empty="")
-    else:
-        rows = [
-            (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
-            for each in missing
-        ]
-        print_table(OF_LOG, rows, empty="")
+    if work.listed:
+        left = counted(len(work.listed), "verification")
+        click.echo(
+            f"Without a result: {left} of {work.compared}. With an API key, Prembly could be asked."
+        )
+        _print_absent(work, work.listed)
+    if not missing:
+        return
+    others = [
+        f"{count} of them {words}"
+        for fate, words in _WORDS.items()
+        if (count := sum(each.fate is fate for each in missing))
+    ]
+    click.echo(f"Missing: {', '.join([f'{len(missing)} of {work.compared}', *others])}.")
+    _print_absent(work, missing)
     if not work.stores:
         click.echo("--store asks Prembly for each of them.")
+
+
+_WORDS = {
+    Fate.LEFT_OPEN: "unsettled: an event came, and none says how it ended",
+    Fate.DOUBTED: "doubted: an event says it twice and differently",
+    Fate.DIFFERS: "different: Prembly says something else than the record",
+}
+
+
+def _print_absent(work: Reconciliation, absent: Sequence[Absent]) -> None:
+    if work.window is None:
+        print_table(OF_LIST, [(each.line, _shown(each), _why(each)) for each in absent], empty="")
+        return
+    rows = [
+        (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
+        for each in absent
+    ]
+    print_table(OF_LOG, rows, empty="")
 
 
 def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) -> dict[str, Any]:
@@ -317,6 +333,10 @@ def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) 
         "of_another_time": work.log.outside,
         "missing": len(work.missing),
         "unsettled": len(work.left_open),
+        "doubted": sum(each.fate is Fate.DOUBTED for each in work.absent),
+        "differs": sum(each.fate is Fate.DIFFERS for each in work.absent),
+        "given_up": work.given_up,
+        "nameless": work.nameless,
         "stored": len(work.stored),
         "wrong_lines": list(wrong_lines),
         "error": str(work.stopped_by) if work.stopped_by else None,

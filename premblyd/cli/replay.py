@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from premblyd.cli.printing import (
     progress,
 )
 from premblyd.config.load import load_config
+from premblyd.config.models import Config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import operating, pauses, replays, unknown
@@ -122,6 +124,7 @@ def replay(
         may_be_contradicted=may_be_contradicted,
     )
     plan = replays.plan(database, settings, request, database.now_ms())
+    _tell_questions(plan, settings)
     if dry_run:
         _print_plan(plan, as_json)
         return
@@ -142,6 +145,19 @@ def replay(
     is_refused = request.chosen.event_id is not None and (plan.erased or plan.bodiless)
     if not queued and (is_single or is_refused):
         raise SystemExit(1)
+
+
+def _tell_questions(plan: Plan, settings: Config) -> None:
+    """Say how long Prembly is asked before the last of many hooks runs."""
+    confirming = {action.name for action in settings.actions if action.confirm is not None}
+    count = sum(each.action in confirming for each in (*plan.finished, *plan.pending))
+    if plan.action is not None and plan.action.name in confirming:
+        count += len(plan.new_for)
+    if settings.prembly is None or count <= ASK_ABOVE:
+        return
+    rate = settings.prembly.rate
+    minutes = counted(math.ceil(count / rate / 60), "minute")
+    click.echo(f"{counted(count, 'question')} at {rate:g}/s: {minutes}.", err=True)
 
 
 def _chosen(database: Database, selection: dict[str, Any]) -> DeliveryFilter:

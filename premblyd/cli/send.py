@@ -34,7 +34,6 @@ DUPLICATE = (
     "A duplicate runs nothing. Give the body a reference of its own to send it as a new event, or"
     " let the hooks of the event that is there run again: `premblyd replay EVENT`."
 )
-SENDER = "premblyd-send"  # how the token and the User-Agent of all that is sent here begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +198,9 @@ class Sender:
         room = asyncio.Semaphore(IN_FLIGHT)
 
         async def send_one() -> None:
-            request = self.request(make_body(), token or f"{SENDER}-{secrets.token_hex(16)}")
+            request = self.request(
+                make_body(), token or f"{samples.SENDER}-{secrets.token_hex(16)}"
+            )
             answer = await client.send(request, TIMEOUT_S, unix_path=self.unix_path)
             text = answer.error or answer.body.decode("utf-8", "replace")
             if count > 1:  # equal answers are counted together
@@ -224,7 +225,7 @@ class Sender:
         """Return the request as Prembly makes it."""
         headers = [
             ("Content-Type", "application/json"),
-            ("User-Agent", f"{SENDER}/{__version__}"),
+            ("User-Agent", f"{samples.SENDER}/{__version__}"),
             (self._endpoint.header, signature.sign(body, self._key, self._endpoint.scheme)),
             (signature.TOKEN_HEADER, token),
         ]

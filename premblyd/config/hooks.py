@@ -84,11 +84,6 @@ class Hook(Model):
         return []
 
     @property
-    def lines(self) -> int:
-        """How many deliveries each of the action's `concurrency` takes at once."""
-        return 1
-
-    @property
     def may_outlast_timeout(self) -> bool:
         """Whether a run may take longer than `timeout_ms`."""
         return False
@@ -147,15 +142,13 @@ class CommandHook(ProcessHook):
 class WorkerHook(ProcessHook):
     """A program that stays running: each delivery is a line that it reads, and answers by another.
 
-    `batch`: how many lines a process gets before it has answered. `timeout_ms` is how long it may
-    be silent; by `busy` it may take up to `max_busy_ms` for a line. After `max_runs`, at
-    `max_age_ms`, above `max_memory_bytes` and when it had nothing to do for `idle_ms`, a process
-    ends in good order.
+    `timeout_ms` is how long it may be silent; by `busy` it may take up to `max_busy_ms` for a line.
+    After `max_runs`, at `max_age_ms`, above `max_memory_bytes` and when it had nothing to do for
+    `idle_ms`, a process ends in good order.
     """
 
     key = "worker"
     worker: tuple[NonEmpty, ...] = Field(min_length=1)
-    batch: int = Field(1, ge=1, le=1000)
     max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)
     max_runs: int | None = Field(None, ge=1)
     max_age_ms: Annotated[DurationMs, at_least(1000)] | None = Field(None, alias="max_age")
@@ -171,10 +164,6 @@ class WorkerHook(ProcessHook):
                 f" ({duration_text(self.timeout_ms)})"
             )
         return self
-
-    @property
-    def lines(self) -> int:
-        return self.batch
 
     @property
     def may_outlast_timeout(self) -> bool:

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ def load_config(
     try:
         text = read_bounded(path).decode()
     except FileNotFoundError:
-        raise _unusable(path, "there is no such file; `premblyd init` writes one") from None
+        missing = "there is no such file; `premblyd init` writes one"
+        if os.path.isfile(path.name):
+            missing += f", and this folder has one: --config {path.name}"
+        raise _unusable(path, missing) from None
     except UnicodeDecodeError:
         raise _unusable(path, "is not UTF-8 text") from None
     except UnusableFileError as error:
@@ -112,7 +115,7 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
     lacks_rights = False
     mistakes = list(_conflicts(document.data))
     try:
-        config = Config.model_validate(document.data, context=places)
+        config = Config.model_validate(document.data, context=replace(places, file=path))
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         lacks_rights = any(

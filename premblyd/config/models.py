@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import (
     Field,
     PlainValidator,
+    PrivateAttr,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -148,18 +149,6 @@ class Action(Model):
     def _gather_hook(cls, value: Any) -> Any:
         return gather(value) if isinstance(value, dict) else value
 
-    @cached_property
-    def slots(self) -> int:
-        """How many deliveries may run at once on a host: of a worker hook a batch for each of its
-        processes."""
-        return self.concurrency.host * self.hook.lines
-
-    @property
-    def cluster_slots(self) -> int | None:
-        """How many may run at once on all hosts together."""
-        cluster = self.concurrency.cluster
-        return None if cluster is None else cluster * self.hook.lines
-
     @property
     def then(self) -> Literal["continue", "wait"] | None:
         """What those behind a dead delivery do; None: the action has no `order`."""
@@ -210,16 +199,19 @@ class PostgresqlDatabase(Model):
 
     url: Annotated[str, PlainValidator(_server_url)]
     password: Annotated[Secret, PlainValidator(_password)] | None = None
+    _file: Path | None = PrivateAttr(None)  # the configuration
 
     @property
     def server(self) -> Server:
         """What connects to it. Where secrets are not looked up, libpq may know the password."""
         password = self.password
+        named_in = f"`database` in {self._file}" if self._file else None
         if password is None:
-            return Server(self.url)
-        return Server(
-            self.url, password.value, unread=password.source if password.value is None else None
-        )
+            return Server(self.url, named_in=named_in)
+        if named_in is not None:
+            named_in += f", with the password {password.source}"
+        unread = password.source if password.value is None else None
+        return Server(self.url, password.value, unread=unread, named_in=named_in)
 
 
 def database_named(value: Any, folder: Path) -> Path | str:
@@ -233,13 +225,18 @@ def database_named(value: Any, folder: Path) -> Path | str:
 def _database(
     value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
 ) -> Path | PostgresqlDatabase:
-    if isinstance(value, dict):
-        read: PostgresqlDatabase = handler(value)
-        return read
     if isinstance(value, Path | PostgresqlDatabase):
         return value
-    found = database_named(value, secret_places(info).folder)
-    return found if isinstance(found, Path) else PostgresqlDatabase(url=found)
+    places = secret_places(info)
+    if isinstance(value, dict):
+        read: PostgresqlDatabase = handler(value)
+    else:
+        found = database_named(value, places.folder)
+        if isinstance(found, Path):
+            return found
+        read = PostgresqlDatabase(url=found)
+    read._file = places.file
+    return read
 
 
 # Only of a mapping pydantic reads the keys, so only that is its schema.
@@ -290,7 +287,7 @@ class Config(Model):
     def total_concurrency(self) -> int:
         """How many deliveries may run at once. Unless set, enough that no action waits for
         another."""
-        return self.concurrency or max(1, sum(action.slots for action in self.actions))
+        return self.concurrency or max(1, sum(action.concurrency.host for action in self.actions))
 
     @property
     def plain_actions(self) -> list[str]:

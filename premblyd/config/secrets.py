@@ -76,6 +76,7 @@ class SecretPlaces:
     folder: Path  # of the configuration file
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     look_up: bool = True
+    file: Path | None = None  # the configuration file, for messages
 
     def files(self, name: str) -> list[Path]:
         """Return the paths a secret file called `name` may have, in the order they are tried."""

@@ -116,7 +116,6 @@ def described(action: Action) -> dict[str, Any]:
         "attempts": action.retry.attempts,
         "timeout": duration(action.hook.timeout_ms),
         "concurrency": action.concurrency.host,
-        "batch": action.hook.lines,
         "cluster": action.concurrency.cluster,
     }
 

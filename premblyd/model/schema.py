@@ -25,7 +25,6 @@ _DESCRIBED: tuple[Any, ...] = TABLES
 NUMBER = 1
 LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
 MOVE = "move"  # a lock's name: `premblyd move` has it as long as it is at work
-UNFINISHED_MOVE = "unfinished_move"  # a table that is there while `premblyd move` fills a database
 RECORD = "record"  # its row says which schema this is
 KEY_BYTES = 32
 _TYPES = {
@@ -100,17 +99,9 @@ def make(database: Database) -> None:
     )
 
 
-def require_own(database: Database, name: str, *, may_be_half_moved: bool = False) -> None:
-    """Raise SchemaError when the database has no schema or that of another build, or when only a
-    part of a record was moved there."""
-    tables = database.get_tables()
-    if UNFINISHED_MOVE in tables and not may_be_half_moved:
-        raise SchemaError(
-            f"{name} has only a part of what `premblyd move` brings to it. Run the same `premblyd"
-            " move` again: it goes on where it stopped. Until then the old database is the true"
-            " one."
-        )
-    if RECORD not in tables:
+def require_own(database: Database, name: str) -> None:
+    """Raise SchemaError when the database has no schema, or that of another build."""
+    if not is_made(database):
         raise SchemaError(
             f"{name} has no record of premblyd's. Start the daemon once: it makes a new one."
         )

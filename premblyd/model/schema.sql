@@ -195,6 +195,9 @@ CREATE TABLE awaited (
     settled_by_id INTEGER REFERENCES event (id),
     last_error TEXT,
     reference_key TEXT,
+    asked_at_ms INTEGER,
+    answered_at_ms INTEGER,
+    known_at_ms INTEGER,
     CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
 ) STRICT;
 

@@ -272,6 +272,11 @@ class Awaited(Table):
     last_error = Text(PLAIN, null=True)
     # As an event's.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # When Prembly was asked last, when it answered last, and since when it is known that Prembly
+    # has such a verification. NULL: never; or by an earlier premblyd.
+    asked_at_ms = Moment(PLAIN, null=True)
+    answered_at_ms = Moment(PLAIN, null=True)
+    known_at_ms = Moment(PLAIN, null=True)
 
     checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
     indexes = (
@@ -479,10 +484,10 @@ TABLES: tuple[type[Model], ...] = (
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
-# Few events are not settled: those that came while nothing was awaited are found by this index. By
+# Few events have no result: those that came while nothing was awaited are found by this index. By
 # COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
-MAY_BE_UNSETTLED = (fn.COALESCE(Event.outcome, SQL("''")) == SQL("'pending'")) | (
-    fn.COALESCE(Event.response_code, SQL("''")) == SQL("'02'")
+MAY_BE_AWAITED = fn.COALESCE(Event.outcome, SQL("''")).not_in(
+    [SQL("'verified'"), SQL("'not_verified'")]
 )
 HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.

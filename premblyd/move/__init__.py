@@ -1,1 +1,1 @@
-"""Moving the record to a database of the other engine."""
+"""Moving the record from SQLite to PostgreSQL."""

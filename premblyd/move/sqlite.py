@@ -1,117 +1,90 @@
-"""A SQLite file that is moved to a server, or filled from one."""
+"""The SQLite file that is moved: its rows, as PostgreSQL can hold them."""
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from premblyd.engines.engine import Transaction
+from peewee import Model
+
+from premblyd.engines.engine import UNREADABLE
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
-from premblyd.engines.sqlite.opening import connect, connect_read_only, prepare, require_readable
-from premblyd.move.rows import Key, Row, Table
-from premblyd.move.sides import RowsRefusedError, Side, SourceChangedError, quoted
+from premblyd.engines.sqlite.opening import connect_read_only, require_readable
+from premblyd.errors import TryAgainError
+from premblyd.model.columns import ColumnType, columns
+
+Row = tuple[Any, ...]
+MAX_NAMED = 10
 
 
-class SqliteSide(Side):
-    """See move.sides.Side."""
+class Source:
+    """A file as it was when it was opened."""
 
-    def rows(self, table: Table, after: Key | None = None) -> Iterator[Row]:
-        text = self.select_after(table, after)
-        found: Iterator[Row] = self.connection.execute(text, after or ())
-        return found
-
-    def last_number(self, table: Table) -> int | None:
-        text = f"SELECT seq FROM sqlite_sequence WHERE name = '{table.name}'"  # noqa: S608
-        number: int | None = self.value(text)
-        return number
-
-    def begin_reading(self) -> None:
-        """Read it as it is now."""
-        self.connection.text_factory = _text
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        connection.text_factory = _text
         self._version = self._data_version()
-        self.connection.execute("BEGIN")
-        self.value("SELECT count(*) FROM sqlite_schema")
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+
+    def count(self, table: type[Model]) -> int:
+        """Return how many rows a table has."""
+        text = f"SELECT count(*) FROM {table._meta.table_name}"  # noqa: S608
+        return int(self._connection.execute(text).fetchone()[0])
+
+    def rows(self, table: type[Model], *, skip: int = 0) -> Iterator[Row]:
+        """Yield the rows of a table by its primary key."""
+        kinds = [column.kind for column in columns(table)]
+        truths = [place for place, kind in enumerate(kinds) if kind is ColumnType.TRUTH]
+        names = ", ".join(f'"{column.column_name}"' for column in columns(table))
+        key = ", ".join(f'"{field.column_name}"' for field in table._meta.get_primary_keys())
+        text = f"SELECT {names} FROM {table._meta.table_name} ORDER BY {key}"  # noqa: S608
+        for row in self._connection.execute(f"{text} LIMIT -1 OFFSET ?", (skip,)):
+            if truths:
+                values = list(row)
+                for place in truths:
+                    values[place] = None if values[place] is None else bool(values[place])
+                yield tuple(values)
+            else:
+                yield row
+
+    def orphans(self) -> list[str]:
+        """Return some rows that refer to a row that is not there."""
+        text = 'SELECT "table", rowid FROM pragma_foreign_key_check LIMIT ?'
+        found = self._connection.execute(text, (MAX_NAMED,))
+        return [f"{table} {number}" for table, number in found]
+
+    def last_numbers(self) -> dict[str, int]:
+        """Return the last id that each table ever used, by a row that was deleted too."""
+        return dict(self._connection.execute("SELECT name, seq FROM sqlite_sequence"))
 
     def require_unchanged(self) -> None:
-        self.connection.execute("COMMIT")
+        """Raise TryAgainError when somebody has written since it was opened."""
+        self._connection.execute("COMMIT")
         if self._data_version() != self._version:
-            raise SourceChangedError(
-                f"Somebody has written to {self.name} while it was moved: by `replay` or `cancel`?"
-                " Run `premblyd move` again, with --restart."
+            raise TryAgainError(
+                f"Somebody has written to {self.path} while it was moved: by `replay` or `cancel`?"
+                " Nothing was moved. Run `premblyd move` again."
             )
 
     def _data_version(self) -> int:
         """Return a number that changes when another connection writes."""
-        return int(self.value("PRAGMA data_version"))
-
-    def begin(self, tables: Sequence[Table], notes: Mapping[str, str]) -> None:
-        with self._transaction():
-            self.mark(tables, notes)
-
-    def put(self, table: Table, rows: Sequence[Row], notes: Mapping[str, str]) -> None:
-        columns = ", ".join(map(quoted, table.names))
-        marks = ", ".join("?" * len(table.columns))
-        text = f"INSERT INTO {quoted(table.name)} ({columns}) VALUES ({marks})"  # noqa: S608
-
-        def put(transaction: Transaction) -> None:
-            try:
-                transaction.connection.executemany(text, rows)
-            except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-                # Of a CHECK and a column, SQLite says which it is, and no value.
-                raise RowsRefusedError(f"SQLite refuses it ({error})") from None
-            self.note(notes)
-
-        self.database.transact(put)
-
-    def finish(self, last_numbers: Mapping[str, int]) -> None:
-        with self._transaction():
-            for name, number in last_numbers.items():
-                self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (name,))
-                self.connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (name, number))
-            self.unmark()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        connection: sqlite3.Connection = self.connection
-        with connection:  # commits, or rolls back
-            connection.execute("BEGIN IMMEDIATE")
-            yield
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 @contextlib.contextmanager
-def source(path: Path) -> Iterator[SqliteSide]:
-    """Open the file to be moved."""
+def opened(path: Path) -> Iterator[Source]:
+    """Open the file, and keep daemons out. Raise AlreadyRunningError when one works on it,
+    PremblydError when it can't be read."""
     require_readable(path)
     with SqliteBackend(path).hold():
         _give_away(path)
         with contextlib.closing(connect_read_only(path)) as database:
-            opened = SqliteSide(str(path), database)
-            opened.begin_reading()
-            yield opened
-
-
-@contextlib.contextmanager
-def target(path: Path) -> Iterator[SqliteSide]:
-    """Open the file to be filled, made or migrated if need be."""
-    with SqliteBackend(path).hold():
-        _make(path)
-        _give_away(path)
-        with contextlib.closing(connect(path)) as database:
-            # References may point to rows that come later. The source was asked for those of none.
-            database.connection().execute("PRAGMA foreign_keys = 0")
-            yield SqliteSide(str(path), database)
-
-
-def _make(path: Path) -> None:
-    is_new = not path.exists() or path.stat().st_size == 0
-    if not is_new:
-        with contextlib.closing(connect(path)) as database:
-            is_new = SqliteSide(str(path), database).notes() is None
-    if is_new:
-        prepare(path)
+            yield Source(path, database.connection())
 
 
 def _give_away(path: Path) -> None:
@@ -128,5 +101,6 @@ def _give_away(path: Path) -> None:
                 os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _text(stored: bytes) -> Any:
-    return str(stored, "utf-8", "surrogateescape")
+def _text(stored: bytes) -> str:
+    """Return a text as PostgreSQL can hold it. Somebody may have put in by hand what it can't."""
+    return str(stored, "utf-8", "replace").replace("\0", UNREADABLE)

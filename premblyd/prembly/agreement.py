@@ -12,14 +12,13 @@ from typing import Any
 from premblyd.prembly import facts, payload
 from premblyd.prembly.answers import (
     FACTS,
-    FINAL_CODES,
     Question,
     Stated,
     facts_of,
     is_given_id,
     says_code_alone,
 )
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.payload import FINAL_CODES, Outcome, Verdict
 from premblyd.privacy import safe_code
 
 

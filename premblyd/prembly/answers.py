@@ -23,7 +23,6 @@ NOTHING_TO_ASK_BY = (
     "can't be confirmed: this event has no reference or session that Prembly can be asked for"
 )
 _NOT_FOUND_CODE = "01"
-FINAL_CODES = ("01", "07")  # of these Prembly says no more
 # Of the whole answer, not of the verification: whether the question could be answered.
 _ENVELOPE = ("status", "success", "message", "detail")
 _WITHIN = ("session", "response", "verification_response")  # objects in `data`
@@ -96,10 +95,7 @@ class Stated:
     @property
     def is_final(self) -> bool:
         """Whether this is Prembly's last word: VERIFIED, NOT-VERIFIED, or 01 or 07 and no word."""
-        found = self.verdict
-        if self.is_processing or found.doubt:
-            return False
-        return found.outcome in payload.FINAL_OUTCOMES or says_code_alone(found)
+        return self.verdict.is_final and not self.is_processing
 
 
 NOTHING = Stated(verdict=Verdict(), is_empty=True)
@@ -113,7 +109,7 @@ def facts_of(verdict: Verdict) -> dict[str, Any]:
 
 def says_code_alone(verdict: Verdict) -> bool:
     """Return whether a verdict is 01 or 07 without a status word."""
-    return verdict.response_code in FINAL_CODES and verdict.verification_status is None
+    return verdict.response_code in payload.FINAL_CODES and verdict.verification_status is None
 
 
 def question_about(verdict: Verdict) -> Question | None:

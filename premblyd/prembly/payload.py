@@ -18,6 +18,7 @@ from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies, events, facts, tracing
 from premblyd.prembly.bodies import FIELDS, FieldName, Places
+from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.privacy import SECRET_VERDICT_FIELDS
 
 MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
@@ -32,7 +33,8 @@ CODES = {
 }
 DATA_CODE = "00"  # data is returned, which is not yet a yes
 LATER_CODE = "02"  # Prembly can't complete it at this time
-OPEN_CODES = (LATER_CODE, "03")  # Prembly tries again when it can; all others are final
+WALLET_CODE = "03"
+OPEN_CODES = (LATER_CODE, WALLET_CODE)  # Prembly tries again when it can; all others are final
 
 
 class Outcome(StrEnum):
@@ -45,6 +47,7 @@ class Outcome(StrEnum):
 
 
 FINAL_OUTCOMES = (Outcome.VERIFIED, Outcome.NOT_VERIFIED)
+FINAL_CODES = ("01", "07")  # of these Prembly sends no status word
 
 
 class Kind(StrEnum):
@@ -94,33 +97,27 @@ class Verdict:
         return self.outcome is Outcome.PENDING
 
     @property
-    def is_unsettled(self) -> bool:
-        """Whether Prembly can be asked later what became of the verification. Not after 03: the
-        account lacks money, and who knows until when."""
-        is_askable = self.reference and events.is_about_verification(self.type)
-        waits_for_money = self.outcome is Outcome.UNKNOWN and self.response_code != LATER_CODE
-        return bool(is_askable) and self.is_left_open and not waits_for_money
+    def standing(self) -> Standing:
+        """What this says of how the verification ended: `verifications/stored.py` asks the same of
+        stored events, and a test holds that they agree."""
+        if not events.is_about_verification(self.type):
+            return Standing.ELSEWHERE
+        if self.doubt:
+            return Standing.DOUBTED
+        if self.outcome in FINAL_OUTCOMES:
+            return Standing.RESULT
+        if self.outcome is Outcome.PENDING or self.response_code == LATER_CODE:
+            return Standing.LATER
+        if self.response_code == WALLET_CODE:
+            return Standing.WALLET
+        if self.response_code in FINAL_CODES and self.verification_status is None:
+            return Standing.CODE
+        return Standing.OPEN
 
     @property
-    def is_settled(self) -> bool:
-        """Whether this is Prembly's last word on the verification.
-
-        What is doubted counts as such, if it is about a verification at all: an answer that is
-        silent on what does not fit would be stored as a second event, without the doubt.
-
-        Without an outcome the code decides. 00 with a status that is none of the three documented
-        words acknowledges the request, and nothing more.
-        """
-        if not events.is_about_verification(self.type):
-            return False
-        if self.doubt:
-            return True
-        if self.outcome is not Outcome.UNKNOWN:
-            return self.outcome in FINAL_OUTCOMES
-        code = self.response_code
-        if code is None or code in OPEN_CODES:
-            return False
-        return code != DATA_CODE or self.verification_status is None
+    def is_final(self) -> bool:
+        """Whether an answer that says this is Prembly's last word on the verification."""
+        return self.standing in SETTLING
 
 
 CONTEXT_FIELDS = tuple(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "samples"
 _ID = re.compile(rb"sample-[a-z-]+-\d{4}")
+SENDER = "premblyd-send"  # how the token and the User-Agent of all that `send` sends begin
 NAMES = tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 

@@ -44,11 +44,10 @@ class Claims:
         )
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
-        if (queue.due or queue.ahead) and not lock():
+        if queue.due and not lock():
             claimed = Claimed([], None, queue.passed, is_full=True)
             return Later(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
-        chosen += queue.ahead
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
         chosen.sort(key=lambda delivery: (delivery.due_at_ms, delivery.id))

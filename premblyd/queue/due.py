@@ -7,10 +7,8 @@ another host has at this moment are left out, and so are those whose hook anothe
 none of them hides what is behind it.
 """
 
-import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 from peewee import Query, Select, fn
@@ -50,10 +48,9 @@ class Queued:
     which of so many actions that have due ones it has looked.
 
     `running` are the worker's own, which no claim finds. By `shares` it is known how many more
-    hooks of an action of `actions` may run here, and how many more may wait here for these, which
-    are `ahead` when they are found. `bookmarks`: where the last claim stopped among the deliveries
-    of an action, if it has left some that another host decides about: they hide nothing from the
-    next claim.
+    hooks of an action of `actions` may run here. `bookmarks`: where the last claim stopped among
+    the deliveries of an action, if it has left some that another host decides about: they hide
+    nothing from the next claim.
     """
 
     def __init__(
@@ -77,7 +74,6 @@ class Queued:
         self._full: set[str] = set()  # actions that have no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
         self.due: list[Due] = []
-        self.ahead: list[Due] = []
         self.passed = 0
         self._events: list[Callable[[], list[Row]]] = []  # that were asked for early
         self.looked_at: Sequence[str] = ()
@@ -114,14 +110,10 @@ class Queued:
                 self._full.add(name)
                 return False
             return _is_due(due_at_ms, self._ended_until_ms)
-        if not self._wanted_of(name):
+        if not self._shares.free(name):
             self._full.add(name)
             return False
         return _is_due(due_at_ms, self._now_ms)
-
-    def _wanted_of(self, name: str) -> int:
-        """Return how many of an action's deliveries this claim takes at most."""
-        return self._shares.free(name) + self._shares.ahead(name)
 
     def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
@@ -134,7 +126,7 @@ class Queued:
             else:
                 self._contended.add(name)
                 return 0
-        if not slots and not self._shares.ahead(name):
+        if not slots:
             self._full.add(name)
         return slots
 
@@ -149,9 +141,9 @@ class Queued:
         whether any waits, and for its events."""
         if not self._transaction.is_far or len(self._actions) > MAX_EARLY:
             return {}
-        asked = self._ask_for_first([name for name in self._actions if self._wanted_of(name)])
+        asked = self._ask_for_first([name for name in self._actions if self._shares.free(name)])
         for name in asked:
-            first = self._first_due(name, self._wanted_of(name))
+            first = self._first_due(name, self._shares.free(name))
             self._events.append(self._transaction.ask(_DUE_EVENTS, **first))
         return asked
 
@@ -170,7 +162,7 @@ class Queued:
             action = self._actions.get(name)
             wanted = max(1, looks_left // (len(names) - number))
             if action is not None and not action.once and action.cluster is None:
-                wanted = min(wanted, self._wanted_of(name))
+                wanted = min(wanted, self._shares.free(name))
                 asked[name] = self._transaction.ask(DUE, **self._first_due(name, wanted))
             looks_left -= wanted
         return asked
@@ -182,24 +174,17 @@ class Queued:
     def _take_first(
         self, name: str, action: Claimable, share: int, asked: Callable[[], list[Row]] | None
     ) -> int:
-        """Take the first due deliveries of the action for its free slots, or as were `asked` for;
-        and those to be claimed ahead, unless that would be all that there are: then other hosts may
-        have them sooner. Return how many, of `share` at most."""
-        free = min(self._free_slots(name, action), share)
-        wanted = min(free + self._shares.ahead(name), share)
+        """Take the first due deliveries of the action for its free slots, or as were `asked` for.
+        Return how many, of `share` at most."""
+        wanted = min(self._free_slots(name, action), share)
         if not wanted:
             return 0
         rows = self._due(name, wanted) if asked is None else [Due(*row) for row in asked()]
         if any(row.id in self._running for row in rows):  # the clock was set, say
             rows = self._due(name, wanted + len(self._running))
         due = [row for row in rows if row.id not in self._running][:wanted]
-        self.due += due[:free]
-        if len(due) < wanted:
-            if due[free:]:
-                self._full.add(name)
-            return min(free, len(due))
-        self.ahead += takewhile(functools.partial(_may_wait, action), due[free:])
-        return wanted
+        self.due += due
+        return len(due)
 
     def _walk(
         self,
@@ -306,12 +291,6 @@ class Queued:
             statement = DUE_BEHIND
             values |= {"after_ms": after.due_at_ms, "after_id": after.id}
         return [Due(*row) for row in self._transaction.rows(statement, **values)]
-
-
-def _may_wait(action: Claimable, delivery: Due) -> bool:
-    """Return whether a delivery may be claimed ahead: its body is small, and it has an attempt to
-    spend if the daemon is killed before it runs."""
-    return delivery.body_bytes <= action.small_bytes and delivery.attempts_left > 1
 
 
 def _is_due(due_at_ms: Any, until_ms: int) -> bool:

@@ -1,5 +1,5 @@
 """Actions whose worker processes take nothing now, and why: no claim gets their deliveries, so that
-nothing is spent on them, and the record says it, for people. And how much the others take."""
+nothing is spent on them, and the record says it, for people."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -8,7 +8,6 @@ from premblyd import loops
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.tables import Halt, HaltReason, Host
-from premblyd.queue.jobs import Lines
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 
@@ -22,9 +21,6 @@ class Halts:
     def __init__(self) -> None:
         self._reasons: dict[str, HaltReason] = {}
         self._listeners: list[Callable[[], None]] = []
-        # Of the actions that have worker processes. Never changed, but exchanged: a claim looks
-        # into it in another thread.
-        self.lines: Mapping[str, Lines] = {}
 
     @property
     def reasons(self) -> Mapping[str, HaltReason]:
@@ -34,14 +30,6 @@ class Halts:
     def listen(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each change."""
         self._listeners.append(listener)
-
-    def take(self, action: str, lines: Lines) -> None:
-        """Claim so many deliveries of an action from now on, if it has as many slots."""
-        before = self.lines.get(action)
-        if before != lines:
-            self.lines = {**self.lines, action: lines}
-            if before is None or before.at_once != lines.at_once:
-                self._changed()
 
     def begin(self, action: str, reason: HaltReason) -> None:
         """Claim nothing more of an action, until `end`. It may be halted already, for another

@@ -76,10 +76,10 @@ class Ending:
         return self.at_ms if self.due_at_ms is None else None
 
 
-def counted_bytes(body_bytes: int, small_bytes: int) -> int:
+def counted_bytes(body_bytes: int) -> int:
     """Return what a body takes of the room for bodies. Small ones don't count: the number of hooks
     bounds them, and they never wait for large ones."""
-    return body_bytes if body_bytes > small_bytes else 0
+    return body_bytes if body_bytes > SMALL_BYTES else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +87,7 @@ class Claimable:
     """What the queue needs to know of an action of the configuration: how many of its hooks may run
     here, their lease and version. `cluster`: how many may run on all hosts. `confirm`: an attempt
     begins when its event is confirmed, and costs nothing before. `gets_body`: its hook is told the
-    body. `runs_erased`: it runs, without a body, also for what is erased. `small_bytes`: up to
-    this, a body needs no room."""
+    body. `runs_erased`: it runs, without a body, also for what is erased."""
 
     slots: int
     lease_ms: int
@@ -98,21 +97,6 @@ class Claimable:
     confirm: bool = False
     gets_body: bool = True
     runs_erased: bool = False
-    small_bytes: int = SMALL_BYTES
-
-    @property
-    def decides(self) -> bool:
-        """Whether a claim, or the gate, has more to decide than which are due. Then nothing is
-        claimed ahead: others would wait for that, on all hosts."""
-        return self.once or self.confirm or self.cluster is not None
-
-
-class Lines(NamedTuple):
-    """How many deliveries the worker processes of an action take at once, and how many more may
-    wait for them here, because each takes a moment only."""
-
-    at_once: int
-    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +104,8 @@ class Load:
     """What runs here when a claim begins: these deliveries (`running`), and so many `hooks` of an
     action, with so many `held_bytes` of large bodies; an action that is not named runs none.
     `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
-    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, and
-    `lines`: how many an action may have at most, where it has more slots; see halts.py. `ahead`:
-    how many more of an action may be claimed when all its slots are taken, to wait here."""
+    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, see
+    halts.py."""
 
     limit: int
     running: Collection[int] = ()
@@ -131,8 +114,6 @@ class Load:
     max_bytes: int = 1 << 62
     confirmable: int = 1 << 62
     closed: Collection[str] = ()
-    lines: Mapping[str, Lines] = field(default_factory=dict)
-    ahead: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,29 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from premblyd.engines.engine import Statement, Transaction, param
+from peewee import fn
+
+from premblyd.engines.engine import BulkInsert, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.tables import Event
+from premblyd.model.states import State
+from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
+from premblyd.prembly.standings import BEFORE_RESULT, Standing
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
 from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
-from premblyd.verifications.stored import found_others, settled_in_record
+from premblyd.verifications.spellings import Spelt, look_up
+from premblyd.verifications.stored import (
+    IS_BELIEVED,
+    STANDING,
+    found_others,
+    of_doubted,
+    settled_in_record,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +71,14 @@ def add_answer(
     """Store `answer` with the record of its question, and end what waited for it. The transaction
     must have no lock yet.
 
-    When the record has a settled event of the verification already, under any of its names, that
+    When the record has an event already that settles the verification, under any of its names, that
     one ends the waiting instead, and no event is stored: whatever else came or was asked meanwhile,
-    its actions run once."""
-    webhook = answer.webhook
+    its actions run once. An action that an event has had which was no PENDING, 02 or 03 does not
+    run again either: its delivery is skipped, and says which one ran instead.
+
+    What says it twice and differently is for a person to look at: an answer that is silent on what
+    does not fit is no event beside it, and is kept as a question about it."""
+    webhook, now_ms = answer.webhook, answer.webhook.received_at_ms
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
     was_erased = which_erased(transaction, named)
@@ -76,14 +91,36 @@ def add_answer(
     references = own.union(known)
     order_names = inbox.lock_names(webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
-    if settled := settled_in_record(transaction, references):
+    if settled := settled_in_record(transaction, references, webhook.verdict):
         event_id = min(settled.values())
         added = Added(event_id, inbox.key_of(transaction, event_id), False)
+    elif doubted_ids := [number for (number,) in look_up(transaction, _DOUBTED, references)]:
+        event_id = min(doubted_ids)
+        added = Added(event_id, inbox.key_of(transaction, event_id), False)
+        if inquiry is not None:
+            result, words = of_doubted(webhook.verdict)
+            inquiry = replace(inquiry, event_id=event_id, result=result, error=words)
     else:
         others = found_others(transaction, references)
         deliveries = [each for each in answer.deliveries if answer.is_for(each.action, others)]
         erasure_id = min(was_erased.values(), default=None)
-        added = inbox.add_event(transaction, webhook, deliveries, erasure_id)
+        had: dict[str, int] = dict(look_up(transaction, _HAD, references)) if deliveries else {}
+        to_run = [each for each in deliveries if each.action not in had]
+        added = inbox.add_event(transaction, webhook, to_run, erasure_id)
+        rows = [
+            (
+                added.event_id,
+                each.action,
+                State.SKIPPED,
+                each.attempts,
+                now_ms,
+                now_ms,
+                had[each.action],
+            )
+            for each in deliveries
+            if each.action in had and not added.is_erased
+        ]
+        transaction.write_many(_INSERT_SKIPPED, rows)
     if inquiry is not None:
         added = replace(added, holds_answer=added.is_new or _holds(transaction, added, inquiry))
         stored_id = added.event_id if added.holds_answer else None
@@ -99,6 +136,32 @@ def _holds(transaction: Transaction, added: Added, inquiry: NewInquiry) -> bool:
     return transaction.row(_MADE_OF, id=added.event_id, **asked) is not None
 
 
+# A hook that has begun, or may still begin. With `confirm` none has before Prembly confirms.
+_HAS_BEGUN = (Delivery.attempt_count > 0) & (
+    Delivery.confirmed_at_ms.is_null(False)
+    | ~fn.EXISTS(
+        Inquiry.select(Inquiry.id).where(
+            Inquiry.delivery == Delivery.id, Inquiry.purpose == Purpose.CONFIRM
+        )
+    )
+)
+_DOUBTED = Spelt.of(Event.select(Event.id).where(STANDING == Standing.DOUBTED, IS_BELIEVED), Event)
+_HAD = Spelt.of(
+    Event.select(Delivery.action, Delivery.id)
+    .join(Delivery, on=(Delivery.event == Event.id))
+    .where(
+        STANDING.not_in([*BEFORE_RESULT, Standing.ELSEWHERE]),
+        (Delivery.state == State.SUCCEEDED)
+        | _HAS_BEGUN
+        | (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED),
+    ),
+    Event,
+)
+_INSERT_SKIPPED = BulkInsert(
+    Delivery,
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
+    "ran_instead_id",
+)
 _MADE_OF = Statement(
     Event.select(Event.id).where(
         Event.id == param("id"),

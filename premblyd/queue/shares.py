@@ -62,17 +62,10 @@ class Shares:
         action, load = self._actions[name], self._load
         if name in load.closed:
             return 0
-        slots = load.lines[name].at_once if name in load.lines else action.slots
-        free = max(0, min(action.slots, slots) - load.hooks.get(name, 0))
+        free = max(0, action.slots - load.hooks.get(name, 0))
         if action.confirm:
             free = min(free, load.confirmable)
         return min(free, self.slots_of(name))
-
-    def ahead(self, name: str) -> int:
-        """Return how many of an action may be claimed to wait here for those."""
-        if self._actions[name].decides or name in self._load.closed:
-            return 0
-        return self._load.ahead.get(name, 0)
 
     def slots_of(self, name: str) -> int:
         """Return how many more hooks of an action may begin: always one, if any may, of an action
@@ -99,7 +92,7 @@ class Shares:
     def _take(self, delivery: Due) -> bool:
         """Take a slot and room for a delivery. Return whether it got them."""
         name = delivery.action
-        cost = counted_bytes(delivery.body_bytes, self._actions[name].small_bytes)
+        cost = counted_bytes(delivery.body_bytes)
         if not self.slots_of(name) or (cost and not self._has_room(name, cost)):
             return False
         self._free -= 1

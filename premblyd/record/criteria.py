@@ -18,8 +18,17 @@ from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
 from premblyd.engines.engine import Database
 from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
-from premblyd.prembly.payload import plain_id
+from premblyd.model.tables import (
+    IS_DOUBTED,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    InquiryResult,
+    OperatorAction,
+    Purpose,
+)
+from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.record import queries
 from premblyd.record.queries import By
 
@@ -31,6 +40,13 @@ HANDLED = (*(state.value for state in UNDONE), DONE.value, NONE)
 MAX_SPELLINGS = 8
 _END = "\U0010ffff"  # follows all that begins with the text before it
 _KEY = r"[0-9a-f]{8,32}"
+DISMISSED = "dismiss"  # what the record calls it
+# Somebody has looked at an event, and it needs nobody any more.
+IS_DISMISSED = fn.EXISTS(
+    OperatorAction.select(SQL("1")).where(
+        OperatorAction.event_id == Event.id, OperatorAction.action == DISMISSED
+    )
+)
 _OF_DELIVERIES = Delivery.select().from_(By(Delivery, "delivery_event"))
 # As text, so that SQLite sees that the index has these rows.
 _IS_CONTRADICTED = (Inquiry.result == SQL("'contradicted'")) & (Inquiry.purpose == Purpose.CONFIRM)
@@ -117,6 +133,69 @@ def _still() -> Any:
         later.event == Inquiry.event, later.confirmed_at_ms >= Inquiry.at_ms
     )
     return _IS_CONTRADICTED & ~fn.EXISTS(confirmed)
+
+
+def undismissed_ids(database: Database) -> dict[str, list[int]]:
+    """Return the events that need somebody until he has looked at them, by the kind of trouble; of
+    each at most FEW."""
+    of_kind: dict[str, ModelSelect[Any]] = {
+        "doubted": Event.select(Event.id).where(
+            IS_DOUBTED, ~IS_DISMISSED, ~_was_answered(), ~_is_differing()
+        ),
+        "differs": Event.select(Event.id).where(
+            Event.id.in_(
+                Inquiry.select(Inquiry.event)
+                .from_(By(Inquiry, _BY_RESULT))
+                .where(Inquiry.result == SQL("'contradicted'"), Inquiry.purpose != Purpose.CONFIRM)
+            ),
+            IS_DOUBTED,
+            ~IS_DISMISSED,
+            ~_is_verified_since(),
+        ),
+        "given_up": Awaited.select(Awaited.event)
+        .join(Event)
+        .where(
+            Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
+            Awaited.answered_at_ms.is_null(),
+            Awaited.ask_count > 0,
+            ~IS_DISMISSED,
+        ),
+    }
+    return {
+        kind: [number for (number,) in queries.tuples(database, query.limit(FEW))]
+        for kind, query in of_kind.items()
+    }
+
+
+def _was_answered() -> Any:
+    """Return the condition that Prembly said something when it was asked about an event, or about
+    another of its reference that is doubted too."""
+    about_event = Inquiry.select(SQL("1")).where(
+        Inquiry.event == Event.id,
+        Inquiry.purpose != Purpose.CONFIRM,
+        Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]),
+    )
+    about_reference = Awaited.select(SQL("1")).where(
+        Awaited.reference == Event.reference, Awaited.answered_at_ms.is_null(False)
+    )
+    return fn.EXISTS(about_event) | fn.EXISTS(about_reference)
+
+
+def _is_differing() -> Any:
+    of_event = Inquiry.select(SQL("1")).where(
+        Inquiry.event == Event.id,
+        Inquiry.purpose != Purpose.CONFIRM,
+        Inquiry.result == InquiryResult.CONTRADICTED,
+    )
+    return fn.EXISTS(of_event)
+
+
+def _is_verified_since() -> Any:
+    other = Event.alias("other")
+    verified = other.select(SQL("1")).where(
+        other.reference == Event.reference, other.outcome == Outcome.VERIFIED
+    )
+    return fn.EXISTS(verified)
 
 
 class _Name(NamedTuple):

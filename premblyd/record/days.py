@@ -1,6 +1,7 @@
 """Which days are complete: `reconcile --day` compares Prembly's log of a day of UTC with the
 record, and keeps a row of what it found, which names nobody. `days` returns the rows."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from premblyd.model.tables import Day as Row
 from premblyd.model.tables import Event
 from premblyd.prembly import events
 from premblyd.record import queries
-from premblyd.record.reconciling import Fate, Reconciliation
+from premblyd.record.reconciling import LACKS, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
@@ -39,6 +40,14 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
     "unsettled": (
         "verification has ended, and no event says how",
         "verifications have ended, and no event says how",
+    ),
+    "doubted": (
+        "verification is doubted, and Prembly was not asked yet",
+        "verifications are doubted, and Prembly was not asked yet",
+    ),
+    "differs": (
+        "verification differs from what Prembly says",
+        "verifications differ from what Prembly says",
     ),
     "log_empty": (
         "events came, and Prembly's log has nothing: is the API key that of another account or"
@@ -68,7 +77,10 @@ class Day:
         """Say whether it is complete, or why not."""
         ended = counted(self.counts.get("ended", 0), "verification")
         if self.complete:
-            return f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
+            given_up = self.counts.get("given_up", 0)
+            more = f" Of {given_up:,} Prembly says no more than what came." if given_up else ""
+            told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
+            return told + more
         return f"{self.day} is not complete: {'; '.join(map(self._reason, self.reasons))}."
 
     def _reason(self, word: str) -> str:
@@ -144,13 +156,14 @@ def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: s
 
 
 def _counts(work: Reconciliation, came: int) -> dict[str, int]:
-    missing = sum(each.lack is Fate.MISSING for each in work.missing)
+    lacking = Counter(str(each.fate if each.fate in LACKS else each.lack) for each in work.missing)
+    missing = lacking["missing"]
     return {
         "ended": work.compared,
         "not_ended": work.open,
         "in_record": work.compared - missing - work.erased - work.too_old,
-        "missing": missing,
-        "unsettled": len(work.missing) - missing,
+        **{str(each): lacking[each] for each in LACKS},
+        "given_up": work.given_up,
         "erased": work.erased,
         "too_old": work.too_old,
         "stored": len(work.stored),
@@ -159,6 +172,7 @@ def _counts(work: Reconciliation, came: int) -> dict[str, int]:
         "of_another_time": work.log.not_asked_for,
         "not_expected": work.log.not_expected,
         "events": came,
+        "nameless": work.nameless,
     }
 
 
@@ -180,7 +194,7 @@ def _why_not(
         yield "day_not_over"
     if is_pruned:
         yield PRUNED
-    counting = ("without_id", "without_time", "of_another_time", "missing", "unsettled")
+    counting = ("without_id", "without_time", "of_another_time", *map(str, LACKS))
     yield from (word for word in counting if counts[word])
     if log.is_whole and counts["events"] and not (work.compared or work.open):
         yield "log_empty"

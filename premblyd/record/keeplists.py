@@ -1,6 +1,8 @@
 """The lists of `keep`: who is held, whose relationship has ended, what was erased; and how much an
 entry is about."""
 
+from functools import partial
+
 from peewee import Case
 
 from premblyd.engines.engine import Database
@@ -10,6 +12,7 @@ from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
 from premblyd.record import queries
 from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow
+from premblyd.verifications.names import groups
 
 
 def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldRow]:
@@ -44,13 +47,16 @@ def oldest_ms(database: Database) -> int | None:
 
 
 def count_of(database: Database, subject: Subject) -> int:
-    """Return how many events name this person, or have this reference in any spelling."""
+    """Return how many events name this person, or have this reference in any spelling, or another
+    name of its verification."""
     if subject.user_ref is not None:
         conditions = [Event.user_ref == subject.user_ref]
     else:
         plain = plain_id(subject.reference or "")
-        spellings = {plain, subject.reference}
-        conditions = [Event.reference.in_(spellings), Event.reference_key == plain]
+        spellings = {plain, subject.reference or ""}
+        known = database.look(partial(groups, names=spellings))
+        spellings = spellings.union(*known.values())
+        conditions = [Event.reference.in_(spellings), Event.reference_key.in_(spellings)]
         conditions.append(Event.session_id.in_(spellings))
     found = [queries.tuples(database, Event.select(Event.id).where(each)) for each in conditions]
     return len(set().union(*found))

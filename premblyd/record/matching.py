@@ -1,19 +1,45 @@
-"""Which verifications the record has events of: by their references in every spelling, by the other
-names that Prembly's answers gave them, and by their sessions."""
+"""What the record has of a verification that Prembly knows: its events are found by their
+references in every spelling, by the other names that Prembly's answers gave it, and by its
+sessions. Begin with `found_events` and `arrival_of`."""
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from peewee import Case, fn
 
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.tables import Event, VerificationName
-from premblyd.prembly.payload import plain_id, same_id, session_reference
+from premblyd.model.states import AwaitedState
+from premblyd.model.tables import (
+    Awaited,
+    Event,
+    Inquiry,
+    InquiryResult,
+    Purpose,
+    VerificationName,
+)
+from premblyd.prembly.facts import plain_word
+from premblyd.prembly.payload import (
+    FINAL_CODES,
+    Outcome,
+    outcome_of,
+    plain_id,
+    same_id,
+    session_reference,
+)
+from premblyd.prembly.standings import Standing
 from premblyd.record import queries
+from premblyd.record.criteria import IS_DISMISSED
 from premblyd.verifications.spellings import Spelt
-from premblyd.verifications.stored import IS_NOT_DOUBTED, LEAVES_OPEN
+from premblyd.verifications.stored import (
+    IS_BELIEVED,
+    IS_TOLD,
+    STANDING,
+)
 
-BATCH = 300  # SQLite takes 32,766 values in a statement: each may have twenty names, twice
+BATCH = 100  # verifications, each of a few names: a statement of SQLite takes 32,766 values
 _DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it
 _SESSION = re.compile(r"(sdk_)?session[_-].*", re.IGNORECASE | re.DOTALL)
 
@@ -35,20 +61,143 @@ def is_digest(reference: str) -> bool:
     return _DIGEST.fullmatch(reference) is not None
 
 
-# Events that count: not those that Prembly has not confirmed. Whoever forges one must not hide that
-# the true one never came.
-_COUNTING = Event.select(Event.reference).where(IS_NOT_DOUBTED).distinct()
-ANY = Spelt.of(_COUNTING, Event)
-TELLING = Spelt.of(_COUNTING.where(~LEAVES_OPEN), Event)
+def _truth(condition: Any) -> Any:
+    return Case(None, [(condition, 1)], 0)
 
 
-def known_ids(database: Database, ids: Collection[str], which: Spelt = ANY) -> set[str]:
-    """Return those of `ids` of which there is an event that counts, by its reference."""
-    known: set[str] = set()
-    for some in batches(sorted(set(ids))):
-        found = events_named(database, some, which)
-        known |= {name for name, rows in found.items() if rows}
-    return known
+def _was_asked(condition: Any) -> Any:
+    return fn.EXISTS(
+        Inquiry.select(Inquiry.id).where(
+            Inquiry.event == Event.id, Inquiry.purpose != Purpose.CONFIRM, condition
+        )
+    )
+
+
+class Found(NamedTuple):
+    """An event of a verification."""
+
+    id: int
+    standing: str
+    code: str | None
+    outcome: str
+    is_believed: int  # not one that Prembly has not confirmed: it may be forged
+    is_told: int  # Prembly said the same, and no more
+    is_differing: int  # Prembly said VERIFIED of what is doubted
+    was_asked: int  # with an answer, whatever it was
+    was_given_up: int  # Prembly said no more for so long that it is not asked any more
+    is_dismissed: int  # somebody has looked at it
+
+
+FOUND = (
+    *(Event.id, STANDING, Event.response_code, Event.outcome),
+    _truth(IS_BELIEVED),
+    _truth(IS_TOLD),
+    _truth(_was_asked(Inquiry.result == InquiryResult.CONTRADICTED)),
+    _truth(_was_asked(Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]))),
+    _truth(
+        fn.EXISTS(
+            Awaited.select(Awaited.id).where(
+                Awaited.event == Event.id,
+                Awaited.state == AwaitedState.GIVEN_UP,
+                Awaited.answered_at_ms.is_null(False),
+            )
+        )
+    ),
+    _truth(IS_DISMISSED),
+)
+_NAMED = Spelt.of(Event.select(Event.reference, *FOUND), Event)
+
+
+# What can't be compared: it has neither a reference nor a session, and nobody has taken them away.
+IS_NAMELESS = (
+    Event.reference.is_null()
+    & Event.session_id.is_null()
+    & Event.lacks.is_null()
+    & (STANDING != Standing.ELSEWHERE)
+)
+
+
+class Arrival(StrEnum):
+    """What the record has of a verification that has ended."""
+
+    MISSING = "missing"  # no event of it that is believed
+    SETTLED = "settled"  # with how it ended
+    OPEN = "open"  # an event came, and none says how it ended
+    DOUBTED = "doubted"  # one says VERIFIED and what does not fit, and Prembly was not asked yet
+    GIVEN_UP = "given up"  # Prembly was asked, and says no more
+    DIFFERS = "differs"  # Prembly says something else
+
+
+def arrival_of(found: Iterable[Found], code: str | None, word: str | None) -> Arrival:
+    """Return what the record has of a verification, of which Prembly's log has this code and status
+    (None: it says nothing, or there is no log). What settles it is listed in AGREEMENT: of several
+    events one is enough."""
+    its = [each for each in found if each.is_believed]
+    results = [each for each in its if each.standing == Standing.RESULT]
+    doubted = [each for each in its if each.standing == Standing.DOUBTED]
+    has_verified = any(each.outcome == Outcome.VERIFIED for each in results)
+    if not has_verified and any(_is_differing(each) for each in doubted):
+        return Arrival.DIFFERS
+    if results:
+        fit = any(
+            each.is_told or each.is_dismissed or not _contradicts(each, code, word)
+            for each in results
+        )
+        return Arrival.SETTLED if fit else Arrival.DIFFERS
+    if doubted:
+        is_answered = any(each.was_asked or each.is_dismissed for each in doubted)
+        return Arrival.SETTLED if is_answered else Arrival.DOUBTED
+    if any(_is_settled_by_code(each, code) for each in its):
+        return Arrival.SETTLED
+    if any(each.was_given_up or each.is_dismissed for each in its):
+        return Arrival.GIVEN_UP
+    return Arrival.OPEN if its else Arrival.MISSING
+
+
+def _is_settled_by_code(each: Found, code: str | None) -> bool:
+    return each.standing == Standing.CODE and bool(each.is_told or each.code == code)
+
+
+def _is_differing(each: Found) -> bool:
+    return bool(each.is_differing and not each.is_dismissed)
+
+
+def _contradicts(event: Found, code: str | None, word: str | None) -> bool:
+    """Return whether Prembly's log says something else than an event with a result."""
+    said = outcome_of(word)
+    if event.outcome == Outcome.VERIFIED:
+        is_no = said is Outcome.NOT_VERIFIED or plain_word(word) == "failed"
+        return is_no or code in FINAL_CODES
+    return said is Outcome.VERIFIED
+
+
+def found_events(
+    database: Database,
+    verifications: Sequence[Sequence[str]],
+    *,
+    since_ms: int | None = None,
+) -> list[dict[int, Found]]:
+    """Return the events of each of these verifications, whose ids these are, by their numbers: by
+    references, and where these find no result, by sessions, of events received since `since_ms`.
+    Ask for few at once."""
+    by_name = events_named(database, {name for ids in verifications for name in ids}, _NAMED)
+    found = [
+        {event.id: event for name in ids for row in by_name[name] for event in (Found(*row[1:]),)}
+        for ids in verifications
+    ]
+    sessions = {
+        name
+        for ids, its in zip(verifications, found, strict=True)
+        if not any(each.is_believed and each.standing == Standing.RESULT for each in its.values())
+        for name in filter(is_session, ids)
+    }
+    if sessions:
+        since = [] if since_ms is None else [Event.received_at_ms >= since_ms]
+        by_session = events_of_sessions(database, sessions, FOUND, *since)
+        for ids, its in zip(verifications, found, strict=True):
+            for name in ids:
+                its |= {row[0]: Found(*row) for row in by_session.get(name, ())}
+    return found
 
 
 def events_named(database: Database, ids: Iterable[str], which: Spelt) -> dict[str, list[Row]]:
@@ -86,28 +235,14 @@ def _with_other_names(
     }
 
 
-def known_sessions(
-    database: Database, session_ids: Iterable[str], *, since_ms: int | None = None
-) -> set[str]:
-    """Return those of `session_ids` of which there is an event, of those received since
-    `since_ms`. There is no index of them, so ask for few."""
-    known: set[str] = set()
-    conditions = [IS_NOT_DOUBTED]
-    if since_ms is not None:
-        conditions.append(Event.received_at_ms >= since_ms)
-    for some in batches(sorted(set(session_ids))):
-        known |= events_of_sessions(database, some, (), *conditions).keys()
-    return known
-
-
 def events_of_sessions(
     database: Database,
     session_ids: Iterable[str],
     columns: Iterable[Any],
     *conditions: Any,
 ) -> dict[str, list[Row]]:
-    """Return for each of `session_ids`, at most BATCH, of which there are events what `columns`
-    have of these, for which these conditions hold."""
+    """Return for each of `session_ids` of which there are events what `columns` have of these, for
+    which these conditions hold. Ask for few at once."""
     is_one = Event.session_id.in_(list(session_ids))
     query = Event.select(Event.session_id, *columns).where(is_one, *conditions).distinct()
     found = defaultdict[str, list[Row]](list)
@@ -129,10 +264,6 @@ def _stored_as(plain: str) -> set[str]:
 def _text(value: Any) -> str:
     """Return a reference; somebody may have put bytes in its place."""
     return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
 
 
 _Own, _Other = VerificationName.alias(), VerificationName.alias()

@@ -35,6 +35,7 @@ from premblyd.model.tables import Delivery, Event, OperatorAction
 from premblyd.queue import inbox, order, pauses, rollups
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.order import Then
+from premblyd.record.criteria import DISMISSED
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait
@@ -190,6 +191,16 @@ class Operator:
             return RecordedReveal(event_id=event_id)
 
         return record
+
+    def dismiss(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
+        """Record that the actor has looked at these events: they need nobody any more. Yield the
+        changes, each of which returns of how many."""
+
+        def record(transaction: Transaction, part: Sequence[int]) -> int:
+            rows = [(now_ms, self.actor, DISMISSED, number, self.part_of_id) for number in part]
+            return len(transaction.insert_many(_RECORD_EVENTS, rows))
+
+        return _in_batches(event_ids, record)
 
     def export_events(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Record of each of these events that the actor takes it out. Yield the changes, each of

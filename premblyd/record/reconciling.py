@@ -7,11 +7,14 @@ stored is on the disk one by one, so that whatever interrupts it, the next run g
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from peewee import fn
 
 from premblyd.ask.client import AnswerKind, Inquirer
 from premblyd.ask.log import Log, LogEntry, Window, fetching, patiently, read_log
@@ -22,20 +25,27 @@ from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database, Transaction
 from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.tables import Event, InquiryResult, Purpose
 from premblyd.prembly import answers
-from premblyd.prembly.payload import Verdict
+from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.standings import Standing
 from premblyd.queue.settling import add_answer
+from premblyd.record import queries
 from premblyd.record.matching import (
-    TELLING,
+    BATCH,
+    IS_NAMELESS,
+    Arrival,
+    Found,
+    arrival_of,
+    found_events,
     is_digest,
     is_session,
-    known_ids,
-    known_sessions,
     name_of,
 )
 from premblyd.times import DAY_MS, Clock
-from premblyd.verifications import erased, questions
+from premblyd.verifications import awaited, erased, questions
+from premblyd.verifications.questions import NewInquiry
+from premblyd.verifications.stored import of_doubted
 from premblyd.words import counted
 
 MOVED = (
@@ -51,33 +61,47 @@ class Fate(StrEnum):
     """What became of a verification of which no event says how it ended."""
 
     MISSING = "missing"  # no event of it came, and nobody has asked for it
-    LEFT_OPEN = "unsettled"  # an event came and left it open, Prembly's log says that it ended
+    LEFT_OPEN = "unsettled"  # an event came, and none says how it ended
+    DOUBTED = "doubted"  # one says it twice and differently, and Prembly was not asked yet
+    DIFFERS = "differs"  # Prembly says something else than the record
     STORED = "stored"
     CAME = "came"  # meanwhile, by itself
+    TOLD = "told"  # Prembly says no more than the record has, or of what is doubted no VERIFIED
     NOT_FOUND = "not found"  # Prembly's log knows it, and its API does not
     UNSETTLED = "not settled"  # Prembly does not know yet either
     UNASKABLE = "can't be asked for"
 
 
+LACKS = (Fate.MISSING, Fate.LEFT_OPEN, Fate.DOUBTED, Fate.DIFFERS)
+_FATES = {
+    Arrival.OPEN: Fate.LEFT_OPEN,
+    Arrival.DOUBTED: Fate.DOUBTED,
+    Arrival.DIFFERS: Fate.DIFFERS,
+}
+
+
 @dataclass(slots=True, kw_only=True)
 class Absent:
-    """A verification that Prembly, or a list, knows of, and of which no event says how it
-    ended."""
+    """A verification that Prembly, or a list, knows of, and that no event settles."""
 
     ids: tuple[str, ...] = field(repr=False)
     line: int | None = None  # of the list
     at_ms: int | None = None
     code: str | None = None
     status: str | None = None
-    lack: Fate = Fate.MISSING  # MISSING or LEFT_OPEN, before anybody asked for it
+    lack: Fate = Fate.MISSING  # what it was before anybody asked for it
     fate: Fate = Fate.MISSING
     error: str | None = None
     event_id: int | None = None  # as which it was stored, or came
+    found: tuple[Found, ...] = ()  # the events that came of it
 
     @classmethod
-    def of(cls, entry: LogEntry, fate: Fate = Fate.MISSING) -> "Absent":
-        said: dict[str, Any] = {"at_ms": entry.at_ms, "code": entry.code, "status": entry.status}
-        return cls(ids=entry.ids, lack=fate, fate=fate, **said)
+    def of(cls, entry: LogEntry) -> "Absent":
+        return cls(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
+
+    def told_once(self, standing: Standing) -> Found | None:
+        """Return the event of which Prembly is asked once, if that is what there is to ask."""
+        return next((each for each in self.found if each.standing == standing), None)
 
     @property
     def reference(self) -> str:
@@ -89,7 +113,7 @@ class Absent:
 
     @property
     def is_missing(self) -> bool:
-        return self.fate not in (Fate.STORED, Fate.CAME)
+        return self.fate not in (Fate.STORED, Fate.CAME, Fate.TOLD)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +133,9 @@ class Reconciliation:
     open: int = 0  # verifications that have not ended, as the log says
     without_time: int = 0
     erased: int = 0  # of the absent: of who was erased
+    nameless: int = 0  # events of that time that can't be compared
     too_old: int = 0  # of the absent: what named a person was removed, if it came
+    given_up: int = 0  # Prembly was asked what became of them, and says no more
     absent: list[Absent] = field(default_factory=list)
     stopped_by: PremblydError | None = None
     unsure: str | None = None  # why something may be missing all the same
@@ -118,23 +144,35 @@ class Reconciliation:
 
     @property
     def missing(self) -> list[Absent]:
-        return [each for each in self.absent if each.is_missing]
+        return [each for each in self.absent if each.is_missing and not self._is_listed(each)]
+
+    @property
+    def listed(self) -> list[Absent]:
+        """What nobody can be asked about: without a key that is no fault of the record's."""
+        return [each for each in self.absent if self._is_listed(each)]
+
+    def _is_listed(self, each: Absent) -> bool:
+        return not self.can_ask and each.fate in (Fate.LEFT_OPEN, Fate.DOUBTED)
+
+    @property
+    def can_ask(self) -> bool:
+        return self.settings.prembly is not None and self.settings.prembly.api_key is not None
 
     @property
     def stored(self) -> list[Absent]:
-        return [each for each in self.absent if not each.is_missing]
+        return [each for each in self.absent if each.fate in (Fate.STORED, Fate.CAME)]
 
     @property
     def left_open(self) -> list[Absent]:
-        """Of the missing, those of which an event came that does not say how they ended."""
+        """Of the missing, those of which events came, and none says how they ended."""
         return [each for each in self.missing if each.fate is Fate.LEFT_OPEN]
 
     def compare_list(self, references: Mapping[str, int]) -> None:
-        """Find which references of a list have no event; each has the number of its line."""
+        """Find which references of a list have no event that settles them; each has the number of
+        its line."""
         self.compared = len(references)
-        self._keep_absent(
-            [Absent(ids=(reference,), line=line) for reference, line in references.items()]
-        )
+        candidates = [Absent(ids=(name,), line=line) for name, line in references.items()]
+        self._keep_absent(candidates, final=candidates)
 
     async def run(self) -> None:
         """Ask what there is to ask. What stops that early is `stopped_by`."""
@@ -161,22 +199,58 @@ class Reconciliation:
         self.open = len(log.entries) - len(ended)
         self.without_time = sum(entry.at_ms is None for entry in log.entries.values())
         self.compared = len(ended)
-        self._keep_absent([Absent.of(entry) for entry in ended])
-        final = [entry for entry in ended if entry.is_final]
-        self.absent += self._left_open([Absent.of(entry, Fate.LEFT_OPEN) for entry in final])
+        candidates = [Absent.of(entry) for entry in ended]
+        final = [each for each, entry in zip(candidates, ended, strict=True) if entry.is_final]
+        self._keep_absent(candidates, final=final)
+        if self.stores:
+            await self._note_known({name for entry in log.entries.values() for name in entry.ids})
+        query = Event.select(fn.COUNT(Event.id)).where(
+            Event.received_at_ms >= window.since_ms,
+            Event.received_at_ms < window.until_ms,
+            IS_NAMELESS,
+        )
+        self.nameless = queries.value(self.database, query)
         self._was_read = True
 
     def _after_page(self, log: Log) -> None:
         self.log = log
         self.show("reading the log", log.pages, log.total_pages)
 
-    def _keep_absent(self, candidates: list[Absent]) -> None:
-        """Keep those that the record has no event of."""
-        have = known_ids(self.database, _ids(candidates))
-        left = [each for each in candidates if have.isdisjoint(each.ids)]
+    async def _note_known(self, names: set[str]) -> None:
+        """Let the daemon ask first about what stands in Prembly's log: others may be invented."""
+        row_ids = self.database.look(lambda each: awaited.waiting_unknown(each, names))
+        now_ms = self.clock.now_ms()
+        if row_ids:
+            await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
+
+    def _keep_absent(self, candidates: list[Absent], final: Sequence[Absent]) -> None:
+        """Keep those that the record does not have, and of these that are `final`, also those of
+        which it does not have how they ended."""
         since_ms = self.window.since_ms - DAY_MS if self.window else None
-        have = known_sessions(self.database, filter(is_session, _ids(left)), since_ms=since_ms)
-        self.absent = self._expected([each for each in left if have.isdisjoint(each.ids)])
+        finals = set(map(id, final))
+        missing, others = list[Absent](), list[Absent]()
+        for start in range(0, len(candidates), BATCH):
+            some = candidates[start : start + BATCH]
+            ids = [each.ids for each in some]
+            events = found_events(self.database, ids, since_ms=since_ms)
+            for each, found in zip(some, events, strict=True):
+                each.found = tuple(found.values())
+                arrival = arrival_of(each.found, self._code_of(each), each.status)
+                if arrival is Arrival.MISSING:
+                    missing.append(each)
+                elif id(each) in finals and arrival in _FATES:
+                    each.lack = each.fate = _FATES[arrival]
+                    others.append(each)
+                self.given_up += id(each) in finals and arrival is Arrival.GIVEN_UP
+        self.absent = self._expected(missing) + others
+
+    def _code_of(self, each: Absent) -> str | None:
+        """Return the code of Prembly's log, which may be that of an event without a word. Where
+        there is no log, and nobody can be asked, such an event is enough."""
+        if self.window is not None or self.can_ask:
+            return each.code
+        event = each.told_once(Standing.CODE)
+        return event.code if event else None
 
     def _expected(self, absent: list[Absent]) -> list[Absent]:
         """Return those of which the record should have an event by that name: not what was erased,
@@ -192,17 +266,6 @@ class Reconciliation:
         young = [each for each in left if each.at_ms is None or each.at_ms >= since_ms]
         self.too_old += len(left) - len(young)
         return young
-
-    def _left_open(self, candidates: list[Absent]) -> list[Absent]:
-        """Return those of which the record has events, and none that says how they ended. What is
-        doubted does, if it is about a verification: it is for a person to look at."""
-        ids = _ids(candidates)
-        have, told = known_ids(self.database, ids), known_ids(self.database, ids, TELLING)
-        return [
-            each
-            for each in candidates
-            if not have.isdisjoint(each.ids) and told.isdisjoint(each.ids)
-        ]
 
     async def _ask_for_absent(self, inquirer: Inquirer) -> None:
         """Ask for each of `absent`, whose fate then says what became of it. Raise NoAnswerError,
@@ -230,27 +293,38 @@ class Reconciliation:
         if question is None or (is_digest(each.reference) and not each.session_id):
             each.fate = Fate.UNASKABLE
             return
+        if each.fate is Fate.DIFFERS and any(event.was_asked for event in each.found):
+            return  # asked once
         answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
-        if answer.kind is AnswerKind.NOT_FOUND:
-            each.fate, each.error, why_not = Fate.NOT_FOUND, answer.why_not_found, None
-        elif (why_not := settling.why_not_settled(subject, question, answer)) is not None:
-            each.fate, each.error = Fate.UNSETTLED, why_not
-        else:
+        is_unknown = answer.kind is AnswerKind.NOT_FOUND
+        error = (
+            answer.why_not_found
+            if is_unknown
+            else settling.why_not_settled(subject, question, answer)
+        )
+        said = _said(each, None if error else answer.stated.verdict)
+        each.error, each.fate = error or said.error, said.fate
+        if said.fate is Fate.UNSETTLED and is_unknown:
+            each.fate = Fate.NOT_FOUND
+        words = None if is_unknown else each.error
+        asked = functools.partial(new_inquiry, Purpose.RECONCILE, question, answer)
+        for event in said.events:
+            await self._keep(each, asked(said.result, error=words, event_id=event.id))
+        if said.fate is Fate.STORED:
             new = settling.new_answer(
                 subject, question, answer, endpoint=self.endpoint, now_ms=self.clock.now_ms()
             )
-            inquiry = new_inquiry(Purpose.RECONCILE, question, answer, InquiryResult.SETTLED)
+            inquiry = asked(InquiryResult.SETTLED)
             added = await self._commit(lambda transaction: add_answer(transaction, new, inquiry))
             each.event_id = added.event_id
             each.fate = Fate.STORED if added.is_new else Fate.CAME
-            return
-        unsettled = new_inquiry(
-            Purpose.RECONCILE, question, answer, InquiryResult.UNSETTLED, error=why_not
-        )
+        elif not said.events:
+            await self._keep(each, asked(InquiryResult.UNSETTLED, error=words))
 
+    async def _keep(self, each: Absent, inquiry: NewInquiry) -> None:
         def keep(transaction: Transaction) -> None:
             if not erased.which_erased(transaction, each.ids):  # meanwhile
-                questions.add(transaction, unsettled)
+                questions.add(transaction, inquiry)
 
         await self._commit(keep)
 
@@ -294,6 +368,48 @@ def _why_unsure(log: Log, window: Window) -> str | None:
             f"that time is not over by Prembly's clock: this machine's is ahead by {ahead} or more."
         )
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What an answer says beside the events that came: of which of them it is kept as a question,
+    and with which result. STORED: it is to be stored."""
+
+    fate: Fate
+    events: Sequence[Found] = ()
+    result: InquiryResult = InquiryResult.UNSETTLED
+    error: str | None = None
+
+
+def _said(each: Absent, answer: Verdict | None) -> _Said:
+    """Return what an answer says of a verification; None: nothing final."""
+    believed = [event for event in each.found if event.is_believed]
+    of = {
+        standing: [event for event in believed if event.standing == standing]
+        for standing in Standing
+    }
+    confirmed, contradicted = InquiryResult.CONFIRMED, InquiryResult.CONTRADICTED
+    if each.fate is Fate.DOUBTED:
+        its = of[Standing.DOUBTED]
+        if answer is None:
+            return _Said(fate=Fate.TOLD, events=its)
+        result, words = of_doubted(answer)
+        fate = Fate.DIFFERS if result is contradicted else Fate.TOLD
+        return _Said(fate=fate, events=its, result=result, error=words)
+    results, codes = of[Standing.RESULT], of[Standing.CODE]
+    if answer is None:
+        its = results + codes
+        return _Said(fate=each.fate if results else Fate.UNSETTLED, events=its)
+    if results:
+        says = Outcome.NOT_VERIFIED if answer.standing is Standing.CODE else answer.outcome
+        agreeing = [event for event in results if event.outcome == says]
+        if agreeing:
+            return _Said(fate=Fate.TOLD, events=agreeing, result=confirmed)
+        return _Said(fate=Fate.STORED, events=results, result=contradicted)
+    same = [event for event in codes if event.code == answer.response_code]
+    if same and answer.standing is Standing.CODE:
+        return _Said(fate=Fate.TOLD, events=same, result=confirmed)
+    return _Said(fate=Fate.STORED)
 
 
 def _ids(candidates: Sequence[Absent]) -> set[str]:

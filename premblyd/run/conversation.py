@@ -1,12 +1,12 @@
-"""What premblyd and a worker process say to each other, from `ready` to the end: lines are given,
-answers count, time is kept. How they are read is for hearing.py, which lines a process gets for
+"""What premblyd and a worker process say to each other, from `ready` to the end: a line is given,
+its answer counts, time is kept. How they are read is for hearing.py, which line a process gets for
 pool.py."""
 
 import asyncio
 import functools
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -21,24 +21,14 @@ from premblyd.run.process import MAX_OUTPUT_BYTES, Children, Output, how_it_ende
 from premblyd.run.protocol import (
     Answer,
     AnswerKind,
-    Capability,
     ProtocolError,
     hello,
     numbered,
     read_answer,
-    read_ready,
+    require_ready,
 )
-from premblyd.run.workerline import (
-    HAS_ABORTED,
-    NOT_ALONE,
-    REVOKED,
-    STOPPED,
-    UNREAD,
-    End,
-    Fault,
-    Line,
-    interrupted,
-)
+from premblyd.run.starting import TAKEN_OVER
+from premblyd.run.workerline import STOPPED, UNREAD, End, Fault, Line, interrupted
 from premblyd.run.workerprocess import WorkerProcess
 from premblyd.telemetry import tell
 
@@ -60,13 +50,13 @@ class Owner(Protocol):
     """Whose worker process it is."""
 
     def is_ready(self) -> None:
-        """It takes lines."""
+        """It takes a line."""
 
-    def answered(self, conversation: "Conversation", line: Line, kind: AnswerKind) -> None:
-        """It has answered a line for good, and may take another."""
+    def answered(self, conversation: "Conversation", kind: AnswerKind) -> None:
+        """It has answered its line for good, and may take another."""
 
     def ended(self, conversation: "Conversation", end: End) -> None:
-        """It is gone, and each of its lines is settled."""
+        """It is gone, and its line is settled."""
 
 
 class Conversation:
@@ -78,29 +68,27 @@ class Conversation:
     ) -> None:
         """`daemon`: which one it is of, as PREMBLY_WORKER has it."""
         self.phase = Phase.STARTING
-        self.unanswered: dict[int, Line] = {}  # by their numbers, the oldest first
+        self.line: Line | None = None  # that it has, and has not answered
         self._action, self._hook, self._owner = action, hook, owner
         self._loop = asyncio.get_running_loop()
         self._process = WorkerProcess(hook, daemon, children)
-        self.batch = 1  # how many lines may be unanswered, as it says at `ready`
         self._start = Output()  # what was printed before the first line
-        self._given = 0
+        self._given = 0  # lines; so the number of the last one
+        self._line_begins_at = 0  # in all that was written
+        self._busy_since: float | None = None  # when the line's time began, once it says `busy`
         self._input = self._process.input
         self._input.listen(self._may_begin, self._is_free)
-        self._only: Line | None = None  # the only line that is unanswered: what is printed is its
-        self._is_unneeded = self._was_ready = self._is_gone = False
-        self._answer_count = 0
-        self._excuse: str | None = None  # why what it does not answer any more costs nothing
+        self._is_unneeded = self._was_ready = self._has_answered = self._is_gone = False
+        self._excuse: str | None = None  # why a line that it does not answer costs nothing
         self._fault: Fault | None = None
         self._pushes: deque[Callable[[], None]] = deque()  # what is still to end it
         self._push_at: float | None = None
         self._alarm = Alarm(self._deadlines)
-        self._most_silent_s = min(hook.timeout_ms, hook.max_busy_ms) / 1000
         now = self._loop.time()
-        self._began_at = self._silent_since = self._oldest_since = self._weighed_at = now
+        self._began_at = self._silent_since = self._weighed_at = now
         self._loop.add_reader(self._process.pidfd, self.gone)
         self._hearing = Hearing(self._process, self)
-        self._input.write([hello(action, hook.batch)])
+        self._input.write(hello(action))
         self._alarm.set()
 
     @property
@@ -109,60 +97,38 @@ class Conversation:
         return self._process.pidfd
 
     @property
-    def room(self) -> int:
-        """How many lines it takes now."""
-        room = self.batch - len(self.unanswered)
-        if (
-            room <= 0
-            or self.phase is not Phase.READY
-            or self._input.is_waiting
-            or (self._only is not None and self._only.is_alone)
-        ):
-            return 0
-        if self._hook.max_runs is not None:
-            room = min(room, self._hook.max_runs - self._given)
-        return room
+    def is_free(self) -> bool:
+        """Whether it takes a line now."""
+        return self.phase is Phase.READY and self.line is None and not self._input.is_waiting
 
-    def give(self, lines: Sequence[Line]) -> Sequence[Line]:
-        """Write lines for which there is room: by one write, as far as the pipe takes them. Return
-        those that it does not have now. All: it reads nothing any more."""
-        if len(self.unanswered) < 2:
-            self._hearing.read_printed()
-        while True:
-            texts = [numbered(self._given + at, line.text[0]) for at, line in enumerate(lines, 1)]
-            may_start = [line for line in lines if line.may_start()]
-            if len(may_start) == len(lines):
-                break  # nothing stands between this and the write
-            lines = may_start
-        if not lines:
-            return ()
-        begins_at = self._input.written
-        given = self._input.write(texts)
-        if not given:
+    def give(self, line: Line) -> bool:
+        """Write a line, at once or when the pipe has room; or settle it, where its hook may not
+        start. False: the process reads nothing any more."""
+        self._hearing.read_printed()
+        text = numbered(self._given + 1, line.text[0])
+        if not line.may_start():  # nothing stands between this and the write
+            return True
+        self._line_begins_at = self._input.written
+        if not self._input.write(text):
             self._cut(3)
-            return lines
-        if not self.unanswered:
-            self._silent_since = self._oldest_since = self._loop.time()
-            self._alarm.set(self._silent_since + self._most_silent_s)
-        for line, text in zip(lines[:given], texts, strict=False):
-            self._given += 1
-            self.unanswered[self._given] = line
-            line.begins_at, line.given_after = begins_at, self._answer_count
-            if self._input.written > begins_at:  # else it may yet be taken back
-                line.text.clear()
-            line.ends_by(self._process)
-            begins_at += len(text)
-        self._only = lines[0] if len(self.unanswered) == 1 else None
+            return False
+        self._given += 1
+        self.line, self._busy_since = line, None
+        if self._input.written > self._line_begins_at:  # else it may yet be taken back
+            line.text.clear()
+        self._silent_since = self._loop.time()
+        self._alarm.set(self._silent_since + self._hook.timeout_ms / 1000)
+        line.ends_by(self._process)
         if self._given == self._hook.max_runs:
             self.finish()
-        return lines[given:]
+        return True
 
     def finish(self) -> None:
         """Give it no more lines, and end it in good order when it has answered."""
         self._is_unneeded = not self._given
         if self.phase in (Phase.STARTING, Phase.READY):
             self.phase = Phase.ENDING
-        if not self.unanswered and self._push_at is None:
+        if self.line is None and self._push_at is None:
             self._input.close()
             self._push_by(
                 functools.partial(self._process.signal, signal.SIGTERM),
@@ -192,52 +158,45 @@ class Conversation:
             self._hearing.hear_rest(self.end)
 
     def end(self) -> None:
-        """Settle what the process left unanswered, and give back what it took."""
+        """Settle the line that the process has not answered, and give back what it took."""
         self._is_gone = True
         self._loop.remove_reader(self._process.pidfd)
         self._hearing.stop()
-        if len(self.unanswered) < 2:
-            self._hearing.read_printed()
+        self._hearing.read_printed()
         read_bytes = self._input.read_bytes
         code = self._process.reap()
         self.phase = Phase.ENDED
         end = self._end(code, read_bytes)
-        self._only = self._fault = None  # large, maybe, and only the collector frees what is here
+        self._fault = None  # large, maybe, and only the collector frees what is here
         self._alarm.cancel()
         self._owner.ended(self, end)
 
     def _end(self, code: int | None, read_bytes: int) -> End:
-        """Settle what is unanswered."""
-        lines = list(self.unanswered.values())
-        self.unanswered.clear()
-        if excuse := self._excuse or (REVOKED if self._process.is_revoked else None):
-            for line in lines:
+        """Settle the line that is unanswered."""
+        line, self.line = self.line, None
+        if excuse := self._excuse or (TAKEN_OVER if self._process.is_revoked else None):
+            if line is not None:
                 line.settle(line.told(interrupted(excuse)))
             return End()
         # What it has not begun to read can't be why it died. But why it is silent it may be.
-        begun = {line for line in lines if self._fault or line.begins_at < read_bytes}
-        error = f"the worker process ended: {how_it_ended(code)}"
-        fault = self._fault or Fault(error=error)
-        # One that was read with another may have died of that, even if it has answered it.
-        alone = [line for line in begun if line.given_after == self._answer_count]
-        culprit = fault.culprit or (alone[0] if len(begun) == len(alone) == 1 else None)
+        is_begun = line is not None and (
+            self._fault is not None or self._line_begins_at < read_bytes
+        )
+        fault = self._fault or Fault(error=f"the worker process ended: {how_it_ended(code)}")
         not_ready = fault.not_ready
-        if not (not_ready or self._answer_count or begun or self._is_unneeded):
+        if not (not_ready or self._has_answered or is_begun or self._is_unneeded):
             not_ready = HaltReason.ENDED
             if not self._was_ready:
                 error = f"the worker process ended before its `ready 1`: {how_it_ended(code)}"
                 fault = Fault(error=error)
-        if not_ready is None and (self._fault or lines or code):
-            tell("worker.ended", action=self._action, reason=fault.error, unanswered=len(lines))
-        for line in lines:
-            if line is culprit:
-                result = Result(outcome=fault.outcome, error=fault.error, exit_code=code)
-                line.settle(line.told(result, fault.words))
-            else:
-                line.settle(line.told(interrupted(NOT_ALONE if line in begun else UNREAD)))
-        suspects = tuple(line.delivery for line in lines if line in begun - {culprit})
-        output = fault.words or self._start.text()
-        return End(suspects=suspects, not_ready=not_ready, error=fault.error, output=output)
+        if not_ready is None and (self._fault or line or code):
+            tell("worker.ended", action=self._action, reason=fault.error)
+        if line is not None and is_begun:
+            result = Result(outcome=fault.outcome, error=fault.error, exit_code=code)
+            line.settle(line.told(result, fault.words))
+        elif line is not None:
+            line.settle(line.told(interrupted(UNREAD)))
+        return End(not_ready=not_ready, error=fault.error, output=fault.words or self._start.text())
 
     # What is heard
 
@@ -252,8 +211,8 @@ class Conversation:
         except ProtocolError as error:
             self._break(str(error), line)
             return False
-        if (answered := self.unanswered.get(answer.number)) is not None:
-            return self._take_answer(answered, answer)
+        if self.line is not None and answer.number == self._given:
+            return self._take_answer(self.line, answer)
         if answer.number > self._given:
             self._break("it answers a number that was not given", line)
         return False
@@ -268,11 +227,10 @@ class Conversation:
 
     def _take_ready(self, line: bytes) -> bool:
         try:
-            ready = read_ready(line)
+            require_ready(line)
         except ProtocolError as error:
             self._break(str(error), line, HaltReason.OTHER_VERSION)
             return False
-        self.batch = self._hook.batch if Capability.BATCH in ready.capabilities else 1
         self.phase, self._was_ready = Phase.READY, True
         self._began_at = self._silent_since = self._loop.time()
         self._alarm.set()
@@ -281,27 +239,21 @@ class Conversation:
 
     def _take_answer(self, line: Line, answer: Answer) -> bool:
         if answer.kind is AnswerKind.BUSY:
-            if line.busy_since is None:
-                line.busy_since = self._silent_since
+            if self._busy_since is None:
+                self._busy_since = self._silent_since
             self._silent_since = self._loop.time()
             self._alarm.set()
             return False
-        if len(self.unanswered) <= 2:
-            self._hearing.read_printed()  # before it is another's
+        self._hearing.read_printed()  # before it is another's
         self._silent_since = self._loop.time()
-        if next(iter(self.unanswered)) == answer.number:
-            self._oldest_since = self._silent_since
-        del self.unanswered[answer.number]
-        self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
-        self._answer_count += 1
+        self.line = None
+        self._has_answered = True
         line.answer(answer)
-        if answer.kind is AnswerKind.ABORT:
-            self._excuse = self._excuse or HAS_ABORTED
         if answer.kind is AnswerKind.ABORT or self.phase is Phase.ENDING:
             self.finish()
-        elif not self.unanswered and self._hook.idle_ms is not None:
+        elif self._hook.idle_ms is not None:
             self._alarm.set(self._silent_since + self._hook.idle_ms / 1000)
-        self._owner.answered(self, line, answer.kind)
+        self._owner.answered(self, answer.kind)
         return True
 
     def _break(self, error: str, line: bytes, not_ready: HaltReason | None = None) -> None:
@@ -315,29 +267,28 @@ class Conversation:
         """It has closed one of its descriptors, most likely because it ends. What it reads no more
         it may still answer."""
         self.phase = Phase.ENDING
-        if self._push_at is None and (descriptor == 4 or not self.unanswered):
+        if self._push_at is None and (descriptor == 4 or self.line is None):
             fault = Fault(error=f"the worker closed its descriptor {descriptor}")
             self._push_by(functools.partial(self._kill, fault), after_s=CLOSED_S)
 
     def keep(self, printed: bytes) -> bool:
-        """Keep what was printed about its only line, or before all. Return whether it is kept."""
-        if self._only is None and self._given:
+        """Keep what was printed about its line, or before all. Return whether it is kept."""
+        if self.line is None and self._given:
             return False
-        output = self._start if self._only is None else self._only.output
+        output = self._start if self.line is None else self.line.output
         output.keep(printed)
         return not output.truncated
 
     # What is written
 
     def _may_begin(self) -> bool:
-        """Return whether the line given last, which has waited for room in the pipe, may still be
-        written; else take it back."""
-        line = self.unanswered.get(self._given)
+        """Return whether the line, which has waited for room in the pipe, may still be written;
+        else take it back."""
+        line = self.line
         if line is None:
             return True  # it was the greeting; or a worker that answers without reading
         if not line.may_start():
-            del self.unanswered[self._given]
-            self._only = next(iter(self.unanswered.values())) if len(self.unanswered) == 1 else None
+            self.line = None
             return False
         line.text.clear()
         return True
@@ -361,7 +312,7 @@ class Conversation:
         elif self.phase is Phase.STARTING:
             yield Deadline(self._began_at + hook.start_timeout_ms / 1000, self._is_late)
         else:
-            if self.unanswered:
+            if self.line is not None:
                 yield from self._limits()
             elif hook.idle_ms is not None:
                 yield Deadline(self._silent_since + hook.idle_ms / 1000, self.finish)
@@ -371,15 +322,10 @@ class Conversation:
                 yield Deadline(self._weighed_at + WEIGH_EVERY_S, self._weigh)
 
     def _limits(self) -> Iterator[Deadline]:
-        """Yield until when the lines are to be answered."""
-        max_busy_s = self._hook.max_busy_ms / 1000
-        for line in self.unanswered.values():
-            if line.busy_since is not None:
-                yield Deadline(
-                    line.busy_since + max_busy_s, functools.partial(self._is_overtime, line)
-                )
+        """Yield until when the line is to be answered."""
+        if self._busy_since is not None:
+            yield Deadline(self._busy_since + self._hook.max_busy_ms / 1000, self._is_overtime)
         yield Deadline(self._silent_since + self._hook.timeout_ms / 1000, self._is_silent)
-        yield Deadline(self._oldest_since + max_busy_s, self._has_forgotten)
 
     def _is_late(self) -> None:
         error = f"no `ready 1` within `start_timeout`{UNHEARD}"
@@ -387,24 +333,18 @@ class Conversation:
 
     def _is_silent(self) -> None:
         error = f"no answer within {self._hook.timeout_ms / 1000:g} s"
-        error += "" if self._answer_count else UNHEARD
+        error += "" if self._has_answered else UNHEARD
         self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
 
-    def _is_overtime(self, line: Line) -> None:
+    def _is_overtime(self) -> None:
         error = f"still busy after {self._hook.max_busy_ms / 1000:g} s"
-        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error, culprit=line))
-
-    def _has_forgotten(self) -> None:
-        """It answers others, but not the oldest: that must end too."""
-        error = f"no answer within {self._hook.max_busy_ms / 1000:g} s"
-        oldest = next(iter(self.unanswered.values()))
-        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error, culprit=oldest))
+        self._kill(Fault(outcome=AttemptOutcome.TIMED_OUT, error=error))
 
     def _weigh(self) -> None:
         self._weighed_at = self._loop.time()
         most = self._hook.max_memory_bytes or 0
         resident = self._process.resident_bytes()
-        if resident > 2 * most and self.unanswered:
+        if resident > 2 * most and self.line is not None:
             self._kill(Fault(error="the worker process has more than twice `max_memory`"))
         elif resident > most:
             self.finish()

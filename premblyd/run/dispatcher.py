@@ -15,7 +15,6 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy import safe_id
 from premblyd.queue.jobs import (
-    SMALL_BYTES,
     Claimable,
     Claimed,
     Ending,
@@ -40,34 +39,26 @@ JUMP_MS = 2_000  # a clock moved by less is drift
 KEPT_BYTES = 4 << 10  # a body up to this is kept meanwhile: a copy of its job without it costs more
 
 
-def _small_bytes(action: Action) -> int:
-    """Return up to which size a body does not count. Those of a batch are as large together as that
-    of one other hook."""
-    return SMALL_BYTES // action.hook.lines
-
-
 def _lease_ms(action: Action) -> int:
     return action.hook.timeout_ms + LEASE_MARGIN_MS
 
 
 class Actions:
-    """The actions of a configuration, with what the queue needs to know of each, and the `slots` of
-    all together. Of thousands it is made beside the loop, and once: no claim looks at them all."""
+    """The actions of a configuration, with what the queue needs to know of each. Of thousands it is
+    made beside the loop, and once: no claim looks at them all."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self.by_name = {action.name: action for action in actions}
-        self.slots = sum(action.slots for action in actions)
         self.claimable = {
             action.name: Claimable(
-                slots=action.slots,
+                slots=action.concurrency.host,
                 lease_ms=_lease_ms(action),
                 digest=action.digest,
-                cluster=action.cluster_slots,
+                cluster=action.concurrency.cluster,
                 once=action.once is not None,
                 confirm=action.confirm is not None,
                 gets_body=action.hook.gets_body,
                 runs_erased=action.erased == "run",
-                small_bytes=_small_bytes(action),
             )
             for action in actions
         }
@@ -187,7 +178,7 @@ class Dispatcher:
         self.last_round_ms = now_ms
         await self._renew(now_ms)
         load = self._load()
-        if load.limit <= 0 and not any(load.ahead.values()):
+        if load.limit <= 0:
             self._others_wait = True  # perhaps
             self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
@@ -204,7 +195,7 @@ class Dispatcher:
 
     async def _renew(self, now_ms: int) -> None:
         """Renew the leases of what may outlast them, now and then: nobody must take a line for
-        lost that waits for its worker process behind others."""
+        lost whose worker process starts, or is busy."""
         if boot_s() < self._renewed_at_s + RENEW_EVERY_S:
             return
         self._renewed_at_s = boot_s()
@@ -230,31 +221,20 @@ class Dispatcher:
         return claimed
 
     def _load(self) -> Load:
-        hooks, ahead = dict(self._busy), dict[str, int]()
-        lines = self._runners.halts.lines
-        # What is claimed ahead keeps its action's slots taken. No other action must lack them.
-        if self._limit >= self._actions.slots:
-            for name in hooks.keys() & lines.keys():
-                waiting = max(0, hooks[name] - lines[name].at_once)
-                hooks[name] -= waiting
-                if waiting <= lines[name].ahead // 2:  # half at once, or each would be a claim
-                    ahead[name] = lines[name].ahead - waiting
         return Load(
-            limit=self._limit - sum(hooks.values()),
+            limit=self._limit - self._busy.total(),
             running=frozenset(self._running),
-            hooks=hooks,
+            hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
             confirmable=self._gate.room,
             closed=frozenset(self._runners.halts.reasons),
-            lines=lines,
-            ahead=ahead,
         )
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
-        cost = counted_bytes(len(job.event.body), _small_bytes(action))
+        cost = counted_bytes(len(job.event.body))
         bodiless = job.without_body() if len(job.event.body) > KEPT_BYTES else job
         permit = self._permits(bodiless, asked_at_s)
         run = self._run(action, job, permit)

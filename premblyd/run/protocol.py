@@ -20,7 +20,7 @@ MAX_LINE_BYTES = 64 << 10  # of what a worker writes
 MAX_LEVELS = 100  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
 _UNNUMBERED = len(b'{"number":0')
 _NUMBER = rb"[1-9][0-9]{0,17}"
-_READY = re.compile(rb"ready +([0-9]{1,9})((?: .*)?)", re.DOTALL)
+_READY = re.compile(rb"ready +([0-9]{1,9})(?: .*)?", re.DOTALL)
 _ANSWER = re.compile(rb"([a-z]+)(?: +(%b))?(?: +(.*))?" % _NUMBER, re.DOTALL)
 _SECONDS = re.compile(rb"([0-9]{1,11}(?:\.[0-9]{1,9})?)(?: +(.*))?", re.DOTALL)
 
@@ -28,14 +28,6 @@ _SECONDS = re.compile(rb"([0-9]{1,11}(?:\.[0-9]{1,9})?)(?: +(.*))?", re.DOTALL)
 class ProtocolError(PremblydError):
     """A worker's line is none of the protocol's. The text says what is wrong with it, and quotes
     nothing of it."""
-
-
-class Capability(StrEnum):
-    """What a worker may say that it uses."""
-
-    BATCH = "batch"  # it takes further lines before it has answered
-    BUSY = "busy"
-    ABORT = "abort"
 
 
 class AnswerKind(StrEnum):
@@ -49,14 +41,6 @@ class AnswerKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
-    """What a worker said before it gets work."""
-
-    version: int
-    capabilities: frozenset[Capability]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a worker answered to line `number`. `after_s`: not tried again before. `words`: what it
     adds for people; they may be about a person."""
@@ -67,24 +51,19 @@ class Answer:
     words: str = ""
 
 
-def hello(action: str, batch: int) -> bytes:
-    """Return the first line that a worker of `action` gets; up to `batch` lines may wait for its
-    answers."""
-    capabilities = [capability.value for capability in Capability]
-    greeting = {"premblyd": VERSION, "version": __version__, "action": action, "batch": batch}
-    return jsontext.dumps({**greeting, "capabilities": capabilities}) + b"\n"
+def hello(action: str) -> bytes:
+    """Return the first line that a worker of `action` gets."""
+    return jsontext.dumps({"premblyd": VERSION, "version": __version__, "action": action}) + b"\n"
 
 
-def read_ready(line: bytes) -> Ready:
-    """Read the first line of a worker; words that are not known are of a later version. Raise
-    ProtocolError when it is none, or of a protocol that premblyd does not speak."""
+def require_ready(line: bytes) -> None:
+    """Raise ProtocolError when a worker's first line does not say that it is ready, or is of a
+    protocol that premblyd does not speak. Further words are of a later version."""
     found = _READY.fullmatch(line.rstrip())
     if not found:
         raise ProtocolError(f"its first line is not `ready {VERSION}`")
-    if (version := int(found[1])) != VERSION:
+    if int(found[1]) != VERSION:
         raise ProtocolError(f"it does not speak version {VERSION} of the worker protocol")
-    words = found[2].decode("utf-8", "replace").split()
-    return Ready(version=version, capabilities=frozenset(Capability).intersection(words))
 
 
 def delivery_line(number: int, invocation: Invocation) -> bytes:

@@ -56,7 +56,6 @@ class WorkerRunner:
                 else:
                     pool = self._new_pool(action.name, action.hook, count, self._children.halts)
                 self._of_actions[action.name] = pool
-        self._children.halts.lines = {name: pool.lines for name, pool in self._of_actions.items()}
         leaving = [*before.values(), *self._of_others]
         self._of_others = []
         self._leaving = [pool for pool in (*self._leaving, *leaving) if pool.conversations]
@@ -72,7 +71,7 @@ class WorkerRunner:
         pool = self._pool(hook, invocation)
         if pool is None:
             return interrupted(CHANGED)
-        permit, delivery = invocation.permit, _delivery(invocation)
+        permit = invocation.permit
         daemon = str(invocation.environment.get("PREMBLY_WORKER") or "")
         unmade, text = [invocation], list[bytes]()
         del invocation  # it has the body: none of the three is kept longer than it is needed
@@ -81,7 +80,7 @@ class WorkerRunner:
             if unmade:
                 text.append(await self._make_line(unmade[0]))
                 unmade.clear()
-            return await pool.run(delivery, text, permit, daemon)
+            return await pool.run(text, permit, daemon)
 
         return await self._patience.run(permit, start)
 
@@ -110,7 +109,7 @@ class WorkerRunner:
         command = list(hook.worker)
         about = {"PREMBLYD_WORKER_IN": 3, "PREMBLYD_WORKER_OUT": 4}
         variables = environment(masked(hook), about, os.environ)
-        greeting = hello(invocation.action, hook.batch).decode().rstrip()
+        greeting = hello(invocation.action).decode().rstrip()
         line = delivery_line(1, invocation).decode().rstrip()
         is_long = len(line) > PREVIEW_CHARS
         return Preview(

@@ -3,7 +3,6 @@ it."""
 
 import asyncio
 import dataclasses
-import functools
 from contextlib import AbstractContextManager
 
 from premblyd.model.states import AttemptOutcome
@@ -15,10 +14,7 @@ from premblyd.run.starting import LackError, LapsedError, Permit
 from premblyd.run.workerprocess import WorkerProcess
 
 STOPPED = "the daemon was stopped"
-HAS_ABORTED = "its worker process had answered `abort` for another"
-REVOKED = "another host may have a delivery of its process by now"
 UNREAD = "the worker process ended before it had read it"
-NOT_ALONE = "the worker process ended, perhaps of another line: it is given alone now"
 _RESULTS = {  # of those without words, about which nothing was printed
     AnswerKind.OK: Result(outcome=AttemptOutcome.SUCCEEDED, output=""),
     AnswerKind.RETRY: Result(
@@ -35,22 +31,14 @@ _RESULTS = {  # of those without words, about which nothing was printed
 
 class Line:
     """What a worker process is told of a run, from when it waits for a process until it is
-    answered. `is_alone`: its process gets no other line meanwhile."""
+    answered."""
 
-    def __init__(
-        self, delivery: int, text: list[bytes], permit: Permit, *, is_alone: bool = False
-    ) -> None:
+    def __init__(self, text: list[bytes], permit: Permit) -> None:
         """`text`: the line, without its number; emptied once it is written."""
-        self.delivery = delivery
         self.text = text
         self.permit = permit
-        self.is_alone = is_alone
         self.done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.output = Output()  # what was printed for it
-        self.given_at_s = 0.0
-        self.begins_at = 0  # in all that its process was written
-        self.given_after = 0  # so many answers of its process
-        self.busy_since: float | None = None  # when its time began, once its process says `busy`
         self._ends: AbstractContextManager[None] | None = None
 
     def may_start(self) -> bool:
@@ -63,9 +51,7 @@ class Line:
 
     def ends_by(self, process: WorkerProcess) -> None:
         """Have its process killed when its permit is revoked."""
-        # A function of its own: a permit knows each by it, and several lines may have the same.
-        kill = functools.partial(process.kill)
-        self._ends = self.permit.ends_by(kill, process.mark)
+        self._ends = self.permit.ends_by(process.kill, process.mark)
         self._ends.__enter__()
 
     def settle(self, result: Result | LapsedError | LackError) -> None:
@@ -99,23 +85,20 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why a worker process was killed: how the run ends that is to blame, and whose that is, where
-    it is known. `words`: what it wrote, if that is why. `not_ready`: it was never of use."""
+    """Why a worker process was killed, and so how its run ends. `words`: what it wrote, if that is
+    why. `not_ready`: it was never of use."""
 
     outcome: AttemptOutcome = AttemptOutcome.FAILED
     error: str
     words: str = ""
-    culprit: Line | None = None
     not_ready: HaltReason | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a worker process ended. `suspects`: the deliveries of which one may have ended it.
-    `not_ready`: why it never was of use, with that in words and what it printed; None: it was, or
-    it had no time to be."""
+    """How a worker process ended. `not_ready`: why it never was of use, with that in words and what
+    it printed; None: it was, or it had no time to be."""
 
-    suspects: tuple[int, ...] = ()
     not_ready: HaltReason | None = None
     error: str = ""
     output: str = ""

@@ -10,7 +10,7 @@ import signal
 import sys
 import termios
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from premblyd.config.hooks import WorkerHook
@@ -54,21 +54,13 @@ class Input:
             return self.written
         return self.written - unread_bytes(self._descriptor)
 
-    def write(self, texts: Sequence[bytes]) -> int:
-        """Write those for which there is room, and later the rest of the last of them, or all of
-        the first. Return how many that are. 0: nobody reads it."""
-        written = self._write(b"".join(texts))
-        if written is None:
-            return 0
-        for count, text in enumerate(texts):
-            if written == 0 and count:
-                return count
-            if written < len(text):
-                self._waiting, self._has_begun = memoryview(text)[written:], written > 0
-                self._loop.add_writer(self._descriptor, self._go_on)
-                return count + 1
-            written -= len(text)
-        return len(texts)
+    def write(self, text: bytes) -> bool:
+        """Write it: what finds no room now, later. Return False when nobody reads it."""
+        written = self._write(text)
+        if written is not None and written < len(text):
+            self._waiting, self._has_begun = memoryview(text)[written:], written > 0
+            self._loop.add_writer(self._descriptor, self._go_on)
+        return written is not None
 
     def close(self) -> None:
         """Let the process read no more than what is written already."""

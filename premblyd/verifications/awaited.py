@@ -3,6 +3,10 @@
 `due_at_ms` is the queue: when Prembly is asked next; NULL is out of it. A waiting begins and ends
 in the transaction of the event that begins or settles it. A question changes no row until its
 answer is there, so what a crash interrupts is asked again, and nothing has to be put right.
+
+Of what is due, Prembly is asked first about what it is known to have, then about what it was not
+asked for longest, and last about the newest. So who invents references as fast as Prembly may be
+asked does not keep it from being asked about true ones.
 """
 
 import asyncio
@@ -10,17 +14,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from peewee import JOIN, Tuple, fn
+from peewee import JOIN, SQL, Case, Tuple, fn
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
-from premblyd.model.tables import Awaited, Event
-from premblyd.prembly.payload import Webhook, plain_id
+from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult
+from premblyd.prembly.payload import Webhook, plain_id, session_reference
+from premblyd.prembly.standings import Rank, Standing
 from premblyd.verifications import questions
 from premblyd.verifications.questions import NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up, reference_key
-from premblyd.verifications.stored import IS_UNSETTLED, settled_in_record
+from premblyd.verifications.stored import IS_AWAITED, STANDING, settled_in_record
 
 MAX_MISSED = 500  # events that one transaction begins to await
 EVENT_GONE = "its event is no longer in the database"
@@ -30,30 +35,30 @@ CHANGED = "its row was changed and can't be used"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """What a new event means for what is awaited: it settles what waits for its reference, or
-    Prembly is to be asked about it at `due_at_ms`."""
+    Prembly is to be asked about it at `due_at_ms`. `reference`: or a digest of its session."""
 
     endpoint: str
     reference: str
+    standing: Standing
     received_at_ms: int
     due_at_ms: int | None  # None: it settles
 
     @classmethod
     def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
-        """Return what `webhook` means; None: nothing. Prembly is first asked
-        `first_ask_ms` after it came."""
+        """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms`
+        after it came."""
         verdict = webhook.verdict
-        if not verdict.reference:
+        session_id, standing = verdict.session_id, verdict.standing
+        name = verdict.reference or (session_reference(session_id) if session_id else None)
+        if not name or standing is Standing.ELSEWHERE:
             return None
-        due_at_ms = None
-        if verdict.is_unsettled:
-            due_at_ms = webhook.received_at_ms + first_ask_ms
-        elif not verdict.is_settled:
-            return None
+        settles = standing is Standing.RESULT
         return cls(
             endpoint=webhook.endpoint,
-            reference=verdict.reference,
+            reference=name,
+            standing=standing,
             received_at_ms=webhook.received_at_ms,
-            due_at_ms=due_at_ms,
+            due_at_ms=None if settles else webhook.received_at_ms + first_ask_ms,
         )
 
 
@@ -69,7 +74,12 @@ class Waiting:
     created_at_ms: int
     due_at_ms: int
     ask_count: int
+    answered_at_ms: int | None  # when Prembly last said anything of it; None: never
+    known_at_ms: int | None  # since when it is known that Prembly has it; None: it is not
     session_id: str | None
+    response_code: str | None
+    standing: Standing
+    unknown_since_ms: int | None  # when Prembly first said that it has no such verification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +102,11 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What becomes of a waiting that Prembly's answer did not settle. `due_at_ms`: when Prembly is
-    asked again; None: it is given up. `created_at_ms`: what it counts from; if the clock was set
+    """What becomes of a waiting of whose answer no event was made. `due_at_ms`: when Prembly is
+    asked again; None: it is `ending`. `created_at_ms`: what it counts from; if the clock was set
     meanwhile, the record has that moved, and moves it too. `reference`: of what was asked; after a
-    failover that lost transactions the number is another's. None: it was read just now."""
+    failover that lost transactions the number is another's. None: it was read just now.
+    `is_answered`, `is_known`: Prembly said something, and that it has such a verification."""
 
     id: int
     at_ms: int
@@ -103,6 +114,11 @@ class Asked:
     error: str | None
     created_at_ms: int | None = None
     reference: str | None = None
+    ending: AwaitedState = AwaitedState.GIVEN_UP
+    settled_by_id: int | None = None
+    was_asked: bool = True
+    is_answered: bool = False
+    is_known: bool = False
 
 
 class Missed(NamedTuple):
@@ -175,13 +191,30 @@ def note_asked(transaction: Transaction, asked: Asked) -> bool:
         _ASKED,
         id=asked.id,
         reference=asked.reference,
-        state=AwaitedState.GIVEN_UP if is_over else AwaitedState.WAITING,
+        state=asked.ending if is_over else AwaitedState.WAITING,
         due_at_ms=asked.due_at_ms,
         created_at_ms=asked.created_at_ms,
         finished_at_ms=asked.at_ms if is_over else None,
+        settled_by_id=asked.settled_by_id,
         last_error=asked.error,
+        count=int(asked.was_asked),
+        asked_at_ms=asked.at_ms if asked.was_asked else None,
+        answered_at_ms=asked.at_ms if asked.is_answered else None,
+        known_at_ms=asked.at_ms if asked.is_known else None,
     )
     return changed > 0
+
+
+def waiting_unknown(transaction: Transaction, names: Collection[str]) -> list[int]:
+    """Return what waits under one of these names, and is not known to be Prembly's."""
+    rows = look_up(transaction, _WAITING_UNKNOWN, {*names, *map(session_reference, names)})
+    return [row_id for (row_id,) in rows]
+
+
+def note_known(transaction: Transaction, row_ids: Collection[int], at_ms: int) -> None:
+    """Note of what waits that Prembly has it, as its log says: so it is asked about first."""
+    for row_id in row_ids:
+        transaction.write(_KNOWN, id=row_id, known_at_ms=at_ms)
 
 
 class AwaitedQueue:
@@ -191,7 +224,7 @@ class AwaitedQueue:
         self._writer = writer
 
     def due(self, now_ms: int, limit: int, asking: Collection[int]) -> "asyncio.Future[Due]":
-        """Return up to `limit` that are due, the longest due first, without those of `asking`.
+        """Return up to `limit` that are due, in their order, without those of `asking`.
         What an event in the record settles is ended instead: it came while nothing was awaited."""
 
         def operation(transaction: Transaction) -> Due:
@@ -237,10 +270,11 @@ class AwaitedQueue:
                 event_id: Arrival(
                     endpoint=endpoint,
                     reference=reference,
+                    standing=Standing(standing),
                     received_at_ms=received_at_ms,
                     due_at_ms=due_at_ms(received_at_ms),
                 )
-                for received_at_ms, event_id, endpoint, reference in rows
+                for received_at_ms, event_id, endpoint, reference, standing in rows
             }
             transaction.lock(lock_name(each.reference) for each in missed.values())
             last = Missed(*rows[-1][:2]) if len(rows) == MAX_MISSED else None
@@ -252,22 +286,31 @@ class AwaitedQueue:
 def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
     settled in the record. Return how many are."""
-    first: dict[str, int] = {}
+    first: dict[tuple[Rank, str], int] = {}
     for event_id, arrival in unsettled.items():
-        first.setdefault(plain_id(arrival.reference), event_id)
+        place = (Rank.of(arrival.standing), plain_id(arrival.reference))
+        first.setdefault(place, event_id)
     if not first:
         return 0
-    waiting = look_up(transaction, _WAITING_FOR, first)
-    known = {plain_id(reference) for (reference,) in waiting}
-    known |= settled_in_record(transaction, first).keys()
+    references = {reference for _, reference in first}
+    known = dict.fromkeys(settled_in_record(transaction, references), Rank.OPEN)
+    were_asked = set()
+    for reference, is_waiting, standing in look_up(transaction, _AWAITED_FOR, references):
+        plain, rank = plain_id(reference), Rank.of(standing)
+        if is_waiting:
+            known[plain] = max(rank, known.get(plain, rank))
+        elif rank is Rank.ONCE:
+            were_asked.add(plain)
     rows = []
-    for reference, event_id in first.items():
-        if reference not in known:
+    for (rank, reference), event_id in sorted(first.items(), reverse=True):
+        is_done = rank is Rank.ONCE and reference in were_asked
+        if not is_done and (reference not in known or known[reference] < rank):
+            known[reference] = rank
             new = unsettled[event_id]
             times = (new.received_at_ms, new.due_at_ms)
             names = (new.reference, reference_key(new.reference))
             rows.append((event_id, new.endpoint, *names, *times, AwaitedState.WAITING))
-    transaction.write_many(_INSERT, rows)
+    transaction.write_many(_INSERT, sorted(rows))
     return len(rows)
 
 
@@ -279,10 +322,10 @@ def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
     if found_event_id is None:
         error = EVENT_GONE
     elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
-        return Waiting(**values)
+        return Waiting(**values | {"standing": Standing(values["standing"])})
     else:
         error = CHANGED
-    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error)
+    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error, was_asked=False)
     note_asked(transaction, over)
     return None
 
@@ -293,8 +336,13 @@ _INSERT = BulkInsert(
     Awaited,
     *("event_id", "endpoint", "reference", "reference_key", "created_at_ms", "due_at_ms", "state"),
 )
-_WAITING = Awaited.select(Awaited.reference).where(_IS_WAITING)
-_WAITING_FOR = Spelt.of(_WAITING, Awaited)
+_AWAITED = Awaited.select(Awaited.reference, Case(None, [(_IS_WAITING, 1)], 0), STANDING).join(
+    Event
+)
+_AWAITED_FOR = Spelt.of(_AWAITED, Awaited)
+_UNKNOWN = Awaited.select(Awaited.id).where(_IS_WAITING, Awaited.known_at_ms.is_null())
+_WAITING_UNKNOWN = Spelt.of(_UNKNOWN, Awaited)
+_KNOWN = update(Awaited, "known_at_ms", where=(Awaited.id == param("id")) & _IS_WAITING)
 _OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
 _OPEN_FOR = Spelt.of(_OPEN, Awaited)
 _END = update(
@@ -312,8 +360,14 @@ _ASKED = Statement(
         due_at_ms=param("due_at_ms")
         + fn.COALESCE(Awaited.created_at_ms - param("created_at_ms"), 0),
         finished_at_ms=param("finished_at_ms"),
+        settled_by=param("settled_by_id"),
         last_error=param("last_error"),
-        ask_count=Awaited.ask_count + 1,
+        ask_count=Awaited.ask_count + param("count"),
+        **{
+            name: fn.COALESCE(param(name), getattr(Awaited, name))
+            for name in ("asked_at_ms", "answered_at_ms")
+        },
+        known_at_ms=fn.COALESCE(Awaited.known_at_ms, param("known_at_ms")),
     ).where(
         Awaited.id == param("id"),
         Awaited.reference == fn.COALESCE(param("reference"), Awaited.reference),
@@ -321,15 +375,27 @@ _ASKED = Statement(
     )
 )
 _DUE_FIELDS = tuple(field.name for field in fields(Waiting))
+_OF_EVENT = {  # the last of them
+    "session_id": Event.session_id,
+    "response_code": Event.response_code,
+    "standing": STANDING,
+    "unknown_since_ms": Inquiry.select(fn.MIN(Inquiry.at_ms)).where(
+        Inquiry.event == Event.id, Inquiry.result == InquiryResult.NOT_FOUND
+    ),
+}
 _DUE = Statement(
     Awaited.select(
-        *(getattr(Awaited, name) for name in _DUE_FIELDS if name != "session_id"),
-        Event.session_id,  # the last of them
+        *(getattr(Awaited, name) for name in _DUE_FIELDS if name not in _OF_EVENT),
+        *_OF_EVENT.values(),
         Event.id,
     )
     .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
     .where(Awaited.due_at_ms <= param("now_ms"))
-    .order_by(Awaited.due_at_ms)
+    .order_by(
+        Awaited.known_at_ms.is_null(),
+        fn.COALESCE(Awaited.asked_at_ms, SQL("0")),
+        Awaited.created_at_ms.desc(),
+    )
     .limit(param("limit"))
 )
 _LOCK = Lookup(Event.select(Event.id), Event.id, locks=True)
@@ -337,9 +403,9 @@ _NEXT_DUE = Statement(
     Awaited.select(fn.MIN(Awaited.due_at_ms)).where(Awaited.due_at_ms > param("now_ms"))
 )
 MISSED = Statement(
-    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference)
+    Event.select(Event.received_at_ms, Event.id, Event.endpoint, Event.reference, STANDING)
     .where(
-        IS_UNSETTLED,
+        IS_AWAITED,
         Event.received_at_ms >= param("since_ms"),
         Tuple(Event.received_at_ms, Event.id) > Tuple(param("after_ms"), param("after_id")),
         ~fn.EXISTS(

@@ -3,12 +3,13 @@
 import asyncio
 from dataclasses import asdict, dataclass, fields
 
-from peewee import Node, Query, fn
+from peewee import SQL, Node, Query, fn
 
 from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
+from premblyd.prembly import payload
 from premblyd.verifications import erased
 
 
@@ -58,14 +59,21 @@ class Inquiries:
 
 
 def add(transaction: Transaction, inquiry: NewInquiry) -> None:
-    """Keep a question in a transaction with what else came of it. What an event had settled that
-    Prembly does not confirm is awaited again: whoever forges it must not hide the true result."""
+    """Keep a question in a transaction with what else came of it. The verification of an event that
+    Prembly does not confirm is awaited: whoever forges it must not hide the true result."""
     values = asdict(inquiry)
     transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
         transaction.write(
             _AWAIT_AGAIN,
             event_id=inquiry.event_id,
+            due_at_ms=inquiry.at_ms + AGAIN_MS,
+            last_error=NOT_CONFIRMED,
+        )
+        transaction.write(
+            _AWAIT,
+            event_id=inquiry.event_id,
+            at_ms=inquiry.at_ms,
             due_at_ms=inquiry.at_ms + AGAIN_MS,
             last_error=NOT_CONFIRMED,
         )
@@ -93,6 +101,30 @@ _AWAIT_AGAIN = Statement(
         | (Awaited.reference == _of_event(Event.reference_key))
         | (Awaited.reference_key == _of_event(fn.COALESCE(Event.reference_key, Event.reference))),
         Awaited.settled_by == param("event_id"),
+    )
+)
+_AWAIT = Statement(
+    Awaited.insert_from(
+        Event.select(
+            *(Event.id, Event.endpoint, Event.reference, Event.reference_key),
+            *(param("at_ms"), param("due_at_ms"), SQL("'waiting'"), param("last_error")),
+        ).where(
+            Event.id == param("event_id"),
+            Event.outcome.in_(payload.FINAL_OUTCOMES),
+            Event.reference.is_null(False),
+            ~fn.EXISTS(
+                Awaited.select(Awaited.id).where(
+                    (Awaited.reference == Event.reference)
+                    | (Awaited.reference == Event.reference_key)
+                    | (Awaited.reference_key == fn.COALESCE(Event.reference_key, Event.reference)),
+                    Awaited.due_at_ms.is_null(False) | (Awaited.event == Event.id),
+                )
+            ),
+        ),
+        [
+            *(Awaited.event, Awaited.endpoint, Awaited.reference, Awaited.reference_key),
+            *(Awaited.created_at_ms, Awaited.due_at_ms, Awaited.state, Awaited.last_error),
+        ],
     )
 )
 _PLACE = ("event_id", "at_ms", "delivery_id", "result")

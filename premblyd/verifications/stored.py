@@ -1,17 +1,17 @@
-"""What the stored events say of a verification: whether they settle it or leave it open, and what
-each says beside an answer of Prembly's, since what that is silent about one may say no to."""
+"""What the stored events say of a verification: which of them settle it (all else leaves it open),
+and what each says beside an answer of Prembly's, since what that is silent about one may say no to.
+"""
 
 import functools
 import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from peewee import Function, fn
+from peewee import Case, Function, fn
 
 from premblyd.engines.engine import Transaction
 from premblyd.model.tables import (
-    IS_DOUBTED,
-    MAY_BE_UNSETTLED,
+    MAY_BE_AWAITED,
     Event,
     Inquiry,
     InquiryResult,
@@ -21,19 +21,36 @@ from premblyd.prembly import events, payload
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
+from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.verifications.questions import DOUBTS
 from premblyd.verifications.spellings import Spelt, look_up
 
 
-def settled_in_record(transaction: Transaction, references: Iterable[str]) -> dict[str, int]:
-    """Return the first settled event of each of these references that has one. Not those that
-    Prembly was asked to confirm and has not."""
+def settled_in_record(
+    transaction: Transaction, references: Iterable[str], answer: Verdict | None = None
+) -> dict[str, int]:
+    """Return the first event of each of these references that settles it: that has the result, and
+    is believed, or has a code of which Prembly says no more. `answer`: what Prembly says now, in
+    which case it is that code."""
     wanted = list(references)
+    said = answer.response_code if answer and answer.standing is Standing.CODE else None
     found: dict[str, int] = {}
-    for reference, event_id in look_up(transaction, _SETTLED_EVENTS, wanted):
+    for reference, event_id, standing, code, is_told in look_up(
+        transaction, _SETTLING_EVENTS, wanted
+    ):
+        if standing == Standing.CODE and not (is_told if answer is None else code == said):
+            continue
         plain = plain_id(reference)
         found[plain] = min(event_id, found.get(plain, event_id))
     return {each: found[plain_id(each)] for each in wanted if plain_id(each) in found}
+
+
+def of_doubted(answer: Verdict) -> tuple[InquiryResult, str]:
+    """Return as what a final answer about a doubted event is kept: as a question."""
+    if answer.outcome is Outcome.VERIFIED:
+        words = "Prembly says VERIFIED of what an event says twice and differently"
+        return InquiryResult.CONTRADICTED, words
+    return InquiryResult.CONFIRMED, "Prembly does not say VERIFIED either"
 
 
 def found_others(transaction: Transaction, references: Collection[str]) -> list[Verdict]:
@@ -51,20 +68,24 @@ def _verdict(row: Sequence[Any]) -> Verdict:
     return Verdict(**values)
 
 
-def _was_answered(*results: InquiryResult) -> Function:
-    """Return the condition that Prembly was asked to confirm an event, and answered so."""
+def _was_answered(results: Collection[InquiryResult], *purposes: Purpose) -> Function:
+    """Return the condition that Prembly was asked about an event for one of these purposes, and
+    answered so."""
     return fn.EXISTS(
         Inquiry.select(Inquiry.id).where(
             Inquiry.event == Event.id,
-            Inquiry.purpose == Purpose.CONFIRM,
+            Inquiry.purpose.in_(purposes),
             Inquiry.result.in_(results),
         )
     )
 
 
-# Not one that Prembly was asked to confirm and has not: it may be forged.
-IS_NOT_DOUBTED = _was_answered(InquiryResult.CONFIRMED) | ~_was_answered(*DOUBTS)
-# The same as Verdict.is_settled and is_unsettled; a test holds that they agree.
+# Of one that is doubted nobody needs to be told that Prembly says something else.
+_IS_DENIED = _was_answered(DOUBTS, Purpose.CONFIRM) | (
+    _was_answered((InquiryResult.CONTRADICTED,), Purpose.RECONCILE) & (Event.doubt == "")
+)
+# Not one that Prembly was asked about and does not confirm: it may be forged.
+IS_BELIEVED = _was_answered((InquiryResult.CONFIRMED,), Purpose.CONFIRM) | ~_IS_DENIED
 _IS_ABOUT_VERIFICATION = functools.reduce(
     operator.or_,
     (
@@ -72,42 +93,40 @@ _IS_ABOUT_VERIFICATION = functools.reduce(
         for pattern in events.ABOUT_VERIFICATION
     ),
 )
-_IS_SETTLED = _IS_ABOUT_VERIFICATION & (
-    IS_DOUBTED
-    | Event.outcome.in_(payload.FINAL_OUTCOMES)
-    | (
-        (Event.outcome == Outcome.UNKNOWN)
-        & Event.response_code.not_in(payload.OPEN_CODES)  # NULL is not
-        & ((Event.response_code != payload.DATA_CODE) | Event.verification_status.is_null())
-    )
+_CODE = fn.COALESCE(Event.response_code, "")
+# As Verdict.standing.
+STANDING = Case(
+    None,
+    [
+        (~_IS_ABOUT_VERIFICATION, Standing.ELSEWHERE),
+        (Event.doubt != "", Standing.DOUBTED),
+        (Event.outcome.in_(payload.FINAL_OUTCOMES), Standing.RESULT),
+        ((Event.outcome == Outcome.PENDING) | (_CODE == payload.LATER_CODE), Standing.LATER),
+        (_CODE == payload.WALLET_CODE, Standing.WALLET),
+        (
+            _CODE.in_(payload.FINAL_CODES) & Event.verification_status.is_null(),
+            Standing.CODE,
+        ),
+    ],
+    Standing.OPEN,
 )
-IS_UNSETTLED = (
-    MAY_BE_UNSETTLED
-    & Event.outcome.not_in(payload.FINAL_OUTCOMES)
+IS_STORED_ANSWER = Event.verified_by == events.STORED_BY
+# Of an event that has a code and no word: Prembly says no more.
+IS_TOLD = IS_STORED_ANSWER | _was_answered((InquiryResult.CONFIRMED,), *Purpose)
+# What Prembly is asked about: it is open, or told in part.
+IS_AWAITED = (
+    MAY_BE_AWAITED
+    & ~IS_STORED_ANSWER
     & Event.reference.is_null(False)
-    & (Event.doubt == "")
-    & _IS_ABOUT_VERIFICATION
+    & STANDING.not_in([Standing.RESULT, Standing.ELSEWHERE])
 )
-# Events that say nothing of how a verification ended: Prembly could not yet, or they are about
-# something else, as a workflow's run is.
-LEAVES_OPEN = ~_IS_ABOUT_VERIFICATION | (
-    (Event.doubt == "")
-    & (
-        (Event.outcome == Outcome.PENDING)
-        | (
-            (Event.outcome == Outcome.UNKNOWN)
-            & fn.COALESCE(Event.response_code, "").in_(payload.OPEN_CODES)
-        )
-    )
-)
-_SETTLED = (  # of several, the first in a dict of them
-    Event.select(Event.reference, Event.id)
-    .where(_IS_SETTLED, IS_NOT_DOUBTED)
-    .order_by(Event.id.desc())
-)
-_SETTLED_EVENTS = Spelt.of(_SETTLED, Event)
+_SETTLING = Event.select(
+    *(Event.reference, Event.id, STANDING, Event.response_code),
+    Case(None, [(IS_TOLD, 1)], 0),
+).where(STANDING.in_(SETTLING), IS_BELIEVED)
+_SETTLING_EVENTS = Spelt.of(_SETTLING, Event)
 _SAID = (*FACTS, "doubt")
-_IS_OTHER = Event.verified_by != events.STORED_BY
+_IS_OTHER = ~IS_STORED_ANSWER
 _OTHER_EVENTS = (
     Event.select(*(getattr(Event, name) for name in _SAID))
     .where(_IS_OTHER)

@@ -122,7 +122,6 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         workers.worker(RUNS),
         workers.worker_script(SCRIPTS),
         workers.backlog(folder, RUNS),
-        workers.backlog_by_batches(folder, RUNS),
         serving.confirm(FORWARDS),
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),

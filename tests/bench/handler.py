@@ -12,7 +12,7 @@ def work() -> None:
     """Answer `ok` to each line, as docs/worker-protocol.md has it."""
     with open(3, "rb") as lines, open(4, "wb", buffering=0) as answers:
         next(lines)  # premblyd's greeting
-        answers.write(b"ready 1 batch\n")
+        answers.write(b"ready 1\n")
         for line in lines:
             answers.write(b"ok %d\n" % json.loads(line)["number"])
 

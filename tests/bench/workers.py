@@ -22,10 +22,8 @@ from tests.support.waiting import wait_until
 CLIENTS = serving.CLIENTS[-1]
 HANDLER = [sys.executable, str(Path(__file__).with_name("handler.py"))]
 OURS = 10  # times as many events for us, who finish so many more, as for the peer
-# Of the worker. Line by line, a commit claims and finishes as many as there are processes.
-PROCESSES, PROCESSES_OF_BATCH = 16, 2
+PROCESSES = 16  # of the worker: a commit claims and finishes as many
 BACKLOG = 50_000
-BATCH = 50
 BESIDE_RATE = 100.0  # webhooks a second while the backlog goes
 BESIDE_S = 4.0
 
@@ -52,7 +50,7 @@ def _served(name: str, events: int, command: list[str], peer: str, bound: float)
 
     return Row(
         name=name,
-        title=f"accept and run a Python worker, {BATCH} lines at once",
+        title="accept and run a Python worker",
         peer=peer,
         needs=("webhook",),
         goals=(
@@ -64,27 +62,17 @@ def _served(name: str, events: int, command: list[str], peer: str, bound: float)
     )
 
 
-def _action(batch: int = BATCH) -> dict[str, Any]:
-    processes = PROCESSES if batch == 1 else PROCESSES_OF_BATCH
-    worker = {"worker": HANDLER, "concurrency": processes, "batch": batch}
-    return {"name": "work", **worker, **serving.EVERY}
+def _action() -> dict[str, Any]:
+    return {"name": "work", "worker": HANDLER, "concurrency": PROCESSES, **serving.EVERY}
 
 
 def backlog(folder: Path, events: int) -> Row:
-    """What waits, finished by workers, line by line."""
-    return _backlog(folder, events, "backlog", 1, 2.0)
+    """What waits, finished by workers."""
 
-
-def backlog_by_batches(folder: Path, events: int) -> Row:
-    """The same by many lines at once."""
-    return _backlog(folder, events, "backlog-batch", BATCH, 3.0)
-
-
-def _backlog(folder: Path, events: int, name: str, batch: int, bound: float) -> Row:
     def ours() -> Measured:
         with tempfile.TemporaryDirectory(dir=folder) as own:
             shutil.copy(_waiting(folder), Path(own, "premblyd.db"))
-            with peers.premblyd(Path(own), actions=[_action(batch)]) as daemon:
+            with peers.premblyd(Path(own), actions=[_action()]) as daemon:
                 answers = load.steadily(
                     peers.address(daemon),
                     serving.requests(webhooks.ours, int(BESIDE_RATE * BESIDE_S)),
@@ -102,14 +90,13 @@ def _backlog(folder: Path, events: int, name: str, batch: int, bound: float) -> 
         with peers.webhook(["true"]) as peer:
             return serving.until_peer_finished(peer, events, CLIENTS)
 
-    how = "line by line" if batch == 1 else f"{batch} lines at once"
     return Row(
-        name=name,
-        title=f"{BACKLOG:,} that wait, by a Python worker, {how}",
+        name="backlog",
+        title=f"{BACKLOG:,} that wait, by a Python worker",
         peer="what adnanh/webhook starts",
         needs=("webhook",),
         goals=(
-            rows.rate("rate", "finished events", bound),
+            rows.rate("rate", "finished events", 2.0),
             rows.time("p99", f"p99 of answers, {BESIDE_RATE:g}/s meanwhile"),
         ),
         ours=ours,

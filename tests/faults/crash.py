@@ -159,8 +159,7 @@ class Campaign:
             place=place,
             actions=[
                 shell("count", script % "count", retry=RETRY, concurrency=8),
-                worker("single", script % "single", "00", retry=RETRY, concurrency=2),
-                worker("batch", script % "batch", "01", batch=8, retry=RETRY),
+                worker("work", script % "work", "00", "01", retry=RETRY, concurrency=8),
                 {"name": "post", "response_codes": ["00"], "http": {"url": url}, "retry": RETRY},
             ],
         )

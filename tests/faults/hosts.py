@@ -89,7 +89,7 @@ class Campaign:
                     stop_timeout="200ms",
                     actions=[
                         shell("count", self._script("count"), retry=retry, concurrency=12),
-                        worker("batch", self._script("batch"), batch=6, retry=retry),
+                        worker("work", self._script("work"), concurrency=6, retry=retry),
                     ],
                 )
             )

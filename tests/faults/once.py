@@ -131,8 +131,7 @@ class Campaign:
             at,
             actions=[
                 shell("activate", script % ("activate", "activate"), concurrency=8, **more),
-                worker("single", script % ("single", "single"), concurrency=4, **more),
-                worker("batch", script % ("batch", "batch"), batch=8, **more),
+                worker("line", script % ("line", "line"), concurrency=8, **more),
             ],
         )
         self.figures: Counter[str] = Counter()

@@ -103,8 +103,7 @@ class Campaign:
         more: dict[str, Any] = {"order": "reference", "retry": RETRY}
         return [
             shell("act", script("act"), concurrency=16, **more),
-            worker("single", script("single"), concurrency=4, **more),
-            worker("batch", script("batch"), batch=16, **more),
+            worker("line", script("line"), concurrency=8, **more),
         ]
 
     def _body(self, number: int, references: int) -> bytes:

@@ -3,17 +3,14 @@
 import random
 from pathlib import Path
 
-import pytest
-
 from tests.faults.workers import misbehave, survive_kills
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_hostile_workers_harm_no_other_and_leave_nothing(tmp_path: Path, batch: int) -> None:
-    endured = misbehave(tmp_path, batch=batch)
+def test_hostile_workers_harm_no_other_and_leave_nothing(tmp_path: Path) -> None:
+    endured = misbehave(tmp_path)
     assert endured.problems == [], endured.figures
 
 
 def test_nothing_of_a_hostile_worker_is_left_after_kills_of_the_daemon(tmp_path: Path) -> None:
-    endured = survive_kills(tmp_path, 2, random.Random(1), batch=3)
+    endured = survive_kills(tmp_path, 2, random.Random(1))
     assert endured.problems == [], endured.figures

@@ -2,46 +2,32 @@
 the action that has it.
 
 So the same script counts the same in both. It gets the event by its environment; exit status 0 is
-`ok`, any other `retry`. Of a batch, all run at once, and are answered in the order of their ends.
+`ok`, any other `retry`.
 """
 
 import json
 import os
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 
-def worker(name: str, script: str, *codes: str, batch: int = 1, **more: Any) -> dict[str, Any]:
-    """Return an action that runs `script` by a worker that gets `batch` deliveries at a time."""
+def worker(name: str, script: str, *codes: str, **more: Any) -> dict[str, Any]:
+    """Return an action that runs `script` by a worker."""
     program = [sys.executable, "-I", "-S", __file__, script]
-    own = {"name": name, "response_codes": list(codes) or ["*"], "worker": program}
-    return own | {"batch": batch, **more}
+    return {"name": name, "response_codes": list(codes) or ["*"], "worker": program} | more
 
 
 def main() -> None:
     script = sys.argv[1]
-    with open(3, encoding="utf-8") as lines, open(4, "w", encoding="utf-8") as answers:
-        batch = json.loads(lines.readline())["batch"]
-        answering = threading.Lock()
-
-        def answer(text: str) -> None:
-            with answering:
-                answers.write(f"{text}\n")
-                answers.flush()
-
-        def run(line: str) -> None:
+    with open(3, encoding="utf-8") as lines, open(4, "w", buffering=1, encoding="utf-8") as answers:
+        print("ready 1", file=answers)
+        next(lines)  # premblyd's greeting
+        for line in lines:
             delivery = json.loads(line)
             done = subprocess.run(["/bin/sh", "-c", script], env=_environ(delivery), check=False)
             code, number = done.returncode, delivery["number"]
-            answer(f"retry {number} 0 exit status {code}" if code else f"ok {number}")
-
-        answer("ready 1 batch")
-        with ThreadPoolExecutor(batch) as pool:
-            for line in lines:
-                pool.submit(run, line)
+            print(f"retry {number} 0 exit status {code}" if code else f"ok {number}", file=answers)
 
 
 def _environ(delivery: dict[str, Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Workers that misbehave, in every way that a worker has: see tests/faults/hostile.py.
 
-    python -m tests.faults.workers [--batch 3] [--rounds 5]
+    python -m tests.faults.workers [--rounds 5]
 
 They get deliveries side by side with workers and shells that are good. Each delivery ends as it
 must, none runs again once its success is on record, the others all succeed, nothing that a worker
@@ -56,15 +56,13 @@ ALLOWED = {
 class Siege:
     """A daemon with hostile workers and good ones."""
 
-    def __init__(self, at: Path, hostile: dict[str, Hostile], *, batch: int, **more: Any) -> None:
-        """With a `batch` of several, all that a hostile worker gets is before one process at once.
-        `more` is what all hostile actions have beside their own."""
+    def __init__(self, at: Path, hostile: dict[str, Hostile], **more: Any) -> None:
+        """`more` is what all hostile actions have beside their own."""
         self.endured = Endured()
         self.hostile = {f"hostile-{number}": name for number, name in enumerate(hostile)}
         self._by_name = hostile
         self.word = word()
-        self._size = BIG if batch == 1 else 0
-        more = {"concurrency": 2 if batch == 1 else 1, "batch": batch, **more}
+        more = {"concurrency": 2, **more}
         self.runs = at / "runs"
         self.runs.touch()
         actions = [
@@ -74,7 +72,6 @@ class Siege:
         actions += [
             shell("good", "true", GOOD, retry=ONCE),
             worker("good-worker", "true", GOOD, retry=ONCE),
-            worker("good-batch", "true", GOOD, batch=20, retry=ONCE),
         ]
         self.victim = Victim(at, actions=actions, stop_timeout="2s")
         self.pipes: set[str] = set()  # that processes of hooks had
@@ -83,7 +80,7 @@ class Siege:
         """Send each hostile worker what it gets, and one webhook to the good after each."""
         for code in range(len(self.hostile)):
             for number in range(EACH):
-                assert self.victim.send(body(str(code), number, self._size)).status == 200
+                assert self.victim.send(body(str(code), number, BIG)).status == 200
             assert self.victim.send(body(GOOD, code)).status == 200
 
     def wait(self) -> None:
@@ -170,9 +167,9 @@ def body(code: str, number: int, size: int = 0) -> bytes:
     return json.dumps({"response_code": code, "n": number, "fill": "x" * size}).encode()
 
 
-def misbehave(at: Path, *, batch: int) -> Endured:
+def misbehave(at: Path) -> Endured:
     """Have every hostile worker work, beside good ones, and look for what is left after a stop."""
-    siege = Siege(at, HOSTILE | UNMARKED, batch=batch)
+    siege = Siege(at, HOSTILE | UNMARKED)
     with siege.victim as victim:
         victim.start(VISIBLE)
         idle_ms = answer_times(victim, seconds=1)
@@ -193,9 +190,9 @@ def misbehave(at: Path, *, batch: int) -> Endured:
     return siege.endured
 
 
-def survive_kills(at: Path, rounds: int, rng: random.Random, *, batch: int) -> Endured:
+def survive_kills(at: Path, rounds: int, rng: random.Random) -> Endured:
     """kill -9 the daemon while hostile workers work, start it again, and look for what was left."""
-    siege = Siege(at, HOSTILE, batch=batch, timeout="10m", max_busy="10m", start_timeout="10m")
+    siege = Siege(at, HOSTILE, timeout="10m", max_busy="10m", start_timeout="10m")
     endured = siege.endured
     orphans = 0
     with siege.victim as victim:
@@ -253,21 +250,17 @@ def _links(pid: int) -> Iterator[str]:
 
 
 def main() -> None:
-    arguments = campaigns.arguments(__doc__, batch=3, rounds=5, seed=campaigns.ANY)
-    problems = []
-    for batch in sorted({1, arguments.batch}):
-        with folder() as at:
-            endured = misbehave(at, batch=batch)
-        print(f"hostile workers that get {batch} at a time:")
-        table(endured.figures)
-        problems += endured.problems
-        with folder() as at:
-            rng = random.Random(arguments.seed)
-            endured = survive_kills(at, arguments.rounds, rng, batch=batch)
-        print(f"kill -9 of the daemon, {batch} at a time, seed {arguments.seed}:")
-        table(endured.figures)
-        problems += endured.problems
-    campaigns.end(problems)
+    arguments = campaigns.arguments(__doc__, rounds=5, seed=campaigns.ANY)
+    with folder() as at:
+        endured = misbehave(at)
+    print("hostile workers:")
+    table(endured.figures)
+    problems = endured.problems
+    with folder() as at:
+        endured = survive_kills(at, arguments.rounds, random.Random(arguments.seed))
+    print(f"kill -9 of the daemon, seed {arguments.seed}:")
+    table(endured.figures)
+    campaigns.end(problems + endured.problems)
 
 
 if __name__ == "__main__":

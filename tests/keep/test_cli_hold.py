@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.commands import Ran, json_of, recorded_in, run
-from tests.support.database import rows
+from tests.support.database import changing, rows
 from tests.support.rows import for_each
 
 DAY_MS = 86_400_000
@@ -32,7 +34,8 @@ def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
 
 
 def test_a_hold_ends_by_what_it_is_on(config: Path) -> None:
-    placed = [json_of(config, "hold", "--reference", "nobody's")["hold"] for _ in range(2)]
+    subject = ("--reference", "nobody's", "--yes")
+    placed = [json_of(config, "hold", *subject)["hold"] for _ in range(2)]
     done = run("hold", "--end", "--reference", "nobody's", "--config", config)
     assert done.out == f"Ended hold {placed[0]}, {placed[1]}.\n"
     again = run("hold", "--end", "--reference", "nobody's", "--config", config)
@@ -40,8 +43,33 @@ def test_a_hold_ends_by_what_it_is_on(config: Path) -> None:
     assert "nobody's" not in again.err
 
 
+@pytest.mark.parametrize("name", ["--user-ref", "--reference"])
+def test_a_name_that_no_event_has_is_held_only_if_that_is_meant(config: Path, name: str) -> None:
+    done = run("hold", name, "hush-nobody", "--config", config)
+    assert (done.code, done.out) == (1, "")
+    field = name.removeprefix("--").replace("-", "_")
+    assert done.err.startswith(f"No event has this {field}, and nothing is held.")
+    assert ("--yes" in done.err, "hush" in done.err) == (True, False)
+    assert json_of(config, "hold", "--list") == []
+    assert json_of(config, "hold", name, "hush-nobody", "--yes")["events"] == 0
+    assert len(json_of(config, "hold", "--list")) == 1
+
+
+def test_a_verification_is_found_by_another_name_that_prembly_gave_it(config: Path) -> None:
+    ((reference,),) = of_record(
+        config, "SELECT reference FROM event WHERE reference IS NOT NULL ORDER BY id LIMIT 1"
+    )
+    with changing(recorded_in(config)) as database:
+        for name in (reference, "another-name"):
+            database.execute(
+                "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, 'v', 1)",
+                [name],
+            )
+    assert json_of(config, "hold", "--reference", "another-name")["events"] > 0
+
+
 def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
-    arguments = ("--user-ref", "-", "--reason", "-", "--config", config)
+    arguments = ("--user-ref", "-", "--reason", "-", "--yes", "--config", config)
     done = run("hold", *arguments, stdin=b"user 7\nsues us\n")
     assert (done.code, done.err) == (0, "")
     assert "user 7" not in done.out
@@ -76,7 +104,9 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
         (["hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
         (["hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
+        (["hold", "--user-ref", "u", "--for", "7d"], "Did you mean '--until'?"),
         (["hold", "--list", "--reason", "x"], "are of a new hold"),
+        (["hold", "--list", "--yes"], "are of a new hold"),
         (["hold", "--list", "--user-ref", "u"], "stands alone"),
         (["hold", "--all"], "goes with --list"),
         (["hold", "--end"], "Say which to end"),
@@ -116,7 +146,7 @@ def test_a_closing_is_noted_listed_and_taken_back(config: Path) -> None:
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path) -> None:
-    for arguments in (["hold"], ["hold", "--end"], ["closed"], ["closed", "--undo"]):
+    for arguments in (["hold", "--yes"], ["hold", "--end"], ["closed"], ["closed", "--undo"]):
         done = run(*arguments, "--user-ref", "hush-user", "--config", config)
         assert (done.code, "hush-user" in done.out) == (0, False)
     recorded = of_record(

@@ -9,14 +9,26 @@ from typing import Any
 
 import pytest
 
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.engines.engine import Transaction
+from premblyd.model.tables import Event, InquiryResult, Purpose
 from premblyd.prembly.events import MEANINGS, STORED_BY
-from premblyd.prembly.payload import Outcome, Verdict
+from premblyd.prembly.payload import Outcome, Verdict, session_reference
+from premblyd.prembly.standings import Standing
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
-from premblyd.verifications.awaited import EVENT_GONE, MAX_MISSED, Asked, AwaitedQueue, Due, Missed
+from premblyd.verifications.awaited import (
+    EVENT_GONE,
+    MAX_MISSED,
+    Asked,
+    AwaitedQueue,
+    Due,
+    Missed,
+    note_known,
+    waiting_unknown,
+)
 from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
-from premblyd.verifications.stored import settled_in_record
+from premblyd.verifications.spellings import Spelt, look_up
+from premblyd.verifications.stored import STANDING, settled_in_record
 from tests.support.queue import question
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
@@ -66,11 +78,10 @@ def test_code_02_without_an_outcome_is_awaited(store: Store) -> None:
 @for_each(
     "event",
     [
-        NOTHING | {"response_code": "03"},
-        NOTHING | {"response_code": None},
-        PENDING | {"reference": None},
-        PENDING | {"reference": ""},
-        *(NOTHING, VERIFIED),  # the last: they settle what others would begin
+        PENDING | {"reference": None, "session_id": None},
+        PENDING | {"reference": "", "session_id": None},
+        PENDING | {"type": "workflow.process.completed"},
+        VERIFIED,  # last: it settles what others would begin
     ],
 )
 def test_nothing_else_is_awaited(store: Store, event: dict[str, Any]) -> None:
@@ -120,25 +131,92 @@ def test_the_settling_event_is_named(store: Store) -> None:
     assert store.rows("SELECT finished_at_ms FROM awaited WHERE id = 1") == [(NOW_MS + 5,)]
 
 
-def test_code_03_settles_nothing(store: Store) -> None:
+def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
     arrive(store, PENDING)
-    arrive(store, NOTHING | {"response_code": "03"})
+    for code in ("03", "00", "01", "99", None):
+        arrive(store, NOTHING | {"response_code": code})
+    arrive(store, NOTHING | {"doubt": "code"})
     assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
 
 
-def test_the_longest_due_comes_first_and_what_is_being_asked_does_not_come_again(
+def test_a_session_is_awaited_by_its_digest(store: Store) -> None:
+    arrive(store, PENDING | {"reference": None, "session_id": "sdk_session_1"})
+    assert [row[0] for row in store.rows(ROWS)] == [session_reference("sdk_session_1")]
+
+
+def test_what_is_asked_about_once_keeps_no_pending_one_from_being_awaited(store: Store) -> None:
+    doubted = NOTHING | {"doubt": "code"}
+    arrive(store, doubted, NOTHING | {"response_code": "03"}, PENDING)
+    assert [row[1] for row in store.rows(ROWS)] == [3]
+    other = {"reference": "ref-2"}
+    for number, event in enumerate([NOTHING | {"response_code": "03"}, doubted, PENDING], 4):
+        arrive(store, event | other)
+        arrive(store, event | other)
+        assert store.rows(ROWS)[-1][1] == 2 * number - 4
+    asked = Asked(id=3, at_ms=NOW_MS, due_at_ms=None, error=None)
+    store.wait(AwaitedQueue(store.writer).asked(asked))
+    store.by_hand("DELETE FROM awaited WHERE id = 4")
+    arrive(store, doubted | other)
+    assert [row[2] for row in store.rows(ROWS)] == ["waiting", "waiting", "given_up"]
+
+
+def asked_about(store: Store, row_id: int, **more: Any) -> None:
+    """Let Prembly have been asked about it, in vain: it is due again."""
+    asked = Asked(id=row_id, error=None, **({"at_ms": NOW_MS, "due_at_ms": NOW_MS} | more))
+    store.wait(AwaitedQueue(store.writer).asked(asked))
+
+
+def test_first_asked_is_about_what_prembly_has_then_what_was_not_asked_for_then_the_newest(
     store: Store,
 ) -> None:
-    for number in range(4):
-        event = {"reference": f"ref-{number}", "received_at_ms": NOW_MS - number}
+    for number in range(6):
+        event = {"reference": f"ref-{number}", "received_at_ms": NOW_MS + number}
         arrive(store, PENDING | event)
-    now_ms = NOW_MS + ASK_MS - 1
-    found = due(store, now_ms, limit=2)
-    assert [row.reference for row in found.waiting] == ["ref-3", "ref-2"]
+    asked_about(store, 1, at_ms=NOW_MS + 2)
+    asked_about(store, 2, at_ms=NOW_MS + 1)
+    asked_about(store, 3, at_ms=NOW_MS + 9, is_known=True)
+
+    def note(transaction: Transaction) -> None:
+        names = ["ref-4", "not awaited"]
+        note_known(transaction, waiting_unknown(transaction, names), NOW_MS)
+
+    store.wait(store.writer.call(note))
+    now_ms = NOW_MS + ASK_MS + 5
+    found = due(store, now_ms)
+    assert [row.id for row in found.waiting] == [5, 3, 6, 4, 2, 1]
     assert found.waiting[0].session_id == "hush-session"
-    assert found.next_due_ms == NOW_MS + ASK_MS
-    found = due(store, now_ms, limit=2, asking=[row.id for row in found.waiting])
-    assert [row.reference for row in found.waiting] == ["ref-1"]
+    found = due(store, now_ms, limit=3, asking=[5, 6])
+    assert [row.id for row in found.waiting] == [3, 4, 2]
+    assert due(store, NOW_MS + 1).next_due_ms == NOW_MS + ASK_MS + 3
+
+
+def test_who_invents_references_as_fast_as_prembly_may_be_asked_starves_no_true_one(
+    store: Store,
+) -> None:
+    """Five new ones a second are forged, and five are asked about. Each true one is asked about all
+    the same, again too while it is pending; and one that was not, once Prembly's log has it."""
+    asked: list[str] = []
+    arrive(store, PENDING | {"reference": "true-early", "received_at_ms": NOW_MS - 1})
+    for second in range(20):
+        names = [f"forged-{second}-{number}" for number in range(5)]
+        names += [f"true-{second}"] if second % 5 == 0 else []
+        for number, reference in enumerate(names):
+            at_ms = NOW_MS + 1000 * second + number
+            arrive(store, PENDING | {"reference": reference, "received_at_ms": at_ms})
+        if second == 10:
+            assert "true-early" not in asked
+            find = store.writer.call(lambda each: waiting_unknown(each, ["true-early"]))
+            row_ids = store.wait(find)
+            store.wait(store.writer.call(lambda each: note_known(each, row_ids, NOW_MS)))  # noqa: B023
+        now_ms = NOW_MS + ASK_MS + 1000 * second + 5
+        for waiting in due(store, now_ms, limit=5).waiting:
+            is_true = waiting.reference.startswith("true")
+            asked_about(store, waiting.id, at_ms=now_ms, due_at_ms=now_ms + 4000, is_known=is_true)
+            asked.append(waiting.reference)
+    assert {name for name in asked if name.startswith("true")} == {
+        *("true-0", "true-5", "true-10", "true-15", "true-early")
+    }
+    assert asked.count("true-0") > 2
 
 
 def test_what_was_settled_while_nothing_was_awaited_is_not_asked_for(store: Store) -> None:
@@ -304,6 +382,58 @@ def test_an_answer_to_what_the_record_knows_already_is_not_stored(
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, known.event_id)]
 
 
+HAD = """SELECT state, ran_instead_id FROM delivery
+    WHERE event_id = (SELECT max(id) FROM event) ORDER BY id"""
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "had"),
+    [
+        (NOTHING, "state = 'pending'", True),
+        (NOTHING, "state = 'cancelled', due_at_ms = NULL, finished_at_ms = 1", False),
+        (NOTHING, "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1", True),
+        (NOTHING | {"response_code": "01"}, "state = 'pending'", True),
+        (PENDING, "state = 'pending'", False),
+        (NOTHING | {"response_code": "02"}, "state = 'pending'", False),
+        (NOTHING | {"response_code": "03"}, "state = 'pending'", False),
+        (NOTHING | {"type": "workflow.process.completed"}, "state = 'pending'", False),
+    ],
+)
+def test_an_answer_is_for_actions_that_the_verification_never_had(
+    store: Store, before: dict[str, Any], changes: str, *, had: bool
+) -> None:
+    store.wait(store.inbox.add(new_event(b"first", **before), [NewDelivery("crm", 3)]))
+    store.by_hand(f"UPDATE delivery SET {changes}")
+    assert add(store, answer("ref-1")).is_new
+    assert store.rows(HAD) == ([("skipped", 1)] if had else [("pending", None)])
+
+
+def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
+    store.wait(store.inbox.add(new_event(b"first", **NOTHING), [NewDelivery("crm", 3)]))
+    confirm(store, 1, InquiryResult.UNSETTLED, 1)
+    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 4"
+    store.by_hand(f"UPDATE delivery SET {dead}")
+    add(store, answer("ref-1"))
+    assert store.rows(HAD) == [("pending", None)]
+
+
+def test_an_answer_is_no_event_beside_what_says_it_twice_and_differently(store: Store) -> None:
+    doubted, _ = arrive(store, NOTHING | {"doubt": "code"}, PENDING)
+    new = answer("ref-1")
+    asked = question(Purpose.PENDING, InquiryResult.SETTLED, "ref-1", event_id=2)
+    added = store.wait(store.writer.call(partial(add_answer, answer=new, inquiry=asked)))
+    assert (added.event_id, added.is_new) == (doubted.event_id, False)
+    assert store.rows("SELECT event_id, result FROM inquiry") == [(1, "contradicted")]
+    assert [row[2] for row in store.rows(ROWS)] == ["settled"]
+
+
+def test_an_answer_of_the_same_code_is_no_second_event(store: Store) -> None:
+    code = NOTHING | {"response_code": "01"}
+    [known] = arrive(store, code)
+    assert add(store, answer("ref-1", **code)) == Added(known.event_id, known.key, False)
+    assert add(store, answer("ref-1", **NOTHING, response_code="07")).is_new
+
+
 def test_answers_that_race_are_stored_once(store: Store) -> None:
     arrive(store, PENDING)
     futures = [adding(store, answer("ref-1", body=b"%d" % number)) for number in range(9)]
@@ -455,13 +585,16 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
         *({**event, "reference": reference} for reference, event in events.items()),
         first_ask_ms=None,
     )
-    in_sql = store.wait(
+    verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
+    lookup = Spelt.of(Event.select(Event.reference, STANDING), Event)
+    look = store.writer.call(lambda transaction: look_up(transaction, lookup, events))
+    assert dict(store.wait(look)) == {name: v.standing for name, v in verdicts.items()}
+    settled = store.wait(
         store.writer.call(lambda transaction: settled_in_record(transaction, events))
     )
+    assert settled.keys() == {n for n, v in verdicts.items() if v.standing is Standing.RESULT}
     begin_missed(store)
-    verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
-    assert in_sql.keys() == {name for name, v in verdicts.items() if v.is_settled}
+    is_nothing = (Standing.RESULT, Standing.ELSEWHERE)
     assert {reference for reference, *_ in store.rows(ROWS)} == {
-        name for name, v in verdicts.items() if v.is_unsettled
+        name for name, v in verdicts.items() if v.standing not in is_nothing
     }
-    assert not [v for v in verdicts.values() if v.is_settled and v.is_unsettled]

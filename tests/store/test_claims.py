@@ -152,57 +152,6 @@ def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_f
     assert len(claim(store, {"closed": action}).jobs) == 1
 
 
-def claim_ahead(store: Store, ahead: int, /, *, busy: int = 2, **keys: Any) -> list[int]:
-    """Claim for an action with two slots, of which so many are taken. Return the deliveries."""
-    load = Load(limit=9, hooks={"crm": busy}, ahead={"crm": ahead})
-    action = Claimable(slots=2, lease_ms=LEASE_MS, digest="", **keys)
-    claimed = store.wait(store.queue.claim({"crm": action}, load, NOW_MS))
-    assert claimed.leaves_any(NOW_MS)
-    return [job.delivery_id for job in claimed.jobs]
-
-
-def test_what_is_claimed_ahead_comes_behind_what_finds_a_slot_and_leaves_some(
-    store: Store,
-) -> None:
-    add(store, "crm", 8)
-    assert claim_ahead(store, 2) == [1, 2]
-    assert claim_ahead(store, 2, busy=1) == [3, 4, 5]
-    assert claim_ahead(store, 4) == []  # there are no more than 3, which other hosts have sooner
-    assert claim_ahead(store, 4, busy=1) == [6]
-    assert claim_ahead(store, 0) == []
-
-
-def test_nothing_is_claimed_ahead_either_while_an_earlier_claim_is_undecided(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add(store, "crm", 8)
-    for transaction in (SqliteTransaction, PostgresqlTransaction):
-        monkeypatch.setattr(transaction, "asking_lock", lambda *_: lambda: False)
-    assert [claim_ahead(store, 2, busy=busy) for busy in (1, 2)] == [[], []]
-
-
-@pytest.mark.parametrize("key", ["once", "confirm", "cluster"])
-def test_nothing_is_claimed_ahead_where_more_is_decided_than_what_is_due(
-    key: str, store: Store
-) -> None:
-    add(store, "crm", 8)
-    assert claim_ahead(store, 2, **{key: 6 if key == "cluster" else True}) == []
-
-
-def test_what_has_one_attempt_left_or_a_large_body_is_not_claimed_ahead_nor_what_is_behind(
-    store: Store,
-) -> None:
-    add(store, "crm", 2)
-    store.add("crm", attempts=1, body=b"last")
-    add(store, "crm", 6, start=10)
-    assert claim_ahead(store, 5) == [1, 2]
-    assert claim_ahead(store, 5, busy=1) == [3, 4, 5, 6, 7, 8]
-    store.add("crm", body=bytes(99))
-    add(store, "crm", 6, start=20)
-    assert claim_ahead(store, 5, small_bytes=98) == [9]
-    assert claim_ahead(store, 5, small_bytes=99) == [10, 11, 12, 13, 14]
-
-
 def test_what_begins_and_ends_at_once_costs_as_many_statements_as_one(
     store: Store, cost: Cost
 ) -> None:

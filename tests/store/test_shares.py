@@ -10,8 +10,8 @@ from tests.support.rows import for_each
 MIB = 1 << 20
 
 
-def shares_of(names: Iterable[str], load: Load, small_bytes: int = SMALL_BYTES) -> Shares:
-    one = Claimable(slots=99, lease_ms=1, digest="", small_bytes=small_bytes)
+def shares_of(names: Iterable[str], load: Load) -> Shares:
+    one = Claimable(slots=99, lease_ms=1, digest="")
     return Shares(dict.fromkeys(names, one), load)
 
 
@@ -105,17 +105,9 @@ def chosen(
 ) -> list[tuple[str, float]]:
     """Return which deliveries begin of those that are due: an action, and its bodies' MiB."""
     rows = [
-        Due(0, number, name, "pending", 0, 1, None, None, round(size * MIB), None)
+        Due(0, number, name, "pending", 0, 1, None, None, round(size * MIB))
         for name, *sizes in due
         for number, size in enumerate(sizes)
     ]
     begin = shares.choose(rows, first.find, first_for_room)
     return [(row.action, row.body_bytes / MIB) for row in begin]
-
-
-@for_each(("small_bytes", "begin"), [(SMALL_BYTES, 9), (SMALL_BYTES // 64, 0)])
-def test_of_a_batch_smaller_bodies_need_room_too(small_bytes: int, begin: int) -> None:
-    """So that as many bytes don't count as of one hook that gets a body alone."""
-    full = Load(limit=9, held_bytes={"a": 10 * MIB}, hooks={"a": 1}, max_bytes=10 * MIB)
-    shares = shares_of("a", full, small_bytes)
-    assert len(chosen(shares, ("a", *[SMALL_BYTES / MIB] * 20))) == begin

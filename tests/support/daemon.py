@@ -27,16 +27,19 @@ from tests.support.webhooks import PATH, signed
 # console, nor for an answer, nor for one of Prembly's, nor for who is accepted while it stops.
 PATIENT = """
 from premblyd import listening
-from premblyd.config.inquiries import PremblyApi
-from premblyd.config.models import Config
+from premblyd.ask.client import Inquirer
 from premblyd.engines.readers import Readers
+from premblyd.receive.server import Receiver
 Readers.__init__.__kwdefaults__["time_limit_s"] = 3600
 listening.WAITING_S = 3600
-def be_patient(model, key, usual):
-    of = lambda its: vars(its)[key]
-    setattr(model, key, property(lambda its: 3_600_000 if of(its) == usual else of(its)))
-be_patient(Config, "answer_within_ms", 8_000)
-be_patient(PremblyApi, "timeout_ms", 10_000)
+def patiently(configure, key, usual):
+    def do(own, settings, *more):
+        if getattr(settings, key, None) == usual:
+            settings = settings.model_copy(update={key: 3_600_000})
+        return configure(own, settings, *more)
+    return do
+Receiver.configure = patiently(Receiver.configure, "answer_within_ms", 8_000)
+Inquirer.configure = patiently(Inquirer.configure, "timeout_ms", 10_000)
 """
 
 

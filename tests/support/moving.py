@@ -6,13 +6,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import DatabaseAddress
-from premblyd.model.columns import ColumnType
-from premblyd.move import moving
-from premblyd.move.moving import MoveStep, StepListener, TableMoved, move
-from premblyd.move.rows import Fitting, Row, Table, moved_tables
+import psycopg
+from peewee import ForeignKeyField, Model
 
-TABLES = {table.name: table for table in moved_tables()}
+from premblyd.databases import DatabaseAddress, Server
+from premblyd.model.columns import ColumnType, columns
+from premblyd.move import sqlite
+from premblyd.move.moving import MOVED, TableMoved, Watch, move
+from premblyd.move.postgresql import Target
+from premblyd.move.sqlite import Row
+
+TABLES: dict[str, type[Model]] = {table._meta.table_name: table for table in MOVED}
 LARGE = 2**63 - 1
 WORDS = {  # of columns that take only these
     ("event", "kind"): "sdk",
@@ -25,8 +29,6 @@ WORDS = {  # of columns that take only these
     ("host", "ended"): "lost",
     ("console_link", "role"): "look",
     ("console_session", "role"): "look",
-    ("schema_floor", "migration"): "0005_hosts",
-    ("event_key", "data_key"): "",  # any other must be here, for a command to move what it wraps
 }
 PLAIN: dict[ColumnType, Any] = {
     ColumnType.NUMBER: 7,
@@ -88,59 +90,59 @@ def insert_all(path: Path, new: Iterable[tuple[str, dict[str, Any]]]) -> None:
             connection.execute(text, tuple(row.values()))
 
 
-def plain_row(table: Table) -> dict[str, Any]:
+def plain_row(table: type[Model]) -> dict[str, Any]:
     """Return a row that the table takes; it refers to row 7 of others."""
+    own = table._meta.table_name
     row = {
-        column.column_name: WORDS.get((table.name, column.column_name), PLAIN[column.kind])
-        for column in table.columns
+        column.column_name: WORDS.get((own, column.column_name), PLAIN[column.kind])
+        for column in columns(table)
     }
-    row |= {reference.column: 7 for reference in table.references}
-    return row | {name: None for name in row if (table.name, name) in EMPTY_ALONE}
+    row |= dict.fromkeys(_references(table), 7)
+    return row | {name: None for name in row if (own, name) in EMPTY_ALONE}
+
+
+def _references(table: type[Model]) -> list[str]:
+    return [each.column_name for each in columns(table) if isinstance(each, ForeignKeyField)]
 
 
 def odd_rows() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield rows for every table, which have each odd value in each column: ids from 7 on, and
     references to the last row of the other table."""
-    for table in TABLES.values():
+    for name, table in TABLES.items():
         for number, values in enumerate(_odd_values(table), 7):
-            own: dict[str, Any] = {"id": number} if "id" in table.names else {}
-            unique: dict[str, Any] = {
-                name: f"{name} {number}" for name in UNIQUE.get(table.name, ())
-            }
-            unique |= dict.fromkeys(NUMBERED.get(table.name, ()), number)
-            yield table.name, plain_row(table) | unique | values | own
+            row = plain_row(table)
+            own: dict[str, Any] = {"id": number} if "id" in row else {}
+            unique: dict[str, Any] = {each: f"{each} {number}" for each in UNIQUE.get(name, ())}
+            unique |= dict.fromkeys(NUMBERED.get(name, ()), number)
+            yield name, row | unique | values | own
 
 
-def _odd_values(table: Table) -> Iterator[dict[str, Any]]:
-    yield dict.fromkeys((reference.column for reference in table.references), 8)
-    for column in table.columns:
-        if column.column_name in {"id", *(each.column for each in table.references)}:
+def _odd_values(table: type[Model]) -> Iterator[dict[str, Any]]:
+    references = _references(table)
+    yield dict.fromkeys(references, 8)
+    for column in columns(table):
+        place = table._meta.table_name, column.column_name
+        if column.column_name in ("id", *references) or place in WORDS or place in EMPTY_ALONE:
             continue
-        if (table.name, column.column_name) in WORDS | dict.fromkeys(EMPTY_ALONE):
-            continue
-        for value in BOUNDED.get((table.name, column.column_name), ODD[column.kind]):
+        for value in BOUNDED.get(place, ODD[column.kind]):
             yield {column.column_name: value}
 
 
 def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
-    """Return all that a database holds, as both engines can hold it."""
-    with moving.source(place) as side:
-        return {
-            name: list(map(Fitting(table).fit, side.rows(table))) for name, table in TABLES.items()
-        }
+    """Return all that a database holds."""
+    if isinstance(place, Server):
+        with psycopg.connect(place.url) as connection:
+            target = Target(connection, MOVED)
+            found = {name: list(target.rows(table)) for name, table in TABLES.items()}
+    else:
+        with sqlite.opened(place) as file:
+            found = {name: list(file.rows(table)) for name, table in TABLES.items()}
+    return {name: sorted(rows, key=repr) for name, rows in found.items()}
 
 
-def ignore(step: MoveStep) -> None:
-    del step
+def ignore(*_: object) -> None: ...
 
 
-def move_record(
-    source: DatabaseAddress,
-    target: DatabaseAddress,
-    *,
-    restart: bool = False,
-    watch: StepListener = ignore,
-) -> tuple[TableMoved, ...]:
+def move_record(source: Path, target: Server, watch: Watch = ignore) -> tuple[TableMoved, ...]:
     """Move what `source` holds."""
-    with moving.source(source) as old, moving.target(target) as new:
-        return move(old, new, watch=watch, restart=restart)
+    return move(source, target, watch)

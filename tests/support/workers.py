@@ -21,7 +21,7 @@ from premblyd.run.worker import WorkerRunner
 from tests.support.jobs import action, invocation
 from tests.support.waiting import until
 
-READY = "ready 1 batch busy abort"
+READY = "ready 1"
 
 
 def shell(for_each_line: str, *, ready: str = READY, first: str = "") -> list[str]:
@@ -107,11 +107,6 @@ class Working:
         """Those with the processes that there are now."""
         return [each for pool in self.runner._pools() for each in pool.conversations]
 
-    @property
-    def unanswered(self) -> list[int]:
-        """How many lines each process has."""
-        return sorted(len(each.unanswered) for each in self.conversations)
-
     def configure(self, *actions: Action) -> None:
         """Reload."""
         self.actions = actions
@@ -136,9 +131,11 @@ class Working:
     async def run_all(self, deliveries: Sequence[int], **keys: Any) -> list[Result]:
         return await asyncio.gather(*self.begin(*deliveries, **keys))
 
-    async def until_unanswered(self, *lines: int) -> None:
-        """Wait until the processes have so many lines each."""
-        await until(lambda: self.unanswered == sorted(lines))
+    async def until_busy(self, processes: int) -> None:
+        """Wait until there are so many processes, and each has a line."""
+        await until(
+            lambda: [each.line is not None for each in self.conversations] == [True] * processes
+        )
 
     async def until_gone(self) -> None:
         """Wait until no process is left."""

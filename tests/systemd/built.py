@@ -53,6 +53,12 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def version_of(tree: Path) -> str:
+    """Return what a tree that is built calls itself."""
+    command = [sys.executable, str(tree / "systemd/version.py")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def build(tree: Path, out: Path, *, umask: int = 0o022, **environ: str) -> Built:
     """Build wheel and source distribution of a checkout into the folder `out`."""
     done = subprocess.run(

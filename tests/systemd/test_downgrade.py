@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from premblyd import __version__
 from tests.systemd import machine as machines
 from tests.systemd.machine import Machine, MachineError
 from tests.systemd.pages import FORGET_NIGHTLY_UNITS, GO_BACK, GO_TO_THE_OLDER, as_root
@@ -60,7 +61,7 @@ def test_the_page_goes_back_to_the_first_version_with_the_data(fresh_machine: Ma
     assert refused.returncode == 1
     assert f"{DATABASE}.before-0002_inquiries" in refused.stderr
     assert "The old version runs again" in refused.stderr
-    assert machine.output("premblyd --version").endswith("0.2.0")
+    assert machine.output("premblyd --version").endswith(__version__)
     assert sql(machine, REFERENCES) == of_both
 
     done = machine.run(f"set -e\ncd /share/premblyd-0.1.0\n{as_root(*GO_BACK)}")

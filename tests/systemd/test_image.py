@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.needs import UnavailableError
 from tests.systemd import machine as machines
-from tests.systemd.built import Released, page_of
+from tests.systemd.built import Released, page_of, version_of
 from tests.systemd.image import PACKAGES, PREPARE, Host
 from tests.systemd.test_release import sbom
 
@@ -33,15 +33,15 @@ def host(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             host = Host(machine)
             machine.run(PREPARE)
             host.run("cp -r /share/premblyd . && ln -s /share/*.tar .")
-            follow(host, released.image.name)
+            follow(host)
             yield host
     except machines.MachineError as error:
         raise UnavailableError(str(error)) from None
 
 
-def follow(host: Host, archive: str) -> None:
+def follow(host: Host) -> None:
     load, key, start, look = page_of("Podman")
-    assert f"podman load --input {archive}\n" in load
+    assert "podman load --input premblyd-*.image.tar\n" in load
     host.run(f"cd premblyd; mv ../*.tar .\n{load}")
     # What is pasted comes by a terminal of the user's own: this pipe is root's.
     host.run(f"cat | {key}", stdin="live_pk_of_a_stranger\n")
@@ -134,6 +134,6 @@ def test_its_sbom_names_each_package_that_is_in_it(host: Host, released: Release
     for line in python.splitlines():
         name, version = line.split()
         there.add((re.sub(r"[-_.]+", "-", name.lower()), version))
-    parts = sbom(released.image)["components"]
+    parts = sbom(released.image, version_of(released.tree))["components"]
     assert {(part["name"], part["version"]) for part in parts} >= there
     assert len(there) > 100

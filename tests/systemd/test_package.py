@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import __version__
 from premblyd.cli import COMMANDS
 from tests.systemd import machine as machines
+from tests.systemd.built import version_of
 from tests.systemd.machine import Machine
 from tests.systemd.pages import as_root
 from tests.systemd.service import (
@@ -112,7 +112,8 @@ def test_a_version_is_of_its_debian(packages: Packages) -> None:
     fields = subprocess.run(
         ["dpkg-deb", "--field", packages.this, "Version", "Depends"], capture_output=True, text=True
     ).stdout
-    assert f"Version: {__version__}~{SUITES[packages.suite]}\n" in fields
+    version = version_of(machines.REPOSITORY).replace(".dev", "~~dev")
+    assert f"Version: {version}~{SUITES[packages.suite]}\n" in fields
     minor = int(re.findall(r"python3 \(>= 3\.(\d+)\)", fields)[0])
     assert f"python3 (<< 3.{minor + 1})" in fields
 
@@ -128,6 +129,8 @@ def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
     machine.run("rm -r /opt/premblyd")
     printed = machine.run(f"{APT} install {package} 2>&1", environ=QUIET).stdout
     assert f"install -m 0600 /dev/stdin {KEY}" in printed
+    (page,) = re.findall(r"/usr/share/doc/\S+\.md", printed)
+    assert machine.output(f"head -n 1 {page}") == "# How do I run premblyd on one machine?"
     assert machine.property("ActiveState") == "active"
     assert machine.output("systemctl is-enabled premblyd.service premblyd.socket").split() == [
         "enabled",
@@ -223,7 +226,7 @@ def test_an_upgrade_keeps_every_event_and_a_downgrade_is_refused_or_by_the_page(
     lines = as_root(*GO_BACK).replace("0013_halts", "9999_later")
     lines = re.sub(r"apt install --allow-downgrades \S+", f"{APT} install {this}", lines)
     done = machine.run(f"set -e\n{lines}", environ=QUIET)
-    assert machine.output("premblyd --version").endswith(__version__)
+    assert machine.output("premblyd --version").endswith(version_of(machines.REPOSITORY))
     send(machine)
     (folder,) = re.findall(r"What was there is in (\S+)\.", done.stdout)
     kept = f'sqlite3 "file:{folder}/premblyd.db?immutable=1" "SELECT count(*) FROM event"'

@@ -9,17 +9,24 @@ from typing import Any
 
 import pytest
 
-import premblyd
 from tests.support.needs import UnavailableError
 from tests.support.pages import ROOT
-from tests.systemd.built import Released, checkout, page_of, refused
+from tests.systemd.built import Released, checkout, page_of, refused, version_of
 
 pytestmark = pytest.mark.release
 
-WHEEL = f"premblyd-{premblyd.__version__}-py3-none-any.whl"
+
+@pytest.fixture
+def version(released: Released) -> str:
+    return version_of(released.tree)
 
 
-def sbom(file: Path) -> dict[str, Any]:
+@pytest.fixture
+def wheel(version: str) -> str:
+    return f"premblyd-{version}-py3-none-any.whl"
+
+
+def sbom(file: Path, version: str) -> dict[str, Any]:
     try:
         from cyclonedx.schema import SchemaVersion
         from cyclonedx.validation.json import JsonStrictValidator
@@ -29,30 +36,32 @@ def sbom(file: Path) -> dict[str, Any]:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     found: dict[str, Any] = json.loads(text)
     assert found["metadata"]["component"]["name"] == "premblyd"
-    assert found["metadata"]["component"]["version"] == premblyd.__version__
+    assert found["metadata"]["component"]["version"] == version
     return found
 
 
-def test_each_file_that_is_installed_has_an_sbom_and_each_file_a_sum(released: Released) -> None:
+def test_each_file_that_is_installed_has_an_sbom_and_each_file_a_sum(
+    released: Released, version: str, wheel: str
+) -> None:
     names = {path.name for path in released.folder.iterdir()}
-    installed = {WHEEL, released.image.name}
+    installed = {wheel, released.image.name}
     described = {f"{name}.cdx.json" for name in installed}
-    source = f"premblyd-{premblyd.__version__}.tar.gz"
+    source = f"premblyd-{version}.tar.gz"
     summed = {*installed, *described, source}
     assert names == {*summed, "SHA256SUMS", "SHA256SUMS.sig"}
     lines = (released.folder / "SHA256SUMS").read_text().splitlines()
     assert {line.split()[1] for line in lines} == summed
 
 
-def test_the_wheels_sbom_names_each_package_that_it_was_tested_with(released: Released) -> None:
+def test_the_wheels_sbom_names_each_package_that_it_was_tested_with(
+    released: Released, version: str, wheel: str
+) -> None:
     locked = (ROOT / "systemd/requirements.txt").read_text()
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+) \\$", locked, re.MULTILINE))
     del pinned["setuptools"]  # builds it
-    found = sbom(released.folder / WHEEL)
+    found = sbom(released.folder / wheel, version)
     named = {part["name"]: part for part in found["components"]}
-    assert {name: part["version"] for name, part in named.items()} == pinned | {
-        "premblyd": premblyd.__version__
-    }
+    assert {name: part["version"] for name, part in named.items()} == pinned | {"premblyd": version}
     assert all(part["purl"].startswith(f"pkg:pypi/{name}@") for name, part in named.items())
     assert named["tornado"]["licenses"]
     needs = {row["ref"]: row.get("dependsOn", []) for row in found["dependencies"]}
@@ -78,11 +87,13 @@ def check(folder: Path) -> bool:
     return not done.returncode
 
 
-def test_a_release_is_checked_by_the_page_and_a_changed_byte_is_seen(copied: Path) -> None:
+def test_a_release_is_checked_by_the_page_and_a_changed_byte_is_seen(
+    copied: Path, wheel: str
+) -> None:
     assert check(copied)
-    wheel = copied / WHEEL
-    whole = wheel.read_bytes()
-    wheel.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    file = copied / wheel
+    whole = file.read_bytes()
+    file.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
     assert not check(copied)
 
 

@@ -81,7 +81,8 @@ def _of_connection(error: psycopg.Error) -> str:
     if not _NOT_MADE.match(lines[0] if lines else ""):
         return f"{_UNREACHED}the connection was lost"
     is_refused = all(_ANSWERED.search(line) for line in each or lines[:1])
-    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}"
+    notes = "".join(f". {note}" for note in getattr(error, "__notes__", ()))
+    return f"{_REFUSED if is_refused else _UNREACHED}{_FAILED.sub('', said)}{notes}"
 
 
 _UNREACHED = "PostgreSQL can't be reached: "
@@ -95,9 +96,7 @@ _ANSWERED = re.compile(r"FATAL: |no password supplied")
 # By pg_hba.conf's methods peer and ident: who asks is another user of the system than the role's.
 _OTHER_USER = re.compile(r'(Peer|Ident) authentication failed for user "(?P<role>[^"]+)"')
 _MISSING = "a table of the database is missing or was changed; restore it, or start the daemon anew"
-HALF_MOVED = "55000"  # the code by which a half-moved database refuses what daemons write
 _PLAIN = {
-    HALF_MOVED: "it has only a part of what `premblyd move` brings to it",
     "0A000": "somebody changes the tables",
     "25P03": "PostgreSQL waited too long for this host within a transaction",
     "3F000": _MISSING,

@@ -7,6 +7,7 @@ thread. Whoever waits on it sees a lost connection, which is no promise of anyth
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import time
@@ -181,6 +182,8 @@ _OF_LIBPQ = {
     "tcp_user_timeout": "10000",  # ms
     "application_name": "premblyd",
 }
+# What a server says to whoever names it, or what is on it, wrongly.
+_MISTAKEN = re.compile(r"password authentication failed|does not exist|no password supplied")
 Opened = Callable[[psycopg.Connection[Any]], None]
 
 
@@ -207,6 +210,7 @@ class _Database(Database, PostgresqlDatabase):
         super().__init__("postgresql://", prefer_psycopg3=True, **parameters(server))
         self._session = session
         self._unread = server.unread
+        self._named_in = server.named_in
         self._opened = opened
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -219,6 +223,8 @@ class _Database(Database, PostgresqlDatabase):
                     f"The database wants a password, and this user may not read it"
                     f" ({self._unread}). Root may."
                 ) from None
+            if self._named_in is not None and _MISTAKEN.search(str(error)):
+                error.add_note(f"Compare it with {self._named_in}")
             # psycopg's own frame refers to it: with that, the webhooks that were to be stored would
             # stay in memory until the collector comes.
             raise without_frames(error) from None

@@ -1,12 +1,14 @@
 """Trouble of what comes and of what runs for it: no event comes, they are refused, have a new code,
 match no action; deliveries are past their time, failing, dead, or held by a dead one."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from peewee import fn
 
 from premblyd import times
+from premblyd.model.rolled import rolled_code
 from premblyd.model.states import AttemptOutcome
 from premblyd.model.tables import (
     Attempt,
@@ -18,6 +20,7 @@ from premblyd.model.tables import (
     Host,
     Rejection,
 )
+from premblyd.prembly import samples
 from premblyd.prembly.payload import CODES
 from premblyd.privacy import is_code
 from premblyd.queue.rejections import ConnectionFault
@@ -59,6 +62,7 @@ _GO_ON = {
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 PAUSED_MS = DAY_MS  # a pause without an end that has lasted for longer may be forgotten
 FAILING = 3  # attempts of an action in a row, and no success after them
+LAST_TRIED = 500  # events: where those of `premblyd send` are looked for
 LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
 _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
@@ -268,16 +272,19 @@ def unmatched(situation: Situation) -> Iterator[Item]:
         .group_by(EventHour.response_code)
     )
     routing = Routing(situation.settings.actions) if situation.settings else None
-    for code, count in largest(dict(queries.tuples(situation.database, query))):
+    found = largest(dict(queries.tuples(situation.database, query)))
+    tried = _tried(situation) if found else {}
+    for code, count in found:
         # Where an action is for the code, its `types` or `when` left these out: that was wanted.
         is_meant = routing is not None and bool(routing.actions_for_code(code or None))
+        is_trial = tried.get(code, 0) >= count
         yield Item(
-            severity=Severity.NOTICE if is_meant else Severity.WARNING,
+            severity=Severity.NOTICE if is_meant or is_trial else Severity.WARNING,
             text=f"{counted(count, 'event')} with {_named(code)} matched no action:"
             + (
                 " `types` or `when` left out what is for their code, or it was added later."
                 if is_meant
-                else " stored, and nothing ran."
+                else f" stored, and nothing ran.{' `premblyd send` sent it.' if is_trial else ''}"
             ),
             remedy="Nothing, if that is what you want; else"
             " `premblyd replay --action NAME --since 24h --new`."
@@ -287,6 +294,23 @@ def unmatched(situation: Situation) -> Iterator[Item]:
             target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
             count=count,
         )
+
+
+def _tried(situation: Situation) -> Counter[str]:
+    """Count by their codes those of the newest events that `premblyd send` sent for no action."""
+    query = Event.select(Event.id, Event.response_code, Event.token, Event.received_at_ms)
+    newest = queries.tuples(situation.database, query.order_by(Event.id.desc()).limit(LAST_TRIED))
+    since_ms = hour_of(situation.since_ms)
+    codes = {
+        number: rolled_code(code)
+        for number, code, token, at_ms in newest
+        if isinstance(token, str) and token.startswith(samples.SENDER)
+        if isinstance(at_ms, int) and at_ms >= since_ms
+    }
+    matched = Delivery.select(Delivery.event).where(Delivery.event.in_(list(codes)))
+    for (number,) in queries.tuples(situation.database, matched):
+        codes.pop(number, None)
+    return Counter(codes.values())
 
 
 @trouble(

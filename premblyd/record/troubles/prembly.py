@@ -3,18 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from peewee import SQL, fn
+from peewee import fn
 
 from premblyd import times
-from premblyd.model.tables import (
-    IS_DOUBTED,
-    Awaited,
-    Event,
-    EventHour,
-    Inquiry,
-    InquiryResult,
-    VerificationName,
-)
+from premblyd.model.tables import Event, EventHour, Inquiry, InquiryResult, VerificationName
 from premblyd.queue.rollups import hour_of
 from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
@@ -126,19 +118,33 @@ def prembly(situation: Situation) -> Iterator[Item]:
     )
 
 
+DISMISS = "`premblyd pending --dismiss EVENT` (or `all`) tells of it no more."
+
+
 @trouble(passes=False)
 def doubted(situation: Situation) -> Iterator[Item]:
-    """Yield events that say VERIFIED, and something that does not fit."""
-    query = Event.select(fn.COUNT(Event.id)).where(
-        IS_DOUBTED, Event.received_at_ms >= situation.since_ms
-    )
-    if count := queries.value(situation.database, query):
+    """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
+    them or Prembly was asked."""
+    if count := len(criteria.undismissed_ids(situation.database)["doubted"]):
         yield Item(
             text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
-            " not fit: another code or status, a face that does not match. The outcome is unknown,"
-            " and Prembly is not asked for it.",
-            remedy="Look at what does not fit, and the verification up in Prembly's dashboard.",
-            target=Target(page="events", flag="doubted", since_ms=situation.since_ms),
+            " not fit: another code or status, a face that does not match. The outcome is unknown.",
+            remedy="Look at what does not fit, and the verification up in Prembly's dashboard."
+            f" {DISMISS}",
+            target=Target(page="events", flag="doubted"),
+            count=count,
+        )
+
+
+@trouble(passes=False)
+def differs(situation: Situation) -> Iterator[Item]:
+    """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
+    if count := len(criteria.undismissed_ids(situation.database)["differs"]):
+        yield Item(
+            text=f"Prembly says VERIFIED of {counted(count, 'event')} that said it beside"
+            " something that does not fit. Nothing ran for that answer.",
+            remedy=f"Look the verification up in Prembly's dashboard. {DISMISS}",
+            target=Target(page="events", flag="doubted"),
             count=count,
         )
 
@@ -163,17 +169,13 @@ def shared(situation: Situation) -> Iterator[Item]:
 
 @trouble(passes=False, reminds=True)
 def given_up(situation: Situation) -> Iterator[Item]:
-    """Yield verifications of which nobody learned what became."""
-    query = Awaited.select(fn.COUNT(Awaited.id)).where(
-        Awaited.state == SQL("'given_up'"),  # as the index has it, which is of few rows
-        Awaited.finished_at_ms >= situation.since_ms,
-    )
-    if count := queries.value(situation.database, query):
+    """Yield verifications about which Prembly was asked for a week, and never answered."""
+    if count := len(criteria.undismissed_ids(situation.database)["given_up"]):
         yield Item(
-            text=f"{counted(count, 'verification was', 'verifications were')} given up: pending for"
-            " so long, and Prembly never said what became.",
-            remedy="Ask Prembly, or let the person try again.",
+            text=f"{counted(count, 'verification was', 'verifications were')} given up: Prembly"
+            " was asked for a week, and never answered.",
+            remedy=f"Ask Prembly, or let the person try again. {DISMISS}",
             command="premblyd pending --state given_up",
-            target=Target(page="events", since_ms=situation.since_ms),
+            target=Target(page="events"),
             count=count,
         )

@@ -97,6 +97,26 @@ def test_a_wrong_password_is_told_and_not_shown(server: Server) -> None:
     assert backend(as_role(server, "guarded", "hush-right")).inspect().facts
 
 
+def test_who_is_refused_is_told_which_file_to_mend(server: Server, tmp_path: Path) -> None:
+    config = tmp_path / "premblyd.yaml"
+    (tmp_path / "of-guarded").write_text("hush-wrong")
+    name = server.url.partition("@/")[2].partition("?")[0]
+    guarded = {"url": as_role(server, "guarded").url, "password": {"file": "of-guarded"}}
+    for database, said, also in (
+        (guarded, 'password authentication failed for user "guarded"', "of-guarded"),
+        (server.url.replace(name, "no_such"), 'database "no_such" does not exist', ""),
+        (as_role(server, "stranger").url, 'role "stranger" does not exist', ""),
+    ):
+        config.write_text(json.dumps(configuration(database=database)))
+        place = f"`database` in {config}{f', with the password file:{also}' if also else ''}"
+        for command in ("events", "status", "check"):
+            done = run(command, "--config", config)
+            text = " ".join((done.out + done.err).split())
+            assert said in text
+            assert f"Compare it with {place}" in text
+            assert "hush" not in text
+
+
 def test_who_may_not_read_the_password_is_told_that_root_may(
     server: Server, tmp_path: Path
 ) -> None:

@@ -51,7 +51,14 @@ def plan(path: Path, statement: Statement, **values: Any) -> str:
 
 def test_events_that_were_missed_are_found_by_their_index(path: Path) -> None:
     """Without it, a start would read all events of three days."""
-    assert "event_unsettled" in plan(path, awaited.MISSED, since_ms=1, after_ms=1, after_id=1)
+    assert "event_without_result" in plan(path, awaited.MISSED, since_ms=1, after_ms=1, after_id=1)
+
+
+def test_what_is_due_is_found_in_the_order_in_which_it_is_asked_for(path: Path) -> None:
+    """Whoever invents references makes it long: it is not sorted for each question."""
+    steps = plan(path, awaited._DUE, now_ms=1, limit=9)
+    assert "awaited_turn" in steps
+    assert "B-TREE" not in steps
 
 
 def test_what_succeeded_earlier_is_found_by_its_reference(path: Path) -> None:

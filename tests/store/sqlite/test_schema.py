@@ -113,7 +113,6 @@ def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
     ("table", "condition", "index"),
     [
         (Event, tables.IS_DOUBTED, "event_doubted"),
-        (Event, tables.MAY_BE_UNSETTLED, "event_unsettled"),
         (Delivery, tables.WAITS_FOR_ANOTHER, "delivery_waits"),
         (OperatorAction, tables.IS_WHOLE, "operator_action_whole"),
         (Event, Event.reference_key.is_null(False), "event_reference_key"),

@@ -1,0 +1,102 @@
+"""What a tree calls itself, by the program that says it wherever something is built of it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.needs import UnavailableError
+from tests.support.pages import ROOT
+
+BETWEEN, RELEASED = '__version__ = "1.2.3.dev0"\n', '__version__ = "1.2.3"\n'
+AT = {f"GIT_{who}_DATE": "1790000000 +0100" for who in ("AUTHOR", "COMMITTER")}
+WHO = ("-c", "user.name=a", "-c", "user.email=a@example")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree between two releases, in no repository."""
+    folder = tmp_path / "tree"
+    for name in ("systemd/version.py", "systemd/steps.sh", ".gitattributes"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "premblyd").mkdir()
+    (folder / "premblyd/__init__.py").write_text(BETWEEN)
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *WHO, *words],
+        cwd=folder,
+        env=os.environ | AT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def committed(folder: Path) -> str:
+    """Commit what is in a folder. Return the version that it has now."""
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
+        git(folder, *words)
+    commit = git(folder, "rev-parse", "--short=8", "HEAD").strip()
+    return f"1.2.3.dev20260921141320+g{commit}"
+
+
+def version_of(folder: Path) -> str:
+    command = [sys.executable, str(folder / "systemd/version.py")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_between_releases_a_version_says_when_its_commit_was_and_which(tree: Path) -> None:
+    commit = committed(tree)
+    assert version_of(tree) == commit
+    (tree / "new").touch()
+    assert version_of(tree) == commit, "what lies around is no change"
+    with (tree / "premblyd/__init__.py").open("a") as file:
+        file.write("# changed\n")
+    assert version_of(tree) == f"{commit}.changed"
+    (tree / "premblyd/__init__.py").write_text(RELEASED)
+    assert version_of(tree) == "1.2.3"
+
+
+def test_an_archive_of_git_says_of_which_commit_it_is(tree: Path, tmp_path: Path) -> None:
+    commit = committed(tree)
+    git(tree, "archive", "--output", str(tmp_path / "a.tar"), "HEAD")
+    shutil.unpack_archive(tmp_path / "a.tar", tmp_path / "archived", filter="data")
+    assert version_of(tmp_path / "archived") == commit
+
+
+def test_a_tree_without_a_repository_says_of_no_commit_also_in_somebody_elses(tree: Path) -> None:
+    assert version_of(tree) == "1.2.3.dev0"
+    (tree.parent / "theirs").touch()
+    committed(tree.parent)
+    assert version_of(tree) == "1.2.3.dev0"
+
+
+def test_a_copy_that_is_installed_or_packed_keeps_the_version(tree: Path, tmp_path: Path) -> None:
+    commit = committed(tree)
+    copy = tmp_path / "copy"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git"))
+    steps = f'. {tree}/systemd/steps.sh; set_version {copy} "{version_of(tree)}"'
+    subprocess.run(["sh", "-euc", steps], check=True)
+    assert version_of(copy) == commit
+    assert (copy / "premblyd/__init__.py").read_text() == f'__version__ = "{commit}"\n'
+
+
+def test_it_is_a_version_to_pip_and_to_dpkg_one_before_the_release(tree: Path) -> None:
+    commit = committed(tree)
+    assert re.fullmatch(r"\d+(\.\d+)*\.dev\d+\+[a-z0-9]+(\.[a-z0-9]+)*", commit), "PEP 440"
+    if shutil.which("dpkg") is None:
+        raise UnavailableError("needs dpkg")
+    (line,) = re.findall(r"sed '(s/\\\.dev/.*?/)'", (ROOT / "systemd/build-deb").read_text())
+    made = subprocess.run(["sed", line], input=commit, capture_output=True, text=True).stdout
+    for less, more in ((made, "1.2.3"), ("1.2.2", made)):
+        compared = ["dpkg", "--compare-versions", f"{less}~deb13", "lt", f"{more}~deb13"]
+        assert subprocess.run(compared).returncode == 0
