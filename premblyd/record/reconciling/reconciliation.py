@@ -31,7 +31,7 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
 from premblyd.queue.settling import add_answer
 from premblyd.record import queries
-from premblyd.record.matching import (
+from premblyd.record.reconciling.matching import (
     BATCH,
     IS_NAMELESS,
     Arrival,

@@ -17,12 +17,11 @@ from premblyd.model.tables import Day as Row
 from premblyd.model.tables import Event
 from premblyd.prembly import events
 from premblyd.record import queries
-from premblyd.record.reconciling import LACKS, Reconciliation
+from premblyd.record.reconciling.reconciliation import LACKS, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
 SHOWN = 30
-_LACKS = ("missing", "unsettled", "doubted", "differs")
 NIGHTS = 7  # in which a day is asked for again
 GRACE_MS = 60_000  # what is this new may be on its way
 PRUNED, NOTHING = "pruned", "nothing_to_compare"
