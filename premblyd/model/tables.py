@@ -324,7 +324,7 @@ class Day(Table):
     day_ms = Moment(PLAIN, unique=True)  # its beginning
     read_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
-    reasons = Text(PLAIN)  # why it is not, as words: see record/days.py
+    reasons = Text(PLAIN)  # why it is not, as words: see record/reconciling/days.py
     counts = Json(PLAIN)
 
 
