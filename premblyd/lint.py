@@ -372,9 +372,6 @@ def _of_retention(settings: Config) -> Iterator[str]:
             f"retention: {each.removed} changes nothing, since {each.by} is no longer, and takes it"
             " too"
         )
-    of_persons = (retention.identity_ms, retention.record_ms)
-    if retention.counts_from == "closed" and of_persons == (None, None):
-        yield "retention: `from: closed` counts for identity and record, and neither has a period"
 
 
 def _of_erased(action: Action) -> Iterator[str]:

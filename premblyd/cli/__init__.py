@@ -46,7 +46,6 @@ COMMANDS = {
     "cancel": ("replay", "Stop a pending delivery, or let dead ones be that nobody will mend."),
     "prune": ("prune", "Remove now what is over by `retention`, or count it."),
     "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
-    "closed": ("hold", "Note that the relationship with a person has ended."),
     "erase": ("erase", "Erase what names a person, at their request."),
     "export": ("export", "Write a ZIP with all that is held of a person."),
     "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),

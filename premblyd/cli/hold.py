@@ -1,4 +1,4 @@
-"""premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
+"""premblyd hold: of whom nothing is removed or erased."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
     ROW_ID,
-    WHEN,
     Typed,
     database_of,
     database_option,
@@ -25,7 +24,7 @@ from premblyd.config.retention import period_ms
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.record import keeplists
 from premblyd.words import counted
@@ -46,12 +45,6 @@ HOLDS = (
     Column("reason", rank=2),
     Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
     Column("ended by", "ended_by", rank=5, kind="reference"),
-)
-CLOSINGS = (
-    Column("user ref", "user_ref", kind="reference"),
-    Column("closed (UTC)", "at_ms", kind="time"),
-    Column("noted (UTC)", "noted_at_ms", rank=1, kind="time"),
-    Column("by", "actor", rank=2, kind="reference"),
 )
 WHICHEVER = "whichever"  # --end without a number
 
@@ -133,47 +126,6 @@ def hold(
         _place(record, subject, until=until, reason=reason, as_json=as_json)
 
 
-@click.command()
-@user_ref_option
-@click.option("--at", type=WHEN, help="When it ended: 2026-01-31, or so long ago (default: now).")
-@click.option("--undo", is_flag=True, help="Take it back: the relationship goes on.")
-@click.option("--list", "lists", is_flag=True, help="List what is noted.")
-@database_option
-@config_option
-@json_option
-def closed(
-    config_path: Path,
-    *,
-    user_ref: str | None,
-    at: When | None,
-    undo: bool,
-    lists: bool,
-    database: str | None,
-    as_json: bool,
-) -> None:
-    """With `retention: {from: closed}`, the periods of `identity` and `record` begin then for the
-    events that name this person. Noted again, the new time counts.
-
-    For `--user-ref -` a line of standard input is read: everybody on this machine can read
-    arguments.
-    """
-    if lists:
-        if user_ref is not None or at is not None or undo:
-            raise click.UsageError("--list stands alone.")
-        rows = keeplists.closings(open_to_read(database_of(config_path, database)))
-        print_listed(CLOSINGS, rows, empty="No relationship has ended.", as_json=as_json)
-        return
-    if user_ref is None:
-        raise click.UsageError("Say who: --user-ref U.")
-    if undo and at is not None:
-        raise click.UsageError("--undo takes no --at.")
-    record = open_to_change(database_of(config_path, database))
-    if undo:
-        _undo(record, user_ref, as_json=as_json)
-    else:
-        _close(record, user_ref, at, as_json=as_json)
-
-
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
     if user_ref is not None and reference is not None:
         raise click.UsageError("--user-ref and --reference go one at a time.")
@@ -224,22 +176,3 @@ def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool
     rows = keeplists.holds(record, record.now_ms(), ended=ended)
     empty = "No hold." if ended else "No hold is in force."
     print_listed(HOLDS, rows, empty=empty, as_json=as_json)
-
-
-def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
-    now_ms = record.now_ms()
-    at_ms = now_ms if at is None else at.by(now_ms)
-    if at is not None and at_ms < 0:  # then all of the person would go at once
-        raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
-    done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
-    events = keeplists.count_of(record, Subject(user_ref=user_ref))
-    before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
-    words = f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}."
-    exact = {"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events}
-    print_told(exact, words, as_json=as_json)
-
-
-def _undo(record: Database, user_ref: str, *, as_json: bool) -> None:
-    if not record.transact(closings.undo(user_ref, actor=actor(), now_ms=record.now_ms())):
-        raise NotFoundError("Nothing is noted of this user_ref: `premblyd closed --list`.")
-    print_told({"undone": True}, "Taken back: the relationship goes on.", as_json=as_json)

@@ -39,7 +39,6 @@ WORDS: dict[str, str] = {
     "waits": "waits: a delivery is not over, or holds others up, or Prembly is asked about it",
     "runs": "runs",
     "held": "is held: `premblyd hold --list`",
-    "not closed": "counts from `premblyd closed`, which nobody said",
 }
 HELD_BACK = (
     Column("held back", "removed", kind="whole"),

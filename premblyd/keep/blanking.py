@@ -13,7 +13,7 @@ from peewee import Field, Query, Tuple, fn
 from premblyd.engines.engine import Lookup, Statement, Transaction, param, params, update
 from premblyd.keep import emptying
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeptables import Closing, GoneOnce, Hold, Lacks
+from premblyd.model.keeptables import GoneOnce, Hold, Lacks
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -133,7 +133,6 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
         "pause": _explained(transaction, names.all),
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
-        "closing": found((_CLOSINGS, users)),
         "gone_once": found((_GONE_ONCE, _once_keys(transaction, plain))),
     }
 
@@ -275,7 +274,6 @@ _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
-_CLOSINGS = _ids(Closing, Closing.user_ref)
 _GONE_ONCE = _ids(GoneOnce, GoneOnce.once_key)
 _ANY_GONE_ONCE = Statement(GoneOnce.select(GoneOnce.id).limit(1))
 _GONE_ONCE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
@@ -286,5 +284,4 @@ _BLANKED = {
     "hold": _rows_emptied(Hold, Kept.IN_FORCE),
     "pause": _rows_emptied(Pause, Kept.IN_FORCE),
     "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
-    "closing": Lookup(Closing.delete(), Closing.id),
 }

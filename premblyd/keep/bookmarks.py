@@ -4,7 +4,6 @@ changes what it has passed.
 A bookmark is a hint. Without it the walk begins anew, and finds nothing to do where it has been.
 """
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
@@ -35,12 +34,6 @@ def move(transaction: Transaction, name: str, to: Bookmark) -> None:
         transaction.insert(_SET, removed=name, **to._asdict())
 
 
-def set_back(transaction: Transaction, names: Collection[str], at_ms: int) -> None:
-    """Have the walks of these names look again at what is of this time, or later."""
-    for name in sorted(names):
-        transaction.change(_SET_BACK, removed=name, before_ms=at_ms)
-
-
 def forget_all(transaction: Transaction, but: str = "") -> None:
     """Have all walks begin anew, `but` that of this name."""
     transaction.change(_FORGET_ALL, but=but)
@@ -50,9 +43,4 @@ _HAS_NAME = Sweep.removed == param("removed")
 _READ = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
 _MOVE = update(Sweep, "at_ms", "row_id", where=_HAS_NAME)
 _SET = insert(Sweep, "removed", "at_ms", "row_id")
-_SET_BACK = Statement(
-    Sweep.update(at_ms=param("before_ms"), row_id=0).where(
-        _HAS_NAME, Sweep.at_ms >= param("before_ms")
-    )
-)
 _FORGET_ALL = Statement(Sweep.delete().where(Sweep.removed != param("but")))

@@ -27,7 +27,7 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.portions import of_size
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.keep import blanking, retention
+from premblyd.keep import blanking
 from premblyd.keep.blanking import ByTable
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
 from premblyd.keep.operators import write_down
@@ -211,8 +211,7 @@ def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: T
     known = [each for each in whole if each in left]
     transaction.change_each(_TAKE_OVER, known, erasure_id=erasure_id)
     new = [each for each in whole if each not in left]
-    ends = retention.ends_of_persons(transaction, new, now_ms)
-    transaction.insert_many(_ADD_LEFT, [(each, erasure_id, ends.get(each)) for each in new])
+    transaction.insert_many(_ADD_LEFT, [(each, erasure_id) for each in new])
     count = sum(left.get(each) != erasure_id for each in whole)
     transaction.change(_COUNT_MORE, id=erasure_id, events=count, cancelled=cancelled)
     return cancelled
@@ -250,12 +249,10 @@ def _in_portions(items: Sequence[T]) -> Iterator[list[T]]:
 
 def _go_on(erasure_id: int, transaction: Transaction) -> int:
     """Erase a portion of what is written down; return how many events are left."""
-    rows = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
-    portion = _portion_of(transaction, [row[0] for row in rows])
+    left = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
+    portion = _portion_of(transaction, [each for (each,) in left])
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, portion)]  # by another meanwhile
     blanking.blank(transaction, whole, erasure_id, Digests.of(transaction))
-    ends = {event_id: at_ms for event_id, at_ms in rows if at_ms is not None}
-    retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
     transaction.change_each(_END_LEFT, portion)
     return _count_left(erasure_id, transaction)
 
@@ -288,11 +285,11 @@ _COUNT_MORE = Statement(
 )
 _REMEMBER = BulkInsert(ErasedName, "name", "erasure_id")
 _REMEMBERED = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
-_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id", "closed_at_ms")
+_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id")
 _LEFT_TO_ANY = Lookup(ToErase.select(ToErase.event_id, ToErase.erasure_id), ToErase.event_id)
 _TAKE_OVER = Lookup(ToErase.update(erasure_id=param("erasure_id")), ToErase.event_id)
 _LEFT = Statement(
-    ToErase.select(ToErase.event_id, ToErase.closed_at_ms)
+    ToErase.select(ToErase.event_id)
     .where(ToErase.erasure_id == param("erasure_id"))
     .order_by(ToErase.id)
     .limit(param("limit"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from peewee import fn
 
@@ -12,7 +12,7 @@ from premblyd.model.tables import Event
 
 # In which order they are removed: so nothing is emptied that goes as a whole.
 STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY, Removed.MEDIA)
-OF_PERSONS = (Removed.IDENTITY, Removed.RECORD)  # what may count from the end of a relationship
+OF_PERSONS = (Removed.IDENTITY, Removed.RECORD)
 # What an event lacks of which the class is gone already.
 DONE: Mapping[Removed, tuple[str, ...]] = {
     Removed.MEDIA: tuple(Lacks),
@@ -29,8 +29,6 @@ class Aged(NamedTuple):
     id: int
     received_at_ms: int
     lacks: str | None
-    user_ref: str | None
-    closed_at_ms: int | None
     body_bytes: int
 
 
@@ -38,8 +36,6 @@ OF_EVENT = (
     Event.id,
     Event.received_at_ms,
     Event.lacks,
-    Event.user_ref,
-    Event.closed_at_ms,
     fn.LENGTH(Event.body),
 )
 
@@ -71,29 +67,7 @@ def useless(retention: Retention) -> list[Useless]:
         Useless(removed=each, by=by)
         for each, period in found.items()
         if (by := next((by for by in _later(each) if found.get(by, period + 1) <= period), None))
-        and counts_from_closing(retention, each) == counts_from_closing(retention, by)
     ]
-
-
-def counts_from_closing(retention: Retention, removed: Removed) -> bool:
-    """Return whether a class counts, for a person, from the end of the relationship."""
-    return retention.counts_from == "closed" and removed in OF_PERSONS
-
-
-def began_ms(
-    event: Aged, removed: Removed, retention: Retention, closings: Mapping[str, int]
-) -> int | None:
-    """Return from when on a class of an event counts that is not gone yet; None: it does not count,
-    as the relationship with its person has not ended. `closings`: when those of persons ended."""
-    received_at_ms: Any = event.received_at_ms
-    if not isinstance(received_at_ms, int):  # somebody has put something else there
-        return None
-    if not counts_from_closing(retention, removed):
-        return received_at_ms
-    ended_ms = closings.get(event.user_ref) if event.user_ref else event.closed_at_ms
-    if isinstance(ended_ms, int):
-        return max(received_at_ms, ended_ms)
-    return None if event.user_ref else received_at_ms
 
 
 def _later(removed: Removed) -> tuple[Removed, ...]:

@@ -46,14 +46,12 @@ def remove(
     transaction: Transaction,
     removed: Removed,
     event_ids: Sequence[int],
-    closed_at_ms: Mapping[int, int],
 ) -> None:
-    """Remove the class `removed` of these events: body, identity or record. `closed_at_ms`: when
-    the relationship with the persons of some of them ended, from which their records count."""
+    """Remove the class `removed` of these events: body, identity or record."""
     if removed is Removed.BODY:
         emptying.empty_bodies(transaction, event_ids)
     elif removed is Removed.IDENTITY:
-        _remove_identities(transaction, event_ids, closed_at_ms)
+        _remove_identities(transaction, event_ids)
     elif removed is Removed.RECORD:
         _remove_records(transaction, event_ids)
     else:
@@ -71,17 +69,13 @@ def forget_verifications(transaction: Transaction, verifications: Collection[str
     )
 
 
-def _remove_identities(
-    transaction: Transaction, event_ids: Sequence[int], closed_at_ms: Mapping[int, int]
-) -> None:
+def _remove_identities(transaction: Transaction, event_ids: Sequence[int]) -> None:
     names = _names_of(transaction, event_ids)
     verifications = _verifications_of(transaction, names)
     written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
     emptying.empty_identities(transaction, event_ids)
     _hide_words(transaction, written)
-    for event_id, at_ms in sorted(closed_at_ms.items()):
-        transaction.change(_NOTE_CLOSING, id=event_id, closed_at_ms=at_ms)
     # A name that a younger event has too leads to others by which that is held, or has run once.
     transaction.change_each(_FORGET_NAME, sorted(names - _living(transaction, names)))
     forget_verifications(transaction, verifications)
@@ -150,7 +144,6 @@ _REPLACE = Statement(
         _HAS_ID, tables.Event.lacks.is_null()
     )
 )
-_NOTE_CLOSING = Statement(tables.Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
 _WRITTEN_BY_SENDER = Lookup(
     tables.Event.select(tables.Event.id, *SENDERS.values()), tables.Event.id
 )

@@ -12,7 +12,7 @@ from peewee import EXCLUDED, fn
 
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
-from premblyd.keep import bookmarks, holds, periods, removing, walks
+from premblyd.keep import bookmarks, holds, periods, removing
 from premblyd.keep.bookmarks import START, Bookmark
 from premblyd.keep.periods import Aged
 from premblyd.keep.walks import BATCH, PORTION, Finder, Portion, Walk, Way
@@ -42,34 +42,6 @@ class Bodies:
 
     portion: Portion
     bodies: Mapping[int, bytes] = field(repr=False)
-
-
-def closing_noted(transaction: Transaction, at_ms: int) -> None:
-    """Have the events of a person found whose relationship ended at `at_ms`, as was noted now."""
-    names = [Walk(removed, Way.CLOSINGS).name for removed in periods.OF_PERSONS]
-    bookmarks.set_back(transaction, names, at_ms)
-
-
-def ends_of_persons(
-    transaction: Transaction, event_ids: Sequence[int], now_ms: int
-) -> dict[int, int]:
-    """Return for these events whose persons are erased now from when their records count: from the
-    end of the relationship, or from now if nobody has noted one."""
-    events = [Aged(*row) for row in transaction.look_up(walks.AGED, event_ids)]
-    closings = walks.closings_of(transaction, events)
-    return {each.id: closings.get(each.user_ref, now_ms) for each in events if each.user_ref}
-
-
-def note_ends(transaction: Transaction, ends: Mapping[int, int]) -> None:
-    """Write that down in the events, once nothing else tells it: their rows are small by then."""
-    ids_by_end: dict[int, list[int]] = {}
-    for event_id, at_ms in ends.items():
-        ids_by_end.setdefault(at_ms, []).append(event_id)
-    for at_ms, ids in sorted(ids_by_end.items()):
-        transaction.change_each(_NOTE_ENDS, ids, closed_at_ms=at_ms)
-    if ids_by_end:
-        name = Walk(Removed.RECORD, Way.CLOSED).name
-        bookmarks.set_back(transaction, [name], min(ids_by_end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,25 +126,12 @@ class Remover:
         if walk.removed is Removed.MEDIA:
             count, freed_bytes = _replace(transaction, gone, bodies)
         elif gone:
-            closed = self._closings_to_note(transaction, walk.removed, gone)
-            removing.remove(transaction, walk.removed, [each.id for each in gone], closed)
+            removing.remove(transaction, walk.removed, [each.id for each in gone])
         self._note_put_off(transaction, portion, [event.id for event in gone], left)
         if portion.is_moved:
             bookmarks.move(transaction, walk.name, portion.to)
         self._count(transaction, walk.removed, count, freed_bytes)
         return Done(to=portion.to, is_more=portion.is_more, count=count, freed_bytes=freed_bytes)
-
-    def _closings_to_note(
-        self, transaction: Transaction, removed: Removed, events: Sequence[Aged]
-    ) -> dict[int, int]:
-        """Return when the relationship with the persons of these events ended, where their records
-        count from that: once their identity is gone, nothing else tells."""
-        if removed is not Removed.IDENTITY:
-            return {}
-        if not periods.counts_from_closing(self.retention, Removed.RECORD):
-            return {}
-        closings = walks.closings_of(transaction, events)
-        return {each.id: closings[each.user_ref] for each in events if each.user_ref in closings}
 
     def _note_put_off(
         self, transaction: Transaction, portion: Portion, gone: Sequence[int], left: Sequence[int]
@@ -221,7 +180,6 @@ def _replace(
     return len(changed), sum(freed)
 
 
-_NOTE_ENDS = Lookup(Event.update(closed_at_ms=param("closed_at_ms")), Event.id)
 _BODIES = Lookup(Event.select(Event.id, Event.body), Event.id)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)

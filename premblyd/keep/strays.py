@@ -1,7 +1,6 @@
 """What no event leads to, and is private all the same: it goes by its own time. Links and sessions
-of the console that are over, holds whose time is over, closings of persons of whom nothing is left,
-questions about what never came, what people did that is about no event, and rows whose event or
-delivery somebody has deleted.
+of the console that are over, holds whose time is over, questions about what never came, what people
+did that is about no event, and rows whose event or delivery somebody has deleted.
 """
 
 import functools
@@ -18,7 +17,7 @@ from premblyd.keep import holds, removing
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import OF_PERSONS, periods
 from premblyd.model.columns import Kept, columns, emptied
-from premblyd.model.keeptables import Closing, Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.states import FINISHED
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -121,7 +120,7 @@ def _of_events(table: type[Table]) -> Remove:
 
     def remove(transaction: Transaction, strays: Sequence[Stray], ends: Ends) -> None:
         lost = {each.about for each in strays if isinstance(each.about, int)}
-        removing.remove(transaction, Removed.RECORD, sorted(lost), {})
+        removing.remove(transaction, Removed.RECORD, sorted(lost))
         alone = [each for each in strays if each.about is None]
         old = [each.id for each in alone if _is_before(each, ends.record_ms)]
         transaction.change_each(delete, old)
@@ -146,21 +145,11 @@ def _forget_names(transaction: Transaction, strays: Sequence[Stray], ends: Ends)
     removing.forget_verifications(transaction, names)
 
 
-def _forget_closings(transaction: Transaction, strays: Sequence[Stray], ends: Ends) -> None:
-    """Take out closings, though not before all that counts from them is over: else what comes of
-    the person later would be kept for ever."""
-    last_ms = min(each for each in (ends.identity_ms, ends.record_ms) if each is not None)
-    old = [each.id for each in strays if _is_before(each, last_ms)]
-    transaction.change_each(_CLOSINGS, old)
-
-
 def _rows(query: Query, table: type[Table]) -> Statement:
     return Statement(query.where(table.id > param("after_id")).order_by(table.id).limit(PORTION))
 
 
 _EVENT_OF = fn.COALESCE(Inquiry.event, Inquiry.stored_event)
-_OF_PERSON = Event.select(fn.MIN(Event.id)).where(Event.user_ref == Closing.user_ref)
-_CLOSINGS = Lookup(Closing.delete(), Closing.id)
 _KINDS = (
     Kind(
         _rows(
@@ -230,15 +219,6 @@ _KINDS = (
             VerificationName,
         ),
         _forget_names,
-    ),
-    Kind(
-        _rows(
-            Closing.select(
-                *(Closing.id, Closing.at_ms, Closing.user_ref, _OF_PERSON, Closing.user_ref)
-            ),
-            Closing,
-        ),
-        _forget_closings,
     ),
 )
 _OVER = [

@@ -56,19 +56,6 @@ class Hold(Table):
     )
 
 
-class Closing(Table):
-    """The end of the relationship with a person, from which `retention` with `from: closed`
-    counts."""
-
-    kept = Kept.EVER
-    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, unique=True)
-    at_ms = Moment(PLAIN)
-    noted_at_ms = Moment(PLAIN)
-    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
-
-    indexes = ("at (at_ms, id)",)
-
-
 class Erasure(Table):
     """What was erased at a person's request: who did it, when and why, and how much."""
 
@@ -90,7 +77,6 @@ class ToErase(Table):
     kept = Kept.IN_FORCE
     event_id = Number(PLAIN, unique=True)
     erasure_id = Number(PLAIN)
-    closed_at_ms = Moment(PLAIN, null=True)  # as the event will have it
 
     indexes = ("erasure (erasure_id, id)",)
 

@@ -30,7 +30,6 @@ CREATE TABLE event (
     lacks TEXT,
     erasure_id INTEGER,
     erased_name TEXT,
-    closed_at_ms INTEGER,
     body BLOB NOT NULL
 ) STRICT;
 
@@ -49,8 +48,6 @@ CREATE INDEX event_reference_key ON event (reference_key) WHERE reference_key IS
 CREATE INDEX event_user_ref ON event (user_ref) WHERE user_ref IS NOT NULL;
 
 CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
-
-CREATE INDEX event_closed ON event (closed_at_ms) WHERE closed_at_ms IS NOT NULL;
 
 CREATE INDEX event_erasure ON event (erasure_id) WHERE erasure_id IS NOT NULL;
 
@@ -336,16 +333,6 @@ CREATE INDEX hold_user_ref ON hold (user_ref) WHERE ended_at_ms IS NULL AND user
 
 CREATE INDEX hold_reference ON hold (reference) WHERE ended_at_ms IS NULL AND reference IS NOT NULL;
 
-CREATE TABLE closing (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    user_ref TEXT NOT NULL UNIQUE,
-    at_ms INTEGER NOT NULL,
-    noted_at_ms INTEGER NOT NULL,
-    actor TEXT NOT NULL
-) STRICT;
-
-CREATE INDEX closing_at ON closing (at_ms, id);
-
 CREATE TABLE erasure (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
@@ -362,8 +349,7 @@ CREATE INDEX erasure_subject ON erasure (subject);
 CREATE TABLE to_erase (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL UNIQUE,
-    erasure_id INTEGER NOT NULL,
-    closed_at_ms INTEGER
+    erasure_id INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX to_erase_erasure ON to_erase (erasure_id, id);

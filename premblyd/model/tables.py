@@ -92,9 +92,6 @@ class Event(Table):
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
     erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
-    # Of one that lacks its identity: when the relationship with its person ended, from which its
-    # record counts with `from: closed`.
-    closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
 
@@ -107,7 +104,6 @@ class Event(Table):
         "reference_key (reference_key) WHERE reference_key IS NOT NULL",
         "user_ref (user_ref) WHERE user_ref IS NOT NULL",
         "session (session_id) WHERE session_id IS NOT NULL",
-        "closed (closed_at_ms) WHERE closed_at_ms IS NOT NULL",
         "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
         "erased_name (erased_name) WHERE erased_name IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",

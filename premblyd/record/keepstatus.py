@@ -12,7 +12,7 @@ from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_held, is_in_force
 from premblyd.keep.periods import unset
-from premblyd.model.keeptables import Closing, Erasure, Hold, PutOff, Removal, Removed
+from premblyd.model.keeptables import Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event
 from premblyd.record import queries
 from premblyd.times import DAY_MS
@@ -46,7 +46,6 @@ class KeepStatus:
     None where the configuration is not known."""
 
     periods: Mapping[str, str | None] | None
-    counts_from: str | None
     last_removed: Sequence[LastRemoved]
     removed: Mapping[str, int]  # ever, by class
     freed_bytes: int
@@ -54,7 +53,6 @@ class KeepStatus:
     holds: int
     holds_ending: int  # within SOON_MS
     next_end_ms: int | None  # of these, the first
-    closings: int
     erasures: int
 
 
@@ -65,7 +63,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
     holds, ending, next_end_ms = _holds(database, now_ms)
     return KeepStatus(
         periods=None if retention is None else periods(retention),
-        counts_from=None if retention is None else retention.counts_from,
         last_removed=_last_removed(database),
         removed=removed,
         freed_bytes=freed_bytes,
@@ -73,7 +70,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         holds=holds,
         holds_ending=ending,
         next_end_ms=next_end_ms,
-        closings=queries.value(database, Closing.select(fn.COUNT(Closing.id))),
         erasures=queries.value(database, Erasure.select(fn.COUNT(Erasure.id))),
     )
 
@@ -90,10 +86,9 @@ def in_words(retention: Retention) -> str:
     limited = [f"{name} {period}" for name, period in found.items() if period is not None]
     if not limited:
         return "nothing is removed (no `retention`)"
-    since = " (of a person from `closed`)" if retention.counts_from == "closed" else ""
     for_ever = unset(retention)
     rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
-    return f"{', '.join(limited)}{since}{rest}"
+    return f"{', '.join(limited)}{rest}"
 
 
 def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, str]]:
@@ -124,8 +119,6 @@ def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:
             first = times.for_people(status.next_end_ms)
             text += f"; {ends} within 30 days, first at {first} UTC"
         yield "holds", text
-    if status.closings:
-        yield "closed", counted(status.closings, "relationship")
     if status.erasures:
         yield "erased", f"{status.erasures:,} at request"
 

@@ -263,7 +263,7 @@ class Campaign:
             self.problems.append(f"a webhook was answered {answer.status}")
 
     def _operate(self, person: Person) -> None:
-        """Do what operators do: look, replay, hold and let go, note the end of an account."""
+        """Do what operators do: look, replay, hold and let go."""
         [(event,)] = self.daemon.rows(FIRST, self._user_of(person))
         self._command("show", event, "--reveal")
         self._command("replay", event, "--action", "prints", "--yes")
@@ -272,7 +272,6 @@ class Campaign:
         self._command("hold", "--reference", person.reference, *reason)
         self._command("hold", "--user-ref", person.user_ref, "--end")
         self._command("hold", "--reference", person.reference, "--end")
-        self._command("closed", "--user-ref", person.user_ref, "--at", "2020-01-31")
         self._wait_until_quiet()
 
     def _ask(self, person: Person) -> None:

@@ -50,7 +50,6 @@ def at_commands(daemon: Premblyd, report: Report, marks: Marks, people: Sequence
         ("deliveries", "--json"),
         ("pending", "--json"),
         ("hold", "--list", "--json"),
-        ("closed", "--list", "--json"),
         ("erase", "--list", "--json"),
         ("stats", "--since", "366d", "--people", "--json"),
         ("prune", "--dry-run", "--json"),

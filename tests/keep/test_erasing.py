@@ -145,7 +145,7 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
     assert left == {("event", "key")}, "the key stays, so that a duplicate stays one"
     assert done.rows == {
         "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
-        "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0, "gone_once": 0,
+        "operator_action": 1, "verification_name": 1, "hold": 0, "gone_once": 0,
         "pause": 0,
     }  # fmt: skip
 
@@ -157,12 +157,10 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
         "console_link",  # people who work here
         "console_session",
         "hold",  # refuses an erasure; what is over says nobody's name
-        "closing",
         "pause",  # a reason that has a name: tests/store/test_pauses.py
         "erasure",  # digests, and who erased
         "erased_name",
-        "event_key",  # its rows go first: tests/seal
-        "digest_key",
+        "record",  # the key of the digests
         "gone_event",
         "gone_once",
     }
@@ -564,8 +562,8 @@ def test_a_short_name_empties_no_note_that_has_a_number(store: Store) -> None:
 def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     arrive(store, 1)
     done = erase(store, reason="ticket 7")
-    row = "SELECT actor, reason, found_by, subject, events, cancelled, gone_at_ms FROM erasure"
-    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0, None)]
+    row = "SELECT actor, reason, found_by, subject, events, cancelled FROM erasure"
+    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0)]
     assert "lovelace" not in done.subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")
     assert actions == [("dpo", "erase", f"erasure {done.id}")]
@@ -594,12 +592,6 @@ def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
     assert store.rows("SELECT id FROM event WHERE lacks IS NULL OR reference IS NOT NULL") == []
     assert store.rows("SELECT id FROM to_erase") == []
     assert store.rows("SELECT events FROM erasure") == [(8,)]
-
-
-def test_no_daemon_starts_any_more_that_would_store_it_anew(store: Store) -> None:
-    arrive(store, 1)
-    erase(store)
-    assert store.rows("SELECT migration FROM schema_floor") == [("0008_keeping",)]
 
 
 def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

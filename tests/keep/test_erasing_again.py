@@ -59,17 +59,10 @@ def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
 ) -> None:
     for number in range(4):
         arrive(store, number)
-    store.by_hand(
-        "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES"
-        " ('ada-lovelace', 7, 7, 'dpo')"
-    )
     begin(store, monkeypatch, Named.reference("ref-ada"))
-    store.by_hand("UPDATE to_erase SET closed_at_ms = 7")  # as of an erasure by `user_ref`
-    store.by_hand("DELETE FROM closing")
     erase(store)
     assert store.rows(WHOLE) == []
     assert store.rows("SELECT id FROM to_erase") == []
-    assert store.rows("SELECT DISTINCT closed_at_ms FROM event") == [(7,)]
 
 
 @pytest.mark.parametrize("named", [ADA, Named.reference("ref-ada")])

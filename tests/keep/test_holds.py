@@ -9,7 +9,7 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database, Statement, param
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject, is_held
 from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import Walk, Way
@@ -30,7 +30,7 @@ COUNTED = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c
 MANY_EVENTS = f"""{COUNTED}
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_sha256,
                    verified_by, kind, outcome, user_ref, reference)
-SELECT n, '', 1, '', '[]', '', 0, '', '', 'api', 'unknown', 'u' || n, 'r' || n FROM counted
+SELECT n, '', 1, '', '[]', x'', 0, '', '', 'api', 'unknown', 'u' || n, 'r' || n FROM counted
 """
 MANY_HOLDS = f"""{COUNTED}
 INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
@@ -228,30 +228,6 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
     assert store.wait(queueing) == 1
     other.close()
     assert store.rows("SELECT event_id FROM delivery") == [(2,)]
-
-
-def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(
-    store: Store, database: Database
-) -> None:
-    def close(at_ms: int) -> closings.Closed:
-        change = closings.close("u", at_ms, actor="ada", now_ms=NOW_MS)
-        return store.wait(store.writer.call(change))
-
-    def undo() -> bool:
-        change = closings.undo("u", actor="ada", now_ms=NOW_MS)
-        return store.wait(store.writer.call(change))
-
-    assert close(5).was_ms is None
-    again = close(7)
-    assert again.was_ms == 5
-    (row,) = keeplists.closings(database)
-    assert (row.user_ref, row.at_ms, row.noted_at_ms, row.actor) == ("u", 7, NOW_MS, "ada")
-    assert undo() is True
-    assert undo() is False
-    assert store.rows("SELECT count(*) FROM closing") == [(0,)]
-    recorded = "SELECT action, note FROM operator_action ORDER BY id"
-    note = f"closing {again.id}"
-    assert store.rows(recorded) == [("closed", note), ("closed", note), ("undo-closed", note)]
 
 
 def test_what_many_events_lead_to_is_looked_up_once_though_all_are_held(

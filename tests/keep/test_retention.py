@@ -2,30 +2,24 @@
 
 import functools
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.config.retention import Retention
-from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
     bookmarks,
-    closings,
-    erasing,
     holds,
     removing,
     retention,
     sweeping,
     walks,
 )
-from premblyd.keep.erasing import Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
-from premblyd.keep.persons import Named
 from premblyd.keep.retention import Bodies, Done
 from premblyd.keep.sweeping import Round, without_media
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
@@ -36,7 +30,7 @@ from premblyd.times import DAY_MS, HOUR_MS
 from premblyd.verifications.names import learn_names
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_event, new_rejection, store_at, transaction_open
+from tests.support.store import NOW_MS, Store, new_rejection, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
@@ -281,66 +275,6 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     assert put_off(store) == []
 
 
-def close(store: Store, user_ref: str, at_ms: int) -> None:
-    change = closings.close(user_ref, at_ms, actor="ada", now_ms=at_ms)
-    store.wait(store.writer.call(change))
-
-
-def test_a_persons_time_counts_from_the_closing_and_that_of_others_from_receipt(
-    store: Store,
-) -> None:
-    store.add()
-    store.add(body=b"2", user_ref="user-2")
-    store.add(body=b"3", user_ref=None)
-    closed = {"identity": "4d", "record": "8d", "from_": "closed"}
-    assert sweep(store, **closed) == {"record": 1}
-    assert events(store) == [1, 2]
-    close(store, "user-1", LATER_MS)
-    assert sweep(store, LATER_MS + 4 * DAY_MS - 1, **closed) == {}
-    assert sweep(store, LATER_MS + 4 * DAY_MS, **closed) == {"identity": 1}
-    assert lacks(store) == ["identity", None]
-    assert sweep(store, LATER_MS + 8 * DAY_MS - 1, **closed) == {}
-    assert sweep(store, LATER_MS + 8 * DAY_MS, **closed) == {"record": 1}
-    assert events(store) == [2]
-
-
-def test_what_is_not_over_for_a_later_class_any_more_is_looked_at_for_earlier_ones(
-    store: Store,
-) -> None:
-    store.add("crm")  # waits
-    periods = {"body": "1h", "identity": "2h", "from_": "closed"}
-    close = closings.close("user-1", NOW_MS, actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(close))
-    assert sweep(store, **periods) == {}
-    assert put_off(store) == [("body", 1), ("identity", 1)]
-    undo = closings.undo("user-1", actor="ada", now_ms=NOW_MS)
-    assert store.wait(store.writer.call(undo))
-    assert sweep(store, **periods) == {}
-    finish(store, 1)
-    assert sweep(store, **periods) == {"body": 1}
-
-
-def test_the_record_of_who_was_erased_counts_from_the_end_of_the_relationship(
-    store: Store,
-) -> None:
-    store.add()
-    store.add(body=b"2", user_ref="user-2", reference="ref-2")
-    periods = {"record": "2h", "from_": "closed"}
-    closed_ms = LATER_MS - 2 * HOUR_MS
-    close = closings.close("user-1", closed_ms, actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(close))
-    assert sweep(store, LATER_MS - 1, **periods) == {}
-    with closing(connect_operator(store.place)) as database:
-        erased_ms = database.now_ms()
-        for name in ("user-1", "user-2"):
-            erasing.erase(database, Request(named=Named.user(name), actor="ada"))
-    assert sweep(store, LATER_MS - 1, **periods) == {}
-    assert sweep(store, LATER_MS, **periods) == {"record": 1}
-    assert events(store) == [2]  # of which nobody has said when it ended
-    assert sweep(store, erased_ms, **periods) == {}
-    assert sweep(store, erased_ms + DAY_MS, **periods) == {"record": 1}
-
-
 def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store: Store) -> None:
     odd: dict[str, Any] = {
         "response_code": "BVN 22200000042",
@@ -355,41 +289,6 @@ def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store
         (None, None, None, None, None, "verified"),
         ("00", "true", "VERIFIED", "high", "sdk.session", "verified"),
     ]
-
-
-def test_bodies_count_from_receipt_also_with_closings(store: Store) -> None:
-    store.add()
-    assert sweep(store, body="1d", identity="1d", from_="closed") == {"body": 1}
-
-
-def test_a_closing_that_is_noted_late_is_found(store: Store) -> None:
-    closed = {"identity": "1d", "from_": "closed"}
-    store.add(user_ref="user-2")
-    close(store, "user-2", LATER_MS - 2 * DAY_MS)
-    assert sweep(store, **closed) == {"identity": 1}
-    store.add(body=b"2", user_ref="user-3")
-    assert sweep(store, **closed) == {}
-    close(store, "user-3", LATER_MS - 3 * DAY_MS)
-    assert sweep(store, **closed) == {"identity": 1}
-
-
-def test_an_event_that_comes_after_the_closing_counts_from_its_receipt(store: Store) -> None:
-    close(store, "user-1", NOW_MS - DAY_MS)
-    store.add()
-    closed = {"identity": "1d", "from_": "closed"}
-    assert sweep(store, NOW_MS, **closed) == {}
-    assert sweep(store, NOW_MS + DAY_MS, **closed) == {"identity": 1}
-
-
-def test_all_events_of_a_person_who_has_many_go(store: Store) -> None:
-    store.wait_all(store.inbox.add(new, []) for new in map(_of_user, range(3 * walks.BATCH + 1)))
-    sweep(store, identity="1d", from_="closed")
-    close(store, "user-1", NOW_MS)
-    assert sweep(store, identity="1d", from_="closed") == {"identity": 3 * walks.BATCH + 1}
-
-
-def _of_user(number: int) -> Any:
-    return new_event(b"%d" % number)
 
 
 def test_rejections_go(store: Store) -> None:
@@ -427,8 +326,8 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
         store.add(body=b"%d" % number)
     whole = removing.remove
 
-    def fail(transaction: Any, removed: Removed, ids: list[int], closed: dict[int, int]) -> None:
-        whole(transaction, removed, ids, closed)
+    def fail(transaction: Any, removed: Removed, ids: list[int]) -> None:
+        whole(transaction, removed, ids)
         if 2 in ids:
             raise RuntimeError("nobody foresaw this")
 
@@ -471,9 +370,7 @@ FILL = (
     "INSERT INTO console_link (digest, actor, created_at_ms, expires_at_ms) VALUES ('', '', 0, 0)",
     "INSERT INTO console_session (digest, actor, remote_ip, began_at_ms, expires_at_ms)"
     " VALUES ('', '', '', 0, 0)",
-    "INSERT INTO event_key (id, data_key, wrapped) VALUES (1, '', '')",
     "INSERT INTO hold (at_ms, actor, until_ms) VALUES (0, '', 1)",
-    "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES ('', 0, 0, '')",
 )
 REACHED = {
     "body": {Kept.BODY},
@@ -483,7 +380,7 @@ REACHED = {
 }
 # Their rows stand for nobody any more, or are made by what is removed; a reason of a pause goes
 # with it: tests/store/test_pauses.py.
-OUTLAST = {"erasure", "erased_name", "digest_key", "gone_event", "gone_once", "pause"}
+OUTLAST = {"erasure", "erased_name", "record", "gone_event", "gone_once", "pause"}
 
 
 def private(table: type[Table]) -> list[Any]:
@@ -549,8 +446,7 @@ def test_every_column_that_holds_something_of_people_is_reached(store: Store) ->
         ({"record": "7y"}, []),
         ({"body": "7d", "media": "7d", "rejections": "1d"}, ["media"]),
         ({"body": "3d", "identity": "2d"}, ["body"]),
-        ({"body": "3d", "identity": "2d", "from": "closed"}, []),
-        ({"identity": "2d", "record": "1d", "from": "closed"}, ["identity"]),
+        ({"identity": "2d", "record": "1d"}, ["identity"]),
     ],
 )
 def test_a_class_that_a_later_one_takes_before_is_known(
@@ -590,12 +486,11 @@ def test_no_statement_looks_at_more_than_it_is_about(
 
     fill(store)
     for number, removed in enumerate(("media", "body", "identity", "record", "rejections")):
-        close(store, f"user-{number}", NOW_MS)
         store.add(body=removed.encode(), user_ref=f"user-{number}")
         store.add("crm", body=b"waits %d" % number)
         with monkeypatch.context() as patched:
             patched.setattr(SqliteTransaction, "_execute", note)
-            sweep(store, from_="closed", **{removed: "1h"})
+            sweep(store, **{removed: "1h"})
     assert len(texts) > 50
     slow = {}
     for text, values in texts.items():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.verifications.names import learn_names
 from tests.keep.test_retention import LATER_MS, finish, sweep
@@ -97,32 +97,19 @@ def test_the_names_of_a_verification_go_with_the_last_of_its_events(
     assert count(store, "verification_name") == names
 
 
-def test_a_closing_goes_when_nothing_is_left_that_counts_from_it(store: Store) -> None:
-    store.add()
-    change = closings.close("user-1", NOW_MS, actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(change))
-    periods = {"identity": "2d", "record": "20d", "from_": "closed"}
-    assert sweep(store, **periods) == {"identity": 1}
-    assert count(store, "closing") == 1, "what comes late would have no end"
-    sweep(store, NOW_MS + 20 * DAY_MS, **periods)
-    assert (count(store, "closing"), count(store, "event")) == (0, 0)
-
-
 def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) -> None:
-    """What Prembly was asked, as which else it knows the verification, and when a person left."""
+    """What Prembly was asked, and as which else it knows the verification."""
     ask(store, NOW_MS)
 
     def note(transaction: Any) -> None:
         learn_names(transaction, ["r", "s"], NOW_MS)
-        closings.close("user-9", NOW_MS, actor="ada", now_ms=NOW_MS)(transaction)
-        for subject in (Subject(reference="s"), Subject(user_ref="user-9")):
-            place = holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)
-            place(transaction)
+        subject = Subject(reference="s")
+        holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)(transaction)
 
     store.wait(store.writer.call(note))
-    tables = ("inquiry", "verification_name", "closing")
+    tables = ("inquiry", "verification_name")
     sweep(store, LATER_MS - 1, identity="1d", record="2d")
-    assert [count(store, table) for table in tables] == [1, 2, 1]
+    assert [count(store, table) for table in tables] == [1, 2]
     assert store.rows("SELECT reference FROM inquiry") == [("r",)]
     sweep(store, LATER_MS, identity="1d", record="2d")
-    assert [count(store, table) for table in tables] == [0, 0, 0]
+    assert [count(store, table) for table in tables] == [0, 0]

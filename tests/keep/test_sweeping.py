@@ -1,7 +1,5 @@
 """The daemon's loop that removes what is over."""
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +8,6 @@ from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.keep import bookmarks, removing, sweeping
-from premblyd.keep.gone import scrub_files
 from premblyd.keep.retention import Done
 from premblyd.keep.sweeping import Round, Sweeping
 from premblyd.model.keeptables import Removed
@@ -56,20 +53,6 @@ def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lin
             "log_level": "info",
         }
     ]
-
-
-def test_what_was_removed_is_in_no_file_of_the_database_after_the_round(store: Store) -> None:
-    clock = SettableClock()
-    store.add(body=b"nobody else has this", received_at_ms=clock.now_ms() - 2 * HOUR_MS)
-    scrub = functools.partial(scrub_files, store.backend)
-    rounds = Sweeping(store.writer, clock, is_leader=lambda: True, scrub=scrub)
-    rounds.configure(Retention.model_validate({"body": "1h"}))
-    store.wait(rounds.round())
-    if not isinstance(store.place, Path):  # of a server's files nobody else knows
-        return
-    files = [path.read_bytes() for path in store.path.parent.glob(f"{store.path.name}*")]
-    assert files
-    assert not any(b"nobody else has this" in content for content in files)
 
 
 def test_only_one_of_several_hosts_removes(store: Store) -> None:
@@ -156,10 +139,8 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
 ) -> None:
     whole = removing.remove
 
-    def fail(
-        transaction: Transaction, removed: Removed, ids: list[int], closed: dict[int, int]
-    ) -> None:
-        whole(transaction, removed, ids, closed)
+    def fail(transaction: Transaction, removed: Removed, ids: list[int]) -> None:
+        whole(transaction, removed, ids)
         if 2 in ids:
             raise RuntimeError("nobody foresaw this")
 
