@@ -644,7 +644,7 @@ def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
 
 
 def test_a_period_that_changes_nothing_is_doubted(tmp_path: Path) -> None:
-    (found,) = warnings(write(tmp_path, retention={"media": "7d", "body": "1y", "identity": "90d"}))
+    (found,) = warnings(write(tmp_path, retention={"body": "1y", "identity": "90d"}))
     assert "body changes nothing, since identity is no longer" in found
 
 
@@ -655,7 +655,7 @@ def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> No
         " identity 6d",
     ]
     assert "`premblyd prune --dry-run` counts it" in found[0]
-    assert warnings(write(tmp_path, retention={"media": "1h", "rejections": "1h"})) == []
+    assert warnings(write(tmp_path, retention={"rejections": "1h"})) == []
 
 
 @for_each(

@@ -152,8 +152,6 @@ def _print_forecast(found: Forecast, as_json: bool) -> None:
         )
         return
     print_rows(GOING, found.going, empty="Nothing is over.")
-    if any(each.removed == "media" for each in found.going):
-        click.echo("Of `media`: what is looked at, whether or not there are any.")
     _print_held_back(found)
 
 

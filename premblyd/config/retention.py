@@ -40,7 +40,6 @@ class Retention(Model):
     later class goes with an earlier one too: no body outlasts the identity in it. All of it counts
     from receipt."""
 
-    media_ms: Period | None = Field(None, alias="media")
     body_ms: Period | None = Field(None, alias="body")
     identity_ms: Period | None = Field(None, alias="identity")
     record_ms: Period | None = Field(None, alias="record")

@@ -34,13 +34,13 @@ def move(transaction: Transaction, name: str, to: Bookmark) -> None:
         transaction.insert(_SET, removed=name, **to._asdict())
 
 
-def forget_all(transaction: Transaction, but: str = "") -> None:
-    """Have all walks begin anew, `but` that of this name."""
-    transaction.change(_FORGET_ALL, but=but)
+def forget_all(transaction: Transaction) -> None:
+    """Have all walks begin anew."""
+    transaction.change(_FORGET_ALL)
 
 
 _HAS_NAME = Sweep.removed == param("removed")
 _READ = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
 _MOVE = update(Sweep, "at_ms", "row_id", where=_HAS_NAME)
 _SET = insert(Sweep, "removed", "at_ms", "row_id")
-_FORGET_ALL = Statement(Sweep.delete().where(Sweep.removed != param("but")))
+_FORGET_ALL = Statement(Sweep.delete())

@@ -11,11 +11,10 @@ from premblyd.model.keeptables import Lacks, Removed
 from premblyd.model.tables import Event
 
 # In which order they are removed: so nothing is emptied that goes as a whole.
-STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY, Removed.MEDIA)
+STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
 OF_PERSONS = (Removed.IDENTITY, Removed.RECORD)
 # What an event lacks of which the class is gone already.
 DONE: Mapping[Removed, tuple[str, ...]] = {
-    Removed.MEDIA: tuple(Lacks),
     Removed.BODY: (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED),
     Removed.IDENTITY: (Lacks.IDENTITY, Lacks.ERASED),
     Removed.RECORD: (),

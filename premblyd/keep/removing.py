@@ -12,7 +12,7 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.keep import emptying
 from premblyd.keep.emptying import deliveries_of
 from premblyd.model import tables
-from premblyd.model.keeptables import GoneEvent, GoneOnce, KeptFrom, Lacks, PutOff, Removed
+from premblyd.model.keeptables import GoneEvent, GoneOnce, KeptFrom, PutOff, Removed
 from premblyd.model.states import State
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
@@ -20,26 +20,10 @@ from premblyd.verifications.spellings import Spelt, look_up
 
 # What goes with a class, besides itself.
 TAKES: Mapping[Removed, tuple[Removed, ...]] = {
-    Removed.MEDIA: (),
-    Removed.BODY: (Removed.MEDIA,),
-    Removed.IDENTITY: (Removed.MEDIA, Removed.BODY),
-    Removed.RECORD: (Removed.MEDIA, Removed.BODY, Removed.IDENTITY),
+    Removed.BODY: (),
+    Removed.IDENTITY: (Removed.BODY,),
+    Removed.RECORD: (Removed.BODY, Removed.IDENTITY),
 }
-
-
-def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> list[int]:
-    """Give these events the bodies that are left when media are taken out of theirs. Return those
-    that have them: what has lost its body, or its person, since that was read gets none back."""
-    return [
-        event_id
-        for event_id, body in sorted(bodies.items())
-        if transaction.change(
-            _REPLACE,
-            id=event_id,
-            body=body,
-            lacks=Lacks.MEDIA,
-        )
-    ]
 
 
 def remove(
@@ -139,11 +123,6 @@ def _deleting(column: Field) -> Lookup:
 
 
 _HAS_ID = tables.Event.id == param("id")
-_REPLACE = Statement(
-    tables.Event.update(body=param("body"), lacks=param("lacks")).where(
-        _HAS_ID, tables.Event.lacks.is_null()
-    )
-)
 _WRITTEN_BY_SENDER = Lookup(
     tables.Event.select(tables.Event.id, *SENDERS.values()), tables.Event.id
 )

@@ -5,8 +5,8 @@ What is over, but waits, runs or is held, or came while the clock was behind, is
 and looked at again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from peewee import EXCLUDED, fn
 
@@ -14,7 +14,6 @@ from premblyd.config.retention import Retention
 from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
 from premblyd.keep import bookmarks, holds, periods, removing
 from premblyd.keep.bookmarks import START, Bookmark
-from premblyd.keep.periods import Aged
 from premblyd.keep.walks import BATCH, PORTION, Finder, Portion, Walk, Way
 from premblyd.model.keeptables import KeptFrom, PutOff, Removal, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
@@ -36,15 +35,6 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bodies:
-    """Bodies of events whose media are to go: what is left of them is found outside of the
-    transaction, as that takes long."""
-
-    portion: Portion
-    bodies: Mapping[int, bytes] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Remover:
     """Removes by these periods, at this time, at most so many events in a transaction; or leaves
     them all, as if they waited."""
@@ -58,42 +48,19 @@ class Remover:
     def _finder(self) -> Finder:
         return Finder(retention=self.retention, now_ms=self.now_ms, most=self.most)
 
-    def next_portion(
-        self, walk: Walk, after: Bookmark | None
-    ) -> Callable[[Transaction], Done | Bodies]:
-        """Return what removes the next portion of a walk within a transaction; of media, what
-        returns the bodies for `replace`. `after`: where the walk has come to in this round; None:
-        it begins."""
+    def next_portion(self, walk: Walk, after: Bookmark | None) -> Callable[[Transaction], Done]:
+        """Return what removes the next portion of a walk within a transaction. `after`: where the
+        walk has come to in this round; None: it begins."""
 
-        def remove(transaction: Transaction) -> Done | Bodies:
+        def remove(transaction: Transaction) -> Done:
             if not transaction.try_lock(LOCK):
                 return Done(to=after or START, is_more=True, is_busy=True)
             transaction.lock([holds.LOCK])
             if walk.removed is Removed.REJECTIONS:
                 return self._remove_rejections(transaction)
-            portion = self._finder.find(transaction, walk, after)
-            if walk.removed is Removed.MEDIA:
-                ready = self._ready(transaction, portion)
-                bodies: dict[int, bytes] = dict(transaction.look_up(_BODIES, sorted(ready)))
-                if bodies:
-                    return Bodies(portion=portion, bodies=bodies)
-            return self._remove(transaction, portion, {})
+            return self._remove(transaction, self._finder.find(transaction, walk, after))
 
         return remove
-
-    def replace(
-        self, bodies: Bodies, replaced: Mapping[int, bytes | None]
-    ) -> Callable[[Transaction], Done]:
-        """Return what gives events, within a transaction, what is left of their bodies; None in
-        place of one: it has no media."""
-
-        def replace(transaction: Transaction) -> Done:
-            if not transaction.try_lock(LOCK):
-                return Done(to=bodies.portion.to, is_more=True, is_busy=True)
-            transaction.lock([holds.LOCK])
-            return self._remove(transaction, bodies.portion, replaced)
-
-        return replace
 
     def _ready(self, transaction: Transaction, portion: Portion) -> set[int]:
         """Return which of these events may be removed: of which nothing waits or runs, and that are
@@ -112,20 +79,14 @@ class Remover:
         free -= {id_ for id_, at_ms in transaction.look_up(_KEPT_FROM, ids) if at_ms > until_ms}
         return free - holds.held(transaction, free, self.now_ms)
 
-    def _remove(
-        self, transaction: Transaction, portion: Portion, bodies: Mapping[int, bytes | None]
-    ) -> Done:
+    def _remove(self, transaction: Transaction, portion: Portion) -> Done:
         walk, over = portion.walk, portion.over
         ready = self._ready(transaction, portion) if over else set()
-        if walk.removed is Removed.MEDIA:
-            ready &= bodies.keys()
         gone = [event for event in over if event.id in ready]
         left = [event.id for event in over if event.id not in ready]
         freed_bytes = sum(event.body_bytes for event in gone)
         count = len(gone)
-        if walk.removed is Removed.MEDIA:
-            count, freed_bytes = _replace(transaction, gone, bodies)
-        elif gone:
+        if gone:
             removing.remove(transaction, walk.removed, [each.id for each in gone])
         self._note_put_off(transaction, portion, [event.id for event in gone], left)
         if portion.is_moved:
@@ -168,19 +129,6 @@ class Remover:
             )
 
 
-def _replace(
-    transaction: Transaction, events: Sequence[Aged], bodies: Mapping[int, bytes | None]
-) -> tuple[int, int]:
-    """Replace the bodies of these events that had media; return how many, and how many bytes these
-    were."""
-    found = ((each.id, bodies[each.id]) for each in events)
-    replaced = {event_id: body for event_id, body in found if body is not None}
-    changed = set(removing.replace_bodies(transaction, replaced))
-    freed = [each.body_bytes - len(replaced[each.id]) for each in events if each.id in changed]
-    return len(changed), sum(freed)
-
-
-_BODIES = Lookup(Event.select(Event.id, Event.body), Event.id)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
 _DELIVERIES = Lookup(

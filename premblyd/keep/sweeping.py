@@ -8,9 +8,8 @@ import asyncio
 import functools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any
 
 from premblyd import loops
 from premblyd.config.retention import Retention
@@ -19,10 +18,9 @@ from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.keep import bookmarks, retention, strays, walks
 from premblyd.keep.bookmarks import Bookmark
-from premblyd.keep.retention import Bodies, Done, Remover
+from premblyd.keep.retention import Done, Remover
 from premblyd.keep.walks import BATCH, Walk, Way
 from premblyd.model.keeptables import Removed
-from premblyd.prembly.media import replace_media
 from premblyd.queue import trusted
 from premblyd.telemetry import tell
 from premblyd.times import HOUR_MS, Clock
@@ -39,7 +37,7 @@ LONG_S = 0.008
 MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
 STRAYS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
-Work = Callable[[Transaction], "Done | Bodies"]
+Work = Callable[[Transaction], Done]
 
 
 class Caution(IntEnum):
@@ -64,7 +62,6 @@ class Round:
         self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
         self._is_begun = False
         self._after: Bookmark | None = None
-        self._bodies: tuple[Bodies, Mapping[int, bytes | None]] | None = None
         self._caution = Caution.NONE
         self._most = BATCH
         self.failures = 0  # events that could not be removed, and were put off
@@ -88,8 +85,6 @@ class Round:
             most=1 if self._caution else self._most,
             leaves_all=self._caution is Caution.LEAVE_IT,
         )
-        if self._bodies is not None:
-            return remover.replace(*self._bodies)
         return remover.next_portion(self._walks[0], self._after)
 
     def pace(self, took_s: float) -> None:
@@ -100,16 +95,12 @@ class Round:
         elif took_s < LONG_S / 2:
             self._most = min(MOST, self._most + 1)
 
-    def take(self, done: Done | Bodies, replaced: Mapping[int, bytes | None]) -> None:
-        """Take in what was done. `replaced`: what `without_media` has made of these bodies."""
-        if isinstance(done, Bodies):
-            self._bodies = done, replaced
-            return
+    def take(self, done: Done) -> None:
+        """Take in what was done."""
         if done.is_busy:
             return
         if self._walks and self._walks[0].way is Way.PUT_OFF:  # the last to meet what failed before
             self.failures += self._caution is Caution.LEAVE_IT
-        self._bodies = None
         self._caution = Caution.NONE
         self._after = done.to
         if not self._is_begun:
@@ -134,7 +125,6 @@ class Round:
         """Take in that the work failed by its own fault; return whether it is worth while to go
         on."""
         can_go_on = self._is_begun and bool(self._walks) and self._caution < Caution.LEAVE_IT
-        self._bodies = None
         self._caution = Caution(min(self._caution + 1, Caution.LEAVE_IT))
         return can_go_on
 
@@ -155,14 +145,6 @@ def _end_what_is_over(transaction: Transaction, now_ms: int) -> Done:
     return Done()
 
 
-def without_media(asked: Bodies) -> dict[int, bytes | None]:
-    """Return what is left of bodies that a round has asked for; None: all. It takes long."""
-    found: Mapping[int, Any] = asked.bodies  # somebody may have put something else there
-    return {
-        id_: replace_media(body) if isinstance(body, bytes) else None for id_, body in found.items()
-    }
-
-
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
     """Do all of a round on a command's own connection, beside a daemon, and yield what each
     transaction did. Raise StoreUnavailableError when it can't."""
@@ -170,27 +152,25 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
         began = time.monotonic()
         try:
             done = database.transact(round_.work(now_ms))
-            replaced = without_media(done) if isinstance(done, Bodies) else {}
         except StoreUnavailableError:
             raise
         except Exception:
             if not round_.failed():
                 raise
             continue
-        round_.take(done, replaced)
+        round_.take(done)
         took_s = time.monotonic() - began
-        if isinstance(done, Done):
-            yield done
+        yield done
         time.sleep(gap_s(done, took_s, MIN_GAP_BESIDE_S))
 
 
-def gap_s(done: Done | Bodies, took_s: float, least_s: float = MIN_GAP_S) -> float:
+def gap_s(done: Done, took_s: float, least_s: float = MIN_GAP_S) -> float:
     """Return how long to do nothing after what took so long: the daemon has one processor for its
     webhooks, and one thread that writes."""
-    if isinstance(done, Done) and done.is_busy:
+    if done.is_busy:
         return AGAIN_S
     own_s = GAP_RATIO * took_s
-    return min(max(least_s, own_s), MAX_GAP_S) if isinstance(done, Done) and done.count else own_s
+    return min(max(least_s, own_s), MAX_GAP_S) if done.count else own_s
 
 
 class Sweeping:
@@ -235,7 +215,8 @@ class Sweeping:
         if abs(jump_ms) > SET_MS:
             await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
         if self._begins_anew:
-            await self._writer.call(_forget_bookmarks, Step.EVIDENCE)
+            # Some may have come that are not in order: from another host, or by hand.
+            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
             self._begins_anew = False
             self._looked_for_strays_ms = None
         await self._sweep(self._settings)
@@ -267,26 +248,10 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
-        replaced: Mapping[int, bytes | None] = {}
-        try:
-            if isinstance(done, Bodies):
-                replaced = await asyncio.to_thread(without_media, done)
-        except Exception as error:  # of one body that nobody foresaw
-            _tell_failed(error)
-            if not round_.failed():
-                raise
-            return AGAIN_S
-        if isinstance(done, Done) and done.count:
+        if done.count:
             round_.pace(time.monotonic() - began)
-        round_.take(done, replaced)
+        round_.take(done)
         return gap_s(done, time.monotonic() - began)
-
-
-def _forget_bookmarks(transaction: Transaction) -> None:
-    """Have all events looked at again, as some may have come that are not in order: from another
-    host, or by hand. Not the bodies for media: nothing tells which of them have none, so all would
-    have to be read."""
-    bookmarks.forget_all(transaction, but=Removed.MEDIA)
 
 
 def _tell_removed(round_: Round) -> None:

@@ -105,8 +105,6 @@ class Finder:
         if count < len(there):
             passed = next(at for at, row in enumerate(rows) if row[1] == there[count].id)
         stays = {event.id for event in over}
-        if walk.removed is Removed.MEDIA:  # all that are later: their walk never begins anew
-            stays.update(event.id for event in there if event.lacks not in DONE[Removed.MEDIA])
         is_more = passed < len(rows) or len(rows) == PORTION
         to = START._replace(row_id=rows[passed - 1][0]) if is_more else START
         return Portion(
@@ -126,15 +124,13 @@ class Finder:
         """Return those events whose time is over, as many as a transaction may change; and how many
         of all were looked at."""
         until_ms = self.until_ms(removed)
-        # Of bodies most have no media.
-        most = 4 * self.most if removed is Removed.MEDIA and self.most > 1 else self.most
         taken: list[Aged] = []
         size = 0
         for number, event in enumerate(events):
             if event.lacks in DONE[removed] or event.received_at_ms > until_ms:
                 continue
             size += event.body_bytes
-            if len(taken) == most or (taken and size > MAX_BYTES):
+            if len(taken) == self.most or (taken and size > MAX_BYTES):
                 return taken, number
             taken.append(event)
         return taken, len(events)

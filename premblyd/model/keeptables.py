@@ -19,7 +19,6 @@ from premblyd.privacy import Shape
 class Lacks(StrEnum):
     """What an event has no more. Each lacks what those before it lack too."""
 
-    MEDIA = "media"  # photos, and what else is long and encoded in its body
     BODY = "body"
     IDENTITY = "identity"  # what named a person
     ERASED = "erased"  # the same, at a person's request: none of this comes back
@@ -29,7 +28,6 @@ class Removed(StrEnum):
     """A class of what `retention` removes when its period is over. Each takes what those before it
     take too, but `rejections`, which are no events."""
 
-    MEDIA = "media"
     BODY = "body"
     IDENTITY = "identity"
     RECORD = "record"
@@ -95,7 +93,7 @@ class Removal(Table):
 
     kept = Kept.EVER
     day_ms = Moment(PLAIN)
-    removed = Text(PLAIN)  # the class: media, body, identity, record, rejections
+    removed = Text(PLAIN)  # the class: body, identity, record, rejections
     period_ms = Number(PLAIN)
     count = Number(PLAIN)
     freed_bytes = Number(PLAIN)

@@ -30,13 +30,12 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Going:
-    """What goes of the events of a month, or of its refused requests. Of `media`: how many are
-    looked at, whether or not they have any. `bytes`: of their bodies now."""
+    """What goes of the events of a month, or of its refused requests."""
 
     removed: str
     month: str
     count: int
-    bytes: int
+    bytes: int  # of their bodies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

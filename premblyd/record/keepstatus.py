@@ -22,7 +22,6 @@ SOON_MS = 30 * DAY_MS
 MOST_PUT_OFF = 10_000  # that are looked at
 CLASSES = tuple(each.value for each in Removed)
 _WENT = {
-    "media": ("event's media", "events' media"),
     "body": ("event's body", "events' bodies"),
     "identity": ("event's identity", "events' identities"),
     "record": ("event's record", "events' records"),

@@ -12,8 +12,6 @@ from premblyd.record import queries
 from premblyd.record.queries import ErasureRow, WholeEvent
 
 LACKS: dict[str, str] = {
-    Lacks.MEDIA: "Its photos, and what else was long and encoded, were removed when their time was"
-    " over: the body has their lengths and digests, and is not byte for byte what came.",
     Lacks.BODY: "Its body and headers, and what hooks printed, were removed when their time was"
     " over.",
     Lacks.IDENTITY: "All of it that named a person was removed when its time was over.",
@@ -33,7 +31,7 @@ class Standing:
 
     @property
     def has_body(self) -> bool:
-        """Whether it has a body, if without photos."""
+        """Whether it has its body."""
         return self.lacks != Lacks.BODY and self.has_person
 
     @property

@@ -10,7 +10,6 @@ from typing import Any
 from peewee import Case, Function, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeptables import Lacks
 from premblyd.model.tables import (
     IS_DOUBTED,
     MAY_BE_UNSETTLED,
@@ -146,7 +145,7 @@ _OTHER_EVENTS = (
 )
 _UNREAD = Statement(
     Event.select(Event.endpoint, Event.verified_by, Event.body).where(
-        Event.id == param("id"), Event.lacks.is_null() | (Event.lacks == Lacks.MEDIA)
+        Event.id == param("id"), Event.lacks.is_null()
     )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)

@@ -6,7 +6,6 @@ from tests.support.daemon import Premblyd
 from tests.support.database import changing
 
 GONE = {
-    "media": ("its photos", True, True),
     "body": ("its body and headers", False, True),
     "identity": ("all of it that named a person was removed", False, False),
     "erased": ("all of it that named a person was erased", False, False),

@@ -11,7 +11,7 @@ from tests.support.configuration import ONCE, shell
 from tests.support.http_server import Handler
 from tests.support.prembly_api import PremblyApi
 
-RETENTION = {"media": "7d", "body": "90d", "identity": "1y", "rejections": "90d"}
+RETENTION = {"body": "90d", "identity": "1y", "rejections": "90d"}
 IDENTITY = pyrage.x25519.Identity.generate()  # what opens backups
 
 

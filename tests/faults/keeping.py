@@ -39,7 +39,7 @@ SLOW_S = (0.3, 0.9)  # in a long run: in each cycle all events are looked at
 PEOPLE = 60
 SETTLE_S = 60.0
 PATIENCE_S = 120.0
-RETENTION = {"media": "1h", "body": "2h", "identity": "3h", "record": "4h"}
+RETENTION = {"body": "2h", "identity": "3h", "record": "4h"}
 AGES_MS = [int(hours * HOUR_MS) for hours in (1.5, 2.5, 3.5, 4.5)]
 AGED = 25  # events for which time goes by in a cycle
 WITHOUT_ALL = """
@@ -340,7 +340,7 @@ class Campaign:
             return [] if is_whole else [f"event {event} is not as it came"]
         if row.lacks == "erased":
             return [] if user_of(token) in self.asked else [f"event {event} of nobody is erased"]
-        least_ms = {"media": HOUR_MS, "body": 2 * HOUR_MS, "identity": 3 * HOUR_MS}[row.lacks]
+        least_ms = {"body": 2 * HOUR_MS, "identity": 3 * HOUR_MS}[row.lacks]
         return [f"event {event} lacks its {row.lacks} too early"] if aged_ms < least_ms else []
 
     def _half_erased(self, user: str, events: set[int], state: dict[int, kept.Stored]) -> list[str]:
@@ -357,9 +357,9 @@ class Campaign:
         gone: set[str] = set()
         for token, event in self.book.events.items():
             lacks = state[event].lacks if event in state else "record"
-            if lacks not in (None, "media"):
+            if lacks is not None:
                 gone.add(face_of(token))
-            if lacks not in (None, "media", "body"):
+            if lacks not in (None, "body"):
                 gone.add(bvn_of(token))
         for path, content in canaries.files(at):
             if not path.name.startswith("premblyd.db"):

@@ -99,7 +99,6 @@ def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
     assert "\nRemoved: 7 events' bodies (90d) on 2023-11-14.\n" in out
     shown = json.loads(run("status", "--json", "--config", config).out)["kept"]
     assert shown["periods"] == {
-        "media": None,
         "body": "90d",
         "identity": None,
         "record": None,

@@ -38,13 +38,6 @@ def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None
     assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
 
 
-def test_an_event_without_photos_has_its_body(config: Path) -> None:
-    change(config, ("UPDATE event SET lacks = 'media' WHERE id = 1", []))
-    shown = out("show", 1, "--config", config)
-    assert "  body\n" in shown
-    assert "not byte for byte what came" in shown
-
-
 def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_session(
     config: Path,
 ) -> None:

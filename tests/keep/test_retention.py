@@ -20,8 +20,8 @@ from premblyd.keep import (
 )
 from premblyd.keep.holds import Subject
 from premblyd.keep.periods import useless
-from premblyd.keep.retention import Bodies, Done
-from premblyd.keep.sweeping import Round, without_media
+from premblyd.keep.retention import Done
+from premblyd.keep.sweeping import Round
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeptables import Removed
 from premblyd.model.table import Table
@@ -33,7 +33,6 @@ from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_rejection, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
-PHOTO = "/9j/" + "4AAQSkZJRgABAQAAAQABAAD2wBDAAMCAgMCAgMDAwME" * 30
 
 
 def settings(**periods: str) -> Retention:
@@ -47,13 +46,12 @@ def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, 
     return {str(removed): count for removed, count in round_.removed.items() if count}
 
 
-def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done | Bodies]:
+def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
     """Do all of a round, and return what each transaction did."""
     done = []
     while round_.has_work:
         done.append(store.wait(store.writer.call(round_.work(now_ms))))
-        last = done[-1]
-        round_.take(last, without_media(last) if isinstance(last, Bodies) else {})
+        round_.take(done[-1])
     return done
 
 
@@ -104,35 +102,6 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     assert store.bodies() == [b""]
     assert store.rows("SELECT error, output FROM attempt") == [("e", None)]
     assert sweep(store, body="90h") == {}
-
-
-def test_media_are_replaced_in_place_and_what_has_none_stays_exact(store: Store) -> None:
-    body = b'{"face": "%s", "code": "00"}' % PHOTO.encode()
-    store.add(body=body)
-    store.add(body=b"{}")
-    assert sweep(store, media="7d") == {"media": 1}
-    replaced, other = store.bodies()
-    assert (len(replaced) < len(body), b'", "code": "00"}' in replaced, other) == (
-        True,
-        True,
-        b"{}",
-    )
-    assert lacks(store) == ["media", None]
-    (row,) = store.rows("SELECT removed, period_ms, count, freed_bytes, day_ms FROM removal")
-    assert row == ("media", 7 * DAY_MS, 1, len(body) - len(replaced), LATER_MS - LATER_MS % DAY_MS)
-    assert store.rows("SELECT body_bytes FROM event WHERE id = 1") == [(len(body),)]
-
-
-def test_what_has_lost_its_body_while_media_were_looked_for_gets_none_back(store: Store) -> None:
-    store.add(body=PHOTO.encode())
-    round_ = Round(settings(media="1d"), with_strays=False)
-    while not isinstance(done := store.wait(store.writer.call(round_.work(LATER_MS))), Bodies):
-        round_.take(done, {})
-    assert sweep(store, identity="1d") == {"identity": 1}
-    round_.take(done, without_media(done))
-    work_off(store, round_)
-    assert (store.bodies(), lacks(store)) == ([b""], ["identity"])
-    assert store.rows("SELECT removed, count FROM removal") == [("identity", 1)]
 
 
 def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -> None:
@@ -206,10 +175,7 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
     store.add(body=b"other")
     with changing(store.place) as connection:
         connection.execute(waits)
-    for each in ("media", "body", "identity", "record"):
-        body = b"{}" + PHOTO.encode()
-        with changing(store.place) as connection:
-            connection.execute("UPDATE event SET body = ? WHERE lacks IS NULL", [body])
+    for each in ("body", "identity", "record"):
         assert sweep(store, **{each: "1d"}) == {each: 1}
         assert sweep(store, **{each: "1d"}) == {}
         assert (each, 1) in put_off(store)
@@ -231,15 +197,6 @@ def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     end = holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
     store.wait(store.writer.call(end))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
-    assert put_off(store) == []
-
-
-def test_photos_that_were_put_off_go_though_the_period_was_longer_meanwhile(store: Store) -> None:
-    waits = store.add("crm", body=b'{"face": "%s"}' % PHOTO.encode()).event_id
-    assert sweep(store, media="7d") == {}
-    assert sweep(store, media="30d") == {}
-    finish(store, waits)
-    assert sweep(store, NOW_MS + 30 * DAY_MS, media="30d") == {"media": 1}
     assert put_off(store) == []
 
 
@@ -315,7 +272,7 @@ def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) 
         body = b"x" * (walks.MAX_BYTES * 2 // 3)
         connection.execute("UPDATE event SET body = ? WHERE id <= 4", [body])
     done = work_off(store, Round(settings(body="1d"), with_strays=False))
-    counts = [each.count for each in done if isinstance(each, Done) and each.count]
+    counts = [each.count for each in done if each.count]
     assert counts == [1, 1, 1, walks.BATCH, walks.BATCH - 3]
 
 
@@ -339,8 +296,7 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
         except RuntimeError:
             assert round_.failed()
         else:
-            assert isinstance(done, Done)
-            round_.take(done, {})
+            round_.take(done)
     assert lacks(store) == ["body", None, "body"]
     assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
@@ -444,7 +400,7 @@ def test_every_column_that_holds_something_of_people_is_reached(store: Store) ->
     ("periods", "are_useless"),
     [
         ({"record": "7y"}, []),
-        ({"body": "7d", "media": "7d", "rejections": "1d"}, ["media"]),
+        ({"body": "7d", "identity": "7d", "rejections": "1d"}, ["body"]),
         ({"body": "3d", "identity": "2d"}, ["body"]),
         ({"identity": "2d", "record": "1d"}, ["identity"]),
     ],
@@ -485,7 +441,7 @@ def test_no_statement_looks_at_more_than_it_is_about(
         return run(self, statement, values)
 
     fill(store)
-    for number, removed in enumerate(("media", "body", "identity", "record", "rejections")):
+    for number, removed in enumerate(("body", "identity", "record", "rejections")):
         store.add(body=removed.encode(), user_ref=f"user-{number}")
         store.add("crm", body=b"waits %d" % number)
         with monkeypatch.context() as patched:
@@ -536,12 +492,11 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     other = store.beside("other")
     store.add()
     round_ = Round(settings(body="1d"), with_strays=True)
-    round_.take(store.wait(store.writer.call(round_.work(LATER_MS))), {})
+    round_.take(store.wait(store.writer.call(round_.work(LATER_MS))))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
         done = store.wait(store.writer.call(round_.work(LATER_MS)))
-        assert isinstance(done, Done)
         assert (done.is_busy, done.count) == (True, 0)
-        round_.take(done, {})
+        round_.take(done)
     work_off(store, round_)
     assert (lacks(store), round_.removed[Removed.BODY]) == (["body"], 1)
     other.close()

@@ -8,7 +8,6 @@ from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
 from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.keep import bookmarks, removing, sweeping
-from premblyd.keep.retention import Done
 from premblyd.keep.sweeping import Round, Sweeping
 from premblyd.model.keeptables import Removed
 from premblyd.times import DAY_MS, HOUR_MS
@@ -154,26 +153,6 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     assert "store.operation_failed" in [line["event"] for line in lines]
 
 
-def test_a_round_goes_on_behind_a_body_whose_photos_can_not_be_sought(
-    store: Store, monkeypatch: Any, lines: Lines
-) -> None:
-    def fail(body: bytes) -> bytes:
-        if body == b"1":
-            raise RuntimeError("nobody foresaw this")
-        return b""
-
-    monkeypatch.setattr(sweeping, "replace_media", fail)
-    monkeypatch.setattr(sweeping, "AGAIN_S", 0)
-    clock = SettableClock()
-    add_old(store, clock, 3)
-    rounds = loop_of(store, clock)
-    rounds.configure(Retention.model_validate({"media": "1h"}))
-    assert store.wait(rounds.round()) == sweeping.REST_S
-    assert lacks(store) == ["media", None, "media"]
-    assert store.rows("SELECT event_id, removed FROM put_off") == [(2, "media")]
-    assert "retention.failed" in [line["event"] for line in lines]
-
-
 def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_not(
     store: Store,
 ) -> None:
@@ -185,5 +164,5 @@ def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_n
         store.by_hand("UPDATE event SET lacks = NULL")
         store.wait(store.writer.call(bookmarks.forget_all))
         done = work_off(store, round_, SettableClock().now_ms())
-        counts = [each.count for each in done if isinstance(each, Done)]
+        counts = [each.count for each in done]
         assert max(counts) == most

@@ -12,7 +12,7 @@ from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
 OLD_MS = NOW_MS - 32 * DAY_MS
-CLASSES = ["media", "body", "identity", "record"]
+CLASSES = ["body", "identity", "record"]
 BOOKMARK = "INSERT INTO sweep (removed, at_ms, row_id) VALUES (?, ?, ?)"
 REMOVAL = (
     "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
