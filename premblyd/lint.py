@@ -18,7 +18,7 @@ from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.keep.periods import periods, useless
+from premblyd.keep.retention import periods, useless
 from premblyd.model.keeptables import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook

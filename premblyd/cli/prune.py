@@ -17,8 +17,8 @@ from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
-from premblyd.keep import bookmarks, operators
-from premblyd.keep.periods import periods
+from premblyd.keep import operators
+from premblyd.keep.retention import begin_anew, periods
 from premblyd.keep.sweeping import Round, work_off
 from premblyd.queue import trusted
 from premblyd.record import keepstatus
@@ -111,8 +111,8 @@ def _remove(
     database.transact(
         lambda transaction: operators.write_down(transaction, who, "prune", now_ms, words)
     )
-    database.transact(bookmarks.forget_all)
-    round_ = Round(retention, with_strays=True)
+    database.transact(begin_anew)
+    round_ = Round(retention, with_eventless=True)
     with progress(silent=silent) as shown:
         task = shown.add_task("removing", total=total)
         try:

@@ -4,7 +4,7 @@ tables: within the transaction of whoever has made sure that nothing of them wai
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from peewee import Field, fn
 
@@ -17,13 +17,6 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
-
-# What goes with a class, besides itself.
-TAKES: Mapping[Removed, tuple[Removed, ...]] = {
-    Removed.BODY: (),
-    Removed.IDENTITY: (Removed.BODY,),
-    Removed.RECORD: (Removed.BODY, Removed.IDENTITY),
-}
 
 
 def remove(

@@ -9,17 +9,14 @@ import functools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from enum import IntEnum
 
 from premblyd import loops
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.keep import bookmarks, retention, strays, walks
-from premblyd.keep.bookmarks import Bookmark
-from premblyd.keep.retention import Done, Remover
-from premblyd.keep.walks import BATCH, Walk, Way
+from premblyd.keep import eventless, retention
+from premblyd.keep.retention import BATCH, Bookmark, Done, Remover, Walk
 from premblyd.model.keeptables import Removed
 from premblyd.queue import trusted
 from premblyd.telemetry import tell
@@ -35,18 +32,10 @@ GAP_RATIO = 4  # of a gap to the transaction before it
 LEAST, MOST = 10, 50  # events in a transaction, as long as it takes
 LONG_S = 0.008
 MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
-STRAYS_EVERY_MS = 6 * HOUR_MS
+EVENTLESS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
+ONE_BY_ONE, LEAVE_IT = 1, 2  # tries: one event may be what nobody foresaw; that one is put off
 Work = Callable[[Transaction], Done]
-
-
-class Caution(IntEnum):
-    """How a portion is tried again that could not be removed: one event may be what nobody foresaw,
-    and must not keep the others."""
-
-    NONE = 0
-    ONE_BY_ONE = 1
-    LEAVE_IT = 2  # that one is put off
 
 
 class Round:
@@ -54,15 +43,15 @@ class Round:
     there is no more work. `is_whole`: also all that was put off, and not only some of it, where
     there is very much."""
 
-    def __init__(self, settings: Retention, *, with_strays: bool, is_whole: bool = True) -> None:
+    def __init__(self, settings: Retention, *, with_eventless: bool, is_whole: bool = True) -> None:
         self._settings = settings
         self._most_put_off = None if is_whole else MOST_PUT_OFF
         self._put_off = 0  # portions of this walk
-        self._walks: deque[Walk] = deque(walks.of_round(settings))
-        self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
-        self._is_begun = False
+        self._left: deque[Walk | int] = deque(retention.walks(settings))
+        if with_eventless:
+            self._left += eventless.kinds(settings)
         self._after: Bookmark | None = None
-        self._caution = Caution.NONE
+        self._tries = 0  # of this portion that failed
         self._most = BATCH
         self.failures = 0  # events that could not be removed, and were put off
         self.removed: Counter[Removed] = Counter()
@@ -71,21 +60,20 @@ class Round:
     @property
     def has_work(self) -> bool:
         """Whether anything is left to be done."""
-        return not self._is_begun or bool(self._walks or self._strays)
+        return bool(self._left)
 
     def work(self, now_ms: int) -> Work:
         """Return what is to be done next."""
-        if not self._is_begun:
-            return functools.partial(_end_what_is_over, now_ms=now_ms)
-        if not self._walks:
-            return self._look_for_strays(now_ms)
+        first = self._left[0]
+        if isinstance(first, int):
+            return functools.partial(self._remove_eventless, kind=first, now_ms=now_ms)
         remover = Remover(
             retention=self._settings,
             now_ms=now_ms,
-            most=1 if self._caution else self._most,
-            leaves_all=self._caution is Caution.LEAVE_IT,
+            most=1 if self._tries else self._most,
+            leaves_all=self._tries == LEAVE_IT,
         )
-        return remover.next_portion(self._walks[0], self._after)
+        return functools.partial(remover.remove, walk=first, after=self._after)
 
     def pace(self, took_s: float) -> None:
         """Have the next transactions shorter, or longer, by how long one took that has changed
@@ -99,55 +87,41 @@ class Round:
         """Take in what was done."""
         if done.is_busy:
             return
-        if self._walks and self._walks[0].way is Way.PUT_OFF:  # the last to meet what failed before
-            self.failures += self._caution is Caution.LEAVE_IT
-        self._caution = Caution.NONE
+        first = self._left[0]
+        is_last = not done.is_more
+        if isinstance(first, Walk):
+            self.removed[first.removed] += done.count
+            self.freed_bytes[first.removed] += done.freed_bytes
+            if first.is_of_put_off:  # the last to meet what failed before
+                self.failures += self._tries == LEAVE_IT
+                self._put_off += 1
+                is_last = is_last or self._put_off == self._most_put_off
+        self._tries = 0
         self._after = done.to
-        if not self._is_begun:
-            self._is_begun = True
-        elif self._walks:
-            self._take_portion(self._walks[0], done)
-        elif not done.is_more:
-            self._strays.popleft()
-        if not done.is_more:
+        if is_last:
+            self._left.popleft()
             self._after = None
-
-    def _take_portion(self, walk: Walk, done: Done) -> None:
-        self.removed[walk.removed] += done.count
-        self.freed_bytes[walk.removed] += done.freed_bytes
-        self._put_off += walk.way is Way.PUT_OFF
-        if not done.is_more or self._put_off == self._most_put_off:
             self._put_off = 0
-            self._after = None
-            self._walks.popleft()
 
     def failed(self) -> bool:
         """Take in that the work failed by its own fault; return whether it is worth while to go
         on."""
-        can_go_on = self._is_begun and bool(self._walks) and self._caution < Caution.LEAVE_IT
-        self._caution = Caution(min(self._caution + 1, Caution.LEAVE_IT))
+        can_go_on = isinstance(self._left[0], Walk) and self._tries < LEAVE_IT
+        self._tries = min(self._tries + 1, LEAVE_IT)
         return can_go_on
 
-    def _look_for_strays(self, now_ms: int) -> Work:
-        kind, after_id = self._strays[0], self._after.row_id if self._after else 0
-
-        def look(transaction: Transaction) -> Done:
-            if not transaction.try_lock(retention.LOCK):
-                return Done(is_busy=True, is_more=True)
-            last = strays.look(transaction, kind, after_id, self._settings, now_ms)
-            return Done(to=Bookmark(0, last or 0), is_more=last is not None)
-
-        return look
-
-
-def _end_what_is_over(transaction: Transaction, now_ms: int) -> Done:
-    strays.end_what_is_over(transaction, now_ms)
-    return Done()
+    def _remove_eventless(self, transaction: Transaction, kind: int, now_ms: int) -> Done:
+        if not transaction.try_lock(retention.LOCK):
+            return Done(is_busy=True, is_more=True)
+        after_id = self._after.row_id if self._after else 0
+        last = eventless.remove(transaction, kind, after_id, self._settings, now_ms)
+        return Done(to=Bookmark(0, last or 0), is_more=last is not None)
 
 
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
     """Do all of a round on a command's own connection, beside a daemon, and yield what each
     transaction did. Raise StoreUnavailableError when it can't."""
+    database.transact(functools.partial(eventless.end_what_expired, now_ms=now_ms))
     while round_.has_work:
         began = time.monotonic()
         try:
@@ -174,22 +148,16 @@ def gap_s(done: Done, took_s: float, least_s: float = MIN_GAP_S) -> float:
 
 
 class Sweeping:
-    """Removes what is over: a round now and then, for as long as this daemon is the one that does
-    it (`is_leader`)."""
+    """Removes what has expired: a round now and then, for as long as this daemon is the one that
+    does it (`is_leader`)."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        clock: Clock,
-        *,
-        is_leader: Callable[[], bool],
-    ) -> None:
+    def __init__(self, writer: Writer, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
         self._writer = writer
         self._clock = clock
         self._is_leader = is_leader
         self._settings = Retention()
         self._begins_anew = True
-        self._looked_for_strays_ms: int | None = None
+        self._eventless_ms: int | None = None  # when these were looked for
         self._offset_ms = clock.offset_ms
         self._wake = asyncio.Event()
 
@@ -206,35 +174,36 @@ class Sweeping:
         await loops.repeat(self.round, REST_S, wake=self._wake, failed=_tell_failed)
 
     async def round(self) -> float:
-        """Remove all that is over; return the seconds until the next round."""
+        """Remove all that has expired; return the seconds until the next round."""
         if not self._is_leader():
             self._begins_anew = True
             return REST_S
         jump_ms = self._clock.offset_ms - self._offset_ms
         self._offset_ms = self._clock.offset_ms
-        if abs(jump_ms) > SET_MS:
-            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
+        # Some may have come that are not in order: from another host, or while the clock was wrong.
+        if self._begins_anew or abs(jump_ms) > SET_MS:
+            await self._writer.call(retention.begin_anew, Step.EVIDENCE)
         if self._begins_anew:
-            # Some may have come that are not in order: from another host, or by hand.
-            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
             self._begins_anew = False
-            self._looked_for_strays_ms = None
+            self._eventless_ms = None
         await self._sweep(self._settings)
         return REST_S
 
     async def _sweep(self, settings: Retention) -> None:
         counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
-        since_ms = self._looked_for_strays_ms
-        with_strays = since_ms is None or not 0 <= now_ms - since_ms < STRAYS_EVERY_MS
-        round_ = Round(settings, with_strays=with_strays, is_whole=False)
+        end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
+        await self._writer.call(end, Step.EVIDENCE)
+        since_ms = self._eventless_ms
+        with_eventless = since_ms is None or not 0 <= now_ms - since_ms < EVENTLESS_EVERY_MS
+        round_ = Round(settings, with_eventless=with_eventless, is_whole=False)
         try:
             while round_.has_work and settings is self._settings and self._is_leader():
                 await asyncio.sleep(await self._step(round_, now_ms))
         finally:
             _tell_removed(round_)
-        if with_strays and not round_.has_work:
-            self._looked_for_strays_ms = now_ms
+        if with_eventless and not round_.has_work:
+            self._eventless_ms = now_ms
 
     async def _step(self, round_: Round, now_ms: int) -> float:
         """Do the next work of a round; return the seconds until that behind it."""
@@ -248,10 +217,11 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
+        took_s = time.monotonic() - began
         if done.count:
-            round_.pace(time.monotonic() - began)
+            round_.pace(took_s)
         round_.take(done)
-        return gap_s(done, time.monotonic() - began)
+        return gap_s(done, took_s)
 
 
 def _tell_removed(round_: Round) -> None:

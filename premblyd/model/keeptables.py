@@ -102,11 +102,11 @@ class Removal(Table):
 
 
 class Sweep(Table):
-    """How far the removal of a class has come: a bookmark, see keep/bookmarks.py. To take it out is
+    """How far the removal of a class has come: a bookmark, see keep/retention.py. To take it out is
     always safe."""
 
     kept = Kept.EVER
-    # The class, and behind a space what is walked through if not all events.
+    # The class; with " put off" behind it, of its walk through what was put off.
     removed = Text(PLAIN, unique=True)
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)

@@ -11,9 +11,8 @@ from peewee import JOIN, Tuple, fn
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
-from premblyd.keep.bookmarks import START
 from premblyd.keep.holds import is_held
-from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, periods
+from premblyd.keep.retention import DONE, OF_EVENT, START, STRONGEST_FIRST, Aged, periods
 from premblyd.model.keeptables import KeptFrom, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection

@@ -11,7 +11,7 @@ from premblyd.config.models import Config
 from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_held, is_in_force
-from premblyd.keep.periods import unset
+from premblyd.keep.retention import unset
 from premblyd.model.keeptables import Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event
 from premblyd.record import queries

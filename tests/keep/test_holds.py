@@ -1,6 +1,7 @@
 """Who is held, until when, and what is on record of it."""
 
 import asyncio
+import functools
 from contextlib import closing
 from typing import Any
 
@@ -11,8 +12,7 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database, Statement, param
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject, is_held
-from premblyd.keep.retention import Done, Remover
-from premblyd.keep.walks import Walk, Way
+from premblyd.keep.retention import Remover, Walk
 from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeplists
@@ -197,13 +197,12 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
     remover = Remover(retention=periods, now_ms=NOW_MS + DAY_MS)
-    portion = remover.next_portion(Walk(Removed.RECORD, Way.RECEIPT), None)
+    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
     with transaction_open(store, holds.place(Subject(user_ref="u"), actor="ada", now_ms=NOW_MS)):
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
         wait_until(lambda: store.rows(WAITING) != [(0,)])
     done = store.wait(removal)
-    assert isinstance(done, Done)
     assert done.count == 0
     other.close()
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
@@ -217,9 +216,8 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
         store.add(body=b"%d" % number, received_at_ms=NOW_MS + number * DAY_MS)
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
-    portion = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS).next_portion(
-        Walk(Removed.RECORD, Way.RECEIPT), None
-    )
+    remover = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS)
+    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
     [change] = Operator(actor="ada").add([1, 2], "crm", 3, NOW_MS)
     with transaction_open(store, portion):
         queueing = other.writer.call(change, alone=True)

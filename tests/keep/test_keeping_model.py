@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -19,8 +20,7 @@ from premblyd.keep import erasing, holds
 from premblyd.keep.erasing import HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
-from premblyd.keep.retention import Done, Remover
-from premblyd.keep.walks import of_round
+from premblyd.keep.retention import Done, Remover, walks
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.inbox import Added
 from premblyd.queue.jobs import Job
@@ -244,13 +244,12 @@ class Schedule:
         for number in free:
             self.let_time_go_by(number)
         remover = Remover(retention=self.retention, now_ms=self.now_ms)
-        for walk in of_round(self.retention):
+        for walk in walks(self.retention):
             done = Done(is_more=True)
             after = None
             while done.is_more:
-                found = self.call(remover.next_portion(walk, after))
-                assert isinstance(found, Done)
-                done, after = found, found.to
+                done = self.call(partial(remover.remove, walk=walk, after=after))
+                after = done.to
 
     def let_time_go_by(self, number: int) -> None:
         own = self.model[number]

@@ -11,16 +11,14 @@ from premblyd.config.retention import Retention
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
-    bookmarks,
+    eventless,
     holds,
     removing,
     retention,
     sweeping,
-    walks,
 )
 from premblyd.keep.holds import Subject
-from premblyd.keep.periods import useless
-from premblyd.keep.retention import Done
+from premblyd.keep.retention import Done, useless
 from premblyd.keep.sweeping import Round
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeptables import Removed
@@ -41,13 +39,15 @@ def settings(**periods: str) -> Retention:
 
 def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, int]:
     """Do a round, and return how many of each class went."""
-    round_ = Round(settings(**periods), with_strays=True)
+    round_ = Round(settings(**periods), with_eventless=True)
     work_off(store, round_, now_ms)
     return {str(removed): count for removed, count in round_.removed.items() if count}
 
 
 def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
     """Do all of a round, and return what each transaction did."""
+    end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
+    store.wait(store.writer.call(end))
     done = []
     while round_.has_work:
         done.append(store.wait(store.writer.call(round_.work(now_ms))))
@@ -218,17 +218,17 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
-    count = 2 * walks.BATCH
+    count = 2 * retention.BATCH
     store.add_at_once(count)
     assert sweep(store, body="1d") == {}
     with changing(store.place) as connection:
         connection.execute(OVER)
     gone = []
     for _ in range(3):
-        round_ = Round(settings(body="1d"), with_strays=False, is_whole=False)
+        round_ = Round(settings(body="1d"), with_eventless=False, is_whole=False)
         work_off(store, round_)
         gone.append(round_.removed[Removed.BODY])
-    assert gone == [walks.BATCH, walks.BATCH, 0]
+    assert gone == [retention.BATCH, retention.BATCH, 0]
     assert put_off(store) == []
 
 
@@ -261,19 +261,19 @@ def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store:
     assert sweep(store, body="1d") == {"body": 1}
     store.add(body=b"2", received_at_ms=NOW_MS - DAY_MS)  # the clock was set back meanwhile
     assert sweep(store, body="1d") == {}
-    store.wait(store.writer.call(bookmarks.forget_all))
+    store.wait(store.writer.call(retention.begin_anew))
     assert sweep(store, body="1d") == {"body": 1}
 
 
 def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) -> None:
-    store.add_at_once(2 * walks.BATCH)
+    store.add_at_once(2 * retention.BATCH)
     with changing(store.place) as connection:
         connection.execute(OVER)
-        body = b"x" * (walks.MAX_BYTES * 2 // 3)
+        body = b"x" * (retention.MAX_BYTES * 2 // 3)
         connection.execute("UPDATE event SET body = ? WHERE id <= 4", [body])
-    done = work_off(store, Round(settings(body="1d"), with_strays=False))
+    done = work_off(store, Round(settings(body="1d"), with_eventless=False))
     counts = [each.count for each in done if each.count]
-    assert counts == [1, 1, 1, walks.BATCH, walks.BATCH - 3]
+    assert counts == [1, 1, 1, retention.BATCH, retention.BATCH - 3]
 
 
 def test_an_event_that_can_not_be_removed_keeps_no_other(
@@ -289,7 +289,7 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
             raise RuntimeError("nobody foresaw this")
 
     monkeypatch.setattr(removing, "remove", fail)
-    round_ = Round(settings(body="1d"), with_strays=False)
+    round_ = Round(settings(body="1d"), with_eventless=False)
     while round_.has_work:
         try:
             done = store.wait(store.writer.call(round_.work(LATER_MS)))
@@ -491,7 +491,7 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     """A command and a daemon, say: the one looks again when the other is done."""
     other = store.beside("other")
     store.add()
-    round_ = Round(settings(body="1d"), with_strays=True)
+    round_ = Round(settings(body="1d"), with_eventless=True)
     round_.take(store.wait(store.writer.call(round_.work(LATER_MS))))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
         done = store.wait(store.writer.call(round_.work(LATER_MS)))

@@ -7,7 +7,7 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
 from premblyd.hosts.heartbeat import Heartbeat
-from premblyd.keep import bookmarks, removing, sweeping
+from premblyd.keep import removing, retention, sweeping
 from premblyd.keep.sweeping import Round, Sweeping
 from premblyd.model.keeptables import Removed
 from premblyd.times import DAY_MS, HOUR_MS
@@ -158,11 +158,11 @@ def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_n
 ) -> None:
     add_old(store, SettableClock(), sweeping.LEAST + 1)
     for took_s, most in ((1.0, sweeping.LEAST), (0.0, sweeping.LEAST + 1)):
-        round_ = Round(Retention.model_validate({"body": "1h"}), with_strays=False)
+        round_ = Round(Retention.model_validate({"body": "1h"}), with_eventless=False)
         for _ in range(sweeping.MOST):
             round_.pace(took_s)
         store.by_hand("UPDATE event SET lacks = NULL")
-        store.wait(store.writer.call(bookmarks.forget_all))
+        store.wait(store.writer.call(retention.begin_anew))
         done = work_off(store, round_, SettableClock().now_ms())
         counts = [each.count for each in done]
         assert max(counts) == most

@@ -5,7 +5,7 @@ from typing import Any
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.verifications.names import learn_names
-from tests.keep.test_retention import LATER_MS, finish, sweep
+from tests.keep.test_retention import LATER_MS, sweep
 from tests.support.database import changing
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
@@ -51,31 +51,6 @@ def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
     assert store.rows(notes) == [("ada", None), ("ada", "n")]
     sweep(store, record="1d")
     assert store.rows(notes) == [("ada", "n")]
-
-
-def test_what_is_left_of_an_event_that_somebody_deleted_goes(store: Store) -> None:
-    finish(store, store.add("crm").event_id)
-    kept = store.add("crm", body=b"2", received_at_ms=LATER_MS)
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, output) VALUES (1, 1, '', '', 1, 1, 'failed', 'private')"
-        )
-        connection.execute("UPDATE delivery SET once_key = 'k' WHERE id = 1")
-    with changing(store.place, unchecked=True) as connection:
-        connection.execute("DELETE FROM event WHERE id = 1")
-    sweep(store, identity="1d")
-    assert store.rows("SELECT event_id FROM delivery") == [(kept.event_id,)]
-    assert count(store, "attempt") == 0
-    assert store.rows("SELECT once_key FROM gone_once") == [("k",)]
-
-
-def test_what_waits_of_a_deleted_event_is_left_to_its_action(store: Store) -> None:
-    store.add("crm")
-    with changing(store.place, unchecked=True) as connection:
-        connection.execute("DELETE FROM event")
-    sweep(store, identity="1d")
-    assert count(store, "delivery") == 1
 
 
 @for_each(("left", "names"), [("b", 2), (None, 0)])
