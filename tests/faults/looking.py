@@ -51,7 +51,7 @@ def at_commands(daemon: Premblyd, report: Report, marks: Marks, people: Sequence
         ("pending", "--json"),
         ("hold", "--list", "--json"),
         ("erase", "--list", "--json"),
-        ("stats", "--since", "366d", "--people", "--json"),
+        ("stats", "--since", "366d", "--json"),
         ("prune", "--dry-run", "--json"),
         ("status",),
         ("check",),
