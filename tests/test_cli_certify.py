@@ -431,7 +431,7 @@ def test_a_day_with_an_event_whose_names_are_removed_is_not_certified(
 ) -> None:
     receive(record, know(api, 1))
     with changing(record.place) as connection:
-        connection.execute("UPDATE event SET lacks = 'identity'")
+        connection.execute("UPDATE event SET removed_parts = 'identity'")
     assert why(certificate(record, 1)) == ["pruned"]
 
 

@@ -354,9 +354,9 @@ def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Pat
         )
 
 
-def lack(config: Path, event_id: int, lacks: str) -> None:
+def lack(config: Path, event_id: int, removed_parts: str) -> None:
     with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET lacks = ? WHERE id = ?", (lacks, event_id))
+        database.execute("UPDATE event SET removed_parts = ? WHERE id = ?", (removed_parts, event_id))
 
 
 def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:

@@ -354,7 +354,7 @@ def test_what_an_earlier_premblyd_stored_may_say_no_in_a_body_that_is_gone(store
     store.add(body=body, reference=UUID, outcome=Outcome.VERIFIED, face_match=None)
     store.by_hand("UPDATE event SET doubt = NULL")
     assert [each.outcome for each in others_of_uuid(store)] == [Outcome.VERIFIED]
-    store.by_hand("UPDATE event SET body = ?, lacks = 'body'", b"")
+    store.by_hand("UPDATE event SET body = ?, removed_parts = 'body'", b"")
     [other] = others_of_uuid(store)
     assert (other.outcome, bool(other.doubt)) == (Outcome.UNKNOWN, True)
 

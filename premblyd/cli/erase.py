@@ -32,9 +32,9 @@ from premblyd.cli.printing import (
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing
-from premblyd.keep.blanking import names_in
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
+from premblyd.keep.personrows import names_in
 from premblyd.keep.persons import Named
 from premblyd.record import keeplists
 from premblyd.words import counted

@@ -36,7 +36,7 @@ from premblyd.record.filters import (
     RejectionFilter,
     filters_of,
 )
-from premblyd.record.lacks import NAMELESS
+from premblyd.record.removed_parts import NAMELESS
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)
@@ -53,7 +53,7 @@ def _outcome(event: Any) -> str:
 def _reference(event: Any) -> str | None:
     """Return an event's reference, or why it has none any more."""
     reference: str | None = event.reference
-    return reference or NAMELESS.get(event.lacks)
+    return reference or NAMELESS.get(event.removed_parts)
 
 
 def _why(delivery: Any) -> str | None:

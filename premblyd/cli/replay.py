@@ -273,7 +273,7 @@ def _print_paused(paused: Sequence[PauseRow]) -> None:
 def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     for row in rows:
-        del row["contradicted"], row["lacks"]
+        del row["contradicted"], row["removed_parts"]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

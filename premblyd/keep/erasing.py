@@ -27,12 +27,12 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.portions import of_size
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.keep import blanking
-from premblyd.keep.blanking import ByTable
+from premblyd.keep import personrows
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
 from premblyd.keep.operators import write_down
+from premblyd.keep.personrows import ByTable
 from premblyd.keep.persons import Named
-from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
+from premblyd.model.keeptables import ErasedName, Erasure, RemovedParts, ToErase
 from premblyd.model.schema import MOVE
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
@@ -123,7 +123,7 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
     done = _open(transaction, request, findings, now_ms)
     done.cancelled += _take(done.id, findings.person.event_ids, now_ms, transaction)
     _remember(done.id, sorted(findings.digests), transaction)
-    blanking.blank_unbound(transaction, findings.unbound, Digests.of(transaction))
+    personrows.erase_eventless(transaction, findings.eventless, Digests.of(transaction))
     done.left = _go_on(done.id, transaction)
     return done
 
@@ -159,12 +159,12 @@ def _begin_in_portions(
         done.keys |= findings.keys
         portions = [*_in_portions(new)]
     done.other_ids = findings.person.other_ids
-    unbound = database.look(lambda transaction: blanking.unbound(transaction, names))
-    about = database.look(lambda transaction: blanking.about(transaction, done.keys))
-    done.rows = rows_of(done.keys, about, unbound)
-    for table, ids in unbound.items():
+    eventless = database.look(lambda transaction: personrows.eventless(transaction, names))
+    about = database.look(lambda transaction: personrows.about(transaction, done.keys))
+    done.rows = rows_of(done.keys, about, eventless)
+    for table, ids in eventless.items():
         for rows in _in_portions(ids):
-            _next(database, functools.partial(_blank_unbound, {table: rows}))
+            _next(database, functools.partial(_erase_eventless, {table: rows}))
     done.left = database.look(functools.partial(_count_left, done.id))
     return done
 
@@ -206,7 +206,7 @@ def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: T
     erasure, also if another that was ended has left them. Return how many deliveries that
     cancelled."""
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, event_ids)]
-    cancelled = blanking.stop(transaction, whole, now_ms)
+    cancelled = personrows.stop(transaction, whole, now_ms)
     left: dict[int, int] = dict(transaction.look_up(_LEFT_TO_ANY, whole))
     known = [each for each in whole if each in left]
     transaction.change_each(_TAKE_OVER, known, erasure_id=erasure_id)
@@ -225,8 +225,8 @@ def _remember(erasure_id: int, digests: Sequence[str], transaction: Transaction)
     return len(new)
 
 
-def _blank_unbound(rows: ByTable, transaction: Transaction) -> int:
-    blanking.blank_unbound(transaction, rows, Digests.of(transaction))
+def _erase_eventless(rows: ByTable, transaction: Transaction) -> int:
+    personrows.erase_eventless(transaction, rows, Digests.of(transaction))
     return len(rows)
 
 
@@ -252,7 +252,7 @@ def _go_on(erasure_id: int, transaction: Transaction) -> int:
     left = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
     portion = _portion_of(transaction, [each for (each,) in left])
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, portion)]  # by another meanwhile
-    blanking.blank(transaction, whole, erasure_id, Digests.of(transaction))
+    personrows.erase_of_events(transaction, whole, erasure_id, Digests.of(transaction))
     transaction.change_each(_END_LEFT, portion)
     return _count_left(erasure_id, transaction)
 
@@ -298,7 +298,8 @@ _COUNT_LEFT = Statement(
     ToErase.select(fn.COUNT(ToErase.id)).where(ToErase.erasure_id == param("erasure_id"))
 )
 _NOT_ERASED = Lookup(
-    Event.select(Event.id).where(fn.COALESCE(Event.lacks, "") != Lacks.ERASED), Event.id
+    Event.select(Event.id).where(fn.COALESCE(Event.removed_parts, "") != RemovedParts.ERASED),
+    Event.id,
 )
 _END_LEFT = Lookup(ToErase.delete(), ToErase.event_id)
 # What came later has been stored erased.

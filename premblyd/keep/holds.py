@@ -197,7 +197,7 @@ def on(
     return sorted(set(chain(*users.values(), *verifications.values())))
 
 
-def is_held(now_ms: Any) -> Expression:
+def is_on_hold(now_ms: Any) -> Expression:
     """Return the condition on Event that it is held, as `held` says, save that a session leads it
     to no other event: for counts."""
     plain = fn.COALESCE(Event.reference_key, Event.reference)

@@ -23,7 +23,7 @@ from premblyd.engines.engine import (
     update,
 )
 from premblyd.keep import holds, removing
-from premblyd.model.keeptables import KeptFrom, Lacks, PutOff, Removal, Removed, Sweep
+from premblyd.model.keeptables import KeptFrom, PutOff, Removal, Removed, RemovedParts, Sweep
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS
@@ -36,8 +36,8 @@ MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites 
 STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
 # What an event lacks of which the class is gone already.
 DONE: Mapping[Removed, tuple[str, ...]] = {
-    Removed.BODY: tuple(Lacks),
-    Removed.IDENTITY: (Lacks.IDENTITY, Lacks.ERASED),
+    Removed.BODY: tuple(RemovedParts),
+    Removed.IDENTITY: (RemovedParts.IDENTITY, RemovedParts.ERASED),
     Removed.RECORD: (),
 }
 
@@ -48,7 +48,7 @@ class Aged(NamedTuple):
 
     id: int
     received_at_ms: int
-    lacks: str | None
+    removed_parts: str | None
     body_bytes: int
 
 
@@ -195,7 +195,7 @@ class Remover:
         taken: list[Aged] = []
         size = 0
         for number, event in enumerate(events):
-            if event.lacks in DONE[removed] or event.received_at_ms > until_ms:
+            if event.removed_parts in DONE[removed] or event.received_at_ms > until_ms:
                 continue
             size += event.body_bytes
             if len(taken) == self.most or (taken and size > MAX_BYTES):
@@ -211,8 +211,8 @@ class Remover:
             return set()
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
         own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
-        for delivery_id, event_id, state, holds_order in transaction.look_up(_DELIVERIES, ids):
-            waits = state not in FINISHED or (state == State.DEAD and holds_order)
+        for delivery_id, event_id, state, blocks_order in transaction.look_up(_DELIVERIES, ids):
+            waits = state not in FINISHED or (state == State.DEAD and blocks_order)
             if waits or delivery_id not in own:
                 free.discard(event_id)
         free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
@@ -255,7 +255,7 @@ def _put_off(transaction: Transaction, ids: Sequence[int]) -> Sequence[tuple[int
     return [(row[0], row[1]) for row in transaction.look_up(_IS_PUT_OFF, ids)]
 
 
-OF_EVENT = (Event.id, Event.received_at_ms, Event.lacks, fn.LENGTH(Event.body))
+OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, fn.LENGTH(Event.body))
 _AT_MS = Event.received_at_ms
 _BY_RECEIPT = Statement(
     Event.select(_AT_MS, Event.id, *OF_EVENT)
@@ -278,7 +278,7 @@ _OF_WALK = (_BY_RECEIPT, _BY_PUT_OFF)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
 _DELIVERIES = Lookup(
-    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.holds_order),
+    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.blocks_order),
     Delivery.event,
 )
 _AWAITED = Lookup(

@@ -16,7 +16,7 @@ from premblyd.model.table import Table
 from premblyd.privacy import Shape
 
 
-class Lacks(StrEnum):
+class RemovedParts(StrEnum):
     """What an event has no more. Each lacks what those before it lack too."""
 
     BODY = "body"

@@ -87,7 +87,7 @@ class Event(Table):
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
-    lacks = Text(PLAIN, null=True)
+    removed_parts = Text(PLAIN, null=True)
     # Of an erased one: by which erasure, and a keyed digest of its reference, see
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
@@ -138,7 +138,7 @@ class Delivery(Table):
     order_key = Text(DIGEST, kept=Kept.IDENTITY, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
-    holds_order = Truth(PLAIN, constraints=_ZERO)
+    blocks_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see queue/jobs.py.
     confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
@@ -161,7 +161,7 @@ class Delivery(Table):
         "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
         "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
         "order (order_key, action, order_place)"
-        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))",
+        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))",
         "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
         "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
     )
@@ -478,7 +478,7 @@ IS_DOUBTED = Event.doubt != SQL("''")
 MAY_BE_UNSETTLED = (fn.COALESCE(Event.outcome, SQL("''")) == SQL("'pending'")) | (
     fn.COALESCE(Event.response_code, SQL("''")) == SQL("'02'")
 )
-HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
+HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))")
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
 WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
     fn.COALESCE(Delivery.state, "") == "pending"

@@ -83,8 +83,8 @@ def add_answer(
         erasure_id = min(was_erased.values(), default=None)
         added = inbox.add_event(transaction, webhook, deliveries, erasure_id)
     if inquiry is not None:
-        added = replace(added, holds_answer=added.is_new or _holds(transaction, added, inquiry))
-        stored_id = added.event_id if added.holds_answer else None
+        added = replace(added, has_answer=added.is_new or _holds(transaction, added, inquiry))
+        stored_id = added.event_id if added.has_answer else None
         questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added

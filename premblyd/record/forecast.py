@@ -11,7 +11,7 @@ from peewee import JOIN, Tuple, fn
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
-from premblyd.keep.holds import is_held
+from premblyd.keep.holds import is_on_hold
 from premblyd.keep.retention import DONE, OF_EVENT, START, STRONGEST_FIRST, Aged, periods
 from premblyd.model.keeptables import KeptFrom, Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
@@ -65,7 +65,7 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
         for removed in STRONGEST_FIRST:
             if removed not in until or kept_from_ms > until[removed]:
                 continue
-            if event.lacks in DONE[removed]:
+            if event.removed_parts in DONE[removed]:
                 continue
             if why is not None:
                 held_back[removed, why] += 1
@@ -108,7 +108,7 @@ def _old_events(
     while ends_ms:
         rows = queries.raw_tuples(
             database,
-            Event.select(*OF_EVENT, KeptFrom.at_ms, _RUNS, _WAITS, is_held(now_ms))
+            Event.select(*OF_EVENT, KeptFrom.at_ms, _RUNS, _WAITS, is_on_hold(now_ms))
             .join(KeptFrom, JOIN.LEFT_OUTER, on=KeptFrom.event_id == Event.id)
             .where(
                 Event.received_at_ms >= after.at_ms,
@@ -137,5 +137,5 @@ def _has(table: type[Awaited | Delivery], condition: Any) -> Any:
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
 _RUNS = _has(Delivery, _STATE == State.RUNNING)
 _WAITS = _has(
-    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.holds_order)
+    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
 ) | _has(Awaited, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING)

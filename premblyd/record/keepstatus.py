@@ -10,7 +10,7 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
-from premblyd.keep.holds import is_held, is_in_force
+from premblyd.keep.holds import is_in_force, is_on_hold
 from premblyd.keep.retention import unset
 from premblyd.model.keeptables import Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event
@@ -138,7 +138,7 @@ def _last_removed(database: Database) -> list[LastRemoved]:
 def _put_off(database: Database, now_ms: int) -> dict[str, int]:
     """Return of how many events something would have gone, by what keeps it."""
     some = PutOff.select(PutOff.event_id).distinct().limit(MOST_PUT_OFF).alias("some")
-    held = fn.SUM(Case(None, [(is_held(now_ms), 1)], 0))
+    held = fn.SUM(Case(None, [(is_on_hold(now_ms), 1)], 0))
     query = Event.select(fn.COUNT(Event.id), held).join(some, on=some.c.event_id == Event.id)
     [(count, of_held)] = queries.tuples(database, query)
     return {"held": int(of_held or 0), "waits": count - int(of_held or 0)}

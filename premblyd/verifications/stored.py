@@ -145,7 +145,7 @@ _OTHER_EVENTS = (
 )
 _UNREAD = Statement(
     Event.select(Event.endpoint, Event.verified_by, Event.body).where(
-        Event.id == param("id"), Event.lacks.is_null()
+        Event.id == param("id"), Event.removed_parts.is_null()
     )
 )
 _OTHERS = Spelt.of(_OTHER_EVENTS, Event)

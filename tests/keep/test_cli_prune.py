@@ -56,7 +56,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     words = run("prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
     assert "is held: `premblyd hold --list`" in words
-    assert of_record(config, "SELECT count(*) FROM event WHERE lacks IS NOT NULL") == [(0,)]
+    assert of_record(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
 def test_interrupted_it_says_how_much_is_done(

@@ -11,7 +11,7 @@ from peewee import Model
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import opening
 from premblyd.errors import StoreUnavailableError
-from premblyd.keep import blanking, erasing, holds
+from premblyd.keep import erasing, holds, personrows
 from premblyd.keep.erasing import Done, HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
@@ -196,13 +196,13 @@ def test_what_was_decided_stays_and_when(store: Store) -> None:
     assert all(before.values())
     done = erase(store, Named.event(event_id))
     assert rows() == before
-    changed = "SELECT lacks, erasure_id, key FROM event"
+    changed = "SELECT removed_parts, erasure_id, key FROM event"
     assert store.rows(changed) == [("erased", done.id, canary(Event, "key"))]
     assert store.rows("SELECT state, due_at_ms FROM awaited") == [("erased", None)]
 
 
-CHANGED = {"lacks", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
-CHANGED |= {"order_place", "holds_order", "closed_at_ms"}
+CHANGED = {"removed_parts", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
+CHANGED |= {"order_place", "blocks_order", "closed_at_ms"}
 
 
 # --- What waits, runs and is held ----------------------------------------------------------
@@ -528,9 +528,9 @@ def test_a_name_is_found_in_a_note_by_whatever_is_in_it(
     store.by_hand("DELETE FROM operator_action")
     noted = "INSERT INTO operator_action (id, at_ms, actor, action, note)"
     store.by_hand(f"{noted} VALUES (1, 1, 'ops', 'x', ?)".replace("?", f"'{note}'"))
-    names = blanking.Names(frozenset([name]), frozenset(), frozenset())
+    names = personrows.Names(frozenset([name]), frozenset(), frozenset())
     with closing(connect_operator(store.place)) as database:
-        found = database.look(lambda transaction: blanking.unbound(transaction, names))
+        found = database.look(lambda transaction: personrows.eventless(transaction, names))
     assert found["operator_action"] == [1] * has
 
 
@@ -541,10 +541,10 @@ def test_a_note_is_searched_for_no_name_of_which_it_has_no_word(
     noted = "INSERT INTO operator_action (at_ms, actor, action, note)"
     store.by_hand(f"{noted} VALUES (1, 'ops', 'x', 'of nameless and renamed ones')")
     searched: list[str] = []
-    monkeypatch.setattr(blanking, "names_in", lambda name, _: searched.append(name))
-    names = blanking.Names(frozenset(["name", "less", "ones"]), frozenset(), frozenset())
+    monkeypatch.setattr(personrows, "names_in", lambda name, _: searched.append(name))
+    names = personrows.Names(frozenset(["name", "less", "ones"]), frozenset(), frozenset())
     with closing(connect_operator(store.place)) as database:
-        database.look(lambda transaction: blanking.unbound(transaction, names))
+        database.look(lambda transaction: personrows.eventless(transaction, names))
     assert searched == ["ones"]
 
 
@@ -584,12 +584,15 @@ def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
     with closing(connect_operator(store.place)) as database, pytest.raises(KeyboardInterrupt):
         erasing.erase(database, Request(named=ADA, actor="dpo"), ended)
     assert {row[1] for row in store.rows(STATES)} == {"cancelled"}, "nothing waits from the first"
-    left = store.rows("SELECT id FROM event WHERE lacks IS NULL")
+    left = store.rows("SELECT id FROM event WHERE removed_parts IS NULL")
     assert 0 < len(left) < 7
     done = erase(store)
     assert sorted(done.keys) == [*ids, nameless]
     assert done.rows["event"] == 8
-    assert store.rows("SELECT id FROM event WHERE lacks IS NULL OR reference IS NOT NULL") == []
+    assert (
+        store.rows("SELECT id FROM event WHERE removed_parts IS NULL OR reference IS NOT NULL")
+        == []
+    )
     assert store.rows("SELECT id FROM to_erase") == []
     assert store.rows("SELECT events FROM erasure") == [(8,)]
 
@@ -611,7 +614,7 @@ def test_nobody_else_writes_while_somebody_is_erased(
     arrive(store, 1, NewDelivery("crm", 3))
     [job] = claim(store, crm=1).jobs
     submitted: list[asyncio.Future[bool]] = []
-    blank = blanking.blank
+    blank = personrows.erase_of_events
 
     async def under_way() -> None:
         submitted.append(store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS)))
@@ -621,7 +624,7 @@ def test_nobody_else_writes_while_somebody_is_erased(
         blank(*arguments)
         store.wait(under_way())  # the writer has it, and waits
 
-    monkeypatch.setattr(blanking, "blank", in_the_middle)
+    monkeypatch.setattr(personrows, "erase_of_events", in_the_middle)
     erase(store)
     assert store.wait(submitted[0])
     assert store.rows("SELECT state, once_key FROM delivery") == [("succeeded", None)]

@@ -11,7 +11,7 @@ from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database, Statement, param
 from premblyd.keep import holds
-from premblyd.keep.holds import Subject, is_held
+from premblyd.keep.holds import Subject, is_on_hold
 from premblyd.keep.retention import Remover, Walk
 from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Event
@@ -38,7 +38,7 @@ INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 LATER_MS = NOW_MS + 1000
-_HELD = Statement(Event.select(Event.id).where(is_held(param("now_ms"))).order_by(Event.id))
+_HELD = Statement(Event.select(Event.id).where(is_on_hold(param("now_ms"))).order_by(Event.id))
 
 
 def add(store: Store, *, user_ref: str | None, reference: str | None, **more: Any) -> int:
@@ -181,7 +181,9 @@ def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store, on_it:
     for many in (MANY_EVENTS, MANY_HOLDS.replace("ON_IT", on_it), "ANALYZE"):
         store.by_hand(many)
     with closing(connect_read_only(store.place)) as record:
-        query, values = Event.select(Event.id).where(Event.id == 1, is_held(1)).bind(record).sql()
+        query, values = (
+            Event.select(Event.id).where(Event.id == 1, is_on_hold(1)).bind(record).sql()
+        )
         plan = [row[3] for row in record.execute_sql(f"EXPLAIN QUERY PLAN {query}", values)]
     # Those in force on persons are found once, for all events of the statement that name nobody.
     assert not [step for step in plan if "INDEX event_reference" in step]

@@ -59,12 +59,12 @@ class Known:
     name: str | None
     user_ref: str | None
     received_ms: int
-    lacks: str | None = None
+    removed_parts: str | None = None
 
-    def lose(self, lacks: str) -> None:
+    def lose(self, removed_parts: str) -> None:
         """Lose a class, and what goes with it."""
-        self.lacks = lacks
-        if lacks in ("identity", "erased"):
+        self.removed_parts = removed_parts
+        if removed_parts in ("identity", "erased"):
             self.name = self.user_ref = None
 
 
@@ -149,7 +149,7 @@ class Schedule:
 
     def replay(self) -> None:
         over = """SELECT delivery.id FROM delivery JOIN event ON event.id = event_id
-            WHERE state IN ('succeeded', 'dead', 'cancelled') AND lacks IS NULL
+            WHERE state IN ('succeeded', 'dead', 'cancelled') AND removed_parts IS NULL
             ORDER BY delivery.id"""
         found = [number for (number,) in self.store.rows(over)]
         chosen = self.rng.sample(found, min(2, len(found)))
@@ -188,7 +188,7 @@ class Schedule:
         users = {self.model[number].user_ref for number in events} | {chosen.user_ref}
         names = {self.model[number].name for number in events} | {chosen.reference}
         names = {name and plain_id(name) for name in names}
-        is_held = any(
+        is_on_hold = any(
             each.user_ref in users if each.user_ref else plain_id(str(each.reference)) in names
             for each in self.held
         )
@@ -198,12 +198,12 @@ class Schedule:
             try:
                 erasing.erase(database, Request(named=named, actor="ada"))
             except HeldError:
-                assert is_held
+                assert is_on_hold
                 return
             except NotFoundError:
                 assert not events
                 return
-        assert not is_held
+        assert not is_on_hold
         for number in events:
             self.erased.add(self.model[number].name)
             self.model[number].lose("erased")
@@ -220,7 +220,7 @@ class Schedule:
     def is_nobodys(self, own: Known, names: set[str | None]) -> bool:
         return own.user_ref is None and own.name in names
 
-    def is_held(self, number: int) -> bool:
+    def is_on_hold(self, number: int) -> bool:
         own = self.model[number]
         users = {own.user_ref}
         if own.user_ref is None and own.name is not None:
@@ -238,9 +238,9 @@ class Schedule:
         """Let time go by, and remove what is over."""
         self.now_ms += self.rng.choice([0, 1, 4, 9]) * HOUR_MS
         left = """SELECT DISTINCT event_id FROM delivery
-            WHERE state IN ('pending', 'running') OR (state = 'dead' AND holds_order)"""
+            WHERE state IN ('pending', 'running') OR (state = 'dead' AND blocks_order)"""
         busy = {number for (number,) in self.store.rows(left)}
-        free = [n for n in self.model if n not in busy and not self.is_held(n)]
+        free = [n for n in self.model if n not in busy and not self.is_on_hold(n)]
         for number in free:
             self.let_time_go_by(number)
         remover = Remover(retention=self.retention, now_ms=self.now_ms)
@@ -255,23 +255,23 @@ class Schedule:
         own = self.model[number]
         if self.is_over(own, self.retention.record_ms):
             self.gone[number] = self.model.pop(number)
-        elif own.lacks == "erased":
+        elif own.removed_parts == "erased":
             return
         elif self.is_over(own, self.retention.identity_ms):
             own.lose("identity")
-        elif own.lacks is None and self.is_over(own, self.retention.body_ms):
+        elif own.removed_parts is None and self.is_over(own, self.retention.body_ms):
             own.lose("body")
 
     def is_over(self, own: Known, period_ms: int | None) -> bool:
         return period_ms is not None and own.received_ms + period_ms <= self.now_ms
 
     def compare(self) -> None:
-        found = self.store.rows("SELECT id, lacks, user_ref, body FROM event")
-        assert {id_: (lacks, user_ref) for id_, lacks, user_ref, _ in found} == {
-            number: (own.lacks, own.user_ref) for number, own in self.model.items()
+        found = self.store.rows("SELECT id, removed_parts, user_ref, body FROM event")
+        assert {id_: (removed_parts, user_ref) for id_, removed_parts, user_ref, _ in found} == {
+            number: (own.removed_parts, own.user_ref) for number, own in self.model.items()
         }
-        for number, lacks, _, body in found:
-            assert bytes(body) == (b"" if lacks else self.model[number].body)
+        for number, removed_parts, _, body in found:
+            assert bytes(body) == (b"" if removed_parts else self.model[number].body)
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))

@@ -114,11 +114,11 @@ def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -
     assert json_of(config, "show", "1")["held"] is False
     run("hold", "--reference", reference, "--config", config)
     out = run("show", "1", "--config", config).out
-    assert "It is held: nothing of it is removed or erased before that ends" in out
+    assert "It is on legal hold: nothing of it is deleted until the hold ends" in out
     assert "\n  body\n" in out
     assert json_of(config, "show", "1")["held"] is True
     with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET lacks = 'body' WHERE id = 1")
+        database.execute("UPDATE event SET removed_parts = 'body' WHERE id = 1")
     out = run("show", "1", "--config", config).out
-    assert "Its body and headers, and what hooks printed, were removed" in out
+    assert "Its body and headers, and what hooks printed, were deleted" in out
     assert "\n  body\n" not in out

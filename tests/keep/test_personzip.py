@@ -47,7 +47,7 @@ def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
         closing(connect_operator(store.place)) as operator,
     ):
         found = personzip.find(database, named, named.name, database.now_ms())
-        about = f"a person: {len(found.lacks)} events"
+        about = f"a person: {len(found.removed_parts)} events"
         recorded = record_export(operator, "dpo", found.event_ids, about)
         personzip.write(out, database, found, recorded, "dpo")
     return zipfile.ZipFile(out)
@@ -209,10 +209,10 @@ def test_who_takes_it_out_is_on_record_for_each_event(store: Store) -> None:
 
 def test_what_was_removed_is_said(store: Store) -> None:
     number = arrive(store, user_ref="ada")
-    store.by_hand("UPDATE event SET lacks = 'body', headers = '[]', body = ?", b"")
+    store.by_hand("UPDATE event SET removed_parts = 'body', headers = '[]', body = ?", b"")
     file = taken(store)
     (event,) = record_of(file)["events"]
-    assert (event["lacks"], event["body_file"]) == ("body", None)
+    assert (event["removed_parts"], event["body_file"]) == ("body", None)
     assert f"bodies/{number}.json" not in file.namelist()
     assert "What it said was deleted, as its retention period had expired" in page_of(file)
 
@@ -228,11 +228,15 @@ def test_what_was_erased_is_said_to_whom_it_was_about(store: Store) -> None:
     )
     store.by_hand("INSERT INTO erased_name (name, erasure_id) VALUES (?, 1)", name)
     store.by_hand(
-        "UPDATE event SET lacks = 'erased', erasure_id = 1, erased_name = ?, body = ?", name, b""
+        "UPDATE event SET removed_parts = 'erased', erasure_id = 1, erased_name = ?, body = ?",
+        name,
+        b"",
     )
     file = taken(store)
     found = record_of(file)
-    assert [(event["id"], event["lacks"]) for event in found["events"]] == [(number, "erased")]
+    assert [(event["id"], event["removed_parts"]) for event in found["events"]] == [
+        (number, "erased")
+    ]
     assert [each["actor"] for each in found["erasures"]] == ["bob"]
     assert "What it said, and whom it named, was erased on request." in page_of(file)
 
@@ -244,7 +248,7 @@ def test_nothing_is_given_out_of_what_is_erased_meanwhile(
     read = personzip._body_of
 
     def erase_and_read(database: Any, event_id: int) -> bytes:
-        store.by_hand("UPDATE event SET lacks = 'erased'")
+        store.by_hand("UPDATE event SET removed_parts = 'erased'")
         return read(database, event_id)
 
     monkeypatch.setattr(personzip, "_body_of", erase_and_read)

@@ -65,8 +65,8 @@ def events(store: Store) -> list[int]:
     return [row[0] for row in store.rows("SELECT id FROM event ORDER BY id")]
 
 
-def lacks(store: Store) -> list[str | None]:
-    return [row[0] for row in store.rows("SELECT lacks FROM event ORDER BY id")]
+def removed_parts(store: Store) -> list[str | None]:
+    return [row[0] for row in store.rows("SELECT removed_parts FROM event ORDER BY id")]
 
 
 def count(store: Store, table: str) -> int:
@@ -81,7 +81,7 @@ def test_nothing_goes_before_its_time_is_over_or_without_a_period(store: Store) 
     store.add()
     assert sweep(store) == {}
     assert sweep(store, NOW_MS + HOUR_MS - 1, body="1h", identity="1h", record="1h") == {}
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
     assert sweep(store, NOW_MS + HOUR_MS, body="1h") == {"body": 1}
 
 
@@ -96,7 +96,7 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
             " (1, 1, '', '', 0, 0, 'failed', 'e', 'o')"
         )
     assert sweep(store, body="90h") == {"body": 1}
-    assert store.rows("SELECT lacks, headers, body_bytes, reference FROM event") == [
+    assert store.rows("SELECT removed_parts, headers, body_bytes, reference FROM event") == [
         ("body", "[]", 16, "ref-1")
     ]
     assert store.bodies() == [b""]
@@ -107,7 +107,7 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
 def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -> None:
     store.add()
     assert sweep(store, body="1h", identity="1h") == {"identity": 1}
-    shown = "lacks, body, reference, user_ref, token, session_id, remote_ip, detail"
+    shown = "removed_parts, body, reference, user_ref, token, session_id, remote_ip, detail"
     (row,) = store.rows(f"SELECT {shown} FROM event")
     assert (row[0], bytes(row[1]), *row[2:]) == ("identity", b"", None, None, None, None, "", None)
     assert store.rows("SELECT response_code, outcome, received_at_ms FROM event") == [
@@ -159,7 +159,7 @@ def test_a_key_that_is_kept_already_is_no_obstacle(store: Store) -> None:
 WAITING = (
     "UPDATE delivery SET state = 'pending'",
     "UPDATE delivery SET state = 'dead', due_at_ms = NULL, finished_at_ms = 1, order_key = 'k',"
-    " order_place = 1, holds_order = TRUE",
+    " order_place = 1, blocks_order = TRUE",
     "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms, created_at_ms)"
     " VALUES ('', 'r', 1, 'waiting', 1, 1)",
 )
@@ -179,7 +179,7 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
         assert sweep(store, **{each: "1d"}) == {each: 1}
         assert sweep(store, **{each: "1d"}) == {}
         assert (each, 1) in put_off(store)
-    assert (events(store), lacks(store)) == ([1], [None])
+    assert (events(store), removed_parts(store)) == ([1], [None])
     with changing(store.place) as connection:
         connection.execute(OVER)
         connection.execute(NOT_AWAITED)
@@ -297,7 +297,7 @@ def test_an_event_that_can_not_be_removed_keeps_no_other(
             assert round_.failed()
         else:
             round_.take(done)
-    assert lacks(store) == ["body", None, "body"]
+    assert removed_parts(store) == ["body", None, "body"]
     assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
 
@@ -498,5 +498,5 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
         assert (done.is_busy, done.count) == (True, 0)
         round_.take(done)
     work_off(store, round_)
-    assert (lacks(store), round_.removed[Removed.BODY]) == (["body"], 1)
+    assert (removed_parts(store), round_.removed[Removed.BODY]) == (["body"], 1)
     other.close()

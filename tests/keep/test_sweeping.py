@@ -31,8 +31,8 @@ def add_old(store: Store, clock: SettableClock, count: int = 1) -> None:
         store.add(body=b"%d" % number, received_at_ms=clock.now_ms() - 2 * HOUR_MS)
 
 
-def lacks(store: Store) -> list[str | None]:
-    return [row[0] for row in store.rows("SELECT lacks FROM event ORDER BY id")]
+def removed_parts(store: Store) -> list[str | None]:
+    return [row[0] for row in store.rows("SELECT removed_parts FROM event ORDER BY id")]
 
 
 def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lines: Lines) -> None:
@@ -40,7 +40,7 @@ def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lin
     add_old(store, clock, 3)
     rounds = loop_of(store, clock)
     assert store.wait(rounds.round()) == sweeping.REST_S
-    assert lacks(store) == ["body"] * 3
+    assert removed_parts(store) == ["body"] * 3
     assert store.wait(rounds.round()) == sweeping.REST_S
     told = [line for line in lines if line["event"].startswith("retention.")]
     assert told == [
@@ -58,7 +58,7 @@ def test_only_one_of_several_hosts_removes(store: Store) -> None:
     clock = SettableClock()
     add_old(store, clock)
     store.wait(loop_of(store, clock, is_leader=False).round())
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
 
 
 def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store) -> None:
@@ -68,13 +68,13 @@ def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store
     store.wait(rounds.round())
     store.add(body=b"late", received_at_ms=clock.now_ms() - 3 * HOUR_MS)
     store.wait(rounds.round())
-    assert lacks(store) == ["body", None]
+    assert removed_parts(store) == ["body", None]
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", "body"]
+    assert removed_parts(store) == ["body", "body"]
     store.add(body=b"later", received_at_ms=clock.now_ms() - 4 * HOUR_MS)
     rounds.configure(Retention.model_validate({"body": "2h"}))
     store.wait(rounds.round())
-    assert lacks(store) == ["body"] * 3
+    assert removed_parts(store) == ["body"] * 3
 
 
 def set_on(clock: SettableClock, by_ms: int) -> None:
@@ -96,15 +96,15 @@ def test_by_a_clock_that_is_set_on_by_400_days_nothing_goes(store: Store, restar
             rounds, beats = loop_of(store, clock, rejections="1h"), Heartbeat(store.writer, clock)
         store.wait(beats.beat())
         store.wait(rounds.round())
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
     assert store.rows("SELECT count(*) FROM rejection") == [(1,)]
     add_old(store, clock)  # as if it came by the clock as it is
     store.wait(rounds.round())
-    assert lacks(store) == [None, None]
+    assert removed_parts(store) == [None, None]
     set_on(clock, -400 * DAY_MS)
     store.by_hand("UPDATE event SET received_at_ms = ?", clock.now_ms() - 2 * HOUR_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", "body"], "by the right clock all goes as ever"
+    assert removed_parts(store) == ["body", "body"], "by the right clock all goes as ever"
 
 
 def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store) -> None:
@@ -120,10 +120,10 @@ def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store)
     assert at_ms - wall_ms >= 399 * DAY_MS
     set_on(clock, 400 * DAY_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
     store.by_hand("UPDATE kept_from SET at_ms = at_ms - ?", 2 * HOUR_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body"]
+    assert removed_parts(store) == ["body"]
 
 
 def test_a_clock_that_lags_by_minutes_is_no_wrong_one(store: Store) -> None:
@@ -148,7 +148,7 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     clock = SettableClock()
     add_old(store, clock, 3)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", None, "body"]
+    assert removed_parts(store) == ["body", None, "body"]
     assert store.rows("SELECT event_id FROM put_off") == [(2,)]
     assert "store.operation_failed" in [line["event"] for line in lines]
 
@@ -161,7 +161,7 @@ def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_n
         round_ = Round(Retention.model_validate({"body": "1h"}), with_eventless=False)
         for _ in range(sweeping.MOST):
             round_.pace(took_s)
-        store.by_hand("UPDATE event SET lacks = NULL")
+        store.by_hand("UPDATE event SET removed_parts = NULL")
         store.wait(store.writer.call(retention.begin_anew))
         done = work_off(store, round_, SettableClock().now_ms())
         counts = [each.count for each in done]

@@ -72,10 +72,10 @@ def test_by_a_clock_that_is_set_on_retention_is_not_behind(
 
 
 def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) -> None:
-    lacks = store.add(received_at_ms=OLD_MS).event_id
+    removed_parts = store.add(received_at_ms=OLD_MS).event_id
     waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
     assert found(database, body="30d")
-    store.by_hand("UPDATE event SET lacks = 'identity' WHERE id = ?", lacks)
+    store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
     store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
     assert found(database, body="30d") == []
 

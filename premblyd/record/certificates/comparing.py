@@ -11,7 +11,7 @@ from peewee import Case, Tuple, fn
 
 from premblyd.ask.log import LogEntry, Window
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly import events
@@ -209,20 +209,20 @@ class Comparing:
             lambda: Received(not_in_log=0 if is_log_whole else None)
         )
         is_nameless = False
-        for id_, type_, lacks, acted_upon, confirmed in self._events():
+        for id_, type_, removed_parts, acted_upon, confirmed in self._events():
             its = by_type[_event_type(type_)]
             its.events += 1
             its.acted_upon += acted_upon
             its.unconfirmed += bool(acted_upon and not confirmed)
-            its.erased += lacks == Lacks.ERASED
+            its.erased += removed_parts == RemovedParts.ERASED
             if its.not_in_log is not None:
                 its.not_in_log += id_ not in self._of_day
-            is_nameless = is_nameless or lacks == Lacks.IDENTITY
+            is_nameless = is_nameless or removed_parts == RemovedParts.IDENTITY
         return dict(sorted(by_type.items())), is_nameless
 
     def _events(self) -> Iterator[Row]:
         place = (self.window.since_ms, 0)
-        columns = (Event.id, Event.type, Event.lacks, _ACTED_UPON, _CONFIRMED)
+        columns = (Event.id, Event.type, Event.removed_parts, _ACTED_UPON, _CONFIRMED)
         while True:
             query = (
                 Event.select(Event.received_at_ms, *columns)

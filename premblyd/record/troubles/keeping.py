@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from peewee import Expression, Tuple, fn
 
 from premblyd import times
-from premblyd.model.keeptables import Erasure, Lacks, PutOff, Removal, Sweep, ToErase
+from premblyd.model.keeptables import Erasure, PutOff, Removal, RemovedParts, Sweep, ToErase
 from premblyd.model.tables import Event, Rejection
 from premblyd.queue import trusted
 from premblyd.record import queries
@@ -78,7 +78,7 @@ def _oldest_ms(situation: Situation, removed: str, until_ms: int) -> int | None:
         first = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= until_ms)
         return queries.time(queries.value(situation.database, first.order_by(Rejection.at_ms)))
     next_ = (
-        Event.select(Event.id, Event.received_at_ms, Event.lacks)
+        Event.select(Event.id, Event.received_at_ms, Event.removed_parts)
         .where(_is_behind(situation, removed, until_ms))
         .order_by(Event.received_at_ms, Event.id)
         .limit(LOOKED_AT)
@@ -87,7 +87,7 @@ def _oldest_ms(situation: Situation, removed: str, until_ms: int) -> int | None:
     is_put_off = PutOff.select(PutOff.id).where(
         PutOff.event_id == next_.c.id, PutOff.removed == removed
     )
-    is_there = next_.c.lacks.is_null() | next_.c.lacks.not_in(_lack_it(removed))
+    is_there = next_.c.removed_parts.is_null() | next_.c.removed_parts.not_in(_lack_it(removed))
     query = Event.select(fn.MIN(next_.c.received_at_ms)).from_(next_)
     query = query.where(is_there, ~fn.EXISTS(is_put_off))
     return queries.time(queries.value(situation.database, query))
@@ -107,5 +107,5 @@ def _is_behind(situation: Situation, removed: str, until_ms: int) -> Expression:
 
 def _lack_it(removed: str) -> list[str]:
     """Return what events lack that have nothing of this class any more."""
-    names = [each.value for each in Lacks]
+    names = [each.value for each in RemovedParts]
     return names[names.index(removed) :] if removed in names else [""]
