@@ -388,7 +388,7 @@ def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path)
     lack(config, event, "body")
     done = run("replay", "--delivery", number, "--config", config)
     assert (done.code, done.err) == (1, "")
-    assert "their hooks get the body, which was removed as its time was over: 1." in done.out
+    assert "their hooks get the body, which was deleted when its period had expired: 1." in done.out
     url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
     own = [each for each in ACTIONS if each["name"] != "archive"]
     select = {"name": "archive", "response_codes": ["00"], "http": url}

@@ -36,7 +36,7 @@ ROOMS = {
     "rereading": "config model prembly queue routing",
     "ask": "config loops model prembly queue rereading routing verifications",
     "hosts": "config engines loops model queue seal verifications",
-    "keep": "config engines hosts loops model prembly queue seal verifications",
+    "keep": "config engines hosts loops model prembly queue verifications",
     "backup": "config engines keep loops",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",

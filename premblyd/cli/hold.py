@@ -1,4 +1,4 @@
-"""premblyd hold: of whom nothing is removed or erased."""
+"""premblyd hold: legal holds, which exempt a person from deletion."""
 
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,8 @@ UNTIL = Typed("TIME", _until)
 @click.command()
 @user_ref_option
 @reference_option
-@click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
-@click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
+@click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
+@click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
 @click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
 @click.option(
@@ -101,8 +101,8 @@ def hold(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Nothing of that person or verification is removed or erased until the hold ends. Several may
-    be on the same: each ends on its own.
+    """Places a legal hold, which exempts a person or a verification from deletion, by `retention`
+    and by `erase`, until it ends. Several may be on the same person: each ends on its own.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
     place: `premblyd hold --user-ref - --reason - < FILE`.
@@ -120,7 +120,7 @@ def hold(
         which = _ends(ends, subject)
         _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
     elif subject is None:
-        raise click.UsageError("Say whom or what: --user-ref U or --reference R.")
+        raise click.UsageError("Say who or what: --user-ref U or --reference R.")
     else:
         record = open_to_change(database_of(config_path, database))
         _place(record, subject, until=until, reason=reason, as_json=as_json)
@@ -155,8 +155,8 @@ def _place(
     events = keeplists.count_of(record, subject)
     end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
     words = (
-        f"Hold {number}: nothing of it is removed or erased {end}.\n"
-        f"{counted(events, 'event')} of it, and what comes later."
+        f"Hold {number}: exempt from deletion {end}.\n"
+        f"It covers {counted(events, 'event')}, and what comes later."
     )
     exact = {"hold": number, "until_ms": until_ms, "events": events}
     print_told(exact, words, as_json=as_json)

@@ -46,7 +46,7 @@ LEFT_ALONE = {
     "unfinished": "pending or running: {}.",
     "waiting": "each waits for another (order): {}.",
     "erased": "their person was erased: {}.",
-    "bodiless": "their hooks get the body, which was removed as its time was over: {}.",
+    "bodiless": "their hooks get the body, which was deleted when its period had expired: {}.",
     "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
     " these. With --contradicted they are replayed too.",
 }

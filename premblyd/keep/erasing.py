@@ -1,11 +1,11 @@
-"""Erasing: what names a person goes from all that is stored of them, at their request, and stays
-away. What was decided, and when, stays, and who erased it.
+"""Erasing: deletes every personal value of a person, at their request, and keeps it away. What was
+decided, and when, stays, and who erased it.
 
 A person of up to MOST_AT_ONCE events is erased in one transaction, so wholly or not at all. More
 are found while others write, and go in portions: a transaction each writes down which are left, so
 that nothing of them waits or is opened any more, and under which names nothing may be stored any
 more, as what arrives is stored already erased from then on; later ones empty them. A command that
-was ended meanwhile goes on when it is run again, and no erasure is over of which anything is left.
+was ended meanwhile goes on when it is run again: no erasure has ended of which anything is left.
 """
 
 import functools
@@ -51,7 +51,7 @@ class HeldError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"hold {number}" for number in numbers)
         super().__init__(
-            f"Nothing was erased: {which} is in force. `premblyd hold --list` tells who placed it"
+            f"Nothing was erased: {which} forbids it. `premblyd hold --list` shows who placed it"
             f" and why; `premblyd hold --end {numbers[0]}` ends it."
         )
         self.numbers = tuple(numbers)
@@ -178,7 +178,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     number, at_ms, cancelled = transaction.row(UNFINISHED, subject=subject) or (None, now_ms, 0)
     if number is None:
         if findings.is_empty:
-            raise NotFoundError("Nothing is stored of it that could be erased.")
+            raise NotFoundError("Nothing is stored that could be erased.")
         number = transaction.insert(
             _BEGIN,
             at_ms=now_ms,

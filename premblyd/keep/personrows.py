@@ -1,5 +1,5 @@
-"""What an erasure changes in the rows about some events: what names anybody goes, also from columns
-that are plain but were written by a sender; a digest that anybody could make becomes a keyed one;
+"""The rows about a person, and what an erasure changes in them: personal values are emptied, also
+those that a sender wrote into plain columns; a digest that anybody could make becomes a keyed one;
 and nothing of them waits any more. State, code, outcome, times and counts stay."""
 
 import itertools
@@ -281,7 +281,7 @@ _RENAME_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
 _ERASED = {
     "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
-    "hold": _rows_emptied(Hold, Kept.IN_FORCE),
-    "pause": _rows_emptied(Pause, Kept.IN_FORCE),
+    "hold": _rows_emptied(Hold, Kept.UNTIL_ENDED),
+    "pause": _rows_emptied(Pause, Kept.UNTIL_ENDED),
     "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
 }

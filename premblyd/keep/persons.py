@@ -1,8 +1,8 @@
 """Finding a person: the events of a `user_ref`, of a reference, or one event, by indexes alone.
 
 A `user_ref` has references, a verification has several names, and an event may have no more than a
-session: all of these are followed, in all spellings. An event that names another `user_ref` is told
-of and left alone: a forged webhook that puts two people together must not have a stranger erased.
+session: all of these are followed, in all spellings. An event that names another `user_ref` is
+listed and not erased: a forged webhook that puts two people together must not erase a stranger.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -55,7 +55,7 @@ class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
     kept = Kept.RECORD
-    key = Text(DIGEST, kept=Kept.EVER, shown=Shape.PLAIN, unique=True)
+    key = Text(DIGEST, kept=Kept.PERMANENT, shown=Shape.PLAIN, unique=True)
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
     remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
@@ -91,7 +91,7 @@ class Event(Table):
     # Of an erased one: by which erasure, and a keyed digest of its reference, see
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
-    erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
+    erased_name = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
 
@@ -129,7 +129,7 @@ class Delivery(Table):
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = Reference("self", column_name="ran_instead_id", null=True)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
-    once_key = Text(DIGEST, kept=Kept.EVER, null=True)
+    once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
     # Of that answer.
     confirmed_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
@@ -142,7 +142,7 @@ class Delivery(Table):
     # What Prembly's answer states, see queue/jobs.py.
     confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
-    confirmed_key = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
+    confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # What keeps a pending one from being due: the name of what will make it due again.
     held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
 
@@ -297,7 +297,7 @@ class VerificationName(Table):
 class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     from_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN)
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
@@ -306,7 +306,7 @@ class Downtime(Table):
 class Certificate(Table):
     """What a certificate of completeness says of a day, without the digests in it."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     day_ms = Moment(PLAIN)
     made_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
@@ -318,9 +318,9 @@ class Certificate(Table):
 class ConsoleLink(Table):
     """A link by which its holder signs in to the console, once: of its token, the digest alone."""
 
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    kept = Kept.UNTIL_ENDED
+    digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
+    actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
     created_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
     role = Text(PLAIN, null=True)  # NULL, here and of a session: operate, as an earlier premblyd's
@@ -329,25 +329,25 @@ class ConsoleLink(Table):
 class ConsoleSession(Table):
     """Somebody who is signed in to the console: of the cookie, the digest alone."""
 
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    kept = Kept.UNTIL_ENDED
+    digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
+    actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
+    remote_ip = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
     began_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
     # Of its hash in the configuration; NULL: by a link.
-    password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
+    password_sha256 = Text(SECRET, kept=Kept.UNTIL_ENDED, null=True)
     role = Text(PLAIN, null=True)
 
 
 class Record(Table):
     """One row: what holds of the whole record."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     schema_number = Number(PLAIN)
     schema_digest = Text(PLAIN)  # see schema.py
     # The key of the digests that outlast what they are of; it never changes.
-    digest_key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
+    digest_key = Bytes(SECRET, kept=Kept.PERMANENT, seen=Seen.NOWHERE)
     # When a daemon last took webhooks, by two clocks.
     alive_at_ms = Moment(PLAIN, null=True)
     machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
@@ -363,7 +363,7 @@ class Host(Table):
     which of its name spaces, its `pid` is of; `process_start` tells it from a later process of that
     number."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     worker = Text(PLAIN, unique=True)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
@@ -384,7 +384,7 @@ class AlertSent(Table):
     """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
     its kind it is, such as an action."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     name = Text(PLAIN)
     kind = Text(PLAIN)
     sent_at_ms = Moment(PLAIN)
@@ -395,7 +395,7 @@ class AlertSent(Table):
 class AlertFailure(Table):
     """An alert that could not be sent, until it is."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     name = Text(PLAIN, unique=True)
     failed_at_ms = Moment(PLAIN)
     error = Text(PLAIN, null=True)
@@ -416,7 +416,7 @@ class HaltReason(StrEnum):
 class Halt(Table):
     """An action whose worker processes on a host take nothing now."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     worker = Text(PLAIN)  # of the daemon
     action = Text(PLAIN)
     since_ms = Moment(PLAIN)
@@ -428,11 +428,11 @@ class Halt(Table):
 class Pause(Table):
     """An action of which nothing begins on any host, as an operator has said so."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     action = Text(PLAIN, unique=True)
     since_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
-    reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
+    reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)
 
 
 class EventHour(RollUp):

@@ -1,4 +1,4 @@
-"""What `retention` would remove now, counted and not removed; and what is over, but held back."""
+"""What `retention` would delete now, counted; and what has expired, but is kept for now."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from premblyd.record import queries
 
 
 class Why(StrEnum):
-    """Why something stays although its time is over."""
+    """Why something stays although it has expired."""
 
     WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
     RUNS = "runs"  # a hook
@@ -39,7 +39,7 @@ class Going:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBack:
-    """What of a class is over and stays."""
+    """What of a class has expired and stays."""
 
     removed: str
     why: str

@@ -48,7 +48,7 @@ class KeepStatus:
     last_removed: Sequence[LastRemoved]
     removed: Mapping[str, int]  # ever, by class
     freed_bytes: int
-    put_off: Mapping[str, int]  # held, waits: events whose time is over
+    put_off: Mapping[str, int]  # held, waits: events of which a class has expired
     holds: int
     holds_ending: int  # within SOON_MS
     next_end_ms: int | None  # of these, the first
@@ -84,7 +84,7 @@ def in_words(retention: Retention) -> str:
     found = periods(retention)
     limited = [f"{name} {period}" for name, period in found.items() if period is not None]
     if not limited:
-        return "nothing is removed (no `retention`)"
+        return "nothing is deleted (no `retention`)"
     for_ever = unset(retention)
     rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
     return f"{', '.join(limited)}{rest}"

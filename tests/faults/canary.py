@@ -6,8 +6,8 @@ the periods of another were over.
 A daemon gets webhooks of three people: its hooks print them, a server answers them back, Prembly is
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
 is pruned; the third must lose nothing. Sought as bytes, base64, hex, UTF-16, JSON and URL: in the
-database's tables, and in its file once the daemon is stopped; in logs, temporary files, processes,
-the console's pages, metrics and commands, and in what crashes leave.
+database's tables, and in its file after a VACUUM once the daemon is stopped; in logs, temporary
+files, processes, the console's pages, metrics and commands, and in what crashes leave.
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
 sent a webhook stays in the log, by address. On a server it sees what clients see: the server's own
@@ -16,10 +16,11 @@ files keep more, see docs/personal-data.md. What a journal gets is the log, here
 
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -239,10 +240,13 @@ class Campaign:
         return found + [row for row in self.daemon.rows(deliveries) if row[0] in ids]
 
     def _stored(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the tables; of a stopped daemon the file too, which has no log beside it then."""
-        yield from canaries.tables(self.daemon.place)
-        if isinstance(self.daemon.place, Path) and self.daemon.process.poll() is not None:
-            yield self.daemon.place.name, self.daemon.place.read_bytes()
+        """Yield the tables; of a stopped daemon the file too, once SQLite has written it anew."""
+        place = self.daemon.place
+        yield from canaries.tables(place)
+        if isinstance(place, Path) and self.daemon.process.poll() is not None:
+            with closing(sqlite3.connect(place)) as connection:
+                connection.execute("VACUUM")
+            yield place.name, place.read_bytes()
 
     def _look(self, when: str, *people: Person) -> None:
         """Look for everything of these people everywhere."""

@@ -78,7 +78,7 @@ def test_a_hold_refuses(config: Path, user_ref: str) -> None:
     hold = json_of(config, "hold", "--user-ref", user_ref)["hold"]
     refused = erase(config, "--user-ref", user_ref)
     assert refused.code == 1
-    assert f"hold {hold} is in force" in refused.err
+    assert f"hold {hold} forbids it" in refused.err
     assert json.loads(erase(config, "--user-ref", user_ref, "--dry-run").out)["held_by"] == [hold]
 
 
@@ -98,7 +98,7 @@ def test_what_is_somebody_elses_is_told(config: Path, user_ref: str) -> None:
     done = erase(config, "--user-ref", user_ref)
     assert done.code == 0
     assert json.loads(done.out)["of_others"] == [other]
-    assert f"somebody else's: 1 event under the same names ({other})" in done.err
+    assert f"another user_ref: 1 event under the same names ({other})" in done.err
 
 
 def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
@@ -132,7 +132,7 @@ def interrupt(*_: object) -> None:
 @for_each(
     ("arguments", "words"),
     [
-        ((), "Say whom or what"),
+        ((), "Say who or what"),
         (("--user-ref", "u", "--event", "1"), "one at a time"),
         (("--list", "--event", "1"), "stands alone"),
     ],

@@ -71,7 +71,7 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
 @for_each(
     ("arguments", "words"),
     [
-        (["hold"], "Say whom or what"),
+        (["hold"], "Say who or what"),
         (["hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
         (["hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["hold", "--user-ref", "u", "--until", "soon"], "neither a date"),

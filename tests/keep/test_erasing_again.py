@@ -77,7 +77,7 @@ def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
     subject = Subject(**{by: {"user_ref": "ada-lovelace", "reference": "ref-ada"}[by]})
     stranger = Subject(user_ref="eve")
     with closing(connect_operator(store.place)) as database:
-        with pytest.raises(BeingErasedError, match="Nothing is held: erasure 1 takes it"):
+        with pytest.raises(BeingErasedError, match="No hold was placed: erasure 1 has begun"):
             database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
         database.transact(holds.place(stranger, actor="court", now_ms=NOW_MS))
         assert store.rows("SELECT user_ref FROM hold") == [("eve",)]

@@ -1,5 +1,5 @@
 """What may be left of each event, whatever came, ran, was held, erased, replayed and
-cancelled before and after its time was over: against a model of a dozen lines.
+cancelled before and after it expired: against a model of a dozen lines.
 `SCHEDULES=1000` in the environment tries as many schedules."""
 
 import os

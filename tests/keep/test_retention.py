@@ -330,8 +330,8 @@ FILL = (
 )
 REACHED = {
     "body": {Kept.BODY},
-    "identity": {Kept.BODY, Kept.IDENTITY, Kept.IN_FORCE},
-    "record": {Kept.BODY, Kept.IDENTITY, Kept.RECORD, Kept.IN_FORCE},
+    "identity": {Kept.BODY, Kept.IDENTITY, Kept.UNTIL_ENDED},
+    "record": {Kept.BODY, Kept.IDENTITY, Kept.RECORD, Kept.UNTIL_ENDED},
     "rejections": {Kept.REJECTIONS},
 }
 # Their rows stand for nobody any more, or are made by what is removed; a reason of a pause goes
@@ -359,8 +359,10 @@ def fill(store: Store) -> None:
                     value = value.encode()
                 elif name == "verification_name":
                     value = f"{CANARY}-reference"
+                place = ", order_place = 1" if column.name == "order_key" else ""
                 if name not in OUTLAST:
-                    connection.execute(f"UPDATE {name} SET {column.column_name} = ?", [value])
+                    sql = f"UPDATE {name} SET {column.column_name} = ?{place}"
+                    connection.execute(sql, [value])
         connection.execute(f"UPDATE verification_name SET name = '{CANARY}-reference' WHERE id = 1")
         connection.execute(f"UPDATE verification_name SET name = 'session-{CANARY}' WHERE id = 2")
 

@@ -36,7 +36,7 @@ def test_what_is_there_a_day_after_its_time_is_told(store: Store, database: Data
     assert found(database, NOW_MS - DAY_MS - 1, body="30d") == []
     [item] = found(database, NOW_MS, body="30d")
     assert (item.kind, item.severity, item.about) == ("retention", Severity.WARNING, "body")
-    assert "2 days after its time was over" in item.text
+    assert "2 days after it expired" in item.text
 
 
 @for_each("removed", CLASSES)

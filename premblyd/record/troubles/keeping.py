@@ -15,7 +15,7 @@ from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
-BEHIND_MS = DAY_MS  # it goes in small steps, once its time is over
+BEHIND_MS = DAY_MS  # it is deleted in small steps, once it has expired
 AT_WORK_MS = 2 * DAY_MS  # who has removed something so lately is at work
 LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
@@ -44,10 +44,10 @@ def retention(situation: Situation) -> Iterator[Item]:
         days = (now_ms - oldest_ms - period_ms) // DAY_MS
         yield Item(
             severity=Severity.NOTICE if is_at_work else Severity.WARNING,
-            text=f"Retention is behind with {removed}: some of it is there"
-            f" {counted(days, 'day')} after its time was over.",
+            text=f"Retention is behind with {removed}: some of it is still there,"
+            f" {counted(days, 'day')} after it expired.",
             remedy="Does the daemon run, and can it write? The log says why, as retention.failed."
-            " `prune` does all of it now.",
+            " `prune` deletes all of it now.",
             command="sudo -u premblyd premblyd prune",
             about=removed,
         )
