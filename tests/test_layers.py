@@ -35,7 +35,7 @@ ROOMS = {
     "queue": "engines loops model prembly seal verifications",
     "ask": "config loops model prembly queue routing verifications",
     "hosts": "config engines loops model queue seal verifications",
-    "keep": "config engines hosts loops model prembly queue seal verifications",
+    "keep": "config engines hosts loops model prembly queue verifications",
     "backup": "config engines keep loops",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",

@@ -260,7 +260,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> 
             order_key=None,
             order_place=None,
             waits_for_id=None,
-            holds_order=False,
+            blocks_order=False,
             type="workflow.process.completed",
             response_code="02",
             outcome="pending",

@@ -12,7 +12,8 @@ from premblyd import times
 from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.errors import PremblydError
-from premblyd.record import days, keepstatus, statistics
+from premblyd.record import keepstatus, statistics
+from premblyd.record.reconciling import days
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 

@@ -11,9 +11,9 @@ from premblyd import privacy, times
 from premblyd.model import states
 from premblyd.prembly import events, payload
 from premblyd.record import criteria
-from premblyd.record.lacks import NAMELESS  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.pauses import sentence as paused  # noqa: F401
+from premblyd.record.removed_parts import NAMELESS  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
 from premblyd.words import took as took_ms

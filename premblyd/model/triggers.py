@@ -16,10 +16,10 @@ _COUNTED = """FROM (
 _HAS_ENDED = "OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL"
 _IS_OVER = """NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.holds_order))"""
+     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))"""
 _EARLIER = """(
         SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
     )"""
 # If it has waited itself, the one behind it waits for what it has waited for.
 _RELEASE = f"""UPDATE delivery

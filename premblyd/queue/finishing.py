@@ -23,7 +23,7 @@ class Report(NamedTuple):
     ending: Ending
 
 
-def is_held(delivery_id: Any, claim_token: Any) -> Expression:
+def is_claimed_by(delivery_id: Any, claim_token: Any) -> Expression:
     """Return the condition that a delivery runs, and nobody else has claimed or ended it since this
     claim. No number tells that: after a failover to a standby that lacked the newest, the server
     gives the same ones again, for other events."""
@@ -115,7 +115,7 @@ def _ending(written: Callable[[Values, CTE], Any]) -> BulkUpdate:
     def query(given: CTE) -> Query:
         values = {name: getattr(given.c, name) for name in _ENDING}
         ending: Query = Delivery.update(written(values, given))
-        return ending.where(is_held(given.c.id, given.c.claim_token))
+        return ending.where(is_claimed_by(given.c.id, given.c.claim_token))
 
     return BulkUpdate(query, Delivery.id, {**_HELD, **_ENDING, "ended_at_ms": int})
 

@@ -57,7 +57,6 @@ UNIQUE = {
     "pause": ("action",),
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
-    "closing": ("user_ref",),
     "erased_name": ("name",),
     "removal": ("removed",),
     "sweep": ("removed",),

@@ -48,7 +48,7 @@ class Found:
     response_code: Any
     outcome: Any
     endpoint: Any
-    lacks: Any
+    removed_parts: Any
     event: StoredEvent | None
     why_not: str = ""
     deliveries: dict[str, Recorded] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def _found(row: tuple[Any, ...]) -> Found:
         event = usable_event(row)
     except UnusableError as error:
         why_not = str(error)
-    names = ("id", "type", "response_code", "outcome", "endpoint", "lacks")
+    names = ("id", "type", "response_code", "outcome", "endpoint", "removed_parts")
     return Found(**{name: values[name] for name in names}, event=event, why_not=why_not)
 
 
