@@ -45,8 +45,7 @@ class _Kind:
 def end_what_expired(transaction: Transaction, now_ms: int) -> None:
     """Delete what was private until it ended, and has ended."""
     holds.forget_ended(transaction, now_ms)
-    for statement in _EXPIRED:
-        transaction.change(statement, now_ms=now_ms)
+    transaction.change(_EXPIRED, now_ms=now_ms)
 
 
 def kinds(retention: Retention) -> range:
@@ -126,7 +125,4 @@ _KINDS = (
         _forget_names,
     ),
 )
-_EXPIRED = [
-    Statement(table.delete().where(table.expires_at_ms <= param("now_ms")))
-    for table in (ConsoleToken,)
-]
+_EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.expires_at_ms <= param("now_ms")))

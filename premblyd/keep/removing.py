@@ -12,7 +12,7 @@ from peewee import Field, fn
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeptables import GoneEvent, GoneOnce, KeptFrom, PutOff, Removed, RemovedParts
+from premblyd.model.keeptables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
 from premblyd.model.states import FINISHED, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -233,6 +233,5 @@ _OF_EVENTS = (
     Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
     _deleting(OperatorAction.event_id),
     _deleting(PutOff.event_id),
-    _deleting(KeptFrom.event_id),
     _deleting(Event.id),
 )

@@ -23,7 +23,7 @@ from premblyd.engines.engine import (
     update,
 )
 from premblyd.keep import holds, removing
-from premblyd.model.keeptables import KeptFrom, PutOff, Removal, Removed, RemovedParts, Sweep
+from premblyd.model.keeptables import PutOff, Removal, Removed, RemovedParts, Sweep
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS
@@ -285,7 +285,9 @@ _AWAITED = Lookup(
     Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
     Awaited.event,
 )
-_KEPT_FROM = Lookup(KeptFrom.select(KeptFrom.event_id, KeptFrom.at_ms), KeptFrom.event_id)
+_KEPT_FROM = Lookup(
+    Event.select(Event.id, Event.kept_from_ms).where(Event.kept_from_ms.is_null(False)), Event.id
+)
 _IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
 _PUT_OFF = BulkInsert(PutOff, "event_id", "removed")
 _TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)

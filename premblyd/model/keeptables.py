@@ -124,14 +124,6 @@ class PutOff(Table):
     indexes = ("removed (removed, id)",)
 
 
-class KeptFrom(Table):
-    """An event that came while the clock was behind: its periods count from `at_ms`."""
-
-    kept = Kept.RECORD
-    event_id = Number(PLAIN, unique=True)
-    at_ms = Moment(PLAIN)
-
-
 class GoneEvent(Table):
     """The key of an event whose record was removed: the same webhook is a duplicate still."""
 

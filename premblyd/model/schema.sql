@@ -28,6 +28,7 @@ CREATE TABLE event (
     doubt TEXT NOT NULL,
     reference_key TEXT,
     removed_parts TEXT,
+    kept_from_ms INTEGER,
     erasure_id INTEGER,
     erased_name TEXT,
     body BLOB NOT NULL
@@ -377,12 +378,6 @@ CREATE TABLE put_off (
 ) STRICT;
 
 CREATE INDEX put_off_removed ON put_off (removed, id);
-
-CREATE TABLE kept_from (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id INTEGER NOT NULL UNIQUE,
-    at_ms INTEGER NOT NULL
-) STRICT;
 
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from peewee import JOIN, Tuple, fn
+from peewee import Tuple, fn
 
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_on_hold
 from premblyd.keep.retention import DONE, OF_EVENT, START, STRONGEST_FIRST, Aged, periods
-from premblyd.model.keeptables import KeptFrom, Removed
+from premblyd.model.keeptables import Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.record import queries
@@ -108,8 +108,7 @@ def _old_events(
     while ends_ms:
         rows = queries.raw_tuples(
             database,
-            Event.select(*OF_EVENT, KeptFrom.at_ms, _RUNS, _WAITS, is_on_hold(now_ms))
-            .join(KeptFrom, JOIN.LEFT_OUTER, on=KeptFrom.event_id == Event.id)
+            Event.select(*OF_EVENT, Event.kept_from_ms, _RUNS, _WAITS, is_on_hold(now_ms))
             .where(
                 Event.received_at_ms >= after.at_ms,
                 Event.received_at_ms <= max(ends_ms),
