@@ -18,8 +18,8 @@ from premblyd.cli import as_service
 from premblyd.cli.reconcile import reconcile as command
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.prembly.payload import session_reference
-from premblyd.record import days
-from premblyd.record.days import Day
+from premblyd.record.reconciling import days
+from premblyd.record.reconciling.days import Day
 from premblyd.times import DAY_MS, now_ms
 from tests.support.commands import Ran, run
 from tests.support.database import changing

@@ -8,10 +8,8 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
-from premblyd.record import naming
-from premblyd.record.matching import found_events
+from premblyd.record.reconciling.matching import found_events
 from premblyd.verifications import spellings
-from premblyd.verifications.digests import Digests
 from premblyd.verifications.spellings import Respelling
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
@@ -91,9 +89,8 @@ def test_what_succeeded_before_once_counts_in_any_spelling(store: Store, earlier
 def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
     store.add(reference=OTHERS[3])
     with closing(connect_operator(store.place)) as connection:
-        named, digests = naming.names(connection), connection.look(Digests.of)
         for spelt in (PLAIN, *OTHERS):
-            found = found_events(connection, named, digests, [[spelt], ["ver_A_1"]])
+            found = found_events(connection, [[spelt], ["ver_A_1"]])
             assert [[*each] for each in found] == [[1], []]
 
 
