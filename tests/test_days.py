@@ -406,7 +406,7 @@ def test_of_the_first_night_yesterday_is_due_and_then_each_day_that_is_not_compl
 
     def keep(ago: int, reasons: str) -> None:
         with changing(record.place) as connection:
-            values = (yesterday_ms - ago * DAY_MS, 1, int(not reasons), reasons, "{}")
+            values = (yesterday_ms - ago * DAY_MS, 1, not reasons, reasons, "{}")
             connection.execute(
                 "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts)"
                 f" VALUES {values}"
