@@ -18,7 +18,7 @@ from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.keep.periods import periods, useless
+from premblyd.keep.retention import periods, useless
 from premblyd.model.keeptables import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
@@ -372,9 +372,6 @@ def _of_retention(settings: Config) -> Iterator[str]:
             f"retention: {each.removed} changes nothing, since {each.by} is no longer, and takes it"
             " too"
         )
-    of_persons = (retention.identity_ms, retention.record_ms)
-    if retention.counts_from == "closed" and of_persons == (None, None):
-        yield "retention: `from: closed` counts for identity and record, and neither has a period"
 
 
 def _of_erased(action: Action) -> Iterator[str]:

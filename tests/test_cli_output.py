@@ -18,7 +18,6 @@ from tests.support.rows import for_each
 # One use of every command that prints something and ends with 0 (`serve` prints nothing).
 PRINTING: dict[str, list[str]] = {
     "check": ["check"],
-    "closed": ["closed", "--list"],
     "demo": ["demo", "--once"],
     "deliveries": ["deliveries"],
     "erase": ["erase", "--list"],

@@ -285,6 +285,16 @@ def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None
     assert record.ask("How many people's records are in a period?") == [(4, 3)]
 
 
+def test_people_of_whom_nothing_came_for_years_are_those_whose_last_event_is_old(
+    record: Record,
+) -> None:
+    for number, user_ref in enumerate(("left", "left", "stays", "stays", None), 1):
+        record.event(number, user_ref=user_ref)
+    record.event(9, user_ref="stays", received_at_ms=LONG_AGO_MS + 60 * DAY_MS)
+    answer = record.ask("Of whom has nothing come for years?")
+    assert [row[:2] for row in answer] == [("left", 2)]
+
+
 def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
     record.event(1, response_code="07", body=b'{"data": {"watchListed": "YES"}}')
     record.event(2, response_code="07", body=b"{'python': True}", kind="raw")

@@ -132,8 +132,6 @@ LIMITS = {
     "hosts.heartbeat.EVERY_S": 60.0,
     "console.app.MAX_CONNECTIONS": 100,
     "console.app.MAX_BODY_BYTES": 512 << 10,
-    "console.strangers.PERIOD_S": 900.0,
-    "passwords.MIN_CHARACTERS": 12,
     "prembly.payload.MAX_TEXT_BYTES": 4096,
     "prembly.bodies.LARGE_BYTES": 128 << 10,
     "prembly.bodies.QUICK_HOLDERS": 1500,

@@ -1,4 +1,4 @@
-"""premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
+"""premblyd hold: legal holds, which exempt a person from deletion."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
     ROW_ID,
-    WHEN,
     Typed,
     database_of,
     database_option,
@@ -26,7 +25,7 @@ from premblyd.config.retention import period_ms
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.record import keeplists
 from premblyd.words import counted
@@ -47,12 +46,6 @@ HOLDS = (
     Column("reason", rank=2),
     Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
     Column("ended by", "ended_by", rank=5, kind="reference"),
-)
-CLOSINGS = (
-    Column("user ref", "user_ref", kind="reference"),
-    Column("closed (UTC)", "at_ms", kind="time"),
-    Column("noted (UTC)", "noted_at_ms", rank=1, kind="time"),
-    Column("by", "actor", rank=2, kind="reference"),
 )
 WHICHEVER = "whichever"  # --end without a number
 
@@ -80,8 +73,8 @@ UNTIL = Typed("TIME", _until)
 @click.command()
 @user_ref_option
 @reference_option
-@click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
-@click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
+@click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
+@click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
 @click.option("--yes", is_flag=True, help="Also if no event has this name yet.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
 @click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
@@ -112,8 +105,8 @@ def hold(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Nothing of that person or verification is removed or erased until the hold ends. Several may
-    be on the same: each ends on its own.
+    """Places a legal hold, which exempts a person or a verification from deletion, by `retention`
+    and by `erase`, until it ends. Several may be on the same person: each ends on its own.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
     place: `premblyd hold --user-ref - --reason - < FILE`.
@@ -131,51 +124,10 @@ def hold(
         which = _ends(ends, subject)
         _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
     elif subject is None:
-        raise click.UsageError("Say whom or what: --user-ref U or --reference R.")
+        raise click.UsageError("Say who or what: --user-ref U or --reference R.")
     else:
         record = open_to_change(database_of(config_path, database))
         _place(record, subject, until=until, reason=reason, yes=yes, as_json=as_json)
-
-
-@click.command()
-@user_ref_option
-@click.option("--at", type=WHEN, help="When it ended: 2026-01-31, or so long ago (default: now).")
-@click.option("--undo", is_flag=True, help="Take it back: the relationship goes on.")
-@click.option("--list", "lists", is_flag=True, help="List what is noted.")
-@database_option
-@config_option
-@json_option
-def closed(
-    config_path: Path,
-    *,
-    user_ref: str | None,
-    at: When | None,
-    undo: bool,
-    lists: bool,
-    database: str | None,
-    as_json: bool,
-) -> None:
-    """With `retention: {from: closed}`, the periods of `identity` and `record` begin then for the
-    events that name this person. Noted again, the new time counts.
-
-    For `--user-ref -` a line of standard input is read: everybody on this machine can read
-    arguments.
-    """
-    if lists:
-        if user_ref is not None or at is not None or undo:
-            raise click.UsageError("--list stands alone.")
-        rows = keeplists.closings(open_to_read(database_of(config_path, database)))
-        print_listed(CLOSINGS, rows, empty="No relationship has ended.", as_json=as_json)
-        return
-    if user_ref is None:
-        raise click.UsageError("Say who: --user-ref U.")
-    if undo and at is not None:
-        raise click.UsageError("--undo takes no --at.")
-    record = open_to_change(database_of(config_path, database))
-    if undo:
-        _undo(record, user_ref, as_json=as_json)
-    else:
-        _close(record, user_ref, at, as_json=as_json)
 
 
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
@@ -219,8 +171,8 @@ def _place(
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
     end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
     words = (
-        f"Hold {number}: nothing of it is removed or erased {end}.\n"
-        f"{counted(events, 'event')} of it, and what comes later."
+        f"Hold {number}: exempt from deletion {end}.\n"
+        f"It covers {counted(events, 'event')}, and what comes later."
     )
     exact = {"hold": number, "until_ms": until_ms, "events": events}
     print_told(exact, words, as_json=as_json)
@@ -240,22 +192,3 @@ def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool
     rows = keeplists.holds(record, record.now_ms(), ended=ended)
     empty = "No hold." if ended else "No hold is in force."
     print_listed(HOLDS, rows, empty=empty, as_json=as_json)
-
-
-def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
-    now_ms = record.now_ms()
-    at_ms = now_ms if at is None else at.by(now_ms)
-    if at is not None and at_ms < 0:  # then all of the person would go at once
-        raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
-    done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
-    events = keeplists.count_of(record, Subject(user_ref=user_ref))
-    before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
-    words = f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}."
-    exact = {"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events}
-    print_told(exact, words, as_json=as_json)
-
-
-def _undo(record: Database, user_ref: str, *, as_json: bool) -> None:
-    if not record.transact(closings.undo(user_ref, actor=actor(), now_ms=record.now_ms())):
-        raise NotFoundError("Nothing is noted of this user_ref: `premblyd closed --list`.")
-    print_told({"undone": True}, "Taken back: the relationship goes on.", as_json=as_json)

@@ -7,7 +7,6 @@ engine without statistics, or with those of another day, knows none of it.
 """
 
 import argparse
-import importlib
 import itertools
 import sqlite3
 import sys
@@ -31,6 +30,7 @@ from premblyd.record.lists import OLDEST
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.times import DAY_MS
+from tests.support import rollups
 
 LIMIT_MS = 100.0
 DAYS = 30
@@ -103,7 +103,7 @@ def build(path: Path, events: int, now_ms: int) -> None:
         with connection:
             for sql in (EVENTS, DELIVERIES, ATTEMPTS, REJECTIONS, INQUIRIES):
                 connection.execute(sql, {"events": events, "now_ms": now_ms})
-            importlib.import_module("premblyd.model.migrations.0003_rollups").fill(connection)
+            rollups.fill(connection)
         connection.execute("PRAGMA journal_mode = wal")
 
 

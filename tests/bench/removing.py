@@ -36,7 +36,7 @@ LOAD_S = 30.0
 PATIENCE_S = 1800.0
 PERSON, CROWD = 20, 20_000  # events of a person, and of one whom a program made up
 NAMES = 100_000  # erased ones, beside which is accepted
-HOLDS, CLOSINGS = 20_000, 100_000
+HOLDS = 20_000
 NEWEST_BEFORE = "0007"  # the last migration of the version before
 OF_PERSON = """
 UPDATE event SET user_ref = ?, reference = 'of-person-' || id, session_id = 'session-' || id
@@ -71,11 +71,6 @@ WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE 
 INSERT INTO hold (user_ref, reference, at_ms, actor)
 SELECT CASE n % 2 WHEN 0 THEN 'user-' || (n * 3) END,
        CASE n % 2 WHEN 1 THEN printf('ref-%07d', n * 7) END, 1, 'bench' FROM number
-"""
-CLOSED = """
-WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)
-INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor)
-SELECT 'user-' || n, 1, 1, 'bench' FROM number
 """
 Figures = dict[str, object]
 
@@ -185,19 +180,17 @@ class Bench:
         return figures
 
     def many(self) -> Figures:
-        """Ask, remove and erase beside very many holds and closings."""
+        """Ask, remove and erase beside very many holds."""
         figures: Figures = {}
         with self.record() as folder:
             with closing(sqlite3.connect(folder / "premblyd.db")) as connection, connection:
-                for sql, count in ((HELD, HOLDS), (CLOSED, CLOSINGS)):
-                    connection.execute(sql, {"count": count})
-            retention = {"record": f"{million.DAYS // 2}d", "from": "closed"}
+                connection.execute(HELD, {"count": HOLDS})
+            retention = {"record": f"{million.DAYS // 2}d"}
             with peers.premblyd(folder) as daemon:
                 for words in (
                     ("status",),
                     ("check",),
                     ("hold", "--list", "--json"),
-                    ("closed", "--list", "--json"),
                     ("erase", "--user-ref", "person", "--yes"),
                 ):
                     figures[f"ms of {' '.join(words)}"] = _command_ms(

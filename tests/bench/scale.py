@@ -21,7 +21,6 @@ from premblyd.config.retention import Retention
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Step, Writer
-from premblyd.keep.retention import Done as Removed
 from premblyd.keep.sweeping import Round
 from tests.bench import filled, load, looking, rows
 from tests.bench.costs import resident_mb
@@ -115,14 +114,14 @@ class Record:
 async def _remove(writer: Writer, engine: Timed) -> float:
     """Remove a few portions of what is over."""
     settings = Retention.model_validate(RETENTION)
-    round_ = Round(settings, with_strays=False)
+    round_ = Round(settings, with_eventless=False)
     took: list[float] = []
     while len(took) < PORTIONS and round_.has_work:
         done, took_ms = await engine.ms(
             writer.call(round_.work(times.now_ms()), Step.EVIDENCE, alone=True)
         )
-        round_.take(done, {})
-        if isinstance(done, Removed) and done.count:
+        round_.take(done)
+        if done.count:
             took.append(took_ms)
     if not took:
         raise load.LoadError("nothing is over any more: remove what --keep kept")

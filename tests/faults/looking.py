@@ -36,7 +36,7 @@ def at_pages(daemon: Premblyd, report: Report, marks: Marks) -> int:
         report.look("page", path, page.body, marks)
         for found in LINK.findall(page.body.decode(errors="replace")):
             link = found.replace("&amp;", "&")
-            if link not in seen and not link.startswith(("/sign", "/static", "/live")):
+            if link not in seen and not link.startswith(("/sign", "/static")):
                 seen.add(link)
                 waiting.append(link)
     return len(seen)
@@ -50,9 +50,8 @@ def at_commands(daemon: Premblyd, report: Report, marks: Marks, people: Sequence
         ("deliveries", "--json"),
         ("pending", "--json"),
         ("hold", "--list", "--json"),
-        ("closed", "--list", "--json"),
         ("erase", "--list", "--json"),
-        ("stats", "--since", "366d", "--people", "--json"),
+        ("stats", "--since", "366d", "--json"),
         ("prune", "--dry-run", "--json"),
         ("status",),
         ("check",),

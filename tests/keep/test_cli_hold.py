@@ -1,4 +1,4 @@
-"""`premblyd hold` and `premblyd closed`."""
+"""`premblyd hold`."""
 
 import json
 from pathlib import Path
@@ -91,16 +91,15 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
 def test_a_line_that_is_no_name_is_refused_and_not_quoted(
     config: Path, stdin: bytes, words: str
 ) -> None:
-    for command in ("hold", "closed"):
-        done = run(command, "--user-ref", "-", "--config", config, stdin=stdin)
-        assert (done.code, done.out, "hush" in done.err) == (2, "", False)
-        assert words in " ".join(done.err.split())
+    done = run("hold", "--user-ref", "-", "--config", config, stdin=stdin)
+    assert (done.code, done.out, "hush" in done.err) == (2, "", False)
+    assert words in " ".join(done.err.split())
 
 
 @for_each(
     ("arguments", "words"),
     [
-        (["hold"], "Say whom or what"),
+        (["hold"], "Say who or what"),
         (["hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
         (["hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
@@ -116,11 +115,6 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
         (["hold", "--reference", " "], "it is empty"),
         (["hold", "--end", "--user-ref", ""], "it is empty"),
         (["hold", "--user-ref", "u", "--reason", ""], "it is empty"),
-        (["closed", "--user-ref", ""], "it is empty"),
-        (["closed"], "Say who"),
-        (["closed", "--list", "--undo"], "stands alone"),
-        (["closed", "--user-ref", "u", "--undo", "--at", "1d"], "takes no --at"),
-        (["closed", "--user-ref", "u", "--at", "0206-01-31"], "is the year right?"),
     ],
 )
 def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], words: str) -> None:
@@ -130,27 +124,12 @@ def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], 
     assert of_record(config, "SELECT count(*) FROM hold") == [(0,)]
 
 
-def test_a_closing_is_noted_listed_and_taken_back(config: Path) -> None:
-    ((user_ref,),) = of_record(config, USER)
-    noted = json_of(config, "closed", "--user-ref", user_ref, "--at", "2026-01-31")
-    assert noted["was_ms"] is None
-    assert noted["events"] > 0
-    (row,) = json_of(config, "closed", "--list")
-    assert (row["user_ref"], row["at_ms"]) == (user_ref, noted["at_ms"])
-    again = json_of(config, "closed", "--user-ref", user_ref)
-    assert again["was_ms"] == noted["at_ms"]
-    assert run("closed", "--user-ref", user_ref, "--undo", "--config", config).code == 0
-    assert json_of(config, "closed", "--list") == []
-    done = run("closed", "--user-ref", user_ref, "--undo", "--config", config)
-    assert (done.code, user_ref in done.err) == (1, False)
-
-
 def test_what_is_on_record_of_it_names_nobody(config: Path) -> None:
-    for arguments in (["hold", "--yes"], ["hold", "--end"], ["closed"], ["closed", "--undo"]):
+    for arguments in (["hold", "--yes"], ["hold", "--end"]):
         done = run(*arguments, "--user-ref", "hush-user", "--config", config)
         assert (done.code, "hush-user" in done.out) == (0, False)
     recorded = of_record(
-        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 4"
+        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 2"
     )
-    assert [action for action, _ in recorded] == ["undo-closed", "closed", "end-hold", "hold"]
+    assert [action for action, _ in recorded] == ["end-hold", "hold"]
     assert "hush-user" not in json.dumps(recorded)

@@ -34,7 +34,7 @@ def age(config: Path) -> None:
 def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
     done = run("prune", "--config", config)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("Nothing is removed: the configuration has no `retention`")
+    assert done.out.startswith("Nothing to delete: the configuration has no `retention`")
     assert json_of(config, "prune", "--dry-run") == {"would_remove": [], "held_back": []}
 
 
@@ -42,7 +42,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     config: Path,
 ) -> None:
     age(config)
-    with_retention(config, body="90d", identity="200d", rejections="1d", from_="closed")
+    with_retention(config, body="90d", identity="200d", rejections="1d")
     ((user_ref,),) = of_record(
         config,
         "SELECT user_ref FROM event WHERE user_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM"
@@ -51,12 +51,12 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     )
     assert json_of(config, "hold", "--user-ref", user_ref)["events"] > 0
     found = json_of(config, "prune", "--dry-run")
-    assert {each["removed"] for each in found["would_remove"]} == {"body", "identity", "rejections"}
-    assert {each["why"] for each in found["held_back"]} == {"waits", "held", "not closed"}
+    assert {each["removed"] for each in found["would_remove"]} == {"identity", "rejections"}
+    assert {each["why"] for each in found["held_back"]} == {"waits", "held"}
     words = run("prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
-    assert "is held: `premblyd hold --list`" in words
-    assert of_record(config, "SELECT count(*) FROM event WHERE lacks IS NOT NULL") == [(0,)]
+    assert "is on legal hold: `premblyd hold --list`" in words
+    assert of_record(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
 def test_interrupted_it_says_how_much_is_done(
@@ -72,7 +72,7 @@ def test_interrupted_it_says_how_much_is_done(
     monkeypatch.setattr(prune, "work_off", interrupted)
     done = run("prune", "--yes", "--config", config)
     assert done.code == 1
-    assert done.err.startswith("Interrupted after 2 rows. What was begun is whole; ")
+    assert done.err.startswith("Interrupted after 2 rows; nothing is half deleted. ")
 
 
 def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> None:
@@ -89,7 +89,7 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
         ("body 90d, record 300d, rejections 1d",)
     ]
     again = run("prune", "--config", config)
-    assert (again.code, again.out.splitlines()[0]) == (0, "Nothing was over.")
+    assert (again.code, again.out.splitlines()[0]) == (0, "Nothing had expired.")
 
 
 def trust(config: Path, by_ms: int) -> int:
@@ -120,14 +120,14 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     refused = run("prune", "--yes", "--config", config)
     assert refused.code == 1
     passed = times.for_people(trusted_ms)
-    assert "Nothing was removed: the clock says 2" in refused.err
+    assert "Nothing was deleted: the clock says 2" in refused.err
     assert f"by the time that has passed it is {passed} UTC. If the clock is wrong" in refused.err
     assert of_record(config, "SELECT count(*) FROM event") == before
     assert of_record(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
     done = run("prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
-    assert f"it is {passed} UTC: {count} rows would go by the clock." in done.err
+    assert f"it is {passed} UTC: {count} rows would be deleted by the clock." in done.err
     assert of_record(config, "SELECT count(*) FROM event") < before
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
@@ -139,7 +139,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
 def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
     trust(config, -YEAR_MS)
     done = run("prune", "--trust-clock", "--config", config)
-    assert (done.code, done.out.splitlines()) == (0, ["Nothing was over."])
-    assert ": 0 rows would go by the clock." in done.err
+    assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
+    assert ": 0 rows would be deleted by the clock." in done.err
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

@@ -12,7 +12,7 @@ from peewee import EXCLUDED, Case, fn
 from premblyd import jsontext, times
 from premblyd.ask.log import Window
 from premblyd.engines.engine import Database, Statement, param
-from premblyd.model.keeptables import Lacks, Removal, Removed
+from premblyd.model.keeptables import Removal, Removed, RemovedParts
 from premblyd.model.tables import Day as Row
 from premblyd.model.tables import Event
 from premblyd.prembly import events
@@ -81,7 +81,12 @@ class Day:
             more = f" Of {given_up:,} Prembly says no more than what came." if given_up else ""
             told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
             return told + more
-        return f"{self.day} is not complete: {'; '.join(map(self._reason, self.reasons))}."
+        return f"{self.day} is not complete: {self.why}."
+
+    @property
+    def why(self) -> str:
+        """Say why it is not complete; empty: it is."""
+        return "; ".join(map(self._reason, self.reasons))
 
     def _reason(self, word: str) -> str:
         words = _REASONS.get(word, word)
@@ -203,7 +208,7 @@ def _why_not(
 def _received(database: Database, day_ms: int) -> tuple[int, bool]:
     """Return how many events of verifications came on the day, and whether `retention` has removed
     what names any."""
-    lacks = fn.MAX(Case(None, [(Event.lacks == Lacks.IDENTITY, 1)], 0))
+    lacks = fn.MAX(Case(None, [(Event.removed_parts == RemovedParts.IDENTITY, 1)], 0))
     query = (
         Event.select(Event.type, fn.COUNT(Event.id), lacks)
         .where(Event.received_at_ms >= day_ms, Event.received_at_ms < day_ms + DAY_MS)

@@ -112,7 +112,7 @@ _NAMED = Spelt.of(Event.select(Event.reference, *FOUND), Event)
 IS_NAMELESS = (
     Event.reference.is_null()
     & Event.session_id.is_null()
-    & Event.lacks.is_null()
+    & Event.removed_parts.is_null()
     & (STANDING != Standing.ELSEWHERE)
 )
 
