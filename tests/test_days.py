@@ -101,6 +101,9 @@ def test_what_is_missing_or_unsettled_is_listed_and_counted(
     receive(record, came)
     receive(record, left_open, outcome="pending", response_code="02")
     printed = found(record, 1)
+    status = json.loads(run("status", "--json", "--config", record.config).out)
+    assert status["days"] == [printed["day"]]
+    assert "2 verifications are missing" in run("status", "--config", record.config).out
     assert why(printed) == ["missing", "unsettled"]
     assert counts(printed, "ended", "in_record", "missing", "unsettled") == (6, 4, 2, 1)
     assert set(absent(printed)) == {*missing, *left_open}
@@ -352,7 +355,7 @@ def test_a_day_with_an_event_whose_names_are_removed_is_not_complete(
 ) -> None:
     receive(record, know(api, 1))
     with changing(record.place) as connection:
-        connection.execute("UPDATE event SET lacks = 'identity'")
+        connection.execute("UPDATE event SET removed_parts = 'identity'")
     assert why(found(record, 1)) == ["pruned"]
 
 
