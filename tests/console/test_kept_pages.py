@@ -48,7 +48,7 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
 ) -> None:
     assert "in force" not in own.get("/").text
     reference = own.get("/events/2.json").json["reference"]
-    hold = ("hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
+    hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
     assert "It is on legal hold: nothing of it is deleted until the hold ends" in page
