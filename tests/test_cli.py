@@ -151,7 +151,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
         "database": [f"There is no database at {tmp_path}/premblyd.db: a new one would be made."],
         "warnings": [],
         "daemon": None,
-        "retention": {**dict.fromkeys(CLASSES), "from": "receipt"},
+        "retention": dict.fromkeys(CLASSES),
     }
     done = run("check", "--config", path)
     assert (done.code, done.err) == (0, "")

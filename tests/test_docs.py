@@ -152,6 +152,7 @@ UNANSWERED = (
     "Are event numbers missing?",
     "What was skipped",
     "Of which deliveries did a",
+    "Of whom has nothing come for years?",
 )  # in this record
 
 
