@@ -364,7 +364,7 @@ def _of_retention(settings: Config) -> Iterator[str]:
         if period < _SHORT_MS.get(removed, 0):
             yield (
                 f"retention: {removed} {period_text(period)}: is so short a time meant? What is"
-                " older goes within minutes, and never comes back: `premblyd prune --dry-run`"
+                " older goes within minutes, and never comes back: `premblyd record prune --dry-run`"
                 " counts it"
             )
     for each in useless(retention):

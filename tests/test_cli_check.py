@@ -662,7 +662,7 @@ def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> No
         " body 1h",
         " identity 6d",
     ]
-    assert "`premblyd prune --dry-run` counts it" in found[0]
+    assert "`premblyd record prune --dry-run` counts it" in found[0]
     assert warnings(write(tmp_path, retention={"rejections": "1h"})) == []
 
 

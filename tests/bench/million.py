@@ -193,7 +193,8 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path, help="Where to keep the record; used if it is there.")
     parser.add_argument(
-        "--of", help="Ask this database, to which `premblyd move` has brought what --keep kept."
+        "--of",
+        help="Ask this database, to which `premblyd record move` has brought what --keep kept.",
     )
     asked = parser.parse_args()
     if asked.of:

@@ -190,8 +190,8 @@ class Bench:
                 for words in (
                     ("status",),
                     ("check",),
-                    ("hold", "--list", "--json"),
-                    ("erase", "--user-ref", "person", "--yes"),
+                    ("person", "hold", "--list", "--json"),
+                    ("person", "erase", "--user-ref", "person", "--yes"),
                 ):
                     figures[f"ms of {' '.join(words)}"] = _command_ms(
                         daemon, *words, codes=range(3)
