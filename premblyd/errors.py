@@ -96,8 +96,8 @@ class MoveAtWorkError(TryAgainError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"`premblyd record move` is at work on {name}. Wait until it has ended: what it prints says on"
-            " which database the daemon is to be started then."
+            f"`premblyd record move` is at work on {name}. Wait until it has ended: it prints on which"
+            " database to start the daemon then."
         )
 
 

@@ -363,8 +363,8 @@ def _of_retention(settings: Config) -> Iterator[str]:
     for removed, period in periods(retention).items():
         if period < _SHORT_MS.get(removed, 0):
             yield (
-                f"retention: {removed} {period_text(period)}: is so short a time meant? What is"
-                " older goes within minutes, and never comes back: `premblyd record prune --dry-run`"
+                f"retention: {removed} {period_text(period)}: do you mean so short a"
+                " time? What is older is deleted within minutes. `premblyd record prune --dry-run`"
                 " counts it"
             )
     for each in useless(retention):

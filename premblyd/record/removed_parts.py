@@ -21,7 +21,10 @@ NAMELESS = {
     RemovedParts.IDENTITY: "(removed)",
     RemovedParts.ERASED: "(erased)",
 }  # in place of a reference
-ON_HOLD = "It is on legal hold: nothing of it is deleted until the hold ends (`premblyd person hold --list`)."
+ON_HOLD = (
+    "It is on legal hold: nothing of it is deleted until the hold ends"
+    " (`premblyd person hold --list`)."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,8 +65,8 @@ def erasure(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
             f" {times.for_people(since_ms)} UTC: some of it is still there.",
-            remedy="If no `premblyd person erase` runs now, one was ended before it was done: give the"
-            " same command again, and it goes on.",
+            remedy="If no `premblyd person erase` runs now, one was stopped before it was done: run"
+            " the same command again, and it continues.",
             command="premblyd person erase --list",
             count=count,
         )
