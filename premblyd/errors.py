@@ -96,7 +96,7 @@ class MoveAtWorkError(TryAgainError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"`premblyd record move` is at work on {name}. Wait until it has ended: it prints on which"
+            f"`premblyd record move` is at work on {name}. Wait until it ends: it says on which"
             " database to start the daemon then."
         )
 

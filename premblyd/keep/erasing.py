@@ -51,8 +51,8 @@ class HeldError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"hold {number}" for number in numbers)
         super().__init__(
-            f"Nothing was erased: {which} forbids it. `premblyd person hold --list` shows who placed"
-            f" it and why; `premblyd person release {numbers[0]}` ends it."
+            f"Nothing was erased: {which} forbids it. `premblyd person hold --list` shows who"
+            f" placed it and why; `premblyd person release {numbers[0]}` ends it."
         )
         self.numbers = tuple(numbers)
 
