@@ -1,24 +1,21 @@
-"""What settles a verification for `reconcile` and a day's result, by table: each webhook that may
-be stored, beside what Prembly's log and its API say."""
+"""What settles a verification for `reconcile`, by table: each webhook that may be stored, beside
+what Prembly's log and its API say."""
 
 import asyncio
 import json
 import time
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from premblyd.ask.log import LogEntry, Window
-from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.prembly import payload
 from premblyd.prembly.payload import session_reference
 from premblyd.prembly.standings import Standing
 from premblyd.queue.inbox import Inbox
-from premblyd.record.certificates.comparing import Comparing
 from tests.inquiry.test_settles import (
     CODE_01,
     FINAL,
@@ -46,7 +43,6 @@ ANSWERS = {
     "00 alone": ONLY_00,
     "unknown": UNKNOWN,
 }
-COUNTED = ("missing", "unsettled", "doubted", "differs")  # as the day's result calls it
 
 
 class Came(NamedTuple):
@@ -89,8 +85,8 @@ def receive(record: Record, body: bytes) -> None:
     asyncio.run(add())
 
 
-def tell(api: PremblyApi, reference: str, answer: Answer) -> LogEntry:
-    """Let Prembly know the verification, and return its entry of the log."""
+def tell(api: PremblyApi, reference: str, answer: Answer) -> None:
+    """Let Prembly know the verification."""
     word = answer.status if answer in FINAL else None
     code = answer.code if answer in FINAL else "00"
     run_, at_s = word or "success", time.time() - HOUR_S
@@ -101,22 +97,10 @@ def tell(api: PremblyApi, reference: str, answer: Answer) -> LogEntry:
         said = {"reference": reference, "response_code": answer.code}
         word_said = {"verification_status": answer.status} if answer.status else {}
         known.body = json.dumps({"status": True, "data": said | word_said}).encode()
-    return LogEntry(ids=(reference,), at_ms=round(at_s * 1000), code=code, status=run_)
 
 
 def reconcile(record: Record, *arguments: object, **more: Any) -> Ran:
     return run("reconcile", *arguments, "--config", record.config, **more)
-
-
-def counts(record: Record, entry: LogEntry) -> set[str]:
-    """Return what the day's result says of the verification."""
-    assert entry.at_ms is not None
-    window = Window(since_ms=entry.at_ms - 1000, until_ms=entry.at_ms + 1000)
-    with closing(connect_read_only(record.place)) as database:
-        comparing = Comparing(database=database, window=window, too_old_ms=None)
-        comparing.add([entry])
-        [count] = comparing.counts().values()
-    return {name for name, value in asdict(count).items() if value}
 
 
 SESSIONS = ("a thin session",)  # see test_a_thin_session_hides_no_lost_event
@@ -126,12 +110,12 @@ SESSIONS = ("a thin session",)  # see test_a_thin_session_hides_no_lost_event
 def test_each_webhook_beside_each_log(tmp_path: Path, api: PremblyApi, row: str) -> None:
     stored = ROWS[row]
     record = Record(tmp_path, api)
-    entries, came = {}, {}
+    came = {}
     for number, (name, answer) in enumerate(ANSWERS.items()):
         reference = f"ver_bvn_{number:05x}a"
         text = json.dumps(stored.says | {"answer": name}).replace("r-1", reference)
         receive(record, text.encode())
-        entries[reference] = tell(api, reference, answer)
+        tell(api, reference, answer)
         came[reference] = expected(row, stored, answer)
 
     def fates(*arguments: object) -> dict[str, str]:
@@ -141,30 +125,23 @@ def test_each_webhook_beside_each_log(tmp_path: Path, api: PremblyApi, row: str)
         assert ran.code == int(bool(found))
         return found
 
-    def counted() -> dict[str, str]:
-        told = {name: counts(record, entry) & {*COUNTED} for name, entry in entries.items()}
-        return {name: word for name, words in told.items() for word in words}
-
     def asked() -> dict[str, int]:
-        return {name: api.asked(name) for name in entries}
+        return {name: api.asked(name) for name in came}
 
     listed = {name: each.listed for name, each in came.items() if each.listed}
     assert fates() == listed
-    assert counted() == listed
     assert not any(asked().values())
     after = {name: each.after for name, each in came.items() if each.after}
     assert fates("--store") == after
-    assert asked() == {name: int(name in listed) for name in entries}
+    assert asked() == {name: int(name in listed) for name in came}
     assert sorted(record.stored()) == [name for name, each in came.items() if each.stored]
 
     # What was asked about once is not asked about again, and what was stored is there.
     assert fates("--store") == after
     again = {name for name, fate in after.items() if fate != "differs"}
-    assert asked() == {name: (name in listed) + (name in again) for name in entries}
-    differing = {name: "differs" for name in after if name not in again}
-    assert {name: word for name, word in counted().items() if name not in again} == differing
-    for name in differing:
-        number = [*entries].index(name) + 1
+    assert asked() == {name: (name in listed) + (name in again) for name in came}
+    for name in after.keys() - again:
+        number = [*came].index(name) + 1
         assert run("pending", "--dismiss", str(number), "--config", record.config).code == 0
     assert fates().keys() == again
 
@@ -210,16 +187,13 @@ def test_what_prembly_says_no_more_of_is_no_fault_of_the_day(
     """The daemon has asked until it gave up."""
     record = Record(tmp_path, api)
     receive(record, json.dumps({"reference": REFERENCE}).encode())
-    entry = tell(api, REFERENCE, PENDING)
+    tell(api, REFERENCE, PENDING)
     given_up = """INSERT INTO awaited (endpoint, reference, event_id, state, created_at_ms,
         finished_at_ms, ask_count, answered_at_ms)
         VALUES ('prembly', ?, 1, 'given_up', 1, 2, 9, ?)"""
     record.change(given_up, REFERENCE, None)
     assert reconcile(record).code == 1  # nobody has ever answered
-    assert counts(record, entry) >= {"unsettled"}
     record.change("UPDATE awaited SET answered_at_ms = 2")
     ran = reconcile(record, "--store")
     assert (ran.code, "says no more when it is asked: 1." in ran.out) == (0, True)
-    assert counts(record, entry) >= {"given_up"}
-    assert not counts(record, entry) & {*COUNTED}
     assert api.asked(REFERENCE) == 0

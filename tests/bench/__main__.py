@@ -117,7 +117,6 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         serving.durable(seconds),
         serving.durable_by_threads(seconds),
         serving.awaiting(seconds),
-        serving.sealing(seconds),
         serving.run(RUNS),
         workers.worker(RUNS),
         workers.worker_script(SCRIPTS),

@@ -1,5 +1,4 @@
-"""What it takes, beside a million events, to erase a person, to remove what is old, to export, to
-count people, and to upgrade a database of the version before.
+"""What it takes, beside a million events, to erase a person and to remove what is old.
 
     python -m tests.bench.removing [--events N] [--only NAME …] [--keep FILE]
 
@@ -12,23 +11,15 @@ import shutil
 import sqlite3
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from premblyd import times
-from premblyd.databases import Server
-from premblyd.engines.connections import backend
-from premblyd.model import history
-from premblyd.model.migrations import __path__ as migrations_path
 from tests.bench import load, million, peers, serving
 from tests.faults.daemon import table
-from tests.support import postgresql
 from tests.support.daemon import Premblyd
 from tests.support.forking import Forked
 
@@ -36,46 +27,16 @@ LOAD_S = 30.0
 PATIENCE_S = 1800.0
 PERSON, CROWD = 20, 20_000  # events of a person, and of one whom a program made up
 NAMES = 100_000  # erased ones, beside which is accepted
-HOLDS, CLOSINGS = 20_000, 100_000
-NEWEST_BEFORE = "0007"  # the last migration of the version before
+HOLDS = 20_000
 OF_PERSON = """
 UPDATE event SET user_ref = ?, reference = 'of-person-' || id, session_id = 'session-' || id
 WHERE id % ? = ?
-"""
-# As `million` has them, for a server.
-ON_SERVER = """
-INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
-                   verified_by, kind, response_code, outcome, reference, user_ref, type, doubt,
-                   body)
-SELECT lpad(to_hex((n::bigint * 2654435761) & 4294967295), 8, '0') || lpad(to_hex(n), 24, '0'),
-       'prembly', {now} - ({events} - n)::bigint * 2592, '192.0.2.7', '[]', 600,
-       lpad(to_hex(n), 64, '0'), 'hmac-sha256:live', 'sdk', '00', 'verified',
-       'ref-' || lpad(n::text, 7, '0'),
-       'user-' || (n % 200003), 'sdk.session', '', decode(repeat('00', 600), 'hex')
-FROM generate_series(1, {events}) AS n;
-INSERT INTO delivery (event_id, action, state, attempt_count, attempts_left, created_at_ms,
-                      finished_at_ms)
-SELECT id, 'crm', 'succeeded', 1, 3, received_at_ms, received_at_ms + 500 FROM event;
-INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, finished_at_ms,
-                     outcome, exit_code, output, claim_token)
-SELECT id, 1, 'bench:1:0', '0', created_at_ms, finished_at_ms, 'succeeded', 0, 'done', ''
-FROM delivery;
-"""
-ONE_MORE = """
-INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
-                   verified_by, kind, outcome, type, doubt, body)
-VALUES (%s, 'prembly', 1, '', '[]', 0, '', '', 'raw', 'unknown', 'unknown', '', '')
 """
 HELD = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)
 INSERT INTO hold (user_ref, reference, at_ms, actor)
 SELECT CASE n % 2 WHEN 0 THEN 'user-' || (n * 3) END,
        CASE n % 2 WHEN 1 THEN printf('ref-%07d', n * 7) END, 1, 'bench' FROM number
-"""
-CLOSED = """
-WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < :count)
-INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor)
-SELECT 'user-' || n, 1, 1, 'bench' FROM number
 """
 Figures = dict[str, object]
 
@@ -119,7 +80,6 @@ class Bench:
                 [(found,)] = daemon.rows(sql, name)
                 took_ms = _command_ms(daemon, "erase", "--user-ref", name, "--yes")
                 figures[f"ms to erase {found:,} events of {count:,}"] = took_ms
-                _wait_until_gone(daemon)
         return figures
 
     def retention(self) -> Figures:
@@ -168,36 +128,18 @@ class Bench:
             )
         return figures
 
-    def export(self) -> Figures:
-        """Count people, and export for auditors."""
-        figures: Figures = {}
-        with self.record() as folder, peers.premblyd(folder) as daemon:
-            since = ("--since", f"{million.DAYS + 1}d")
-            figures["ms of stats --people"] = _command_ms(daemon, "stats", "--people", *since)
-            for form in ("csv", "jsonl"):
-                to = folder / f"export.{form}"
-                words = ("export", *since, "--format", form, "--to", to)
-                took_ms = _command_ms(daemon, *words)
-                lines = sum(1 for _ in to.open("rb")) if to.exists() else 0
-                figures[f"{form}: rows a second"] = (
-                    f"{lines / took_ms * 1000:,.0f} ({lines:,} lines)"
-                )
-        return figures
-
     def many(self) -> Figures:
-        """Ask, remove and erase beside very many holds and closings."""
+        """Ask, remove and erase beside very many holds."""
         figures: Figures = {}
         with self.record() as folder:
             with closing(sqlite3.connect(folder / "premblyd.db")) as connection, connection:
-                for sql, count in ((HELD, HOLDS), (CLOSED, CLOSINGS)):
-                    connection.execute(sql, {"count": count})
-            retention = {"record": f"{million.DAYS // 2}d", "from": "closed"}
+                connection.execute(HELD, {"count": HOLDS})
+            retention = {"record": f"{million.DAYS // 2}d"}
             with peers.premblyd(folder) as daemon:
                 for words in (
                     ("status",),
                     ("check",),
                     ("hold", "--list", "--json"),
-                    ("closed", "--list", "--json"),
                     ("erase", "--user-ref", "person", "--yes"),
                 ):
                     figures[f"ms of {' '.join(words)}"] = _command_ms(
@@ -212,76 +154,6 @@ class Bench:
                 each_s = (time.monotonic() - begun) / max(1, _removed(daemon))
                 figures["ms for each record removed meanwhile"] = round(each_s * 1000, 2)
         return figures
-
-    def upgrade(self) -> Figures:
-        """Upgrade a SQLite database of the version before."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            path = Path(name) / "premblyd.db"
-            with version_before():
-                million.build(path, self._events, times.now_ms())
-            begun = time.perf_counter()
-            backend(path).prepare()
-            return {"ms to upgrade, SQLite": round((time.perf_counter() - begun) * 1000)}
-
-    def rolling(self) -> Figures:
-        """Upgrade a PostgreSQL database while a daemon of the version before writes."""
-        with postgresql.cluster() as cluster:
-            cluster.start()
-            server = postgresql.new_database(cluster)
-            with version_before():
-                backend(server).prepare()
-            with psycopg.connect(server.url, autocommit=True) as connection:
-                now = times.now_ms()
-                connection.execute(ON_SERVER.format(events=self._events, now=now).encode())
-                connection.execute("ANALYZE")
-            with _writing(server) as took_ms:
-                begun = time.perf_counter()
-                backend(server).prepare()
-                upgrade_ms = (time.perf_counter() - begun) * 1000
-            return {
-                "ms to upgrade, PostgreSQL": round(upgrade_ms),
-                "writes of the version before meanwhile": len(took_ms),
-                "ms of the slowest of them": round(max(took_ms)),
-                "ms of their median": round(statistics.median(took_ms), 1),
-            }
-
-
-@contextlib.contextmanager
-def version_before() -> Iterator[None]:
-    """Make this process know only the migrations of the version before."""
-    own = history.MIGRATIONS
-    with tempfile.TemporaryDirectory() as name:
-        for path in Path(next(iter(migrations_path))).glob("*.py"):
-            if path.name <= f"{NEWEST_BEFORE}~":
-                shutil.copy(path, name)
-        history.MIGRATIONS = Path(name)
-        try:
-            yield
-        finally:
-            history.MIGRATIONS = own
-
-
-@contextlib.contextmanager
-def _writing(server: Server) -> Iterator[list[float]]:
-    """Store events one after the other, as a daemon that is still there does; give how long each
-    took."""
-    took_ms: list[float] = []
-    stopping = threading.Event()
-
-    def write() -> None:
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            while not stopping.wait(0.005):
-                begun = time.perf_counter()
-                connection.execute(ONE_MORE, [f"more-{len(took_ms)}"])
-                took_ms.append((time.perf_counter() - begun) * 1000)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        yield took_ms
-    finally:
-        stopping.set()
-        writer.join()
 
 
 def _shrunk(before: int, path: Path) -> str:
@@ -324,11 +196,6 @@ def _wait_until(check: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-def _wait_until_gone(daemon: Premblyd) -> None:
-    left = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
-    _wait_until(lambda: daemon.rows(left) == [(0,)])
-
-
 def _wait_until_swept(daemon: Premblyd) -> None:
     """Wait until nothing more is removed for a while."""
     last = [-1]
@@ -342,7 +209,7 @@ def _wait_until_swept(daemon: Premblyd) -> None:
 
 
 CLASSES = ("record", "identity", "body")
-NAMES_OF_ALL = ("erase", "retention", "accept", "export", "many", "upgrade", "rolling")
+NAMES_OF_ALL = ("erase", "retention", "accept", "many")
 
 
 def main() -> None:

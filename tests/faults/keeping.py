@@ -1,5 +1,5 @@
-"""The campaign of what is kept: kill -9 in the middle of erasing, pruning, the daemon's own removal
-and the vacuum, again and again, under load.
+"""The campaign of what is kept: kill -9 in the middle of erasing, pruning and the daemon's own
+removal, again and again, under load.
 
     python -m tests.faults.keeping --cycles 200 [--kills N] [--seed N] [--hosts N]
 
@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,13 @@ SELECT id FROM event WHERE lacks IS NULL
 AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
 """
 EAGER = """
-from premblyd.keep import gone, sweeping
+from premblyd.keep import sweeping
 sweeping.FIRST_S = sweeping.REST_S = 0.1
-gone.FIRST_S = gone.REST_S = 0.5
 """
 NAMED = """
 SELECT DISTINCT user_ref FROM event WHERE lacks IS NULL AND user_ref IS NOT NULL ORDER BY user_ref
 """
 DONE = "SELECT id FROM event WHERE lacks = 'erased'"
-UNGONE = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
 # It prints who it is about; every seventh run fails.
 SCRIPT = """
 cat > /dev/null; echo "$PREMBLY_REFERENCE $PREMBLY_USER_REF"; sleep 0.0$((PREMBLY_DELIVERY % 9))
@@ -163,8 +161,6 @@ class Campaign:
             "prune": self._kill_prune,
             "daemon": self._kill_daemon,
         }
-        if not isinstance(self.place, Server):
-            self._harms["vacuum"] = self._kill_vacuum
 
     def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
         """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
@@ -198,10 +194,6 @@ class Campaign:
         self.victims[0].finish()
         self._age()
         self._command("prune", "--yes")
-        with suppress(AssertionError):
-            wait_until(lambda: rows(self.place, UNGONE) == [(0,)])
-        if rows(self.place, UNGONE) != [(0,)]:
-            self.book.problems.append("an erasure was never gone from the files")
         self._check()
         for victim in self.victims:
             self.book.problems += victim.end()
@@ -241,20 +233,10 @@ class Campaign:
         victim = self.rng.choice(self.victims)
         self.kills.note("daemon", victim.crash(self.rng, 1.0))
 
-    def _kill_vacuum(self) -> None:
-        """Kill what writes the file anew, several times, while the daemon is stopped."""
-        victim = self.victims[0]
-        if victim.stop() != 0:
-            self.book.problems.append("it did not stop cleanly")
-        for _ in range(self.rng.randint(1, 4)):
-            self._killed(victim, "prune", "--vacuum", "--yes")
-        victim.restart()
-
     def _killed(
         self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
     ) -> None:
-        kind = "vacuum" if "--vacuum" in words else words[0]
-        self.kills.kill(kind, partial(self._start, victim, *words), also)
+        self.kills.kill(words[0], partial(self._start, victim, *words), also)
 
     def _choose(self) -> str:
         """Return somebody of whom there is something."""
