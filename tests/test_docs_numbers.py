@@ -128,7 +128,6 @@ LIMITS = {
     "run.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
     "run.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
     "run.starting.PATIENCE_S": 20.0,
-    "queue.order.PAUSE_S": 60.0,
     "hosts.heartbeat.EVERY_S": 60.0,
     "console.app.MAX_CONNECTIONS": 100,
     "console.app.MAX_BODY_BYTES": 512 << 10,
