@@ -565,7 +565,7 @@ def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premb
 
 
 def test_the_pages_name_all_that_needs_a_restart() -> None:
-    install, logs = PAGES["docs/install.md"], PAGES["docs/logs.md"]
+    install, logs = PAGES["docs/install.md"], PAGES["docs/monitoring.md"]
     (sentence,) = re.findall(r"A restart is needed for [^.]*\.", install)
     (row,) = [line for line in logs.splitlines() if "`config.needs_restart`" in line]
     for key in load.ONLY_AT_START:
@@ -662,7 +662,7 @@ def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> No
         " body 1h",
         " identity 6d",
     ]
-    assert "`premblyd prune --dry-run` counts it" in found[0]
+    assert "`premblyd record prune --dry-run` counts it" in found[0]
     assert warnings(write(tmp_path, retention={"rejections": "1h"})) == []
 
 

@@ -1,4 +1,4 @@
-"""`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
+"""`premblyd record move`: every row comes over once, is proven to, and no daemon works on half of them."""
 
 import asyncio
 import hashlib
@@ -362,7 +362,7 @@ def test_no_daemon_starts_on_a_database_at_which_a_move_is(
     move_record(path, server, watch)
     [(status, said)] = refused
     assert (status, "premblyd" in said) == (75, True)
-    assert engine == "file" or "`premblyd move` is at work" in said
+    assert engine == "file" or "`premblyd record move` is at work" in said
     with daemon:
         daemon.start()
 

@@ -162,7 +162,7 @@ def test_each_webhook_beside_each_log(tmp_path: Path, api: PremblyApi, row: str)
     assert counted().get("differs", 0) == len(differing)
     for name in differing:
         number = [*entries].index(name) + 1
-        assert run("pending", "--dismiss", str(number), "--config", record.config).code == 0
+        assert run("unsettled", "--dismiss", str(number), "--config", record.config).code == 0
     assert fates().keys() == again
 
 

@@ -1,4 +1,4 @@
-"""premblyd erase: deletes a person's data, at their request."""
+"""premblyd person erase: deletes a person's data, at their request."""
 
 import sys
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ def erase(
     An event that names another user_ref is not erased; it is listed.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd erase --user-ref - < FILE`.
+    place: `premblyd person erase --user-ref - < FILE`.
     """
     named = _named(user_ref, reference, event_id)
     if lists:
@@ -197,7 +197,7 @@ def _nameless(ids: Sequence[int]) -> str:
 def _others(ids: Sequence[int]) -> str:
     return (
         f"Not erased, as they name another user_ref: {counted(len(ids), 'event')} under the same"
-        f" names ({_numbers(ids)}). Look at each; `premblyd erase --event N` erases one."
+        f" names ({_numbers(ids)}). Look at each; `premblyd person erase --event N` erases one."
     )
 
 

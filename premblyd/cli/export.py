@@ -1,4 +1,4 @@
-"""premblyd export: all that is held of a person, as a ZIP to hand out."""
+"""premblyd person export: all that is held of a person, as a ZIP to hand out."""
 
 from collections.abc import Sequence
 from pathlib import Path

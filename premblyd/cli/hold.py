@@ -1,4 +1,4 @@
-"""premblyd hold: legal holds, which exempt a person from deletion."""
+"""premblyd person hold and release: legal holds, which exempt a person from deletion."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ HOLDS = (
     Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
     Column("ended by", "ended_by", rank=5, kind="reference"),
 )
-WHICHEVER = "whichever"  # --end without a number
 
 
 def _until(text: str) -> When:
@@ -63,31 +62,18 @@ def _until(text: str) -> When:
         ) from None
 
 
-def _which(text: str) -> int | str:
-    return WHICHEVER if text == WHICHEVER else ROW_ID.convert(text, None, None)
-
-
 UNTIL = Typed("TIME", _until)
 
 
 @click.command()
 @user_ref_option
 @reference_option
+@not_for
 @click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
 @click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
 @click.option("--yes", is_flag=True, help="Also if no event has this name yet.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
 @click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
-@click.option(
-    "--end",
-    "ends",
-    metavar="[HOLD]",
-    type=Typed("HOLD", _which),
-    is_flag=False,
-    flag_value=WHICHEVER,
-    help="End this hold, or all of --user-ref or --reference.",
-)
-@not_for
 @database_option
 @config_option
 @json_option
@@ -101,28 +87,22 @@ def hold(
     yes: bool,
     lists: bool,
     ended: bool,
-    ends: int | str | None,
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Places a legal hold, which exempts a person or a verification from deletion, by `retention`
-    and by `erase`, until it ends. Several may be on the same person: each ends on its own.
+    """Neither `retention` nor `person erase` deletes what is on hold. Several holds may be on the
+    same person: each ends on its own, by `person release` or at its time.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd hold --user-ref - --reason - < FILE`.
+    place: `premblyd person hold --user-ref - --reason - < FILE`.
     """
     subject = _subject(user_ref, reference)
-    if (lists or ends is not None) and (until is not None or reason is not None or yes):
-        raise click.UsageError("--until, --reason and --yes are of a new hold.")
+    if lists and not (subject is None and until is None and reason is None):
+        raise click.UsageError("--list stands alone.")
     if ended and not lists:
         raise click.UsageError("--all goes with --list.")
     if lists:
-        if subject is not None or ends is not None:
-            raise click.UsageError("--list stands alone.")
         _list(config_path, database, ended=ended, as_json=as_json)
-    elif ends is not None:
-        which = _ends(ends, subject)
-        _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
     elif subject is None:
         raise click.UsageError("Say who or what: --user-ref U or --reference R.")
     else:
@@ -130,21 +110,36 @@ def hold(
         _place(record, subject, until=until, reason=reason, yes=yes, as_json=as_json)
 
 
+@click.command()
+@click.argument("hold", required=False, type=ROW_ID, metavar="[HOLD]")
+@user_ref_option
+@reference_option
+@database_option
+@config_option
+@json_option
+def release(
+    config_path: Path,
+    *,
+    hold: int | None,
+    user_ref: str | None,
+    reference: str | None,
+    database: str | None,
+    as_json: bool,
+) -> None:
+    """Ends this hold, or all holds on --user-ref or --reference: `person hold --list`
+    lists them."""
+    subject = _subject(user_ref, reference)
+    which = subject if hold is None else hold
+    if which is None or None not in (hold, subject):
+        raise click.UsageError("Say which: its number, or --user-ref or --reference.")
+    _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
+
+
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
     if user_ref is not None and reference is not None:
         raise click.UsageError("--user-ref and --reference go one at a time.")
     is_any = user_ref is not None or reference is not None
     return Subject(user_ref=user_ref, reference=reference) if is_any else None
-
-
-def _ends(ends: int | str, subject: Subject | None) -> int | Subject:
-    if isinstance(ends, int):
-        if subject is not None:
-            raise click.UsageError("--end takes a hold's number, or --user-ref or --reference.")
-        return ends
-    if subject is None:
-        raise click.UsageError("Say which to end: --end HOLD, or --user-ref or --reference.")
-    return subject
 
 
 def _place(
@@ -169,7 +164,11 @@ def _place(
         )
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
-    end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
+    end = (
+        f"until {times.for_people(until_ms)} UTC"
+        if until_ms
+        else f"until `premblyd person release {number}`"
+    )
     words = (
         f"Hold {number}: exempt from deletion {end}.\n"
         f"It covers {counted(events, 'event')}, and what comes later."
@@ -182,7 +181,7 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
     ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
     if not ended:
         name = f"There is no hold {which}" if isinstance(which, int) else "There is no hold on it"
-        raise NotFoundError(f"{name} in force: `premblyd hold --list` lists them.")
+        raise NotFoundError(f"{name} in force: `premblyd person hold --list` lists them.")
     names = ", ".join(str(number) for number in ended)
     print_told({"ended": ended}, f"Ended hold {names}.", as_json=as_json)
 

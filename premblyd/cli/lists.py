@@ -236,7 +236,7 @@ def deliveries(**asked: Any) -> None:
     " all: at each of which it tells.",
 )
 @list_options(AwaitedFilter)
-def pending(*, dismiss: str | None, **asked: Any) -> None:
+def unsettled(*, dismiss: str | None, **asked: Any) -> None:
     """The newest come first. Prembly is asked about each that waits, if the configuration has
     `pending`."""
     if dismiss is None:

@@ -1,4 +1,4 @@
-"""premblyd prune: deletes data whose retention period has expired."""
+"""premblyd record prune: deletes data whose retention period has expired."""
 
 import sys
 from dataclasses import asdict
@@ -38,7 +38,7 @@ GOING = (
 WORDS: dict[str, str] = {
     "waits": "waits: a delivery has not ended, or blocks later ones, or Prembly is asked about it",
     "runs": "runs",
-    "held": "is on legal hold: `premblyd hold --list`",
+    "held": "is on legal hold: `premblyd person hold --list`",
 }
 HELD_BACK = (
     Column("kept for now", "removed", kind="whole"),
@@ -77,8 +77,8 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
     if is_apart and not dry_run and not trust_clock:
         raise PremblydError(
             f"Nothing was deleted: {words}. If the clock is wrong, set it. If it is right,"
-            " `premblyd prune --trust-clock` deletes what has expired by it; with `--dry-run` it"
-            " counts that."
+            " `premblyd record prune --trust-clock` deletes what has expired by it. With"
+            " `--dry-run` it counts that."
         )
     now_ms = wall_ms if trust_clock else min(wall_ms, trusted_ms)
     found = forecast(database, retention, now_ms)
@@ -122,7 +122,7 @@ def _remove(
             gone = sum(round_.removed.values())
             raise PremblydError(
                 f"Interrupted after {counted(gone, 'row')}; nothing is half deleted. The daemon, or"
-                " `premblyd prune`, goes on."
+                " `premblyd record prune`, goes on."
             ) from None
     return round_
 

@@ -51,8 +51,8 @@ class HeldError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"hold {number}" for number in numbers)
         super().__init__(
-            f"Nothing was erased: {which} forbids it. `premblyd hold --list` shows who placed it"
-            f" and why; `premblyd hold --end {numbers[0]}` ends it."
+            f"Nothing was erased: {which} forbids it. `premblyd person hold --list` shows who"
+            f" placed it and why; `premblyd person release {numbers[0]}` ends it."
         )
         self.numbers = tuple(numbers)
 
@@ -264,7 +264,7 @@ def _count_left(erasure_id: int, transaction: Transaction) -> int:
 def _require_no_move(transaction: Transaction) -> None:
     if not transaction.try_lock(MOVE):
         raise TryAgainError(
-            "Nothing was erased: `premblyd move` is at work. Erase on the new database."
+            "Nothing was erased: `premblyd record move` is at work. Erase on the new database."
         )
 
 

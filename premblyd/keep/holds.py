@@ -47,7 +47,7 @@ class BeingErasedError(PremblydError):
         which = ", ".join(f"erasure {number}" for number in numbers)
         super().__init__(
             f"No hold was placed: {which} has begun, and has deleted a part. If it was interrupted,"
-            " the same `premblyd erase` goes on: `premblyd erase --list`."
+            " the same `premblyd person erase` goes on: `premblyd person erase --list`."
         )
 
 

@@ -86,14 +86,6 @@ class Done:
     is_busy: bool = False  # nothing was done, as another is at work
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Useless:
-    """A class whose period changes nothing, as a later one takes it before, or at the same time."""
-
-    removed: Removed
-    by: Removed
-
-
 def periods(retention: Retention) -> dict[Removed, int]:
     """Return the classes that are removed, each with its period in milliseconds."""
     found = {removed: getattr(retention, f"{removed}_ms") for removed in Removed}
@@ -104,16 +96,6 @@ def unset(retention: Retention) -> list[Removed]:
     """Return the classes that are kept for ever: neither they nor a later one have a period."""
     found = periods(retention)
     return [each for each in Removed if not found.keys() & {each, *_later(each)}]
-
-
-def useless(retention: Retention) -> list[Useless]:
-    """Return the classes whose period changes nothing."""
-    found = periods(retention)
-    return [
-        Useless(removed=each, by=by)
-        for each, period in found.items()
-        if (by := next((by for by in _later(each) if found.get(by, period + 1) <= period), None))
-    ]
 
 
 def _later(removed: Removed) -> tuple[Removed, ...]:

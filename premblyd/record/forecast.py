@@ -24,7 +24,7 @@ class Why(StrEnum):
 
     WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
     RUNS = "runs"  # a hook
-    HELD = "held"  # `premblyd hold`
+    HELD = "held"  # `premblyd person hold`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ NAMELESS = {
     RemovedParts.ERASED: "(erased)",
 }  # in place of a reference
 ON_HOLD = (
-    "It is on legal hold: nothing of it is deleted until the hold ends (`premblyd hold --list`)."
+    "It is on legal hold: nothing of it is deleted until the hold ends"
+    " (`premblyd person hold --list`)."
 )
 
 

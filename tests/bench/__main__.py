@@ -29,8 +29,6 @@ from tests.bench import (
     earlier,
     engines,
     keeping,
-    looking,
-    rehearsing,
     report,
     scale,
     serving,
@@ -117,7 +115,6 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         serving.durable(seconds),
         serving.durable_by_threads(seconds),
         serving.awaiting(seconds),
-        serving.sealing(seconds),
         serving.run(RUNS),
         workers.worker(RUNS),
         workers.worker_script(SCRIPTS),
@@ -133,8 +130,6 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         keeping.grown(folder, events, seconds),
         keeping.lookup(folder, events),
         keeping.replaying(folder, events, seconds * BUSY),
-        rehearsing.rehearse(folder, events, seconds * BUSY),
-        looking.console(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
         scale.sqlite(kept or folder, asked_events, seconds),
@@ -150,7 +145,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
     parser.add_argument("--svg", type=Path, metavar="PATH")
-    page = "print a line for each row too, as docs/measured.md has them"
+    page = "print a line for each row too, to be copied into a text"
     parser.add_argument("--page", action="store_true", help=page)
     stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
     parser.add_argument("--events", type=int, metavar="N", help=stored)

@@ -22,7 +22,7 @@ from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Step, Writer
 from premblyd.keep.sweeping import Round
-from tests.bench import filled, load, looking, rows
+from tests.bench import filled, load, rows
 from tests.bench.costs import resident_mb
 from tests.bench.filled import Filling
 from tests.bench.keeping import ACTIONS
@@ -51,10 +51,18 @@ _LAST_PERSON = (
 )
 # Its share of a machine that is its own.
 SERVER = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
+# The first part of each list and the last, by an index and without.
 PAGES = (
-    *(path.replace("/events/1", f"/events/{SHOWN}") for path in looking.PAGES),
-    *("/events?find=user-00000007", "/events?handled=dead", "/metrics"),
-)
+    "/", "/?since=7d", "/?since=30d",
+    "/events", "/events?after=0", "/events?outcome=verified&after=0", "/events?code=00&after=0",
+    "/events?outcome=pending", "/events?text=nobody+wrote+this", "/events?text=nobody&after=0",
+    "/events?since=2023-11-20&until=2023-11-21", "/events?user_ref=user-7", "/events/{last}",
+    f"/events/{SHOWN}", "/dead", "/dead?after=0", "/dead?action=slow&after=0",
+    "/deliveries", "/deliveries?after=0", "/deliveries?state=pending",
+    "/deliveries?state=pending&after=0", "/deliveries?state=cancelled", "/deliveries?action=none",
+    "/rejections", "/actions", "/operators",
+    "/events?find=user-00000007", "/events?handled=dead", "/metrics",
+)  # fmt: skip
 
 
 # They look through rows that no index picks, until they have some or `lists.BUDGET_S` is over: that

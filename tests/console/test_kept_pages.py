@@ -40,7 +40,7 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
         database.execute(ERASURE)
         database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")
     page = own.get("/events/1").text
-    assert "erased at 2023-11-14 22:13:20 UTC by ada, as erasure 7. It came after that" in page
+    assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7). It came after that" in page
 
 
 def test_an_event_that_is_held_says_so_and_the_overview_counts(
@@ -48,7 +48,7 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
 ) -> None:
     assert "in force" not in own.get("/").text
     reference = own.get("/events/2.json").json["reference"]
-    hold = ("hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
+    hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
     assert "It is on legal hold: nothing of it is deleted until the hold ends" in page

@@ -83,7 +83,7 @@ class Campaign:
         whole = self._whole(self.kept)
         self._ask(self.erased)
         self._expect_found()
-        self._command("erase", "--user-ref", self.erased.user_ref, "--yes")
+        self._command("person", "erase", "--user-ref", self.erased.user_ref, "--yes")
         self._look("after the erasure", self.erased)
         self._come_late(self.erased)
         self._look("after what came late", self.erased)
@@ -156,10 +156,10 @@ class Campaign:
         self._command("show", event, "--reveal")
         self._command("replay", event, "--action", "prints", "--yes")
         reason = ("--reason", f"{person.texts['reason']} of {person.user_ref}")
-        self._command("hold", "--user-ref", person.user_ref, *reason)
-        self._command("hold", "--reference", person.reference, *reason)
-        self._command("hold", "--user-ref", person.user_ref, "--end")
-        self._command("hold", "--reference", person.reference, "--end")
+        self._command("person", "hold", "--user-ref", person.user_ref, *reason)
+        self._command("person", "hold", "--reference", person.reference, *reason)
+        self._command("person", "release", "--user-ref", person.user_ref)
+        self._command("person", "release", "--reference", person.reference)
         self._wait_until_quiet()
 
     def _ask(self, person: Person) -> None:
@@ -227,7 +227,7 @@ class Campaign:
                 break
             for (delivery,) in found:
                 self._command("cancel", "--delivery", delivery, codes=(0, 1))
-        self._command("prune", "--yes")
+        self._command("record", "prune", "--yes")
 
     def _whole(self, person: Person) -> list[tuple[Any, ...]]:
         """Return what is known of a person."""

@@ -194,7 +194,7 @@ class Campaign:
             wait_until(lambda user=user: self._erase(user))  # type: ignore[misc]
         self.victims[0].finish()
         self._age()
-        self._command("prune", "--yes")
+        self._command("record", "prune", "--yes")
         self._check()
         for victim in self.victims:
             self.book.problems += victim.end()
@@ -218,7 +218,7 @@ class Campaign:
         self._note_asked(user)
         victim = self.rng.choice(self.victims)
         also = victim.process.kill if chance > 0.8 else lambda: None
-        self._killed(victim, "erase", "--user-ref", user, "--yes", also=also)
+        self._killed(victim, "person", "erase", "--user-ref", user, "--yes", also=also)
         if chance > 0.8:
             victim.end_now()
             self.figures["kills of both"] += 1
@@ -271,7 +271,7 @@ class Campaign:
         """Erase somebody. Return whether it ended, and not as the database was held up."""
         self._note_asked(user)
         # 1: nothing was there any more that could be erased.
-        if self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75)) == 75:
+        if self._command("person", "erase", "--user-ref", user, "--yes", codes=(0, 1, 75)) == 75:
             return False
         self.erased.setdefault(user, set()).update(self.asked[user])
         self.figures["erasures that ended"] += 1

@@ -293,7 +293,7 @@ class Soak:
             person = person_of(self.rng.choice(tokens))
             self._erased.add(person)
             # 75: the files hold something of it yet, which the daemon finishes.
-            self._run("erase", "--user-ref", person, "--yes", codes=(0, 1, 75))
+            self._run("person", "erase", "--user-ref", person, "--yes", codes=(0, 1, 75))
 
     def _run(self, *words: object, codes: tuple[int, ...] = (0,)) -> Ran:
         done = run_process(*words, "--config", self.victim.config)

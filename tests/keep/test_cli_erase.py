@@ -1,4 +1,4 @@
-"""`premblyd erase`."""
+"""`premblyd person erase`."""
 
 import json
 from contextlib import closing
@@ -25,11 +25,11 @@ def user_ref(config: Path) -> str:
 
 def erase(config: Path, *arguments: object, stdin: bytes | None = None) -> Ran:
     """Run it, without a question."""
-    return run("erase", *arguments, "--yes", "--json", "--config", config, stdin=stdin)
+    return run("person", "erase", *arguments, "--yes", "--json", "--config", config, stdin=stdin)
 
 
 def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_ref: str) -> None:
-    would = json_of(config, "erase", "--user-ref", user_ref, "--dry-run")
+    would = json_of(config, "person", "erase", "--user-ref", user_ref, "--dry-run")
     assert would["would_erase"]["event"] == len(would["events"]) > 0
     assert rows(recorded_in(config), USER) == [(user_ref,)], "nothing was erased yet"
     done = erase(config, "--user-ref", user_ref, "--reason", "ticket 7")
@@ -38,10 +38,10 @@ def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_re
     assert (told["events"], told["erased"]) == (would["events"], would["would_erase"])
     assert user_ref not in done.out
     assert rows(recorded_in(config), USER) != [(user_ref,)]
-    (listed,) = json_of(config, "erase", "--list")
+    (listed,) = json_of(config, "person", "erase", "--list")
     assert (listed["id"], listed["events"]) == (told["erasure"], len(would["events"]))
     assert (listed["reason"], listed["found_by"]) == ("ticket 7", "user_ref")
-    again = run("erase", "--user-ref", user_ref, "--yes", "--config", config)
+    again = run("person", "erase", "--user-ref", user_ref, "--yes", "--config", config)
     assert again.code == 0
     assert again.out.startswith("Already erased ")
     assert f"(erasure {told['erasure']})" in again.out
@@ -55,7 +55,7 @@ def test_a_name_is_read_from_standard_input(config: Path, user_ref: str) -> None
 
 
 def test_nobody_is_erased_without_a_question_or_a_yes(config: Path) -> None:
-    refused = run("erase", "--event", 1, "--config", config)
+    refused = run("person", "erase", "--event", 1, "--config", config)
     assert (refused.code, refused.out) == (2, "")
     assert "say --yes" in refused.err
     assert rows(recorded_in(config), "SELECT id FROM erasure") == []
@@ -67,15 +67,15 @@ def test_what_a_forger_may_have_added_is_told_before(config: Path) -> None:
     ((last,),) = rows(recorded_in(config), "SELECT max(id) FROM event")
     names = f"user_ref = 'mallory', reference = '{reference}'"
     change(config, f"UPDATE event SET {names} WHERE id = {last}")
-    counted = run("erase", "--user-ref", "mallory", "--dry-run", "--config", config).out
+    counted = run("person", "erase", "--user-ref", "mallory", "--dry-run", "--config", config).out
     assert f"Events: {number}, {last}." in counted
     assert f"1 of them names nobody ({number})" in counted
-    would = json_of(config, "erase", "--user-ref", "mallory", "--dry-run")
+    would = json_of(config, "person", "erase", "--user-ref", "mallory", "--dry-run")
     assert would["nameless"] == [number]
 
 
 def test_a_hold_refuses(config: Path, user_ref: str) -> None:
-    hold = json_of(config, "hold", "--user-ref", user_ref)["hold"]
+    hold = json_of(config, "person", "hold", "--user-ref", user_ref)["hold"]
     refused = erase(config, "--user-ref", user_ref)
     assert refused.code == 1
     assert f"hold {hold} forbids it" in refused.err
@@ -104,7 +104,7 @@ def test_what_is_somebody_elses_is_told(config: Path, user_ref: str) -> None:
 def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
     config: Path, user_ref: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    total = len(json_of(config, "erase", "--user-ref", user_ref, "--dry-run")["events"])
+    total = len(json_of(config, "person", "erase", "--user-ref", user_ref, "--dry-run")["events"])
     own = "SELECT reference FROM event WHERE user_ref = ? AND reference IS NOT NULL"
     reference = rows(recorded_in(config), own, user_ref)[0][0]
     last = "(SELECT max(id) FROM event)"

@@ -1,4 +1,4 @@
-"""`premblyd export` of a person, and how its file is written."""
+"""`premblyd person export` of a person, and how its file is written."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def exported(config: Path, *arguments: object) -> Ran:
     ((user_ref,),) = of_record(config, USER)
-    return run("export", "--user-ref", user_ref, *arguments, "--config", config)
+    return run("person", "export", "--user-ref", user_ref, *arguments, "--config", config)
 
 
 def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
         (last,) = database.execute("SELECT max(id) FROM event").fetchone()
         database.execute(forged, [reference, last])
     arguments = ("--user-ref", "mallory", "--to", tmp_path / "m.zip", "--json")
-    done = run("export", *arguments, "--config", config)
+    done = run("person", "export", *arguments, "--config", config)
     assert json.loads(done.out)["nameless"] == [number]
     assert "a forged webhook may have put that beside this user_ref" in done.err
 
@@ -57,7 +57,7 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
 def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_path: Path) -> None:
     assert "hold" not in exported(config, "--to", tmp_path / "before.zip").err
     ((user_ref,),) = of_record(config, USER)
-    assert run("hold", "--user-ref", user_ref, "--config", config).code == 0
+    assert run("person", "hold", "--user-ref", user_ref, "--config", config).code == 0
     told = exported(config, "--to", tmp_path / "after.zip").err
     assert "It tells of 1 legal hold, and why: is the person allowed to know that?" in told
 
@@ -65,11 +65,13 @@ def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_p
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:
     ((user_ref,),) = of_record(config, USER)
     arguments = ("--to", tmp_path / "person.zip", "--config", config)
-    done = run("export", "--user-ref", "-", *arguments, stdin=f"{user_ref}\n".encode())
+    done = run("person", "export", "--user-ref", "-", *arguments, stdin=f"{user_ref}\n".encode())
     assert (done.code, user_ref in done.out + done.err) == (0, False)
     recorded = of_record(config, "SELECT note FROM operator_action WHERE action = 'export'")
     assert user_ref not in json.dumps(recorded)
-    nobody = run("export", "--user-ref", "hush-user", "--to", tmp_path / "x", "--config", config)
+    nobody = run(
+        "person", "export", "--user-ref", "hush-user", "--to", tmp_path / "x", "--config", config
+    )
     assert (nobody.code, "hush-user" in nobody.err) == (1, False)
     assert not (tmp_path / "x").exists()
 

@@ -1,4 +1,4 @@
-"""`premblyd prune`."""
+"""`premblyd record prune`."""
 
 import json
 import time
@@ -32,10 +32,10 @@ def age(config: Path) -> None:
 
 
 def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
-    done = run("prune", "--config", config)
+    done = run("record", "prune", "--config", config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Nothing to delete: the configuration has no `retention`")
-    assert json_of(config, "prune", "--dry-run") == {"would_remove": [], "held_back": []}
+    assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "held_back": []}
 
 
 def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
@@ -49,13 +49,13 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
         " delivery WHERE event_id = event.id AND state IN ('pending', 'running'))"
         " ORDER BY id LIMIT 1",
     )
-    assert json_of(config, "hold", "--user-ref", user_ref)["events"] > 0
-    found = json_of(config, "prune", "--dry-run")
+    assert json_of(config, "person", "hold", "--user-ref", user_ref)["events"] > 0
+    found = json_of(config, "record", "prune", "--dry-run")
     assert {each["removed"] for each in found["would_remove"]} == {"identity", "rejections"}
     assert {each["why"] for each in found["held_back"]} == {"waits", "held"}
-    words = run("prune", "--dry-run", "--config", config).out
+    words = run("record", "prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
-    assert "is on legal hold: `premblyd hold --list`" in words
+    assert "is on legal hold: `premblyd person hold --list`" in words
     assert of_record(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
@@ -70,7 +70,7 @@ def test_interrupted_it_says_how_much_is_done(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prune, "work_off", interrupted)
-    done = run("prune", "--yes", "--config", config)
+    done = run("record", "prune", "--yes", "--config", config)
     assert done.code == 1
     assert done.err.startswith("Interrupted after 2 rows; nothing is half deleted. ")
 
@@ -78,17 +78,17 @@ def test_interrupted_it_says_how_much_is_done(
 def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> None:
     age(config)
     with_retention(config, body="90d", record="300d", rejections="1d")
-    would = json_of(config, "prune", "--dry-run")["would_remove"]
+    would = json_of(config, "record", "prune", "--dry-run")["would_remove"]
     counted = {each["removed"]: each["count"] for each in would}
     assert counted.keys() == {"record", "rejections"}
-    done = json_of(config, "prune", "--yes")
+    done = json_of(config, "record", "prune", "--yes")
     assert {name: count for name, count in done["removed"].items() if count} == counted
     assert done["freed_bytes"] > 0
     assert of_record(config, "SELECT count(*) FROM gone_event") == [(counted["record"],)]
     assert of_record(config, "SELECT note FROM operator_action WHERE action = 'prune'") == [
         ("body 90d, record 300d, rejections 1d",)
     ]
-    again = run("prune", "--config", config)
+    again = run("record", "prune", "--config", config)
     assert (again.code, again.out.splitlines()[0]) == (0, "Nothing had expired.")
 
 
@@ -101,7 +101,7 @@ def trust(config: Path, by_ms: int) -> int:
 
 
 def would_remove(config: Path, *flags: str) -> Any:
-    done = run("prune", "--dry-run", *flags, "--json", "--config", config)
+    done = run("record", "prune", "--dry-run", *flags, "--json", "--config", config)
     assert "by the time that has passed it is" in done.err
     return json.loads(done.out)["would_remove"]
 
@@ -117,7 +117,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert {each["removed"] for each in by_clock} == {"record", "rejections"}
     assert bool(would_remove(config)) == (by_ms > 0)
     before = of_record(config, "SELECT count(*) FROM event")
-    refused = run("prune", "--yes", "--config", config)
+    refused = run("record", "prune", "--yes", "--config", config)
     assert refused.code == 1
     passed = times.for_people(trusted_ms)
     assert "Nothing was deleted: the clock says 2" in refused.err
@@ -125,7 +125,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert of_record(config, "SELECT count(*) FROM event") == before
     assert of_record(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
-    done = run("prune", "--trust-clock", "--yes", "--config", config)
+    done = run("record", "prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
     assert f"it is {passed} UTC: {count} rows would be deleted by the clock." in done.err
     assert of_record(config, "SELECT count(*) FROM event") < before
@@ -133,12 +133,12 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
     [(note,)] = of_record(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
-    assert run("prune", "--yes", "--config", config).code == 0
+    assert run("record", "prune", "--yes", "--config", config).code == 0
 
 
 def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
     trust(config, -YEAR_MS)
-    done = run("prune", "--trust-clock", "--config", config)
+    done = run("record", "prune", "--trust-clock", "--config", config)
     assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
     assert ": 0 rows would be deleted by the clock." in done.err
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")

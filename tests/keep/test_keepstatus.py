@@ -106,13 +106,13 @@ def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
     }
     assert shown["removed"] == {"body": 7}
     assert (shown["holds"], shown["erasures"]) == (0, 0)
-    assert json_of(config, "hold", "--list") == []
+    assert json_of(config, "person", "hold", "--list") == []
 
 
 def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -> None:
     reference = json_of(config, "show", "1")["reference"]
     assert json_of(config, "show", "1")["held"] is False
-    run("hold", "--reference", reference, "--config", config)
+    run("person", "hold", "--reference", reference, "--config", config)
     out = run("show", "1", "--config", config).out
     assert "It is on legal hold: nothing of it is deleted until the hold ends" in out
     assert "\n  body\n" in out

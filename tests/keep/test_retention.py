@@ -18,7 +18,7 @@ from premblyd.keep import (
     sweeping,
 )
 from premblyd.keep.holds import Subject
-from premblyd.keep.retention import Done, useless
+from premblyd.keep.retention import Done
 from premblyd.keep.sweeping import Round
 from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
 from premblyd.model.keeptables import Removed
@@ -26,7 +26,6 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.support.database import changing
-from tests.support.rows import for_each
 from tests.support.store import (
     NOW_MS,
     Store,
@@ -401,22 +400,6 @@ def test_every_column_that_holds_something_of_people_is_reached(store: Store) ->
         sweep(store, LATER_MS, **{removed: "1h"})
         left = canaries(store)
         assert not {name for name, kept in left.items() if kept in reached}, removed
-
-
-@for_each(
-    ("periods", "are_useless"),
-    [
-        ({"record": "7y"}, []),
-        ({"body": "7d", "identity": "7d", "rejections": "1d"}, ["body"]),
-        ({"body": "3d", "identity": "2d"}, ["body"]),
-        ({"identity": "2d", "record": "1d"}, ["identity"]),
-    ],
-)
-def test_a_class_that_a_later_one_takes_before_is_known(
-    periods: dict[str, str], are_useless: list[str]
-) -> None:
-    found = useless(Retention.model_validate(periods))
-    assert [each.removed for each in found] == are_useless
 
 
 SMALL = (

@@ -58,7 +58,7 @@ def test_a_clock_that_is_apart_from_the_time_that_has_passed_is_urgent_at_once(
     situation = Situation(record=database, now_ms=NOW_MS)
     [item] = table.items(situation, kinds=["clock"])
     assert (item.severity, item.about) == (Severity.URGENT, "trusted time")
-    assert item.command == "sudo -u premblyd premblyd prune --trust-clock"
+    assert item.command == "sudo -u premblyd premblyd record prune --trust-clock"
     near = Situation(record=database, now_ms=NOW_MS + by_ms * 2 // 3)
     assert not list(table.items(near, kinds=["clock"]))
 

@@ -78,12 +78,6 @@ class Marks:
             if needle in content
         ]
 
-    def starting(self, *beginnings: str) -> "Marks":
-        """Return those of these marks whose names begin so."""
-        return Marks(
-            {name: ways for name, ways in self.needles.items() if name.startswith(beginnings)}
-        )
-
     def without(self, *names: str) -> "Marks":
         """Return these marks without some."""
         return Marks({name: ways for name, ways in self.needles.items() if name not in names})

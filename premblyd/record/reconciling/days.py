@@ -208,9 +208,9 @@ def _why_not(
 def _received(database: Database, day_ms: int) -> tuple[int, bool]:
     """Return how many events of verifications came on the day, and whether `retention` has removed
     what names any."""
-    lacks = fn.MAX(Case(None, [(Event.removed_parts == RemovedParts.IDENTITY, 1)], 0))
+    is_nameless = fn.MAX(Case(None, [(Event.removed_parts == RemovedParts.IDENTITY, 1)], 0))
     query = (
-        Event.select(Event.type, fn.COUNT(Event.id), lacks)
+        Event.select(Event.type, fn.COUNT(Event.id), is_nameless)
         .where(Event.received_at_ms >= day_ms, Event.received_at_ms < day_ms + DAY_MS)
         .group_by(Event.type)
     )

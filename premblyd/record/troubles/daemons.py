@@ -162,7 +162,7 @@ def clock(situation: Situation) -> Iterator[Item]:
             remedy="If `timedatectl` shows the wrong time, set it. If it is right, as when no"
             " daemon ran for days, this ends by itself, a day of difference in each day, or at once"
             " by this, which removes what is over by the clock.",
-            command="sudo -u premblyd premblyd prune --trust-clock",
+            command="sudo -u premblyd premblyd record prune --trust-clock",
             about="trusted time",
         )
     latest_ms = events.latest_ms(situation.database)

@@ -48,7 +48,7 @@ def retention(situation: Situation) -> Iterator[Item]:
             f" {counted(days, 'day')} after it expired.",
             remedy="Does the daemon run, and can it write? The log says why, as retention.failed."
             " `prune` deletes all of it now.",
-            command="sudo -u premblyd premblyd prune",
+            command="sudo -u premblyd premblyd record prune",
             about=removed,
         )
 
@@ -65,9 +65,9 @@ def erasure(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
             f" {times.for_people(since_ms)} UTC: some of it is still there.",
-            remedy="If no `premblyd erase` runs now, one was ended before it was done: give the"
-            " same command again, and it goes on.",
-            command="premblyd erase --list",
+            remedy="If no `premblyd person erase` runs now, one was stopped before it was done: run"
+            " the same command again, and it continues.",
+            command="premblyd person erase --list",
             count=count,
         )
 
