@@ -33,10 +33,6 @@ class NotFoundError(PremblydError):
     """The record has no event or delivery of this name. The text says which was asked for."""
 
 
-class DamagedError(PremblydError):
-    """The database's file is damaged. Put a good copy in its place; the text says how."""
-
-
 class TryAgainError(PremblydError):
     """It may work later as it is: the database is locked, or the daemon can't be reached."""
 
@@ -78,11 +74,6 @@ class SchemaError(PremblydError):
     """The database was written by a newer premblyd. Install that version, or restore a copy."""
 
     exit_code = 78
-
-
-class OlderDaemonsError(TryAgainError):
-    """Older daemons work on the database and would not survive what a newer one must change in
-    it. Stop them, or start the newer one later."""
 
 
 class AlreadyRunningError(PremblydError):

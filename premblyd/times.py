@@ -45,11 +45,6 @@ def month(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m")
 
 
-def for_file_name(ms: int) -> str:
-    """Return a time to the second, UTC, as names of files have it: 20261127T071500Z."""
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
 def for_html(ms: Any) -> str:
     """Return a time for the `datetime` of a <time>, which knows no microseconds; nothing for what
     is none."""

@@ -55,11 +55,6 @@ def is_dead(predecessor: Predecessor) -> bool:
     return start is None or predecessor.process_start not in (None, start)
 
 
-def is_dead_here(place: str | None, predecessor: Predecessor) -> bool:
-    """Return whether a daemon of `place` has ended for certain: if that is this one, it shows."""
-    return place is not None and place == _place() and is_dead(predecessor)
-
-
 def _place() -> str | None:
     """Return where this process's number counts: in which start of the machine, and in which of
     its name spaces, as containers have their own."""

@@ -17,7 +17,7 @@ from premblyd.errors import (
     MoveAtWorkError,
     PremblydError,
 )
-from premblyd.hosts.identity import Identity, Predecessor, is_dead_here
+from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.model.schema import LOCK, MOVE
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -49,17 +49,6 @@ def is_working(host: Any, now_ms: Any) -> Any:
     """Return the condition that a row of `host` is of a daemon that has been seen just now."""
     seen_until_ms = host.seen_at_ms + fn.COALESCE(host.lost_after_ms, 0) + SILENT_MS
     return host.ended.is_null() & (seen_until_ms > now_ms)
-
-
-def may_work(transaction: Transaction, now_ms: int) -> list[str]:
-    """Return the names of the daemons that may be at work. Raise MoveAtWorkError while
-    the database is being moved."""
-    if not transaction.try_lock(MOVE):
-        raise MoveAtWorkError("the database")
-    rows = transaction.rows(_MAY_WORK, now_ms=now_ms)
-    return [
-        name for name, place, *process in rows if not is_dead_here(place, Predecessor(*process))
-    ]
 
 
 class Hosts:
@@ -232,12 +221,6 @@ _JOIN = insert(
     Host,
     *_OF_IDENTITY,
     *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms"),
-)
-# One that has SQLite for itself never beats.
-_MAY_WORK = Statement(
-    Host.select(*(Host.name, Host.place, Host.worker, Host.pid, Host.process_start)).where(
-        is_working(Host, param("now_ms")) | (_IS_ALIVE & (Host.beat_count == 0))
-    )
 )
 _OF_PLACE = Statement(
     Host.select(Host.worker, Host.pid, Host.process_start).where(

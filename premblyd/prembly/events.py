@@ -48,8 +48,6 @@ MEANINGS = {
 # The types that say something about a person's verification. Only these have an outcome: a workflow
 # run, a transaction or an alert never verifies anybody, whatever else stands in its body.
 ABOUT_VERIFICATION = (SESSION, "verification.*", STATUS, UNKNOWN)
-# Signed with the account's live key even when the sandbox triggered them (guides, "verifying").
-ALWAYS_LIVE = (ASYNC, RETRIED, "workflow.*", "watchlist.*", "credit", "credit.*")
 _OTHER_FAMILIES = ("workflow", "transaction", "watchlist", "credit", "statement")
 # Prembly may send further names of these, so a type that begins like this may exist.
 OPEN_FAMILIES = tuple(f"{name}." for name in (*_OTHER_FAMILIES, "verification"))

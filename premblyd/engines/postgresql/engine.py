@@ -36,11 +36,6 @@ _OF_THE_DATABASE = (
     errors.UndefinedFunction,
     errors.InvalidSchemaName,
 )
-_NO_PACKING = (
-    "The record is in PostgreSQL, which cleans its tables by itself (autovacuum) and uses their"
-    " space again. To give it back to the disk, their owner runs `VACUUM FULL`, which stops all"
-    " else meanwhile (docs/personal-data.md)."
-)
 _NO_ANSWER = "PostgreSQL does not answer"
 
 

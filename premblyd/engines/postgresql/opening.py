@@ -120,13 +120,6 @@ class SocketCopy:
         self._socket.close()
 
 
-CLEANING_MS = 400  # an erasure is to take a second in all
-# Where what is removed or erased was.
-CLEANED = (
-    "event_key",  # first: without it what lies in other pages says nothing
-    *("event", "delivery", "attempt", "inquiry", "awaited", "verification_name"),
-    *("operator_action", "rejection"),
-)
 CONNECT_TIMEOUT_S = 5
 CONNECT_TIMEOUT_EACH_S = 3  # of several hosts, which are tried one after the other
 # Of every connection. A session that lost its client must not hold its locks: the other hosts wait
