@@ -30,7 +30,7 @@ Wrote {path}. Before the first start:
   (paste it, Enter, Ctrl-D): install -D -m 0600 /dev/stdin {quoted_key}
 - Without systemd, set `database` to a path that you may write, such as
   sqlite:///premblyd.db, which is beside the configuration.
-- Say under `actions` what shall happen.
+- Say under `actions` what should happen.
 Then:
   {premblyd} check --config {quoted}
   {premblyd} serve --config {quoted}
