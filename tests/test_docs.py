@@ -210,7 +210,7 @@ def test_every_event_of_the_log_is_told_and_none_else() -> None:
         " inquiry library log pending retention runner store webhook worker"
     )
     event = re.compile(rf"({rooms.replace(' ', '|')})\.[a-z_]+")
-    logged = {text for text in constants() if event.fullmatch(text)}
+    logged = {text for text in constants() if event.fullmatch(text) and text[-3:] != "_ms"}
     page = PAGES["docs/monitoring.md"].partition("\n### Every event\n")[2]
     assert set(explained(page)) == logged
     assert len(logged) > 20
