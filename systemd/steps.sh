@@ -4,7 +4,6 @@ etc=/etc/premblyd
 config=$etc/premblyd.yaml
 credentials=$etc/credentials
 key=$credentials/prembly-live-key
-data_key=$credentials/premblyd-data-key
 
 say() { printf '%s\n' "$*"; }
 
@@ -55,9 +54,6 @@ next_steps() { # the pages are in the folder $1
 2. Say what shall happen:  sudoedit $config  and then  sudo premblyd check
 3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
 4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
-5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 ($1/one-machine.md: nginx, Caddy) and give Prembly the URL.
+5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 ($1/install.md: nginx, Caddy) and give Prembly the URL.
 END
-    if [ -e "$data_key" ]; then
-        say "6. Keep a copy of $data_key elsewhere: whoever loses it loses what is stored of people."
-    fi
 }

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.needs import NO_HISTORY
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -262,30 +261,9 @@ def fill_share(share: Path) -> None:
         *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
         *("--require-hashes", "--requirement", REPOSITORY / "systemd/requirements.txt"),
         *("--requirement", REPOSITORY / "systemd/requirements-postgresql.txt"),
-        *("--requirement", REPOSITORY / "systemd/requirements-seal.txt"),
     )
     if done.returncode:
         raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")
-
-
-def copy_previous(target: Path) -> None:
-    """Copy the previous commit's tree to `target`; where that was no service yet, this one's."""
-    with contextlib.suppress(MachineError):
-        copy_commit("HEAD^", target)
-    if not all((target / name).exists() for name in ("premblyd/daemon.py", "systemd/install.sh")):
-        shutil.rmtree(target, ignore_errors=True)
-        copy_source(target)
-
-
-def copy_commit(commit: str, target: Path) -> None:
-    """Copy the tree of a commit to `target`. Raise MachineError where the history has it not."""
-    archive = subprocess.run(
-        ["git", "-C", REPOSITORY, "archive", commit], capture_output=True, check=False
-    )
-    if archive.returncode:
-        raise MachineError(f"{NO_HISTORY}: {archive.stderr.decode().strip()}")
-    target.mkdir()
-    subprocess.run(["tar", "-x", "-C", target], input=archive.stdout, check=True)
 
 
 def copy_source(target: Path) -> None:

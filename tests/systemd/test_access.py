@@ -158,7 +158,7 @@ def test_what_needs_root_is_done_once_for_each_event(service: Machine) -> None:
             service.run("systemctl disable --now unlock-customer.path")
 
 
-def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
+def test_root_s_check_and_send_and_an_update_see_the_keys_that_systemd_has(
     service: Machine,
 ) -> None:
     use_drop_in(service)
@@ -173,7 +173,7 @@ def test_root_s_check_and_send_and_an_upgrade_see_the_keys_that_systemd_has(
         assert "200 " in service.output("premblyd send")
         assert "A daemon runs on it: pid " in service.output("premblyd check")
         assert "200 " in service.output("premblyd send --key other")
-        assert "Upgraded to" in service.output(INSTALL)
+        assert "Updated to" in service.output(INSTALL)
         assert "200 " in service.output("premblyd send --key live")
         service.run("systemctl stop premblyd.socket premblyd.service")
         assert f"{CONFIG} is valid." in service.output("premblyd check")

@@ -57,12 +57,12 @@ def test_the_service_works_on_postgresql(server: Machine) -> None:
     server.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
     server.run(f"cat >{CONFIG}", stdin=BY_SOCKET + ENDPOINTS)
 
-    # Without its driver an upgrade would be refused: install.sh asks this first.
+    # Without its driver an update would be refused: install.sh asks this first.
     checked = server.run("premblyd check", check=False)
     assert checked.returncode == 78
     assert "install.sh --with postgresql" in checked.stderr
 
-    assert "Upgraded to" in server.run(f"{INSTALL} --with postgresql").stdout
+    assert "Updated to" in server.run(f"{INSTALL} --with postgresql").stdout
     run_hook(server)
     server.run("systemctl restart premblyd")
     run_hook(server)
@@ -72,10 +72,8 @@ def test_the_service_works_on_postgresql(server: Machine) -> None:
     assert "A daemon runs on it: pid " in checked.stdout
     assert "sample-api" in server.output("runuser -u premblyd -- premblyd events")
 
-    # An upgrade keeps the driver.
-    done = server.run(INSTALL)
-    assert "no copy is made of it" in done.stdout
-    assert "Upgraded to" in done.stdout
+    # An update keeps the driver.
+    assert "Updated to" in server.run(INSTALL).stdout
     run_hook(server)
 
     # The server comes later than the service: without the drop-in, at boot.

@@ -7,10 +7,9 @@ import pytest
 
 from tests.support.waiting import wait_until
 from tests.systemd.machine import Machine
-from tests.systemd.pages import CHANGE_ADDRESS, OTHER_PORT, RESTORE, as_root, block
+from tests.systemd.pages import CHANGE_ADDRESS, OTHER_PORT, as_root, block
 from tests.systemd.service import (
     CONFIG,
-    DATABASE,
     assert_stored,
     configure,
     processes,
@@ -230,22 +229,6 @@ def test_the_address_changes_by_the_page_s_lines(service: Machine) -> None:
     finally:
         service.run(f"rm {drop_in}; systemctl daemon-reload")
         service.run(as_root(*CHANGE_ADDRESS))
-
-
-def test_a_copy_of_the_database_is_put_back_by_the_page_s_lines(service: Machine) -> None:
-    send(service)
-    service.run(f"rm -f {DATABASE}.before-upgrade")
-    service.run(
-        f"runuser -u premblyd -- sqlite3 {DATABASE} 'VACUUM INTO \"{DATABASE}.before-upgrade\"'"
-    )
-    count = "SELECT count(*) FROM event"
-    before = sql(service, count)
-    send(service)
-    service.run(f"set -e\n{as_root(*RESTORE)}")
-    assert sql(service, count) == before
-    owners = service.output(f"stat -c '%U:%G %a' {DATABASE}")
-    assert owners == "premblyd:premblyd 640"
-    send(service)
 
 
 def test_a_reload_takes_effect_and_loses_nothing(service: Machine, load_of: Any) -> None:

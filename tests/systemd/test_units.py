@@ -5,13 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from premblyd.config.load import load_config
 from tests.support.users import NOBODY
 from tests.systemd.machine import REPOSITORY
 
@@ -23,10 +21,8 @@ SCRIPTS = sorted(
     path for path in FOLDER.rglob("*") if path.is_file() and path.read_bytes().startswith(SHELL)
 )
 RECONCILE = "premblyd-reconcile.service"
-BACKUP = "premblyd-backup.service"
-ASIDE = (RECONCILE, BACKUP)  # services that run beside the daemon, each by a timer
-TIMERS = tuple(unit.replace(".service", ".timer") for unit in ASIDE)
-UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, TIMERS[0], BACKUP, TIMERS[1])
+TIMER = "premblyd-reconcile.timer"
+UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, TIMER)
 MOST_EXPOSED = 1.3
 
 
@@ -108,7 +104,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, [])
 
 
-@pytest.mark.parametrize("unit", ["premblyd.service", *ASIDE])
+@pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE])
 def test_the_sandbox_leaves_little_exposed(unit: str) -> None:
     analyze = tool("systemd-analyze", "systemd")
     done = subprocess.run(
@@ -131,18 +127,13 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
         explained = True
 
 
-@pytest.mark.parametrize("unit", ASIDE)
-def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) -> None:
+def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys() -> None:
     text = (FOLDER / "premblyd.service").read_text()
     _, _, sandbox = text.partition("# The sandbox.")
     keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
     assert len(keys) > 25
     keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
-    keys |= {"ExecStartPre"}
-    daemon, aside = settings("premblyd.service"), settings(unit)
-    if unit == BACKUP:
-        assert aside.pop("StateDirectory") == ["premblyd premblyd-backups"]
-        keys.remove("StateDirectory")
+    daemon, aside = settings("premblyd.service"), settings(RECONCILE)
     assert {key: aside.get(key) for key in keys - {"RemoveIPC"}} == {
         key: daemon[key] for key in keys - {"RemoveIPC"}
     }
@@ -150,11 +141,9 @@ def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) ->
     assert "Environment" not in aside
 
 
-@pytest.mark.parametrize(("timer", "page"), [(TIMERS[0], "install.md"), (TIMERS[1], "backup.md")])
-def test_a_timer_is_installed_and_not_enabled(timer: str, page: str) -> None:
-    script = INSTALL.read_text()
-    assert f"enable {timer.partition('.')[0]}" not in script.replace("disable --now", "")
-    assert f"systemctl enable --now {timer}" in (REPOSITORY / "docs" / page).read_text()
+def test_the_timer_is_installed_and_not_enabled() -> None:
+    assert "enable premblyd-reconcile" not in INSTALL.read_text()
+    assert f"systemctl enable --now {TIMER}" in (REPOSITORY / "docs/install.md").read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -189,9 +178,7 @@ def test_the_install_script_wants_root() -> None:
     [
         (["--frm", "x"], "unknown argument --frm"),
         (["--from"], "--from needs"),
-        (["--with"], "--with needs"),
-        (["--with", "mysql"], "--with needs the word postgresql or seal"),
-        (["--with", "seal", "--with"], "--with needs the word postgresql or seal"),
+        (["--with", "mysql"], "--with needs the word postgresql"),
     ],
 )
 def test_the_install_script_refuses_what_it_does_not_know(
@@ -209,21 +196,20 @@ def test_the_install_script_refuses_what_it_does_not_know(
         ("database: sqlite:///p.db", "psycopg", "postgresql"),
         ("database: {url: 'postgresql://db/p'}", "orjson", "postgresql"),
         ("# database: postgresql://db/p", "orjson", ""),
-        ("database: sqlite:///p.db", "pyrage", "seal"),
-        ("database: postgresql://db/p", "pyrage", "postgresql seal"),
-        ("encryption: {key: {file: k}}", "orjson", "seal"),
-        ("# encryption: {key: {file: k}}", "orjson", ""),
     ],
 )
-def test_an_upgrade_knows_which_libraries_are_needed(
+def test_an_update_knows_whether_postgresqls_driver_is_needed(
     configuration: str, installed: str, chosen: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config").write_text(f"{configuration}\n")
-    (tmp_path / "old/lib/python3.9/site-packages" / installed).mkdir(parents=True)
-    functions = f"{function('want_extra')}\n{function('keep_extras')}"
-    script = f'set -eu; with=; old=old; config=config\n{functions}\nkeep_extras; echo "$with"'
+    (tmp_path / "current/lib/python3.9/site-packages" / installed).mkdir(parents=True)
+    script = f"set -eu; with=; opt=.; config=config\n{function('keep_driver')}\nkeep_driver"
     done = subprocess.run(
-        ["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True
+        ["sh", "-c", f'{script}; echo "$with"'],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
     )
     assert done.stdout.strip() == chosen
 
@@ -242,8 +228,6 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
     assert service["ConfigurationDirectory"] == ["premblyd"]
     assert values["etc"] == "/etc/premblyd"
-    lock = values["exchanging"].replace("$opt", values["opt"])
-    assert service["ExecStartPre"] == [f"+/usr/bin/flock --shared {lock} true"]
     user = (FOLDER / "premblyd.sysusers").read_text().splitlines()[-1].split()
     assert user[:2] == ["u", service["User"][0]]
     assert f"/var/lib/{service['StateDirectory'][0]}" in user
@@ -289,33 +273,6 @@ def test_postgresqls_driver_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
     # pip would change what the other file has installed.
     assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
     assert "psycopg" not in base
-
-
-def test_what_seals_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
-    base, pinned = pins("requirements.txt"), pins("requirements-seal.txt")
-    libraries = requirements("options.extras_require", "seal")
-    for library in libraries:
-        assert library.specifier.contains(pinned[library.name])
-    lines = (FOLDER / "requirements-seal.in").read_text().splitlines()
-    assert lines[1:] == ["-c requirements.txt", *map(str, libraries)]
-    # pip would change what the other file has installed.
-    assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
-
-
-def test_a_new_installation_with_what_seals_seals_from_the_start(tmp_path: Path) -> None:
-    program = tmp_path / "new/bin/premblyd"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m premblyd "$@"\n')
-    program.chmod(0o755)
-    for extras, seals in (("postgresql seal", True), ("postgresql", False)):
-        config, key = tmp_path / extras / "premblyd.yaml", tmp_path / extras / "premblyd-data-key"
-        subprocess.run([program, "init", config.parent], check=True, cwd=REPOSITORY)
-        script = f"""set -eu; with='{extras}'; new='{tmp_path}/new'; config='{config}'
-            data_key='{key}'\n{function("seal_new")}\nseal_new; seal_new"""
-        subprocess.run(["sh", "-c", script], check=True, cwd=REPOSITORY)
-        vault = load_config(config, look_up_secrets=False).vault
-        assert (vault is not None and vault.seals_with is not None) == seals
-        assert key.exists() == seals
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
