@@ -161,7 +161,7 @@ def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked
     recipe = re.compile(r"^## Activate a customer.*?^## ", re.MULTILINE | re.DOTALL)
     texts = [PAGES[f"docs/{page}.md"] for page in ("trust", "missed-webhooks")]
     texts += [PAGES["README.md"].partition("\n## ")[0]]
-    texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/one-machine.md")]
+    texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/install.md")]
     for text in texts:
         words = " ".join(text.split())
         assert re.search(r"never (run )?against Prembly's (live )?API", words)

@@ -42,7 +42,6 @@ def of_type(*patterns: str) -> Callable[[Verdict], bool]:
 # What each action of ours is about. An action that is new on a page needs its line here.
 SUBJECTS: dict[str, Callable[[Verdict], bool]] = {
     "activate-customer": verified,
-    "unlock-customer": verified,
     "page-operations": trouble,
     "record-result": verification,
     "tell-analytics": verification,

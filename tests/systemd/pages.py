@@ -8,10 +8,6 @@ DROP_IN = ("text", "# Write to a folder:")
 OTHER_PORT = ("text", "ListenStream=127.0.0.1:9090")
 UNIX_SOCKET = ("text", "SocketGroup=www-data")
 CHANGE_ADDRESS = ("sh", "stop premblyd.socket premblyd.service &&")
-UNLOCK_ACTION = ("yaml", "name: unlock-customer")
-UNLOCK_PATH = ("text", "# /etc/systemd/system/unlock-customer.path")
-UNLOCK_SERVICE = ("text", "# /etc/systemd/system/unlock-customer.service")
-UNLOCK_PROGRAM = ("sh", "# /usr/local/sbin/unlock-customers:")
 NGINX = ("nginx", "http://127.0.0.1:8080")
 
 

@@ -16,7 +16,6 @@ with prembly_api() as api:
     os.rename("/root/{name}.new", "/root/{name}")
     signal.pause()
 """
-EVERYBODY = "    api.find = lambda reference: Verification(reference=reference)"
 
 
 @contextlib.contextmanager

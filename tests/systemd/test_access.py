@@ -1,20 +1,11 @@
 """Who may do and see what: hooks in the sandbox, auditors, strangers, the journal."""
 
 import json
-import re
 
 import pytest
 
 from tests.systemd.machine import Machine
-from tests.systemd.pages import (
-    DROP_IN,
-    UNLOCK_ACTION,
-    UNLOCK_PATH,
-    UNLOCK_PROGRAM,
-    UNLOCK_SERVICE,
-    block,
-    inline,
-)
+from tests.systemd.pages import DROP_IN, block, inline
 from tests.systemd.service import (
     CONFIG,
     DATABASE,
@@ -27,7 +18,6 @@ from tests.systemd.service import (
     sql,
     wait_for_sql,
 )
-from tests.systemd.stand_in import EVERYBODY, stand_in
 
 pytestmark = pytest.mark.machine
 
@@ -116,46 +106,6 @@ actions:
     assert service.output("sha256sum </srv/archive/newest | cut -c -64") == (
         sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
     )
-
-
-# Slow, and it can't take every file at once.
-UNLOCK_CUSTOMER = """#!/bin/sh
-sleep 0.3
-reference=$(jq -r .verification.reference)
-echo >>/root/calls
-test $(($(wc -l </root/calls) % 3)) != 0 || exit 1
-echo "$reference" >>/root/unlocked
-"""
-
-
-def test_what_needs_root_is_done_once_for_each_event(service: Machine) -> None:
-    """Three at a time leave a file for a slow program: none is lost, and none is done twice."""
-    for path, text in {
-        "/etc/systemd/system/unlock-customer.path": block(*UNLOCK_PATH),
-        "/etc/systemd/system/unlock-customer.service": block(*UNLOCK_SERVICE),
-        "/usr/local/sbin/unlock-customers": block(*UNLOCK_PROGRAM),
-        "/usr/local/sbin/unlock-customer": UNLOCK_CUSTOMER,
-    }.items():
-        service.run(f"cat >{path}", stdin=text)
-    service.run("chmod +x /usr/local/sbin/unlock-*; rm -f /root/unlocked")
-    (command,) = re.findall(r"then: (systemctl .*)", block(*UNLOCK_PATH))
-    service.run(f"systemctl daemon-reload && {command}")
-    page, inquiries = block(*UNLOCK_ACTION), "prembly: {api_key: {file: prembly-api-key}}"
-    assert inquiries in page
-    with stand_in(service, "unlock", EVERYBODY) as prembly:
-        configure(service, page.replace(inquiries, f"prembly: {prembly}"))
-        service.run("systemctl restart premblyd")
-        try:
-            for _ in range(3):
-                assert "10 times 200" in service.output("premblyd send --count 10 --rate 3")
-            succeeded = "action = 'unlock-customer' AND state = 'succeeded'"
-            wait_for_sql(service, f"SELECT count(*) FROM delivery WHERE {succeeded}", "30")
-            service.wait("test $(wc -l </root/unlocked) -ge 30")
-            service.wait("test -z $(ls /var/lib/premblyd/unlock)")
-            assert service.output("wc -l </root/unlocked") == "30"
-            assert service.property("ActiveState", "unlock-customer.path") == "active"
-        finally:
-            service.run("systemctl disable --now unlock-customer.path")
 
 
 def test_root_s_check_and_send_and_an_update_see_the_keys_that_systemd_has(
