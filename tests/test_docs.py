@@ -148,7 +148,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 UNANSWERED = (
-    "Are event numbers missing?",
     "What was skipped",
     "Which days are",
     "Of whom has nothing come",
@@ -162,7 +161,6 @@ def test_premblyd_sql_answers_every_question_of_the_pages(block: Block, database
     answer = json.loads(done.out)
     for row in answer:
         assert "body" not in row
-        assert row.get("damaged", 0) == 0
     question = line_above(block)
     assert "?" in question, "a question stands above each query"
     assert answer or question.startswith(UNANSWERED)
