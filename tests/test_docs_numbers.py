@@ -26,7 +26,7 @@ PROMISED = [
     Promise(*each)
     for each in (
         ("receive.evidence.LINES_PER_MINUTE", 20, "configuration", "at most 20 a minute"),
-        ("receive.evidence.LINES_PER_MINUTE", 20, "monitoring", "(20 a minute, but for 401 and 413)"),
+        ("receive.evidence.LINES_PER_MINUTE", 20, "monitoring", "20 a minute, but for 401 and 413"),
         ("receive.evidence.MINUTE_S", 60, "configuration", "at most 20 a minute"),
         ("receive.connection.MAX_NAME_BYTES", 256, "configuration", "of a header has over 256"),
         ("receive.server.MAX_HEADER_BYTES", 32 << 10, "configuration", "its head is over 32 KiB"),

@@ -5,8 +5,7 @@
 Clients send webhooks for actions of every kind. With --everything, meanwhile: the daemon is killed
 (-9) in the first eighth of the time, and hooks at any time; the file is loaded again, changed and
 as it was; deliveries are replayed; time goes by, and `retention` removes what is old; people are
-erased; copies are made; `status` and `check` look; a dashboard has the console, its live stream and
-the metrics. After the first eighth one daemon lives to the end, so that what leaks is seen; then it
+erased; `status` and `check` look; a dashboard has the console and the metrics. After the first eighth one daemon lives to the end, so that what leaks is seen; then it
 is killed once more, and all that is left must end.
 
 Prints memory, descriptors, threads, processes, WAL and times of answers, as they were in the second
@@ -31,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyrage
 
 from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, series
@@ -135,9 +133,7 @@ class Soak:
         self.figures: Counter[str] = Counter()
         self._at, self._runs = at, at / "runs"
         self._runs.touch()
-        (at / "copies").mkdir()
         self._receiver = crash.Receiver()
-        self._recipient = str(pyrage.x25519.Identity.generate().to_public())
         self._replayed: Counter[int] = Counter()
         self._erased: set[str] = set()
         self._checked = 0  # the event up to which all that were acknowledged were found
@@ -150,8 +146,6 @@ class Soak:
                 partial(self._run, "status", "--json", codes=(0, 1, 2)),
                 self._let_time_go_by,
                 self._erase,
-                partial(self._run, "backup", at / "copies", "--keep", "2"),
-                self._let_time_go_by,
                 partial(self._run, "check", codes=(0, 1)),
             ]
         )
@@ -165,7 +159,6 @@ class Soak:
         return {
             "console": CONSOLE,
             "retention": RETENTION,
-            "backup": {"recipients": [self._recipient]},
             "actions": [
                 shell("count", script("count"), "00", concurrency=4, **more),
                 shell("line", script("line"), "01", order="reference", **more),
