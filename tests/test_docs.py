@@ -223,7 +223,7 @@ def test_every_message_that_is_explained_exists(message: str) -> None:
         assert any(piece.strip() in text for text in constants()), piece
 
 
-def test_every_table_and_view_is_told_and_every_column_of_those_for_people(database: Path) -> None:
+def test_every_table_and_view_is_told_and_no_column_that_is_not_there(database: Path) -> None:
     page = PAGES["docs/database.md"]
     own = page.partition("\n### For premblyd's own use\n")[2].partition("\n## ")[0]
     with closing(sqlite3.connect(database)) as connection:
@@ -239,7 +239,7 @@ def test_every_table_and_view_is_told_and_every_column_of_those_for_people(datab
             elif name not in explained(own):
                 section = page.partition(f"\n### `{name}`\n")[2].partition("\n### ")[0]
                 columns = connection.execute("SELECT name FROM pragma_table_info(?)", (name,))
-                assert set(explained(section)) == {column for (column,) in columns}, name
+                assert set(explained(section)) <= {column for (column,) in columns}, name
 
 
 def test_the_page_says_of_every_column_that_is_private_what_it_holds_and_for_how_long() -> None:
