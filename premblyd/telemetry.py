@@ -10,7 +10,7 @@ from premblyd.logs.lines import Level
 
 # Each event of the log, its level and its fields, in the order in which a line has them. One with
 # `?` is left out while it is None. A `cause` is an exception: the log shows its type and the lines
-# it came through, never its text. docs/logs.md says when each is told.
+# it came through, never its text. docs/monitoring.md explains them.
 TABLE = """
 # Webhooks, hooks, the daemon
 webhook.received          info     event_id key endpoint kind type response_code outcome reference

@@ -126,13 +126,6 @@ def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> It
         yield Record(connection, place, is_postgresql=request.param == "postgresql")
 
 
-@pytest.fixture
-def sqlite_record(tmp_path: Path, prepared: Path) -> Iterator[Record]:
-    place = Path(shutil.copy(prepared, tmp_path / "cookbook.db"))
-    with changing(place) as connection:
-        yield Record(connection, place, is_postgresql=False)
-
-
 def test_every_question_is_asked_below() -> None:
     asked = re.findall(r'record\.ask\("(.+?)"\)', Path(__file__).read_text())
     unasked = [
@@ -145,9 +138,7 @@ def test_premblyd_sql_takes_every_query(record: Record) -> None:
     place = url_of(record.place) if isinstance(record.place, Server) else record.place
     for question, block in record.queries.items():
         done = run("sql", block.text, "--json", "--database", place)
-        is_of_sqlite = question.startswith("Are event numbers missing?")
-        if not (is_of_sqlite and isinstance(record.place, Server)):
-            assert (done.code, done.err) == (0, ""), question
+        assert (done.code, done.err) == (0, ""), question
 
 
 def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
@@ -319,30 +310,3 @@ def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:
     record.event(4, response_code="07", body=b"{}")
     answer = record.ask("What does the body say in a place that has no column?")
     assert [row[0::2] for row in answer] == [(1, "YES"), (4, None)]
-
-
-@pytest.mark.parametrize(
-    ("stored", "missing"),
-    [((1, 2, 3), []), ((2, 3, 6, 7), [(1, 1), (4, 5)]), ((1, 2), [])],
-    ids=["none", "gaps", "short"],
-)
-def test_missing_event_numbers_are_found(
-    sqlite_record: Record, stored: tuple[int, ...], missing: list[tuple[int, int]]
-) -> None:
-    for number in stored:
-        sqlite_record.event(number)
-    assert [row[:2] for row in sqlite_record.ask("Are event numbers missing?")] == missing
-
-
-@pytest.mark.parametrize("left", [0, 1], ids=["all", "the newest"])
-def test_deleted_newest_events_are_missing_too(sqlite_record: Record, left: int) -> None:
-    for number in (1, 2, 3):
-        sqlite_record.event(number)
-    sqlite_record.connection.execute("DELETE FROM event WHERE id > ?", (left,))
-    assert sqlite_record.ask("Are event numbers missing?") == [(left + 1, 3, None)]
-
-
-def test_a_changed_body_is_damaged_when_its_length_differs(record: Record) -> None:
-    record.event(1)
-    record.event(2, body=b'{"a": 1}', body_bytes=7)
-    assert record.ask("Is every stored body as long as it was") == [(2, 1)]
