@@ -48,7 +48,6 @@ from premblyd.telemetry import tell
 from premblyd.times import Clock, SharedClock
 from premblyd.verifications.awaited import AwaitedQueue
 from premblyd.verifications.questions import Inquiries
-from premblyd.verifications.spellings import Respelling
 
 if TYPE_CHECKING:
     from premblyd.console.app import Console
@@ -158,7 +157,6 @@ class Daemon:
             "connections": self._receiver.watch_connections,
             "pending": self._pending.run,
             "heartbeat": self._heartbeat.run,
-            "references": Respelling(writer, is_leader=self._leads).run,
             "alerts": self._watch.run,
             "retention": self._sweeping.run,
             "checkin": self._checkin.run,

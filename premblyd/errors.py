@@ -92,12 +92,12 @@ class AlreadyRunningError(PremblydError):
 
 
 class MoveAtWorkError(TryAgainError):
-    """`premblyd move` fills the database. Wait until it has ended."""
+    """`premblyd record move` fills the database. Wait until it has ended."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"`premblyd move` is at work on {name}. Wait until it has ended: what it prints says on"
-            " which database the daemon is to be started then."
+            f"`premblyd record move` is at work on {name}. Wait until it ends: it says on which"
+            " database to start the daemon then."
         )
 
 

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from premblyd.config.hooks import Hook, HttpHook, Selection
+from premblyd.config.hooks import Hook
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.keep.periods import periods, useless
+from premblyd.keep.retention import periods
 from premblyd.model.keeptables import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
-from premblyd.run.ending import longest_ms
 from premblyd.run.shell import DEFAULT_PATH
 from premblyd.times import DAY_MS
 
@@ -36,9 +35,6 @@ _GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
 _AT_HOME = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")
 # What hides files from the service, where it has one of these values.
 _HIDES = {"PrivateTmp": ("yes", "disconnected"), "ProtectHome": ("yes", "tmpfs")}
-# What is empty for a hook once its person is erased.
-_OF_PERSONS = {"body", "reference", "user_ref", "detail"}
-_PERSONAL_VARIABLES = re.compile(r"\bPREMBLY_(?:REFERENCE|USER_REF)\b")
 # Shorter periods are slips: of a body before hooks have been mended and run again, of the others
 # before `reconcile` has looked, which knows by its reference what has come.
 _SHORT_MS = {Removed.BODY: DAY_MS, Removed.IDENTITY: 7 * DAY_MS, Removed.RECORD: 7 * DAY_MS}
@@ -61,13 +57,8 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     yield from _of_console(settings)
     for action in settings.actions:
         yield from (f"action {action.name}: {doubt}" for doubt in _of_words(action, settings))
-        yield from (
-            f"action {action.name} has `order`{doubt}" for doubt in _of_order(action, settings)
-        )
-        yield from (f"action {action.name} {doubt}" for doubt in _of_erased(action))
     yield from _of_types(settings)
     yield from _of_trust(settings)
-    yield from _of_concurrency(settings)
     yield from _of_pending(settings)
     yield from _of_retention(settings)
     yield from _of_files(settings)
@@ -80,13 +71,9 @@ def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
             f"{name}: the public-key scheme proves nothing about the body;"
             " use hmac-sha256 if your account sends it"
         )
-    first_with: dict[str, str] = {}
     for key, text in endpoint.key_texts.items():
         if doubt := _of_key(text):
             yield f"{name}, key {key}: {doubt}"
-        if text in first_with:
-            yield f"{name}: the keys {first_with[text]} and {key} are the same"
-        first_with.setdefault(text, key)
 
 
 def _of_key(text: str) -> str | None:
@@ -175,24 +162,6 @@ def _of_words(action: Action, settings: Config) -> Iterator[str]:
             yield str(error)
 
 
-def _of_order(action: Action, settings: Config) -> Iterator[str]:
-    """Yield how long, or how unseen, one delivery of an action with `order` may hold up others."""
-    if action.order is None:
-        return
-    retried_ms = longest_ms(action.retry)
-    if retried_ms > DAY_MS:
-        yield (
-            f", and a delivery that fails is tried again for up to {retried_ms / 3_600_000:,.0f}"
-            " hours: so long the others of its reference wait. Make `retry` shorter"
-        )
-    told = {trigger.kind for alert in settings.alerts for trigger in alert.on}
-    if action.order.then == "wait" and told.isdisjoint(("held", "dead")):
-        yield (
-            " with `then: wait`, and no alert is on `held` or `dead`: nobody hears when a dead"
-            " delivery holds up the others of its reference"
-        )
-
-
 def _of_types(settings: Config) -> Iterator[str]:
     """Yield which types an action names wrongly, or may run for without being meant to."""
     routing = Routing(settings.actions)
@@ -222,20 +191,6 @@ def _of_types(settings: Config) -> Iterator[str]:
                 f"{name} has no `types`, and would run for events that say nothing about a person's"
                 f" verification too ({shown}): write {_FOR_VERIFICATIONS},"
                 ' or types: ["*"] if that is meant'
-            )
-    has_sandbox = any(len(endpoint.keys) > 1 for endpoint in settings.endpoints)
-    for action in settings.actions if has_sandbox else ():
-        live = [
-            type_
-            for type_ in events.MEANINGS
-            if events.matches(events.ALWAYS_LIVE, type_) and events.matches(action.types, type_)
-        ]
-        if live and action.when and "verified_by" in conditions.names(action.when):
-            yield (
-                f"action {action.name}: `when` looks at verified_by, but Prembly signs"
-                f" {', '.join(live)} with the live key also when the sandbox triggered them: write"
-                f" types: [{events.SESSION}, {events.DIRECT}], or give the sandbox an account and a"
-                " URL of its own"
             )
 
 
@@ -327,24 +282,8 @@ def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
 
 
-def _of_concurrency(settings: Config) -> Iterator[str]:
-    total, actions = settings.total_concurrency, len(settings.actions)
-    if total < actions:
-        yield (
-            f"concurrency is {total} and there are {actions} actions: slow ones may delay others."
-            f" With at least {actions} each could always run a hook"
-        )
-    for action in settings.actions:
-        host, cluster = action.concurrency.host, action.concurrency.cluster
-        if cluster is not None and cluster < host:
-            yield (
-                f"action {action.name}: on one host {host} hooks may run, but on all hosts"
-                f" {cluster}: no host runs more"
-            )
-
-
 def _of_pending(settings: Config) -> Iterator[str]:
-    """Yield what of `pending` comes to nothing."""
+    """Yield that nothing runs for what Prembly answers."""
     pending = settings.pending
     if pending is None:
         return
@@ -353,49 +292,18 @@ def _of_pending(settings: Config) -> Iterator[str]:
             f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
             " answers: list it in an action's `types`"
         )
-    if pending.ask_ms[-1] > pending.give_up_ms:
-        yield "pending: nothing is asked after `give_up`, and the last of `ask` is later"
 
 
 def _of_retention(settings: Config) -> Iterator[str]:
-    """Yield what of `retention` comes to nothing, or to more than is meant."""
+    """Yield periods that are too short to be meant."""
     retention = settings.retention
     for removed, period in periods(retention).items():
         if period < _SHORT_MS.get(removed, 0):
             yield (
-                f"retention: {removed} {period_text(period)}: is so short a time meant? What is"
-                " older goes within minutes, and never comes back: `premblyd prune --dry-run`"
+                f"retention: {removed} {period_text(period)}: do you mean so short a"
+                " time? What is older is deleted within minutes. `premblyd record prune --dry-run`"
                 " counts it"
             )
-    for each in useless(retention):
-        yield (
-            f"retention: {each.removed} changes nothing, since {each.by} is no longer, and takes it"
-            " too"
-        )
-    of_persons = (retention.identity_ms, retention.record_ms)
-    if retention.counts_from == "closed" and of_persons == (None, None):
-        yield "retention: `from: closed` counts for identity and record, and neither has a period"
-
-
-def _of_erased(action: Action) -> Iterator[str]:
-    """Yield what a hook would not get of an event whose person is erased."""
-    if action.erased != "run":
-        return
-    if action.confirm:
-        yield (
-            "has `erased: run` and `confirm`: nobody can be asked about who was erased, so such"
-            " deliveries end cancelled. Leave one of them out"
-        )
-    hook = action.hook
-    if isinstance(hook, HttpHook):
-        select = hook.send.select if isinstance(hook.send, Selection) else None
-        if select is None or not _OF_PERSONS.isdisjoint(conditions.names(select)):
-            yield (
-                "has `erased: run`, and sends what is empty then. Send what stays:"
-                " `send: {select: '{code: response_code, outcome: outcome}'}`"
-            )
-    elif found := _PERSONAL_VARIABLES.search("\n".join(hook.may_name_files)):
-        yield f"has `erased: run`, and its hook uses {found[0]}, which is empty then"
 
 
 def _of_files(settings: Config) -> Iterator[str]:

@@ -82,7 +82,7 @@ pending.begun             info     count
 pending.settled           info     event_id settled_by reference
 pending.given_up          warning  event_id reference ask_count error
 pending.failed            error    cause
-# What is removed when its time is over
+# What is deleted when its retention period has expired
 retention.removed         info     removed count freed_bytes
 retention.failed          error    cause
 # Telling people of trouble
@@ -98,7 +98,7 @@ checkin.failed            error    cause
 # The console
 console.not_opened        error    reason
 console.signed_in         info     session remote_ip
-console.sign_in_failed    warning  how remote_ip
+console.sign_in_failed    warning  remote_ip
 console.refused           warning  reason remote_ip
 console.not_logged        warning  kind count
 console.failed            error    cause

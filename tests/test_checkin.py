@@ -304,7 +304,7 @@ from premblyd.alerts.watch import TroubleWatch
 async def fails(_): raise ZeroDivisionError
 TroubleWatch.run = fails
 """
-LACKS = """
+REMOVED_PARTS = """
 from premblyd.errors import CannotStartError
 from premblyd import listening
 def fails(_): raise CannotStartError("nowhere")
@@ -313,7 +313,7 @@ listening.listen = fails
 
 
 # Of the process: its exit status.
-@for_each(("before", "status"), [(DIES, 1), (LACKS, 78)])
+@for_each(("before", "status"), [(DIES, 1), (REMOVED_PARTS, 78)])
 def test_a_daemon_that_fails_tells_its_exit_status(
     tmp_path: Path, before: str, status: int
 ) -> None:

@@ -36,11 +36,12 @@ def write(folder: Path, text: str) -> Path:
 def test_the_help_of_everything_is_plain_text() -> None:
     listed = run("--help").out
     for name, (_, summary) in COMMANDS.items():
-        assert f"  {name} " in listed
-        text = run(name, "-h").out
+        words = name.split()
+        assert f"  {words[0]} " in listed
+        text = run(*words, "-h").out
         assert re.search(rf"Usage: .* {name} ", text)
         assert summary in text
-        assert run(name, "--help").out == text, "asking twice changes nothing"
+        assert run(*words, "--help").out == text, "asking twice changes nothing"
         assert max(map(len, text.splitlines())) <= 80
         description = text.partition("\nOptions:")[0]
         assert not re.search(r"^    | {3,}\S", description, re.MULTILINE)
@@ -89,8 +90,8 @@ def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
 def test_a_misspelt_command_is_told_what_it_is_like(tmp_path: Path) -> None:
     assert run("evnets").err.endswith("No such command 'evnets'. Did you mean 'events'?\n")
     assert run("fly").err.endswith("No such command 'fly'.\n")
-    hidden = run("upgrading", "--help")
-    assert hidden.code == 0, "it is a command too"
+    assert run("erase").err.endswith("No such command 'erase'. Did you mean 'person erase'?\n")
+    assert run("person", "hodl").err.endswith("Did you mean 'person hold'?\n")
 
 
 def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
         "database": [f"There is no database at {tmp_path}/premblyd.db: a new one would be made."],
         "warnings": [],
         "daemon": None,
-        "retention": {**dict.fromkeys(CLASSES), "from": "receipt"},
+        "retention": dict.fromkeys(CLASSES),
     }
     done = run("check", "--config", path)
     assert (done.code, done.err) == (0, "")

@@ -15,11 +15,9 @@ from premblyd.config.models import Action
 from premblyd.prembly import samples
 from premblyd.prembly.payload import Webhook
 from premblyd.routing import Routing
-from premblyd.times import DAY_MS
-from tests.support.commands import json_of, recorded_in, run
+from tests.support.commands import json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
 from tests.support.pages import PAGES
 from tests.support.ports import free_port
 from tests.support.rows import for_each
@@ -645,7 +643,7 @@ def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
         "\nRetention: nothing is removed (no `retention`).\n"
         in run("check", "--config", config).out
     )
-    assert set(check(config)["retention"].values()) == {None, "receipt"}
+    assert set(check(config)["retention"].values()) == {None}
     config = write(tmp_path, retention={"body": "90d", "identity": "1y"})
     assert warnings(config) == []
     words = "\nRetention: body 90d, identity 1y; for ever: record, rejections.\n"
@@ -653,14 +651,8 @@ def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
     assert check(config)["retention"]["body"] == "90d"
 
 
-def test_closings_that_count_for_nothing_are_doubted(tmp_path: Path) -> None:
-    (found,) = warnings(write(tmp_path, retention={"from": "closed", "body": "90d"}))
-    assert "neither has a period" in found
-    assert warnings(write(tmp_path, retention={"from": "closed", "record": "7y"})) == []
-
-
 def test_a_period_that_changes_nothing_is_doubted(tmp_path: Path) -> None:
-    (found,) = warnings(write(tmp_path, retention={"media": "7d", "body": "1y", "identity": "90d"}))
+    (found,) = warnings(write(tmp_path, retention={"body": "1y", "identity": "90d"}))
     assert "body changes nothing, since identity is no longer" in found
 
 
@@ -670,23 +662,8 @@ def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> No
         " body 1h",
         " identity 6d",
     ]
-    assert "`premblyd prune --dry-run` counts it" in found[0]
-    assert warnings(write(tmp_path, retention={"media": "1h", "rejections": "1h"})) == []
-
-
-def test_closings_that_nobody_notes_are_told_once_a_period_is_over(config: Path) -> None:
-    document = json.loads(config.read_text())
-    retention = {"identity": "30d", "from": "closed"}
-    config.write_text(json.dumps(document | {"retention": retention}))
-    assert not [each for each in warnings(config) if "closing" in each], "it came just now"
-    with changing(recorded_in(config)) as database:
-        database.execute(
-            "UPDATE event SET received_at_ms = received_at_ms - ? WHERE id = 1", [30 * DAY_MS]
-        )
-    [found] = [each for each in warnings(config) if "closing" in each]
-    assert "`premblyd closed` has noted no closing yet" in found
-    assert run("closed", "--user-ref", "u", "--config", config).code == 0
-    assert not [each for each in warnings(config) if "closing" in each]
+    assert "`premblyd record prune --dry-run` counts it" in found[0]
+    assert warnings(write(tmp_path, retention={"rejections": "1h"})) == []
 
 
 @for_each(

@@ -15,14 +15,14 @@ VERDICT = (
 EVENT = [
     *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
     *VERDICT,
-    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt lacks".split(),
+    *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt removed_parts".split(),
     "contradicted",
 ]
 IN_A_LIST = [*EVENT, "handled", "deliveries"]
 DELIVERY = (
     "id event_id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms"
     " last_error ran_instead_id once_key confirmed_at_ms confirmed_sha256"
-    " order_key order_place waits_for_id holds_order type"
+    " order_key order_place waits_for_id blocks_order type"
     " response_code outcome reference ran_instead_event_id contradicted".split()
 )
 ATTEMPT = (

@@ -319,7 +319,7 @@ def test_rejections_are_listed_and_filtered(config: Path) -> None:
 
 
 def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
-    newest, *_ = rows = json_of(config, "pending")
+    newest, *_ = rows = json_of(config, "unsettled")
     row = rows[-1]
     assert newest["id"] > row["id"]
     assert (row["state"], row["ask_count"]) == ("waiting", 0)
@@ -338,23 +338,23 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
         (["--since", "1h"], rows),
         (["--since", "2100-01-01"], []),
     ):
-        assert json_of(config, "pending", *options) == found
+        assert json_of(config, "unsettled", *options) == found
     assert (
-        run("pending", "--state", "settled", "--config", config).out
+        run("unsettled", "--state", "settled", "--config", config).out
         == "Nothing pending is listed.\n"
     )
-    assert "waiting" in run("pending", "--config", config).out
+    assert "waiting" in run("unsettled", "--config", config).out
 
 
 def test_an_empty_list_of_what_is_pending_says_that_nothing_asks(config: Path) -> None:
     with changing(recorded_in(config)) as database:
         database.execute("DELETE FROM awaited")
-    done = run("pending", "--config", config)
+    done = run("unsettled", "--config", config)
     assert done.out == "Nothing pending is listed.\n"
     assert done.err == "note: The configuration has no `pending`: nothing is asked about.\n"
     asking = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | asking))
-    assert run("pending", "--config", config).err == ""
+    assert run("unsettled", "--config", config).err == ""
 
 
 READERS = [["events"], ["deliveries"], ["pending"], ["rejections"], ["show", "1"]]

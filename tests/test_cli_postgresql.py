@@ -60,7 +60,18 @@ def test_who_may_only_read_sees_every_list(auditor: str, arguments: str) -> None
 
 
 def test_who_may_only_read_exports_what_is_masked_on_no_record(auditor: str) -> None:
-    table = ("export", "--since", "1d", "--format", "jsonl", "--to", "-", "--database", auditor)
+    table = (
+        "person",
+        "export",
+        "--since",
+        "1d",
+        "--format",
+        "jsonl",
+        "--to",
+        "-",
+        "--database",
+        auditor,
+    )
     done = run(*table)
     assert (done.code, "Not on record" in done.err) == (0, True)
     refused = run(*table, "--reveal")

@@ -341,9 +341,11 @@ def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Pat
         )
 
 
-def lack(config: Path, event_id: int, lacks: str) -> None:
+def lack(config: Path, event_id: int, removed_parts: str) -> None:
     with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET lacks = ? WHERE id = ?", (lacks, event_id))
+        database.execute(
+            "UPDATE event SET removed_parts = ? WHERE id = ?", (removed_parts, event_id)
+        )
 
 
 def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:
@@ -375,7 +377,7 @@ def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path)
     lack(config, event, "body")
     done = run("replay", "--delivery", number, "--config", config)
     assert (done.code, done.err) == (1, "")
-    assert "their hooks get the body, which was removed as its time was over: 1." in done.out
+    assert "their hooks get the body, which was deleted when its period had expired: 1." in done.out
     url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
     own = [each for each in ACTIONS if each["name"] != "archive"]
     select = {"name": "archive", "response_codes": ["00"], "http": url}

@@ -359,6 +359,17 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
     assert digest("one") == digest("two") != digest("two", "y")
 
 
+def test_the_digest_is_of_what_differs_from_the_defaults() -> None:
+    """So that a key which a later premblyd has changes no digest."""
+
+    def digest(more: str) -> str:
+        return parse(f"{ACTION}shell: x{more}}}").actions[0].digest
+
+    plain = digest("")
+    assert digest(", erased: skip") == digest(", retry: {}") == plain
+    assert digest(", retry: {attempts: 7}") != plain
+
+
 def worker(**keys: object) -> WorkerHook:
     places = SecretPlaces(Path(), {})
     return WorkerHook.model_validate({"worker": ["/bin/cat", "-u"], **keys}, context=places)

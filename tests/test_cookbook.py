@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from premblyd.databases import DatabaseAddress
-from premblyd.run.workerline import NOT_ALONE
 from tests.support import postgresql
 from tests.support.database import ENGINES, Connection, changing
 from tests.support.needs import needs_machine
@@ -141,16 +140,14 @@ def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
 
 
 def test_only_what_a_worker_process_died_of_is_its_fault(record: Record) -> None:
-    together = {"outcome": "interrupted", "error": NOT_ALONE}
     for number, error in enumerate(("the worker process ended: exit status 3", "exit status 3"), 1):
         record.event(number)
         delivery = record.delivery(number, "tell-crm", "dead")
-        record.attempt(delivery, 1, **together)
+        record.attempt(delivery, 1, outcome="failed", error=error)
         record.attempt(delivery, 2, outcome="failed", error=error)
-        record.attempt(delivery, 3, outcome="failed", error=error)
     answer = record.ask("Of which deliveries did a")
     assert [row[1:] for row in answer] == [
-        (1, "tell-crm", "dead", 2, 1, "the worker process ended: exit status 3")
+        (1, "tell-crm", "dead", 2, "the worker process ended: exit status 3")
     ]
 
 
@@ -283,6 +280,16 @@ def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None
     record.event(4, received_at_ms=in_2026, reference="r")
     record.event(5, received_at_ms=in_2026)
     assert record.ask("How many people's records are in a period?") == [(4, 3)]
+
+
+def test_people_of_whom_nothing_came_for_years_are_those_whose_last_event_is_old(
+    record: Record,
+) -> None:
+    for number, user_ref in enumerate(("left", "left", "stays", "stays", None), 1):
+        record.event(number, user_ref=user_ref)
+    record.event(9, user_ref="stays", received_at_ms=LONG_AGO_MS + 60 * DAY_MS)
+    answer = record.ask("Of whom has nothing come for years?")
+    assert [row[:2] for row in answer] == [("left", 2)]
 
 
 def test_a_body_that_is_no_json_is_left_out(record: Record) -> None:

@@ -25,18 +25,14 @@ from premblyd.console.app import Console
 from premblyd.console.handler import Handler
 from premblyd.daemon import Daemon
 from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import backend
-from premblyd.errors import PremblydError, StoreUnavailableError
+from premblyd.errors import PremblydError
 from premblyd.listening import listen_at
 from premblyd.loops import Loops
-from premblyd.queue.damage import ROW_CHANGED
 from premblyd.receive import exchange
 from premblyd.run.http import HttpRunner
 from premblyd.run.starting import Permit
-from tests.support.database import changing, new_place, rows, url_of
-from tests.support.queue import claim
+from tests.support.database import new_place, rows, url_of
 from tests.support.rows import for_each
-from tests.support.store import Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook
 
@@ -163,32 +159,6 @@ def test_a_stop_leaves_nothing_open_and_tells_commands_so(
             assert isinstance(leaving_nothing, Server) or not can_lock(leaving_nothing)
 
     asyncio.run(start_and_stop())
-
-
-def test_a_row_that_can_not_be_true_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
-    """The database refuses each write of what runs there, but its end."""
-    place = new_place(tmp_path)
-    backend(place).prepare()
-    with asyncio.Runner() as runner:
-        store = Store(place, runner.get_loop())
-        store.add("crm")
-        claim(store, crm=1)
-        store.close()
-        with changing(place, unchecked=True) as connection:
-            connection.execute("UPDATE delivery SET order_key = 'k'")
-        runner.run(start_and_stop(configured(tmp_path, place)))
-    ((state, error),) = rows(place, "SELECT state, last_error FROM delivery")
-    assert (state, error.startswith(ROW_CHANGED)) == ("dead", True)
-
-
-def test_a_start_that_can_not_look_at_all_rows_in_time_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def late(*_: object) -> None:
-        raise StoreUnavailableError("it takes too long")
-
-    monkeypatch.setattr("premblyd.queue.queue.Queue.end_broken", late)
-    asyncio.run(start_and_stop(configured(tmp_path, new_place(tmp_path))))
 
 
 async def start_and_stop(daemon: Daemon) -> None:

@@ -18,8 +18,8 @@ from premblyd.cli import as_service
 from premblyd.cli.reconcile import reconcile as command
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.prembly.payload import session_reference
-from premblyd.record import days
-from premblyd.record.days import Day
+from premblyd.record.reconciling import days
+from premblyd.record.reconciling.days import Day
 from premblyd.times import DAY_MS, now_ms
 from tests.support.commands import Ran, run
 from tests.support.database import changing
@@ -101,6 +101,9 @@ def test_what_is_missing_or_unsettled_is_listed_and_counted(
     receive(record, came)
     receive(record, left_open, outcome="pending", response_code="02")
     printed = found(record, 1)
+    status = json.loads(run("status", "--json", "--config", record.config).out)
+    assert status["days"] == [printed["day"]]
+    assert "2 verifications are missing" in run("status", "--config", record.config).out
     assert why(printed) == ["missing", "unsettled"]
     assert counts(printed, "ended", "in_record", "missing", "unsettled") == (6, 4, 2, 1)
     assert set(absent(printed)) == {*missing, *left_open}
@@ -352,7 +355,7 @@ def test_a_day_with_an_event_whose_names_are_removed_is_not_complete(
 ) -> None:
     receive(record, know(api, 1))
     with changing(record.place) as connection:
-        connection.execute("UPDATE event SET lacks = 'identity'")
+        connection.execute("UPDATE event SET removed_parts = 'identity'")
     assert why(found(record, 1)) == ["pruned"]
 
 
@@ -406,7 +409,7 @@ def test_of_the_first_night_yesterday_is_due_and_then_each_day_that_is_not_compl
 
     def keep(ago: int, reasons: str) -> None:
         with changing(record.place) as connection:
-            values = (yesterday_ms - ago * DAY_MS, 1, int(not reasons), reasons, "{}")
+            values = (yesterday_ms - ago * DAY_MS, 1, not reasons, reasons, "{}")
             connection.execute(
                 "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts)"
                 f" VALUES {values}"

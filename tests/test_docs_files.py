@@ -163,9 +163,8 @@ def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked
     texts += [PAGES["README.md"].partition("\n## ")[0]]
     texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/install.md")]
     for text in texts:
-        assert "has never run against Prembly's live API" in " ".join(text.split()).replace(
-            "have", "has"
-        )
+        words = " ".join(text.split())
+        assert re.search(r"never (run )?against Prembly's (live )?API", words)
 
 
 def test_the_readme_says_what_a_bare_debian_lacks_before_its_first_line() -> None:

@@ -25,11 +25,11 @@ class Promise(NamedTuple):
 PROMISED = [
     Promise(*each)
     for each in (
-        ("receive.evidence.LINES_PER_MINUTE", 20, "http-answers", "at most 20 a minute"),
+        ("receive.evidence.LINES_PER_MINUTE", 20, "configuration", "at most 20 a minute"),
         ("receive.evidence.LINES_PER_MINUTE", 20, "logs", "(20 a minute, but for 401 and 413)"),
-        ("receive.evidence.MINUTE_S", 60, "http-answers", "at most 20 a minute"),
-        ("receive.connection.MAX_NAME_BYTES", 256, "http-answers", "of a header has over 256"),
-        ("receive.server.MAX_HEADER_BYTES", 32 << 10, "http-answers", "its head is over 32 KiB"),
+        ("receive.evidence.MINUTE_S", 60, "configuration", "at most 20 a minute"),
+        ("receive.connection.MAX_NAME_BYTES", 256, "configuration", "of a header has over 256"),
+        ("receive.server.MAX_HEADER_BYTES", 32 << 10, "configuration", "its head is over 32 KiB"),
         ("record.troubles.events.BURST", 20, "monitoring", "20 requests were refused in an hour"),
         (
             "record.troubles.events.NOISE_BURST",
@@ -128,12 +128,9 @@ LIMITS = {
     "run.dispatcher.POLL_S": 1.0,  # a replay by another process is noticed within a second
     "run.dispatcher.LEASE_MARGIN_MS": MINUTE_MS,
     "run.starting.PATIENCE_S": 20.0,
-    "queue.order.PAUSE_S": 60.0,
     "hosts.heartbeat.EVERY_S": 60.0,
     "console.app.MAX_CONNECTIONS": 100,
     "console.app.MAX_BODY_BYTES": 512 << 10,
-    "console.strangers.PERIOD_S": 900.0,
-    "passwords.MIN_CHARACTERS": 12,
     "prembly.payload.MAX_TEXT_BYTES": 4096,
     "prembly.bodies.LARGE_BYTES": 128 << 10,
     "prembly.bodies.QUICK_HOLDERS": 1500,

@@ -13,7 +13,7 @@ MAX_LINES = 450
 
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
-    "databases errors passwords procfs roles times version words",
+    "databases errors procfs times version words",
     "agefiles csvtext httpclient jsontext newfile privacy systemd vault",
     "logs",
     "expressions telemetry",
@@ -35,7 +35,7 @@ ROOMS = {
     "queue": "engines loops model prembly seal verifications",
     "ask": "config loops model prembly queue routing verifications",
     "hosts": "config engines loops model queue seal verifications",
-    "keep": "config engines hosts loops model prembly queue seal verifications",
+    "keep": "config engines hosts loops model prembly queue verifications",
     "backup": "config engines keep loops",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",

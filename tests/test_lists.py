@@ -389,11 +389,3 @@ def test_no_part_of_the_events_that_get_a_new_delivery_is_sorted(planned: Databa
     request = Request(chosen=DeliveryFilter(action="other", since_ms=LAST_MS), is_new=True)
     steps = plans(planned, lambda: replays.plan(planned, settings, request, NOW_MS))
     assert [step for step in steps if "TEMP B-TREE" in step] == []
-
-
-def test_the_pulse_counts_no_table(record: Database) -> None:
-    steps = plans(record, lambda: statistics.pulse(record))
-    assert [step for step in steps if step.startswith("SCAN")] == ["SCAN some", "SCAN some"], (
-        "of the subqueries, which find some by their state"
-    )
-    assert sum("INDEX delivery_" in step and "(state=?)" in step for step in steps) == 2

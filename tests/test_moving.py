@@ -1,4 +1,4 @@
-"""`premblyd move`: every row comes over once, is proven to, and no daemon works on half of them."""
+"""`premblyd record move`: every row comes over once, is proven to, and no daemon works on half of them."""
 
 import asyncio
 import hashlib
@@ -96,7 +96,7 @@ def change(path: Path, sql: str, *values: object) -> None:
 def test_what_is_moved_is_every_table_save_what_daemons_and_browsers_are_at(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         in_schema = {name for (name,) in connection.execute(NAMES_OF_TABLES)}
-    not_moved = {"console_link", "console_session", "halt", "schema_version"}
+    not_moved = {"console_token", "halt", "schema_migration"}
     assert set(TABLES) == in_schema - not_moved
 
 
@@ -362,7 +362,7 @@ def test_no_daemon_starts_on_a_database_at_which_a_move_is(
     move_record(path, server, watch)
     [(status, said)] = refused
     assert (status, "premblyd" in said) == (75, True)
-    assert engine == "file" or "`premblyd move` is at work" in said
+    assert engine == "file" or "`premblyd record move` is at work" in said
     with daemon:
         daemon.start()
 

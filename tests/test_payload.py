@@ -273,7 +273,7 @@ def test_a_body_that_is_no_json_object_is_raw(body: bytes) -> None:
         (b'{"reference":"a\\ud800b"}', "reference", "a?b"),
         (b'{"reference":"\xed\xa0\x80"}', "reference", "?"),
         (b'{"detail":{"a":"\\udfff"}}', "detail", '{"a":"?"}'),
-        (b'{"reference":"a\\u0000"}', "reference", "a\0"),
+        (b'{"reference":"a\\u0000"}', "reference", "a\N{REPLACEMENT CHARACTER}"),
         (b'{"face_data":{"confidence":NaN}}', "face_confidence", None),
         (b'{"face_data":{"confidence":1e999}}', "face_confidence", None),
         (b'{"detail":' + b"[" * 600 + b"]" * 600 + b"}", "kind", Kind.API),

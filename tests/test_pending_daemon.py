@@ -152,7 +152,7 @@ def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: 
         daemon.wait_for_rows([("given_up", None)], SETTLED)
         [line] = wait_until(lambda: daemon.log("pending.given_up"))
         assert (line["level"], line["event_id"]) == ("warning", 1)
-    listed = run("pending", "--state", "given_up", "--config", daemon.config)
+    listed = run("unsettled", "--state", "given_up", "--config", daemon.config)
     assert "Prembly knows no such verification" in listed.out
     checked = run("check", "--config", daemon.config)
     assert "given up" not in checked.err  # Prembly has answered: it says no more

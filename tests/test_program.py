@@ -80,7 +80,7 @@ def test_all_that_is_told_to_be_typed_names_it(tmp_path: Path) -> None:
         ("sudo premblyd rekey", "my.yaml", "my.yaml", "sudo premblyd --config my.yaml rekey"),
         ("sudo premblyd rekey", USUAL, "my.yaml", "sudo premblyd rekey"),
         (
-            "sudo -u premblyd premblyd prune",
+            "sudo -u premblyd premblyd record prune",
             "my.yaml",
             "",
             "sudo -u premblyd premblyd --config my.yaml prune",

@@ -15,7 +15,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.engines.connections import connect_read_only
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.prembly import bodies, events, payload, samples
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import NewDelivery
@@ -411,7 +411,9 @@ def test_of_who_was_erased_nothing_is_said_but_by_type_and_code(recorded: Record
 def test_of_a_body_that_was_removed_what_is_left_decides(recorded: Recorded) -> None:
     recorded.use(PLAIN)
     recorded.add(verified())
-    recorded.store.by_hand("UPDATE event SET body = ?, lacks = ?", b"", str(Lacks.BODY))
+    recorded.store.by_hand(
+        "UPDATE event SET body = ?, removed_parts = ?", b"", str(RemovedParts.BODY)
+    )
     assert recorded.differences(PLAIN | {"when": VERIFIED}) == [Difference.NONE]
     assert recorded.differences(PLAIN | {"when": OTHER}) == [Difference.FEWER]
     assert recorded.differences(PLAIN | {"when": "body.n"}) == [Difference.UNSAID]

@@ -48,7 +48,7 @@ def test_what_is_doubted_is_told_until_it_is_dismissed_or_prembly_was_asked(
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("doubted", Severity.WARNING, 1)
     assert item.text.startswith("1 event says VERIFIED, and something that does not fit")
-    assert "premblyd pending --dismiss EVENT" in item.remedy
+    assert "premblyd unsettled --dismiss EVENT" in item.remedy
     dismiss(store, 1)
     assert found(record) == []
     store.by_hand("DELETE FROM operator_action")

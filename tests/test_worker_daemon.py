@@ -71,7 +71,7 @@ def test_what_waits_for_its_process_is_not_given_when_its_person_is_erased(tmp_p
         daemon.send(BODY)
         daemon.wait_for_rows([("running", 2)], STATES)
         arguments = ("--reference", "r-1", "--yes", "--config", daemon.config)
-        assert run("erase", *arguments).code == 0
+        assert run("person", "erase", *arguments).code == 0
         daemon.send(BODY + b" ")
         go.touch()
         daemon.wait_for_rows([("cancelled", 3), ("succeeded", 2)], STATES)

@@ -21,7 +21,7 @@ from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import PremblydError, StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import AlertFailure, AlertSent
+from premblyd.model.tables import Alert as Row
 from premblyd.queue.jobs import Result
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation
 from premblyd.run.kinds import Runners
@@ -131,10 +131,10 @@ class AlertLog:
 
         def operation(transaction: Transaction) -> None:
             for kind in told:
-                transaction.change(_KEEP, name=name, kind=kind, sent_at_ms=at_ms)
-            for kind in over:
+                sent = {"name": name, "kind": kind, "at_ms": at_ms}
+                transaction.change(_KEEP, **sent, error=None, output=None)
+            for kind in (*over, _NOT_SENT):
                 transaction.change(_FORGET, name=name, kind=kind)
-            transaction.change(_WORKS, name=name)
 
         return self._writer.call(operation, Step.EVIDENCE)
 
@@ -145,38 +145,21 @@ class AlertLog:
         StoreUnavailableError when it can't be kept."""
 
         def operation(transaction: Transaction) -> None:
-            transaction.change(_FAILED, name=name, failed_at_ms=at_ms, error=error, output=output)
+            failed = {"name": name, "kind": _NOT_SENT, "at_ms": at_ms}
+            transaction.change(_KEEP, **failed, error=error, output=output)
 
         return self._writer.call(operation, Step.EVIDENCE)
 
 
-_READ = Statement(AlertSent.select(AlertSent.name, AlertSent.kind, AlertSent.sent_at_ms))
+_NOT_SENT = ""  # the kind of the row that says so
+_READ = Statement(Row.select(Row.name, Row.kind, Row.at_ms).where(Row.kind != _NOT_SENT))
+_VALUES = {Row.at_ms: param("at_ms"), Row.error: param("error"), Row.output: param("output")}
 _KEEP = Statement(
-    AlertSent.insert(
-        {
-            AlertSent.name: param("name"),
-            AlertSent.kind: param("kind"),
-            AlertSent.sent_at_ms: param("sent_at_ms"),
-        }
-    ).on_conflict(
-        conflict_target=[AlertSent.name, AlertSent.kind],
-        update={AlertSent.sent_at_ms: param("sent_at_ms")},
+    Row.insert({Row.name: param("name"), Row.kind: param("kind"), **_VALUES}).on_conflict(
+        conflict_target=[Row.name, Row.kind], update=_VALUES
     )
 )
-_FORGET = Statement(
-    AlertSent.delete().where(AlertSent.name == param("name"), AlertSent.kind == param("kind"))
-)
-_FAILURE = {
-    AlertFailure.failed_at_ms: param("failed_at_ms"),
-    AlertFailure.error: param("error"),
-    AlertFailure.output: param("output"),
-}
-_FAILED = Statement(
-    AlertFailure.insert({AlertFailure.name: param("name"), **_FAILURE}).on_conflict(
-        conflict_target=[AlertFailure.name], update=_FAILURE
-    )
-)
-_WORKS = Statement(AlertFailure.delete().where(AlertFailure.name == param("name")))
+_FORGET = Statement(Row.delete().where(Row.name == param("name"), Row.kind == param("kind")))
 
 
 class TroubleWatch:
@@ -263,8 +246,7 @@ class TroubleWatch:
     def _gone_of(self, alert: Alert, items: list[Item], found: Found) -> set[tuple[str, str]]:
         """Return what `alert` told of and is not there any more."""
         counts = Counter(item.kind for item in items)
-        # A kind alone was told by a premblyd that did not tell what it is about.
-        here = {thing(item) for item in items} | counts.keys()
+        here = {thing(item) for item in items}
         judged = {
             trigger.kind
             for trigger in alert.on

@@ -22,48 +22,68 @@ from premblyd import __version__
 from premblyd.cli import caller
 from premblyd.errors import PremblydError, TryAgainError
 
-# Each command: the module that holds a click command of that name, and what it does.
-COMMANDS = {
-    "serve": ("serve", "Run the daemon in the foreground."),
-    "check": ("check", "Validate the configuration; print which actions run for which code."),
-    "init": ("check", "Write an annotated premblyd.yaml."),
-    "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
-    "send": ("send", "Sign and POST a payload as Prembly does."),
-    "explain": ("explain", "Dry run: what would happen for a payload."),
-    "rehearse": ("rehearse", "Play the last month's events against another configuration."),
-    "try": ("explain", "Run one hook once: an action's for a payload, or an alert's."),
-    "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
-    "stats": ("stats", "Count what came and how the actions fare."),
-    "events": ("lists", "List events; --follow shows new ones as they come."),
-    "show": ("show", "Show one event with its deliveries and attempts."),
-    "deliveries": ("lists", "List deliveries; --state dead are the ones that need you."),
-    "pending": ("lists", "List what is not settled yet, and is asked about."),
-    "rejections": ("lists", "List requests that were refused."),
-    "sql": ("sql", "Ask the record a question in SQL, read-only."),
-    "replay": ("replay", "Queue deliveries: finished ones again, pending ones now, new ones."),
-    "pause": ("pause", "Let nothing of an action begin, on any host, until it is resumed."),
-    "resume": ("pause", "Let a paused action go on."),
-    "cancel": ("replay", "Stop a pending delivery, or let dead ones be that nobody will mend."),
-    "prune": ("prune", "Remove now what is over by `retention`, or count it."),
-    "hold": ("hold", "Keep a person's or a verification's data, whatever time is over."),
-    "closed": ("hold", "Note that the relationship with a person has ended."),
-    "erase": ("erase", "Erase what names a person, at their request."),
-    "export": ("export", "Write a ZIP with all that is held of a person."),
-    "hosts": ("hosts", "List the hosts on a PostgreSQL database; end one for good."),
-    "console": ("console", "Print a link to sign in to the console by."),
-    "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
-    "move": ("move", "Move the record from SQLite to PostgreSQL."),
+# Each command, as it is typed: the module that holds a click command of its last word, and what it
+# does; in the order and under the headings of `--help`.
+SECTIONS = {
+    "Run": {
+        "serve": ("serve", "Run the daemon in the foreground."),
+        "check": ("check", "Validate the configuration; print which actions run for which code."),
+        "init": ("check", "Write an annotated premblyd.yaml."),
+        "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
+        "send": ("send", "Sign and POST a payload as Prembly does."),
+        "explain": ("explain", "Dry run: what would happen for a payload."),
+        "try": ("explain", "Run one hook once: an action's for a payload, or an alert's."),
+        "rehearse": ("rehearse", "Play the last month's events against another configuration."),
+    },
+    "Look": {
+        "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
+        "stats": ("stats", "Count what came and how the actions fare."),
+        "events": ("lists", "List events; --follow shows new ones as they come."),
+        "show": ("show", "Show one event with its deliveries and attempts."),
+        "deliveries": ("lists", "List deliveries; --state dead are the ones that need you."),
+        "rejections": ("lists", "List requests that were refused."),
+        "unsettled": (
+            "lists",
+            "List verifications without a result, which Prembly is asked about.",
+        ),
+        "sql": ("sql", "Query the database in SQL, read-only."),
+    },
+    "Act": {
+        "replay": (
+            "replay",
+            "Run hooks again: of dead or finished deliveries, or of a new action.",
+        ),
+        "cancel": ("replay", "Cancel pending deliveries; dismiss dead ones that won't be retried."),
+        "pause": ("pause", "Stop starting an action's hooks, on all hosts."),
+        "resume": ("pause", "Start a paused action's hooks again."),
+    },
+    "Keep": {
+        "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
+        "console": ("console", "Print a link to sign in to the console."),
+        "hosts": ("hosts", "List the hosts on a PostgreSQL database; remove one."),
+        "person hold": ("hold", "Legal hold: exempt a person from deletion."),
+        "person release": ("hold", "End a legal hold."),
+        "person erase": ("erase", "Delete every personal value of a person, at their request."),
+        "person export": ("export", "Write a ZIP of everything stored about a person."),
+        "record prune": ("prune", "Delete data whose retention period has expired."),
+        "record move": ("move", "Move the record from SQLite to PostgreSQL."),
+    },
 }
-# What Ctrl-C leaves of a command that takes long, and how to go on.
-_GOES_ON = "What was begun is whole; the same again goes on."
+COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
+GROUPS = {
+    "person": "Hold, release, erase or export a person's data.",
+    "record": "Delete expired data; move to PostgreSQL.",
+}
+# After Ctrl-C in a command that takes long: what was done, and how to continue.
+_CONTINUES = "What was begun is whole; run the same again to continue."
 INTERRUPTED = {
-    "prune": _GOES_ON,
-    "erase": f"{_GOES_ON} `premblyd erase --list` tells what was erased.",
-    "export": "No file was made: run the same again.",
-    "move": "Nothing was moved. Run the same again.",
+    "record prune": _CONTINUES,
+    "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
+    "person export": "No file was made: run the same again.",
+    "record move": "Nothing was moved. Run the same again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])
-_ARGUMENTS = "premblyd.arguments"
+_ARGUMENTS, _TYPED = "premblyd.arguments", "premblyd.command"
 
 # Python looks for cycles of objects at every 700 new ones, and through all objects at the end. What
 # is imported has none and stays: together that takes a fifth of a short command's time.
@@ -71,16 +91,24 @@ gc.set_threshold(20_000, 20, 50)
 atexit.register(gc.freeze)
 
 
-class Commands(click.Group):
-    """A group whose commands are imported on use."""
+class _Imported(click.Group):
+    """A group whose commands are imported on use. `prefix`: of their names in COMMANDS."""
+
+    prefix = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        names = (name for name in COMMANDS if name.startswith(self.prefix))
+        return list(dict.fromkeys(name[len(self.prefix) :].partition(" ")[0] for name in names))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        name = f"{self.prefix}{cmd_name}"
+        if name in GROUPS:
+            group = _Imported(cmd_name, help=GROUPS[name])
+            group.prefix = f"{name} "
+            return group
+        if name not in COMMANDS:
             return None
-        module, summary = COMMANDS[cmd_name]
+        module, summary = COMMANDS[name]
         loaded = importlib.import_module(f"premblyd.cli.{module}")
         attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(loaded, attribute)
@@ -90,14 +118,34 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-        if close and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"No such command '{args[0]}'. Did you mean '{close[0]}'?")
+        if self.get_command(ctx, args[0]) is None:
+            words = {name.rpartition(" ")[2]: name for name in COMMANDS}
+            own = {name: f"{self.prefix}{name}" for name in self.list_commands(ctx)}
+            known = words | own
+            close = difflib.get_close_matches(args[0], known, n=1)
+            if close:
+                said = f"No such command '{self.prefix}{args[0]}'."
+                ctx.fail(f"{said} Did you mean '{known[close[0]]}'?")
+        ctx.meta[_TYPED] = f"{self.prefix}{args[0]}"
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+            formatter.write_dl(
+                [(each, COMMANDS[f"{self.prefix}{each}"][1]) for each in self.list_commands(ctx)]
+            )
+
+
+class Commands(_Imported):
+    """What is typed behind `premblyd`."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for heading, commands in SECTIONS.items():
+            names = dict.fromkeys(name.partition(" ")[0] for name in commands)
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(each, GROUPS.get(each) or COMMANDS[each][1]) for each in names]
+                )
 
     def main(self, *args: Any, **more: Any) -> Any:
         _leave_no_dump()
@@ -133,11 +181,12 @@ class Commands(click.Group):
                 click.echo(f"With the rights it needs: {_with_sudo(ctx)}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            kept = INTERRUPTED.get(ctx.invoked_subcommand or "")
+            typed = ctx.meta.get(_TYPED, "")
+            kept = INTERRUPTED.get(typed)
             if kept is None:
                 raise
             click.echo(caller.as_called(f"Interrupted. {kept}"), err=True)
-            ctx.exit(TryAgainError.exit_code if ctx.invoked_subcommand == "move" else 1)
+            ctx.exit(TryAgainError.exit_code if typed == "record move" else 1)
 
 
 def _leave_no_dump() -> None:

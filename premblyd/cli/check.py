@@ -16,10 +16,9 @@ from premblyd.config.models import Action, Config
 from premblyd.config.values import Listen, duration_text
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_read_only
-from premblyd.engines.engine import Database
 from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.presence import Presence
-from premblyd.record import hosts, keeplists, keepstatus, pauses
+from premblyd.record import hosts, keepstatus, pauses
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.routing import Routing
@@ -118,10 +117,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "warnings": warnings,
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
-                "retention": {
-                    **keepstatus.periods(settings.retention),
-                    "from": settings.retention.counts_from,
-                },
+                "retention": keepstatus.periods(settings.retention),
             }
         )
     else:
@@ -154,21 +150,6 @@ def _print(
     click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
-
-
-def _closings_missing(settings: Config, database: Database, now_ms: int) -> Iterator[str]:
-    """Yield that the end of no relationship is noted, where periods wait for that and would be
-    over."""
-    retention = settings.retention
-    periods = [ms for ms in (retention.identity_ms, retention.record_ms) if ms is not None]
-    if retention.counts_from != "closed" or not periods or keeplists.has_closings(database):
-        return
-    first_ms = keeplists.oldest_ms(database)
-    if first_ms is not None and first_ms <= now_ms - min(periods):
-        yield (
-            "retention has `from: closed`, and `premblyd closed` has noted no closing yet: what"
-            " names a person is kept until it does"
-        )
 
 
 def _taken(where: Listen, daemon: Presence | None) -> list[str]:
@@ -251,7 +232,6 @@ def reminders(settings: Config) -> Iterator[str]:
             yield told + dead if action in gone else told
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
-        yield from _closings_missing(settings, database, at_ms)
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)
         for host in hosts.alive(database, at_ms) if is_shared else ():

@@ -4,23 +4,22 @@ from pathlib import Path
 
 import click
 
-from premblyd import passwords, presence
+from premblyd import presence
 from premblyd.cli import config_option, json_option
 from premblyd.cli.as_service import is_managed
 from premblyd.cli.caller import actor
 from premblyd.cli.common import database_of, open_to_change, open_to_read, settings_if_valid
 from premblyd.cli.printing import Column, print_json, print_listed, print_told
+from premblyd.config.console import Role
 from premblyd.config.values import Listen, listen
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.record import access
-from premblyd.roles import Role
 from premblyd.words import counted
 
 SESSIONS = (
     Column("session", "id"),
     Column("who", "actor"),
     Column("may", "role"),
-    Column("by", lambda session: "password" if session.by_password else "link"),
     Column("from", "remote_ip"),
     Column("since (UTC)", "began_at_ms", kind="time"),
     Column("until (UTC)", "expires_at_ms", kind="time"),
@@ -35,7 +34,6 @@ SESSIONS = (
     show_default=True,
     help="What who opens the link may do there.",
 )
-@click.option("--hash-password", is_flag=True, help="Ask for a password and print its hash.")
 @click.option("--sessions", is_flag=True, help="List who is signed in.")
 @click.option("--end", metavar="SESSION", help="End a session, by its number, or `all`.")
 @config_option
@@ -44,25 +42,22 @@ def console(
     config_path: Path,
     *,
     role: str,
-    hash_password: bool,
     sessions: bool,
     end: str | None,
     as_json: bool,
 ) -> None:
     """The link signs one browser in, within ten minutes. Whoever may write the database may have
-    one. Its role: `look` at all, without personal data; `reveal` that too, which is on record each
-    time; or `operate`: also replay, cancel, and all else that changes something.
+    one. Its role: `look` at everything, without personal data; or `operate`: also reveal personal
+    data, which is on record each time, replay, cancel, pause.
 
     --sessions lists who is signed in, and --end 7 signs one of them out.
     """
-    if hash_password + sessions + (end is not None) > 1:
-        raise click.UsageError("--hash-password, --sessions and --end go one at a time.")
+    if sessions and end is not None:
+        raise click.UsageError("--sessions and --end go one at a time.")
     if sessions:
         _list_sessions(config_path, as_json)
     elif end is not None:
         _end_session(config_path, end, as_json)
-    elif hash_password:
-        _hash_password()
     else:
         _offer_link(config_path, Role(role), as_json)
 
@@ -130,11 +125,3 @@ def _url(where: Listen) -> str:
         return "http://localhost:8081"
     is_everywhere = where.host in ("0.0.0.0", "::")  # noqa: S104
     return f"http://localhost:{where.port}" if is_everywhere else f"http://{where}"
-
-
-def _hash_password() -> None:
-    password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    try:
-        click.echo(str(passwords.hashed(password)))
-    except ValueError as error:
-        raise PremblydError(f"The password {error}.") from None

@@ -1,4 +1,4 @@
-"""premblyd erase: a person's data, at their request."""
+"""premblyd person erase: deletes a person's data, at their request."""
 
 import sys
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ from premblyd.cli.printing import (
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing
-from premblyd.keep.blanking import names_in
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
+from premblyd.keep.personrows import names_in
 from premblyd.keep.persons import Named
 from premblyd.record import keeplists
 from premblyd.words import counted
@@ -55,8 +55,8 @@ ERASURES = (
 @user_ref_option
 @reference_option
 @click.option("--event", "event_id", type=ROW_ID, help="This event alone.")
-@click.option("--reason", type=PRIVATE, help="Why: without a name, as it stays.")
-@click.option("--dry-run", is_flag=True, help="Count what would go, and erase nothing.")
+@click.option("--reason", type=PRIVATE, help="Why, without a name: it is kept.")
+@click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option("--list", "lists", is_flag=True, help="List what was erased.")
 @config_option
@@ -73,14 +73,14 @@ def erase(
     lists: bool,
     as_json: bool,
 ) -> None:
-    """Deletes every personal value in a person's events, deliveries and attempts. What was decided
-    stays, with when, and who erased it. What comes later of the same references is stored already
+    """Deletes every personal value in a person's events, deliveries and attempts. Codes, outcomes
+    and times stay, with who erased it. Later webhooks with the same references are stored already
     erased. It can't be undone.
 
     An event that names another user_ref is not erased; it is listed.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd erase --user-ref - < FILE`.
+    place: `premblyd person erase --user-ref - < FILE`.
     """
     named = _named(user_ref, reference, event_id)
     if lists:
@@ -89,7 +89,7 @@ def erase(
         _list(config_path, as_json=as_json)
         return
     if named is None:
-        raise click.UsageError("Say whom or what: --user-ref U, --reference R or --event N.")
+        raise click.UsageError("Say who or what: --user-ref U, --reference R or --event N.")
     place = database_of(config_path)
     record = open_to_read(place)
     findings = record.look(partial(look, named=named, now_ms=record.now_ms()))
@@ -140,7 +140,7 @@ def _confirm(findings: Findings, *, yes: bool) -> None:
         click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
     if findings.person.other_ids:
         click.echo(caller.as_called(_others(findings.person.other_ids)), err=True)
-    question = f"Erase what names anybody in {events}? It can't be undone."
+    question = f"Delete every personal value in {events}? It can't be undone."
     click.confirm(question, abort=True, err=True)
 
 
@@ -196,8 +196,8 @@ def _nameless(ids: Sequence[int]) -> str:
 
 def _others(ids: Sequence[int]) -> str:
     return (
-        f"Left alone, because they are somebody else's: {counted(len(ids), 'event')} under the same"
-        f" names ({_numbers(ids)}). Look at each; `premblyd erase --event N` erases one."
+        f"Not erased, as they name another user_ref: {counted(len(ids), 'event')} under the same"
+        f" names ({_numbers(ids)}). Look at each; `premblyd person erase --event N` erases one."
     )
 
 
@@ -227,7 +227,7 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
     if person.other_ids:
         click.echo(caller.as_called(_others(person.other_ids)))
     for number in findings.held_by:
-        click.echo(f"Hold {number} is in force: nothing is erased until it ends.")
+        click.echo(f"Hold {number}: nothing is erased until it ends.")
 
 
 def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
@@ -235,7 +235,7 @@ def _tell_nothing(findings: Findings, *, as_json: bool) -> None:
     if not findings.earlier:
         if findings.person.other_ids:
             raise PremblydError(_others(findings.person.other_ids))
-        raise NotFoundError("Nothing is stored of it that could be erased.")
+        raise NotFoundError("Nothing is stored that could be erased.")
     last = findings.earlier[0]
     at = times.for_people(last.at_ms)
     exact = {"already_erased": [asdict(each) for each in findings.earlier]}

@@ -1,4 +1,4 @@
-"""premblyd export: all that is held of a person, as a ZIP to hand out."""
+"""premblyd person export: all that is held of a person, as a ZIP to hand out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +59,7 @@ def export(
     record = open_to_read(place)
     held = personzip.find(record, named, user_ref or reference or "", record.now_ms())
     try:
-        about = f"a person: {counted(len(held.lacks), 'event')}"
+        about = f"a person: {counted(len(held.removed_parts), 'event')}"
         recorded = record_export(open_to_change(place), actor(), held.event_ids, about)
     except PremblydError as error:
         error.args = (f"{UNRECORDED} {error}",)
@@ -70,7 +70,7 @@ def export(
     if as_json:
         print_json(
             {
-                "events": len(held.lacks),
+                "events": len(held.removed_parts),
                 "others": held.others,
                 "doubtful": list(held.doubtful_ids),
                 "nameless": list(held.nameless_ids),

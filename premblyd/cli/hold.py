@@ -1,4 +1,4 @@
-"""premblyd hold and premblyd closed: of whom nothing is removed, and whose time begins."""
+"""premblyd person hold and release: legal holds, which exempt a person from deletion."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
     ROW_ID,
-    WHEN,
     Typed,
     database_of,
     database_option,
@@ -26,7 +25,7 @@ from premblyd.config.retention import period_ms
 from premblyd.config.values import When
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject
 from premblyd.record import keeplists
 from premblyd.words import counted
@@ -48,13 +47,6 @@ HOLDS = (
     Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
     Column("ended by", "ended_by", rank=5, kind="reference"),
 )
-CLOSINGS = (
-    Column("user ref", "user_ref", kind="reference"),
-    Column("closed (UTC)", "at_ms", kind="time"),
-    Column("noted (UTC)", "noted_at_ms", rank=1, kind="time"),
-    Column("by", "actor", rank=2, kind="reference"),
-)
-WHICHEVER = "whichever"  # --end without a number
 
 
 def _until(text: str) -> When:
@@ -70,31 +62,18 @@ def _until(text: str) -> When:
         ) from None
 
 
-def _which(text: str) -> int | str:
-    return WHICHEVER if text == WHICHEVER else ROW_ID.convert(text, None, None)
-
-
 UNTIL = Typed("TIME", _until)
 
 
 @click.command()
 @user_ref_option
 @reference_option
-@click.option("--until", type=UNTIL, help="It ends then: 2030-01-31, or so long from now: 90d, 2y.")
-@click.option("--reason", type=PRIVATE, help="Why. It goes when the hold ends.")
+@not_for
+@click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
+@click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
 @click.option("--yes", is_flag=True, help="Also if no event has this name yet.")
 @click.option("--list", "lists", is_flag=True, help="List the holds in force.")
 @click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
-@click.option(
-    "--end",
-    "ends",
-    metavar="[HOLD]",
-    type=Typed("HOLD", _which),
-    is_flag=False,
-    flag_value=WHICHEVER,
-    help="End this hold, or all of --user-ref or --reference.",
-)
-@not_for
 @database_option
 @config_option
 @json_option
@@ -108,74 +87,52 @@ def hold(
     yes: bool,
     lists: bool,
     ended: bool,
-    ends: int | str | None,
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Nothing of that person or verification is removed or erased until the hold ends. Several may
-    be on the same: each ends on its own.
+    """Neither `retention` nor `person erase` deletes what is on hold. Several holds may be on the
+    same person: each ends on its own, by `person release` or at its time.
 
     Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd hold --user-ref - --reason - < FILE`.
+    place: `premblyd person hold --user-ref - --reason - < FILE`.
     """
     subject = _subject(user_ref, reference)
-    if (lists or ends is not None) and (until is not None or reason is not None or yes):
-        raise click.UsageError("--until, --reason and --yes are of a new hold.")
+    if lists and not (subject is None and until is None and reason is None):
+        raise click.UsageError("--list stands alone.")
     if ended and not lists:
         raise click.UsageError("--all goes with --list.")
     if lists:
-        if subject is not None or ends is not None:
-            raise click.UsageError("--list stands alone.")
         _list(config_path, database, ended=ended, as_json=as_json)
-    elif ends is not None:
-        which = _ends(ends, subject)
-        _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
     elif subject is None:
-        raise click.UsageError("Say whom or what: --user-ref U or --reference R.")
+        raise click.UsageError("Say who or what: --user-ref U or --reference R.")
     else:
         record = open_to_change(database_of(config_path, database))
         _place(record, subject, until=until, reason=reason, yes=yes, as_json=as_json)
 
 
 @click.command()
+@click.argument("hold", required=False, type=ROW_ID, metavar="[HOLD]")
 @user_ref_option
-@click.option("--at", type=WHEN, help="When it ended: 2026-01-31, or so long ago (default: now).")
-@click.option("--undo", is_flag=True, help="Take it back: the relationship goes on.")
-@click.option("--list", "lists", is_flag=True, help="List what is noted.")
+@reference_option
 @database_option
 @config_option
 @json_option
-def closed(
+def release(
     config_path: Path,
     *,
+    hold: int | None,
     user_ref: str | None,
-    at: When | None,
-    undo: bool,
-    lists: bool,
+    reference: str | None,
     database: str | None,
     as_json: bool,
 ) -> None:
-    """With `retention: {from: closed}`, the periods of `identity` and `record` begin then for the
-    events that name this person. Noted again, the new time counts.
-
-    For `--user-ref -` a line of standard input is read: everybody on this machine can read
-    arguments.
-    """
-    if lists:
-        if user_ref is not None or at is not None or undo:
-            raise click.UsageError("--list stands alone.")
-        rows = keeplists.closings(open_to_read(database_of(config_path, database)))
-        print_listed(CLOSINGS, rows, empty="No relationship has ended.", as_json=as_json)
-        return
-    if user_ref is None:
-        raise click.UsageError("Say who: --user-ref U.")
-    if undo and at is not None:
-        raise click.UsageError("--undo takes no --at.")
-    record = open_to_change(database_of(config_path, database))
-    if undo:
-        _undo(record, user_ref, as_json=as_json)
-    else:
-        _close(record, user_ref, at, as_json=as_json)
+    """Ends this hold, or all holds on --user-ref or --reference: `person hold --list`
+    lists them."""
+    subject = _subject(user_ref, reference)
+    which = subject if hold is None else hold
+    if which is None or None not in (hold, subject):
+        raise click.UsageError("Say which: its number, or --user-ref or --reference.")
+    _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
 
 
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
@@ -183,16 +140,6 @@ def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
         raise click.UsageError("--user-ref and --reference go one at a time.")
     is_any = user_ref is not None or reference is not None
     return Subject(user_ref=user_ref, reference=reference) if is_any else None
-
-
-def _ends(ends: int | str, subject: Subject | None) -> int | Subject:
-    if isinstance(ends, int):
-        if subject is not None:
-            raise click.UsageError("--end takes a hold's number, or --user-ref or --reference.")
-        return ends
-    if subject is None:
-        raise click.UsageError("Say which to end: --end HOLD, or --user-ref or --reference.")
-    return subject
 
 
 def _place(
@@ -217,10 +164,14 @@ def _place(
         )
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
-    end = f"until {times.for_people(until_ms)} UTC" if until_ms else f"until `--end {number}`"
+    end = (
+        f"until {times.for_people(until_ms)} UTC"
+        if until_ms
+        else f"until `premblyd person release {number}`"
+    )
     words = (
-        f"Hold {number}: nothing of it is removed or erased {end}.\n"
-        f"{counted(events, 'event')} of it, and what comes later."
+        f"Hold {number}: exempt from deletion {end}.\n"
+        f"It covers {counted(events, 'event')}, and what comes later."
     )
     exact = {"hold": number, "until_ms": until_ms, "events": events}
     print_told(exact, words, as_json=as_json)
@@ -230,7 +181,7 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
     ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
     if not ended:
         name = f"There is no hold {which}" if isinstance(which, int) else "There is no hold on it"
-        raise NotFoundError(f"{name} in force: `premblyd hold --list` lists them.")
+        raise NotFoundError(f"{name} in force: `premblyd person hold --list` lists them.")
     names = ", ".join(str(number) for number in ended)
     print_told({"ended": ended}, f"Ended hold {names}.", as_json=as_json)
 
@@ -240,22 +191,3 @@ def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool
     rows = keeplists.holds(record, record.now_ms(), ended=ended)
     empty = "No hold." if ended else "No hold is in force."
     print_listed(HOLDS, rows, empty=empty, as_json=as_json)
-
-
-def _close(record: Database, user_ref: str, at: When | None, *, as_json: bool) -> None:
-    now_ms = record.now_ms()
-    at_ms = now_ms if at is None else at.by(now_ms)
-    if at is not None and at_ms < 0:  # then all of the person would go at once
-        raise click.UsageError(f"--at {at.text} is before 1970: is the year right?")
-    done = record.transact(closings.close(user_ref, at_ms, actor=actor(), now_ms=now_ms))
-    events = keeplists.count_of(record, Subject(user_ref=user_ref))
-    before = f" (before: {times.for_people(done.was_ms)})" if done.was_ms is not None else ""
-    words = f"Closed {times.for_people(at_ms)} UTC{before}: {counted(events, 'event')}."
-    exact = {"closing": done.id, "at_ms": at_ms, "was_ms": done.was_ms, "events": events}
-    print_told(exact, words, as_json=as_json)
-
-
-def _undo(record: Database, user_ref: str, *, as_json: bool) -> None:
-    if not record.transact(closings.undo(user_ref, actor=actor(), now_ms=record.now_ms())):
-        raise NotFoundError("Nothing is noted of this user_ref: `premblyd closed --list`.")
-    print_told({"undone": True}, "Taken back: the relationship goes on.", as_json=as_json)

@@ -39,8 +39,8 @@ from premblyd.record.filters import (
     RejectionFilter,
     filters_of,
 )
-from premblyd.record.lacks import NAMELESS
 from premblyd.record.operating import Operator
+from premblyd.record.removed_parts import NAMELESS
 from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,7 +58,7 @@ def _outcome(event: Any) -> str:
 def _reference(event: Any) -> str | None:
     """Return an event's reference, or why it has none any more."""
     reference: str | None = event.reference
-    return reference or NAMELESS.get(event.lacks)
+    return reference or NAMELESS.get(event.removed_parts)
 
 
 def _why(delivery: Any) -> str | None:
@@ -236,7 +236,7 @@ def deliveries(**asked: Any) -> None:
     " all: at each of which it tells.",
 )
 @list_options(AwaitedFilter)
-def pending(*, dismiss: str | None, **asked: Any) -> None:
+def unsettled(*, dismiss: str | None, **asked: Any) -> None:
     """The newest come first. Prembly is asked about each that waits, if the configuration has
     `pending`."""
     if dismiss is None:

@@ -1,4 +1,4 @@
-"""premblyd move"""
+"""premblyd record move"""
 
 import time
 from collections.abc import Sequence

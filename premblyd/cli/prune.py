@@ -1,4 +1,4 @@
-"""premblyd prune: what is over goes now."""
+"""premblyd record prune: deletes data whose retention period has expired."""
 
 import sys
 from dataclasses import asdict
@@ -17,8 +17,8 @@ from premblyd.config.load import load_config
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
-from premblyd.keep import bookmarks, operators
-from premblyd.keep.periods import periods
+from premblyd.keep import operators
+from premblyd.keep.retention import begin_anew, periods
 from premblyd.keep.sweeping import Round, work_off
 from premblyd.queue import trusted
 from premblyd.record import keepstatus
@@ -26,7 +26,7 @@ from premblyd.record.forecast import Forecast, forecast
 from premblyd.words import counted
 
 NOTHING = (
-    "Nothing is removed: the configuration has no `retention`, so all is kept for ever. The sample"
+    "Nothing to delete: the configuration has no `retention`, so everything is kept. The sample"
     " configuration (`premblyd init`) shows it."
 )
 GOING = (
@@ -36,34 +36,33 @@ GOING = (
     Column("bytes of bodies", "bytes", rank=1, kind="whole"),
 )
 WORDS: dict[str, str] = {
-    "waits": "waits: a delivery is not over, or holds others up, or Prembly is asked about it",
+    "waits": "waits: a delivery has not ended, or blocks later ones, or Prembly is asked about it",
     "runs": "runs",
-    "held": "is held: `premblyd hold --list`",
-    "not closed": "counts from `premblyd closed`, which nobody said",
+    "held": "is on legal hold: `premblyd person hold --list`",
 }
 HELD_BACK = (
-    Column("held back", "removed", kind="whole"),
+    Column("kept for now", "removed", kind="whole"),
     Column("because it", lambda each: caller.as_called(WORDS[each.why])),
     Column("count", kind="whole"),
 )
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Count what would go, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask before.")
 @click.option(
     "--trust-clock",
     is_flag=True,
-    help="The clock is right, although it is far from the time that has passed: count from it.",
+    help="The clock is right, although far from the time that has passed: count from it.",
 )
 @config_option
 @json_option
 def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_json: bool) -> None:
-    """The daemon removes by itself what is over by `retention`. This does it now, beside it, in
-    small steps; what is gone does not come back. It is kept on record.
+    """Deletes data whose retention period has expired. The daemon does this by itself; this does it
+    now, beside it, in small steps, and records that you did. It can't be undone.
 
-    Nothing goes that waits, runs or is held. --dry-run counts by class and month of receipt, each
-    event once, and what is held back and why.
+    Nothing is deleted that waits, runs or is on legal hold. --dry-run counts by class and month of
+    receipt, each event once, and says what is kept for now, and why.
     """
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
@@ -77,21 +76,21 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
     is_apart = trusted.is_apart(trusted_ms, wall_ms)
     if is_apart and not dry_run and not trust_clock:
         raise PremblydError(
-            f"Nothing was removed: {words}. If the clock is wrong, set it. If it is right,"
-            " `premblyd prune --trust-clock` removes what is over by it; with `--dry-run` it counts"
-            " that."
+            f"Nothing was deleted: {words}. If the clock is wrong, set it. If it is right,"
+            " `premblyd record prune --trust-clock` deletes what has expired by it. With"
+            " `--dry-run` it counts that."
         )
     now_ms = wall_ms if trust_clock else min(wall_ms, trusted_ms)
     found = forecast(database, retention, now_ms)
     total = sum(each.count for each in found.going)
     if trust_clock or is_apart:
         by = "by the clock" if trust_clock else "by the earlier"
-        click.echo(f"{words}: {counted(total, 'row')} would go {by}.", err=True)
+        click.echo(f"{words}: {counted(total, 'row')} would be deleted {by}.", err=True)
     if dry_run:
         _print_forecast(found, as_json)
         return
     if total and not yes and sys.stdin.isatty():
-        question = f"Remove what is over of {counted(total, 'row')} for good?"
+        question = f"Delete what has expired in {counted(total, 'row')}? It can't be undone."
         click.confirm(question, abort=True, err=True)
     if trust_clock:
         database.transact(operators.trust_clock(actor(), wall_ms, words))
@@ -112,18 +111,18 @@ def _remove(
     database.transact(
         lambda transaction: operators.write_down(transaction, who, "prune", now_ms, words)
     )
-    database.transact(bookmarks.forget_all)
-    round_ = Round(retention, with_strays=True)
+    database.transact(begin_anew)
+    round_ = Round(retention, with_eventless=True)
     with progress(silent=silent) as shown:
-        task = shown.add_task("removing", total=total)
+        task = shown.add_task("deleting", total=total)
         try:
             for done in work_off(database, round_, now_ms):
                 shown.advance(task, done.count)
         except KeyboardInterrupt:
             gone = sum(round_.removed.values())
             raise PremblydError(
-                f"Interrupted after {counted(gone, 'row')}. What was begun is whole; the daemon, or"
-                " `premblyd prune`, goes on."
+                f"Interrupted after {counted(gone, 'row')}; nothing is half deleted. The daemon, or"
+                " `premblyd record prune`, goes on."
             ) from None
     return round_
 
@@ -136,10 +135,10 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
         print_json({"removed": removed, "freed_bytes": freed_bytes, "held_back": held_back})
         return
     gone = [f"{name} {count}" for name, count in removed.items() if count]
-    click.echo(f"Removed: {', '.join(gone)}." if gone else "Nothing was over.")
+    click.echo(f"Deleted: {', '.join(gone)}." if gone else "Nothing had expired.")
     if round_.failures:
         left = counted(round_.failures, "event")
-        click.echo(f"Left as they are: {left}, a fault of premblyd. The daemon's log says more.")
+        click.echo(f"Not deleted, by a fault of premblyd: {left}. The daemon's log says more.")
     _print_held_back(found)
 
 
@@ -152,9 +151,7 @@ def _print_forecast(found: Forecast, as_json: bool) -> None:
             }
         )
         return
-    print_rows(GOING, found.going, empty="Nothing is over.")
-    if any(each.removed == "media" for each in found.going):
-        click.echo("Of `media`: what is looked at, whether or not there are any.")
+    print_rows(GOING, found.going, empty="Nothing has expired.")
     _print_held_back(found)
 
 

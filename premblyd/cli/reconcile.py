@@ -1,5 +1,5 @@
-"""premblyd reconcile: what it is asked for, and how it prints what was found. record/reconciling.py
-does the work, record/days.py keeps which days are complete."""
+"""premblyd reconcile: what it is asked for, and how it prints what was found. record/reconciling/
+does the work."""
 
 import asyncio
 import re
@@ -30,9 +30,9 @@ from premblyd.engines.engine import Database
 from premblyd.errors import NotAllowedToAskError, PremblydError
 from premblyd.logs import output
 from premblyd.prembly.answers import is_askable
-from premblyd.record import days
-from premblyd.record.days import Day
-from premblyd.record.reconciling import Absent, Fate, Reconciliation
+from premblyd.record.reconciling import days
+from premblyd.record.reconciling.days import Day
+from premblyd.record.reconciling.reconciliation import Absent, Fate, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 

@@ -48,7 +48,7 @@ LEFT_ALONE = {
     "unfinished": "pending or running: {}.",
     "waiting": "each waits for another (order): {}.",
     "erased": "their person was erased: {}.",
-    "bodiless": "their hooks get the body, which was removed as its time was over: {}.",
+    "bodiless": "their hooks get the body, which was deleted when its period had expired: {}.",
     "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
     " these. With --contradicted they are replayed too.",
 }
@@ -289,7 +289,7 @@ def _print_paused(paused: Sequence[PauseRow]) -> None:
 def _print_plan(plan: Plan, as_json: bool) -> None:
     rows = [dataclasses.asdict(found) for found in (*plan.finished, *plan.pending)]
     for row in rows:
-        del row["contradicted"], row["lacks"]
+        del row["contradicted"], row["removed_parts"]
     if plan.action:
         new = {"id": None, "action": plan.action.name, "state": "new", "ran_instead_id": None}
         rows = [new | {"event_id": event_id} for event_id in plan.new_for]

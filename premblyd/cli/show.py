@@ -21,11 +21,11 @@ from premblyd.cli.printing import bold, clean, print_json
 from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
 from premblyd.privacy import MASK
-from premblyd.record import events, lacks
+from premblyd.record import events, removed_parts
 from premblyd.record.events import ShownEvent
-from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
+from premblyd.record.removed_parts import Remains
 from premblyd.record.replays import RAN_BEFORE
 from premblyd.words import counted, took
 
@@ -53,11 +53,11 @@ def show(
     else:
         settings = settings_if_valid(config_path)
         shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
-    standing = lacks.standing(record, found, record.now_ms())
+    remains = removed_parts.remains(record, found, record.now_ms())
     if as_json:
-        print_json({**shown.as_json(), "held": standing.is_held})
+        print_json({**shown.as_json(), "held": remains.is_on_hold})
     else:
-        _print(shown, standing)
+        _print(shown, remains)
 
 
 def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
@@ -71,13 +71,13 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
         raise
 
 
-def _print(event: ShownEvent, standing: Standing) -> None:
+def _print(event: ShownEvent, remains: Remains) -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
     if event.contradicted:
         click.echo("  Prembly contradicts it: see the questions to Prembly below.")
-    for sentence in standing.sentences():
+    for sentence in remains.sentences():
         click.echo(f"  {caller.as_called(clean(sentence))}")
     for name, value in columns.items():
         if value not in (None, ""):  # an empty doubt is none
@@ -87,7 +87,7 @@ def _print(event: ShownEvent, standing: Standing) -> None:
         click.echo("  headers")
     for name, value in headers:
         click.echo(f"    {clean(name)}: {clean(value)}")
-    if standing.has_body:
+    if remains.has_body:
         click.echo("  body")
         click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
     for delivery in event.deliveries:
@@ -100,7 +100,7 @@ def _print(event: ShownEvent, standing: Standing) -> None:
             click.echo(f"  {RAN_BEFORE}")
         if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
             click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
-        if delivery.columns["state"] == "dead" and delivery.columns["holds_order"]:
+        if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
             click.echo("  those behind it wait until it is replayed and succeeds, or is cancelled")
         if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
             click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
@@ -111,7 +111,7 @@ def _print(event: ShownEvent, standing: Standing) -> None:
     if event.inquiries:
         click.echo(f"\n{bold('Questions to Prembly')}")
     for inquiry in event.inquiries:
-        _print_inquiry(inquiry, has_person=standing.has_person)
+        _print_inquiry(inquiry, has_person=remains.has_person)
 
 
 def _print_awaited(row: Mapping[str, Any]) -> None:

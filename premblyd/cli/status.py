@@ -19,10 +19,11 @@ from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
-from premblyd.record import days, hosts, keepstatus, pauses, statistics
-from premblyd.record.days import Day
+from premblyd.record import hosts, keepstatus, pauses, statistics
 from premblyd.record.hosts import HostRow
 from premblyd.record.keepstatus import KeepStatus
+from premblyd.record.reconciling import days
+from premblyd.record.reconciling.days import Day
 from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation

@@ -1,5 +1,6 @@
 """The console, and how people sign in to it."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -7,14 +8,19 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from premblyd.config.secrets import Secret, checked
 from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, at_least, listen
-from premblyd.passwords import PasswordHash, read
-from premblyd.roles import Role
 
 MIN_SECRET = 16  # characters
 ANYBODY = "*"
 SECRET_HEADER = "X-Premblyd-Proxy"  # noqa: S105 (its name)
-# A password's hash. That it is none, but a password itself, is a mistake.
-HashValue = Annotated[Secret, checked(lambda found: read(found.reveal()))]
+
+
+class Role(StrEnum):
+    """What somebody who is signed in may do."""
+
+    LOOK = "look"  # at every page, without personal data
+    OPERATE = "operate"  # all: reveal personal data, which is on record, replay, cancel, pause
+
+
 RoleValue = Annotated[Role, Field(strict=False)]
 
 
@@ -63,34 +69,15 @@ class SignInProxy(Model):
         return self.roles.get(person, self.roles.get(ANYBODY))
 
 
-class Passwords(Model):
-    """Of who may do less than operate."""
-
-    look: HashValue | None = None
-    reveal: HashValue | None = None
-
-
 class Console(Model):
     """The private pages for operators."""
 
     listen: ListenValue = listen("127.0.0.1:8081")
-    password: HashValue | None = None  # of who may operate
-    passwords: Passwords = Passwords()
     proxy: SignInProxy | None = None
     session_ms: Annotated[DurationMs, at_least(60_000)] = Field(12 * 3_600_000, alias="session")
     url: Annotated[str, BeforeValidator(_console_url)] | None = None
     # GET /metrics: for nobody, who is signed in, or whoever reaches the listener, as Prometheus.
     metrics: Literal["off", "private", "public"] = "private"
-
-    @property
-    def hashes(self) -> dict[Role, PasswordHash]:
-        """The passwords' hashes, the one that may do most first."""
-        own = {
-            Role.OPERATE: self.password,
-            Role.REVEAL: self.passwords.reveal,
-            Role.LOOK: self.passwords.look,
-        }
-        return {role: read(each.reveal()) for role, each in own.items() if each is not None}
 
 
 ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    BaseModel,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -156,8 +157,26 @@ class Action(Model):
 
     @cached_property
     def digest(self) -> str:
-        """Which version of the action this is: 12 hex digits, made without any secret's value."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+        """Which version of the action this is: 12 hex digits, made without any secret's value, of
+        what differs from the defaults. So a new key of premblyd's changes no digest."""
+        return hashlib.sha256(_differing(self).encode()).hexdigest()[:12]
+
+
+def _differing(value: Any) -> str:
+    """Return as text what of a value differs from the defaults, its keys sorted."""
+    if isinstance(value, BaseModel):
+        fields = sorted(type(value).model_fields.items())
+        said = {
+            name: getattr(value, name)
+            for name, field in fields
+            if field.repr and getattr(value, name) != field.get_default(call_default_factory=True)
+        }
+        return f"{type(value).__name__}({_differing(said)})"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_differing(each)}" for name, each in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_differing, value))}]"
+    return repr(value)
 
 
 class HostsSettings(Model):

@@ -1,7 +1,7 @@
 """For how long what is stored is kept."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -37,18 +37,13 @@ Period = Annotated[int, BeforeValidator(period_ms)]
 
 class Retention(Model):
     """After how long what is stored is removed, class by class; None: it is kept. What goes with a
-    later class goes with an earlier one too: no body outlasts the identity in it.
-
-    `from`: from when `identity` and `record` count for a person: from the receipt of each event, or
-    from the end of the relationship (`premblyd closed`). What names no person, and all else, counts
+    later class goes with an earlier one too: no body outlasts the identity in it. All of it counts
     from receipt."""
 
-    media_ms: Period | None = Field(None, alias="media")
     body_ms: Period | None = Field(None, alias="body")
     identity_ms: Period | None = Field(None, alias="identity")
     record_ms: Period | None = Field(None, alias="record")
     rejections_ms: Period | None = Field(None, alias="rejections")
-    counts_from: Literal["receipt", "closed"] = Field("receipt", alias="from")
 
     @property
     def names_ms(self) -> int | None:

@@ -11,7 +11,6 @@ from premblyd.errors import PremblydError
 from premblyd.explaining import Explanation
 from premblyd.record import pauses, statistics
 from premblyd.record.operating import Operator
-from premblyd.roles import Role
 from premblyd.words import duration
 
 MAX_LINES = 200
@@ -44,7 +43,7 @@ class Actions(Handler):
 class Explain(Actions):
     """What would happen for a pasted payload: nothing is started, sent or stored."""
 
-    changing = Role.LOOK
+    all_may_send = True
 
     async def get(self) -> None:
         self.redirect("/actions", status=303)

@@ -18,13 +18,10 @@ from premblyd.console import (
     event,
     lists,
     overview,
-    rehearsal,
-    sessions,
     signin,
 )
 from premblyd.console.bulk import Bulks
 from premblyd.console.handler import HEADERS, NothingHere, Services
-from premblyd.console.live import Live, LiveStream
 from premblyd.console.strangers import Guests
 from premblyd.databases import DatabaseAddress, file_of
 from premblyd.engines.readers import Readers
@@ -32,7 +29,6 @@ from premblyd.engines.writer import Writer
 from premblyd.listening import Listening
 from premblyd.metrics.exporter import Exporter
 from premblyd.receive.connection import UNIX_PEER, sender
-from premblyd.record import access
 from premblyd.times import Clock
 
 HOME = Path(__file__).parent
@@ -70,10 +66,9 @@ class Console:
             metrics=metrics,
             bulks=Bulks(readers, writer, clock, wake),
         )
-        self._live = Live(readers)
         self._listening = listening
         self._server = _Server(
-            _application(self._services, self._live),
+            _application(self._services),
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
@@ -85,14 +80,7 @@ class Console:
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next request on."""
-        services = self._services
-        services.config = config
-        services.passwords = services.settings.hashes
-        # What was begun by a password that is none any more ends. (Nobody is let in by it, even
-        # while the database can't be written.)
-        change = access.end_other_passwords(services.hashes, services.clock.now_ms())
-        ending = services.writer.call(change)
-        ending.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._services.config = config
 
     @property
     def address(self) -> str:
@@ -103,7 +91,6 @@ class Console:
         """Accept no more, and answer those who have asked."""
         await self._listening.accept_last()
         self._server.stop()
-        await self._live.close()
         await self._services.bulks.close()
         await self._services.guests.answered(ANSWER_S)
         self._listening.close()
@@ -142,7 +129,7 @@ class _Static(StaticFileHandler):
         self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
 
 
-def _application(services: Services, live: Live) -> Application:
+def _application(services: Services) -> Application:
     with_services = {"services": services}
     form = r"(?:\.json|\.csv)?"
     pages: list[tuple[str, type[RequestHandler]]] = [
@@ -165,18 +152,16 @@ def _application(services: Services, live: Live) -> Application:
         (rf"/rejections{form}", lists.Rejections),
         (r"/actions(?:\.json)?", actions.Actions),
         (r"/actions/explain(?:\.json)?", actions.Explain),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearsal(?:\.json)?", rehearsal.Rehearsal),
-        (r"/actions/([A-Za-z0-9._-]{1,64})/rehearse(?:\.json)?", rehearsal.Rehearse),
         (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
         (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
         (rf"/operators{form}", lists.Operators),
-        (r"/sessions(?:\.json)?", sessions.Sessions),
-        (r"/sessions/(\d{1,18})/end(?:\.json)?", sessions.End),
+        (r"/days(?:\.json)?", overview.Days),
+        (r"/sessions(?:\.json)?", signin.Sessions),
+        (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
     ]
     return Application(
         [
             *((pattern, handler, with_services) for pattern, handler in pages),
-            (r"/live", LiveStream, {**with_services, "live": live}),
             (r"/static/([a-z]+\.(?:css|js|svg))", _Static, {"path": str(HOME / "static")}),
         ],
         default_handler_class=NothingHere,

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote
 
 from premblyd.console import words
 from premblyd.console.handler import Handler, require_known
@@ -139,7 +138,7 @@ class Delivery(Handler):
 
     async def get(self, delivery_id: str) -> None:
         found = await self.read(lambda database: replays.find_delivery(database, int(delivery_id)))
-        self.redirect(f"{_page_of(found)}#d-{found.id}", status=303)
+        self.redirect(f"/events/{found.event_id}#d-{found.id}", status=303)
 
 
 class Replay(Handler):
@@ -188,12 +187,7 @@ class Cancel(Handler):
 async def _done(handler: Handler, found: Any, done: str, count: int) -> None:
     """Answer that something was done, or why not: on the event's page, or as JSON."""
     view = {"done": count, "message": words.DONE[done]}
-    await handler.go_on(f"{_page_of(found)}?done={done}#deliveries", view)
-
-
-def _page_of(found: Any) -> str:
-    """Return where a delivery's event is shown: nowhere, if somebody has put a text there."""
-    return f"/events/{quote(str(found.event_id), safe='')}"
+    await handler.go_on(f"/events/{found.event_id}?done={done}#deliveries", view)
 
 
 def _plan_one(

@@ -6,11 +6,10 @@ from premblyd.console import tree, words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.prembly import bodies
-from premblyd.record import events, lacks, pauses
+from premblyd.record import events, pauses, removed_parts
 from premblyd.record.events import ShownEvent
-from premblyd.record.lacks import Standing
 from premblyd.record.operating import Operator
-from premblyd.roles import Role
+from premblyd.record.removed_parts import Remains
 
 VERDICT = (
     "type", "response_code", "outcome", "doubt", "verification_status", "status", "detail",
@@ -28,22 +27,21 @@ class Event(Handler):
     async def get(self, name: str) -> None:
         plain = self.services.config.plain_actions
 
-        def read(database: Database) -> tuple[ShownEvent, Standing, Any]:
+        def read(database: Database) -> tuple[ShownEvent, Remains, Any]:
             whole = events.find_event(database, name)
             shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-            standing = lacks.standing(database, whole, self.now_ms)
+            remains = removed_parts.remains(database, whole, self.now_ms)
             original = whole.body if isinstance(whole.body, bytes) else b""
-            return shown, standing, bodies.parse(original)
+            return shown, remains, bodies.parse(original)
 
-        event, standing, original = await self.read(read)
-        await show(self, event, standing, original, is_revealed=False)
+        event, remains, original = await self.read(read)
+        await show(self, event, remains, original, is_revealed=False)
 
 
 class Reveal(Handler):
     """An event with personal data: it is on record first who sees it."""
 
     section = "/events"
-    changing = Role.REVEAL
 
     async def get(self, event_id: str) -> None:
         """Show the event as it is without: a page that is opened again records nothing."""
@@ -54,28 +52,28 @@ class Reveal(Handler):
         change = Operator(actor=self.actor).reveal(found.id, self.now_ms)
         recorded = await self.services.writer.call(change)
 
-        def read(database: Database) -> tuple[ShownEvent, Standing]:
+        def read(database: Database) -> tuple[ShownEvent, Remains]:
             whole = events.find_event(database, event_id)
-            standing = lacks.standing(database, whole, self.now_ms)
-            return events.revealed(database, recorded, NEWEST_ATTEMPTS), standing
+            remains = removed_parts.remains(database, whole, self.now_ms)
+            return events.revealed(database, recorded, NEWEST_ATTEMPTS), remains
 
-        event, standing = await self.read(read)
-        await show(self, event, standing, None, is_revealed=True)
+        event, remains = await self.read(read)
+        await show(self, event, remains, None, is_revealed=True)
 
 
 async def show(
-    handler: Handler, event: ShownEvent, standing: Standing, original: Any, *, is_revealed: bool
+    handler: Handler, event: ShownEvent, remains: Remains, original: Any, *, is_revealed: bool
 ) -> None:
     """Answer with an event; `original` is its body as it was before it was masked."""
     if handler.wants_json:
-        await handler.send_json({**event.as_json(), "held": standing.is_held})
+        await handler.send_json({**event.as_json(), "held": remains.is_on_hold})
         return
     now_ms = handler.now_ms
     paused = await handler.read(lambda database: pauses.in_force(database, now_ms))
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     verdict = {name: columns.pop(name) for name in VERDICT if name in columns}
-    for told_above in ("lacks", "erasure_id"):
+    for told_above in ("removed_parts", "erasure_id"):
         columns.pop(told_above, None)
     await handler.send_page(
         "event.html",
@@ -86,7 +84,7 @@ async def show(
         paused=paused,
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
-        kept=standing,
+        kept=remains,
         original=original,
         tree=tree,
         is_revealed=is_revealed,

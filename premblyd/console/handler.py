@@ -1,7 +1,6 @@
 """What all pages of the console have in common: what they work with, who may see them, and how they
 are sent."""
 
-import asyncio
 import dataclasses
 import time
 from collections import defaultdict
@@ -18,20 +17,18 @@ from tornado.web import HTTPError, RequestHandler
 from premblyd import jsontext
 from premblyd.config.console import Console
 from premblyd.config.models import Config
-from premblyd.console import proxies, strangers, words
+from premblyd.console import strangers, words
 from premblyd.console.bulk import Bulks
-from premblyd.console.strangers import Guesses, Guests
+from premblyd.console.strangers import Guests
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.metrics.exporter import Exporter
-from premblyd.passwords import PasswordHash
 from premblyd.receive.connection import client_ip, peer_ip
 from premblyd.receive.evidence import Quota
 from premblyd.record import access
 from premblyd.record.access import Session
-from premblyd.roles import Role
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 from premblyd.words import visible
@@ -67,21 +64,12 @@ class Services:
     cookie: str  # name of the session's
     metrics: Exporter
     bulks: Bulks
-    guesses: Guesses = field(default_factory=Guesses)
     guests: Guests = field(default_factory=Guests)
     # Of lines of the log, by their names.
     quotas: defaultdict[str, Quota] = field(
         default_factory=lambda: defaultdict(lambda: Quota(LINES_PER_MINUTE))
     )
-    # A try of a password takes a core and 32 MB: one at a time.
-    trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     config: Config = field(init=False)
-    passwords: dict[Role, PasswordHash] = field(init=False, default_factory=dict)
-
-    @property
-    def hashes(self) -> dict[Role, str]:
-        """The passwords' hashes, as the record knows them."""
-        return {role: str(password) for role, password in self.passwords.items()}
 
     @property
     def settings(self) -> Console:
@@ -103,18 +91,14 @@ class Handler(RequestHandler):
     """Answers requests for one path. Without sign-in it answers none, unless it `is_public`."""
 
     is_public: ClassVar[bool] = False
-    reading: ClassVar[Role] = Role.LOOK  # the role that it takes
-    changing: ClassVar[Role] = Role.OPERATE  # to send its forms
+    all_may_read: ClassVar[bool] = True  # False: only who may operate
+    all_may_send: ClassVar[bool] = False  # its forms
     section: ClassVar[str] = ""  # the page of the navigation that it belongs to
     session: Session | None = None
 
     def initialize(self, services: Services) -> None:
         self.services = services
         self._began = time.perf_counter()
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Give this page its limit of time; a page without an end has it each time."""
         self._reader = self.services.readers.for_page()
 
     async def read(self, work: Callable[[Database], Found]) -> Found:
@@ -144,9 +128,8 @@ class Handler(RequestHandler):
         settings = self.services.settings
         if not strangers.is_own_host(self.request.host, settings):
             raise Refused(421, "host", words.OTHER_HOST)
-        if self.request.method not in ("GET", "HEAD") and not strangers.is_own_page(
-            self.request.headers, self.request.host, settings
-        ):
+        is_sent = self.request.method not in ("GET", "HEAD")
+        if is_sent and not strangers.is_own_page(self.request.headers, self.request.host, settings):
             raise Refused(403, "cross_site", words.CROSS_SITE)
         self.session = await self.find_session()
         if self.session is not None:
@@ -155,20 +138,15 @@ class Handler(RequestHandler):
             return
         if self.session is None:
             self._ask_to_sign_in()
-        elif not self.session.role.may(self.needed):
-            raise Refused(403, "role", words.not_your_role(self.session.role, self.needed))
-
-    @property
-    def needed(self) -> Role:
-        """The role that this request takes."""
-        return self.reading if self.request.method in ("GET", "HEAD") else self.changing
+        elif not (self.may_operate or (self.all_may_send if is_sent else self.all_may_read)):
+            raise Refused(403, "role", words.ONLY_LOOKS)
 
     async def find_session(self) -> Session | None:
         """Return who is signed in, by the proxy or on this browser. Raise Refused for whom the
         proxy has let in and nobody has given a role."""
         proxy = self.services.settings.proxy
-        if proxy and (person := proxies.person_in(self.request.headers, proxy)):
-            session = proxies.session_of(person, proxy)
+        if proxy and (person := strangers.person_in(self.request.headers, proxy)):
+            session = strangers.session_of(person, proxy)
             if session is None:
                 raise Refused(403, "role", words.NO_ROLE)
             return session
@@ -176,13 +154,10 @@ class Handler(RequestHandler):
         if not token:
             return None
         now_ms = self.services.clock.now_ms()
-        hashes = self.services.hashes
-        return await self.read(
-            lambda database: access.find_session(database, token, now_ms, hashes)
-        )
+        return await self.read(lambda database: access.find_session(database, token, now_ms))
 
     def _ask_to_sign_in(self) -> None:
-        if self.request.method != "GET" or self.wants_json or self.request.path == "/live":
+        if self.request.method != "GET" or self.wants_json:
             raise Refused(401, "not_signed_in", words.SIGN_IN)
         target = self.request.uri or "/"
         if not strangers.is_safe_target(target):
@@ -210,9 +185,10 @@ class Handler(RequestHandler):
         assert self.session is not None  # noqa: S101 (_admit)
         return self.session.actor
 
-    def may(self, needed: str) -> bool:
-        """Return whether who is signed in may do what this role is for."""
-        return self.session is not None and self.session.role.may(Role(needed))
+    @property
+    def may_operate(self) -> bool:
+        """Whether who is signed in may do more than look."""
+        return self.session is not None and self.session.may_operate
 
     @property
     def now_ms(self) -> int:
@@ -274,7 +250,7 @@ class Handler(RequestHandler):
         own = {
             "words": words,
             "session": self.session,
-            "may": self.may,
+            "may_operate": self.may_operate,
             "section": self.section,
             "console": self.services,
         }

@@ -26,7 +26,6 @@ from premblyd.record.filters import (
 )
 from premblyd.record.lists import LIMIT, Cursor, Part
 from premblyd.record.queries import EventRow, OperatorRow, RejectionRow, Row
-from premblyd.roles import Role
 
 C = TypeVar("C", bound=Chosen)
 MAX_CHARACTERS = 200
@@ -146,10 +145,10 @@ class ListPage(Handler):
     csv_rows: ClassVar[int] = export.ROWS  # of a part
 
     async def get(self) -> None:
-        offered = [each for each in self.offered() if not each.probes or self.may(Role.REVEAL)]
+        offered = [each for each in self.offered() if not each.probes or self.may_operate]
         form = Form(self.filters(*(each.name for each in offered), *self.places))
         chosen = self.bounded(form.chosen(self.kind, offered, self.now_ms, self.fixed))
-        if not self.may(Role.REVEAL):
+        if not self.may_operate:
             form.refuse_probes(offered)
         if self.request.path.endswith(".csv"):
             form.require()
@@ -224,7 +223,7 @@ class Events(ListPage):
     name, template = "events", "events.html"
 
     def bounded(self, chosen: EventFilter) -> EventFilter:
-        if self.may(Role.REVEAL):
+        if self.may_operate:
             return chosen
         return dataclasses.replace(chosen, find=None, whole_name=chosen.find)
 

@@ -1,4 +1,5 @@
-"""The numbers: the first page, above them what needs attention, and metrics for Prometheus."""
+"""The numbers: the first page, above them what needs attention; the last days; and metrics for
+Prometheus."""
 
 import functools
 from dataclasses import asdict, fields
@@ -12,6 +13,7 @@ from premblyd.console import charts, strangers, words
 from premblyd.console.handler import Handler, Refused
 from premblyd.errors import PremblydError
 from premblyd.record import keepstatus, statistics
+from premblyd.record.reconciling import days
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 
@@ -85,6 +87,16 @@ def link(item: Item) -> str | None:
     if target.flag is not None:
         filters[target.flag] = "yes"
     return f"/{page}" + (f"?{urlencode(sorted(filters.items()))}" if filters else "")
+
+
+class Days(Handler):
+    """Whether each of the last days is complete, or why not."""
+
+    section = "/days"
+
+    async def get(self) -> None:
+        self.filters()
+        await self.show("days.html", {"days": await self.read(days.days)})
 
 
 class Metrics(Handler):

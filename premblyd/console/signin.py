@@ -1,23 +1,14 @@
-"""Signing in, by a link or by the password, and out."""
-
-import asyncio
-from typing import Any
+"""Signing in by a link, and out; and who is signed in."""
 
 from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused
-from premblyd.errors import PremblydError
-from premblyd.receive.connection import sender
+from premblyd.errors import NotFoundError, PremblydError
 from premblyd.record import access
-from premblyd.record.access import Session
-from premblyd.roles import Role
 from premblyd.telemetry import tell
-from premblyd.words import duration
 
-MAX_PASSWORD = 1024
 SPENT = (
     "This link was used before, or is older than ten minutes. `premblyd console` prints another."
 )
-WRONG = "That is not the password."
 
 
 class SignIn(Handler):
@@ -33,14 +24,23 @@ class SignIn(Handler):
             self._show(link=link)
 
     async def post(self) -> None:
-        """Sign in by what the form holds: a link's token, or the password."""
-        if token := self.get_body_argument("link", ""):
-            session = await self._by_link(token)
-        else:
-            session = await self._by_password(self.get_body_argument("password", ""))
-        if session is not None:
-            tell("console.signed_in", session=session.id, remote_ip=self.remote_ip)
-            self.redirect(self.target, status=303)
+        """Begin a session of who sends a link's token, kept in the browser's cookie."""
+        cookie, life_ms = access.new_token(), self.services.settings.session_ms
+        begin = access.begin_session(
+            cookie,
+            link=self.get_body_argument("link", ""),
+            remote_ip=self.remote_ip,
+            now_ms=self.now_ms,
+            life_ms=life_ms,
+        )
+        session = await self.services.writer.call(begin)
+        if session is None:
+            self.tell_often("console.sign_in_failed", remote_ip=self.remote_ip)
+            self._show(mistake=SPENT, status=403)
+            return
+        self.set_cookie(self.services.cookie, cookie, max_age=life_ms // 1000)
+        tell("console.signed_in", session=session.id, remote_ip=self.remote_ip)
+        self.redirect(self.target, status=303)
 
     @property
     def target(self) -> str:
@@ -50,69 +50,13 @@ class SignIn(Handler):
 
     def _show(self, *, link: str = "", mistake: str = "", status: int = 200) -> None:
         self.set_status(status)
-        self.render(
-            "signin.html",
-            link=link,
-            mistake=mistake,
-            target=self.target,
-            has_password=bool(self.services.passwords),
-        )
-
-    async def _by_link(self, token: str) -> Session | None:
-        session = await self._begin(link=token)
-        if session is None:
-            self.tell_often("console.sign_in_failed", how="link", remote_ip=self.remote_ip)
-            self._show(mistake=SPENT, status=403)
-        return session
-
-    async def _by_password(self, password: str) -> Session | None:
-        if not self.services.passwords:
-            self._show(mistake="No password is set. `premblyd console` prints a link.", status=403)
-            return None
-        own = sender(self.remote_ip)
-        guesses = self.services.guesses
-        if wait_s := guesses.wait_s(own):
-            self.set_header("Retry-After", str(wait_s))
-            self.tell_often("console.sign_in_failed", how="too many", remote_ip=self.remote_ip)
-            wait = duration(wait_s * 1000)
-            self._show(mistake=f"Too many wrong passwords. Try again in {wait}.", status=429)
-            return None
-        guesses.add(own)
-        fitting = await self._fitting(password)
-        if fitting is None:
-            self.tell_often("console.sign_in_failed", how="password", remote_ip=self.remote_ip)
-            self._show(mistake=WRONG, status=403)
-            return None
-        guesses.forgive(own)
-        return await self._begin(password=fitting)
-
-    async def _begin(self, **proof: Any) -> Session | None:
-        """Begin a session of who brings this proof, kept in the browser's cookie."""
-        cookie, life_ms = access.new_token(), self.services.settings.session_ms
-        begin = access.begin_session(
-            cookie, remote_ip=self.remote_ip, now_ms=self.now_ms, life_ms=life_ms, **proof
-        )
-        session = await self.services.writer.call(begin)
-        if session is not None:
-            self.set_cookie(self.services.cookie, cookie, max_age=life_ms // 1000)
-        return session
-
-    async def _fitting(self, password: str) -> tuple[Role, str] | None:
-        """Return whose password this is, and its hash: of the role that may do most, if several
-        have it."""
-        if len(password) > MAX_PASSWORD:
-            return None
-        async with self.services.trying:
-            for role, expected in self.services.passwords.items():
-                if await asyncio.to_thread(expected.fits, password):
-                    return role, str(expected)
-        return None
+        self.render("signin.html", link=link, mistake=mistake, target=self.target)
 
 
 class SignOut(Handler):
     """Ends the session at once, on the server too."""
 
-    changing = Role.LOOK
+    all_may_send = True
 
     async def post(self) -> None:
         if self.session is None:
@@ -122,3 +66,28 @@ class SignOut(Handler):
         await self.services.writer.call(access.end_session(self.session, self.now_ms))
         self.clear_cookie(self.services.cookie, path="/")
         self.redirect("/sign-in", status=303)
+
+
+class Sessions(Handler):
+    """Who is signed in, for those who may end that. (Whom a proxy signs in, it signs out.)"""
+
+    section = "/operators"
+    all_may_read = False
+
+    async def get(self) -> None:
+        now_ms = self.now_ms
+        rows = await self.read(lambda database: access.sessions(database, now_ms))
+        await self.show("sessions.html", {"sessions": rows})
+
+
+class End(Handler):
+    """Ends a session at once: what it asks next, it asks as a stranger."""
+
+    section = "/operators"
+
+    async def post(self, session_id: str) -> None:
+        change = access.end_sessions({int(session_id)}, self.actor, self.now_ms)
+        ended = await self.services.writer.call(change)
+        if not ended:
+            raise NotFoundError("There is no such session any more.")
+        await self.go_on("/sessions", {"ended": ended})

@@ -1,22 +1,23 @@
 """What keeps strangers out: requests that another site has a browser send, or by a name that is not
-the console's (DNS rebinding); guesses of the password; and connections, of which a stranger who
+the console's (DNS rebinding), or in the proxy's name; and connections, of which a stranger who
 fills them keeps no operator out."""
 
 import asyncio
+import hmac
 import ipaddress
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 
-from premblyd.config.console import Console
+from premblyd.config.console import SECRET_HEADER, Console, SignInProxy
+from premblyd.record.access import Session
 
 OWN_SITES = frozenset({"same-origin", "none"})  # none: the person typed it
-PERIOD_S = 900.0
-EACH, ALL = 5, 50  # wrong passwords within PERIOD_S
-MAX_SENDERS = 1000
+MAX_NAME = 100  # characters
 FEWEST = 8  # connections of an address: a browser opens six at once
 
 
@@ -66,45 +67,30 @@ def _hostname(host: str) -> str | None:
         return None
 
 
-class Guesses:
-    """The wrong passwords of late. Links are not counted: nobody guesses 256 bits."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._all: deque[float] = deque()
-        self._by_sender: dict[str, deque[float]] = {}
-
-    def wait_s(self, sender: str) -> int:
-        """Return for how many seconds `sender` may not try a password; 0: now."""
-        now = self._clock()
-        own = self._by_sender.get(sender, deque())
-        return max(_wait_s(self._all, ALL, now), _wait_s(own, EACH, now))
-
-    def add(self, sender: str) -> None:
-        """Count a try of `sender`: before it is judged, so that many at once count too."""
-        now = self._clock()
-        while len(self._by_sender) >= MAX_SENDERS:
-            del self._by_sender[next(iter(self._by_sender))]  # the oldest; `_all` goes on
-        for guesses in (self._all, self._by_sender.setdefault(sender, deque())):
-            _forget(guesses, now)
-            guesses.append(now)
-
-    def forgive(self, sender: str) -> None:
-        """Take back the last try of `sender`: it was right."""
-        if own := self._by_sender.get(sender):
-            own.pop()
-        if self._all:
-            self._all.pop()
+def person_in(headers: HTTPHeaders, proxy: SignInProxy) -> str | None:
+    """Return whom a request is from, if the proxy itself has sent it; None: it does not say, or
+    names several."""
+    secret = headers.get(SECRET_HEADER, "").encode("latin-1", "replace")
+    if not hmac.compare_digest(secret, proxy.secret.reveal().encode()):
+        return None
+    names = headers.get_list(proxy.header)
+    name = _decoded(names[0]).strip() if len(names) == 1 else ""
+    return name if name.isprintable() and 0 < len(name) <= MAX_NAME else None
 
 
-def _wait_s(guesses: deque[float], limit: int, now: float) -> int:
-    _forget(guesses, now)
-    return 0 if len(guesses) < limit else int(guesses[-limit] + PERIOD_S - now) + 1
+def _decoded(text: str) -> str:
+    """Return a header's text, of which Tornado reads each byte as a letter, as the configuration
+    has it; empty for what is no UTF-8. Who is named there must not come as anybody else (`*`)."""
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return ""
 
 
-def _forget(guesses: deque[float], now: float) -> None:
-    while guesses and guesses[0] <= now - PERIOD_S:
-        guesses.popleft()
+def session_of(person: str, proxy: SignInProxy) -> Session | None:
+    """Return as whom somebody is let in; None: there is no role for them."""
+    role = proxy.role_of(person)
+    return None if role is None else Session(id=None, person=person, role=role, expires_at_ms=None)
 
 
 class Guests:

@@ -11,11 +11,10 @@ from premblyd import privacy, times
 from premblyd.model import states
 from premblyd.prembly import events, payload
 from premblyd.record import criteria
-from premblyd.record.lacks import NAMELESS  # noqa: F401
 from premblyd.record.operating import ONLY_SOME
 from premblyd.record.pauses import sentence as paused  # noqa: F401
+from premblyd.record.removed_parts import NAMELESS  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
-from premblyd.roles import Role
 from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
 from premblyd.words import took as took_ms
 
@@ -27,6 +26,10 @@ OTHER_HOST = (
 )
 CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
 NO_ROLE = "The proxy has signed you in, and `console: {proxy: {roles: …}}` has no role for you."
+ONLY_LOOKS = (
+    "You may look here, and this takes somebody who may operate. Nothing was done."
+    " `premblyd console` prints a link for that."
+)
 BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
 CONTRADICTED = (
@@ -61,16 +64,9 @@ PAGES = (
     ("/rejections", "Rejections"),
     ("/actions", "Actions"),
     ("/operators", "Operator log"),
+    ("/days", "Days"),
 )
 WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
-
-
-def not_your_role(role: Role, needed: Role) -> str:
-    """Return why somebody can't do something, and who can."""
-    return (
-        f"You may {role} here, and this takes somebody who may {needed}. Nothing was done."
-        f" `premblyd console --role {needed}` prints a link for that."
-    )
 
 
 def moment(ms: Any) -> str:

@@ -1,11 +1,11 @@
-"""Erasing: what names a person goes from all that is stored of them, at their request, and stays
-away. What was decided, and when, stays, and who erased it.
+"""Erasing: deletes every personal value of a person, at their request, and keeps it away. What was
+decided, and when, stays, and who erased it.
 
 A person of up to MOST_AT_ONCE events is erased in one transaction, so wholly or not at all. More
 are found while others write, and go in portions: a transaction each writes down which are left, so
 that nothing of them waits or is opened any more, and under which names nothing may be stored any
 more, as what arrives is stored already erased from then on; later ones empty them. A command that
-was ended meanwhile goes on when it is run again, and no erasure is over of which anything is left.
+was ended meanwhile goes on when it is run again: no erasure has ended of which anything is left.
 """
 
 import functools
@@ -27,12 +27,12 @@ from premblyd.engines.engine import (
 )
 from premblyd.engines.portions import of_size
 from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.keep import blanking, retention
-from premblyd.keep.blanking import ByTable
+from premblyd.keep import personrows
 from premblyd.keep.findings import NAMES_OF_EVENTS, NEWEST_HOLD, UNFINISHED, Findings, look, rows_of
 from premblyd.keep.operators import write_down
+from premblyd.keep.personrows import ByTable
 from premblyd.keep.persons import Named
-from premblyd.model.keeptables import ErasedName, Erasure, Lacks, ToErase
+from premblyd.model.keeptables import ErasedName, Erasure, RemovedParts, ToErase
 from premblyd.model.schema import MOVE
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
@@ -51,8 +51,8 @@ class HeldError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"hold {number}" for number in numbers)
         super().__init__(
-            f"Nothing was erased: {which} is in force. `premblyd hold --list` tells who placed it"
-            f" and why; `premblyd hold --end {numbers[0]}` ends it."
+            f"Nothing was erased: {which} forbids it. `premblyd person hold --list` shows who"
+            f" placed it and why; `premblyd person release {numbers[0]}` ends it."
         )
         self.numbers = tuple(numbers)
 
@@ -123,7 +123,7 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
     done = _open(transaction, request, findings, now_ms)
     done.cancelled += _take(done.id, findings.person.event_ids, now_ms, transaction)
     _remember(done.id, sorted(findings.digests), transaction)
-    blanking.blank_unbound(transaction, findings.unbound, Digests.of(transaction))
+    personrows.erase_eventless(transaction, findings.eventless, Digests.of(transaction))
     done.left = _go_on(done.id, transaction)
     return done
 
@@ -159,12 +159,12 @@ def _begin_in_portions(
         done.keys |= findings.keys
         portions = [*_in_portions(new)]
     done.other_ids = findings.person.other_ids
-    unbound = database.look(lambda transaction: blanking.unbound(transaction, names))
-    about = database.look(lambda transaction: blanking.about(transaction, done.keys))
-    done.rows = rows_of(done.keys, about, unbound)
-    for table, ids in unbound.items():
+    eventless = database.look(lambda transaction: personrows.eventless(transaction, names))
+    about = database.look(lambda transaction: personrows.about(transaction, done.keys))
+    done.rows = rows_of(done.keys, about, eventless)
+    for table, ids in eventless.items():
         for rows in _in_portions(ids):
-            _next(database, functools.partial(_blank_unbound, {table: rows}))
+            _next(database, functools.partial(_erase_eventless, {table: rows}))
     done.left = database.look(functools.partial(_count_left, done.id))
     return done
 
@@ -178,7 +178,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     number, at_ms, cancelled = transaction.row(UNFINISHED, subject=subject) or (None, now_ms, 0)
     if number is None:
         if findings.is_empty:
-            raise NotFoundError("Nothing is stored of it that could be erased.")
+            raise NotFoundError("Nothing is stored that could be erased.")
         number = transaction.insert(
             _BEGIN,
             at_ms=now_ms,
@@ -206,13 +206,12 @@ def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: T
     erasure, also if another that was ended has left them. Return how many deliveries that
     cancelled."""
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, event_ids)]
-    cancelled = blanking.stop(transaction, whole, now_ms)
+    cancelled = personrows.stop(transaction, whole, now_ms)
     left: dict[int, int] = dict(transaction.look_up(_LEFT_TO_ANY, whole))
     known = [each for each in whole if each in left]
     transaction.change_each(_TAKE_OVER, known, erasure_id=erasure_id)
     new = [each for each in whole if each not in left]
-    ends = retention.ends_of_persons(transaction, new, now_ms)
-    transaction.insert_many(_ADD_LEFT, [(each, erasure_id, ends.get(each)) for each in new])
+    transaction.insert_many(_ADD_LEFT, [(each, erasure_id) for each in new])
     count = sum(left.get(each) != erasure_id for each in whole)
     transaction.change(_COUNT_MORE, id=erasure_id, events=count, cancelled=cancelled)
     return cancelled
@@ -226,8 +225,8 @@ def _remember(erasure_id: int, digests: Sequence[str], transaction: Transaction)
     return len(new)
 
 
-def _blank_unbound(rows: ByTable, transaction: Transaction) -> int:
-    blanking.blank_unbound(transaction, rows, Digests.of(transaction))
+def _erase_eventless(rows: ByTable, transaction: Transaction) -> int:
+    personrows.erase_eventless(transaction, rows, Digests.of(transaction))
     return len(rows)
 
 
@@ -250,12 +249,10 @@ def _in_portions(items: Sequence[T]) -> Iterator[list[T]]:
 
 def _go_on(erasure_id: int, transaction: Transaction) -> int:
     """Erase a portion of what is written down; return how many events are left."""
-    rows = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
-    portion = _portion_of(transaction, [row[0] for row in rows])
+    left = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
+    portion = _portion_of(transaction, [each for (each,) in left])
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, portion)]  # by another meanwhile
-    blanking.blank(transaction, whole, erasure_id, Digests.of(transaction))
-    ends = {event_id: at_ms for event_id, at_ms in rows if at_ms is not None}
-    retention.note_ends(transaction, {each: ends[each] for each in portion if each in ends})
+    personrows.erase_of_events(transaction, whole, erasure_id, Digests.of(transaction))
     transaction.change_each(_END_LEFT, portion)
     return _count_left(erasure_id, transaction)
 
@@ -267,7 +264,7 @@ def _count_left(erasure_id: int, transaction: Transaction) -> int:
 def _require_no_move(transaction: Transaction) -> None:
     if not transaction.try_lock(MOVE):
         raise TryAgainError(
-            "Nothing was erased: `premblyd move` is at work. Erase on the new database."
+            "Nothing was erased: `premblyd record move` is at work. Erase on the new database."
         )
 
 
@@ -288,11 +285,11 @@ _COUNT_MORE = Statement(
 )
 _REMEMBER = BulkInsert(ErasedName, "name", "erasure_id")
 _REMEMBERED = Lookup(ErasedName.select(ErasedName.name), ErasedName.name)
-_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id", "closed_at_ms")
+_ADD_LEFT = BulkInsert(ToErase, "event_id", "erasure_id")
 _LEFT_TO_ANY = Lookup(ToErase.select(ToErase.event_id, ToErase.erasure_id), ToErase.event_id)
 _TAKE_OVER = Lookup(ToErase.update(erasure_id=param("erasure_id")), ToErase.event_id)
 _LEFT = Statement(
-    ToErase.select(ToErase.event_id, ToErase.closed_at_ms)
+    ToErase.select(ToErase.event_id)
     .where(ToErase.erasure_id == param("erasure_id"))
     .order_by(ToErase.id)
     .limit(param("limit"))
@@ -301,7 +298,8 @@ _COUNT_LEFT = Statement(
     ToErase.select(fn.COUNT(ToErase.id)).where(ToErase.erasure_id == param("erasure_id"))
 )
 _NOT_ERASED = Lookup(
-    Event.select(Event.id).where(fn.COALESCE(Event.lacks, "") != Lacks.ERASED), Event.id
+    Event.select(Event.id).where(fn.COALESCE(Event.removed_parts, "") != RemovedParts.ERASED),
+    Event.id,
 )
 _END_LEFT = Lookup(ToErase.delete(), ToErase.event_id)
 # What came later has been stored erased.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from peewee import fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param
-from premblyd.keep import blanking, holds, persons
-from premblyd.keep.blanking import ByTable, Names
+from premblyd.keep import holds, personrows, persons
+from premblyd.keep.personrows import ByTable, Names
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.keeptables import Erasure, Hold, ToErase
 from premblyd.model.tables import Event
@@ -38,7 +38,7 @@ class Findings:
     keys: dict[int, str]  # of the events that would be erased
     meant: Names = field(repr=False)  # by which rows about no event are found
     about: ByTable
-    unbound: ByTable
+    eventless: ByTable
     waiting: int  # deliveries that would be cancelled
     held_by: list[int]  # the holds in force
     newest_hold: Row | None  # of all
@@ -53,7 +53,7 @@ class Findings:
     @property
     def rows(self) -> dict[str, int]:
         """How many rows of each table say something of the person."""
-        return rows_of(self.keys, self.about, self.unbound)
+        return rows_of(self.keys, self.about, self.eventless)
 
 
 def rows_of(event_ids: Collection[int], *found: ByTable) -> dict[str, int]:
@@ -96,9 +96,9 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         digests=_digests_of(person, digests),
         keys={number: key for number, key, *_ in rows},
         meant=meant,
-        about=blanking.about(transaction, person.event_ids),
-        unbound=blanking.unbound(transaction, meant),
-        waiting=len(blanking.waiting(transaction, person.event_ids)),
+        about=personrows.about(transaction, person.event_ids),
+        eventless=personrows.eventless(transaction, meant),
+        waiting=len(personrows.waiting(transaction, person.event_ids)),
         held_by=_held_by(transaction, person, now_ms),
         earlier=earlier(transaction, person.named),
         newest_hold=transaction.row(NEWEST_HOLD),

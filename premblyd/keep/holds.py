@@ -1,4 +1,4 @@
-"""Holds: of whom nothing is removed or erased, whatever time is over and whoever asks for it.
+"""Legal holds: they exempt a person from deletion, by `retention` and by `erase`.
 
 A hold names a person (`user_ref`) or a verification (`reference`, in its one spelling). Several may
 be on the same, and each ends on its own: an event is held as long as one of them is in force. What
@@ -46,8 +46,8 @@ class BeingErasedError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"erasure {number}" for number in numbers)
         super().__init__(
-            f"Nothing is held: {which} takes it, a part is gone, and the rest goes. Where that was"
-            " interrupted, the same `premblyd erase` goes on: `premblyd erase --list`."
+            f"No hold was placed: {which} has begun, and has deleted a part. If it was interrupted,"
+            " the same `premblyd person erase` goes on: `premblyd person erase --list`."
         )
 
 
@@ -120,7 +120,7 @@ def end(which: int | Subject, *, actor: str, now_ms: int) -> Change[list[int]]:
 
 
 def forget_ended(transaction: Transaction, now_ms: int) -> int:
-    """Empty what holds say of people whose time is over; return how many holds these are."""
+    """Empty what holds say of people once these have ended by themselves; return how many did."""
     return transaction.change(_FORGET, now_ms=now_ms)
 
 
@@ -197,7 +197,7 @@ def on(
     return sorted(set(chain(*users.values(), *verifications.values())))
 
 
-def is_held(now_ms: Any) -> Expression:
+def is_on_hold(now_ms: Any) -> Expression:
     """Return the condition on Event that it is held, as `held` says, save that a session leads it
     to no other event: for counts."""
     plain = fn.COALESCE(Event.reference_key, Event.reference)
@@ -311,7 +311,7 @@ def is_in_force(now_ms: Any) -> Any:
 
 _NOW = param("now_ms")
 _IN_FORCE = is_in_force(_NOW)
-_OF_PERSON = emptied(Hold, Kept.IN_FORCE)
+_OF_PERSON = emptied(Hold, Kept.UNTIL_ENDED)
 _SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)
 _PLACE = insert(Hold, "user_ref", "reference", "at_ms", "until_ms", "actor", "reason")
 _END = Statement(

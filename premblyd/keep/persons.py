@@ -1,8 +1,8 @@
 """Finding a person: the events of a `user_ref`, of a reference, or one event, by indexes alone.
 
 A `user_ref` has references, a verification has several names, and an event may have no more than a
-session: all of these are followed, in all spellings. An event that names another `user_ref` is told
-of and left alone: a forged webhook that puts two people together must not have a stranger erased.
+session: all of these are followed, in all spellings. An event that names another `user_ref` is
+listed and not erased: a forged webhook that puts two people together must not erase a stranger.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
 from premblyd.engines.engine import Lookup, Transaction
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id, same_id, session_reference
 from premblyd.verifications.digests import Digests
@@ -89,7 +89,7 @@ class _Row(NamedTuple):
     user_ref: str | None
     reference: str | None
     session_id: str | None
-    lacks: str | None
+    removed_parts: str | None
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> "_Row":
@@ -182,7 +182,7 @@ class _Walk:
         erased = self._transaction.look_up(
             _BY_ERASED_NAME, sorted(map(self._digests.of_reference, self._references))
         )
-        gone = {row.id for row in self._own.values() if row.lacks == Lacks.ERASED}
+        gone = {row.id for row in self._own.values() if row.removed_parts == RemovedParts.ERASED}
         return Person(
             named=self._named,
             event_ids=tuple(sorted(self._own.keys() - gone)),
@@ -216,7 +216,7 @@ class _Walk:
 def _single(transaction: Transaction, named: Named) -> Person:
     """Return the one event: others of its reference are other things, whatever they say."""
     rows = [_Row.of(row) for row in transaction.look_up(_BY_ID, [int(named.name)])]
-    live = [row for row in rows if row.lacks != Lacks.ERASED]
+    live = [row for row in rows if row.removed_parts != RemovedParts.ERASED]
     names = {plain_id(row.reference) for row in live if row.reference}
     sessions = {row.session_id for row in live if row.session_id}
     return Person(
@@ -232,7 +232,9 @@ def _single(transaction: Transaction, named: Named) -> Person:
     )
 
 
-_ROWS = Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id, Event.lacks)
+_ROWS = Event.select(
+    Event.id, Event.user_ref, Event.reference, Event.session_id, Event.removed_parts
+)
 _BY_ID = Lookup(_ROWS, Event.id)
 _BY_USER = Lookup(_ROWS.clone(), Event.user_ref)
 _BY_SESSION = Lookup(_ROWS.clone(), Event.session_id)

@@ -1,59 +1,81 @@
-"""What goes of events when a period is over, class by class, with all that they left in other
-tables: within the transaction of whoever has made sure that nothing of them waits, runs or is held.
+"""What is deleted of events when a period has expired or a person is erased, class by class, with
+what they left in other tables: within the transaction of whoever has made sure that nothing of them
+waits, runs or is on hold. Which columns these are, the tables say.
 
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 from peewee import Field, fn
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
-from premblyd.keep import emptying
-from premblyd.keep.emptying import deliveries_of
-from premblyd.model import tables
-from premblyd.model.keeptables import GoneEvent, GoneOnce, KeptFrom, Lacks, PutOff, Removed
-from premblyd.model.states import State
+from premblyd.model.columns import Kept, emptied
+from premblyd.model.keeptables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
+from premblyd.model.states import FINISHED, State
+from premblyd.model.table import Table
+from premblyd.model.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
 from premblyd.verifications.spellings import Spelt, look_up
 
-# What goes with a class, besides itself.
-TAKES: Mapping[Removed, tuple[Removed, ...]] = {
-    Removed.MEDIA: (),
-    Removed.BODY: (Removed.MEDIA,),
-    Removed.IDENTITY: (Removed.MEDIA, Removed.BODY),
-    Removed.RECORD: (Removed.MEDIA, Removed.BODY, Removed.IDENTITY),
-}
+BODY = (Kept.BODY,)
+IDENTITY = (Kept.BODY, Kept.IDENTITY)
+# Where rows of other tables say which event, or which delivery of one, they are about.
+BY_DELIVERY: Sequence[Field] = (Attempt.delivery, Inquiry.delivery, OperatorAction.delivery_id)
+BY_EVENT: Sequence[Field] = (
+    *(Inquiry.event, Inquiry.stored_event),
+    *(Awaited.event, OperatorAction.event_id),
+)
 
 
-def replace_bodies(transaction: Transaction, bodies: Mapping[int, bytes]) -> list[int]:
-    """Give these events the bodies that are left when media are taken out of theirs. Return those
-    that have them: what has lost its body, or its person, since that was read gets none back."""
-    return [
-        event_id
-        for event_id, body in sorted(bodies.items())
-        if transaction.change(
-            _REPLACE,
-            id=event_id,
-            body=body,
-            lacks=Lacks.MEDIA,
-        )
-    ]
+def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
+    """Return the deliveries of these events."""
+    return [row[0] for row in transaction.look_up(_DELIVERIES, sorted(event_ids))]
+
+
+def empty_bodies(transaction: Transaction, event_ids: Collection[int]) -> None:
+    """Empty the bodies and headers of these events, and what their hooks printed."""
+    ids = sorted(event_ids)
+    transaction.change_each(_BODIES, ids, removed_parts=RemovedParts.BODY)
+    transaction.change_each(_OUTPUTS, deliveries_of(transaction, ids))
+
+
+def empty_identities(
+    transaction: Transaction,
+    event_ids: Collection[int],
+    removed_parts: RemovedParts = RemovedParts.IDENTITY,
+) -> None:
+    """Empty all that names a person in these events and in what became of them. The names of their
+    verifications are not for this to forget: other events have them too."""
+    ids = sorted(event_ids)
+    deliveries = deliveries_of(transaction, ids)
+    transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
+    for lookup in (_EMPTY_DELIVERIES, _LEAVE_LINE, *_EMPTY_BY_EVENT):
+        transaction.change_each(lookup, ids)
+    for lookup in _EMPTY_BY_DELIVERY:
+        transaction.change_each(lookup, deliveries)
 
 
 def remove(
     transaction: Transaction,
     removed: Removed,
     event_ids: Sequence[int],
-    closed_at_ms: Mapping[int, int],
 ) -> None:
-    """Remove the class `removed` of these events: body, identity or record. `closed_at_ms`: when
-    the relationship with the persons of some of them ended, from which their records count."""
+    """Remove the class `removed` of these events: body, identity or record."""
     if removed is Removed.BODY:
-        emptying.empty_bodies(transaction, event_ids)
+        empty_bodies(transaction, event_ids)
     elif removed is Removed.IDENTITY:
-        _remove_identities(transaction, event_ids, closed_at_ms)
+        _remove_identities(transaction, event_ids)
     elif removed is Removed.RECORD:
         _remove_records(transaction, event_ids)
     else:
@@ -71,17 +93,13 @@ def forget_verifications(transaction: Transaction, verifications: Collection[str
     )
 
 
-def _remove_identities(
-    transaction: Transaction, event_ids: Sequence[int], closed_at_ms: Mapping[int, int]
-) -> None:
+def _remove_identities(transaction: Transaction, event_ids: Sequence[int]) -> None:
     names = _names_of(transaction, event_ids)
     verifications = _verifications_of(transaction, names)
     written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
-    emptying.empty_identities(transaction, event_ids)
+    empty_identities(transaction, event_ids)
     _hide_words(transaction, written)
-    for event_id, at_ms in sorted(closed_at_ms.items()):
-        transaction.change(_NOTE_CLOSING, id=event_id, closed_at_ms=at_ms)
     # A name that a younger event has too leads to others by which that is held, or has run once.
     transaction.change_each(_FORGET_NAME, sorted(names - _living(transaction, names)))
     forget_verifications(transaction, verifications)
@@ -144,61 +162,76 @@ def _deleting(column: Field) -> Lookup:
     return Lookup(column.model.delete(), column)
 
 
-_HAS_ID = tables.Event.id == param("id")
-_REPLACE = Statement(
-    tables.Event.update(body=param("body"), lacks=param("lacks")).where(
-        _HAS_ID, tables.Event.lacks.is_null()
-    )
+def _emptying(column: Field, *kept: Kept, **more: Any) -> Lookup:
+    table: type[Table] = column.model
+    return Lookup(table.update({**emptied(table, *kept), **more}), column)
+
+
+_REMOVED_PARTS = {"removed_parts": param("removed_parts")}
+_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
+_BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
+_OUTPUTS = _emptying(Attempt.delivery, *BODY)
+_IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
+# An order key is a digest of the reference: of what stands in no line any more.
+_LINE = {"order_key": None, "order_place": None, "blocks_order": False}
+_FREE = emptied(Delivery, *IDENTITY)
+_EMPTY_DELIVERIES = Lookup(
+    Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
+    Delivery.event,
 )
-_NOTE_CLOSING = Statement(tables.Event.update(closed_at_ms=param("closed_at_ms")).where(_HAS_ID))
-_WRITTEN_BY_SENDER = Lookup(
-    tables.Event.select(tables.Event.id, *SENDERS.values()), tables.Event.id
+_LEAVE_LINE = Lookup(
+    Delivery.update(**_LINE).where(
+        # By COALESCE, else SQLite looks through all that are over, ever.
+        fn.COALESCE(Delivery.state, "").in_(FINISHED),
+        Delivery.order_key.is_null(False),
+        ~((Delivery.state == State.DEAD) & Delivery.blocks_order),
+    ),
+    Delivery.event,
 )
-_HIDE = Statement(tables.Event.update(params(*SENDERS)).where(_HAS_ID))
-_REFERENCES = Lookup(tables.Event.select(tables.Event.reference), tables.Event.id)
+_EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
+_EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
+_HAS_ID = Event.id == param("id")
+_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)
+_HIDE = Statement(Event.update(params(*SENDERS)).where(_HAS_ID))
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _VERIFICATIONS = Lookup(
-    tables.VerificationName.select(tables.VerificationName.verification),
-    tables.VerificationName.name,
+    VerificationName.select(VerificationName.verification),
+    VerificationName.name,
 )
 _OTHER_NAMES = Lookup(
-    tables.VerificationName.select(
-        tables.VerificationName.name, tables.VerificationName.verification
-    ),
-    tables.VerificationName.verification,
+    VerificationName.select(VerificationName.name, VerificationName.verification),
+    VerificationName.verification,
 )
-_EVENTS_OF = Spelt.of(tables.Event.select(tables.Event.reference).distinct(), tables.Event)
-_FORGET_NAME = _deleting(tables.VerificationName.name)
-_FORGET = _deleting(tables.VerificationName.verification)
-_KEYS = Lookup(tables.Event.select(tables.Event.key, tables.Event.id), tables.Event.id)
+_EVENTS_OF = Spelt.of(Event.select(Event.reference).distinct(), Event)
+_FORGET_NAME = _deleting(VerificationName.name)
+_FORGET = _deleting(VerificationName.verification)
+_KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
 _NOT_TWICE = _deleting(GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
 _SUCCEEDED = Lookup(
-    tables.Delivery.select(
-        tables.Delivery.id,
-        tables.Delivery.action,
-        tables.Delivery.once_key,
-        tables.Delivery.confirmed_key,
-    ).where(fn.COALESCE(tables.Delivery.state, "") == State.SUCCEEDED),
-    tables.Delivery.event,
+    Delivery.select(
+        Delivery.id,
+        Delivery.action,
+        Delivery.once_key,
+        Delivery.confirmed_key,
+    ).where(fn.COALESCE(Delivery.state, "") == State.SUCCEEDED),
+    Delivery.event,
 )
 _GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
 _KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
 # Whoever refers to a row goes before it, or refers to it no more.
 _OF_DELIVERIES = (
-    *map(_deleting, emptying.BY_DELIVERY),
-    Lookup(tables.Delivery.update(ran_instead=None), tables.Delivery.ran_instead),
+    *map(_deleting, BY_DELIVERY),
+    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
 )
 _OF_EVENTS = (
-    _deleting(tables.Delivery.event),
-    _deleting(tables.Inquiry.event),
-    Lookup(
-        tables.Inquiry.delete().where(tables.Inquiry.event.is_null()), tables.Inquiry.stored_event
-    ),
-    Lookup(tables.Inquiry.update(stored_event=None), tables.Inquiry.stored_event),
-    _deleting(tables.Awaited.event),
-    Lookup(tables.Awaited.update(settled_by=None), tables.Awaited.settled_by),
-    _deleting(tables.OperatorAction.event_id),
+    _deleting(Delivery.event),
+    _deleting(Inquiry.event),
+    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
+    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
+    _deleting(Awaited.event),
+    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
+    _deleting(OperatorAction.event_id),
     _deleting(PutOff.event_id),
-    _deleting(KeptFrom.event_id),
-    _deleting(tables.Event.id),
+    _deleting(Event.id),
 )

@@ -1,27 +1,78 @@
-"""Retention: what is removed when its period is over, a portion in each transaction. Begin with
-`Remover.next_portion`.
+"""Retention: deletes the classes of events whose period has expired, a portion in each transaction.
+Begin with `Remover.remove`.
 
-What is over, but waits, runs or is held, or came while the clock was behind, is noted in `put_off`
-and looked at again.
+A class walks through all events in the order of their receipt, from its bookmark on. What has
+expired but waits, runs or is on hold, or came while the clock was behind, is noted in `put_off`,
+through which the class walks too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from peewee import EXCLUDED, fn
+from peewee import EXCLUDED, SQL, Tuple, fn
 
 from premblyd.config.retention import Retention
-from premblyd.engines.engine import BulkInsert, Lookup, Statement, Transaction, param
-from premblyd.keep import bookmarks, holds, periods, removing, walks
-from premblyd.keep.bookmarks import START, Bookmark
-from premblyd.keep.periods import Aged
-from premblyd.keep.walks import BATCH, PORTION, Finder, Portion, Walk, Way
-from premblyd.model.keeptables import KeptFrom, PutOff, Removal, Removed
+from premblyd.engines.engine import (
+    BulkInsert,
+    Lookup,
+    Statement,
+    Transaction,
+    insert,
+    param,
+    update,
+)
+from premblyd.keep import holds, removing
+from premblyd.model.keeptables import PutOff, Removal, Removed, RemovedParts, Sweep
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.times import DAY_MS
 
 LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
+PORTION = 500  # rows that a transaction looks at
+BATCH = 25  # events that it changes: beside half a million, webhooks wait 6 ms for it
+MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
+# In which order classes are removed: so nothing is emptied that goes as a whole.
+STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
+# What an event lacks of which the class is gone already.
+DONE: Mapping[Removed, tuple[str, ...]] = {
+    Removed.BODY: tuple(RemovedParts),
+    Removed.IDENTITY: (RemovedParts.IDENTITY, RemovedParts.ERASED),
+    Removed.RECORD: (),
+}
+
+
+class Aged(NamedTuple):
+    """Of an event: what decides whether a class of it has expired, and how many bytes its body has.
+    Its columns in a statement are OF_EVENT."""
+
+    id: int
+    received_at_ms: int
+    removed_parts: str | None
+    body_bytes: int
+
+
+class Walk(NamedTuple):
+    """A class, on its way through all events, or through those that were put off."""
+
+    removed: Removed
+    is_of_put_off: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which its bookmark is known."""
+        return f"{self.removed} put off" if self.is_of_put_off else self.removed
+
+
+class Bookmark(NamedTuple):
+    """The last row that a walk has passed, by the time and the number in whose order it goes. It is
+    a hint: without it the walk begins anew, and finds nothing to do where it has been."""
+
+    at_ms: int
+    row_id: int
+
+
+START = Bookmark(-(1 << 62), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,41 +86,34 @@ class Done:
     is_busy: bool = False  # nothing was done, as another is at work
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bodies:
-    """Bodies of events whose media are to go: what is left of them is found outside of the
-    transaction, as that takes long."""
-
-    portion: Portion
-    bodies: Mapping[int, bytes] = field(repr=False)
+def periods(retention: Retention) -> dict[Removed, int]:
+    """Return the classes that are removed, each with its period in milliseconds."""
+    found = {removed: getattr(retention, f"{removed}_ms") for removed in Removed}
+    return {removed: period for removed, period in found.items() if period is not None}
 
 
-def closing_noted(transaction: Transaction, at_ms: int) -> None:
-    """Have the events of a person found whose relationship ended at `at_ms`, as was noted now."""
-    names = [Walk(removed, Way.CLOSINGS).name for removed in periods.OF_PERSONS]
-    bookmarks.set_back(transaction, names, at_ms)
+def unset(retention: Retention) -> list[Removed]:
+    """Return the classes that are kept for ever: neither they nor a later one have a period."""
+    found = periods(retention)
+    return [each for each in Removed if not found.keys() & {each, *_later(each)}]
 
 
-def ends_of_persons(
-    transaction: Transaction, event_ids: Sequence[int], now_ms: int
-) -> dict[int, int]:
-    """Return for these events whose persons are erased now from when their records count: from the
-    end of the relationship, or from now if nobody has noted one."""
-    events = [Aged(*row) for row in transaction.look_up(walks.AGED, event_ids)]
-    closings = walks.closings_of(transaction, events)
-    return {each.id: closings.get(each.user_ref, now_ms) for each in events if each.user_ref}
+def _later(removed: Removed) -> tuple[Removed, ...]:
+    if removed not in STRONGEST_FIRST:
+        return ()
+    return tuple(reversed(STRONGEST_FIRST[: STRONGEST_FIRST.index(removed)]))
 
 
-def note_ends(transaction: Transaction, ends: Mapping[int, int]) -> None:
-    """Write that down in the events, once nothing else tells it: their rows are small by then."""
-    ids_by_end: dict[int, list[int]] = {}
-    for event_id, at_ms in ends.items():
-        ids_by_end.setdefault(at_ms, []).append(event_id)
-    for at_ms, ids in sorted(ids_by_end.items()):
-        transaction.change_each(_NOTE_ENDS, ids, closed_at_ms=at_ms)
-    if ids_by_end:
-        name = Walk(Removed.RECORD, Way.CLOSED).name
-        bookmarks.set_back(transaction, [name], min(ids_by_end))
+def walks(retention: Retention) -> list[Walk]:
+    """Return all walks of a round, in their order."""
+    found = periods(retention)
+    made = [Walk(each, way) for each in STRONGEST_FIRST if each in found for way in (False, True)]
+    return [*made, Walk(Removed.REJECTIONS)] if Removed.REJECTIONS in found else made
+
+
+def begin_anew(transaction: Transaction) -> None:
+    """Have all walks begin anew."""
+    transaction.change(_FORGET_BOOKMARKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,114 +126,84 @@ class Remover:
     most: int = BATCH
     leaves_all: bool = False
 
-    @property
-    def _finder(self) -> Finder:
-        return Finder(retention=self.retention, now_ms=self.now_ms, most=self.most)
+    def remove(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Done:
+        """Remove the next portion of a walk. `after`: where it has come to in this round; None: it
+        begins at its bookmark."""
+        if not transaction.try_lock(LOCK):
+            return Done(to=after or START, is_more=True, is_busy=True)
+        transaction.lock([holds.LOCK])
+        if walk.removed is Removed.REJECTIONS:
+            return self._remove_rejections(transaction)
+        begin = after or _bookmark(transaction, walk)
+        rows = transaction.rows(
+            _OF_WALK[walk.is_of_put_off],
+            removed=walk.removed,
+            after_ms=begin.at_ms,
+            after_id=begin.row_id,
+            until_ms=self._until_ms(walk.removed),
+            limit=PORTION,
+        )
+        expired, passed = self._expired(walk.removed, [Aged(*row[2:]) for row in rows])
+        is_more = passed < len(rows) or len(rows) == PORTION
+        to = Bookmark(*rows[passed - 1][:2]) if passed else begin
+        if walk.is_of_put_off and not is_more:
+            to = START
+        ready = self._ready(transaction, walk.removed, [event.id for event in expired])
+        gone = [event for event in expired if event.id in ready]
+        if gone:
+            removing.remove(transaction, walk.removed, [event.id for event in gone])
+        left = [event.id for event in expired if event.id not in ready]
+        if walk.is_of_put_off:
+            dropped = {row[2] for row in rows[:passed]}.difference(left)
+            transaction.change_each(_TAKE_UP, sorted(dropped), removed=walk.removed)
+        else:
+            known = {id_ for id_, each in _put_off(transaction, left) if each == walk.removed}
+            new = [(each, walk.removed) for each in left if each not in known]
+            transaction.insert_many(_PUT_OFF, new)
+        if to != begin:
+            _move_bookmark(transaction, walk, to)
+        freed_bytes = sum(event.body_bytes for event in gone)
+        self._count(transaction, walk.removed, len(gone), freed_bytes)
+        return Done(to=to, is_more=is_more, count=len(gone), freed_bytes=freed_bytes)
 
-    def next_portion(
-        self, walk: Walk, after: Bookmark | None
-    ) -> Callable[[Transaction], Done | Bodies]:
-        """Return what removes the next portion of a walk within a transaction; of media, what
-        returns the bodies for `replace`. `after`: where the walk has come to in this round; None:
-        it begins."""
+    def _until_ms(self, removed: Removed) -> int:
+        """Return until when a period has begun that has expired now."""
+        return self.now_ms - periods(self.retention)[removed]
 
-        def remove(transaction: Transaction) -> Done | Bodies:
-            if not transaction.try_lock(LOCK):
-                return Done(to=after or START, is_more=True, is_busy=True)
-            transaction.lock([holds.LOCK])
-            if walk.removed is Removed.REJECTIONS:
-                return self._remove_rejections(transaction)
-            portion = self._finder.find(transaction, walk, after)
-            if walk.removed is Removed.MEDIA:
-                ready = self._ready(transaction, portion)
-                bodies: dict[int, bytes] = dict(transaction.look_up(_BODIES, sorted(ready)))
-                if bodies:
-                    return Bodies(portion=portion, bodies=bodies)
-            return self._remove(transaction, portion, {})
+    def _expired(self, removed: Removed, events: Sequence[Aged]) -> tuple[list[Aged], int]:
+        """Return those events of which the class has expired and is there, as many as a transaction
+        may change; and how many of all were looked at."""
+        until_ms = self._until_ms(removed)
+        taken: list[Aged] = []
+        size = 0
+        for number, event in enumerate(events):
+            if event.removed_parts in DONE[removed] or event.received_at_ms > until_ms:
+                continue
+            size += event.body_bytes
+            if len(taken) == self.most or (taken and size > MAX_BYTES):
+                return taken, number
+            taken.append(event)
+        return taken, len(events)
 
-        return remove
-
-    def replace(
-        self, bodies: Bodies, replaced: Mapping[int, bytes | None]
-    ) -> Callable[[Transaction], Done]:
-        """Return what gives events, within a transaction, what is left of their bodies; None in
-        place of one: it has no media."""
-
-        def replace(transaction: Transaction) -> Done:
-            if not transaction.try_lock(LOCK):
-                return Done(to=bodies.portion.to, is_more=True, is_busy=True)
-            transaction.lock([holds.LOCK])
-            return self._remove(transaction, bodies.portion, replaced)
-
-        return replace
-
-    def _ready(self, transaction: Transaction, portion: Portion) -> set[int]:
+    def _ready(self, transaction: Transaction, removed: Removed, ids: Sequence[int]) -> set[int]:
         """Return which of these events may be removed: of which nothing waits or runs, and that are
-        not held. Nobody else can change them, or their deliveries, until the transaction ends."""
-        if self.leaves_all:
+        not on hold. Nobody else can change them, or their deliveries, until the transaction
+        ends."""
+        if self.leaves_all or not ids:
             return set()
-        ids = [event.id for event in portion.over]
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
         own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
-        for delivery_id, event_id, state, holds_order in transaction.look_up(_DELIVERIES, ids):
-            waits = state not in FINISHED or (state == State.DEAD and holds_order)
+        for delivery_id, event_id, state, blocks_order in transaction.look_up(_DELIVERIES, ids):
+            waits = state not in FINISHED or (state == State.DEAD and blocks_order)
             if waits or delivery_id not in own:
                 free.discard(event_id)
         free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
-        until_ms = self._finder.until_ms(portion.walk.removed)
+        until_ms = self._until_ms(removed)
         free -= {id_ for id_, at_ms in transaction.look_up(_KEPT_FROM, ids) if at_ms > until_ms}
         return free - holds.held(transaction, free, self.now_ms)
 
-    def _remove(
-        self, transaction: Transaction, portion: Portion, bodies: Mapping[int, bytes | None]
-    ) -> Done:
-        walk, over = portion.walk, portion.over
-        ready = self._ready(transaction, portion) if over else set()
-        if walk.removed is Removed.MEDIA:
-            ready &= bodies.keys()
-        gone = [event for event in over if event.id in ready]
-        left = [event.id for event in over if event.id not in ready]
-        freed_bytes = sum(event.body_bytes for event in gone)
-        count = len(gone)
-        if walk.removed is Removed.MEDIA:
-            count, freed_bytes = _replace(transaction, gone, bodies)
-        elif gone:
-            closed = self._closings_to_note(transaction, walk.removed, gone)
-            removing.remove(transaction, walk.removed, [each.id for each in gone], closed)
-        self._note_put_off(transaction, portion, [event.id for event in gone], left)
-        if portion.is_moved:
-            bookmarks.move(transaction, walk.name, portion.to)
-        self._count(transaction, walk.removed, count, freed_bytes)
-        return Done(to=portion.to, is_more=portion.is_more, count=count, freed_bytes=freed_bytes)
-
-    def _closings_to_note(
-        self, transaction: Transaction, removed: Removed, events: Sequence[Aged]
-    ) -> dict[int, int]:
-        """Return when the relationship with the persons of these events ended, where their records
-        count from that: once their identity is gone, nothing else tells."""
-        if removed is not Removed.IDENTITY:
-            return {}
-        if not periods.counts_from_closing(self.retention, Removed.RECORD):
-            return {}
-        closings = walks.closings_of(transaction, events)
-        return {each.id: closings[each.user_ref] for each in events if each.user_ref in closings}
-
-    def _note_put_off(
-        self, transaction: Transaction, portion: Portion, gone: Sequence[int], left: Sequence[int]
-    ) -> None:
-        removed = portion.walk.removed
-        if gone and removed is not Removed.RECORD:
-            for each in (removed, *removing.TAKES[removed]):
-                transaction.change_each(_TAKE_UP, gone, removed=each)
-        if portion.dropped:  # of this class alone: an earlier one may be over still
-            transaction.change_each(_TAKE_UP, portion.dropped, removed=removed)
-        if left and portion.walk.way is not Way.PUT_OFF:
-            noted = {id_ for id_, each in transaction.look_up(_IS_PUT_OFF, left) if each == removed}
-            rows = [(event_id, removed) for event_id in left if event_id not in noted]
-            transaction.insert_many(_PUT_OFF_ALSO, rows)
-
     def _remove_rejections(self, transaction: Transaction) -> Done:
-        until_ms = self._finder.until_ms(Removed.REJECTIONS)
+        until_ms = self._until_ms(Removed.REJECTIONS)
         rows = transaction.rows(_OLD_REJECTIONS, until_ms=until_ms, limit=PORTION)
         count = transaction.change_each(_DELETE_REJECTIONS, [row[0] for row in rows]) if rows else 0
         self._count(transaction, Removed.REJECTIONS, count, 0)
@@ -203,42 +217,67 @@ class Remover:
                 _COUNT,
                 day_ms=self.now_ms - self.now_ms % DAY_MS,
                 removed=removed,
-                period_ms=periods.periods(self.retention)[removed],
+                period_ms=periods(self.retention)[removed],
                 count=count,
                 freed_bytes=freed_bytes,
             )
 
 
-def _replace(
-    transaction: Transaction, events: Sequence[Aged], bodies: Mapping[int, bytes | None]
-) -> tuple[int, int]:
-    """Replace the bodies of these events that had media; return how many, and how many bytes these
-    were."""
-    found = ((each.id, bodies[each.id]) for each in events)
-    replaced = {event_id: body for event_id, body in found if body is not None}
-    changed = set(removing.replace_bodies(transaction, replaced))
-    freed = [each.body_bytes - len(replaced[each.id]) for each in events if each.id in changed]
-    return len(changed), sum(freed)
+def _bookmark(transaction: Transaction, walk: Walk) -> Bookmark:
+    row = transaction.row(_READ_BOOKMARK, removed=walk.name)
+    return START if row is None else Bookmark(*row)
 
 
-_NOTE_ENDS = Lookup(Event.update(closed_at_ms=param("closed_at_ms")), Event.id)
-_BODIES = Lookup(Event.select(Event.id, Event.body), Event.id)
+def _move_bookmark(transaction: Transaction, walk: Walk, to: Bookmark) -> None:
+    if not transaction.change(_MOVE_BOOKMARK, removed=walk.name, **to._asdict()):
+        transaction.insert(_SET_BOOKMARK, removed=walk.name, **to._asdict())
+
+
+def _put_off(transaction: Transaction, ids: Sequence[int]) -> Sequence[tuple[int, str]]:
+    return [(row[0], row[1]) for row in transaction.look_up(_IS_PUT_OFF, ids)]
+
+
+OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, fn.LENGTH(Event.body))
+_AT_MS = Event.received_at_ms
+_BY_RECEIPT = Statement(
+    Event.select(_AT_MS, Event.id, *OF_EVENT)
+    .where(
+        param("after_ms") <= _AT_MS,
+        param("until_ms") >= _AT_MS,
+        Tuple(_AT_MS, Event.id) > Tuple(param("after_ms"), param("after_id")),
+    )
+    .order_by(_AT_MS, Event.id)
+    .limit(param("limit"))
+)
+_BY_PUT_OFF = Statement(
+    PutOff.select(SQL("0"), PutOff.id, *OF_EVENT)
+    .join(Event, on=Event.id == PutOff.event_id)
+    .where(PutOff.removed == param("removed"), PutOff.id > param("after_id"))
+    .order_by(PutOff.id)
+    .limit(param("limit"))
+)
+_OF_WALK = (_BY_RECEIPT, _BY_PUT_OFF)
 _LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
 _LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
 _DELIVERIES = Lookup(
-    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.holds_order),
+    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.blocks_order),
     Delivery.event,
 )
 _AWAITED = Lookup(
     Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
     Awaited.event,
 )
-_KEPT_FROM = Lookup(KeptFrom.select(KeptFrom.event_id, KeptFrom.at_ms), KeptFrom.event_id)
-_IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
-_PUT_OFF_ALSO = BulkInsert(PutOff, "event_id", "removed")
-_TAKE_UP = Lookup(
-    PutOff.delete().where(fn.COALESCE(PutOff.removed, "") == param("removed")), PutOff.event_id
+_KEPT_FROM = Lookup(
+    Event.select(Event.id, Event.kept_from_ms).where(Event.kept_from_ms.is_null(False)), Event.id
 )
+_IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
+_PUT_OFF = BulkInsert(PutOff, "event_id", "removed")
+_TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)
+_HAS_NAME = Sweep.removed == param("removed")
+_READ_BOOKMARK = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
+_MOVE_BOOKMARK = update(Sweep, "at_ms", "row_id", where=_HAS_NAME)
+_SET_BOOKMARK = insert(Sweep, "removed", "at_ms", "row_id")
+_FORGET_BOOKMARKS = Statement(Sweep.delete())
 _OLD_REJECTIONS = Statement(
     Rejection.select(Rejection.id)
     .where(Rejection.at_ms <= param("until_ms"))

@@ -1,28 +1,23 @@
 """The daemon's loop that removes what `retention` says, beside its other work: small transactions
 with gaps between them, on one of several hosts.
 
-`Round` says what is to be done next, for the loop and for `premblyd prune`.
+`Round` says what is to be done next, for the loop and for `premblyd record prune`.
 """
 
 import asyncio
 import functools
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from enum import IntEnum
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from premblyd import loops
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.keep import bookmarks, retention, strays, walks
-from premblyd.keep.bookmarks import Bookmark
-from premblyd.keep.retention import Bodies, Done, Remover
-from premblyd.keep.walks import BATCH, Walk, Way
+from premblyd.keep import eventless, retention
+from premblyd.keep.retention import BATCH, Bookmark, Done, Remover, Walk
 from premblyd.model.keeptables import Removed
-from premblyd.prembly.media import replace_media
 from premblyd.queue import trusted
 from premblyd.telemetry import tell
 from premblyd.times import HOUR_MS, Clock
@@ -37,18 +32,10 @@ GAP_RATIO = 4  # of a gap to the transaction before it
 LEAST, MOST = 10, 50  # events in a transaction, as long as it takes
 LONG_S = 0.008
 MOST_PUT_OFF = 20  # portions of what was put off, in each round of each class
-STRAYS_EVERY_MS = 6 * HOUR_MS
+EVENTLESS_EVERY_MS = 6 * HOUR_MS
 SET_MS = 60_000  # a clock that was set by more: what was received meanwhile may be out of order
-Work = Callable[[Transaction], "Done | Bodies"]
-
-
-class Caution(IntEnum):
-    """How a portion is tried again that could not be removed: one event may be what nobody foresaw,
-    and must not keep the others."""
-
-    NONE = 0
-    ONE_BY_ONE = 1
-    LEAVE_IT = 2  # that one is put off
+ONE_BY_ONE, LEAVE_IT = 1, 2  # tries: one event may be what nobody foresaw; that one is put off
+Work = Callable[[Transaction], Done]
 
 
 class Round:
@@ -56,16 +43,15 @@ class Round:
     there is no more work. `is_whole`: also all that was put off, and not only some of it, where
     there is very much."""
 
-    def __init__(self, settings: Retention, *, with_strays: bool, is_whole: bool = True) -> None:
+    def __init__(self, settings: Retention, *, with_eventless: bool, is_whole: bool = True) -> None:
         self._settings = settings
         self._most_put_off = None if is_whole else MOST_PUT_OFF
         self._put_off = 0  # portions of this walk
-        self._walks: deque[Walk] = deque(walks.of_round(settings))
-        self._strays = deque(strays.kinds(settings)) if with_strays else deque[int]()
-        self._is_begun = False
+        self._left: deque[Walk | int] = deque(retention.walks(settings))
+        if with_eventless:
+            self._left += eventless.kinds(settings)
         self._after: Bookmark | None = None
-        self._bodies: tuple[Bodies, Mapping[int, bytes | None]] | None = None
-        self._caution = Caution.NONE
+        self._tries = 0  # of this portion that failed
         self._most = BATCH
         self.failures = 0  # events that could not be removed, and were put off
         self.removed: Counter[Removed] = Counter()
@@ -74,23 +60,20 @@ class Round:
     @property
     def has_work(self) -> bool:
         """Whether anything is left to be done."""
-        return not self._is_begun or bool(self._walks or self._strays)
+        return bool(self._left)
 
     def work(self, now_ms: int) -> Work:
         """Return what is to be done next."""
-        if not self._is_begun:
-            return functools.partial(_end_what_is_over, now_ms=now_ms)
-        if not self._walks:
-            return self._look_for_strays(now_ms)
+        first = self._left[0]
+        if isinstance(first, int):
+            return functools.partial(self._remove_eventless, kind=first, now_ms=now_ms)
         remover = Remover(
             retention=self._settings,
             now_ms=now_ms,
-            most=1 if self._caution else self._most,
-            leaves_all=self._caution is Caution.LEAVE_IT,
+            most=1 if self._tries else self._most,
+            leaves_all=self._tries == LEAVE_IT,
         )
-        if self._bodies is not None:
-            return remover.replace(*self._bodies)
-        return remover.next_portion(self._walks[0], self._after)
+        return functools.partial(remover.remove, walk=first, after=self._after)
 
     def pace(self, took_s: float) -> None:
         """Have the next transactions shorter, or longer, by how long one took that has changed
@@ -100,116 +83,81 @@ class Round:
         elif took_s < LONG_S / 2:
             self._most = min(MOST, self._most + 1)
 
-    def take(self, done: Done | Bodies, replaced: Mapping[int, bytes | None]) -> None:
-        """Take in what was done. `replaced`: what `without_media` has made of these bodies."""
-        if isinstance(done, Bodies):
-            self._bodies = done, replaced
-            return
+    def take(self, done: Done) -> None:
+        """Take in what was done."""
         if done.is_busy:
             return
-        if self._walks and self._walks[0].way is Way.PUT_OFF:  # the last to meet what failed before
-            self.failures += self._caution is Caution.LEAVE_IT
-        self._bodies = None
-        self._caution = Caution.NONE
+        first = self._left[0]
+        is_last = not done.is_more
+        if isinstance(first, Walk):
+            self.removed[first.removed] += done.count
+            self.freed_bytes[first.removed] += done.freed_bytes
+            if first.is_of_put_off:  # the last to meet what failed before
+                self.failures += self._tries == LEAVE_IT
+                self._put_off += 1
+                is_last = is_last or self._put_off == self._most_put_off
+        self._tries = 0
         self._after = done.to
-        if not self._is_begun:
-            self._is_begun = True
-        elif self._walks:
-            self._take_portion(self._walks[0], done)
-        elif not done.is_more:
-            self._strays.popleft()
-        if not done.is_more:
+        if is_last:
+            self._left.popleft()
             self._after = None
-
-    def _take_portion(self, walk: Walk, done: Done) -> None:
-        self.removed[walk.removed] += done.count
-        self.freed_bytes[walk.removed] += done.freed_bytes
-        self._put_off += walk.way is Way.PUT_OFF
-        if not done.is_more or self._put_off == self._most_put_off:
             self._put_off = 0
-            self._after = None
-            self._walks.popleft()
 
     def failed(self) -> bool:
         """Take in that the work failed by its own fault; return whether it is worth while to go
         on."""
-        can_go_on = self._is_begun and bool(self._walks) and self._caution < Caution.LEAVE_IT
-        self._bodies = None
-        self._caution = Caution(min(self._caution + 1, Caution.LEAVE_IT))
+        can_go_on = isinstance(self._left[0], Walk) and self._tries < LEAVE_IT
+        self._tries = min(self._tries + 1, LEAVE_IT)
         return can_go_on
 
-    def _look_for_strays(self, now_ms: int) -> Work:
-        kind, after_id = self._strays[0], self._after.row_id if self._after else 0
-
-        def look(transaction: Transaction) -> Done:
-            if not transaction.try_lock(retention.LOCK):
-                return Done(is_busy=True, is_more=True)
-            last = strays.look(transaction, kind, after_id, self._settings, now_ms)
-            return Done(to=Bookmark(0, last or 0), is_more=last is not None)
-
-        return look
-
-
-def _end_what_is_over(transaction: Transaction, now_ms: int) -> Done:
-    strays.end_what_is_over(transaction, now_ms)
-    return Done()
-
-
-def without_media(asked: Bodies) -> dict[int, bytes | None]:
-    """Return what is left of bodies that a round has asked for; None: all. It takes long."""
-    found: Mapping[int, Any] = asked.bodies  # somebody may have put something else there
-    return {
-        id_: replace_media(body) if isinstance(body, bytes) else None for id_, body in found.items()
-    }
+    def _remove_eventless(self, transaction: Transaction, kind: int, now_ms: int) -> Done:
+        if not transaction.try_lock(retention.LOCK):
+            return Done(is_busy=True, is_more=True)
+        after_id = self._after.row_id if self._after else 0
+        last = eventless.remove(transaction, kind, after_id, self._settings, now_ms)
+        return Done(to=Bookmark(0, last or 0), is_more=last is not None)
 
 
 def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
     """Do all of a round on a command's own connection, beside a daemon, and yield what each
     transaction did. Raise StoreUnavailableError when it can't."""
+    database.transact(functools.partial(eventless.end_what_expired, now_ms=now_ms))
     while round_.has_work:
         began = time.monotonic()
         try:
             done = database.transact(round_.work(now_ms))
-            replaced = without_media(done) if isinstance(done, Bodies) else {}
         except StoreUnavailableError:
             raise
         except Exception:
             if not round_.failed():
                 raise
             continue
-        round_.take(done, replaced)
+        round_.take(done)
         took_s = time.monotonic() - began
-        if isinstance(done, Done):
-            yield done
+        yield done
         time.sleep(gap_s(done, took_s, MIN_GAP_BESIDE_S))
 
 
-def gap_s(done: Done | Bodies, took_s: float, least_s: float = MIN_GAP_S) -> float:
+def gap_s(done: Done, took_s: float, least_s: float = MIN_GAP_S) -> float:
     """Return how long to do nothing after what took so long: the daemon has one processor for its
     webhooks, and one thread that writes."""
-    if isinstance(done, Done) and done.is_busy:
+    if done.is_busy:
         return AGAIN_S
     own_s = GAP_RATIO * took_s
-    return min(max(least_s, own_s), MAX_GAP_S) if isinstance(done, Done) and done.count else own_s
+    return min(max(least_s, own_s), MAX_GAP_S) if done.count else own_s
 
 
 class Sweeping:
-    """Removes what is over: a round now and then, for as long as this daemon is the one that does
-    it (`is_leader`)."""
+    """Removes what has expired: a round now and then, for as long as this daemon is the one that
+    does it (`is_leader`)."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        clock: Clock,
-        *,
-        is_leader: Callable[[], bool],
-    ) -> None:
+    def __init__(self, writer: Writer, clock: Clock, *, is_leader: Callable[[], bool]) -> None:
         self._writer = writer
         self._clock = clock
         self._is_leader = is_leader
         self._settings = Retention()
         self._begins_anew = True
-        self._looked_for_strays_ms: int | None = None
+        self._eventless_ms: int | None = None  # when these were looked for
         self._offset_ms = clock.offset_ms
         self._wake = asyncio.Event()
 
@@ -226,34 +174,36 @@ class Sweeping:
         await loops.repeat(self.round, REST_S, wake=self._wake, failed=_tell_failed)
 
     async def round(self) -> float:
-        """Remove all that is over; return the seconds until the next round."""
+        """Remove all that has expired; return the seconds until the next round."""
         if not self._is_leader():
             self._begins_anew = True
             return REST_S
         jump_ms = self._clock.offset_ms - self._offset_ms
         self._offset_ms = self._clock.offset_ms
-        if abs(jump_ms) > SET_MS:
-            await self._writer.call(bookmarks.forget_all, Step.EVIDENCE)
+        # Some may have come that are not in order: from another host, or while the clock was wrong.
+        if self._begins_anew or abs(jump_ms) > SET_MS:
+            await self._writer.call(retention.begin_anew, Step.EVIDENCE)
         if self._begins_anew:
-            await self._writer.call(_forget_bookmarks, Step.EVIDENCE)
             self._begins_anew = False
-            self._looked_for_strays_ms = None
+            self._eventless_ms = None
         await self._sweep(self._settings)
         return REST_S
 
     async def _sweep(self, settings: Retention) -> None:
         counted = functools.partial(trusted.counted_ms, wall_ms=self._clock.now_ms())
         now_ms = await self._writer.call(counted, Step.EVIDENCE)
-        since_ms = self._looked_for_strays_ms
-        with_strays = since_ms is None or not 0 <= now_ms - since_ms < STRAYS_EVERY_MS
-        round_ = Round(settings, with_strays=with_strays, is_whole=False)
+        end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
+        await self._writer.call(end, Step.EVIDENCE)
+        since_ms = self._eventless_ms
+        with_eventless = since_ms is None or not 0 <= now_ms - since_ms < EVENTLESS_EVERY_MS
+        round_ = Round(settings, with_eventless=with_eventless, is_whole=False)
         try:
             while round_.has_work and settings is self._settings and self._is_leader():
                 await asyncio.sleep(await self._step(round_, now_ms))
         finally:
             _tell_removed(round_)
-        if with_strays and not round_.has_work:
-            self._looked_for_strays_ms = now_ms
+        if with_eventless and not round_.has_work:
+            self._eventless_ms = now_ms
 
     async def _step(self, round_: Round, now_ms: int) -> float:
         """Do the next work of a round; return the seconds until that behind it."""
@@ -267,26 +217,11 @@ class Sweeping:
             if not round_.failed():
                 raise
             return AGAIN_S
-        replaced: Mapping[int, bytes | None] = {}
-        try:
-            if isinstance(done, Bodies):
-                replaced = await asyncio.to_thread(without_media, done)
-        except Exception as error:  # of one body that nobody foresaw
-            _tell_failed(error)
-            if not round_.failed():
-                raise
-            return AGAIN_S
-        if isinstance(done, Done) and done.count:
-            round_.pace(time.monotonic() - began)
-        round_.take(done, replaced)
-        return gap_s(done, time.monotonic() - began)
-
-
-def _forget_bookmarks(transaction: Transaction) -> None:
-    """Have all events looked at again, as some may have come that are not in order: from another
-    host, or by hand. Not the bodies for media: nothing tells which of them have none, so all would
-    have to be read."""
-    bookmarks.forget_all(transaction, but=Removed.MEDIA)
+        took_s = time.monotonic() - began
+        if done.count:
+            round_.pace(took_s)
+        round_.take(done)
+        return gap_s(done, took_s)
 
 
 def _tell_removed(round_: Round) -> None:

@@ -39,8 +39,8 @@ class Kept(StrEnum):
     IDENTITY = "identity"  # as long as what names a person, or the row
     RECORD = "record"  # as long as the event that the row is, or is about
     REJECTIONS = "rejections"  # as long as the refused request that the row is
-    IN_FORCE = "in force"  # as long as what the row says is in force
-    EVER = "ever"  # always: it names nobody, or must outlast what it is about
+    UNTIL_ENDED = "until it ends"  # the hold, session, link or pause that the row is
+    PERMANENT = "permanent"  # it names nobody, or must outlast what it is about
 
 
 class Seen(IntEnum):

@@ -16,10 +16,9 @@ from premblyd.model.table import Table
 from premblyd.privacy import Shape
 
 
-class Lacks(StrEnum):
+class RemovedParts(StrEnum):
     """What an event has no more. Each lacks what those before it lack too."""
 
-    MEDIA = "media"  # photos, and what else is long and encoded in its body
     BODY = "body"
     IDENTITY = "identity"  # what named a person
     ERASED = "erased"  # the same, at a person's request: none of this comes back
@@ -29,7 +28,6 @@ class Removed(StrEnum):
     """A class of what `retention` removes when its period is over. Each takes what those before it
     take too, but `rejections`, which are no events."""
 
-    MEDIA = "media"
     BODY = "body"
     IDENTITY = "identity"
     RECORD = "record"
@@ -37,18 +35,18 @@ class Removed(StrEnum):
 
 
 class Hold(Table):
-    """A person, or a verification, of whom nothing is removed or erased until the hold ends."""
+    """A legal hold: exempts a person, or a verification, from deletion until it ends."""
 
-    kept = Kept.EVER
-    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
+    kept = Kept.PERMANENT
+    user_ref = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.REFERENCE, null=True)
     # In its one spelling.
-    reference = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, null=True)
+    reference = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.REFERENCE, null=True)
     at_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody ends it
-    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
-    reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
+    actor = Text(PERSONAL, kept=Kept.PERMANENT, shown=Shape.PLAIN)
+    reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)
     ended_at_ms = Moment(PLAIN, null=True)
-    ended_by = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN, null=True)
+    ended_by = Text(PERSONAL, kept=Kept.PERMANENT, shown=Shape.PLAIN, null=True)
 
     indexes = (
         "user_ref (user_ref) WHERE ended_at_ms IS NULL AND user_ref IS NOT NULL",
@@ -56,28 +54,16 @@ class Hold(Table):
     )
 
 
-class Closing(Table):
-    """The end of the relationship with a person, from which `retention` with `from: closed`
-    counts."""
-
-    kept = Kept.EVER
-    user_ref = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.REFERENCE, unique=True)
-    at_ms = Moment(PLAIN)
-    noted_at_ms = Moment(PLAIN)
-    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
-
-    indexes = ("at (at_ms, id)",)
-
-
 class Erasure(Table):
     """What was erased at a person's request: who did it, when and why, and how much."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     at_ms = Moment(PLAIN)
-    actor = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN)
-    reason = Text(PERSONAL, kept=Kept.EVER, shown=Shape.PLAIN, null=True)
+    actor = Text(PERSONAL, kept=Kept.PERMANENT, shown=Shape.PLAIN)
+    reason = Text(PERSONAL, kept=Kept.PERMANENT, shown=Shape.PLAIN, null=True)
     found_by = Text(PLAIN)  # user_ref, reference or event
-    subject = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)  # keyed, of what was named
+    # Keyed, of what was named.
+    subject = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     events = Number(PLAIN)
     cancelled = Number(PLAIN)  # deliveries that waited or were dead
 
@@ -87,10 +73,9 @@ class Erasure(Table):
 class ToErase(Table):
     """An event of a person of many, who is erased in portions: until its portion is done."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     event_id = Number(PLAIN, unique=True)
     erasure_id = Number(PLAIN)
-    closed_at_ms = Moment(PLAIN, null=True)  # as the event will have it
 
     indexes = ("erasure (erasure_id, id)",)
 
@@ -99,17 +84,17 @@ class ErasedName(Table):
     """A keyed digest of a reference or a session that was erased: what comes of it later is stored
     already erased."""
 
-    kept = Kept.EVER
-    name = Text(DIGEST, kept=Kept.EVER, unique=True)
+    kept = Kept.PERMANENT
+    name = Text(DIGEST, kept=Kept.PERMANENT, unique=True)
     erasure_id = Number(PLAIN)
 
 
 class Removal(Table):
     """What `retention` removed on a day, of one class and by one period."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     day_ms = Moment(PLAIN)
-    removed = Text(PLAIN)  # the class: media, body, identity, record, rejections
+    removed = Text(PLAIN)  # the class: body, identity, record, rejections
     period_ms = Number(PLAIN)
     count = Number(PLAIN)
     freed_bytes = Number(PLAIN)
@@ -118,20 +103,20 @@ class Removal(Table):
 
 
 class Sweep(Table):
-    """How far the removal of a class has come: a bookmark, see keep/bookmarks.py. To take it out is
+    """How far the removal of a class has come: a bookmark, see keep/retention.py. To take it out is
     always safe."""
 
-    kept = Kept.EVER
-    # The class, and behind a space what is walked through if not all events.
+    kept = Kept.PERMANENT
+    # The class; with " put off" behind it, of its walk through what was put off.
     removed = Text(PLAIN, unique=True)
     at_ms = Moment(PLAIN)
     row_id = Number(PLAIN)
 
 
 class PutOff(Table):
-    """An event that was left as it is when its time was over, since it waited, ran or was held."""
+    """An event of which a class had expired, but which waited, ran or was on hold."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     event_id = Number(PLAIN)
     removed = Text(PLAIN)
 
@@ -139,28 +124,20 @@ class PutOff(Table):
     indexes = ("removed (removed, id)",)
 
 
-class KeptFrom(Table):
-    """An event that came while the clock was behind: its periods count from `at_ms`."""
-
-    kept = Kept.RECORD
-    event_id = Number(PLAIN, unique=True)
-    at_ms = Moment(PLAIN)
-
-
 class GoneEvent(Table):
     """The key of an event whose record was removed: the same webhook is a duplicate still."""
 
-    kept = Kept.EVER
-    key = Text(DIGEST, kept=Kept.EVER, unique=True)
+    kept = Kept.PERMANENT
+    key = Text(DIGEST, kept=Kept.PERMANENT, unique=True)
     event_id = Number(PLAIN)
 
 
 class GoneOnce(Table):
     """What a hook with `once` has succeeded for, of a delivery whose record was removed."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     action = Text(PLAIN)
-    once_key = Text(DIGEST, kept=Kept.EVER)
+    once_key = Text(DIGEST, kept=Kept.PERMANENT)
     delivery_id = Number(PLAIN)
 
     unique = ("once_key, action",)

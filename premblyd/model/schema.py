@@ -24,7 +24,7 @@ from premblyd.model.views import VIEWS
 _DESCRIBED: tuple[Any, ...] = TABLES
 NUMBER = 1
 LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on it, unchanged
-MOVE = "move"  # a lock's name: `premblyd move` has it as long as it is at work
+MOVE = "move"  # a lock's name: `premblyd record move` has it as long as it is at work
 RECORD = "record"  # its row says which schema this is
 KEY_BYTES = 32
 _TYPES = {

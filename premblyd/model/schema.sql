@@ -27,10 +27,10 @@ CREATE TABLE event (
     risk_score REAL,
     doubt TEXT NOT NULL,
     reference_key TEXT,
-    lacks TEXT,
+    removed_parts TEXT,
+    kept_from_ms INTEGER,
     erasure_id INTEGER,
     erased_name TEXT,
-    closed_at_ms INTEGER,
     body BLOB NOT NULL
 ) STRICT;
 
@@ -50,15 +50,13 @@ CREATE INDEX event_user_ref ON event (user_ref) WHERE user_ref IS NOT NULL;
 
 CREATE INDEX event_session ON event (session_id) WHERE session_id IS NOT NULL;
 
-CREATE INDEX event_closed ON event (closed_at_ms) WHERE closed_at_ms IS NOT NULL;
-
 CREATE INDEX event_erasure ON event (erasure_id) WHERE erasure_id IS NOT NULL;
 
 CREATE INDEX event_erased_name ON event (erased_name) WHERE erased_name IS NOT NULL;
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
-CREATE INDEX event_unsettled ON event (received_at_ms) WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
+CREATE INDEX event_without_result ON event (received_at_ms) WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified');
 
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -78,7 +76,7 @@ CREATE TABLE delivery (
     order_key TEXT,
     order_place INTEGER,
     waits_for_id INTEGER,
-    holds_order INTEGER NOT NULL DEFAULT 0,
+    blocks_order INTEGER NOT NULL DEFAULT 0,
     confirmed_facts TEXT,
     confirmed_key TEXT,
     held_by TEXT,
@@ -99,7 +97,7 @@ CREATE INDEX delivery_queue ON delivery (action, due_at_ms) WHERE due_at_ms IS N
 
 CREATE UNIQUE INDEX delivery_once ON delivery (once_key, action) WHERE once_key IS NOT NULL;
 
-CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND holds_order));
+CREATE INDEX delivery_order ON delivery (order_key, action, order_place) WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order));
 
 CREATE INDEX delivery_waits ON delivery (waits_for_id) WHERE waits_for_id IS NOT NULL;
 
@@ -213,6 +211,8 @@ CREATE INDEX awaited_settled_by ON awaited (settled_by_id) WHERE settled_by_id I
 
 CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
 
+CREATE INDEX awaited_turn ON awaited ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms) WHERE due_at_ms IS NOT NULL;
+
 CREATE TABLE verification_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
@@ -241,24 +241,15 @@ CREATE TABLE day (
     counts TEXT NOT NULL
 ) STRICT;
 
-CREATE TABLE console_link (
+CREATE TABLE console_token (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
     digest TEXT NOT NULL UNIQUE,
     actor TEXT NOT NULL,
-    created_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    role TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE console_session (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest TEXT NOT NULL UNIQUE,
-    actor TEXT NOT NULL,
-    remote_ip TEXT NOT NULL,
+    role TEXT NOT NULL,
+    remote_ip TEXT,
     began_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL,
-    password_sha256 TEXT,
-    role TEXT NOT NULL
+    expires_at_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE record (
@@ -292,20 +283,14 @@ CREATE TABLE host (
     forgotten_at_ms INTEGER
 ) STRICT;
 
-CREATE TABLE alert_sent (
+CREATE TABLE alert (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
-    sent_at_ms INTEGER NOT NULL,
-    UNIQUE (name, kind)
-) STRICT;
-
-CREATE TABLE alert_failure (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    failed_at_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
     error TEXT,
-    output TEXT
+    output TEXT,
+    UNIQUE (name, kind)
 ) STRICT;
 
 CREATE TABLE halt (
@@ -341,16 +326,6 @@ CREATE INDEX hold_user_ref ON hold (user_ref) WHERE ended_at_ms IS NULL AND user
 
 CREATE INDEX hold_reference ON hold (reference) WHERE ended_at_ms IS NULL AND reference IS NOT NULL;
 
-CREATE TABLE closing (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    user_ref TEXT NOT NULL UNIQUE,
-    at_ms INTEGER NOT NULL,
-    noted_at_ms INTEGER NOT NULL,
-    actor TEXT NOT NULL
-) STRICT;
-
-CREATE INDEX closing_at ON closing (at_ms, id);
-
 CREATE TABLE erasure (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at_ms INTEGER NOT NULL,
@@ -367,8 +342,7 @@ CREATE INDEX erasure_subject ON erasure (subject);
 CREATE TABLE to_erase (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id INTEGER NOT NULL UNIQUE,
-    erasure_id INTEGER NOT NULL,
-    closed_at_ms INTEGER
+    erasure_id INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX to_erase_erasure ON to_erase (erasure_id, id);
@@ -404,12 +378,6 @@ CREATE TABLE put_off (
 ) STRICT;
 
 CREATE INDEX put_off_removed ON put_off (removed, id);
-
-CREATE TABLE kept_from (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event_id INTEGER NOT NULL UNIQUE,
-    at_ms INTEGER NOT NULL
-) STRICT;
 
 CREATE TABLE gone_event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -452,7 +420,7 @@ SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepo
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
        body_sha256, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
-       reference_key, lacks
+       reference_key, removed_parts
 FROM event;
 
 CREATE VIEW delivery_log AS
@@ -462,7 +430,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
        delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
        delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.holds_order, delivery.last_error,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
        delivery.confirmed_facts, delivery.confirmed_key
 FROM delivery JOIN event ON event.id = delivery.event_id;
 
@@ -501,16 +469,16 @@ END;
 
 CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.holds_order))
+     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))
 BEGIN
     UPDATE delivery
     SET waits_for_id = (
         SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
     ),
         due_at_ms = CASE WHEN (
         SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
     ) IS NULL
             THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
     WHERE waits_for_id = NEW.id AND state = 'pending';

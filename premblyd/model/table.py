@@ -29,7 +29,7 @@ class Table(_Described):
 class RollUp(_Described):
     """A table of counts, kept in the transactions that make what they count: see rollups.py."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
 
     class Meta:
         without_rowid = True

@@ -55,7 +55,7 @@ class Event(Table):
     """One authentic webhook, stored exactly as received."""
 
     kept = Kept.RECORD
-    key = Text(DIGEST, kept=Kept.EVER, shown=Shape.PLAIN, unique=True)
+    key = Text(DIGEST, kept=Kept.PERMANENT, shown=Shape.PLAIN, unique=True)
     endpoint = Text(PLAIN)
     received_at_ms = Moment(PLAIN)
     remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
@@ -85,14 +85,12 @@ class Event(Table):
     # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
-    lacks = Text(PLAIN, null=True)
+    removed_parts = Text(PLAIN, null=True)
+    kept_from_ms = Moment(PLAIN, null=True)  # it came while the clock was behind
     # Of an erased one: by which erasure, and a keyed digest of its reference, see
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
-    erased_name = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
-    # Of one that lacks its identity: when the relationship with its person ended, from which its
-    # record counts with `from: closed`.
-    closed_at_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
+    erased_name = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
     body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
 
@@ -105,12 +103,11 @@ class Event(Table):
         "reference_key (reference_key) WHERE reference_key IS NOT NULL",
         "user_ref (user_ref) WHERE user_ref IS NOT NULL",
         "session (session_id) WHERE session_id IS NOT NULL",
-        "closed (closed_at_ms) WHERE closed_at_ms IS NOT NULL",
         "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
         "erased_name (erased_name) WHERE erased_name IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",
-        "unsettled (received_at_ms)"
-        " WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02'",
+        "without_result (received_at_ms)"
+        " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",
     )
 
 
@@ -131,7 +128,7 @@ class Delivery(Table):
     # Of a skipped one: the delivery that succeeded in its place.
     ran_instead = Reference("self", column_name="ran_instead_id", null=True)
     # With `once`, of the one that runs or has succeeded: what it runs once for.
-    once_key = Text(DIGEST, kept=Kept.EVER, null=True)
+    once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
     # Of that answer.
     confirmed_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
@@ -140,11 +137,11 @@ class Delivery(Table):
     order_key = Text(DIGEST, kept=Kept.IDENTITY, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
-    holds_order = Truth(PLAIN, constraints=_ZERO)
+    blocks_order = Truth(PLAIN, constraints=_ZERO)
     # What Prembly's answer states, see queue/jobs.py.
     confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see verifications/names.py.
-    confirmed_key = Text(DIGEST, kept=Kept.EVER, seen=Seen.NOWHERE, null=True)
+    confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # What keeps a pending one from being due: the name of what will make it due again.
     held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
 
@@ -163,7 +160,7 @@ class Delivery(Table):
         "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
         "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
         "order (order_key, action, order_place)"
-        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))",
+        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))",
         "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
         "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
     )
@@ -286,6 +283,8 @@ class Awaited(Table):
         "event (event_id)",
         "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
         "given_up (finished_at_ms) WHERE state = 'given_up'",
+        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
+        " WHERE due_at_ms IS NOT NULL",
     )
 
 
@@ -308,7 +307,7 @@ class VerificationName(Table):
 class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     from_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN)
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
@@ -318,47 +317,36 @@ class Day(Table):
     """What was found when Prembly's log of a day of UTC was compared with the record, the last
     time."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     day_ms = Moment(PLAIN, unique=True)  # its beginning
     read_at_ms = Moment(PLAIN)
     is_complete = Truth(PLAIN)
-    reasons = Text(PLAIN)  # why it is not, as words: see record/days.py
+    reasons = Text(PLAIN)  # why it is not, as words: see record/reconciling/days.py
     counts = Json(PLAIN)
 
 
-class ConsoleLink(Table):
-    """A link by which its holder signs in to the console, once: of its token, the digest alone."""
+class ConsoleToken(Table):
+    """What signs somebody in to the console, of which the digest alone is kept: a link's token, for
+    once, or the cookie of the session that this became."""
 
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    created_at_ms = Moment(PLAIN)
-    expires_at_ms = Moment(PLAIN)
-    role = Text(PLAIN)
-
-
-class ConsoleSession(Table):
-    """Somebody who is signed in to the console: of the cookie, the digest alone."""
-
-    kept = Kept.IN_FORCE
-    digest = Text(SECRET, kept=Kept.IN_FORCE, unique=True)
-    actor = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
-    remote_ip = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN)
+    kept = Kept.UNTIL_ENDED
+    kind = Text(PLAIN)  # link, or session
+    digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
+    actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
+    role = Text(PLAIN)  # look, or operate
+    remote_ip = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)  # of a session
     began_at_ms = Moment(PLAIN)
     expires_at_ms = Moment(PLAIN)
-    # Of its hash in the configuration; NULL: by a link.
-    password_sha256 = Text(SECRET, kept=Kept.IN_FORCE, null=True)
-    role = Text(PLAIN)
 
 
 class Record(Table):
     """One row: what holds of the whole record."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     schema_number = Number(PLAIN)
     schema_digest = Text(PLAIN)  # see schema.py
     # The key of the digests that outlast what they are of; it never changes.
-    digest_key = Bytes(SECRET, kept=Kept.EVER, seen=Seen.NOWHERE)
+    digest_key = Bytes(SECRET, kept=Kept.PERMANENT, seen=Seen.NOWHERE)
     # When a daemon last took webhooks, by two clocks.
     alive_at_ms = Moment(PLAIN, null=True)
     machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
@@ -374,7 +362,7 @@ class Host(Table):
     which of its name spaces, its `pid` is of; `process_start` tells it from a later process of that
     number."""
 
-    kept = Kept.EVER
+    kept = Kept.PERMANENT
     worker = Text(PLAIN, unique=True)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
@@ -391,26 +379,20 @@ class Host(Table):
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
 
 
-class AlertSent(Table):
-    """When an alert told of something last. `kind`: the kind of trouble, and behind a space what of
-    its kind it is, such as an action."""
+class Alert(Table):
+    """When an alert last told of something, until that ends; and that it could not be sent, until
+    it is."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     name = Text(PLAIN)
+    # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
+    # alert could not be sent.
     kind = Text(PLAIN)
-    sent_at_ms = Moment(PLAIN)
+    at_ms = Moment(PLAIN)
+    error = Text(PLAIN, null=True)  # of one that could not be sent, as `output`
+    output = Text(PLAIN, null=True)  # what its hook printed
 
     unique = ("name, kind",)
-
-
-class AlertFailure(Table):
-    """An alert that could not be sent, until it is."""
-
-    kept = Kept.IN_FORCE
-    name = Text(PLAIN, unique=True)
-    failed_at_ms = Moment(PLAIN)
-    error = Text(PLAIN, null=True)
-    output = Text(PLAIN, null=True)  # what its hook printed
 
 
 class HaltReason(StrEnum):
@@ -427,7 +409,7 @@ class HaltReason(StrEnum):
 class Halt(Table):
     """An action whose worker processes on a host take nothing now."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     worker = Text(PLAIN)  # of the daemon
     action = Text(PLAIN)
     since_ms = Moment(PLAIN)
@@ -439,11 +421,11 @@ class Halt(Table):
 class Pause(Table):
     """An action of which nothing begins on any host, as an operator has said so."""
 
-    kept = Kept.IN_FORCE
+    kept = Kept.UNTIL_ENDED
     action = Text(PLAIN, unique=True)
     since_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
-    reason = Text(PERSONAL, kept=Kept.IN_FORCE, shown=Shape.PLAIN, null=True)
+    reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)
 
 
 class EventHour(RollUp):
@@ -489,7 +471,7 @@ IS_DOUBTED = Event.doubt != SQL("''")
 MAY_BE_AWAITED = fn.COALESCE(Event.outcome, SQL("''")).not_in(
     [SQL("'verified'"), SQL("'not_verified'")]
 )
-HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND holds_order))")
+HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))")
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
 WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
     fn.COALESCE(Delivery.state, "") == "pending"

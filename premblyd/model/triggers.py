@@ -5,7 +5,7 @@ delivery, in the same transaction."""
 # The least of 1 ms, 2, 3, 4, 6, 8, 12, 16, … that an attempt did not exceed.
 BOUNDS = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
 _CASES = " ".join(f"WHEN took <= {bound} THEN {bound}" for bound in BOUNDS)
-_BUCKET = f"CASE {_CASES} ELSE {1 << 36} END"
+BUCKET = f"CASE {_CASES} ELSE {1 << 36} END"
 _COUNTED = """FROM (
         SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
         FROM delivery WHERE id = NEW.delivery_id
@@ -16,10 +16,10 @@ _COUNTED = """FROM (
 _HAS_ENDED = "OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL"
 _IS_OVER = """NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
-     OR (NEW.state = 'dead' AND NOT NEW.holds_order))"""
+     OR (NEW.state = 'dead' AND NOT NEW.blocks_order))"""
 _EARLIER = """(
         SELECT id FROM delivery WHERE id = OLD.waits_for_id
-        AND (state IN ('pending', 'running') OR (state = 'dead' AND holds_order))
+        AND (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))
     )"""
 # If it has waited itself, the one behind it waits for what it has waited for.
 _RELEASE = f"""UPDATE delivery
@@ -33,7 +33,7 @@ IN_SQLITE = (
 WHEN {_HAS_ENDED}
 BEGIN
     INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {_BUCKET}, 1, 0
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1, 0
     {_COUNTED}
 END""",
     f"""CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN {_IS_OVER}
@@ -51,7 +51,7 @@ $$""",
     f"""CREATE FUNCTION count_attempt() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {_BUCKET}, 1,
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, {BUCKET}, 1,
            COALESCE(
                NULLIF(current_setting('premblyd.part', true), '')::int, 64 + pg_backend_pid() % 64
            )

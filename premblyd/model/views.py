@@ -12,7 +12,7 @@ SELECT id, key, {_iso("received_at_ms")} AS received_at, endpoint, type, kind,
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
        body_sha256, duplicate_count, {_iso("last_duplicate_at_ms")} AS last_duplicate_at, doubt,
-       reference_key, lacks
+       reference_key, removed_parts
 FROM event""",
     f"""CREATE VIEW delivery_log AS
 SELECT delivery.id, delivery.event_id, event.type, event.reference, event.response_code,
@@ -21,7 +21,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        {_iso("delivery.due_at_ms")} AS due_at, {_iso("delivery.finished_at_ms")} AS finished_at,
        delivery.held_by, {_iso("delivery.confirmed_at_ms")} AS confirmed_at,
        delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
-       delivery.order_place, delivery.waits_for_id, delivery.holds_order, delivery.last_error,
+       delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
        delivery.confirmed_facts, delivery.confirmed_key
 FROM delivery JOIN event ON event.id = delivery.event_id""",
     f"""CREATE VIEW attempt_log AS

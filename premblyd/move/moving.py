@@ -19,15 +19,14 @@ from premblyd.move.sqlite import Row, Source
 
 # Who is signed in to the console signs in again; what a daemon says of its worker processes, the
 # next one finds anew.
-_NOT_MOVED = (tables.ConsoleLink, tables.ConsoleSession, tables.Halt)
+_NOT_MOVED = (tables.ConsoleToken, tables.Halt)
 MOVED = tuple(table for table in tables.TABLES if table not in _NOT_MOVED)
 # What a daemon leaves in a database although no webhook ever came.
 _NO_RECORD = (
     tables.Record,
     tables.Host,
     tables.Downtime,
-    tables.AlertSent,
-    tables.AlertFailure,
+    tables.Alert,
 )
 _MEND = "Mend them in a copy of the file, and move the copy: the page on moving says how."
 TELL_EVERY = 1000  # rows

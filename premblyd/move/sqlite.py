@@ -68,7 +68,7 @@ class Source:
         if self._data_version() != self._version:
             raise TryAgainError(
                 f"Somebody has written to {self.path} while it was moved: by `replay` or `cancel`?"
-                " Nothing was moved. Run `premblyd move` again."
+                " Nothing was moved. Run `premblyd record move` again."
             )
 
     def _data_version(self) -> int:

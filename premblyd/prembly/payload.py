@@ -352,10 +352,17 @@ def text_of(value: Any) -> str | None:
             return None
     if len(value) > MAX_TEXT_BYTES:
         return None
+    value = without_nul(value)
     if value.isascii():
         return value or None
     stored = value.encode("utf-8", "replace")  # a lone surrogate can't be stored
     return stored.decode() if len(stored) <= MAX_TEXT_BYTES else None
+
+
+def without_nul(text: str) -> str:
+    """Return `text` with U+FFFD for each NUL, which PostgreSQL can't hold in a text. It is never
+    left out: A, NUL is not A."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _code(value: Any) -> str | None:

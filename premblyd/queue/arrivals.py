@@ -11,7 +11,7 @@ from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
 from premblyd.queue.damage import VERDICT_COLUMNS
-from premblyd.queue.forgotten import Forgotten
+from premblyd.queue.erasedarrivals import ErasedArrivals
 from premblyd.queue.keys import EventKeys
 from premblyd.verifications import erased
 from premblyd.verifications.erased import Erased, Gone
@@ -75,7 +75,7 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     if gone.any_names:
         rows = {key: event.row for key, event in zip(keys, events, strict=True)}
         known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
-        of_erased = FORGOTTEN.find(transaction, rows, known, gone.digests)
+        of_erased = ERASED_ARRIVALS.find(transaction, rows, known, gone.digests)
     return Known(keys, ids, new, of_erased, gone, next((ms for (ms,) in trusted_ms()), None))
 
 
@@ -89,7 +89,7 @@ def store(transaction: Transaction, known: Known) -> Known:
     ids, new = dict(known.ids), dict(known.new)
     rows = {key: event.row for key, event in new.items() if key in known.erased}
     if known.gone.any_names:
-        ids |= FORGOTTEN.insert(transaction, rows, known.erased)
+        ids |= ERASED_ARRIVALS.insert(transaction, rows, known.erased)
     whole = [new[key] for key in new if key not in known.erased]
     ids |= _insert(transaction, whole)
     if late := [key for key in new if key not in ids]:
@@ -165,4 +165,4 @@ INSERT_DELIVERIES_BY_KEY = BulkInsert(
     *INSERT_DELIVERIES.columns,
     found={"event_id": Event.select(Event.id).where(Event.key == param("event_id"))},
 )
-FORGOTTEN = Forgotten(_INSERT_EVENTS, INSERT_DELIVERIES)
+ERASED_ARRIVALS = ErasedArrivals(_INSERT_EVENTS, INSERT_DELIVERIES)

@@ -9,7 +9,7 @@ from peewee import Query, fn
 
 from premblyd.engines.engine import Lookup, Row, Statement, Transaction, param, update
 from premblyd.errors import PremblydError
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
@@ -26,10 +26,10 @@ CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
     *(field.name for field in fields(Webhook) if field.name != "verdict"),
-    *("id", "key", "lacks"),
+    *("id", "key", "removed_parts"),
     *VERDICT_COLUMNS,
 )
-BODILESS = (Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED)
+BODILESS = (RemovedParts.BODY, RemovedParts.IDENTITY, RemovedParts.ERASED)
 
 
 class UnusableError(PremblydError):
@@ -135,11 +135,11 @@ def usable_event(row: Sequence[Any]) -> StoredEvent:
         raise UnusableError(f"{EVENT_CHANGED}kind or outcome") from None
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
-    lacks = values.pop("lacks")
+    removed_parts = values.pop("removed_parts")
     return StoredEvent(
         verdict=Verdict(**verdict),
-        has_body=lacks not in BODILESS,
-        is_erased=lacks == Lacks.ERASED,
+        has_body=removed_parts not in BODILESS,
+        is_erased=removed_parts == RemovedParts.ERASED,
         **values,
     )
 

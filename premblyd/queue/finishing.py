@@ -10,6 +10,7 @@ from premblyd.engines.engine import BulkUpdate, Row, Transaction
 from premblyd.engines.writer import Later, Operation, Step
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery
+from premblyd.prembly.payload import without_nul
 from premblyd.queue.jobs import Ending, Job, Result
 from premblyd.verifications import erased
 
@@ -22,7 +23,7 @@ class Report(NamedTuple):
     ending: Ending
 
 
-def is_held(delivery_id: Any, claim_token: Any) -> Expression:
+def is_claimed_by(delivery_id: Any, claim_token: Any) -> Expression:
     """Return the condition that a delivery runs, and nobody else has claimed or ended it since this
     claim. No number tells that: after a failover to a standby that lacked the newest, the server
     gives the same ones again, for other events."""
@@ -66,11 +67,16 @@ def _end_all(
         attempts.append(
             (
                 *(job.attempt_id, job.claim_token, ending.at_ms, result.outcome, result.exit_code),
-                *(result.http_status, result.error, result.output, result.output_truncated),
+                *(result.http_status, result.error, _storable(result.output)),
+                result.output_truncated,
             )
         )
     transaction.changing_many(end.delivery, deliveries)
     return transaction.changing_many(end.attempt, attempts)
+
+
+def _storable(output: str | None) -> str | None:
+    return output and without_nul(output)
 
 
 def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:
@@ -109,7 +115,7 @@ def _ending(written: Callable[[Values, CTE], Any]) -> BulkUpdate:
     def query(given: CTE) -> Query:
         values = {name: getattr(given.c, name) for name in _ENDING}
         ending: Query = Delivery.update(written(values, given))
-        return ending.where(is_held(given.c.id, given.c.claim_token))
+        return ending.where(is_claimed_by(given.c.id, given.c.claim_token))
 
     return BulkUpdate(query, Delivery.id, {**_HELD, **_ENDING, "ended_at_ms": int})
 

@@ -16,7 +16,7 @@ from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue import arrivals, order, rollups, trusted
 from premblyd.queue.arrivals import (
-    FORGOTTEN,
+    ERASED_ARRIVALS,
     INSERT_DELIVERIES,
     INSERT_DELIVERIES_BY_KEY,
     Known,
@@ -43,14 +43,14 @@ class NewDelivery:
 @dataclass(frozen=True, slots=True)
 class Added:
     """The event as it is on disk. Not new: it was there already, and nothing will run. Erased: it
-    is of a person who was erased, and was stored without what names anybody. `holds_answer`: it was
+    is of a person who was erased, and was stored without what names anybody. `has_answer`: it was
     made of the answer that was to be stored, perhaps by somebody else who shares it."""
 
     event_id: int
     key: str
     is_new: bool
     is_erased: bool = False
-    holds_answer: bool = False
+    has_answer: bool = False
 
 
 class Inbox:
@@ -217,7 +217,7 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
                 arriving[event_id] = addition.arrival
     transaction.write_many(INSERT_DELIVERIES, rows)
     if erased_rows:
-        FORGOTTEN.insert_deliveries(transaction, erased_rows)
+        ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
     received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
     trusted.note_kept_from(transaction, known.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from peewee import JOIN, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
-from premblyd.model.keeptables import GoneOnce, Lacks
+from premblyd.model.keeptables import GoneOnce, RemovedParts
 from premblyd.model.tables import Delivery, Event, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
@@ -59,8 +59,8 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
     row = transaction.row(_VERDICT, id=delivery_id)
     if row is None:
         return None
-    reference, outcome, type_, confirmed_key, verification, lacks, once_key_ = row
-    if lacks == Lacks.ERASED:
+    reference, outcome, type_, confirmed_key, verification, removed_parts, once_key_ = row
+    if removed_parts == RemovedParts.ERASED:
         own = [key for key in (confirmed_key, once_key_) if isinstance(key, str) and key]
         return Subject((), outcome, type_, tuple(dict.fromkeys(own))) if own else None
     if not isinstance(reference, str) or not reference:
@@ -134,7 +134,7 @@ _VERDICT = Statement(
         Event.type,
         Delivery.confirmed_key,
         VerificationName.verification,
-        Event.lacks,
+        Event.removed_parts,
         Delivery.once_key,
     )
     .join(Event)

@@ -55,7 +55,7 @@ class Position(NamedTuple):
     order_key: str | None
     order_place: int | None
     waits_for_id: int | None
-    holds_order: bool
+    blocks_order: bool
 
 
 NOWHERE = Position(None, None, None, False)
@@ -191,7 +191,7 @@ _OF_DELIVERIES = Lookup(
         Delivery.state,
         Delivery.order_key,
         Delivery.order_place,
-        Delivery.holds_order,
+        Delivery.blocks_order,
         Event.reference,
     ).join(Event),
     Delivery.id,

@@ -22,7 +22,7 @@ from premblyd.queue import damage, once, order
 from premblyd.queue.claims import Claims
 from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
-from premblyd.queue.finishing import FINISH, Report, is_held
+from premblyd.queue.finishing import FINISH, Report, is_claimed_by
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
 from premblyd.verifications import awaited, erased
@@ -172,7 +172,7 @@ class Queue:
 _REFUND_ATTEMPT = Statement(
     Delivery.update(attempts_left=Delivery.attempts_left + 1).where(Delivery.id == param("id"))
 )
-_IS_HELD = is_held(param("id"), param("claim_token"))
+_IS_CLAIMED = is_claimed_by(param("id"), param("claim_token"))
 # By the worker, which no other process ever has: it runs each delivery once at a time, so its last
 # attempt is the one that runs here.
 _RENEW = Lookup(
@@ -182,7 +182,7 @@ _RENEW = Lookup(
     ),
     Delivery.id,
 )
-_HOLDS = Statement(Delivery.select(Delivery.id, erased.OF_DELIVERY).where(_IS_HELD))
+_HOLDS = Statement(Delivery.select(Delivery.id, erased.OF_DELIVERY).where(_IS_CLAIMED))
 _SHOW_LIFE = Statement(
     Host.update(beat_count=Host.beat_count + 1).where(
         Host.worker == param("worker"), Host.ended_at_ms.is_null()
@@ -198,7 +198,7 @@ _CONFIRM = Statement(
         confirmed_facts=param("confirmed_facts"),
         confirmed_key=param("confirmed_key"),
         attempts_left=param("attempts_left"),
-    ).where(_IS_HELD)
+    ).where(_IS_CLAIMED)
 )
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(

@@ -122,8 +122,8 @@ def add_answer(
         ]
         transaction.write_many(_INSERT_SKIPPED, rows)
     if inquiry is not None:
-        added = replace(added, holds_answer=added.is_new or _holds(transaction, added, inquiry))
-        stored_id = added.event_id if added.holds_answer else None
+        added = replace(added, has_answer=added.is_new or _holds(transaction, added, inquiry))
+        stored_id = added.event_id if added.has_answer else None
         questions.add(transaction, replace(inquiry, stored_event_id=stored_id))
     awaited.settle(transaction, dict.fromkeys(references, added.event_id), webhook.received_at_ms)
     return added

@@ -9,9 +9,8 @@ up with in a month.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from premblyd.engines.engine import BulkInsert, Statement, Transaction, update
-from premblyd.model.keeptables import KeptFrom
-from premblyd.model.tables import Record
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
+from premblyd.model.tables import Event, Record
 from premblyd.times import DAY_MS
 
 APART_MS = 2 * DAY_MS  # of clock and trusted time: somebody must say which of them is right
@@ -82,11 +81,12 @@ def note_kept_from(
 ) -> None:
     """Note of events, each with its time of receipt, that came while the clock was behind: their
     periods count from now."""
-    late = [(id_, trusted_ms) for id_, at_ms in received if is_behind(trusted_ms, at_ms)]
-    transaction.insert_many(_KEEP_FROM, late)
+    late = [event_id for event_id, at_ms in received if is_behind(trusted_ms, at_ms)]
+    if late:
+        transaction.change_each(_KEEP_FROM, late, kept_from_ms=trusted_ms)
 
 
 _IS_FIRST = Record.id == 1
 READ = Statement(Record.select(Record.trusted_ms).where(_IS_FIRST))
 _WRITE = update(Record, "trusted_ms", "trusted_start", "trusted_uptime_ms", where=_IS_FIRST)
-_KEEP_FROM = BulkInsert(KeptFrom, "event_id", "at_ms")
+_KEEP_FROM = Lookup(Event.update(kept_from_ms=param("kept_from_ms")), Event.id)

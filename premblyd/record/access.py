@@ -3,40 +3,43 @@ may sign in; of tokens, the record has digests alone."""
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from premblyd.config.console import Role
 from premblyd.engines.engine import Database, Statement, Transaction, insert, param
 from premblyd.keep.operators import write_down
-from premblyd.model.tables import ConsoleLink, ConsoleSession
+from premblyd.model.tables import ConsoleToken
 from premblyd.record import queries
 from premblyd.record.operating import Change
-from premblyd.roles import Role
 
 LINK_LIFE_MS = 10 * 60_000
 TOKEN_BYTES = 32
-Hashes = Mapping[Role, str]  # of the passwords that there are
+LINK, SESSION = "link", "session"
 
-_ADD_LINK = insert(ConsoleLink, "digest", "actor", "role", "created_at_ms", "expires_at_ms")
-_FIND_LINK = Statement(
-    ConsoleLink.select(ConsoleLink.actor, ConsoleLink.role).where(
-        ConsoleLink.digest == param("digest"), ConsoleLink.expires_at_ms > param("now_ms")
+_ADD_LINK = insert(ConsoleToken, "kind", "digest", "actor", "role", "began_at_ms", "expires_at_ms")
+# A link becomes its session, so that it is used once.
+_BEGIN = Statement(
+    ConsoleToken.update(
+        {
+            ConsoleToken.kind: SESSION,
+            ConsoleToken.digest: param("digest"),
+            ConsoleToken.remote_ip: param("remote_ip"),
+            ConsoleToken.began_at_ms: param("began_at_ms"),
+            ConsoleToken.expires_at_ms: param("expires_at_ms"),
+        }
+    ).where(
+        ConsoleToken.digest == param("link"),
+        ConsoleToken.kind == LINK,
+        ConsoleToken.expires_at_ms > param("began_at_ms"),
     )
 )
-_USE_LINK = Statement(ConsoleLink.delete().where(ConsoleLink.digest == param("digest")))
-_ADD_SESSION = insert(
-    ConsoleSession,
-    *("digest", "actor", "role", "remote_ip", "began_at_ms", "expires_at_ms", "password_sha256"),
-)
-_ALL = ConsoleSession.select(
-    ConsoleSession.id,
-    ConsoleSession.actor,
-    ConsoleSession.role,
-    ConsoleSession.expires_at_ms,
-    ConsoleSession.password_sha256,
-)
-_SESSIONS = Statement(_ALL)
-_END_SESSION = Statement(ConsoleSession.delete().where(ConsoleSession.id == param("session_id")))
+_OWN = ConsoleToken.select(
+    ConsoleToken.id, ConsoleToken.actor, ConsoleToken.role, ConsoleToken.expires_at_ms
+).where(ConsoleToken.kind == SESSION)
+_BEGUN = Statement(_OWN.where(ConsoleToken.digest == param("digest")))
+_SESSIONS = Statement(_OWN.where(ConsoleToken.expires_at_ms > param("now_ms")))
+_END = Statement(ConsoleToken.delete().where(ConsoleToken.id == param("session_id")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,14 @@ class Session:
     expires_at_ms: int | None
 
     @property
+    def may_operate(self) -> bool:
+        return self.role is Role.OPERATE
+
+    @property
     def actor(self) -> str:
         """Whom the record names for what is done in this session."""
         session = "console, by the proxy" if self.id is None else f"console session {self.id}"
-        role = "" if self.role is Role.OPERATE else f", may {self.role}"
+        role = "" if self.may_operate else f", may {self.role}"
         return f"{self.person} ({session}{role})"
 
 
@@ -62,11 +69,10 @@ class SessionRow:
 
     id: int
     actor: str
-    by_password: bool
+    role: str
     remote_ip: str
     began_at_ms: int
     expires_at_ms: int
-    role: str
 
 
 def new_token() -> str:
@@ -80,10 +86,11 @@ def offer_link(token: str, person: str, role: Role, now_ms: int) -> Change[None]
     def offer(transaction: Transaction) -> None:
         transaction.insert(
             _ADD_LINK,
+            kind=LINK,
             digest=_digest(token),
             actor=person,
             role=role,
-            created_at_ms=now_ms,
+            began_at_ms=now_ms,
             expires_at_ms=now_ms + LINK_LIFE_MS,
         )
 
@@ -91,41 +98,24 @@ def offer_link(token: str, person: str, role: Role, now_ms: int) -> Change[None]
 
 
 def begin_session(
-    session_token: str,
-    *,
-    link: str | None = None,
-    password: tuple[Role, str] | None = None,
-    remote_ip: str,
-    now_ms: int,
-    life_ms: int,
+    session_token: str, *, link: str, remote_ip: str, now_ms: int, life_ms: int
 ) -> Change[Session | None]:
-    """Begin a session of who brings the token of a link, which that uses up, or else knows the
-    password of a role, with this hash. None: there is no such link (any more)."""
+    """Begin a session of who brings the token of a link, which that uses up. None: there is no such
+    link (any more)."""
 
     def begin(transaction: Transaction) -> Session | None:
-        person, how = "password", "by password"
-        role, password_hash = password or (None, None)
-        if link is not None:
-            digest, how = _digest(link), "by link"
-            found = transaction.row(_FIND_LINK, digest=digest, now_ms=now_ms)
-            if found is None or not transaction.change(_USE_LINK, digest=digest):
-                return None
-            person, role = found[0], Role(found[1])
-        if role is None:
-            return None
-        expires_at_ms = now_ms + life_ms
-        session_id = transaction.insert(
-            _ADD_SESSION,
-            digest=_digest(session_token),
-            actor=person,
-            role=role,
+        digest = _digest(session_token)
+        if not transaction.change(
+            _BEGIN,
+            link=_digest(link),
+            digest=digest,
             remote_ip=remote_ip,
             began_at_ms=now_ms,
-            expires_at_ms=expires_at_ms,
-            password_sha256=_digest(password_hash),
-        )
-        session = Session(id=session_id, person=person, role=role, expires_at_ms=expires_at_ms)
-        note = f"{how}, from {remote_ip}, may {role}"
+            expires_at_ms=now_ms + life_ms,
+        ):
+            return None
+        session = _session(transaction.rows(_BEGUN, digest=digest)[0])
+        note = f"from {remote_ip}, may {session.role}"
         write_down(transaction, session.actor, "sign-in", now_ms, note)
         return session
 
@@ -136,75 +126,48 @@ def end_session(session: Session, now_ms: int) -> Change[None]:
     """Sign out."""
 
     def end(transaction: Transaction) -> None:
-        transaction.change(_END_SESSION, session_id=session.id)
+        transaction.change(_END, session_id=session.id)
         write_down(transaction, session.actor, "sign-out", now_ms)
 
     return end
 
 
-def end_other_passwords(hashes: Hashes, now_ms: int) -> Change[int]:
-    """End the sessions that were begun by another password than their role has now. Return how many
-    these were."""
-    note = ": the password is another one"
-    return _ending(
-        lambda own, digest: digest not in (None, _digest(hashes.get(own.role))),
-        *("premblyd", now_ms, note),
-    )
-
-
 def end_sessions(session_ids: Collection[int] | None, actor: str, now_ms: int) -> Change[int]:
     """End these sessions, None: all, on record as done by `actor`. Return how many these were."""
-    return _ending(lambda own, _: session_ids is None or own.id in session_ids, actor, now_ms)
-
-
-def _ending(
-    is_meant: Callable[[Session, str | None], bool], actor: str, now_ms: int, note: str = ""
-) -> Change[int]:
-    """End the sessions that are meant, by themselves and the digest of their password."""
 
     def end(transaction: Transaction) -> int:
-        ended = 0
-        for *columns, digest in transaction.rows(_SESSIONS):
-            session = _session(*columns)
-            if is_meant(session, digest):
-                transaction.change(_END_SESSION, session_id=session.id)
-                if (session.expires_at_ms or 0) > now_ms:
-                    write_down(
-                        transaction, actor, "end-session", now_ms, f"of {session.actor}{note}"
-                    )
-                    ended += 1
-        return ended
+        ended = [
+            session
+            for session in map(_session, transaction.rows(_SESSIONS, now_ms=now_ms))
+            if session_ids is None or session.id in session_ids
+        ]
+        for session in ended:
+            transaction.change(_END, session_id=session.id)
+            write_down(transaction, actor, "end-session", now_ms, f"of {session.actor}")
+        return len(ended)
 
     return end
 
 
 def sessions(database: Database, now_ms: int) -> list[SessionRow]:
     """Return who is signed in, the newest first."""
-    query = ConsoleSession.select(
-        *queries.columns(ConsoleSession, SessionRow),
-        ConsoleSession.password_sha256.is_null(False).alias("by_password"),
-    ).where(ConsoleSession.expires_at_ms > now_ms)
-    return queries.rows(database, query.order_by(ConsoleSession.id.desc()), SessionRow)
-
-
-def find_session(database: Database, token: str, now_ms: int, hashes: Hashes) -> Session | None:
-    """Return the session whose cookie is `token`; None when there is none, or none any more: by a
-    password, only while its role has that."""
-    query = _ALL.where(
-        ConsoleSession.digest == _digest(token), ConsoleSession.expires_at_ms > now_ms
+    query = ConsoleToken.select(*queries.columns(ConsoleToken, SessionRow)).where(
+        ConsoleToken.kind == SESSION, ConsoleToken.expires_at_ms > now_ms
     )
-    for *columns, digest in queries.tuples(database, query):
-        session = _session(*columns)
-        if digest is None or digest == _digest(hashes.get(session.role)):
-            return session
-    return None
+    newest = query.order_by(ConsoleToken.began_at_ms.desc(), ConsoleToken.id.desc())
+    return queries.rows(database, newest, SessionRow)
 
 
-def _session(session_id: int, person: str, role: str, expires_at_ms: int) -> Session:
+def find_session(database: Database, token: str, now_ms: int) -> Session | None:
+    """Return the session whose cookie is `token`; None when there is none (any more)."""
+    query = _OWN.where(ConsoleToken.digest == _digest(token), ConsoleToken.expires_at_ms > now_ms)
+    return next(map(_session, queries.tuples(database, query)), None)
+
+
+def _session(row: tuple[int, str, str, int]) -> Session:
+    session_id, person, role, expires_at_ms = row
     return Session(id=session_id, person=person, role=Role(role), expires_at_ms=expires_at_ms)
 
 
-def _digest(token: str | None) -> str | None:
-    if token is None:
-        return None
+def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

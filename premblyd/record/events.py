@@ -203,7 +203,7 @@ def _shown(
 
 def has_body(event: WholeEvent) -> bool:
     """Return whether an event's body is there: it may be removed or erased."""
-    return event.lacks not in BODILESS
+    return event.removed_parts not in BODILESS
 
 
 def _columns(event: WholeEvent) -> dict[str, Any]:

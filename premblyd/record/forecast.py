@@ -1,4 +1,4 @@
-"""What `retention` would remove now, counted and not removed; and what is over, but held back."""
+"""What `retention` would delete now, counted; and what has expired, but is kept for now."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,43 +6,40 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from peewee import JOIN, Tuple, fn
+from peewee import Tuple, fn
 
 from premblyd import times
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Database
-from premblyd.keep.bookmarks import START
-from premblyd.keep.holds import is_held
-from premblyd.keep.periods import DONE, OF_EVENT, STRONGEST_FIRST, Aged, began_ms, periods
-from premblyd.model.keeptables import Closing, KeptFrom, Removed
+from premblyd.keep.holds import is_on_hold
+from premblyd.keep.retention import DONE, OF_EVENT, START, STRONGEST_FIRST, Aged, periods
+from premblyd.model.keeptables import Removed
 from premblyd.model.states import FINISHED, AwaitedState, State
 from premblyd.model.tables import Awaited, Delivery, Event, Rejection
 from premblyd.record import queries
 
 
 class Why(StrEnum):
-    """Why something stays although its time is over."""
+    """Why something stays although it has expired."""
 
     WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
     RUNS = "runs"  # a hook
-    HELD = "held"  # `premblyd hold`
-    NOT_CLOSED = "not closed"  # it counts from `premblyd closed`, which nobody said of its person
+    HELD = "held"  # `premblyd person hold`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Going:
-    """What goes of the events of a month, or of its refused requests. Of `media`: how many are
-    looked at, whether or not they have any. `bytes`: of their bodies now."""
+    """What goes of the events of a month, or of its refused requests."""
 
     removed: str
     month: str
     count: int
-    bytes: int
+    bytes: int  # of their bodies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBack:
-    """What of a class is over and stays."""
+    """What of a class has expired and stays."""
 
     removed: str
     why: str
@@ -64,24 +61,19 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
     sizes: Counter[tuple[Removed, str]] = Counter()
     held_back: Counter[tuple[Removed, Why]] = Counter()
     until = {each: now_ms - period for each, period in periods(retention).items()}
-    for event, kept_from_ms, closed_at_ms, why in _old_events(database, until, now_ms):
+    for event, kept_from_ms, why in _old_events(database, until, now_ms):
         for removed in STRONGEST_FIRST:
             if removed not in until or kept_from_ms > until[removed]:
                 continue
-            if event.lacks in DONE[removed]:
+            if event.removed_parts in DONE[removed]:
                 continue
-            closings = {} if closed_at_ms is None else {event.user_ref or "": closed_at_ms}
-            since_ms = began_ms(event, removed, retention, closings)
-            if since_ms is None:
-                held_back[removed, Why.NOT_CLOSED] += 1
-            elif since_ms <= until[removed] and why is not None:
+            if why is not None:
                 held_back[removed, why] += 1
-                break
-            elif since_ms <= until[removed]:
+            else:
                 place = (removed, times.month(event.received_at_ms))
                 counts[place] += 1
                 sizes[place] += event.body_bytes
-                break
+            break
     if (end_ms := until.get(Removed.REJECTIONS)) is not None:
         found = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= end_ms)
         counts.update(
@@ -108,18 +100,15 @@ def _order(removed: Removed, text: str) -> tuple[int, str]:
 
 def _old_events(
     database: Database, until: dict[Removed, int], now_ms: int
-) -> Iterator[tuple[Aged, int, int | None, Why | None]]:
-    """Yield the events for which any class may be over, each with the earliest time from which it
-    may count, the closing of its person, and why it stays; in portions, as while one is read
-    SQLite's log can't be emptied."""
+) -> Iterator[tuple[Aged, int, Why | None]]:
+    """Yield the events for which any class may be over, each with the time from which it
+    counts, and why it stays; in portions, as while one is read SQLite's log can't be emptied."""
     ends_ms = [end_ms for removed, end_ms in until.items() if removed is not Removed.REJECTIONS]
     after = START
     while ends_ms:
         rows = queries.raw_tuples(
             database,
-            Event.select(*OF_EVENT, KeptFrom.at_ms, Closing.at_ms, _RUNS, _WAITS, is_held(now_ms))
-            .join(Closing, JOIN.LEFT_OUTER, on=Closing.user_ref == Event.user_ref)
-            .join_from(Event, KeptFrom, JOIN.LEFT_OUTER, on=KeptFrom.event_id == Event.id)
+            Event.select(*OF_EVENT, Event.kept_from_ms, _RUNS, _WAITS, is_on_hold(now_ms))
             .where(
                 Event.received_at_ms >= after.at_ms,
                 Event.received_at_ms <= max(ends_ms),
@@ -128,11 +117,11 @@ def _old_events(
             .order_by(Event.received_at_ms, Event.id)
             .limit(queries.MOST_ROWS),
         )
-        for *columns, late_ms, closed_at_ms, runs, waits, is_held_now in rows:
+        for *columns, late_ms, runs, waits, is_held_now in rows:
             reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HELD))
             why = next((why for is_so, why in reasons if is_so), None)
             event = Aged(*columns)
-            yield event, max(event.received_at_ms, late_ms or 0), closed_at_ms, why
+            yield event, max(event.received_at_ms, late_ms or 0), why
         if len(rows) < queries.MOST_ROWS:
             return
         after = START._replace(at_ms=rows[-1][1], row_id=rows[-1][0])
@@ -147,5 +136,5 @@ def _has(table: type[Awaited | Delivery], condition: Any) -> Any:
 _STATE = fn.COALESCE(Delivery.state, "")  # else SQLite looks through all of a state, ever
 _RUNS = _has(Delivery, _STATE == State.RUNNING)
 _WAITS = _has(
-    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.holds_order)
+    Delivery, _STATE.not_in(FINISHED) | ((_STATE == State.DEAD) & Delivery.blocks_order)
 ) | _has(Awaited, fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING)

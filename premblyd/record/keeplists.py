@@ -1,5 +1,4 @@
-"""The lists of `keep`: who is held, whose relationship has ended, what was erased; and how much an
-entry is about."""
+"""The lists of `keep`: who is held, what was erased; and how much an entry is about."""
 
 from functools import partial
 
@@ -7,11 +6,11 @@ from peewee import Case
 
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import Subject, is_in_force
-from premblyd.model.keeptables import Closing, Erasure, Hold
+from premblyd.model.keeptables import Erasure, Hold
 from premblyd.model.tables import Event
 from premblyd.prembly.payload import plain_id
 from premblyd.record import queries
-from premblyd.record.queries import ClosingRow, ErasureRow, HoldRow
+from premblyd.record.queries import ErasureRow, HoldRow
 from premblyd.verifications.names import groups
 
 
@@ -23,27 +22,10 @@ def holds(database: Database, now_ms: int, *, ended: bool = False) -> list[HoldR
     return queries.whole(database, query if ended else query.where(in_force), Hold.id, HoldRow)
 
 
-def closings(database: Database) -> list[ClosingRow]:
-    """Return whose relationship has ended, in the order in which it was noted."""
-    query = Closing.select(*queries.columns(Closing, ClosingRow))
-    return queries.whole(database, query, Closing.id, ClosingRow)
-
-
 def erasures(database: Database) -> list[ErasureRow]:
     """Return what was erased at request, in that order."""
     query = Erasure.select(*queries.columns(Erasure, ErasureRow))
     return queries.whole(database, query, Erasure.id, ErasureRow)
-
-
-def has_closings(database: Database) -> bool:
-    """Return whether the end of any relationship is noted."""
-    return queries.value(database, Closing.select(Closing.id)) is not None
-
-
-def oldest_ms(database: Database) -> int | None:
-    """Return when the oldest event came that is there; None for none."""
-    query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms)
-    return queries.time(queries.value(database, query))
 
 
 def count_of(database: Database, subject: Subject) -> int:

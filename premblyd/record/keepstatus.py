@@ -10,9 +10,9 @@ from premblyd import times
 from premblyd.config.models import Config
 from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
-from premblyd.keep.holds import is_held, is_in_force
-from premblyd.keep.periods import unset
-from premblyd.model.keeptables import Closing, Erasure, Hold, PutOff, Removal, Removed
+from premblyd.keep.holds import is_in_force, is_on_hold
+from premblyd.keep.retention import unset
+from premblyd.model.keeptables import Erasure, Hold, PutOff, Removal, Removed
 from premblyd.model.tables import Event
 from premblyd.record import queries
 from premblyd.times import DAY_MS
@@ -22,7 +22,6 @@ SOON_MS = 30 * DAY_MS
 MOST_PUT_OFF = 10_000  # that are looked at
 CLASSES = tuple(each.value for each in Removed)
 _WENT = {
-    "media": ("event's media", "events' media"),
     "body": ("event's body", "events' bodies"),
     "identity": ("event's identity", "events' identities"),
     "record": ("event's record", "events' records"),
@@ -46,15 +45,13 @@ class KeepStatus:
     None where the configuration is not known."""
 
     periods: Mapping[str, str | None] | None
-    counts_from: str | None
     last_removed: Sequence[LastRemoved]
     removed: Mapping[str, int]  # ever, by class
     freed_bytes: int
-    put_off: Mapping[str, int]  # held, waits: events whose time is over
+    put_off: Mapping[str, int]  # held, waits: events of which a class has expired
     holds: int
     holds_ending: int  # within SOON_MS
     next_end_ms: int | None  # of these, the first
-    closings: int
     erasures: int
 
 
@@ -65,7 +62,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
     holds, ending, next_end_ms = _holds(database, now_ms)
     return KeepStatus(
         periods=None if retention is None else periods(retention),
-        counts_from=None if retention is None else retention.counts_from,
         last_removed=_last_removed(database),
         removed=removed,
         freed_bytes=freed_bytes,
@@ -73,7 +69,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         holds=holds,
         holds_ending=ending,
         next_end_ms=next_end_ms,
-        closings=queries.value(database, Closing.select(fn.COUNT(Closing.id))),
         erasures=queries.value(database, Erasure.select(fn.COUNT(Erasure.id))),
     )
 
@@ -89,11 +84,10 @@ def in_words(retention: Retention) -> str:
     found = periods(retention)
     limited = [f"{name} {period}" for name, period in found.items() if period is not None]
     if not limited:
-        return "nothing is removed (no `retention`)"
-    since = " (of a person from `closed`)" if retention.counts_from == "closed" else ""
+        return "nothing is deleted (no `retention`)"
     for_ever = unset(retention)
     rest = f"; for ever: {', '.join(for_ever)}" if for_ever else ""
-    return f"{', '.join(limited)}{since}{rest}"
+    return f"{', '.join(limited)}{rest}"
 
 
 def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, str]]:
@@ -124,8 +118,6 @@ def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:
             first = times.for_people(status.next_end_ms)
             text += f"; {ends} within 30 days, first at {first} UTC"
         yield "holds", text
-    if status.closings:
-        yield "closed", counted(status.closings, "relationship")
     if status.erasures:
         yield "erased", f"{status.erasures:,} at request"
 
@@ -146,7 +138,7 @@ def _last_removed(database: Database) -> list[LastRemoved]:
 def _put_off(database: Database, now_ms: int) -> dict[str, int]:
     """Return of how many events something would have gone, by what keeps it."""
     some = PutOff.select(PutOff.event_id).distinct().limit(MOST_PUT_OFF).alias("some")
-    held = fn.SUM(Case(None, [(is_held(now_ms), 1)], 0))
+    held = fn.SUM(Case(None, [(is_on_hold(now_ms), 1)], 0))
     query = Event.select(fn.COUNT(Event.id), held).join(some, on=some.c.event_id == Event.id)
     [(count, of_held)] = queries.tuples(database, query)
     return {"held": int(of_held or 0), "waits": count - int(of_held or 0)}

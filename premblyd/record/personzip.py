@@ -25,7 +25,7 @@ from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.keep import persons
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.columns import Seen
-from premblyd.model.keeptables import ErasedName, Erasure, Hold, Lacks
+from premblyd.model.keeptables import ErasedName, Erasure, Hold, RemovedParts
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.prembly import bodies
@@ -38,7 +38,7 @@ from premblyd.verifications.digests import Digests
 FORMAT = "premblyd-person/1"
 PORTION = 20  # events: each may have had many attempts, of which each may have printed 64 KiB
 LOOKED_UP = 500  # values of one statement
-WITHOUT_BODY = frozenset({Lacks.BODY, Lacks.IDENTITY, Lacks.ERASED})
+WITHOUT_BODY = frozenset({RemovedParts.BODY, RemovedParts.IDENTITY, RemovedParts.ERASED})
 WITHHELD = ("token",)  # opens something at who runs premblyd, and says nothing of the person
 SHORTEST_PHOTO = 64  # characters in base64
 MOST_VALUES = 500  # of an event on the page: its file has all
@@ -88,7 +88,7 @@ class Holdings:
     by: FoundBy
     name: str = field(repr=False)  # as it was named
     made_at_ms: int
-    lacks: dict[int, str | None]  # of each of its events, when it was begun
+    removed_parts: dict[int, str | None]  # of each of its events, when it was begun
     # Not in it: events under one of the names too that name somebody else, and those that name
     # nobody, under a name that somebody else has too.
     others: int
@@ -100,7 +100,7 @@ class Holdings:
 
     @property
     def event_ids(self) -> list[int]:
-        return sorted(self.lacks)
+        return sorted(self.removed_parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class _Told:
 
     @property
     def body_file(self) -> str | None:
-        if self.event.lacks in WITHOUT_BODY:
+        if self.event.removed_parts in WITHOUT_BODY:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 
@@ -159,7 +159,7 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
         by=named.by,
         name=name,
         made_at_ms=now_ms,
-        lacks=database.look(functools.partial(_lacks, ids)),
+        removed_parts=database.look(functools.partial(_removed_parts, ids)),
         others=len(person.other_ids),
         doubtful_ids=tuple(sorted(doubtful)),
         nameless_ids=tuple(id_ for id_ in person.nameless_ids if id_ not in doubtful),
@@ -169,7 +169,7 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
             row for row in questions if row.event_id is None and row.stored_event_id is None
         ],
     )
-    if not (found.lacks or found.holds or found.erasures):
+    if not (found.removed_parts or found.holds or found.erasures):
         raise NotFoundError("Nothing is held of that, under this name.")
     return found
 
@@ -196,7 +196,7 @@ def write(
         shown = [(told, _add_body(database, told, add)) for told in _events(database, ids)]
         page = _page().generate(held=held, made_by=made_by, events=shown, **_WORDS)
         add("page.html", [page])
-        if database.look(functools.partial(_lacks, held.event_ids)) != held.lacks:
+        if database.look(functools.partial(_removed_parts, held.event_ids)) != held.removed_parts:
             raise ChangedMeanwhileError(
                 "Something of it was erased or removed while it was read, so nothing was written."
                 " Run the same again."
@@ -383,8 +383,8 @@ def _erased(erasures: Collection[int], transaction: Transaction) -> list[int]:
     return [number for number, erasure_id in found if erasure_id in erasures]
 
 
-def _lacks(ids: Collection[int], transaction: Transaction) -> dict[int, str | None]:
-    return dict(transaction.look_up(_LACKS, sorted(ids)))
+def _removed_parts(ids: Collection[int], transaction: Transaction) -> dict[int, str | None]:
+    return dict(transaction.look_up(_REMOVED_PARTS, sorted(ids)))
 
 
 _ERASURES = Statement(
@@ -393,4 +393,4 @@ _ERASURES = Statement(
 _ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name), ErasedName.erasure_id)
 _ERASED_EVENTS = Lookup(Event.select(Event.id, Event.erasure_id), Event.erased_name)
 _NAMES = Lookup(Event.select(Event.id, Event.user_ref, Event.reference, Event.session_id), Event.id)
-_LACKS = Lookup(Event.select(Event.id, Event.lacks), Event.id)
+_REMOVED_PARTS = Lookup(Event.select(Event.id, Event.removed_parts), Event.id)

@@ -30,7 +30,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import StoreUnreadableError
 from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
 from premblyd.model.columns import columns as columns_of
-from premblyd.model.keeptables import Closing, Erasure, Hold
+from premblyd.model.keeptables import Erasure, Hold
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
@@ -163,11 +163,6 @@ class HoldRow(Row):
 @row_of(Erasure, Seen.LISTS)
 class ErasureRow(Row):
     """What was erased at a person's request."""
-
-
-@row_of(Closing, Seen.LISTS)
-class ClosingRow(Row):
-    """The end of the relationship with a person."""
 
 
 class By(Node):

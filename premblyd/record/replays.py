@@ -12,7 +12,7 @@ from peewee import ModelSelect, fn
 from premblyd.config.models import Action, Config
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent
@@ -64,7 +64,7 @@ class FoundDelivery:
     state: str
     ran_instead_id: int | None
     contradicted: bool  # its event was, by Prembly
-    lacks: str | None  # what its event has no more
+    removed_parts: str | None  # what its event has no more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +124,8 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             without_action=Counter(each.action for each in gone),
         )
     ended = [each for each in kept if each.state in FINISHED]
-    whole = [each for each in ended if each.lacks != Lacks.ERASED]
-    fit = [each for each in whole if not _lacks_body(actions[each.action], each.lacks)]
+    whole = [each for each in ended if each.removed_parts != RemovedParts.ERASED]
+    fit = [each for each in whole if not _has_no_body(actions[each.action], each.removed_parts)]
     finished = [each for each in fit if request.may_be_contradicted or not each.contradicted]
     replayed = {each.id for each in finished}
     return Plan(
@@ -187,9 +187,13 @@ def find_deliveries(
     numbers than `after_id`."""
     columns = queries.columns(Delivery, FoundDelivery)
     of_event = Event.alias("of_event")
-    lacks = of_event.select(of_event.lacks).where(of_event.id == Delivery.event).alias("lacks")
+    removed_parts = (
+        of_event.select(of_event.removed_parts)
+        .where(of_event.id == Delivery.event)
+        .alias("removed_parts")
+    )
     contradicted = criteria.is_contradicted(Delivery.event)
-    query = _chosen(database, chosen, *columns, contradicted, lacks)
+    query = _chosen(database, chosen, *columns, contradicted, removed_parts)
     # Somebody may have put another word there. COALESCE: else SQLite looks each part up by all of
     # the states, and sorts what is left of them.
     query = query.where(fn.COALESCE(Delivery.state, "").in_(list(State)))
@@ -222,9 +226,9 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
         if event.contradicted and not request.may_be_contradicted:
             why_not = "Prembly contradicted it"
         needs_body = action.when is not None
-        if why_not is None and event.lacks == Lacks.ERASED:
+        if why_not is None and event.removed_parts == RemovedParts.ERASED:
             why_not = damage.ERASED
-        elif why_not is None and event.lacks in damage.BODILESS:
+        elif why_not is None and event.removed_parts in damage.BODILESS:
             why_not = BODY_GONE if needs_body or action.hook.gets_body else None
         elif why_not is None and needs_body:  # only now is the body read
             why_not = routing.why_not(action, _stored_event(database, event.id))
@@ -242,12 +246,12 @@ class FoundEvent:
     id: int
     type: str
     response_code: str | None
-    lacks: str | None
+    removed_parts: str | None
     contradicted: bool
 
 
-def _lacks_body(action: Action, lacks: str | None) -> bool:
-    return action.hook.gets_body and lacks in damage.BODILESS
+def _has_no_body(action: Action, removed_parts: str | None) -> bool:
+    return action.hook.gets_body and removed_parts in damage.BODILESS
 
 
 def _events_without(

@@ -19,12 +19,9 @@ from premblyd.model.rolled import OTHER
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
     WAITS_FOR_ANOTHER,
-    Attempt,
     AttemptHour,
     Delivery,
-    Event,
     EventHour,
-    OperatorAction,
     Rejection,
 )
 from premblyd.privacy import Shape
@@ -43,7 +40,6 @@ _SHOWN: Mapping[CountedBy, Shape] = {
 LOOKED_AT, MOST = 5_000, 8
 MOST_REFUSALS = 20
 MOST_COLUMNS = 72  # of a chart
-COUNTED = 10_000  # dead deliveries: no more are counted for the pulse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,38 +388,6 @@ def refusals(database: Database, since_ms: int | None = None) -> list[Refusals]:
         .limit(MOST_REFUSALS)
     )
     return queries.rows(database, query, Refusals)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pulse:
-    """The newest of everything. Two are the same when there is nothing new to see."""
-
-    event: int
-    attempt: int
-    rejection: int
-    operator_action: int
-    running: int
-    dead: int
-
-
-def pulse(database: Database) -> Pulse:
-    """Return the newest of everything: from the ends of indexes, in less than a millisecond."""
-    newest = {
-        name: queries.value(database, table.select(fn.MAX(table.id))) or 0
-        for name, table in (
-            ("event", Event),
-            ("attempt", Attempt),
-            ("rejection", Rejection),
-            ("operator_action", OperatorAction),
-        )
-    }
-    counts = {
-        state.value: queries.count(
-            database, Delivery.select(Delivery.id).where(Delivery.state == state), COUNTED
-        )
-        for state in (State.RUNNING, State.DEAD)
-    }
-    return Pulse(**newest, **counts)
 
 
 _DUE = """

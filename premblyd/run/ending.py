@@ -44,11 +44,6 @@ def _wait_ms(policy: Retry, attempts_left: int, result: Result, rng: random.Rand
     return round(max(rng.uniform(whole / 2, whole), asked))
 
 
-def longest_ms(policy: Retry) -> float:
-    """Return how long a hook that always fails is tried again at most, but for its own time."""
-    return sum(_delay_ms(policy, failures) for failures in range(1, policy.attempts))
-
-
 def _delay_ms(policy: Retry, failures: int) -> float:
     """Return `first_delay * factor^(failures-1)`, capped by `max_delay`."""
     try:

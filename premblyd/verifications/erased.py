@@ -14,7 +14,7 @@ from peewee import Case, Field, Node, Select, fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.model.columns import PLAIN, Kept, columns, emptied
-from premblyd.model.keeptables import ErasedName, GoneEvent, Lacks, ToErase
+from premblyd.model.keeptables import ErasedName, GoneEvent, RemovedParts, ToErase
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
@@ -117,7 +117,7 @@ def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
     kept = {name: empty.get(name, value) for name, value in values.items()}
     kept.update(harmless(kept))
     return kept | {
-        "lacks": Lacks.ERASED,
+        "removed_parts": RemovedParts.ERASED,
         "erasure_id": erased.erasure_id,
         "erased_name": erased.name,
     }
@@ -135,7 +135,9 @@ def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
 def is_erased(*event_ids: Node) -> Node:
     """Return the condition that an event of one of these ids was erased, or is to be by an erasure
     that has begun."""
-    ids = Event.select(Event.id).where(Event.id.in_(event_ids), Event.lacks == Lacks.ERASED)
+    ids = Event.select(Event.id).where(
+        Event.id.in_(event_ids), Event.removed_parts == RemovedParts.ERASED
+    )
     left = ToErase.select(ToErase.id).where(ToErase.event_id.in_(event_ids))
     either: Node = fn.EXISTS(ids) | fn.EXISTS(left)
     return either

@@ -3,13 +3,11 @@
 import functools
 import itertools
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from premblyd import vault
 from tests.bench import load, peers, rows, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support.daemon import Premblyd
@@ -102,18 +100,6 @@ def awaiting(seconds: float) -> Row:
     prembly = {"url": "http://127.0.0.1:9", "api_key": "no-key"}
     ours = functools.partial(_accepted, seconds, prembly=prembly, pending={})
     return _against_itself("awaiting", "pending", seconds, ours, 0.9)
-
-
-def sealing(seconds: float) -> Row:
-    """Durable accept with `encryption` against the same without."""
-
-    def ours() -> Measured:
-        with tempfile.TemporaryDirectory() as name:
-            key = Path(name, "data-key")
-            key.write_text(vault.generate())
-            return _accepted(seconds, Path(name), encryption={"key": {"file": key.name}})
-
-    return _against_itself("sealing", "encryption", seconds, ours, 0.85)
 
 
 def _accepted(seconds: float, folder: Path | None = None, **changes: Any) -> Measured:

@@ -1,7 +1,6 @@
 """A database as it is after years: many events, and a queue behind an action that is slow."""
 
 import hashlib
-import importlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 from premblyd.engines.sqlite import opening
 from premblyd.verifications.spellings import reference_key
 from tests.bench import webhooks
+from tests.support import rollups
 
 FIRST_MS = 1_700_000_000_000
 EVERY_MS = 1_000  # between two events
@@ -48,7 +48,6 @@ def build(path: Path, events: int) -> None:
         with connection:
             for table in tables(events):
                 _insert(connection, *table)
-            rollups = importlib.import_module("premblyd.model.migrations.0003_rollups")
             rollups.fill(connection)
         connection.execute("PRAGMA wal_checkpoint(truncate)")
     os.sync()  # or the system writes it while something is measured

@@ -5,7 +5,6 @@
 FOLDER is docs/ unless named. Needs Chromium.
 """
 
-import importlib
 import itertools
 import random
 import sqlite3
@@ -16,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from premblyd.prembly import samples
+from tests.support import rollups
 from tests.support.chromium import WIDE, chromium
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import CONSOLE, signed_in
@@ -69,9 +69,7 @@ def _add_a_day(database: Path) -> None:
             for name in chance.choices(names, list(SHARES.values()), k=count):
                 at_ms = now_ms - ago * HOUR_MS + chance.randrange(HOUR_MS)
                 _copy_event(connection, names.index(name) + 1, at_ms)
-        for table in ("event_hour", "attempt_hour"):
-            connection.execute(f"DELETE FROM {table}")
-        importlib.import_module("premblyd.model.migrations.0003_rollups").fill(connection)
+        rollups.fill(connection)
 
 
 def _copy_event(connection: sqlite3.Connection, event_id: int, at_ms: int) -> None:

@@ -34,6 +34,7 @@ NAMES = (
 )  # fmt: skip
 PAGES = [
     "/", "/overview", "/events", "/dead", "/deliveries", "/rejections", "/actions", "/operators",
+    "/days",
 ]  # fmt: skip
 LISTS = ["/events.csv", "/rejections.csv"]
 MAX_PAGE = 1_000_000  # characters: a phone shows it at once
@@ -127,7 +128,7 @@ def _write_everywhere(daemon: Premblyd, row: int, text: str) -> None:
     with closing(sqlite3.connect(daemon.database)) as connection, connection:
         tables = connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-            " AND name NOT IN ('console_link', 'console_session', 'schema_version', 'migration',"
+            " AND name NOT IN ('console_token', 'schema_version', 'migration',"
             " 'digest_key')"
         ).fetchall()
         for (table,) in tables:

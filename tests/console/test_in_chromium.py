@@ -40,7 +40,6 @@ PAGES = {
     "deliveries": "/deliveries",
     "rejections": "/rejections",
     "actions": "/actions",
-    "rehearsal": "/actions/archive/rehearsal",
     "operators": "/operators",
     "sessions": "/sessions",
 }
@@ -180,27 +179,6 @@ def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon:
     daemon.wait_for_rows([], lasts)
 
 
-def test_another_when_is_rehearsed_by_keyboard(chromium: Chromium) -> None:
-    with chromium.window() as page:
-        page.goto("/actions")
-        card = page.get_by_role("article", name="activate-customer")
-        card.get_by_role("link", name="Rehearse").press("Enter")
-        when = page.get_by_label("When")
-        expect(when).to_have_value("outcome == 'verified'")
-        when.fill("outcome != 'verified'")
-        when.press("Tab")
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="would differ")).to_be_visible()
-        expect(page.get_by_role("cell", name="`when` is false").first).to_be_visible()
-        expect(page.get_by_role("cell", name="notify-crm")).to_have_count(0)
-        for width, scheme in SCREENS:
-            chromium.resize(page, width, scheme)
-            chromium.picture(page, f"rehearsed-{width}-{scheme}")
-            assert overflow_px(page) == 0
-        assert serious_faults(page) == []
-
-
 def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Premblyd) -> None:
     with chromium.window() as page, chromium.window() as overview:
         for each, path in ((page, "/events"), (overview, "/")):
@@ -218,48 +196,35 @@ def test_what_comes_is_there_without_a_reload(chromium: Chromium, daemon: Prembl
             assert each.evaluate("window.isTheSame")
 
 
-def test_eight_tabs_share_one_stream_and_all_are_live(chromium: Chromium, daemon: Premblyd) -> None:
-    """A browser opens six connections to a host: with a stream for each tab, the seventh waited."""
-    with chromium.window() as first:
-        streams: list[str] = []
-        first.context.on(
-            "request", lambda asked: streams.append(asked.url) if "/live" in asked.url else None
-        )
-        tabs = [first, *(first.context.new_page() for _ in range(7))]
-        for tab in tabs:
-            tab.goto("/events")
-            expect(tab.get_by_text("Live", exact=True)).to_be_visible()
-        daemon.send(b'{"response_code":"07","detail":"Record not found in eight tabs"}')
-        for tab in tabs:
-            expect(tab.locator("tbody tr").first).to_contain_text("in eight tabs")
-        assert len(streams) == 1
-
-        tabs[0].close()  # it had the stream
-        expect(tabs[1].get_by_text("Live", exact=True)).to_be_visible()
-        daemon.send(b'{"response_code":"07","detail":"Record not found in seven tabs"}')
-        for tab in tabs[1:]:
-            expect(tab.locator("tbody tr").first).to_contain_text("in seven tabs")
-        assert len(streams) == 2
-
-
 HIDE = """
 Object.defineProperty(document, "hidden", {configurable: true, get: () => %s});
 document.dispatchEvent(new Event("visibilitychange"));
 """
 
 
-def test_a_tab_that_nobody_sees_has_no_stream(chromium: Chromium, daemon: Premblyd) -> None:
-    with chromium.window() as page:
+def test_a_tab_asks_again_while_it_is_seen_also_after_a_restart(
+    chromium: Chromium, daemon: Premblyd
+) -> None:
+    with chromium.window(expected=("console: ",)) as page:
+        page.clock.install()
         page.goto("/events")
-        expect(page.get_by_text("Live", exact=True)).to_be_visible()
-        with page.expect_event("requestfailed", lambda asked: asked.url.endswith("/live")):
-            page.evaluate(HIDE % "true")
-        newest = page.locator("tbody th a").first.inner_text()
+        page.wait_for_load_state("networkidle")  # with its icon
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.evaluate(HIDE % "true")
+        page.clock.run_for(60_000)
+        assert asked == []
         daemon.send(b'{"response_code":"07","detail":"Record not found while hidden"}')
-        daemon.wait_for_rows([(1,)], "SELECT count(*) FROM event WHERE detail LIKE '%hidden'")
-        assert page.locator("tbody th a").first.inner_text() == newest
         page.evaluate(HIDE % "false")
         expect(page.locator("tbody tr").first).to_contain_text("while hidden")
+        page.route("**/events", lambda route: route.abort())  # as while it restarts
+        page.clock.run_for(5_000)
+        expect(page.get_by_text("Not live")).to_be_visible()
+        daemon.send(b'{"response_code":"07","detail":"Record not found meanwhile"}')
+        page.unroute_all()
+        page.clock.run_for(5_000)
+        expect(page.locator("tbody tr").first).to_contain_text("meanwhile")
+        expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 
 NARROW = """
@@ -334,7 +299,7 @@ def test_another_site_can_do_nothing_in_the_same_browser(
                 results = page.evaluate("attack()")
                 shown = [frame.url for frame in page.frames if chromium.url in frame.url]
             assert shown == []
-            assert results == {"read": [], "framed": [], "heard": False, "scripts": 0}
+            assert results == {"read": [], "framed": [], "scripts": 0}
     assert daemon.rows("SELECT count(*) FROM operator_action") == kept
 
 

@@ -6,10 +6,9 @@ from tests.support.daemon import Premblyd
 from tests.support.database import changing
 
 GONE = {
-    "media": ("its photos", True, True),
     "body": ("its body and headers", False, True),
-    "identity": ("all of it that named a person was removed", False, False),
-    "erased": ("all of it that named a person was erased", False, False),
+    "identity": ("all personal data in it was deleted", False, False),
+    "erased": ("all personal data in it was erased", False, False),
 }
 ERASURE = (
     "INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled) VALUES"
@@ -28,20 +27,20 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
     assert "by the session" in whole
     assert "removed or erased" not in whole
     assert "Reveal personal data" in whole
-    for lacks, (words, has_body, has_person) in GONE.items():
+    for removed_parts, (words, has_body, has_person) in GONE.items():
         with changing(daemon.place) as database:
-            database.execute("UPDATE event SET lacks = ? WHERE id = 1", [lacks])
+            database.execute("UPDATE event SET removed_parts = ? WHERE id = 1", [removed_parts])
         page = own.get("/events/1").text
-        assert words in page.lower(), lacks
-        assert ("It has no body any more." not in page) == has_body, lacks
-        assert ("Reveal personal data" in page) == has_person, lacks
-        assert ("by the session" in page) == has_person, lacks
-        assert ("<button>Replay</button>" in page) == (lacks != "erased"), lacks
+        assert words in page.lower(), removed_parts
+        assert ("It has no body any more." not in page) == has_body, removed_parts
+        assert ("Reveal personal data" in page) == has_person, removed_parts
+        assert ("by the session" in page) == has_person, removed_parts
+        assert ("<button>Replay</button>" in page) == (removed_parts != "erased"), removed_parts
     with changing(daemon.place) as database:
         database.execute(ERASURE)
         database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")
     page = own.get("/events/1").text
-    assert "erased at 2023-11-14 22:13:20 UTC by ada, as erasure 7. It came after that" in page
+    assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7). It came after that" in page
 
 
 def test_an_event_that_is_held_says_so_and_the_overview_counts(
@@ -49,10 +48,10 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
 ) -> None:
     assert "in force" not in own.get("/").text
     reference = own.get("/events/2.json").json["reference"]
-    hold = ("hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
+    hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
-    assert "It is held: nothing of it is removed or erased before that ends" in page
+    assert "It is on legal hold: nothing of it is deleted until the hold ends" in page
     overview = own.get("/").text
     assert "1 in force; 1 ends within 30 days, first at 20" in overview
     assert own.get("/overview.json").json["kept"]["holds"] == 1
@@ -66,8 +65,13 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
     )
     replays = "SELECT count(*) FROM operator_action WHERE action = 'replay'"
     before = daemon.rows(replays)
-    for lacks, words in (("erased", "was erased, so nothing"), ("body", "this hook gets the body")):
+    for removed_parts, words in (
+        ("erased", "was erased, so nothing"),
+        ("body", "this hook gets the body"),
+    ):
         with changing(daemon.place) as database:
-            database.execute("UPDATE event SET lacks = ? WHERE id = ?", [lacks, event])
+            database.execute(
+                "UPDATE event SET removed_parts = ? WHERE id = ?", [removed_parts, event]
+            )
         assert words in own.post(f"/deliveries/{number}/replay").text
     assert daemon.rows(replays) == before

@@ -29,7 +29,7 @@ from premblyd.record.operating import record_export
 from premblyd.record.replays import COUNTED
 from tests.support.commands import PERSONAL, run
 from tests.support.configuration import AT_ONCE, ONCE, shell
-from tests.support.console import CONSOLE, Browser, browser, opened, signed_in
+from tests.support.console import CONSOLE, Browser, opened, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
 from tests.support.rows import for_each
@@ -44,6 +44,7 @@ PAGES = {
     "/rejections": "/rejections.json",
     "/actions": "/actions.json",
     "/operators": "/operators.json",
+    "/days": "/days.json",
 }
 NAMES = re.compile(r'<a href="([^"]+)"')
 
@@ -503,18 +504,6 @@ def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Pre
     assert f"{number} 1.0" in own.get("/metrics").text
 
 
-def test_a_page_learns_at_once_of_what_is_new_and_holds_up_no_stop(fresh: Premblyd) -> None:
-    own = opened(fresh, shell("crm", "exit 1", retry=AT_ONCE))
-    with own.stream("/live") as stream:
-        first = next(stream)
-        assert first["event"] == 0
-        fresh.send(b'{"response_code":"00"}')
-        newer = next(pulse for pulse in stream if pulse["dead"] == 1)
-        assert newer["event"] == 1
-        assert browser(fresh).get("/live").status == 401
-        assert fresh.stop() == 0
-
-
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202egnp.exe\x07"
 
 
@@ -568,21 +557,6 @@ def test_a_row_that_somebody_changed_by_hand_is_shown_and_so_are_the_others(
             sets = ", ".join(f"{name} = ?" for name in names[table])
             database.execute(f"UPDATE {table} SET {sets} WHERE id = ?", [*row, row[0]])
     assert failed == []
-
-
-@pytest.mark.sqlite
-def test_a_delivery_whose_event_somebody_changed_by_hand_leads_to_no_page(
-    daemon: Premblyd, own: Browser
-) -> None:
-    ((row, event),) = daemon.rows("SELECT id, event_id FROM delivery ORDER BY id DESC LIMIT 1")
-    change = "UPDATE delivery SET event_id = ? WHERE id = ?"
-    with changing(daemon.place, unchecked=True) as database:
-        database.execute(change, ["\x1b", row])
-    page = own.get(f"/deliveries/{row}")
-    with changing(daemon.place, unchecked=True) as database:
-        database.execute(change, [event, row])
-    assert (page.status, page.location) == (303, f"/events/%1B#d-{row}")
-    assert own.get("/events/%1B").status == 404
 
 
 def test_a_huge_payload_is_a_page_of_bounded_size(fresh: Premblyd) -> None:

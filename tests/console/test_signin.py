@@ -5,21 +5,15 @@ import re
 import socket
 from pathlib import Path
 
-import pytest
-
-from premblyd import passwords
 from premblyd.config.console import Console
 from premblyd.config.values import listen
 from premblyd.console import strangers
-from premblyd.console.strangers import ALL, EACH, PERIOD_S, Guesses
 from tests.support.commands import run
-from tests.support.console import CONSOLE, Browser, browser, new_link, set_password, signed_in
+from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 from tests.support.rows import for_each
-from tests.support.waiting import wait_until
 
-PASSWORD = "correct horse battery"
 SECURITY = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -31,12 +25,6 @@ SECURITY = {
 def change(daemon: Premblyd, sql: str) -> None:
     with changing(daemon.place) as connection:
         connection.execute(sql)
-
-
-def with_password(daemon: Premblyd) -> Browser:
-    """Start the daemon with a password that costs little to try; return a browser on it."""
-    set_password(daemon, PASSWORD)
-    return browser(daemon.start())
 
 
 def test_a_link_signs_in_once(daemon: Premblyd) -> None:
@@ -62,9 +50,9 @@ def test_to_open_a_link_does_not_use_it_up(daemon: Premblyd) -> None:
 def test_a_link_is_good_for_ten_minutes(fresh: Premblyd) -> None:
     fresh.start()
     link = new_link(fresh)
-    change(fresh, "UPDATE console_link SET expires_at_ms = expires_at_ms - 600000")
+    change(fresh, "UPDATE console_token SET expires_at_ms = expires_at_ms - 600000")
     assert browser(fresh).sign_in(link).status == 403
-    assert fresh.rows("SELECT count(*) FROM console_session") == [(0,)]
+    assert fresh.rows("SELECT kind FROM console_token") == [("link",)]
 
 
 def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Premblyd) -> None:
@@ -78,7 +66,7 @@ def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Pr
     fresh.start()
     other.address = browser(fresh).address
     assert other.get("/events").status == 200
-    change(fresh, "UPDATE console_session SET expires_at_ms = began_at_ms + 1")
+    change(fresh, "UPDATE console_token SET expires_at_ms = began_at_ms + 1")
     assert other.get("/events").status == 303
 
 
@@ -93,57 +81,13 @@ def test_the_record_has_who_signed_in_and_no_token(fresh: Premblyd) -> None:
     )
     assert came == went
     assert re.fullmatch(r".+ \(console session 1\)", came)
-    assert how == "by link, from 127.0.0.1, may operate"
+    assert how == "from 127.0.0.1, may operate"
     stored = b""
     if isinstance(fresh.place, Path):
         stored = fresh.place.read_bytes() + Path(f"{fresh.place}-wal").read_bytes()
     secrets = [link.partition("link=")[2], *own.cookies.values()]
     assert [secret for secret in secrets if secret and secret.encode() in stored] == []
     assert [secret for secret in secrets if secret and secret in fresh.log_text()] == []
-
-
-def test_a_password_signs_in_and_wrong_ones_soon_have_to_wait(fresh: Premblyd) -> None:
-    own = with_password(fresh)
-    assert own.post("/sign-in", {"password": PASSWORD}).status == 303
-    assert own.get("/events").status == 200
-    guesser = browser(fresh)
-    for _ in range(EACH):
-        assert guesser.post("/sign-in", {"password": "wrong"}).status == 403
-    refused = guesser.post("/sign-in", {"password": PASSWORD})
-    assert refused.status == 429
-    assert 0 < int(refused.headers["Retry-After"]) <= PERIOD_S + 1
-    assert guesser.sign_in(new_link(fresh)).status == 303, "a link works all the same"
-    assert PASSWORD not in fresh.log_text()
-    wait_until(lambda: len(fresh.log("console.sign_in_failed")) == EACH + 1)
-
-
-def test_without_a_password_none_is_right(daemon: Premblyd) -> None:
-    page = browser(daemon).post("/sign-in", {"password": ""})
-    assert page.status == 403
-    assert "<input" not in re.sub(r'<input type="hidden"[^>]*>', "", page.text)
-
-
-def test_guesses_are_counted_for_each_sender_and_for_all() -> None:
-    now = 0.0
-    guesses = Guesses(lambda: now)
-    for _ in range(EACH):
-        assert guesses.wait_s("a") == 0
-        guesses.add("a")
-    assert guesses.wait_s("a") > 0
-    assert guesses.wait_s("b") == 0
-    for number in range(ALL):
-        guesses.add(f"sender {number}")
-    assert guesses.wait_s("b") > 0
-    now = PERIOD_S + 1
-    assert guesses.wait_s("a") == guesses.wait_s("b") == 0
-
-
-def test_a_right_password_is_no_guess() -> None:
-    guesses = Guesses(lambda: 0.0)
-    for _ in range(2 * EACH):
-        guesses.add("a")
-        guesses.forgive("a")
-    assert guesses.wait_s("a") == 0
 
 
 @for_each("host", ["evil.example", "evil.example:8081", "localhost.evil.example"])
@@ -252,30 +196,6 @@ def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
     assert path.stat().st_mode & 0o007 == 0
     fresh.stop()
     assert not path.exists()
-
-
-def test_a_password_in_the_file_instead_of_its_hash_is_refused(tmp_path: Path) -> None:
-    daemon = Premblyd(tmp_path, console={"password": PASSWORD})
-    code, told = daemon.fail_to_start()
-    assert code == 78
-    assert "premblyd console --hash-password" in told
-    assert PASSWORD not in told
-
-
-def test_a_hash_is_made_of_what_is_typed() -> None:
-    done = run("console", "--hash-password", stdin=f"{PASSWORD}\n{PASSWORD}\n".encode())
-    assert done.code == 0
-    assert passwords.read(done.out.strip()).fits(PASSWORD)
-
-
-@for_each(
-    "text",
-    ["", "password", "scrypt:32768:8:3:AAAA", "scrypt:4194304:64:1:AAAA:" + "A" * 44,
-     "scrypt:3:8:1:AAAA:" + "A" * 44, "scrypt:16:8:1:AAAA:AAAA", "scrypt:16:8:1:A:" + "A" * 43],
-)  # fmt: skip
-def test_what_is_no_hash_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
-        passwords.read(text)
 
 
 def test_listen_defaults_to_this_machine() -> None:

@@ -8,15 +8,13 @@ import pytest
 from tests.support.console import CONSOLE, Browser, signed_in
 from tests.support.daemon import Premblyd
 
-# Writing JSON takes 0.8 s, and so does reading how the actions fare; for metrics it has no end. To
-# find a session takes 0.5 s, and a stream does that for each line. The limit is read from a file:
-# what is to be within it has more time than a busy machine takes.
+# Writing JSON takes 0.8 s, and so does reading how the actions fare; for metrics it has no end.
+# The limit is read from a file: what is to be within it has more time than a busy machine takes.
 SLOW = """
 import pathlib, time
 from premblyd import jsontext
-from premblyd.console import live
 from premblyd.engines.readers import Readers
-from premblyd.record import access, statistics
+from premblyd.record import statistics
 
 def slowly(work, seconds):
     def do(*arguments, **more):
@@ -27,17 +25,14 @@ def slowly(work, seconds):
     return do
 
 jsontext.dumps = slowly(jsontext.dumps, lambda _: 0.8)
-access.find_session = slowly(access.find_session, lambda _: 0.5)
 statistics.actions = slowly(
     statistics.actions, lambda asked: 30 if asked["since_ms"] == asked["now_ms"] else 0.8
 )
-live._message = lambda pulse: b"data: 1\\n\\n"
-live.SESSION_EVERY, live.EVERY_S = 1, 0.01
 limit = pathlib.Path({limit!r})
 Readers.time_limit_s = property(lambda _: float(limit.read_text()), lambda *_: None)
 """
 LONG, SHORT = "30", "1.4"
-FEW = "3.8"  # for the sessions of seven lines it would not be enough
+FEW = "3.8"
 
 
 @pytest.fixture(scope="module", name="limit")
@@ -77,9 +72,3 @@ def test_a_record_that_takes_too_long_for_a_scrape_leaves_the_counts(
     assert 'premblyd_webhooks_total{endpoint="prembly",result="received"} 1.0' in page.text
     assert "premblyd_record_readable 0.0" in page.text
     assert "premblyd_dead_deliveries" not in page.text
-
-
-def test_a_stream_has_the_limit_for_each_look_at_its_session(slow: Browser, limit: Path) -> None:
-    limit.write_text(FEW)
-    with slow.stream("/live") as lines:
-        assert [next(lines) for _ in range(8)] == [1] * 8

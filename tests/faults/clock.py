@@ -163,7 +163,7 @@ def remove_by_a_wrong_clock(at: Path) -> list[str]:
                 connection.execute(sql, [b"%d" % round_])
             _set(setting, YEAR_FORWARD_MS)
             victim.start("", (), (), True, **environment)
-            of_round = f"SELECT lacks FROM event WHERE id = {round_ + 2}"
+            of_round = f"SELECT removed_parts FROM event WHERE id = {round_ + 2}"
             victim.wait_for_rows([("body",)], of_round)
         whole = victim.rows("SELECT count(*) FROM event WHERE body = ?", b"kept")
         problems = victim.complaints()

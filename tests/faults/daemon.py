@@ -15,7 +15,6 @@ from tests.support.ports import free_port
 from tests.support.processes import memory_kib
 from tests.support.requests import Answer, request
 
-RESPONSIVE_S = 4.5  # healthz waits 2 s for the disk at most; a writer waits 5 s for a lock
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 COMPLAINTS = ("Traceback", '"traceback":', '"level":"critical"')
 

@@ -1,12 +1,10 @@
 """Somebody who has the console open all the time, and Prometheus beside: they load its pages and
-metrics, and hold a live stream."""
+metrics."""
 
 import contextlib
 import subprocess
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
 from http.client import HTTPException
 
 from tests.support.commands import run_process
@@ -20,33 +18,28 @@ AWAY = (OSError, HTTPException, ValueError, AssertionError, subprocess.TimeoutEx
 
 
 class Dashboard:
-    """Threads that look until told to stop, also through restarts of the daemon."""
+    """A thread that looks until told to stop, also through restarts of the daemon."""
 
     def __init__(self, daemon: Premblyd) -> None:
         self._daemon = daemon
         self._over = threading.Event()
-        self._lock = threading.Lock()
         self._browser: Browser | None = None
-        self._threads = [
-            threading.Thread(target=self._keep_on, args=[look], daemon=True)
-            for look in (self._load, self._listen)
-        ]
+        self._thread = threading.Thread(target=self._keep_on, daemon=True)
         self.seen: Counter[str] = Counter()
         self.problems: list[str] = []
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._thread.start()
 
     def stop(self) -> None:
-        """Look at no more. Who listens ends with the daemon."""
+        """Look at no more."""
         self._over.set()
-        self._threads[0].join()
+        self._thread.join()
 
-    def _keep_on(self, look: Callable[[Browser], None]) -> None:
+    def _keep_on(self) -> None:
         while not self._over.is_set():
             with contextlib.suppress(*AWAY):
-                look(self._signed_in())
+                self._load(self._signed_in())
             self._over.wait(PAUSE_S)
 
     def _load(self, own: Browser) -> None:
@@ -54,34 +47,19 @@ class Dashboard:
             page = own.get(path)
             self.seen[f"{path.partition('.')[0]} {page.status}"] += 1
             if page.status == 303:
-                self._forget(own)
+                self._browser = None
                 return
             if page.status not in (200, 503):  # 503: it is too busy for a page now
                 self.problems.append(f"page {path} answered {page.status}")
             if self._over.wait(PAUSE_S):
                 return
 
-    def _listen(self, own: Browser) -> None:
-        with own.stream("/live") as events:
-            for _ in events:
-                self.seen["live events"] += 1
-                if self._over.is_set():
-                    return
-
     def _signed_in(self) -> Browser:
         """Return a browser on the daemon that runs now. Raise one of AWAY when none does."""
-        with self._lock:
-            own = self._browser
-            now = browser(self._daemon)
-            if own is None or own.address != now.address:
-                link = run_process("console", "--config", self._daemon.config).out.strip()
-                if now.sign_in(link).status != 303:
-                    raise ConnectionError("it takes no link now")
-                self._browser = own = now
-            return own
-
-    def _forget(self, own: Browser) -> None:
-        with self._lock:
-            if self._browser is own:
-                self._browser = None
-        time.sleep(PAUSE_S)
+        own, now = self._browser, browser(self._daemon)
+        if own is None or own.address != now.address:
+            link = run_process("console", "--config", self._daemon.config).out.strip()
+            if now.sign_in(link).status != 303:
+                raise ConnectionError("it takes no link now")
+            self._browser = own = now
+        return own

@@ -4,15 +4,12 @@ answer it."""
 from pathlib import Path
 from typing import Any
 
-import pyrage
-
 from tests.support import prembly_api
 from tests.support.configuration import ONCE, shell
 from tests.support.http_server import Handler
 from tests.support.prembly_api import PremblyApi
 
-RETENTION = {"media": "7d", "body": "90d", "identity": "1y", "rejections": "90d"}
-IDENTITY = pyrage.x25519.Identity.generate()  # what opens backups
+RETENTION = {"body": "90d", "identity": "1y", "rejections": "90d"}
 
 
 def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
@@ -27,7 +24,6 @@ def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
         "retention": RETENTION,
         "console": {"listen": "127.0.0.1:0"},
         "log": {"format": "json", "level": "debug"},
-        "backup": {"recipients": [str(IDENTITY.to_public())], "keys": str(at / "keys")},
         "actions": [
             shell("prints", prints, retry=ONCE),
             shell("waits", waits, concurrency=40, timeout="5m"),

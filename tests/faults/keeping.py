@@ -1,5 +1,5 @@
-"""The campaign of what is kept: kill -9 in the middle of erasing, pruning, the daemon's own removal
-and the vacuum, again and again, under load.
+"""The campaign of what is kept: kill -9 in the middle of erasing, pruning and the daemon's own
+removal, again and again, under load.
 
     python -m tests.faults.keeping --cycles 200 [--kills N] [--seed N] [--hosts N]
 
@@ -15,7 +15,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,23 +37,22 @@ CLIENTS = 3
 PAUSE_S = (0.01, 0.06)  # between webhooks of a client
 SLOW_S = (0.3, 0.9)  # in a long run: in each cycle all events are looked at
 PEOPLE = 60
-RETENTION = {"media": "1h", "body": "2h", "identity": "3h", "record": "4h"}
+RETENTION = {"body": "2h", "identity": "3h", "record": "4h"}
 AGES_MS = [int(hours * HOUR_MS) for hours in (1.5, 2.5, 3.5, 4.5)]
 AGED = 25  # events for which time goes by in a cycle
 WITHOUT_ALL = """
-SELECT id FROM event WHERE lacks IS NULL
+SELECT id FROM event WHERE removed_parts IS NULL
 AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
 """
 EAGER = """
-from premblyd.keep import gone, sweeping
+from premblyd.keep import sweeping
 sweeping.FIRST_S = sweeping.REST_S = 0.1
-gone.FIRST_S = gone.REST_S = 0.5
 """
 NAMED = """
-SELECT DISTINCT user_ref FROM event WHERE lacks IS NULL AND user_ref IS NOT NULL ORDER BY user_ref
+SELECT DISTINCT user_ref FROM event WHERE removed_parts IS NULL AND user_ref IS NOT NULL
+ORDER BY user_ref
 """
-DONE = "SELECT id FROM event WHERE lacks = 'erased'"
-UNGONE = "SELECT count(*) FROM erasure WHERE gone_at_ms IS NULL"
+DONE = "SELECT id FROM event WHERE removed_parts = 'erased'"
 # It prints who it is about; every seventh run fails.
 SCRIPT = """
 cat > /dev/null; echo "$PREMBLY_REFERENCE $PREMBLY_USER_REF"; sleep 0.0$((PREMBLY_DELIVERY % 9))
@@ -163,8 +162,6 @@ class Campaign:
             "prune": self._kill_prune,
             "daemon": self._kill_daemon,
         }
-        if not isinstance(self.place, Server):
-            self._harms["vacuum"] = self._kill_vacuum
 
     def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
         """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
@@ -197,11 +194,7 @@ class Campaign:
             wait_until(lambda user=user: self._erase(user))  # type: ignore[misc]
         self.victims[0].finish()
         self._age()
-        self._command("prune", "--yes")
-        with suppress(AssertionError):
-            wait_until(lambda: rows(self.place, UNGONE) == [(0,)])
-        if rows(self.place, UNGONE) != [(0,)]:
-            self.book.problems.append("an erasure was never gone from the files")
+        self._command("record", "prune", "--yes")
         self._check()
         for victim in self.victims:
             self.book.problems += victim.end()
@@ -225,7 +218,7 @@ class Campaign:
         self._note_asked(user)
         victim = self.rng.choice(self.victims)
         also = victim.process.kill if chance > 0.8 else lambda: None
-        self._killed(victim, "erase", "--user-ref", user, "--yes", also=also)
+        self._killed(victim, "person", "erase", "--user-ref", user, "--yes", also=also)
         if chance > 0.8:
             victim.end_now()
             self.figures["kills of both"] += 1
@@ -241,20 +234,10 @@ class Campaign:
         victim = self.rng.choice(self.victims)
         self.kills.note("daemon", victim.crash(self.rng, 1.0))
 
-    def _kill_vacuum(self) -> None:
-        """Kill what writes the file anew, several times, while the daemon is stopped."""
-        victim = self.victims[0]
-        if victim.stop() != 0:
-            self.book.problems.append("it did not stop cleanly")
-        for _ in range(self.rng.randint(1, 4)):
-            self._killed(victim, "prune", "--vacuum", "--yes")
-        victim.restart()
-
     def _killed(
         self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
     ) -> None:
-        kind = "vacuum" if "--vacuum" in words else words[0]
-        self.kills.kill(kind, partial(self._start, victim, *words), also)
+        self.kills.kill(words[0], partial(self._start, victim, *words), also)
 
     def _choose(self) -> str:
         """Return somebody of whom there is something."""
@@ -288,7 +271,7 @@ class Campaign:
         """Erase somebody. Return whether it ended, and not as the database was held up."""
         self._note_asked(user)
         # 1: nothing was there any more that could be erased.
-        if self._command("erase", "--user-ref", user, "--yes", codes=(0, 1, 75)) == 75:
+        if self._command("person", "erase", "--user-ref", user, "--yes", codes=(0, 1, 75)) == 75:
             return False
         self.erased.setdefault(user, set()).update(self.asked[user])
         self.figures["erasures that ended"] += 1
@@ -333,18 +316,22 @@ class Campaign:
         aged_ms = self.aged_ms[event]
         if row is None:
             return [f"event {event} is lost"] if aged_ms < 4 * HOUR_MS else []
-        if row.lacks is None:
+        if row.removed_parts is None:
             is_whole = row.body == body_of(token) and row.user_ref == user_of(token)
             return [] if is_whole else [f"event {event} is not as it came"]
-        if row.lacks == "erased":
+        if row.removed_parts == "erased":
             return [] if user_of(token) in self.asked else [f"event {event} of nobody is erased"]
-        least_ms = {"media": HOUR_MS, "body": 2 * HOUR_MS, "identity": 3 * HOUR_MS}[row.lacks]
-        return [f"event {event} lacks its {row.lacks} too early"] if aged_ms < least_ms else []
+        least_ms = {"body": 2 * HOUR_MS, "identity": 3 * HOUR_MS}[row.removed_parts]
+        return (
+            [f"event {event} lost its {row.removed_parts} too early"] if aged_ms < least_ms else []
+        )
 
     def _half_erased(self, user: str, events: set[int], state: dict[int, kept.Stored]) -> list[str]:
         """Return whether some of these events of a person are erased and others are not."""
         left = _left(user, events, state)
-        done = {event for event in events if event in state and state[event].lacks == "erased"}
+        done = {
+            event for event in events if event in state and state[event].removed_parts == "erased"
+        }
         if done and left:
             return [f"{user} is erased by half: {sorted(done)}, not {sorted(left)}"]
         return []
@@ -354,10 +341,10 @@ class Campaign:
         state = kept.events(self.place)
         gone: set[str] = set()
         for token, event in self.book.events.items():
-            lacks = state[event].lacks if event in state else "record"
-            if lacks not in (None, "media"):
+            removed_parts = state[event].removed_parts if event in state else "record"
+            if removed_parts is not None:
                 gone.add(face_of(token))
-            if lacks not in (None, "media", "body"):
+            if removed_parts not in (None, "body"):
                 gone.add(bvn_of(token))
         for path, content in canaries.files(at):
             if not path.name.startswith("premblyd.db"):

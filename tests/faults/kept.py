@@ -27,18 +27,19 @@ ERRORS = ("last_error", "error")
 OWN_WORDS = (damage.ERASED, damage.CRASHED, damage.UNSTARTED, damage.BODY_GONE)
 BROKEN = {
     "events with an erasure that is not there": "SELECT count(*) FROM event WHERE"
-    " (lacks = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"
+    " (removed_parts = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"
     " AND erasure_id NOT IN (SELECT id FROM erasure)) OR (erased_name IS NOT NULL"
-    " AND coalesce(lacks, '') <> 'erased')",
+    " AND coalesce(removed_parts, '') <> 'erased')",
     "erased names that are of no erasure": "SELECT count(*) FROM erased_name"
     " WHERE erasure_id NOT IN (SELECT id FROM erasure)",
     "events whose erased name is not remembered": "SELECT count(*) FROM event WHERE"
     " erased_name IS NOT NULL AND erased_name NOT IN (SELECT name FROM erased_name)",
     # One that ran meanwhile, and failed, waits until it is looked at.
     "deliveries of erased events that wait": "SELECT count(*) FROM delivery JOIN event"
-    " ON event.id = event_id WHERE lacks = 'erased' AND state = 'pending' AND attempt_count = 0",
+    " ON event.id = event_id WHERE removed_parts = 'erased' AND state = 'pending'"
+    " AND attempt_count = 0",
     "verifications of erased events that are awaited": "SELECT count(*) FROM awaited"
-    " JOIN event ON event.id = event_id WHERE lacks = 'erased' AND state = 'waiting'",
+    " JOIN event ON event.id = event_id WHERE removed_parts = 'erased' AND state = 'waiting'",
     "events with a key that is gone too": "SELECT count(*) FROM event"
     " WHERE key IN (SELECT key FROM gone_event)",
     "events that were counted otherwise": "SELECT (SELECT coalesce(sum(events), 0) FROM event_hour)"
@@ -60,10 +61,10 @@ BROKEN = {
 }
 FIGURES = {
     "events there": "SELECT count(*) FROM event",
-    "events whole": "SELECT count(*) FROM event WHERE lacks IS NULL",
-    "events without a body": "SELECT count(*) FROM event WHERE lacks = 'body'",
-    "events without an identity": "SELECT count(*) FROM event WHERE lacks = 'identity'",
-    "events erased": "SELECT count(*) FROM event WHERE lacks = 'erased'",
+    "events whole": "SELECT count(*) FROM event WHERE removed_parts IS NULL",
+    "events without a body": "SELECT count(*) FROM event WHERE removed_parts = 'body'",
+    "events without an identity": "SELECT count(*) FROM event WHERE removed_parts = 'identity'",
+    "events erased": "SELECT count(*) FROM event WHERE removed_parts = 'erased'",
     "events removed": "SELECT count(*) FROM gone_event",
     "erasures": "SELECT count(*) FROM erasure",
     "names erased": "SELECT count(*) FROM erased_name",
@@ -74,7 +75,7 @@ FIGURES = {
 class Stored:
     """An event as it is stored."""
 
-    lacks: str | None
+    removed_parts: str | None
     user_ref: str | None
     body: bytes
 
@@ -82,8 +83,11 @@ class Stored:
 def events(place: DatabaseAddress) -> dict[int, Stored]:
     """Return all events by their ids."""
     with reading(place) as connection:
-        found = connection.execute("SELECT id, lacks, user_ref, body FROM event").fetchall()
-        return {id_: Stored(lacks, user_ref, bytes(body)) for id_, lacks, user_ref, body in found}
+        found = connection.execute("SELECT id, removed_parts, user_ref, body FROM event").fetchall()
+        return {
+            id_: Stored(removed_parts, user_ref, bytes(body))
+            for id_, removed_parts, user_ref, body in found
+        }
 
 
 def figures(place: DatabaseAddress) -> dict[str, int]:
@@ -110,7 +114,7 @@ def broken(place: DatabaseAddress) -> list[str]:
 def _not_emptied(connection: Connection) -> Iterator[tuple[str, int]]:
     """Yield how many rows have something in a column that was emptied, by the column."""
     for kept, words in ((BODY, "'body'"), (IDENTITY, "'identity', 'erased'")):
-        lacking = f"SELECT id FROM event WHERE lacks IN ({words})"
+        lacking = f"SELECT id FROM event WHERE removed_parts IN ({words})"
         for model, where in OF_EVENTS.items():
             for column in columns(model):
                 if column.holds is PLAIN or column.kept not in kept or column.name == IN_LINE:

@@ -28,11 +28,6 @@ from tests.support.forking import Forked
 WORK = {
     "erase": ("premblyd.keep.erasing", "erase"),
     "prune": ("premblyd.cli.prune", "_remove"),
-    "vacuum": ("premblyd.cli.prune", "_pack"),
-    "rekey": ("premblyd.keep.rekeying", "rekey"),
-    "backup": ("premblyd.backup.making", "make"),
-    "restore": ("premblyd.engines.sqlite.copies", "put_in"),
-    "restore --only-keys": ("premblyd.keep.keycopies", "put_back"),
 }
 BEFORE = """
 import importlib, os
@@ -47,11 +42,6 @@ setattr(of, "{name}", tell_of(of.{name}))
 ALL = (
     ("keeping",),
     ("keeping", "--hosts", "2"),
-    ("rekeying",),
-    ("rekeying", "--hosts", "2"),
-    ("backup",),
-    ("backup", "--sealed", "1"),
-    ("backup", "--postgresql", "1"),
 )
 FIGURE = re.compile(r"^  (\S.*?) +(\d+)$", re.MULTILINE)
 FIRST_S = 0.3  # how long any of them is thought to work at first

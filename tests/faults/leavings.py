@@ -1,12 +1,9 @@
-"""What the canary campaign leaves beside a record, or has left there by a crash: copies that hold
-everybody, and memory in core dumps."""
+"""What a crash in the canary campaign may leave: memory in core dumps."""
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from tests.support.daemon import Premblyd
@@ -24,18 +21,6 @@ atexit.register(os.abort)
 from premblyd.cli import main
 main({arguments!r})
 """
-
-
-def copies_of(place: Path) -> list[Path]:
-    """Copy a SQLite database to where upgrades, `restore` and `move` leave such; return where."""
-    aside = place.with_name(f"{place.name}.replaced-20260101T000000Z")
-    aside.mkdir()
-    names = f"{place.name}.before-upgrade", f"{aside.name}/{place.name}", "moved.db"
-    found = [place.parent / name for name in names]
-    for path in found:
-        with closing(sqlite3.connect(place)) as source, closing(sqlite3.connect(path)) as target:
-            source.backup(target)
-    return found
 
 
 def dumping(folder: Path) -> str:

@@ -36,7 +36,7 @@ def at_pages(daemon: Premblyd, report: Report, marks: Marks) -> int:
         report.look("page", path, page.body, marks)
         for found in LINK.findall(page.body.decode(errors="replace")):
             link = found.replace("&amp;", "&")
-            if link not in seen and not link.startswith(("/sign", "/static", "/live")):
+            if link not in seen and not link.startswith(("/sign", "/static")):
                 seen.add(link)
                 waiting.append(link)
     return len(seen)
@@ -48,12 +48,11 @@ def at_commands(daemon: Premblyd, report: Report, marks: Marks, people: Sequence
     for words in (
         ("events", "--json"),
         ("deliveries", "--json"),
-        ("pending", "--json"),
-        ("hold", "--list", "--json"),
-        ("closed", "--list", "--json"),
-        ("erase", "--list", "--json"),
-        ("stats", "--since", "366d", "--people", "--json"),
-        ("prune", "--dry-run", "--json"),
+        ("unsettled", "--json"),
+        ("person", "hold", "--list", "--json"),
+        ("person", "erase", "--list", "--json"),
+        ("stats", "--since", "366d", "--json"),
+        ("record", "prune", "--dry-run", "--json"),
         ("status",),
         ("check",),
         *(("events", "--reference", person.reference) for person in people),

@@ -1,4 +1,4 @@
-"""The campaign of moves: `premblyd move`, killed at random moments, again and again.
+"""The campaign of moves: `premblyd record move`, killed at random moments, again and again.
 
     python -m tests.faults.moving --cycles 20 [--events N] [--kills N] [--large N] [--seed N]
 

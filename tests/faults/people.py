@@ -95,13 +95,12 @@ class Person:
             "X_Forwarded_For": texts["address"],
         }
 
-    def note_digests(self, daemon: Premblyd, user_ref: str) -> None:
+    def note_digests(self, daemon: Premblyd) -> None:
         """Remember the digests that the database has of her: of who is pruned those of `once` stay,
         so that no captured webhook runs again."""
-        found = daemon.rows(DIGESTS, *[user_ref] * 4)
+        found = daemon.rows(DIGESTS, *[self.user_ref] * 4)
         known = {value for kind, value in found if value and (kind == "of data" or self.is_erased)}
-        if user_ref == self.user_ref:  # else of what stands for the references
-            known |= {order_key(self.reference), order_key(self.pending)}
+        known |= {order_key(self.reference), order_key(self.pending)}
         self.digests = {f"digest {number}": value for number, value in enumerate(sorted(known))}
 
     def marks(self) -> Marks:

@@ -59,7 +59,7 @@ cat > /dev/null; echo "{action} $PREMBLY_DELIVERY $PREMBLY_ATTEMPT" >> {runs}
 test $(( (PREMBLY_DELIVERY + PREMBLY_ATTEMPT) % 9 )) -ne 0
 """
 WAITING = "SELECT count(*) FROM delivery WHERE due_at_ms IS NOT NULL"
-STORED = "SELECT id, body, lacks FROM event WHERE id > ? ORDER BY id"
+STORED = "SELECT id, body, removed_parts FROM event WHERE id > ? ORDER BY id"
 OLD = """
 SELECT id FROM event WHERE id <= ? AND NOT EXISTS (SELECT 1 FROM delivery
 WHERE event_id = event.id AND state IN ('pending', 'running')) ORDER BY id LIMIT ?
@@ -293,7 +293,7 @@ class Soak:
             person = person_of(self.rng.choice(tokens))
             self._erased.add(person)
             # 75: the files hold something of it yet, which the daemon finishes.
-            self._run("erase", "--user-ref", person, "--yes", codes=(0, 1, 75))
+            self._run("person", "erase", "--user-ref", person, "--yes", codes=(0, 1, 75))
 
     def _run(self, *words: object, codes: tuple[int, ...] = (0,)) -> Ran:
         done = run_process(*words, "--config", self.victim.config)
@@ -309,12 +309,17 @@ class Soak:
         no hook succeeded again that was not replayed."""
         with self.book.lock:
             promised = [one for one in self.book.events.items() if one[1] > self._checked]
-        stored = {id_: (body, lacks) for id_, body, lacks in self._rows(STORED, self._checked)}
+        stored = {
+            id_: (body, removed_parts)
+            for id_, body, removed_parts in self._rows(STORED, self._checked)
+        }
         for token, event in promised:
-            body, lacks = stored.get(event, (b"", "record"))
-            is_erased = lacks == "erased" and person_of(token) in self._erased
+            body, removed_parts = stored.get(event, (b"", "record"))
+            is_erased = removed_parts == "erased" and person_of(token) in self._erased
             if body != body_of(token) and not is_erased:
-                self.book.problems.append(f"event {event} ({token}) lacks its {lacks or 'body'}")
+                self.book.problems.append(
+                    f"event {event} ({token}) lost its {removed_parts or 'body'}"
+                )
         self._checked = max([self._checked, *(event for _, event in promised)])
         succeeded = {Run(*run) for run in self._rows(SUCCESSES)}
         times = Counter(run.delivery for run in succeeded)

@@ -15,12 +15,10 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.hosts import membership
 from premblyd.hosts.membership import Membership
 from premblyd.hosts.register import Hosts, Sighting
-from premblyd.seal.starting import HostKeys, SealedElsewhereError
 from premblyd.times import SharedClock
 from tests.support.database import new_place
 from tests.support.hosts import identity
 from tests.support.queue import claim
-from tests.support.sealing import VAULT
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until
 
@@ -222,47 +220,3 @@ def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDi
     store.wait(main())
     (seen,) = [line for line in lines if line["event"] == "host.seen"]
     assert (seen["name"], seen["worker"]) == ("b", "b:1:boot")
-
-
-LONG_MS = 3_600_000
-
-
-async def beat_again(member: Member, beacon: FakeBeacon) -> "asyncio.Task[None]":
-    """Have a daemon beat that has been silent for long. Nobody has taken it for lost."""
-    running = asyncio.create_task(member.membership.run())
-    await until(lambda: beacon.beats > 1)
-    beacon.now_ms += LONG_MS
-    beats = beacon.beats
-    await until(lambda: running.done() or beacon.beats > beats + 5)
-    return running
-
-
-def test_a_host_that_beats_again_after_a_silence_ends_if_another_has_begun_to_seal(
-    store: Store,
-) -> None:
-    """Who seals asks only the hosts that it sees."""
-    store.wait(Hosts(store.writer, identity("a")).join((), NOW_MS))
-    sealing = Hosts(store.writer, identity("c"), keys=HostKeys.of(VAULT))
-    store.wait(sealing.join((), NOW_MS + LONG_MS))
-    beacon = FakeBeacon("a")
-
-    async def main() -> None:
-        running = await beat_again(Member(store, beacon), beacon)
-        await until(running.done)
-        with pytest.raises(SealedElsewhereError, match="The host c seals"):
-            running.result()
-
-    store.wait(main())
-
-
-def test_a_host_that_beats_again_after_a_silence_goes_on_if_it_can(store: Store) -> None:
-    store.wait(Hosts(store.writer, identity("a")).join((), NOW_MS))
-    beacon = FakeBeacon("a")
-
-    async def main() -> None:
-        running = await beat_again(Member(store, beacon), beacon)
-        assert not running.done()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-    store.wait(main())

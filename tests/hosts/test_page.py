@@ -26,7 +26,6 @@ from tests.support.needs import needs_machine
 from tests.support.pages import BLOCKS
 from tests.support.ports import free_port
 from tests.support.requests import request
-from tests.support.upgrades import COMPATIBLE, NextVersion
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
 
@@ -141,27 +140,6 @@ def test_the_daemons_role_of_the_page_brings_a_record(tmp_path: Path, roles: Rol
         daemon.stop()
         assert postgresql.rows(own, OWNERS) == [(roles.named("premblyd_owner"),)]
         assert lacks(own, *OWNERS_ALONE)
-
-
-def test_without_the_owners_right_a_daemon_works_but_changes_no_table(
-    tmp_path: Path, roles: Roles
-) -> None:
-    next_version = NextVersion(tmp_path / "next", COMPATIBLE)
-    own = roles.server("premblyd")
-    with Premblyd(tmp_path, place=own, actions=ACTIONS) as daemon:
-        daemon.start()
-        daemon.stop()
-        roles.run("REVOKE premblyd_owner FROM premblyd")
-        daemon.start()
-        assert daemon.send(b"{}").status == 200
-        daemon.stop()
-        code, error = daemon.fail_to_start(next_version.before)
-        assert code == 1
-        assert "this role lacks a right on schema public" in error
-        roles.do("GRANT premblyd_owner TO premblyd;\n")
-        daemon.start(before=next_version.before)
-        assert not lacks(own, "INSERT INTO more VALUES (1)")
-        assert lacks(own, "DROP TABLE more")
 
 
 @contextlib.contextmanager

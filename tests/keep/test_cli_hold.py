@@ -1,4 +1,4 @@
-"""`premblyd hold` and `premblyd closed`."""
+"""`premblyd person hold`."""
 
 import json
 from pathlib import Path
@@ -20,39 +20,41 @@ def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     ((user_ref,),) = of_record(config, USER)
-    placed = json_of(config, "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim")
+    placed = json_of(
+        config, "person", "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim"
+    )
     assert placed["events"] > 0
-    (row,) = json_of(config, "hold", "--list")
+    (row,) = json_of(config, "person", "hold", "--list")
     assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold"], user_ref, "claim")
     assert row["until_ms"] - row["at_ms"] == 2 * 366 * DAY_MS
-    assert user_ref in run("hold", "--list", "--config", config).out
-    done = run("hold", "--end", placed["hold"], "--config", config)
+    assert user_ref in run("person", "hold", "--list", "--config", config).out
+    done = run("person", "release", placed["hold"], "--config", config)
     assert done == Ran(0, f"Ended hold {placed['hold']}.\n", "")
-    assert json_of(config, "hold", "--list") == []
-    (row,) = json_of(config, "hold", "--list", "--all")
+    assert json_of(config, "person", "hold", "--list") == []
+    (row,) = json_of(config, "person", "hold", "--list", "--all")
     assert (row["is_in_force"], row["user_ref"], row["reason"]) == (False, None, None)
 
 
 def test_a_hold_ends_by_what_it_is_on(config: Path) -> None:
     subject = ("--reference", "nobody's", "--yes")
-    placed = [json_of(config, "hold", *subject)["hold"] for _ in range(2)]
-    done = run("hold", "--end", "--reference", "nobody's", "--config", config)
+    placed = [json_of(config, "person", "hold", *subject)["hold"] for _ in range(2)]
+    done = run("person", "release", "--reference", "nobody's", "--config", config)
     assert done.out == f"Ended hold {placed[0]}, {placed[1]}.\n"
-    again = run("hold", "--end", "--reference", "nobody's", "--config", config)
+    again = run("person", "release", "--reference", "nobody's", "--config", config)
     assert again.code == 1
     assert "nobody's" not in again.err
 
 
 @pytest.mark.parametrize("name", ["--user-ref", "--reference"])
 def test_a_name_that_no_event_has_is_held_only_if_that_is_meant(config: Path, name: str) -> None:
-    done = run("hold", name, "hush-nobody", "--config", config)
+    done = run("person", "hold", name, "hush-nobody", "--config", config)
     assert (done.code, done.out) == (1, "")
     field = name.removeprefix("--").replace("-", "_")
     assert done.err.startswith(f"No event has this {field}, and nothing is held.")
     assert ("--yes" in done.err, "hush" in done.err) == (True, False)
-    assert json_of(config, "hold", "--list") == []
-    assert json_of(config, "hold", name, "hush-nobody", "--yes")["events"] == 0
-    assert len(json_of(config, "hold", "--list")) == 1
+    assert json_of(config, "person", "hold", "--list") == []
+    assert json_of(config, "person", "hold", name, "hush-nobody", "--yes")["events"] == 0
+    assert len(json_of(config, "person", "hold", "--list")) == 1
 
 
 def test_a_verification_is_found_by_another_name_that_prembly_gave_it(config: Path) -> None:
@@ -65,16 +67,16 @@ def test_a_verification_is_found_by_another_name_that_prembly_gave_it(config: Pa
                 "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, 'v', 1)",
                 [name],
             )
-    assert json_of(config, "hold", "--reference", "another-name")["events"] > 0
+    assert json_of(config, "person", "hold", "--reference", "another-name")["events"] > 0
 
 
 def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
     arguments = ("--user-ref", "-", "--reason", "-", "--yes", "--config", config)
-    done = run("hold", *arguments, stdin=b"user 7\nsues us\n")
+    done = run("person", "hold", *arguments, stdin=b"user 7\nsues us\n")
     assert (done.code, done.err) == (0, "")
     assert "user 7" not in done.out
     assert of_record(config, "SELECT user_ref, reason FROM hold") == [("user 7", "sues us")]
-    empty = run("hold", "--user-ref", "-", "--config", config, stdin=b"\n")
+    empty = run("person", "hold", "--user-ref", "-", "--config", config, stdin=b"\n")
     assert empty.code == 2
     assert "standard input, which is empty" in empty.err
 
@@ -91,36 +93,29 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
 def test_a_line_that_is_no_name_is_refused_and_not_quoted(
     config: Path, stdin: bytes, words: str
 ) -> None:
-    for command in ("hold", "closed"):
-        done = run(command, "--user-ref", "-", "--config", config, stdin=stdin)
-        assert (done.code, done.out, "hush" in done.err) == (2, "", False)
-        assert words in " ".join(done.err.split())
+    done = run("person", "hold", "--user-ref", "-", "--config", config, stdin=stdin)
+    assert (done.code, done.out, "hush" in done.err) == (2, "", False)
+    assert words in " ".join(done.err.split())
 
 
 @for_each(
     ("arguments", "words"),
     [
-        (["hold"], "Say whom or what"),
-        (["hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
-        (["hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
-        (["hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
-        (["hold", "--user-ref", "u", "--for", "7d"], "Did you mean '--until'?"),
-        (["hold", "--list", "--reason", "x"], "are of a new hold"),
-        (["hold", "--list", "--yes"], "are of a new hold"),
-        (["hold", "--list", "--user-ref", "u"], "stands alone"),
-        (["hold", "--all"], "goes with --list"),
-        (["hold", "--end"], "Say which to end"),
-        (["hold", "--end", "3", "--user-ref", "u"], "takes a hold's number"),
-        (["hold", "--end", "x"], "not a number"),
-        (["hold", "--user-ref", ""], "it is empty"),
-        (["hold", "--reference", " "], "it is empty"),
-        (["hold", "--end", "--user-ref", ""], "it is empty"),
-        (["hold", "--user-ref", "u", "--reason", ""], "it is empty"),
-        (["closed", "--user-ref", ""], "it is empty"),
-        (["closed"], "Say who"),
-        (["closed", "--list", "--undo"], "stands alone"),
-        (["closed", "--user-ref", "u", "--undo", "--at", "1d"], "takes no --at"),
-        (["closed", "--user-ref", "u", "--at", "0206-01-31"], "is the year right?"),
+        (["person", "hold"], "Say who or what"),
+        (["person", "hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
+        (["person", "hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
+        (["person", "hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
+        (["person", "hold", "--user-ref", "u", "--for", "7d"], "Did you mean '--until'?"),
+        (["person", "hold", "--list", "--reason", "x"], "stands alone"),
+        (["person", "hold", "--list", "--user-ref", "u"], "stands alone"),
+        (["person", "hold", "--all"], "goes with --list"),
+        (["person", "release"], "Say which"),
+        (["person", "release", "3", "--user-ref", "u"], "Say which"),
+        (["person", "release", "x"], "not a number"),
+        (["person", "hold", "--user-ref", ""], "it is empty"),
+        (["person", "hold", "--reference", " "], "it is empty"),
+        (["person", "release", "--user-ref", ""], "it is empty"),
+        (["person", "hold", "--user-ref", "u", "--reason", ""], "it is empty"),
     ],
 )
 def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], words: str) -> None:
@@ -130,27 +125,12 @@ def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], 
     assert of_record(config, "SELECT count(*) FROM hold") == [(0,)]
 
 
-def test_a_closing_is_noted_listed_and_taken_back(config: Path) -> None:
-    ((user_ref,),) = of_record(config, USER)
-    noted = json_of(config, "closed", "--user-ref", user_ref, "--at", "2026-01-31")
-    assert noted["was_ms"] is None
-    assert noted["events"] > 0
-    (row,) = json_of(config, "closed", "--list")
-    assert (row["user_ref"], row["at_ms"]) == (user_ref, noted["at_ms"])
-    again = json_of(config, "closed", "--user-ref", user_ref)
-    assert again["was_ms"] == noted["at_ms"]
-    assert run("closed", "--user-ref", user_ref, "--undo", "--config", config).code == 0
-    assert json_of(config, "closed", "--list") == []
-    done = run("closed", "--user-ref", user_ref, "--undo", "--config", config)
-    assert (done.code, user_ref in done.err) == (1, False)
-
-
 def test_what_is_on_record_of_it_names_nobody(config: Path) -> None:
-    for arguments in (["hold", "--yes"], ["hold", "--end"], ["closed"], ["closed", "--undo"]):
+    for arguments in (["person", "hold", "--yes"], ["person", "release"]):
         done = run(*arguments, "--user-ref", "hush-user", "--config", config)
         assert (done.code, "hush-user" in done.out) == (0, False)
     recorded = of_record(
-        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 4"
+        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 2"
     )
-    assert [action for action, _ in recorded] == ["undo-closed", "closed", "end-hold", "hold"]
+    assert [action for action, _ in recorded] == ["end-hold", "hold"]
     assert "hush-user" not in json.dumps(recorded)

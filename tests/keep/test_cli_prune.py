@@ -1,4 +1,4 @@
-"""`premblyd prune`."""
+"""`premblyd record prune`."""
 
 import json
 import time
@@ -32,31 +32,31 @@ def age(config: Path) -> None:
 
 
 def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
-    done = run("prune", "--config", config)
+    done = run("record", "prune", "--config", config)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("Nothing is removed: the configuration has no `retention`")
-    assert json_of(config, "prune", "--dry-run") == {"would_remove": [], "held_back": []}
+    assert done.out.startswith("Nothing to delete: the configuration has no `retention`")
+    assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "held_back": []}
 
 
 def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     config: Path,
 ) -> None:
     age(config)
-    with_retention(config, body="90d", identity="200d", rejections="1d", from_="closed")
+    with_retention(config, body="90d", identity="200d", rejections="1d")
     ((user_ref,),) = of_record(
         config,
         "SELECT user_ref FROM event WHERE user_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM"
         " delivery WHERE event_id = event.id AND state IN ('pending', 'running'))"
         " ORDER BY id LIMIT 1",
     )
-    assert json_of(config, "hold", "--user-ref", user_ref)["events"] > 0
-    found = json_of(config, "prune", "--dry-run")
-    assert {each["removed"] for each in found["would_remove"]} == {"body", "identity", "rejections"}
-    assert {each["why"] for each in found["held_back"]} == {"waits", "held", "not closed"}
-    words = run("prune", "--dry-run", "--config", config).out
+    assert json_of(config, "person", "hold", "--user-ref", user_ref)["events"] > 0
+    found = json_of(config, "record", "prune", "--dry-run")
+    assert {each["removed"] for each in found["would_remove"]} == {"identity", "rejections"}
+    assert {each["why"] for each in found["held_back"]} == {"waits", "held"}
+    words = run("record", "prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
-    assert "is held: `premblyd hold --list`" in words
-    assert of_record(config, "SELECT count(*) FROM event WHERE lacks IS NOT NULL") == [(0,)]
+    assert "is on legal hold: `premblyd person hold --list`" in words
+    assert of_record(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
 def test_interrupted_it_says_how_much_is_done(
@@ -70,26 +70,26 @@ def test_interrupted_it_says_how_much_is_done(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prune, "work_off", interrupted)
-    done = run("prune", "--yes", "--config", config)
+    done = run("record", "prune", "--yes", "--config", config)
     assert done.code == 1
-    assert done.err.startswith("Interrupted after 2 rows. What was begun is whole; ")
+    assert done.err.startswith("Interrupted after 2 rows; nothing is half deleted. ")
 
 
 def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> None:
     age(config)
     with_retention(config, body="90d", record="300d", rejections="1d")
-    would = json_of(config, "prune", "--dry-run")["would_remove"]
+    would = json_of(config, "record", "prune", "--dry-run")["would_remove"]
     counted = {each["removed"]: each["count"] for each in would}
     assert counted.keys() == {"record", "rejections"}
-    done = json_of(config, "prune", "--yes")
+    done = json_of(config, "record", "prune", "--yes")
     assert {name: count for name, count in done["removed"].items() if count} == counted
     assert done["freed_bytes"] > 0
     assert of_record(config, "SELECT count(*) FROM gone_event") == [(counted["record"],)]
     assert of_record(config, "SELECT note FROM operator_action WHERE action = 'prune'") == [
         ("body 90d, record 300d, rejections 1d",)
     ]
-    again = run("prune", "--config", config)
-    assert (again.code, again.out.splitlines()[0]) == (0, "Nothing was over.")
+    again = run("record", "prune", "--config", config)
+    assert (again.code, again.out.splitlines()[0]) == (0, "Nothing had expired.")
 
 
 def trust(config: Path, by_ms: int) -> int:
@@ -101,7 +101,7 @@ def trust(config: Path, by_ms: int) -> int:
 
 
 def would_remove(config: Path, *flags: str) -> Any:
-    done = run("prune", "--dry-run", *flags, "--json", "--config", config)
+    done = run("record", "prune", "--dry-run", *flags, "--json", "--config", config)
     assert "by the time that has passed it is" in done.err
     return json.loads(done.out)["would_remove"]
 
@@ -117,29 +117,29 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert {each["removed"] for each in by_clock} == {"record", "rejections"}
     assert bool(would_remove(config)) == (by_ms > 0)
     before = of_record(config, "SELECT count(*) FROM event")
-    refused = run("prune", "--yes", "--config", config)
+    refused = run("record", "prune", "--yes", "--config", config)
     assert refused.code == 1
     passed = times.for_people(trusted_ms)
-    assert "Nothing was removed: the clock says 2" in refused.err
+    assert "Nothing was deleted: the clock says 2" in refused.err
     assert f"by the time that has passed it is {passed} UTC. If the clock is wrong" in refused.err
     assert of_record(config, "SELECT count(*) FROM event") == before
     assert of_record(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
-    done = run("prune", "--trust-clock", "--yes", "--config", config)
+    done = run("record", "prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
-    assert f"it is {passed} UTC: {count} rows would go by the clock." in done.err
+    assert f"it is {passed} UTC: {count} rows would be deleted by the clock." in done.err
     assert of_record(config, "SELECT count(*) FROM event") < before
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
     [(note,)] = of_record(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
-    assert run("prune", "--yes", "--config", config).code == 0
+    assert run("record", "prune", "--yes", "--config", config).code == 0
 
 
 def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
     trust(config, -YEAR_MS)
-    done = run("prune", "--trust-clock", "--config", config)
-    assert (done.code, done.out.splitlines()) == (0, ["Nothing was over."])
-    assert ": 0 rows would go by the clock." in done.err
+    done = run("record", "prune", "--trust-clock", "--config", config)
+    assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
+    assert ": 0 rows would be deleted by the clock." in done.err
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

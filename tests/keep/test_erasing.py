@@ -11,7 +11,7 @@ from peewee import Model
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import opening
 from premblyd.errors import StoreUnavailableError
-from premblyd.keep import blanking, erasing, holds
+from premblyd.keep import erasing, holds, personrows
 from premblyd.keep.erasing import Done, HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
@@ -144,7 +144,7 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
     assert left == {("event", "key")}, "the key stays, so that a duplicate stays one"
     assert done.rows == {
         "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
-        "operator_action": 1, "verification_name": 1, "hold": 0, "closing": 0, "gone_once": 0,
+        "operator_action": 1, "verification_name": 1, "hold": 0, "gone_once": 0,
         "pause": 0,
     }  # fmt: skip
 
@@ -153,15 +153,12 @@ def test_tables_about_a_person_are_all_looked_at() -> None:
     """A new table with something of people is to be erased, or has a reason here."""
     others = {
         "rejection",  # no reference is kept of a refused request
-        "console_link",  # people who work here
-        "console_session",
+        "console_token",  # people who work here
         "hold",  # refuses an erasure; what is over says nobody's name
-        "closing",
         "pause",  # a reason that has a name: tests/store/test_pauses.py
         "erasure",  # digests, and who erased
         "erased_name",
-        "event_key",  # its rows go first: tests/seal
-        "digest_key",
+        "record",  # the key of the digests
         "gone_event",
         "gone_once",
     }
@@ -197,13 +194,13 @@ def test_what_was_decided_stays_and_when(store: Store) -> None:
     assert all(before.values())
     done = erase(store, Named.event(event_id))
     assert rows() == before
-    changed = "SELECT lacks, erasure_id, key FROM event"
+    changed = "SELECT removed_parts, erasure_id, key FROM event"
     assert store.rows(changed) == [("erased", done.id, canary(Event, "key"))]
     assert store.rows("SELECT state, due_at_ms FROM awaited") == [("erased", None)]
 
 
-CHANGED = {"lacks", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
-CHANGED |= {"order_place", "holds_order", "closed_at_ms"}
+CHANGED = {"removed_parts", "erasure_id", "state", "due_at_ms", "finished_at_ms", "waits_for_id"}
+CHANGED |= {"order_place", "blocks_order", "closed_at_ms"}
 
 
 # --- What waits, runs and is held ----------------------------------------------------------
@@ -529,9 +526,9 @@ def test_a_name_is_found_in_a_note_by_whatever_is_in_it(
     store.by_hand("DELETE FROM operator_action")
     noted = "INSERT INTO operator_action (id, at_ms, actor, action, note)"
     store.by_hand(f"{noted} VALUES (1, 1, 'ops', 'x', ?)".replace("?", f"'{note}'"))
-    names = blanking.Names(frozenset([name]), frozenset(), frozenset())
+    names = personrows.Names(frozenset([name]), frozenset(), frozenset())
     with closing(connect_operator(store.place)) as database:
-        found = database.look(lambda transaction: blanking.unbound(transaction, names))
+        found = database.look(lambda transaction: personrows.eventless(transaction, names))
     assert found["operator_action"] == [1] * has
 
 
@@ -542,10 +539,10 @@ def test_a_note_is_searched_for_no_name_of_which_it_has_no_word(
     noted = "INSERT INTO operator_action (at_ms, actor, action, note)"
     store.by_hand(f"{noted} VALUES (1, 'ops', 'x', 'of nameless and renamed ones')")
     searched: list[str] = []
-    monkeypatch.setattr(blanking, "names_in", lambda name, _: searched.append(name))
-    names = blanking.Names(frozenset(["name", "less", "ones"]), frozenset(), frozenset())
+    monkeypatch.setattr(personrows, "names_in", lambda name, _: searched.append(name))
+    names = personrows.Names(frozenset(["name", "less", "ones"]), frozenset(), frozenset())
     with closing(connect_operator(store.place)) as database:
-        database.look(lambda transaction: blanking.unbound(transaction, names))
+        database.look(lambda transaction: personrows.eventless(transaction, names))
     assert searched == ["ones"]
 
 
@@ -563,8 +560,8 @@ def test_a_short_name_empties_no_note_that_has_a_number(store: Store) -> None:
 def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     arrive(store, 1)
     done = erase(store, reason="ticket 7")
-    row = "SELECT actor, reason, found_by, subject, events, cancelled, gone_at_ms FROM erasure"
-    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0, None)]
+    row = "SELECT actor, reason, found_by, subject, events, cancelled FROM erasure"
+    assert store.rows(row) == [("dpo", "ticket 7", "user_ref", done.subject, 1, 0)]
     assert "lovelace" not in done.subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")
     assert actions == [("dpo", "erase", f"erasure {done.id}")]
@@ -585,20 +582,17 @@ def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
     with closing(connect_operator(store.place)) as database, pytest.raises(KeyboardInterrupt):
         erasing.erase(database, Request(named=ADA, actor="dpo"), ended)
     assert {row[1] for row in store.rows(STATES)} == {"cancelled"}, "nothing waits from the first"
-    left = store.rows("SELECT id FROM event WHERE lacks IS NULL")
+    left = store.rows("SELECT id FROM event WHERE removed_parts IS NULL")
     assert 0 < len(left) < 7
     done = erase(store)
     assert sorted(done.keys) == [*ids, nameless]
     assert done.rows["event"] == 8
-    assert store.rows("SELECT id FROM event WHERE lacks IS NULL OR reference IS NOT NULL") == []
+    assert (
+        store.rows("SELECT id FROM event WHERE removed_parts IS NULL OR reference IS NOT NULL")
+        == []
+    )
     assert store.rows("SELECT id FROM to_erase") == []
     assert store.rows("SELECT events FROM erasure") == [(8,)]
-
-
-def test_no_daemon_starts_any_more_that_would_store_it_anew(store: Store) -> None:
-    arrive(store, 1)
-    erase(store)
-    assert store.rows("SELECT migration FROM schema_floor") == [("0008_keeping",)]
 
 
 def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -618,7 +612,7 @@ def test_nobody_else_writes_while_somebody_is_erased(
     arrive(store, 1, NewDelivery("crm", 3))
     [job] = claim(store, crm=1).jobs
     submitted: list[asyncio.Future[bool]] = []
-    blank = blanking.blank
+    blank = personrows.erase_of_events
 
     async def under_way() -> None:
         submitted.append(store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS)))
@@ -628,7 +622,7 @@ def test_nobody_else_writes_while_somebody_is_erased(
         blank(*arguments)
         store.wait(under_way())  # the writer has it, and waits
 
-    monkeypatch.setattr(blanking, "blank", in_the_middle)
+    monkeypatch.setattr(personrows, "erase_of_events", in_the_middle)
     erase(store)
     assert store.wait(submitted[0])
     assert store.rows("SELECT state, once_key FROM delivery") == [("succeeded", None)]

@@ -20,7 +20,7 @@ from tests.keep.test_erasing import ADA, arrive, erase
 from tests.support.queue import claim, finish
 from tests.support.store import NOW_MS, Store
 
-WHOLE = "SELECT id FROM event WHERE lacks IS NULL OR user_ref IS NOT NULL ORDER BY id"
+WHOLE = "SELECT id FROM event WHERE removed_parts IS NULL OR user_ref IS NOT NULL ORDER BY id"
 
 
 class _EndedError(Exception):
@@ -51,7 +51,7 @@ def test_what_came_since_under_another_name_goes_too(
     assert store.rows(WHOLE) == []
     assert store.rows("SELECT events, cancelled FROM erasure") == [(4, 1)]
     late = arrive(store, 4, **names)
-    assert store.rows("SELECT lacks FROM event WHERE id = ?", late) == [("erased",)]
+    assert store.rows("SELECT removed_parts FROM event WHERE id = ?", late) == [("erased",)]
 
 
 def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
@@ -59,17 +59,10 @@ def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
 ) -> None:
     for number in range(4):
         arrive(store, number)
-    store.by_hand(
-        "INSERT INTO closing (user_ref, at_ms, noted_at_ms, actor) VALUES"
-        " ('ada-lovelace', 7, 7, 'dpo')"
-    )
     begin(store, monkeypatch, Named.reference("ref-ada"))
-    store.by_hand("UPDATE to_erase SET closed_at_ms = 7")  # as of an erasure by `user_ref`
-    store.by_hand("DELETE FROM closing")
     erase(store)
     assert store.rows(WHOLE) == []
     assert store.rows("SELECT id FROM to_erase") == []
-    assert store.rows("SELECT DISTINCT closed_at_ms FROM event") == [(7,)]
 
 
 @pytest.mark.parametrize("named", [ADA, Named.reference("ref-ada")])
@@ -84,7 +77,7 @@ def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
     subject = Subject(**{by: {"user_ref": "ada-lovelace", "reference": "ref-ada"}[by]})
     stranger = Subject(user_ref="eve")
     with closing(connect_operator(store.place)) as database:
-        with pytest.raises(BeingErasedError, match="Nothing is held: erasure 1 takes it"):
+        with pytest.raises(BeingErasedError, match="No hold was placed: erasure 1 has begun"):
             database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
         database.transact(holds.place(stranger, actor="court", now_ms=NOW_MS))
         assert store.rows("SELECT user_ref FROM hold") == [("eve",)]
@@ -165,7 +158,7 @@ def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_name
     done = erase(store)
     assert store.rows("SELECT id FROM event WHERE reference IS NOT NULL") == []
     assert len(done.keys) >= 4
-    assert store.rows("SELECT count(*) FROM event WHERE lacks = 'erased'") == [(5,)]
+    assert store.rows("SELECT count(*) FROM event WHERE removed_parts = 'erased'") == [(5,)]
 
 
 def test_a_hold_that_came_while_a_person_of_many_was_looked_for_leaves_all_as_it_was(

@@ -24,7 +24,7 @@ SOON_MS = 1 << 42
 ROUNDS = 24
 SAID = """SELECT attempt.id FROM event JOIN delivery ON delivery.event_id = event.id
     JOIN attempt ON attempt.delivery_id = delivery.id
-    WHERE event.lacks = 'erased' AND attempt.output IS NOT NULL"""
+    WHERE event.removed_parts = 'erased' AND attempt.output IS NOT NULL"""
 
 
 def work(place: DatabaseAddress, host: int, stop: threading.Event) -> None:

@@ -1,6 +1,7 @@
 """Who is held, until when, and what is on record of it."""
 
 import asyncio
+import functools
 from contextlib import closing
 from typing import Any
 
@@ -9,10 +10,9 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database, Statement, param
-from premblyd.keep import closings, holds
-from premblyd.keep.holds import Subject, is_held
-from premblyd.keep.retention import Done, Remover
-from premblyd.keep.walks import Walk, Way
+from premblyd.keep import holds
+from premblyd.keep.holds import Subject, is_on_hold
+from premblyd.keep.retention import Remover, Walk
 from premblyd.model.keeptables import Removed
 from premblyd.model.tables import Event
 from premblyd.record import keeplists
@@ -37,7 +37,7 @@ INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()
 LATER_MS = NOW_MS + 1000
-_HELD = Statement(Event.select(Event.id).where(is_held(param("now_ms"))).order_by(Event.id))
+_HELD = Statement(Event.select(Event.id).where(is_on_hold(param("now_ms"))).order_by(Event.id))
 
 
 def add(store: Store, *, user_ref: str | None, reference: str | None, **more: Any) -> int:
@@ -180,7 +180,9 @@ def test_no_table_is_walked_to_see_whether_an_event_is_held(store: Store, on_it:
     for many in (MANY_EVENTS, MANY_HOLDS.replace("ON_IT", on_it), "ANALYZE"):
         store.by_hand(many)
     with closing(connect_read_only(store.place)) as record:
-        query, values = Event.select(Event.id).where(Event.id == 1, is_held(1)).bind(record).sql()
+        query, values = (
+            Event.select(Event.id).where(Event.id == 1, is_on_hold(1)).bind(record).sql()
+        )
         plan = [row[3] for row in record.execute_sql(f"EXPLAIN QUERY PLAN {query}", values)]
     # Those in force on persons are found once, for all events of the statement that name nobody.
     assert not [step for step in plan if "INDEX event_reference" in step]
@@ -196,13 +198,12 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
     remover = Remover(retention=periods, now_ms=NOW_MS + DAY_MS)
-    portion = remover.next_portion(Walk(Removed.RECORD, Way.RECEIPT), None)
+    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
     with transaction_open(store, holds.place(Subject(user_ref="u"), actor="ada", now_ms=NOW_MS)):
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
         wait_until(lambda: store.rows(WAITING) != [(0,)])
     done = store.wait(removal)
-    assert isinstance(done, Done)
     assert done.count == 0
     other.close()
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
@@ -216,9 +217,8 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
         store.add(body=b"%d" % number, received_at_ms=NOW_MS + number * DAY_MS)
     other = store.beside("b")
     periods = Retention.model_validate({"record": "1h"})
-    portion = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS).next_portion(
-        Walk(Removed.RECORD, Way.RECEIPT), None
-    )
+    remover = Remover(retention=periods, now_ms=NOW_MS + 2 * DAY_MS)
+    portion = functools.partial(remover.remove, walk=Walk(Removed.RECORD), after=None)
     [change] = Operator(actor="ada").add([1, 2], "crm", 3, NOW_MS)
     with transaction_open(store, portion):
         queueing = other.writer.call(change, alone=True)
@@ -227,30 +227,6 @@ def test_nothing_is_queued_for_an_event_that_another_host_removes_meanwhile(stor
     assert store.wait(queueing) == 1
     other.close()
     assert store.rows("SELECT event_id FROM delivery") == [(2,)]
-
-
-def test_a_closing_is_noted_once_for_a_person_changed_and_taken_back(
-    store: Store, database: Database
-) -> None:
-    def close(at_ms: int) -> closings.Closed:
-        change = closings.close("u", at_ms, actor="ada", now_ms=NOW_MS)
-        return store.wait(store.writer.call(change))
-
-    def undo() -> bool:
-        change = closings.undo("u", actor="ada", now_ms=NOW_MS)
-        return store.wait(store.writer.call(change))
-
-    assert close(5).was_ms is None
-    again = close(7)
-    assert again.was_ms == 5
-    (row,) = keeplists.closings(database)
-    assert (row.user_ref, row.at_ms, row.noted_at_ms, row.actor) == ("u", 7, NOW_MS, "ada")
-    assert undo() is True
-    assert undo() is False
-    assert store.rows("SELECT count(*) FROM closing") == [(0,)]
-    recorded = "SELECT action, note FROM operator_action ORDER BY id"
-    note = f"closing {again.id}"
-    assert store.rows(recorded) == [("closed", note), ("closed", note), ("undo-closed", note)]
 
 
 def test_what_many_events_lead_to_is_looked_up_once_though_all_are_held(

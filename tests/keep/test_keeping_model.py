@@ -1,5 +1,5 @@
-"""What may be left of each event, whatever came, ran, was held, closed, erased, replayed and
-cancelled before and after its time was over: against a model of a dozen lines.
+"""What may be left of each event, whatever came, ran, was held, erased, replayed and
+cancelled before and after it expired: against a model of a dozen lines.
 `SCHEDULES=1000` in the environment tries as many schedules."""
 
 import os
@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -15,13 +16,11 @@ from premblyd.config.retention import HOUR_MS, Retention
 from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Transaction
 from premblyd.errors import NotFoundError
-from premblyd.keep import closings, erasing, holds
+from premblyd.keep import erasing, holds
 from premblyd.keep.erasing import HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
-from premblyd.keep.retention import Done, Remover
-from premblyd.keep.walks import of_round
-from premblyd.model.keeptables import Removed
+from premblyd.keep.retention import Done, Remover, walks
 from premblyd.prembly.payload import plain_id
 from premblyd.queue.inbox import Added
 from premblyd.queue.jobs import Job
@@ -46,8 +45,6 @@ STEP_WEIGHTS = {
     "cancel": 1,
     "hold": 1,
     "let_go": 1,
-    "close": 2,
-    "reopen": 1,
     "erase": 1,
     "sweep": 5,
 }
@@ -62,15 +59,12 @@ class Known:
     name: str | None
     user_ref: str | None
     received_ms: int
-    lacks: str | None = None
-    closed_ms: int | None = (
-        None  # when the relationship with its person ended, once nothing names it
-    )
+    removed_parts: str | None = None
 
-    def lose(self, lacks: str) -> None:
+    def lose(self, removed_parts: str) -> None:
         """Lose a class, and what goes with it."""
-        self.lacks = lacks
-        if lacks in ("identity", "erased"):
+        self.removed_parts = removed_parts
+        if removed_parts in ("identity", "erased"):
             self.name = self.user_ref = None
 
 
@@ -86,7 +80,6 @@ class Schedule:
     gone: dict[int, Known] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
     held: set[Subject] = field(default_factory=set)
-    closed: dict[str, int] = field(default_factory=dict)
     erased: set[str | None] = field(default_factory=set)  # names
     owners: dict[str, str | None] = field(default_factory=dict)  # of each name
     names: list[str | None] = field(default_factory=lambda: [None, PLAIN, "ref-0", "ref-1"])
@@ -156,7 +149,7 @@ class Schedule:
 
     def replay(self) -> None:
         over = """SELECT delivery.id FROM delivery JOIN event ON event.id = event_id
-            WHERE state IN ('succeeded', 'dead', 'cancelled') AND lacks IS NULL
+            WHERE state IN ('succeeded', 'dead', 'cancelled') AND removed_parts IS NULL
             ORDER BY delivery.id"""
         found = [number for (number,) in self.store.rows(over)]
         chosen = self.rng.sample(found, min(2, len(found)))
@@ -169,7 +162,7 @@ class Schedule:
         if found:
             self.call(Operator(actor="ada").cancel(self.rng.choice(found), self.now_ms))
 
-    # --- What is held, closed and erased --------------------------------------------------
+    # --- What is held and erased -----------------------------------------------------------
 
     def hold(self) -> None:
         subject = self.subject()
@@ -188,17 +181,6 @@ class Schedule:
             return Subject(user_ref=self.rng.choice(USERS[:-1]))
         return Subject(reference=self.rng.choice(SPELLINGS) if name == PLAIN else name)
 
-    def close(self) -> None:
-        user_ref = str(self.rng.choice(USERS[:-1]))
-        at_ms = self.now_ms - self.rng.choice([0, 9, 30]) * HOUR_MS
-        self.closed[user_ref] = at_ms
-        self.call(closings.close(user_ref, at_ms, actor="ada", now_ms=self.now_ms))
-
-    def reopen(self) -> None:
-        user_ref = str(self.rng.choice(USERS[:-1]))
-        was_closed = self.closed.pop(user_ref, None) is not None
-        assert self.call(closings.undo(user_ref, actor="ada", now_ms=self.now_ms)) == was_closed
-
     def erase(self) -> None:
         """Erase a person or a verification; while a hold is on any of it, nothing."""
         chosen = self.subject()
@@ -206,7 +188,7 @@ class Schedule:
         users = {self.model[number].user_ref for number in events} | {chosen.user_ref}
         names = {self.model[number].name for number in events} | {chosen.reference}
         names = {name and plain_id(name) for name in names}
-        is_held = any(
+        is_on_hold = any(
             each.user_ref in users if each.user_ref else plain_id(str(each.reference)) in names
             for each in self.held
         )
@@ -216,28 +198,15 @@ class Schedule:
             try:
                 erasing.erase(database, Request(named=named, actor="ada"))
             except HeldError:
-                assert is_held
+                assert is_on_hold
                 return
             except NotFoundError:
                 assert not events
-                assert by_user not in self.closed
                 return
-        assert not is_held
+        assert not is_on_hold
         for number in events:
             self.erased.add(self.model[number].name)
-            self.note_end(number)
             self.model[number].lose("erased")
-        if by_user:
-            self.closed.pop(by_user, None)
-
-    def note_end(self, number: int) -> None:
-        """Have a record count from the end of the relationship, or from the erasure: that is by a
-        clock which is not the schedule's."""
-        own = self.model[number]
-        [(noted_ms,)] = self.store.rows("SELECT closed_at_ms FROM event WHERE id = ?", number)
-        if own.user_ref is not None:
-            own.closed_ms = self.closed.get(own.user_ref, noted_ms)
-        assert noted_ms == own.closed_ms
 
     def person(self, chosen: Subject) -> list[int]:
         """Return the events of a person, or of a verification."""
@@ -251,7 +220,7 @@ class Schedule:
     def is_nobodys(self, own: Known, names: set[str | None]) -> bool:
         return own.user_ref is None and own.name in names
 
-    def is_held(self, number: int) -> bool:
+    def is_on_hold(self, number: int) -> bool:
         own = self.model[number]
         users = {own.user_ref}
         if own.user_ref is None and own.name is not None:
@@ -269,58 +238,42 @@ class Schedule:
         """Let time go by, and remove what is over."""
         self.now_ms += self.rng.choice([0, 1, 4, 9]) * HOUR_MS
         left = """SELECT DISTINCT event_id FROM delivery
-            WHERE state IN ('pending', 'running') OR (state = 'dead' AND holds_order)"""
+            WHERE state IN ('pending', 'running') OR (state = 'dead' AND blocks_order)"""
         busy = {number for (number,) in self.store.rows(left)}
-        free = [n for n in self.model if n not in busy and not self.is_held(n)]
+        free = [n for n in self.model if n not in busy and not self.is_on_hold(n)]
         for number in free:
             self.let_time_go_by(number)
         remover = Remover(retention=self.retention, now_ms=self.now_ms)
-        for walk in of_round(self.retention):
+        for walk in walks(self.retention):
             done = Done(is_more=True)
             after = None
             while done.is_more:
-                found = self.call(remover.next_portion(walk, after))
-                assert isinstance(found, Done)
-                done, after = found, found.to
+                done = self.call(partial(remover.remove, walk=walk, after=after))
+                after = done.to
 
     def let_time_go_by(self, number: int) -> None:
         own = self.model[number]
-        if self.is_over(own, Removed.RECORD, self.retention.record_ms):
+        if self.is_over(own, self.retention.record_ms):
             self.gone[number] = self.model.pop(number)
-        elif own.lacks == "erased":
+        elif own.removed_parts == "erased":
             return
-        elif self.is_over(own, Removed.IDENTITY, self.retention.identity_ms):
-            if own.lacks != "identity":
-                own.closed_ms = self.closed.get(own.user_ref or "")
-                own.lose("identity")
-        elif own.lacks is None and self.is_over(own, Removed.BODY, self.retention.body_ms):
+        elif self.is_over(own, self.retention.identity_ms):
+            own.lose("identity")
+        elif own.removed_parts is None and self.is_over(own, self.retention.body_ms):
             own.lose("body")
 
-    def is_over(self, own: Known, removed: Removed, period_ms: int | None) -> bool:
-        began_ms: int | None = own.received_ms
-        if self.retention.counts_from == "closed" and removed is not Removed.BODY:
-            ended_ms = self.closed.get(own.user_ref) if own.user_ref else own.closed_ms
-            if ended_ms is not None:
-                began_ms = max(own.received_ms, ended_ms)
-            elif own.user_ref:
-                began_ms = None
-        return (
-            period_ms is not None and began_ms is not None and began_ms + period_ms <= self.now_ms
-        )
+    def is_over(self, own: Known, period_ms: int | None) -> bool:
+        return period_ms is not None and own.received_ms + period_ms <= self.now_ms
 
     def compare(self) -> None:
-        found = self.store.rows("SELECT id, lacks, user_ref, body FROM event")
-        assert {id_: (lacks, user_ref) for id_, lacks, user_ref, _ in found} == {
-            number: (own.lacks, own.user_ref) for number, own in self.model.items()
+        found = self.store.rows("SELECT id, removed_parts, user_ref, body FROM event")
+        assert {id_: (removed_parts, user_ref) for id_, removed_parts, user_ref, _ in found} == {
+            number: (own.removed_parts, own.user_ref) for number, own in self.model.items()
         }
-        for number, lacks, _, body in found:
-            assert bytes(body) == (b"" if lacks else self.model[number].body)
+        for number, removed_parts, _, body in found:
+            assert bytes(body) == (b"" if removed_parts else self.model[number].body)
 
 
-@pytest.mark.parametrize("counts_from", ["receipt", "closed"])
 @pytest.mark.parametrize("seed", range(SCHEDULES))
-def test_of_each_event_is_left_what_the_model_says(
-    store: Store, seed: int, counts_from: str
-) -> None:
-    retention = Retention.model_validate({**PERIODS, "from": counts_from})
-    Schedule(store, random.Random(seed), retention).run()
+def test_of_each_event_is_left_what_the_model_says(store: Store, seed: int) -> None:
+    Schedule(store, random.Random(seed), Retention.model_validate(PERIODS)).run()

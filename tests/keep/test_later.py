@@ -55,7 +55,7 @@ def test_a_webhook_of_an_erased_reference_is_stored_erased(store: Store) -> None
     for column in columns(Event):
         if column.holds is not PLAIN and column.kept in (Kept.BODY, Kept.IDENTITY):
             assert stored[column.column_name] in (None, "", "[]", b""), column.name
-    assert (stored["lacks"], stored["erasure_id"]) == ("erased", erasure_id)
+    assert (stored["removed_parts"], stored["erasure_id"]) == ("erased", erasure_id)
     assert stored["erased_name"] == digests(store).of_reference(UUID)
     assert (stored["key"], stored["response_code"]) == (added.key, "00")
     assert (stored["outcome"], stored["received_at_ms"]) == ("pending", NOW_MS)
@@ -77,7 +77,7 @@ def test_a_webhook_of_somebody_else_is_stored_whole(store: Store) -> None:
     added = arrive(store, NewDelivery("crm", 3), reference="ref-other", session_id="another")
     assert not added.is_erased
     stored = event(store, added.event_id)
-    assert (stored["reference"], stored["lacks"]) == ("ref-other", None)
+    assert (stored["reference"], stored["removed_parts"]) == ("ref-other", None)
     assert [row[0] for row in store.rows(DELIVERIES)] == ["crm"]
 
 
@@ -91,7 +91,7 @@ def test_webhooks_that_come_at_once_are_told_apart(store: Store) -> None:
         for number in range(6)
     )
     assert [each.is_erased for each in added if isinstance(each, Added)] == [False, True] * 3
-    rows = store.rows("SELECT reference, lacks FROM event ORDER BY id")
+    rows = store.rows("SELECT reference, removed_parts FROM event ORDER BY id")
     assert sorted(rows, key=str) == sorted([("ref-0", None), (None, "erased")] * 3, key=str)
     assert store.rows("SELECT count(*) FROM delivery") == [(3,)]
 
@@ -174,7 +174,7 @@ def test_a_delivery_that_is_due_when_its_event_was_erased_is_cancelled(store: St
     """However it became due: its hook does not run."""
     first = arrive(store, NewDelivery("crm", 3, "wait"), reference="ref-1")
     arrive(store, NewDelivery("crm", 3, "wait"), reference="ref-1", body=b"second")
-    store.by_hand("UPDATE event SET lacks = 'erased' WHERE id = ?", first.event_id)
+    store.by_hand("UPDATE event SET removed_parts = 'erased' WHERE id = ?", first.event_id)
     assert claim(store) == []
     states = "SELECT state, last_error FROM delivery ORDER BY id"
     assert store.rows(states) == [("cancelled", ERASED), ("pending", None)]
@@ -196,7 +196,7 @@ def test_a_claim_stands_until_its_person_is_erased(store: Store) -> None:
 
 def test_a_hook_that_gets_the_body_does_not_run_without_it(store: Store) -> None:
     arrive(store, NewDelivery("crm", 3), reference="ref-1")
-    store.by_hand("UPDATE event SET lacks = 'body'")
+    store.by_hand("UPDATE event SET removed_parts = 'body'")
     assert claim(store) == []
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", BODY_GONE)]
     store.by_hand("UPDATE delivery SET state = 'pending', due_at_ms = 1, finished_at_ms = NULL")
@@ -238,7 +238,7 @@ def test_an_event_of_the_same_reference_that_stayed_is_not_run_again(store: Stor
     arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"2")
     forget(store, "ref-other")
     store.by_hand("UPDATE delivery SET once_key = ? WHERE id = 1", digests(store).of_key(ONCE_KEY))
-    store.by_hand("UPDATE event SET reference = NULL, lacks = 'erased' WHERE id = 1")
+    store.by_hand("UPDATE event SET reference = NULL, removed_parts = 'erased' WHERE id = 1")
     assert claim(store, once=True) == []
     assert store.rows("SELECT ran_instead_id FROM delivery WHERE id = 2") == [(1,)]
 

@@ -24,25 +24,18 @@ def out(*arguments: object) -> str:
 def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None:
     whole = out("show", 1, "--config", config)
     assert "  body\n" in whole
-    gone = "UPDATE event SET lacks = 'erased', body = ?, reference = NULL WHERE id = 1"
+    gone = "UPDATE event SET removed_parts = 'erased', body = ?, reference = NULL WHERE id = 1"
     change(config, (gone, [b""]))
     for reveal in ([], ["--reveal"]):
         shown = out("show", 1, *reveal, "--config", config)
-        assert "All of it that named a person was erased." in shown
+        assert "All personal data in it was erased." in shown
         assert "  body\n" not in shown
         assert json.loads(out("show", 1, *reveal, "--json", "--config", config))["body"] is None
     listed = out("events", "--config", config, "--limit", "999")
     assert listed.count("(erased)") == 1
-    change(config, ("UPDATE event SET lacks = 'identity' WHERE id = 1", []))
-    assert "was removed when its time was over" in out("show", 1, "--config", config)
+    change(config, ("UPDATE event SET removed_parts = 'identity' WHERE id = 1", []))
+    assert "was deleted when its retention period had" in out("show", 1, "--config", config)
     assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
-
-
-def test_an_event_without_photos_has_its_body(config: Path) -> None:
-    change(config, ("UPDATE event SET lacks = 'media' WHERE id = 1", []))
-    shown = out("show", 1, "--config", config)
-    assert "  body\n" in shown
-    assert "not byte for byte what came" in shown
 
 
 def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_session(
@@ -54,7 +47,7 @@ def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_sessio
     )
     change(config, (question, []))
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
-    change(config, ("UPDATE event SET lacks = 'erased' WHERE id = 1", []))
+    change(config, ("UPDATE event SET removed_parts = 'erased' WHERE id = 1", []))
     assert "confirm, a name that is gone: confirmed" in out("show", 1, "--config", config)
 
 

@@ -1,16 +1,11 @@
 """A person is found by any of their names, and no stranger with them."""
 
 import base64
-import json
-from collections.abc import Collection
 from typing import Any
-
-import pytest
 
 from premblyd.engines.engine import Database
 from premblyd.keep import persons
 from premblyd.keep.persons import Named, Person
-from premblyd.keep.searching import find_text, spellings
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
 from tests.support.rows import for_each
@@ -27,8 +22,8 @@ def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:
     return store.wait(store.inbox.add(event, [NewDelivery("crm", 3)])).event_id
 
 
-def found(store: Store, named: Named, also: Collection[int] = ()) -> Person:
-    return store.wait(store.writer.call(lambda transaction: persons.find(transaction, named, also)))
+def found(store: Store, named: Named) -> Person:
+    return store.wait(store.writer.call(lambda transaction: persons.find(transaction, named)))
 
 
 def test_a_user_ref_has_the_events_of_its_references(store: Store) -> None:
@@ -107,16 +102,6 @@ def test_one_event_is_that_one_alone(store: Store) -> None:
     assert not found(store, Named.event(99)).event_ids
 
 
-def test_what_a_text_leads_to_is_the_persons_unless_it_names_another(store: Store) -> None:
-    own = arrive(store, user_ref="ada", reference="ref-1")
-    nameless = arrive(store, reference="ref-2")
-    arrive(store, reference="ref-2")
-    stranger = arrive(store, user_ref="eve")
-    person = found(store, Named.user("ada"), [nameless, stranger])
-    assert person.event_ids == (own, nameless)
-    assert person.other_ids == (stranger,)
-
-
 def test_a_person_is_found_by_who_may_only_read(store: Store, database: Database) -> None:
     own = arrive(store, user_ref="ada", reference="ref-1")
     person = database.look(lambda one: persons.find(one, Named.user("ada")))
@@ -131,44 +116,3 @@ def test_a_name_stands_in_no_text_that_python_makes_of_a_person(store: Store) ->
 
 def in_base64(text: str, before: int) -> bytes:
     return base64.b64encode(b"x" * before + text.encode() + b"yy")
-
-
-@for_each(
-    "body",
-    [
-        b'{"bvn": "Ad\xc3\xa8le 22123"}',
-        json.dumps({"bvn": "Adèle 22123"}).encode(),
-        *[b'{"image": "' + in_base64("Adèle 22123", before) + b'"}' for before in range(4)],
-    ],
-)
-def test_a_text_is_found_in_bodies_however_it_is_written(
-    store: Store, body: bytes, database: Database
-) -> None:
-    others = {arrive(store), arrive(store)}
-    wanted = arrive(store, body)
-    found = set(find_text(database, "Adèle 22123"))
-    assert wanted in found
-    assert not found & others
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        "UPDATE delivery SET last_error = 'of 22123456789' WHERE event_id = 2",
-        "UPDATE event SET status = '22123456789' WHERE id = 2",
-        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms, output,"
-        " claim_token) SELECT id, 1, 'w', 'd', 1, 'of 22123456789', '' FROM delivery WHERE event_id = 2",
-    ],
-)
-def test_a_text_is_found_in_what_became_of_an_event(
-    store: Store, changed: str, database: Database
-) -> None:
-    for _ in range(3):
-        arrive(store)
-    store.by_hand(changed)
-    assert set(find_text(database, "22123456789")) == {2}
-
-
-def test_base64_is_sought_without_what_its_neighbours_decide() -> None:
-    for before in range(6):
-        assert any(each in in_base64("22123456789", before) for each in spellings("22123456789"))

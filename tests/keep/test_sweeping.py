@@ -1,7 +1,5 @@
 """The daemon's loop that removes what is over."""
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +7,7 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Transaction
 from premblyd.hosts.heartbeat import Heartbeat
-from premblyd.keep import bookmarks, removing, sweeping
-from premblyd.keep.gone import scrub_files
-from premblyd.keep.retention import Done
+from premblyd.keep import removing, retention, sweeping
 from premblyd.keep.sweeping import Round, Sweeping
 from premblyd.model.keeptables import Removed
 from premblyd.times import DAY_MS, HOUR_MS
@@ -35,8 +31,8 @@ def add_old(store: Store, clock: SettableClock, count: int = 1) -> None:
         store.add(body=b"%d" % number, received_at_ms=clock.now_ms() - 2 * HOUR_MS)
 
 
-def lacks(store: Store) -> list[str | None]:
-    return [row[0] for row in store.rows("SELECT lacks FROM event ORDER BY id")]
+def removed_parts(store: Store) -> list[str | None]:
+    return [row[0] for row in store.rows("SELECT removed_parts FROM event ORDER BY id")]
 
 
 def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lines: Lines) -> None:
@@ -44,7 +40,7 @@ def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lin
     add_old(store, clock, 3)
     rounds = loop_of(store, clock)
     assert store.wait(rounds.round()) == sweeping.REST_S
-    assert lacks(store) == ["body"] * 3
+    assert removed_parts(store) == ["body"] * 3
     assert store.wait(rounds.round()) == sweeping.REST_S
     told = [line for line in lines if line["event"].startswith("retention.")]
     assert told == [
@@ -58,25 +54,11 @@ def test_a_round_removes_all_that_is_over_and_tells_of_it_once(store: Store, lin
     ]
 
 
-def test_what_was_removed_is_in_no_file_of_the_database_after_the_round(store: Store) -> None:
-    clock = SettableClock()
-    store.add(body=b"nobody else has this", received_at_ms=clock.now_ms() - 2 * HOUR_MS)
-    scrub = functools.partial(scrub_files, store.backend)
-    rounds = Sweeping(store.writer, clock, is_leader=lambda: True, scrub=scrub)
-    rounds.configure(Retention.model_validate({"body": "1h"}))
-    store.wait(rounds.round())
-    if not isinstance(store.place, Path):  # of a server's files nobody else knows
-        return
-    files = [path.read_bytes() for path in store.path.parent.glob(f"{store.path.name}*")]
-    assert files
-    assert not any(b"nobody else has this" in content for content in files)
-
-
 def test_only_one_of_several_hosts_removes(store: Store) -> None:
     clock = SettableClock()
     add_old(store, clock)
     store.wait(loop_of(store, clock, is_leader=False).round())
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
 
 
 def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store) -> None:
@@ -86,13 +68,13 @@ def test_after_a_start_and_with_other_periods_it_looks_at_all_again(store: Store
     store.wait(rounds.round())
     store.add(body=b"late", received_at_ms=clock.now_ms() - 3 * HOUR_MS)
     store.wait(rounds.round())
-    assert lacks(store) == ["body", None]
+    assert removed_parts(store) == ["body", None]
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", "body"]
+    assert removed_parts(store) == ["body", "body"]
     store.add(body=b"later", received_at_ms=clock.now_ms() - 4 * HOUR_MS)
     rounds.configure(Retention.model_validate({"body": "2h"}))
     store.wait(rounds.round())
-    assert lacks(store) == ["body"] * 3
+    assert removed_parts(store) == ["body"] * 3
 
 
 def set_on(clock: SettableClock, by_ms: int) -> None:
@@ -114,15 +96,15 @@ def test_by_a_clock_that_is_set_on_by_400_days_nothing_goes(store: Store, restar
             rounds, beats = loop_of(store, clock, rejections="1h"), Heartbeat(store.writer, clock)
         store.wait(beats.beat())
         store.wait(rounds.round())
-    assert lacks(store) == [None]
+    assert removed_parts(store) == [None]
     assert store.rows("SELECT count(*) FROM rejection") == [(1,)]
     add_old(store, clock)  # as if it came by the clock as it is
     store.wait(rounds.round())
-    assert lacks(store) == [None, None]
+    assert removed_parts(store) == [None, None]
     set_on(clock, -400 * DAY_MS)
     store.by_hand("UPDATE event SET received_at_ms = ?", clock.now_ms() - 2 * HOUR_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", "body"], "by the right clock all goes as ever"
+    assert removed_parts(store) == ["body", "body"], "by the right clock all goes as ever"
 
 
 def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store) -> None:
@@ -133,22 +115,24 @@ def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store)
     wall_ms = clock.now_ms()
     store.add(received_at_ms=wall_ms)
     ((received_at_ms,),) = store.rows("SELECT received_at_ms FROM event")
-    ((event_id, at_ms),) = store.rows("SELECT event_id, at_ms FROM kept_from")
+    ((event_id, at_ms),) = store.rows(
+        "SELECT id, kept_from_ms FROM event WHERE kept_from_ms IS NOT NULL"
+    )
     assert (received_at_ms, event_id) == (wall_ms, 1)
     assert at_ms - wall_ms >= 399 * DAY_MS
     set_on(clock, 400 * DAY_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == [None]
-    store.by_hand("UPDATE kept_from SET at_ms = at_ms - ?", 2 * HOUR_MS)
+    assert removed_parts(store) == [None]
+    store.by_hand("UPDATE event SET kept_from_ms = kept_from_ms - ?", 2 * HOUR_MS)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body"]
+    assert removed_parts(store) == ["body"]
 
 
 def test_a_clock_that_lags_by_minutes_is_no_wrong_one(store: Store) -> None:
     clock = SettableClock()
     store.wait(Heartbeat(store.writer, clock).beat())
     store.add(received_at_ms=clock.now_ms() - 4 * 60_000)
-    assert store.rows("SELECT event_id FROM kept_from") == []
+    assert store.rows("SELECT id FROM event WHERE kept_from_ms IS NOT NULL") == []
 
 
 def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
@@ -156,10 +140,8 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
 ) -> None:
     whole = removing.remove
 
-    def fail(
-        transaction: Transaction, removed: Removed, ids: list[int], closed: dict[int, int]
-    ) -> None:
-        whole(transaction, removed, ids, closed)
+    def fail(transaction: Transaction, removed: Removed, ids: list[int]) -> None:
+        whole(transaction, removed, ids)
         if 2 in ids:
             raise RuntimeError("nobody foresaw this")
 
@@ -168,29 +150,9 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     clock = SettableClock()
     add_old(store, clock, 3)
     store.wait(loop_of(store, clock).round())
-    assert lacks(store) == ["body", None, "body"]
+    assert removed_parts(store) == ["body", None, "body"]
     assert store.rows("SELECT event_id FROM put_off") == [(2,)]
     assert "store.operation_failed" in [line["event"] for line in lines]
-
-
-def test_a_round_goes_on_behind_a_body_whose_photos_can_not_be_sought(
-    store: Store, monkeypatch: Any, lines: Lines
-) -> None:
-    def fail(body: bytes) -> bytes:
-        if body == b"1":
-            raise RuntimeError("nobody foresaw this")
-        return b""
-
-    monkeypatch.setattr(sweeping, "replace_media", fail)
-    monkeypatch.setattr(sweeping, "AGAIN_S", 0)
-    clock = SettableClock()
-    add_old(store, clock, 3)
-    rounds = loop_of(store, clock)
-    rounds.configure(Retention.model_validate({"media": "1h"}))
-    assert store.wait(rounds.round()) == sweeping.REST_S
-    assert lacks(store) == ["media", None, "media"]
-    assert store.rows("SELECT event_id, removed FROM put_off") == [(2, "media")]
-    assert "retention.failed" in [line["event"] for line in lines]
 
 
 def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_not(
@@ -198,11 +160,11 @@ def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_n
 ) -> None:
     add_old(store, SettableClock(), sweeping.LEAST + 1)
     for took_s, most in ((1.0, sweeping.LEAST), (0.0, sweeping.LEAST + 1)):
-        round_ = Round(Retention.model_validate({"body": "1h"}), with_strays=False)
+        round_ = Round(Retention.model_validate({"body": "1h"}), with_eventless=False)
         for _ in range(sweeping.MOST):
             round_.pace(took_s)
-        store.by_hand("UPDATE event SET lacks = NULL")
-        store.wait(store.writer.call(bookmarks.forget_all))
+        store.by_hand("UPDATE event SET removed_parts = NULL")
+        store.wait(store.writer.call(retention.begin_anew))
         done = work_off(store, round_, SettableClock().now_ms())
-        counts = [each.count for each in done if isinstance(each, Done)]
+        counts = [each.count for each in done]
         assert max(counts) == most

@@ -157,6 +157,8 @@ def test_what_arrives_in_the_moment_of_an_erasure_is_erased_too(hosts: list[Stor
         at_once(hosts, *works, asyncio.to_thread(erase, reference))
     whole = "SELECT id FROM event WHERE reference IS NOT NULL OR user_ref IS NOT NULL"
     assert hosts[0].rows(whole) == []
-    assert hosts[0].rows("SELECT count(*) FROM event WHERE lacks = 'erased'") == [(4 * MANY,)]
+    assert hosts[0].rows("SELECT count(*) FROM event WHERE removed_parts = 'erased'") == [
+        (4 * MANY,)
+    ]
     running = "SELECT id FROM delivery WHERE state <> 'cancelled'"
     assert hosts[0].rows(running) == []

@@ -14,7 +14,6 @@ from premblyd.model.states import State
 from premblyd.queue import inbox
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.operating import Operator
-from premblyd.verifications.pseudonyms import CLEAR
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
@@ -96,7 +95,7 @@ def test_one_that_ends_while_the_next_comes_makes_it_due(store: Store, hosts: li
 def _arrive(transaction: Transaction) -> None:
     webhook = new_event(b"2", reference="a")
     deliveries = [NewDelivery("crm", 3, "continue")]
-    transaction.lock(inbox.lock_names(webhook, deliveries, CLEAR))
+    transaction.lock(inbox.lock_names(webhook, deliveries))
     inbox.add_event(transaction, webhook, deliveries)
 
 

@@ -1,6 +1,5 @@
 """`order: reference`: those of one reference run one at a time, in the order of receipt."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -302,33 +301,3 @@ def _example(part: Any) -> Any:
     if not isinstance(part, Param):
         return part
     return "a" if part.name in ("order_key", "action") else 1
-
-
-class Noted:
-    """A transaction that notes what is done: it finds one that waits and can't be true, and one
-    that waits for what is gone."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def rows(self, *_: Any, **__: Any) -> list[tuple[Any, ...]]:
-        return [
-            (1, 9, "key", "crm", 2, "its state is none that premblyd knows", False),
-            (2, 9, "other", "crm", 2, None, False),
-        ]
-
-    def row(self, *_: Any, **__: Any) -> None:
-        return None
-
-    def lock(self, names: Iterable[str]) -> None:
-        self.done += names
-
-    def write(self, *_: Any, id: int | None = None, **__: Any) -> None:  # noqa: A002
-        self.done += [] if id is None else [f"ended {id}"]
-
-
-def test_who_mends_has_its_locks_before_it_writes() -> None:
-    """Others write only behind these locks: in another order each would wait for the other."""
-    noted: Any = Noted()
-    order.mend(noted, None, 0)
-    assert noted.done == [order.lock_name("other"), "ended 1"]

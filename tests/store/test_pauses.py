@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.engine import Database
-from premblyd.keep import blanking
+from premblyd.keep import personrows
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Load
@@ -284,10 +284,12 @@ def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: 
 def test_a_reason_that_names_who_is_erased_goes(store: Store) -> None:
     pause(store, "crm", reason="because of usr_000051 alone")
     pause(store, "mail", reason="because of usr_0000512")
-    names = blanking.Names(frozenset({"usr_000051"}), frozenset(), frozenset())
-    rows = store.wait(store.writer.call(lambda each: blanking.unbound(each, names)))
+    names = personrows.Names(frozenset({"usr_000051"}), frozenset(), frozenset())
+    rows = store.wait(store.writer.call(lambda each: personrows.eventless(each, names)))
     assert len(rows["pause"]) == 1
-    store.wait(store.writer.call(lambda each: blanking.blank_unbound(each, rows, Digests.of(each))))
+    store.wait(
+        store.writer.call(lambda each: personrows.erase_eventless(each, rows, Digests.of(each)))
+    )
     assert store.rows("SELECT action, reason FROM pause ORDER BY action") == [
         ("crm", None),
         ("mail", "because of usr_0000512"),

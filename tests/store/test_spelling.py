@@ -8,11 +8,7 @@ import pytest
 from premblyd.engines.connections import connect_operator
 from premblyd.model.tables import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
-from premblyd.record import naming
-from premblyd.record.matching import found_events
-from premblyd.verifications import spellings
-from premblyd.verifications.digests import Digests
-from premblyd.verifications.spellings import Respelling
+from premblyd.record.reconciling.matching import found_events
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
 from tests.support.store import Store, new_event
@@ -91,44 +87,6 @@ def test_what_succeeded_before_once_counts_in_any_spelling(store: Store, earlier
 def test_reconcile_knows_an_event_in_any_spelling(store: Store) -> None:
     store.add(reference=OTHERS[3])
     with closing(connect_operator(store.place)) as connection:
-        named, digests = naming.names(connection), connection.look(Digests.of)
         for spelt in (PLAIN, *OTHERS):
-            found = found_events(connection, named, digests, [[spelt], ["ver_A_1"]])
+            found = found_events(connection, [[spelt], ["ver_A_1"]])
             assert [[*each] for each in found] == [[1], []]
-
-
-def test_what_an_earlier_premblyd_stored_gets_its_key_in_portions(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spellings, "PORTION", 2)
-    references = [PLAIN, *OTHERS, "ver_A_1", OTHERS[0]]
-    for number, reference in enumerate(references):
-        arrive(store, number, reference, **PENDING)
-    store.by_hand("UPDATE event SET reference_key = NULL")
-    store.by_hand("UPDATE awaited SET reference_key = NULL, reference = ?", OTHERS[1])
-    store.by_hand(
-        "INSERT INTO awaited (endpoint, reference, event_id, state, due_at_ms,"
-        " created_at_ms) VALUES ('p', 'ver_A_1', 1, 'waiting', 1, 1)"
-    )
-    looking = Respelling(store.writer)
-    while store.wait(looking.look()) != spellings.REST_S:
-        pass
-    expected = [(each, None if each in (PLAIN, "ver_A_1") else PLAIN) for each in references]
-    assert store.rows(KEYS) == expected
-    awaited = store.rows("SELECT DISTINCT reference, reference_key FROM awaited")
-    assert set(awaited) == {(OTHERS[1], PLAIN), ("ver_A_1", None)}
-
-
-def test_a_portion_writes_few_rows_so_that_webhooks_need_not_wait(store: Store) -> None:
-    for number in range(120):
-        arrive(store, number, f"3FA85F64-5717-4562-B3FC-{number:012}")
-    with closing(connect_operator(store.place)) as database:
-        database.execute_sql("UPDATE event SET reference_key = NULL")
-    written, after = [0], None
-    while True:
-        after = store.wait(Respelling(store.writer).fill(after))
-        ((count,),) = store.rows("SELECT count(*) FROM event WHERE reference_key IS NOT NULL")
-        written.append(count)
-        if after is None:
-            break
-    assert written == [0, 50, 100, 120]

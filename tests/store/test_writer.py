@@ -13,7 +13,7 @@ from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Operation, Step, Writer
 from premblyd.errors import StoreUnavailableError
-from premblyd.model.tables import Heartbeat
+from premblyd.model.tables import Record
 from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked
 from tests.support.logs import Lines
@@ -153,12 +153,12 @@ def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.Monke
 
 def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
     def work(transaction: Transaction) -> None:
-        assert transaction.change(Statement(Heartbeat.update(at_ms=1))) == 1
+        assert transaction.change(Statement(Record.update(alive_at_ms=1))) == 1
         raise MemoryError
 
     with pytest.raises(StoreUnavailableError, match="not enough memory"):
         store.wait(store.writer.call(work))
-    assert store.rows("SELECT alive_at_ms FROM record") == [(0,)]
+    assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
     assert store.add("crm").event_id == 1
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from premblyd.databases import Server
+from premblyd.databases import DatabaseAddress, Server
 from tests.support.database import reading
 
 PIECE = 24  # characters of a long one that are sought on their own
@@ -78,12 +78,6 @@ class Marks:
             if needle in content
         ]
 
-    def starting(self, *beginnings: str) -> "Marks":
-        """Return those of these marks whose names begin so."""
-        return Marks(
-            {name: ways for name, ways in self.needles.items() if name.startswith(beginnings)}
-        )
-
     def without(self, *names: str) -> "Marks":
         """Return these marks without some."""
         return Marks({name: ways for name, ways in self.needles.items() if name not in names})
@@ -136,11 +130,13 @@ def of_process(pid: int) -> Iterator[tuple[str, bytes]]:
             continue
 
 
-def tables(server: Server) -> Iterator[tuple[str, bytes]]:
-    """Yield each table of a PostgreSQL database as whoever may read it reads it."""
+def tables(place: DatabaseAddress) -> Iterator[tuple[str, bytes]]:
+    """Yield each table of a database as whoever may read it reads it."""
     listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
-    with reading(server) as connection:
-        for (name,) in connection.execute(f"{listed} ORDER BY table_name").fetchall():
+    if not isinstance(place, Server):
+        listed = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+    with reading(place) as connection:
+        for (name,) in connection.execute(f"{listed} ORDER BY 1").fetchall():
             found = connection.execute(f"SELECT * FROM {name}").fetchall()
             yield name, b"\n".join(b"\t".join(_bytes(value) for value in row) for row in found)
 

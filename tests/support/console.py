@@ -3,20 +3,16 @@
 import json
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
-from premblyd import passwords
 from premblyd.presence import find
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 
 CONSOLE = {"listen": "127.0.0.1:0"}
-WITH_PASSWORD = CONSOLE | {"password": {"file": "console-password"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,21 +88,6 @@ class Browser:
         more = {"Content_Type": "application/x-www-form-urlencoded", **headers}
         return self.request("POST", path, body, **more)
 
-    @contextmanager
-    def stream(self, path: str, **headers: str) -> Iterator[Iterator[Any]]:
-        """Listen to a stream of events, and yield what each holds."""
-        connection = _Connection(self.address)
-        own = {name.replace("_", "-"): value for name, value in headers.items()}
-        try:
-            connection.request("GET", path, headers={"Cookie": self._cookie_header(), **own})
-            answer = connection.getresponse()
-            assert answer.status == 200
-            assert answer.headers["Content-Type"] == "text/event-stream; charset=UTF-8"
-            lines = (line.decode() for line in answer)
-            yield (json.loads(line.partition(":")[2]) for line in lines if line.startswith("data:"))
-        finally:
-            connection.close()
-
     def _cookie_header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
@@ -130,13 +111,6 @@ class _Connection(HTTPConnection):
             return
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self.host.removeprefix("unix:"))
-
-
-def set_password(daemon: Premblyd, password: str) -> None:
-    """Set a password that costs little to try, from the next start or reload on."""
-    hashed = passwords.hashed(password, cost=16)
-    (daemon.folder / "console-password").write_text(f"{hashed}\n")
-    daemon.configure(console=WITH_PASSWORD)
 
 
 def new_link(daemon: Premblyd) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from premblyd.engines.engine import Statement, Transaction, insert, param
-from premblyd.keep import emptying
-from premblyd.model.keeptables import ErasedName, Erasure, GoneEvent, GoneOnce, Lacks
+from premblyd.keep import removing
+from premblyd.model.keeptables import ErasedName, Erasure, GoneEvent, GoneOnce, RemovedParts
 from premblyd.model.tables import Event
 from premblyd.verifications.digests import Digests
 from tests.support.store import NOW_MS, Store
@@ -42,7 +42,7 @@ def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Tran
         for reference, name in zip(references, names, strict=False):
             for (event_id,) in transaction.rows(_OF, reference=reference):
                 transaction.change(_MARK, id=event_id, erasure_id=erasure_id, name=name)
-                emptying.empty_identities(transaction, [event_id], Lacks.ERASED)
+                removing.empty_identities(transaction, [event_id], RemovedParts.ERASED)
         return erasure_id
 
     return work

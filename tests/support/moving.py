@@ -27,8 +27,8 @@ WORDS = {  # of columns that take only these
     ("inquiry", "result"): "settled",
     ("awaited", "state"): "settled",
     ("host", "ended"): "lost",
-    ("console_link", "role"): "look",
-    ("console_session", "role"): "look",
+    ("schema_floor", "migration"): "0005_hosts",
+    ("event_key", "data_key"): "",  # any other must be here, for a command to move what it wraps
 }
 PLAIN: dict[ColumnType, Any] = {
     ColumnType.NUMBER: 7,
@@ -52,13 +52,11 @@ UNIQUE = {
     "event": ("key",),
     "host": ("worker",),
     "verification_name": ("name",),
-    "alert_failure": ("name",),
-    "alert_sent": ("name",),
+    "alert": ("name",),
     "event_hour": ("type",),
     "pause": ("action",),
     "attempt_hour": ("action",),
     "delivery": ("once_key",),
-    "closing": ("user_ref",),
     "erased_name": ("name",),
     "removal": ("removed",),
     "sweep": ("removed",),
@@ -66,7 +64,7 @@ UNIQUE = {
     "gone_event": ("key",),
     "gone_once": ("once_key",),
 }
-NUMBERED = {"attempt": ("number",), "to_erase": ("event_id",)}
+NUMBERED = {"attempt": ("number",), "day": ("day_ms",), "to_erase": ("event_id",)}
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {

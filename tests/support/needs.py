@@ -8,7 +8,6 @@ earlier version where the checkout has not the whole history.
 import contextlib
 import os
 import resource
-import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -18,16 +17,6 @@ NO_ROOT = "needs root"
 NO_HISTORY = "needs the whole git history"
 OPEN_FILES = 8192  # both ends of a few thousand connections
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=NO_ROOT)
-
-
-def has_dbpage() -> bool:
-    """Return whether this Python's SQLite can clear pages; Debian 12's can't."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        modules = connection.execute("SELECT name FROM pragma_module_list").fetchall()
-    return ("sqlite_dbpage",) in modules
-
-
-needs_dbpage = pytest.mark.skipif(not has_dbpage(), reason="needs an SQLite with sqlite_dbpage")
 
 
 def allow_open_files() -> None:

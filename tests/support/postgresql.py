@@ -236,24 +236,6 @@ def new_database(cluster: Cluster, template: str = "template1") -> Server:
     return Server(cluster.url(name))
 
 
-@contextlib.contextmanager
-def restored(server: Server, dump: bytes) -> Iterator[Server]:
-    """Put a dump into a new database beside another, as `restore` says, for as long as it is
-    entered."""
-    name = server.url.partition("@/")[2].partition("?")[0]
-    new = sql.Identifier(f"{name}_restored")
-    own = Server(server.url.replace(name, f"{name}_restored"))
-    program = str(binaries() / "pg_restore")
-    put = [program, "--exit-on-error", "--single-transaction", f"--dbname={own.url}"]
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(new))
-        try:
-            subprocess.run(put, input=dump, check=True, capture_output=True)
-            yield own
-        finally:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(new))
-
-
 def prepared_database(cluster: Cluster) -> Server:
     """Make a database with the schema on a server of a test's own."""
     server = new_database(cluster)

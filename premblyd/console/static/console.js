@@ -1,12 +1,10 @@
-// Keeps a page current: when the daemon says that something changed, it fetches the page again and
-// changes what differs in the parts that are marked data-live. All works without it, by reloading.
+// Keeps a page current while somebody sees it: it fetches the page again every few seconds, and changes
+// what differs in the parts that are marked data-live. All works without it, by reloading.
 "use strict";
 (() => {
   document.documentElement.classList.add("scripts");
   const parts = () => document.querySelectorAll("[data-live]");
   const status = document.getElementById("live");
-  let waiting = false;
-  let last = "";
 
   // Nobody's place is lost: a part where somebody types, chooses or has selected text stays.
   const isInUse = (part) => {
@@ -64,87 +62,32 @@
   };
 
   const refresh = async () => {
-    waiting = false;
-    const answer = await fetch(location.href, {headers: {Accept: "text/html"}});
-    if (!answer.ok || answer.redirected) return;
+    const answer = await fetch(location.href, {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(30000)});
+    if (!answer.ok || answer.redirected) return false;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of parts()) {
       const fresh = page.getElementById(part.id);
       if (fresh && !isInUse(part)) change(part, fresh);
     }
+    return true;
   };
 
-  const changed = (pulse) => {
-    if (pulse === last || document.hidden) return;
-    last = pulse; // of the first nobody knows whether the page is as new
-    if (waiting) return;
-    waiting = true;
-    setTimeout(() => refresh().catch(() => {}), 300);
+  // What works on now (data-poll) is asked each second until it is done.
+  let timer;
+  const wait = () => {
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(look, document.querySelector("[data-poll]") ? 1000 : 5000);
   };
-
-  const tell = (isLive) => {
+  const look = async () => {
+    const isLive = await refresh().catch(() => false); // the daemon restarts; the next one may come
     status.textContent = isLive ? "Live" : "Not live: reload to see what is new.";
+    wait();
   };
-
-  // Browsers open six connections to a host, for all tabs together. So one tab listens, which has
-  // the lock, and tells the others. A tab that nobody sees listens to nothing. (Browsers have locks
-  // at https:// and at localhost; elsewhere each tab that is seen listens.)
-  const follow = () => {
-    const channel = new BroadcastChannel("premblyd-live");
-    let news = null; // of the stream, as this tab has it
-    let end = null; // what ends this tab's stream
-    const share = (own) => { news = own; channel.postMessage(own); hear(own); };
-    const hear = ({isLive, pulse}) => {
-      if (document.hidden) return;
-      tell(isLive);
-      if (pulse) changed(pulse);
-    };
-    channel.onmessage = ({data}) => {
-      if (data !== "news?") hear(data);
-      else if (end && news) channel.postMessage(news);
-    };
-    const listen = () => new Promise((resolve) => {
-      let source, pulse = "", again;
-      const open = () => {
-        source = new EventSource("/live");
-        source.addEventListener("pulse", (message) => { pulse = message.data; share({isLive: true, pulse}); });
-        source.onopen = () => share({isLive: true, pulse});
-        source.onerror = () => {
-          share({isLive: false, pulse});
-          if (source.readyState === EventSource.CLOSED) again = setTimeout(open, 10000); // it was refused
-        };
-      };
-      end = () => { clearTimeout(again); source.close(); news = end = null; resolve(); };
-      open();
-    });
-    let waits = null; // ends the wait for the lock
-    const begin = () => {
-      if (document.hidden || waits) return;
-      waits = new AbortController();
-      const {signal} = waits;
-      channel.postMessage("news?");
-      const run = () => signal.aborted ? undefined : listen();
-      const asked = navigator.locks ? navigator.locks.request("premblyd-live", {signal}, run) : run();
-      Promise.resolve(asked).catch(() => {}); // it was hidden while it waited
-    };
-    const stop = () => {
-      waits?.abort();
-      waits = null;
-      end?.();
-    };
-    document.addEventListener("visibilitychange", () => document.hidden ? stop() : begin());
-    addEventListener("pagehide", stop);
-    addEventListener("pageshow", begin);
-    begin();
-  };
-  if (parts().length > 0 && "EventSource" in window && "BroadcastChannel" in window) follow();
-
-  // What works on now is asked every second until it is done.
-  const poll = async () => {
-    await refresh().catch(() => {});
-    if (document.querySelector("[data-poll]")) setTimeout(poll, 1000);
-  };
-  if (document.querySelector("[data-poll]")) setTimeout(poll, 500);
+  if (parts().length > 0) {
+    status.textContent = "Live";
+    document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : look());
+    wait();
+  }
 
   // "All" beside a list of boxes, and how many of them are chosen.
   document.addEventListener("change", (event) => {

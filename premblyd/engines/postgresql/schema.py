@@ -150,7 +150,7 @@ def _has_lock(connection: Connection, lock: str) -> bool:
 
 
 def _require_no_move(connection: Connection, name: str) -> None:
-    """Raise MoveAtWorkError when `premblyd move` is at work on the database."""
+    """Raise MoveAtWorkError when `premblyd record move` is at work on the database."""
     with connection.transaction():
         if not PostgresqlTransaction(connection).try_lock(MOVE):
             raise MoveAtWorkError(name)

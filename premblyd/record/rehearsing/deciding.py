@@ -12,7 +12,7 @@ from typing import Any
 from premblyd.ask.settling import requirement_of
 from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.models import Action, Config
-from premblyd.model.keeptables import Lacks
+from premblyd.model.keeptables import RemovedParts
 from premblyd.prembly import agreement, answers, bodies, conditions, events, payload
 from premblyd.prembly.agreement import Finding
 from premblyd.prembly.payload import StoredEvent, Verdict
@@ -165,7 +165,7 @@ class Configured:
         if not self._reads_alike(found):
             return self._unsaid(found, READ_ELSEWHERE)
         event.keep_document(None)
-        lost = {"body"} if found.lacks == Lacks.BODY else set(payload.WHEN_NAMES)
+        lost = {"body"} if found.removed_parts == RemovedParts.BODY else set(payload.WHEN_NAMES)
         decided = {}
         for action in self._told(found):
             looks_at = conditions.names(action.when) if action.when else set()

@@ -48,7 +48,7 @@ class Found:
     response_code: Any
     outcome: Any
     endpoint: Any
-    lacks: Any
+    removed_parts: Any
     event: StoredEvent | None
     why_not: str = ""
     deliveries: dict[str, Recorded] = field(default_factory=dict)
@@ -64,15 +64,10 @@ class Span:
     since_ms: int
 
 
-def span(
-    database: Database, since_ms: int, event_id: int | None = None, *, most: int | None = None
-) -> Span:
-    """Return the events since a time that are there now, or those of them up to this one. `most`:
-    only those whose numbers are among so many last ones."""
+def span(database: Database, since_ms: int, event_id: int | None = None) -> Span:
+    """Return the events since a time that are there now, or those of them up to this one."""
     first = lists.first_since(database, Event, Event.received_at_ms, since_ms - HOUR_MS)
     last = queries.value(database, Event.select(fn.MAX(Event.id))) or 0
-    if most is not None:
-        first = max(first, last - most + 1)
     last = last if event_id is None else event_id
     return Span(first_id=first, last_id=last, since_ms=since_ms)
 
@@ -131,7 +126,7 @@ def _found(row: tuple[Any, ...]) -> Found:
         event = usable_event(row)
     except UnusableError as error:
         why_not = str(error)
-    names = ("id", "type", "response_code", "outcome", "endpoint", "lacks")
+    names = ("id", "type", "response_code", "outcome", "endpoint", "removed_parts")
     return Found(**{name: values[name] for name in names}, event=event, why_not=why_not)
 
 

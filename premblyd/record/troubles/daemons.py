@@ -10,7 +10,7 @@ from peewee import JOIN, fn
 
 from premblyd import times
 from premblyd.model.states import LOST
-from premblyd.model.tables import AlertFailure, Attempt, Downtime, Host
+from premblyd.model.tables import Alert, Attempt, Downtime, Host
 from premblyd.queue import trusted
 from premblyd.queue.jobs import LACKS
 from premblyd.record import events, hosts, queries
@@ -162,7 +162,7 @@ def clock(situation: Situation) -> Iterator[Item]:
             remedy="If `timedatectl` shows the wrong time, set it. If it is right, as when no"
             " daemon ran for days, this ends by itself, a day of difference in each day, or at once"
             " by this, which removes what is over by the clock.",
-            command="sudo -u premblyd premblyd prune --trust-clock",
+            command="sudo -u premblyd premblyd record prune --trust-clock",
             about="trusted time",
         )
     latest_ms = events.latest_ms(situation.database)
@@ -228,8 +228,8 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
 @trouble()
 def alert(situation: Situation) -> Iterator[Item]:
     """Yield alerts whose last hook failed, so that nobody was told."""
-    query = AlertFailure.select(AlertFailure.name, AlertFailure.error, AlertFailure.output).where(
-        AlertFailure.failed_at_ms >= situation.since_ms
+    query = Alert.select(Alert.name, Alert.error, Alert.output).where(
+        Alert.kind == "", Alert.at_ms >= situation.since_ms
     )
     settings = situation.settings
     names = {alert.name for alert in settings.alerts} if settings else None

@@ -118,7 +118,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
     )
 
 
-DISMISS = "`premblyd pending --dismiss EVENT` (or `all`) tells of it no more."
+DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) tells of it no more."
 
 
 @trouble(passes=False)
@@ -175,7 +175,7 @@ def given_up(situation: Situation) -> Iterator[Item]:
             text=f"{counted(count, 'verification was', 'verifications were')} given up: Prembly"
             " was asked for a week, and never answered.",
             remedy=f"Ask Prembly, or let the person try again. {DISMISS}",
-            command="premblyd pending --state given_up",
+            command="premblyd unsettled --state given_up",
             target=Target(page="events"),
             count=count,
         )

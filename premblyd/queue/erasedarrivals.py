@@ -12,14 +12,19 @@ from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import Erased, Names
 
 
-class Forgotten:
+class ErasedArrivals:
     """Stores such events and their deliveries, whose rows would otherwise be inserted so."""
 
     def __init__(self, events: BulkInsert, deliveries: BulkInsert) -> None:
         self._columns = events.columns
         self._places = tuple(map(events.columns.index, ("reference", "session_id")))
         self._events = BulkInsert(
-            Event, *events.columns, "lacks", "erasure_id", "erased_name", unique=events.unique
+            Event,
+            *events.columns,
+            "removed_parts",
+            "erasure_id",
+            "erased_name",
+            unique=events.unique,
         )
         self._deliveries = BulkInsert(Delivery, *deliveries.columns, "confirmed_key")
 

@@ -12,17 +12,16 @@ from peewee import EXCLUDED, Case, fn
 from premblyd import jsontext, times
 from premblyd.ask.log import Window
 from premblyd.engines.engine import Database, Statement, param
-from premblyd.model.keeptables import Lacks, Removal, Removed
+from premblyd.model.keeptables import Removal, Removed, RemovedParts
 from premblyd.model.tables import Day as Row
 from premblyd.model.tables import Event
 from premblyd.prembly import events
 from premblyd.record import queries
-from premblyd.record.reconciling import Fate, Reconciliation
+from premblyd.record.reconciling.reconciliation import LACKS, Reconciliation
 from premblyd.times import DAY_MS
 from premblyd.words import counted
 
 SHOWN = 30
-_LACKS = ("missing", "unsettled", "doubted", "differs")
 NIGHTS = 7  # in which a day is asked for again
 GRACE_MS = 60_000  # what is this new may be on its way
 PRUNED, NOTHING = "pruned", "nothing_to_compare"
@@ -47,8 +46,8 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
         "verifications are doubted, and Prembly was not asked yet",
     ),
     "differs": (
-        "verification of which Prembly says something else",
-        "verifications of which Prembly says something else",
+        "verification differs from what Prembly says",
+        "verifications differ from what Prembly says",
     ),
     "log_empty": (
         "events came, and Prembly's log has nothing: is the API key that of another account or"
@@ -78,8 +77,16 @@ class Day:
         """Say whether it is complete, or why not."""
         ended = counted(self.counts.get("ended", 0), "verification")
         if self.complete:
-            return f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
-        return f"{self.day} is not complete: {'; '.join(map(self._reason, self.reasons))}."
+            given_up = self.counts.get("given_up", 0)
+            more = f" Of {given_up:,} Prembly says no more than what came." if given_up else ""
+            told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
+            return told + more
+        return f"{self.day} is not complete: {self.why}."
+
+    @property
+    def why(self) -> str:
+        """Say why it is not complete; empty: it is."""
+        return "; ".join(map(self._reason, self.reasons))
 
     def _reason(self, word: str) -> str:
         words = _REASONS.get(word, word)
@@ -154,18 +161,14 @@ def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: s
 
 
 def _counts(work: Reconciliation, came: int) -> dict[str, int]:
-    lacks = Counter(each.lack for each in work.missing)
-    missing = lacks[Fate.MISSING]
+    lacking = Counter(str(each.fate if each.fate in LACKS else each.lack) for each in work.missing)
+    missing = lacking["missing"]
     return {
         "ended": work.compared,
         "not_ended": work.open,
         "in_record": work.compared - missing - work.erased - work.too_old,
-        "missing": missing,
-        "unsettled": lacks[Fate.LEFT_OPEN],
-        "doubted": lacks[Fate.DOUBTED],
-        "differs": lacks[Fate.DIFFERS],
+        **{str(each): lacking[each] for each in LACKS},
         "given_up": work.given_up,
-        "nameless": work.nameless,
         "erased": work.erased,
         "too_old": work.too_old,
         "stored": len(work.stored),
@@ -174,6 +177,7 @@ def _counts(work: Reconciliation, came: int) -> dict[str, int]:
         "of_another_time": work.log.not_asked_for,
         "not_expected": work.log.not_expected,
         "events": came,
+        "nameless": work.nameless,
     }
 
 
@@ -195,7 +199,7 @@ def _why_not(
         yield "day_not_over"
     if is_pruned:
         yield PRUNED
-    counting = ("without_id", "without_time", "of_another_time", *_LACKS)
+    counting = ("without_id", "without_time", "of_another_time", *map(str, LACKS))
     yield from (word for word in counting if counts[word])
     if log.is_whole and counts["events"] and not (work.compared or work.open):
         yield "log_empty"
@@ -204,9 +208,9 @@ def _why_not(
 def _received(database: Database, day_ms: int) -> tuple[int, bool]:
     """Return how many events of verifications came on the day, and whether `retention` has removed
     what names any."""
-    lacks = fn.MAX(Case(None, [(Event.lacks == Lacks.IDENTITY, 1)], 0))
+    is_nameless = fn.MAX(Case(None, [(Event.removed_parts == RemovedParts.IDENTITY, 1)], 0))
     query = (
-        Event.select(Event.type, fn.COUNT(Event.id), lacks)
+        Event.select(Event.type, fn.COUNT(Event.id), is_nameless)
         .where(Event.received_at_ms >= day_ms, Event.received_at_ms < day_ms + DAY_MS)
         .group_by(Event.type)
     )

@@ -31,7 +31,7 @@ from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
 from premblyd.queue.settling import add_answer
 from premblyd.record import queries
-from premblyd.record.matching import (
+from premblyd.record.reconciling.matching import (
     BATCH,
     IS_NAMELESS,
     Arrival,
@@ -72,6 +72,7 @@ class Fate(StrEnum):
     UNASKABLE = "can't be asked for"
 
 
+LACKS = (Fate.MISSING, Fate.LEFT_OPEN, Fate.DOUBTED, Fate.DIFFERS)
 _FATES = {
     Arrival.OPEN: Fate.LEFT_OPEN,
     Arrival.DOUBTED: Fate.DOUBTED,
@@ -88,7 +89,7 @@ class Absent:
     at_ms: int | None = None
     code: str | None = None
     status: str | None = None
-    lack: Fate = Fate.MISSING  # its fate before anybody asked for it
+    lack: Fate = Fate.MISSING  # what it was before anybody asked for it
     fate: Fate = Fate.MISSING
     error: str | None = None
     event_id: int | None = None  # as which it was stored, or came
@@ -211,16 +212,16 @@ class Reconciliation:
         self.nameless = queries.value(self.database, query)
         self._was_read = True
 
+    def _after_page(self, log: Log) -> None:
+        self.log = log
+        self.show("reading the log", log.pages, log.total_pages)
+
     async def _note_known(self, names: set[str]) -> None:
         """Let the daemon ask first about what stands in Prembly's log: others may be invented."""
         row_ids = self.database.look(lambda each: awaited.waiting_unknown(each, names))
         now_ms = self.clock.now_ms()
         if row_ids:
             await self._commit(lambda each: awaited.note_known(each, row_ids, now_ms))
-
-    def _after_page(self, log: Log) -> None:
-        self.log = log
-        self.show("reading the log", log.pages, log.total_pages)
 
     def _keep_absent(self, candidates: list[Absent], final: Sequence[Absent]) -> None:
         """Keep those that the record does not have, and of these that are `final`, also those of

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 from peewee import Case, fn
 
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.states import AwaitedState, State
+from premblyd.model.states import AwaitedState
 from premblyd.model.tables import (
     Awaited,
-    Delivery,
     Event,
     Inquiry,
     InquiryResult,
@@ -36,7 +35,6 @@ from premblyd.record.criteria import IS_DISMISSED
 from premblyd.verifications.spellings import Spelt
 from premblyd.verifications.stored import (
     IS_BELIEVED,
-    IS_STORED_ANSWER,
     IS_TOLD,
     STANDING,
 )
@@ -63,12 +61,8 @@ def is_digest(reference: str) -> bool:
     return _DIGEST.fullmatch(reference) is not None
 
 
-def truth(condition: Any) -> Any:
+def _truth(condition: Any) -> Any:
     return Case(None, [(condition, 1)], 0)
-
-
-def _has_delivery(condition: Any) -> Any:
-    return fn.EXISTS(Delivery.select(Delivery.id).where(Delivery.event == Event.id, condition))
 
 
 def _was_asked(condition: Any) -> Any:
@@ -83,8 +77,6 @@ class Found(NamedTuple):
     """An event of a verification."""
 
     id: int
-    type: str | None
-    received_at_ms: int
     standing: str
     code: str | None
     outcome: str
@@ -94,17 +86,15 @@ class Found(NamedTuple):
     was_asked: int  # with an answer, whatever it was
     was_given_up: int  # Prembly said no more for so long that it is not asked any more
     is_dismissed: int  # somebody has looked at it
-    acted_upon: int
-    confirmed: int
 
 
 FOUND = (
-    *(Event.id, Event.type, Event.received_at_ms, STANDING, Event.response_code, Event.outcome),
-    truth(IS_BELIEVED),
-    truth(IS_TOLD),
-    truth(_was_asked(Inquiry.result == InquiryResult.CONTRADICTED)),
-    truth(_was_asked(Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]))),
-    truth(
+    *(Event.id, STANDING, Event.response_code, Event.outcome),
+    _truth(IS_BELIEVED),
+    _truth(IS_TOLD),
+    _truth(_was_asked(Inquiry.result == InquiryResult.CONTRADICTED)),
+    _truth(_was_asked(Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]))),
+    _truth(
         fn.EXISTS(
             Awaited.select(Awaited.id).where(
                 Awaited.event == Event.id,
@@ -113,10 +103,7 @@ FOUND = (
             )
         )
     ),
-    truth(IS_DISMISSED),
-    truth(_has_delivery(Delivery.state == State.SUCCEEDED)),
-    # Prembly's own answer needs no other.
-    truth(IS_STORED_ANSWER | _has_delivery(Delivery.confirmed_at_ms.is_null(False))),
+    _truth(IS_DISMISSED),
 )
 _NAMED = Spelt.of(Event.select(Event.reference, *FOUND), Event)
 
@@ -125,7 +112,7 @@ _NAMED = Spelt.of(Event.select(Event.reference, *FOUND), Event)
 IS_NAMELESS = (
     Event.reference.is_null()
     & Event.session_id.is_null()
-    & Event.lacks.is_null()
+    & Event.removed_parts.is_null()
     & (STANDING != Standing.ELSEWHERE)
 )
 

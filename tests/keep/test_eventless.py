@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from premblyd.keep import closings, holds
+from premblyd.keep import holds
 from premblyd.keep.holds import Subject
-from tests.keep.test_retention import LATER_MS, finish, sweep
+from tests.keep.test_retention import LATER_MS, sweep
 from tests.support.database import changing
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, name_one
@@ -52,32 +52,6 @@ def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
     assert store.rows(notes) == [("ada", "n")]
 
 
-def test_what_is_left_of_an_event_that_somebody_deleted_goes(store: Store) -> None:
-    finish(store, store.add("crm").event_id)
-    kept = store.add("crm", body=b"2", received_at_ms=LATER_MS)
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, output, claim_token)"
-            " VALUES (1, 1, '', '', 1, 1, 'failed', 'private', '')"
-        )
-        connection.execute("UPDATE delivery SET once_key = 'k' WHERE id = 1")
-    with changing(store.place, unchecked=True) as connection:
-        connection.execute("DELETE FROM event WHERE id = 1")
-    sweep(store, identity="1d")
-    assert store.rows("SELECT event_id FROM delivery") == [(kept.event_id,)]
-    assert count(store, "attempt") == 0
-    assert store.rows("SELECT once_key FROM gone_once") == [("k",)]
-
-
-def test_what_waits_of_a_deleted_event_is_left_to_its_action(store: Store) -> None:
-    store.add("crm")
-    with changing(store.place, unchecked=True) as connection:
-        connection.execute("DELETE FROM event")
-    sweep(store, identity="1d")
-    assert count(store, "delivery") == 1
-
-
 @for_each(("left", "names"), [("b", 2), (None, 0)])
 def test_the_names_of_a_verification_go_with_the_last_of_its_events(
     left: str | None, names: int, store: Store
@@ -97,32 +71,19 @@ def test_the_names_of_a_verification_go_with_the_last_of_its_events(
     assert count(store, "verification_name") == names
 
 
-def test_a_closing_goes_when_nothing_is_left_that_counts_from_it(store: Store) -> None:
-    store.add()
-    change = closings.close("user-1", NOW_MS, actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(change))
-    periods = {"identity": "2d", "record": "20d", "from_": "closed"}
-    assert sweep(store, **periods) == {"identity": 1}
-    assert count(store, "closing") == 1, "what comes late would have no end"
-    sweep(store, NOW_MS + 20 * DAY_MS, **periods)
-    assert (count(store, "closing"), count(store, "event")) == (0, 0)
-
-
 def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) -> None:
-    """What Prembly was asked, as which else it knows the verification, and when a person left."""
+    """What Prembly was asked, and as which else it knows the verification."""
     ask(store, NOW_MS)
 
     def note(transaction: Any) -> None:
         name_one(transaction, ["r", "s"], NOW_MS)
-        closings.close("user-9", NOW_MS, actor="ada", now_ms=NOW_MS)(transaction)
-        for subject in (Subject(reference="s"), Subject(user_ref="user-9")):
-            place = holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)
-            place(transaction)
+        subject = Subject(reference="s")
+        holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)(transaction)
 
     store.wait(store.writer.call(note))
-    tables = ("inquiry", "verification_name", "closing")
+    tables = ("inquiry", "verification_name")
     sweep(store, LATER_MS - 1, identity="1d", record="2d")
-    assert [count(store, table) for table in tables] == [1, 2, 1]
+    assert [count(store, table) for table in tables] == [1, 2]
     assert store.rows("SELECT reference FROM inquiry") == [("r",)]
     sweep(store, LATER_MS, identity="1d", record="2d")
-    assert [count(store, table) for table in tables] == [0, 0, 0]
+    assert [count(store, table) for table in tables] == [0, 0]

@@ -1,5 +1,5 @@
-"""What an erasure changes in the rows about some events: what names anybody goes, also from columns
-that are plain but were written by a sender; a digest that anybody could make becomes a keyed one;
+"""The rows about a person, and what an erasure changes in them: personal values are emptied, also
+those that a sender wrote into plain columns; a digest that anybody could make becomes a keyed one;
 and nothing of them waits any more. State, code, outcome, times and counts stay."""
 
 import itertools
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from peewee import Field, Query, Tuple, fn
 
 from premblyd.engines.engine import Lookup, Statement, Transaction, param, params, update
-from premblyd.keep import emptying
+from premblyd.keep import removing
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeptables import Closing, GoneOnce, Hold, Lacks
+from premblyd.model.keeptables import GoneOnce, Hold, RemovedParts
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -42,7 +42,7 @@ ByTable = dict[str, list[int]]  # rows, by their numbers
 def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
     """Return which rows of other tables are about these events."""
     ids = sorted(event_ids)
-    deliveries = emptying.deliveries_of(transaction, ids)
+    deliveries = removing.deliveries_of(transaction, ids)
 
     found: dict[str, set[int]] = {name: set() for name in _ABOUT}
     for numbers, lookups in ((ids, _OF_EVENTS), (deliveries, _OF_DELIVERIES)):
@@ -64,7 +64,7 @@ def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> i
     return cancelled
 
 
-def blank(
+def erase_of_events(
     transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
 ) -> None:
     """Empty these events, of which nothing waits, and all that became of them."""
@@ -73,7 +73,7 @@ def blank(
         _give_keyed(transaction, digests, number, state, keys)
     rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
-    emptying.empty_identities(transaction, ids, Lacks.ERASED)
+    removing.empty_identities(transaction, ids, RemovedParts.ERASED)
     for number, reference, *values in rows:
         has_name = isinstance(reference, str) and reference
         transaction.change(
@@ -116,7 +116,7 @@ class Names(NamedTuple):
         return Names(*(own | other for own, other in zip(self, others, strict=True)))
 
 
-def unbound(transaction: Transaction, names: Names) -> ByTable:
+def eventless(transaction: Transaction, names: Names) -> ByTable:
     """Return the rows about no event that name a person: by indexes, and of operators' notes those
     that are about no delivery either."""
     spelt = sorted(set(itertools.chain.from_iterable(map(_spellings, names.references))))
@@ -133,14 +133,13 @@ def unbound(transaction: Transaction, names: Names) -> ByTable:
         "pause": _explained(transaction, names.all),
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
-        "closing": found((_CLOSINGS, users)),
         "gone_once": found((_GONE_ONCE, _once_keys(transaction, plain))),
     }
 
 
-def blank_unbound(transaction: Transaction, rows: ByTable, digests: Digests) -> None:
+def erase_eventless(transaction: Transaction, rows: ByTable, digests: Digests) -> None:
     """Empty what these rows say of a person, and take those away that say nothing else."""
-    for table, change in _BLANKED.items():
+    for table, change in _ERASED.items():
         transaction.change_each(change, rows.get(table, ()))
     for number, key in transaction.look_up(_GONE_ONCE_KEYS, rows.get("gone_once", ())):
         transaction.change(_RENAME_GONE, id=number, once_key=digests.of_key(key))
@@ -217,7 +216,7 @@ _IDENTITY = (Kept.BODY, Kept.IDENTITY)
 _ABOUT = ("attempt", "inquiry", "awaited", "operator_action")
 _OF_DELIVERIES, _OF_EVENTS = (
     [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
-    for columns in (emptying.BY_DELIVERY, emptying.BY_EVENT)
+    for columns in (removing.BY_DELIVERY, removing.BY_EVENT)
 )
 # By COALESCE, SQLite finds them by their events, and does not read all that wait.
 _STATE = fn.COALESCE(Delivery.state, "")
@@ -275,16 +274,14 @@ _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
-_CLOSINGS = _ids(Closing, Closing.user_ref)
 _GONE_ONCE = _ids(GoneOnce, GoneOnce.once_key)
 _ANY_GONE_ONCE = Statement(GoneOnce.select(GoneOnce.id).limit(1))
 _GONE_ONCE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
 _RENAME_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
-_BLANKED = {
+_ERASED = {
     "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
-    "hold": _rows_emptied(Hold, Kept.IN_FORCE),
-    "pause": _rows_emptied(Pause, Kept.IN_FORCE),
+    "hold": _rows_emptied(Hold, Kept.UNTIL_ENDED),
+    "pause": _rows_emptied(Pause, Kept.UNTIL_ENDED),
     "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
-    "closing": Lookup(Closing.delete(), Closing.id),
 }
