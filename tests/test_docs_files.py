@@ -159,7 +159,7 @@ def test_a_page_repeats_what_install_says_to_do_next() -> None:
 
 def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked() -> None:
     recipe = re.compile(r"^## Activate a customer.*?^## ", re.MULTILINE | re.DOTALL)
-    texts = [PAGES[f"docs/{page}.md"] for page in ("promises", "trust", "missed-webhooks")]
+    texts = [PAGES[f"docs/{page}.md"] for page in ("trust", "missed-webhooks")]
     texts += [PAGES["README.md"].partition("\n## ")[0]]
     texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/install.md")]
     for text in texts:

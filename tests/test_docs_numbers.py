@@ -26,7 +26,7 @@ PROMISED = [
     Promise(*each)
     for each in (
         ("receive.evidence.LINES_PER_MINUTE", 20, "configuration", "at most 20 a minute"),
-        ("receive.evidence.LINES_PER_MINUTE", 20, "logs", "(20 a minute, but for 401 and 413)"),
+        ("receive.evidence.LINES_PER_MINUTE", 20, "monitoring", "(20 a minute, but for 401 and 413)"),
         ("receive.evidence.MINUTE_S", 60, "configuration", "at most 20 a minute"),
         ("receive.connection.MAX_NAME_BYTES", 256, "configuration", "of a header has over 256"),
         ("receive.server.MAX_HEADER_BYTES", 32 << 10, "configuration", "its head is over 32 KiB"),
@@ -91,7 +91,7 @@ PROMISED = [
         ("ask.breaker.ALLOWED_FAILURES", 5, "hooks", "After five failures in a row"),
         ("ask.breaker.FIRST_PAUSE_S", 10.0, "hooks", "nothing is asked for 10 s"),
         ("ask.breaker.MAX_PAUSE_S", 300.0, "hooks", "for up to five minutes"),
-        ("logs.output.MAX_WAITING_BYTES", 4 * MIB, "logs", "When 4 MiB wait"),
+        ("logs.output.MAX_WAITING_BYTES", 4 * MIB, "monitoring", "When 4 MiB wait"),
         ("prembly.bodies.MAX_VALUES", 250_000, "configuration", "more than 250,000 values"),
         ("expressions.EXPRESSION_STEPS", 200_000, "configuration", "may take 200,000 steps"),
         ("expressions.EVENT_STEPS", 300_000, "configuration", "may take 300,000 steps"),

@@ -24,6 +24,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 
 MOST_ROWS = 1_000_000
+_ONLY_READS = "`premblyd sql` only reads: it takes a SELECT."
 _READS = {
     sqlite3.SQLITE_SELECT,
     sqlite3.SQLITE_READ,
@@ -73,6 +74,8 @@ def sql(
     is_cut = len(rows) > limit
     del rows[limit:]
     if as_json:
+        if len(set(names)) < len(names):
+            raise PremblydError("Two columns have one name: give each its own (`… AS name`).")
         print_json([dict(zip(names, map(_exact, row), strict=True)) for row in rows])
     elif as_csv:
         sys.stdout.buffer.write(csvtext.head(names) + csvtext.lines([map(_exact, r) for r in rows]))
@@ -90,13 +93,18 @@ def _asked(record: Database, query: str, most: int) -> tuple[list[str], list[Any
             connection.set_authorizer(_only_reading)
             cursor = connection.execute(query)
         else:
-            cursor = connection.execute(query.encode())  # as it is: % stands for itself
+            # A cursor takes nothing but a question, and a prepared statement is one: `COMMIT` or
+            # `BEGIN READ WRITE` behind it would end what makes the connection only read.
+            connection.execute("BEGIN")
+            connection.execute(f"DECLARE asked CURSOR FOR {query}".encode(), prepare=True)
+            cursor = connection.execute(f"FETCH {most} FROM asked".encode())
+            connection.execute("ROLLBACK")  # what was fetched is here
         if cursor.description is None:
-            raise PremblydError("That is no question: `premblyd sql` takes a SELECT.")
+            raise PremblydError(_ONLY_READS)
         return [column[0] for column in cursor.description], cursor.fetchmany(most)
     except sqlite3.DatabaseError as error:
-        if str(error) == "not authorized":
-            raise PremblydError("`premblyd sql` only reads: it takes a SELECT.") from None
+        if str(error) in ("not authorized", "authorization denied"):
+            raise PremblydError(_ONLY_READS) from None
         raise _failed(error) from None
     except sqlite3.Warning as error:  # more than one statement
         raise _failed(error) from None

@@ -145,7 +145,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
     parser.add_argument("--svg", type=Path, metavar="PATH")
-    page = "print a line for each row too, as docs/measured.md has them"
+    page = "print a line for each row too, to be copied into a text"
     parser.add_argument("--page", action="store_true", help=page)
     stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
     parser.add_argument("--events", type=int, metavar="N", help=stored)

@@ -1,4 +1,4 @@
-"""Showing what came out: a table for people, a picture for docs/measured.md."""
+"""Showing what came out: a table for people, lines to copy, a picture."""
 
 import itertools
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def print_table(outcomes: Sequence[Outcome]) -> None:
 
 
 def print_page(outcomes: Sequence[Outcome]) -> None:
-    """Print a line for each row, as docs/measured.md has them."""
+    """Print a line for each row, to be copied into a text."""
     for row, of_row in itertools.groupby(outcomes, lambda each: each.row):
         figures = list(of_row)
         if len(figures) > MOST_ON_A_LINE:

@@ -1,0 +1,226 @@
+"""`premblyd sql`: a question in SQL is answered, on either engine, and changes nothing."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from premblyd.cli import sql as command
+from premblyd.databases import Server
+from tests.support import postgresql
+from tests.support.commands import json_of, on_terminal, recorded_in, run
+from tests.support.configuration import configuration
+from tests.support.database import changing, rows, url_of
+from tests.support.needs import needs_machine
+from tests.support.rows import for_each
+
+ENDLESS = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT"
+LOOKED_AT = "SELECT id, outcome FROM event WHERE id < 3 ORDER BY id"
+WRITES = (
+    "INSERT INTO pause (action, since_ms) VALUES ('x', 9)",
+    "INSERT INTO pause (action, since_ms) VALUES ('x', 9) RETURNING id",
+    "UPDATE event SET outcome = 'verified'",
+    "DELETE FROM event",
+    "DROP TABLE attempt",
+    "CREATE TABLE x (y INTEGER)",
+)
+ON_SQLITE = (
+    "ATTACH 'other.db' AS other",
+    "PRAGMA user_version = 9",
+    "PRAGMA journal_mode = delete",
+    "SELECT load_extension('x')",
+    "VACUUM",
+    "VACUUM INTO 'copy.db'",
+    "BEGIN IMMEDIATE",
+    "REINDEX",
+)
+ON_POSTGRESQL = (
+    "SELECT 1; COMMIT; BEGIN READ WRITE; DELETE FROM pause; COMMIT",
+    "DO $$ BEGIN SET default_transaction_read_only = off; COMMIT; DELETE FROM pause; END $$",
+    "SET default_transaction_read_only = off",
+    "WITH gone AS (DELETE FROM pause RETURNING id) SELECT count(*) FROM gone",
+    "SELECT set_config('transaction_read_only', 'off', true)",
+    "SELECT nextval('event_id_seq')",
+)
+
+
+def refused(config: Path, query: str, *more: object) -> str:
+    """Return why a query was refused."""
+    done = run("sql", query, *more, "--config", config)
+    assert (done.code, done.out) == (1, "")
+    return done.err
+
+
+def test_a_question_is_answered_as_a_table_as_json_and_as_csv(config: Path) -> None:
+    table = run("sql", LOOKED_AT, "--config", config)
+    assert (table.code, table.err) == (0, "")
+    assert [line.split() for line in table.out.splitlines()] == [
+        ["id", "outcome"],
+        ["1", "verified"],
+        ["2", "verified"],
+    ]
+    found = [{"id": 1, "outcome": "verified"}, {"id": 2, "outcome": "verified"}]
+    assert json_of(config, "sql", LOOKED_AT) == found
+    done = run("sql", LOOKED_AT, "--csv", "--config", config)
+    lines = list(csv.DictReader(io.StringIO(done.out.removeprefix("\ufeff"))))
+    assert [(each["id"], each["outcome"]) for each in lines] == [
+        ("1", "verified"),
+        ("2", "verified"),
+    ]
+
+
+def test_on_a_terminal_it_is_a_table_too(config: Path) -> None:
+    lines = on_terminal(80, "sql", LOOKED_AT, "--config", config)
+    assert [line.split() for line in lines[:2]] == [["id", "outcome"], ["1", "verified"]]
+
+
+def test_what_is_stored_is_shown_as_it_is(config: Path) -> None:
+    """Whoever may read the file can read all of it: the help says so."""
+    [row] = json_of(
+        config, "sql", "SELECT body, headers, 9.5 AS x, NULL AS y FROM event WHERE id = 1"
+    )
+    assert json.loads(row["body"])["data"]["firstName"] == "AMINA"
+    assert (row["x"], row["y"]) == (9.5, None)
+    assert "hold personal data in clear" in " ".join(run("sql", "--help").out.split())
+
+
+@pytest.mark.sqlite
+def test_bytes_that_are_no_text_are_in_base64(config: Path) -> None:
+    assert json_of(config, "sql", "SELECT x'ff00' AS x") == [{"x": "/wA="}]
+
+
+def test_per_cent_and_a_semicolon_at_the_end_are_taken_as_they_are(config: Path) -> None:
+    query = "SELECT '100 %s' AS x, 7 % 4 AS y; "
+    assert json_of(config, "sql", query) == [{"x": "100 %s", "y": 3}]
+
+
+def test_a_question_that_finds_nothing_is_answered_too(config: Path) -> None:
+    query = "SELECT id FROM event WHERE id < 0"
+    assert run("sql", query, "--config", config).out == "No rows.\n"
+    assert json_of(config, "sql", query) == []
+    assert run("sql", query, "--csv", "--config", config).out == '\ufeff"id"\n'
+
+
+@for_each("query", WRITES)
+def test_a_write_is_refused_and_changes_nothing(config: Path, query: str) -> None:
+    place = recorded_in(config)
+    before = rows(place, "SELECT count(*), min(outcome) FROM event")
+    said = refused(config, query)
+    assert said == "`premblyd sql` only reads: it takes a SELECT.\n" or isinstance(place, Server)
+    assert rows(place, "SELECT count(*), min(outcome) FROM event") == before
+    assert rows(place, "SELECT count(*) FROM pause") == [(0,)]
+
+
+@pytest.mark.sqlite
+@for_each("query", ON_SQLITE)
+def test_nor_does_sqlite_do_anything_else(
+    config: Path, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config.parent)
+    assert refused(config, query) == "`premblyd sql` only reads: it takes a SELECT.\n"
+    assert not {"other.db", "copy.db"} & set(os.listdir())
+
+
+@pytest.mark.postgresql
+@for_each("query", ON_POSTGRESQL)
+def test_nor_does_a_server_by_any_statement_that_ends_the_reading(
+    tmp_path: Path, query: str
+) -> None:
+    with needs_machine():
+        place = postgresql.new_database(*postgresql.of_session())
+    config = tmp_path / "premblyd.yaml"
+    config.write_text(json.dumps(configuration(database=url_of(place))))
+    assert json_of(config, "sql", "SELECT count(*) AS n FROM pause") == [{"n": 0}]
+    with changing(place, unchecked=True) as connection:
+        connection.execute("INSERT INTO pause (action, since_ms) VALUES ('crm', 9)")
+    assert refused(config, query).startswith("The query failed: ")
+    assert rows(place, "SELECT action, since_ms FROM pause") == [("crm", 9)]
+
+
+def test_more_rows_than_the_limit_are_cut_and_it_says_so(config: Path) -> None:
+    done = run("sql", "SELECT id FROM event", "--limit", 2, "--json", "--config", config)
+    assert (done.code, len(json.loads(done.out))) == (0, 2)
+    assert done.err == "There are more than 2 rows: --limit prints more.\n"
+    exact = run("sql", "SELECT 1 AS x", "--limit", 1, "--config", config)
+    assert (exact.code, exact.err) == (0, "")
+
+
+def test_of_a_query_without_an_end_only_what_is_printed_is_read(config: Path) -> None:
+    done = run("sql", f"{ENDLESS} n FROM x", "--limit", 2, "--csv", "--config", config)
+    assert (done.code, done.out) == (0, '\ufeff"n"\n"1"\n"2"\n')
+
+
+def test_a_query_that_takes_too_long_is_ended(config: Path) -> None:
+    said = refused(config, f"{ENDLESS} max(n) FROM x", "--seconds", 1)
+    assert said == "The query took longer than 1 s and was ended: --seconds gives it more.\n"
+
+
+@for_each(
+    ("query", "piece"),
+    [
+        ("SELEC 1", "SELEC"),
+        ("SELECT nothing FROM event", "nothing"),
+        ("SELECT id FROM nothing", "nothing"),
+        ("SELECT 1; SELECT 2", "The query failed: "),
+    ],
+)
+def test_wrong_sql_is_told_in_the_engines_words(config: Path, query: str, piece: str) -> None:
+    said = refused(config, query)
+    assert said.startswith("The query failed: ")
+    assert piece in said
+
+
+@for_each("query", ["", "-- nothing"])
+def test_no_question_is_refused(config: Path, query: str) -> None:
+    done = run("sql", "--config", config, "--", query)
+    assert (done.code, done.out) == (1, "")
+
+
+def test_two_columns_of_one_name_are_no_json(config: Path) -> None:
+    said = refused(config, "SELECT 1 AS a, 2 AS a", "--json")
+    assert said == "Two columns have one name: give each its own (`… AS name`).\n"
+
+
+def test_without_a_database_it_says_so(tmp_path: Path) -> None:
+    done = run("sql", "SELECT 1", "--database", tmp_path / "premblyd.db")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"There is no database at {tmp_path / 'premblyd.db'}.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_and_csv_are_not_printed_at_once(config: Path) -> None:
+    done = run("sql", "SELECT 1", "--json", "--csv", "--config", config)
+    assert (done.code, "--json and --csv go one at a time." in done.err) == (2, True)
+
+
+@pytest.mark.sqlite
+def test_without_a_question_sqlite3_is_opened_read_only(
+    config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shell = tmp_path / "bin" / "sqlite3"
+    shell.parent.mkdir()
+    shell.touch(0o755)
+    monkeypatch.setenv("PATH", str(shell.parent))
+    started: list[list[str]] = []
+
+    def execv(path: str, arguments: list[str]) -> None:
+        started.append([path, *arguments])
+        raise SystemExit(0)
+
+    monkeypatch.setattr(command.os, "execv", execv)
+    assert run("sql", "--config", config).code == 0
+    place = str(recorded_in(config))
+    assert started == [[str(shell), "sqlite3", "-readonly", "-header", "-column", place]]
+
+
+@pytest.mark.sqlite
+def test_without_a_question_and_without_sqlite3_it_says_what_to_install(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = run("sql", "--config", config)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("sqlite3 is not installed. Install it, or give a query:")
