@@ -3,12 +3,12 @@
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 
 from premblyd import __version__
-from premblyd.cli import COMMANDS, main
+from premblyd.cli import main
 
 FILES = (
     ("/etc/premblyd/premblyd.yaml", "The configuration. Every key is explained in it."),
@@ -48,17 +48,19 @@ def entries(pairs: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def command_text(name: str, command: click.Command, context: click.Context, level: str) -> str:
-    """Return the part of a command, and of those below it."""
-    usage = " ".join(command.collect_usage_pieces(context))
-    parts = [f'{level} "{roff(f"{name} {usage}".strip())}"', paragraphs(command.help or "")]
-    records = [parameter.get_help_record(context) for parameter in command.params]
-    parts.append(entries(record for record in records if record and record[1]))
-    if isinstance(command, click.Group):
-        for below, each in command.commands.items():
-            inner = click.Context(each, info_name=below, parent=context)
-            parts.append(command_text(f"{name} {below}", each, inner, level))
-    return "\n".join(part for part in parts if part)
+def command_texts(group: click.Group, context: click.Context, name: str) -> Iterator[str]:
+    """Yield the part of each command of a group, and of those below it."""
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None, word  # noqa: S101  # the group lists it
+        inner = click.Context(command, info_name=word, parent=context)
+        usage = " ".join(command.collect_usage_pieces(inner))
+        yield f'.SS "{roff(f"{name} {word} {usage}".strip())}"'
+        yield paragraphs(command.help or "")
+        records = [parameter.get_help_record(inner) for parameter in command.params]
+        yield entries(record for record in records if record and record[1])
+        if isinstance(command, click.Group):
+            yield from command_texts(command, inner, f"{name} {word}")
 
 
 def page() -> str:
@@ -72,11 +74,7 @@ def page() -> str:
         paragraphs(main.help or ""),
         ".SH COMMANDS",
     ]
-    for name in COMMANDS:
-        command = main.get_command(top, name)
-        assert command is not None, name  # noqa: S101  # a name of the table
-        context = click.Context(command, info_name=name, parent=top)
-        parts.append(command_text(f"premblyd {name}", command, context, ".SS"))
+    parts += filter(None, command_texts(main, top, "premblyd"))
     parts += [".SH EXIT STATUS", entries(STATUSES), ".SH FILES", entries(FILES)]
     return "\n".join(parts)
 
