@@ -26,33 +26,31 @@ ROOMS = {
     "prembly": "",
     "config": "prembly",
     "engines": "model",
-    "seal": "engines model",
     "verifications": "engines loops model prembly",
     "listening": "config",
     "move": "engines model",
     "routing": "config prembly",
     "presence": "config listening",
-    "queue": "engines loops model prembly seal verifications",
+    "queue": "engines loops model prembly verifications",
     "ask": "config loops model prembly queue routing verifications",
-    "hosts": "config engines loops model queue seal verifications",
-    "keep": "config engines hosts loops model prembly queue seal verifications",
-    "backup": "config engines keep loops",
+    "hosts": "config engines loops model queue verifications",
+    "keep": "config engines hosts loops model prembly queue verifications",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly queue routing run",
     "lint": "config keep model prembly routing run",
-    "record": ("ask config engines hosts keep model prembly queue routing seal verifications"),
+    "record": ("ask config engines hosts keep model prembly queue routing verifications"),
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",
     "console": "config engines explaining listening metrics model prembly receive record",
     "daemon": (
-        "alerts ask backup config console engines hosts keep listening"
-        " loops metrics presence queue receive run seal verifications"
+        "alerts ask config console engines hosts keep listening"
+        " loops metrics presence queue receive run verifications"
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask backup config daemon engines explaining hosts keep lint listening move"
-        " prembly presence process queue record routing run seal"
+        "alerts ask config daemon engines explaining hosts keep lint listening move"
+        " prembly presence process queue record routing run"
     ),
     "__main__": "cli",
 }
@@ -67,7 +65,6 @@ LIBRARIES = {
         "hosts/register.py",
         "keep",
         "record",
-        "seal",
     },
     "playhouse": {"model"},
     "sqlite3": {"engines/sqlite", "move/sqlite.py"},
@@ -81,8 +78,6 @@ LIBRARIES = {
     "pydantic": {"config"},
     "yaml": {"config/yamltext.py"},
     "jmespath": {"expressions"},
-    "pyrage": {"agefiles.py"},
-    "cryptography": {"vault.py"},
 }
 
 

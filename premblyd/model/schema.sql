@@ -58,7 +58,7 @@ CREATE INDEX event_erased_name ON event (erased_name) WHERE erased_name IS NOT N
 
 CREATE INDEX event_doubted ON event (received_at_ms) WHERE doubt != '';
 
-CREATE INDEX event_unsettled ON event (received_at_ms) WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02';
+CREATE INDEX event_without_result ON event (received_at_ms) WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified');
 
 CREATE TABLE delivery (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -202,6 +202,8 @@ CREATE TABLE awaited (
 ) STRICT;
 
 CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE INDEX awaited_turn ON awaited ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms) WHERE due_at_ms IS NOT NULL;
 
 CREATE INDEX awaited_reference ON awaited (reference);
 

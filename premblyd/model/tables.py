@@ -109,8 +109,8 @@ class Event(Table):
         "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
         "erased_name (erased_name) WHERE erased_name IS NOT NULL",
         "doubted (received_at_ms) WHERE doubt != ''",
-        "unsettled (received_at_ms)"
-        " WHERE COALESCE(outcome, '') = 'pending' OR COALESCE(response_code, '') = '02'",
+        "without_result (received_at_ms)"
+        " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",
     )
 
 
@@ -281,6 +281,8 @@ class Awaited(Table):
     checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
     indexes = (
         "due (due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
+        " WHERE due_at_ms IS NOT NULL",
         "reference (reference)",
         "reference_key (reference_key) WHERE reference_key IS NOT NULL",
         "event (event_id)",

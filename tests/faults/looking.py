@@ -52,7 +52,7 @@ def at_commands(daemon: Premblyd, report: Report, marks: Marks, people: Sequence
         ("hold", "--list", "--json"),
         ("closed", "--list", "--json"),
         ("erase", "--list", "--json"),
-        ("stats", "--since", "366d", "--people", "--json"),
+        ("stats", "--since", "366d", "--json"),
         ("prune", "--dry-run", "--json"),
         ("status",),
         ("check",),

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyrage
 
 from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, series
@@ -135,9 +134,7 @@ class Soak:
         self.figures: Counter[str] = Counter()
         self._at, self._runs = at, at / "runs"
         self._runs.touch()
-        (at / "copies").mkdir()
         self._receiver = crash.Receiver()
-        self._recipient = str(pyrage.x25519.Identity.generate().to_public())
         self._replayed: Counter[int] = Counter()
         self._erased: set[str] = set()
         self._checked = 0  # the event up to which all that were acknowledged were found
@@ -150,7 +147,6 @@ class Soak:
                 partial(self._run, "status", "--json", codes=(0, 1, 2)),
                 self._let_time_go_by,
                 self._erase,
-                partial(self._run, "backup", at / "copies", "--keep", "2"),
                 self._let_time_go_by,
                 partial(self._run, "check", codes=(0, 1)),
             ]
@@ -165,7 +161,6 @@ class Soak:
         return {
             "console": CONSOLE,
             "retention": RETENTION,
-            "backup": {"recipients": [self._recipient]},
             "actions": [
                 shell("count", script("count"), "00", concurrency=4, **more),
                 shell("line", script("line"), "01", order="reference", **more),
