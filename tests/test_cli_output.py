@@ -41,7 +41,7 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server, a second database or what is paused, or make a file: all print alike.
+# They need a daemon, a server or what is paused, or make a file: all print alike.
 WITHOUT = {
     "resume",
     "serve",

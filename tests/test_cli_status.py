@@ -71,7 +71,8 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
     status = shown(config, "status")
-    assert list(status) == ["ok", "daemon", "began_at_ms", "hosts", "items", "kept", "paused"]
+    names = "ok daemon began_at_ms hosts items kept paused days"
+    assert list(status) == names.split()
     assert (status["ok"], status["daemon"]) == (False, None)
     assert kinds_of(status) == KINDS
     names = "kind severity text remedy command target count about".split()

