@@ -102,46 +102,6 @@ def test_somebody_elses_user_or_face_contradicts() -> None:
     assert found(event, user_ref="victim", face_match=True, **same)[0] is Finding.CONFIRMED
 
 
-@for_each(
-    ("document", "words"),
-    [
-        ({"status": True, "data": {}}, agreement.NO_NAME),
-        ({"status": True, "data": None}, agreement.NO_NAME),
-        ({"status": "processing"}, agreement.NO_NAME),
-        ({"status": False, "message": "Verification not found"}, agreement.NO_NAME),
-        ({"data": {"verification_status": "VERIFIED", "response_code": "00"}}, agreement.NO_NAME),
-        ({"data": {"reference": UUID}}, agreement.NO_VERDICT),
-        ({"data": {"reference": UUID, "status": "processing"}}, agreement.NOT_YET),
-        (
-            {"status": False, "data": {"reference": UUID, "verification_status": "VERIFIED"}},
-            "Prembly's answer says that the question failed",
-        ),
-        (
-            {"data": {"reference": UUID, "verification_status": "VERIFIED"}, "face_data": "no"},
-            "Prembly's answer does not agree with itself: face",
-        ),
-        ({"data": {"reference": UUID, "verification_status": "PENDING"}}, agreement.NOT_YET),
-        ({"data": {"reference": UUID, "response_code": "02"}}, agreement.NOT_YET),
-        ({"data": {"reference": UUID, "response_code": "03"}}, agreement.NOT_YET),
-        (
-            {"data": {"reference": UUID, "response_code": "00", "status": "processing"}},
-            agreement.NOT_YET,
-        ),
-        (
-            {"data": {"reference": UUID, "response_code": "00"}},
-            "Prembly's answer does not state outcome",
-        ),
-        (
-            {"data": {"reference": UUID, "verification_status": "COMPLETED"}},
-            "Prembly's answer does not state outcome",
-        ),
-    ],
-)
-def test_what_says_too_little_is_asked_again(document: Any, words: str) -> None:
-    agreed = decide(EVENT, document)
-    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, words)
-
-
 def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> None:
     document = {"data": {"verification_status": "VERIFIED", "response_code": "00"}}
     agreed = decide(EVENT, document, names_reference=False)
@@ -156,24 +116,6 @@ def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> N
     assert decide(beside, session, names_reference=False).finding is Finding.ASK_AGAIN
     of_session = Verdict(outcome=Outcome.VERIFIED, session_id="ver_00012345")  # or of a reference
     assert decide(of_session, document, names_reference=False).words == agreement.NO_NAME
-
-
-@for_each(
-    "event",
-    [
-        Verdict(outcome=Outcome.PENDING, response_code="02", reference=UUID),
-        Verdict(outcome=Outcome.PENDING, reference=UUID),
-        Verdict(response_code="02", reference=UUID),
-        Verdict(response_code="03", reference=UUID),
-    ],
-)
-def test_what_is_open_is_settled_since_when_the_answer_is_final(event: Verdict) -> None:
-    for fields in ({}, {"status": "NOT-VERIFIED", "code": "01"}, {"status": None, "code": "01"}):
-        assert found(event, **fields) == (Finding.SETTLED_SINCE, agreement.SETTLED_SINCE)
-    is_wallets = event.response_code == "03"
-    still = Finding.ASK_AGAIN if is_wallets else Finding.STILL_OPEN
-    assert found(event, status="PENDING", code="02")[0] is still
-    assert found(event, status="DECLINED", code="00")[0] is Finding.ASK_AGAIN
 
 
 @for_each(

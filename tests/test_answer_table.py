@@ -1,39 +1,27 @@
-"""Each row of the table by which Prembly's answer is judged: what becomes of a delivery whose event
-says one thing, when a stand-in for Prembly answers another, as often as it is asked."""
+"""Each row of the table by which Prembly's answer is judged: what it means for an event that says
+one thing when Prembly answers another; and README's recipe beside answers of very many shapes.
+What becomes of the delivery by each finding is in test_confirm.py."""
 
-import itertools
 import json
 from typing import Any
 
-import pytest
-
-from premblyd.ask import confirm
-from premblyd.databases import DatabaseAddress
 from premblyd.prembly import agreement, answers, payload
-from premblyd.run import dispatcher
-from tests.support.database import rows
-from tests.support.dispatching import Dispatching
-from tests.support.jobs import action
-from tests.support.prembly_api import PremblyApi
+from premblyd.prembly.agreement import Finding
 from tests.support.rows import for_each
+from tests.test_agreement import README, decide
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
 OTHER_UUID = "11111111-1111-4111-8111-111111111111"
 VER = "ver_document_w_face_0042"
 SESSION = "sdk_session_0123456789"
-# How a delivery ends, and of which result the questions are that were asked about it.
-CONFIRMED = ("succeeded", {"confirmed": 1})
-CONTRADICTED = ("dead", {"contradicted": 1})
-ASKED_AGAIN = ("dead", {"unsettled": 4})
-SETTLED = ("cancelled", {"settled": 1})
-STILL_OPEN = ("cancelled", {"unsettled": 4})
-NUMBERS = itertools.count(1)
+RUNS, DEAD, WAITS = Finding.CONFIRMED, Finding.CONTRADICTED, Finding.ASK_AGAIN
+SETTLED, STILL_OPEN = Finding.SETTLED_SINCE, Finding.STILL_OPEN
 QUESTION_FAILED = "Prembly's answer says that the question failed"
 DOUBTED = "Prembly's answer does not agree with itself: code"
 NOT_FOR = "`when` is false for what Prembly's answer says"
 
 Says = dict[str, Any]
-Row = tuple[Says, Any, tuple[str, dict[str, int]], str | None]
+Row = tuple[Says, Any, Finding, str]
 
 
 def says(word: Any = None, code: Any = None, **more: Any) -> Says:
@@ -50,77 +38,77 @@ def named(stated: Says, **more: Any) -> Says:
     return {"status": True, "data": {"reference_id": UUID, **stated, **more}}
 
 
-# By the rows of the table, in their order: what the event says, what Prembly answers, how the
-# delivery ends, and its last words.
+# By the rows of the table, in their order: what the event says, what Prembly answers, what that
+# means, and in which words.
 ABOUT: dict[str, Row] = {
     "another UUID": (
         VERIFIED,
         {"data": {"reference": OTHER_UUID, **VERIFIED}},
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer is about another reference",
     ),
     "another session": (
         VERIFIED | {"session_id": SESSION},
         named(VERIFIED, session_id="sdk_session_other"),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer is about another session",
     ),
-    "ours among others": (VERIFIED, named(VERIFIED, reference=OTHER_UUID), CONFIRMED, None),
-    "no name": (VERIFIED, {"data": VERIFIED}, ASKED_AGAIN, agreement.NO_NAME),
+    "ours among others": (VERIFIED, named(VERIFIED, reference=OTHER_UUID), RUNS, ""),
+    "no name": (VERIFIED, {"data": VERIFIED}, WAITS, agreement.NO_NAME),
     "a name of the other kind": (
         VERIFIED,
         {"data": {"reference": VER, **VERIFIED}},
-        ASKED_AGAIN,
+        WAITS,
         agreement.NO_NAME,
     ),
     "of a session, its own": (
         VERIFIED | {"reference": None, "session_id": SESSION},
         {"response": {"session_id": SESSION, **VERIFIED}},
-        CONFIRMED,
-        None,
+        RUNS,
+        "",
     ),
     "of a session, a name of another kind": (
         VERIFIED | {"reference": None, "session_id": SESSION},
         {"data": {"reference": VER, **VERIFIED}},
-        ASKED_AGAIN,
+        WAITS,
         agreement.NO_NAME,
     ),
 }
 NOTHING: dict[str, Row] = {
-    "empty data": (VERIFIED, named({}), ASKED_AGAIN, agreement.NO_VERDICT),
-    "the root's no": (VERIFIED, {**named(VERIFIED), "status": False}, ASKED_AGAIN, QUESTION_FAILED),
+    "empty data": (VERIFIED, named({}), WAITS, agreement.NO_VERDICT),
+    "the root's no": (VERIFIED, {**named(VERIFIED), "status": False}, WAITS, QUESTION_FAILED),
     "the root's no, another no": (
         says(None, "01"),
         {**named(says(None, "07")), "status": False},
-        ASKED_AGAIN,
+        WAITS,
         QUESTION_FAILED,
     ),
     "the root's no, a code that is no such no": (
         says(None, "05"),
         {**named(says(None, "05")), "status": False},
-        ASKED_AGAIN,
+        WAITS,
         QUESTION_FAILED,
     ),
     "the root's no, the event's NOT-VERIFIED": (
         NO,
         {**named(says("NOT-VERIFIED")), "status": False},
-        CONFIRMED,
-        None,
+        RUNS,
+        "",
     ),
     "the root's no, the event's 07": (
         says(None, "07"),
         {**named(says(None, "07")), "status": False},
-        CONFIRMED,
-        None,
+        RUNS,
+        "",
     ),
-    "doubted": (VERIFIED, named(says("VERIFIED", "07")), ASKED_AGAIN, DOUBTED),
-    "PENDING": (VERIFIED, named(PENDING), ASKED_AGAIN, agreement.NOT_YET),
-    "02": (NO, named(says(None, "02")), ASKED_AGAIN, agreement.NOT_YET),
-    "03": (VERIFIED, named(says(None, "03")), ASKED_AGAIN, agreement.NOT_YET),
+    "doubted": (VERIFIED, named(says("VERIFIED", "07")), WAITS, DOUBTED),
+    "PENDING": (VERIFIED, named(PENDING), WAITS, agreement.NOT_YET),
+    "02": (NO, named(says(None, "02")), WAITS, agreement.NOT_YET),
+    "03": (VERIFIED, named(says(None, "03")), WAITS, agreement.NOT_YET),
     "processing": (
         VERIFIED,
         named(VERIFIED, status="processing"),
-        ASKED_AGAIN,
+        WAITS,
         "Prembly's answer does not agree with itself: status",
     ),
 }
@@ -138,37 +126,37 @@ DIFFERENT: dict[str, Row] = {
     "another code": (
         says(None, "01"),
         named(says(None, "07")),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer says code 07, the event 01",
     ),
     "another outcome": (
         VERIFIED,
         named(says("NOT-VERIFIED")),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer says outcome not_verified, the event verified",
     ),
     "another face": (
         says(None, "01", **FACE),
         named(says("NOT-VERIFIED", "01", **NO_FACE)),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer says face_match false, the event true",
     ),
     "another user_ref": (
         VERIFIED | {"user_ref": "a"},
         named(VERIFIED, user_ref="b"),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer names another user_ref than the event",
     ),
     "another user_ref, both open": (
         PENDING | {"user_ref": "a"},
         named(PENDING, user_ref="b"),
-        CONTRADICTED,
+        DEAD,
         "Prembly's answer names another user_ref than the event",
     ),
 }
 NOT_FINAL: dict[str, Row] = {
     **{
-        f"{name}, {answer}": (event, named(stated), ASKED_AGAIN, words)
+        f"{name}, {answer}": (event, named(stated), WAITS, words)
         for name, event in {
             "nothing": says(),
             "an unknown word": says("COMPLETED"),
@@ -191,26 +179,26 @@ NOT_FINAL: dict[str, Row] = {
     "99 and the same": (
         says(None, "99"),
         named(says(None, "99")),
-        ASKED_AGAIN,
+        WAITS,
         agreement.NO_RESULT,
     ),
     **{
-        f"{code}, the same code": (says(None, code), named(says(None, code)), CONFIRMED, None)
+        f"{code}, the same code": (says(None, code), named(says(None, code)), RUNS, "")
         for code in ("01", "07")
     },
     "01 of an event without a code": (
         says(),
         named(says(None, "01")),
-        ASKED_AGAIN,
+        WAITS,
         agreement.NO_RESULT,
     ),
     "01 of an event with a word": (
         says("DECLINED", "01"),
         named(says(None, "01")),
-        ASKED_AGAIN,
+        WAITS,
         agreement.NO_RESULT,
     ),
-    "01 of a NOT-VERIFIED": (NO, named(says(None, "01")), ASKED_AGAIN, agreement.NO_RESULT),
+    "01 of a NOT-VERIFIED": (NO, named(says(None, "01")), WAITS, agreement.NO_RESULT),
     "both PENDING": (PENDING, named(PENDING), STILL_OPEN, agreement.STILL_OPEN),
     "both 02": (
         says(None, "02"),
@@ -225,25 +213,18 @@ NOT_FINAL: dict[str, Row] = {
         STILL_OPEN,
         agreement.STILL_OPEN,
     ),
-    "both 03": (says(None, "03"), named(says(None, "03")), ASKED_AGAIN, agreement.NOT_YET),
-    "PENDING, 00 alone": (PENDING, named(says(None, "00")), ASKED_AGAIN, agreement.NO_VERDICT),
-    "PENDING, a word": (PENDING, named(says("DECLINED")), ASKED_AGAIN, agreement.NO_VERDICT),
+    "both 03": (says(None, "03"), named(says(None, "03")), WAITS, agreement.NOT_YET),
+    "PENDING, 00 alone": (PENDING, named(says(None, "00")), WAITS, agreement.NO_VERDICT),
+    "PENDING, a word": (PENDING, named(says("DECLINED")), WAITS, agreement.NO_VERDICT),
 }
 ELSE: dict[str, Row] = {
-    "VERIFIED": (VERIFIED, named(VERIFIED), CONFIRMED, None),
-    "VERIFIED without a code": (VERIFIED, named(says("VERIFIED")), CONFIRMED, None),
-    "NOT-VERIFIED": (NO, named(says("NOT-VERIFIED")), CONFIRMED, None),
-    "of nothing, VERIFIED": (says(), named(VERIFIED), CONFIRMED, None),
-    "of 00 alone, VERIFIED": (says(None, "00"), named(VERIFIED), CONFIRMED, None),
+    "VERIFIED": (VERIFIED, named(VERIFIED), RUNS, ""),
+    "VERIFIED without a code": (VERIFIED, named(says("VERIFIED")), RUNS, ""),
+    "NOT-VERIFIED": (NO, named(says("NOT-VERIFIED")), RUNS, ""),
+    "of nothing, VERIFIED": (says(), named(VERIFIED), RUNS, ""),
+    "of 00 alone, VERIFIED": (says(None, "00"), named(VERIFIED), RUNS, ""),
 }
-TABLE: dict[str, dict[str, Row]] = {
-    "what it is about": ABOUT,
-    "it states nothing, or not yet": NOTHING,
-    "settled since": SINCE,
-    "it says something else": DIFFERENT,
-    "it is not final": NOT_FINAL,
-    "it agrees": ELSE,
-}
+PARTS = (ABOUT, NOTHING, SINCE, DIFFERENT, NOT_FINAL, ELSE)
 STRICT = {"when": "outcome == 'verified' && face_match"}
 # What the action asks, beside such a row: its codes, and its other settings.
 ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any], Row]] = {
@@ -253,21 +234,21 @@ ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any], Row]] = {
         (
             says("NOT-VERIFIED"),
             named(NO),
-            CONTRADICTED,
+            DEAD,
             "Prembly's answer says code 01, which the action does not take",
         ),
     ),
-    "00 where missing is": (("missing",), {}, (says("VERIFIED"), named(VERIFIED), CONFIRMED, None)),
-    "a silent code": (("00",), {}, (VERIFIED, named(says("VERIFIED")), CONFIRMED, None)),
+    "00 where missing is": (("missing",), {}, (says("VERIFIED"), named(VERIFIED), RUNS, "")),
+    "a silent code": (("00",), {}, (VERIFIED, named(says("VERIFIED")), RUNS, "")),
     "when is false": (
         ("*",),
         {"when": "risk_level != 'high'"},
-        (VERIFIED, named(VERIFIED, risk_level="high"), CONTRADICTED, NOT_FOR),
+        (VERIFIED, named(VERIFIED, risk_level="high"), DEAD, NOT_FOR),
     ),
     "when is false, both open": (
         ("*",),
         {"when": "risk_level != 'high'"},
-        (PENDING, named(PENDING, risk_level="high"), CONTRADICTED, NOT_FOR),
+        (PENDING, named(PENDING, risk_level="high"), DEAD, NOT_FOR),
     ),
     "what when needs is not stated": (
         ("*",),
@@ -275,97 +256,52 @@ ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any], Row]] = {
         (
             VERIFIED | FACE,
             named(VERIFIED),
-            ASKED_AGAIN,
+            WAITS,
             "Prembly's answer does not state face_match",
         ),
     ),
     "what when needs may be unstated": (
         ("*",),
         STRICT | {"confirm": {"unstated": ["face_match"]}},
-        (VERIFIED | FACE, named(VERIFIED), CONFIRMED, None),
+        (VERIFIED | FACE, named(VERIFIED), RUNS, ""),
     ),
     "what when needs is stated": (
         ("*",),
         STRICT,
-        (VERIFIED | FACE, named(VERIFIED, **FACE), CONFIRMED, None),
+        (VERIFIED | FACE, named(VERIFIED, **FACE), RUNS, ""),
     ),
     "unstated does not stand for a result": (
         ("*",),
         {"confirm": {"unstated": ["response_code", "verification_status", "status"]}},
-        (says(None, "00"), named(says(None, "00")), ASKED_AGAIN, agreement.NO_RESULT),
+        (says(None, "00"), named(says(None, "00")), WAITS, agreement.NO_RESULT),
     ),
 }
 
 
-@pytest.fixture(autouse=True)
-def asked_four_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let asking end with the fourth question, and none wait."""
-    monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0)
-    monkeypatch.setattr(confirm, "_WAITS_S", (0,))
-    monkeypatch.setattr(confirm, "_now_s", itertools.count(0, 1000).__next__)
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
-    monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
-
-
-async def judged(
-    place: DatabaseAddress,
-    api: PremblyApi,
-    row: Row,
-    codes: tuple[str, ...] = ("*",),
-    names_reference: bool = True,
-    **keys: Any,
-) -> tuple[tuple[str, dict[str, int]], str | None]:
-    """Return how a delivery ends whose event and answer are those of a row."""
+def judged(row: Row, codes: tuple[str, ...] = ("*",), **keys: Any) -> tuple[Finding, str]:
+    """Return what the answer of a row means for its event."""
     event, answer, _, _ = row
-    own = f"{next(NUMBERS):08x}"  # nothing is in the record of its verification
-    reference, session_id = UUID.replace("0b7c9f1d", own), f"{SESSION}{own}"
-
-    def written(document: Says) -> bytes:
-        text = json.dumps(document).replace(UUID, reference).replace(SESSION, session_id)
-        return text.encode()
-
-    api.know(reference, session_id=session_id, body=written(answer))
-    body = written({"reference": UUID, "number": own, **event})
-    verdict = payload.read(body)
-    facts = {name: getattr(verdict, name) for name in payload.Verdict.__slots__}
-    asked = action("act", *codes, types=["unknown"], **{"confirm": "true", **keys})
-    settings = api.settings(status={"names_reference": names_reference})
-    async with Dispatching(place, asked, prembly=settings) as at:
-        await at.add("act", body=body, **facts)
-        await at.until(lambda: not at.states().keys() & {"pending", "running"})
-        ran = len(at.shell.runs)
-    ((number, state, error),) = rows(
-        place, "SELECT id, state, last_error FROM delivery ORDER BY id DESC LIMIT 1"
-    )
-    counted = "SELECT result, count(*) FROM inquiry WHERE delivery_id = ? GROUP BY result"
-    assert ran == (state == "succeeded")
-    return (state, dict(rows(place, counted, number))), error
+    agreed = decide(payload.recognise({"reference": UUID, **event}), answer, codes=codes, **keys)
+    return agreed.finding, agreed.words
 
 
-@pytest.mark.parametrize("part", TABLE)
-async def test_what_becomes_of_a_delivery_is_what_the_table_says(
-    place: DatabaseAddress, api: PremblyApi, part: str
+@for_each(("name", "row"), [item for part in PARTS for item in part.items()])
+def test_an_answer_means_what_the_table_says(name: str, row: Row) -> None:
+    assert judged(row) == row[2:], name
+
+
+@for_each(("codes", "keys", "row"), list(ASKED.values()))
+def test_what_the_action_asks_counts_too(
+    codes: tuple[str, ...], keys: dict[str, Any], row: Row
 ) -> None:
-    found = {name: await judged(place, api, row) for name, row in TABLE[part].items()}
-    assert found == {name: (ends, words) for name, (_, _, ends, words) in TABLE[part].items()}
+    assert judged(row, codes, **keys) == row[2:]
 
 
-async def test_what_the_action_asks_counts_too(place: DatabaseAddress, api: PremblyApi) -> None:
-    found = {
-        name: await judged(place, api, row, codes, **keys)
-        for name, (codes, keys, row) in ASKED.items()
-    }
-    assert found == {name: (ends, words) for name, (_, _, (_, _, ends, words)) in ASKED.items()}
-
-
-async def test_names_reference_false_takes_what_names_nothing_or_by_another_kind_of_id(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
+def test_names_reference_false_takes_what_names_nothing_or_by_another_kind_of_id() -> None:
     of_session = "of a session, a name of another kind"
     for name in ("no name", "a name of the other kind", of_session):
-        assert await judged(place, api, ABOUT[name], names_reference=False) == (CONFIRMED, None)
-    _, _, ends, words = ABOUT["another UUID"]
-    assert await judged(place, api, ABOUT["another UUID"], names_reference=False) == (ends, words)
+        assert judged(ABOUT[name], names_reference=False) == (RUNS, "")
+    assert judged(ABOUT["another UUID"], names_reference=False) == ABOUT["another UUID"][2:]
 
 
 @for_each("sent", [UUID, VER])
@@ -379,3 +315,165 @@ def test_a_reference_that_is_sent_as_a_session_is_confirmed_by_no_other_name(sen
     found = agreement.why_of_no_use(event, answer, question, names_reference=False)
     assert found
     assert found.words == agreement.NO_NAME
+
+
+REF = "r-1"
+WORDS: dict[str, Any] = {"verification_status": "VERIFIED", "response_code": "00"}
+OK = {"reference": REF, **WORDS}
+WEBHOOK = {"verification": {"reference": REF, "status": "VERIFIED"}, "response_code": "00"}
+
+
+def data(**more: Any) -> dict[str, Any]:
+    """Return an answer with `data` that says VERIFIED, changed so."""
+    return {"status": True, "message": "Request successful.", "data": OK | more}
+
+
+# Of an event that says VERIFIED and 00, with a face that matches and a user_ref.
+WAYS: dict[str, tuple[Any, Finding]] = {
+    # It agrees.
+    "the same": (data(), RUNS),
+    "the same and a face": (data(**FACE), RUNS),
+    "a face beside data": ({**data(), **FACE}, RUNS),
+    "a user_ref beside data": ({**data(), "widget_info": {"user_ref": "u-1"}}, RUNS),
+    "the webhook in data": ({"status": True, "data": WEBHOOK}, RUNS),
+    "the webhook itself": ({"status": True, **WEBHOOK}, RUNS),
+    "a list of one": ({"status": True, "data": [OK]}, RUNS),
+    "in response": ({"status": True, "response": OK}, RUNS),
+    "in data.session": ({"status": True, "data": {"session": OK}}, RUNS),
+    "in data.data": ({"status": True, "data": {"data": WEBHOOK, "reference": REF}}, RUNS),
+    "no code": (data(response_code=None), RUNS),
+    "an empty code": (data(response_code=""), RUNS),
+    "a code as a number": (data(response_code=0), RUNS),
+    "the envelope's own 00": ({"response_code": "00", "data": OK}, RUNS),
+    "a word in small letters": (data(verification_status="verified"), RUNS),
+    "a word twice": ({**data(), "verification_status": "VERIFIED"}, RUNS),
+    "another name beside it": (
+        data(verification_id="11111111-1111-4111-8111-111111111111"),
+        RUNS,
+    ),
+    "a face in other words": (
+        data(face_data={"Status": "Matched", "response_code": "00"}),
+        RUNS,
+    ),
+    "an empty face": (data(face_data={}), RUNS),
+    "what it does not know": (data(price="200.0", endpoint={"status": "ACTIVE"}), RUNS),
+    # It says nothing, or not yet.
+    "an empty object": ({}, WAITS),
+    "empty data": ({"status": True, "message": "Request successful.", "data": {}}, WAITS),
+    "null data": ({"status": True, "data": None}, WAITS),
+    "an empty list": ({"status": True, "data": []}, WAITS),
+    "a list of two": ({"status": True, "data": [OK, OK]}, WAITS),
+    "text for data": ({"status": True, "data": "VERIFIED"}, WAITS),
+    "processing": ({"status": "processing"}, WAITS),
+    "processing with its name": ({"status": "processing", "data": {"reference": REF}}, WAITS),
+    "not found in words": ({"status": False, "message": "Verification not found"}, WAITS),
+    "not found by code": ({"status": True, "response_code": "01", "message": "No"}, WAITS),
+    "only the message": ({"status": True, "message": "VERIFIED", "data": {}}, WAITS),
+    "only its status": ({"status": "VERIFIED", "data": {"reference": REF}}, WAITS),
+    "only its name": ({"status": True, "data": {"reference": REF}}, WAITS),
+    "no name": ({"status": True, "data": WORDS}, WAITS),
+    "an empty name": (data(reference=""), WAITS),
+    "PENDING": (data(verification_status="PENDING", response_code="02"), WAITS),
+    "PENDING alone": (data(verification_status="PENDING", response_code=None), WAITS),
+    "02": (data(verification_status=None, response_code="02"), WAITS),
+    "03": (data(verification_status=None, response_code="03"), WAITS),
+    "in progress": (data(verification_status="IN_PROGRESS"), WAITS),
+    "00 and no word": (data(verification_status=None), WAITS),
+    "true for a word": (data(verification_status=True), WAITS),
+    "an odd word": (data(verification_status="COMPLETED"), WAITS),
+    "a longer word": (data(verification_status="VERIFIED by phone"), WAITS),
+    "a word with a dotless i": (data(verification_status="VERıFIED"), WAITS),
+    "a word in an object": (data(verification_status={"status": "VERIFIED"}), WAITS),
+    # It does not agree with itself.
+    "the envelope says no": ({**data(), "status": False}, WAITS),
+    "the envelope says failed": ({**data(), "status": "failed"}, WAITS),
+    "no success": ({**data(), "success": "false"}, WAITS),
+    "an inner status says no": (data(status=False), WAITS),
+    "an inner status is the other word": (data(status="NOT-VERIFIED"), WAITS),
+    "an inner status is unsuccessful": (data(status="Unsuccessful"), WAITS),
+    "the envelope says rejected": ({**data(), "status": "rejected"}, WAITS),
+    "success is no": ({**data(), "success": "no"}, WAITS),
+    "a list in data.session": (data(session=[NO_FACE]), WAITS),
+    "a list in response": ({**data(), "response": [NO_FACE]}, WAITS),
+    "face false in data.response": (data(response=NO_FACE), WAITS),
+    "another word in data.verification_response": (
+        data(verification_response={"verification": {"status": "NOT-VERIFIED"}}),
+        WAITS,
+    ),
+    "face false": (data(**NO_FACE), WAITS),
+    "face false beside data": ({**data(), **NO_FACE}, WAITS),
+    "face failed": (data(face_data={"Status": "failed"}), WAITS),
+    "face 0": (data(face_data={"Status": 0}), WAITS),
+    "face code 01": (data(face_data={"response_code": "01"}), WAITS),
+    "one face yes, one no": ({**data(**FACE), **NO_FACE}, WAITS),
+    "VERIFIED and 07": (data(response_code="07"), WAITS),
+    "VERIFIED and 01 outside": ({**data(), "response_code": "01"}, WAITS),
+    "a list for a code": (data(response_code=["00"]), WAITS),
+    "two words": ({**data(), "verification_status": "NOT-VERIFIED"}, WAITS),
+    "an odd second word": ({**data(), "verification": {"status": "DECLINED"}}, WAITS),
+    "false for a second word": ({**data(), "verification": {"status": False}}, WAITS),
+    "an alert by its name": (data(event="fraud.identity_flagged"), WAITS),
+    "a face deep inside": (data(verification={"face_data": {"status": False}}), WAITS),
+    "a face in other letters": (data(faceData={"Match": False}), WAITS),
+    "a no beside the word": (data(is_verified=False), WAITS),
+    "an outcome": (data(outcome="declined"), WAITS),
+    "a biometric result": (data(biometric_results={"match": "no"}), WAITS),
+    "a list of two beside it": ({**OK, "data": [FACE, NO_FACE]}, WAITS),
+    "a code in other letters": (data(Response_Code="01"), WAITS),
+    # It says something else.
+    "NOT-VERIFIED": (data(verification_status="NOT-VERIFIED"), DEAD),
+    "NOT-VERIFIED and 01": (
+        data(verification_status="NOT_VERIFIED", response_code="01"),
+        DEAD,
+    ),
+    "the webhook says NOT-VERIFIED": (
+        {"data": WEBHOOK | {"verification": {"reference": REF, "status": "NOT-VERIFIED"}}},
+        DEAD,
+    ),
+    "07 and no word": (data(verification_status=None, response_code="07"), DEAD),
+    "another reference": (data(reference="other-1"), DEAD),
+    "another reference outside": ({"reference": "other-1", "data": WORDS}, DEAD),
+    "another session": (data(session_id="sdk_session_other"), DEAD),
+    "another user_ref": (data(user_ref="somebody-else"), DEAD),
+    "another user_ref beside data": (
+        {**data(), "widget_info": {"user_ref": "somebody-else"}},
+        DEAD,
+    ),
+}
+# Of an event that says PENDING and 02, for an action that tells people to wait: it has no use here.
+OPEN_WAYS: dict[str, tuple[Any, Finding]] = {
+    "PENDING too": (data(verification_status="PENDING", response_code="02"), STILL_OPEN),
+    "verified by now": (data(), SETTLED),
+    "not verified by now": (data(verification_status="NOT-VERIFIED"), SETTLED),
+    "nothing": ({"status": True, "data": {}}, WAITS),
+    "doubted": (data(**NO_FACE), WAITS),
+    "another": (data(reference="other-1"), DEAD),
+}
+# Of an event that says VERIFIED and neither code nor face.
+THIN_WAYS: dict[str, tuple[Any, Finding]] = {
+    "the same": (data(response_code=None), RUNS),
+    "00 and a face": (data(**FACE), RUNS),
+    "face false": (data(**NO_FACE), WAITS),
+    "face false, beside data": ({**data(), **NO_FACE}, WAITS),
+    "07": (data(response_code="07"), WAITS),
+    "07 and no word": (data(verification_status=None, response_code="07"), DEAD),
+    "no word, and a no": (data(verification_status=None, is_verified=False), WAITS),
+    "face false and no word": (data(verification_status=None, **NO_FACE), DEAD),
+}
+
+
+OPEN: dict[str, Any] = {"codes": ("*",), "when": "outcome == 'pending'"}
+WHOLE = says("VERIFIED", "00", **FACE, user_ref="u-1", session_id=SESSION)
+
+
+@for_each(
+    ("event", "keys", "ways"),
+    [(WHOLE, README, WAYS), (PENDING, OPEN, OPEN_WAYS), (says("VERIFIED"), README, THIN_WAYS)],
+)
+def test_readmes_recipe_runs_for_what_confirms_it_in_whatever_shape_and_for_nothing_else(
+    event: Says, keys: dict[str, Any], ways: dict[str, tuple[Any, Finding]]
+) -> None:
+    arrived = payload.recognise({"reference": REF, **event})
+    assert arrived.doubt in (None, "")
+    found = {name: decide(arrived, answer, **keys).finding for name, (answer, _) in ways.items()}
+    assert found == {name: finding for name, (_, finding) in ways.items()}

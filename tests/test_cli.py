@@ -87,10 +87,12 @@ def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
     assert "Error: " in done.err
 
 
-def test_a_misspelt_command_is_told_what_it_is_like(tmp_path: Path) -> None:
+def test_a_misspelt_command_is_told_what_it_is_like() -> None:
     assert run("evnets").err.endswith("No such command 'evnets'. Did you mean 'events'?\n")
     assert run("fly").err.endswith("No such command 'fly'.\n")
-    assert run("erase").err.endswith("No such command 'erase'. Did you mean 'person erase'?\n")
+    assert run("person", "erase").err.endswith(
+        "No such command 'erase'. Did you mean 'person erase'?\n"
+    )
     assert run("person", "hodl").err.endswith("Did you mean 'person hold'?\n")
 
 

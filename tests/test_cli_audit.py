@@ -440,12 +440,12 @@ def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.Monk
     assert "database is locked" in done.err
 
 
-def test_a_newer_database_is_refused_with_the_remedy(config: Path) -> None:
+def test_the_database_of_another_build_is_refused_with_the_remedy(config: Path) -> None:
     with changing(recorded_in(config)) as other:
-        other.execute("UPDATE schema_migration SET name = '0099_later' WHERE id = 1")
+        other.execute("UPDATE record SET schema_digest = 'other'")
     done = run("events", "--config", config)
     assert done.code == 78
-    assert "was written by a newer premblyd (it knows 0099_later)" in done.err
+    assert "was made by another build of premblyd" in done.err
 
 
 @pytest.mark.sqlite

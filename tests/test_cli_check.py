@@ -698,14 +698,3 @@ def test_asking_about_who_was_erased_is_doubted(tmp_path: Path) -> None:
 def _doubts(tmp_path: Path, action: dict[str, Any]) -> list[str]:
     prembly = {"api_key": "test_sk_premblyd_0123456789"}
     return warnings(write(tmp_path, actions=[action], prembly=prembly))
-
-
-def test_copies_in_clear_and_recipients_that_nobody_can_have_are_told(tmp_path: Path) -> None:
-    (found,) = warnings(write(tmp_path, backup={}))
-    assert found == (
-        "backup: no recipients, so copies are in clear: whoever gets one reads people's data"
-    )
-    recipient = "age1ftyucsq87mqllg252q9sx64rephea5qvm4qe3edjjh9guv23pv0s2fnpkm"
-    assert warnings(write(tmp_path, backup={"recipients": [recipient]})) == []
-    (found,) = warnings(write(tmp_path, backup={"recipients": [recipient[:-1]]}))
-    assert f"no copy can be made. {recipient[:-1]} is no recipient of age" in found

@@ -404,15 +404,6 @@ def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.sqlite
-def test_a_copy_that_is_sealed_is_told_from_what_is_no_database(tmp_path: Path) -> None:
-    copy = tmp_path / "premblyd-20260131T021500Z.db.age"
-    copy.write_bytes(b"age-encryption.org/v1\n")
-    done = run("stats", "--people", "--database", copy)
-    assert (done.code, done.out) == (1, "")
-    assert f"{copy} is sealed by age. `age --decrypt -i KEY {copy} > FILE`" in done.err
-
-
-@pytest.mark.sqlite
 @pytest.mark.parametrize("arguments", READERS, ids=repr)
 def test_another_database_is_read_without_a_configuration(
     config: Path, arguments: list[str], tmp_path: Path

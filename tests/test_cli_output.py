@@ -23,11 +23,9 @@ PRINTING: dict[str, list[str]] = {
     "erase": ["person", "erase", "--list"],
     "events": ["events", "--json"],
     "explain": ["explain", "body.json"],
-    "export": ["person", "export", "--since", "1d", "--format", "csv", "--to", "-"],
     "help": ["--help"],
     "hold": ["person", "hold", "--list"],
     "init": ["init", "new"],
-    "keygen": ["keygen"],
     "pause": ["pause", "archive"],
     "pending": ["pending"],
     "prune": ["record", "prune", "--dry-run"],
@@ -37,27 +35,25 @@ PRINTING: dict[str, list[str]] = {
     "replay": ["replay", "1"],
     "cancel": ["cancel", "--delivery", "WAITING"],
     "show": ["show", "1"],
+    "sql": ["sql", "SELECT 1"],
     "stats": ["stats"],
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server, a second database, keys, somebody to seal for or what is paused: all
-# print alike.
+# They need a daemon, a server or what is paused, or make a file: all print alike.
 WITHOUT = {
     "resume",
-    "backup",
-    "rekey",
     "serve",
     "console",
     "send",
     "status",
     "move",
-    "restore",
+    "export",
     "hosts",
 }
 DEMO = PRINTING["demo"]  # several processes of premblyd
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
-MANNERS = ("export", "deliveries", "events", "help")
+MANNERS = ("sql", "deliveries", "events", "help")
 BUFFERING = for_each("unbuffered", ["", "1"])
 BUFFERED_USES = for_each(
     ("use", "unbuffered"),

@@ -71,12 +71,12 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
     status = shown(config, "status")
-    names = ["ok", "daemon", "began_at_ms", "hosts", "items", "kept", "paused", "days"]
-    assert list(status) == names
+    names = "ok daemon began_at_ms hosts items kept paused days"
+    assert list(status) == names.split()
     assert (status["ok"], status["daemon"]) == (False, None)
     assert kinds_of(status) == KINDS
-    names = "kind severity text remedy command target count about".split()
-    assert all(list(item) == names for item in status["items"])
+    names = "kind severity text remedy command target count about"
+    assert all(list(item) == names.split() for item in status["items"])
 
 
 def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:

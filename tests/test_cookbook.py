@@ -45,10 +45,10 @@ class Record:
             "body_sha256": "",
             "verified_by": "hmac-sha256:live",
             "kind": "api",
-            "type": "",
-            "doubt": "",
             "response_code": "00",
             "outcome": "verified",
+            "type": "unknown",
+            "doubt": "",
             "duplicate_count": 0,
             **values,
         }
@@ -102,7 +102,7 @@ class Record:
     def _insert(self, table: str, row: dict[str, Any]) -> int:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
         values = [
-            bool(value) if name == "face_match" and value is not None else value
+            bool(value) if name in ("face_match", "is_complete") and value is not None else value
             for name, value in row.items()
         ]
         done = self.connection.execute(
@@ -238,6 +238,18 @@ def test_refusals_are_counted_by_day_address_and_reason(record: Record) -> None:
         ("2025-12-02", 1),
         ("2025-12-01", 2),
         ("2025-12-01", 1),
+    ]
+
+
+def test_days_are_listed_with_why_they_are_not_complete(record: Record) -> None:
+    for day, is_complete in enumerate((1, 0)):
+        at_ms = LONG_AGO_MS + day * DAY_MS
+        values = {"day_ms": at_ms, "read_at_ms": at_ms, "is_complete": is_complete}
+        record.day(**values, reasons="" if is_complete else "missing", counts="{}")
+    answer = record.ask("Which days are")
+    assert [(str(row[0]), row[2]) for row in answer] == [
+        ("2025-12-02", "missing"),
+        ("2025-12-01", ""),
     ]
 
 

@@ -22,7 +22,6 @@ from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, new_place, rows, url_of
 from tests.support.logs import Lines, logged
-from tests.support.rows import for_each
 from tests.support.store import Store
 from tests.support.waiting import until
 
@@ -135,21 +134,6 @@ def test_a_start_that_fails_is_no_heartbeat(
     with pytest.raises(PremblydError):
         home.run()
     assert home.rows(ALIVE) == before
-
-
-@pytest.mark.sqlite
-@for_each("value", ["'odd'", "x'ff'", "9e999", "-9223372036854775808"])
-def test_a_heartbeat_that_somebody_changed_by_hand_keeps_no_daemon_from_starting(
-    tmp_path_factory: pytest.TempPathFactory, value: str
-) -> None:
-    home = Home(tmp_path_factory.mktemp("home"))
-    home.run()
-    for column in ("at_ms", "alive_at_ms", "machine_start", "uptime_ms"):
-        with changing(home.place) as connection:
-            connection.execute(f"UPDATE record SET {column} = {value}")
-        home.run()
-        assert now_ms() - home.rows(ALIVE)[0][0] < HOUR_MS, column
-    assert home.run() == []
 
 
 def test_a_clock_set_while_the_daemon_is_stopped_invents_no_downtime(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ def test_all_that_is_told_to_be_typed_names_it(tmp_path: Path) -> None:
         ("premblyd events", "my.yaml", "my.yaml", "premblyd events"),
         ("premblyd events", USUAL, "my.yaml", f"premblyd --config {USUAL} events"),
         # sudo drops the variable.
-        ("sudo premblyd rekey", "my.yaml", "my.yaml", "sudo premblyd --config my.yaml rekey"),
-        ("sudo premblyd rekey", USUAL, "my.yaml", "sudo premblyd rekey"),
+        ("sudo premblyd status", "my.yaml", "my.yaml", "sudo premblyd --config my.yaml status"),
+        ("sudo premblyd status", USUAL, "my.yaml", "sudo premblyd status"),
         (
             "sudo -u premblyd premblyd record prune",
             "my.yaml",

@@ -128,8 +128,7 @@ def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
 def test_rows_have_what_people_see_of_their_tables() -> None:
     # What serves the daemon alone.
     own = {"reference_key", "claim_token", "confirmed_facts", "confirmed_key", "wait_until_ms"}
-    own |= {"erased_name", "closed_at_ms", "session_digest"}
-    own |= {"sealed_reference", "sealed_user_ref"}
+    own |= {"erased_name", "closed_at_ms", "held_by"}
     for table, row in (
         (Event, WholeEvent),
         (Delivery, DeliveryRow),

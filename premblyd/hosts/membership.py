@@ -151,8 +151,7 @@ class Membership:
 
     async def run(self) -> None:
         """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
-        a newer one has changed the schema while this one was taken for lost, or the database is
-        being moved."""
+        the database is being moved."""
         watching = asyncio.create_task(
             loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_failed)
         )
@@ -281,7 +280,7 @@ class Membership:
         """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
         which nobody waited for it either: an upgrade may have changed tables.
         """
-        await self._hosts.require_fit(self._clock.now_ms())
+        await self._hosts.require_fit()
         self._standing.looked_again()
 
     async def _tell_actions(self) -> None:

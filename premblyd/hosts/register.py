@@ -93,7 +93,7 @@ class Hosts:
         moved."""
 
         def operation(transaction: Transaction) -> list[int] | PremblydError:
-            if (unfit := self._unfit(transaction, now_ms, dead)) is not None:
+            if (unfit := _unfit(transaction)) is not None:
                 return unfit
             for worker in dead:
                 transaction.change(_END, worker=worker, ended_at_ms=now_ms, ended=LOST)
@@ -102,24 +102,10 @@ class Hosts:
 
         return _of_fit(await self._writer.call(operation, names=[LOCK]))
 
-    def _unfit(
-        self, transaction: Transaction, now_ms: int, dead: Collection[str] = ()
-    ) -> PremblydError | None:
-        """Return why this program can't work on the database; None: it can. Who changes the schema
-        has its lock, from before looking for daemons until the end: so has who becomes one. Who
-        moves the database takes another under that one, and then looks for daemons."""
-        if not transaction.try_lock(MOVE):
-            return MoveAtWorkError("the database")
-        return None
-
-    async def require_fit(self, now_ms: int) -> None:
+    async def require_fit(self) -> None:
         """Raise as `join` does when this daemon, whose row still counts, can't work here any more:
-        nobody asked it what it knows, as it had not been seen for long."""
-        _of_fit(
-            await self._writer.call(
-                lambda transaction: self._unfit(transaction, now_ms), names=[LOCK]
-            )
-        )
+        nobody looked for it, as it had not been seen for long."""
+        _of_fit(await self._writer.call(_unfit, names=[LOCK]))
 
     async def join_alone(self, now_ms: int) -> list[int]:
         """Add this daemon, where none works beside it: who has not ended is dead, and nobody is
@@ -169,11 +155,10 @@ class Hosts:
     async def revive(self, now_ms: int) -> set[str]:
         """Let this daemon live again, which the others took for lost. Return the tokens of the
         claims that are still its own. Its row may be gone too: a standby took over that did not
-        have it. Raise SchemaError when a newer premblyd has changed the schema meanwhile,
-        MoveAtWorkError when the database is being moved."""
+        have it. Raise MoveAtWorkError when the database is being moved."""
 
         def operation(transaction: Transaction) -> set[str] | PremblydError:
-            if (unfit := self._unfit(transaction, now_ms)) is not None:
+            if (unfit := _unfit(transaction)) is not None:
                 return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
@@ -200,6 +185,13 @@ class Hosts:
             return _interrupt(transaction, rows, now_ms)
 
         return self._writer.call(operation, Step.LIFE)
+
+
+def _unfit(transaction: Transaction) -> PremblydError | None:
+    """Return why no daemon can work on the database; None: it can. Who makes the schema has its
+    lock, and so has who becomes a daemon. Who moves the database takes another under that one, and
+    then looks for daemons."""
+    return None if transaction.try_lock(MOVE) else MoveAtWorkError("the database")
 
 
 def _of_fit(done: Done | PremblydError) -> Done:

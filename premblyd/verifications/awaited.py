@@ -29,7 +29,6 @@ from premblyd.verifications.stored import IS_AWAITED, STANDING, settled_in_recor
 
 MAX_MISSED = 500  # events that one transaction begins to await
 EVENT_GONE = "its event is no longer in the database"
-CHANGED = "its row was changed and can't be used"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,17 +314,13 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
 
 
 def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
-    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has
-    changed it so that nothing can be asked."""
+    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has deleted its
+    event."""
     *columns, found_event_id = row
     values: dict[str, Any] = dict(zip(_DUE_FIELDS, columns, strict=True))
-    if found_event_id is None:
-        error = EVENT_GONE
-    elif isinstance(values["created_at_ms"], int) and isinstance(values["reference"], str):
+    if found_event_id is not None:
         return Waiting(**values | {"standing": Standing(values["standing"])})
-    else:
-        error = CHANGED
-    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=error, was_asked=False)
+    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=EVENT_GONE, was_asked=False)
     note_asked(transaction, over)
     return None
 

@@ -443,7 +443,8 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
         for number in range(2, 26):
             connection.execute(
                 "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-                " finished_at_ms, outcome, output, claim_token) VALUES (1, ?, '', '', 0, 0, 'failed', ?, '')",
+                " finished_at_ms, outcome, output, claim_token)"
+                " VALUES (1, ?, '', '', 0, 0, 'failed', ?, '')",
                 (number, f"run {number}\n"),
             )
     assert "run 25" not in own.get("/events/1").text, "what hooks print is hidden"

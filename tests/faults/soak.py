@@ -5,8 +5,9 @@
 Clients send webhooks for actions of every kind. With --everything, meanwhile: the daemon is killed
 (-9) in the first eighth of the time, and hooks at any time; the file is loaded again, changed and
 as it was; deliveries are replayed; time goes by, and `retention` removes what is old; people are
-erased; `status` and `check` look; a dashboard has the console and the metrics. After the first eighth one daemon lives to the end, so that what leaks is seen; then it
-is killed once more, and all that is left must end.
+erased; `status` and `check` look; a dashboard has the console and the metrics. After the first
+eighth one daemon lives to the end, so that what leaks is seen; then it is killed once more, and all
+that is left must end.
 
 Prints memory, descriptors, threads, processes, WAL and times of answers, as they were in the second
 and in the last sixth of the time: of an hour, in its minutes 10 to 20 and 50 to 60. Ends with 1 if

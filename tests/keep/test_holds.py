@@ -29,7 +29,8 @@ COUNTED = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c
 MANY_EVENTS = f"""{COUNTED}
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_sha256,
                    verified_by, kind, outcome, type, doubt, user_ref, reference)
-SELECT n, '', 1, '', '[]', '', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' || n, 'r' || n FROM counted
+SELECT n, '', 1, '', '[]', '', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' || n, 'r' || n
+FROM counted
 """
 MANY_HOLDS = f"""{COUNTED}
 INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted

@@ -2,9 +2,7 @@
 
 import contextlib
 import http.client
-import os
 import select
-import signal
 import socket
 import threading
 from collections import Counter
@@ -152,47 +150,6 @@ def burst(daemon: Premblyd, answered: dict[str, int]) -> list[threading.Thread]:
     for sender in senders:
         sender.start()
     return senders
-
-
-def wait_for_more(answered: dict[str, int], count: int) -> None:
-    enough = len(answered) + count
-    wait_until(lambda: len(answered) >= enough)
-
-
-def test_every_200_is_kept_though_somebody_removes_the_log_under_load(tmp_path: Path) -> None:
-    answered: dict[str, int] = {}
-    with Premblyd(tmp_path) as daemon:
-        senders = burst(daemon.start(), answered)
-        kinds: list[tuple[str, ...]] = [("-wal",), ("-shm",), ("-wal", "-shm")]
-        for times, removed in enumerate([*kinds, *kinds], 1):
-            wait_for_more(answered, 15)  # fewer than move the log into the file
-            for suffix in removed:
-                daemon.database.with_name(daemon.database.name + suffix).unlink()
-            wait_until(lambda: daemon.log_text().count("store.log_removed") == times)  # noqa: B023
-        daemon.kill()
-        for sender in senders:
-            sender.join()
-        stored = dict(daemon.rows("SELECT CAST(body AS TEXT), id FROM event"))
-        assert answered.items() <= stored.items()
-        assert daemon.start().send(BODY).status == 200
-
-
-def test_a_daemon_whose_shm_file_is_cut_off_dies_and_the_next_start_has_all(tmp_path: Path) -> None:
-    """SQLite maps that file into memory: what touches a page that is gone gets SIGBUS."""
-    answered: dict[str, int] = {}
-    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        senders = burst(daemon.start(), answered)
-        wait_for_more(answered, 20)
-        os.truncate(daemon.database.with_name(f"{daemon.database.name}-shm"), 0)
-        assert daemon.process.wait() == -signal.SIGBUS
-        for sender in senders:
-            sender.join()
-        daemon.start()
-        stored = dict(daemon.rows("SELECT CAST(body AS TEXT), id FROM event"))
-        assert answered.items() <= stored.items()
-        daemon.wait_for_rows([("succeeded", len(stored))], "SELECT state, count(*) FROM delivery")
-        assert daemon.send(BODY).status == 200
-        assert daemon.stop() == 0
 
 
 def test_every_200_of_a_burst_is_kept_and_its_action_runs(tmp_path: Path) -> None:

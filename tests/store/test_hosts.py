@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from premblyd.errors import SchemaError
 from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
@@ -65,13 +64,6 @@ def test_what_a_lost_host_ran_is_due_and_its_late_report_changes_nothing(
     assert not finish(store, job, SUCCEEDED)
     assert store.rows(DELIVERIES) == [("pending", NOW_MS + 5, error)]
     assert store.wait(host.revive(NOW_MS)) == set()
-
-
-def test_no_host_works_on_what_a_newer_premblyd_has_changed(store: Store, host: Hosts) -> None:
-    store.by_hand("UPDATE schema_floor SET migration = '9999_newer'")
-    for working in (host.join((), NOW_MS), host.revive(NOW_MS)):
-        with pytest.raises(SchemaError, match="Install that version"):
-            store.wait(working)
 
 
 def test_a_host_that_was_seen_meanwhile_is_not_lost(store: Store, host: Hosts) -> None:
@@ -148,19 +140,6 @@ def test_a_start_takes_over_from_dead_predecessors_and_touches_no_others(
     assert [state for state, *_ in store.rows(DELIVERIES)] == ["pending", "running"]
     ended = [ended for _, ended, _ in store.rows(HOSTS)]
     assert ended == ["lost", None, None, None]
-
-
-def test_what_can_not_be_true_keeps_nobody_from_taking_over_the_rest(
-    store: Store, host: Hosts
-) -> None:
-    """The database refuses each write of it but its end."""
-    store.add("crm", "page")
-    claim(store, crm=1, page=1)
-    with changing(store.place, unchecked=True) as database:
-        database.execute("UPDATE delivery SET order_key = 'k' WHERE id = 1")
-    next_one = Hosts(store.writer, identity("next"))
-    assert sorted(store.wait(next_one.join(["host:1:boot"], NOW_MS))) == [1, 2]
-    assert [state for state, *_ in store.rows(DELIVERIES)] == ["dead", "pending"]
 
 
 def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) -> None:

@@ -1,10 +1,8 @@
 """The counts by the hour: they are what a count of the rows would say."""
 
-import importlib
 import sqlite3
 from contextlib import closing
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from premblyd.engines.connections import connect_operator
 from premblyd.model.rolled import rolled_code
+from premblyd.model.triggers import BUCKET
 from premblyd.queue import rollups
 from premblyd.queue.rollups import hour_of
 from premblyd.record.operating import Operator
@@ -28,10 +27,9 @@ ATTEMPTS = """SELECT hour_ms, action, outcome, bucket_ms, attempts FROM attempt_
 
 def bucket_ms(took_ms: int) -> int:
     """Return the bucket in which the database counts an attempt that took so long."""
-    bucket = importlib.import_module("premblyd.model.migrations.0003_rollups").BUCKET
     with closing(sqlite3.connect(":memory:")) as connection:
         found: int = connection.execute(
-            f"SELECT {bucket} FROM (SELECT ? AS took)", (took_ms,)
+            f"SELECT {BUCKET} FROM (SELECT ? AS took)", (took_ms,)
         ).fetchone()[0]
         return found
 
@@ -123,32 +121,3 @@ def test_a_bucket_is_the_least_that_holds_the_duration(took_ms: int) -> None:
 def test_a_time_belongs_to_the_hour_that_has_begun() -> None:
     assert [hour_of(at) for at in (HOUR, HOUR + 1, HOUR + HOUR_MS - 1)] == [HOUR] * 3
     assert rolled_code("") == rolled_code(None) == ""
-
-
-TABLES = [f"SELECT * FROM {table}_hour ORDER BY 1, 2, 3, 4" for table in ("event", "attempt")]
-
-
-def counted_anew(store: Store) -> list[list[Any]]:
-    """Return both tables as the migration fills them from what is in the database."""
-    fill = importlib.import_module("premblyd.model.migrations.0003_rollups").fill
-    with closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("DELETE FROM event_hour")
-        connection.execute("DELETE FROM attempt_hour")
-        fill(connection)
-        return [connection.execute(sql).fetchall() for sql in TABLES]
-
-
-@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-def test_the_migration_counts_as_the_daemon_does(store: Store) -> None:
-    add_many(store, 5, "crm")
-    add_many(store, 2, "crm")
-    other = store.add(body=b"other", response_code="AMINA")
-    store.add(body=b"none", response_code=None, received_at_ms=NOW_MS + 3 * HOUR_MS)
-    for number, job in enumerate(claim(store, crm=9).jobs):
-        finish(store, job, SUCCEEDED if number else FAILED, now_ms=NOW_MS + 7 * number)
-    with closing(connect_operator(store.place)) as writing:
-        for change in Operator(actor="ada").add([other.event_id], "crm", 3, NOW_MS):
-            writing.transact(change)
-    kept = [store.rows(sql) for sql in TABLES]
-    assert all(kept)
-    assert counted_anew(store) == kept

@@ -3,42 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import compiled
-from premblyd.prembly.payload import Outcome
 from premblyd.queue import once
 from premblyd.verifications import awaited
-from premblyd.verifications.awaited import CHANGED, AwaitedQueue
 from tests.support.database import reading
-from tests.support.store import NOW_MS, Store, new_event
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "UPDATE awaited SET created_at_ms = 'soon' WHERE id = 1",
-        "UPDATE awaited SET reference = x'00' WHERE id = 1",
-    ],
-)
-def test_what_was_changed_by_hand_so_that_nothing_can_be_asked_is_given_up(
-    store: Store, sql: str
-) -> None:
-    for reference in ("ref-1", "ref-2"):
-        webhook = new_event(
-            reference.encode(),
-            reference=reference,
-            outcome=Outcome.PENDING,
-            verification_status="PENDING",
-            response_code="02",
-        )
-        store.wait(store.inbox.add(webhook, [], first_ask_ms=1))
-    store.by_hand(sql)
-    due = store.wait(AwaitedQueue(store.writer).due(NOW_MS + 1, 9, []))
-    assert [row.reference for row in due.waiting] == ["ref-2"]
-    states = store.rows("SELECT state, last_error FROM awaited WHERE id = 1")
-    assert states == [("given_up", CHANGED)]
 
 
 def plan(path: Path, statement: Statement, **values: Any) -> str:
