@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.cli import sql as command
 from premblyd.databases import Server
 from tests.support import postgresql
 from tests.support.commands import json_of, on_terminal, recorded_in, run
@@ -210,7 +209,7 @@ def test_without_a_question_sqlite3_is_opened_read_only(
         started.append([path, *arguments])
         raise SystemExit(0)
 
-    monkeypatch.setattr(command.os, "execv", execv)
+    monkeypatch.setattr(os, "execv", execv)
     assert run("sql", "--config", config).code == 0
     place = str(recorded_in(config))
     assert started == [[str(shell), "sqlite3", "-readonly", "-header", "-column", place]]

@@ -21,7 +21,7 @@ from premblyd.queue.rejections import REASONS, ConnectionFault
 from premblyd.times import Clock
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
-from tests.support.pages import PAGES, ROOT, explained, in_backticks
+from tests.support.pages import PAGES, ROOT, explained
 from tests.support.queue import FAILED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -255,28 +255,6 @@ def families(exporter: Exporter) -> set[str]:
     """Return the names of premblyd's own metrics as they are exposed, counters with _total."""
     lines = exposed(exporter).splitlines()
     return {line.split()[2] for line in lines if line.startswith("# TYPE premblyd_")}
-
-
-@pytest.mark.sqlite
-def test_the_page_lists_every_metric_with_its_labels(store: Store, exporter: Exporter) -> None:
-    store.add("crm")
-    store.by_hand("INSERT INTO operator_action (at_ms, actor, action) VALUES (1, 'ada', 'backup')")
-    exporter.counts.listen(*received())
-    item = re.compile(r"^- ((?:`premblyd_\w+`(?:, )?)+)(?: \(([^)]*)\))?", re.MULTILINE)
-    listed = {
-        name: labels
-        for names, labels in item.findall(PAGES["docs/monitoring.md"])
-        for name in in_backticks(names)
-    }
-    assert set(listed) == families(exporter)
-    labels: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(exposed(exporter)):
-        for sample in family.samples:
-            name = re.sub("_(bucket|sum|count)$", "", sample.name)
-            labels.setdefault(name, set()).update(sample.labels.keys() - {"le"})
-    for name, told in listed.items():
-        if name in labels:
-            assert set(re.findall(r"`(\w+)`", told)) == labels[name], name
 
 
 def test_the_page_lists_every_kind_of_attention() -> None:

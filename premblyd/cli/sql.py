@@ -5,7 +5,6 @@ import base64
 import contextlib
 import os
 import shutil
-import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -24,13 +23,6 @@ from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 
 MOST_ROWS = 1_000_000
-_ONLY_READS = "`premblyd sql` only reads: it takes a SELECT."
-_READS = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
 
 
 @click.command()
@@ -70,7 +62,7 @@ def sql(
         _open_shell(place)
     record = open_to_read(place)
     with _ended_after(record, seconds):
-        names, rows = _asked(record, query, limit + 1)
+        names, rows = record.ask(query, limit + 1)
     is_cut = len(rows) > limit
     del rows[limit:]
     if as_json:
@@ -83,47 +75,6 @@ def sql(
         print_table(names, [[*map(_exact, row)] for row in rows], empty="No rows.")
     if is_cut:
         click.echo(f"There are more than {limit:,} rows: --limit prints more.", err=True)
-
-
-def _asked(record: Database, query: str, most: int) -> tuple[list[str], list[Any]]:
-    """Return the names of what a query finds, and its first rows."""
-    connection = record.connection()
-    try:
-        if isinstance(connection, sqlite3.Connection):
-            connection.set_authorizer(_only_reading)
-            cursor = connection.execute(query)
-        else:
-            # A cursor takes nothing but a question, and a prepared statement is one: `COMMIT` or
-            # `BEGIN READ WRITE` behind it would end what makes the connection only read.
-            connection.execute("BEGIN")
-            connection.execute(f"DECLARE asked CURSOR FOR {query}".encode(), prepare=True)
-            cursor = connection.execute(f"FETCH {most} FROM asked".encode())
-            connection.execute("ROLLBACK")  # what was fetched is here
-        if cursor.description is None:
-            raise PremblydError(_ONLY_READS)
-        return [column[0] for column in cursor.description], cursor.fetchmany(most)
-    except sqlite3.DatabaseError as error:
-        if str(error) in ("not authorized", "authorization denied"):
-            raise PremblydError(_ONLY_READS) from None
-        raise _failed(error) from None
-    except sqlite3.Warning as error:  # more than one statement
-        raise _failed(error) from None
-    except PremblydError:
-        raise
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "psycopg":
-            raise
-        raise _failed(error) from None
-
-
-def _failed(error: Exception) -> PremblydError:
-    return PremblydError(
-        f"The query failed: {str(error).strip().rstrip('.') or type(error).__name__}."
-    )
-
-
-def _only_reading(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import peewee
 from peewee import CTE, Expression, Field, Node, Query, Value
 
+from premblyd.errors import PremblydError
 from premblyd.model.table import Table
 from premblyd.times import Clock
 
@@ -338,8 +339,23 @@ class Database(peewee.Database, ABC):
         return self.clock().now_ms()
 
     @abstractmethod
+    def ask(self, query: str, most: int) -> tuple[list[str], list[Any]]:
+        """Return what a SELECT finds that somebody typed: the names of its columns, and its first
+        rows. The connection only reads. Raise PremblydError for anything else, and when it
+        fails."""
+
+    @abstractmethod
     def interrupter(self) -> Callable[[], None]:
         """Return what stops, from another thread, what is read by the connection."""
+
+
+ONLY_READS = "`premblyd sql` only reads: it takes a SELECT."
+
+
+def query_failed(error: Exception) -> PremblydError:
+    """Return what is told of a typed query that failed, in the engine's words."""
+    words = str(error).strip().rstrip(".") or type(error).__name__
+    return PremblydError(f"The query failed: {words}.")
 
 
 class Engine(Protocol):

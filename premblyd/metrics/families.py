@@ -1,4 +1,4 @@
-"""The metrics by their names, as Prometheus reads them. docs/monitoring.md lists them.
+"""The metrics by their names, as Prometheus reads them, each with its help.
 
 `read` asks the record how things stand, `expose` writes it with what was counted.
 """

@@ -129,7 +129,7 @@ def test_the_daemons_role_of_the_page_brings_a_record(tmp_path: Path, roles: Rol
         assert daemon.send(b'{"reference": "r-1"}').status == 200
         daemon.wait_for_rows([("succeeded", 1)], STATES)
         daemon.stop()
-        moved = run("--config", daemon.config, "move", own.url)
+        moved = run("--config", daemon.config, "record", "move", own.url)
         assert (moved.code, "1 event," in moved.out) == (0, True), moved.err
     there = tmp_path / "there"
     there.mkdir()

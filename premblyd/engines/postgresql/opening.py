@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 
 from premblyd.databases import Server
-from premblyd.engines.engine import Database, Done, OpenTransaction, Transaction
+from premblyd.engines.engine import Database, Done, OpenTransaction, Transaction, query_failed
 from premblyd.engines.postgresql.failures import translated
 from premblyd.engines.postgresql.transaction import NOW_MS, look, run
 from premblyd.errors import CannotStartError, LacksRightsError, StoreUnreadableError, without_frames
@@ -257,6 +257,20 @@ class _Database(Database, PostgresqlDatabase):
             [(now_ms,)] = self.execute_sql(f"SELECT {NOW_MS}")
         clock.follow(int(now_ms), asked_at_s, time.monotonic())
         return clock
+
+    def ask(self, query: str, most: int) -> tuple[list[str], list[Any]]:
+        """See Database. A cursor takes nothing but a question, and a prepared statement is one
+        alone: `COMMIT` or `BEGIN READ WRITE` behind it would end what makes the connection only
+        read."""
+        connection = self.connection()
+        try:
+            connection.execute("BEGIN")
+            connection.execute(f"DECLARE asked CURSOR FOR {query}".encode(), prepare=True)
+            cursor = connection.execute(f"FETCH {most} FROM asked".encode())
+            connection.execute("ROLLBACK")  # what was fetched is here
+        except psycopg.Error as error:
+            raise query_failed(error) from None
+        return [column.name for column in cursor.description], cursor.fetchall()
 
     def interrupter(self) -> Callable[[], None]:
         """Return what ends whatever the connection does, without waiting. The server notices within

@@ -6,14 +6,11 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from peewee import PeeweeException, SqliteDatabase
 
-from premblyd.engines.engine import (
-    Database,
-    Done,
-    Transaction,
-)
+from premblyd.engines.engine import ONLY_READS, Database, Done, Transaction, query_failed
 from premblyd.engines.sqlite.files import (
     beside,
     real_path,
@@ -97,6 +94,18 @@ class _Database(Database, SqliteDatabase):
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
             return work(SqliteTransaction(self.connection()))
 
+    def ask(self, query: str, most: int) -> tuple[list[str], list[Any]]:
+        connection: sqlite3.Connection = self.connection()
+        connection.set_authorizer(_only_reading)
+        try:
+            cursor = connection.execute(query)
+            if cursor.description is not None:
+                return [column[0] for column in cursor.description], cursor.fetchmany(most)
+        except (sqlite3.Error, sqlite3.Warning) as error:  # a warning: more than one statement
+            if str(error) not in _DENIED:
+                raise query_failed(error) from None
+        raise PremblydError(ONLY_READS)
+
     def interrupter(self) -> Callable[[], None]:
         connection: sqlite3.Connection = self.connection()
 
@@ -110,6 +119,19 @@ class _Database(Database, SqliteDatabase):
         connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
         connection.text_factory = _text
         return connection
+
+
+_DENIED = ("not authorized", "authorization denied")
+_READS = {
+    sqlite3.SQLITE_SELECT,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_RECURSIVE,
+}
+
+
+def _only_reading(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY
 
 
 def _text(stored: bytes) -> str:
