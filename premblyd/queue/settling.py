@@ -9,8 +9,8 @@ from peewee import fn
 
 from premblyd.engines.engine import BulkInsert, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event, Inquiry, Purpose
+from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Purpose
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.prembly.standings import BEFORE_RESULT, Standing
@@ -136,9 +136,19 @@ def _holds(transaction: Transaction, added: Added, inquiry: NewInquiry) -> bool:
     return transaction.row(_MADE_OF, id=added.event_id, **asked) is not None
 
 
+# Whatever becomes of its replay, which empties what Prembly confirmed.
+_HAS_RUN = fn.EXISTS(
+    Attempt.select(Attempt.id).where(
+        Attempt.delivery == Delivery.id,
+        Attempt.outcome.in_([AttemptOutcome.SUCCEEDED, AttemptOutcome.TIMED_OUT])
+        | Attempt.exit_code.is_null(False)
+        | Attempt.http_status.is_null(False),
+    )
+)
 # A hook that has begun, or may still begin. With `confirm` none has before Prembly confirms.
 _HAS_BEGUN = (Delivery.attempt_count > 0) & (
     Delivery.confirmed_at_ms.is_null(False)
+    | _HAS_RUN
     | ~fn.EXISTS(
         Inquiry.select(Inquiry.id).where(
             Inquiry.delivery == Delivery.id, Inquiry.purpose == Purpose.CONFIRM

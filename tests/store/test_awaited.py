@@ -29,7 +29,7 @@ from premblyd.verifications.awaited import (
 from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
 from premblyd.verifications.spellings import Spelt, look_up
 from premblyd.verifications.stored import STANDING, settled_in_record
-from tests.support.queue import question
+from tests.support.queue import claim, question
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -415,6 +415,21 @@ def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
     store.by_hand(f"UPDATE delivery SET {dead}")
     add(store, answer("ref-1"))
     assert store.rows(HAD) == [("pending", None)]
+
+
+@pytest.mark.parametrize("ran", ["outcome = 'succeeded'", "outcome = 'failed', exit_code = 1"])
+def test_a_hook_that_ran_before_a_replay_that_prembly_stopped_was_had(
+    store: Store, ran: str
+) -> None:
+    """A replay empties what Prembly confirmed before."""
+    store.wait(store.inbox.add(new_event(b"first", **NOTHING), [NewDelivery("crm", 3)]))
+    claim(store, crm=1)
+    store.by_hand(f"UPDATE attempt SET finished_at_ms = 1, {ran}")
+    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
+    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 2"
+    store.by_hand(f"UPDATE delivery SET {dead}")
+    add(store, answer("ref-1"))
+    assert store.rows(HAD) == [("skipped", 1)]
 
 
 def test_an_answer_is_no_event_beside_what_says_it_twice_and_differently(store: Store) -> None:

@@ -282,3 +282,9 @@ def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
     # ... and then 5 s between SIGTERM and SIGKILL.
     stop_s = seconds(settings("premblyd.service")["TimeoutStopSec"][0])
     assert stop_s * 1000 >= drain_ms + 5_000 + 5_000
+
+
+def test_the_stand_in_for_prembly_starts_where_no_pytest_is() -> None:
+    """It runs in the machines, with premblyd's own libraries."""
+    without = "import sys; sys.modules['pytest'] = None; import tests.support.prembly_api"
+    subprocess.run([sys.executable, "-c", without], cwd=REPOSITORY, check=True)
