@@ -78,7 +78,9 @@ def test_the_sample_loads_and_shows_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
-    settings, actions, examples = SAMPLE.partition("# actions:\n")
+    endpoints, actions, examples = SAMPLE.partition("# actions:\n")
+    examples, _, settings = examples.partition("# Below is what few need to change.\n")
+    settings = endpoints + settings
     settings = re.sub(r"^# (\w+: \d)", r"\1", settings, flags=re.MULTILINE)
     section = re.compile(r"^# prembly:\n(#.*\n)+", re.MULTILINE)
     settings = section.sub(lambda match: re.sub(r"(?m)^# ", "", match[0]), settings)
