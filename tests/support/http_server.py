@@ -12,8 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseServer
 
-from tests.support.needs import UnavailableError
-
 
 class Handler(BaseHTTPRequestHandler):
     server: "Server"
@@ -134,6 +132,8 @@ def self_signed(folder: Path) -> Path:
     """Make a certificate for 127.0.0.1 that nobody trusts, in one file with its key. Raise
     UnavailableError without openssl."""
     if not shutil.which("openssl"):
+        from tests.support.needs import UnavailableError  # pytest is not in a machine of the tests
+
         raise UnavailableError("needs openssl")
     pem, certificate = folder / "self-signed.pem", folder / "certificate"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"

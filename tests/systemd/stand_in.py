@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from tests.support.waiting import wait_until
 from tests.systemd.machine import Machine
 
 API_KEY = "/etc/premblyd/credentials/prembly-api-key"
@@ -27,10 +28,15 @@ def stand_in(machine: Machine, name: str, knows: str) -> Iterator[str]:
     command = f'cd /share/source && echo $$ >/root/{name}.pid && {python} -c "$STAND_IN"'
     process = machine.start(command, environ={"STAND_IN": script})
     try:
-        machine.wait(f"test -e /root/{name}")
+        wait_until(lambda: process.poll() is not None or _is_there(machine, name))
+        assert process.poll() is None, process.communicate()
         url, key = machine.output(f"cat /root/{name}").split()
         machine.run(f"install -m 0600 /dev/stdin {API_KEY}", stdin=f"{key}\n")
         yield f'{{url: "{url}", api_key: {{file: prembly-api-key}}, rate: 100}}'
     finally:
         machine.run(f"kill $(cat /root/{name}.pid)", check=False)
         print(*process.communicate())
+
+
+def _is_there(machine: Machine, name: str) -> bool:
+    return machine.run(f"test -e /root/{name}", check=False).returncode == 0
