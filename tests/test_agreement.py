@@ -81,27 +81,6 @@ def test_an_answer_that_says_something_else_contradicts(fields: dict[str, Any], 
     assert found(**fields) == (Finding.CONTRADICTED, words)
 
 
-def test_somebody_elses_user_or_face_contradicts() -> None:
-    """A forger may put a customer's user_ref to a true reference."""
-    event = Verdict(
-        response_code="01",
-        outcome=Outcome.UNKNOWN,
-        reference=UUID,
-        user_ref="victim",
-        face_match=True,
-    )
-    same: dict[str, Any] = {"shape": Shape.WEBHOOK, "status": None, "code": "01"}
-    assert found(event, user_ref="forger", **same) == (
-        Finding.CONTRADICTED,
-        "Prembly's answer names another user_ref than the event",
-    )
-    assert found(event, user_ref="victim", face_match=False, **same) == (
-        Finding.CONTRADICTED,
-        "Prembly's answer says face_match false, the event true",
-    )
-    assert found(event, user_ref="victim", face_match=True, **same)[0] is Finding.CONFIRMED
-
-
 def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> None:
     document = {"data": {"verification_status": "VERIFIED", "response_code": "00"}}
     agreed = decide(EVENT, document, names_reference=False)
@@ -326,16 +305,6 @@ def test_an_odd_code_is_not_quoted() -> None:
     assert "22123456789" not in words
 
 
-def test_a_session_that_was_asked_for_is_compared() -> None:
-    event = Verdict(outcome=Outcome.VERIFIED, session_id="sdk_session_1", user_ref="u-1")
-    asked = {"shape": Shape.SESSION, "user_ref": "u-1"}
-    assert found(event, session_id="sdk_session_1", **asked)[0] is Finding.CONFIRMED
-    assert found(event, session_id="sdk_session_2", **asked) == (
-        Finding.CONTRADICTED,
-        "Prembly's answer is about another session",
-    )
-
-
 @for_each("reference", ["ver_document_00012345", "1234567", "ver_abc", UUID])
 def test_a_reference_that_is_sent_as_a_sessions_id_contradicts(reference: str) -> None:
     event = payload.recognise({"session_id": reference, "verification": {"status": "VERIFIED"}})
@@ -348,17 +317,6 @@ def test_a_reference_that_is_sent_as_a_sessions_id_contradicts(reference: str) -
             Finding.CONTRADICTED,
             "what the event calls a session is a reference at Prembly",
         )
-
-
-@for_each(("reference", "other"), [(UUID, "ver_00012345"), ("ver_00012345", UUID)])
-def test_an_answer_that_has_only_the_other_kind_of_id_is_asked_again(
-    reference: str, other: str
-) -> None:
-    event = Verdict(outcome=Outcome.VERIFIED, reference=reference)
-    document = {"data": {"reference": other, "verification_status": "VERIFIED"}}
-    agreed = decide(event, document)
-    assert (agreed.finding, agreed.words) == (Finding.ASK_AGAIN, agreement.NO_NAME)
-    assert decide(event, document, names_reference=False).finding is Finding.CONFIRMED
 
 
 NAMES = st.sampled_from(["data", "response", "session", "verification", "status", "reference"])

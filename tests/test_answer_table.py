@@ -2,10 +2,9 @@
 one thing when Prembly answers another; and README's recipe beside answers of very many shapes.
 What becomes of the delivery by each finding is in test_confirm.py."""
 
-import json
 from typing import Any
 
-from premblyd.prembly import agreement, answers, payload
+from premblyd.prembly import agreement, payload
 from premblyd.prembly.agreement import Finding
 from tests.support.rows import for_each
 from tests.test_agreement import README, decide
@@ -302,19 +301,6 @@ def test_names_reference_false_takes_what_names_nothing_or_by_another_kind_of_id
     for name in ("no name", "a name of the other kind", of_session):
         assert judged(ABOUT[name], names_reference=False) == (RUNS, "")
     assert judged(ABOUT["another UUID"], names_reference=False) == ABOUT["another UUID"][2:]
-
-
-@for_each("sent", [UUID, VER])
-def test_a_reference_that_is_sent_as_a_session_is_confirmed_by_no_other_name(sent: str) -> None:
-    event = payload.read(json.dumps({"session_id": sent, **VERIFIED}).encode())
-    other = VER if sent == UUID else UUID
-    answer = answers.read(json.dumps({"data": {"reference": other, **VERIFIED}}).encode())
-    question = answers.question_about(event)
-    assert answer
-    assert question
-    found = agreement.why_of_no_use(event, answer, question, names_reference=False)
-    assert found
-    assert found.words == agreement.NO_NAME
 
 
 REF = "r-1"

@@ -449,7 +449,7 @@ def test_the_database_of_another_build_is_refused_with_the_remedy(config: Path) 
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("value", ["'odd'", "x'ff'", "9e999", "NULL"])
+@pytest.mark.parametrize("value", ["'odd'", "NULL"])
 @pytest.mark.parametrize("table", ["event", "delivery", "attempt"])
 def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(
     config: Path, table: str, value: str

@@ -8,7 +8,6 @@ from tests.support.commands import run
 from tests.support.configuration import AT_ONCE, ONCE, shell
 from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
 from tests.support.waiting import wait_until
 
 WAIT = {"by": "reference", "then": "wait"}
@@ -100,21 +99,6 @@ def test_a_replay_of_several_runs_them_in_the_order_of_receipt(
     assert run("replay", "--dead", "--config", daemon.config).code == 0
     daemon.wait_for_rows([("succeeded",)] * 6, STATES)
     assert effects.read_text().split() == ["1", "2", "3", "4", "5", "6"]
-
-
-def test_what_waits_for_a_deleted_delivery_runs_after_the_next_start(daemon: Premblyd) -> None:
-    begin(daemon, "exit 1", order="reference", retry={"attempts": 2, "first_delay": "1h"})
-    daemon.send(body("PENDING"))
-    daemon.send(body("VERIFIED"))
-    daemon.wait_for_rows([(1,), (0,)], "SELECT attempt_count FROM delivery ORDER BY id")
-    daemon.kill()
-    with changing(daemon.place, unchecked=True) as shell:
-        shell.execute("DELETE FROM attempt WHERE delivery_id = 1")
-        shell.execute("DELETE FROM delivery WHERE id = 1")
-    daemon.start()
-    daemon.wait_for_rows([(1,)], "SELECT attempt_count FROM delivery ORDER BY id")
-    [line] = daemon.logged("store.order_mended")
-    assert (line["count"], line["first"]) == (1, 2)
 
 
 def test_explain_and_check_say_what_order_means(tmp_path: Path) -> None:

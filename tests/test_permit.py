@@ -1,6 +1,7 @@
 """Hooks whose delivery another host may have taken over meanwhile: not started, or ended."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import ssl
@@ -148,7 +149,10 @@ def test_a_request_is_not_sent_when_its_claim_lapses_while_its_connection_is_mad
     def serve(listening: socket.socket) -> None:
         accepted, _ = listening.accept()
         claim.is_taken_over = True
-        with context.wrap_socket(accepted, server_side=True) as client:
+        with (
+            context.wrap_socket(accepted, server_side=True) as client,
+            contextlib.suppress(OSError),  # it may be reset
+        ):
             received.append(client.recv(1000))
 
     async def main(url: str) -> Result:
@@ -163,7 +167,7 @@ def test_a_request_is_not_sent_when_its_claim_lapses_while_its_connection_is_mad
         ended = asyncio.run(main(f"https://127.0.0.1:{listening.getsockname()[1]}/"))
         target.join()
     assert end(ended) == ("interrupted", NOT_OURS)
-    assert received == [b""]
+    assert received in ([b""], [])
 
 
 def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: Path) -> None:

@@ -74,9 +74,15 @@ async def test_it_is_started_again_and_again_until_it_is_ready(tmp_path: Path) -
         assert (await at.run(6)).outcome == "succeeded"
 
 
-async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts() -> None:
-    async with Working(worker=["sh", "-c", 'read -r hello <&3; echo "ready 1" >&4']) as at:
-        assert end(await at.run()) == ("interrupted", UNREAD, "")
+async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts(
+    tmp_path: Path,
+) -> None:
+    worker = ["sh", "-c", f'read -r hello <&3; echo "ready 1" >&4; {WAIT}']
+    async with Working(worker=worker, env={"GO": str(tmp_path / "go")}) as at:
+        [running] = at.begin(5)
+        await at.until_busy(1)
+        (tmp_path / "go").touch()
+        assert end(await running) == ("interrupted", UNREAD, "")
         await until(lambda: at.halts == {"act": "ended"})
 
 
