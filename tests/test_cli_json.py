@@ -41,7 +41,7 @@ REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_sha256".split()
     [
         ("events", IN_A_LIST),
         ("deliveries", DELIVERY),
-        ("pending", AWAITED),
+        ("unsettled", AWAITED),
         ("rejections", REJECTION),
     ],
 )

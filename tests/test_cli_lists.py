@@ -18,7 +18,7 @@ from tests.support.commands import Ran, json_of, on_terminal, recorded_in, run
 from tests.support.database import changing, rows, url_of
 from tests.support.rows import for_each
 
-LISTS = [["events"], ["deliveries"], ["pending"], ["rejections"]]
+LISTS = [["events"], ["deliveries"], ["unsettled"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
 LONG_ERROR = "the TLS certificate is not trusted: unable to get local issuer certificate at depth 2"
 BROKEN = {
@@ -105,7 +105,7 @@ def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> N
     texts = {
         "events": [LONG_REFERENCE],
         "deliveries": [LONG_REFERENCE, LONG_ERROR * 9],
-        "pending": [LONG_REFERENCE],
+        "unsettled": [LONG_REFERENCE],
         "rejections": ["sha256"],
     }
     for text in texts[arguments[0]]:
@@ -357,7 +357,7 @@ def test_an_empty_list_of_what_is_pending_says_that_nothing_asks(config: Path) -
     assert run("unsettled", "--config", config).err == ""
 
 
-READERS = [["events"], ["deliveries"], ["pending"], ["rejections"], ["show", "1"]]
+READERS = [["events"], ["deliveries"], ["unsettled"], ["rejections"], ["show", "1"]]
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)

@@ -86,7 +86,7 @@ class Event(Table):
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # What it has no more, see Lacks. NULL: it has everything.
     removed_parts = Text(PLAIN, null=True)
-    kept_from_ms = Moment(PLAIN, null=True)  # it came while the clock was behind
+    kept_from_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # it came while the clock was behind
     # Of an erased one: by which erasure, and a keyed digest of its reference, see
     # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)

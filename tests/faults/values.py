@@ -5,6 +5,7 @@
 Nothing of them is executed, split, interpreted or logged.
 """
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +95,12 @@ def _actions(canary: Path, url: str) -> list[dict[str, Any]]:
     once = {"attempts": 1}
     return [
         shell("quoted", f'printf %s "$PREMBLY_REFERENCE" > {out}-$PREMBLY_EVENT', retry=once),
-        {"name": "environment", "response_codes": ["*"], "command": ["env", "-0"], "retry": once},
+        {
+            "name": "environment",
+            "response_codes": ["*"],
+            "shell": "env -u PWD -u OLDPWD -u SHLVL -u _ -0 | base64 -w0",
+            "retry": once,
+        },
         *(
             {"name": name, "response_codes": ["*"], "retry": once, "http": {"url": url, **hook}}
             for name, hook in (
@@ -148,7 +154,8 @@ def _hooks(victim: Victim, events: dict[int, bytes], at: Path) -> Iterator[str]:
         if (at / f"out-{event}").read_bytes() != reference.encode():
             yield f"event {event}: the shell saw another reference"
         ((output,),) = victim.rows(f"{sql} WHERE action = 'environment' AND event_id = ?", event)
-        found = dict(one.split("=", 1) for one in output.decode().split("\0") if one)
+        variables = base64.b64decode(output).decode().split("\0")
+        found = dict(one.split("=", 1) for one in variables if one)
         wanted = {
             f"PREMBLY_{name.upper()}": _expected(getattr(verdict, name))
             for name in ("response_code", "status", "reference", "user_ref")

@@ -468,7 +468,7 @@ def test_a_reference_that_a_stranger_has_too_is_not_closed_to_them(store: Store)
     [
         ("status", "Ada Obi", None),
         ("response_code", "22212345678", None),
-        ("type", "ada.lovelace", None),
+        ("type", "ada.lovelace", ""),
         ("risk_score", 22212345678.0, None),
         ("response_code", "00", "00"),
     ],

@@ -29,7 +29,7 @@ COUNTED = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c
 MANY_EVENTS = f"""{COUNTED}
 INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_sha256,
                    verified_by, kind, outcome, type, doubt, user_ref, reference)
-SELECT n, '', 1, '', '[]', '', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' || n, 'r' || n
+SELECT n, '', 1, '', '[]', x'', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' || n, 'r' || n
 FROM counted
 """
 MANY_HOLDS = f"""{COUNTED}
