@@ -83,7 +83,7 @@ def test_all_that_is_told_to_be_typed_names_it(tmp_path: Path) -> None:
             "sudo -u premblyd premblyd record prune",
             "my.yaml",
             "",
-            "sudo -u premblyd premblyd --config my.yaml prune",
+            "sudo -u premblyd premblyd --config my.yaml record prune",
         ),
         (
             "premblyd resume a; premblyd resume b",

@@ -81,6 +81,7 @@ def _sample_configuration() -> str:
     """Return the sample with its examples in force."""
     text = (ROOT / "config" / "premblyd.yaml").read_text()
     _, actions, examples = text.partition("# actions:\n")
+    examples, _, _ = examples.partition("# Below is what few need to change.\n")
     examples = re.sub(r"^# ?", "", actions + examples, flags=re.MULTILINE)
     return "prembly: {api_key: {file: prembly-api-key}}\n" + examples.strip()
 

@@ -128,7 +128,7 @@ def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
 def test_rows_have_what_people_see_of_their_tables() -> None:
     # What serves the daemon alone.
     own = {"reference_key", "claim_token", "confirmed_facts", "confirmed_key", "wait_until_ms"}
-    own |= {"erased_name", "closed_at_ms", "held_by"}
+    own |= {"erased_name", "kept_from_ms", "held_by"}
     for table, row in (
         (Event, WholeEvent),
         (Delivery, DeliveryRow),
@@ -160,7 +160,7 @@ def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
         "OperatorAction.note",
         "ConsoleToken.actor",
         "ConsoleToken.remote_ip",
-        *("Hold.actor", "Hold.reason", "Hold.ended_by", "Closing.actor"),
+        *("Hold.actor", "Hold.reason", "Hold.ended_by"),
         *("Erasure.actor", "Erasure.reason", "Pause.reason"),
     }
 
