@@ -75,14 +75,9 @@ class CannotStartError(PremblydError):
 
 
 class SchemaError(PremblydError):
-    """The database was written by a newer premblyd. Install that version, or restore a copy."""
+    """The database has the tables of another build of premblyd, or none."""
 
     exit_code = 78
-
-
-class OlderDaemonsError(TryAgainError):
-    """Older daemons work on the database and would not survive what a newer one must change in
-    it. Stop them, or start the newer one later."""
 
 
 class AlreadyRunningError(PremblydError):

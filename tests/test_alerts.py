@@ -254,16 +254,6 @@ def test_what_was_told_long_ago_is_not_called_over_after_a_long_stop(watching: W
     assert watching.look(3) == []
 
 
-def test_what_an_older_premblyd_told_is_not_called_over_while_it_lasts(watching: Watching) -> None:
-    watching.configure(alert("dead"))
-    watching.bury()
-    watching.store.by_hand(
-        "INSERT INTO alert_sent (name, kind, sent_at_ms)"
-        f" VALUES ('page', 'dead', {watching.clock.now_ms()})"
-    )
-    assert watching.look(4) == ["dead"]
-
-
 def test_an_alert_that_cannot_be_sent_is_trouble_until_it_is_sent(watching: Watching) -> None:
     watching.configure(alert("dead"))
     watching.bury()
