@@ -71,7 +71,7 @@ class CannotStartError(PremblydError):
 
 
 class SchemaError(PremblydError):
-    """The database was written by a newer premblyd. Install that version, or restore a copy."""
+    """The database has the tables of another build of premblyd, or none."""
 
     exit_code = 78
 

@@ -15,7 +15,6 @@ from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked, past_checks, rows, url_of
 from tests.support.rows import for_each
-from tests.support.waiting import wait_until
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
 BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY id"
@@ -404,21 +403,6 @@ def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path)
         "There is no event 999. `premblyd events` lists them. Delivery 999, of event 1, is another"
         " thing: `premblyd replay --delivery 999`.\n"
     )
-
-
-def test_a_running_daemon_notices_replay_and_cancel(tmp_path: Path) -> None:
-    script = f"test -e {tmp_path}/mended"
-    once = shell("crm", script, retry={"attempts": 1})
-    later = shell("later", script, retry={"attempts": 2, "first_delay": "1h"})
-    with Premblyd(tmp_path, actions=[once, later]) as daemon:
-        daemon.start().send(b'{"response_code":"00"}')
-        daemon.wait_for_rows([("dead",), ("pending",)], "SELECT state FROM delivery ORDER BY id")
-        wait_until(lambda: daemon.rows("SELECT id FROM attempt WHERE outcome IS NULL") == [])
-        (tmp_path / "mended").touch()
-        assert run("cancel", "--delivery", 2, "--config", daemon.config).code == 0
-        assert run("replay", 1, "--config", daemon.config).out == "Queued 2 deliveries.\n"
-        succeeded = [("succeeded", 2), ("succeeded", 2)]
-        daemon.wait_for_rows(succeeded, "SELECT state, attempt_count FROM delivery ORDER BY id")
 
 
 @pytest.mark.sqlite

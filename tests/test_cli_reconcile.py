@@ -465,21 +465,6 @@ def test_a_log_that_ignores_the_time_is_cut_to_it(tmp_path: Path, api: PremblyAp
     assert printed["of_another_time"] == 1
 
 
-def test_a_verification_that_moves_to_a_page_that_was_read_is_not_missed(
-    record: Record, api: PremblyApi
-) -> None:
-    known = know(api, 250)
-    moving = known[120]  # of the second page
-    record.receive(set(known) - {moving})
-
-    def move(number: int) -> None:
-        if number == 2:
-            api.verifications[moving].created_at_s = time.time() - HOUR_S / 2
-
-    api.before_log_page = move
-    assert references(found(record, code=1)) == {moving}
-
-
 def test_where_entries_move_each_time_nothing_is_called_sure(
     record: Record, api: PremblyApi
 ) -> None:
@@ -503,27 +488,6 @@ def test_where_entries_move_each_time_nothing_is_called_sure(
     assert record.rows("SELECT reconciled_at_ms FROM downtime") == [(None,)]
     api.before_log_page = lambda _: None
     assert "Nothing is missing." in reconcile(record).out
-
-
-def test_a_log_that_says_the_same_on_each_page_is_not_called_whole(
-    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record.receive(know(api, 100))
-    page = api.log_page({"page": "1", "page_size": "100"})
-    page["pagination"] = {"total_pages": 40}
-    monkeypatch.setattr(api, "log_page", lambda _: page)
-    assert "says the same again" in found(record, code=1)["unsure"]
-
-
-def test_where_this_machines_clock_is_ahead_nothing_is_called_sure(
-    record: Record, api: PremblyApi
-) -> None:
-    record.receive(know(api, 1))
-    api.now_s = lambda: time.time() - 24 * HOUR_S
-    printed = found(record, code=1)
-    assert "this machine's is ahead by 1,439 minutes" in printed["unsure"]
-    api.now_s = lambda: time.time() + 24 * HOUR_S
-    assert found(record, code=0)["unsure"] is None
 
 
 def test_of_an_empty_log_there_is_nothing_to_compare(record: Record, api: PremblyApi) -> None:

@@ -125,17 +125,6 @@ async def test_of_who_was_erased_nothing_is_asked_and_no_hook_runs(
     assert rows(place, INQUIRIES) == []
 
 
-async def test_an_answer_about_another_reference_contradicts(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.fail(prembly_api.wrong_reference)
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until_states(dead=1)
-        assert at.delivery("last_error") == ("Prembly's answer is about another reference",)
-        assert at.shell.runs == []
-
-
 @pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
     place: DatabaseAddress, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
@@ -307,18 +296,6 @@ async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) ->
         assert state == "pending"
         assert 3_000_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
         assert api.asked() == 1
-
-
-async def test_an_answer_of_5_mb_confirms_like_any_other(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    api.fail(prembly_api.huge)
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until_states(succeeded=1)
-    ((size,),) = rows(place, "SELECT answer_bytes FROM inquiry")
-    assert size > prembly_api.HUGE_BYTES
 
 
 async def test_one_question_serves_all_that_wait_for_it(

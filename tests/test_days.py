@@ -142,13 +142,6 @@ def test_a_session_of_which_no_more_is_known_is_found(record: Record, api: Premb
     assert counts(printed, "in_record") == (1,)
 
 
-def test_what_had_not_ended_is_not_expected(record: Record, api: PremblyApi) -> None:
-    know(api, 2, run="pending")
-    receive(record, know(api, 1))
-    printed = found(record, 0)
-    assert counts(printed, "not_ended") == (2,)
-
-
 def test_of_a_day_of_which_the_log_has_nothing_there_is_nothing_to_compare(
     record: Record, api: PremblyApi
 ) -> None:
@@ -209,26 +202,6 @@ def test_times_without_a_zone_are_of_the_zone_that_is_configured(
     assert (why(printed), counts(printed, "in_record")) == ([], (1,))
 
 
-def test_what_moves_while_the_log_is_read_is_not_missed_and_counts_once(
-    record: Record, api: PremblyApi
-) -> None:
-    known = know(api, 250)
-    for number, each in enumerate(known):
-        api.verifications[each].created_at_s = NOON_S - number
-    moving = known[120]  # of the second page
-    receive(record, set(known) - {moving})
-
-    def move(number: int) -> None:
-        if number == 2:
-            api.verifications[moving].created_at_s = NOON_S + 1
-
-    api.before_log_page = move
-    printed = found(record, 1)
-    assert why(printed) == ["missing"]
-    assert absent(printed) == [moving]
-    assert counts(printed, "ended") == (250,)
-
-
 def test_a_log_whose_entries_move_each_time_is_no_complete_day(
     record: Record, api: PremblyApi
 ) -> None:
@@ -251,11 +224,6 @@ def test_where_prembly_can_not_be_asked_the_day_says_so(record: Record, api: Pre
     api.fail(status(500))
     printed = found(record, 75)
     assert why(printed) == ["log_not_asked"]
-
-
-def test_where_prembly_refuses_the_key_the_day_says_so(record: Record, api: PremblyApi) -> None:
-    api.fail(status(401))
-    assert why(found(record, 78)) == ["log_not_asked"]
 
 
 def test_a_log_that_breaks_off_is_no_complete_day(record: Record, api: PremblyApi) -> None:
@@ -368,20 +336,6 @@ def test_a_log_that_says_the_same_on_each_page_is_no_complete_day(
         page["pagination"] = {"total_pages": total_pages}
         monkeypatch.setattr(api, "log_page", lambda _: page)  # it heeds no number
         assert why(found(record, 1)) == ["log_read_in_part"]
-
-
-def test_a_log_that_has_more_pages_than_it_gives_is_no_complete_day(
-    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receive(record, know(api, 150))
-    given = api.log_page
-
-    def cut(query: dict[str, str]) -> dict[str, Any]:
-        page = given(query)
-        return {**page, "pagination": {"total_pages": 40}}
-
-    monkeypatch.setattr(api, "log_page", cut)
-    assert why(found(record, 1)) == ["log_read_in_part"]
 
 
 def test_a_day_has_one_row_of_the_last_time(record: Record, api: PremblyApi) -> None:

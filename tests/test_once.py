@@ -132,13 +132,3 @@ def test_check_and_explain_say_what_runs_once(skipped: Premblyd, tmp_path: Path)
     thin = b'{"response_code": "00", "verification": {"status": "VERIFIED"}}'
     explained = run("explain", "-", *config, stdin=thin).out
     assert "  once: runs each time: this event has no reference\n" in explained
-
-
-def test_a_reload_gives_an_action_once(tmp_path: Path, effects: Path) -> None:
-    with Premblyd(tmp_path, actions=[activate(effects)]) as daemon:
-        daemon.start()
-        daemon.send(BODY)
-        daemon.wait_for_rows([(0,)], UNFINISHED)
-        daemon.reload(actions=[activate(effects, once="reference")])
-        daemon.send(BODY + b" ")
-        daemon.wait_for_rows([("skipped", 1), ("succeeded", 1)], STATES)

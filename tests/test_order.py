@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.commands import run
-from tests.support.configuration import AT_ONCE, ONCE, shell
+from tests.support.configuration import ONCE, shell
 from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
@@ -84,21 +84,6 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     assert done.code == 0
     daemon.wait_for_rows([("succeeded",)] * 3, STATES)
     assert run("status", "--config", daemon.config).out.count("holds up") == 0
-
-
-def test_a_replay_of_several_runs_them_in_the_order_of_receipt(
-    daemon: Premblyd, tmp_path: Path
-) -> None:
-    effects = tmp_path / "effects"
-    script = f'test -e {tmp_path}/mended && echo "$PREMBLY_EVENT" >> {effects}'
-    begin(daemon, script, order="reference", retry=AT_ONCE)
-    for number in range(6):
-        daemon.send(body(f"S{number}"))
-    daemon.wait_for_rows([("dead",)] * 6, STATES)
-    (tmp_path / "mended").touch()
-    assert run("replay", "--dead", "--config", daemon.config).code == 0
-    daemon.wait_for_rows([("succeeded",)] * 6, STATES)
-    assert effects.read_text().split() == ["1", "2", "3", "4", "5", "6"]
 
 
 def test_explain_and_check_say_what_order_means(tmp_path: Path) -> None:

@@ -278,8 +278,7 @@ class Membership:
 
     async def _look_again(self) -> None:
         """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
-        which nobody waited for it either: an upgrade may have changed tables.
-        """
+        which nobody waited for it either: the database may be moved by now."""
         await self._hosts.require_fit()
         self._standing.looked_again()
 

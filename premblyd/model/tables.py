@@ -270,7 +270,7 @@ class Awaited(Table):
     # As an event's.
     reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # When Prembly was asked last, when it answered last, and since when it is known that Prembly
-    # has such a verification. NULL: never; or by an earlier premblyd.
+    # has such a verification. NULL: never.
     asked_at_ms = Moment(PLAIN, null=True)
     answered_at_ms = Moment(PLAIN, null=True)
     known_at_ms = Moment(PLAIN, null=True)

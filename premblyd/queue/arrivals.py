@@ -12,7 +12,6 @@ from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.erasedarrivals import ErasedArrivals
-from premblyd.queue.keys import EventKeys
 from premblyd.verifications import erased
 from premblyd.verifications.erased import Erased, Gone
 from premblyd.verifications.spellings import reference_key
@@ -24,7 +23,7 @@ class NewEvent(NamedTuple):
     """An event that is to be stored, if it is not there. `erasure_id`: by which another name of it
     was erased."""
 
-    keys: EventKeys
+    key: str
     body_bytes: int
     row: Row
     erasure_id: int | None = None
@@ -48,25 +47,24 @@ class Known(NamedTuple):
         return sum(key in self.new for key in self.keys)
 
 
-def new_event(webhook: Webhook, keys: EventKeys) -> NewEvent:
+def new_event(webhook: Webhook, key: str) -> NewEvent:
     """Return the event that is stored of `webhook`."""
     verdict = webhook.verdict
-    key = reference_key(verdict.reference)
-    derived = (keys.own, webhook.body_sha256.hex(), len(webhook.body), key)
+    spelling = reference_key(verdict.reference)
+    derived = (key, webhook.body_sha256.hex(), len(webhook.body), spelling)
     row = (*derived, *_verdict_values(verdict), *_webhook_values(webhook))
-    return NewEvent(keys, len(webhook.body), row)
+    return NewEvent(key, len(webhook.body), row)
 
 
 def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     """Find which of these events are there already, or were until their record was removed."""
-    names = [key for event in events for key in event.keys if key is not None]
-    stored = transaction.ask_for(_IDS_BY_KEY, names)
+    keys = [event.key for event in events]
+    stored = transaction.ask_for(_IDS_BY_KEY, keys)
     trusted_ms = transaction.ask(trusted.READ)
     gone = erased.gone(transaction)
     ids: dict[str, int] = dict(stored())
     if gone.any_events:
-        ids |= erased.removed_events(transaction, [name for name in names if name not in ids])
-    keys = [own if earlier not in ids else earlier for own, earlier in map(_keys, events)]
+        ids |= erased.removed_events(transaction, [key for key in keys if key not in ids])
     new: dict[str, NewEvent] = {}
     for key, event in zip(keys, events, strict=True):
         if key not in ids:
@@ -129,7 +127,7 @@ def _insert(transaction: Transaction, events: Sequence[NewEvent]) -> dict[str, i
     ids: list[int | None] = []
     for rows in _portions(events):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
-    keys = (event.keys.own for event in events)
+    keys = (event.key for event in events)
     return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
 
 
@@ -149,7 +147,6 @@ def _portions(events: Sequence[NewEvent]) -> Iterator[list[Row]]:
 _DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
-_keys = attrgetter("keys")
 _verdict_values = attrgetter(*VERDICT_COLUMNS)
 _webhook_values = attrgetter(*_WEBHOOK_COLUMNS)
 

@@ -22,7 +22,7 @@ from premblyd.queue.arrivals import (
     Known,
     NewEvent,
 )
-from premblyd.queue.keys import By, event_keys
+from premblyd.queue.keys import By, event_key
 from premblyd.queue.order import Then, order_key
 from premblyd.queue.rejections import REJECT, NewRejection
 from premblyd.verifications import awaited, erased
@@ -298,7 +298,7 @@ def _addition(
     first_ask_ms: int | None = None,
 ) -> _Addition:
     return _Addition(
-        arrivals.new_event(webhook, event_keys(webhook, by)),
+        arrivals.new_event(webhook, event_key(webhook, by)),
         webhook.received_at_ms,
         deliveries,
         rollups.event_group(webhook),

@@ -434,17 +434,6 @@ async def test_another_verification_in_the_answer_settles_nothing(
         assert at.rows("SELECT count(*) FROM event") == [(1,)]
 
 
-async def test_an_answer_of_5_mb_is_stored_whole(place: DatabaseAddress, api: PremblyApi) -> None:
-    api.know("r-1")
-    api.fail(prembly_api.huge, "r-1")
-    async with At(place, api) as at:
-        await at.due(body())
-        await at.until_rows([("settled", 0, 2, None)])
-        [(size, stored)] = at.rows("SELECT body_bytes, length(body) FROM event WHERE id = 2")
-        assert size == stored > 5 << 20
-        assert at.rows("SELECT count(*) FROM delivery") == [(1,)]
-
-
 @pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
 async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
     place: DatabaseAddress, api: PremblyApi, by_ms: int

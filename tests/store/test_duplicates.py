@@ -1,4 +1,4 @@
-"""What a duplicate is: by the body or by the token, and after an upgrade."""
+"""What a duplicate is: by the body or by the token."""
 
 import hashlib
 from typing import Any
@@ -24,8 +24,8 @@ def put(store: Store, *events: Webhook, by: By = "body") -> list[Added]:
     return [each for each in added if isinstance(each, Added)]
 
 
-def key_of_version_0_1(event: Webhook) -> str:
-    """Return the key as version 0.1 made it: this rule is in databases, and must never change."""
+def key_by_token(event: Webhook) -> str:
+    """Return the key that endpoint, token and body make."""
     digest = hashlib.sha256()
     for part in (event.endpoint.encode(), (event.token or "").encode()):
         digest.update(len(part).to_bytes(4, "big") + part)
@@ -76,7 +76,7 @@ def test_without_an_id_the_token_tells(store: Store, nothing: dict[str, Any]) ->
     tokens = ["a", "a", "b"]
     added = put(store, *(new_event(b"{}", token=token, **nothing) for token in tokens))
     assert [each.is_new for each in added] == [True, False, True]
-    assert added[0].key == key_of_version_0_1(new_event(b"{}", token="a"))
+    assert added[0].key == key_by_token(new_event(b"{}", token="a"))
 
 
 @pytest.mark.parametrize("by", ["body", "token"])
@@ -89,46 +89,8 @@ def test_without_any_id_and_token_nothing_is_a_duplicate(
     assert store.rows("SELECT count(*) FROM delivery") == [(5,)]
 
 
-def test_by_token_the_rule_is_that_of_version_0_1(store: Store) -> None:
+def test_by_token_another_token_is_another_event(store: Store) -> None:
     events = [new_event(token=token) for token in ("a", "b", None, "")]
     added = put(store, *events, *events, by="token")
     assert [each.is_new for each in added] == [True, True, True, *[False] * 5]
-    assert [each.key for each in added[:4]] == [key_of_version_0_1(event) for event in events]
-
-
-def test_what_version_0_1_stored_is_recognised_and_keeps_its_key(store: Store) -> None:
-    """Resent after the upgrade: with the same token, and with none where it had none."""
-    old = [new_event(body, token=token) for body in (b"1", b"2") for token in ("a", None)]
-    stored = put(store, *old, by="token")
-    again = put(store, *old)
-    assert again == [Added(each.event_id, each.key, False) for each in stored]
-    assert store.rows("SELECT key FROM event ORDER BY id") == [
-        (key_of_version_0_1(event),) for event in old
-    ]
-
-
-def test_what_version_0_1_stored_comes_once_more_under_a_new_token(store: Store) -> None:
-    """The old key can't be told from the body alone. From then on the body has a key."""
-    put(store, new_event(token="old"), by="token")
-    events = [new_event(token=token) for token in ("old", "x", "old", "y")]
-    added = put(store, *events)
-    assert [each.event_id for each in added] == [1, 2, 1, 2]
-    assert [each.event_id for each in put(store, *events)] == [1, 2, 1, 2]
-    assert store.rows("SELECT duplicate_count FROM event ORDER BY id") == [(4,), (3,)]
-
-
-def test_old_new_and_duplicate_mix_in_one_transaction(store: Store) -> None:
-    old = [new_event(b"%d" % number, token="old") for number in range(20)]
-    put(store, *old, by="token")
-    events = []
-    for number in range(40):
-        events += [new_event(b"%d" % number, token=token) for token in ("old", "old", None)]
-    added = put(store, *events)
-    for number, each in enumerate(added):
-        is_third = number % 3 == 2
-        is_old = number // 3 < 20
-        assert each.is_new == (is_third if is_old else number % 3 == 0), number
-    bodies = dict(store.rows("SELECT id, body FROM event"))
-    assert [bodies[each.event_id] for each in added] == [event.body for event in events]
-    ids = [number for (number,) in store.rows("SELECT id FROM event ORDER BY id")]
-    assert ids == [*range(1, 61)]
+    assert [each.key for each in added[:4]] == [key_by_token(event) for event in events]

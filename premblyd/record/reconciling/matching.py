@@ -26,7 +26,6 @@ from premblyd.prembly.payload import (
     Outcome,
     outcome_of,
     plain_id,
-    same_id,
     session_reference,
 )
 from premblyd.prembly.standings import Standing
@@ -228,7 +227,7 @@ def _with_other_names(
     linked = defaultdict[str, set[str]](set)
     all_spelt = sorted(set().union(*spelt.values()))
     for name, its_other in transaction.look_up(_OTHER_NAMES, all_spelt):
-        linked[name] |= _stored_as(its_other)
+        linked[name].add(its_other)
     return {
         name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
         for name, spellings in spelt.items()
@@ -253,12 +252,8 @@ def events_of_sessions(
 
 def _spellings(identifier: str) -> set[str]:
     """Return how an event may have an id as its reference: as it is, of a session its digest, and
-    of a UUID in its plain spelling. Or with _, if an earlier premblyd has stored it."""
-    return {identifier, session_reference(identifier), *_stored_as(plain_id(identifier))}
-
-
-def _stored_as(plain: str) -> set[str]:
-    return {plain, plain.replace("-", "_")} if same_id(plain) != plain else {plain}
+    of a UUID in its plain spelling."""
+    return {identifier, session_reference(identifier), plain_id(identifier)}
 
 
 def _text(value: Any) -> str:
