@@ -46,7 +46,7 @@ def retention(situation: Situation) -> Iterator[Item]:
             severity=Severity.NOTICE if is_at_work else Severity.WARNING,
             text=f"Retention is behind with {removed}: some of it is still there,"
             f" {counted(days, 'day')} after it expired.",
-            remedy="Does the daemon run, and can it write? The log says why, as retention.failed."
+            remedy="Is the daemon running, and can it write? The log says why (retention.failed)."
             " `prune` deletes all of it now.",
             command="sudo -u premblyd premblyd record prune",
             about=removed,
@@ -63,10 +63,10 @@ def erasure(situation: Situation) -> Iterator[Item]:
     [(count, since_ms)] = queries.tuples(situation.database, query)
     if count:
         yield Item(
-            text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
+            text=f"{counted(count, 'erasure was', 'erasures were')} begun but not finished, since"
             f" {times.for_people(since_ms)} UTC: some of it is still there.",
-            remedy="If no `premblyd person erase` runs now, one was stopped before it was done: run"
-            " the same command again, and it continues.",
+            remedy="If no `premblyd person erase` runs now, one was stopped before it was done:"
+            " run the same command again to continue.",
             command="premblyd person erase --list",
             count=count,
         )

@@ -41,12 +41,13 @@ def reminders(situation: Situation) -> list[Item]:
 
 
 def needs_nobody(items: Iterable[Item]) -> str:
-    """Return in one line what of `items` needs nobody: `Needs nobody: 12 events that matched no
-    action (00, 02).` Nothing if there is nothing."""
+    """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
+    none). Nothing to do.` Nothing if there is nothing."""
     parts = []
     for row in TROUBLES:
         if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
             subjects = [item.subject for item in its if item.subject]
-            about = f" ({', '.join(subjects)})" if subjects else ""
+            codes = ", ".join("none" if each == "missing" else each for each in subjects)
+            about = f" ({'code' if len(subjects) == 1 else 'codes'} {codes})" if subjects else ""
             parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
-    return f"Needs nobody: {'; '.join(parts)}." if parts else ""
+    return f"{'; '.join(parts)}. Nothing to do." if parts else ""
