@@ -583,7 +583,7 @@ def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path
         assert daemon.send(b'{"response_code": "00"}').status == 503
         wait_until((tmp_path / "told").exists)
     told = (tmp_path / "text").read_text()
-    assert "The database can't keep webhooks: " in told
+    assert "The database can't store webhooks: " in told
     assert "locked" in told or "another transaction holds what is needed" in told
 
 
@@ -671,7 +671,7 @@ def test_check_tells_the_alerts_and_their_programs(daemon: Premblyd) -> None:
     hook = {"name": "page", "on": ["dead", {"silent": "6h"}], "command": ["/nowhere/page"]}
     daemon.configure(alerts=[hook])
     done = run("check", "--config", daemon.config)
-    assert "Alert page: dead, silent: 6h; not again within 30m." in done.out
+    assert "Alert page: dead, silent: 6h; repeated at most every 30m." in done.out
     assert "warning: alert page: /nowhere/page is not an executable here" in done.err
 
 

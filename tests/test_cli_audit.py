@@ -86,7 +86,7 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
         assert exact["body"]["verification"] == {"status": "VERIFIED", "reference": reference}
         outputs = {one["output"] for each in exact["deliveries"] for one in each["attempts"]}
         assert outputs == {"•••"}, "archive prints the body"
-        assert "     | hidden: --reveal shows what it printed" in printed
+        assert "     | hidden (--reveal shows it)" in printed
     assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
 
 
@@ -202,7 +202,7 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     printed = run("show", delivery["event_id"], "--config", config).out
     assert f"Delivery {delivery['id']}: activate-customer dead after 1 attempt\n" in printed
     assert "failed: exit status 3" in printed
-    assert "\n     | hidden: --reveal shows what it printed\n" in printed
+    assert "\n     | hidden (--reveal shows it)\n" in printed
     revealed = run("show", delivery["event_id"], "--reveal", "--config", config).out
     assert "\n     | no\n" in revealed
 
@@ -258,7 +258,9 @@ def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> 
     )
     assert sorted(states) == [("pending", 1), ("pending", 10)]
     again = run("replay", event["id"], "--config", config)
-    assert again.out == "Queued 0 deliveries.\nLeft alone, because pending or running: 2.\n"
+    assert again.out == (
+        "Queued 0 deliveries.\nNot replayed, because they are pending or running: 2.\n"
+    )
 
 
 def test_replay_of_one_delivery(config: Path) -> None:
@@ -304,7 +306,7 @@ def test_replay_leaves_what_has_no_action_any_more(config: Path) -> None:
     done = run("replay", "--dead", "--config", config)
     assert done.out.splitlines() == [
         "Queued 0 deliveries.",
-        f"Left alone, because the configuration has no action activate-customer: {dead}.",
+        f"Not replayed, because the configuration has no action activate-customer: {dead}.",
     ]
 
 
@@ -401,8 +403,8 @@ def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path)
     done = run("replay", "999", "--config", config)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "There is no event 999. `premblyd events` lists them. Delivery 999, of event 1, is another"
-        " thing: `premblyd replay --delivery 999`.\n"
+        "There is no event 999. `premblyd events` lists them. If you mean delivery 999 (event 1):"
+        " `premblyd replay --delivery 999`.\n"
     )
 
 
@@ -497,4 +499,4 @@ SHOWN_BY = {
 def test_no_link_is_printed_while_no_daemon_runs(config: Path) -> None:
     done = run("console", "--config", config)
     assert (done.code, done.out) == (75, "")
-    assert done.err == "premblyd does not run: start it with `premblyd serve`, then again.\n"
+    assert done.err == "premblyd is not running. Start it with `premblyd serve`, and try again.\n"

@@ -155,7 +155,8 @@ def test_status_tells_a_daemon_that_hangs(
 def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
     config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
     done = run("status", "--config", config)
-    assert (done.code, done.err) == (2, f"note: {config} has 2 problems: `premblyd check` tells.\n")
+    note = f"note: {config} has 2 problems: `premblyd check` lists them.\n"
+    assert (done.code, done.err) == (2, note)
     assert "keeps failing" in done.out
 
 
@@ -258,7 +259,7 @@ def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool
 def test_following_has_no_end(config: Path) -> None:
     done = run("events", "--follow", "--until", "1h", "--config", config)
     assert done.code == 2
-    assert "--follow has no end: leave out --until." in done.err
+    assert "--follow never ends: leave out --until." in done.err
 
 
 def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:

@@ -27,14 +27,14 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("archive is paused since 20")
     assert " UTC: the disk is full.\n" in done.out
-    assert done.out.endswith("; 0 running. It goes on with `premblyd resume archive`.\n")
+    assert done.out.endswith("; 0 running. `premblyd resume archive` starts it again.\n")
     again = told(config, "pause", "archive", "--until", "2h")
     assert again.keys() == {"paused", "waiting", "running"}
     assert again["paused"]["until_ms"] > again["paused"]["since_ms"] + 7_000_000
     assert read(config, PAUSED) == [("archive", 1, None)]
     assert told(config, "resume", "archive") == {"resumed": "archive", "waiting": 0}
     done = run("resume", "archive", "--config", config)
-    assert done == Ran(1, "", "archive is not paused: `premblyd status` says what is.\n")
+    assert done == Ran(1, "", "archive is not paused: `premblyd status` lists what is.\n")
     notes = read(config, DONE)
     assert notes[0] == ("pause", "archive: the disk is full")
     assert notes[1][1].startswith("archive until 20")
@@ -75,11 +75,11 @@ def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_pat
     assert (paused["action"], paused["reason"], paused["waiting"]) == ("archive", "moved", 0)
     text = " ".join(run("status", "--config", config).out.split())
     assert "archive (0 deliveries waiting) is paused since 20" in text
-    assert text.endswith(" UTC: moved. `premblyd resume archive` ends that.")
+    assert text.endswith(" UTC: moved. `premblyd resume archive` ends the pause.")
     warning = next(each for each in told(config, "check")["warnings"] if "paused" in each)
     assert warning.endswith(" UTC: moved: `premblyd resume archive` ends that")
     shown = run("explain", body, "--config", config).out
-    assert "UTC: moved: until it goes on, its delivery waits" in " ".join(shown.split())
+    assert "UTC: moved: its delivery waits until it is resumed" in " ".join(shown.split())
     [explained] = told(config, "explain", body)["actions"]
     assert explained["paused"].startswith("paused since 20")
     assert " UTC: moved.\n" in run("stats", "--config", config).out

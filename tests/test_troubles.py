@@ -198,8 +198,8 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
     assert (item.kind, item.severity, item.target.code) == ("unmatched", Severity.NOTICE, "00")
     assert not item.needs_somebody
     assert item.text.endswith(
-        "matched no action: `types` or `when` left out what is for their code,"
-        " or it was added later."
+        "matched no action: `types` or `when` excluded them from the action for their code, or it"
+        " was added later."
     )
     for other in (serving("01"), None):
         [item] = found(record, settings=other)

@@ -51,7 +51,7 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
     hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
-    assert "It is on legal hold: nothing of it is deleted until the hold ends" in page
+    assert "It is on legal hold: none of it is deleted until the hold ends" in page
     overview = own.get("/").text
     assert "1 in force; 1 ends within 30 days, first at 20" in overview
     assert own.get("/overview.json").json["kept"]["holds"] == 1

@@ -156,7 +156,7 @@ def test_what_is_doubted_is_found_and_says_why(own: Browser) -> None:
     [event] = own.get("/events.json?doubted=yes").json["events"]
     assert (event["outcome"], event["doubt"]) == ("unknown", "face")
     page = own.get(f"/events/{event['id']}").text
-    assert "It says VERIFIED, and something that does not fit: face." in page
+    assert "It says VERIFIED, but also something that does not fit: face." in page
     assert "something that does not fit" not in own.get("/events/1").text
 
 

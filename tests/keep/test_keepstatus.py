@@ -114,7 +114,7 @@ def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -
     assert json_of(config, "show", "1")["held"] is False
     run("person", "hold", "--reference", reference, "--config", config)
     out = run("show", "1", "--config", config).out
-    assert "It is on legal hold: nothing of it is deleted until the hold ends" in out
+    assert "It is on legal hold: none of it is deleted until the hold ends" in out
     assert "\n  body\n" in out
     assert json_of(config, "show", "1")["held"] is True
     with changing(recorded_in(config)) as database:
