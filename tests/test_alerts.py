@@ -449,7 +449,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     watching.look(2)
     mail, chat = sorted(watching.runner.runs, key=action_of, reverse=True)
     text = mail.body.decode()
-    assert "!  2 deliveries of crm gave up (dead).\n   Find out why" in text
+    assert "!  2 deliveries of crm gave up (dead).\n   Fix the cause" in text
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
     posted = json.loads(chat.body)
@@ -615,7 +615,7 @@ def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
     done = run("try", "--alert", "page", "--config", daemon.config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("page succeeded after ")
-    assert "That its hook ended with status 0 is all that is known" in done.out
+    assert "The hook ended with exit status 0." in done.out
     text = (tmp_path / "text").read_text()
     assert text.startswith("This is a test by `premblyd try --alert page`: nothing is wrong.")
     assert "An example: deliveries gave up." in text

@@ -224,7 +224,7 @@ def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:
     assert " dead after 1 attempt and 2 interrupted ones\n" in printed
     listed = run("deliveries", "--event", event_id, "--config", config).out.splitlines()
     (row,) = [line for line in listed if line.startswith(f"{number} ")]
-    assert row[listed[0].index("begun") :].split()[0] == "3"
+    assert row[listed[0].index("attempts") :].split()[0] == "3"
 
 
 INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, duration_ms,
@@ -369,8 +369,8 @@ def test_dead_deliveries_are_cancelled_as_filters_choose_them(config: Path) -> N
     [
         ([], 2, "Say what to cancel: --delivery ID, or --dead."),
         (["--delivery", 1, "--dead"], 2, "Say what to cancel: --delivery ID, or --dead."),
-        (["--delivery", 1, "--action", "archive"], 2, "--delivery goes alone"),
-        (["--delivery", 1, "--dry-run"], 2, "--delivery goes alone"),
+        (["--delivery", 1, "--action", "archive"], 2, "--delivery can't be combined"),
+        (["--delivery", 1, "--dry-run"], 2, "--delivery can't be combined"),
         (["--dead", "--action", "archiv"], 1, "did you mean archive?"),
     ],
 )

@@ -231,10 +231,10 @@ def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:
 
 def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
     a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
-    assert "an event came at" not in run("check", "--config", config).err
+    assert "an event was received at" not in run("check", "--config", config).err
     change(config, a_year_on)
     said = run("check", "--config", config).err
-    assert "an event came at " in said
+    assert "an event was received at " in said
     assert "UTC: it is wrong now, or was then. `timedatectl` shows it" in said
     status = json.loads(run("status", "--json", "--config", config).out)
     assert "clock" in {item["kind"] for item in status["items"]}

@@ -82,7 +82,7 @@ def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> Non
     action = "activate-customer"
     assert run("pause", action, "--reason", "moved", "--config", config).code == 0
     done = run("replay", "--dead", "--action", action, "--config", config)
-    assert f"\n{action} is paused since 20" in done.out
+    assert f"\n{action} has been paused since 20" in done.out
     assert done.out.endswith(
         f" UTC: moved. What is queued of it waits: `premblyd resume {action}`.\n"
     )
@@ -225,7 +225,7 @@ def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     assert found("--until", "2026-01-01") == found("--type", "none.at_all") == []
     assert found("--type", "*", "--since", "1h") == [first, *others]
     done = run("replay", "--new", "--action", "x", "--since", "1h", "--error", "x")
-    assert (done.code, "--new goes with" in done.err) == (2, True)
+    assert (done.code, "--new needs --action" in done.err) == (2, True)
 
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:

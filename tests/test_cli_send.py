@@ -394,4 +394,4 @@ def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed
         assert run("send", "--url", url, "--config", daemon.config).out.startswith("200 ")
         done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, "")
-    assert "Needs nobody: 1 event that matched no action (00).\n" in done.out
+    assert "1 event matched no action (code 00). Nothing to do.\n" in done.out

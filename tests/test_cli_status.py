@@ -100,7 +100,7 @@ def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     done = run("status", "--database", store.place)
     assert done.code == 0, done.out
     assert done.out == (
-        "Nothing needs attention.\nNeeds nobody: 1 code that came for the first time (07).\n"
+        "Nothing needs attention.\n1 code came for the first time (code 07). Nothing to do.\n"
     )
 
 
@@ -108,7 +108,8 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
     first, *_, last = done.out.splitlines()
-    assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in first
+    assert f"(pid {daemon.process.pid}) has been running since " in first
+    assert f" UTC; it listens on {daemon.address}." in first
     assert last == "Nothing needs attention."
 
 

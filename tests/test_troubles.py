@@ -141,7 +141,7 @@ def test_what_the_machine_lacks_for_hooks_is_told_until_they_can_start(
     finish(store, other, FAILED, retry_at_ms=NOW_MS + DAY_MS)
     [item] = found(record, NOW_MS + LACKING_MS)
     assert (item.kind, item.count) == ("lacking", 1)
-    assert "20 seconds and more: the machine lacks file descriptors." in item.text
+    assert "20 seconds or more: the machine lacks file descriptors." in item.text
     assert item.remedy.startswith("Raise `LimitNOFILE` of the service")
     assert kinds(record, NOW_MS + LACKING_MS + 1) == []
 

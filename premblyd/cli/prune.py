@@ -49,7 +49,7 @@ HELD_BACK = (
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Don't ask before.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option(
     "--trust-clock",
     is_flag=True,

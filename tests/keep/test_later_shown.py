@@ -34,7 +34,7 @@ def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None
     listed = out("events", "--config", config, "--limit", "999")
     assert listed.count("(erased)") == 1
     change(config, ("UPDATE event SET removed_parts = 'identity' WHERE id = 1", []))
-    assert "was deleted when its retention period had" in out("show", 1, "--config", config)
+    assert "was deleted when its retention period expired" in out("show", 1, "--config", config)
     assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
 
 

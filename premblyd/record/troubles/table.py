@@ -48,6 +48,8 @@ def needs_nobody(items: Iterable[Item]) -> str:
         if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
             subjects = [item.subject for item in its if item.subject]
             codes = ", ".join("none" if each == "missing" else each for each in subjects)
-            about = f" ({'code' if len(subjects) == 1 else 'codes'} {codes})" if subjects else ""
+            is_of_codes = any(item.target.code is not None for item in its)
+            word = "" if not is_of_codes else "code " if len(subjects) == 1 else "codes "
+            about = f" ({word}{codes})" if subjects else ""
             parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
     return f"{'; '.join(parts)}. Nothing to do." if parts else ""

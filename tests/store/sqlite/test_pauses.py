@@ -19,7 +19,7 @@ def test_a_pause_that_somebody_wrote_by_hand_holds_and_is_told(
     add_many(store, 1, "mail")
     assert claim(store, crm=9, mail=9).jobs == []
     [item] = found(record, NOW_MS, "crm", "mail")
-    assert item.text.startswith("crm is paused since long")
+    assert item.text.startswith("crm has been paused since long")
     assert [each.action for each in statistics.paused(record, NOW_MS)] == ["crm", "mail"]
     with logged() as lines:
         store.wait(round_of(PauseLog(store.writer, SettableClock())))
