@@ -84,7 +84,7 @@ def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> Non
     done = run("replay", "--dead", "--action", action, "--config", config)
     assert f"\n{action} has been paused since 20" in done.out
     assert done.out.endswith(
-        f" UTC: moved. What is queued of it waits: `premblyd resume {action}`.\n"
+        f" UTC: moved. Its queued deliveries wait: `premblyd resume {action}`.\n"
     )
     done = run("replay", "--action", "archive", "--since", "9d", "--config", config)
     assert "paused" not in done.out

@@ -14,7 +14,7 @@ import pytest
 from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
 from premblyd.times import DAY_MS
-from tests.support.commands import on_terminal, recorded_in, run
+from tests.support.commands import on_terminal, raw_on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
@@ -91,6 +91,18 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["items"] if item["kind"] != "host"]
 
 
+def test_no_color_holds_on_a_terminal(config: Path) -> None:
+    asked = ("status", "--database", recorded_in(config))
+    assert "\x1b[" in raw_on_terminal(80, *asked, code=1)
+    assert "\x1b[" not in raw_on_terminal(80, *asked, code=1, NO_COLOR="1")
+
+
+def test_one_cause_is_one_line(config: Path) -> None:
+    told = " ".join(run("status", "--database", recorded_in(config)).out.split())
+    assert "gave up (dead). activate-customer keeps failing: its last" in told
+    assert told.count("keeps failing") == 1
+
+
 def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     now_ms = time.time_ns() // 1_000_000
     store.add("crm", received_at_ms=now_ms - 48 * 3_600_000, response_code="00")
@@ -158,7 +170,7 @@ def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> Non
     done = run("status", "--config", config)
     note = f"note: {config} has 2 problems: `premblyd check` lists them.\n"
     assert (done.code, done.err) == (2, note)
-    assert "keeps failing" in done.out
+    assert "keeps failing" in " ".join(done.out.split())
 
 
 def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:

@@ -201,7 +201,7 @@ def _print(line: str, new: str, alive: Sequence[HostRow], items: Sequence[Item])
                 f" hooks running: {host.running}."
             )
         )
-    grave = [item for item in items if item.needs_somebody]
+    grave = table.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT
         mark = click.style(MARKS[item.severity], "red" if is_urgent else "yellow", bold=is_urgent)

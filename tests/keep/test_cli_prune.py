@@ -130,7 +130,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     count = sum(each["count"] for each in by_clock)
     done = run("record", "prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
-    assert f"it is {passed} UTC: {count} rows would be deleted by the clock." in done.err
+    assert f"it should be {passed} UTC: {count} rows would be deleted by the clock." in done.err
     assert of_record(config, "SELECT count(*) FROM event") < before
     ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

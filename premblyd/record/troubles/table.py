@@ -40,6 +40,21 @@ def reminders(situation: Situation) -> list[Item]:
     return items(situation, kinds=[row.kind for row in TROUBLES if row.reminds])
 
 
+def for_people(items: Iterable[Item]) -> list[Item]:
+    """Return what needs somebody, one for a cause: that an action fails stands with its dead
+    deliveries."""
+    grave = [item for item in items if item.needs_somebody]
+    failing = {item.subject: item.text for item in grave if item.kind == "failing"}
+    dead = {item.subject for item in grave if item.kind == "dead"}
+    return [
+        replace(item, text=f"{item.text} {failing[item.subject]}")
+        if item.kind == "dead" and item.subject in failing
+        else item
+        for item in grave
+        if not (item.kind == "failing" and item.subject in dead)
+    ]
+
+
 def needs_nobody(items: Iterable[Item]) -> str:
     """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
     none). Nothing to do.` Nothing if there is nothing."""
