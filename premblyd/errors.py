@@ -87,8 +87,8 @@ class MoveAtWorkError(TryAgainError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"`premblyd record move` is at work on {name}. Wait until it ends: it says on which"
-            " database to start the daemon then."
+            f"`premblyd record move` is running on {name}. Wait until it ends: it says which"
+            " database to start the daemon on."
         )
 
 

@@ -77,7 +77,7 @@ def explain(
         if (why_not := routing.why_not(action, webhook, budget)) is None:
             shown = _preview(action, webhook, endpoint)
             if (note := paused.get(action.name)) is not None:
-                told = [f"{note}: until it goes on, its delivery waits", *shown.lines]
+                told = [f"{note}: its delivery waits until it is resumed", *shown.lines]
                 shown = Preview(facts={**shown.facts, "paused": note}, lines=told)
             runs[action.name] = shown
         else:
@@ -105,8 +105,8 @@ def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
     if action.order is not None:
         note = "waits for nothing: this event has no reference"
         if reference:
-            end = "have succeeded" if action.order.then == "wait" else "are over"
-            note = f"waits until those that came before it for this reference {end}"
+            end = "have succeeded" if action.order.then == "wait" else "have ended"
+            note = f"waits until the earlier ones for this reference {end}"
         facts |= {"order": action.order.by, "order_note": note}
         lines.append(f"order: {note}")
     if is_confirmed:

@@ -94,7 +94,7 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
         if secret.source != "text" and text != text.strip():
             yield f"{place}: the secret ({secret.source}) has white space around it"
         if place == "checkin url" and _is_in_the_open(text):
-            yield f"{place}: it is not https: who sees the network can send heartbeats too"
+            yield f"{place}: it is not https: anyone on the network can send heartbeats too"
         is_path = ", env " in place and "/" in text  # a hook's variable, which names the file
         if secret.source == "text" and not is_path and any(map(os.path.isfile, places.files(text))):
             # Not its name: it may be the key, and the file an accident.
@@ -115,7 +115,7 @@ def _of_prembly(settings: Config) -> Iterator[str]:
     elif _PUBLIC_KEY.search(key):
         yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
     if _is_in_the_open(api.url):
-        yield f"prembly: {api.url} is not https, so that the key and the answers go in the open"
+        yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
 
 
 def _of_console(settings: Config) -> Iterator[str]:
@@ -126,12 +126,12 @@ def _of_console(settings: Config) -> Iterator[str]:
     host = console.listen.host
     if not (console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")):
         yield (
-            f"console: it listens on {console.listen}, without TLS: whoever sees the network sees"
-            " its pages and may take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
+            f"console: it listens on {console.listen}, without TLS: anyone on the network can read"
+            " its pages and take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
             " behind a proxy with TLS"
         )
     if _is_in_the_open(console.url or ""):
-        yield f"console: {console.url} is not https, so that its pages go in the open"
+        yield f"console: {console.url} is not https: its pages are sent unencrypted"
 
 
 def _is_in_the_open(text: str) -> bool:
@@ -300,8 +300,8 @@ def _of_retention(settings: Config) -> Iterator[str]:
     for removed, period in periods(retention).items():
         if period < _SHORT_MS.get(removed, 0):
             yield (
-                f"retention: {removed} {period_text(period)}: do you mean so short a"
-                " time? What is older is deleted within minutes. `premblyd record prune --dry-run`"
+                f"retention: {removed} {period_text(period)}: is so short a period meant? Older"
+                " data is deleted within minutes. `premblyd record prune --dry-run`"
                 " counts it"
             )
 

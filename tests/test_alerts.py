@@ -449,7 +449,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     watching.look(2)
     mail, chat = sorted(watching.runner.runs, key=action_of, reverse=True)
     text = mail.body.decode()
-    assert "!  2 deliveries of crm gave up (dead).\n   Find out why" in text
+    assert "!  2 deliveries of crm gave up (dead).\n   Fix the cause" in text
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
     posted = json.loads(chat.body)
@@ -583,7 +583,7 @@ def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path
         assert daemon.send(b'{"response_code": "00"}').status == 503
         wait_until((tmp_path / "told").exists)
     told = (tmp_path / "text").read_text()
-    assert "The database can't keep webhooks: " in told
+    assert "The database can't store webhooks: " in told
     assert "locked" in told or "another transaction holds what is needed" in told
 
 
@@ -615,7 +615,7 @@ def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
     done = run("try", "--alert", "page", "--config", daemon.config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("page succeeded after ")
-    assert "That its hook ended with status 0 is all that is known" in done.out
+    assert "The hook ended with exit status 0." in done.out
     text = (tmp_path / "text").read_text()
     assert text.startswith("This is a test by `premblyd try --alert page`: nothing is wrong.")
     assert "An example: deliveries gave up." in text
@@ -671,7 +671,7 @@ def test_check_tells_the_alerts_and_their_programs(daemon: Premblyd) -> None:
     hook = {"name": "page", "on": ["dead", {"silent": "6h"}], "command": ["/nowhere/page"]}
     daemon.configure(alerts=[hook])
     done = run("check", "--config", daemon.config)
-    assert "Alert page: dead, silent: 6h; not again within 30m." in done.out
+    assert "Alert page: dead, silent: 6h; repeated at most every 30m." in done.out
     assert "warning: alert page: /nowhere/page is not an executable here" in done.err
 
 

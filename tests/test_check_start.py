@@ -137,7 +137,7 @@ def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
             done = run("check", "--config", daemon.config)
             assert (done.code, "can't start" in done.err) == (0, False), done.err
             assert f"pid {daemon.process.pid}" in done.out
-        assert f" One of this configuration runs on {daemon.database}: " in done.out
+        assert f" A daemon with this configuration runs on {daemon.database}: " in done.out
         assert "started with another `database`" in done.err
 
 

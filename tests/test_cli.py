@@ -190,14 +190,14 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")
     again = run("init", path.parent)
-    assert again == Ran(1, "", f"{path} exists already; it was left as it is.\n")
+    assert again == Ran(1, "", f"{path} already exists; it was not changed.\n")
     assert path.read_text() == "mine"
 
 
 def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run("init", tmp_path / "file")
-    assert done == Ran(1, "", f"{tmp_path}/file is a file, and no folder.\n")
+    assert done == Ran(1, "", f"{tmp_path}/file is a file, not a folder.\n")
     done = run("init", tmp_path / "file" / "folder")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
@@ -240,7 +240,7 @@ def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path
         ("dead", "1"),
     ]
     assert "The CRM got 2 customers." in after
-    assert "Stored what never came: 1 event." in after
+    assert "Stored missed webhooks: 1 event." in after
     assert "Now the CRM has 3 customers." in after
     assert re.search(r"prembly\.status +00 +verified +sample-retried-0001", after)
     assert re.search(r"127\.0\.0\.1 +wrong signature", after)

@@ -85,7 +85,7 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
         assert exact["body"]["verification"] == {"status": "VERIFIED", "reference": reference}
         outputs = {one["output"] for each in exact["deliveries"] for one in each["attempts"]}
         assert outputs == {"•••"}, "archive prints the body"
-        assert "     | hidden: --reveal shows what it printed" in printed
+        assert "     | hidden (--reveal shows it)" in printed
     assert read(config, "SELECT count(*) FROM operator_action WHERE action = 'reveal'") == [(1,)]
 
 
@@ -201,7 +201,7 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     printed = run("show", delivery["event_id"], "--config", config).out
     assert f"Delivery {delivery['id']}: activate-customer dead after 1 attempt\n" in printed
     assert "failed: exit status 3" in printed
-    assert "\n     | hidden: --reveal shows what it printed\n" in printed
+    assert "\n     | hidden (--reveal shows it)\n" in printed
     revealed = run("show", delivery["event_id"], "--reveal", "--config", config).out
     assert "\n     | no\n" in revealed
 
@@ -223,7 +223,7 @@ def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:
     assert " dead after 1 attempt and 2 interrupted ones\n" in printed
     listed = run("deliveries", "--event", event_id, "--config", config).out.splitlines()
     (row,) = [line for line in listed if line.startswith(f"{number} ")]
-    assert row[listed[0].index("begun") :].split()[0] == "3"
+    assert row[listed[0].index("attempts") :].split()[0] == "3"
 
 
 INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, duration_ms,
@@ -257,7 +257,9 @@ def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> 
     )
     assert sorted(states) == [("pending", 1), ("pending", 10)]
     again = run("replay", event["id"], "--config", config)
-    assert again.out == "Queued 0 deliveries.\nLeft alone, because pending or running: 2.\n"
+    assert again.out == (
+        "Queued 0 deliveries.\nNot replayed, because they are pending or running: 2.\n"
+    )
 
 
 def test_replay_of_one_delivery(config: Path) -> None:
@@ -303,7 +305,7 @@ def test_replay_leaves_what_has_no_action_any_more(config: Path) -> None:
     done = run("replay", "--dead", "--config", config)
     assert done.out.splitlines() == [
         "Queued 0 deliveries.",
-        f"Left alone, because the configuration has no action activate-customer: {dead}.",
+        f"Not replayed, because the configuration has no action activate-customer: {dead}.",
     ]
 
 
@@ -366,8 +368,8 @@ def test_dead_deliveries_are_cancelled_as_filters_choose_them(config: Path) -> N
     [
         ([], 2, "Say what to cancel: --delivery ID, or --dead."),
         (["--delivery", 1, "--dead"], 2, "Say what to cancel: --delivery ID, or --dead."),
-        (["--delivery", 1, "--action", "archive"], 2, "--delivery goes alone"),
-        (["--delivery", 1, "--dry-run"], 2, "--delivery goes alone"),
+        (["--delivery", 1, "--action", "archive"], 2, "--delivery can't be combined"),
+        (["--delivery", 1, "--dry-run"], 2, "--delivery can't be combined"),
         (["--dead", "--action", "archiv"], 1, "did you mean archive?"),
     ],
 )
@@ -400,8 +402,8 @@ def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path)
     done = run("replay", "999", "--config", config)
     assert (done.code, done.out) == (1, "")
     assert done.err == (
-        "There is no event 999. `premblyd events` lists them. Delivery 999, of event 1, is another"
-        " thing: `premblyd replay --delivery 999`.\n"
+        "There is no event 999. `premblyd events` lists them. If you mean delivery 999 (event 1):"
+        " `premblyd replay --delivery 999`.\n"
     )
 
 
@@ -481,4 +483,4 @@ SHOWN_BY = {
 def test_no_link_is_printed_while_no_daemon_runs(config: Path) -> None:
     done = run("console", "--config", config)
     assert (done.code, done.out) == (75, "")
-    assert done.err == "premblyd does not run: start it with `premblyd serve`, then again.\n"
+    assert done.err == "premblyd is not running. Start it with `premblyd serve`, and try again.\n"

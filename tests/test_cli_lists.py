@@ -231,11 +231,11 @@ def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:
 
 def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
     a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
-    assert "an event came at" not in run("check", "--config", config).err
+    assert "an event was received at" not in run("check", "--config", config).err
     change(config, a_year_on)
     said = run("check", "--config", config).err
-    assert "an event came at " in said
-    assert "UTC: it is wrong now, or was then. `timedatectl` shows it" in said
+    assert "an event was received at " in said
+    assert "UTC: it is wrong now, or was then. `timedatectl` shows the time" in said
     status = json.loads(run("status", "--json", "--config", config).out)
     assert "clock" in {item["kind"] for item in status["items"]}
 
@@ -258,7 +258,7 @@ def test_events_are_found_by_the_beginning_of_a_key(config: Path) -> None:
     for wrong in ("", "xyz", key + "0", "%"):
         done = run("events", "--key", wrong, "--config", config)
         assert done.code == 2
-        assert "is no key: 32 hex digits, or how they begin" in done.err
+        assert "is not a key: 32 hex digits, or the first of them" in done.err
 
 
 def test_events_and_deliveries_are_found_by_a_type_or_a_pattern(config: Path) -> None:
@@ -328,7 +328,7 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
     assert (event["received_at_ms"], event["reference"]) == (row["created_at_ms"], row["reference"])
     assert event["awaited"] == [row]
     shown = run("show", row["event_id"], "--config", config).out
-    assert f"Pending {row['id']}: waiting after 0 questions to Prembly\n  asked next at " in shown
+    assert f"Unsettled {row['id']}: waiting after 0 questions to Prembly\n  asked next at " in shown
     for options, found in (
         (["--state", "waiting"], rows),
         (["--state", "given_up"], []),
@@ -341,7 +341,7 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
         assert json_of(config, "unsettled", *options) == found
     assert (
         run("unsettled", "--state", "settled", "--config", config).out
-        == "Nothing pending is listed.\n"
+        == "No unsettled verifications.\n"
     )
     assert "waiting" in run("unsettled", "--config", config).out
 
@@ -350,8 +350,8 @@ def test_an_empty_list_of_what_is_pending_says_that_nothing_asks(config: Path) -
     with changing(recorded_in(config)) as database:
         database.execute("DELETE FROM awaited")
     done = run("unsettled", "--config", config)
-    assert done.out == "Nothing pending is listed.\n"
-    assert done.err == "note: The configuration has no `pending`: nothing is asked about.\n"
+    assert done.out == "No unsettled verifications.\n"
+    assert done.err == "note: The configuration has no `pending`: Prembly is not asked.\n"
     asking = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
     config.write_text(json.dumps(json.loads(config.read_text()) | asking))
     assert run("unsettled", "--config", config).err == ""
@@ -371,7 +371,7 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
     done = run(*arguments, "--config", config)
     assert (done.code, done.out) == (0, before.out)
     assert done.err.startswith(f"note: {config} has ")
-    assert done.err.endswith("`premblyd check` tells.\n")
+    assert done.err.endswith("`premblyd check` lists them.\n")
     assert len(done.err.splitlines()) == 1
     assert run("check", "--config", config).code == 78
 
@@ -425,7 +425,7 @@ def test_a_look_that_can_not_be_recorded_shows_nothing(config: Path) -> None:
     assert (masked.code, masked.err) == (0, "")
     done = run("show", 1, "--reveal", "--config", config)
     assert (done.code, done.out) == (75, "")
-    assert "Nothing is shown: that you look could not be recorded." in done.err
+    assert "Nothing is shown, because your access could not be recorded." in done.err
 
 
 def test_a_look_that_a_newer_database_refuses_keeps_its_exit_status(
@@ -437,7 +437,7 @@ def test_a_look_that_a_newer_database_refuses_keeps_its_exit_status(
     monkeypatch.setattr("premblyd.cli.show.open_to_change", refuse)
     done = run("show", 1, "--reveal", "--config", config)
     assert (done.code, done.out) == (78, "")
-    assert done.err == "Nothing is shown: that you look could not be recorded. It is newer.\n"
+    assert done.err == "Nothing is shown, because your access could not be recorded. It is newer.\n"
 
 
 @pytest.mark.sqlite
@@ -452,7 +452,7 @@ def test_a_look_by_who_may_only_read_shows_nothing_and_says_how(
     done = run("show", 1, "--reveal", "--config", config)
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[0] == (
-        "Nothing is shown: that you look could not be recorded."
+        "Nothing is shown, because your access could not be recorded."
         f" You may not write {recorded_in(config)}. Run this as root or as its owner."
     )
     assert rows(recorded_in(config), looks) == before

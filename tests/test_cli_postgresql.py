@@ -88,7 +88,7 @@ def test_status_of_a_server_asks_for_no_daemon(auditor: str) -> None:
 def test_who_may_only_read_is_told_what_is_missing(auditor: str, store: Store) -> None:
     done = run("show", "1", "--reveal", "--database", auditor)
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("Nothing is shown: that you look could not be recorded.")
+    assert done.err.startswith("Nothing is shown, because your access could not be recorded.")
     assert "this role lacks a right on table operator_action" in done.err
     assert "firstName" not in done.err
     assert store.rows("SELECT * FROM operator_action") == []
@@ -147,7 +147,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         with away(store.place):
             done = run("status", "--config", daemon.config)
         assert done.code == 2
-        assert done.out.startswith("No daemon of this configuration runs here.\n!! PostgreSQL")
+        assert done.out.startswith("No daemon with this configuration runs here.\n!! PostgreSQL")
 
 
 @for_each(
@@ -286,13 +286,13 @@ def test_hosts_are_listed_and_one_that_does_not_come_back_is_ended(
     assert (b["state"], b["waiting"], b["actions"]) == ("stopped", 1, ["crm", "mail"])
     refused = run("hosts", "forget", "a", "--config", config)
     assert (refused.code, refused.out) == (1, "")
-    assert refused.err == "a works: stop premblyd there, and wait a minute.\n"
+    assert refused.err == "a is running: stop premblyd there, and wait a minute.\n"
     ended = run("hosts", "--config", config, "forget", "b")
-    assert ended == Ran(0, "Ended b: nothing waits for it any more.\n", "")
+    assert ended == Ran(0, "Removed b: nothing waits for it any more.\n", "")
     again = run("hosts", "forget", "b", "--config", config)
     assert (again.code, again.err) == (
         1,
-        "There is no host b to end: `premblyd hosts` lists them.\n",
+        "There is no host b to remove: `premblyd hosts` lists them.\n",
     )
     assert store.rows("SELECT action, note FROM operator_action") == [("forget", "host b")]
     assert [row["name"] for row in json.loads(run("hosts", "--json", "--config", config).out)] == [

@@ -115,7 +115,7 @@ def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
     record.receive([came])
     ran = reconcile(record, "--store")
     assert (ran.code, ran.err) == (0, "")
-    assert "Stored what never came: 1 event." in ran.out
+    assert "Stored missed webhooks: 1 event." in ran.out
     assert "Nothing is missing." in ran.out
     ((endpoint, reference, outcome, verified_by, body),) = record.rows(
         "SELECT endpoint, reference, outcome, verified_by, body FROM event"
@@ -342,7 +342,7 @@ def test_what_was_erased_is_neither_missing_nor_asked_for(record: Record, api: P
     listed = reconcile(record, "-", stdin=f"{first.upper()}\n{first}\n{SESSION}\n".encode())
     assert listed.code == 1, "another spelling of what is no UUID is another reference"
     listed = reconcile(record, "-", stdin=f"{first}\n{second}\n{SESSION}\n".encode())
-    assert listed.out.splitlines() == ["Erased, and so not expected: 2.", "Nothing is missing."]
+    assert listed.out.splitlines() == ["Erased, so not expected: 2.", "Nothing is missing."]
 
 
 def test_who_is_erased_while_prembly_answers_is_in_no_question(
@@ -376,7 +376,7 @@ def test_what_has_not_ended_is_not_expected(record: Record, api: PremblyApi) -> 
     api.know("ver_bvn_open1", run="processing", created_at_s=time.time() - HOUR_S)
     ran = reconcile(record)
     assert ran.code == 0
-    assert "Not ended yet, and so not expected: 1." in ran.out
+    assert "Not ended yet, so not expected: 1." in ran.out
 
 
 def test_a_webhook_that_comes_meanwhile_is_not_doubled(record: Record, api: PremblyApi) -> None:
@@ -511,7 +511,7 @@ def test_what_was_not_asked_for_is_told_with_what_may_be_wrong(
     unasked = {"since": "", "until": ""}
     record.configure(api, prembly={"logs": {"parameters": unasked}})
     ran = reconcile(record)
-    assert "Of another time, and so left out: 1." in ran.out
+    assert "Of another time, so left out: 1." in ran.out
     assert "not asked for" not in ran.out
 
 
@@ -567,7 +567,7 @@ def test_what_came_and_was_left_open_is_listed_and_asked_for(
     ran = reconcile(record)
     assert ran.code == 1
     assert (
-        "Missing: 1 of 1, 1 of them unsettled: an event came, and none says how it ended."
+        "Missing: 1 of 1, 1 of them unsettled: an event came, but none says how it ended."
         in ran.out
     )
     printed = found(record, code=1)
@@ -731,7 +731,7 @@ def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None
     text = "\n".join(lines)
     assert "reading the log" in text
     assert "asking" in text
-    assert "Stored what never came: 300 events." in text
+    assert "Stored missed webhooks: 300 events." in text
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(

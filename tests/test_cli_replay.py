@@ -67,13 +67,13 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     _configure(config)
     assert replay(config, "--dead", "--action", "activate-customer")["without_action"]
     done = run("replay", "--dead", "--action", "archive", "--config", config)
-    assert done == Ran(0, "Queued 0 deliveries.\nNothing matches what was asked for.\n", "")
+    assert done == Ran(0, "Queued 0 deliveries.\nNothing matches.\n", "")
 
 
 def test_a_terminal_sees_no_bar_of_nothing(config: Path) -> None:
     nothing = ("replay", "--dead", "--error", "like nothing that happened", "--config", config)
     shown = [line for line in on_terminal(80, *nothing) if line]
-    assert shown == ["Queued 0 deliveries.", "Nothing matches what was asked for."]
+    assert shown == ["Queued 0 deliveries.", "Nothing matches."]
     something = on_terminal(80, "replay", "--dead", "--config", config)
     assert any(line.startswith("queueing ") for line in something)
 
@@ -82,9 +82,9 @@ def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> Non
     action = "activate-customer"
     assert run("pause", action, "--reason", "moved", "--config", config).code == 0
     done = run("replay", "--dead", "--action", action, "--config", config)
-    assert f"\n{action} is paused since 20" in done.out
+    assert f"\n{action} has been paused since 20" in done.out
     assert done.out.endswith(
-        f" UTC: moved. What is queued of it waits: `premblyd resume {action}`.\n"
+        f" UTC: moved. Its queued deliveries wait: `premblyd resume {action}`.\n"
     )
     done = run("replay", "--action", "archive", "--since", "9d", "--config", config)
     assert "paused" not in done.out
@@ -199,8 +199,8 @@ def test_dead_may_be_one_event(config: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--pending", "--dead"], "--dead goes neither with --pending nor with --delivery."),
-        (["--delivery", "1", "--dead"], "--dead goes neither with --pending nor with --delivery."),
+        (["--pending", "--dead"], "--dead can't be combined with --pending or --delivery."),
+        (["--delivery", "1", "--dead"], "--dead can't be combined with --pending or --delivery."),
         (["1", "--event", "2"], "Name one event or one delivery"),
         (["1", "--delivery", "2"], "Name one event or one delivery"),
     ],
@@ -225,7 +225,7 @@ def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     assert found("--until", "2026-01-01") == found("--type", "none.at_all") == []
     assert found("--type", "*", "--since", "1h") == [first, *others]
     done = run("replay", "--new", "--action", "x", "--since", "1h", "--error", "x")
-    assert (done.code, "--new goes with" in done.err) == (2, True)
+    assert (done.code, "--new needs --action" in done.err) == (2, True)
 
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
@@ -361,7 +361,7 @@ def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:
     assert (done.code, done.err) == (1, "")
     assert done.out.splitlines() == [
         "Queued 0 deliveries.",
-        f"Left alone, because their person was erased: {count}.",
+        f"Not replayed, because the person was erased: {count}.",
     ]
     with_actions(config, NEW)
     new = replay(config, "--since", "1h", "--action", "greet", "--dry-run")
@@ -377,7 +377,8 @@ def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path)
     lack(config, event, "body")
     done = run("replay", "--delivery", number, "--config", config)
     assert (done.code, done.err) == (1, "")
-    assert "their hooks get the body, which was deleted when its period had expired: 1." in done.out
+    because = "the hook needs the body, which was deleted when its retention period expired"
+    assert f"{because}: 1." in done.out
     url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
     own = [each for each in ACTIONS if each["name"] != "archive"]
     select = {"name": "archive", "response_codes": ["00"], "http": url}

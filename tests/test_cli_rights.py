@@ -96,7 +96,9 @@ def test_a_database_that_may_not_be_written(folder: Path, command: str) -> None:
     with plain_user():
         done = run(*command.split(), "--config", config)
     assert (done.code, done.out) == (1, "")
-    assert done.err.removeprefix("Nothing is shown: that you look could not be recorded. ") == (
+    assert done.err.removeprefix(
+        "Nothing is shown, because your access could not be recorded. "
+    ) == (
         f"You may not write {database}. Run this as root or as its owner.\n"
         f"With the rights it needs: sudo premblyd {command} --config {config}\n"
     )

@@ -295,7 +295,7 @@ def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
 
 
 ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
-    (503, {"Retry_After": "7"}, 75, "The daemon runs, and could not store it: "),
+    (503, {"Retry_After": "7"}, 75, "The daemon is running, but could not store it: "),
     (503, {}, 75, "Without Retry-After this comes of a proxy in front"),
     (502, {}, 75, "A proxy in front does not reach the daemon"),
     (504, {}, 75, "A proxy in front got no answer"),
@@ -394,4 +394,4 @@ def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed
         assert run("send", "--url", url, "--config", daemon.config).out.startswith("200 ")
         done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, "")
-    assert "Needs nobody: 1 event that matched no action (00).\n" in done.out
+    assert "1 event matched no action (code 00). Nothing to do.\n" in done.out

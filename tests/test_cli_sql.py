@@ -108,7 +108,7 @@ def test_a_write_is_refused_and_changes_nothing(config: Path, query: str) -> Non
     place = recorded_in(config)
     before = rows(place, "SELECT count(*), min(outcome) FROM event")
     said = refused(config, query)
-    assert said == "`premblyd sql` only reads: it takes a SELECT.\n" or isinstance(place, Server)
+    assert said == "`premblyd sql` is read-only: give it a SELECT.\n" or isinstance(place, Server)
     assert rows(place, "SELECT count(*), min(outcome) FROM event") == before
     assert rows(place, "SELECT count(*) FROM pause") == [(0,)]
 
@@ -119,7 +119,7 @@ def test_nor_does_sqlite_do_anything_else(
     config: Path, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(config.parent)
-    assert refused(config, query) == "`premblyd sql` only reads: it takes a SELECT.\n"
+    assert refused(config, query) == "`premblyd sql` is read-only: give it a SELECT.\n"
     assert not {"other.db", "copy.db"} & set(os.listdir())
 
 
@@ -154,7 +154,7 @@ def test_of_a_query_without_an_end_only_what_is_printed_is_read(config: Path) ->
 
 def test_a_query_that_takes_too_long_is_ended(config: Path) -> None:
     said = refused(config, f"{ENDLESS} max(n) FROM x", "--seconds", 1)
-    assert said == "The query took longer than 1 s and was ended: --seconds gives it more.\n"
+    assert said == "The query took longer than 1 s and was stopped: --seconds allows more.\n"
 
 
 @for_each(
@@ -192,7 +192,7 @@ def test_without_a_database_it_says_so(tmp_path: Path) -> None:
 
 def test_json_and_csv_are_not_printed_at_once(config: Path) -> None:
     done = run("sql", "SELECT 1", "--json", "--csv", "--config", config)
-    assert (done.code, "--json and --csv go one at a time." in done.err) == (2, True)
+    assert (done.code, "Give --json or --csv, not both." in done.err) == (2, True)
 
 
 @pytest.mark.sqlite

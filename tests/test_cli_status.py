@@ -14,7 +14,7 @@ import pytest
 from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
 from premblyd.times import DAY_MS
-from tests.support.commands import on_terminal, recorded_in, run
+from tests.support.commands import on_terminal, raw_on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
@@ -90,6 +90,18 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["items"] if item["kind"] != "host"]
 
 
+def test_no_color_holds_on_a_terminal(config: Path) -> None:
+    asked = ("status", "--database", recorded_in(config))
+    assert "\x1b[" in raw_on_terminal(80, *asked, code=1)
+    assert "\x1b[" not in raw_on_terminal(80, *asked, code=1, NO_COLOR="1")
+
+
+def test_one_cause_is_one_line(config: Path) -> None:
+    told = " ".join(run("status", "--database", recorded_in(config)).out.split())
+    assert "gave up (dead). activate-customer keeps failing: its last" in told
+    assert told.count("keeps failing") == 1
+
+
 def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     now_ms = time.time_ns() // 1_000_000
     store.add("crm", received_at_ms=now_ms - 48 * 3_600_000, response_code="00")
@@ -99,7 +111,7 @@ def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     done = run("status", "--database", store.place)
     assert done.code == 0, done.out
     assert done.out == (
-        "Nothing needs attention.\nNeeds nobody: 1 code that came for the first time (07).\n"
+        "Nothing needs attention.\n1 code came for the first time (code 07). Nothing to do.\n"
     )
 
 
@@ -107,7 +119,8 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
     first, *_, last = done.out.splitlines()
-    assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in first
+    assert f"(pid {daemon.process.pid}) has been running since " in first
+    assert f" UTC; it listens on {daemon.address}." in first
     assert last == "Nothing needs attention."
 
 
@@ -154,8 +167,9 @@ def test_status_tells_a_daemon_that_hangs(
 def test_status_works_while_the_configuration_has_a_mistake(config: Path) -> None:
     config.write_text(config.read_text().replace('"endpoints"', '"endpiont"'))
     done = run("status", "--config", config)
-    assert (done.code, done.err) == (2, f"note: {config} has 2 problems: `premblyd check` tells.\n")
-    assert "keeps failing" in done.out
+    note = f"note: {config} has 2 problems: `premblyd check` lists them.\n"
+    assert (done.code, done.err) == (2, note)
+    assert "keeps failing" in " ".join(done.out.split())
 
 
 def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
@@ -257,7 +271,7 @@ def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool
 def test_following_has_no_end(config: Path) -> None:
     done = run("events", "--follow", "--until", "1h", "--config", config)
     assert done.code == 2
-    assert "--follow has no end: leave out --until." in done.err
+    assert "--follow never ends: leave out --until." in done.err
 
 
 def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:

@@ -107,7 +107,7 @@ def test_what_is_missing_or_unsettled_is_listed_and_counted(
     assert why(printed) == ["missing", "unsettled"]
     assert counts(printed, "ended", "in_record", "missing", "unsettled") == (6, 4, 2, 1)
     assert set(absent(printed)) == {*missing, *left_open}
-    sentence = "2 verifications are missing; 1 verification has ended, and no event says how."
+    sentence = "2 verifications are missing; 1 verification has ended, but no event says how."
     assert sentence in " ".join(reconcile(record).out.split())
     printed = found(record, 0, "--store")
     assert (why(printed), counts(printed, "in_record", "stored")) == ([], (6, 3))

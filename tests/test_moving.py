@@ -495,7 +495,7 @@ def test_ctrl_c_is_no_failure(odd: Path, server: Server, tmp_path: Path) -> None
     ended = move_process(daemon.config, server.url, interrupt)
     assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
         75,
-        "Interrupted. Nothing was moved. Run the same again.",
+        "Interrupted. Nothing was moved. Run the same command again.",
     )
     assert run("--config", daemon.config, "move", server.url).code == 0
 

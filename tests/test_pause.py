@@ -25,16 +25,16 @@ def read(config: Path, sql: str) -> list[tuple[Any, ...]]:
 def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(config: Path) -> None:
     done = run("pause", "archive", "--reason", " the disk\nis full ", "--config", config)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("archive is paused since 20")
+    assert done.out.startswith("archive has been paused since 20")
     assert " UTC: the disk is full.\n" in done.out
-    assert done.out.endswith("; 0 running. It goes on with `premblyd resume archive`.\n")
+    assert done.out.endswith("; 0 running. `premblyd resume archive` starts it again.\n")
     again = told(config, "pause", "archive", "--until", "2h")
     assert again.keys() == {"paused", "waiting", "running"}
     assert again["paused"]["until_ms"] > again["paused"]["since_ms"] + 7_000_000
     assert read(config, PAUSED) == [("archive", 1, None)]
     assert told(config, "resume", "archive") == {"resumed": "archive", "waiting": 0}
     done = run("resume", "archive", "--config", config)
-    assert done == Ran(1, "", "archive is not paused: `premblyd status` says what is.\n")
+    assert done == Ran(1, "", "archive is not paused: `premblyd status` lists what is.\n")
     notes = read(config, DONE)
     assert notes[0] == ("pause", "archive: the disk is full")
     assert notes[1][1].startswith("archive until 20")
@@ -50,8 +50,12 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
             "There is no action archiv; the configuration has activate-customer, archive,"
             " page-operations, ask-compliance.",
         ),
-        (["archive", "--reason", "x" * 201], 1, "A reason has at most 200 characters, and names"),
-        (["archive", "--until", "2020-01-01"], 1, "2020-01-01 is past: a pause ends later"),
+        (["archive", "--reason", "x" * 201], 1, "A reason has at most 200 characters, and should"),
+        (
+            ["archive", "--until", "2020-01-01"],
+            1,
+            "2020-01-01 is in the past: a pause must end later",
+        ),
         (["archive", "--for", "2h"], 2, "No such option '--for'. Did you mean '--until'?"),
         (["archive", "--until", "soon"], 2, "'soon' is neither a time such as 2026-01-31T06:00"),
     ],
@@ -74,12 +78,12 @@ def test_status_check_explain_and_stats_say_what_is_paused(config: Path, tmp_pat
     [paused] = told(config, "status")["paused"]
     assert (paused["action"], paused["reason"], paused["waiting"]) == ("archive", "moved", 0)
     text = " ".join(run("status", "--config", config).out.split())
-    assert "archive (0 deliveries waiting) is paused since 20" in text
-    assert text.endswith(" UTC: moved. `premblyd resume archive` ends that.")
+    assert "archive (0 deliveries waiting) has been paused since 20" in text
+    assert text.endswith(" UTC: moved. `premblyd resume archive` ends the pause.")
     warning = next(each for each in told(config, "check")["warnings"] if "paused" in each)
-    assert warning.endswith(" UTC: moved: `premblyd resume archive` ends that")
+    assert warning.endswith(" UTC: moved: `premblyd resume archive` ends the pause")
     shown = run("explain", body, "--config", config).out
-    assert "UTC: moved: until it goes on, its delivery waits" in " ".join(shown.split())
+    assert "UTC: moved: its delivery waits until it is resumed" in " ".join(shown.split())
     [explained] = told(config, "explain", body)["actions"]
     assert explained["paused"].startswith("paused since 20")
     assert " UTC: moved.\n" in run("stats", "--config", config).out
@@ -93,9 +97,10 @@ def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Pa
     config.write_text(json.dumps(configuration(database=database, actions=[])))
     [item] = [each for each in told(config, "status")["items"] if each["kind"] == "paused"]
     assert item["about"] == "archive"
-    assert item["text"].endswith("No configuration has an action of that name.")
+    assert item["text"].endswith("No configuration has this action.")
     assert any(
-        each.startswith("archive is paused") and each.endswith("what waits for it ends dead then")
+        each.startswith("archive has been paused")
+        and each.endswith("its waiting deliveries are dead then")
         for each in told(config, "check")["warnings"]
     )
     assert told(config, "resume", "archive")["resumed"] == "archive"

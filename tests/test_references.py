@@ -47,9 +47,9 @@ def test_quoted_cells_may_hold_separators_and_lines() -> None:
 @for_each(
     ("data", "column", "words"),
     [
-        ("", None, "list.csv holds no reference."),
-        ("# nothing\n\n", None, "list.csv holds no reference."),
-        ("name,reference\n", "reference", "list.csv holds no reference."),
+        ("", None, "list.csv has no reference."),
+        ("# nothing\n\n", None, "list.csv has no reference."),
+        ("name,reference\n", "reference", "list.csv has no reference."),
         ("name,reference,bvn\na,b,c", None, "--column with name, reference, bvn."),
         ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
         ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),

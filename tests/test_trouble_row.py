@@ -60,13 +60,13 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
     command = "premblyd deliveries --state pending --action crm"
     assert "<strong>The moon is full.</strong>" in page
     assert '<a href="/deliveries?action=crm&amp;state=pending">' in page
-    assert "Needs nobody: 2 moonbeams (bright)." in page
+    assert "2 moonbeams (bright). Nothing to do." in page
     assert "It shines." not in page
     assert (item["kind"], item["severity"], item["command"]) == ("moon", "urgent", command)
     assert 'premblyd_needs_attention{kind="moon"} 1.0' in metrics
     assert f"!! The moon is full.\n   Wait until it wanes.\n   {command}\n" in told.read_text()
     assert status.code == 2
     assert f"!! The moon is full.\n    Wait until it wanes.\n    {command}\n" in status.out
-    assert status.out.endswith("Needs nobody: 2 moonbeams (bright).\n")
+    assert status.out.endswith("2 moonbeams (bright). Nothing to do.\n")
     assert [item["severity"] for item in items if item["kind"] == "moon"] == ["urgent", "notice"]
     assert f"warning: The moon is full. Wait until it wanes. `{command}`" in check.err

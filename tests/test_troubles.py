@@ -141,7 +141,7 @@ def test_what_the_machine_lacks_for_hooks_is_told_until_they_can_start(
     finish(store, other, FAILED, retry_at_ms=NOW_MS + DAY_MS)
     [item] = found(record, NOW_MS + LACKING_MS)
     assert (item.kind, item.count) == ("lacking", 1)
-    assert "20 seconds and more: the machine lacks file descriptors." in item.text
+    assert "20 seconds or more: the machine lacks file descriptors." in item.text
     assert item.remedy.startswith("Raise `LimitNOFILE` of the service")
     assert kinds(record, NOW_MS + LACKING_MS + 1) == []
 
@@ -198,8 +198,8 @@ def test_events_without_an_action_are_told_and_those_whose_when_said_no_are_a_no
     assert (item.kind, item.severity, item.target.code) == ("unmatched", Severity.NOTICE, "00")
     assert not item.needs_somebody
     assert item.text.endswith(
-        "matched no action: `types` or `when` left out what is for their code,"
-        " or it was added later."
+        "matched no action: `types` or `when` excluded them from the action for their code, or it"
+        " was added later."
     )
     for other in (serving("01"), None):
         [item] = found(record, settings=other)

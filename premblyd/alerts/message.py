@@ -76,7 +76,7 @@ class Message:
             lines += ["", f"Resolved: {self._resolved}."]
         if self.items:
             lines += ["", f"Not repeated within {self.alert.every}."]
-        lines += ["`premblyd status` shows how it stands."]
+        lines += ["`premblyd status` shows the current state."]
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def example(alert: Alert, host: str, now_ms: int) -> Message:
         Item(
             kind=trigger.kind,
             text=f"An example: {KINDS[trigger.kind].partition(':')[0]}.",
-            remedy="Nothing is to be done: this is a test.",
+            remedy="Nothing to do: this is a test.",
             command="premblyd status",
         )
         for trigger in alert.on

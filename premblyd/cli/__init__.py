@@ -31,27 +31,27 @@ SECTIONS = {
         "init": ("check", "Write an annotated premblyd.yaml."),
         "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
         "send": ("send", "Sign and POST a payload as Prembly does."),
-        "explain": ("explain", "Dry run: what would happen for a payload."),
-        "try": ("explain", "Run one hook once: an action's for a payload, or an alert's."),
-        "rehearse": ("rehearse", "Play the last month's events against another configuration."),
+        "explain": ("explain", "Dry run: show what would happen for a payload."),
+        "try": ("explain", "Run one hook once, for a payload or a test alert."),
+        "rehearse": ("rehearse", "Dry run: what a new configuration would do with past events."),
     },
     "Look": {
-        "status": ("status", "Say what needs attention; exit status 1 or 2 if anything does."),
-        "stats": ("stats", "Count what came and how the actions fare."),
-        "events": ("lists", "List events; --follow shows new ones as they come."),
+        "status": ("status", "Show what needs attention; exit status 1 or 2 if anything does."),
+        "stats": ("stats", "Show statistics of events, refusals and actions."),
+        "events": ("lists", "List events; --follow shows new ones as they arrive."),
         "show": ("show", "Show one event with its deliveries and attempts."),
-        "deliveries": ("lists", "List deliveries; --state dead are the ones that need you."),
+        "deliveries": ("lists", "List deliveries; --state dead: those that gave up."),
         "rejections": ("lists", "List requests that were refused."),
         "unsettled": (
             "lists",
-            "List verifications without a result, which Prembly is asked about.",
+            "List verifications that have no final result yet.",
         ),
         "sql": ("sql", "Query the database in SQL, read-only."),
     },
     "Act": {
         "replay": (
             "replay",
-            "Run hooks again: of dead or finished deliveries, or of a new action.",
+            "Run hooks again: for dead or finished deliveries, or for a new action.",
         ),
         "cancel": ("replay", "Cancel pending deliveries; dismiss dead ones that won't be retried."),
         "pause": ("pause", "Stop starting an action's hooks, on all hosts."),
@@ -60,7 +60,7 @@ SECTIONS = {
     "Keep": {
         "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
         "console": ("console", "Print a link to sign in to the console."),
-        "hosts": ("hosts", "List the hosts on a PostgreSQL database; remove one."),
+        "hosts": ("hosts", "List the hosts that share a PostgreSQL database; remove one."),
         "person hold": ("hold", "Legal hold: exempt a person from deletion."),
         "person release": ("hold", "End a legal hold."),
         "person erase": ("erase", "Delete every personal value of a person, at their request."),
@@ -75,12 +75,12 @@ GROUPS = {
     "record": "Delete expired data; move to PostgreSQL.",
 }
 # After Ctrl-C in a command that takes long: what was done, and how to continue.
-_CONTINUES = "What was begun is whole; run the same again to continue."
+_CONTINUES = "Nothing is half done. Run the same command again to continue."
 INTERRUPTED = {
     "record prune": _CONTINUES,
     "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
-    "person export": "No file was made: run the same again.",
-    "record move": "Nothing was moved. Run the same again.",
+    "person export": "No file was written. Run the same command again.",
+    "record move": "Nothing was moved. Run the same command again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS, _TYPED = "premblyd.arguments", "premblyd.command"
@@ -258,3 +258,5 @@ def main(ctx: click.Context, config_path: Path) -> None:
     Exit status: 0 done, 1 failed, 2 usage, 75 try again, 78 configuration.
     """
     ctx.obj = config_path
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False  # for click; rich knows it

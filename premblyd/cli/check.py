@@ -34,16 +34,16 @@ Wrote {path}. Before the first start:
 Then:
   {premblyd} check --config {quoted}
   {premblyd} serve --config {quoted}
-Named once, it counts for every command: export PREMBLYD_CONFIG={whole}"""
+To use it for every command: export PREMBLYD_CONFIG={whole}"""
 
-NOT_JUDGED = "Whether the service can start, `sudo premblyd check` tries."
+NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
 
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
-    """Writes DIR/premblyd.yaml (default: here) and never overwrites one."""
+    """Writes DIR/premblyd.yaml (default: here). An existing file is never overwritten."""
     path = folder / "premblyd.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ def init(folder: Path) -> None:
             file.write(TEMPLATE.read_text(encoding="utf-8"))
     except FileExistsError:
         if not folder.is_dir():
-            raise PremblydError(f"{folder} is a file, and no folder.") from None
-        raise PremblydError(f"{path} exists already; it was left as it is.") from None
+            raise PremblydError(f"{folder} is a file, not a folder.") from None
+        raise PremblydError(f"{path} already exists; it was not changed.") from None
     except PermissionError as error:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
@@ -67,15 +67,15 @@ def init(folder: Path) -> None:
 @click.command()
 @config_option
 @click.option(
-    "--quiet", is_flag=True, help="Print problems alone, as a reload of the service does."
+    "--quiet", is_flag=True, help="Print only problems (as a reload of the service does)."
 )
 @json_option
 def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
-    """Every problem is listed at once, as FILE:LINE:COLUMN: MESSAGE. What a start would open, the
-    database and the ports, is tried too.
+    """Lists all problems at once, as FILE:LINE:COLUMN: MESSAGE. What a start needs, the database
+    and the ports, is tried too.
 
-    If the daemon runs, it is compared with the files: warnings say what it does not use yet.
-    Root checks the installed service's configuration as the service would read it now.
+    If a daemon runs, warnings say which changes of the configuration it does not use yet. Root
+    checks the installed service's configuration as the service would read it now.
     """
     as_service.hand_over(config_path, sees_daemon=True)
     try:
@@ -106,7 +106,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         warnings += presence.differences(daemon, settings, config_path)
     if settings.console is not None and is_known:
         unopened = _taken(settings.console.listen, daemon)
-        warnings += [f"there would be no console: {each}" for each in unopened]
+        warnings += [f"the console can't start: {each}" for each in unopened]
     warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
         names = ("pid", "version", "started_at_ms", "configuration", "database", "listen")
@@ -144,9 +144,9 @@ def _print(
     click.echo("\n" + "\n".join(_promised(settings)))
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))
-        click.echo(f"Alert {alert.name}: {triggers}; not again within {alert.every}.")
+        click.echo(f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}.")
     if settings.checkin is not None:
-        click.echo(f"Checks in each {duration_text(settings.checkin.every_ms)}.")
+        click.echo(f"Sends a check-in every {duration_text(settings.checkin.every_ms)}.")
     click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
@@ -179,7 +179,7 @@ def _promised(settings: Config) -> Iterator[str]:
     if names := [action.name for action in settings.actions if action.order]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
     if settings.pending is not None:
-        yield "Asks Prembly what became of events that are pending."
+        yield "Asks Prembly for the results of pending verifications."
     yield f"Retention: {keepstatus.in_words(settings.retention)}."
 
 
@@ -200,13 +200,13 @@ def _running(settings: Config, config_path: Path) -> tuple[Presence | None, bool
         daemon = presence.find(settings.database, config_path)
         other = None if daemon else presence.find_configured(config_path)
     except presence.PresenceError as error:
-        return None, False, f"Whether a daemon runs is not known: {error}"
+        return None, False, f"It is not known whether a daemon runs: {error}"
     where = "A daemon runs on it"
     if daemon is None:
         where = f"No daemon runs on {settings.database}."
         if other is None:
             return None, True, where
-        daemon, where = other, f"{where} One of this configuration runs on {other.database}"
+        daemon, where = other, f"{where} A daemon with this configuration runs on {other.database}"
     since, addresses = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     return (
         daemon,
@@ -227,8 +227,11 @@ def reminders(settings: Config) -> Iterator[str]:
         paused = pauses.in_force(database, at_ms)
         gone = pauses.without_action(database, settings, paused)
         for action, pause in paused.items():
-            told = f"{action} is {pauses.sentence(pause)}: `premblyd resume {action}` ends that"
-            dead = "; no configuration has an action of that name: what waits for it ends dead then"
+            told = (
+                f"{action} has been {pauses.sentence(pause)}: `premblyd resume {action}` ends"
+                " the pause"
+            )
+            dead = "; no configuration has this action: its waiting deliveries are dead then"
             yield told + dead if action in gone else told
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"

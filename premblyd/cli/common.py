@@ -33,7 +33,7 @@ def database_option(command: F) -> F:
     return click.option(
         "--database",
         metavar="PATH",
-        help="Read this database, such as a copy or postgresql://…, and no configuration.",
+        help="Read this database (a path or postgresql://…) instead of the configured one.",
     )(command)
 
 
@@ -48,10 +48,13 @@ def count_option(name: str, default: int, most: int, words: str) -> Callable[[F]
 def sender_options(command: F) -> F:
     """Add `--endpoint` and `--key`; the parameters are `endpoint_name` and `key_name`."""
     key = click.option(
-        "--key", "key_name", metavar="NAME", help="Signed with this key (default: the first)."
+        "--key", "key_name", metavar="NAME", help="The key that signs it (default: the first)."
     )
     endpoint = click.option(
-        "--endpoint", "endpoint_name", metavar="NAME", help="To this endpoint (default: the first)."
+        "--endpoint",
+        "endpoint_name",
+        metavar="NAME",
+        help="The endpoint that gets it (default: the first).",
     )
     return endpoint(key(command))
 
@@ -165,7 +168,7 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
         if named is None:
             raise
         problems = counted(len(error.problems), "problem")
-        note = f"note: {config_path} has {problems}: `premblyd check` tells."
+        note = f"note: {config_path} has {problems}: `premblyd check` lists them."
         click.echo(caller.as_called(note), err=True)
         return named
 

@@ -32,7 +32,7 @@ SESSIONS = (
     type=click.Choice([role.value for role in Role]),
     default=Role.OPERATE.value,
     show_default=True,
-    help="What who opens the link may do there.",
+    help="What the link allows.",
 )
 @click.option("--sessions", is_flag=True, help="List who is signed in.")
 @click.option("--end", metavar="SESSION", help="End a session, by its number, or `all`.")
@@ -46,14 +46,14 @@ def console(
     end: str | None,
     as_json: bool,
 ) -> None:
-    """The link signs one browser in, within ten minutes. Whoever may write the database may have
-    one. Its role: `look` at everything, without personal data; or `operate`: also reveal personal
-    data, which is on record each time, replay, cancel, pause.
+    """The link signs in one browser, within ten minutes. Anyone who may write the database can make
+    one. Its role: `look` shows everything but personal data; `operate` also allows to reveal
+    personal data, which is recorded each time, and to replay, cancel and pause.
 
     --sessions lists who is signed in, and --end 7 signs one of them out.
     """
     if sessions and end is not None:
-        raise click.UsageError("--sessions and --end go one at a time.")
+        raise click.UsageError("Give --sessions or --end, not both.")
     if sessions:
         _list_sessions(config_path, as_json)
     elif end is not None:
@@ -70,15 +70,15 @@ def _offer_link(config_path: Path, role: Role, as_json: bool) -> None:
     running = presence.find(path, config_path)
     if running is None:
         start = "sudo systemctl start premblyd" if is_managed(config_path) else "premblyd serve"
-        raise TryAgainError(f"premblyd does not run: start it with `{start}`, then again.")
+        raise TryAgainError(f"premblyd is not running. Start it with `{start}`, and try again.")
     if running.console is None:
         if configured is not None:
             restart, log = "restart premblyd", "its log"
             if is_managed(config_path):
                 restart, log = "`sudo systemctl restart premblyd`", "`sudo journalctl -u premblyd`"
             raise TryAgainError(
-                "The console that the configuration has is not open. If it was added since the"
-                f" start, {restart}; if not, {log} says why, as console.not_opened."
+                "The configured console is not open. If it was added after the start,"
+                f" {restart}; if not, {log} says why (console.not_opened)."
             )
         raise PremblydError(
             f"The console is off. Add `console: {{listen: 127.0.0.1:8081}}` to {config_path}, then"

@@ -64,12 +64,12 @@ _AGE_MS = 600_000  # of all verifications
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="End when everything was shown.")
+@click.option("--once", is_flag=True, help="Stop when everything was shown.")
 def demo(once: bool) -> None:
     """A forged webhook is not confirmed. A CRM that is down makes deliveries end dead; it comes
     back, and they are replayed. A webhook that never came is found.
 
-    The CRM and Prembly's API are played by this machine: nothing leaves it.
+    The CRM and Prembly's API are simulated on this machine: nothing leaves it.
     """
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_demo(once))
@@ -116,7 +116,7 @@ async def _show(settings: Config, path: Path, bound: socket.socket) -> None:
     await _send_webhooks(settings)
 
     say("\nBefore a customer is activated, Prembly is asked whether it is true.")
-    say("Of the forged one it says otherwise: dead at once.")
+    say("It contradicts the forged one: dead at once.")
     say("The CRM is down: the others die after two tries.")
     await _settle(settings)
     _print_deliveries(settings)
@@ -185,7 +185,7 @@ async def _settle(settings: Config) -> None:
 
 async def _stay(daemon: Daemon, path: Path) -> None:
     out = console()
-    out.print(f"\nIt stays up on {daemon.address} until Ctrl-C. In another terminal:")
+    out.print(f"\nThe demo keeps running on {daemon.address} until Ctrl-C. In another terminal:")
     out.print(f"  export PREMBLYD_CONFIG={path}")
     for command in ("send --sample pending", "events", "show 1", "deliveries --state dead"):
         out.print(f"  {caller.name()} {command}")

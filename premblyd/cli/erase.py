@@ -54,10 +54,10 @@ ERASURES = (
 @click.command()
 @user_ref_option
 @reference_option
-@click.option("--event", "event_id", type=ROW_ID, help="This event alone.")
-@click.option("--reason", type=PRIVATE, help="Why, without a name: it is kept.")
+@click.option("--event", "event_id", type=ROW_ID, help="Only this event.")
+@click.option("--reason", type=PRIVATE, help="Why. It is kept, so name nobody.")
 @click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option("--list", "lists", is_flag=True, help="List what was erased.")
 @config_option
 @json_option
@@ -74,18 +74,18 @@ def erase(
     as_json: bool,
 ) -> None:
     """Deletes every personal value in a person's events, deliveries and attempts. Codes, outcomes
-    and times stay, with who erased it. Later webhooks with the same references are stored already
-    erased. It can't be undone.
+    and times stay, and who erased it. Later webhooks with the same references are erased as they
+    arrive. It can't be undone.
 
     An event that names another user_ref is not erased; it is listed.
 
-    Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd person erase --user-ref - < FILE`.
+    Other users of this machine can read arguments. With `-` the value is read from standard input:
+    `premblyd person erase --user-ref - < FILE`.
     """
     named = _named(user_ref, reference, event_id)
     if lists:
         if named is not None or dry_run:
-            raise click.UsageError("--list stands alone.")
+            raise click.UsageError("--list can't be combined with other options.")
         _list(config_path, as_json=as_json)
         return
     if named is None:
@@ -114,9 +114,9 @@ def _named(user_ref: str | None, reference: str | None, event_id: int | None) ->
     ]
     chosen = [each for each in named if each is not None]
     if len(chosen) > 1:
-        raise click.UsageError("--user-ref, --reference and --event go one at a time.")
+        raise click.UsageError("Give only one of --user-ref, --reference and --event.")
     if chosen and not chosen[0].name:
-        raise click.UsageError("An empty name is nobody's.")
+        raise click.UsageError("The name is empty.")
     return chosen[0] if chosen else None
 
 
@@ -125,8 +125,8 @@ def _require_nameless(reason: str | None, findings: Findings) -> None:
     for name in findings.names.all:
         if reason is not None and names_in(name, reason):
             raise click.UsageError(
-                "--reason has a name of the person, and would keep it. Say it without: a ticket's"
-                " number, say."
+                "--reason has a name of the person, which would be kept. Leave it out: give a"
+                " ticket's number, for example."
             )
 
 
@@ -134,7 +134,9 @@ def _confirm(findings: Findings, *, yes: bool) -> None:
     if findings.held_by or yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("It can't be undone, and nobody can be asked here: say --yes.")
+        raise click.UsageError(
+            "It can't be undone, and there is no terminal to ask for confirmation: add --yes."
+        )
     events = counted(len(findings.person.event_ids), "event")
     if findings.person.nameless_ids:
         click.echo(caller.as_called(_nameless(findings.person.nameless_ids)), err=True)
@@ -159,7 +161,7 @@ def _erased(database: Database, request: Request, total: int, *, silent: bool) -
         except KeyboardInterrupt:
             events = counted(erased, "event")
             raise PremblydError(
-                f"Interrupted: {events} erased. Run the same again, and it goes on."
+                f"Interrupted: {events} erased. Run the same command again to continue."
             ) from None
 
 
@@ -188,16 +190,17 @@ def _numbers(ids: Sequence[int]) -> str:
 def _nameless(ids: Sequence[int]) -> str:
     name = "names" if len(ids) == 1 else "name"
     return (
-        f"{len(ids)} of them {name} nobody ({_numbers(ids)}), and came under a reference of this"
-        " user_ref: a forged webhook may have put that beside it. Is it the person's? Look at"
-        " `premblyd show`."
+        f"{len(ids)} of them {name} nobody ({_numbers(ids)}): found by a reference alone, which a"
+        " forged webhook may have put beside this user_ref. Check with `premblyd show` whom they"
+        " are about."
     )
 
 
 def _others(ids: Sequence[int]) -> str:
     return (
-        f"Not erased, as they name another user_ref: {counted(len(ids), 'event')} under the same"
-        f" names ({_numbers(ids)}). Look at each; `premblyd person erase --event N` erases one."
+        f"Not erased, because they name another user_ref: {counted(len(ids), 'event')} with the"
+        f" same names ({_numbers(ids)}). Look at each; `premblyd person erase --event N` erases"
+        " one."
     )
 
 
@@ -217,7 +220,7 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
             }
         )
         return
-    print_table(("table", "rows"), list(rows.items()), empty="Nothing is stored of it.")
+    print_table(("table", "rows"), list(rows.items()), empty="Nothing is stored about it.")
     if person.event_ids:
         click.echo(f"Events: {_numbers(person.event_ids)}.")
     if person.nameless_ids:

@@ -30,8 +30,8 @@ from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 
 ALL_THAT_IS_KNOWN = (
-    "That its hook ended with status 0 is all that is known: some programs, such as Debian's mail,"
-    " do so when nothing was sent. See whether it arrived."
+    "The hook ended with exit status 0. Some programs, such as Debian's mail, do that even if"
+    " nothing was sent: check that it arrived."
 )
 
 
@@ -76,7 +76,8 @@ def _paused(settings: Config) -> dict[str, str]:
 def _print(shown: Explanation) -> None:
     click.echo(f"{bold('Verdict')} (endpoint {shown.endpoint})")
     for name, value in shown.verdict.items():
-        click.echo(f"  {name:<20} {'-' if value in (None, '') else clean(value)}")
+        empty = "none" if name == "response_code" else "-"
+        click.echo(f"  {name:<20} {empty if value in (None, '') else clean(value)}")
     if not shown.runs:
         click.echo("\nNo action: the event would be stored, and nothing would run.")
     for action, preview in shown.runs.items():
@@ -92,7 +93,9 @@ def _print(shown: Explanation) -> None:
 @click.command("try")
 @click.argument("action", required=False)
 @click.argument("file", type=click.File("rb"), required=False)
-@click.option("--alert", "alert_name", metavar="NAME", help="Run this alert's hook, with a test.")
+@click.option(
+    "--alert", "alert_name", metavar="NAME", help="Run this alert's hook, with a test message."
+)
 @sender_options
 @config_option
 @json_option
@@ -106,10 +109,9 @@ def try_(
     key_name: str | None,
     as_json: bool,
 ) -> None:
-    """Run the hook of ACTION once for the webhook's body in FILE (- is standard input), or with
-    --alert that of an alert. It really runs, as this user (for root, as the service would run it),
-    and what it does is done. Prembly is not asked, whatever `confirm` says. Nothing is stored, and
-    nothing is tried again.
+    """Runs the hook of ACTION once, for the webhook body in FILE (- is standard input), or with
+    --alert the hook of an alert. It really runs: as you, or for root as the service would run it.
+    Prembly is not asked, even with `confirm`. Nothing is stored, and nothing is retried.
 
     Exit status 0: it succeeded. 1: it failed.
     """

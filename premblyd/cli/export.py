@@ -23,13 +23,15 @@ from premblyd.record.operating import record_export
 from premblyd.record.personzip import Holdings
 from premblyd.words import counted
 
-UNRECORDED = "Nothing is exported: that you do could not be recorded."
+UNRECORDED = "Nothing is exported, because the export could not be recorded."
 MOST_NAMED = 20
 
 
 @click.command()
 @click.option("--user-ref", metavar="U", type=PRIVATE, help="The person with this user_ref.")
-@click.option("--reference", metavar="R", type=PRIVATE, help="Whom this reference is about.")
+@click.option(
+    "--reference", metavar="R", type=PRIVATE, help="The person that this reference is about."
+)
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The new ZIP file.")
 @database_option
 @config_option
@@ -43,14 +45,14 @@ def export(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Writes a ZIP with a page to read, the same as JSON, every body and every photo. That you took
-    it is recorded.
+    """The ZIP has a page to read, the same as JSON, every body and every photo. The export is
+    recorded.
 
-    The file is there when all of it is written, for you alone to read; it is not encrypted. For
-    `--user-ref -` a line of standard input is read: everybody on this machine can read arguments.
+    Only you can read the file; it is not encrypted. With `--user-ref -` the value is read from
+    standard input: other users of this machine can read arguments.
     """
     if (user_ref is None) == (reference is None):
-        raise click.UsageError("Say of whom: --user-ref U or --reference R.")
+        raise click.UsageError("Say who: --user-ref U or --reference R.")
     if target is None:
         raise click.UsageError("Say where: --to FILE.")
     place = database_of(config_path, database)
@@ -81,10 +83,10 @@ def export(
 
 
 def _warn(held: Holdings) -> None:
-    notes = ["It names who looked, and has what hooks printed: read it before you hand it out."]
+    notes = ["It names who looked, and has the output of hooks: read it before you hand it out."]
     if held.holds:
         holds = counted(len(held.holds), "legal hold")
-        notes.append(f"It tells of {holds}, and why: is the person allowed to know that?")
+        notes.append(f"It has {holds}, and why: may the person know that?")
     if held.others:
         others = counted(held.others, "event")
         notes.append(f"Not in it: {others} of somebody else, under the same references.")
@@ -92,13 +94,13 @@ def _warn(held: Holdings) -> None:
         doubtful = counted(len(held.doubtful_ids), "event")
         notes.append(
             f"Not in it: {doubtful} without a user_ref, under references that somebody else has"
-            f" too. Whose is it? `premblyd show`: {_numbers(held.doubtful_ids)}."
+            f" too. Check whose they are with `premblyd show`: {_numbers(held.doubtful_ids)}."
         )
     if held.nameless_ids:
         nameless = counted(len(held.nameless_ids), "event")
         notes.append(
             f"{nameless} in it without a user_ref, found by reference alone: a forged webhook may"
-            " have put that beside this user_ref. Is each the person's? `premblyd show`:"
+            " have put that reference beside this user_ref. Check with `premblyd show`:"
             f" {_numbers(held.nameless_ids)}."
         )
     for note in notes:

@@ -58,7 +58,7 @@ def _until(text: str) -> When:
         return When(text, at_ms=times.from_iso(text))
     except ValueError:
         raise ValueError(
-            "neither a date such as 2030-01-31 nor a time from now such as 90d or 2y"
+            "neither a date such as 2030-01-31 nor a duration such as 90d or 2y"
         ) from None
 
 
@@ -71,9 +71,9 @@ UNTIL = Typed("TIME", _until)
 @not_for
 @click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
 @click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
-@click.option("--yes", is_flag=True, help="Also if no event has this name yet.")
-@click.option("--list", "lists", is_flag=True, help="List the holds in force.")
-@click.option("--all", "ended", is_flag=True, help="With --list: those that have ended too.")
+@click.option("--yes", is_flag=True, help="Place it even if no event has this name yet.")
+@click.option("--list", "lists", is_flag=True, help="List the active holds.")
+@click.option("--all", "ended", is_flag=True, help="With --list: also list holds that have ended.")
 @database_option
 @config_option
 @json_option
@@ -90,17 +90,17 @@ def hold(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """Neither `retention` nor `person erase` deletes what is on hold. Several holds may be on the
-    same person: each ends on its own, by `person release` or at its time.
+    """Neither `retention` nor `person erase` deletes what is on hold. A person may have
+    several holds: each ends by `person release`, or at its --until.
 
-    Everybody on this machine can read arguments. For `-` a line of standard input is read in its
-    place: `premblyd person hold --user-ref - --reason - < FILE`.
+    Other users of this machine can read arguments. With `-` the value is read from standard input:
+    `premblyd person hold --user-ref - --reason - < FILE`.
     """
     subject = _subject(user_ref, reference)
     if lists and not (subject is None and until is None and reason is None):
-        raise click.UsageError("--list stands alone.")
+        raise click.UsageError("--list can't be combined with other options.")
     if ended and not lists:
-        raise click.UsageError("--all goes with --list.")
+        raise click.UsageError("--all needs --list.")
     if lists:
         _list(config_path, database, ended=ended, as_json=as_json)
     elif subject is None:
@@ -137,7 +137,7 @@ def release(
 
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
     if user_ref is not None and reference is not None:
-        raise click.UsageError("--user-ref and --reference go one at a time.")
+        raise click.UsageError("Give --user-ref or --reference, not both.")
     is_any = user_ref is not None or reference is not None
     return Subject(user_ref=user_ref, reference=reference) if is_any else None
 
@@ -159,8 +159,8 @@ def _place(
     if not events and not yes:
         name = "reference" if subject.user_ref is None else "user_ref"
         raise NotFoundError(
-            f"No event has this {name}, and nothing is held. Is it spelt right? To hold what comes"
-            " later: --yes."
+            f"No event has this {name}, so no hold was placed. Check the spelling, or add --yes to"
+            " hold future events."
         )
     about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
     number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
@@ -171,7 +171,7 @@ def _place(
     )
     words = (
         f"Hold {number}: exempt from deletion {end}.\n"
-        f"It covers {counted(events, 'event')}, and what comes later."
+        f"It covers {counted(events, 'event')}, and future ones."
     )
     exact = {"hold": number, "until_ms": until_ms, "events": events}
     print_told(exact, words, as_json=as_json)
@@ -180,8 +180,12 @@ def _place(
 def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
     ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
     if not ended:
-        name = f"There is no hold {which}" if isinstance(which, int) else "There is no hold on it"
-        raise NotFoundError(f"{name} in force: `premblyd person hold --list` lists them.")
+        name = (
+            f"There is no active hold {which}"
+            if isinstance(which, int)
+            else "There is no active hold on it"
+        )
+        raise NotFoundError(f"{name}: `premblyd person hold --list` lists them.")
     names = ", ".join(str(number) for number in ended)
     print_told({"ended": ended}, f"Ended hold {names}.", as_json=as_json)
 
@@ -189,5 +193,5 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
 def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:
     record = open_to_read(database_of(config_path, database))
     rows = keeplists.holds(record, record.now_ms(), ended=ended)
-    empty = "No hold." if ended else "No hold is in force."
+    empty = "No holds." if ended else "No active holds."
     print_listed(HOLDS, rows, empty=empty, as_json=as_json)

@@ -38,10 +38,10 @@ COLUMNS = (
 @json_option
 @click.pass_context
 def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_json: bool) -> None:
-    """Those that work, and those that were stopped or lost and may come back. WAITING: deliveries
-    whose action no other host has.
+    """Lists the hosts that are running, and those that stopped or were lost and may come back.
+    WAITING: deliveries whose action no other host has.
 
-    `premblyd hosts forget NAME` ends a host that does not come back.
+    `premblyd hosts forget NAME` removes a host that will not come back.
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = config_path
@@ -49,7 +49,7 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
     place = database_of(config_path, database)
     record = open_to_read(place)
     found = known(record, record.now_ms()) if file_of(place) is None else []
-    empty = "No host." if file_of(place) is None else f"{place} is a file, for one host alone."
+    empty = "No hosts." if file_of(place) is None else f"{place} is a file, for one host alone."
     print_listed(COLUMNS, found, empty=empty, as_json=as_json)
 
 
@@ -57,15 +57,14 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
 @click.argument("name", nargs=-1, required=True)
 @config_option
 def forget(config_path: Path, name: Sequence[str]) -> None:
-    """End hosts that do not come back. Nothing waits for them any more: deliveries whose action no
-    other host has are dead, and `replay` takes them. It is kept on record. A host that starts again
-    is one as before."""
+    """Remove hosts that will not come back. Deliveries whose action no other host has become dead;
+    `replay` runs them again. This is recorded. A host that starts again is listed again."""
     database = open_to_change(database_of(config_path))
     for each in name:
         at_ms = database.now_ms()
         if database.transact(Operator(actor=actor()).forget_host(each, at_ms)):
-            click.echo(f"Ended {each}: nothing waits for it any more.")
+            click.echo(f"Removed {each}: nothing waits for it any more.")
             continue
         if any(host.name == each for host in known(database, at_ms)):
-            raise PremblydError(f"{each} works: stop premblyd there, and wait a minute.")
-        raise PremblydError(f"There is no host {each} to end: `premblyd hosts` lists them.")
+            raise PremblydError(f"{each} is running: stop premblyd there, and wait a minute.")
+        raise PremblydError(f"There is no host {each} to remove: `premblyd hosts` lists them.")

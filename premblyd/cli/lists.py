@@ -55,6 +55,10 @@ def _outcome(event: Any) -> str:
     return f"{event.outcome} ({event.doubt})" if event.doubt else str(event.outcome)
 
 
+def _code(row: Any) -> str:
+    return row.response_code or "none"
+
+
 def _reference(event: Any) -> str | None:
     """Return an event's reference, or why it has none any more."""
     reference: str | None = event.reference
@@ -84,7 +88,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("id", kind="whole"),
             Column("at (UTC)", "received_at_ms", kind="time"),
             Column("type", rank=5, kind="reference"),
-            Column("code", "response_code", rank=2, kind="reference"),
+            Column("code", _code, rank=2, kind="reference"),
             Column("outcome", _outcome, rank=1, kind="whole"),
             Column("reference", _reference, rank=3, kind="reference"),
             Column("duplicates", lambda event: event.duplicate_count or "", rank=5, kind="whole"),
@@ -102,7 +106,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("action", rank=1, kind="reference"),
             Column("state", kind="whole"),
             # Questions to Prembly alone count too.
-            Column("begun", "attempt_count", rank=5, kind="whole"),
+            Column("attempts", "attempt_count", rank=5, kind="whole"),
             Column(
                 "due (UTC)",
                 lambda delivery: None if delivery.state == "running" else delivery.due_at_ms,
@@ -111,12 +115,12 @@ LISTS: dict[type[Chosen], _List] = {
             ),
             Column("error", _why, rank=3, kind="words"),
             Column("reference", rank=2, kind="reference"),
-            Column("code", "response_code", rank=6, kind="reference"),
+            Column("code", _code, rank=6, kind="reference"),
             Column("type", rank=7, kind="reference"),
         ),
     ),
     AwaitedFilter: _List(
-        "Nothing pending is listed.",
+        "No unsettled verifications.",
         (
             Column("id", kind="whole"),
             Column("event", "event_id", kind="whole"),
@@ -154,13 +158,13 @@ def print_list(
 
 def _type_pattern(text: str) -> str:
     if not re.fullmatch(TYPE_PATTERN, text.lower()):
-        raise ValueError("no type such as sdk.session, and no pattern such as credit.*")
+        raise ValueError("not a type such as sdk.session, or a pattern such as credit.*")
     return text.lower()
 
 
 def _key(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{1,32}", text.lower()):
-        raise ValueError("no key: 32 hex digits, or how they begin")
+        raise ValueError("not a key: 32 hex digits, or the first of them")
     return text.lower()
 
 
@@ -208,12 +212,16 @@ def _option(each: Filter) -> Callable[[F], F]:
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Go on: show new ones as they come. Ctrl-C ends it.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Keep running and show new events as they arrive. Ctrl-C stops it.",
+)
 @list_options(EventFilter)
 def events(*, follow: bool, **asked: Any) -> None:
-    """The newest come first. Payloads are not shown: see `premblyd show`.
+    """Newest first. Payloads are not shown: see `premblyd show`.
 
-    With --follow the newest come last, and --json prints a line for each event.
+    With --follow the newest come last, and --json prints one line for each event.
     """
     if follow:
         _follow(**asked)
@@ -224,7 +232,7 @@ def events(*, follow: bool, **asked: Any) -> None:
 @click.command()
 @list_options(DeliveryFilter)
 def deliveries(**asked: Any) -> None:
-    """The newest come first."""
+    """Newest first."""
     _list(DeliveryFilter, **asked)
 
 
@@ -232,13 +240,11 @@ def deliveries(**asked: Any) -> None:
 @click.option(
     "--dismiss",
     metavar="EVENT",
-    help="Somebody has looked at this event, a number or a key: `status` tells of it no more."
-    " all: at each of which it tells.",
+    help="Dismiss this event (a number or a key), or `all`: `status` stops listing it.",
 )
 @list_options(AwaitedFilter)
 def unsettled(*, dismiss: str | None, **asked: Any) -> None:
-    """The newest come first. Prembly is asked about each that waits, if the configuration has
-    `pending`."""
+    """Newest first. If the configuration has `pending`, Prembly is asked about each that waits."""
     if dismiss is None:
         _list(AwaitedFilter, **asked)
     else:
@@ -261,7 +267,7 @@ def _dismiss(
 @click.command()
 @list_options(RejectionFilter)
 def rejections(**asked: Any) -> None:
-    """The newest come first. They are kept as evidence, the newest 10,000, without their bodies."""
+    """Newest first. The newest 10,000 are kept, without their bodies."""
     _list(RejectionFilter, **asked)
 
 
@@ -287,9 +293,7 @@ def _list(
     if kind is AwaitedFilter and not any(asked.values()):
         settings = settings_if_valid(config_path, database)
         if settings and settings.pending is None:
-            click.echo(
-                "note: The configuration has no `pending`: nothing is asked about.", err=True
-            )
+            click.echo("note: The configuration has no `pending`: Prembly is not asked.", err=True)
 
 
 def _follow(
@@ -302,7 +306,7 @@ def _follow(
     **asked: Any,
 ) -> None:
     if asked["until_ms"] is not None:
-        raise click.UsageError("--follow has no end: leave out --until.")
+        raise click.UsageError("--follow never ends: leave out --until.")
     place = database_of(config_path, database)
     with closing(connect_read_only(place)) as record:  # it is opened anew with each look
         chosen = chosen_by(EventFilter, record, asked)

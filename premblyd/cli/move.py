@@ -28,7 +28,7 @@ PLURALS = {"delivery": "deliveries"}
 @click.option(
     "--password-file",
     type=click.Path(path_type=Path),
-    help="The server's password stands in this file.",
+    help="This file has the server's password.",
 )
 @config_option
 @json_option
@@ -44,7 +44,7 @@ def move(config_path: Path, *, database: str, password_file: Path | None, as_jso
     source = database_of(config_path)
     if not isinstance(source, Path):
         raise PremblydError(
-            "The record is on a PostgreSQL server already. Stop the daemons, and copy it with"
+            "The record is already on a PostgreSQL server. Stop the daemons, and copy it with"
             " PostgreSQL's own pg_dump and pg_restore."
         )
     backend(target)  # says what is not installed
@@ -88,7 +88,7 @@ def _password(path: Path) -> str:
     try:
         return read_bounded(path, MAX_SECRET_BYTES).decode().removesuffix("\n")
     except (OSError, UnicodeDecodeError, UnusableFileError) as error:
-        reason = (error.strerror or "") if isinstance(error, OSError) else "it is no text"
+        reason = (error.strerror or "") if isinstance(error, OSError) else "it is not text"
         text = f"{path} can't be read: {reason}."
         raise click.BadParameter(text, param_hint="--password-file") from None
 
@@ -110,4 +110,4 @@ def _print(
         url = f"{{url: '{target}', password: {{file: database-password}}}}"
     click.echo(f"  database: {url}\n")
     asking = caller.command_as_called("premblyd reconcile --store")
-    click.echo(f"Then ask for what came meanwhile: {asking}")
+    click.echo(f"Then ask for what came in the meantime: {asking}")

@@ -25,8 +25,8 @@ def _until(text: str) -> When:
         return pauses.read_until(text)
     except ValueError:
         raise ValueError(
-            "neither a time such as 2026-01-31T06:00 nor a time from now such as 30m, 2h or 7d, of"
-            " 366d at most"
+            "neither a time such as 2026-01-31T06:00 nor a duration such as 30m, 2h or 7d (at most"
+            " 366d)"
         ) from None
 
 
@@ -35,12 +35,12 @@ def _until(text: str) -> When:
 @click.option(
     "--until",
     type=Typed("TIME", _until),
-    help="It goes on by itself then: 2026-01-31T06:00 (UTC), or so long from now: 30m, 2h, 7d.",
+    help="Resume by itself then: 2026-01-31T06:00 (UTC), or after a duration such as 2h or 7d.",
 )
 @click.option(
     "--reason",
     metavar="TEXT",
-    help=f"Why, in up to {pauses.MAX_REASON} characters that name nobody: others read it.",
+    help=f"Why, in up to {pauses.MAX_REASON} characters. Name nobody: others read it.",
 )
 @not_for
 @config_option
@@ -48,10 +48,10 @@ def _until(text: str) -> When:
 def pause(
     config_path: Path, *, action: str, until: When | None, reason: str | None, as_json: bool
 ) -> None:
-    """Nothing of ACTION begins on any host until `resume`, or until TIME; restarts change nothing.
-    What waits costs no attempt, and keeps its place. What has begun ends as it does.
+    """No hook of ACTION starts on any host until `resume`, or until TIME, even after a restart.
+    Waiting deliveries use up no attempts and keep their places. Hooks that are running finish.
 
-    An action that is paused can be paused again, with another TIME and reason.
+    To change TIME or the reason, pause it again.
     """
     reason = pauses.checked_reason(reason)
     record = open_to_change(database_of(config_path))
@@ -63,10 +63,14 @@ def pause(
         Operator(actor=actor()).pause(action, now_ms, pauses.until_ms(until, now_ms), reason)
     )
     found = _figures(record, action)
-    words = f"{action} is {pauses.sentence(found.pause)}." if found.pause else "It is over by now."
-    ends = "" if until else f" It goes on with `premblyd resume {action}`."
-    words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} of it waiting;"
-    words += f" {found.running:,} running{', not cut off' if found.running else ''}.{ends}"
+    words = (
+        f"{action} has been {pauses.sentence(found.pause)}."
+        if found.pause
+        else "The pause has already ended."
+    )
+    ends = "" if until else f" `premblyd resume {action}` starts it again."
+    words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} waiting;"
+    words += f" {found.running:,} running{' (not stopped)' if found.running else ''}.{ends}"
     exact = found.pause and dataclasses.asdict(found.pause)
     waits = {"waiting": found.backlog, "running": found.running}
     if as_json:
@@ -81,12 +85,12 @@ def pause(
 @config_option
 @json_option
 def resume(config_path: Path, *, action: str, as_json: bool) -> None:
-    """What waits for ACTION runs, in its order: the daemon notices within a second."""
+    """The waiting hooks of ACTION run, in order. The daemon notices within a second."""
     record = open_to_change(database_of(config_path))
     if not record.transact(Operator(actor=actor()).resume(action, record.now_ms())):
-        raise NotFoundError(f"{action} is not paused: `premblyd status` says what is.")
+        raise NotFoundError(f"{action} is not paused: `premblyd status` lists what is.")
     found = _figures(record, action)
-    words = f"{action} goes on: {counted(found.backlog, 'delivery', 'deliveries')} of it waiting."
+    words = f"{action} is resumed: {counted(found.backlog, 'delivery', 'deliveries')} waiting."
     print_told({"resumed": action, "waiting": found.backlog}, words, as_json=as_json)
 
 

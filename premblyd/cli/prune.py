@@ -49,20 +49,20 @@ HELD_BACK = (
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would be deleted, and delete nothing.")
-@click.option("--yes", is_flag=True, help="Don't ask before.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @click.option(
     "--trust-clock",
     is_flag=True,
-    help="The clock is right, although far from the time that has passed: count from it.",
+    help="The clock is right, although it differs from the time that has passed: use it.",
 )
 @config_option
 @json_option
 def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_json: bool) -> None:
-    """Deletes data whose retention period has expired. The daemon does this by itself; this does it
-    now, beside it, in small steps, and records that you did. It can't be undone.
+    """The daemon does this by itself; this command does it now, also while a daemon runs, and is
+    recorded. It can't be undone.
 
-    Nothing is deleted that waits, runs or is on legal hold. --dry-run counts by class and month of
-    receipt, each event once, and says what is kept for now, and why.
+    Events that wait, run or are on legal hold are kept. --dry-run counts what would be deleted, by
+    class and month of receipt, and lists what is kept for now, and why.
     """
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
@@ -100,7 +100,7 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
 
 def _both(wall_ms: int, trusted_ms: int) -> str:
     now, passed = times.for_people(wall_ms), times.for_people(trusted_ms)
-    return f"the clock says {now} UTC, and by the time that has passed it is {passed} UTC"
+    return f"the clock says {now} UTC, but by the time that has passed it should be {passed} UTC"
 
 
 def _remove(
@@ -122,7 +122,7 @@ def _remove(
             gone = sum(round_.removed.values())
             raise PremblydError(
                 f"Interrupted after {counted(gone, 'row')}; nothing is half deleted. The daemon, or"
-                " `premblyd record prune`, goes on."
+                " `premblyd record prune`, continues."
             ) from None
     return round_
 
@@ -138,7 +138,9 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
     click.echo(f"Deleted: {', '.join(gone)}." if gone else "Nothing had expired.")
     if round_.failures:
         left = counted(round_.failures, "event")
-        click.echo(f"Not deleted, by a fault of premblyd: {left}. The daemon's log says more.")
+        click.echo(
+            f"Not deleted, because of a fault in premblyd: {left}. The daemon's log says more."
+        )
     _print_held_back(found)
 
 

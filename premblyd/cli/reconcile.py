@@ -38,8 +38,8 @@ from premblyd.words import counted
 
 GRACE_MS = 60_000  # what is this new may be on its way
 NOT_ASKED_FOR = (
-    "of a time that it was not asked for. `prembly.logs.time_zone` says in which zone its times"
-    ' are; `prembly.logs.parameters: {since: "", until: ""}`, that it is asked for all times.'
+    "outside the time that was asked for. Set `prembly.logs.time_zone` to the zone of its times, or"
+    ' `prembly.logs.parameters: {since: "", until: ""}` to ask for all times.'
 )
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
 _REFERENCE = Column(name="reference", kind="reference")
@@ -72,28 +72,28 @@ def _typed(text: str) -> TypedDay:
     except (ValueError, OverflowError):
         at_ms = -1
     if at_ms < 0 or at_ms % DAY_MS:
-        raise ValueError("no day such as 2026-01-31")
+        raise ValueError("not a day such as 2026-01-31")
     return TypedDay(text, at_ms)
 
 
 @click.command()
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--since", type=WHEN, help="Of Prembly's log since then: 2026-01-31, 7d.")
-@click.option("--until", type=WHEN, help="Of Prembly's log before then.")
+@click.option("--since", type=WHEN, help="Compare Prembly's log from then on: 2026-01-31, 7d.")
+@click.option("--until", type=WHEN, help="Compare Prembly's log before then.")
 @click.option(
     "--day",
     "typed",
     type=Typed("D", _typed),
-    help="Compare a day of UTC, and keep whether it is complete: 2026-01-31. `incomplete`:"
+    help="Compare one day (UTC), and record whether it is complete: 2026-01-31. `incomplete`:"
     " yesterday, and each of the last seven days that is not complete yet.",
 )
-@click.option("--column", metavar="NAME", help="FILE is CSV, and this column has the references.")
-@click.option("--store", is_flag=True, help="Ask for each that is missing, and store it.")
+@click.option("--column", metavar="NAME", help="FILE is CSV; this column has the references.")
+@click.option("--store", is_flag=True, help="Ask Prembly for each missing one, and store it.")
 @click.option(
     "--endpoint",
     "endpoint_name",
     metavar="NAME",
-    help="Store it for this endpoint (default: the first).",
+    help="Store them for this endpoint (default: the first).",
 )
 @config_option
 @json_option
@@ -109,19 +109,19 @@ def reconcile(
     endpoint_name: str | None,
     as_json: bool,
 ) -> None:
-    """Without FILE, Prembly's log of verifications is asked (default: --since 24h). FILE has
-    references, one a line; - is standard input. What has no event here is listed.
+    """Compares the events here with Prembly's log of verifications (default: --since 24h), or with
+    the references in FILE, one a line (- is standard input), and lists what has no event here.
 
-    With --store Prembly is asked for each of them, and its answer is stored as an event of type
-    prembly.status, whose actions run. What is stored already is not asked for again, so a run that
-    was interrupted goes on with the next.
+    With --store Prembly is asked for each missing one, and its answer is stored as an event of type
+    prembly.status, whose actions run. What is already stored is not asked for again, so a run that
+    was interrupted continues with the next.
 
-    Also listed is what came and does not say how it ended (unsettled), what says it twice and
-    differently (doubted), and what Prembly says otherwise (differs).
+    Also listed: events that do not say how the verification ended (unsettled), events that say it
+    twice and differently (doubted), and those that differ from Prembly's answer (differs).
 
-    Exit status 1: something is still missing, or it is not sure that nothing is, or a day is not
-    complete. 2: nothing is, but lines of FILE hold no reference. 75: Prembly could not be reached.
-    78: it refuses the API key.
+    Exit status 1: something is missing, or may be, or a day is not complete. 2: nothing is missing,
+    but some lines of FILE have no reference. 75: Prembly could not be reached. 78: it refuses the
+    API key.
     """
     _check_use(file, column, since, until, typed)
     asks = file is None or store
@@ -164,7 +164,7 @@ def reconcile(
         click.echo(f"Each of the last {days.NIGHTS} days is complete.")
     complaint = references.complaint if references else None
     if complaint is not None:
-        click.echo(f"{complaint} Left out; the others were compared.", err=True)
+        click.echo(f"{complaint} They were left out; the others were compared.", err=True)
     _end(found)
     if complaint is not None:
         raise SystemExit(2)
@@ -177,7 +177,7 @@ def _run(work: Reconciliation, *, keeps: bool, silent: bool) -> Day | None:
         try:
             asyncio.run(work.run())
         except KeyboardInterrupt:
-            work.stopped_by = PremblydError("Interrupted. The next run goes on from here.")
+            work.stopped_by = PremblydError("Interrupted. The next run continues from here.")
             return None
     day, window = None, work.window
     if keeps and window is not None:
@@ -212,11 +212,11 @@ def _check_use(
 ) -> None:
     is_of_log = not (since is None and until is None and typed is None)
     if file is not None and is_of_log:
-        raise click.UsageError("--since, --until and --day are for Prembly's log, not for FILE.")
+        raise click.UsageError("--since, --until and --day can't be used with FILE.")
     if file is None and column is not None:
-        raise click.UsageError("--column goes with FILE.")
+        raise click.UsageError("--column needs FILE.")
     if typed is not None and not (since is None and until is None):
-        raise click.UsageError("--day goes without --since and --until.")
+        raise click.UsageError("--day can't be combined with --since or --until.")
 
 
 def _windows(
@@ -237,7 +237,7 @@ def _windows(
     for day_ms in chosen:
         until_ms = min(day_ms + DAY_MS, now_ms - GRACE_MS)
         if day_ms >= until_ms:
-            raise click.UsageError("--day is still to come.")
+            raise click.UsageError("--day is in the future.")
         yield Window(since_ms=day_ms, until_ms=until_ms)
 
 
@@ -261,12 +261,12 @@ def _report_found(work: Reconciliation) -> None:
             f" ({counted(work.log.pages, 'page')})."
         )
     for what, count in (
-        ("Not ended yet, and so not expected", work.open),
-        ("Without an id, and so left out", work.log.without_id),
-        ("Of another time, and so left out", work.log.outside),
-        ("Erased, and so not expected", work.erased),
-        ("Older than `retention` keeps what names a person, and so not expected", work.too_old),
-        ("Without a result, of which Prembly says no more when it is asked", work.given_up),
+        ("Not ended yet, so not expected", work.open),
+        ("Without an id, so left out", work.log.without_id),
+        ("Of another time, so left out", work.log.outside),
+        ("Erased, so not expected", work.erased),
+        ("Older than `retention` keeps names, so not expected", work.too_old),
+        ("Without a result, and Prembly has none when asked", work.given_up),
         ("Events that can't be compared: neither a reference nor a session", work.nameless),
     ):
         if count:
@@ -277,11 +277,11 @@ def _report_found(work: Reconciliation) -> None:
         click.echo(f"Not sure: {work.unsure}")
     if work.stored:
         events = counted(len(work.stored), "event")
-        click.echo(f"Stored what never came: {events}. A running daemon runs their actions now.")
+        click.echo(f"Stored missed webhooks: {events}. A running daemon runs their actions now.")
     missing = work.missing
     if not missing and work.stopped_by is None and not work.unsure:
         click.echo(
-            "Nothing to compare: Prembly's log has nothing of this time."
+            "Nothing to compare: Prembly's log has nothing for this period."
             if work.is_empty
             else "Nothing is missing."
         )
@@ -305,7 +305,7 @@ def _report_found(work: Reconciliation) -> None:
 
 
 _WORDS = {
-    Fate.LEFT_OPEN: "unsettled: an event came, and none says how it ended",
+    Fate.LEFT_OPEN: "unsettled: an event came, but none says how it ended",
     Fate.DOUBTED: "doubted: an event says it twice and differently",
     Fate.DIFFERS: "different: Prembly says something else than the record",
 }

@@ -13,7 +13,7 @@ from premblyd.prembly.answers import is_askable
 SHOWN_LINES = 20  # that are named
 _SEPARATORS = ",;\t|"
 _TITLES = frozenset({"reference", "reference_id", "references", "id", "verification_id"})
-_WRONG = "this is no reference of Prembly's, which has letters, digits and . _ : ~ -, at most 200"
+_WRONG = "not a reference of Prembly, which has letters, digits and . _ : ~ -, at most 200"
 
 
 class ListError(PremblydError):
@@ -52,7 +52,7 @@ def read_references(file: IO[bytes], name: str, column: str | None) -> Reference
             wrong.append(line)
     if not found:
         why = f" In {_lines(wrong)}: {_WRONG}." if wrong else ""
-        raise ListError(f"{name} holds no reference." + why)
+        raise ListError(f"{name} has no reference." + why)
     return References(name=name, found=found, wrong_lines=wrong)
 
 
@@ -71,7 +71,7 @@ def _one_a_line(text: str, name: str) -> Iterator[tuple[int, str]]:
         if number == 1 and any(separator in line for separator in _SEPARATORS):
             titles = ", ".join(_titles(line.split(_separator(line))))
             raise ListError(
-                f"{name}, line 1: this has several columns. Say which one holds the references:"
+                f"{name}, line 1: there are several columns. Say which one has the references:"
                 f" --column with {titles or 'its title (the first line has none)'}."
             )
         if number == 1 and line.lower() in _TITLES:
@@ -86,7 +86,7 @@ def _in_column(text: str, name: str, column: str) -> Iterator[tuple[int, str | N
     try:
         titles = next(rows, [])
     except csv.Error as error:
-        raise ListError(f"{name}, line 1: this is no CSV: {error}.") from None
+        raise ListError(f"{name}, line 1: not CSV: {error}.") from None
     index = _index(titles, column, name)
     while True:
         try:

@@ -58,7 +58,7 @@ COLUMNS = (Column("action", lambda row: row[0]), *starmap(_column, WORDS.items()
     show_default=True,
     help="The events from then on: 2026-01-31, 12h, 30d.",
 )
-@click.option("--event", "event_id", metavar="N", type=ROW_ID, help="Tell of this event alone.")
+@click.option("--event", "event_id", metavar="N", type=ROW_ID, help="Show only this event.")
 @database_option
 @config_option
 @json_option
@@ -71,13 +71,14 @@ def rehearse(
     database: str | None,
     as_json: bool,
 ) -> None:
-    """For which events hooks would run more, fewer or otherwise, if NEW.yaml had been in force.
-    Nothing is run, sent, asked or stored, and no secret of a hook is read.
+    """Shows for which events more, fewer or other hooks would have run with NEW.yaml. Nothing is
+    run, sent or stored, Prembly is not asked, and no hook's secret is read.
 
-    It is compared with the deliveries in the record. What is erased, and what Prembly would be
-    asked (`confirm`) and has not answered, is "can't say".
+    It compares with the recorded deliveries. "Can't say": the event was erased, or Prembly would be
+    asked (`confirm`) and has not answered.
 
-    Exit status 0: nothing differs. 3: something does, or can't be said. 78: NEW.yaml has mistakes.
+    Exit status 0: nothing differs. 3: something differs, or can't be said. 78: NEW.yaml has
+    mistakes.
     """
     rehearsed = load_config(new, look_up_secrets=False)
     record = open_to_read(database_of(config_path, database))
@@ -100,7 +101,7 @@ def rehearse(
     if last is None or last.event_id != event_id:
         since_text = times.for_people(since_ms)[:-3]
         raise NotFoundError(
-            f"There is no event {event_id} since {since_text} UTC; `--since` says another time."
+            f"There is no event {event_id} since {since_text} UTC. Try an earlier `--since`."
         )
     print_json(dataclasses.asdict(last)) if as_json else _print_event(last)
     raise SystemExit(DIFFERS if last.differs else 0)
@@ -132,7 +133,7 @@ def _print(figures: Figures, new: Path, since_ms: int, settings: Config) -> None
         told = ", ".join(f"{number(count)} of {clean(name)}" for name, count in counts.items())
         click.echo("\n".join(_wrapped(f"{clean(why)}: {told}" if why else told, 2)))
     if figures.differing:
-        click.echo("\nWith `--event N` it tells of one event.")
+        click.echo("\n`--event N` shows one event.")
     click.echo("\nNothing was run, sent, asked or stored.")
 
 
@@ -145,7 +146,7 @@ def _lines(difference: Difference, why: str, figures: Sequence[Figure]) -> Itera
     yield from _wrapped(text, 2)
     for figure in figures:
         of, more = figure.of, figure.count - MOST_SHOWN
-        kind = [of.type or "no type", f"code {of.response_code or 'missing'}", of.outcome or ""]
+        kind = [of.type or "no type", f"code {of.response_code or 'none'}", of.outcome or ""]
         numbers = ", ".join(map(str, figure.events[:MOST_SHOWN]))
         rest = f" and {number(more)} more" if more > 0 else ""
         told = f"{number(figure.count)} of {', '.join(map(clean, filter(None, kind)))}"
@@ -165,10 +166,10 @@ def _wrapped(text: str, indent: int) -> list[str]:
 def _print_event(event: Rehearsed) -> None:
     click.echo(
         f"{bold(f'Event {event.event_id}')}: {clean(event.type or 'no type')}, code"
-        f" {clean(event.response_code or 'missing')}, {clean(event.outcome or '')}"
+        f" {clean(event.response_code or 'none')}, {clean(event.outcome or '')}"
     )
     if not event.actions:
-        click.echo("No action was for it, and none would be.")
+        click.echo("It matched no action, and would match none.")
     for each in event.actions:
         was = f"{each.state} in the record" if each.state else "not in the record"
         click.echo(f"  {clean(each.action)}: {was}, {each.does} ({WORDS[each.difference]})")

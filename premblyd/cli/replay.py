@@ -45,12 +45,12 @@ LISTED = ("id", "event_id", "action", "state")  # of a delivery, by a dry run
 NARROWING = ("action", "type", "since_ms", "until_ms", "error", "event_id", "contradicted")
 # By their names in a plan.
 LEFT_ALONE = {
-    "unfinished": "pending or running: {}.",
+    "unfinished": "they are pending or running: {}.",
     "waiting": "each waits for another (order): {}.",
-    "erased": "their person was erased: {}.",
-    "bodiless": "their hooks get the body, which was deleted when its period had expired: {}.",
+    "erased": "the person was erased: {}.",
+    "bodiless": "the hook needs the body, which was deleted when its retention period expired: {}.",
     "contradicted": "Prembly contradicted their events: {}. `premblyd events --contradicted` lists"
-    " these. With --contradicted they are replayed too.",
+    " them; with --contradicted they are replayed too.",
 }
 
 
@@ -59,22 +59,22 @@ LEFT_ALONE = {
 @click.option("--event", "event_option", metavar="EVENT", help="The same as EVENT.")
 @click.option("--delivery", "delivery_id", type=ROW_ID, help="Replay this delivery.")
 @click.option("--dead", "is_dead", is_flag=True, help="Replay every dead delivery.")
-@click.option("--pending", "is_pending", is_flag=True, help="Try what is pending now.")
+@click.option("--pending", "is_pending", is_flag=True, help="Retry pending deliveries now.")
 @filter_options(DeliveryFilter, "action", "type", "since_ms", "until_ms", "error")
 @click.option(
     "--new",
     "is_new",
     is_flag=True,
-    help="Only for events without a delivery of --action: make one.",
+    help="Create deliveries of --action for events that have none.",
 )
 @click.option(
     "--contradicted",
     "may_be_contradicted",
     is_flag=True,
-    help="Also what Prembly contradicted: the hook may run for a forged event.",
+    help="Include events that Prembly contradicted: the hook may run for a forged one.",
 )
-@click.option("--dry-run", is_flag=True, help="List what would be queued, and queue nothing.")
-@click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
+@click.option("--dry-run", is_flag=True, help="List what would be queued; queue nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @config_option
 @json_option
 def replay(
@@ -97,20 +97,20 @@ def replay(
     - EVENT, a number or a key: all finished ones of it, succeeded ones too.
     - --delivery ID: this one.
     - --dead: all that are dead; with EVENT, those of it.
-    - --pending: all that wait for their next attempt, which they make now.
+    - --pending: all that wait for their next attempt: it is made now.
     - --action A with --since T: all finished ones of A for events since T.
 
     --action, --type, --since, --until and --error narrow what these choose.
 
-    A replayed delivery gets all its attempts anew, and its hook the same webhook-id as before. With
-    --pending the attempts that are left stay.
+    A replayed delivery gets all its attempts again, and its hook the same webhook-id as before.
+    With --pending only the attempts that are left.
 
-    What is of an event that Prembly contradicted is left alone without --contradicted. Always left
-    alone is what is of a person who was erased, and what gets a body that `retention` has removed.
+    Events that Prembly contradicted are replayed only with --contradicted. Never replayed: events
+    of an erased person, and hooks that need a body which `retention` has deleted.
 
     An action that is newer than the events has no deliveries yet. Name it with --action, and EVENT
-    or --since: each event that it is for, as its response codes and `when` decide, gets a delivery.
-    If some of the events have one already, add --new.
+    or --since: each event that matches its response codes, `types` and `when` gets a delivery. If
+    some of the events have one already, add --new.
     """
     flags = {"is_dead": is_dead, "is_pending": is_pending, "is_new": is_new}
     _check_use((event, event_option), **flags, **selection)
@@ -172,8 +172,8 @@ def _chosen(database: Database, selection: dict[str, Any]) -> DeliveryFilter:
         with contextlib.suppress(NotFoundError):
             event_id = replays.find_delivery(database, number).event_id
             error.args = (
-                f"{error} Delivery {number}, of event {event_id}, is another thing:"
-                f" `premblyd replay --delivery {number}`.",
+                f"{error} If you mean delivery {number} (event {event_id}): `premblyd replay"
+                f" --delivery {number}`.",
             )
         raise
 
@@ -189,11 +189,11 @@ def _check_use(events: tuple[str | None, str | None], **selection: Any) -> None:
     if named > 1:
         raise click.UsageError("Name one event or one delivery: --event is the same as EVENT.")
     if {"is_dead", "is_pending"} <= has or {"is_dead", "delivery_id"} <= has:
-        raise click.UsageError("--dead goes neither with --pending nor with --delivery.")
+        raise click.UsageError("--dead can't be combined with --pending or --delivery.")
     is_for_events = any(events) or "since_ms" in has
     are_there = {"delivery_id", "is_dead", "is_pending", "type", "until_ms", "error"}
     if "is_new" in has and (has & are_there or not ("action" in has and is_for_events)):
-        raise click.UsageError("--new goes with --action and EVENT, or with --action and --since.")
+        raise click.UsageError("--new needs --action, and EVENT or --since.")
 
 
 def _ask(question: str, count: int, *, yes: bool) -> None:
@@ -265,11 +265,11 @@ def _print_skipped_again(plan: Plan) -> None:
 def _print_left_alone(plan: Plan) -> None:
     left = {words: count for name, words in LEFT_ALONE.items() if (count := getattr(plan, name))}
     if not (plan or left or plan.without_action or plan.not_for):
-        click.echo("Nothing matches what was asked for.")
+        click.echo("Nothing matches.")
     for words, count in left.items():
-        print_sentence(f"Left alone, because {words.format(count)}")
+        print_sentence(f"Not replayed, because {words.format(count)}")
     for name, count in plan.without_action.items():
-        click.echo(f"Left alone, because the configuration has no action {name}: {count}.")
+        click.echo(f"Not replayed, because the configuration has no action {name}: {count}.")
     for reason, count in plan.not_for.items():
         click.echo(f"Not for {counted(count, 'event')}: {clean(reason)}")
 
@@ -282,7 +282,7 @@ def _paused(plan: Plan, database: Database) -> list[PauseRow]:
 
 def _print_paused(paused: Sequence[PauseRow]) -> None:
     for each in paused:
-        told = f"{each.action} is {pauses.sentence(each)}. What is queued of it waits:"
+        told = f"{each.action} has been {pauses.sentence(each)}. Its queued deliveries wait:"
         print_sentence(f"{told} `premblyd resume {each.action}`.")
 
 
@@ -310,11 +310,11 @@ def _print_some(rows: Sequence[dict[str, Any]]) -> None:
 
 
 @click.command()
-@click.option("--delivery", "delivery_id", type=ROW_ID, help="Stop this delivery.")
-@click.option("--dead", "is_dead", is_flag=True, help="Let every dead delivery be.")
+@click.option("--delivery", "delivery_id", type=ROW_ID, help="Cancel this delivery.")
+@click.option("--dead", "is_dead", is_flag=True, help="Dismiss every dead delivery.")
 @filter_options(DeliveryFilter, *NARROWING)
-@click.option("--dry-run", is_flag=True, help="List what would be cancelled, and cancel nothing.")
-@click.option("--yes", is_flag=True, help=f"Don't ask before more than {ASK_ABOVE}.")
+@click.option("--dry-run", is_flag=True, help="List what would be cancelled; cancel nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
 @config_option
 @json_option
 def cancel(
@@ -327,18 +327,18 @@ def cancel(
     as_json: bool,
     **selection: Any,
 ) -> None:
-    """With --delivery, one that is pending or dead; one whose hook runs now can't be cancelled.
+    """--delivery: a pending or dead one. A delivery whose hook is running can't be cancelled.
 
-    With --dead, those that nobody will mend, as --action, --type, --since, --until, --error,
-    --event and --contradicted choose them: then `status` tells of them no more, and those behind
-    them (`order`, with `then: wait`) go on. They stay on record.
+    --dead: the dead ones that will not be retried; --action, --type, --since, --until, --error,
+    --event and --contradicted narrow them. `status` stops listing them, and deliveries that wait
+    behind them (`order`, with `then: wait`) run. They stay on record.
 
     `replay` puts a cancelled one back.
     """
     if (delivery_id is None) is not is_dead:
         raise click.UsageError("Say what to cancel: --delivery ID, or --dead.")
     if delivery_id is not None and (dry_run or any(selection.values())):
-        raise click.UsageError("--delivery goes alone: the others choose among the --dead.")
+        raise click.UsageError("--delivery can't be combined with the others: they narrow --dead.")
     database = open_to_change(database_of(config_path))
     if delivery_id is None:
         action, settings = selection["action"], settings_if_valid(config_path)

@@ -31,8 +31,8 @@ IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
 DUPLICATE = (
-    "A duplicate runs nothing. Give the body a reference of its own to send it as a new event, or"
-    " let the hooks of the event that is there run again: `premblyd replay EVENT`."
+    "A duplicate runs nothing. Give the body another reference to send it as a new event, or run"
+    " the hooks of the stored event again: `premblyd replay EVENT`."
 )
 
 
@@ -68,13 +68,13 @@ class Target:
                 "start": "`sudo systemctl start premblyd.socket premblyd`",
                 "reload": "`sudo systemctl reload premblyd`",
                 "restart": "`sudo systemctl restart premblyd`",
-                "look": "`sudo journalctl -u premblyd -n 20` may tell why",
+                "look": "`sudo journalctl -u premblyd -n 20` may say why",
             }
         return {
             "start": "start it with `premblyd serve`",
             "reload": "send the daemon SIGHUP",
             "restart": "start the daemon again",
-            "look": "does it run? Its log may tell why",
+            "look": "is it running? Its log may say why",
         }
 
 
@@ -136,9 +136,9 @@ def send(
     """Prembly's dashboard can't send a test; this does. FILE holds the exact body; - is standard
     input. Without FILE a sample is sent, each time with a new reference.
 
-    Your actions run for it as for a webhook of Prembly. What is sent here can be told apart in the
-    database: its token begins with premblyd-send- (unless --token says otherwise), and its
-    User-Agent with premblyd-send/.
+    Your actions run for it as for a webhook of Prembly. In the database you recognise it by its
+    token, which begins with premblyd-send- (unless --token says otherwise), and its User-Agent,
+    premblyd-send/.
 
     Exit status 75: the daemon can't be reached, or asked to try again.
     """
@@ -291,9 +291,10 @@ _MEANINGS = {
     413: Meaning("The body is larger than `max_body`, or than the limit of a proxy in front."),
     502: Meaning("A proxy in front does not reach the daemon: {look}.", True),
     503: Meaning(
-        "Without Retry-After this comes of a proxy in front: does the daemon run behind it?", True
+        "Without Retry-After this comes from a proxy in front: is the daemon behind it running?",
+        True,
     ),
-    504: Meaning("A proxy in front got no answer of the daemon: {look}.", True),
+    504: Meaning("A proxy in front got no answer from the daemon: {look}.", True),
     "the TLS certificate is not trusted": Meaning(
         "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
         " or of a private authority? Prembly's side would hardly trust it either."
@@ -309,7 +310,7 @@ _MEANINGS = {
         True,
     ),
 }
-_OTHER_ANSWER = Meaning("This is no answer of premblyd. Is the URL right?")
+_OTHER_ANSWER = Meaning("This is not an answer of premblyd. Is the URL right?")
 _OTHER_REASON = Meaning(
     "No answer came. Is the URL right, and is it premblyd that listens there?", True
 )
@@ -325,8 +326,9 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
         return Meaning(_unreachable(target), True)
     if reply.status == 503 and reply.retry_after:
         return Meaning(
-            "The daemon runs, and could not store it: the disk is full, the database is locked"
-            " or can't be reached, or too much is in flight. Its log tells which. Try again in"
+            "The daemon is running, but could not store it: the disk is full, the database is"
+            " locked"
+            " or can't be reached, or too much is in flight. Its log says which. Try again in"
             f" {reply.retry_after} s.",
             True,
         )
@@ -352,7 +354,7 @@ def _no_daemon(target: Target) -> str:
         return (
             f"The running daemon (pid {target.daemon.pid}) listens on"
             f" {', '.join(target.daemon.listen)}, not on {target.where}:"
-            " `premblyd check` tells more."
+            " `premblyd check` says more."
         )
     return f"No daemon listens on {target.where}: {target.how()['start']}."
 
@@ -362,10 +364,10 @@ def _refused(target: Target) -> str:
         if difference := presence.other_secret(target.daemon, target.key_place, target.key):
             return f"{difference[0].upper()}{difference[1:]}."
         return (
-            "The running daemon has this key, so it is something else: `reason` in its log tells,"
-            " such as an address outside `allow_ips`."
+            "The running daemon has this key, so it is something else: `reason` in its log says"
+            " what, such as an address outside `allow_ips`."
         )
     return (
-        "The receiver has another key for this signature (or `allow_ips` leaves this address out;"
-        f" its log tells). After a change of the key: {target.how()['restart']}."
+        "The receiver has another key for this signature (or `allow_ips` excludes this address;"
+        f" its log says). After a change of the key: {target.how()['restart']}."
     )

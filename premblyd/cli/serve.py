@@ -15,7 +15,8 @@ from premblyd.procfs import hide_this_process
 @click.command()
 @config_option
 def serve(config_path: Path) -> None:
-    """SIGHUP reads the configuration again, SIGTERM and SIGINT stop after what runs has ended."""
+    """SIGHUP reads the configuration again. SIGTERM and SIGINT stop the daemon when the running
+    hooks have finished."""
     # Let a SIGHUP wait in the kernel until `process.serve` can reload: the file may have changed
     # since it was read. So do those that are ignored from then on (`process.HELD`, which is not
     # imported for it). Before the imports, which take most of the start.

@@ -29,7 +29,7 @@ from premblyd.record.removed_parts import Remains
 from premblyd.record.replays import RAN_BEFORE
 from premblyd.words import counted, took
 
-UNRECORDED = "Nothing is shown: that you look could not be recorded."
+UNRECORDED = "Nothing is shown, because your access could not be recorded."
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536
 MAX_LINES = 2000
@@ -37,7 +37,7 @@ MAX_LINES = 2000
 
 @click.command()
 @click.argument("event")
-@click.option("--reveal", is_flag=True, help="Show personal data. It is recorded that you did.")
+@click.option("--reveal", is_flag=True, help="Show personal data. This is recorded.")
 @database_option
 @config_option
 @json_option
@@ -101,7 +101,7 @@ def _print(event: ShownEvent, remains: Remains) -> None:
         if delivery.columns["state"] == "pending" and delivery.columns["waits_for_id"] is not None:
             click.echo(f"  waits for delivery {delivery.columns['waits_for_id']}")
         if delivery.columns["state"] == "dead" and delivery.columns["blocks_order"]:
-            click.echo("  those behind it wait until it is replayed and succeeds, or is cancelled")
+            click.echo("  later ones wait until it is replayed and succeeds, or is cancelled")
         if (confirmed_at_ms := delivery.columns["confirmed_at_ms"]) is not None:
             click.echo(f"  confirmed by Prembly {times.for_people(confirmed_at_ms)} UTC")
         for attempt in delivery.attempts:
@@ -116,7 +116,7 @@ def _print(event: ShownEvent, remains: Remains) -> None:
 
 def _print_awaited(row: Mapping[str, Any]) -> None:
     asked = counted(row["ask_count"], "question")
-    title = bold(f"Pending {row['id']}:")
+    title = bold(f"Unsettled {row['id']}:")
     click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
     if row["due_at_ms"] is not None:
         click.echo(f"  asked next at {times.for_people(row['due_at_ms'])} UTC")
@@ -178,7 +178,7 @@ def _print_attempt(attempt: AttemptRow) -> None:
         f"  {attempt.outcome or 'open'}{error}  ({lasted})"
     )
     if attempt.output == MASK:
-        click.echo("     | hidden: --reveal shows what it printed")
+        click.echo("     | hidden (--reveal shows it)")
         return
     for line in (attempt.output or "").splitlines():
         click.echo(f"     | {clean(line)}")
@@ -187,7 +187,7 @@ def _print_attempt(attempt: AttemptRow) -> None:
 
 
 def _print_inquiry(inquiry: InquiryRow, *, has_person: bool) -> None:
-    of_none = "its session" if has_person else "a name that is gone"
+    of_none = "its session" if has_person else "a deleted name"
     asked_for = f"reference {inquiry.reference}" if inquiry.reference else of_none
     is_status = inquiry.error == f"HTTP {inquiry.http_status}"  # which is told anyway
     error = f": {inquiry.error}" if inquiry.error and not is_status else ""

@@ -27,13 +27,13 @@ MOST_ROWS = 1_000_000
 
 @click.command()
 @click.argument("query", required=False)
-@count_option("--limit", 1000, MOST_ROWS, "Print at most so many rows.")
+@count_option("--limit", 1000, MOST_ROWS, "Print at most this many rows.")
 @click.option(
     "--seconds",
     type=click.IntRange(1, 3600),
     default=60,
     show_default=True,
-    help="End a query that takes longer.",
+    help="Stop a query that takes longer than this.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @database_option
@@ -51,12 +51,12 @@ def sql(
 ) -> None:
     """QUERY is one SELECT, such as 'SELECT * FROM event_log'. It can't change anything. The tables,
     and views with times as text, are on the page docs/database.md. They hold personal data in
-    clear, and what you read is not on record.
+    clear, and what you read is not recorded.
 
-    Without QUERY the installed `sqlite3` or `psql` is opened on the record, read-only.
+    Without QUERY the installed `sqlite3` or `psql` is opened on the database, read-only.
     """
     if as_json and as_csv:
-        raise click.UsageError("--json and --csv go one at a time.")
+        raise click.UsageError("Give --json or --csv, not both.")
     place = database_of(config_path, database)
     if query is None:
         _open_shell(place)
@@ -96,7 +96,7 @@ def _ended_after(record: Database, seconds: int) -> Iterator[None]:
         if not is_over.is_set():
             raise
         raise PremblydError(
-            f"The query took longer than {seconds} s and was ended: --seconds gives it more."
+            f"The query took longer than {seconds} s and was stopped: --seconds allows more."
         ) from None
     finally:
         timer.cancel()

@@ -47,7 +47,7 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
     """Events by outcome, code and type, refused requests by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.
 
-    Durations are right within a fifth. Times are UTC.
+    Durations are accurate to a fifth. Times are UTC.
     """
     record = open_to_read(database_of(config_path, database))
     since = since or DEFAULT
@@ -72,7 +72,7 @@ def _print_events(found: Period) -> None:
     since = times.for_people(since_ms - since_ms % times.HOUR_MS)[:-3]
     click.echo(
         f"{bold(counted(events, 'event'))} since {since} UTC; {unmatched:,} of them matched no"
-        f" action. {duplicates:,} came again."
+        f" action. {counted(duplicates, 'duplicate')}."
     )
     spans: Counter[int] = Counter()
     for each in found.by_outcome:
@@ -82,7 +82,7 @@ def _print_events(found: Period) -> None:
         counts = [spans[at_ms] for at_ms in range(first_ms, found.until_ms + 1, each_ms)]
         click.echo(columns(counts))
         hours = each_ms // times.HOUR_MS
-        click.echo(f"a column for {counted(hours, 'hour')}, the highest stands for {max(counts):,}")
+        click.echo(f"each column is {counted(hours, 'hour')}; the highest is {max(counts):,}")
     _print_bars("By outcome", _totals(found.by_outcome))
     _print_bars("By code", _totals(found.by_response_code), CODES)
     if any(each.name for each in found.by_type):
@@ -117,10 +117,10 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
         Column("dead", kind="whole"),
     )
     click.echo(f"\n{bold('Actions')}")
-    print_rows(columns, actions, empty="None is configured, and none has run.")
+    print_rows(columns, actions, empty="No action is configured, and none has run.")
     for each in actions:
         if each.pause is not None:
-            print_sentence(f"{each.action} is {pauses.sentence(each.pause)}.")
+            print_sentence(f"{each.action} has been {pauses.sentence(each.pause)}.")
 
 
 def _totals(counts: Iterable[EventCount]) -> Counter[str]:

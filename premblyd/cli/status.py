@@ -29,7 +29,7 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 from premblyd.words import counted
 
-NEW = "The record is new: it begins at {} UTC, and `once` knows nobody from before."
+NEW = "The record is new: it begins at {} UTC, and `once` knows nothing from before that."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
 
 
@@ -49,11 +49,11 @@ class _Daemon:
 @config_option
 @json_option
 def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
-    """Dead deliveries, failing actions, an empty wallet and such, each with what to do about it.
+    """Lists problems, such as dead deliveries, failing actions or an empty wallet, each with what
+    to do about it. A problem that has passed is listed for a day.
 
-    Exit status, as Nagios reads it: 0 nothing needs anybody, 1 something does, 2 it is urgent:
-    webhooks are lost, or nothing runs, until somebody does something. 75 and 78: that is not known.
-    What has passed is told for a day.
+    Exit status, as Nagios reads it: 0 nothing needs attention, 1 something does, 2 it is urgent:
+    webhooks are being lost, or no hooks run. 75 and 78: that is not known.
     """
     place = database_of(config_path, database)
     record, alive, unreadable, at_ms = None, [], None, times.now_ms()
@@ -134,13 +134,14 @@ def _look(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _
     try:
         daemon = presence.find(place, config_path)
     except presence.PresenceError as error:
-        return _Daemon(f"Whether a daemon runs is not known: {error}")
+        return _Daemon(f"It is not known whether a daemon runs: {error}")
     if daemon is None:
-        line = "No daemon of this configuration runs here." if is_elsewhere else ""
+        line = "No daemon with this configuration runs here." if is_elsewhere else ""
         return _Daemon(line, is_missing=not is_elsewhere)
     since, where = times.for_people(daemon.started_at_ms), ", ".join(daemon.listen)
     line = (
-        f"premblyd {daemon.version} runs since {since} UTC (pid {daemon.pid}), listens on {where}."
+        f"premblyd {daemon.version} (pid {daemon.pid}) has been running since {since} UTC; it"
+        f" listens on {where}."
     )
     health = asyncio.run(_health(daemon.listen[0])) if daemon.listen else None
     return _Daemon(line, daemon, health)
@@ -166,8 +167,8 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
     for each in paused:
         if each.pause is not None:
             waiting = counted(each.backlog, "delivery", "deliveries")
-            told = f"{each.action} ({waiting} waiting) is {pauses.sentence(each.pause)}."
-            told += f" `premblyd resume {each.action}` ends that."
+            told = f"{each.action} ({waiting} waiting) has been {pauses.sentence(each.pause)}."
+            told += f" `premblyd resume {each.action}` ends the pause."
             for line in wrapped(caller.as_called(told)):
                 click.echo(line)
 
@@ -177,7 +178,10 @@ def _print_days(compared: Sequence[Day]) -> None:
     that a night still asks for why they are not."""
     if compared:
         complete = sum(each.complete for each in compared)
-        told = f"Complete by Prembly's log: {complete} of {counted(len(compared), 'day')} until"
+        told = (
+            f"Compared with Prembly's log: {complete} of {counted(len(compared), 'day')}"
+            " complete, up to"
+        )
         print_sentence(f"{told} {compared[0].day}.")
     for each in compared[: days.NIGHTS]:
         if each.needs_somebody:
@@ -197,7 +201,7 @@ def _print(line: str, new: str, alive: Sequence[HostRow], items: Sequence[Item])
                 f" hooks running: {host.running}."
             )
         )
-    grave = [item for item in items if item.needs_somebody]
+    grave = table.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT
         mark = click.style(MARKS[item.severity], "red" if is_urgent else "yellow", bold=is_urgent)

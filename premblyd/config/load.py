@@ -231,7 +231,9 @@ def _explain(detail: Any, data: Any) -> Mistake:
     where = _in_file(tuple(part for part in detail["loc"] if part not in _UNION_TAGS), data)
     kind = detail["type"]
     if where and where[-1] == "[key]":  # what is wrong is the key itself
-        message = str(detail["ctx"]["error"]) if kind == "value_error" else "is no valid name here"
+        message = (
+            str(detail["ctx"]["error"]) if kind == "value_error" else "is not a valid name here"
+        )
         return Mistake(where[:-1], message, is_about_key=True)
     match kind:
         case "missing":

@@ -80,7 +80,7 @@ class Bulks:
         BusyError while another one runs."""
         if running := next((bulk for bulk in self._all.values() if not bulk.is_finished), None):
             raise BusyError(
-                f"Another {running.does} runs: {running.about}. Try again when it is done."
+                f"Another {running.does} runs: {running.about}. Try again when it is finished."
             )
         bulk = Bulk(id=max(self._all, default=0) + 1, about=about, total=total, does=does)
         self._all[bulk.id] = bulk
@@ -124,7 +124,7 @@ class Bulks:
         except PremblydError as error:
             bulk.mistake = str(error)
         except Exception as error:  # noqa: BLE001  # what is queued stays, and the rest is not
-            bulk.mistake = "This is a fault of premblyd: its log tells more."
+            bulk.mistake = "This is a fault in premblyd: its log says more."
             tell("console.failed", cause=error)
         finally:
             bulk.is_finished = True

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from premblyd import csvtext, times
-from premblyd.console.words import label
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers
 from premblyd.errors import TryAgainError
@@ -29,7 +28,7 @@ async def parts(
     before which to go on: None is the end. Raise TryAgainError where it can't be read, again and
     again."""
     names = [field.name for field in dataclasses.fields(row)]
-    yield csvtext.head([label(name) if _is_time(name) else name for name in names])
+    yield csvtext.head([name.removesuffix("_ms") if _is_time(name) else name for name in names])
     while True:
         lines, before = await _part(readers, read, names, before)
         yield lines

@@ -66,7 +66,7 @@ class Overview(Handler):
             refused=found.refused.total(),
             reasons=found.refused.most_common(),
             link=link,
-            items=items,
+            grave=table.for_people(items),
             needs_nobody=table.needs_nobody(items),
             now_ms=now_ms,
             kept=list(keepstatus.lines(glance, config)),

@@ -21,14 +21,14 @@ from premblyd.words import took as took_ms
 MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
 OTHER_HOST = (
-    "The console does not answer to this name. Use the address that it listens on, localhost, or"
+    "The console does not answer to this name. Use the address it listens on, localhost, or"
     " set `console: {url: …}` to the name under which a proxy shows it."
 )
 CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
 NO_ROLE = "The proxy has signed you in, and `console: {proxy: {roles: …}}` has no role for you."
 ONLY_LOOKS = (
-    "You may look here, and this takes somebody who may operate. Nothing was done."
-    " `premblyd console` prints a link for that."
+    "This needs the role `operate`, and you have `look`. Nothing was done. `premblyd console`"
+    " prints a link for it."
 )
 BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
@@ -38,10 +38,13 @@ CONTRADICTED = (
 )
 ERASED = "The person of this event was erased, so nothing was queued: no hook runs for it again."
 BODILESS = (
-    "The body of this event was removed as its time was over, so nothing was queued: this hook gets"
-    " the body."
+    "The body of this event was deleted when its retention period expired, so nothing was queued:"
+    " this hook needs the body."
 )
-UNTIL = "A pause ends at a time such as 2026-01-31T06:00 (UTC), or so long from now: 30m, 2h, 7d."
+UNTIL = (
+    "A pause ends at a time such as 2026-01-31T06:00 (UTC), or after a duration such as 30m,"
+    " 2h or 7d."
+)
 ERRORS = {
     403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
     404: "There is nothing here.",
@@ -53,7 +56,7 @@ DONE = {
     "replayed": "Queued: its hook runs now, unless its action is paused.",
     "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
     " reference and outcome. To run that hook again, replay that delivery.",
-    "not_replayed": "Nothing was queued: its hook runs just now, or it waits for another.",
+    "not_replayed": "Nothing was queued: its hook is running, or it waits for another.",
     "cancelled": "Cancelled. Replay puts it back.",
     "not_cancelled": f"Nothing was cancelled: {ONLY_SOME}.",
 }

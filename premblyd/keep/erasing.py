@@ -119,7 +119,7 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
     """Erase all of it, if its bodies are not too large for one transaction."""
     findings = _look_for(request, now_ms, transaction)
     if findings.is_unfinished:
-        raise TryAgainError("Nothing was erased: somebody else has just begun to. Try again.")
+        raise TryAgainError("Nothing was erased: another erasure has just begun. Try again.")
     done = _open(transaction, request, findings, now_ms)
     done.cancelled += _take(done.id, findings.person.event_ids, now_ms, transaction)
     _remember(done.id, sorted(findings.digests), transaction)
@@ -264,7 +264,7 @@ def _count_left(erasure_id: int, transaction: Transaction) -> int:
 def _require_no_move(transaction: Transaction) -> None:
     if not transaction.try_lock(MOVE):
         raise TryAgainError(
-            "Nothing was erased: `premblyd record move` is at work. Erase on the new database."
+            "Nothing was erased: `premblyd record move` is running. Erase on the new database."
         )
 
 

@@ -46,8 +46,9 @@ class BeingErasedError(PremblydError):
     def __init__(self, numbers: Sequence[int]) -> None:
         which = ", ".join(f"erasure {number}" for number in numbers)
         super().__init__(
-            f"No hold was placed: {which} has begun, and has deleted a part. If it was interrupted,"
-            " the same `premblyd person erase` goes on: `premblyd person erase --list`."
+            f"No hold was placed: {which} has begun, and has deleted a part. If it was"
+            " interrupted, run the same `premblyd person erase` again; `premblyd person erase"
+            " --list` lists it."
         )
 
 

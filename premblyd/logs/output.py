@@ -188,7 +188,7 @@ def configure(
     if as_console:
         to_line = [
             lines.redact_numbers,
-            structlog.dev.ConsoleRenderer(colors=is_terminal),
+            structlog.dev.ConsoleRenderer(colors=is_terminal and not os.environ.get("NO_COLOR")),
             lines.encode,
         ]
     else:

@@ -179,13 +179,13 @@ class EventFilter(Chosen):
     find: str | None = _by(
         criteria.by_any_name,
         "Find",
-        "Only what has this number, key or user_ref, or a reference that begins so.",
+        "Only those with this number, key or user_ref, or a reference that begins with it.",
         hint="number, key, reference, user ref",
     )
     handled: str | None = _by(
         criteria.is_handled,
         "Handled",
-        "Only whose delivery stands so that stands worst; none: no action was for it.",
+        "Only those whose worst delivery is in this state; none: no action matched.",
         choices=criteria.HANDLED,
     )
     code: str | None = _by(
@@ -224,17 +224,17 @@ class EventFilter(Chosen):
     whole_name: str | None = _by(criteria.by_whole_name)  # `find`, for who may not see all
     endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
-        _key, "", "Only the event with this key; its beginning will do.", reads=Reads.KEY
+        _key, "", "Only the event with this key, or its first digits.", reads=Reads.KEY
     )
     contradicted: bool = _flag(
         _where(lambda _: Event.id.in_(criteria.contradicted_ids()), is_of_ids=True),
         "Contradicted",
-        "Only those that Prembly, asked to confirm, contradicted.",
+        "Only those that Prembly contradicted when asked to confirm.",
     )
     is_doubted: bool = _flag(
         _where(lambda _: IS_DOUBTED, index="event_doubted"),
         "Doubted",
-        "Only those that say VERIFIED, and something that does not fit.",
+        "Only those that say VERIFIED, but also something that does not fit.",
     )
 
 
@@ -274,12 +274,12 @@ class DeliveryFilter(Chosen):
     is_waiting: bool = _flag(
         _where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
         "",
-        "Only what waits for another (order).",
+        "Only those that wait for another (order).",
     )
     contradicted: bool = _flag(
         _where(lambda _: Delivery.event.in_(criteria.contradicted_ids()), index="delivery_event"),
         "Contradicted",
-        "Only of events that Prembly, asked, contradicted.",
+        "Only of events that Prembly contradicted.",
     )
     ids: tuple[int, ...] | None = _by(_where(Delivery.id.in_))
     delivery_id: int | None = _by(_is(Delivery.id))

@@ -112,7 +112,7 @@ def _lines(status: KeepStatus) -> Iterator[tuple[str, str]]:
     if parts := [f"{count:,} {words[why]}" for why, count in status.put_off.items() if count]:
         yield "put off", f"{counted(sum(status.put_off.values()), 'event')}: {', '.join(parts)}"
     if status.holds:
-        text = f"{status.holds:,} in force"
+        text = f"{status.holds:,} active"
         if status.next_end_ms is not None:
             ends = "1 ends" if status.holds_ending == 1 else f"{status.holds_ending:,} end"
             first = times.for_people(status.next_end_ms)

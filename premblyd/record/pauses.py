@@ -81,7 +81,7 @@ def until_ms(until: When | None, now_ms: int) -> int | None:
         return None
     at_ms = until.by(now_ms)
     if at_ms <= now_ms:
-        raise PremblydError(f"{until} is past: a pause ends later than it begins.")
+        raise PremblydError(f"{until} is in the past: a pause must end later.")
     return at_ms
 
 
@@ -90,6 +90,6 @@ def checked_reason(text: str | None) -> str | None:
     reason = " ".join("".join(c for c in text or "" if c.isprintable() or c.isspace()).split())
     if len(reason) > MAX_REASON:
         raise PremblydError(
-            f"A reason has at most {MAX_REASON} characters, and names nobody whose data is here."
+            f"A reason has at most {MAX_REASON} characters, and should name nobody."
         )
     return reason or None

@@ -145,8 +145,8 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
     person = database.look(lambda transaction: persons.find(transaction, named))
     if len(person.user_refs) > 1:
         raise SeveralPeopleError(
-            f"Its events name {len(person.user_refs)} people (user_ref). Nothing was written, as"
-            " nobody may be handed what is held of another: export each by --user-ref."
+            f"Its events name {len(person.user_refs)} people (user_ref). Nothing was written,"
+            " because nobody may get another person's data: export each by --user-ref."
         )
     erasures = database.look(functools.partial(_erasures, named))
     doubtful = database.look(functools.partial(_doubtful, person))
@@ -170,7 +170,7 @@ def find(database: Database, named: Named, name: str, now_ms: int) -> Holdings:
         ],
     )
     if not (found.removed_parts or found.holds or found.erasures):
-        raise NotFoundError("Nothing is held of that, under this name.")
+        raise NotFoundError("Nothing is stored under this name.")
     return found
 
 
@@ -198,8 +198,8 @@ def write(
         add("page.html", [page])
         if database.look(functools.partial(_removed_parts, held.event_ids)) != held.removed_parts:
             raise ChangedMeanwhileError(
-                "Something of it was erased or removed while it was read, so nothing was written."
-                " Run the same again."
+                "Some of it was erased or deleted while it was read, so nothing was written. Run"
+                " the same command again."
             )
 
 

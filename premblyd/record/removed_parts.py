@@ -13,16 +13,15 @@ from premblyd.record.queries import ErasureRow, WholeEvent
 
 REMOVED_PARTS: dict[str, str] = {
     RemovedParts.BODY: "Its body and headers, and what hooks printed, were deleted when their"
-    " retention period had expired.",
-    RemovedParts.IDENTITY: "All personal data in it was deleted when its retention period had"
-    " expired.",
+    " retention period expired.",
+    RemovedParts.IDENTITY: "All personal data in it was deleted when its retention period expired.",
 }
 NAMELESS = {
     RemovedParts.IDENTITY: "(removed)",
     RemovedParts.ERASED: "(erased)",
 }  # in place of a reference
 ON_HOLD = (
-    "It is on legal hold: nothing of it is deleted until the hold ends"
+    "It is on legal hold: none of it is deleted until the hold ends"
     " (`premblyd person hold --list`)."
 )
 

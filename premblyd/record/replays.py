@@ -27,7 +27,9 @@ COUNTED = 100_000
 
 
 # Of one that `once` has skipped, and that names no other.
-RAN_BEFORE = "one whose record was removed since ran before, for the same reference and outcome"
+RAN_BEFORE = (
+    "an earlier delivery for the same reference and outcome succeeded, and was deleted since"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

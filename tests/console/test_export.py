@@ -53,6 +53,8 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []
     assert len(rows_of(own, "/rejections.csv")) == MANY
     assert len(rows_of(own, "/rejections.csv?reason=unknown")) == 0
+    heads = own.get("/events.csv?text=rare").body.decode("utf-8-sig").splitlines()[0]
+    assert ('"received_at"' in heads, " " in heads) == (True, False), "as the JSON's keys"
     pages = (lists.Events, lists.Rejections, lists.Operators, Dead, Deliveries)
     assert all(page.csv_rows < 1000 for page in pages), "of a query, one more is read"
 

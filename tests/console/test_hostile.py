@@ -184,7 +184,7 @@ def test_no_event_runs_what_is_in_it(chromium: Chromium, daemon: Premblyd, name:
         page.goto(f"/events/{number}")
         looked_at(page)
         page.get_by_role("button", name="Reveal personal data").click()
-        expect(page.get_by_text("It is on record that you looked")).to_be_visible()
+        expect(page.get_by_text("This was recorded:")).to_be_visible()
         looked_at(page)
 
 

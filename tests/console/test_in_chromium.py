@@ -95,7 +95,7 @@ def test_reveal_shows_personal_data_and_is_on_record(chromium: Chromium, daemon:
         assert not [text for text in PERSONAL if text in page.content()]
         assert daemon.rows(count) == [(before,)]
         page.get_by_role("button", name="Reveal personal data").click()
-        expect(page.get_by_text("It is on record that you looked")).to_be_visible()
+        expect(page.get_by_text("This was recorded:")).to_be_visible()
         assert [text for text in PERSONAL if text in page.content()]
         chromium.picture(page, "revealed")
     assert daemon.rows(count) == [(before + 1,)]
@@ -166,7 +166,7 @@ def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon:
         until.press("Tab")
         page.keyboard.type("it is moved to another data centre, which takes until the evening")
         page.keyboard.press("Enter")
-        expect(card.get_by_text("Nothing of it begins: paused since")).to_be_visible()
+        expect(card.get_by_text("No hook of it starts: paused since")).to_be_visible()
         for width, scheme in SCREENS:
             chromium.resize(page, width, scheme)
             chromium.picture(page, f"paused-{width}-{scheme}")

@@ -46,14 +46,14 @@ def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Br
 def test_an_event_that_is_held_says_so_and_the_overview_counts(
     daemon: Premblyd, own: Browser
 ) -> None:
-    assert "in force" not in own.get("/").text
+    assert " active" not in own.get("/").text
     reference = own.get("/events/2.json").json["reference"]
     hold = ("person", "hold", "--reference", reference, "--until", "7d", "--config", daemon.config)
     assert run(*hold).code == 0
     page = own.get("/events/2").text
-    assert "It is on legal hold: nothing of it is deleted until the hold ends" in page
+    assert "It is on legal hold: none of it is deleted until the hold ends" in page
     overview = own.get("/").text
-    assert "1 in force; 1 ends within 30 days, first at 20" in overview
+    assert "1 active; 1 ends within 30 days, first at 20" in overview
     assert own.get("/overview.json").json["kept"]["holds"] == 1
 
 
@@ -67,7 +67,7 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
     before = daemon.rows(replays)
     for removed_parts, words in (
         ("erased", "was erased, so nothing"),
-        ("body", "this hook gets the body"),
+        ("body", "this hook needs the body"),
     ):
         with changing(daemon.place) as database:
             database.execute(

@@ -20,12 +20,12 @@ def test_an_action_is_paused_and_goes_on_by_a_button(fresh: Premblyd) -> None:
     wait_until(lambda: ("mail", "succeeded") in fresh.rows(STATES))
     assert ("crm", "pending") in fresh.rows(STATES)
     page = own.get("/actions").text
-    assert "Nothing of it begins: paused since 20" in page
+    assert "No hook of it starts: paused since 20" in page
     assert "&lt;b&gt;moved&lt;/b&gt;" in page
     assert "Resume crm" in page
     assert "Pause crm" not in page
     assert '<span class="badge s-pending">paused</span>' in own.get("/").text
-    assert 'Its <a href="/actions">action</a> is paused since 20' in own.get("/events/1").text
+    assert 'Its <a href="/actions">action</a> has been paused since 20' in own.get("/events/1").text
     assert 'premblyd_action_paused{action="crm"} 1.0' in own.get("/metrics").text
     assert own.post("/actions/crm/resume").status == 303
     wait_until(lambda: fresh.rows(STATES) == [("crm", "succeeded"), ("mail", "succeeded")])
@@ -39,7 +39,7 @@ def test_an_action_is_paused_and_goes_on_by_a_button(fresh: Premblyd) -> None:
 def test_what_the_console_does_not_take_pauses_nothing(own: Browser, daemon: Premblyd) -> None:
     for fields, message in (
         ({"until": "soon"}, "A pause ends at a time such as"),
-        ({"until": "2020-01-01"}, "is past"),
+        ({"until": "2020-01-01"}, "is in the past"),
         ({"reason": "x" * (MAX_REASON + 1)}, "A reason has at most 200 characters"),
     ):
         answer = own.post("/actions/archive/pause", fields)
@@ -59,6 +59,6 @@ def test_an_action_that_is_gone_can_be_resumed_on_the_page(fresh: Premblyd) -> N
     own.post("/actions/crm/pause")
     fresh.reload(console=CONSOLE, actions=[shell("mail", "true", "*")])
     page = own.get("/actions").text
-    assert "This configuration has no action of that name. It is paused since 20" in page
+    assert "This configuration has no such action. It has been paused since 20" in page
     assert own.post("/actions/crm/resume").status == 303
     assert "crm" not in own.get("/actions").text

@@ -72,7 +72,7 @@ def test_each_may_do_what_their_role_is_for_and_no_more(daemon: Premblyd, way: s
         may = (200, 303, 200) if role is Role.OPERATE else (403, 403, 403)
         assert (revealed.status, cancelled.status, own.get("/sessions").status) == may, role
         if role is Role.LOOK:
-            assert "You may look here, and this takes somebody who may operate" in revealed.text
+            assert "This needs the role `operate`, and you have `look`." in revealed.text
             assert own.post("/actions/explain", {"payload": "{}"}).status == 200
 
 

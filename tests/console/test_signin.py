@@ -182,7 +182,7 @@ def test_a_console_that_could_not_be_opened_is_not_called_off_and_stops_no_webho
         fresh.start()
         done = run("console", "--config", fresh.config)
     assert done.code == 75
-    assert "restart premblyd; if not, its log says why, as console.not_opened." in done.err
+    assert "restart premblyd; if not, its log says why (console.not_opened)." in done.err
     assert len(fresh.log("console.not_opened")) == 1
     assert fresh.send(b"{}").status == 200
 

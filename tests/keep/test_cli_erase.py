@@ -57,7 +57,7 @@ def test_a_name_is_read_from_standard_input(config: Path, user_ref: str) -> None
 def test_nobody_is_erased_without_a_question_or_a_yes(config: Path) -> None:
     refused = run("person", "erase", "--event", 1, "--config", config)
     assert (refused.code, refused.out) == (2, "")
-    assert "say --yes" in refused.err
+    assert "add --yes" in refused.err
     assert rows(recorded_in(config), "SELECT id FROM erasure") == []
 
 
@@ -98,7 +98,7 @@ def test_what_is_somebody_elses_is_told(config: Path, user_ref: str) -> None:
     done = erase(config, "--user-ref", user_ref)
     assert done.code == 0
     assert json.loads(done.out)["of_others"] == [other]
-    assert f"another user_ref: 1 event under the same names ({other})" in done.err
+    assert f"another user_ref: 1 event with the same names ({other})" in done.err
 
 
 def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
@@ -115,7 +115,7 @@ def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
         patch.setattr(erasing, "_go_on", interrupt)
         stopped = erase(config, "--user-ref", user_ref)
     assert stopped.code == 1
-    assert "Interrupted: 0 events erased. Run the same again" in stopped.err
+    assert "Interrupted: 0 events erased. Run the same command again" in stopped.err
     again = erase(config, "--user-ref", user_ref)
     assert again.code == 0
     assert len(json.loads(again.out)["events"]) >= total
@@ -133,8 +133,8 @@ def interrupt(*_: object) -> None:
     ("arguments", "words"),
     [
         ((), "Say who or what"),
-        (("--user-ref", "u", "--event", "1"), "one at a time"),
-        (("--list", "--event", "1"), "stands alone"),
+        (("--user-ref", "u", "--event", "1"), "Give only one of"),
+        (("--list", "--event", "1"), "--list can't be combined"),
     ],
 )
 def test_wrong_usage_is_explained(config: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -51,7 +51,7 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
     arguments = ("--user-ref", "mallory", "--to", tmp_path / "m.zip", "--json")
     done = run("person", "export", *arguments, "--config", config)
     assert json.loads(done.out)["nameless"] == [number]
-    assert "a forged webhook may have put that beside this user_ref" in done.err
+    assert "a forged webhook may have put that reference beside this user_ref" in done.err
 
 
 def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_p
     ((user_ref,),) = of_record(config, USER)
     assert run("person", "hold", "--user-ref", user_ref, "--config", config).code == 0
     told = exported(config, "--to", tmp_path / "after.zip").err
-    assert "It tells of 1 legal hold, and why: is the person allowed to know that?" in told
+    assert "It has 1 legal hold, and why: may the person know that?" in told
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_name_that_no_event_has_is_held_only_if_that_is_meant(config: Path, na
     done = run("person", "hold", name, "hush-nobody", "--config", config)
     assert (done.code, done.out) == (1, "")
     field = name.removeprefix("--").replace("-", "_")
-    assert done.err.startswith(f"No event has this {field}, and nothing is held.")
+    assert done.err.startswith(f"No event has this {field}, so no hold was placed.")
     assert ("--yes" in done.err, "hush" in done.err) == (True, False)
     assert json_of(config, "person", "hold", "--list") == []
     assert json_of(config, "person", "hold", name, "hush-nobody", "--yes")["events"] == 0
@@ -102,13 +102,13 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
     ("arguments", "words"),
     [
         (["person", "hold"], "Say who or what"),
-        (["person", "hold", "--user-ref", "u", "--reference", "r"], "one at a time"),
+        (["person", "hold", "--user-ref", "u", "--reference", "r"], "not both"),
         (["person", "hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["person", "hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
         (["person", "hold", "--user-ref", "u", "--for", "7d"], "Did you mean '--until'?"),
-        (["person", "hold", "--list", "--reason", "x"], "stands alone"),
-        (["person", "hold", "--list", "--user-ref", "u"], "stands alone"),
-        (["person", "hold", "--all"], "goes with --list"),
+        (["person", "hold", "--list", "--reason", "x"], "--list can't be combined"),
+        (["person", "hold", "--list", "--user-ref", "u"], "--list can't be combined"),
+        (["person", "hold", "--all"], "--all needs --list"),
         (["person", "release"], "Say which"),
         (["person", "release", "3", "--user-ref", "u"], "Say which"),
         (["person", "release", "x"], "not a number"),

@@ -80,7 +80,7 @@ def test_holds_are_counted_and_the_first_that_ends_is_named(
     for until_ms in (None, NOW_MS, NOW_MS + DAY_MS, NOW_MS + 3 * DAY_MS, NOW_MS + 300 * DAY_MS):
         store.by_hand(HOLD, "u", NOW_MS, until_ms)
     assert said(database)["holds"] == (
-        "4 in force; 2 end within 30 days, first at 2023-11-15 22:13:20 UTC"
+        "4 active; 2 end within 30 days, first at 2023-11-15 22:13:20 UTC"
     )
 
 
@@ -114,7 +114,7 @@ def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -
     assert json_of(config, "show", "1")["held"] is False
     run("person", "hold", "--reference", reference, "--config", config)
     out = run("show", "1", "--config", config).out
-    assert "It is on legal hold: nothing of it is deleted until the hold ends" in out
+    assert "It is on legal hold: none of it is deleted until the hold ends" in out
     assert "\n  body\n" in out
     assert json_of(config, "show", "1")["held"] is True
     with changing(recorded_in(config)) as database:

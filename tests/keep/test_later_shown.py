@@ -34,7 +34,7 @@ def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None
     listed = out("events", "--config", config, "--limit", "999")
     assert listed.count("(erased)") == 1
     change(config, ("UPDATE event SET removed_parts = 'identity' WHERE id = 1", []))
-    assert "was deleted when its retention period had" in out("show", 1, "--config", config)
+    assert "was deleted when its retention period expired" in out("show", 1, "--config", config)
     assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
 
 
@@ -48,7 +48,7 @@ def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_sessio
     change(config, (question, []))
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
     change(config, ("UPDATE event SET removed_parts = 'erased' WHERE id = 1", []))
-    assert "confirm, a name that is gone: confirmed" in out("show", 1, "--config", config)
+    assert "confirm, a deleted name: confirmed" in out("show", 1, "--config", config)
 
 
 def test_one_that_was_skipped_for_what_was_removed_since_says_so(config: Path) -> None:

@@ -87,7 +87,7 @@ def test_while_something_of_the_class_goes_nobody_is_needed(
     store.by_hand(REMOVAL, NOW_MS - NOW_MS % DAY_MS)
     [item] = found(database, body="30d")
     assert not item.needs_somebody
-    assert table.needs_nobody([item]) == "Needs nobody: 1 class is being removed (body)."
+    assert table.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
 
 
 def test_old_rejections_are_told(store: Store, database: Database) -> None:
@@ -104,6 +104,6 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database:
     assert found(database, NOW_MS - 1) == [], "it may be under way"
     [item] = found(database)
     assert (item.kind, item.count, item.needs_somebody) == ("erasure", 1, True)
-    assert "1 erasure was begun and not ended" in item.text
+    assert "1 erasure was begun but not finished" in item.text
     store.by_hand("DELETE FROM to_erase")
     assert found(database) == []

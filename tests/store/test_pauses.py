@@ -270,7 +270,7 @@ def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: 
     pause(store, "mail", NOW_MS + 9 * PAUSED_MS)
     assert found(record, NOW_MS + PAUSED_MS, "crm", "mail") == []
     [item] = found(record, NOW_MS + PAUSED_MS + 1, "crm", "mail")
-    assert item.text == "crm is paused since 2023-11-14 22:13:20 UTC.", (
+    assert item.text == "crm has been paused since 2023-11-14 22:13:20 UTC.", (
         "alerts take no reason along"
     )
     assert item.command == "premblyd resume crm"

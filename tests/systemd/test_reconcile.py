@@ -76,7 +76,7 @@ def test_root_reconciles_a_list_as_the_service(service: Machine) -> None:
         service.run("umask 077; cat >/root/list.csv", stdin=references)
         assert service.run("premblyd reconcile /root/list.csv", check=False).returncode == 1
         stored = service.output("premblyd reconcile /root/list.csv --store")
-        assert "Stored what never came: 5 events." in stored
+        assert "Stored missed webhooks: 5 events." in stored
         assert service.output(f"stat -c %U:%G {DATABASE}") == "premblyd:premblyd"
         service.run("systemctl start premblyd.service")
         wait_for_sql(service, STORED, str(before + 5))

@@ -25,21 +25,21 @@ SHOWN = 30
 NIGHTS = 7  # in which a day is asked for again
 GRACE_MS = 60_000  # what is this new may be on its way
 PRUNED, NOTHING = "pruned", "nothing_to_compare"
-_OTHER_TIME = "of a time that it was not asked for. See `prembly.logs.time_zone`"
+_OTHER_TIME = "outside the time that was asked for. See `prembly.logs.time_zone`"
 # Why a day is not complete, in words; those with two are counted.
 _REASONS: Mapping[str, str | tuple[str, str]] = {
     "log_not_asked": "Prembly's log could not be asked",
     "log_moved": "entries of Prembly's log moved between its pages while they were read",
     "log_read_in_part": "Prembly's log was read in part",
-    "day_not_over": "the day was not over, by the clock of this machine or by Prembly's",
+    "day_not_over": "the day had not ended, by the clock of this machine or by Prembly's",
     PRUNED: "`retention` has removed events of this day, or what names them",
     "without_id": ("entry of the log has no id", "entries of the log have no id"),
     "without_time": ("entry of the log has no time", "entries of the log have no time"),
     "of_another_time": (f"entry of the log is {_OTHER_TIME}", f"entries are {_OTHER_TIME}"),
     "missing": ("verification is missing", "verifications are missing"),
     "unsettled": (
-        "verification has ended, and no event says how",
-        "verifications have ended, and no event says how",
+        "verification has ended, but no event says how",
+        "verifications have ended, but no event says how",
     ),
     "doubted": (
         "verification is doubted, and Prembly was not asked yet",
@@ -78,7 +78,7 @@ class Day:
         ended = counted(self.counts.get("ended", 0), "verification")
         if self.complete:
             given_up = self.counts.get("given_up", 0)
-            more = f" Of {given_up:,} Prembly says no more than what came." if given_up else ""
+            more = f" For {given_up:,} Prembly has no more than what came." if given_up else ""
             told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
             return told + more
         return f"{self.day} is not complete: {self.why}."

@@ -365,7 +365,8 @@ def _why_unsure(log: Log, window: Window) -> str | None:
     if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
         ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
         return (
-            f"that time is not over by Prembly's clock: this machine's is ahead by {ahead} or more."
+            f"that time has not passed by Prembly's clock: this machine's is ahead by {ahead} or"
+            " more."
         )
     return None
 

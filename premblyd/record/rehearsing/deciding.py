@@ -23,7 +23,7 @@ from premblyd.routing import Routing
 
 WOULD_ASK = "Prembly would be asked (`confirm`)"
 NOT_AWAITED = "it is an answer of Prembly's, and `pending` would not have asked for it"
-READ_ELSEWHERE = "`fields` says another place, and its body is gone"
+READ_ELSEWHERE = "`fields` differs, and its body was deleted"
 AGAINST_IT = "another event of its reference may say no to Prembly's answer"
 
 

@@ -87,14 +87,14 @@ def notes(new: Config, present: Config | None) -> Iterator[str]:
     """Yield what a rehearsal does not tell of these configurations."""
     if present is None:
         yield (
-            "there is no present configuration to compare with, so that more can't be said, and no"
-            " other hook is told of"
+            "there is no present configuration to compare with, so more can't be said, and changed"
+            " hooks are not listed"
         )
         return
     if new.duplicates != present.duplicates:
-        yield "`duplicates` differs: the events are those that were stored by the present rule"
+        yield "`duplicates` differs: the events are those stored by the present rule"
     if new.database != present.database:
-        yield "`database` differs: the record is the one that the present configuration names"
+        yield "`database` differs: the events are those of the present configuration's database"
 
 
 class _Act(NamedTuple):

@@ -40,7 +40,7 @@ _WEBHOOKS: defaultdict[int | None, str] = defaultdict(
     {
         200: "The daemon reaches it, and stores webhooks.",
         0: "The daemon does not answer its health check.",
-        None: "What webhooks are answered is not known.",
+        None: "It is not known how webhooks are answered.",
     },
 )
 
@@ -62,18 +62,21 @@ def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
     remedy = "The log says why: a full disk, a database that somebody has locked or moved."
     if situation.store_error is not None:
-        text = f"The database can't keep webhooks: {situation.store_error}. They are answered 503."
-        remedy = "Most are sent once. Make room, or give the database back what it needs."
+        text = f"The database can't store webhooks: {situation.store_error}. They are answered 503."
+        remedy = (
+            "Prembly sends most webhooks only once. Free disk space, or restore access to the"
+            " database."
+        )
     elif situation.unreadable is not None:
         text = f"{situation.unreadable.rstrip('.')}. {_WEBHOOKS[situation.health]}"
         remedy = (
-            "Mend that; no restart is needed. Then ask for what was sent meanwhile:"
+            "Fix that; no restart is needed. Then ask for what was sent in the meantime:"
             " `premblyd reconcile --store`."
         )
     elif situation.health == 0:
-        text = "The daemon can't keep webhooks now: it does not answer its health check."
+        text = "The daemon can't store webhooks now: it does not answer its health check."
     elif situation.health not in (200, None):
-        text = f"The daemon can't keep webhooks now: its health check says {situation.health}."
+        text = f"The daemon can't store webhooks now: its health check says {situation.health}."
     else:
         return
     yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
@@ -86,10 +89,11 @@ def snapshot(situation: Situation) -> Iterator[Item]:
     if oldest is not None:
         program = f" of {oldest.program}" if oldest.program else ""
         yield Item(
-            text=f"A transaction{program} (process {oldest.pid} of the PostgreSQL server) is open"
-            f" for {duration(oldest.open_for_ms)}: meanwhile nothing that has ended is cleaned up,"
-            " and each claim reads it again.",
-            remedy="If it is a dump or a report, let it end; see that none takes long. Else end it:"
+            text=f"A transaction{program} (process {oldest.pid} of the PostgreSQL server) has been"
+            f" open for {duration(oldest.open_for_ms)}: until it ends, the server can't clean up"
+            " what is finished, and the daemon gets slower.",
+            remedy="If it is a dump or a report, let it finish, and make it shorter next time."
+            " Otherwise end it:"
             f" `SELECT pg_terminate_backend({oldest.pid})`.",
             command="premblyd status",
         )
@@ -113,7 +117,8 @@ def disk(situation: Situation) -> Iterator[Item]:
         yield Item(
             severity=Severity.URGENT if is_urgent else Severity.WARNING,
             text=f"The database's disk is {used_percent} % full: {free_mib:,} MiB are free.",
-            remedy="Make room. On a full disk webhooks are answered 503, and most are sent once.",
+            remedy="Free disk space. On a full disk webhooks are answered 503, and Prembly sends"
+            " most only once.",
             command=f"df -h {folder}",
         )
 
@@ -138,9 +143,9 @@ def lacking(situation: Situation) -> Iterator[Item]:
     for error, host, count in queries.tuples(situation.database, query):
         where = f" on {host}" if host and situation.path is None else ""
         yield Item(
-            text=f"Hooks could not start{where} for 20 seconds and more: {error}. They are tried"
-            " again and again, and nothing is spent.",
-            remedy=_MORE_OF.get(error.removeprefix(LACKS), "The log says more, as daemon.waits."),
+            text=f"Hooks could not start{where} for 20 seconds or more: {error}. They are retried,"
+            " and use up no attempts.",
+            remedy=_MORE_OF.get(error.removeprefix(LACKS), "The log says more (daemon.waits)."),
             command=_LOG,
             target=Target(page="deliveries", state="pending"),
             about=f"{error.removeprefix(LACKS)}{where}",
@@ -157,11 +162,11 @@ def clock(situation: Situation) -> Iterator[Item]:
         now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
         yield Item(
             severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, and by the time that has passed it is {passed} UTC:"
-            " periods of `retention` count back from the earlier.",
-            remedy="If `timedatectl` shows the wrong time, set it. If it is right, as when no"
-            " daemon ran for days, this ends by itself, a day of difference in each day, or at once"
-            " by this, which removes what is over by the clock.",
+            text=f"The clock says {now} UTC, but by the time that has passed it should be {passed}"
+            " UTC: `retention` counts from the earlier.",
+            remedy="If `timedatectl` shows the wrong time, set it. If it is right (no daemon ran"
+            " for days, say), the difference shrinks by a day each day; this command ends it at"
+            " once, and deletes what has expired by the clock.",
             command="sudo -u premblyd premblyd record prune --trust-clock",
             about="trusted time",
         )
@@ -170,9 +175,9 @@ def clock(situation: Situation) -> Iterator[Item]:
         now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
         yield Item(
             severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, and an event came at {latest} UTC: it is wrong now, or"
-            " was then.",
-            remedy="`timedatectl` shows it, and whether it is synchronised.",
+            text=f"The clock says {now} UTC, but an event was received at {latest} UTC: it is"
+            " wrong now, or was then.",
+            remedy="`timedatectl` shows the time, and whether it is synchronised.",
             command="timedatectl",
         )
 
@@ -197,9 +202,10 @@ def host(situation: Situation) -> Iterator[Item]:
     ):
         yield Item(
             text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
-            " back. What it was running has run elsewhere.",
-            remedy="On that machine, see whether premblyd runs and reaches the database. If it is"
-            f" gone for good: `{hosts.forget_command(name)}`. Else this is told for a day.",
+            " back. Its hooks have run elsewhere.",
+            remedy="On that machine, check that premblyd runs and reaches the database. If the"
+            f" host is gone for good: `{hosts.forget_command(name)}`. Otherwise this is listed for"
+            " a day.",
             command="sudo systemctl status premblyd",
             about=name,
         )
@@ -214,11 +220,12 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{counted(count, 'delivery', 'deliveries')} of {action}"
             f" {'waits' if count == 1 else 'wait'} for {names}: no other host has that action, and"
-            f" {'it is' if is_one else 'they are'} away since {times.for_people(each.since_ms)}"
+            f" {'it has' if is_one else 'they have'} been away since"
+            f" {times.for_people(each.since_ms)}"
             " UTC.",
-            remedy="Start premblyd there, or give a host that runs the action. If it is gone for"
-            f" good: `{hosts.forget_command(*each.names)}`. What still waits then is dead, and"
-            " `replay` takes it.",
+            remedy="Start premblyd there, or add the action to another host. If it is gone for"
+            f" good: `{hosts.forget_command(*each.names)}`. What still waits is dead then, and"
+            " `replay` runs it.",
             command="premblyd hosts",
             target=Target(page="deliveries", state="pending", action=action),
             count=count,
@@ -239,7 +246,7 @@ def alert(situation: Situation) -> Iterator[Item]:
         printed = f" It printed: {' '.join(output.split())}" if output else ""
         yield Item(
             text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
-            remedy="Nobody was told of trouble. Mend its hook, and see that it works.",
+            remedy="Nobody was notified. Fix its hook, and check that it works.",
             command=f"sudo premblyd try --alert {name}",
             about=name,
         )
@@ -264,7 +271,7 @@ def downtime(situation: Situation) -> Iterator[Item]:
         start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
         yield Item(
             text=f"From {start} to {end} UTC no webhook could be stored.",
-            remedy="Prembly sends most webhooks once: ask it for those that never came"
+            remedy="Prembly sends most webhooks only once: ask it for the missed ones"
             + (", in a minute." if situation.now_ms - until_ms < GRACE_MS else "."),
             # To the second before.
             command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",

@@ -56,8 +56,8 @@ _HALTED = {
     HaltReason.ABORTED: "each of its worker processes has said `abort`",
 }
 _GO_ON = {
-    HaltReason.ABORTED: "Mend what it can't go on without, then reload the configuration"
-    " (`systemctl reload premblyd`), which starts them again."
+    HaltReason.ABORTED: "Fix what they need, then reload the configuration (`systemctl reload"
+    " premblyd`), which restarts them."
 }
 LATE_MS = 5 * 60_000  # what has been due for longer is past its time
 PAUSED_MS = DAY_MS  # a pause without an end that has lasted for longer may be forgotten
@@ -79,11 +79,11 @@ def late(situation: Situation) -> Iterator[Item]:
         overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
-        since = f" The first since {times.for_people(due_ms)} UTC." if due_ms else ""
+        since = f" The first was due at {times.for_people(due_ms)} UTC." if due_ms else ""
         yield Item(
-            text=f"{counted(count, 'delivery', 'deliveries')} of {action} should have run"
-            f" by now and did not.{since}",
-            remedy="Does the daemon run? Is the hook slow, and may more run at once"
+            text=f"{counted(count, 'delivery', 'deliveries')} of {action} should have run by now,"
+            f" but did not.{since}",
+            remedy="Is the daemon running? Is the hook slow, so that more must run at once"
             " (`concurrency`)? With `confirm`: does Prembly answer?",
             target=Target(page="deliveries", state="pending", action=action),
             count=count,
@@ -100,7 +100,7 @@ def failing(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{action} keeps failing: its last {counted(count, 'attempt')}"
             " failed, and none has succeeded since.",
-            remedy="See what the hook said, and whether its target is up.",
+            remedy="Look at the hook's output, and check that its target is up.",
             target=Target(page="deliveries", action=action),
             count=count,
         )
@@ -143,14 +143,14 @@ def halted(situation: Situation) -> Iterator[Item]:
     for action, host, reason, since_ms in _halts(situation):
         where = f" on {host}" if situation.path is None else ""
         yield Item(
-            text=f"{action} runs nothing{where} since {times.for_people(since_ms)} UTC:"
-            f" {_HALTED.get(reason, 'its worker processes take nothing')}.",
+            text=f"{action} has run nothing{where} since {times.for_people(since_ms)} UTC:"
+            f" {_HALTED.get(reason, 'its worker processes accept nothing')}.",
             remedy=_GO_ON.get(
                 reason,
-                f"Mend the program: `premblyd try {action} FILE` shows what it prints. It is"
-                " started again and again.",
+                f"Fix the program: `premblyd try {action} FILE` shows what it prints. It is"
+                " restarted until it works.",
             )
-            + " What waits for it is not spent.",
+            + " Waiting deliveries use up no attempts.",
             command=_LOG,
             target=Target(page="deliveries", state="pending", action=action),
             about=f"{action}{where}",
@@ -180,12 +180,12 @@ def paused(situation: Situation) -> Iterator[Item]:
         is_long = pause.until_ms is None and since_ms < situation.now_ms - PAUSED_MS
         if is_gone or is_long:
             yield Item(
-                text=f"{action} is {pauses.without_reason(pause)}."
-                + (" No configuration has an action of that name." if is_gone else ""),
-                remedy=f"`premblyd resume {action}` ends that, and what waits for it is dead then:"
-                " see first what that is."
+                text=f"{action} has been {pauses.without_reason(pause)}."
+                + (" No configuration has this action." if is_gone else ""),
+                remedy=f"`premblyd resume {action}` ends the pause, and its waiting deliveries are"
+                " dead then: look at them first."
                 if is_gone
-                else "Resume it, or say when it goes on (`--until`).",
+                else "Resume it, or set when it resumes (`--until`).",
                 command="" if is_gone else f"premblyd resume {action}",
                 target=Target(page="deliveries", state="pending", action=action),
             )
@@ -197,10 +197,10 @@ def held(situation: Situation) -> Iterator[Item]:
     for action, count in largest(statistics.held_of(situation.database)):
         yield Item(
             text=f"{counted(count, 'dead delivery', 'dead deliveries')} of {action}"
-            f" {'holds' if count == 1 else 'hold'} up what came later for the same reference.",
-            remedy="Mend what it died of, then"
-            f" `premblyd replay --dead --action {action}`. Or let the others go on:"
-            f" `premblyd cancel --dead --action {action}`, or of one alone `--delivery ID`.",
+            f" {'blocks' if count == 1 else 'block'} later deliveries for the same reference.",
+            remedy=f"Fix the cause, then `premblyd replay --dead --action {action}`. Or dismiss"
+            f" them, so that the others run: `premblyd cancel --dead --action {action}`, or one by"
+            " `--delivery ID`.",
             command=f"premblyd deliveries --waiting --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
@@ -218,10 +218,9 @@ def dead(situation: Situation) -> Iterator[Item]:
             remedy=f"The configuration has no action {action}: put it back, or cancel them"
             f" (`premblyd cancel --dead --action {action}`)."
             if is_gone
-            else "Find out why by the last error, mend it, then"
-            f" `premblyd replay --dead --action {action}`. What Prembly contradicted stays dead."
-            f" What nobody will mend: `premblyd cancel --dead --action {action}`, or of one alone"
-            " `--delivery ID`.",
+            else "Fix the cause (see the last error), then `premblyd replay --dead --action"
+            f" {action}`. What Prembly contradicted stays dead. Dismiss those that will not be"
+            f" retried: `premblyd cancel --dead --action {action}`, or one by `--delivery ID`.",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
@@ -262,9 +261,7 @@ def rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
-@trouble(
-    passes=False, needs_nobody=("event that matched no action", "events that matched no action")
-)
+@trouble(passes=False, needs_nobody=("event matched no action", "events matched no action"))
 def unmatched(situation: Situation) -> Iterator[Item]:
     query = (
         EventHour.select(EventHour.response_code, fn.SUM(EventHour.unmatched))
@@ -282,15 +279,16 @@ def unmatched(situation: Situation) -> Iterator[Item]:
             severity=Severity.NOTICE if is_meant or is_trial else Severity.WARNING,
             text=f"{counted(count, 'event')} with {_named(code)} matched no action:"
             + (
-                " `types` or `when` left out what is for their code, or it was added later."
+                " `types` or `when` excluded them from the action for their code, or it was added"
+                " later."
                 if is_meant
                 else f" stored, and nothing ran.{' `premblyd send` sent it.' if is_trial else ''}"
             ),
-            remedy="Nothing, if that is what you want; else"
-            " `premblyd replay --action NAME --since 24h --new`."
+            remedy="Nothing to do, if that is what you want. Otherwise: `premblyd replay --action"
+            " NAME --since 24h --new`."
             if is_meant
-            else "Add an action for it (`default` takes every code that no other names), reload,"
-            " then `premblyd replay --action NAME --since 24h --new`.",
+            else "Add an action for it (`default` is for every code that no other action names),"
+            " reload, then `premblyd replay --action NAME --since 24h --new`.",
             target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
             count=count,
         )
@@ -315,7 +313,7 @@ def _tried(situation: Situation) -> Counter[str]:
 
 @trouble(
     passes=False,
-    needs_nobody=("code that came for the first time", "codes that came for the first time"),
+    needs_nobody=("code came for the first time", "codes came for the first time"),
 )
 def new_code(situation: Situation) -> Iterator[Item]:
     """Yield codes that the record has for the first time. In a record younger than a day every code
@@ -348,7 +346,7 @@ def new_code(situation: Situation) -> Iterator[Item]:
 def _named(code: str) -> str:
     if not code:
         return "no response code"
-    return f"code {code}" if is_code(code) else "a code of another shape than Prembly's"
+    return f"code {code}" if is_code(code) else "a code that does not look like Prembly's"
 
 
 def _filter(code: str) -> str | None:

@@ -21,7 +21,7 @@ LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
 
 
-@trouble(needs_nobody=("class is being removed", "classes are being removed"))
+@trouble(needs_nobody=("class is being deleted", "classes are being deleted"))
 def retention(situation: Situation) -> Iterator[Item]:
     """Yield the classes of which something is there more than a day after its time, though nothing
     holds it."""
@@ -46,7 +46,7 @@ def retention(situation: Situation) -> Iterator[Item]:
             severity=Severity.NOTICE if is_at_work else Severity.WARNING,
             text=f"Retention is behind with {removed}: some of it is still there,"
             f" {counted(days, 'day')} after it expired.",
-            remedy="Does the daemon run, and can it write? The log says why, as retention.failed."
+            remedy="Is the daemon running, and can it write? The log says why (retention.failed)."
             " `prune` deletes all of it now.",
             command="sudo -u premblyd premblyd record prune",
             about=removed,
@@ -63,10 +63,10 @@ def erasure(situation: Situation) -> Iterator[Item]:
     [(count, since_ms)] = queries.tuples(situation.database, query)
     if count:
         yield Item(
-            text=f"{counted(count, 'erasure was', 'erasures were')} begun and not ended, since"
+            text=f"{counted(count, 'erasure was', 'erasures were')} begun but not finished, since"
             f" {times.for_people(since_ms)} UTC: some of it is still there.",
-            remedy="If no `premblyd person erase` runs now, one was stopped before it was done: run"
-            " the same command again, and it continues.",
+            remedy="If no `premblyd person erase` runs now, one was stopped before it was done:"
+            " run the same command again to continue.",
             command="premblyd person erase --list",
             count=count,
         )

@@ -92,18 +92,20 @@ def prembly(situation: Situation) -> Iterator[Item]:
     wait_until_ms = asked[0].wait_until_ms
     waits = isinstance(wait_until_ms, int) and wait_until_ms - situation.now_ms >= LONG_WAIT_MS
     if result == InquiryResult.REFUSED:
-        text = f"Prembly refuses your API key since {since} UTC: nothing is confirmed."
+        text = f"Prembly has refused your API key since {since} UTC: nothing is confirmed."
         remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then restart premblyd."
     elif (
         result == InquiryResult.UNAVAILABLE
         and in_a_row >= UNREACHABLE
         and situation.now_ms - since_ms >= UNREACHABLE_MS
     ):
-        text = f"Prembly could not be asked since {since} UTC: {in_a_row} questions without answer."
-        remedy = "It is tried again by itself. Is Prembly down, or the way to it?"
+        text = (
+            f"Prembly has not answered since {since} UTC: {in_a_row} questions without an answer."
+        )
+        remedy = "It is retried automatically. Is Prembly down, or the network?"
     elif waits:
         text = "Prembly asked for a pause, or can't answer."
-        remedy = "It goes on by itself, and sooner after a restart or a reload with changes."
+        remedy = "It continues by itself, or at once after a restart or a reload with changes."
     else:
         return
     if waits:
@@ -118,7 +120,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
     )
 
 
-DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) tells of it no more."
+DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
 
 
 @trouble(passes=False)
@@ -127,9 +129,10 @@ def doubted(situation: Situation) -> Iterator[Item]:
     them or Prembly was asked."""
     if count := len(criteria.undismissed_ids(situation.database)["doubted"]):
         yield Item(
-            text=f"{counted(count, 'event says', 'events say')} VERIFIED, and something that does"
-            " not fit: another code or status, a face that does not match. The outcome is unknown.",
-            remedy="Look at what does not fit, and the verification up in Prembly's dashboard."
+            text=f"{counted(count, 'event says', 'events say')} VERIFIED, but also something that"
+            " does not fit: another code or status, a face that does not match. The outcome is"
+            " unknown.",
+            remedy="Look at the event, and look the verification up in Prembly's dashboard."
             f" {DISMISS}",
             target=Target(page="events", flag="doubted"),
             count=count,
@@ -141,8 +144,8 @@ def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
     if count := len(criteria.undismissed_ids(situation.database)["differs"]):
         yield Item(
-            text=f"Prembly says VERIFIED of {counted(count, 'event')} that said it beside"
-            " something that does not fit. Nothing ran for that answer.",
+            text=f"Prembly confirms VERIFIED for {counted(count, 'event')} that also said"
+            " something that does not fit. No hook ran for that answer.",
             remedy=f"Look the verification up in Prembly's dashboard. {DISMISS}",
             target=Target(page="events", flag="doubted"),
             count=count,
@@ -158,7 +161,8 @@ def shared(situation: Situation) -> Iterator[Item]:
     if count := queries.value(situation.database, query):
         yield Item(
             text=f"{counted(count, 'id is', 'ids are')} in Prembly's answers about two"
-            " verifications. Each stays with the one that had it first, and hooks with `once` run"
+            " verifications each. It stays with the one that had it first, and hooks with `once`"
+            " run"
             " for both.",
             remedy="Look up in Prembly's dashboard whether the two are of one person. If they are,"
             " undo what a hook did twice.",

@@ -40,13 +40,31 @@ def reminders(situation: Situation) -> list[Item]:
     return items(situation, kinds=[row.kind for row in TROUBLES if row.reminds])
 
 
+def for_people(items: Iterable[Item]) -> list[Item]:
+    """Return what needs somebody, one for a cause: that an action fails stands with its dead
+    deliveries."""
+    grave = [item for item in items if item.needs_somebody]
+    failing = {item.subject: item.text for item in grave if item.kind == "failing"}
+    dead = {item.subject for item in grave if item.kind == "dead"}
+    return [
+        replace(item, text=f"{item.text} {failing[item.subject]}")
+        if item.kind == "dead" and item.subject in failing
+        else item
+        for item in grave
+        if not (item.kind == "failing" and item.subject in dead)
+    ]
+
+
 def needs_nobody(items: Iterable[Item]) -> str:
-    """Return in one line what of `items` needs nobody: `Needs nobody: 12 events that matched no
-    action (00, 02).` Nothing if there is nothing."""
+    """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
+    none). Nothing to do.` Nothing if there is nothing."""
     parts = []
     for row in TROUBLES:
         if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
             subjects = [item.subject for item in its if item.subject]
-            about = f" ({', '.join(subjects)})" if subjects else ""
+            codes = ", ".join("none" if each == "missing" else each for each in subjects)
+            is_of_codes = any(item.target.code is not None for item in its)
+            word = "" if not is_of_codes else "code " if len(subjects) == 1 else "codes "
+            about = f" ({word}{codes})" if subjects else ""
             parts.append(counted(sum(item.count for item in its), *row.needs_nobody) + about)
-    return f"Needs nobody: {'; '.join(parts)}." if parts else ""
+    return f"{'; '.join(parts)}. Nothing to do." if parts else ""
