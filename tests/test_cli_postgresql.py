@@ -161,7 +161,7 @@ def test_an_empty_database_says_who_makes_it(store: Store) -> None:
     empty = postgresql.new_database(cluster)
     done = run("events", "--database", empty.url)
     assert (done.code, done.out) == (78, "")
-    assert "Start the daemon once: it migrates." in done.err
+    assert "Start the daemon once: it makes a new one." in done.err
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ UNIQUE = {
     "gone_event": ("key",),
     "gone_once": ("once_key",),
 }
-NUMBERED = {"attempt": ("number",), "to_erase": ("event_id",)}
+NUMBERED = {"attempt": ("number",), "to_erase": ("event_id",), "day": ("day_ms",)}
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}
 # Of columns that take no others.
 BOUNDED: dict[tuple[str, str], list[Any]] = {
