@@ -59,15 +59,6 @@ def test_who_may_only_read_sees_every_list(auditor: str, arguments: str) -> None
     assert (done.code, done.err) == (0, "")
 
 
-def test_who_may_only_read_exports_what_is_masked_on_no_record(auditor: str) -> None:
-    table = ("export", "--since", "1d", "--format", "jsonl", "--to", "-", "--database", auditor)
-    done = run(*table)
-    assert (done.code, "Not on record" in done.err) == (0, True)
-    refused = run(*table, "--reveal")
-    assert (refused.code, refused.out) == (1, "")
-    assert "lacks a right on table operator_action" in refused.err
-
-
 def test_status_of_a_server_asks_for_no_daemon(auditor: str) -> None:
     done = run("status", "--database", auditor)
     assert (done.code, done.err) == (1, "")
