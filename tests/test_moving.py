@@ -166,7 +166,7 @@ def test_a_row_that_postgresql_cannot_hold_is_named_without_its_values(
 def assert_has_nothing(server: Server) -> None:
     """A daemon may start on it, and nothing came over."""
     backend(server).prepare()
-    assert not any(found for name, found in rows_of(server).items() if name != "digest_key")
+    assert not any(found for name, found in rows_of(server).items() if name != "record")
 
 
 def test_a_daemon_may_start_as_soon_as_a_move_has_ended(

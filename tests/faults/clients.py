@@ -27,7 +27,7 @@ from tests.support.webhooks import PATH, head, signed, webhook
 
 MAX_GROWTH = 1.2
 SILENCE_S = 0.4
-ALLOWED = {400, 401, 413}
+ALLOWED = {400, 401, 413, 431}
 GOOD = b'{"response_code": "00"}'
 HIDDEN = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"  # answered with 200 if it is smuggled through
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
