@@ -149,5 +149,5 @@ def test_a_replay_of_many_that_breaks_by_a_fault_of_ours_says_so(
 
     monkeypatch.setattr("premblyd.console.bulk.replays.plan", broken)
     bulk = play(store, lambda bulks: finished(start(bulks)))
-    assert "a fault of premblyd" in (bulk.mistake or "")
+    assert "a fault in premblyd" in (bulk.mistake or "")
     assert [line["event"] for line in lines] == ["console.failed"]

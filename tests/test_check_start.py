@@ -117,7 +117,7 @@ def test_a_port_that_another_program_has_is_told(tmp_path: Path) -> None:
         config = write(tmp_path, console={"listen": where})
         done = run("check", "--config", config)
     assert done.code == 0, "webhooks are taken without a console"
-    assert f"warning: there would be no console: Can't listen on {where}: " in done.err
+    assert f"warning: the console can't start: Can't listen on {where}: " in done.err
 
 
 def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def test_check_says_where_it_is_not_safe(tmp_path: Path) -> None:
     path.write_text(json.dumps(data | {"checkin": {"url": {"file": "checkin-url"}}}))
     path.chmod(0o644)
     ran = run("--config", str(path), "check")
-    assert "Checks in each 1m." in ran.out
+    assert "Sends a check-in every 1m." in ran.out
     assert "checkin url: it is not https" in ran.err
     assert "hush" not in ran.out + ran.err
     path.write_text(json.dumps(data | {"checkin": {"url": "https://status.internal/hush"}}))

@@ -583,7 +583,7 @@ def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "premblyd.db.running").write_text("{}")
     done = run("check", "--config", config)
     assert (done.code, done.err) == (0, "")
-    assert "Whether a daemon runs is not known: can't read " in done.out
+    assert "It is not known whether a daemon runs: can't read " in done.out
 
 
 @pytest.mark.sqlite

@@ -507,7 +507,7 @@ def test_what_was_not_asked_for_is_told_with_what_may_be_wrong(
     api.know("ver_bvn_old_1", created_at_s=time.time() - 50 * HOUR_S)
     unknown = {"since": "from", "until": "to"}  # to the stand-in
     record = Record(tmp_path, api, prembly={"logs": {"parameters": unknown}})
-    assert "1 entry of a time that it was not asked for." in reconcile(record).out
+    assert "1 entry outside the time that was asked for." in reconcile(record).out
     unasked = {"since": "", "until": ""}
     record.configure(api, prembly={"logs": {"parameters": unasked}})
     ran = reconcile(record)
@@ -537,7 +537,7 @@ def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(record: Reco
     listed = f"ver_came\nAmina {BVN}\n"
     ran = reconcile(record, "-", stdin=listed.encode())
     assert (ran.code, ran.out) == (2, "Nothing is missing.\n")
-    assert "standard input, line 2: this is no reference of Prembly's" in ran.err
+    assert "standard input, line 2: not a reference of Prembly" in ran.err
     assert "Amina" not in ran.err
     ran = reconcile(record, "-", stdin=f"{listed}ver_lost\n".encode())
     assert (ran.code, "line 2: this" in ran.err) == (1, True), "that something is missing is graver"
@@ -664,8 +664,8 @@ def test_of_a_session_whose_id_is_not_known_nobody_is_asked(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("-", "--since", "1h"), "not for FILE"),
-        (("--column", "a"), "--column goes with FILE"),
+        (("-", "--since", "1h"), "used with FILE"),
+        (("--column", "a"), "--column needs FILE"),
         (("--since", "1h", "--until", "2h"), "--since should be before --until"),
         (("--since", "soon"), "neither a time such as"),
     ],

@@ -296,7 +296,7 @@ def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
 
 ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
     (503, {"Retry_After": "7"}, 75, "The daemon is running, but could not store it: "),
-    (503, {}, 75, "Without Retry-After this comes of a proxy in front"),
+    (503, {}, 75, "Without Retry-After this comes from a proxy in front"),
     (502, {}, 75, "A proxy in front does not reach the daemon"),
     (504, {}, 75, "A proxy in front got no answer"),
     (413, {}, 1, "The body is larger than `max_body`"),
@@ -307,7 +307,7 @@ ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
         1,
         "This is a redirect, and it was not followed. Prembly follows",
     ),
-    (418, {}, 1, "This is no answer of premblyd"),
+    (418, {}, 1, "This is not an answer of premblyd"),
 ]
 
 

@@ -126,7 +126,7 @@ def test_the_console_shows_it_and_asks_before_a_replay(
         refused = own.post(f"{replay}.json")
         assert (refused.status, "contradicted" in refused.json["error"]) == (400, True)
         asked = own.post("/dead/replay", {"all": "1"}).text
-        assert "Left alone: 1 of events that Prembly contradicted." in asked
+        assert "Not replayed: 1 of events that Prembly contradicted." in asked
         many = own.post("/dead/replay.json", {"delivery": [delivery]})
         assert many.status == 200
         replays = "SELECT delivery_id IS NULL FROM operator_action WHERE action = 'replay'"

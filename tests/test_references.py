@@ -54,12 +54,12 @@ def test_quoted_cells_may_hold_separators_and_lines() -> None:
         ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
         ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),
         ("", "reference", "no column 'reference'. Its first line has no titles."),
-        ("Amina Bello\n../x\n", None, "holds no reference. In lines 1, 2: this is no reference"),
-        ("r" * 201, None, "line 1: this is no reference"),
+        ("Amina Bello\n../x\n", None, "has no reference. In lines 1, 2: not a reference"),
+        ("r" * 201, None, "line 1: not a reference"),
         ("ver_a_1\n".encode("utf-16"), None, "UTF-16: save it as UTF-8"),
         (b"reference\nver\0_a\n", "reference", "line 2"),
-        ("reference\n" + "x" * 200_000, "reference", "line 2: this is no reference"),
-        ("x" * 200_000, "reference", "line 1: this is no CSV: field larger"),
+        ("reference\n" + "x" * 200_000, "reference", "line 2: not a reference"),
+        ("x" * 200_000, "reference", "line 1: not CSV: field larger"),
     ],
 )
 def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
@@ -98,5 +98,5 @@ def test_a_wrong_line_leaves_the_others(
     assert references.found == lines
     assert references.wrong_lines == wrong
     shown = ", ".join(str(line) for line in wrong[:20]) + (" and 5 more" if wrong[20:] else "")
-    assert f"{shown}: this is no reference of Prembly's" in (references.complaint or "")
+    assert f"{shown}: not a reference of Prembly" in (references.complaint or "")
     assert "Amina" not in repr(references) + str(references.complaint)

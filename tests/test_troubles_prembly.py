@@ -47,7 +47,7 @@ def test_what_is_doubted_is_told_until_it_is_dismissed_or_prembly_was_asked(
     store.add("crm", body=b"clean")
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("doubted", Severity.WARNING, 1)
-    assert item.text.startswith("1 event says VERIFIED, and something that does not fit")
+    assert item.text.startswith("1 event says VERIFIED, but also something that does not fit")
     assert "premblyd unsettled --dismiss EVENT" in item.remedy
     dismiss(store, 1)
     assert found(record) == []
@@ -75,7 +75,7 @@ def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
     store.by_hand(ASKED, NOW_MS - 1, "pending", "refused")
     [item] = found(record)
     assert (item.kind, item.severity) == ("prembly", Severity.URGENT)
-    assert "refuses your API key since 2023-11-14 22:13:19 UTC" in item.text
+    assert "has refused your API key since 2023-11-14 22:13:19 UTC" in item.text
     store.by_hand(ASKED, NOW_MS, "pending", "unsettled")
     assert found(record) == []
 
