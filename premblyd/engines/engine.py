@@ -349,7 +349,7 @@ class Database(peewee.Database, ABC):
         """Return what stops, from another thread, what is read by the connection."""
 
 
-ONLY_READS = "`premblyd sql` only reads: it takes a SELECT."
+ONLY_READS = "`premblyd sql` is read-only: give it a SELECT."
 
 
 def query_failed(error: Exception) -> PremblydError:

@@ -59,7 +59,7 @@ def test_what_is_halted_is_told_until_it_goes_on(store: Store, record: Database)
             assert store.rows("SELECT since_ms FROM halt ORDER BY action") == since_ms
             crm, mail = found(record)
             assert (crm.kind, crm.target.action, mail.target.action) == ("halted", "crm", "mail")
-            assert crm.text.startswith("crm runs nothing on host-a since ")
+            assert crm.text.startswith("crm has run nothing on host-a since ")
             assert "not ready within `start_timeout`" in crm.text
             assert "systemctl reload premblyd" in mail.remedy
             halts.end("crm")

@@ -277,7 +277,7 @@ def test_a_pause_needs_somebody_who_may_have_forgotten_it(store: Store, record: 
     gone, forgotten = found(record, NOW_MS + PAUSED_MS + 1, "crm", "other")[::-1]
     assert (forgotten.target.action, gone.target.action) == ("crm", "mail")
     assert "No configuration has this action." in gone.text
-    assert "what waits for it is dead then" in gone.remedy
+    assert "its waiting deliveries are dead then" in gone.remedy
     assert gone.command == "premblyd deliveries --state pending --action mail"
 
 
