@@ -192,7 +192,7 @@ def test_who_moves_the_record_to_such_a_server_is_told_too(by_peer: str, tmp_pat
     with Premblyd(tmp_path, place=tmp_path / "premblyd.db") as daemon:
         daemon.start()
         daemon.stop()
-        typed = ["move", by_peer, "--config", str(daemon.config)]
+        typed = ["record", "move", by_peer, "--config", str(daemon.config)]
     done = run(*typed)
     assert (done.code, done.out) == (1, "")
     said, hint = done.err.splitlines()

@@ -540,7 +540,9 @@ def test_a_wrong_line_of_a_list_is_said_and_the_others_are_compared(record: Reco
     assert "standard input, line 2: not a reference of Prembly" in ran.err
     assert "Amina" not in ran.err
     ran = reconcile(record, "-", stdin=f"{listed}ver_lost\n".encode())
-    assert (ran.code, "line 2: not a reference" in ran.err) == (1, True), "that something is missing is graver"
+    assert (ran.code, "line 2: not a reference" in ran.err) == (1, True), (
+        "that something is missing is graver"
+    )
     assert "Missing: 1 of 2." in ran.out
     ran = reconcile(record, "-", "--json", stdin=listed.encode())
     assert (ran.code, json.loads(ran.out)["wrong_lines"]) == (2, [2])

@@ -229,7 +229,7 @@ PLACES = {
 def move_process(config: Path, target: str, before: str) -> subprocess.CompletedProcess[str]:
     code = f"{before}\nfrom premblyd.cli import main\nmain()"
     return subprocess.run(
-        [sys.executable, "-c", code, "--config", str(config), "move", target],
+        [sys.executable, "-c", code, "--config", str(config), "record", "move", target],
         capture_output=True,
         text=True,
         check=False,
@@ -244,7 +244,7 @@ def test_a_move_that_was_killed_has_moved_nothing_and_begins_again(
     assert move_process(daemon.config, server.url, DIE + PLACES[place]).returncode == -SIGKILL
     wait_until(lambda: rows(server, SESSIONS) == [(0,)])  # the server notices later
     assert_has_nothing(server)
-    done = run("--config", daemon.config, "move", server.url)
+    done = run("--config", daemon.config, "record", "move", server.url)
     assert (done.code, rows_of(server)) == (0, rows_of(odd))
 
 
@@ -327,7 +327,7 @@ def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
 def test_the_record_of_a_running_daemon_is_not_moved(empty_server: Server, tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
         daemon.start()
-        done = run("--config", daemon.config, "move", empty_server.url)
+        done = run("--config", daemon.config, "record", "move", empty_server.url)
         assert (done.code, done.out, "Stop it" in done.err) == (75, "", True)
 
 
@@ -458,7 +458,7 @@ def test_pending_deliveries_run_on_the_new_database(server: Server, tmp_path: Pa
         wait_until(lambda: daemon.rows("SELECT 1 FROM attempt"))
         daemon.kill()
         before = digest_of(daemon.database)
-        moved = run("--config", daemon.config, "move", server.url)
+        moved = run("--config", daemon.config, "record", "move", server.url)
         assert (moved.code, digest_of(daemon.database)) == (0, before)
         daemon.configure(database=server.url, actions=[hook])
         daemon.start()
@@ -471,7 +471,7 @@ def test_the_command_says_what_came_over_and_what_to_do_now(server: Server, tmp_
     config = record(tmp_path)
     old = tmp_path / "premblyd.db"
     events, deliveries = (len(rows_of(old)[name]) for name in ("event", "delivery"))
-    done = run("--config", config, "move", server.url)
+    done = run("--config", config, "record", "move", server.url)
     assert done.code == 0
     assert f"Moved and verified: {events} events, {deliveries} deliveries," in done.out
     assert f"{old} is as it was." in done.out
@@ -481,7 +481,7 @@ def test_the_command_says_what_came_over_and_what_to_do_now(server: Server, tmp_
 
 def test_the_command_s_json_has_each_table(server: Server, tmp_path: Path) -> None:
     config = record(tmp_path)
-    done = run("--config", config, "move", server.url, "--json")
+    done = run("--config", config, "record", "move", server.url, "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
     assert (said["from"], said["to"]) == (str(tmp_path / "premblyd.db"), server.url)
@@ -497,14 +497,14 @@ def test_ctrl_c_is_no_failure(odd: Path, server: Server, tmp_path: Path) -> None
         75,
         "Interrupted. Nothing was moved. Run the same command again.",
     )
-    assert run("--config", daemon.config, "move", server.url).code == 0
+    assert run("--config", daemon.config, "record", "move", server.url).code == 0
 
 
 def test_what_is_no_database_to_move_to_is_said(path: Path, server: Server, tmp_path: Path) -> None:
     daemon = Premblyd(tmp_path)
 
     def said(*arguments: str) -> tuple[int, str]:
-        done = run("--config", daemon.config, "move", *arguments)
+        done = run("--config", daemon.config, "record", "move", *arguments)
         assert done.out == ""
         return done.code, done.err
 
@@ -531,7 +531,9 @@ def test_a_server_that_is_away_is_told_in_the_same_words_where_nothing_was_loade
 ) -> None:
     """An interpreter of its own: here the driver, and our words for what it says, are loaded."""
     daemon = Premblyd(tmp_path)
-    typed = command("--config", daemon.config, "move", f"postgresql:///premblyd?host={tmp_path}")
+    typed = command(
+        "--config", daemon.config, "record", "move", f"postgresql:///premblyd?host={tmp_path}"
+    )
     done = subprocess.run(typed, capture_output=True, text=True, check=False)
     assert done.returncode == 75
     assert done.stderr.startswith("PostgreSQL can't be reached: ")
@@ -549,7 +551,9 @@ def test_a_plain_role_with_a_password_from_a_file_is_enough(
     url = empty_server.url.replace("tests@", f"{role}@")
     (tmp_path / "password").write_text("hush\n")
     daemon = Premblyd(tmp_path)
-    done = run("--config", daemon.config, "move", url, "--password-file", tmp_path / "password")
+    done = run(
+        "--config", daemon.config, "record", "move", url, "--password-file", tmp_path / "password"
+    )
     assert (done.code, f"url: '{url}'" in done.out, "hush" in done.out) == (0, True, False)
     assert rows_of(empty_server) == rows_of(odd)
 

@@ -49,7 +49,7 @@ def test_what_a_program_that_is_missing_would_do_waits_until_it_is_there(tmp_pat
         daemon.send(b'{"number": 2}')
         daemon.wait_for_rows([("pending", 3), ("pending", 3)], STATES)
         [item] = halted(daemon)
-        assert item["text"].startswith("tell runs nothing ")
+        assert item["text"].startswith("tell has run nothing ")
         assert "its worker's program is not there" in item["text"]
         assert daemon.rows("SELECT count(*) FROM attempt WHERE delivery_id = 2") == [(0,)]
         made.write_text(f"#!/bin/sh\n{ANSWERS_OK[2]}")

@@ -82,7 +82,7 @@ class Record:
         """Do everything once, or a few times."""
         figures = asyncio.run(self._by_writer())
         with Premblyd(self._folder, place=self.place, retention=RETENTION) as daemon:
-            figures["prune"] = _median_ms(partial(_run, daemon, "prune", "--dry-run"))
+            figures["prune"] = _median_ms(partial(_run, daemon, "record", "prune", "--dry-run"))
             figures["erase"] = _median_ms(lambda: self._erase(daemon))
         more: dict[str, Any] = {"actions": ACTIONS, "console": CONSOLE, "stop_timeout": "1s"}
         with Premblyd(self._folder, place=self.place, **more) as daemon:
@@ -102,7 +102,9 @@ class Record:
     def _erase(self, daemon: Premblyd) -> None:
         """Erase the last who is still there: all have as many events in each record."""
         ((user_ref,),) = database.rows(self.place, _LAST_PERSON, self._events)
-        erased = json.loads(_run(daemon, "erase", "--user-ref", user_ref, "--yes", "--json"))
+        erased = json.loads(
+            _run(daemon, "person", "erase", "--user-ref", user_ref, "--yes", "--json")
+        )
         if len(erased["events"]) != filled.OF_PERSON:
             raise load.LoadError(f"{len(erased['events'])} events were erased")
 

@@ -226,7 +226,7 @@ class Campaign:
 
     def _kill_prune(self) -> None:
         self._age()
-        self._killed(self.rng.choice(self.victims), "prune", "--yes")
+        self._killed(self.rng.choice(self.victims), "record", "prune", "--yes")
 
     def _kill_daemon(self) -> None:
         """Kill a daemon while it removes what is old by itself."""
@@ -237,7 +237,7 @@ class Campaign:
     def _killed(
         self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
     ) -> None:
-        self.kills.kill(words[0], partial(self._start, victim, *words), also)
+        self.kills.kill(words[1], partial(self._start, victim, *words), also)
 
     def _choose(self) -> str:
         """Return somebody of whom there is something."""

@@ -110,7 +110,7 @@ class Campaign:
         """Return how a move ended, after how long, and what it took; None: it was too fast to be
         killed."""
         began_s = time.monotonic()
-        arguments = command("--config", self._daemon.config, "move", target.url)
+        arguments = command("--config", self._daemon.config, "record", "move", target.url)
         with open(self._at / "said", "ab") as said:
             move = subprocess.Popen(arguments, stdout=said, stderr=said)
         if kill_after_s is not None:
