@@ -76,7 +76,10 @@ def _end_all(
 
 
 def _storable(output: str | None) -> str | None:
-    return output and without_nul(output)
+    """Return what can be stored of what a hook printed: without NUL, and no longer for that."""
+    if output is None or "\0" not in output:
+        return output
+    return without_nul(output).encode()[: len(output.encode())].decode("utf-8", "ignore")
 
 
 def _is_closed(tokens: Callable[[], Collection[str]], report: Report) -> bool:

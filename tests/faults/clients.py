@@ -173,7 +173,7 @@ def harass(victim: Victim) -> Iterator[str]:
     if (found := talk(victim.address, old, 1)) != [200]:
         yield f"HTTP/1.0: {found}"
     endless = head(signed(GOOD) | {"Transfer-Encoding": "chunked"}) + chunked(bytes(1 << 20)) * 20
-    if set(found := talk(victim.address, endless)) - {413, 401}:
+    if set(found := talk(victim.address, endless)) - {413, 401, 431}:
         yield f"an oversize chunked body: {found}"
 
 
