@@ -52,7 +52,7 @@ def auditor(store: Store) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["events", "deliveries", "rejections", "pending", "show 1", "stats", "events --json"],
+    ["events", "deliveries", "rejections", "unsettled", "show 1", "stats", "events --json"],
 )
 def test_who_may_only_read_sees_every_list(auditor: str, arguments: str) -> None:
     done = run(*arguments.split(), "--database", auditor)
@@ -117,7 +117,8 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
             said = json.loads(run("status", "--json", "--config", daemon.config).out)
         assert (done.code, done.err) == (2, ""), "what monitoring takes for critical"
         line, trouble, *_ = done.out.splitlines()
-        assert f"(pid {daemon.process.pid}), listens on {daemon.address}." in line
+        assert f"(pid {daemon.process.pid}) has been running since" in line
+        assert line.endswith(f"it listens on {daemon.address}.")
         assert trouble.startswith("!! PostgreSQL refuses the connection: ")
         assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
         assert "`premblyd reconcile --store`" in done.out
@@ -168,7 +169,7 @@ def by_peer() -> Iterator[str]:
         yield place.url
 
 
-COMMANDS = """events|deliveries|show 1|show 1 --reveal|status|stats|pending|rejections|hosts
+COMMANDS = """events|deliveries|show 1|show 1 --reveal|status|stats|unsettled|rejections|hosts
     |hosts forget a|cancel --delivery 1|replay --dead|console --sessions|reconcile -"""
 
 

@@ -363,7 +363,7 @@ def test_no_daemon_starts_on_a_database_at_which_a_move_is(
     move_record(path, server, watch)
     [(status, said)] = refused
     assert (status, "premblyd" in said) == (75, True)
-    assert engine == "file" or "`premblyd record move` is at work" in said
+    assert engine == "file" or "`premblyd record move` is running" in said
     with daemon:
         daemon.start()
 
