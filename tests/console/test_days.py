@@ -27,7 +27,7 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
                 reasons = FOUND.get(day_ms, "missing")
                 connection.execute(
                     "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
-                    f" ({day_ms}, {day_ms + DAY_MS}, {int(not reasons)}, '{reasons}',"
+                    f" ({day_ms}, {day_ms + DAY_MS}, {not reasons}, '{reasons}',"
                     """ '{"missing": 2}')"""
                 )
         yield daemon
