@@ -34,7 +34,7 @@ class Sighting(NamedTuple):
     worker: str
     name: str
     beat_count: int  # grows as long as it lives
-    lost_after_ms: int | None = None  # as its row says; None: it is of an older premblyd
+    lost_after_ms: int | None = None  # as its row says; None: it says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
             done = database.transact(round_.work(now_ms))
         except StoreUnavailableError:
             raise
-        except Exception:
+        except Exception:  # a fault of ours: try fewer at once, then leave them as if they waited
             if not round_.failed():
                 raise
             continue

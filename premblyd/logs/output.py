@@ -137,7 +137,6 @@ _FLOORS = {
     "tornado.general": logging.WARNING,  # each malformed request; webhook.rejected tells
     "tornado.curl_httpclient": logging.INFO,  # its DEBUG lines are what goes over the wire
     "peewee": logging.INFO,  # its DEBUG lines hold the values of every statement
-    "peewee.migrations": logging.WARNING,  # daemon.started names what was migrated
 }
 
 

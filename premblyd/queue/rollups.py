@@ -2,7 +2,7 @@
 there at once, and not counted from a million events.
 
 Events are counted here, many at once. Attempts end one by one, and are counted by the database
-itself, by the trigger `attempt_counted` (migrations/): here it took a statement more for each, and
+itself, by the trigger `attempt_counted` (model/triggers.py): here it took one statement more, and
 with it 5 % of the processor's time for accepting an event and running a hook.
 
 They stay when an event is deleted. What a sender chose is in them only in a few shapes: so they

@@ -110,7 +110,7 @@ class PostgresqlBeacon:
         try:
             async with _deadline(connection):
                 await connection.execute(_BEGIN)
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody else knows of this connection
             await connection.close()
             raise
         return connection

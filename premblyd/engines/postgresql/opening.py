@@ -147,7 +147,7 @@ READ_ONLY = {
 WRITING = {
     "default_transaction_isolation": "read committed",
     "client_min_messages": "warning",  # a COMMIT that no standby has is told by one
-    "statement_timeout": "0",  # the engine has a deadline of its own; a migration takes its time
+    "statement_timeout": "0",  # the engine has a deadline of its own
 }
 # `off` would have a COMMIT return before it is on the disk. The other levels are the operator's.
 _KEEP_COMMITS = """SELECT set_config('synchronous_commit', 'on', false)
@@ -229,7 +229,7 @@ class _Database(Database, PostgresqlDatabase):
             settings = [f"SET {key} = '{value}'" for key, value in self._session.items()]
             with bounded(connection, CONNECT_TIMEOUT_S):
                 connection.execute("; ".join([*settings, _KEEP_COMMITS, _CHECK_CLIENT]))
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody else knows of this connection
             connection.close()
             raise
         return connection

@@ -212,5 +212,5 @@ def _facts(delivery: Recorded | None) -> Mapping[str, Any] | None:
         return None
     try:
         return Confirmed.read(delivery.confirmed_facts).facts
-    except ValueError:  # none, or one that is sealed or was changed
+    except ValueError:  # none, or one that was changed
         return None
