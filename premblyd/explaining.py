@@ -13,10 +13,9 @@ from premblyd.expressions import Budget
 from premblyd.prembly import answers, payload
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy import MASK, SECRET_VERDICT_FIELDS
-from premblyd.queue import oncekeys
 from premblyd.routing import Routing
 from premblyd.run import kinds
-from premblyd.run.invocation import Invocation, Preview, of_webhook
+from premblyd.run.invocation import NOT_STORED, Invocation, Preview, of_webhook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +129,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
     return of_webhook(
         webhook,
         action.name,
-        oncekeys.key_of(webhook.verdict) if action.once else None,
+        NOT_STORED if action.once and webhook.verdict.reference else None,
         () if is_confirmed else None,
     )
 

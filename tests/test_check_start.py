@@ -4,8 +4,10 @@ nothing."""
 import json
 import shutil
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ def open_folder() -> Iterator[Path]:
     """A folder into which every user may look. (pytest's own are closed.)"""
     folder = Path(tempfile.mkdtemp(prefix="premblyd-start-"))
     yield folder
+    folder.chmod(0o700)
     shutil.rmtree(folder)
 
 
@@ -97,15 +100,17 @@ def test_a_database_on_which_no_daemon_can_start_is_told_as_the_start_tells_it(
 def test_what_may_not_be_written_is_told(open_folder: Path, closed: str) -> None:
     config = write(open_folder, database="sqlite:///p.db")
     config.chmod(0o644)
-    place = open_folder / closed
-    if closed != ".":
-        shutil.copy(prepared_file(), open_folder / "p.db")
-        (open_folder / "p.db").chmod(0o666)
-        place.touch()
-    open_folder.chmod(0o777)
-    place.chmod(0o555)
-    with plain_user():
-        found = obstacle(config)
+    place, database = open_folder / closed, open_folder / "p.db"
+    with ExitStack() as open_:
+        if closed != ".":
+            shutil.copy(prepared_file(), database)
+            other = open_.enter_context(closing(sqlite3.connect(database, isolation_level=None)))
+            other.execute("UPDATE record SET alive_at_ms = 1")  # so that there is a log
+            database.chmod(0o666)
+        open_folder.chmod(0o777)
+        place.chmod(0o555)
+        with plain_user():
+            found = obstacle(config)
     assert found == f"Can't use {place} for the database: Permission denied"
 
 

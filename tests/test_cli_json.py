@@ -13,7 +13,7 @@ VERDICT = (
     " face_confidence".split()
 )
 EVENT = [
-    *"id key endpoint received_at_ms remote_ip body_bytes body_sha256 verified_by".split(),
+    *"id key endpoint received_at_ms remote_ip body_bytes body_digest verified_by".split(),
     *VERDICT,
     *"duplicate_count last_duplicate_at_ms type risk_level risk_score doubt removed_parts".split(),
     "contradicted",
@@ -21,7 +21,7 @@ EVENT = [
 IN_A_LIST = [*EVENT, "handled", "deliveries"]
 DELIVERY = (
     "id event_id action state due_at_ms attempt_count attempts_left created_at_ms finished_at_ms"
-    " last_error ran_instead_id once_key confirmed_at_ms confirmed_sha256"
+    " last_error ran_instead_id once_key confirmed_at_ms confirmed_digest"
     " order_key order_place waits_for_id blocks_order type"
     " response_code outcome reference ran_instead_event_id contradicted".split()
 )
@@ -33,7 +33,7 @@ AWAITED = (
     "id endpoint reference event_id state due_at_ms ask_count created_at_ms finished_at_ms"
     " settled_by_id last_error asked_at_ms answered_at_ms known_at_ms".split()
 )
-REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_sha256".split()
+REJECTION = "id at_ms endpoint remote_ip reason body_bytes body_digest".split()
 
 
 @pytest.mark.parametrize(

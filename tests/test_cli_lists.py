@@ -106,7 +106,7 @@ def test_a_pipe_gets_every_column_whole(config: Path, arguments: list[str]) -> N
         "events": [LONG_REFERENCE],
         "deliveries": [LONG_REFERENCE, LONG_ERROR * 9],
         "unsettled": [LONG_REFERENCE],
-        "rejections": ["sha256"],
+        "rejections": ["digest"],
     }
     for text in texts[arguments[0]]:
         assert text in done.out

@@ -2,7 +2,6 @@
 a stand-in made from Prembly's pages."""
 
 import asyncio
-import hashlib
 import itertools
 import threading
 from contextlib import closing
@@ -75,8 +74,8 @@ async def test_a_hook_runs_when_prembly_says_the_same(
         ((_, run),) = at.shell.runs
     assert (run.confirmed_fields is not None, told(run, "ATTEMPT")) == (True, 1)
     assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
-    ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_sha256 FROM inquiry")
-    columns = "confirmed_at_ms, confirmed_sha256, attempts_left"
+    ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_digest FROM inquiry")
+    columns = "confirmed_at_ms, confirmed_digest, attempts_left"
     assert rows(place, f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
     assert len(sha256) == 64
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
@@ -397,7 +396,7 @@ async def test_a_replay_asks_again(place: DatabaseAddress, api: PremblyApi) -> N
     assert api.asked() == 2
 
 
-LEFT_BY_CONFIRM = "confirmed_at_ms, confirmed_sha256, confirmed_facts, confirmed_key"
+LEFT_BY_CONFIRM = "confirmed_at_ms, confirmed_digest, confirmed_facts, confirmed_key"
 
 
 @pytest.mark.parametrize("of_prembly", [{}, {"verified_by": STORED_BY, "type": STATUS}])
@@ -488,7 +487,7 @@ async def test_premblys_own_answer_is_confirmed_by_itself(
         await at.until_states(succeeded=1)
         ((_, run),) = at.shell.runs
         assert run.confirmed_fields is not None
-        assert at.delivery("confirmed_sha256") == (hashlib.sha256(run.body).hexdigest(),)
+        assert [at.delivery("confirmed_digest")] == rows(place, "SELECT body_digest FROM event")
     assert api.asked() == 0
 
 

@@ -58,7 +58,7 @@ def test_a_forged_webhook_with_a_right_signature_runs_nothing_and_show_says_why(
     assert levels == {1: "info", 2: "warning"}
     (confirmed,), (contradicted,) = (event["inquiries"] for event in exact)
     assert (confirmed["reference"], confirmed["result"]) == ("true-1", "confirmed")
-    assert exact[0]["deliveries"][0]["confirmed_sha256"] == confirmed["answer_sha256"]
+    assert exact[0]["deliveries"][0]["confirmed_digest"] == confirmed["answer_digest"]
     assert (contradicted["reference"], contradicted["result"]) == ("•••", "contradicted")
     assert "  confirmed by Prembly 20" in printed[0]
     assert "Questions to Prembly\n" in printed[0]

@@ -42,7 +42,7 @@ class Record:
             "remote_ip": "192.0.2.7",
             "headers": "[]",
             "body": b"{}",
-            "body_sha256": "",
+            "body_digest": "",
             "verified_by": "hmac-sha256:live",
             "kind": "api",
             "response_code": "00",

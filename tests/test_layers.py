@@ -37,7 +37,7 @@ ROOMS = {
     "keep": "config engines hosts loops model prembly queue verifications",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
-    "explaining": "config prembly queue routing run",
+    "explaining": "config prembly routing run",
     "lint": "config keep model prembly routing run",
     "record": ("ask config engines hosts keep model prembly queue routing verifications"),
     "alerts": "config engines loops model queue record run",

@@ -28,7 +28,7 @@ LAST_MS = NOW_MS + COUNT * 1000
 HOUR_MS = 3_600_000
 EVENTS = """
 WITH RECURSIVE number (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)
-INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_sha256,
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes, body_digest,
                    verified_by, kind, response_code, detail, outcome, reference, user_ref,
                    type, doubt, body)
 SELECT printf('%032x', n), 'prembly', ? + n * 1000, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live',

@@ -1,7 +1,6 @@
 """What each request is answered, and what is kept of it: the contract's table, row by row."""
 
 import contextlib
-import hashlib
 import json
 import sqlite3
 import threading
@@ -30,11 +29,11 @@ async def test_a_new_webhook_is_on_disk_with_its_deliveries_when_it_is_answered(
 ) -> None:
     reception.use(actions=ACTIONS)
     answer = await post(http_client, base_url)
-    stored = reception.rows("SELECT body, body_bytes, body_sha256, remote_ip, outcome FROM event")
+    stored = reception.rows("SELECT body, body_bytes, body_digest, remote_ip, outcome FROM event")
     assert (answer.code, answer.body) == (200, b'{"status":"received","event":1,"duplicate":false}')
     assert answer.headers["Content-Type"] == "application/json"
-    sha256 = hashlib.sha256(BODY).hexdigest()
-    assert stored == [(BODY, len(BODY), sha256, "127.0.0.1", "verified")]
+    digest = reception.digest_of(BODY)
+    assert stored == [(BODY, len(BODY), digest, "127.0.0.1", "verified")]
     assert reception.rows("SELECT action, state FROM delivery ORDER BY id") == [
         ("all", "pending"),
         ("ok", "pending"),
@@ -126,9 +125,9 @@ async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evide
     (answer,) = answers
     assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
     assert answer.endswith(b'\r\n\r\n{"error":"Invalid signature"}')
-    sha256 = hashlib.sha256(BODY).hexdigest()
+    digest = reception.digest_of(BODY)
     assert await reception.rejections() == [
-        (reason, len(BODY), sha256 if was_read else None) for reason, _, _, was_read in REFUSED
+        (reason, len(BODY), digest if was_read else None) for reason, _, _, was_read in REFUSED
     ]
     assert reception.rows("SELECT DISTINCT remote_ip FROM rejection") == [("127.0.0.1",)]
     assert reception.rows("SELECT endpoint FROM rejection ORDER BY id DESC LIMIT 3") == [

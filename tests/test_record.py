@@ -255,7 +255,7 @@ def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> 
             ran_instead_event_id=None,
             once_key=None,
             confirmed_at_ms=None,
-            confirmed_sha256=None,
+            confirmed_digest=None,
             order_key=None,
             order_place=None,
             waits_for_id=None,

@@ -412,7 +412,7 @@ def test_of_a_body_that_was_removed_what_is_left_decides(recorded: Recorded) -> 
     recorded.use(PLAIN)
     recorded.add(verified())
     recorded.store.by_hand(
-        "UPDATE event SET body = ?, removed_parts = ?", b"", str(RemovedParts.BODY)
+        "UPDATE event SET body = NULL, removed_parts = ?", str(RemovedParts.BODY)
     )
     assert recorded.differences(PLAIN | {"when": VERIFIED}) == [Difference.NONE]
     assert recorded.differences(PLAIN | {"when": OTHER}) == [Difference.FEWER]

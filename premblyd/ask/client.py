@@ -61,7 +61,7 @@ class Answer:
     http_status: int | None = None
     error: str | None = None
     body: bytes = b""
-    sha256: str | None = None
+    sha256: bytes | None = None
     stated: Stated = answers.NOTHING  # by a KNOWN one
     retry_after_s: float = 0  # ask no earlier than in this time
     wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
@@ -235,7 +235,7 @@ class Inquirer:
             duration_ms=round((time.monotonic() - started) * 1000),
             http_status=response.status or None,
             body=response.body,
-            sha256=hashlib.sha256(response.body).hexdigest() if response.body else None,
+            sha256=hashlib.sha256(response.body).digest() if response.body else None,
         )
 
     async def _whose(

@@ -142,7 +142,7 @@ LISTS: dict[type[Chosen], _List] = {
             Column("reason"),
             Column("endpoint", rank=2, kind="reference"),
             Column("bytes", "body_bytes", rank=3, kind="whole"),
-            Column("sha256 of the body", "body_sha256", rank=6, kind="reference"),
+            Column("digest of the body", "body_digest", rank=6, kind="reference"),
         ),
     ),
 }

@@ -169,8 +169,10 @@ class Transaction(ABC):
     compiled_lookup: Callable[[Lookup], Compiled]
     compiled_inserts: Callable[[BulkInsert, int], Compiled]
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, digest_key: bytes = b"") -> None:
+        """`digest_key`: of the record's row, by which its digests are made."""
         self.connection = connection
+        self.digest_key = digest_key
 
     def rows(self, statement: Statement, **values: Any) -> list[Row]:
         """Return what `statement` finds."""
@@ -305,6 +307,8 @@ class Database(peewee.Database, ABC):
     """What reads the record, or a command writes by while daemons run. Its connection is one
     thread's."""
 
+    digest_key = b""  # of the record, once its schema was looked at
+
     if TYPE_CHECKING:  # Peewee does not say them
 
         def connection(self) -> Any: ...
@@ -362,6 +366,7 @@ class Engine(Protocol):
     """A database in the hands of the writer's thread, and of nobody else."""
 
     runs_here: bool  # its statements run in this process, and not on a server
+    digest_key: bytes  # of the record
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,

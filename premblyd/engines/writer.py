@@ -140,6 +140,11 @@ class Writer:
         future: asyncio.Future[Any] = self.call(work, step, names)
         return future
 
+    @property
+    def digest_key(self) -> bytes:
+        """The key of the record's digests."""
+        return self._engine.digest_key
+
     async def close(self) -> None:
         """Commit what waits, then close the database."""
         while self._gathered or self._committing:

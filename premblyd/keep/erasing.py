@@ -123,7 +123,7 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
     done = _open(transaction, request, findings, now_ms)
     done.cancelled += _take(done.id, findings.person.event_ids, now_ms, transaction)
     _remember(done.id, sorted(findings.digests), transaction)
-    personrows.erase_eventless(transaction, findings.eventless, Digests.of(transaction))
+    personrows.erase_eventless(transaction, findings.eventless)
     done.left = _go_on(done.id, transaction)
     return done
 
@@ -226,7 +226,7 @@ def _remember(erasure_id: int, digests: Sequence[str], transaction: Transaction)
 
 
 def _erase_eventless(rows: ByTable, transaction: Transaction) -> int:
-    personrows.erase_eventless(transaction, rows, Digests.of(transaction))
+    personrows.erase_eventless(transaction, rows)
     return len(rows)
 
 
@@ -234,7 +234,7 @@ def _are_of_erased(event_ids: Sequence[int], transaction: Transaction) -> bool:
     """Return whether any of these events has a name under which nothing may be stored."""
     rows = transaction.look_up(NAMES_OF_EVENTS, event_ids)
     names = [erased.Names(reference, session_id) for _, _, reference, session_id in rows]
-    return any(erased.find_erased(transaction, names, Digests.of(transaction)))
+    return any(erased.find_erased(transaction, names))
 
 
 def _erased_before(done: Done, transaction: Transaction) -> dict[int, str]:

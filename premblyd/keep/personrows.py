@@ -1,6 +1,6 @@
 """The rows about a person, and what an erasure changes in them: personal values are emptied, also
-those that a sender wrote into plain columns; a digest that anybody could make becomes a keyed one;
-and nothing of them waits any more. State, code, outcome, times and counts stay."""
+those that a sender wrote into plain columns; and nothing of them waits any more. State, code,
+outcome, times and counts stay."""
 
 import itertools
 import re
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from peewee import Field, Query, Tuple, fn
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param, params, update
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, params
 from premblyd.keep import removing
 from premblyd.model.columns import Kept, emptied
-from premblyd.model.keeptables import GoneOnce, Hold, RemovedParts
+from premblyd.model.keeptables import Hold, RemovedParts
 from premblyd.model.states import AwaitedState, State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
@@ -25,14 +25,12 @@ from premblyd.model.tables import (
     Pause,
     VerificationName,
 )
-from premblyd.prembly.payload import Outcome, is_uuid, plain_id, same_id
-from premblyd.queue.oncekeys import once_key
+from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import SENDERS, harmless
 
 SHORTEST_NAME = 4  # characters
 NOTES = 1000  # that are read at once
-KEYED_LENGTH = 32  # of an order key, as of those of queue/order.py
 
 
 _WORD = re.compile(r"\w+")
@@ -69,8 +67,6 @@ def erase_of_events(
 ) -> None:
     """Empty these events, of which nothing waits, and all that became of them."""
     ids = sorted(event_ids)
-    for number, state, *keys in transaction.look_up(_KEYS, ids):
-        _give_keyed(transaction, digests, number, state, keys)
     rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.
     removing.empty_identities(transaction, ids, RemovedParts.ERASED)
@@ -82,22 +78,6 @@ def erase_of_events(
             erasure_id=erasure_id,
             erased_name=digests.of_reference(reference) if has_name else None,
             **harmless(dict(zip(SENDERS, values, strict=True))),
-        )
-
-
-def _give_keyed(
-    transaction: Transaction, digests: Digests, delivery_id: int, state: str, keys: list[Any]
-) -> None:
-    """Put keyed digests in the place of what a delivery's hook runs once for, and of the line in
-    which one stands that runs still: who waits for it is released by its number."""
-    once_key, confirmed_key, order_key = (
-        digests.of_key(key) if isinstance(key, str) and key else None for key in keys
-    )
-    if state == State.RUNNING and order_key is not None:
-        transaction.change(_RENAME_LINE, id=delivery_id, order_key=order_key[:KEYED_LENGTH])
-    if once_key is not None or confirmed_key is not None:
-        transaction.change(
-            _RENAME_ONCE, id=delivery_id, once_key=once_key, confirmed_key=confirmed_key
         )
 
 
@@ -133,24 +113,13 @@ def eventless(transaction: Transaction, names: Names) -> ByTable:
         "pause": _explained(transaction, names.all),
         "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
         "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
-        "gone_once": found((_GONE_ONCE, _once_keys(transaction, plain))),
     }
 
 
-def erase_eventless(transaction: Transaction, rows: ByTable, digests: Digests) -> None:
+def erase_eventless(transaction: Transaction, rows: ByTable) -> None:
     """Empty what these rows say of a person, and take those away that say nothing else."""
     for table, change in _ERASED.items():
         transaction.change_each(change, rows.get(table, ()))
-    for number, key in transaction.look_up(_GONE_ONCE_KEYS, rows.get("gone_once", ())):
-        transaction.change(_RENAME_GONE, id=number, once_key=digests.of_key(key))
-
-
-def _once_keys(transaction: Transaction, references: Collection[str]) -> list[str]:
-    """Return by what hooks may have run once for these references whose records were removed: save
-    of types that are about no verification, which nobody knows any more."""
-    if transaction.row(_ANY_GONE_ONCE) is None:  # of thousands of references it takes seconds
-        return []
-    return sorted({once_key(each, outcome) for each in references for outcome in Outcome})
 
 
 def _spellings(reference: str) -> set[str]:
@@ -238,19 +207,6 @@ _END_AWAITED = Lookup(
     ),
     Awaited.event,
 )
-_KEYS = Lookup(
-    Delivery.select(
-        Delivery.id,
-        Delivery.state,
-        Delivery.once_key,
-        Delivery.confirmed_key,
-        Delivery.order_key,
-    ),
-    Delivery.event,
-)
-_HAS_ID = Delivery.id == param("id")
-_RENAME_LINE = Statement(Delivery.update(params("order_key")).where(_HAS_ID))
-_RENAME_ONCE = Statement(Delivery.update(params("once_key", "confirmed_key")).where(_HAS_ID))
 _WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, Event.reference, *SENDERS.values()), Event.id)
 _MARK = Statement(
     Event.update(params("erasure_id", "erased_name", *SENDERS)).where(Event.id == param("id"))
@@ -274,10 +230,6 @@ _NAMES = _ids(VerificationName, VerificationName.name)
 _NAMES_OF = _ids(VerificationName, VerificationName.verification)
 _HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
 _HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
-_GONE_ONCE = _ids(GoneOnce, GoneOnce.once_key)
-_ANY_GONE_ONCE = Statement(GoneOnce.select(GoneOnce.id).limit(1))
-_GONE_ONCE_KEYS = Lookup(GoneOnce.select(GoneOnce.id, GoneOnce.once_key), GoneOnce.id)
-_RENAME_GONE = update(GoneOnce, "once_key", where=GoneOnce.id == param("id"))
 _ERASED = {
     "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
     "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),

@@ -13,7 +13,7 @@ from peewee import Field, fn
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.model.columns import Kept, emptied
 from premblyd.model.keeptables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
-from premblyd.model.states import FINISHED, State
+from premblyd.model.states import State
 from premblyd.model.table import Table
 from premblyd.model.tables import (
     Attempt,
@@ -60,7 +60,7 @@ def empty_identities(
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
-    for lookup in (_EMPTY_DELIVERIES, _LEAVE_LINE, *_EMPTY_BY_EVENT):
+    for lookup in (_EMPTY_DELIVERIES, *_EMPTY_BY_EVENT):
         transaction.change_each(lookup, ids)
     for lookup in _EMPTY_BY_DELIVERY:
         transaction.change_each(lookup, deliveries)
@@ -172,22 +172,7 @@ _DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
 _BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
 _OUTPUTS = _emptying(Attempt.delivery, *BODY)
 _IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
-# An order key is a digest of the reference: of what stands in no line any more.
-_LINE = {"order_key": None, "order_place": None, "blocks_order": False}
-_FREE = emptied(Delivery, *IDENTITY)
-_EMPTY_DELIVERIES = Lookup(
-    Delivery.update({name: value for name, value in _FREE.items() if name not in _LINE}),
-    Delivery.event,
-)
-_LEAVE_LINE = Lookup(
-    Delivery.update(**_LINE).where(
-        # By COALESCE, else SQLite looks through all that are over, ever.
-        fn.COALESCE(Delivery.state, "").in_(FINISHED),
-        Delivery.order_key.is_null(False),
-        ~((Delivery.state == State.DEAD) & Delivery.blocks_order),
-    ),
-    Delivery.event,
-)
+_EMPTY_DELIVERIES = _emptying(Delivery.event, *IDENTITY)
 _EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
 _EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
 _HAS_ID = Event.id == param("id")

@@ -237,7 +237,8 @@ def _put_off(transaction: Transaction, ids: Sequence[int]) -> Sequence[tuple[int
     return [(row[0], row[1]) for row in transaction.look_up(_IS_PUT_OFF, ids)]
 
 
-OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, fn.LENGTH(Event.body))
+_BODY_BYTES = fn.COALESCE(fn.LENGTH(Event.body), 0)
+OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, _BODY_BYTES)
 _AT_MS = Event.received_at_ms
 _BY_RECEIPT = Statement(
     Event.select(_AT_MS, Event.id, *OF_EVENT)

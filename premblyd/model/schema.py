@@ -99,18 +99,20 @@ def make(database: Database) -> None:
     )
 
 
-def require_own(database: Database, name: str) -> None:
-    """Raise SchemaError when the database has no schema, or that of another build."""
+def require_own(database: Database, name: str) -> bytes:
+    """Return the key of the record's digests. Raise SchemaError when the database has no schema, or
+    that of another build."""
     if not is_made(database):
         raise SchemaError(
             f"{name} has no record of premblyd's. Start the daemon once: it makes a new one."
         )
-    row = database.execute_sql(f"SELECT schema_digest FROM {RECORD}").fetchone()
+    row = database.execute_sql(f"SELECT schema_digest, digest_key FROM {RECORD}").fetchone()
     if row is None or row[0] != digest():
         raise SchemaError(
             f"{name} was made by another build of premblyd, whose tables are different. Use that"
             " build, or let `database` name a new database. Nothing was changed."
         )
+    return bytes(row[1])
 
 
 def _portable() -> Iterator[str]:

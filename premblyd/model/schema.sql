@@ -7,7 +7,7 @@ CREATE TABLE event (
     token TEXT,
     headers TEXT NOT NULL,
     body_bytes INTEGER NOT NULL,
-    body_sha256 TEXT NOT NULL,
+    body_digest TEXT NOT NULL,
     verified_by TEXT NOT NULL,
     kind TEXT NOT NULL,
     response_code TEXT,
@@ -31,7 +31,7 @@ CREATE TABLE event (
     kept_from_ms INTEGER,
     erasure_id INTEGER,
     erased_name TEXT,
-    body BLOB NOT NULL
+    body BLOB
 ) STRICT;
 
 CREATE INDEX event_received ON event (received_at_ms);
@@ -72,7 +72,7 @@ CREATE TABLE delivery (
     ran_instead_id INTEGER REFERENCES delivery (id),
     once_key TEXT,
     confirmed_at_ms INTEGER,
-    confirmed_sha256 TEXT,
+    confirmed_digest TEXT,
     order_key TEXT,
     order_place INTEGER,
     waits_for_id INTEGER,
@@ -129,7 +129,7 @@ CREATE TABLE rejection (
     remote_ip TEXT NOT NULL,
     reason TEXT NOT NULL,
     body_bytes INTEGER,
-    body_sha256 TEXT
+    body_digest TEXT
 ) STRICT;
 
 CREATE TABLE operator_action (
@@ -165,7 +165,7 @@ CREATE TABLE inquiry (
     http_status INTEGER,
     error TEXT,
     answer_bytes INTEGER,
-    answer_sha256 TEXT,
+    answer_digest TEXT,
     stored_event_id INTEGER REFERENCES event (id),
     wait_until_ms INTEGER
 ) STRICT;
@@ -419,7 +419,7 @@ CREATE VIEW event_log AS
 SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at, endpoint, type, kind,
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
-       body_sha256, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
+       body_digest, duplicate_count, strftime('%Y-%m-%dT%H:%M:%fZ', last_duplicate_at_ms / 1000.0, 'unixepoch') AS last_duplicate_at, doubt,
        reference_key, removed_parts
 FROM event;
 
@@ -429,7 +429,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        delivery.attempts_left, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.created_at_ms / 1000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', delivery.due_at_ms / 1000.0, 'unixepoch') AS due_at, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.finished_at_ms / 1000.0, 'unixepoch') AS finished_at,
        delivery.held_by, strftime('%Y-%m-%dT%H:%M:%fZ', delivery.confirmed_at_ms / 1000.0, 'unixepoch') AS confirmed_at,
-       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
+       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
        delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
        delivery.confirmed_facts, delivery.confirmed_key
 FROM delivery JOIN event ON event.id = delivery.event_id;
@@ -443,7 +443,7 @@ FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id;
 
 CREATE VIEW inquiry_log AS
 SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_sha256, stored_event_id,
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
 FROM inquiry;
 

@@ -63,7 +63,8 @@ class Event(Table):
     # [[name, value], …]; no signature, token, credential.
     headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
     body_bytes = Number(PLAIN)
-    body_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN)
+    # Keyed, as all digests are: see verifications/digests.py.
+    body_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN)
     verified_by = Text(PLAIN)
     kind = Text(PLAIN)
     response_code = Text(PLAIN, shown=Shape.CODE, null=True)
@@ -87,12 +88,12 @@ class Event(Table):
     # What it has no more, see Lacks. NULL: it has everything.
     removed_parts = Text(PLAIN, null=True)
     kept_from_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # it came while the clock was behind
-    # Of an erased one: by which erasure, and a keyed digest of its reference, see
-    # verifications/digests.py. (No foreign key: SQLite checks it at each change.)
+    # Of an erased one: by which erasure, and a digest of its reference. (No foreign key: SQLite
+    # checks it at each change.)
     erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
     erased_name = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     # Last, so that SQLite need not walk a photo to reach another column.
-    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
+    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)  # NULL: removed
 
     indexes = (
         "received (received_at_ms)",
@@ -131,10 +132,10 @@ class Delivery(Table):
     once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
     confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
     # Of that answer.
-    confirmed_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
+    confirmed_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
     # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
     # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
-    order_key = Text(DIGEST, kept=Kept.IDENTITY, null=True)
+    order_key = Text(DIGEST, kept=Kept.RECORD, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
     blocks_order = Truth(PLAIN, constraints=_ZERO)
@@ -199,7 +200,7 @@ class Rejection(Table):
     remote_ip = Text(PERSONAL, kept=Kept.REJECTIONS, shown=Shape.PLAIN)
     reason = Text(PLAIN)
     body_bytes = Number(PLAIN, null=True)
-    body_sha256 = Text(DIGEST, kept=Kept.REJECTIONS, shown=Shape.PLAIN, null=True)
+    body_digest = Text(DIGEST, kept=Kept.REJECTIONS, shown=Shape.PLAIN, null=True)
 
 
 class OperatorAction(Table):
@@ -239,7 +240,7 @@ class Inquiry(Table):
     http_status = Number(PLAIN, null=True)
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     answer_bytes = Number(PLAIN, null=True)
-    answer_sha256 = Text(DIGEST, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
+    answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
     stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
     # nothing is asked before, because of this answer
     wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)

@@ -11,7 +11,7 @@ VIEWS = (
 SELECT id, key, {_iso("received_at_ms")} AS received_at, endpoint, type, kind,
        response_code, status, outcome, verification_status, detail, reference, user_ref,
        face_match, face_confidence, risk_level, risk_score, remote_ip, verified_by, body_bytes,
-       body_sha256, duplicate_count, {_iso("last_duplicate_at_ms")} AS last_duplicate_at, doubt,
+       body_digest, duplicate_count, {_iso("last_duplicate_at_ms")} AS last_duplicate_at, doubt,
        reference_key, removed_parts
 FROM event""",
     f"""CREATE VIEW delivery_log AS
@@ -20,7 +20,7 @@ SELECT delivery.id, delivery.event_id, event.type, event.reference, event.respon
        delivery.attempts_left, {_iso("delivery.created_at_ms")} AS created_at,
        {_iso("delivery.due_at_ms")} AS due_at, {_iso("delivery.finished_at_ms")} AS finished_at,
        delivery.held_by, {_iso("delivery.confirmed_at_ms")} AS confirmed_at,
-       delivery.confirmed_sha256, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
+       delivery.confirmed_digest, delivery.once_key, delivery.ran_instead_id, delivery.order_key,
        delivery.order_place, delivery.waits_for_id, delivery.blocks_order, delivery.last_error,
        delivery.confirmed_facts, delivery.confirmed_key
 FROM delivery JOIN event ON event.id = delivery.event_id""",
@@ -32,7 +32,7 @@ SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, atte
 FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id""",
     f"""CREATE VIEW inquiry_log AS
 SELECT id, {_iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_sha256, stored_event_id,
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
        {_iso("wait_until_ms")} AS wait_until
 FROM inquiry""",
     f"""CREATE VIEW host_log AS

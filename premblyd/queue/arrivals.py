@@ -12,7 +12,9 @@ from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
 from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.erasedarrivals import ErasedArrivals
+from premblyd.queue.keys import By, event_key
 from premblyd.verifications import erased
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import Erased, Gone
 from premblyd.verifications.spellings import reference_key
 
@@ -47,11 +49,12 @@ class Known(NamedTuple):
         return sum(key in self.new for key in self.keys)
 
 
-def new_event(webhook: Webhook, key: str) -> NewEvent:
-    """Return the event that is stored of `webhook`."""
+def new_event(digests: Digests, webhook: Webhook, by: By = "body") -> NewEvent:
+    """Return the event that is stored of `webhook`, with its key `by` this rule."""
+    key = event_key(digests, webhook, by)
     verdict = webhook.verdict
     spelling = reference_key(verdict.reference)
-    derived = (key, webhook.body_sha256.hex(), len(webhook.body), spelling)
+    derived = (key, digests.of_body(webhook.body_sha256), len(webhook.body), spelling)
     row = (*derived, *_verdict_values(verdict), *_webhook_values(webhook))
     return NewEvent(key, len(webhook.body), row)
 
@@ -73,7 +76,7 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     if gone.any_names:
         rows = {key: event.row for key, event in zip(keys, events, strict=True)}
         known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
-        of_erased = ERASED_ARRIVALS.find(transaction, rows, known, gone.digests)
+        of_erased = ERASED_ARRIVALS.find(transaction, rows, known)
     return Known(keys, ids, new, of_erased, gone, next((ms for (ms,) in trusted_ms()), None))
 
 
@@ -144,7 +147,7 @@ def _portions(events: Sequence[NewEvent]) -> Iterator[list[Row]]:
     yield rows
 
 
-_DERIVED_COLUMNS = ("key", "body_sha256", "body_bytes", "reference_key")
+_DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key")
 _WEBHOOK_COLUMNS = tuple(field.name for field in fields(Webhook) if field.name != "verdict")
 _COLUMNS = (*_DERIVED_COLUMNS, *VERDICT_COLUMNS, *_WEBHOOK_COLUMNS)
 _verdict_values = attrgetter(*VERDICT_COLUMNS)

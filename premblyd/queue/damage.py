@@ -104,7 +104,7 @@ def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[in
 def small_events_of(ids: Query) -> Statement:
     """Return the statement that finds the events of deliveries that a query finds, but large
     ones: `by_delivery` reads its rows."""
-    is_small = fn.LENGTH(Event.body) <= SMALL_BYTES
+    is_small = fn.COALESCE(fn.LENGTH(Event.body), 0) <= SMALL_BYTES
     return Statement(_EVENTS.query.where(Delivery.id.in_(ids), is_small))
 
 
@@ -135,11 +135,12 @@ def usable_event(row: Sequence[Any]) -> StoredEvent:
         raise UnusableError(f"{EVENT_CHANGED}kind or outcome") from None
     if verdict["face_match"] is not None:
         verdict["face_match"] = bool(verdict["face_match"])
-    removed_parts = values.pop("removed_parts")
+    body = values.pop("body")
     return StoredEvent(
         verdict=Verdict(**verdict),
-        has_body=removed_parts not in BODILESS,
-        is_erased=removed_parts == RemovedParts.ERASED,
+        body=body or b"",
+        has_body=body is not None,
+        is_erased=values.pop("removed_parts") == RemovedParts.ERASED,
         **values,
     )
 

@@ -3,8 +3,7 @@ have stored them whole."""
 
 from collections.abc import Mapping, Sequence
 
-from premblyd.engines.engine import BulkInsert, Row, Statement, Transaction, param
-from premblyd.model.keeptables import GoneOnce
+from premblyd.engines.engine import BulkInsert, Row, Transaction
 from premblyd.model.tables import Delivery, Event
 from premblyd.queue.oncekeys import once_key
 from premblyd.verifications import erased
@@ -33,13 +32,12 @@ class ErasedArrivals:
         transaction: Transaction,
         rows: Mapping[str, Row],
         known: Mapping[str, int | None],
-        digests: Digests,
     ) -> dict[str, Erased]:
         """Return by which erasure some of these rows, by their keys, are erased: of a reference or
         a session that was, or where that is `known`."""
         of_reference, of_session = self._places
         names = [Names(row[of_reference], row[of_session], known[key]) for key, row in rows.items()]
-        found = zip(rows, erased.find_erased(transaction, names, digests), strict=True)
+        found = zip(rows, erased.find_erased(transaction, names), strict=True)
         return {key: each for key, each in found if each is not None}
 
     def insert(
@@ -60,28 +58,15 @@ class ErasedArrivals:
     ) -> None:
         """Insert the deliveries of erased events, each beside its event's whole row. They stand in
         no line (`order`), as their event has no reference any more. With `once` they run once all
-        the same, by a keyed digest of what they would run once for."""
+        the same: the key is kept as one that was confirmed."""
         rows = []
-        place = self._deliveries.columns.index("action")
         for row, its_deliveries in deliveries:
-            plain = self._once_key(row)
-            key = Digests.of(transaction).of_key(plain) if plain else None
+            key = self._once_key(Digests.of(transaction), row)
             rows += [(*each, key) for each in its_deliveries]
-            for each in its_deliveries if plain else ():
-                transaction.write(_RENAME, action=each[place], once_key=plain, keyed=key)
         transaction.write_many(self._deliveries, rows)
 
-    def _once_key(self, row: Row) -> str | None:
+    def _once_key(self, digests: Digests, row: Row) -> str | None:
         values = dict(zip(self._columns, row, strict=True))
         if not values["reference"]:
             return None
-        return once_key(values["reference"], values["outcome"], values["type"])
-
-
-# What a hook has succeeded for before its record was removed. (An erasure can't tell these keys of
-# types that are about no verification.)
-_RENAME = Statement(
-    GoneOnce.update(once_key=param("keyed")).where(
-        GoneOnce.action == param("action"), GoneOnce.once_key == param("once_key")
-    )
-)
+        return once_key(digests, values["reference"], values["outcome"], values["type"])

@@ -22,11 +22,12 @@ from premblyd.queue.arrivals import (
     Known,
     NewEvent,
 )
-from premblyd.queue.keys import By, event_key
+from premblyd.queue.keys import By
 from premblyd.queue.order import Then, order_key
 from premblyd.queue.rejections import REJECT, NewRejection
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.awaited import Arrival
+from premblyd.verifications.digests import Digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Inbox:
         """`will_add` is called before deliveries are handed to the writer: a claim that follows at
         once is in their transaction, behind them."""
         self._writer = writer
+        self._digests = Digests(writer.digest_key)
         self._will_add = will_add
 
     def add(
@@ -77,7 +79,7 @@ class Inbox:
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
         as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
         end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(webhook, deliveries, by, first_ask_ms)
+        addition = _addition(self._digests, webhook, deliveries, by, first_ask_ms)
         if deliveries:
             self._will_add()
         return self._writer.submit(_ADD, addition, _names(addition))
@@ -105,7 +107,7 @@ def add_event(
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
     `lock_names`; erased, if another name of it was by this erasure."""
-    addition = _addition(webhook, deliveries, "body")
+    addition = _addition(Digests.of(transaction), webhook, deliveries)
     event = addition.event._replace(erasure_id=erasure_id)
     [added] = _add(transaction, [addition._replace(event=event)])
     return added
@@ -119,19 +121,20 @@ def add_delivery(
     if delivery.then is not None and (row := transaction.row(_REFERENCE_OF, id=event_id)):
         (reference,) = row
     if isinstance(reference, str) and reference:
-        [delivery_id] = order.insert(
-            transaction, [_entry(event_id, delivery, now_ms, order_key(reference))]
-        )
+        key = order_key(Digests.of(transaction), reference)
+        [delivery_id] = order.insert(transaction, [_entry(event_id, delivery, now_ms, key)])
     else:
         row = _row(event_id, delivery, now_ms)
         [delivery_id] = transaction.insert_many(INSERT_DELIVERIES, [row])
     return delivery_id
 
 
-def lock_names(webhook: Webhook, deliveries: Sequence[NewDelivery]) -> Sequence[str]:
+def lock_names(
+    transaction: Transaction, webhook: Webhook, deliveries: Sequence[NewDelivery]
+) -> Sequence[str]:
     """Return what is locked before `webhook` is stored: so the events of one reference have their
     numbers in the order in which their deliveries run."""
-    return _lock_names(_order_key(webhook.verdict, deliveries))
+    return _lock_names(_order_key(Digests.of(transaction), webhook.verdict, deliveries))
 
 
 def _lock_names(key: str | None) -> Sequence[str]:
@@ -292,28 +295,29 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
 
 
 def _addition(
+    digests: Digests,
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
-    by: By,
+    by: By = "body",
     first_ask_ms: int | None = None,
 ) -> _Addition:
     return _Addition(
-        arrivals.new_event(webhook, event_key(webhook, by)),
+        arrivals.new_event(digests, webhook, by),
         webhook.received_at_ms,
         deliveries,
         rollups.event_group(webhook),
-        _order_key(webhook.verdict, deliveries),
+        _order_key(digests, webhook.verdict, deliveries),
         None if first_ask_ms is None else Arrival.of(webhook, first_ask_ms),
     )
 
 
-def _order_key(verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | None:
+def _order_key(digests: Digests, verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | None:
     """Return the key of those of `deliveries` that wait for each other; None: none of them does,
     or the webhook has no reference."""
     reference = verdict.reference
     if not reference or not any(delivery.then for delivery in deliveries):
         return None
-    return order_key(reference)
+    return order_key(digests, reference)
 
 
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))

@@ -151,14 +151,14 @@ class Due(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
     """What Prembly's answer confirmed of an event, kept with the delivery, so that each attempt of
-    its hook gets the same: the facts that an answer with this digest states, by their names in
+    its hook gets the same: the facts that an answer with this SHA-256 states, by their names in
     Verdict; `reference` among them when it names the event's."""
 
     facts: Mapping[str, Any]
-    sha256: str | None = None
+    sha256: bytes | None = None
 
     @classmethod
-    def of(cls, event: StoredEvent, agreement: Agreement, sha256: str | None) -> Self:
+    def of(cls, event: StoredEvent, agreement: Agreement, sha256: bytes | None) -> Self:
         """Return what was found of `event`."""
         facts = {name: getattr(agreement.verdict, name) for name in agreement.stated}
         return cls(facts=facts, sha256=sha256)
@@ -168,7 +168,7 @@ class Confirmed:
         """Return what an event states that is Prembly's answer itself."""
         verdict = event.verdict
         named = {"reference": verdict.reference} if verdict.reference is not None else {}
-        return cls(facts={**named, **facts_of(verdict)}, sha256=event.body_sha256.hex())
+        return cls(facts={**named, **facts_of(verdict)}, sha256=event.body_sha256)
 
     @classmethod
     def read(cls, text: Any) -> Self:

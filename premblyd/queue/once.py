@@ -22,8 +22,9 @@ from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id
 from premblyd.queue import damage
 from premblyd.queue.jobs import Due, Job
-from premblyd.queue.oncekeys import KeptKeys, Subject, keys_by_names, subject_of
+from premblyd.queue.oncekeys import RemovedKeys, Subject, keys_by_names, subject_of
 from premblyd.queue.order import may_end
+from premblyd.verifications.digests import Digests
 
 MIN_HOLD_MS = 500
 MAX_HOLD_MS = 60_000
@@ -62,14 +63,14 @@ class Turns:
         self._holders: dict[tuple[str, str], _Holder] = {}
         self._locks: dict[str, bool] = {}  # by their names, and whether this claim has got them
         self._others: dict[int, bool] = {}  # deliveries, and whether this claim has locked them
-        self._kept = KeptKeys(transaction)
+        self._removed = RemovedKeys(transaction)
 
     def of(self, delivery: Due) -> Turn:
         """Return whether it is the turn of `delivery`; if not, get it out of the way."""
         subject = subject_of(self._transaction, delivery.id)
         if subject is None:
             return Turn.NOW  # no reference: it runs as without `once`, or its end tells what is odd
-        place = (delivery.action, self._kept.of(subject.key))
+        place = (delivery.action, subject.key)
         holder = self._holders.get(place)
         if holder is None:
             if not self._is_locked(lock_name(*place)):
@@ -112,11 +113,11 @@ class Turns:
         """Return who has succeeded or runs, but for `delivery` itself. Those from a time when the
         action had no `once` have no key yet: they are found by their events, and get it. So is one
         that has the key of what Prembly confirmed, which may be another: it keeps that."""
-        for key in self._kept.all_of(subject.keys):
+        for key in subject.keys:
             row = self._transaction.row(_HOLDER, action=delivery.action, once_key=key)
             if row is not None and row[0] != delivery.id and row[1] in _IN_THE_WAY:
                 return _Holder(*row)
-        gone_id = self._kept.removed(delivery.action, subject.keys)
+        gone_id = self._removed.find(delivery.action, subject.keys)
         if gone_id is not None:
             return _Holder(gone_id, State.SUCCEEDED, is_gone=True)
         is_about = events.is_about_verification(subject.type)
@@ -145,19 +146,19 @@ class Turns:
 
 def asking_success(
     transaction: Transaction,
-    kept: KeptKeys,
+    removed: RemovedKeys,
     subject: Subject,
     action: str,
     before_id: int,
 ) -> Callable[[], int | None]:
     """Ask for the delivery of an action that has succeeded for a subject, of an event before the
     one with this number, as a claim looks for it; return what reads its number."""
-    gone_id = kept.removed(action, subject.keys)
+    gone_id = removed.find(action, subject.keys)
     if gone_id is not None:
         return lambda: gone_id
     asked = [
         transaction.ask(_HOLDER_BEFORE, action=action, once_key=key, before_id=before_id)
-        for key in kept.all_of(subject.keys)
+        for key in subject.keys
     ]
     is_about = events.is_about_verification(subject.type)
     asked += [
@@ -203,13 +204,12 @@ def rule(
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that
     are asked about at the same time, the first that is confirmed runs."""
-    keys = keys_by_names(names, verdict)
+    keys = keys_by_names(Digests.of(transaction), names, verdict)
     transaction.lock({lock_name(job.action, key) for key in keys})
-    kept = KeptKeys(transaction)
-    gone_id = kept.removed(job.action, keys)
+    gone_id = RemovedKeys(transaction).find(job.action, keys)
     if gone_id is not None:
         return Ruling(key=keys[0], other_id=gone_id, is_gone=True)
-    for key in kept.all_of(keys):
+    for key in keys:
         row = transaction.row(_CONFIRMED_HOLDER, action=job.action, once_key=key)
         if row is None or row[0] == job.delivery_id:
             continue

@@ -1,6 +1,6 @@
 """What a hook with `once` runs once for, and its keys: by which the same is known again, under each
-name of a verification, and when the event's person is erased or its record removed. once.py decides
-by them whose turn it is.
+name of a verification, and when its record was removed. once.py decides by them whose turn it
+is.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,9 +14,8 @@ from premblyd.model.keeptables import GoneOnce, RemovedParts
 from premblyd.model.tables import Delivery, Event, VerificationName
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, same_id
-from premblyd.queue.keys import digest
 from premblyd.verifications import erased
-from premblyd.verifications.digests import KEYED_DIGITS, Digests
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import names_of
 
 
@@ -34,7 +33,7 @@ class Subject(NamedTuple):
         return self.keys[0]
 
 
-def once_key(reference: str, outcome: str, type_: str = events.UNKNOWN) -> str:
+def once_key(digests: Digests, reference: str, outcome: str, type_: str = events.UNKNOWN) -> str:
     """Return what is the same for all events of one reference and outcome: in whichever spelling of
     a UUID, since Prembly confirms each.
 
@@ -42,15 +41,7 @@ def once_key(reference: str, outcome: str, type_: str = events.UNKNOWN) -> str:
     their type, so that counts for them: a transaction is processed, and later escalated.
     """
     types = () if events.is_about_verification(type_) else (type_,)
-    return digest(same_id(reference), str(outcome), *types)
-
-
-def key_of(verdict: Verdict) -> str | None:
-    """Return the key under which the hook of an action with `once` runs for an event; None for an
-    event without a reference, for which it runs as without `once`."""
-    if not verdict.reference:
-        return None
-    return once_key(verdict.reference, verdict.outcome, verdict.type)
+    return digests.key("once", same_id(reference), str(outcome), *types)
 
 
 def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
@@ -66,63 +57,47 @@ def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:
     if not isinstance(reference, str) or not reference:
         return None
     known = names_of(transaction, verification)
-    keys = _keys(known, outcome, type_) if known else (once_key(reference, outcome, type_),)
+    keys = _keys(Digests.of(transaction), known or [reference], outcome, type_)
     if isinstance(confirmed_key, str) and confirmed_key:
         keys = tuple(dict.fromkeys([confirmed_key, *keys]))
     return Subject(tuple(dict.fromkeys([reference, *known])), outcome, type_, keys)
 
 
-def keys_of(verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
+def keys_of(digests: Digests, verdict: Verdict, known: Collection[str]) -> tuple[str, ...]:
     """Return under which keys the hook of an action may have run for an event, the same for all of
     its verification, which is `known` under several names; none: the event has no
     reference."""
     if not verdict.reference:
         return ()
-    return keys_by_names(sorted(known) or [verdict.reference], verdict)
+    return keys_by_names(digests, sorted(known) or [verdict.reference], verdict)
 
 
-def keys_by_names(names: Sequence[str], verdict: Verdict) -> tuple[str, ...]:
+def keys_by_names(digests: Digests, names: Sequence[str], verdict: Verdict) -> tuple[str, ...]:
     """Return the keys of what a verdict says, by names of its verification."""
-    return _keys(names, verdict.outcome, verdict.type)
+    return _keys(digests, names, verdict.outcome, verdict.type)
 
 
-def _keys(names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(once_key(name, outcome, type_) for name in names))
+def _keys(digests: Digests, names: Sequence[str], outcome: str, type_: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(once_key(digests, name, outcome, type_) for name in names))
 
 
-class KeptKeys:
-    """The keys of what is gone, for the time of one claim: of who was erased a keyed digest is
-    kept, and of records that were removed the keys for which a hook has succeeded."""
+class RemovedKeys:
+    """For what hooks have succeeded whose records were removed, for the time of one claim."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     @cached_property
-    def _gone(self) -> erased.Gone:
-        return erased.gone(self._transaction)
+    def _any(self) -> bool:
+        return erased.gone(self._transaction).any_events
 
-    @cached_property
-    def _digests(self) -> Digests | None:
-        return self._gone.digests if self._gone.any_names else None
-
-    def of(self, key: str) -> str:
-        """Return what stands for a key whether or not its person is erased; a keyed digest stands
-        for itself."""
-        is_keyed = len(key) == KEYED_DIGITS
-        return key if is_keyed or self._digests is None else self._digests.of_key(key)
-
-    def all_of(self, keys: Sequence[str]) -> Sequence[str]:
-        """Return these keys, and as which they are kept of who was erased."""
-        return tuple(dict.fromkeys([*keys, *map(self.of, keys)]))
-
-    def removed(self, action: str, keys: Sequence[str]) -> int | None:
+    def find(self, action: str, keys: Sequence[str]) -> int | None:
         """Return the number that a delivery had which succeeded for one of these keys, and whose
         record was removed; None: there was none."""
-        if self._gone.any_events:
-            for key in self.all_of(keys):
-                row = self._transaction.row(_REMOVED, action=action, once_key=key)
-                if row is not None:
-                    return int(row[0])
+        for key in keys if self._any else ():
+            row = self._transaction.row(_REMOVED, action=action, once_key=key)
+            if row is not None:
+                return int(row[0])
         return None
 
 

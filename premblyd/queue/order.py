@@ -18,7 +18,7 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transact
 from premblyd.model.states import State
 from premblyd.model.tables import HOLDS_ITS_PLACE, Delivery, Event
 from premblyd.prembly.payload import same_id
-from premblyd.queue.keys import digest
+from premblyd.verifications.digests import Digests
 
 Then = Literal["continue", "wait"]  # see config.models.Order
 _MAX_PLACE = 1 << 62
@@ -61,9 +61,9 @@ class Position(NamedTuple):
 NOWHERE = Position(None, None, None, False)
 
 
-def order_key(reference: str) -> str:
+def order_key(digests: Digests, reference: str) -> str:
     """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
-    return digest(same_id(reference))
+    return digests.key("order", same_id(reference))
 
 
 def lock_name(key: str) -> str:
@@ -79,16 +79,17 @@ def may_end(transaction: Transaction, key: str | None) -> bool:
 
 def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
     """Lock the lines in which these deliveries stand, or will when they are queued again."""
-    keys = set()
+    keys, digests = set(), Digests.of(transaction)
     for key, reference in transaction.look_up(_KEYS_AND_REFERENCES, delivery_ids):
-        keys |= {key, order_key(reference) if isinstance(reference, str) else None}
+        keys |= {key, order_key(digests, reference) if isinstance(reference, str) else None}
     transaction.lock(lock_name(key) for key in keys if isinstance(key, str))
 
 
 def lock_of_events(transaction: Transaction, event_ids: Sequence[int]) -> None:
     """Lock the lines in which new deliveries of these events will stand."""
+    digests = Digests.of(transaction)
     rows = transaction.look_up(_REFERENCES, event_ids)
-    keys = {order_key(reference) for (reference,) in rows if isinstance(reference, str)}
+    keys = {order_key(digests, reference) for (reference,) in rows if isinstance(reference, str)}
     transaction.lock(map(lock_name, keys))
 
 
@@ -147,7 +148,7 @@ def position_again(transaction: Transaction, stood: Row | None, then: Then | Non
         return Position(key, place, before.id if before else None, holds_now)
     if then is None or not isinstance(reference, str) or not reference:
         return NOWHERE
-    line = Line(order_key(reference), action)
+    line = Line(order_key(Digests.of(transaction), reference), action)
     return _behind(last_of(transaction, line), line, holds_now)
 
 

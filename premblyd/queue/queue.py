@@ -26,6 +26,7 @@ from premblyd.queue.finishing import FINISH, Report, is_claimed_by
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
 from premblyd.queue.once import Ruling
 from premblyd.verifications import awaited, erased
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names, lock_names
 
 
@@ -118,7 +119,8 @@ class Queue:
                 claim_token=job.claim_token,
                 attempts_left=job.attempts_left,
                 confirmed_at_ms=at_ms,
-                confirmed_sha256=confirmed.sha256,
+                confirmed_digest=confirmed.sha256
+                and Digests.of(transaction).of_body(confirmed.sha256),
                 confirmed_facts=confirmed.text,
                 confirmed_key=ruling.key,
             )
@@ -194,7 +196,7 @@ _SHOW_LIFE = Statement(
 _CONFIRM = Statement(
     Delivery.update(
         confirmed_at_ms=param("confirmed_at_ms"),
-        confirmed_sha256=param("confirmed_sha256"),
+        confirmed_digest=param("confirmed_digest"),
         confirmed_facts=param("confirmed_facts"),
         confirmed_key=param("confirmed_key"),
         attempts_left=param("attempts_left"),

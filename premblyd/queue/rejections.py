@@ -1,13 +1,14 @@
 """Rejections: requests that were refused, kept as bounded evidence."""
 
 import enum
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from peewee import fn
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Operation, Step
 from premblyd.model.tables import Rejection
+from premblyd.verifications.digests import Digests
 
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys
@@ -46,11 +47,14 @@ class NewRejection:
     remote_ip: str
     reason: str
     body_bytes: int | None
-    body_sha256: str | None
+    body_sha256: bytes | None
 
 
 def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[None]:
+    digests = Digests.of(transaction)
     for row in map(asdict, rejections):
+        sha256 = row.pop("body_sha256")
+        row["body_digest"] = sha256 and digests.of_body(sha256)
         if row["reason"] in _NOISE_REASONS and transaction.number(_COUNT_NOISE) >= MAX_NOISE:
             transaction.write(_REPLACE_OLDEST_NOISE, **row)  # a new id would push out an old one
         else:
@@ -59,7 +63,7 @@ def _reject(transaction: Transaction, rejections: list[NewRejection]) -> list[No
     return [None] * len(rejections)
 
 
-_REJECTION_COLUMNS = tuple(field.name for field in fields(NewRejection))
+_REJECTION_COLUMNS = "at_ms endpoint remote_ip reason body_bytes body_digest".split()
 _INSERT_REJECTION = insert(Rejection, *_REJECTION_COLUMNS)
 _NOISE_REASONS = frozenset(ConnectionFault)
 _IS_NOISE = Rejection.reason.in_(list(ConnectionFault))

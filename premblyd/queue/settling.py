@@ -17,6 +17,7 @@ from premblyd.prembly.standings import BEFORE_RESULT, Standing
 from premblyd.queue import inbox
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.verifications import awaited, questions
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.erased import which_erased
 from premblyd.verifications.names import known_as, learn_names, lock_names
 from premblyd.verifications.questions import NewInquiry
@@ -89,7 +90,7 @@ def add_answer(
     else:
         known = learn_names(transaction, answer.names, webhook.received_at_ms)
     references = own.union(known)
-    order_names = inbox.lock_names(webhook, answer.deliveries)
+    order_names = inbox.lock_names(transaction, webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
     if settled := settled_in_record(transaction, references, webhook.verdict):
         event_id = min(settled.values())
@@ -132,7 +133,10 @@ def add_answer(
 def _holds(transaction: Transaction, added: Added, inquiry: NewInquiry) -> bool:
     """Return whether an event that was there already was made of this question's answer, by
     somebody who got it too and came first."""
-    asked = {"at_ms": inquiry.at_ms, "sha256": inquiry.answer_sha256}
+    if inquiry.answer_sha256 is None:
+        return False
+    digest = Digests.of(transaction).of_body(inquiry.answer_sha256)
+    asked = {"at_ms": inquiry.at_ms, "body_digest": digest}
     return transaction.row(_MADE_OF, id=added.event_id, **asked) is not None
 
 
@@ -176,7 +180,7 @@ _MADE_OF = Statement(
     Event.select(Event.id).where(
         Event.id == param("id"),
         Event.verified_by == events.STORED_BY,
-        Event.body_sha256 == param("sha256"),
+        Event.body_digest == param("body_digest"),
         Event.received_at_ms >= param("at_ms"),
     )
 )

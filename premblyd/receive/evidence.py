@@ -143,7 +143,7 @@ class Evidence:
                 remote_ip=remote_ip,
                 reason=reason,
                 body_bytes=body_bytes,
-                body_sha256=None if body is None else hashlib.sha256(body).hexdigest(),
+                body_sha256=None if body is None else hashlib.sha256(body).digest(),
             )
         )
         kept.add_done_callback(self._kept)

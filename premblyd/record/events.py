@@ -15,7 +15,6 @@ from premblyd.errors import NotFoundError
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from premblyd.prembly import bodies
 from premblyd.prembly import events as events_of_prembly
-from premblyd.queue.damage import BODILESS
 from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
@@ -203,7 +202,7 @@ def _shown(
 
 def has_body(event: WholeEvent) -> bool:
     """Return whether an event's body is there: it may be removed or erased."""
-    return event.removed_parts not in BODILESS
+    return event.body is not None
 
 
 def _columns(event: WholeEvent) -> dict[str, Any]:
@@ -223,7 +222,7 @@ def _headers(event: WholeEvent) -> Any:
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:
     """Return the JSON object in the body; None when there is none, or it is nested too deeply."""
-    document = bodies.parse(event.body)
+    document = bodies.parse(event.body or b"")
     return None if privacy.is_deep(document) else document
 
 

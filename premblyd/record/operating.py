@@ -60,7 +60,7 @@ _CANCEL_DEAD = update(
 )
 # What Prembly confirmed before: whoever has a hook run anew has it asked anew.
 _UNCONFIRMED = dict.fromkeys(
-    ("confirmed_at_ms", "confirmed_sha256", "confirmed_facts", "confirmed_key")
+    ("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key")
 )
 _HASTEN = update(
     Delivery,

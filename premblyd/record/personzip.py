@@ -25,11 +25,12 @@ from premblyd.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.keep import persons
 from premblyd.keep.persons import FoundBy, Named, Person
 from premblyd.model.columns import Seen
-from premblyd.model.keeptables import ErasedName, Erasure, Hold, RemovedParts
+from premblyd.model.keeptables import ErasedName, Erasure, Hold
 from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
+from premblyd.queue.damage import BODILESS
 from premblyd.record import queries
 from premblyd.record.operating import RecordedExport
 from premblyd.record.queries import AttemptRow, AwaitedRow, ErasureRow, InquiryRow, Row, row_of
@@ -38,7 +39,6 @@ from premblyd.verifications.digests import Digests
 FORMAT = "premblyd-person/1"
 PORTION = 20  # events: each may have had many attempts, of which each may have printed 64 KiB
 LOOKED_UP = 500  # values of one statement
-WITHOUT_BODY = frozenset({RemovedParts.BODY, RemovedParts.IDENTITY, RemovedParts.ERASED})
 WITHHELD = ("token",)  # opens something at who runs premblyd, and says nothing of the person
 SHORTEST_PHOTO = 64  # characters in base64
 MOST_VALUES = 500  # of an event on the page: its file has all
@@ -115,7 +115,7 @@ class _Told:
 
     @property
     def body_file(self) -> str | None:
-        if self.event.removed_parts in WITHOUT_BODY:
+        if self.event.removed_parts in BODILESS:
             return None
         return f"bodies/{self.event.id}.{'bin' if self.event.kind == Kind.RAW else 'json'}"
 
@@ -330,7 +330,7 @@ def _rows(
 
 def _body_of(database: Database, event_id: int) -> bytes:
     [[body]] = queries.raw_tuples(database, Event.select(Event.body).where(Event.id == event_id))
-    return bytes(body)
+    return bytes(body or b"")
 
 
 def _values(body: bytes) -> Iterator[tuple[str, Any]]:

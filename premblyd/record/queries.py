@@ -258,9 +258,11 @@ def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
 def _readable(type_: ColumnType | None, value: Any) -> Any:
     """Return a column's value as rows have it. Somebody may have put anything there by hand
     (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
+    if value is None:
+        return None
     if type_ is ColumnType.BYTES:
-        return value if isinstance(value, bytes) else str(value or "").encode()
-    if type_ is ColumnType.TRUTH and value is not None:
+        return value if isinstance(value, bytes) else str(value).encode()
+    if type_ is ColumnType.TRUTH:
         return bool(value)
     if isinstance(value, bytes):
         return str(value, "utf-8", "replace")

@@ -15,7 +15,7 @@ from premblyd.queue.jobs import Job
 from premblyd.run.starting import FREE, Permit
 
 M = TypeVar("M", bound=Model)
-NOT_STORED = "0" * 32  # in place of an event's key
+NOT_STORED = "0" * 32  # in place of an event's key, and of what `once` goes by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,37 +1,28 @@
-"""Keyed digests: what outlasts a name that was erased, so that what comes of it later is known.
+"""Keyed digests: what outlasts a name that was erased, so that what comes of it later is known, and
+the keys by which the same is known again.
 
 The key was made with the database, and never changes. Who has the database has it too, and can try
 names one by one: so these digests are personal data still, of those who can be guessed.
 """
 
 import hmac
-from typing import Any
 
-from premblyd.engines.engine import Statement, Transaction
-from premblyd.model.tables import Record
+from premblyd.engines.engine import Transaction
 from premblyd.prembly.payload import plain_id
 
-KEYED_DIGITS = 64  # of such a digest; those that anybody can make have 32
+KEY_DIGITS = 32
 
 
 class Digests:
-    """Makes the digests of a database."""
+    """Makes the digests of a database, by its key."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     @classmethod
     def of(cls, transaction: Transaction) -> "Digests":
-        """Read the key of the database. Raise LookupError when somebody has deleted it."""
-        row = transaction.row(KEY)
-        return cls.by(row[0] if row else None)
-
-    @classmethod
-    def by(cls, key: Any) -> "Digests":
-        """Make digests by a key that was read. Raise as `of`."""
-        if key is None:
-            raise LookupError("the database has no digest key")
-        return cls(bytes(key))
+        """Return those of the database that this transaction is of."""
+        return cls(transaction.digest_key)
 
     def of_reference(self, reference: str) -> str:
         """Return what stands for a reference, in all of its spellings."""
@@ -49,13 +40,17 @@ class Digests:
         """Return what stands for one event that somebody named."""
         return self._digest("event", str(event_id))
 
-    def of_key(self, key: str) -> str:
-        """Return what stands for a digest that anybody could make, such as a `once_key`."""
-        return self._digest("key", key)
+    def of_body(self, sha256: bytes) -> str:
+        """Return what stands for a body, by its SHA-256: a body has a few digits that are unknown,
+        and by that alone anybody could try them all."""
+        return self._digest("body", end=sha256)
 
-    def _digest(self, kind: str, text: str) -> str:
-        data = f"{kind} {text}".encode("utf-8", "replace")
-        return hmac.digest(self._key, data, "sha256").hex()  # half the time of hmac.new
+    def key(self, kind: str, *texts: str, end: bytes = b"") -> str:
+        """Return KEY_DIGITS hex digits that texts of this kind are known by again."""
+        return self._digest(kind, *texts, end=end)[:KEY_DIGITS]
 
-
-KEY = Statement(Record.select(Record.digest_key).limit(1))
+    def _digest(self, *texts: str, end: bytes = b"") -> str:
+        """Each text stands after its own length, so that no other one can be read from it."""
+        parts = [text.encode("utf-8", "replace") for text in texts]
+        data = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        return hmac.digest(self._key, data + end, "sha256").hex()  # half the time of hmac.new

@@ -19,23 +19,16 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Delivery, Event
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
-from premblyd.verifications.digests import KEY, Digests
+from premblyd.verifications.digests import Digests
 
 NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
 
 
 class Gone(NamedTuple):
-    """Whether anything was erased, and whether the record of any event was removed; and the key of
-    the digests by which that is known."""
+    """Whether anything was erased, and whether the record of any event was removed."""
 
     any_names: bool
     any_events: bool
-    key: Any
-
-    @property
-    def digests(self) -> Digests:
-        """Raise LookupError when somebody has deleted the key: then nobody can tell who comes."""
-        return Digests.by(self.key)
 
 
 class Names(NamedTuple):
@@ -55,10 +48,10 @@ class Erased(NamedTuple):
 
 
 def gone(transaction: Transaction) -> Gone:
-    """Return whether there is anything at all to look for: one look-up, of three rows, since each
+    """Return whether there is anything at all to look for: one look-up, of two rows, since each
     costs a way to the server."""
-    last_name, last_event, key = transaction.row(_GONE) or (None, None, None)
-    return Gone(last_name is not None, last_event is not None, key)
+    last_name, last_event = transaction.row(_GONE) or (None, None)
+    return Gone(last_name is not None, last_event is not None)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
@@ -66,11 +59,10 @@ def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str,
     return dict(transaction.look_up(_GONE_EVENTS, sorted(keys)))
 
 
-def find_erased(
-    transaction: Transaction, names: Sequence[Names], digests: Digests
-) -> list[Erased | None]:
+def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased | None]:
     """Return for each arrival by which erasure it is erased: by its reference, in any spelling, or
     its session. None: it is not."""
+    digests = Digests.of(transaction)
     own = [
         (
             digests.of_reference(each.reference) if each.reference else None,
@@ -91,9 +83,9 @@ def find_erased(
 def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Return those of these ids that were erased, each a reference or the id of a session, with
     the number of their erasure."""
-    if not ids or not (its := gone(transaction)).any_names:
+    if not ids or not gone(transaction).any_names:
         return {}
-    digests = its.digests
+    digests = Digests.of(transaction)
     own = {
         each: (
             digests.of_reference(each),
@@ -168,7 +160,6 @@ _GONE = Statement(
         (
             ErasedName.select(fn.MAX(ErasedName.id)),
             GoneEvent.select(fn.MAX(GoneEvent.id)),
-            KEY.query,
         ),
     )
 )

@@ -11,6 +11,7 @@ from premblyd.model.states import AwaitedState
 from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
 from premblyd.prembly import payload
 from premblyd.verifications import erased
+from premblyd.verifications.digests import Digests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class NewInquiry:
     http_status: int | None = None
     error: str | None = None
     answer_bytes: int | None = None
-    answer_sha256: str | None = None
+    answer_sha256: bytes | None = None
     stored_event_id: int | None = None
     wait_until_ms: int | None = None  # nothing is asked before, because of this answer
 
@@ -62,6 +63,8 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     """Keep a question in a transaction with what else came of it. The verification of an event that
     Prembly does not confirm is awaited: whoever forges it must not hide the true result."""
     values = asdict(inquiry)
+    sha256 = values.pop("answer_sha256")
+    values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
     transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
         transaction.write(
@@ -142,9 +145,6 @@ _DOUBTS_OF = Statement(
         Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
     )
 )
+_STORED = [*({field.name for field in fields(NewInquiry)} - {"answer_sha256"}), "answer_digest"]
 _OF_ERASED = erased.is_erased(param("event_id"), param("stored_event_id"))
-INSERT_INQUIRY = Statement(
-    Inquiry.insert(
-        erased.unless(_OF_ERASED, Inquiry, params(*(field.name for field in fields(NewInquiry))))
-    )
-)
+INSERT_INQUIRY = Statement(Inquiry.insert(erased.unless(_OF_ERASED, Inquiry, params(*_STORED))))

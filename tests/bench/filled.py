@@ -59,7 +59,7 @@ _CHECKED = 40  # webhooks that come once more, of all shapes
 _WORKER, _DIGEST = "host:1:00000000", "0" * 12
 _REFERENCE, _USER = "m" * 32, "user-mmmmmmmm"
 # In each row its own, and the same in all of a shape.
-_OWN = "key body_sha256 reference user_ref received_at_ms token body".split()
+_OWN = "key body_digest reference user_ref received_at_ms token body".split()
 _OF_SHAPE = (
     "body_bytes endpoint remote_ip headers verified_by kind type response_code status detail"
     " verification_status outcome face_match face_confidence doubt"

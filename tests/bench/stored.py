@@ -20,7 +20,7 @@ ONE_DEAD_IN = 100  # so that a small database fills the list of the dead too
 ATTEMPTS = 10
 SLOW = "slow"  # the action that the waiting deliveries are for
 _EVENT = (
-    "key endpoint received_at_ms remote_ip token headers body_bytes body_sha256 verified_by kind"
+    "key endpoint received_at_ms remote_ip token headers body_bytes body_digest verified_by kind"
     " response_code status detail verification_status outcome reference user_ref face_match"
     " face_confidence body reference_key"
 ).split()

@@ -27,7 +27,7 @@ from tests.support.rows import for_each
 
 MANY = 1234  # events: more than a part
 EVENT = """INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes,
-    body_sha256, verified_by, kind, outcome, type, doubt, detail, body) VALUES
+    body_digest, verified_by, kind, outcome, type, doubt, detail, body) VALUES
     (?, 'prembly', ?, '192.0.2.7', '[]', 2, '', 'hmac-sha256:live', 'api', 'unknown',
     'unknown', '', ?, ?)"""
 REJECTED = """INSERT INTO rejection (at_ms, endpoint, remote_ip, reason)

@@ -79,7 +79,6 @@ class Campaign:
             self._receive(person)
         for person in (self.erased, self.pruned, self.kept):
             self._operate(person)
-            person.note_digests(self.daemon)
         whole = self._whole(self.kept)
         self._ask(self.erased)
         self._expect_found()

@@ -26,6 +26,7 @@ from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.keys import event_key
+from premblyd.verifications.digests import Digests
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies
@@ -73,7 +74,7 @@ def read_payload(data: bytes, _: random.Random) -> object:
         endpoint="e", received_at_ms=0, remote_ip="", token=None, headers="", body=data,
         verified_by="", verdict=verdict,
     )  # fmt: skip
-    _holds(len(event_key(webhook)) == 32, "no key")
+    _holds(len(event_key(Digests(b"key"), webhook)) == 32, "no key")
     filled = tuple(text is not None for text in texts)
     return verdict.kind, verdict.type, verdict.outcome, filled
 

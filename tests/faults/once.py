@@ -20,6 +20,7 @@ from typing import Any
 
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.oncekeys import once_key
+from premblyd.verifications.digests import Digests
 from tests.faults import campaigns
 from tests.faults.daemon import Victim, folder
 from tests.faults.worker import worker
@@ -173,12 +174,14 @@ class Campaign:
     def _check_end(self) -> None:
         runs, effects = _lines(self.runs), _lines(self.effects)
         keys = self.victim.rows(OF_KEY)
+        [[digest_key]] = self.victim.rows("SELECT digest_key FROM record")
+        digests = Digests(digest_key)
         interrupted = {
-            (action, once_key(reference, Outcome(outcome))): count
+            (action, once_key(digests, reference, Outcome(outcome))): count
             for action, reference, outcome, count in self.victim.rows(INTERRUPTED)
         }
         names = {
-            (action, once_key(reference, Outcome(outcome)))
+            (action, once_key(digests, reference, Outcome(outcome)))
             for action, reference, outcome, *_ in keys
         }
         effects_of = Counter((action, key) for action, key, *_ in effects)

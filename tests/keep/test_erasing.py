@@ -15,7 +15,7 @@ from premblyd.keep import erasing, holds, personrows
 from premblyd.keep.erasing import Done, HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
-from premblyd.model.columns import PLAIN, ColumnType, columns
+from premblyd.model.columns import DIGEST, PLAIN, ColumnType, columns
 from premblyd.model.states import AttemptOutcome, State
 from premblyd.model.tables import (
     TABLES,
@@ -29,11 +29,9 @@ from premblyd.model.tables import (
     Purpose,
     VerificationName,
 )
-from premblyd.prembly.payload import Outcome, session_reference
+from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
-from premblyd.queue.oncekeys import once_key
-from premblyd.verifications.digests import Digests
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
@@ -86,7 +84,7 @@ STAY = {("operator_action", "actor")}
 
 
 def canary(table: type[Model], name: str) -> str:
-    return f"canary-{table._meta.table_name}-{name}".replace("_", "-")
+    return f"canary-{table._meta.table_name}-{name}.".replace("_", "-")
 
 
 def private(table: type[Model]) -> list[str]:
@@ -141,11 +139,16 @@ def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:
         for name in private(each)
         if canary(each, name) in text
     }
-    assert left == {("event", "key")}, "the key stays, so that a duplicate stays one"
+    stay = {
+        (table._meta.table_name, column.column_name)
+        for table in ABOUT_PERSON
+        for column in columns(table)
+        if column.holds is DIGEST and column.name != "erased_name"
+    }
+    assert left == stay, "keyed digests, so that what comes again is known"
     assert done.rows == {
         "event": 1, "delivery": 1, "attempt": 1, "inquiry": 1, "awaited": 1,
-        "operator_action": 1, "verification_name": 1, "hold": 0, "gone_once": 0,
-        "pause": 0,
+        "operator_action": 1, "verification_name": 1, "hold": 0, "pause": 0,
     }  # fmt: skip
 
 
@@ -261,18 +264,14 @@ def test_a_whole_line_is_cancelled_at_once(store: Store) -> None:
 
 
 def test_a_hook_that_runs_leaves_its_code_alone_and_is_never_dead(store: Store) -> None:
-    """Also its line goes on, which is known by another digest from then on."""
     arrive(store, 1, NewDelivery("crm", 3, "wait"))
     [job] = claim(store, crm=1).jobs
-    order_key = job.order_key or "?"
     erase(store)
     said = Result(
         outcome=AttemptOutcome.FAILED, exit_code=3, error="of ada", output="ada's", final=True
     )
     assert finish(store, job, said)
-    ((state, error, key),) = store.rows("SELECT state, last_error, order_key FROM delivery")
-    assert (state, error) == ("cancelled", None)
-    assert key != order_key
+    assert store.rows("SELECT state, last_error FROM delivery") == [("cancelled", None)]
     ended = "SELECT outcome, exit_code, error, output FROM attempt"
     assert store.rows(ended) == [("failed", 3, None, None)]
 
@@ -315,7 +314,7 @@ def test_what_prembly_confirms_meanwhile_is_not_kept(store: Store) -> None:
     arrive(store, 1, NewDelivery("crm", 3))
     [job] = claim_once(store).jobs
     erase(store)
-    confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256="0" * 64)
+    confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256=b"0" * 32)
     names = ["ref-ada", "ver_ADA_1"]
     ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
     assert ruling is None
@@ -327,22 +326,11 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
     other_id = arrive(store, 2, user_ref="eve", reference="ref-eve")
     erase(store)
     for asked in (event_id, other_id):
-        about: dict[str, Any] = {"event_id": asked, "answer_sha256": "f" * 64}
+        about: dict[str, Any] = {"event_id": asked, "answer_sha256": b"f" * 32}
         ask(store, Purpose.PENDING, InquiryResult.UNSETTLED, "asked for", **about)
-    rows = store.rows("SELECT reference, answer_sha256, result FROM inquiry ORDER BY id")
-    assert rows == [(None, None, "unsettled"), ("asked for", "f" * 64, "unsettled")]
-
-
-def test_what_it_ran_once_for_is_a_keyed_digest(store: Store) -> None:
-    arrive(store, 1, NewDelivery("crm", 3))
-    [job] = claim_once(store).jobs
-    finish(store, job, SUCCEEDED)
-    ((key,),) = store.rows("SELECT once_key FROM delivery")
-    erase(store)
-    ((keyed,),) = store.rows("SELECT once_key FROM delivery")
-    assert key
-    assert keyed
-    assert key != keyed
+    rows = store.rows("SELECT reference, answer_digest, result FROM inquiry ORDER BY id")
+    digest = store.digests.of_body(b"f" * 32)
+    assert rows == [(None, digest, "unsettled"), ("asked for", digest, "unsettled")]
 
 
 @for_each(
@@ -494,19 +482,6 @@ def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
     assert store.rows("SELECT reference FROM inquiry ORDER BY id") == [(None,), ("ref-eve",)]
     notes = store.rows("SELECT note FROM operator_action WHERE actor = 'ops' ORDER BY id")
     assert notes == [(None,), ("of ada-lovelaces",), (None,), ("5 deliveries",)]
-
-
-def test_what_a_removed_record_ran_once_for_is_a_keyed_digest_too(store: Store) -> None:
-    key = once_key("ref-ada", Outcome.VERIFIED)
-    gone = "INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', '%s', %d)"
-    for number, each in enumerate((key, once_key("ref-eve", Outcome.VERIFIED))):
-        store.by_hand(gone % (each, number))
-    done = erase(store, Named.reference("ref-ada"))
-    assert (done.rows["event"], done.rows["gone_once"]) == (0, 1)
-    keyed = store.wait(store.writer.call(Digests.of)).of_key(key)
-    rows = store.rows("SELECT once_key FROM gone_once ORDER BY delivery_id")
-    assert rows == [(keyed,), (once_key("ref-eve", Outcome.VERIFIED),)]
-    assert store.wait(store.inbox.add(new_event(**OF_ADA), [])).is_erased
 
 
 @for_each(

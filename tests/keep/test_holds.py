@@ -27,7 +27,7 @@ WHERE datname = current_database() AND NOT granted
 """
 COUNTED = "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted LIMIT 2000)"
 MANY_EVENTS = f"""{COUNTED}
-INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_sha256,
+INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body, body_bytes, body_digest,
                    verified_by, kind, outcome, type, doubt, user_ref, reference)
 SELECT n, '', 1, '', '[]', x'', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' || n, 'r' || n
 FROM counted

@@ -271,7 +271,7 @@ class Schedule:
             number: (own.removed_parts, own.user_ref) for number, own in self.model.items()
         }
         for number, removed_parts, _, body in found:
-            assert bytes(body) == (b"" if removed_parts else self.model[number].body)
+            assert body == (None if removed_parts else self.model[number].body)
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))

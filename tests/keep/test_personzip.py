@@ -209,7 +209,7 @@ def test_who_takes_it_out_is_on_record_for_each_event(store: Store) -> None:
 
 def test_what_was_removed_is_said(store: Store) -> None:
     number = arrive(store, user_ref="ada")
-    store.by_hand("UPDATE event SET removed_parts = 'body', headers = '[]', body = ?", b"")
+    store.by_hand("UPDATE event SET removed_parts = 'body', headers = '[]', body = NULL")
     file = taken(store)
     (event,) = record_of(file)["events"]
     assert (event["removed_parts"], event["body_file"]) == ("body", None)

@@ -104,7 +104,7 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     assert store.rows("SELECT removed_parts, headers, body_bytes, reference FROM event") == [
         ("body", "[]", 16, "ref-1")
     ]
-    assert store.bodies() == [b""]
+    assert store.bodies() == [None]
     assert store.rows("SELECT error, output FROM attempt") == [("e", None)]
     assert sweep(store, body="90h") == {}
 
@@ -114,7 +114,7 @@ def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -
     assert sweep(store, body="1h", identity="1h") == {"identity": 1}
     shown = "removed_parts, body, reference, user_ref, token, session_id, remote_ip, detail"
     (row,) = store.rows(f"SELECT {shown} FROM event")
-    assert (row[0], bytes(row[1]), *row[2:]) == ("identity", b"", None, None, None, None, "", None)
+    assert row == ("identity", None, None, None, None, None, "", None)
     assert store.rows("SELECT response_code, outcome, received_at_ms FROM event") == [
         ("00", "verified", NOW_MS)
     ]
@@ -379,7 +379,7 @@ def canaries(store: Store) -> dict[str, Kept]:
         for column in private(table):
             for (value,) in store.rows(f"SELECT {column.column_name} FROM {name}"):
                 is_bytes = column.kind is ColumnType.BYTES
-                text = bytes(value) if is_bytes else str(value).encode()
+                text = bytes(value or b"") if is_bytes else str(value).encode()
                 if name not in OUTLAST and CANARY.encode() in text:
                     found[f"{name}.{column.column_name}"] = column.kept
     return found

@@ -461,19 +461,18 @@ def test_a_question_names_the_event_that_another_made_of_its_answer(store: Store
     """Two may share an answer. Each reads it beside the loop, and who asked may come second."""
     arrive(store, PENDING)
     shared = answer("ref-1", verified_by=STORED_BY)
-    body_sha256 = shared.webhook.body_sha256.hex()
     question = NewInquiry(
         at_ms=NOW_MS,
         purpose=Purpose.PENDING,
         result=InquiryResult.SETTLED,
         reference="ref-1",
         duration_ms=9,
-        answer_sha256=body_sha256,
+        answer_sha256=shared.webhook.body_sha256,
     )
     stored = add(store, shared)
     for asked in (
         question,
-        replace(question, answer_sha256="another"),
+        replace(question, answer_sha256=b"another"),
         replace(question, at_ms=NOW_MS + 100),  # asked again
     ):
         store.wait(store.writer.call(partial(add_answer, answer=shared, inquiry=asked)))

@@ -330,7 +330,7 @@ def test_what_others_decide_about_for_long_hides_nothing_behind_it(
         for number in range(350)
     )
     store.add("crm", body=b"free", reference="free")
-    held = lock_name("crm", once_key("held", Outcome.VERIFIED))
+    held = lock_name("crm", once_key(store.digests, "held", Outcome.VERIFIED))
     for transaction in (SqliteTransaction, PostgresqlTransaction):
         monkeypatch.setattr(transaction, "try_lock", lambda _, name: name != held)
     got = [[job.delivery_id for job in claim(store, {"crm": once()}).jobs] for _ in range(4)]

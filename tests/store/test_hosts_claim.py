@@ -200,8 +200,8 @@ def test_what_another_host_decides_about_is_left_to_it_for_a_moment(hosts: list[
     for number in range(60):
         a.add("crm", body=b"%d" % number, reference="held")
     a.add("crm", body=b"other", reference="free")
-    name = lock_name("crm", once_key("held", Outcome.VERIFIED))
-    assert name != lock_name("crm", once_key("free", Outcome.VERIFIED))
+    name = lock_name("crm", once_key(a.digests, "held", Outcome.VERIFIED))
+    assert name != lock_name("crm", once_key(a.digests, "free", Outcome.VERIFIED))
     with locked(a, name):
         [got] = claim_at_once([b], once=True)
     assert (ids(got), got.passed, got.next_due_ms) == ([61], 0, NOW_MS + 20)

@@ -95,7 +95,7 @@ def test_one_that_ends_while_the_next_comes_makes_it_due(store: Store, hosts: li
 def _arrive(transaction: Transaction) -> None:
     webhook = new_event(b"2", reference="a")
     deliveries = [NewDelivery("crm", 3, "continue")]
-    transaction.lock(inbox.lock_names(webhook, deliveries))
+    transaction.lock(inbox.lock_names(transaction, webhook, deliveries))
     inbox.add_event(transaction, webhook, deliveries)
 
 

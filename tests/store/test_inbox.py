@@ -15,7 +15,7 @@ from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event, new
 DELIVERIES = """SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms
     FROM delivery ORDER BY id"""
 COUNTS = "SELECT duplicate_count, last_duplicate_at_ms FROM event ORDER BY id"
-EVENT = """SELECT key, endpoint, received_at_ms, remote_ip, token, headers, body_bytes, body_sha256,
+EVENT = """SELECT key, endpoint, received_at_ms, remote_ip, token, headers, body_bytes, body_digest,
     verified_by, kind, response_code, status, detail, verification_status, outcome, reference,
     user_ref, session_id, face_match, face_confidence, duplicate_count, last_duplicate_at_ms, body
     FROM event"""
@@ -46,9 +46,10 @@ def test_when_add_returns_the_event_is_seen_by_everyone(store: Store) -> None:
     assert added == Added(1, added.key, True)
     assert seen == [(1,)]
     [row] = store.rows(EVENT)
+    digest = store.digests.of_body(hashlib.sha256(body).digest())
     assert row == (
         *(added.key, "prembly", NOW_MS, "192.0.2.7", "hush-token", '[["User-Agent","Prembly"]]'),
-        *(10, hashlib.sha256(body).hexdigest(), "hmac-sha256:live", "sdk", "00", "true"),
+        *(10, digest, "hmac-sha256:live", "sdk", "00", "true"),
         *(VERDICT.detail, "VERIFIED", "verified", "ref-1", "user-1", "hush-session", 1, 97.5),
         *(0, None, body),
     )

@@ -57,7 +57,7 @@ def test_another_reference_outcome_or_action_runs(store: Store) -> None:
     assert ids(claimed) == [1, 2, 3, 4]
     keys = [job.once_key for job in claimed.jobs]
     assert len(set(keys)) == 3
-    assert keys[3] == keys[0] == once_key("ref-1", Outcome.VERIFIED)
+    assert keys[3] == keys[0] == once_key(store.digests, "ref-1", Outcome.VERIFIED)
 
 
 def test_of_events_about_no_verification_each_type_runs_once(store: Store) -> None:
@@ -184,7 +184,7 @@ def test_one_that_succeeded_before_the_action_had_once_counts(store: Store) -> N
     add(store, b"3")
     assert ids(claim_once(store)) == []
     assert store.rows(STATES) == [("succeeded", None), ("skipped", 1), ("skipped", 1)]
-    assert store.rows(KEYS) == [(1, once_key("ref-1", Outcome.VERIFIED))]
+    assert store.rows(KEYS) == [(1, once_key(store.digests, "ref-1", Outcome.VERIFIED))]
 
 
 @pytest.mark.parametrize("succeeds", [0, 1])
@@ -285,7 +285,7 @@ def test_keys_changed_by_hand_stop_no_claim(store: Store) -> None:
     add(store, b"1")
     [job] = claim_once(store).jobs
     finish(store, job, FAILED)
-    key = once_key("ref-2", Outcome.VERIFIED)
+    key = once_key(store.digests, "ref-2", Outcome.VERIFIED)
     store.by_hand("UPDATE delivery SET once_key = ?", key)
     add(store, b"2", reference="ref-2")
     assert ids(claim_once(store)) == [2]

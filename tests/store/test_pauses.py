@@ -17,7 +17,6 @@ from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
 from premblyd.record.troubles.events import LATE_MS, PAUSED_MS
 from premblyd.record.troubles.trouble import Item, Situation
-from premblyd.verifications.digests import Digests
 from tests.store.test_claims import Cost
 from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
 from tests.support.clock import SettableClock
@@ -287,9 +286,7 @@ def test_a_reason_that_names_who_is_erased_goes(store: Store) -> None:
     names = personrows.Names(frozenset({"usr_000051"}), frozenset(), frozenset())
     rows = store.wait(store.writer.call(lambda each: personrows.eventless(each, names)))
     assert len(rows["pause"]) == 1
-    store.wait(
-        store.writer.call(lambda each: personrows.erase_eventless(each, rows, Digests.of(each)))
-    )
+    store.wait(store.writer.call(lambda each: personrows.erase_eventless(each, rows)))
     assert store.rows("SELECT action, reason FROM pause ORDER BY action") == [
         ("crm", None),
         ("mail", "because of usr_0000512"),

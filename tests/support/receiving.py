@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from premblyd.queue.inbox import Inbox
 from premblyd.receive.server import Receiver
 from premblyd.routing import Routing
 from premblyd.times import Clock
+from premblyd.verifications.digests import Digests
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer
@@ -83,13 +85,17 @@ class Reception:
         assert (answer.status, answer.headers["Connection"]) == (200, "close")
         await draining
 
+    def digest_of(self, body: bytes) -> str:
+        """Return what stands for a body in the record."""
+        return Digests(self.writer.digest_key).of_body(hashlib.sha256(body).digest())
+
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return rows(self.place, sql)
 
     async def rejections(self) -> list[tuple[Any, ...]]:
         """Return reason, size and hash of the refused requests, once they are stored."""
         await self.writer.call(lambda _: None)
-        return self.rows("SELECT reason, body_bytes, body_sha256 FROM rejection ORDER BY id")
+        return self.rows("SELECT reason, body_bytes, body_digest FROM rejection ORDER BY id")
 
     @property
     def in_flight(self) -> tuple[int, int]:

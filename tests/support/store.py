@@ -26,6 +26,7 @@ from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
+from premblyd.verifications.digests import Digests
 from tests.support import postgresql
 from tests.support.database import Looking
 from tests.support.waiting import FOREVER_S
@@ -130,6 +131,10 @@ class Store:
 
     def _backend(self) -> Backend:
         return backend(self.place)
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(self.engine.digest_key)
 
     @property
     def path(self) -> Path:

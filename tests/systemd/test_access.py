@@ -1,5 +1,6 @@
 """Who may do and see what: hooks in the sandbox, auditors, strangers, the journal."""
 
+import hashlib
 import json
 
 import pytest
@@ -20,6 +21,12 @@ from tests.systemd.service import (
 )
 
 pytestmark = pytest.mark.machine
+
+
+def stored_hash(service: Machine, event: int) -> str:
+    """Return the SHA-256 of the body that is stored of an event."""
+    body = sql(service, f"SELECT hex(body) FROM event WHERE id = {event}")
+    return hashlib.sha256(bytes.fromhex(body)).hexdigest()
 
 
 def test_a_shell_action_runs_in_the_sandbox_with_its_usual_tools(service: Machine) -> None:
@@ -78,7 +85,7 @@ actions:
     tried = json.loads(service.output("premblyd try --json shell /var/lib/premblyd/body"))
     assert tried["output"].rstrip("\n") == output
     bodies = service.output("sha256sum /srv/sink/* | cut -c -64 | sort -u")
-    assert bodies == sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
+    assert bodies == stored_hash(service, event)
     assert service.output("ls /srv/sink | sed s/[0-9]*-// | sort -u") == "http\nshell"
 
 
@@ -103,9 +110,8 @@ actions:
     service.run("systemctl restart premblyd")
     event = send(service)
     service.wait("test -s /srv/archive/newest")
-    assert service.output("sha256sum </srv/archive/newest | cut -c -64") == (
-        sql(service, f"SELECT body_sha256 FROM event WHERE id = {event}")
-    )
+    archived = service.output("sha256sum </srv/archive/newest | cut -c -64")
+    assert archived == stored_hash(service, event)
 
 
 def test_root_s_check_and_send_and_an_update_see_the_keys_that_systemd_has(

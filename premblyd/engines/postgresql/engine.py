@@ -54,6 +54,8 @@ class PostgresqlEngine:
     runs_here = False
 
     def __init__(self, server: Server, deadline_s: float) -> None:
+        with contextlib.closing(schema.connect_read_only(server)) as database:
+            self.digest_key = database.digest_key
         self._deadline = Deadline(deadline_s)
         self._database = connect(server, self._deadline.watch, lock_timeout=LOCK_WAIT)
         self._committing = False
@@ -85,7 +87,7 @@ class PostgresqlEngine:
                 self._part = transaction.take_part(connection)
                 self._gathers = can_gather(connection)
             run = transaction.run_in_pieces if self._gathers else transaction.run
-            run(connection, work, self._will_commit, self._part)
+            run(connection, work, self.digest_key, self._will_commit, self._part)
         except _CONFLICTS as error:
             raise _TryAgainError(plain(error)) from None
         except errors.UniqueViolation as error:  # another host was first: it is there now

@@ -236,11 +236,11 @@ class _Database(Database, PostgresqlDatabase):
 
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         with translated():
-            return run(self.connection(), work, alone=alone)
+            return run(self.connection(), work, self.digest_key, alone=alone)
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError):
-            return look(self.connection(), work)
+            return look(self.connection(), work, self.digest_key)
 
     def oldest_transaction(self, open_for_ms: int) -> OpenTransaction | None:
         with translated(StoreUnreadableError):

@@ -98,7 +98,7 @@ def _checked(database: Database, server: Server) -> Database:
             bounded(database.connection(), CONNECT_TIMEOUT_S),
         ):
             _require_one_place(database.connection(), str(server))
-            schema.require_own(database, str(server))
+            database.digest_key = schema.require_own(database, str(server))
     except PremblydError:
         database.close()
         raise

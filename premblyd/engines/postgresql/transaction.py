@@ -57,6 +57,7 @@ def take_part(connection: Connection) -> int | None:
 def run(
     connection: Connection,
     work: Callable[[Transaction], Done],
+    digest_key: bytes,
     will_commit: Callable[[], None] = lambda: None,
     part: int | None = None,
     *,
@@ -71,7 +72,7 @@ def run(
     """
     with _warned(connection) as listen, connection.transaction():
         connection.execute(_BE_ALONE if alone else _BE_ONE_OF_MANY)
-        done = work(PostgresqlTransaction(connection, part))
+        done = work(PostgresqlTransaction(connection, digest_key, part))
         listen()
         will_commit()
     return done
@@ -80,6 +81,7 @@ def run(
 def run_in_pieces(
     connection: Connection,
     work: Callable[[Transaction], None],
+    digest_key: bytes,
     will_commit: Callable[[], None],
     part: int | None,
 ) -> None:
@@ -97,7 +99,7 @@ def run_in_pieces(
                     pieces = Pieces(connection, pipeline)
                     pieces.execute("BEGIN", prepare=False)  # there is nothing to plan
                     pieces.execute(_BE_ONE_OF_MANY)
-                    work(PostgresqlTransaction(connection, part, pieces))
+                    work(PostgresqlTransaction(connection, digest_key, part, pieces))
                     listen()
                     will_commit()
                     ended = pieces.execute("COMMIT", prepare=False)
@@ -142,10 +144,10 @@ def _warned(connection: Connection) -> Iterator[Callable[[], None]]:
         raise StoreUnavailableError(NOT_ON_STANDBY)
 
 
-def look(connection: Connection, work: Callable[[Transaction], Done]) -> Done:
+def look(connection: Connection, work: Callable[[Transaction], Done], digest_key: bytes) -> Done:
     """Run `work`, which only reads, in a transaction."""
     with connection.transaction():
-        return work(PostgresqlTransaction(connection))
+        return work(PostgresqlTransaction(connection, digest_key))
 
 
 def lock_number(name: str) -> int:
@@ -214,11 +216,12 @@ class PostgresqlTransaction(Transaction):
     def __init__(
         self,
         connection: Connection,
+        digest_key: bytes = b"",
         part: int | None = None,
         pieces: Pieces | None = None,
     ) -> None:
         """`pieces`: in which the connection sends, if it does."""
-        super().__init__(connection if pieces is None else pieces)
+        super().__init__(connection if pieces is None else pieces, digest_key)
         self.part = PARTS + connection.info.backend_pid % PARTS if part is None else part
         self.is_far = pieces is not None
 

@@ -56,6 +56,8 @@ class SqliteEngine:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._identity = identity(path)
+        with contextlib.closing(opening.connect_read_only(path)) as database:
+            self.digest_key = database.digest_key
         self._database = connect(path)
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
@@ -66,7 +68,7 @@ class SqliteEngine:
             connection: sqlite3.Connection = self._database.connection()
             with connection:  # commits, or rolls back whatever happens
                 connection.execute("BEGIN IMMEDIATE")
-                work(SqliteTransaction(connection))
+                work(SqliteTransaction(connection, self.digest_key))
                 self._require_same_file()
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
             raise  # the work's own fault

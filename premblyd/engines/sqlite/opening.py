@@ -59,7 +59,7 @@ def check_schema(database: Database, path: Path) -> None:
     """Raise SchemaError when the schema of the database at `path` is not this program's."""
     try:
         with translated(StoreUnreadableError):
-            schema.require_own(database, str(path))
+            database.digest_key = schema.require_own(database, str(path))
     except PremblydError:
         database.close()
         raise
@@ -88,11 +88,11 @@ class _Database(Database, SqliteDatabase):
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         del alone  # it always is
         with translated(), self.atomic("IMMEDIATE"):
-            return work(SqliteTransaction(self.connection()))
+            return work(SqliteTransaction(self.connection(), self.digest_key))
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:
         with translated(StoreUnreadableError), self.atomic("DEFERRED"):
-            return work(SqliteTransaction(self.connection()))
+            return work(SqliteTransaction(self.connection(), self.digest_key))
 
     def ask(self, query: str, most: int) -> tuple[list[str], list[Any]]:
         connection: sqlite3.Connection = self.connection()

@@ -17,10 +17,11 @@ from premblyd.model.states import State
 from premblyd.prembly import agreement, events
 from premblyd.prembly.payload import StoredEvent, Verdict, plain_id
 from premblyd.queue import once, oncekeys
-from premblyd.queue.oncekeys import KeptKeys, Subject
+from premblyd.queue.oncekeys import RemovedKeys, Subject
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.deciding import AGAINST_IT, Configured, Decision, Does
 from premblyd.record.rehearsing.reading import Found, Recorded, Span
+from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups, known_as
 from premblyd.verifications.stored import found_others
 
@@ -196,19 +197,19 @@ class _Stage:
     ) -> tuple[dict[tuple[int, str], tuple[str, ...]], dict[tuple[str, str], int]]:
         references = {verdict.reference or "" for _, _, verdict in of_once}
         known = groups(transaction, references) if references else {}
-        kept = KeptKeys(transaction)
+        digests, removed = Digests.of(transaction), RemovedKeys(transaction)
         keys: dict[tuple[int, str], tuple[str, ...]] = {}
         asked: dict[tuple[str, str], Callable[[], int | None]] = {}
         for event_id, name, verdict in of_once:
             reference = verdict.reference or ""
             names = known.get(plain_id(reference), set())
-            its_keys = oncekeys.keys_of(verdict, names)
+            its_keys = oncekeys.keys_of(digests, verdict, names)
             keys[event_id, name] = its_keys
             if (name, its_keys[0]) not in asked and _place(name, its_keys) not in self._held:
                 all_names = tuple(dict.fromkeys([reference, *sorted(names)]))
                 subject = Subject(all_names, verdict.outcome, verdict.type, its_keys)
                 asked[name, its_keys[0]] = once.asking_success(
-                    transaction, kept, subject, name, self._first_id
+                    transaction, removed, subject, name, self._first_id
                 )
         found = {place: read() for place, read in asked.items()}
         return keys, {place: id_ for place, id_ in found.items() if id_ is not None}

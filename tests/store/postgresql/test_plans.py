@@ -59,7 +59,7 @@ def explained(statement: Statement, transaction: Transaction) -> str:
 
 # The first 500 events are old. Each has a delivery, of which the last 1,000 wait.
 GROWN = """INSERT INTO event (key, endpoint, received_at_ms, remote_ip, headers, body_bytes,
-        body_sha256, verified_by, kind, outcome, type, doubt, body)
+        body_digest, verified_by, kind, outcome, type, doubt, body)
     SELECT number::text, 'prembly', CASE WHEN number > 500 THEN {now} ELSE 0 END + number, '', '',
         0, '', '', 'api', 'verified', 'unknown', '', '' FROM generate_series(1, 20000) AS number;
 INSERT INTO delivery (event_id, action, state, due_at_ms, finished_at_ms, attempts_left,
