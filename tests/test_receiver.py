@@ -18,7 +18,7 @@ from premblyd.queue import inbox
 from premblyd.receive import server
 from premblyd.receive.exchange import Phase
 from tests.support.configuration import configuration, shell
-from tests.support.database import away
+from tests.support.database import away, changing
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.waiting import until
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
@@ -88,6 +88,25 @@ async def test_a_reload_can_bring_back_the_tokens_into_what_a_duplicate_is(
         answer = await post(http_client, base_url, headers=signed(BODY, token=token))
         events.append(json.loads(answer.body)["event"])
     assert events == [1, 2, 2, 1]
+
+
+REFUSES = """CREATE TRIGGER refuses BEFORE INSERT ON event WHEN NEW.reference IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'it breaks a rule'); END"""
+
+
+@pytest.mark.sqlite
+async def test_what_the_tables_refuse_is_kept_as_bytes(
+    http_client: AsyncHTTPClient, base_url: str, reception: Reception
+) -> None:
+    """Else Prembly would send it again, and get 503 again, until it gives up."""
+    reception.use(actions=[shell("all", "true", "*"), shell("raw", "true", "missing")])
+    with changing(reception.place) as connection:
+        connection.execute(REFUSES)
+    answer = await post(http_client, base_url)
+    assert answer.code == 200
+    stored = "SELECT body, kind, response_code, reference FROM event"
+    assert reception.rows(stored) == [(BODY, "raw", None, None)]
+    assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("raw",)]
 
 
 LOCKED: dict[str, Any] = {
