@@ -17,7 +17,7 @@ import enum
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -25,7 +25,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
 from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
 from premblyd.prembly import signature
-from premblyd.prembly.payload import Kind, Verdict, Webhook
+from premblyd.prembly.payload import Kind, Webhook
 from premblyd.privacy import digest_of, safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.rejections import ConnectionFault
@@ -42,7 +42,7 @@ from premblyd.receive.connection import (
 )
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.load import Limit, Load, Share
-from premblyd.receive.recognition import Incoming, Recognised, Recogniser
+from premblyd.receive.recognition import Incoming, Recognised, Recogniser, as_bytes
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
 from premblyd.times import Clock
@@ -248,7 +248,9 @@ class Exchange(HTTPMessageDelegate):
             self._services.evidence.unavailable(webhook.endpoint, webhook.remote_ip)
             return self._answer_unavailable()
         if isinstance(error, Exception):
-            return self._store_raw(webhook, error)
+            if self._is_late or webhook.verdict.kind is Kind.RAW:
+                return self._fail(error)
+            return self._store(as_bytes(webhook, self._settings.routing))
         added = stored.result()
         self._tell_received(webhook, added, actions)
         duplicate = not added.is_new
@@ -256,15 +258,6 @@ class Exchange(HTTPMessageDelegate):
         if added.is_new and actions:
             self._services.wake()
         return None
-
-    def _store_raw(self, webhook: Webhook, error: Exception) -> None:
-        """Store a webhook as bytes that say nothing, since the tables refuse what it says: else it
-        would come and be refused again and again."""
-        if webhook.verdict.kind is Kind.RAW:
-            return self._fail(error)
-        raw = replace(webhook, verdict=Verdict())
-        raw.keep_document(None)
-        return self._store(Recognised(raw, self._settings.routing.actions_for(raw)))
 
     def _tell_received(self, webhook: Webhook, added: Added, actions: int) -> None:
         tell(

@@ -4,7 +4,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import orjson
@@ -15,7 +15,7 @@ from premblyd.errors import SignatureError, without_frames
 from premblyd.expressions import TrialTooLongError
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.bodies import FieldName
-from premblyd.prembly.payload import Webhook
+from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.privacy import KEPT_HEADERS
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
@@ -117,6 +117,14 @@ def recognise(incoming: Incoming, routing: Routing, *, is_trial: bool) -> Recogn
         tell("webhook.too_complex", endpoint=endpoint.name, body_bytes=len(body))
     _ = webhook.body_sha256  # computed here: of a large body, not on the loop
     return Recognised(webhook, actions)
+
+
+def as_bytes(webhook: Webhook, routing: Routing) -> Recognised:
+    """Return a webhook as bytes that say nothing, for when the tables refuse what it says: else it
+    would come, and be refused, again and again."""
+    raw = replace(webhook, verdict=Verdict())
+    raw.keep_document(None)
+    return Recognised(raw, routing.actions_for(raw))
 
 
 def _kept_headers(headers: HTTPHeaders, signature_header: str) -> str:
