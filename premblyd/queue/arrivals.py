@@ -33,15 +33,13 @@ class NewEvent(NamedTuple):
 
 class Known(NamedTuple):
     """What the record knows of some events: `keys` has the key of each, `ids` the event of each key
-    that is there, `new` those that are not, and `erased` by which erasure some are erased;
-    `trusted_ms` is the trusted time."""
+    that is there, `new` those that are not, and `erased` by which erasure some are erased."""
 
     keys: list[str]
     ids: dict[str, int]
     new: dict[str, NewEvent]
     erased: dict[str, Erased]
     gone: Gone
-    trusted_ms: int | None
 
     @property
     def new_row_count(self) -> int:
@@ -63,7 +61,6 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     """Find which of these events are there already, or were until their record was removed."""
     keys = [event.key for event in events]
     stored = transaction.ask_for(_IDS_BY_KEY, keys)
-    trusted_ms = transaction.ask(trusted.READ)
     gone = erased.gone(transaction)
     ids: dict[str, int] = dict(stored())
     if gone.any_events:
@@ -77,7 +74,7 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
         rows = {key: event.row for key, event in zip(keys, events, strict=True)}
         known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
         of_erased = ERASED_ARRIVALS.find(transaction, rows, known)
-    return Known(keys, ids, new, of_erased, gone, next((ms for (ms,) in trusted_ms()), None))
+    return Known(keys, ids, new, of_erased, gone)
 
 
 def store(transaction: Transaction, known: Known) -> Known:
@@ -105,7 +102,7 @@ def may_be_stored_later(transaction: Transaction, known: Known, now_ms: int) -> 
     """Return whether nothing is said of these events, the first of which came at `now_ms`, but that
     they are new, or there: then `asking_store` stores them."""
     is_simple = not known.erased and known.new_row_count == len(known.new)
-    is_simple = is_simple and not trusted.is_behind(known.trusted_ms, now_ms)
+    is_simple = is_simple and not trusted.is_behind(known.gone.trusted_ms, now_ms)
     return transaction.is_far and is_simple
 
 

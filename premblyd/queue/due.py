@@ -90,7 +90,6 @@ class Queued:
         self.looked_at, self.action_count = ready[:MAX_ACTIONS], len(ready)
         asked |= self._ask_for_first([name for name in self.looked_at if name not in asked])
         looks_left = MAX_LOOKS
-        turns = Turns(self._transaction, self._now_ms)
         for number, name in enumerate(self.looked_at):
             share = max(1, looks_left // (len(self.looked_at) - number))
             action = self._actions.get(name)
@@ -99,7 +98,7 @@ class Queued:
                 looks_left -= self._walk(name, share, self._end_orphan, until_ms=until_ms)
             elif action.once:
                 slots = self._free_slots(name, action)
-                looks_left -= self._walk(name, share, turns.of, slots=slots)
+                looks_left -= self._walk(name, share, self._turns.of, slots=slots)
             else:
                 looks_left -= self._take_first(name, action, share, asked.get(name))
 
@@ -234,6 +233,10 @@ class Queued:
             damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         damage.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
         return Turn.PASSED
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return Turns(self._transaction, self._now_ms)
 
     @cached_property
     def _actions_of_others(self) -> list[set[str]]:

@@ -222,7 +222,7 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
     if erased_rows:
         ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
     received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
-    trusted.note_kept_from(transaction, known.trusted_ms, received)
+    trusted.note_kept_from(transaction, known.gone.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)

@@ -22,8 +22,8 @@ def event_key(digests: Digests, webhook: Webhook, by: By = "body") -> str:
     """
     verdict = webhook.verdict
     if by == "body" and (verdict.reference or verdict.session_id):
-        return digests.key("event key", webhook.endpoint, "", end=webhook.body_sha256)
+        return digests.key(b"event key", webhook.endpoint, "", end=webhook.body_sha256)
     if webhook.token or verdict.reference:
         token = webhook.token or ""
-        return digests.key("event key", webhook.endpoint, token, end=webhook.body_sha256)
+        return digests.key(b"event key", webhook.endpoint, token, end=webhook.body_sha256)
     return secrets.token_hex(KEY_DIGITS // 2)

@@ -41,7 +41,7 @@ def once_key(digests: Digests, reference: str, outcome: str, type_: str = events
     their type, so that counts for them: a transaction is processed, and later escalated.
     """
     types = () if events.is_about_verification(type_) else (type_,)
-    return digests.key("once", same_id(reference), str(outcome), *types)
+    return digests.key(b"once", same_id(reference), str(outcome), *types)
 
 
 def subject_of(transaction: Transaction, delivery_id: int) -> Subject | None:

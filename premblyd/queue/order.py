@@ -63,7 +63,7 @@ NOWHERE = Position(None, None, None, False)
 
 def order_key(digests: Digests, reference: str) -> str:
     """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
-    return digests.key("order", same_id(reference))
+    return digests.key(b"order", same_id(reference))
 
 
 def lock_name(key: str) -> str:

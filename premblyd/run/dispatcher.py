@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from premblyd import loops
@@ -62,6 +63,7 @@ class Actions:
             )
             for action in actions
         }
+        self.has_confirm = any(action.confirm for action in actions)
 
 
 class Gate(Protocol):
@@ -177,8 +179,7 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         self.last_round_ms = now_ms
         await self._renew(now_ms)
-        load = self._load()
-        if load.limit <= 0:
+        if self._limit <= self._busy.total():
             self._others_wait = True  # perhaps
             self.looked_at_s = boot_s()  # it has room for none
             return POLL_S
@@ -221,15 +222,16 @@ class Dispatcher:
         return claimed
 
     def _load(self) -> Load:
-        return Load(
+        load = Load(
             limit=self._limit - self._busy.total(),
             running=frozenset(self._running),
             hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
-            confirmable=self._gate.room,
             closed=frozenset(self._runners.halts.reasons),
         )
+        has_confirm = self._actions.has_confirm
+        return replace(load, confirmable=self._gate.room) if has_confirm else load
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,

@@ -16,7 +16,7 @@ from premblyd.engines.engine import Lookup, Statement, Transaction
 from premblyd.model.columns import PLAIN, Kept, columns, emptied
 from premblyd.model.keeptables import ErasedName, GoneEvent, RemovedParts, ToErase
 from premblyd.model.table import Table
-from premblyd.model.tables import Attempt, Delivery, Event
+from premblyd.model.tables import Attempt, Delivery, Event, Record
 from premblyd.prembly.payload import session_reference
 from premblyd.privacy import MASK, Shape, mask
 from premblyd.verifications.digests import Digests
@@ -25,10 +25,12 @@ NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claim
 
 
 class Gone(NamedTuple):
-    """Whether anything was erased, and whether the record of any event was removed."""
+    """Whether anything was erased, and whether the record of any event was removed; and the trusted
+    time, see queue/trusted.py."""
 
     any_names: bool
     any_events: bool
+    trusted_ms: int | None
 
 
 class Names(NamedTuple):
@@ -48,10 +50,10 @@ class Erased(NamedTuple):
 
 
 def gone(transaction: Transaction) -> Gone:
-    """Return whether there is anything at all to look for: one look-up, of two rows, since each
-    costs a way to the server."""
-    last_name, last_event = transaction.row(_GONE) or (None, None)
-    return Gone(last_name is not None, last_event is not None)
+    """Return whether there is anything at all to look for: one look-up for all that arrives, since
+    each costs a way to the server."""
+    last_name, last_event, trusted_ms = transaction.row(_GONE) or (None, None, None)
+    return Gone(last_name is not None, last_event is not None, trusted_ms)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
@@ -160,6 +162,7 @@ _GONE = Statement(
         (
             ErasedName.select(fn.MAX(ErasedName.id)),
             GoneEvent.select(fn.MAX(GoneEvent.id)),
+            Record.select(Record.trusted_ms).where(Record.id == 1),
         ),
     )
 )
