@@ -113,6 +113,13 @@ class BulkUpdate:
         reading: Query = updating.from_(given).with_cte(given)
         return reading
 
+    def query_from(self, given: Node) -> Query:
+        """Return the query that reads a table with the name `given`. It begins with UPDATE: else
+        the sqlite3 module counts no rows."""
+        updating: Any = self._query(CTE("given", given))
+        reading: Query = updating.from_(given)
+        return reading
+
 
 def insert(model: type[Table], *columns: str, if_unique: bool = False) -> Statement:
     """Return the statement that inserts a row of `model` with params named like its columns; with

@@ -44,9 +44,12 @@ def compiled_inserts(inserting: BulkInsert, count: int) -> Compiled:
 @functools.cache
 def compiled_updates(changing: BulkUpdate, count: int) -> Compiled:
     row = f"({', '.join('?' * len(changing.columns))})"
-    return compile_query(changing.query(SQL(f"VALUES {', '.join([row] * count)}")), _SQLITE)
+    names = ", ".join(f"column{at} AS {name}" for at, name in enumerate(changing.columns, 1))
+    rows = f"(SELECT {names} FROM (VALUES {', '.join([row] * count)})) AS given"
+    return compile_query(changing.query_from(SQL(rows, [_ROWS])), _SQLITE)
 
 
+_ROWS = Param("rows")  # the values of all rows
 _MAX_CHANGES = 64  # rows in one UPDATE
 
 
@@ -89,11 +92,10 @@ class SqliteTransaction(Transaction):
         # A few prepared statements serve every number of rows: twice the last is as once.
         count = 1 << (len(rows) - 1).bit_length()
         compiled = compiled_updates(changing, count)
-        values = [*chain.from_iterable(rows), *(count - len(rows)) * rows[-1], *compiled.parts]
-        self.connection.execute(compiled.text, values)
-        # Of a statement that begins with WITH, the sqlite3 module does not count the rows.
-        (changed,) = self.connection.execute("SELECT changes()").fetchone()
-        return int(changed)
+        values = [*chain.from_iterable(rows), *(count - len(rows)) * rows[-1]]
+        at = compiled.parts.index(_ROWS)
+        values = [*compiled.parts[:at], *values, *compiled.parts[at + 1 :]]
+        return int(self.connection.execute(compiled.text, values).rowcount)
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
         del inserting
