@@ -38,11 +38,13 @@ def test_what_is_absent_is_a_skip_or_where_all_is_required_a_failure(tmp_path: P
     """In a process: it is about sessions of pytest."""
     file = tmp_path / "test_absent.py"
     file.write_text(TEST)
+    env = os.environ | {"PREMBLYD_REQUIRE_ALL": "1", "PYTEST_ADDOPTS": ""}
+    env.pop("PREMBLYD_SKIPPED", None)  # it is no test of ours that is skipped there
     options = f"-p tests.conftest -n 0 -rs -W ignore -c {os.devnull} --rootdir={tmp_path}"
     done = subprocess.run(
         [sys.executable, "-c", SESSIONS, *options.split(), file],
         cwd=ROOT,
-        env=os.environ | {"PREMBLYD_REQUIRE_ALL": "1", "PYTEST_ADDOPTS": ""},
+        env=env,
         capture_output=True,
         text=True,
     )
