@@ -208,12 +208,11 @@ def test_a_tab_asks_again_while_it_is_seen_also_after_a_restart(
     with chromium.window(expected=("console: ",)) as page:
         page.clock.install()
         page.goto("/events")
-        page.wait_for_load_state("networkidle")  # with its icon
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.evaluate(HIDE % "true")
         page.clock.run_for(60_000)
-        assert asked == []
+        assert not [url for url in asked if "/static/" not in url]  # an icon comes when it likes
         daemon.send(b'{"response_code":"07","detail":"Record not found while hidden"}')
         page.evaluate(HIDE % "false")
         expect(page.locator("tbody tr").first).to_contain_text("while hidden")
