@@ -10,8 +10,7 @@ import pytest
 
 from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
-from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import AttemptOutcome, HaltReason
 from premblyd.privacy import safe_id
 from premblyd.queue import due
 from premblyd.queue.jobs import Result

@@ -20,7 +20,6 @@ from premblyd.cli import COMMANDS, GROUPS, main
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.model.columns import Holds, Kept, columns
-from premblyd.model.states import STEPS
 from premblyd.model.tables import TABLES
 from premblyd.prembly import samples
 from premblyd.prembly.bodies import FIELDS
@@ -261,17 +260,6 @@ def test_the_page_says_of_every_column_that_is_private_what_it_holds_and_for_how
         for column in columns(table)
         if column.holds is not Holds.PLAIN
     }
-
-
-def test_the_page_says_what_may_happen_to_a_delivery_and_nothing_else() -> None:
-    by_daemon, by_operator = re.split(r"(?m)^and an operator when$", PAGES["docs/database.md"])
-    step = re.compile(r"^- (.*): (.*) → `(\w+)`$", re.MULTILINE)
-    rows = [("a daemon", *row) for row in step.findall(by_daemon)]
-    rows += [("an operator", *row) for row in step.findall(by_operator)]
-    assert rows == [
-        (who, what, ", ".join(f"`{state}`" for state in states), then)
-        for what, who, states, then in STEPS
-    ]
 
 
 @for_each("page", PAGES)

@@ -13,7 +13,7 @@ from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
-from premblyd.model.states import CANCEL, AttemptOutcome, State
+from premblyd.model.states import CANCELLABLE, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
 from premblyd.queue.jobs import Claimable, Load, Result
@@ -355,7 +355,7 @@ def test_each_batch_of_a_replay_is_committed_before_the_next(
         assert store.add(body=b"the daemon commits in between %d" % done).is_new
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in CANCEL.states])
+@pytest.mark.parametrize("state", [state for state in State if state not in CANCELLABLE])
 def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:

@@ -4,7 +4,7 @@ are in tests/faults/workers.py."""
 import gc
 import tracemalloc
 
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import HaltReason
 from tests.support.waiting import until
 from tests.support.workers import Working, shell
 

@@ -11,8 +11,7 @@ from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, requirement_of, tell_answered
 from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.prembly import agreement, answers, events, payload
 from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.answers import Question

@@ -17,8 +17,7 @@ from premblyd.ask.client import Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, tell_answered
 from premblyd.config.inquiries import Pending
 from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AwaitedState
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import AwaitedState, InquiryResult, Purpose
 from premblyd.prembly import answers
 from premblyd.prembly.answers import Question
 from premblyd.prembly.payload import Verdict

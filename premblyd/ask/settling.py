@@ -11,7 +11,7 @@ from premblyd.ask.client import Answer, AnswerKind
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config
 from premblyd.expressions import Budget, EvaluationError
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
 from premblyd.prembly import agreement, answers, conditions, events
 from premblyd.prembly.agreement import Requirement
 from premblyd.prembly.answers import Question

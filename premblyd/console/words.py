@@ -51,7 +51,7 @@ ERRORS = {
     405: "That can't be done here.",
     400: "This request can't be understood.",
 }
-REPLAY, TRY_NOW, CANCEL = states.REPLAY, states.TRY_NOW, states.CANCEL  # what buttons do
+FINISHED, CANCELLABLE = states.FINISHED, states.CANCELLABLE  # which buttons a delivery has
 DONE = {
     "replayed": "Queued: its hook runs now, unless its action is paused.",
     "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"

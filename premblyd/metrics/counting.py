@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES, Outcome
 from premblyd.queue.rejections import REASONS

@@ -1,9 +1,6 @@
-"""The states of deliveries, attempts and what is awaited: their words, what moves a delivery from
-one to another.
-"""
+"""The states of deliveries, attempts and what is awaited, and other words that the tables have."""
 
 from enum import StrEnum
-from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -17,39 +14,8 @@ class State(StrEnum):
     SKIPPED = "skipped"  # `once`: another delivery of the same reference and outcome succeeded
 
 
-class Step(NamedTuple):
-    """What may happen to a delivery: who does it, in which states, and in which one it is then."""
-
-    what: str
-    who: str
-    states: tuple[State, ...]
-    then: State
-
-
-_DAEMON, _OPERATOR = "a daemon", "an operator"
-_OPEN = (State.PENDING, State.RUNNING)
 FINISHED = (State.SUCCEEDED, State.DEAD, State.CANCELLED, State.SKIPPED)
-REPLAY = Step("it is replayed", _OPERATOR, FINISHED, State.PENDING)
-TRY_NOW = Step("it is made due now", _OPERATOR, (State.PENDING,), State.PENDING)
-CANCEL = Step("it is cancelled", _OPERATOR, (State.PENDING, State.DEAD), State.CANCELLED)
-# All that there are: no statement makes another. What is queued begins as pending.
-STEPS = (
-    Step("its hook starts", _DAEMON, (State.PENDING,), State.RUNNING),
-    Step("its hook succeeds", _DAEMON, (State.RUNNING,), State.SUCCEEDED),
-    Step("its hook is to run again", _DAEMON, (State.RUNNING,), State.PENDING),
-    Step("its hook can't run, or not again", _DAEMON, _OPEN, State.DEAD),
-    Step("another has succeeded in its place", _DAEMON, _OPEN, State.SKIPPED),  # `once`
-    Step(
-        "Prembly has the result by now, or still has none",
-        _DAEMON,
-        (State.RUNNING,),
-        State.CANCELLED,
-    ),  # `confirm`
-    Step("its person was erased", _DAEMON, (*_OPEN, State.DEAD), State.CANCELLED),
-    REPLAY,
-    TRY_NOW,
-    CANCEL,
-)
+CANCELLABLE = (State.PENDING, State.DEAD)
 STOPPED, LOST = "stopped", "lost"  # how a daemon ended, in its row of `host`
 
 
@@ -69,3 +35,34 @@ class AwaitedState(StrEnum):
     SETTLED = "settled"
     GIVEN_UP = "given_up"
     ERASED = "erased"  # its person's data were erased: nothing is asked of it any more
+
+
+class Purpose(StrEnum):
+    """Why Prembly was asked."""
+
+    CONFIRM = "confirm"  # whether an event is true, before a hook runs
+    PENDING = "pending"  # what became of a verification
+    RECONCILE = "reconcile"  # for an event that never came
+
+
+class InquiryResult(StrEnum):
+    """What came of one question to Prembly."""
+
+    CONFIRMED = "confirmed"  # the answer says the same as the event
+    CONTRADICTED = "contradicted"  # it says something else
+    SETTLED = "settled"  # it is final, and was stored as an event
+    UNSETTLED = "unsettled"  # Prembly does not know yet either
+    NOT_FOUND = "not_found"  # Prembly knows no such verification
+    REFUSED = "refused"  # the API key is wrong, or may not ask this
+    UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later
+
+
+class HaltReason(StrEnum):
+    """Why no worker process of an action takes deliveries."""
+
+    NOT_FOUND = "not_found"  # the program is not there, or not executable
+    NOT_STARTED = "not_started"  # the machine, or the program's file, does not let it start
+    ENDED = "ended"  # before it was ready
+    NOT_READY = "not_ready"  # within `start_timeout`
+    OTHER_VERSION = "other_version"  # it speaks another protocol
+    ABORTED = "aborted"  # each has said `abort`

@@ -3,8 +3,6 @@
 Times are integer Unix milliseconds, UTC.
 """
 
-from enum import StrEnum
-
 from peewee import SQL, CompositeKey, Model, Node, fn
 
 import premblyd.model.keeptables  # noqa: F401 (its tables are among all of them too)
@@ -26,27 +24,6 @@ from premblyd.model.columns import (
 )
 from premblyd.model.table import RollUp, Table
 from premblyd.privacy import Shape
-
-
-class Purpose(StrEnum):
-    """Why Prembly was asked."""
-
-    CONFIRM = "confirm"  # whether an event is true, before a hook runs
-    PENDING = "pending"  # what became of a verification
-    RECONCILE = "reconcile"  # for an event that never came
-
-
-class InquiryResult(StrEnum):
-    """What came of one question to Prembly."""
-
-    CONFIRMED = "confirmed"  # the answer says the same as the event
-    CONTRADICTED = "contradicted"  # it says something else
-    SETTLED = "settled"  # it is final, and was stored as an event
-    UNSETTLED = "unsettled"  # Prembly does not know yet either
-    NOT_FOUND = "not_found"  # Prembly knows no such verification
-    REFUSED = "refused"  # the API key is wrong, or may not ask this
-    UNAVAILABLE = "unavailable"  # no answer that can be used; ask again later
-
 
 _ZERO: list[Node] = [SQL("DEFAULT 0")]
 
@@ -396,17 +373,6 @@ class Alert(Table):
     unique = ("name, kind",)
 
 
-class HaltReason(StrEnum):
-    """Why no worker process of an action takes deliveries."""
-
-    NOT_FOUND = "not_found"  # the program is not there, or not executable
-    NOT_STARTED = "not_started"  # the machine, or the program's file, does not let it start
-    ENDED = "ended"  # before it was ready
-    NOT_READY = "not_ready"  # within `start_timeout`
-    OTHER_VERSION = "other_version"  # it speaks another protocol
-    ABORTED = "aborted"  # each has said `abort`
-
-
 class Halt(Table):
     """An action whose worker processes on a host take nothing now."""
 
@@ -467,12 +433,6 @@ TABLES: tuple[type[Model], ...] = (
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.
 IS_DOUBTED = Event.doubt != SQL("''")
-# Few events have no result: those that came while nothing was awaited are found by this index. By
-# COALESCE, SQLite takes it and not those of the columns, which would lead to all events ever.
-MAY_BE_AWAITED = fn.COALESCE(Event.outcome, SQL("''")).not_in(
-    [SQL("'verified'"), SQL("'not_verified'")]
-)
-HOLDS_ITS_PLACE = SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))")
 # By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
 WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
     fn.COALESCE(Delivery.state, "") == "pending"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from premblyd import loops
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.tables import Halt, HaltReason, Host
+from premblyd.model.states import HaltReason
+from premblyd.model.tables import Halt, Host
 from premblyd.telemetry import tell
 from premblyd.times import Clock
 

@@ -9,8 +9,8 @@ from peewee import fn
 
 from premblyd.engines.engine import BulkInsert, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Purpose
+from premblyd.model.states import AttemptOutcome, Purpose, State
+from premblyd.model.tables import Attempt, Delivery, Event, Inquiry
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.prembly.standings import BEFORE_RESULT, Standing

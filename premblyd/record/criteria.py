@@ -17,17 +17,8 @@ from typing import Any, NamedTuple
 from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
 from premblyd.engines.engine import Database
-from premblyd.model.states import State
-from premblyd.model.tables import (
-    IS_DOUBTED,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    InquiryResult,
-    OperatorAction,
-    Purpose,
-)
+from premblyd.model.states import InquiryResult, Purpose, State
+from premblyd.model.tables import IS_DOUBTED, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.record import queries
 from premblyd.record.queries import By

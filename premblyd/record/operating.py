@@ -30,7 +30,7 @@ from premblyd.engines.engine import (
 )
 from premblyd.hosts import register
 from premblyd.keep import holds
-from premblyd.model.states import CANCEL, LOST, REPLAY, TRY_NOW, State
+from premblyd.model.states import CANCELLABLE, FINISHED, LOST, State
 from premblyd.model.tables import Delivery, Event, OperatorAction
 from premblyd.queue import inbox, order, pauses, rollups
 from premblyd.queue.inbox import NewDelivery
@@ -51,7 +51,7 @@ _HAS_ID = Delivery.id == param("delivery_id")
 _CANCEL = update(
     Delivery,
     *("state", "due_at_ms", "finished_at_ms", "waits_for_id"),
-    where=_HAS_ID & Delivery.state.in_(CANCEL.states),
+    where=_HAS_ID & Delivery.state.in_(CANCELLABLE),
 )
 _CANCEL_DEAD = update(
     Delivery,
@@ -66,14 +66,14 @@ _HASTEN = update(
     Delivery,
     "due_at_ms",
     *_UNCONFIRMED,
-    where=_HAS_ID & Delivery.state.in_(TRY_NOW.states) & Delivery.waits_for_id.is_null(),
+    where=_HAS_ID & (Delivery.state == State.PENDING) & Delivery.waits_for_id.is_null(),
 )
 _REPLAY = update(
     Delivery,
     *("state", "due_at_ms", "attempts_left", "finished_at_ms", "ran_instead_id"),
     *order.Position._fields,
     *_UNCONFIRMED,
-    where=_HAS_ID & Delivery.state.in_(REPLAY.states),
+    where=_HAS_ID & Delivery.state.in_(FINISHED),
 )
 _FIND = Statement(
     Delivery.select(Delivery.id)
@@ -89,7 +89,7 @@ _RECORD_MANY = BulkInsert(
     OperatorAction, "at_ms", "actor", "action", "delivery_id", "note", "part_of_id"
 )
 _RECORD_EVENTS = BulkInsert(OperatorAction, "at_ms", "actor", "action", "event_id", "part_of_id")
-ONLY_SOME = f"only a {' or '.join(CANCEL.states)} one can be cancelled"
+ONLY_SOME = f"only a {' or '.join(CANCELLABLE)} one can be cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Operator:
 
         def cancel(transaction: Transaction) -> bool:
             order.lock(transaction, [delivery_id])
-            over = {"state": CANCEL.then, "due_at_ms": None, "waits_for_id": None}
+            over = {"state": State.CANCELLED, "due_at_ms": None, "waits_for_id": None}
             changed = transaction.change(
                 _CANCEL, delivery_id=delivery_id, finished_at_ms=now_ms, **over
             )
@@ -148,7 +148,7 @@ class Operator:
 
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
-            over = {"state": CANCEL.then, "finished_at_ms": now_ms}
+            over = {"state": State.CANCELLED, "finished_at_ms": now_ms}
             cancelled = [
                 delivery_id
                 for delivery_id in part
@@ -245,7 +245,7 @@ class Operator:
                 if transaction.change(
                     _REPLAY,
                     delivery_id=delivery_id,
-                    state=REPLAY.then,
+                    state=State.PENDING,
                     due_at_ms=None if position.waits_for_id else now_ms,
                     attempts_left=attempts[delivery_id],
                     finished_at_ms=None,

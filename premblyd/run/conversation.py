@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from premblyd.config.hooks import WorkerHook
-from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import AttemptOutcome, HaltReason
 from premblyd.queue.jobs import Result
 from premblyd.run import process
 from premblyd.run.alarm import Alarm, Deadline

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from premblyd.config.hooks import WorkerHook
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import HaltReason
 from premblyd.queue.halts import Halts
 from premblyd.queue.jobs import Result
 from premblyd.run.conversation import Conversation, Phase

@@ -5,8 +5,7 @@ import asyncio
 import dataclasses
 from contextlib import AbstractContextManager
 
-from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import AttemptOutcome, HaltReason
 from premblyd.queue.jobs import Result
 from premblyd.run.process import MAX_OUTPUT_BYTES, Output
 from premblyd.run.protocol import Answer, AnswerKind

@@ -18,8 +18,8 @@ from peewee import JOIN, SQL, Case, Tuple, fn
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import AwaitedState
-from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult
+from premblyd.model.states import AwaitedState, InquiryResult
+from premblyd.model.tables import Awaited, Event, Inquiry
 from premblyd.prembly.payload import Webhook, plain_id, session_reference
 from premblyd.prembly.standings import Rank, Standing
 from premblyd.verifications import questions

@@ -7,8 +7,8 @@ from peewee import SQL, Node, Query, fn
 
 from premblyd.engines.engine import Statement, Transaction, param, params
 from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import AwaitedState
-from premblyd.model.tables import Awaited, Event, Inquiry, InquiryResult, Purpose
+from premblyd.model.states import AwaitedState, InquiryResult, Purpose
+from premblyd.model.tables import Awaited, Event, Inquiry
 from premblyd.prembly import payload
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests

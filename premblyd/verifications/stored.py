@@ -7,16 +7,11 @@ import operator
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from peewee import Case, Function, fn
+from peewee import SQL, Case, Function, fn
 
 from premblyd.engines.engine import Transaction
-from premblyd.model.tables import (
-    MAY_BE_AWAITED,
-    Event,
-    Inquiry,
-    InquiryResult,
-    Purpose,
-)
+from premblyd.model.states import InquiryResult, Purpose
+from premblyd.model.tables import Event, Inquiry
 from premblyd.prembly import events, payload
 from premblyd.prembly.agreement import MAX_OTHERS
 from premblyd.prembly.answers import FACTS
@@ -113,9 +108,10 @@ STANDING = Case(
 IS_STORED_ANSWER = Event.verified_by == events.STORED_BY
 # Of an event that has a code and no word: Prembly says no more.
 IS_TOLD = IS_STORED_ANSWER | _was_answered((InquiryResult.CONFIRMED,), *Purpose)
-# What Prembly is asked about: it is open, or told in part.
+# What Prembly is asked about: it is open, or told in part. Few events have no result; an index has
+# these. By COALESCE, SQLite takes it, not those of the columns, which lead to all events ever.
 IS_AWAITED = (
-    MAY_BE_AWAITED
+    fn.COALESCE(Event.outcome, SQL("''")).not_in([SQL("'verified'"), SQL("'not_verified'")])
     & ~IS_STORED_ANSWER
     & Event.reference.is_null(False)
     & STANDING.not_in([Standing.RESULT, Standing.ELSEWHERE])

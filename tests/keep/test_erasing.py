@@ -16,7 +16,7 @@ from premblyd.keep.erasing import Done, HeldError, Request
 from premblyd.keep.holds import Subject
 from premblyd.keep.persons import Named
 from premblyd.model.columns import DIGEST, PLAIN, ColumnType, columns
-from premblyd.model.states import AttemptOutcome, State
+from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.model.tables import (
     TABLES,
     Attempt,
@@ -24,9 +24,7 @@ from premblyd.model.tables import (
     Delivery,
     Event,
     Inquiry,
-    InquiryResult,
     OperatorAction,
-    Purpose,
     VerificationName,
 )
 from premblyd.prembly.payload import session_reference

@@ -7,7 +7,8 @@ import pytest
 
 from premblyd.hosts.register import Hosts
 from premblyd.model.columns import PLAIN, Kept, columns
-from premblyd.model.tables import Event, InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
+from premblyd.model.tables import Event
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.damage import BODY_GONE, ERASED

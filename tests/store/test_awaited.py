@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from premblyd.engines.engine import Transaction
-from premblyd.model.tables import Event, InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
+from premblyd.model.tables import Event
 from premblyd.prembly.events import MEANINGS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict, session_reference
 from premblyd.prembly.standings import Standing

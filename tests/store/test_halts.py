@@ -8,7 +8,7 @@ from typing import Any
 from premblyd.engines.engine import Database
 from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import HaltReason
 from premblyd.queue.halts import HaltLog, Halts
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from premblyd.engines.connections import connect_operator
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
 from premblyd.prembly.payload import Outcome, plain_id, same_id
 from premblyd.record.reconciling.matching import found_events
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish

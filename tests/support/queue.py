@@ -5,8 +5,7 @@ from typing import Any
 
 from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.model.tables import InquiryResult, Purpose
+from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load, Result
 from premblyd.verifications.questions import Inquiries, NewInquiry

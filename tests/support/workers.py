@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from premblyd.config.models import Action, Config
-from premblyd.model.tables import HaltReason
+from premblyd.model.states import HaltReason
 from premblyd.queue.jobs import Result
 from premblyd.run.conversation import Conversation
 from premblyd.run.invocation import Invocation

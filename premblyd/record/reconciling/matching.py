@@ -11,15 +11,8 @@ from typing import Any, NamedTuple
 from peewee import Case, fn
 
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.states import AwaitedState
-from premblyd.model.tables import (
-    Awaited,
-    Event,
-    Inquiry,
-    InquiryResult,
-    Purpose,
-    VerificationName,
-)
+from premblyd.model.states import AwaitedState, InquiryResult, Purpose
+from premblyd.model.tables import Awaited, Event, Inquiry, VerificationName
 from premblyd.prembly.facts import plain_word
 from premblyd.prembly.payload import (
     FINAL_CODES,

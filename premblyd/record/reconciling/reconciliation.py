@@ -25,7 +25,8 @@ from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database, Transaction
 from premblyd.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.hosts.heartbeat import reconciled
-from premblyd.model.tables import Event, InquiryResult, Purpose
+from premblyd.model.states import InquiryResult, Purpose
+from premblyd.model.tables import Event
 from premblyd.prembly import answers
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing

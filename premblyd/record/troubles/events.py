@@ -9,17 +9,8 @@ from peewee import fn
 
 from premblyd import times
 from premblyd.model.rolled import rolled_code
-from premblyd.model.states import AttemptOutcome
-from premblyd.model.tables import (
-    Attempt,
-    Delivery,
-    Event,
-    EventHour,
-    Halt,
-    HaltReason,
-    Host,
-    Rejection,
-)
+from premblyd.model.states import AttemptOutcome, HaltReason
+from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Halt, Host, Rejection
 from premblyd.prembly import samples
 from premblyd.prembly.payload import CODES
 from premblyd.privacy import is_code

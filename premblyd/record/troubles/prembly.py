@@ -6,7 +6,8 @@ from typing import NamedTuple
 from peewee import fn
 
 from premblyd import times
-from premblyd.model.tables import Event, EventHour, Inquiry, InquiryResult, VerificationName
+from premblyd.model.states import InquiryResult
+from premblyd.model.tables import Event, EventHour, Inquiry, VerificationName
 from premblyd.queue.rollups import hour_of
 from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
