@@ -1,30 +1,23 @@
 """The warnings of `premblyd check`: what is valid in a configuration and probably not meant."""
 
-import difflib
 import itertools
 import os
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.config.retention import period_text
 from premblyd.config.secrets import SecretPlaces
 from premblyd.expressions import ExpressionError
-from premblyd.keep.retention import periods
-from premblyd.model.keeptables import Removed
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.run.shell import DEFAULT_PATH
-from premblyd.times import DAY_MS
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
@@ -32,12 +25,6 @@ _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 # A part of a path with under 16 letters and digits in a row, or with letters alone.
 _GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
-_AT_HOME = re.compile(r"(?<![\w.~/-])/(?:home|root|run/user)/[^\s'\";|&<>()]+")
-# What hides files from the service, where it has one of these values.
-_HIDES = {"PrivateTmp": ("yes", "disconnected"), "ProtectHome": ("yes", "tmpfs")}
-# Shorter periods are slips: of a body before hooks have been mended and run again, of the others
-# before `reconcile` has looked, which knows by its reference what has come.
-_SHORT_MS = {Removed.BODY: DAY_MS, Removed.IDENTITY: 7 * DAY_MS, Removed.RECORD: 7 * DAY_MS}
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
 
 
@@ -51,7 +38,9 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     if any(in_the_open) and path.stat().st_mode & stat.S_IROTH:
         yield f"{path} holds secrets and others can read it: chmod o-r {path}"
     for endpoint in settings.endpoints:
-        yield from _of_endpoint(endpoint)
+        for key, text in endpoint.key_texts.items():
+            if doubt := _of_key(text):
+                yield f"endpoint {endpoint.name}, key {key}: {doubt}"
     yield from _of_secrets(settings, path)
     yield from _of_prembly(settings)
     yield from _of_console(settings)
@@ -60,20 +49,7 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     yield from _of_types(settings)
     yield from _of_trust(settings)
     yield from _of_pending(settings)
-    yield from _of_retention(settings)
     yield from _of_files(settings)
-
-
-def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
-    name = f"endpoint {endpoint.name}"
-    if endpoint.scheme == "public-key":
-        yield (
-            f"{name}: the public-key scheme proves nothing about the body;"
-            " use hmac-sha256 if your account sends it"
-        )
-    for key, text in endpoint.key_texts.items():
-        if doubt := _of_key(text):
-            yield f"{name}, key {key}: {doubt}"
 
 
 def _of_key(text: str) -> str | None:
@@ -82,8 +58,6 @@ def _of_key(text: str) -> str | None:
         return "it is a placeholder; put your account's public key there"
     if _SECRET_KEY.search(text):
         return "it looks like the secret key (…sk_…); webhooks are signed with the public one"
-    if not text.isascii() or any(letter.isspace() or letter in "'\"" for letter in text):
-        return "it has quotes, white space or letters that Prembly's keys don't have"
     return None
 
 
@@ -91,10 +65,6 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
     places = SecretPlaces(path.absolute().parent)
     for place, secret in settings.secrets.items():
         text = secret.reveal()
-        if secret.source != "text" and text != text.strip():
-            yield f"{place}: the secret ({secret.source}) has white space around it"
-        if place == "checkin url" and _is_in_the_open(text):
-            yield f"{place}: it is not https: anyone on the network can send heartbeats too"
         is_path = ", env " in place and "/" in text  # a hook's variable, which names the file
         if secret.source == "text" and not is_path and any(map(os.path.isfile, places.files(text))):
             # Not its name: it may be the key, and the file an accident.
@@ -114,8 +84,6 @@ def _of_prembly(settings: Config) -> Iterator[str]:
         yield "prembly api_key: it is a placeholder; put your account's secret key there"
     elif _PUBLIC_KEY.search(key):
         yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
-    if _is_in_the_open(api.url):
-        yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
 
 
 def _of_console(settings: Config) -> Iterator[str]:
@@ -130,13 +98,6 @@ def _of_console(settings: Config) -> Iterator[str]:
             " its pages and take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
             " behind a proxy with TLS"
         )
-    if _is_in_the_open(console.url or ""):
-        yield f"console: {console.url} is not https: its pages are sent unencrypted"
-
-
-def _is_in_the_open(text: str) -> bool:
-    url = urlsplit(text)
-    return url.scheme == "http" and url.hostname not in _LOOPBACK
 
 
 def _of_words(action: Action, settings: Config) -> Iterator[str]:
@@ -145,12 +106,9 @@ def _of_words(action: Action, settings: Config) -> Iterator[str]:
     for code in action.response_codes:
         if code in payload.CODES or code in (EVERY, MISSING, DEFAULT):
             continue
-        words = difflib.get_close_matches(code.lower(), [MISSING, DEFAULT], n=1)
-        word = {"any": EVERY, "all": EVERY}.get(code.lower(), words[0] if words else None)
-        if close := payload.code_meant_by(code) or word:
-            yield f'response code "{code}" is not "{close}"; did you mean "{close}"?'
-        else:
-            yield f'Prembly documents no response code "{code}" (but {", ".join(payload.CODES)})'
+        close = payload.code_meant_by(code)
+        hint = f'; did you mean "{close}"?' if close else f" (but {', '.join(payload.CODES)})"
+        yield f'Prembly documents no response code "{code}"{hint}'
     known_words = {
         "endpoint": tuple(endpoint.name for endpoint in settings.endpoints),
         "verified_by": (*_signers(settings.endpoints), events.STORED_BY),
@@ -294,53 +252,11 @@ def _of_pending(settings: Config) -> Iterator[str]:
         )
 
 
-def _of_retention(settings: Config) -> Iterator[str]:
-    """Yield periods that are too short to be meant."""
-    retention = settings.retention
-    for removed, period in periods(retention).items():
-        if period < _SHORT_MS.get(removed, 0):
-            yield (
-                f"retention: {removed} {period_text(period)}: is so short a period meant? Older"
-                " data is deleted within minutes. `premblyd record prune --dry-run`"
-                " counts it"
-            )
-
-
 def _of_files(settings: Config) -> Iterator[str]:
-    """Yield the programs and files of hooks that are not there, or that the installed service can't
-    see, even if this user does."""
+    """Yield the programs of hooks that are not there."""
     hooks: dict[str, Hook] = {f"action {each.name}": each.hook for each in settings.actions}
     hooks |= {f"alert {each.name}": each.hook for each in settings.alerts}
-    hideable = [(place, *found) for place, hook in hooks.items() for found in _hideable(hook)]
-    sandbox = _sandbox() if hideable else {}
-    hidden = {place: path for place, path, by in hideable if sandbox.get(by) in _HIDES[by]}
     for place, hook in hooks.items():
         program = hook.program
-        if place in hidden:
-            yield (
-                f"{place}: the service can't see {hidden[place]}"
-                " (ProtectHome= and PrivateTmp= in premblyd.service)"
-            )
-        elif program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
+        if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
             yield f"{place}: {program} is not an executable here"
-
-
-def _hideable(hook: Hook) -> Iterator[tuple[str, str]]:
-    """Yield the paths of a hook that a sandbox may hide, and by which setting."""
-    program = hook.program or ""
-    if program.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108
-        yield program, "PrivateTmp"
-    if found := _AT_HOME.search("\n".join(hook.may_name_files)):
-        yield found[0], "ProtectHome"
-
-
-def _sandbox() -> Mapping[str, str]:
-    """Return what of the service's sandbox is in force, drop-ins too; empty without a service."""
-    names = ",".join(("LoadState", *_HIDES))
-    command = ["systemctl", "show", f"--property={names}", "premblyd.service"]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    found = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
-    return found if found.get("LoadState") == "loaded" else {}

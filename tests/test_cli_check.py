@@ -57,9 +57,7 @@ def hold_doubt(found: list[str], doubt: str | None) -> None:
         ("2", 'did you mean "02"?'),
         ("O0", 'did you mean "00"?'),
         ("o7", 'did you mean "07"?'),
-        ("Missing", 'did you mean "missing"?'),
-        ("defualt", 'did you mean "default"?'),
-        ("any", 'did you mean "*"?'),
+        ("Missing", 'Prembly documents no response code "Missing" (but 00, 01, 02, 03, 07)'),
         ("000", 'Prembly documents no response code "000" (but 00, 01, 02, 03, 07)'),
         ("04", 'Prembly documents no response code "04" (but 00, 01, 02, 03, 07)'),
     ],
@@ -245,9 +243,6 @@ def test_a_when_that_may_name_a_type_wrongly_is_doubted(tmp_path: Path) -> None:
         ("<your public key>", "it is a placeholder"),
         ("sk_live_hush", "it looks like the secret key"),
         ("live_sk_hush", "it looks like the secret key"),
-        ("'live_pk_hush'", "it has quotes, white space or letters"),
-        ("live_pk hush", "it has quotes, white space or letters"),
-        ("live_pk_hush\ufeff", "it has quotes, white space or letters"),
     ],
 )
 def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
@@ -263,8 +258,6 @@ def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
     [
         ({"api_key": "<your secret key>"}, "prembly api_key: it is a placeholder"),
         ({"api_key": "live_pk_hush"}, "prembly api_key: it looks like the public key"),
-        ({"api_key": "live_sk_x", "url": "http://api.example.com"}, "is not https"),
-        ({"api_key": "live_sk_x", "url": "http://127.0.0.1:9"}, None),
         ({"api_key": "live_sk_x"}, None),
     ],
 )
@@ -281,10 +274,9 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
     [
         ({"listen": "0.0.0.0:8081"}, "without TLS"),
         ({"listen": "10.0.0.7:8081"}, "without TLS"),
-        ({"url": "http://ops.example.com"}, "is not https"),
         ({"listen": "127.0.0.1:8081", "url": "https://ops.example.com"}, None),
         ({"listen": "unix:/run/premblyd/console.sock"}, None),
-        ({"listen": "[::1]:8081", "url": "http://localhost:8081"}, None),
+        ({"listen": "[::1]:8081"}, None),
     ],
 )
 def test_a_console_in_the_open_is_doubted(
@@ -307,15 +299,6 @@ def test_an_action_that_gets_what_can_not_be_confirmed_is_doubted(tmp_path: Path
     assert found(types=["*"], when="outcome == 'verified'") == []
     routes = check(tmp_path / "premblyd.yaml")["routes"]
     assert "confirmed by Prembly first)" in str(routes)
-
-
-def test_a_secret_file_with_white_space_around_it_is_doubted(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("Bearer hush \n")
-    http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": {"file": "token"}}}
-    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
-    (found,) = warnings(write(tmp_path, actions=[action]))
-    place = "action crm, header Authorization"
-    assert found == f"{place}: the secret (file:token) has white space around it"
 
 
 def test_a_secret_that_is_the_name_of_a_file_is_doubted(tmp_path: Path) -> None:
@@ -344,62 +327,12 @@ def test_a_variable_that_is_the_path_of_a_file_is_no_forgotten_secret(tmp_path: 
     assert found.startswith("action crm, env TOKEN: this text is taken for the secret itself")
 
 
-def fake_systemctl(folder: Path, monkeypatch: pytest.MonkeyPatch, **properties: str) -> None:
-    """Put a systemctl on PATH that knows a service with these properties."""
-    lines = "\n".join(f"{name}={value}" for name, value in properties.items())
-    program = folder / "bin" / "systemctl"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-
 NEED_A_RESTART: list[tuple[str, Any]] = [
     ("hosts", {"name": "another"}),
     ("hosts", {"lost_after": "1m"}),
     ("console", {"listen": "127.0.0.1:0"}),
     ("listen", f"127.0.0.1:{free_port()}"),
 ]
-HIDDEN: list[tuple[dict[str, Any], str]] = [
-    ({"command": ["/home/ada/hook"]}, "/home/ada/hook"),
-    ({"command": ["sh", "/root/hook.sh"]}, "/root/hook.sh"),
-    ({"shell": "/root/bin/hook --now"}, "/root/bin/hook"),
-    ({"shell": "cat >>/home/ada/log"}, "/home/ada/log"),
-    ({"shell": "true", "env": {"WHERE": "/run/user/1000/x"}}, "/run/user/1000/x"),
-    ({"command": ["/tmp/hook"]}, "/tmp/hook"),
-    ({"http": {"url": "https://x/home/x", "ca_file": "/home/ada/ca.pem"}}, "/home/ada/ca.pem"),
-]
-
-
-@pytest.mark.parametrize(("hook", "path"), HIDDEN)
-def test_what_the_installed_service_can_not_see_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: dict[str, Any], path: str
-) -> None:
-    fake_systemctl(tmp_path, monkeypatch, LoadState="loaded", ProtectHome="yes", PrivateTmp="yes")
-    config = write(tmp_path, actions=[{"name": "a", "response_codes": ["*"], **hook}])
-    (found,) = warnings(config)
-    assert found.startswith(f"action a: the service can't see {path} (")
-
-
-def test_what_the_service_can_see_is_not_doubted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = [
-        shell("tmp", "cat >/tmp/scratch"),
-        shell("home", "curl https://x/home/y && cat ~/x /srv/home/z"),
-    ]
-    fake_systemctl(tmp_path, monkeypatch, LoadState="loaded", ProtectHome="yes", PrivateTmp="yes")
-    assert warnings(write(tmp_path, actions=seen)) == []
-
-
-@pytest.mark.parametrize(
-    "properties", [{"LoadState": "not-found", "ProtectHome": "yes"}, {"LoadState": "loaded"}, {}]
-)
-def test_without_a_service_that_hides_it_home_is_no_doubt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, properties: dict[str, str]
-) -> None:
-    fake_systemctl(tmp_path, monkeypatch, **properties)
-    assert warnings(write(tmp_path, actions=[shell("a", "cat >/home/ada/log")])) == []
 
 
 def test_the_programs_of_a_shell_line_and_a_worker_are_looked_for_too(tmp_path: Path) -> None:
@@ -618,16 +551,6 @@ def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
     words = "\nRetention: body 90d, identity 1y; for ever: record, rejections.\n"
     assert words in run("check", "--config", config).out
     assert check(config)["retention"]["body"] == "90d"
-
-
-def test_a_period_that_is_too_short_to_be_meant_is_doubted(tmp_path: Path) -> None:
-    found = warnings(write(tmp_path, retention={"body": "1h", "identity": "6d", "record": "1y"}))
-    assert [each.partition(":")[2].partition(":")[0] for each in found] == [
-        " body 1h",
-        " identity 6d",
-    ]
-    assert "`premblyd record prune --dry-run` counts it" in found[0]
-    assert warnings(write(tmp_path, retention={"rejections": "1h"})) == []
 
 
 def _doubts(tmp_path: Path, action: dict[str, Any]) -> list[str]:

@@ -38,7 +38,7 @@ ROOMS = {
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly routing run",
-    "lint": "config keep model prembly routing run",
+    "lint": "config prembly routing run",
     "record": ("ask config engines hosts keep model prembly queue routing verifications"),
     "alerts": "config engines loops model queue record run",
     "metrics": "config engines model prembly queue record",

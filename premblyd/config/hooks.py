@@ -74,11 +74,6 @@ class Hook(Model):
         return None
 
     @property
-    def may_name_files(self) -> list[str]:
-        """The texts that may hold paths of files which the hook needs."""
-        return []
-
-    @property
     def expressions(self) -> list[Expression]:
         """The expressions that are evaluated for a webhook before the hook runs."""
         return []
@@ -102,10 +97,6 @@ class ProcessHook(Hook):
 
     env: dict[EnvName, SecretValue] = Field({})
 
-    @property
-    def may_name_files(self) -> list[str]:
-        return [value.reveal() for value in self.env.values() if value.source == "text"]
-
 
 class ShellHook(ProcessHook):
     """A line for /bin/sh."""
@@ -119,10 +110,6 @@ class ShellHook(ProcessHook):
         first = self.shell.split(maxsplit=1)[:1]
         return first[0] if first and re.fullmatch(r"/[\w./+-]+", first[0]) else None
 
-    @property
-    def may_name_files(self) -> list[str]:
-        return [self.shell, *super().may_name_files]
-
 
 class CommandHook(ProcessHook):
     """A program and its arguments, without a shell."""
@@ -133,10 +120,6 @@ class CommandHook(ProcessHook):
     @property
     def program(self) -> str | None:
         return self.command[0]
-
-    @property
-    def may_name_files(self) -> list[str]:
-        return [*self.command, *super().may_name_files]
 
 
 class WorkerHook(ProcessHook):
@@ -172,10 +155,6 @@ class WorkerHook(ProcessHook):
     @property
     def program(self) -> str | None:
         return self.worker[0]
-
-    @property
-    def may_name_files(self) -> list[str]:
-        return [*self.worker, *super().may_name_files]
 
 
 def _require_url(url: Secret) -> None:
@@ -230,10 +209,6 @@ class HttpHook(Hook):
     timeout_ms: DurationMs = Field(15_000, alias="timeout", ge=1)
     ca_file: Path | None = None
     proxy: ProxyValue | None = None  # http_proxy is not obeyed
-
-    @property
-    def may_name_files(self) -> list[str]:
-        return [str(self.ca_file)] if self.ca_file else []
 
     @property
     def expressions(self) -> list[Expression]:
