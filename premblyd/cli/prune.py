@@ -20,6 +20,7 @@ from premblyd.errors import PremblydError
 from premblyd.keep import operators
 from premblyd.keep.retention import begin_anew, periods
 from premblyd.keep.sweeping import Round, work_off
+from premblyd.logs import output
 from premblyd.queue import trusted
 from premblyd.record import keepstatus
 from premblyd.record.forecast import Forecast, forecast
@@ -113,6 +114,7 @@ def _remove(
     )
     database.transact(begin_anew)
     round_ = Round(retention, with_eventless=True)
+    output.configure("auto", "error")  # each try that fails
     with progress(silent=silent) as shown:
         task = shown.add_task("deleting", total=total)
         try:
@@ -139,7 +141,7 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
     if round_.failures:
         left = counted(round_.failures, "event")
         click.echo(
-            f"Not deleted, because of a fault in premblyd: {left}. The daemon's log says more."
+            f"Not deleted, because of a fault in premblyd: {left}. The lines above say where."
         )
     _print_held_back(found)
 

@@ -128,9 +128,11 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
             done = database.transact(round_.work(now_ms))
         except StoreUnavailableError:
             raise
-        except Exception:  # a fault of ours: try fewer at once, then leave them as if they waited
+        # A fault of ours: try fewer at once, then leave them as if they waited.
+        except Exception as error:
             if not round_.failed():
                 raise
+            _tell_failed(error)
             continue
         round_.take(done)
         took_s = time.monotonic() - began

@@ -2,13 +2,17 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from premblyd import times
+from premblyd import telemetry, times
 from premblyd.cli import prune
+from premblyd.engines.engine import Transaction
+from premblyd.keep import removing
+from premblyd.model.keeptables import Removed
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.database import changing, rows
 
@@ -73,6 +77,26 @@ def test_interrupted_it_says_how_much_is_done(
     done = run("record", "prune", "--yes", "--config", config)
     assert done.code == 1
     assert done.err.startswith("Interrupted after 2 rows; nothing is half deleted. ")
+
+
+def test_each_try_that_fails_is_logged(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(transaction: Transaction, removed: Removed, ids: list[int]) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    def keep(event: str, fields: Mapping[str, Any]) -> None:
+        told.append((event, type(fields["cause"])))
+
+    told: list[tuple[str, type]] = []
+    monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, keep])
+    monkeypatch.setattr(removing, "remove", fail)
+    age(config)
+    with_retention(config, body="90d")
+    done = run("record", "prune", "--yes", "--config", config)
+    assert done.code == 0
+    assert "because of a fault in premblyd" in done.out
+    ((events,),) = of_record(config, "SELECT count(*) FROM event")
+    assert len(told) > events, "many at once, and each by itself"
+    assert set(told) == {("retention.failed", RuntimeError)}
 
 
 def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> None:
