@@ -170,7 +170,7 @@ def test_show_of_a_body_with_many_fields_is_not_endless(config: Path) -> None:
         other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
         other.execute("UPDATE attempt SET output = ?", (body[:65536],))
     masked = run("show", 1, "--config", config).out
-    assert "… and more; --json shows all" in masked
+    assert "… and more; the JSON shows all" in masked
     assert "2220000" not in masked
     assert len(json_of(config, "show", 1)["body"]["data"]) == len(people)
 

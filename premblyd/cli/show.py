@@ -1,7 +1,6 @@
 """premblyd show"""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,6 @@ from premblyd.record.replays import RAN_BEFORE
 from premblyd.words import counted, took
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
-MAX_STRING_CHARS = 1024  # a longer one is a photo
-MAX_TEXT_CHARS = 65_536
-MAX_LINES = 2000
 
 
 @click.command()
@@ -89,7 +85,7 @@ def _print(event: ShownEvent, remains: Remains) -> None:
         click.echo(f"    {clean(name)}: {clean(value)}")
     if remains.has_body:
         click.echo("  body")
-        click.echo("\n".join(f"    {clean(line)}" for line in _body_lines(event.body)))
+        click.echo("\n".join(f"    {clean(line)}" for line in events.body_lines(event.body)))
     for delivery in event.deliveries:
         title = bold(f"Delivery {delivery.columns['id']}: {delivery.columns['action']}")
         click.echo(f"\n{title} {delivery.columns['state']} after {_tried(delivery.attempts)}")
@@ -124,39 +120,6 @@ def _print_awaited(row: Mapping[str, Any]) -> None:
         click.echo(f"  settled by event {row['settled_by_id']}")
     if row["last_error"]:
         click.echo(f"  {clean(row['last_error'])}")
-
-
-def _body_lines(body: Any) -> Iterator[str]:
-    """Yield a body for people: photos as their size, and not more lines than anybody reads."""
-    if isinstance(body, str):
-        yield from body[:MAX_TEXT_CHARS].splitlines()
-        if len(body) > MAX_TEXT_CHARS:
-            yield f"… {len(body) - MAX_TEXT_CHARS:,} characters more; --json shows all"
-        return
-    pieces = json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(_shortened(body))
-    line, count = "", 0
-    for piece in pieces:
-        first, *more = piece.split("\n")
-        line += first
-        for text in more:
-            yield line
-            line, count = text, count + 1
-        if count >= MAX_LINES:
-            yield "… and more; --json shows all"
-            return
-    yield line
-
-
-def _shortened(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _shortened(inner) for name, inner in value.items()}
-        case list():
-            return [_shortened(inner) for inner in value]
-        case str() if len(value) > MAX_STRING_CHARS:
-            return f"… {len(value):,} characters"
-        case _:
-            return value
 
 
 def _tried(attempts: Sequence[AttemptRow]) -> str:

@@ -1,11 +1,9 @@
 """One event: its verdict, its payload, and what became of it."""
 
-from typing import Any
 
-from premblyd.console import tree, words
+from premblyd.console import words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
-from premblyd.prembly import bodies
 from premblyd.record import events, pauses, removed_parts
 from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator
@@ -27,15 +25,12 @@ class Event(Handler):
     async def get(self, name: str) -> None:
         plain = self.services.config.plain_actions
 
-        def read(database: Database) -> tuple[ShownEvent, Remains, Any]:
+        def read(database: Database) -> tuple[ShownEvent, Remains]:
             whole = events.find_event(database, name)
             shown = events.masked(database, whole, NEWEST_ATTEMPTS, plain=plain)
-            remains = removed_parts.remains(database, whole, self.now_ms)
-            original = whole.body if isinstance(whole.body, bytes) else b""
-            return shown, remains, bodies.parse(original)
+            return shown, removed_parts.remains(database, whole, self.now_ms)
 
-        event, remains, original = await self.read(read)
-        await show(self, event, remains, original, is_revealed=False)
+        await show(self, *await self.read(read), is_revealed=False)
 
 
 class Reveal(Handler):
@@ -57,14 +52,11 @@ class Reveal(Handler):
             remains = removed_parts.remains(database, whole, self.now_ms)
             return events.revealed(database, recorded, NEWEST_ATTEMPTS), remains
 
-        event, remains = await self.read(read)
-        await show(self, event, remains, None, is_revealed=True)
+        await show(self, *await self.read(read), is_revealed=True)
 
 
-async def show(
-    handler: Handler, event: ShownEvent, remains: Remains, original: Any, *, is_revealed: bool
-) -> None:
-    """Answer with an event; `original` is its body as it was before it was masked."""
+async def show(handler: Handler, event: ShownEvent, remains: Remains, *, is_revealed: bool) -> None:
+    """Answer with an event."""
     if handler.wants_json:
         await handler.send_json({**event.as_json(), "held": remains.is_on_hold})
         return
@@ -85,7 +77,6 @@ async def show(
         done=words.DONE.get(handler.get_query_argument("done", ""), ""),
         event=event,
         kept=remains,
-        original=original,
-        tree=tree,
+        body_lines=events.body_lines,
         is_revealed=is_revealed,
     )

@@ -3,7 +3,7 @@ record. Begin with `masked`. Lists are in lists.py."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
+
+MAX_STRING_CHARS = 1024  # a longer one is a photo
+MAX_TEXT_CHARS = 65_536
+MAX_LINES = 2000
 
 
 def event_ids(database: Database, numbers: Collection[int]) -> set[int]:
@@ -198,6 +202,39 @@ def _shown(
         awaited=[show(row) for row in _awaited(database, event.id, event.reference)],
         inquiries=[InquiryRow(**show(row)) for row in _inquiries(database, event)],
     )
+
+
+def body_lines(body: Any) -> Iterator[str]:
+    """Yield a body for people: photos as their size, and not more lines than anybody reads."""
+    if isinstance(body, str):
+        yield from body[:MAX_TEXT_CHARS].splitlines()
+        if len(body) > MAX_TEXT_CHARS:
+            yield f"… {len(body) - MAX_TEXT_CHARS:,} characters more; the JSON shows all"
+        return
+    pieces = json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(_shortened(body))
+    line, count = "", 0
+    for piece in pieces:
+        first, *more = piece.split("\n")
+        line += first
+        for text in more:
+            yield line
+            line, count = text, count + 1
+        if count >= MAX_LINES:
+            yield "… and more; the JSON shows all"
+            return
+    yield line
+
+
+def _shortened(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _shortened(inner) for name, inner in value.items()}
+        case list():
+            return [_shortened(inner) for inner in value]
+        case str() if len(value) > MAX_STRING_CHARS:
+            return f"… {len(value):,} characters"
+        case _:
+            return value
 
 
 def has_body(event: WholeEvent) -> bool:
