@@ -208,7 +208,6 @@ def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
         (["--rate", "0"], "0.0 is not in the range"),
         (["--rate", "1e-300"], "1e-300 is not in the range"),
         (["--rate", "inf"], "inf is not in the range"),
-        (["--rate", "nan"], "'nan' is not a number"),
         (["/nowhere/at-all"], "No such file"),
         (["--url", "hooks.example.com/prembly"], "should begin with https:// or http://, and a"),
         (["--url", "ftp://hooks.example.com"], "should begin with https:// or http://, and a host"),

@@ -11,10 +11,9 @@ from typing import IO, Any
 
 import pytest
 
-from premblyd.cli.stats import columns
 from premblyd.databases import DatabaseAddress
 from premblyd.times import DAY_MS
-from tests.support.commands import on_terminal, raw_on_terminal, recorded_in, run
+from tests.support.commands import raw_on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import changing, locked
@@ -181,7 +180,6 @@ def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     assert ["wrong", "signature", "1"] in lines
     [archive] = [words for words in lines if words[:1] == ["archive"]]
     assert (archive[1:4], archive[-1]) == (["100", "%", "23"], "0")
-    assert "█" not in done.out
 
 
 def test_stats_have_every_count_for_programs(config: Path) -> None:
@@ -194,21 +192,6 @@ def test_stats_have_every_count_for_programs(config: Path) -> None:
     assert stats["actions"][0]["action"] == "activate-customer"
     assert stats["actions"][0]["attempts"] == {"failed": 11}
     assert stats["each_ms"] == 12 * 3_600_000
-
-
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_stats_draw_bars_that_fit_a_terminal(config: Path, width: int) -> None:
-    lines = on_terminal(width, "stats", "--config", config)
-    bars = [line for line in lines if "█" in line and line.startswith("  ")]
-    assert len(bars) >= 8
-    assert max(map(len, bars)) <= width
-    longest = max(len(line.rpartition(" ")[2]) for line in bars)
-    assert longest <= 40
-
-
-def test_a_chart_shows_what_is_not_nothing() -> None:
-    assert columns([0, 1, 1000, 500]) == " ▁█▄"
-    assert columns([]) == ""
 
 
 def test_stats_of_an_empty_record_are_no_failure(place: DatabaseAddress) -> None:

@@ -56,7 +56,6 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
             1,
             "2020-01-01 is in the past: a pause must end later",
         ),
-        (["archive", "--for", "2h"], 2, "No such option '--for'. Did you mean '--until'?"),
         (["archive", "--until", "soon"], 2, "'soon' is neither a time such as 2026-01-31T06:00"),
     ],
 )

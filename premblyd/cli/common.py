@@ -59,16 +59,6 @@ def sender_options(command: F) -> F:
     return endpoint(key(command))
 
 
-def not_for(command: F) -> F:
-    """Answer `--for`, which people type, by the option that is meant."""
-
-    def refuse(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            raise click.UsageError("No such option '--for'. Did you mean '--until'?", ctx)
-
-    return click.option("--for", expose_value=False, hidden=True, callback=refuse)(command)
-
-
 class Typed(click.ParamType[T]):
     """What people type as a `name`, and what `read` makes of it, or raises ValueError for."""
 

@@ -14,7 +14,6 @@ from premblyd.cli.common import (
     Typed,
     database_of,
     database_option,
-    not_for,
     open_to_change,
     open_to_read,
     reference_option,
@@ -68,7 +67,6 @@ UNTIL = Typed("TIME", _until)
 @click.command()
 @user_ref_option
 @reference_option
-@not_for
 @click.option("--until", type=UNTIL, help="When it ends: 2030-01-31, or 90d or 2y from now.")
 @click.option("--reason", type=PRIVATE, help="Why. It is deleted when the hold ends.")
 @click.option("--yes", is_flag=True, help="Place it even if no event has this name yet.")

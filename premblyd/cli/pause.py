@@ -8,7 +8,7 @@ import click
 
 from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import Typed, database_of, not_for, open_to_change
+from premblyd.cli.common import Typed, database_of, open_to_change
 from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
@@ -42,7 +42,6 @@ def _until(text: str) -> When:
     metavar="TEXT",
     help=f"Why, in up to {pauses.MAX_REASON} characters. Name nobody: others read it.",
 )
-@not_for
 @config_option
 @json_option
 def pause(

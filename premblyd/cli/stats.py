@@ -1,13 +1,11 @@
-"""premblyd stats. Its charts are of text: a pipe gets the numbers alone, a terminal without UTF-8
-plain signs."""
+"""premblyd stats"""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
-from rich.cells import cell_len
 
 from premblyd import times
 from premblyd.cli import config_option, json_option
@@ -15,11 +13,10 @@ from premblyd.cli.common import WHEN, database_of, database_option, open_to_read
 from premblyd.cli.printing import (
     Column,
     bold,
-    clean,
-    console,
     print_json,
     print_rows,
     print_sentence,
+    print_table,
 )
 from premblyd.config.values import When
 from premblyd.prembly.payload import CODES
@@ -28,10 +25,6 @@ from premblyd.record.statistics import ActionFigures, EventCount, Period
 from premblyd.words import counted, duration, percent
 
 DEFAULT = When.read("24h")
-MAX_BAR = 40
-_EIGHTHS = "▏▎▍▌▋▊▉█"
-_LEVELS = "▁▂▃▄▅▆▇█"
-_PLAIN_LEVELS = ".:-=+*%#"
 
 
 @click.command()
@@ -59,47 +52,35 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
         print_json(dataclasses.asdict(found))
         return
     _print_events(found)
-    _print_bars("Refused requests, as far as they are kept", found.refused)
+    _print_counts("refused requests, as far as they are kept", found.refused)
     _print_actions(found.actions, at_ms)
 
 
 def _print_events(found: Period) -> None:
-    since_ms, each_ms = found.since_ms, found.each_ms
     events, duplicates, unmatched = (
         sum(getattr(each, name) for each in found.by_outcome)
         for name in ("events", "duplicates", "unmatched")
     )
-    since = times.for_people(since_ms - since_ms % times.HOUR_MS)[:-3]
+    since = times.for_people(found.since_ms - found.since_ms % times.HOUR_MS)[:-3]
     click.echo(
         f"{bold(counted(events, 'event'))} since {since} UTC; {unmatched:,} of them matched no"
         f" action. {counted(duplicates, 'duplicate')}."
     )
-    spans: Counter[int] = Counter()
-    for each in found.by_outcome:
-        spans[each.from_ms] += each.events
-    if console().is_terminal and events:
-        first_ms = since_ms - since_ms % each_ms
-        counts = [spans[at_ms] for at_ms in range(first_ms, found.until_ms + 1, each_ms)]
-        click.echo(columns(counts))
-        hours = each_ms // times.HOUR_MS
-        click.echo(f"each column is {counted(hours, 'hour')}; the highest is {max(counts):,}")
-    _print_bars("By outcome", _totals(found.by_outcome))
-    _print_bars("By code", _totals(found.by_response_code), CODES)
+    _print_counts("by outcome", _totals(found.by_outcome))
+    codes = _totals(found.by_response_code)
+    _print_counts(
+        "by code", {f"{code} {CODES.get(code, '')}".rstrip(): codes[code] for code in codes}
+    )
     if any(each.name for each in found.by_type):
-        _print_bars("By type", _totals(found.by_type))
+        _print_counts("by type", _totals(found.by_type))
 
 
-def _print_bars(
-    title: str, counts: Counter[str], meanings: Mapping[str, str] | None = None
-) -> None:
+def _print_counts(title: str, counts: Mapping[str, int]) -> None:
     """Print how many there were of each name, the most first."""
     if counts:
-        click.echo(f"\n{bold(title)}")
-        named = [
-            (" ".join(filter(None, (name, (meanings or {}).get(name)))), count)
-            for name, count in counts.most_common()
-        ]
-        click.echo("\n".join(bars(named)))
+        click.echo()
+        rows = [(name, f"{count:,}") for name, count in Counter(counts).most_common()]
+        print_table((title, "count"), rows, empty="")
 
 
 def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
@@ -116,7 +97,7 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
         Column("for", waiting_for, rank=1, kind="whole"),
         Column("dead", kind="whole"),
     )
-    click.echo(f"\n{bold('Actions')}")
+    click.echo()
     print_rows(columns, actions, empty="No action is configured, and none has run.")
     for each in actions:
         if each.pause is not None:
@@ -128,34 +109,3 @@ def _totals(counts: Iterable[EventCount]) -> Counter[str]:
     for each in counts:
         totals[each.name or "none"] += each.events
     return totals
-
-
-def bars(counts: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """Yield a line for each name: its count, and on a terminal a bar."""
-    out = console()
-    names = [clean(name) for name, _ in counts]
-    figures = [f"{count:,}" for _, count in counts]
-    name_width = max(map(cell_len, names))
-    figure_width = max(map(len, figures))
-    room = min(MAX_BAR, out.width - name_width - figure_width - 6) if out.is_terminal else 0
-    most = max(count for _, count in counts)
-    for name, figure, (_, count) in zip(names, figures, counts, strict=True):
-        line = f"  {name}{' ' * (name_width - cell_len(name))}  {figure:>{figure_width}}"
-        yield f"{line}  {_bar(count, most, room)}".rstrip()
-
-
-def columns(counts: Sequence[int]) -> str:
-    """Return a column for each count, in one line. What is not nothing is seen."""
-    levels = _PLAIN_LEVELS if console().options.ascii_only else _LEVELS
-    most = max(counts, default=0)
-    return "".join(levels[(count * len(levels) - 1) // most] if count else " " for count in counts)
-
-
-def _bar(count: int, most: int, room: int) -> str:
-    if room <= 0 or not count:
-        return ""
-    eighths = max(1, round(count * room * 8 / most))
-    if console().options.ascii_only:
-        return "#" * max(1, eighths // 8)
-    whole, rest = divmod(eighths, 8)
-    return "█" * whole + (_EIGHTHS[rest - 1] if rest else "")

@@ -1,6 +1,5 @@
 """One event: its verdict, its payload, and what became of it."""
 
-
 from premblyd.console import words
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database

@@ -110,17 +110,6 @@ def _is(field: Field, index: str | None = None) -> Where:
     return _where(lambda value: field == value, index=index)
 
 
-def _is_reference(field: Field, index: str) -> Where:
-    def where(database: Database, reference: str) -> Condition:
-        return Condition(expression=field == reference, index=index)
-
-    return where
-
-
-def _is_user(database: Database, user_ref: str) -> Condition:
-    return Condition(expression=Event.user_ref == user_ref, index="event_user_ref")
-
-
 def _since(at_ms: Any, **about: Any) -> Where:
     return _where(lambda since_ms: at_ms >= since_ms, **about)
 
@@ -139,11 +128,6 @@ def by_type(_: Database, pattern: str) -> Condition:
     if set("*?") & set(pattern):
         return Condition(expression=queries.matches(Event.type, pattern))
     return Condition(expression=Event.type == pattern, index="event_type")
-
-
-def _detail(database: Database, words: str) -> Condition:
-    del database
-    return Condition(expression=Event.detail.contains(words))
 
 
 def _key(_: Database, key: str) -> Condition:
@@ -203,12 +187,12 @@ class EventFilter(Chosen):
     type: str | None = _by(by_type, "Type", "Only this type, or transaction.*", **_TYPE)
     kind: str | None = _by(_is(Event.kind), "Kind", choices=KINDS)
     reference: str | None = _by(
-        _is_reference(Event.reference, "event_reference"),
+        _is(Event.reference, "event_reference"),
         "Reference",
         "Only this reference of Prembly.",
     )
     user_ref: str | None = _by(
-        _is_user,
+        _is(Event.user_ref, "event_user_ref"),
         "User ref",
         "Only this reference of a person (user_ref).",
     )
@@ -220,7 +204,7 @@ class EventFilter(Chosen):
     until_ms: int | None = _time(
         _until(_received_at, is_in_range=True), "Until", "Only received before.", _UNTIL
     )
-    text: str | None = _by(_detail, "Detail contains", probes=True)
+    text: str | None = _by(_where(Event.detail.contains), "Detail contains", probes=True)
     whole_name: str | None = _by(criteria.by_whole_name)  # `find`, for who may not see all
     endpoint: str | None = _by(_is(Event.endpoint), is_linked=True)
     key: str | None = _by(
@@ -322,7 +306,7 @@ class AwaitedFilter(Chosen):
         _is(Awaited.state), "", "Only this state.", choices=_words(AwaitedState)
     )
     reference: str | None = _by(
-        _is_reference(Awaited.reference, "awaited_reference"), "", "Only with this reference."
+        _is(Awaited.reference, "awaited_reference"), "", "Only with this reference."
     )
     since_ms: int | None = _time(_since(Awaited.created_at_ms), "", "Only those that began since.")
 

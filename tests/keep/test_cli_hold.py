@@ -105,7 +105,6 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
         (["person", "hold", "--user-ref", "u", "--reference", "r"], "not both"),
         (["person", "hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["person", "hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
-        (["person", "hold", "--user-ref", "u", "--for", "7d"], "Did you mean '--until'?"),
         (["person", "hold", "--list", "--reason", "x"], "--list can't be combined"),
         (["person", "hold", "--list", "--user-ref", "u"], "--list can't be combined"),
         (["person", "hold", "--all"], "--all needs --list"),
