@@ -9,7 +9,7 @@ _UNITS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000))
 
 def number(count: Any) -> str:
     """Return a count with its thousands apart."""
-    return f"{count:,}" if isinstance(count, int) else "?"  # somebody has put a text there
+    return f"{count:,}"
 
 
 def counted(count: Any, singular: str, plural: str = "") -> str:
@@ -32,7 +32,7 @@ def percent(rate: float | None) -> str:
 
 def size(count: Any) -> str:
     """Return a number of bytes: 312 B, 4.2 KiB, 1.5 MiB."""
-    if not isinstance(count, int):
+    if count is None:
         return "?"
     if count < 1024:
         return f"{count} B"
@@ -42,8 +42,8 @@ def size(count: Any) -> str:
 
 def duration(ms: Any) -> str:
     """Return how long something took: 12 ms, 3.4 s, 2 h 5 min; a dash for nothing."""
-    if not isinstance(ms, int | float):
-        return "–" if ms is None else "?"
+    if ms is None:
+        return "–"
     if ms < 1000:
         return f"{max(ms, 0):.0f} ms"
     if ms < 60_000:
@@ -54,15 +54,6 @@ def duration(ms: Any) -> str:
             parts.append(f"{int(ms // length)} {unit}")
             ms %= length
     return " ".join(parts[:2])
-
-
-def took(started_ms: Any, finished_ms: Any) -> int | None:
-    """Return how many milliseconds something took; None: it goes on, or somebody has put a text
-    there."""
-    try:
-        return int(finished_ms - started_ms)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def visible(value: Any) -> str:

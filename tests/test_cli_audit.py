@@ -3,8 +3,6 @@ cancel."""
 
 import base64
 import json
-import sqlite3
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from tests.support.commands import PERSONAL, Ran, json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked, past_checks, rows, url_of
+from tests.support.database import changing, locked, rows, url_of
 from tests.support.rows import for_each
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -432,52 +430,6 @@ def test_the_database_of_another_build_is_refused_with_the_remedy(config: Path) 
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was made by another build of premblyd" in done.err
-
-
-@pytest.mark.sqlite
-@pytest.mark.parametrize("value", ["'odd'", "NULL"])
-@pytest.mark.parametrize("table", ["event", "delivery", "attempt"])
-def test_a_row_that_somebody_changed_by_hand_can_be_read_and_so_can_the_others(
-    config: Path, table: str, value: str
-) -> None:
-    database = config.with_name("premblyd.db")
-    names = [name for _, name, *_ in read(config, f"PRAGMA table_info({table})") if name != "id"]
-    commands = SHOWN_BY[table]
-    row, event = read(config, ROW_OF[table])[0]
-
-    def show(command: str, name: str) -> None:
-        done = run(*command.format(event).split(), "--config", config)
-        assert (done.code, done.out != "") == (0, True), (name, command, done.err)
-
-    with closing(sqlite3.connect(database)) as other, past_checks(other):
-        for number, name in enumerate(names):
-            with suppress(sqlite3.IntegrityError):  # NOT NULL, which nothing turns off
-                other.execute(f"UPDATE {table} SET {name} = {value} WHERE id = {row}")
-            other.commit()
-            if number % 4 == 0:  # of few at a time: what is odd in another hides none of them
-                show(commands[number // 4 % len(commands)], name)
-    for command in commands:  # what was changed stays so: each meets all of it
-        show(command, "all")
-    assert run("replay", "--dead", "--dry-run", "--config", config).code == 0
-
-
-NEWEST = "SELECT max(event_id) FROM delivery WHERE attempt_count > 0"
-ROW_OF = {
-    "event": f"SELECT id, id FROM event WHERE id = ({NEWEST})",
-    "delivery": f"SELECT id, event_id FROM delivery WHERE event_id = ({NEWEST})",
-    "attempt": "SELECT a.id, event_id FROM attempt a JOIN delivery d ON delivery_id = d.id"
-    f" WHERE event_id = ({NEWEST})",
-}
-_DELIVERY = (
-    *("deliveries --limit 3", "deliveries --limit 3 --json"),
-    *("show {}", "show {} --reveal --json"),
-)
-# What reads anything of a row of the table.
-SHOWN_BY = {
-    "event": ("events --limit 3", "events --limit 3 --json", *_DELIVERY),
-    "delivery": _DELIVERY,
-    "attempt": _DELIVERY,
-}
 
 
 def test_no_link_is_printed_while_no_daemon_runs(config: Path) -> None:

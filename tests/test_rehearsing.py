@@ -426,7 +426,7 @@ def test_what_is_removed_while_it_is_read_is_left_out(
 ) -> None:
     recorded.use(PLAIN)
     removed, kept = recorded.add(verified(n=1)), recorded.add(verified(n=2))
-    read = queries.raw_tuples
+    read = queries.tuples
 
     def remove(*asked: Any) -> list[tuple[Any, ...]]:
         found = read(*asked)
@@ -434,7 +434,7 @@ def test_what_is_removed_while_it_is_read_is_left_out(
         recorded.store.by_hand(f"DELETE FROM event WHERE id = {removed}")
         return found
 
-    monkeypatch.setattr(queries, "raw_tuples", remove)
+    monkeypatch.setattr(queries, "tuples", remove)
     [left] = recorded.rehearse(PLAIN)
     assert (left.event_id, left.differs) == (kept, False)
 

@@ -1,7 +1,6 @@
 """What needs attention: each kind is seen when it is there, and gone when it is mended."""
 
 import os
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +10,9 @@ import pytest
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
-from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.hosts.heartbeat import reconciled
 from premblyd.hosts.register import Hosts
-from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import events, table
 from premblyd.record.troubles.daemons import LACKING_MS
@@ -23,8 +20,6 @@ from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation
 from premblyd.run import starting
 from premblyd.times import HOUR_MS
-from tests.support.commands import run
-from tests.support.database import changing
 from tests.support.hosts import identity
 from tests.support.jobs import action, settings
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish
@@ -343,34 +338,3 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
 
 
 # What another program can put into a database.
-TAMPERED = (
-    "UPDATE delivery SET due_at_ms = 9223372036854775807 WHERE due_at_ms IS NOT NULL",
-    "UPDATE event SET received_at_ms = -1, response_code = '', outcome = 'odd'",
-    "UPDATE attempt SET finished_at_ms = -9223372036854775808, outcome = 'odd'",
-    "UPDATE OR IGNORE attempt_hour SET action = '', outcome = 'odd', bucket_ms = -1",
-    "UPDATE OR IGNORE event_hour SET hour_ms = 9223372036854775807, events = -1",
-    "DELETE FROM event",
-)
-
-
-@pytest.mark.sqlite
-@pytest.mark.parametrize("sql", TAMPERED)
-def test_a_record_that_was_changed_by_hand_is_shown_all_the_same(store: Store, sql: str) -> None:
-    for number in range(3):
-        store.add("crm", "page", body=b"%d" % number)
-    store.add(body=b"unmatched", response_code="E7")
-    for number, job in enumerate(claim(store, crm=9).jobs):
-        finish(store, job, FAILED, now_ms=NOW_MS + number)
-    reject(store, 2, "wrong signature")
-    with changing(store.place) as other:  # without foreign keys, as any is
-        other.execute(sql)
-    with closing(connect_read_only(store.place)) as record:
-        for item in found(record, NOW_MS + LATE_MS * 2):
-            assert item.as_json()["text"]
-        statistics.events(record, "outcome", since_ms=0)
-        statistics.rejections(record, since_ms=0)
-        for figures in statistics.actions(record, since_ms=0, now_ms=NOW_MS):
-            assert isinstance(figures.action, str)
-    done = run("stats", "--since", "2023-01-01", "--database", store.place)
-    assert (done.code, done.err) == (0, "")
-    assert run("status", "--json", "--database", store.place).code in (0, 1)

@@ -26,7 +26,7 @@ from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
 from premblyd.record.removed_parts import Remains
 from premblyd.record.replays import RAN_BEFORE
-from premblyd.words import counted, took
+from premblyd.words import counted
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
 
@@ -133,8 +133,7 @@ def _tried(attempts: Sequence[AttemptRow]) -> str:
 
 def _print_attempt(attempt: AttemptRow) -> None:
     started, finished = attempt.started_at_ms, attempt.finished_at_ms
-    ms = took(started, finished)
-    lasted = "running" if finished is None else "?" if ms is None else f"{ms} ms"
+    lasted = "running" if finished is None else f"{finished - started} ms"
     error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
         f"  {attempt.number}. {times.for_people(started)} UTC"

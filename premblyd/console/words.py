@@ -16,7 +16,6 @@ from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.removed_parts import NAMELESS  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
 from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
-from premblyd.words import took as took_ms
 
 MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
@@ -105,13 +104,12 @@ def css(word: Any) -> str:
 
 def took(started_ms: Any, finished_ms: Any) -> str:
     """Return how long something took."""
-    ms = took_ms(started_ms, finished_ms)
-    return "?" if ms is None else duration(ms)
+    return duration(finished_ms - started_ms)
 
 
 def came(duplicate_count: Any) -> str:
     """Return how often an event came."""
-    return str(duplicate_count + 1) if isinstance(duplicate_count, int) else "?"
+    return str(duplicate_count + 1)
 
 
 def get(row: Any, name: str) -> Any:

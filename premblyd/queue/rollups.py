@@ -98,7 +98,7 @@ def count_matched(transaction: Transaction, event_id: int) -> None:
     if transaction.row(_ANY_DELIVERY, event_id=event_id) is not None:
         return
     row = transaction.row(_EVENT, event_id=event_id)
-    if row is not None and isinstance(row[0], int):
+    if row is not None:
         received_at_ms, name, code, outcome = row
         group = _group(hour_of(received_at_ms), name, code, outcome)
         transaction.write(_COUNT_MATCHED, **group._asdict())

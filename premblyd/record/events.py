@@ -39,14 +39,16 @@ def last_event_id(database: Database) -> int:
 def last_event_ms(database: Database) -> int | None:
     """Return when the newest event came; None for none."""
     query = Event.select(Event.received_at_ms).order_by(Event.id.desc())
-    return queries.time(queries.value(database, query))
+    at_ms: int | None = queries.value(database, query)
+    return at_ms
 
 
 def latest_ms(database: Database) -> int | None:
     """Return the latest time at which an event came, whichever came last: the clock may have been
     set. None for none."""
     query = Event.select(Event.received_at_ms).order_by(Event.received_at_ms.desc())
-    return queries.time(queries.value(database, query))
+    at_ms: int | None = queries.value(database, query)
+    return at_ms
 
 
 def last_event_of_prembly_ms(database: Database) -> int | None:
@@ -54,7 +56,7 @@ def last_event_of_prembly_ms(database: Database) -> int | None:
     query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
     found = queries.tuples(database, query.limit(500))
     sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]
-    return next((at_ms for at_ms in sent if isinstance(at_ms, int)), None)
+    return sent[0] if sent else None
 
 
 def find_event(database: Database, number_or_key: str) -> WholeEvent:
@@ -132,13 +134,12 @@ def revealed(
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
     event = find_event(database, str(recorded.event_id))
-    columns = {**_columns(event), "headers": _headers(event)}
+    columns = {**_columns(event), "headers": json.loads(event.headers)}
     body: Any = None
     if has_body(event):
         body = _document(event)
         if body is None:
-            is_open = isinstance(event.body, bytes)
-            body = event.body.decode("utf-8", "replace") if is_open else event.body
+            body = event.body.decode("utf-8", "replace")
 
     def show(row: Row, action: str = "") -> dict[str, Any]:
         return dataclasses.asdict(row)
@@ -246,15 +247,6 @@ def _columns(event: WholeEvent) -> dict[str, Any]:
     columns = dataclasses.asdict(event)
     del columns["body"]
     return columns
-
-
-def _headers(event: WholeEvent) -> Any:
-    """Return the headers as pairs; as one, when somebody has changed them."""
-    try:
-        headers = json.loads(event.headers)
-        return [[str(name), str(value)] for name, value in headers]
-    except (ValueError, TypeError):
-        return [["headers", str(event.headers)]]
 
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:

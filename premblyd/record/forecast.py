@@ -77,8 +77,7 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
     if (end_ms := until.get(Removed.REJECTIONS)) is not None:
         found = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= end_ms)
         counts.update(
-            (Removed.REJECTIONS, times.month(at_ms))
-            for (at_ms,) in queries.raw_tuples(database, found)
+            (Removed.REJECTIONS, times.month(at_ms)) for (at_ms,) in queries.tuples(database, found)
         )
     return Forecast(
         going=[
@@ -106,7 +105,7 @@ def _old_events(
     ends_ms = [end_ms for removed, end_ms in until.items() if removed is not Removed.REJECTIONS]
     after = START
     while ends_ms:
-        rows = queries.raw_tuples(
+        rows = queries.tuples(
             database,
             Event.select(*OF_EVENT, Event.kept_from_ms, _RUNS, _WAITS, is_on_hold(now_ms))
             .where(

@@ -361,7 +361,7 @@ def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: 
             .order_by(table.id)
         )
         found = queries.tuples(database, row.limit(1))  # none: the last was removed meanwhile
-        if found and isinstance(found[0][1], int) and found[0][1] < since_ms:
+        if found and found[0][1] < since_ms:
             low = found[0][0] + 1
         else:
             high = middle

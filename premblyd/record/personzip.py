@@ -329,7 +329,7 @@ def _rows(
 
 
 def _body_of(database: Database, event_id: int) -> bytes:
-    [[body]] = queries.raw_tuples(database, Event.select(Event.body).where(Event.id == event_id))
+    [[body]] = queries.tuples(database, Event.select(Event.body).where(Event.id == event_id))
     return bytes(body or b"")
 
 

@@ -7,9 +7,8 @@ one of a list has no payload and no secret. `rows` runs a query and makes rows o
 
 import dataclasses
 import inspect
-import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -220,8 +219,18 @@ def columns(table: type[Table], row: type[Any]) -> list[Any]:
 def rows(database: Database, query: "ModelSelect[Any]", row: type[RowType]) -> list[RowType]:
     """Return what `query` finds, as rows. Raise StoreUnreadableError when it can't be read."""
     names, found = _found(database, query)
-    types = _types(row, names)
-    return [row(**dict(zip(names, map(_readable, types, values), strict=True))) for values in found]
+    # SQLite has 0 and 1.
+    truths = [each.name for each in dataclasses.fields(cast("Any", row)) if _is_truth(each)]
+    made = []
+    for values in found:
+        columns = dict(zip(names, values, strict=True))
+        columns |= {name: bool(columns[name]) for name in truths if columns[name] is not None}
+        made.append(row(**columns))
+    return made
+
+
+def _is_truth(field: Any) -> bool:
+    return field.type is bool or field.metadata.get("kind") is ColumnType.TRUTH
 
 
 def whole(
@@ -246,40 +255,8 @@ def whole(
     return found
 
 
-def _types(row: Any, names: Iterable[str]) -> list[ColumnType | None]:
-    """Return what the columns hold that a row of this class has."""
-    fields = {field.name: field for field in dataclasses.fields(row)}
-    return [
-        ColumnType.TRUTH if fields[name].type is bool else fields[name].metadata.get("kind")
-        for name in names
-    ]
-
-
-def _readable(type_: ColumnType | None, value: Any) -> Any:
-    """Return a column's value as rows have it. Somebody may have put anything there by hand
-    (Peewee's own conversion raises for it): it is shown, and the other rows can be read."""
-    if value is None:
-        return None
-    if type_ is ColumnType.BYTES:
-        return value if isinstance(value, bytes) else str(value).encode()
-    if type_ is ColumnType.TRUTH:
-        return bool(value)
-    if isinstance(value, bytes):
-        return str(value, "utf-8", "replace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
 def tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    """Return what `query` finds, with a text where somebody has put bytes in place of one. Raise
-    StoreUnreadableError when it can't be read."""
-    return _plain(_found(database, query)[1])
-
-
-def raw_tuples(database: Database, query: "ModelSelect[Any]") -> list[tuple[Any, ...]]:
-    """Return what `query` finds, as it is stored. Raise StoreUnreadableError when it can't be
-    read."""
+    """Return what `query` finds. Raise StoreUnreadableError when it can't be read."""
     return _found(database, query)[1]
 
 
@@ -296,14 +273,8 @@ def _found(
 def by_sql(database: Database, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what `sql` finds, as `tuples` does: for what Peewee can't say."""
     with translated(StoreUnreadableError):
-        return _plain(database.execute_sql(sql.replace("?", database.param), values))
-
-
-def _plain(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    return [
-        tuple(str(cell, "utf-8", "replace") if isinstance(cell, bytes) else cell for cell in row)
-        for row in found
-    ]
+        found = database.execute_sql(sql.replace("?", database.param), values)
+        return [tuple(row) for row in found]
 
 
 def value(database: Database, query: "ModelSelect[Any]") -> Any:
@@ -316,8 +287,3 @@ def count(database: Database, ids: "ModelSelect[Any]", most: int) -> int:
     """Return how many rows `ids` finds, a query of their ids. No more than `most` are counted."""
     some = ids.limit(most).alias("some")
     return int(value(database, ids.model.select(fn.COUNT(some.c.id)).from_(some)))
-
-
-def time(at_ms: Any) -> int | None:
-    """Return a time as it is stored; None for what somebody has put in its place."""
-    return at_ms if isinstance(at_ms, int) else None

@@ -196,9 +196,6 @@ def find_deliveries(
     )
     contradicted = criteria.is_contradicted(Delivery.event)
     query = _chosen(database, chosen, *columns, contradicted, removed_parts)
-    # Somebody may have put another word there. COALESCE: else SQLite looks each part up by all of
-    # the states, and sorts what is left of them.
-    query = query.where(fn.COALESCE(Delivery.state, "").in_(list(State)))
     return queries.whole(
         database, query, Delivery.id, FoundDelivery, after_id=after_id, limit=limit
     )
@@ -277,5 +274,5 @@ def _stored_event(database: Database, event_id: int) -> StoredEvent:
     """Return an event as its hooks get it. Raise UnusableError when somebody has changed it so
     that none can."""
     columns = [getattr(Event, name) for name in EVENT_COLUMNS]
-    (row,) = queries.raw_tuples(database, Event.select(*columns).where(Event.id == event_id))
+    (row,) = queries.tuples(database, Event.select(*columns).where(Event.id == event_id))
     return usable_event(row)

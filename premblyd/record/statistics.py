@@ -236,10 +236,7 @@ def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
     first_ids = [first_id for _, _, first_id in found]
     first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
     made_ms = dict(queries.tuples(database, first))
-    return {
-        str(action): (count, queries.time(made_ms.get(first_id)))
-        for action, count, first_id in found
-    }
+    return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
 
 
 def held_of(database: Database) -> dict[str, int]:
@@ -273,7 +270,7 @@ def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
     """Return it of every action in the queue: its index has them side by side, so what is not due
     costs nothing."""
     return {
-        str(action): Overdue(count=count, since_ms=queries.time(since_ms))
+        str(action): Overdue(count=count, since_ms=since_ms)
         for action, count, since_ms in queries.by_sql(database, _DUE, before_ms)
     }
 
@@ -317,7 +314,6 @@ def errors_of_dead(database: Database, action: str | None = None) -> list[DeadBy
 def quantile(buckets: Mapping[int, int], share: float) -> int | None:
     """Return the duration below which `share` of the attempts in `buckets` stayed, in
     milliseconds; None for none. Within a bucket they are taken to be spread evenly."""
-    buckets = {upper: count for upper, count in buckets.items() if isinstance(upper, int)}
     rank = share * sum(buckets.values())
     below = 0
     for upper in sorted(buckets):

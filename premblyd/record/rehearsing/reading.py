@@ -86,15 +86,11 @@ def portions(database: Database, span: Span) -> Iterator[list[Found]]:
         rows = queries.tuples(database, ahead)
         if not rows:
             return
-        sizes = [(row[0], row[2]) for row in rows if _is_since(row[1], span.since_ms)]
+        sizes = [(row[0], row[2]) for row in rows if row[1] >= span.since_ms]
         for ids in of_size(sizes, MOST_BYTES):
             if ids:
                 yield events(database, ids)
         start = rows[-1][0] + 1
-
-
-def _is_since(at_ms: Any, since_ms: int) -> bool:
-    return not isinstance(at_ms, int) or at_ms >= since_ms  # else somebody has changed it
 
 
 def events(database: Database, ids: Sequence[int]) -> list[Found]:
@@ -102,8 +98,8 @@ def events(database: Database, ids: Sequence[int]) -> list[Found]:
     query = _DELIVERIES.where(Delivery.event.in_(ids)).order_by(Delivery.id)
     # Before their events: what is removed meanwhile is left out, and not taken for one that ran
     # nothing.
-    deliveries = [Recorded(*row) for row in queries.raw_tuples(database, query)]
-    rows = queries.raw_tuples(database, _EVENTS.where(Event.id.in_(ids)).order_by(Event.id))
+    deliveries = [Recorded(*row) for row in queries.tuples(database, query)]
+    rows = queries.tuples(database, _EVENTS.where(Event.id.in_(ids)).order_by(Event.id))
     found = {each.id: each for each in map(_found, rows)}
     for delivery in deliveries:
         if delivery.event_id in found:
@@ -116,7 +112,7 @@ def events_of(database: Database, delivery_ids: Collection[int]) -> dict[int, in
     if not delivery_ids:
         return {}
     query = Delivery.select(Delivery.id, Delivery.event).where(Delivery.id.in_(list(delivery_ids)))
-    return dict(queries.raw_tuples(database, query))
+    return dict(queries.tuples(database, query))
 
 
 def _found(row: tuple[Any, ...]) -> Found:

@@ -265,9 +265,7 @@ def downtime(situation: Situation) -> Iterator[Item]:
         .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
         .order_by(Downtime.id)
     )
-    rows = queries.tuples(situation.database, query)
-    usable = [row for row in rows if all(isinstance(value, int) for value in row)]
-    for from_ms, until_ms in usable:
+    for from_ms, until_ms in queries.tuples(situation.database, query):
         start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
         yield Item(
             text=f"From {start} to {end} UTC no webhook could be stored.",

@@ -113,7 +113,7 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
     failures: dict[str, int] = {}
     succeeded: set[str] = set()
     for action, outcome, finished_at_ms in queries.tuples(database, query):
-        if not isinstance(finished_at_ms, int) or finished_at_ms < since_ms:
+        if (finished_at_ms or 0) < since_ms:
             continue
         if outcome == AttemptOutcome.SUCCEEDED:
             succeeded.add(action)
@@ -167,8 +167,7 @@ def paused(situation: Situation) -> Iterator[Item]:
     gone = pauses.without_action(situation.database, settings, found) if settings else ()
     for action, pause in found.items():
         is_gone = action in gone
-        since_ms = queries.time(pause.since_ms) or 0
-        is_long = pause.until_ms is None and since_ms < situation.now_ms - PAUSED_MS
+        is_long = pause.until_ms is None and pause.since_ms < situation.now_ms - PAUSED_MS
         if is_gone or is_long:
             yield Item(
                 text=f"{action} has been {pauses.without_reason(pause)}."
@@ -293,8 +292,7 @@ def _tried(situation: Situation) -> Counter[str]:
     codes = {
         number: rolled_code(code)
         for number, code, token, at_ms in newest
-        if isinstance(token, str) and token.startswith(samples.SENDER)
-        if isinstance(at_ms, int) and at_ms >= since_ms
+        if (token or "").startswith(samples.SENDER) and at_ms >= since_ms
     }
     matched = Delivery.select(Delivery.event).where(Delivery.event.in_(list(codes)))
     for (number,) in queries.tuples(situation.database, matched):
@@ -315,13 +313,12 @@ def new_code(situation: Situation) -> Iterator[Item]:
         Event.id.in_(list(first_ids.values()))
     )
     first_ms = dict(queries.tuples(situation.database, query))
-    oldest = min((at for at in first_ms.values() if isinstance(at, int)), default=0)
+    oldest = min(first_ms.values(), default=0)
     is_young = oldest >= situation.since_ms
     new = [
         code
         for code, first_id in first_ids.items()
-        if isinstance(at := first_ms.get(first_id), int)
-        and at >= situation.since_ms
+        if first_ms.get(first_id, 0) >= situation.since_ms  # removed meanwhile
         and not (is_young and code in CODES)
     ]
     for code in sorted(new):

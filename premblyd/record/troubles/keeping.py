@@ -39,7 +39,7 @@ def retention(situation: Situation) -> Iterator[Item]:
         if oldest_ms is None:
             continue
         newest = Removal.select(fn.MAX(Removal.day_ms)).where(Removal.removed == removed)
-        last_ms = queries.time(queries.value(situation.database, newest)) or 0
+        last_ms = queries.value(situation.database, newest) or 0
         is_at_work = last_ms >= now_ms - AT_WORK_MS
         days = (now_ms - oldest_ms - period_ms) // DAY_MS
         yield Item(
@@ -76,7 +76,8 @@ def _oldest_ms(situation: Situation, removed: str, until_ms: int) -> int | None:
     """Return from when on the oldest counts that began before `until_ms` and is there still."""
     if removed == "rejections":
         first = Rejection.select(Rejection.at_ms).where(Rejection.at_ms <= until_ms)
-        return queries.time(queries.value(situation.database, first.order_by(Rejection.at_ms)))
+        at_ms: int | None = queries.value(situation.database, first.order_by(Rejection.at_ms))
+        return at_ms
     next_ = (
         Event.select(Event.id, Event.received_at_ms, Event.removed_parts)
         .where(_is_behind(situation, removed, until_ms))
@@ -90,7 +91,8 @@ def _oldest_ms(situation: Situation, removed: str, until_ms: int) -> int | None:
     is_there = next_.c.removed_parts.is_null() | next_.c.removed_parts.not_in(_lack_it(removed))
     query = Event.select(fn.MIN(next_.c.received_at_ms)).from_(next_)
     query = query.where(is_there, ~fn.EXISTS(is_put_off))
-    return queries.time(queries.value(situation.database, query))
+    at_ms = queries.value(situation.database, query)
+    return at_ms
 
 
 def _is_behind(situation: Situation, removed: str, until_ms: int) -> Expression:

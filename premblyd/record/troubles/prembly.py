@@ -48,7 +48,7 @@ def wallet(situation: Situation) -> Iterator[Item]:
     """Yield code 03, unless a verification was paid for after it."""
     last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
     found = queries.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
-    if not found or not isinstance(found[0][1], int) or found[0][1] < situation.since_ms:
+    if not found or found[0][1] < situation.since_ms:
         return
     later = (
         Event.select(Event.outcome)
@@ -81,7 +81,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
     asked = [
         _Asked(*row)
         for row in queries.tuples(situation.database, last)
-        if isinstance(row[0], int) and row[0] >= situation.since_ms
+        if row[0] >= situation.since_ms
     ]
     if not asked:
         return
@@ -91,7 +91,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
     since_ms = asked[in_a_row - 1].at_ms
     since = times.for_people(since_ms)
     wait_until_ms = asked[0].wait_until_ms
-    waits = isinstance(wait_until_ms, int) and wait_until_ms - situation.now_ms >= LONG_WAIT_MS
+    waits = (wait_until_ms or 0) - situation.now_ms >= LONG_WAIT_MS
     if result == InquiryResult.REFUSED:
         text = f"Prembly has refused your API key since {since} UTC: nothing is confirmed."
         remedy = "Compare `prembly: {api_key}` with Prembly's dashboard, then restart premblyd."
