@@ -20,7 +20,7 @@ from premblyd.errors import StoreUnreadableError
 from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
 from premblyd.record import hosts, keepstatus, pauses, statistics
-from premblyd.record.hosts import HostRow
+from premblyd.record.hosts import KnownHost
 from premblyd.record.keepstatus import KeepStatus
 from premblyd.record.reconciling import days
 from premblyd.record.reconciling.days import Day
@@ -104,7 +104,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
 def _print_json(
     daemon: Presence | None,
     began_at_ms: int | None,
-    alive: Sequence[HostRow],
+    alive: Sequence[KnownHost],
     items: Sequence[Item],
     glance: KeepStatus | None,
     paused: Sequence[ActionFigures],
@@ -188,7 +188,7 @@ def _print_days(compared: Sequence[Day]) -> None:
             print_sentence(each.sentence)
 
 
-def _print(line: str, new: str, alive: Sequence[HostRow], items: Sequence[Item]) -> None:
+def _print(line: str, new: str, alive: Sequence[KnownHost], items: Sequence[Item]) -> None:
     if line:
         print_sentence(line)
     for text in wrapped(new):

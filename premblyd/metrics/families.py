@@ -194,17 +194,8 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
     needs = "What `premblyd status` tells, by kind: how many things of it need somebody."
     yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
-    yield from _of_kept(record.kept)
-
-
-def _of_kept(glance: KeepStatus) -> Iterator[Metric]:
-    went = "What retention has removed, by class: of how many events, or how many rejections."
-    removed = {**dict.fromkeys(keepstatus.CLASSES, 0), **glance.removed}
-    yield _counter("premblyd_removed", went, removed, "class")
-    late = "Events of which something would have gone, by what keeps it."
-    yield _gauge("premblyd_put_off_events", late, glance.put_off, "reason")
-    yield _gauge("premblyd_holds", "Holds that are in force.", glance.holds)
-    yield _counter("premblyd_erasures", "Erasures at request.", {(): glance.erasures})
+    yield _gauge("premblyd_holds", "Holds that are in force.", record.kept.holds)
+    yield _counter("premblyd_erasures", "Erasures at request.", {(): record.kept.erasures})
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

@@ -15,19 +15,6 @@ from premblyd.record import queries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostRow:
-    """A daemon that has not ended, as the others last saw it. `running`: its hooks."""
-
-    name: str
-    worker: str
-    version: str
-    started_at_ms: int
-    seen_at_ms: int
-    running: int = 0
-    lost_after_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownHost:
     """A host that works, or that may come back. `state`: works, silent (for a minute), stopped or
     lost. `waiting`: how many deliveries no other host has an action for."""
@@ -55,15 +42,10 @@ class WaitedFor:
     since_ms: int
 
 
-def alive(database: Database, now_ms: int) -> list[HostRow]:
-    """Return the daemons that work on the database, the first one first. `now_ms` is by the
-    database's clock. Raise StoreUnreadableError when it can't be read."""
-    query = Host.select(*queries.columns(Host, HostRow)).where(is_working(Host, now_ms))
-    running = _running(database)
-    return [
-        replace(host, running=running.get(host.worker, 0))
-        for host in queries.rows(database, query.order_by(Host.id), HostRow)
-    ]
+def alive(database: Database, now_ms: int) -> list[KnownHost]:
+    """Return the hosts that work, by name. `now_ms` is by the database's clock. Raise
+    StoreUnreadableError when it can't be read."""
+    return [host for host in known(database, now_ms) if host.state == "works"]
 
 
 def began_at_ms(database: Database) -> int | None:
