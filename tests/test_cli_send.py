@@ -296,10 +296,10 @@ def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
 ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
     (503, {"Retry_After": "7"}, 75, "The daemon is running, but could not store it: "),
     (503, {}, 75, "Without Retry-After this comes from a proxy in front"),
-    (502, {}, 75, "A proxy in front does not reach the daemon"),
-    (504, {}, 75, "A proxy in front got no answer"),
+    (502, {}, 75, "A proxy in front gets no answer"),
+    (504, {}, 75, "A proxy in front gets no answer"),
     (413, {}, 1, "The body is larger than `max_body`"),
-    (405, {}, 1, "This URL takes no POST"),
+    (405, {}, 1, "This is not an answer of premblyd"),
     (
         301,
         {"Location": "/elsewhere"},
@@ -336,9 +336,10 @@ def test_a_certificate_that_is_not_trusted_is_no_try_again(
 def test_a_port_without_tls_and_a_name_that_is_none_are_told(sending: Sending) -> None:
     with serving() as server:
         done = sending.send("--url", server.url.replace("http:", "https:"))
-    assert (done.code, done.err) == (1, "Is https right for this port?\n")
+    assert (done.code, done.out) == (75, "the TLS handshake failed\n")
+    assert done.err.startswith("No answer came. Is the URL right, https or http too,")
     done = sending.send("--url", "http://no-such-host.invalid/")
-    assert (done.code, done.err) == (75, "Is the URL's host name right?\n")
+    assert (done.code, done.out) == (75, "the host name can't be resolved\n")
     done = sending.send("--url", "http:// /")
     assert done.code != 0
     assert "Is the URL right" in done.err

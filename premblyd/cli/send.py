@@ -273,37 +273,31 @@ _REDIRECTED = Meaning(
     " any page that answers 200 for a delivery, and never sends that event again. Give Prembly the"
     " URL of the endpoint itself."
 )
+_NO_DAEMON_BEHIND = Meaning("A proxy in front gets no answer from the daemon: {look}.", True)
 _MEANINGS = {
     404: Meaning(
         "No endpoint has this path. After a change of `path`: {reload}."
         " Behind a proxy: does it pass the path on unchanged?"
     ),
-    405: Meaning("This URL takes no POST, so it is not an endpoint's."),
     413: Meaning("The body is larger than `max_body`, or than the limit of a proxy in front."),
-    502: Meaning("A proxy in front does not reach the daemon: {look}.", True),
+    502: _NO_DAEMON_BEHIND,
     503: Meaning(
         "Without Retry-After this comes from a proxy in front: is the daemon behind it running?",
         True,
     ),
-    504: Meaning("A proxy in front got no answer from the daemon: {look}.", True),
+    504: _NO_DAEMON_BEHIND,
     "the TLS certificate is not trusted": Meaning(
         "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
         " or of a private authority? Prembly's side would hardly trust it either."
     ),
-    "the TLS handshake failed": Meaning("Is https right for this port?"),
     "the request can't be sent as configured": Meaning(
         "Is the URL right, and the token plain text?"
-    ),
-    "the host name can't be resolved": Meaning("Is the URL's host name right?", True),
-    "no answer in time": Meaning(
-        f"Something took the connection and gave no answer within {TIMEOUT_S:g} s: {{look}}."
-        " (With https: does the port speak TLS?)",
-        True,
     ),
 }
 _OTHER_ANSWER = Meaning("This is not an answer of premblyd. Is the URL right?")
 _OTHER_REASON = Meaning(
-    "No answer came. Is the URL right, and is it premblyd that listens there?", True
+    "No answer came. Is the URL right, https or http too, and is it premblyd that listens there?",
+    True,
 )
 
 
