@@ -430,12 +430,12 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
 
 
 def test_notices_wake_nobody(watching: Watching) -> None:
-    watching.configure(alert("new_code"))
-    watching.store.add("crm", received_at_ms=watching.clock.now_ms() - 48 * HOUR_MS)
-    watching.store.add("crm", received_at_ms=watching.clock.now_ms(), response_code="07", body=b"1")
+    watching.configure(alert("unmatched"))
+    now_ms = watching.clock.now_ms()
+    watching.store.add(received_at_ms=now_ms, response_code="07", token="premblyd-send-1")
     assert watching.look(2) == []
-    watching.store.add("crm", received_at_ms=watching.clock.now_ms(), response_code="E7", body=b"2")
-    assert watching.look(2) == ["new_code"]
+    watching.store.add(received_at_ms=now_ms, response_code="07", token="of-prembly", body=b"2")
+    assert watching.look(2) == ["unmatched"]
 
 
 def test_every_kind_of_attention_can_be_an_alert() -> None:

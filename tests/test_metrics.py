@@ -97,7 +97,7 @@ def exporter(place: DatabaseAddress) -> Exporter:
 
 
 def exposed(exporter: Exporter, accept: str = "") -> str:
-    return asyncio.run(exporter.expose(accept)).text.decode()
+    return asyncio.run(exporter.expose(accept))[0].decode()
 
 
 def samples(exporter: Exporter) -> dict[str, list[Sample]]:
@@ -229,8 +229,8 @@ def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: Databas
 def test_prometheus_may_ask_for_its_newer_format(exporter: Exporter) -> None:
     accept = "application/openmetrics-text; version=1.0.0"
     assert exposed(exporter, accept).endswith("# EOF\n")
-    exposition = asyncio.run(exporter.expose("text/plain"))
-    assert exposition.content_type.startswith("text/plain; version=")
+    _, kind = asyncio.run(exporter.expose("text/plain"))
+    assert kind.startswith("text/plain; version=")
 
 
 def test_nothing_that_a_sender_chose_is_exposed(store: Store, exporter: Exporter) -> None:

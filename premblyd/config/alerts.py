@@ -34,7 +34,7 @@ KINDS = {
     "differs": "Prembly confirmed VERIFIED for doubted events",
     "given_up": "Prembly was asked for a week, and never answered",
     "unmatched": "events matched no action",
-    "new_code": "a response code came for the first time",
+    "new_code": "a response code that Prembly does not document came for the first time",
     "alert": "another alert could not be sent",
     "retention": "expired data has not been deleted",
     "erasure": "an erasure was not finished",

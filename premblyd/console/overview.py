@@ -120,9 +120,9 @@ class Metrics(Handler):
         raise Refused(401, "not_signed_in", words.SIGN_IN)
 
     async def get(self) -> None:
-        exposition = await self.services.metrics.expose(self.request.headers.get("Accept", ""))
-        self.set_header("Content-Type", exposition.content_type)
-        self.finish(exposition.text)
+        text, kind = await self.services.metrics.expose(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", kind)
+        self.finish(text)
 
     def write_error(self, status_code: int, **_: object) -> None:
         """Say it in a line: no person reads this."""

@@ -13,7 +13,7 @@ from premblyd.metrics.counting import Counts, Runtime
 from premblyd.times import Clock
 
 if TYPE_CHECKING:
-    from premblyd.metrics.families import Exposition, Recorded
+    from premblyd.metrics.families import Recorded
 
 
 class Exporter:
@@ -34,9 +34,9 @@ class Exporter:
         """Ask `runtime` what the daemon's parts say."""
         self._runtime = runtime
 
-    async def expose(self, accept: str) -> "Exposition":
-        """Return all metrics in the format that `accept`, a request's header, asks for: without
-        those of the record where that can't be read, or takes too long."""
+    async def expose(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics in the format that `accept`, a request's header, asks for, and that
+        format: without those of the record where that can't be read, or takes too long."""
         async with self._one_at_a_time:
             counts, runtime = self.counts.copy(), self._runtime()
             settings, now_ms = self._config, self._clock.now_ms()
@@ -54,12 +54,11 @@ class Exporter:
 
     def _expose(
         self, counts: Counts, runtime: Runtime, record: "Recorded | None", accept: str
-    ) -> "Exposition":
+    ) -> tuple[bytes, str]:
         families = _families()
         sizes = backend(self._place).sizes()
-        state = families.State(runtime=runtime, sizes=sizes, record=record)
-        exposition: Exposition = families.expose(counts, state, accept)
-        return exposition
+        exposed: tuple[bytes, str] = families.expose(counts, runtime, sizes, record, accept)
+        return exposed
 
 
 def _families() -> Any:

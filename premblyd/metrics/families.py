@@ -43,15 +43,6 @@ class Recorded:
     kept: KeepStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """How things stand. `record` is None when it can't be read."""
-
-    runtime: Runtime
-    sizes: Sizes
-    record: Recorded | None
-
-
 def read(
     database: Database, runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int
 ) -> Recorded:
@@ -76,33 +67,31 @@ def read(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Exposition:
-    """Metrics as text, and of which content type that is."""
-
-    text: bytes
-    content_type: str
-
-
-def expose(counts: Counts, state: State, accept: str) -> Exposition:
-    """Return all metrics in the format that `accept`, a request's header, asks for."""
+def expose(
+    counts: Counts, runtime: Runtime, sizes: Sizes, record: Recorded | None, accept: str
+) -> tuple[bytes, str]:
+    """Return all metrics in the format that `accept`, a request's header, asks for, and that
+    format. `record` is None when it can't be read."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(counts, state))
+    registry.register(_Families(counts, runtime, sizes, record))
     ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
-    return Exposition(encode(registry), content_type)
+    return encode(registry), content_type
 
 
 class _Families(Collector):
-    def __init__(self, counts: Counts, state: State) -> None:
+    def __init__(
+        self, counts: Counts, runtime: Runtime, sizes: Sizes, record: Recorded | None
+    ) -> None:
         self._counts = counts
-        self._state = state
+        self._of_daemon = [*_of_daemon(runtime, sizes, is_readable=record is not None)]
+        self._record = record
 
     def collect(self) -> Iterator[Metric]:
         yield from _of_counts(self._counts)
-        yield from _of_daemon(self._state)
-        if self._state.record is not None:
-            yield from _of_record(self._state.record)
+        yield from self._of_daemon
+        if self._record is not None:
+            yield from _of_record(self._record)
 
 
 def _of_counts(counts: Counts) -> Iterator[Metric]:
@@ -143,8 +132,7 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _histogram("premblyd_attempt_duration_seconds", ran, counts.attempt_durations, "action")
 
 
-def _of_daemon(state: State) -> Iterator[Metric]:
-    runtime, sizes = state.runtime, state.sizes
+def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator[Metric]:
     build = {(__version__, platform.python_version()): 1}
     yield _gauge(
         "premblyd_build_info", "The version that runs; always 1.", build, "version", "python"
@@ -165,7 +153,7 @@ def _of_daemon(state: State) -> Iterator[Metric]:
         if size is not None:
             yield _gauge(name, help_text, size)
     readable = "Whether the numbers below could be read from the database: 1, or 0."
-    yield _gauge("premblyd_record_readable", readable, state.record is not None)
+    yield _gauge("premblyd_record_readable", readable, is_readable)
 
 
 def _of_record(record: Recorded) -> Iterator[Metric]:

@@ -1,5 +1,5 @@
-"""What a server must be to hold a record, as `check` tells it before a start; what a 200 means on
-it; and what it keeps of rows that were deleted or emptied, as far as an ordinary role may see it.
+"""What a server must be to hold a record, as `check` tells it before a start; and what it keeps of
+rows that were deleted or emptied, as far as an ordinary role may see it.
 """
 
 import contextlib
@@ -19,8 +19,6 @@ _SERVER = """SELECT
     current_setting('server_version'), current_setting('server_version_num')::int / 10000,
     current_setting('server_encoding'), current_user, current_database(),
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
-    (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
-    current_setting('synchronous_commit'), current_setting('synchronous_standby_names'),
     current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
     (SELECT schema FROM unnest(current_schemas(false)) AS schema
         WHERE schema <> 'pg_catalog' LIMIT 1),
@@ -36,13 +34,6 @@ _LACKS = """SELECT tablename, lacks
     ORDER BY tablename"""
 _HAS_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()"
 _CATALOG = "pg_catalog"
-_MEANING = {
-    "local": "No standby is waited for: synchronous_commit is local.",
-    "remote_write": "a standby has got it, though not on its disk yet (synchronous_commit is"
-    " remote_write)",
-    "on": "it is on a standby's disk too",
-    "remote_apply": "it is on a standby's disk too, and seen there",
-}
 
 
 # A pooler that lends a server's session for one transaction only. What daemons do needs their own:
@@ -52,10 +43,14 @@ _POOLED = (
     " `pool_mode` transaction or statement, say), and locks and settings of the daemon get lost:"
     " write the server's own address, or use `pool_mode` session"
 )
+_UNSAFE = (
+    "the server runs with fsync or full_page_writes off: after a power cut, all that was answered"
+    " 200 may be lost"
+)
 
 
 class _Found(NamedTuple):
-    """What the server says of itself; `level` is what this program's sessions use."""
+    """What the server says of itself."""
 
     version: str
     major: int
@@ -63,9 +58,6 @@ class _Found(NamedTuple):
     user: str
     database: str
     only_reads: bool
-    level_of_server: str
-    level: str
-    standbys: str
     is_safe: bool
     usable_schema: str | None
     schema: str | None
@@ -92,7 +84,6 @@ def inspect(server: Server) -> Inspection:
     facts = [
         f"The database is reached: PostgreSQL {found.version}, database {found.database}, role"
         f" {found.user}.",
-        _promise(found),
         *kept.facts,
     ]
     obstacles += _faults(found)
@@ -114,7 +105,8 @@ def inspect(server: Server) -> Inspection:
             f"the role {found.user} lacks {', '.join(rights)} on {len({name for name, _ in lacks})}"
             f" of the tables ({table} is one); the daemon needs {_RIGHTS}"
         )
-    return Inspection(facts=tuple(facts), warnings=kept.warnings, obstacles=tuple(obstacles))
+    warnings = kept.warnings if found.is_safe else (_UNSAFE, *kept.warnings)
+    return Inspection(facts=tuple(facts), warnings=warnings, obstacles=tuple(obstacles))
 
 
 def require_usable(server: Server) -> None:
@@ -167,26 +159,6 @@ def _faults(found: _Found) -> list[str]:
             f" ?options=-csearch_path%3D{found.usable_schema or 'public'}"
         )
     return faults
-
-
-def _promise(found: _Found) -> str:
-    """Return what a 200 means, by the server's settings."""
-    if not found.is_safe:
-        return (
-            "A 200 means little: the server runs with fsync or full_page_writes off, and a power"
-            " cut may lose everything."
-        )
-    promise = "A 200 means that the event is on the server's disk"
-    if not found.standbys:
-        promise += "; no standby is waited for (synchronous_standby_names is empty)."
-    elif found.level == "local":
-        promise += f". {_MEANING['local']}"
-    else:
-        meaning = _MEANING.get(found.level, found.level)
-        promise += f", and {meaning} (synchronous_standby_names is {found.standbys})."
-    if found.level_of_server == "off":
-        promise += " (The server's synchronous_commit is off; premblyd uses on.)"
-    return promise
 
 
 _SETTINGS = """SELECT

@@ -300,32 +300,17 @@ def _tried(situation: Situation) -> Counter[str]:
     return Counter(codes.values())
 
 
-@trouble(
-    passes=False,
-    needs_nobody=("code came for the first time", "codes came for the first time"),
-)
+@trouble(passes=False)
 def new_code(situation: Situation) -> Iterator[Item]:
-    """Yield codes that the record has for the first time. In a record younger than a day every code
-    is new, so only undocumented ones count."""
+    """Yield codes that Prembly does not document and that the record has for the first time."""
     found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
-    first_ids = {str(code): first_id for code, first_id in found}
-    query = Event.select(Event.id, Event.received_at_ms).where(
-        Event.id.in_(list(first_ids.values()))
+    first_ids = {first_id: str(code) for code, first_id in found if code not in CODES}
+    new = Event.select(Event.id).where(
+        Event.id.in_(list(first_ids)), Event.received_at_ms >= situation.since_ms
     )
-    first_ms = dict(queries.tuples(situation.database, query))
-    oldest = min(first_ms.values(), default=0)
-    is_young = oldest >= situation.since_ms
-    new = [
-        code
-        for code, first_id in first_ids.items()
-        if first_ms.get(first_id, 0) >= situation.since_ms  # removed meanwhile
-        and not (is_young and code in CODES)
-    ]
-    for code in sorted(new):
-        known = f", {CODES[code]}" if code in CODES else ", which Prembly does not document"
+    for code in sorted(first_ids[number] for (number,) in queries.tuples(situation.database, new)):
         yield Item(
-            severity=Severity.NOTICE if code in CODES else Severity.WARNING,
-            text=f"The first event with {_named(code)}{known}.",
+            text=f"The first event with {_named(code)}, which Prembly does not document.",
             remedy="Look at the event, and decide which action should run for it.",
             target=Target(page="events", code=_filter(code)),
         )
