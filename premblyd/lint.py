@@ -77,9 +77,7 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
 def _of_prembly(settings: Config) -> Iterator[str]:
     """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
     api = settings.prembly
-    if api is None:
-        return
-    key = api.api_key.reveal() if api.api_key else ""
+    key = api.api_key.reveal() if api and api.api_key else ""
     if _PLACEHOLDER.match(key):
         yield "prembly api_key: it is a placeholder; put your account's secret key there"
     elif _PUBLIC_KEY.search(key):
@@ -88,8 +86,7 @@ def _of_prembly(settings: Config) -> Iterator[str]:
 
 def _of_console(settings: Config) -> Iterator[str]:
     """Yield that the console may be reached from elsewhere, where cookies go in the open."""
-    console = settings.console
-    if console is None:
+    if (console := settings.console) is None:
         return
     host = console.listen.host
     if not (console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")):
@@ -242,10 +239,8 @@ def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
 
 def _of_pending(settings: Config) -> Iterator[str]:
     """Yield that nothing runs for what Prembly answers."""
-    pending = settings.pending
-    if pending is None:
-        return
-    if not any(events.matches(action.types, events.STATUS) for action in settings.actions):
+    are_for = [action for action in settings.actions if events.matches(action.types, events.STATUS)]
+    if settings.pending is not None and not are_for:
         yield (
             f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
             " answers: list it in an action's `types`"

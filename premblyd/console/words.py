@@ -15,6 +15,7 @@ from premblyd.record.operating import ONLY_SOME
 from premblyd.record.pauses import sentence as paused  # noqa: F401
 from premblyd.record.removed_parts import NAMELESS  # noqa: F401
 from premblyd.record.replays import RAN_BEFORE  # noqa: F401
+from premblyd.times import for_html as machine_time  # noqa: F401
 from premblyd.words import counted, duration, number, percent, size, visible  # noqa: F401
 
 MASK = privacy.MASK
@@ -76,11 +77,6 @@ def moment(ms: Any) -> str:
     return visible(times.for_people(ms))
 
 
-def machine_time(ms: Any) -> str:
-    """Return a time for programs, for <time datetime>."""
-    return times.for_html(ms)
-
-
 def ago(ms: Any, now_ms: int) -> str:
     """Return how long ago a time was, or in how long it will be."""
     if not isinstance(ms, int):
@@ -100,16 +96,6 @@ def label(name: str) -> str:
 def css(word: Any) -> str:
     """Return a word as a part of a class's name; `other` for what is none of ours."""
     return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,20}", word) else "other"
-
-
-def took(started_ms: Any, finished_ms: Any) -> str:
-    """Return how long something took."""
-    return duration(finished_ms - started_ms)
-
-
-def came(duplicate_count: Any) -> str:
-    """Return how often an event came."""
-    return str(duplicate_count + 1)
 
 
 def get(row: Any, name: str) -> Any:
