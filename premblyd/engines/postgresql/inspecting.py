@@ -44,8 +44,8 @@ _POOLED = (
     " write the server's own address, or use `pool_mode` session"
 )
 _UNSAFE = (
-    "the server runs with fsync or full_page_writes off: after a power cut, all that was answered"
-    " 200 may be lost"
+    "A 200 means little: the server runs with fsync or full_page_writes off, and a power cut may"
+    " lose everything."
 )
 
 
@@ -84,6 +84,7 @@ def inspect(server: Server) -> Inspection:
     facts = [
         f"The database is reached: PostgreSQL {found.version}, database {found.database}, role"
         f" {found.user}.",
+        *([] if found.is_safe else [_UNSAFE]),
         *kept.facts,
     ]
     obstacles += _faults(found)
@@ -105,8 +106,7 @@ def inspect(server: Server) -> Inspection:
             f"the role {found.user} lacks {', '.join(rights)} on {len({name for name, _ in lacks})}"
             f" of the tables ({table} is one); the daemon needs {_RIGHTS}"
         )
-    warnings = kept.warnings if found.is_safe else (_UNSAFE, *kept.warnings)
-    return Inspection(facts=tuple(facts), warnings=warnings, obstacles=tuple(obstacles))
+    return Inspection(facts=tuple(facts), warnings=kept.warnings, obstacles=tuple(obstacles))
 
 
 def require_usable(server: Server) -> None:

@@ -216,7 +216,7 @@ def test_a_claim_that_still_waits_for_a_standby_costs_no_attempt(
 # What `check` says
 
 
-def test_an_inspection_says_what_is_there_and_what_a_200_means(
+def test_an_inspection_says_what_is_there_and_where_a_200_means_little(
     server: Server, cluster: Cluster
 ) -> None:
     found = backend(server).inspect()
