@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Action, Config, Endpoint
@@ -38,6 +39,11 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
     if any(in_the_open) and path.stat().st_mode & stat.S_IROTH:
         yield f"{path} holds secrets and others can read it: chmod o-r {path}"
     for endpoint in settings.endpoints:
+        if endpoint.scheme == "public-key":
+            yield (
+                f"endpoint {endpoint.name}: the public-key scheme proves nothing about the body;"
+                " use hmac-sha256 if your account sends it"
+            )
         for key, text in endpoint.key_texts.items():
             if doubt := _of_key(text):
                 yield f"endpoint {endpoint.name}, key {key}: {doubt}"
@@ -58,6 +64,8 @@ def _of_key(text: str) -> str | None:
         return "it is a placeholder; put your account's public key there"
     if _SECRET_KEY.search(text):
         return "it looks like the secret key (…sk_…); webhooks are signed with the public one"
+    if not text.isascii() or any(letter.isspace() or letter in "'\"" for letter in text):
+        return "it has quotes, white space or letters that Prembly's keys don't have"
     return None
 
 
@@ -82,6 +90,8 @@ def _of_prembly(settings: Config) -> Iterator[str]:
         yield "prembly api_key: it is a placeholder; put your account's secret key there"
     elif _PUBLIC_KEY.search(key):
         yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
+    if api and api.url.startswith("http://") and urlsplit(api.url).hostname not in _LOOPBACK:
+        yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
 
 
 def _of_console(settings: Config) -> Iterator[str]:

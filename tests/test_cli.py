@@ -163,15 +163,18 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
 def test_check_warns_and_goes_on(tmp_path: Path) -> None:
     action = {"name": "a", "response_codes": ["*"], "command": ["/nowhere/at-all"]}
     other = {"name": "b", "response_codes": ["*"], "shell": "true"}
-    text = json.dumps(configuration(actions=[action, other], concurrency=1))
+    text = json.dumps(
+        configuration(endpoint={"scheme": "public-key"}, actions=[action, other], concurrency=1)
+    )
     path = write(tmp_path, text)
     path.chmod(0o644)
     done = run("check", "--config", path)
     assert done.code == 0
     warnings = [line.removeprefix("warning: ") for line in done.err.splitlines()]
     assert warnings == json.loads(run("check", "--json", "--config", path).out)["warnings"]
-    readable, command_line = warnings
+    readable, scheme, command_line = warnings
     assert readable == f"{path} holds secrets and others can read it: chmod o-r {path}"
+    assert "proves nothing about the body" in scheme
     assert command_line == "action a: /nowhere/at-all is not an executable here"
 
 

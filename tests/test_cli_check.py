@@ -243,6 +243,9 @@ def test_a_when_that_may_name_a_type_wrongly_is_doubted(tmp_path: Path) -> None:
         ("<your public key>", "it is a placeholder"),
         ("sk_live_hush", "it looks like the secret key"),
         ("live_sk_hush", "it looks like the secret key"),
+        ("'live_pk_hush'", "it has quotes, white space or letters"),
+        ("live_pk hush", "it has quotes, white space or letters"),
+        ("live_pk_hush\ufeff", "it has quotes, white space or letters"),
     ],
 )
 def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
@@ -258,6 +261,8 @@ def test_a_key_that_is_none_of_premblys_is_doubted_and_not_quoted(
     [
         ({"api_key": "<your secret key>"}, "prembly api_key: it is a placeholder"),
         ({"api_key": "live_pk_hush"}, "prembly api_key: it looks like the public key"),
+        ({"api_key": "live_sk_x", "url": "http://api.example.com"}, "is not https"),
+        ({"api_key": "live_sk_x", "url": "http://127.0.0.1:9"}, None),
         ({"api_key": "live_sk_x"}, None),
     ],
 )

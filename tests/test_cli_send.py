@@ -336,8 +336,7 @@ def test_a_certificate_that_is_not_trusted_is_no_try_again(
 def test_a_port_without_tls_and_a_name_that_is_none_are_told(sending: Sending) -> None:
     with serving() as server:
         done = sending.send("--url", server.url.replace("http:", "https:"))
-    assert (done.code, done.out) == (75, "the TLS handshake failed\n")
-    assert done.err.startswith("No answer came. Is the URL right, https or http too,")
+    assert (done.code, done.err) == (1, "Is https right for this port?\n")
     done = sending.send("--url", "http://no-such-host.invalid/")
     assert (done.code, done.out) == (75, "the host name can't be resolved\n")
     done = sending.send("--url", "http:// /")

@@ -290,6 +290,7 @@ _MEANINGS = {
         "The certificate is not trusted here, so nothing was sent. Is it expired, of another name,"
         " or of a private authority? Prembly's side would hardly trust it either."
     ),
+    "the TLS handshake failed": Meaning("Is https right for this port?"),
     "the request can't be sent as configured": Meaning(
         "Is the URL right, and the token plain text?"
     ),
