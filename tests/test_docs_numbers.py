@@ -131,7 +131,7 @@ LIMITS = {
     "hosts.heartbeat.EVERY_S": 60.0,
     "console.app.MAX_CONNECTIONS": 100,
     "console.app.MAX_BODY_BYTES": 512 << 10,
-    "prembly.payload.MAX_TEXT_BYTES": 4096,
+    "prembly.payload.MAX_TEXT_BYTES": 2048,
     "prembly.bodies.LARGE_BYTES": 128 << 10,
     "prembly.bodies.QUICK_HOLDERS": 1500,
     "expressions.TRIAL_STEPS": 5_000,

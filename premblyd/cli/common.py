@@ -20,11 +20,12 @@ from premblyd.databases import DatabaseAddress, Server, holds_password, is_postg
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.errors import ConfigError
+from premblyd.prembly.payload import MAX_TEXT_BYTES
 from premblyd.words import counted
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-MAX_PRIVATE_BYTES = 4096  # a longer text in a body is no name of anything
+MAX_PRIVATE_BYTES = MAX_TEXT_BYTES  # a longer text in a body is no name of anything
 MAX_ROW_ID = 2**63 - 1  # what SQLite can hold
 
 
@@ -92,7 +93,7 @@ class Private(click.ParamType[str]):
         if not text.strip():  # a script's variable, say, that is not set
             self.fail(f"{place} is empty.", param, ctx)
         if len(text.encode()) > MAX_PRIVATE_BYTES or "\0" in text:
-            self.fail(f"{place} is longer than 4 KiB, or has a NUL.", param, ctx)
+            self.fail(f"{place} is longer than 2 KiB, or has a NUL.", param, ctx)
         return text
 
 

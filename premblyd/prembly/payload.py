@@ -21,7 +21,9 @@ from premblyd.prembly.bodies import FIELDS, FieldName, Places
 from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.privacy import SECRET_VERDICT_FIELDS
 
-MAX_TEXT_BYTES = 4096  # a longer text is no identifier or status; the body still holds it
+# A longer text is no identifier or status; the body still holds it. (PostgreSQL refuses a row with
+# more than 2,704 bytes in an index.)
+MAX_TEXT_BYTES = 2048
 MAX_DETAIL_CHARS = 500
 # The response codes that Prembly documents.
 CODES = {

@@ -1,7 +1,10 @@
 """Values that are hard to keep: both engines keep them, or fail that webhook alone."""
 
+import random
+
 import pytest
 
+from premblyd.prembly.payload import MAX_TEXT_BYTES
 from tests.support.store import Store, is_fault, new_event
 
 
@@ -23,6 +26,30 @@ def test_a_text_that_is_no_unicode_fails_alone(store: Store) -> None:
     good = store.inbox.add(new_event(b"good"), [])
     assert is_fault(store.wait_all([bad, good])[0])
     assert store.bodies() == [b"good"]
+
+
+NAMES = ("response_code", "reference", "user_ref", "session_id")
+
+
+def test_the_longest_texts_that_are_read_are_kept(store: Store) -> None:
+    names = {name: _text(MAX_TEXT_BYTES) for name in NAMES}
+    store.add("crm", **names)
+    assert store.rows(f"SELECT {', '.join(NAMES)} FROM event") == [tuple(names.values())]
+
+
+@pytest.mark.usefixtures("lines")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_that_is_too_long_for_an_index_fails_alone(store: Store, name: str) -> None:
+    bad = store.inbox.add(new_event(b"bad", **{name: _text(10_000)}), [])
+    good = store.inbox.add(new_event(b"good"), [])
+    store.wait_all([bad, good])
+    assert b"good" in store.bodies()
+    assert store.writer.last_error is None
+
+
+def _text(length: int) -> str:
+    """Return a text that can't be compressed, as PostgreSQL would do."""
+    return "".join(random.Random(length).choices("0123456789abcdefghijklmnopqrstuvwxyz", k=length))
 
 
 def test_texts_sort_by_their_bytes(store: Store) -> None:

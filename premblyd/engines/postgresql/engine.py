@@ -27,7 +27,12 @@ LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must 
 SHORT_LOCK_WAIT = "250ms"
 DEADLINE_S = 10.0  # of a transaction with all its tries; connecting has a limit of its own
 _CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
-_OF_THE_WORK = (psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.DataError)
+_OF_THE_WORK = (
+    psycopg.IntegrityError,
+    psycopg.ProgrammingError,
+    psycopg.DataError,
+    errors.ProgramLimitExceeded,  # a text is too long for an index
+)
 # Somebody must grant or restore something; webhooks are refused until then.
 _OF_THE_DATABASE = (
     errors.InsufficientPrivilege,
