@@ -26,7 +26,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Retry
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import backend
+from premblyd.engines.connections import backend, connect_read_only
 from premblyd.engines.writer import Writer
 from premblyd.model.columns import columns
 from premblyd.model.states import AttemptOutcome
@@ -41,6 +41,7 @@ from premblyd.receive.recognition import Incoming, recognise
 from premblyd.routing import Routing
 from premblyd.run.ending import ending_of
 from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.verifications.digests import Digests
 from tests.bench import webhooks
 from tests.bench.load import LoadError
 from tests.support.configuration import configuration
@@ -90,8 +91,7 @@ class Filling:
         self.waiting_from = events - NEWEST
         self._shapes = [recognised(body, 0, "") for body in _bodies()]
         self._of_shape = [tuple(_value(each, name) for name in _OF_SHAPE) for each in self._shapes]
-        begin = b"".join(len(text).to_bytes(4, "big") + text for text in (b"prembly", b""))
-        self._key = hashlib.sha256(begin)
+        self.digest_key = b""  # the record's, once there is one
 
     def tables(self) -> Iterator[tuple[str, Iterable[str], Rows]]:
         """Yield each table with its columns and rows, whose ids are 1, 2, 3 …"""
@@ -130,10 +130,9 @@ class Filling:
     def _event(self, number: int) -> tuple[Any, ...]:
         shape = number % len(self._shapes)
         body = self._named(self._shapes[shape].body, number)
-        digest = hashlib.sha256(body)
-        key = self._key.copy()
-        key.update(digest.digest())
-        own = (key.hexdigest()[:32], digest.hexdigest(), reference(number), self.user_ref(number))
+        digests, sha256 = Digests(self.digest_key), hashlib.sha256(body).digest()
+        key = digests.key("event key", "prembly", "", end=sha256)
+        own = (key, digests.of_body(sha256), reference(number), self.user_ref(number))
         return (*own, self.at_ms(number), _token(number), body, *self._of_shape[shape])
 
     def _matched(self) -> Iterator[int]:
@@ -192,6 +191,8 @@ def reference(number: int) -> str:
 def fill(place: DatabaseAddress, filling: Filling) -> None:
     """Make the record at `place`, and check it."""
     backend(place).prepare()
+    with closing(connect_read_only(place)) as database:
+        filling.digest_key = database.digest_key
     if isinstance(place, Server):
         _fill_server(place, filling)
     else:
@@ -299,6 +300,8 @@ def check(place: DatabaseAddress, filling: Filling) -> None:
 async def _come_anew(path: Path, filling: Filling, numbers: Iterable[int]) -> None:
     """Have some of the webhooks come and their hooks end, each before the next, as in a daemon."""
     backend(path).prepare()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE record SET digest_key = ?", [filling.digest_key])
     writer = Writer(backend(path).engine())
     inbox, queue = Inbox(writer), Queue(writer, _WORKER)
     for number in numbers:
