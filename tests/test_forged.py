@@ -203,3 +203,24 @@ def test_what_comes_before_the_true_event_does_not_keep_it_from_running_once(
     states = "SELECT state, count(*) FROM delivery GROUP BY state ORDER BY state"
     # The transaction has no outcome, and what is doubted none but unknown: no action is for it.
     assert daemon.rows(states) == [("dead", 1), ("skipped", 30), ("succeeded", 1)]
+
+
+# Python that the daemon runs first: it asks as often as always, and not for minutes.
+IMPATIENT = "from premblyd.ask import confirm; confirm.GRACE_S, confirm._WAITS_S = 0, (0.02,)"
+
+
+@pytest.mark.parametrize("status", ["NOT-VERIFIED", "PENDING", None])
+def test_what_prembly_does_not_confirm_holds_up_nothing_of_its_reference(
+    tmp_path: Path, api: PremblyApi, status: str | None
+) -> None:
+    """It contradicts the forged event, does not know yet, or knows no such verification."""
+    if status is not None:
+        api.know("r-1", status=status)
+    changes = settings(tmp_path, api, order={"by": "reference", "then": "wait"})
+    with Premblyd(tmp_path, **changes) as daemon:
+        send(daemon.start(before=IMPATIENT), body("r-1"))
+        daemon.wait_for_rows([("dead",)], STATES)
+        api.know("r-1", status="NOT-VERIFIED")
+        send(daemon, body("r-1", "NOT-VERIFIED"))
+        daemon.wait_for_rows([("dead",), ("succeeded",)], STATES)
+        assert ran(tmp_path) == ["r-1"]

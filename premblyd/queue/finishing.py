@@ -4,15 +4,16 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from peewee import CTE, SQL, Case, Expression, Query
+from peewee import CTE, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import BulkUpdate, Row, Transaction
 from premblyd.engines.writer import Later, Operation, Step
-from premblyd.model.states import State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery
+from premblyd.model.states import InquiryResult, State
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Inquiry
 from premblyd.prembly.payload import without_nul
 from premblyd.queue.jobs import Ending, Job, Result
 from premblyd.verifications import erased
+from premblyd.verifications.questions import DOUBTS
 
 
 class Report(NamedTuple):
@@ -146,18 +147,30 @@ def _nameless(values: Values, _: CTE) -> Any:
 
 
 def _going_on(values: Values, given: CTE) -> Any:
-    """Of one that is to run again, or to be mended, and whose event was erased: its end."""
+    """Of one that is to run again, or to be mended, and whose event was erased: its end. A dead one
+    that Prembly does not confirm may be forged: it holds nobody behind it."""
+    is_unconfirmed = (
+        (given.c.state == State.DEAD) & Delivery.confirmed_at_ms.is_null() & _IS_DOUBTED
+    )
     ended = {
         "state": State.CANCELLED,
         "due_at_ms": None,
         "finished_at_ms": given.c.ended_at_ms,
     }
-    return _nameless(values, given) | {
+    written = _nameless(values, given) | {
         getattr(Delivery, name): Case(None, [(erased.OF_DELIVERY, value)], values[name])
         for name, value in ended.items()
     }
+    return written | {Delivery.blocks_order: Delivery.blocks_order & ~is_unconfirmed}
 
 
+_IS_DOUBTED = fn.EXISTS(
+    Inquiry.select(Inquiry.id).where(
+        Inquiry.event == Delivery.event,
+        Inquiry.result.in_(DOUBTS),
+        (Inquiry.delivery == Delivery.id) | (Inquiry.result == InquiryResult.CONTRADICTED),
+    )
+)
 _STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
 _CLOSING_NAMELESS = _closing(lambda values: erased.unless(erased.OF_ATTEMPT, Attempt, values))
 _END_ALL_SAID = _End(_ending(lambda values, _: values), _closing(lambda values: values))
