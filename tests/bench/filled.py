@@ -131,7 +131,7 @@ class Filling:
         shape = number % len(self._shapes)
         body = self._named(self._shapes[shape].body, number)
         digests, sha256 = Digests(self.digest_key), hashlib.sha256(body).digest()
-        key = digests.key("event key", "prembly", "", end=sha256)
+        key = digests.key(b"event key", "prembly", "", end=sha256)
         own = (key, digests.of_body(sha256), reference(number), self.user_ref(number))
         return (*own, self.at_ms(number), _token(number), body, *self._of_shape[shape])
 
