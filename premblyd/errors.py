@@ -92,6 +92,14 @@ class MoveAtWorkError(TryAgainError):
         )
 
 
+class OtherRecordError(TryAgainError):
+    """The database has another record than when the daemon started: one was moved or restored into
+    it. Its digests have another key, which a daemon reads when it starts."""
+
+    def __init__(self) -> None:
+        super().__init__("The database has another record by now. Start the daemon again.")
+
+
 class NoAnswerError(TryAgainError):
     """Prembly can't be reached, or does not answer in a way that can be used. Try again later:
     after `retry_after_s`, by Prembly's wish or because it has failed too often."""

@@ -409,7 +409,8 @@ def test_a_daemon_that_looked_before_a_move_began_does_not_join_meanwhile(
 def test_a_daemon_that_slept_while_it_was_looked_for_acknowledges_nothing_that_is_emptied(
     path: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process, for it sleeps by SIGSTOP."""
+    """A process, for it sleeps by SIGSTOP. Then it ends: by the key that it has read, it would know
+    no duplicate, and nobody who was erased."""
     monkeypatch.setattr(on_server, "WATCHED_S", 0.3)
     monkeypatch.setattr(beacon, "MOST_WATCHED_S", 0.6)
     insert_all(path, odd_rows())
@@ -429,7 +430,9 @@ def test_a_daemon_that_slept_while_it_was_looked_for_acknowledges_nothing_that_i
         assert {event[0] for event in rows_of(path)["event"]} <= {
             event[0] for event in rows_of(server)["event"]
         }
-        wait_until(lambda: daemon.send(b'{"reference":"r-2"}').status == 200)
+        assert daemon.process.wait() == 1
+        daemon.start()
+        assert daemon.send(b'{"reference":"r-2"}').status == 200
 
 
 def test_who_was_erased_stays_so_on_the_new_database(

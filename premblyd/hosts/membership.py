@@ -17,6 +17,7 @@ from premblyd.engines.beacon import Beacon, TimeRead
 from premblyd.errors import (
     CannotStartError,
     MoveAtWorkError,
+    OtherRecordError,
     PremblydError,
     SchemaError,
     StoreUnavailableError,
@@ -252,7 +253,7 @@ class Membership:
             await work
         except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
             return
-        except (SchemaError, MoveAtWorkError, CannotStartError) as error:
+        except (SchemaError, MoveAtWorkError, OtherRecordError, CannotStartError) as error:
             self._unfit = error
         # Whatever it is, it must not end the daemon: webhooks go on coming.
         except Exception as error:  # noqa: BLE001

@@ -15,12 +15,13 @@ from premblyd.engines.engine import Statement, Transaction, insert, param, updat
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import (
     MoveAtWorkError,
+    OtherRecordError,
     PremblydError,
 )
 from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.model.schema import LOCK, MOVE
 from premblyd.model.states import LOST, STOPPED, State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.queue import damage
 
 Done = TypeVar("Done")
@@ -191,7 +192,10 @@ def _unfit(transaction: Transaction) -> PremblydError | None:
     """Return why no daemon can work on the database; None: it can. Who makes the schema has its
     lock, and so has who becomes a daemon. Who moves the database takes another under that one, and
     then looks for daemons."""
-    return None if transaction.try_lock(MOVE) else MoveAtWorkError("the database")
+    if not transaction.try_lock(MOVE):
+        return MoveAtWorkError("the database")
+    [key] = transaction.row(_DIGEST_KEY) or [None]
+    return None if key == transaction.digest_key else OtherRecordError()
 
 
 def _of_fit(done: Done | PremblydError) -> Done:
@@ -207,6 +211,7 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
     return [row[0] for row in rows]
 
 
+_DIGEST_KEY = Statement(Record.select(Record.digest_key))
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
 _JOIN = insert(

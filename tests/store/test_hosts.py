@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.errors import OtherRecordError
 from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
@@ -264,3 +265,13 @@ def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, h
     store.wait(predecessor.leave(NOW_MS))
     store.add("old")
     assert state_after(store, NOW_MS) == "dead"
+
+
+def test_a_daemon_does_not_come_back_on_another_record(store: Store, host: Hosts) -> None:
+    """One was moved or restored into its database. By the key that it has read, it would know no
+    duplicate, and nobody who was erased."""
+    store.by_hand("DELETE FROM host")
+    store.by_hand("UPDATE record SET digest_key = ?", b"another key")
+    with pytest.raises(OtherRecordError):
+        store.wait(host.revive(NOW_MS))
+    assert store.rows(HOSTS) == []
