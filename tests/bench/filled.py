@@ -41,10 +41,11 @@ from premblyd.receive.recognition import Incoming, recognise
 from premblyd.routing import Routing
 from premblyd.run.ending import ending_of
 from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.verifications.digests import Digests
 from tests.bench import webhooks
 from tests.bench.load import LoadError
 from tests.support.configuration import configuration
-from tests.support.database import past_checks, rows
+from tests.support.database import changing, past_checks, rows
 from tests.support.webhooks import KEY
 
 DAYS = 365  # in which the events came
@@ -90,8 +91,7 @@ class Filling:
         self.waiting_from = events - NEWEST
         self._shapes = [recognised(body, 0, "") for body in _bodies()]
         self._of_shape = [tuple(_value(each, name) for name in _OF_SHAPE) for each in self._shapes]
-        begin = b"".join(len(text).to_bytes(4, "big") + text for text in (b"prembly", b""))
-        self._key = hashlib.sha256(begin)
+        self.digests = Digests(b"")  # those of the database that is filled
 
     def tables(self) -> Iterator[tuple[str, Iterable[str], Rows]]:
         """Yield each table with its columns and rows, whose ids are 1, 2, 3 …"""
@@ -130,11 +130,18 @@ class Filling:
     def _event(self, number: int) -> tuple[Any, ...]:
         shape = number % len(self._shapes)
         body = self._named(self._shapes[shape].body, number)
-        digest = hashlib.sha256(body)
-        key = self._key.copy()
-        key.update(digest.digest())
-        own = (key.hexdigest()[:32], digest.hexdigest(), reference(number), self.user_ref(number))
-        return (*own, self.at_ms(number), _token(number), body, *self._of_shape[shape])
+        digest = hashlib.sha256(body).digest()
+        key = self.digests.key("event key", "prembly", "", end=digest)
+        names = (reference(number), self.user_ref(number))
+        return (
+            key,
+            self.digests.of_body(digest),
+            *names,
+            self.at_ms(number),
+            _token(number),
+            body,
+            *self._of_shape[shape],
+        )
 
     def _matched(self) -> Iterator[int]:
         return (number for number in range(self.events) if _is_matched(number))
@@ -192,12 +199,18 @@ def reference(number: int) -> str:
 def fill(place: DatabaseAddress, filling: Filling) -> None:
     """Make the record at `place`, and check it."""
     backend(place).prepare()
+    filling.digests = Digests(_digest_key(place))
     if isinstance(place, Server):
         _fill_server(place, filling)
     else:
         _fill_file(place, filling)
         os.sync()  # or the system writes it while something is measured
     check(place, filling)
+
+
+def _digest_key(place: DatabaseAddress) -> bytes:
+    ((key,),) = rows(place, "SELECT digest_key FROM record")
+    return bytes(key)
 
 
 def _fill_file(path: Path, filling: Filling) -> None:
@@ -285,7 +298,7 @@ def check(place: DatabaseAddress, filling: Filling) -> None:
     numbers = range(0, filling.events, filling.events // _CHECKED + 1)
     with tempfile.TemporaryDirectory() as folder:
         anew = Path(folder) / "premblyd.db"
-        asyncio.run(_come_anew(anew, filling, numbers))
+        asyncio.run(_come_anew(anew, _digest_key(place), filling, numbers))
         _require("attempt_hour", rows(place, _BUCKETS), rows(anew, _BUCKETS))
         for number, (table, source) in itertools.product(numbers, _OF_EVENT.items()):
             name = table._meta.table_name
@@ -296,9 +309,13 @@ def check(place: DatabaseAddress, filling: Filling) -> None:
             _require(f"{name} of event {number}", rows(place, sql, reference(number)), came)
 
 
-async def _come_anew(path: Path, filling: Filling, numbers: Iterable[int]) -> None:
+async def _come_anew(
+    path: Path, digest_key: bytes, filling: Filling, numbers: Iterable[int]
+) -> None:
     """Have some of the webhooks come and their hooks end, each before the next, as in a daemon."""
     backend(path).prepare()
+    with changing(path) as connection:
+        connection.execute("UPDATE record SET digest_key = ?", [digest_key])
     writer = Writer(backend(path).engine())
     inbox, queue = Inbox(writer), Queue(writer, _WORKER)
     for number in numbers:
