@@ -12,10 +12,9 @@ from tests.bench import load
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.webhooks import BODY, signed, webhook
+from tests.support.webhooks import BODY, webhook
 
 CLIENTS = 16
-STATES = "SELECT state, count(*) FROM delivery GROUP BY state ORDER BY state"
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
@@ -41,20 +40,6 @@ def send_at_once(daemon: Premblyd, requests: list[bytes]) -> None:
     host, _, port = daemon.address.rpartition(":")
     answers = load.at_once((host, int(port)), requests, clients=CLIENTS)
     assert len(answers.took_s) == len(requests)
-
-
-def test_a_captured_webhook_sent_a_thousand_times_has_one_effect(
-    tmp_path: Path, effects: Path
-) -> None:
-    """With new tokens, 16 at once, and no `once`: the duplicate is recognised by its body."""
-    with Premblyd(tmp_path, actions=[activate(effects)]) as daemon:
-        daemon.start()
-        requests = [webhook(BODY, signed(BODY, token=f"t-{number}")) for number in range(1000)]
-        send_at_once(daemon, requests)
-        daemon.wait_for_rows([("succeeded", 1)], STATES)
-        assert daemon.rows("SELECT id, duplicate_count FROM event") == [(1, 999)]
-        assert daemon.send(b'{"another": 1}').json["event"] == 2
-    assert len(effects.read_text().splitlines()) == 1
 
 
 def test_what_was_changed_and_signed_anew_has_one_effect(daemon: Premblyd, effects: Path) -> None:

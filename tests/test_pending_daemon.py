@@ -180,19 +180,3 @@ def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
         answered = "SELECT state FROM delivery WHERE event_id = 3"
         daemon.wait_for_rows([("succeeded",)], answered)
         assert "prembly.status r-1 not_verified" in (tmp_path / "ran").read_text()
-
-
-def test_a_late_webhook_after_the_answer_activates_nobody_twice(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    api.know("r-1")
-    script = f'echo "$PREMBLY_ONCE_KEY" >> {tmp_path}/ran'
-    action = shell("activate", script, "00", when="outcome == 'verified'", once="reference")
-    late = {"response_code": "00", "verification": {"status": "VERIFIED", "reference": "r-1"}}
-    with Premblyd(tmp_path, **settings(tmp_path, api, actions=[action])) as daemon:
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        daemon.wait_for_rows([(2, "succeeded")], FINISHED)
-        assert daemon.send(json.dumps(late).encode()).status == 200
-        daemon.wait_for_rows([(2, "succeeded"), (3, "skipped")], FINISHED)
-        assert (tmp_path / "ran").read_text().count("\n") == 1
