@@ -406,7 +406,7 @@ def test_connections_are_bounded_below_the_limit_of_files(tmp_path: Path) -> Non
     ):
         daemon.start(VISIBLE + few_files, is_executed=True)
         host, _, port = daemon.address.partition(":")
-        for number in range(600):
+        for number in range(300):
             client = stack.enter_context(socket.create_connection((host, int(port))))
             if number % 2:
                 client.sendall(b"POST")
