@@ -76,22 +76,6 @@ def test_a_reload_begins_and_ends_the_asking(tmp_path: Path, api: PremblyApi) ->
         assert len(daemon.rows(SETTLED)) == 1
 
 
-def test_a_reload_reaches_what_asks_already(tmp_path: Path, api: PremblyApi) -> None:
-    api.know("r-1", status="PENDING", code="02")
-    with (
-        prembly_api.prembly_api() as other,
-        Premblyd(tmp_path, **settings(tmp_path, api)) as daemon,
-    ):
-        other.know("r-1")
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        wait_until(lambda: api.asked("r-1") >= 2)
-        daemon.configure(**settings(tmp_path, other))
-        daemon.signal(SIGHUP)
-        daemon.wait_for_rows([("settled", 2)], SETTLED)
-        assert other.asked("r-1") == 1
-
-
 @pytest.mark.parametrize("asked_before_kill", [True, False])
 def test_a_kill_loses_nothing_and_asks_what_fell_due(
     tmp_path: Path, api: PremblyApi, *, asked_before_kill: bool

@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGALRM, SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, SIGUSR2, Signals
 from typing import Any
@@ -161,43 +160,6 @@ def test_a_stop_goes_by_the_last_reload(tmp_path: Path) -> None:
         daemon.reload(actions=[waiting(tmp_path)], stop_timeout="0s")
         assert daemon.stop() == 0
         assert daemon.rows("SELECT state FROM delivery") == [("pending",)], "it was interrupted"
-
-
-# Python that runs before the daemon: its reloads wait until there is a file.
-SLOW_RELOAD = """
-import pathlib, time
-from premblyd.daemon import Daemon
-folder, reload = pathlib.Path({folder!r}), Daemon.reload
-
-def slow(*arguments):
-    (folder / "begun").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.01)
-    return reload(*arguments)
-
-Daemon.reload = slow
-"""
-
-
-@contextlib.contextmanager
-def reloading(folder: Path) -> Iterator[Premblyd]:
-    """Yield a daemon whose reload, and so its loop, is held up until `go`."""
-    with Premblyd(folder) as daemon:
-        daemon.start(SLOW_RELOAD.format(folder=str(folder)))
-        daemon.signal(SIGHUP)
-        wait_until((folder / "begun").exists)
-        yield daemon
-
-
-def test_of_many_hangups_one_reload_runs_and_one_is_remembered(tmp_path: Path) -> None:
-    with reloading(tmp_path) as daemon:
-        for _ in range(1000):
-            daemon.process.send_signal(SIGHUP)
-        (tmp_path / "go").touch()
-        wait_until(lambda: len(daemon.log("config.reloaded")) == 2)
-        assert daemon.send(BODY).status == 200
-        assert daemon.stop() == 0
-        assert len(daemon.log("config.reloaded")) == 2
 
 
 def test_signals_that_mean_nothing_end_nothing_and_each_is_told_once(tmp_path: Path) -> None:

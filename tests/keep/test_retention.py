@@ -236,22 +236,6 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     assert put_off(store) == []
 
 
-def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store: Store) -> None:
-    odd: dict[str, Any] = {
-        "response_code": "BVN 22200000042",
-        "status": "AMINA",
-        "risk_level": "Yaba, Lagos",
-    }
-    store.add(type="ng.amina", verification_status="Tunde", **odd)
-    store.add(body=b"2", risk_level="high")
-    assert sweep(store, identity="1h") == {"identity": 2}
-    words = "response_code, status, verification_status, risk_level, type, outcome"
-    assert store.rows(f"SELECT {words} FROM event ORDER BY id") == [
-        (None, None, None, None, "", "verified"),
-        ("00", "true", "VERIFIED", "high", "sdk.session", "verified"),
-    ]
-
-
 def test_rejections_go(store: Store) -> None:
     for at_ms in (NOW_MS, LATER_MS):
         store.wait(store.inbox.reject(new_rejection(at_ms=at_ms)))
