@@ -79,6 +79,41 @@ def test_what_waits_for_its_process_is_not_given_when_its_person_is_erased(tmp_p
         assert (line["delivery"], line["erased"], line["body"]) == (2, True, None)
 
 
+def test_a_reload_replaces_the_processes_of_what_has_changed_and_those_that_aborted(
+    tmp_path: Path,
+) -> None:
+    aborts = tmp_path / "aborts"
+    program = shell(f'[ -e {aborts} ] && echo "abort $n" >&4 || echo "ok $n $pid" >&4')
+    plain, changed = worker(program), worker(program, env={"CHANGED": "yes"})
+    with Premblyd(tmp_path, actions=[plain]) as daemon:
+        daemon.start()
+
+        def deliver(number: int) -> str:
+            """Have a delivery run; return which process had it."""
+            daemon.send(b'{"number": %d}' % number)
+            wait_until(lambda: len(succeeded(daemon)) == number)
+            return succeeded(daemon)[-1]
+
+        first = deliver(1)
+        daemon.reload(
+            actions=[plain | {"retry": {"attempts": 5}}, worker(["/bin/cat"], name="other")]
+        )
+        assert deliver(2) == first
+        daemon.reload(actions=[changed])
+        second = deliver(3)
+        assert second != first
+        aborts.touch()
+        daemon.send(b'{"number": 4}')
+        daemon.wait_for_rows([("tell", "aborted")], HALTS)
+        [item] = halted(daemon)
+        assert "systemctl reload premblyd" in item["remedy"]
+        aborts.unlink()
+        daemon.reload(actions=[changed])
+        wait_until(lambda: len(succeeded(daemon)) == 4)
+        daemon.wait_for_rows([], HALTS)
+        assert succeeded(daemon)[-1] not in (first, second)
+
+
 def test_what_is_killed_with_all_its_might_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
     """A worker process and a daemon, both by kill -9: real ones, whose children have fled."""
     processes, go = tmp_path / "processes", tmp_path / "go"

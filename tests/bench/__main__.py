@@ -122,7 +122,6 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         engines.hosts(2, HOOKS),
         engines.hosts(3, HOOKS),
         trips.trips(seconds, BACKLOG),
-        keeping.grown(folder, events, seconds),
         keeping.replaying(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),

@@ -131,7 +131,7 @@ class Filling:
         shape = number % len(self._shapes)
         body = self._named(self._shapes[shape].body, number)
         digest = hashlib.sha256(body).digest()
-        key = self.digests.key("event key", "prembly", "", end=digest)
+        key = self.digests.key(b"event key", "prembly", "", end=digest)
         names = (reference(number), self.user_ref(number))
         return (
             key,

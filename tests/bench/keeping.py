@@ -15,7 +15,6 @@ from tests.support import commands
 from tests.support.daemon import Premblyd
 
 REPLAYED = 100_000  # events
-CLIENTS = 16
 # Their one slot is taken for as long as we measure, so that what is due has to wait; an action
 # with free slots makes the daemon look for work all the same.
 ACTIONS = (
@@ -28,35 +27,6 @@ ACTIONS = (
     },
     {"name": "other", "command": ["/bin/true"], "response_codes": ["99"]},
 )
-
-
-def grown(folder: Path, events: int, seconds: float) -> Row:
-    """Durable accept into a large database, against an empty one."""
-
-    def measure(daemon: Premblyd) -> Measured:
-        taken = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
-        return {"rate": taken.rate, "p99": taken.p99_ms}
-
-    def ours() -> Measured:
-        with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
-            return measure(daemon)
-
-    def theirs() -> Measured:
-        with peers.premblyd(actions=ACTIONS) as daemon:
-            return measure(daemon)
-
-    return Row(
-        name="grown",
-        title=f"accept with {events:,} events, {filled.NEWEST:,} waiting",
-        peer="empty database",
-        needs=("wrk",),
-        goals=(
-            rows.rate("rate", f"answers, {CLIENTS} clients", 0.9, 1.0),
-            rows.time("p99", "p99 of answers", 1 / 0.9, 1.0),
-        ),
-        ours=ours,
-        theirs=theirs,
-    )
 
 
 def replaying(folder: Path, events: int, seconds: float) -> Row:

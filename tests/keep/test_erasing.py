@@ -456,9 +456,6 @@ def test_a_reference_that_a_stranger_has_too_is_not_closed_to_them(store: Store)
         ("response_code", "22212345678", None),
         ("type", "ada.lovelace", ""),
         ("risk_score", 22212345678.0, None),
-        ("risk_level", "Yaba, Lagos", None),
-        ("verification_status", "Tunde", None),
-        ("risk_level", "high", "high"),
         ("response_code", "00", "00"),
     ],
 )

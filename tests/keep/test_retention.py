@@ -13,6 +13,7 @@ from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
     eventless,
     holds,
+    removing,
     retention,
     sweeping,
 )
@@ -236,6 +237,22 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     assert put_off(store) == []
 
 
+def test_with_the_identity_goes_what_a_sender_put_where_a_code_is_expected(store: Store) -> None:
+    odd: dict[str, Any] = {
+        "response_code": "BVN 22200000042",
+        "status": "AMINA",
+        "risk_level": "Yaba, Lagos",
+    }
+    store.add(type="ng.amina", verification_status="Tunde", **odd)
+    store.add(body=b"2", risk_level="high")
+    assert sweep(store, identity="1h") == {"identity": 2}
+    words = "response_code, status, verification_status, risk_level, type, outcome"
+    assert store.rows(f"SELECT {words} FROM event ORDER BY id") == [
+        (None, None, None, None, "", "verified"),
+        ("00", "true", "VERIFIED", "high", "sdk.session", "verified"),
+    ]
+
+
 def test_rejections_go(store: Store) -> None:
     for at_ms in (NOW_MS, LATER_MS):
         store.wait(store.inbox.reject(new_rejection(at_ms=at_ms)))
@@ -262,6 +279,31 @@ def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) 
     done = work_off(store, Round(settings(body="1d"), with_eventless=False))
     counts = [each.count for each in done if each.count]
     assert counts == [1, 1, 1, retention.BATCH, retention.BATCH - 3]
+
+
+def test_an_event_that_can_not_be_removed_keeps_no_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        store.add(body=b"%d" % number)
+    whole = removing.remove
+
+    def fail(transaction: Any, removed: Removed, ids: list[int]) -> None:
+        whole(transaction, removed, ids)
+        if 2 in ids:
+            raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(removing, "remove", fail)
+    round_ = Round(settings(body="1d"), with_eventless=False)
+    while round_.has_work:
+        try:
+            done = store.wait(store.writer.call(round_.work(LATER_MS)))
+        except RuntimeError:
+            assert round_.failed()
+        else:
+            round_.take(done)
+    assert removed_parts(store) == ["body", None, "body"]
+    assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
 
 # ---- every column of the catalogue ----
