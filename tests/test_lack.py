@@ -205,24 +205,3 @@ def test_out_of_descriptors_no_host_is_called_unreachable(tmp_path: Path) -> Non
                 wait_until(lambda: "hooks" in {one["part"] for one in daemon.log("daemon.waits")})
             wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)])
             assert daemon.rows("SELECT http_status FROM attempt ORDER BY id") == [(503,), (200,)]
-
-
-NO_MEMORY = """
-from premblyd.queue.claims import Claims
-start, failures = Claims._start, [1, 2, 3]
-def fail(*args):
-    if failures:
-        failures.pop()
-        raise MemoryError
-    return start(*args)
-Claims._start = fail
-"""
-
-
-def test_no_memory_for_a_claim_is_waited_for(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, actions=[shell("act", "true", retry=ONCE)]) as daemon:
-        daemon.start(NO_MEMORY)
-        assert daemon.send(BODY).status == 200
-        wait_until(lambda: daemon.rows(DELIVERIES) == [("succeeded", 0, 1)])
-        assert daemon.rows("SELECT outcome FROM attempt") == [("succeeded",)]
-        assert daemon.stop() == 0

@@ -99,26 +99,6 @@ def test_the_log_names_no_verification_if_what_names_a_person_has_a_period(tmp_p
     assert references[2] == "sample-sdk-0001"
 
 
-def test_a_log_that_is_read_again_is_whole(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    reader, end = pipe
-    with logging_to(tmp_path, end) as (address, process):
-        os.close(end)
-        send(address, 40)
-        process.send_signal(SIGTERM)
-        with os.fdopen(reader, "rb") as log:
-            lines = [json.loads(line) for line in log]
-        assert process.wait() == 0
-    received = [line["event_id"] for line in lines if line["event"] == "webhook.received"]
-    assert received == list(range(1, 41))
-    assert lines[-1]["event"] == "daemon.stopped"
-
-
-def test_a_full_log_disk_stops_nothing(tmp_path: Path) -> None:
-    with open("/dev/full", "wb") as full, logging_to(tmp_path, full) as (address, process):
-        send(address, 20)
-        stop(process)
-
-
 def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: Path) -> None:
     closing = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh"]
     with logging_to(tmp_path, 2, closing) as (address, process):

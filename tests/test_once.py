@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 
 from premblyd.run.invocation import NOT_STORED
-from tests.bench import load
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.webhooks import BODY, signed, webhook
+from tests.support.webhooks import BODY
 
-CLIENTS = 16
-STATES = "SELECT state, count(*) FROM delivery GROUP BY state ORDER BY state"
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
@@ -35,46 +32,6 @@ def daemon(tmp_path: Path, effects: Path) -> Iterator[Premblyd]:
     action = activate(effects, once="reference")
     with Premblyd(tmp_path, actions=[action, shell("all", "true")]) as daemon:
         yield daemon.start()
-
-
-def send_at_once(daemon: Premblyd, requests: list[bytes]) -> None:
-    host, _, port = daemon.address.rpartition(":")
-    answers = load.at_once((host, int(port)), requests, clients=CLIENTS)
-    assert len(answers.took_s) == len(requests)
-
-
-def test_a_captured_webhook_sent_a_thousand_times_has_one_effect(
-    tmp_path: Path, effects: Path
-) -> None:
-    """With new tokens, 16 at once, and no `once`: the duplicate is recognised by its body."""
-    with Premblyd(tmp_path, actions=[activate(effects)]) as daemon:
-        daemon.start()
-        requests = [webhook(BODY, signed(BODY, token=f"t-{number}")) for number in range(1000)]
-        send_at_once(daemon, requests)
-        daemon.wait_for_rows([("succeeded", 1)], STATES)
-        assert daemon.rows("SELECT id, duplicate_count FROM event") == [(1, 999)]
-        assert daemon.send(b'{"another": 1}').json["event"] == 2
-    assert len(effects.read_text().splitlines()) == 1
-
-
-def test_what_was_changed_and_signed_anew_has_one_effect(daemon: Premblyd, effects: Path) -> None:
-    count = 80
-    bodies = [BODY + b" " * number for number in range(count)]
-    send_at_once(daemon, [webhook(body) for body in bodies])
-    daemon.wait_for_rows([(0,)], UNFINISHED)
-    assert daemon.rows("SELECT count(*) FROM event") == [(count,)]
-    states = "SELECT action, state, count(*) FROM delivery GROUP BY action, state ORDER BY 1, 2"
-    assert daemon.rows(states) == [
-        ("activate", "skipped", count - 1),
-        ("activate", "succeeded", 1),
-        ("all", "succeeded", count),
-    ]
-    [(ran,)] = daemon.rows("SELECT id FROM delivery WHERE state = 'succeeded' AND once_key > ''")
-    assert daemon.rows("SELECT DISTINCT ran_instead_id FROM delivery WHERE state = 'skipped'") == [
-        (ran,)
-    ]
-    [(key, delivery)] = [line.split() for line in effects.read_text().splitlines()]
-    assert (len(key), delivery) == (32, str(ran))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
-from tests.support.waiting import wait_until
 
 WAIT = {"by": "reference", "then": "wait"}
 STATES = "SELECT state FROM delivery ORDER BY id"
@@ -23,29 +22,6 @@ def begin(daemon: Premblyd, script: str, **more: Any) -> None:
     action = shell("crm", script, **more)
     daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[action])
     daemon.start()
-
-
-def test_a_late_pending_does_not_overtake_a_verified(daemon: Premblyd, tmp_path: Path) -> None:
-    """Its hook fails at first, and is tried again after the other came."""
-    effects, mended = tmp_path / "effects", tmp_path / "mended"
-    script = f"""
-        echo "$PREMBLY_OUTCOME $PREMBLY_REFERENCE" >> {tmp_path}/tried
-        test "$PREMBLY_OUTCOME" != pending || test -e {mended} || exit 1
-        echo "$PREMBLY_OUTCOME $PREMBLY_REFERENCE" >> {effects}
-    """
-    retry = {"attempts": 900, "first_delay": "50ms", "factor": 1}
-    begin(daemon, script, order="reference", retry=retry)
-    daemon.send(body("PENDING"))
-    wait_until((tmp_path / "tried").exists)
-    daemon.send(body("VERIFIED"))
-    daemon.send(body("VERIFIED", "r-2"))
-    daemon.wait_for_rows([("pending",), ("succeeded",)], f"{STATES} LIMIT 9 OFFSET 1")
-    assert effects.read_text().split() == ["verified", "r-2"]
-    daemon.kill()
-    daemon.start()
-    mended.touch()
-    daemon.wait_for_rows([("succeeded",)] * 3, STATES)
-    assert effects.read_text().splitlines()[1:] == ["pending r-1", "verified r-1"]
 
 
 def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(

@@ -76,22 +76,6 @@ def test_a_reload_begins_and_ends_the_asking(tmp_path: Path, api: PremblyApi) ->
         assert len(daemon.rows(SETTLED)) == 1
 
 
-def test_a_reload_reaches_what_asks_already(tmp_path: Path, api: PremblyApi) -> None:
-    api.know("r-1", status="PENDING", code="02")
-    with (
-        prembly_api.prembly_api() as other,
-        Premblyd(tmp_path, **settings(tmp_path, api)) as daemon,
-    ):
-        other.know("r-1")
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        wait_until(lambda: api.asked("r-1") >= 2)
-        daemon.configure(**settings(tmp_path, other))
-        daemon.signal(SIGHUP)
-        daemon.wait_for_rows([("settled", 2)], SETTLED)
-        assert other.asked("r-1") == 1
-
-
 @pytest.mark.parametrize("asked_before_kill", [True, False])
 def test_a_kill_loses_nothing_and_asks_what_fell_due(
     tmp_path: Path, api: PremblyApi, *, asked_before_kill: bool
@@ -180,19 +164,3 @@ def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
         answered = "SELECT state FROM delivery WHERE event_id = 3"
         daemon.wait_for_rows([("succeeded",)], answered)
         assert "prembly.status r-1 not_verified" in (tmp_path / "ran").read_text()
-
-
-def test_a_late_webhook_after_the_answer_activates_nobody_twice(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    api.know("r-1")
-    script = f'echo "$PREMBLY_ONCE_KEY" >> {tmp_path}/ran'
-    action = shell("activate", script, "00", when="outcome == 'verified'", once="reference")
-    late = {"response_code": "00", "verification": {"status": "VERIFIED", "reference": "r-1"}}
-    with Premblyd(tmp_path, **settings(tmp_path, api, actions=[action])) as daemon:
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        daemon.wait_for_rows([(2, "succeeded")], FINISHED)
-        assert daemon.send(json.dumps(late).encode()).status == 200
-        daemon.wait_for_rows([(2, "succeeded"), (3, "skipped")], FINISHED)
-        assert (tmp_path / "ran").read_text().count("\n") == 1

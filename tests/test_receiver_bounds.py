@@ -274,21 +274,6 @@ async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
     assert [reason for reason, *_ in await reception.rejections()] == ["cut short"] * 2
 
 
-async def test_a_webhook_whose_client_goes_away_before_the_answer_is_kept(
-    http_port: int, reception: Reception, gate: threading.Event
-) -> None:
-    reception.writer.call(lambda _: gate.wait())
-    client = await Client.to(http_port)
-    await client.send(webhook(BODY))
-    await reception.until_in_flight(1, len(BODY))
-    client.abort()
-    await asyncio.sleep(0.05)
-    gate.set()
-    await reception.until_in_flight(0, 0)
-    await client.close()
-    assert reception.rows("SELECT id FROM event") == [(1,)]
-
-
 async def test_a_webhook_whose_connection_is_lost_before_the_answer_is_kept_without_a_fault(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:

@@ -18,7 +18,6 @@ from tests.support.waiting import until
 from tests.support.webhooks import BODY, head, webhook
 
 pytestmark = pytest.mark.usefixtures("http_server")
-HOUR_S = 3600
 MADE_UP = {"x-prembly-signature": "made up"}
 MANY_IPS = [f"127.0.0.{number}" for number in range(2, 52)]
 # From the address of who is to get in, and from many others; from one other it is easier to tell.

@@ -34,19 +34,6 @@ async def test_an_authentic_body_that_is_no_json_object_is_stored_and_takes_the_
     assert reception.rows("SELECT action FROM delivery ORDER BY id") == [("all",), ("none",)]
 
 
-async def test_the_event_records_which_key_signed_it(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception
-) -> None:
-    reception.use(endpoint={"keys": {"live": KEY, "sandbox": "s" * 9, "same": "s" * 9}})
-    for body, key in ((BODY, KEY), (b"another", "s" * 9)):
-        answer = await post(http_client, base_url, body, signed(body, key))
-        assert answer.code == 200
-    assert reception.rows("SELECT verified_by FROM event ORDER BY id") == [
-        ("hmac-sha256:live",),
-        ("hmac-sha256:sandbox",),
-    ]
-
-
 async def test_the_legacy_header_counts_only_where_the_endpoint_asks_for_it(
     http_client: AsyncHTTPClient, base_url: str, reception: Reception
 ) -> None:

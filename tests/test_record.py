@@ -239,34 +239,11 @@ def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
 
 
 def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> None:
-    assert lists.rows(record, DeliveryFilter(event_id=2, action="crm")) == [
-        DeliveryRow(
-            id=3,
-            event_id=2,
-            action="crm",
-            state="pending",
-            due_at_ms=NOW_MS + 10,
-            attempt_count=0,
-            attempts_left=3,
-            created_at_ms=NOW_MS + 10,
-            finished_at_ms=None,
-            last_error=None,
-            ran_instead_id=None,
-            ran_instead_event_id=None,
-            once_key=None,
-            confirmed_at_ms=None,
-            confirmed_digest=None,
-            order_key=None,
-            order_place=None,
-            waits_for_id=None,
-            blocks_order=False,
-            type="workflow.process.completed",
-            response_code="02",
-            outcome="pending",
-            reference="ref-2",
-            contradicted=False,
-        )
-    ]
+    [row] = lists.rows(record, DeliveryFilter(event_id=2, action="crm"))
+    assert (row.id, row.event_id, row.action, row.state) == (3, 2, "crm", "pending")
+    about = (row.type, row.response_code, row.outcome, row.reference, row.contradicted)
+    assert about == ("workflow.process.completed", "02", "pending", "ref-2", False)
+    assert (row.due_at_ms, row.attempt_count, row.attempts_left) == (NOW_MS + 10, 0, 3)
 
 
 def test_attempts_come_in_the_order_they_ran(
@@ -392,24 +369,6 @@ def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> N
     assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
     run(store, 9, AttemptOutcome.SUCCEEDED)
     assert store.rows("SELECT delivery_id FROM attempt ORDER BY id") == [(3,), (5,)]
-
-
-def test_the_daemon_runs_the_same_changes_by_its_writer(store: Store) -> None:
-    store.add("crm", "page")
-    run(store, 1, AttemptOutcome.FAILED)
-    (replay,) = ADA.replay({1: 7}, NOW_MS + 70)
-    assert store.wait(store.writer.call(replay)) == 1
-    assert store.wait(store.writer.call(ADA.cancel(2, NOW_MS + 80)))
-    assert store.wait(store.writer.call(ADA.reveal(1, NOW_MS + 90))).event_id == 1
-    assert [row[:4] for row in store.rows(STATES)] == [
-        (1, "pending", NOW_MS + 70, 7),
-        (2, "cancelled", None, 3),
-    ]
-    assert store.rows(f"{RECORDS} ORDER BY id") == [
-        (NOW_MS + 70, "ada", "replay", None, 1, None),
-        (NOW_MS + 80, "ada", "cancel", None, 2, None),
-        (NOW_MS + 90, "ada", "reveal", 1, None, None),
-    ]
 
 
 def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(

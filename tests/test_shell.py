@@ -263,8 +263,11 @@ def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
     assert end(run(command=[str(script)])) == ("failed", None, error, True)
 
 
-def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later(ready: Path) -> None:
+def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later(
+    ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert process.KILL_AFTER_S == 5
+    monkeypatch.setattr(process, "KILL_AFTER_S", 0.2)
     result = run(shell=IGNORES_SIGTERM, timeout="50m", env={"READY": str(ready)})
     assert end(result) == ("timed_out", -9, "still running after 3000 s", False)
     pids = [int(pid) for pid in (result.output or "").split()]

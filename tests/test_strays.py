@@ -23,24 +23,27 @@ from tests.support.processes import alive, runs
 from tests.support.waiting import wait_until
 
 BODY = b'{"response_code":"00"}'
-SWEEPS_S = 3.5  # what carries no mark must be seen twice, a second apart
+SWEEPS_S = 0.7  # what carries no mark must be seen twice
+OFTEN = "from premblyd.run import strays; strays.SWEEP_EVERY_S = 0.2"
 
 # Started by an entrypoint before it became the daemon: a sidecar in the same session, one in its
 # own, and one that now and then leaves a child, which becomes the daemon's.
-ENTRYPOINT = """
+ENTRYPOINT = f"""
+{OFTEN}
 import subprocess
-subprocess.Popen(["sleep", "{word}"])
-subprocess.Popen(["sleep", "{word}"], start_new_session=True)
-subprocess.Popen(["sh", "-c", "sleep 1; setsid sleep {word} & sleep 0.2; sleep {word} & "])
+subprocess.Popen(["sleep", "{{word}}"])
+subprocess.Popen(["sleep", "{{word}}"], start_new_session=True)
+subprocess.Popen(["sh", "-c", "sleep 1; setsid sleep {{word}} & sleep 0.2; sleep {{word}} & "])
 """
 # Started by the daemon itself.
-OWN = """
+OWN = f"""
+{OFTEN}
 import subprocess
 from premblyd.daemon import Daemon
 start = Daemon.__aenter__
 async def start_and_more(self):
     await start(self)
-    self.own = subprocess.Popen(["sleep", "{word}"])
+    self.own = subprocess.Popen(["sleep", "{{word}}"])
     return self
 Daemon.__aenter__ = start_and_more
 """

@@ -185,7 +185,7 @@ STUCK = """
 import threading
 from premblyd import daemon, process
 from premblyd.queue import inbox
-daemon.STUCK_MS, process.STATUS_EVERY_S = 1500, 0.1
+daemon.STUCK_MS, process.STATUS_EVERY_S = 500, 0.05
 inbox._PROVE_COMMIT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Event().wait())
 """
 

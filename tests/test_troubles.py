@@ -153,6 +153,8 @@ def test_what_waits_for_a_halted_action_is_told_once_and_why(
         ("late", "mail"),
         ("halted", "crm"),
     ]
+    store.by_hand("UPDATE halt SET reason = 'aborted'")
+    assert "systemctl reload premblyd" in found(record)[-1].remedy
     store.wait(at_work.leave(NOW_MS))
     assert "halted" not in kinds(record, NOW_MS + LATE_MS + 1)
 
@@ -335,6 +337,3 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
         )
     )
     assert "downtime" not in kinds(record, settings=asking)
-
-
-# What another program can put into a database.

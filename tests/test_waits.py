@@ -21,6 +21,9 @@ FOREVER = {"FOREVER_S", "FOREVER_MS"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
 CLOCKS |= {f"{name}_ns" for name in CLOCKS}
 READS_CLOCK = re.compile(r"\b(monotonic|perf_counter|process_time|thread_time|time\.time)")
+MAY_BOUND = re.compile(
+    "|".join([*OPTIONS, *BOUNDED, "create_conn", *(f"{one}\\(" for one in WAITS)])
+)
 # Where a bound is what is tried, or none of the test's.
 REASONED = {
     "conftest.py": "pytest-timeout's, of what takes minutes by itself",
@@ -44,6 +47,15 @@ def sources() -> Iterator[tuple[str, str]]:
             yield name, path.read_text()
 
 
+def parts(text: str, words: re.Pattern[str]) -> Iterator[ast.stmt]:
+    """Yield what a module consists of, but nothing that has none of these words."""
+    lines = text.splitlines()
+    for part in ast.parse(text).body:
+        first = min([part.lineno, *(one.lineno for one in getattr(part, "decorator_list", []))])
+        if words.search("\n".join(lines[first - 1 : part.end_lineno])):
+            yield part
+
+
 def name_of(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
@@ -57,14 +69,14 @@ def is_seconds(value: ast.expr) -> bool:
 
 
 def deadlines(text: str) -> Found:
-    tree = ast.parse(text)
+    nodes = [node for part in parts(text, MAY_BOUND) for node in ast.walk(part)]
     paced = {
         id(call)  # `while not stopped.wait(0.1)` paces what goes on
-        for loop in ast.walk(tree)
+        for loop in nodes
         if isinstance(loop, ast.While)
         for call in ast.walk(loop.test)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             named = {one.arg for one in (*node.args.args, *node.args.kwonlyargs)}
             yield from ((node.lineno, name) for name in named & {"timeout_s", "within_s"})
@@ -80,9 +92,7 @@ def deadlines(text: str) -> Found:
 
 def durations(text: str) -> Found:
     """Find asserts that compare what was measured: a moment less another."""
-    if not READS_CLOCK.search(text):
-        return
-    for function in ast.walk(ast.parse(text)):
+    for function in (node for part in parts(text, READS_CLOCK) for node in ast.walk(part)):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         moments, measured = set[str](), set[str]()

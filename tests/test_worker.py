@@ -120,17 +120,6 @@ async def test_an_answer_may_come_twice() -> None:
     assert [result.output for result in results] == ["for 1", "for 2", "for 3"]
 
 
-async def test_two_processes_work_side_by_side_and_no_third_is_started(tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
-    async with Working(worker=worker, concurrency=2, env={"GO": str(go)}) as at:
-        running = at.begin(*range(6))
-        await at.until_busy(2)
-        go.touch()
-        results = await asyncio.gather(*running)
-    assert len({result.output for result in results}) == 2
-
-
 async def test_a_runner_that_is_given_up_leaves_its_process_to_others(tmp_path: Path) -> None:
     go = tmp_path / "go"
     worker = shell(f'{WAIT}; echo "ok $n line $n" >&4')

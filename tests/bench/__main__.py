@@ -1,7 +1,7 @@
 """Measure premblyd and its peers side by side.
 
-    python -m tests.bench [--rounds N] [--only NAME ...] [--svg PATH] [--page] [--events N]
-                          [--seconds S] [--keep FOLDER]
+    python -m tests.bench [--rounds N] [--only NAME ...] [--events N] [--seconds S]
+                          [--keep FOLDER]
     python -m tests.bench --against CHECKOUT [--rounds N] [--seconds S]
 
 Rounds alternate between us and the peer, and the medians are compared. Everything listens on
@@ -84,10 +84,6 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
     note += f", {os.cpu_count()} cores"
     print(note)
     report.print_table(outcomes)
-    if options.page:
-        report.print_page(outcomes)
-    if options.svg:
-        report.write_svg(outcomes, options.svg, note)
     return 1 if incomplete else 0
 
 
@@ -123,12 +119,9 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),
         engines.accept(seconds),
-        engines.claim(folder, events),
         engines.hosts(2, HOOKS),
         engines.hosts(3, HOOKS),
         trips.trips(seconds, BACKLOG),
-        keeping.grown(folder, events, seconds),
-        keeping.lookup(folder, events),
         keeping.replaying(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
@@ -144,9 +137,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
-    parser.add_argument("--svg", type=Path, metavar="PATH")
-    page = "print a line for each row too, to be copied into a text"
-    parser.add_argument("--page", action="store_true", help=page)
     stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
     parser.add_argument("--events", type=int, metavar="N", help=stored)
     kept = "where the databases of `scale` are kept; used if they are there"

@@ -26,7 +26,7 @@ from premblyd.config.load import parse_config
 from premblyd.config.models import Retry
 from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import backend, connect_read_only
+from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.model.columns import columns
 from premblyd.model.states import AttemptOutcome
@@ -45,7 +45,7 @@ from premblyd.verifications.digests import Digests
 from tests.bench import webhooks
 from tests.bench.load import LoadError
 from tests.support.configuration import configuration
-from tests.support.database import past_checks, rows
+from tests.support.database import changing, past_checks, rows
 from tests.support.webhooks import KEY
 
 DAYS = 365  # in which the events came
@@ -91,7 +91,7 @@ class Filling:
         self.waiting_from = events - NEWEST
         self._shapes = [recognised(body, 0, "") for body in _bodies()]
         self._of_shape = [tuple(_value(each, name) for name in _OF_SHAPE) for each in self._shapes]
-        self.digest_key = b""  # the record's, once there is one
+        self.digests = Digests(b"")  # those of the database that is filled
 
     def tables(self) -> Iterator[tuple[str, Iterable[str], Rows]]:
         """Yield each table with its columns and rows, whose ids are 1, 2, 3 …"""
@@ -130,10 +130,18 @@ class Filling:
     def _event(self, number: int) -> tuple[Any, ...]:
         shape = number % len(self._shapes)
         body = self._named(self._shapes[shape].body, number)
-        digests, sha256 = Digests(self.digest_key), hashlib.sha256(body).digest()
-        key = digests.key(b"event key", "prembly", "", end=sha256)
-        own = (key, digests.of_body(sha256), reference(number), self.user_ref(number))
-        return (*own, self.at_ms(number), _token(number), body, *self._of_shape[shape])
+        digest = hashlib.sha256(body).digest()
+        key = self.digests.key(b"event key", "prembly", "", end=digest)
+        names = (reference(number), self.user_ref(number))
+        return (
+            key,
+            self.digests.of_body(digest),
+            *names,
+            self.at_ms(number),
+            _token(number),
+            body,
+            *self._of_shape[shape],
+        )
 
     def _matched(self) -> Iterator[int]:
         return (number for number in range(self.events) if _is_matched(number))
@@ -191,14 +199,18 @@ def reference(number: int) -> str:
 def fill(place: DatabaseAddress, filling: Filling) -> None:
     """Make the record at `place`, and check it."""
     backend(place).prepare()
-    with closing(connect_read_only(place)) as database:
-        filling.digest_key = database.digest_key
+    filling.digests = Digests(_digest_key(place))
     if isinstance(place, Server):
         _fill_server(place, filling)
     else:
         _fill_file(place, filling)
         os.sync()  # or the system writes it while something is measured
     check(place, filling)
+
+
+def _digest_key(place: DatabaseAddress) -> bytes:
+    ((key,),) = rows(place, "SELECT digest_key FROM record")
+    return bytes(key)
 
 
 def _fill_file(path: Path, filling: Filling) -> None:
@@ -286,7 +298,7 @@ def check(place: DatabaseAddress, filling: Filling) -> None:
     numbers = range(0, filling.events, filling.events // _CHECKED + 1)
     with tempfile.TemporaryDirectory() as folder:
         anew = Path(folder) / "premblyd.db"
-        asyncio.run(_come_anew(anew, filling, numbers))
+        asyncio.run(_come_anew(anew, _digest_key(place), filling, numbers))
         _require("attempt_hour", rows(place, _BUCKETS), rows(anew, _BUCKETS))
         for number, (table, source) in itertools.product(numbers, _OF_EVENT.items()):
             name = table._meta.table_name
@@ -297,11 +309,13 @@ def check(place: DatabaseAddress, filling: Filling) -> None:
             _require(f"{name} of event {number}", rows(place, sql, reference(number)), came)
 
 
-async def _come_anew(path: Path, filling: Filling, numbers: Iterable[int]) -> None:
+async def _come_anew(
+    path: Path, digest_key: bytes, filling: Filling, numbers: Iterable[int]
+) -> None:
     """Have some of the webhooks come and their hooks end, each before the next, as in a daemon."""
     backend(path).prepare()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE record SET digest_key = ?", [filling.digest_key])
+    with changing(path) as connection:
+        connection.execute("UPDATE record SET digest_key = ?", [digest_key])
     writer = Writer(backend(path).engine())
     inbox, queue = Inbox(writer), Queue(writer, _WORKER)
     for number in numbers:

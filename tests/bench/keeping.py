@@ -1,68 +1,32 @@
 """The rows about a large database: what its size does to answers, to the queue and to people."""
 
-import asyncio
 import contextlib
 import shutil
 import subprocess
 import tempfile
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 
-from premblyd.engines.engine import Database, Engine
-from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.engines.writer import Writer
-from premblyd.record import events, lists
-from premblyd.record.filters import DeliveryFilter, EventFilter
-from tests.bench import load, peers, rows, serving, stored
+from premblyd import times
+from tests.bench import filled, load, peers, rows, serving
+from tests.bench.filled import Filling
 from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
-from tests.bench.timed import SLOTS, Timed, claim_and_finish, median_ms
 from tests.support import commands
 from tests.support.daemon import Premblyd
 
 REPLAYED = 100_000  # events
-SMALL = 10_000  # events in the database that a large one is compared with
-CALLS = 200
-DEAD = DeliveryFilter(state="dead")
-LISTED = 50  # the commands' own --limit
-CLIENTS = 16
-# Its one slot is taken for as long as we measure, so that what is due has to wait; an action
+# Their one slot is taken for as long as we measure, so that what is due has to wait; an action
 # with free slots makes the daemon look for work all the same.
 ACTIONS = (
-    {"name": stored.SLOW, "command": ["/bin/sleep", "600"], "concurrency": 1, **EVERY},
+    {"name": filled.SLOW, "command": ["/bin/sleep", "600"], "concurrency": 1, **EVERY},
+    {
+        "name": filled.DONE,
+        "command": ["/bin/sleep", "600"],
+        "concurrency": 1,
+        "response_codes": ["99"],
+    },
     {"name": "other", "command": ["/bin/true"], "response_codes": ["99"]},
 )
-
-
-def grown(folder: Path, events: int, seconds: float) -> Row:
-    """Durable accept into a large database, against an empty one."""
-
-    def measure(daemon: Premblyd) -> Measured:
-        taken = load.wrk(daemon.address, clients=CLIENTS, seconds=seconds)
-        return {"rate": taken.rate, "p99": taken.p99_ms}
-
-    def ours() -> Measured:
-        with peers.premblyd(prepared(folder, events), actions=ACTIONS) as daemon:
-            return measure(daemon)
-
-    def theirs() -> Measured:
-        with peers.premblyd(actions=ACTIONS) as daemon:
-            return measure(daemon)
-
-    return Row(
-        name="grown",
-        title=f"accept with {events:,} events, {stored.waiting(events):,} waiting",
-        peer="empty database",
-        needs=("wrk",),
-        goals=(
-            rows.rate("rate", f"answers, {CLIENTS} clients", 0.9, 1.0),
-            rows.time("p99", "p99 of answers", 1 / 0.9, 1.0),
-        ),
-        ours=ours,
-        theirs=theirs,
-    )
 
 
 def replaying(folder: Path, events: int, seconds: float) -> Row:
@@ -96,39 +60,9 @@ def replaying(folder: Path, events: int, seconds: float) -> Row:
 
 
 def _replay(daemon: Premblyd) -> "subprocess.Popen[bytes]":
-    since = ("--action", stored.SLOW, "--since", "2020-01-01", "--yes")
+    since = ("--action", filled.DONE, "--since", "2020-01-01", "--yes")
     words = commands.command("--config", daemon.config, "replay", *since)
     return subprocess.Popen(words, stdout=subprocess.DEVNULL)
-
-
-def lookup(folder: Path, events: int) -> Row:
-    """What the daemon and an operator ask of a large database, against one of SMALL events."""
-
-    def measure(count: int) -> Measured:
-        path = prepared(folder, count) / "premblyd.db"
-        with closing(opening.connect_read_only(path)) as record:
-            references = [stored.reference(at) for at in _spread(count)]
-            numbers = [str(at + 1) for at in _spread(count)]
-            return {
-                "claim": asyncio.run(claim_ms(SqliteEngine(path))),
-                "reference": median_ms(partial(_by_reference, record, each) for each in references),
-                "show": median_ms(partial(_show, record, each) for each in numbers),
-                "dead": median_ms([partial(lists.rows, record, DEAD, LISTED)] * CALLS),
-            }
-
-    return Row(
-        name="lookup",
-        title=f"asking a database of {events:,} events",
-        peer=f"{SMALL:,} events",
-        goals=(
-            rows.time("claim", f"claim {SLOTS} of {stored.waiting(events):,}", 1.3, 1.0),
-            rows.time("reference", "events --reference", 1.3, 1.0),
-            rows.time("show", "show", 1.3, 1.0),
-            rows.time("dead", "deliveries --state dead", 1.3, 1.0),
-        ),
-        ours=lambda: measure(events),
-        theirs=lambda: measure(SMALL),
-    )
 
 
 def prepared(folder: Path, events: int) -> Path:
@@ -136,32 +70,5 @@ def prepared(folder: Path, events: int) -> Path:
     own = folder / str(events)
     if not own.exists():
         own.mkdir()
-        stored.build(own / "premblyd.db", events)
+        filled.fill(own / "premblyd.db", Filling(events, times.now_ms()))
     return own
-
-
-async def claim_ms(engine: Engine) -> float:
-    """Claim and give back, again and again; return the median of the claims."""
-    timed = Timed(engine)
-    writer = Writer(timed)
-    try:
-        return (await claim_and_finish(writer, timed, stored.SLOW, CALLS))["claim"]
-    finally:
-        await writer.close()
-
-
-def _by_reference(record: Database, reference: str) -> None:
-    found = lists.rows(record, EventFilter(reference=reference), LISTED)
-    if len(found) != 1:
-        raise load.LoadError(f"{len(found)} events have one reference")
-
-
-def _show(record: Database, number: str) -> None:
-    event = events.find_event(record, number)
-    deliveries = lists.rows(record, DeliveryFilter(event_id=event.id))
-    events.attempts_of(record, [delivery.id for delivery in deliveries])
-
-
-def _spread(count: int) -> list[int]:
-    """Return CALLS places all over a database of `count` events."""
-    return [(at * count) // CALLS for at in range(CALLS)]

@@ -17,7 +17,7 @@ from tests.support.chromium import (
     overflow_px,
     serious_faults,
 )
-from tests.support.commands import ACTIONS, PERSONAL, record
+from tests.support.commands import ACTIONS, record
 from tests.support.console import CONSOLE, new_link
 from tests.support.daemon import Premblyd
 from tests.support.database import locked
@@ -84,21 +84,6 @@ def test_a_filter_shows_what_was_asked_for(chromium: Chromium) -> None:
         page.get_by_label("Since").press("Enter")
         expect(page.get_by_label("Since")).to_have_attribute("aria-invalid", "true")
         expect(page.get_by_text("should be a time such as")).to_be_visible()
-
-
-def test_reveal_shows_personal_data_and_is_on_record(chromium: Chromium, daemon: Premblyd) -> None:
-    count = "SELECT count(*) FROM operator_action WHERE action = 'reveal' AND event_id = 1"
-    ((before,),) = daemon.rows(count)
-    with chromium.window() as page:
-        page.goto("/events")
-        page.locator("tr[data-id='1'] th a").click()
-        assert not [text for text in PERSONAL if text in page.content()]
-        assert daemon.rows(count) == [(before,)]
-        page.get_by_role("button", name="Reveal personal data").click()
-        expect(page.get_by_text("This was recorded:")).to_be_visible()
-        assert [text for text in PERSONAL if text in page.content()]
-        chromium.picture(page, "revealed")
-    assert daemon.rows(count) == [(before + 1,)]
 
 
 def test_a_replay_is_a_click(chromium: Chromium, daemon: Premblyd) -> None:

@@ -1,6 +1,5 @@
 """A person is found by any of their names, and no stranger with them."""
 
-import base64
 from typing import Any
 
 from premblyd.engines.engine import Database
@@ -112,7 +111,3 @@ def test_a_name_stands_in_no_text_that_python_makes_of_a_person(store: Store) ->
     arrive(store, user_ref="ada-lovelace", reference="ref-12", session_id="hush")
     person = found(store, Named.user("ada-lovelace"))
     assert not [name for name in ("ada-lovelace", "ref-12", "hush") if name in repr(person)]
-
-
-def in_base64(text: str, before: int) -> bytes:
-    return base64.b64encode(b"x" * before + text.encode() + b"yy")

@@ -27,8 +27,6 @@ WORDS = {  # of columns that take only these
     ("inquiry", "result"): "settled",
     ("awaited", "state"): "settled",
     ("host", "ended"): "lost",
-    ("schema_floor", "migration"): "0005_hosts",
-    ("event_key", "data_key"): "",  # any other must be here, for a command to move what it wraps
 }
 PLAIN: dict[ColumnType, Any] = {
     ColumnType.NUMBER: 7,
