@@ -152,6 +152,10 @@ class StoreUnavailableError(TryAgainError):
         self.reason = reason
 
 
+class ValueRefusedError(PremblydError):
+    """A value breaks a rule of the tables. Nothing of the operation was kept."""
+
+
 class TableUnavailableError(StoreUnavailableError):
     """The database works, and a table or a row of it can't be used now: somebody has locked it, or
     has taken a right on it. What needs others may be kept."""

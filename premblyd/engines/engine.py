@@ -374,6 +374,7 @@ class Engine(Protocol):
 
     runs_here: bool  # its statements run in this process, and not on a server
     digest_key: bytes  # of the record
+    refusals: tuple[type[Exception], ...]  # what it raises for a value that breaks a rule
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
         """Run `work`, and commit what it did to the disk before returning. Without `is_patient`,

@@ -16,7 +16,12 @@ from typing import Any, Generic, TypeVar
 
 from premblyd.engines.apart import Apart
 from premblyd.engines.engine import Engine, Transaction
-from premblyd.errors import StoreUnavailableError, TableUnavailableError, without_frames
+from premblyd.errors import (
+    StoreUnavailableError,
+    TableUnavailableError,
+    ValueRefusedError,
+    without_frames,
+)
 from premblyd.telemetry import tell
 
 MAX_BATCH = 500
@@ -246,7 +251,8 @@ class Writer:
                 _fail(batch, StoreUnavailableError(_NO_MEMORY))
             else:
                 tell("store.operation_failed", cause=error)
-                _fail(batch, error)
+                is_refused = isinstance(error, self._engine.refusals)
+                _fail(batch, ValueRefusedError() if is_refused else error)
         else:
             for waiting in batch:
                 if isinstance(waiting.result, Later):

@@ -23,7 +23,7 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
-from premblyd.errors import SignatureError, StoreUnavailableError, without_frames
+from premblyd.errors import SignatureError, StoreUnavailableError, ValueRefusedError, without_frames
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Kind, Webhook
 from premblyd.privacy import digest_of, safe_code, safe_id, safe_type
@@ -247,10 +247,10 @@ class Exchange(HTTPMessageDelegate):
                 return self._release()
             self._services.evidence.unavailable(webhook.endpoint, webhook.remote_ip)
             return self._answer_unavailable()
-        if isinstance(error, Exception):
-            if self._is_late or webhook.verdict.kind is Kind.RAW:
-                return self._fail(error)
+        if isinstance(error, ValueRefusedError) and webhook.verdict.kind is not Kind.RAW:
             return self._store(as_bytes(webhook, self._settings.routing))
+        if isinstance(error, Exception):
+            return self._fail(error)
         added = stored.result()
         self._tell_received(webhook, added, actions)
         duplicate = not added.is_new

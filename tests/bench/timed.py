@@ -27,6 +27,7 @@ class Timed:
     def __init__(self, engine: Engine, *, with_commits: bool = False) -> None:
         self._engine = engine
         self.runs_here, self.digest_key = engine.runs_here, engine.digest_key
+        self.refusals = engine.refusals
         self._with_commits = with_commits
         self.took_s = 0.0
 

@@ -57,6 +57,11 @@ class PostgresqlEngine:
     """See engines.engine.Engine."""
 
     runs_here = False
+    refusals: tuple[type[Exception], ...] = (
+        psycopg.IntegrityError,
+        psycopg.DataError,
+        errors.ProgramLimitExceeded,
+    )
 
     def __init__(self, server: Server, deadline_s: float) -> None:
         with contextlib.closing(schema.connect_read_only(server)) as database:

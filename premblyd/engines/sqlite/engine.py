@@ -52,6 +52,11 @@ class SqliteEngine:
     """See engines.engine.Engine."""
 
     runs_here = True
+    refusals: tuple[type[Exception], ...] = (
+        sqlite3.IntegrityError,
+        sqlite3.DataError,
+        OverflowError,
+    )
 
     def __init__(self, path: Path) -> None:
         self._path = path

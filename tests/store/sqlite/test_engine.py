@@ -12,7 +12,7 @@ import pytest
 
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER, FILE_REPLACED
-from premblyd.errors import StoreUnavailableError
+from premblyd.errors import StoreUnavailableError, ValueRefusedError
 from premblyd.queue.inbox import Added
 from tests.support.database import locked, rows
 from tests.support.logs import Lines
@@ -70,7 +70,7 @@ def test_a_health_check_writes_to_the_disk(store: Store) -> None:
     ("faulty", "error"),
     [
         # It is still pending.
-        (lambda own: own.execute("UPDATE delivery SET due_at_ms = NULL"), sqlite3.IntegrityError),
+        (lambda own: own.execute("UPDATE delivery SET due_at_ms = NULL"), ValueRefusedError),
         (
             lambda own: own.execute("UPDATE record SET alive_at_ms = ?", (1, 2)),
             sqlite3.ProgrammingError,
