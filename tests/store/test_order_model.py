@@ -15,7 +15,7 @@ from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, fi
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
-STEPS = 60
+STEPS = 250  # enough for each step from each state: a dead one that holds others, replayed …
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
 OVER = ("succeeded", "dead", "cancelled")
