@@ -156,6 +156,6 @@ class Schedule:
                 assert due_ms == (None if number in before else own.due_ms), number
 
 
-@pytest.mark.parametrize("seed", range(SCHEDULES))
+@pytest.mark.parametrize("seed", range(3, 3 + SCHEDULES))
 def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
     Schedule(store, random.Random(seed)).run()
