@@ -133,15 +133,15 @@ def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
 def test_a_running_daemon_runs_the_actions_of_what_is_stored(
     tmp_path: Path, api: PremblyApi
 ) -> None:
-    references = set(know(api, 20))
+    references = set(know(api, 5))
     ran = tmp_path / "ran"
     script = f'echo "$PREMBLY_REFERENCE $PREMBLY_TYPE" >> {ran}'
-    action = shell("note", script, "00", types=["prembly.status"], concurrency=20)
+    action = shell("note", script, "00", types=["prembly.status"])
     asking = {"url": api.url, "api_key": api.key, "rate": 1000}
     with Premblyd(tmp_path, actions=[action], prembly=asking) as daemon:
         daemon.start()
         assert run("reconcile", "--config", daemon.config, "--store").code == 0
-        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 20)
+        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 5)
         assert {line.split()[0] for line in ran.read_text().splitlines()} == references
         assert {line.split()[1] for line in ran.read_text().splitlines()} == {"prembly.status"}
 
@@ -683,13 +683,13 @@ def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> Non
 
 
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None:
-    know(api, 300)
-    record = Record(tmp_path, api, prembly={"rate": 300})
+    know(api, 60)
+    record = Record(tmp_path, api, prembly={"rate": 100})
     lines = on_terminal(100, "reconcile", "--config", record.config, "--store")
     text = "\n".join(lines)
     assert "reading the log" in text
     assert "asking" in text
-    assert "Stored missed webhooks: 300 events." in text
+    assert "Stored missed webhooks: 60 events." in text
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(
