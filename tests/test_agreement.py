@@ -13,7 +13,7 @@ from premblyd.prembly.agreement import Agreement, Finding
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
-from tests.support.prembly_api import Shape, Verification
+from tests.support.prembly_api import Verification
 from tests.support.rows import for_each
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
@@ -53,32 +53,9 @@ def found(event: Verdict = EVENT, keys: Any = PLAIN, **fields: Any) -> tuple[Fin
     return agreed.finding, agreed.words
 
 
-@for_each("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
-def test_an_answer_that_says_the_same_confirms(shape: Shape) -> None:
-    assert found(shape=shape) == (Finding.CONFIRMED, "")
-    assert found(shape=shape, user_ref="u-1") == (Finding.CONFIRMED, "")
-    no = Verdict(response_code="01", outcome=Outcome.NOT_VERIFIED, reference=UUID)
-    assert found(no, shape=shape, status="NOT-VERIFIED", code="01") == (Finding.CONFIRMED, "")
-
-
 def test_a_uuid_may_be_spelt_with_underscores() -> None:
     assert found(reference=UUID.replace("-", "_"))[0] is Finding.CONFIRMED
     assert found(reference=UUID.replace("a", "b"))[0] is Finding.CONTRADICTED
-
-
-@for_each(
-    ("fields", "words"),
-    [
-        (
-            {"status": "NOT-VERIFIED"},
-            "Prembly's answer says outcome not_verified, the event verified",
-        ),
-        ({"code": "01", "status": None}, "Prembly's answer says code 01, the event 00"),
-        ({"reference": OTHER}, "Prembly's answer is about another reference"),
-    ],
-)
-def test_an_answer_that_says_something_else_contradicts(fields: dict[str, Any], words: str) -> None:
-    assert found(**fields) == (Finding.CONTRADICTED, words)
 
 
 def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> None:
@@ -97,34 +74,6 @@ def test_an_answer_need_name_no_reference_where_the_configuration_says_so() -> N
     assert decide(of_session, document, names_reference=False).words == agreement.NO_NAME
 
 
-@for_each(
-    ("event", "document"),
-    [
-        # Each as an examiner ran it, with an answer that says VERIFIED and a face that failed.
-        ({"face_data": None}, {"face_data": {"status": False}}),
-        ({"session": True}, {"face_data": {"status": False}}),
-        ({"face_data": {"response_code": "01"}}, {"face_data": {"status": False}}),
-        ({"face_data": {"Status": "failed"}}, {"face_data": {"status": False}}),
-        ({"face_data": {"Status": 0}}, {"face_data": {"status": False}}),
-        ({"response_code": None}, {"response_code": "07"}),
-        ({"response_code": None}, {"response_code": "07", "verification_status": None}),
-    ],
-)
-def test_readmes_recipe_activates_nobody_whose_no_is_in_prembly_s_answer(
-    event: Any, document: Any
-) -> None:
-    body = {
-        "response_code": "00",
-        "verification": {"reference": UUID, "status": "VERIFIED"},
-        **event,
-    }
-    if event.get("session"):
-        body = {"session_id": "s-1", "verification": {"reference": UUID, "status": "VERIFIED"}}
-    answer = {"reference": UUID, "verification_status": "VERIFIED", **document}
-    agreed = decide(payload.recognise(body), {"status": True, "data": answer}, **README)
-    assert agreed.finding in (Finding.ASK_AGAIN, Finding.CONTRADICTED)
-
-
 def test_codes_are_tested_where_the_answer_has_one_and_the_event_none() -> None:
     event = Verdict(outcome=Outcome.NOT_VERIFIED, reference=UUID)
     other = action("other", "07")
@@ -140,30 +89,6 @@ def test_codes_are_tested_where_the_answer_has_one_and_the_event_none() -> None:
     assert finding("07", "default") is Finding.CONTRADICTED  # another action names it
     assert finding("01", "missing") is Finding.CONTRADICTED
     assert finding("00", "missing") is Finding.CONFIRMED
-
-
-def test_what_when_needs_must_be_stated_by_the_answer() -> None:
-    event = Verdict(outcome=Outcome.VERIFIED, reference=UUID, face_match=True, user_ref="u-1")
-    strict: dict[str, Any] = {"when": "outcome == 'verified' && face_match"}
-    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
-    agreed = decide(event, document, **strict)
-    assert (agreed.finding, agreed.words) == (
-        Finding.ASK_AGAIN,
-        "Prembly's answer does not state face_match",
-    )
-    agreed = decide(event, document, confirm={"unstated": ["face_match"]}, **strict)
-    assert agreed.finding is Finding.CONFIRMED
-    assert agreed.stated == ("reference", "verification_status", "outcome")
-    assert agreed.verdict
-    assert (agreed.verdict.face_match, agreed.verdict.user_ref) == (True, "u-1")
-
-
-@for_each("first", ['"error"', "{}", "null"])
-def test_an_answer_that_gives_its_data_twice_does_not_agree_with_itself(first: str) -> None:
-    data = json.dumps({"reference": UUID, "verification_status": "VERIFIED"})
-    stated = answers.read(f'{{"data": {first}, "data": {data}}}'.encode())
-    assert stated
-    assert (stated.verdict.outcome, stated.verdict.doubt) == (Outcome.UNKNOWN, "key")
 
 
 @for_each(
@@ -191,19 +116,6 @@ def test_however_a_when_looks_at_the_body_it_sees_it() -> None:
     document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
     for when in ("body.body == `1`", "@.body.body == `1`", "values(@)[?body] | [0]"):
         assert decide(EVENT, document, when=when).finding is Finding.CONFIRMED, when
-
-
-def test_a_when_that_is_false_for_what_the_answer_states_contradicts() -> None:
-    near = {"when": "face_confidence == `null` || face_confidence >= `90`"}
-    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
-
-    def finding(confidence: float) -> tuple[Finding, str]:
-        face = {"face_data": {"status": True, "confidence": confidence}}
-        agreed = decide(EVENT, {**document, **face}, **near)  # type: ignore[arg-type]
-        return agreed.finding, agreed.words
-
-    assert finding(95) == (Finding.CONFIRMED, "")
-    assert finding(40) == (Finding.CONTRADICTED, "`when` is false for what Prembly's answer says")
 
 
 def test_an_answer_withstands_no_end_of_other_events() -> None:
@@ -330,10 +242,3 @@ DOCUMENTS = st.recursive(
 def test_no_answer_raises_and_none_without_a_word_of_prembly_confirms(document: Any) -> None:
     if isinstance(document, dict):
         assert decide(EVENT, document).finding is not Finding.CONFIRMED
-
-
-@for_each("no", [{"is_verified": False}, {"data": {"Response_Code": "01"}}])
-def test_an_answer_without_a_status_word_that_says_no_elsewhere_confirms_nothing(no: Any) -> None:
-    event = Verdict(response_code="00", reference=UUID)
-    answer = {"status": True, "data": {"reference": UUID, "response_code": "00", **no}}
-    assert decide(event, answer).finding is Finding.ASK_AGAIN

@@ -286,13 +286,6 @@ def failed_alerts(watching: Watching) -> list[str]:
         return [item.text for item in table.items(situation, kinds=["alert"])]
 
 
-def test_trouble_that_passes_by_itself_wakes_nobody(watching: Watching) -> None:
-    watching.configure(alert("database"))
-    for error in ("the disk is full", None, "the disk is full", None):
-        watching.store_error = error
-        assert watching.look() == []
-
-
 @pytest.fixture
 def two(watching: Watching, store: Store) -> tuple[Watching, Watching]:
     """Two hosts, of which the first one leads."""

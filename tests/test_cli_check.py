@@ -556,8 +556,3 @@ def test_what_is_kept_for_ever_is_a_fact_and_no_warning(tmp_path: Path) -> None:
     words = "\nRetention: body 90d, identity 1y; for ever: record, rejections.\n"
     assert words in run("check", "--config", config).out
     assert check(config)["retention"]["body"] == "90d"
-
-
-def _doubts(tmp_path: Path, action: dict[str, Any]) -> list[str]:
-    prembly = {"api_key": "test_sk_premblyd_0123456789"}
-    return warnings(write(tmp_path, actions=[action], prembly=prembly))

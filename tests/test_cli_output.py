@@ -52,18 +52,9 @@ WITHOUT = {
     "record move",
     "hosts",
 }
-DEMO = PRINTING["demo"]  # several processes of premblyd
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.
 MANNERS = ("sql", "deliveries", "events", "help")
-BUFFERING = for_each("unbuffered", ["", "1"])
-BUFFERED_USES = for_each(
-    ("use", "unbuffered"),
-    [
-        *((use, "") for use in PRINTING.values() if use is not DEMO),
-        # Python writes at the end, or line by line.
-        *((PRINTING[name], "1") for name in MANNERS[1:]),
-    ],
-)
+BUFFERING = for_each("unbuffered", ["", "1"])  # Python writes at the end, or line by line
 MANNERS_OF_USE = for_each("use", [PRINTING[name] for name in MANNERS])
 # Whose streams are unbuffered from Python's start: the others' as a forked process makes them.
 IN_EARNEST = PRINTING["events"]
@@ -109,7 +100,8 @@ def test_every_command_is_tried_here() -> None:
     assert PRINTING.keys() - {"help", "version"} == COMMANDS.keys() - WITHOUT
 
 
-@BUFFERED_USES
+@BUFFERING
+@MANNERS_OF_USE
 def test_a_reader_that_hangs_up_is_no_failure(
     start: Callable[..., Started], use: list[str], unbuffered: str
 ) -> None:
@@ -127,8 +119,11 @@ def hang_up(start: Callable[..., Started], use: list[str], unbuffered: str) -> N
 
 
 @pytest.mark.large
-def test_a_reader_of_the_demo_that_hangs_up_is_no_failure(start: Callable[..., Started]) -> None:
-    hang_up(start, DEMO, "")
+@for_each("name", PRINTING.keys() - {*MANNERS})
+def test_a_reader_of_any_other_command_that_hangs_up_is_no_failure(
+    start: Callable[..., Started], name: str
+) -> None:
+    hang_up(start, PRINTING[name], "")
 
 
 @BUFFERING

@@ -63,11 +63,10 @@ def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any)
     return Dispatching(place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
 
 
-@pytest.mark.parametrize("shape", [Shape.FLAT, Shape.WEBHOOK, Shape.BARE])
 async def test_a_hook_runs_when_prembly_says_the_same(
-    place: DatabaseAddress, api: PremblyApi, shape: Shape, lines: Lines
+    place: DatabaseAddress, api: PremblyApi, lines: Lines
 ) -> None:
-    api.know(UUID, shape=shape)
+    api.know(UUID)
     async with at_work(place, api) as at:
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
@@ -83,21 +82,11 @@ async def test_a_hook_runs_when_prembly_says_the_same(
     assert answered["log_level"] == "info"
 
 
-@pytest.mark.parametrize(
-    ("known", "words"),
-    [
-        (
-            {"status": "NOT-VERIFIED"},
-            "Prembly's answer says outcome not_verified, the event verified",
-        ),
-        ({"code": "07", "status": None}, "Prembly's answer says code 07, the event 00"),
-        ({"user_ref": "somebody"}, "Prembly's answer names another user_ref than the event"),
-    ],
-)
 async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    place: DatabaseAddress, api: PremblyApi, known: dict[str, Any], words: str, lines: Lines
+    place: DatabaseAddress, api: PremblyApi, lines: Lines
 ) -> None:
-    api.know(UUID, **known)
+    api.know(UUID, status="NOT-VERIFIED")
+    words = "Prembly's answer says outcome not_verified, the event verified"
     other = action("other", confirm="true")  # for the same event, and so by the same question
     async with at_work(place, api, ACTIVATE, other) as at:
         await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
@@ -197,22 +186,8 @@ async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
     ("fault", "result", "error"),
     [
         (prembly_api.status(401), "refused", "HTTP 401: Prembly refuses the API key"),
-        (prembly_api.status(403), "refused", "HTTP 403: Prembly refuses the API key"),
         (prembly_api.too_many("1"), "unavailable", "HTTP 429"),
-        (prembly_api.status(500), "unavailable", "HTTP 500"),
-        (prembly_api.status(503), "unavailable", "HTTP 503"),
         (prembly_api.hang, "unavailable", "no answer in time"),
-        (
-            prembly_api.garbage,
-            "unavailable",
-            "the answer is no JSON object, or has too many values",
-        ),
-        (
-            prembly_api.redirect,
-            "unavailable",
-            "HTTP 302: a redirect, which is not followed; is `prembly: url` right?",
-        ),
-        (prembly_api.cut, "unavailable", "the connection broke in the middle of the answer"),
     ],
 )
 async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
@@ -309,23 +284,6 @@ async def test_one_question_serves_all_that_wait_for_it(
         assert {run.confirmed_fields is not None for _, run in at.shell.runs} == {True}
     assert api.asked() == 1
     assert len(rows(place, INQUIRIES)) == 1
-
-
-async def test_the_rate_is_held_with_many_waiting(place: DatabaseAddress, api: PremblyApi) -> None:
-    references = [f"ref-{number}" for number in range(125)]
-    for reference in references:
-        api.know(reference)
-    async with at_work(
-        place, api, action("activate", confirm="true", concurrency=64), rate="100"
-    ) as at:
-        await asyncio.gather(*(at.add("activate", **about(each)) for each in references))
-        await at.until_states(succeeded=125)
-    assert api.asked() == 125
-    asked_ms = [at_ms for (at_ms,) in rows(place, "SELECT at_ms FROM inquiry ORDER BY at_ms")]
-    # At 100 a second, the hundredth after any comes a second later. (Between a turn and the moment
-    # that is noted of it, a busy machine may hold the process up, now and then.)
-    windows = [later - earlier for earlier, later in zip(asked_ms, asked_ms[100:], strict=False)]
-    assert sum(each < 950 for each in windows) <= 3
 
 
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
@@ -443,10 +401,7 @@ async def test_what_waits_to_be_tried_again_is_asked_for_anew_when_it_is_made_du
         assert len(runner.runs) == 1
 
 
-@pytest.mark.parametrize(
-    "reference",
-    [None, "..", "../logs", "a/b", "a%2fb", "a b", "x" * 5000, "référence", "a?b=c", "a\nb"],
-)
+@pytest.mark.parametrize("reference", [None, "../logs"])
 async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
     place: DatabaseAddress, api: PremblyApi, reference: str | None
 ) -> None:

@@ -241,18 +241,6 @@ def test_refusals_are_counted_by_day_address_and_reason(record: Record) -> None:
     ]
 
 
-def test_days_are_listed_with_why_they_are_not_complete(record: Record) -> None:
-    for day, is_complete in enumerate((1, 0)):
-        at_ms = LONG_AGO_MS + day * DAY_MS
-        values = {"day_ms": at_ms, "read_at_ms": at_ms, "is_complete": is_complete}
-        record.day(**values, reasons="" if is_complete else "missing", counts="{}")
-    answer = record.ask("Which days are")
-    assert [(str(row[0]), row[2]) for row in answer] == [
-        ("2025-12-02", "missing"),
-        ("2025-12-01", ""),
-    ]
-
-
 def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
     record.event(1, verified_by="hmac-sha256:old")
     record.event(2)

@@ -64,46 +64,6 @@ async def test_a_slow_action_never_delays_another(
         assert at.shell.most == {"slow": 1, "quick": 1, "all": 2}
 
 
-async def test_a_slow_action_takes_no_slot_that_another_needs(place: DatabaseAddress) -> None:
-    """Though all may run fewer hooks at once than the actions together."""
-    slow, fast, other = action("slow"), action("fast"), action("other")
-    async with Dispatching(place, slow, fast, other, limit=3) as at:
-        at.shell.hold("slow")
-        at.shell.hold("other")
-        await asyncio.gather(*[at.add("slow", "other") for _ in range(9)])
-        await at.until(lambda: at.shell.running == {"slow": 1, "other": 1, "all": 2})
-        await asyncio.gather(*[at.add("fast") for _ in range(9)])
-        await at.until(lambda: at.states("fast") == {"succeeded": 9})
-        assert at.states("slow", "other") == {"running": 2, "pending": 16}
-
-
-async def test_a_slow_action_takes_no_room_that_another_needs(place: DatabaseAddress) -> None:
-    slow, fast = action("slow", concurrency=50), action("fast")
-    large = bytes(200 << 10)
-    async with Dispatching(place, slow, fast, max_bytes=1 << 20) as at:
-        at.shell.hold("slow")
-        await asyncio.gather(*[at.add("slow", body=large) for _ in range(9)])
-        await at.until(lambda: at.shell.running["slow"] == 3)
-        await asyncio.gather(*[at.add("fast", body=large) for _ in range(9)])
-        await at.until(lambda: at.states("fast") == {"succeeded": 9})
-        assert at.states("slow") == {"running": 3, "pending": 6}
-
-
-@pytest.mark.parametrize("limit", [1, 2])
-async def test_with_fewer_slots_than_actions_a_slot_that_becomes_free_goes_round(
-    place: DatabaseAddress, limit: int
-) -> None:
-    names = ["slow", "b", "c", "d"]
-    async with Dispatching(place, *(action(name) for name in names), limit=limit) as at:
-        at.shell.takes_s = 0.01
-        await asyncio.gather(*[at.add("slow") for _ in range(30)])
-        await at.until(lambda: at.shell.running["slow"])
-        await at.add(*names[1:])
-        await at.until(lambda: at.states(*names[1:]) == {"succeeded": 3})
-        assert at.states("slow")["succeeded"] < 30
-        await at.until_states(succeeded=33)
-
-
 async def test_concurrency_is_bounded_by_action_and_in_all(place: DatabaseAddress) -> None:
     actions = [action("four"), action("two", concurrency=2), action("one", concurrency=1)]
     async with Dispatching(place, *actions, runner=FakeRunner(takes_s=0.02), limit=5) as at:
@@ -197,15 +157,6 @@ def test_what_is_due_again_at_once_runs_at_once(
             await at.until_states(dead=1)
 
     asyncio.run(run())
-
-
-async def test_a_hook_that_recovers_succeeds(place: DatabaseAddress) -> None:
-    async with Dispatching(place, action("a", retry=QUICK), runner=FakeRunner(FAILED)) as at:
-        await at.add("a")
-        await at.until(lambda: len(at.shell.runs) == 2)
-        at.shell.result = SUCCEEDED
-        await at.until_states(succeeded=1)
-        assert [outcome for (outcome,) in at.attempts("outcome")][-1] == "succeeded"
 
 
 async def test_a_final_failure_is_dead_at_once(place: DatabaseAddress) -> None:

@@ -1,6 +1,5 @@
 """The pages are true: their configurations load, commands and queries run, words exist."""
 
-import ast
 import functools
 import itertools
 import json
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 
 import click
 import pytest
@@ -87,12 +87,17 @@ def command_lines() -> Iterator[CommandLine]:
 @functools.cache
 def constants() -> list[str]:
     """Return every text in the source: what premblyd can say."""
-    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))]
-    return [
-        node.value
-        for node in nodes
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
+    left: list[object] = [compile(path.read_bytes(), path, "exec") for path in SOURCES]
+    found = []
+    while left:
+        match left.pop():
+            case CodeType() as code:
+                left += code.co_consts
+            case tuple() | frozenset() as values:
+                left += values
+            case str() as text:
+                found.append(text)
+    return found
 
 
 def test_every_block_says_what_it_is() -> None:

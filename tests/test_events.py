@@ -170,10 +170,10 @@ PLACES = sorted(
 )
 values = st.recursive(
     ODD | st.sampled_from(WORDS) | st.sampled_from([mark["event"] for _, mark in MARKS[:10]]),
-    lambda inner: st.dictionaries(st.sampled_from([*PLACES, "data"]), inner, max_size=6),
-    max_leaves=12,
+    lambda inner: st.dictionaries(st.sampled_from([*PLACES, "data"]), inner, max_size=4),
+    max_leaves=8,
 )
-documents = st.dictionaries(st.sampled_from([*PLACES, "data"]), values, max_size=8)
+documents = st.dictionaries(st.sampled_from([*PLACES, "data"]), values, max_size=6)
 
 
 @given(documents)

@@ -65,7 +65,6 @@ def test_an_ordinary_expression_takes_a_small_part_of_its_steps(text: str) -> No
         f"to_string(@ | {DOUBLED})",
         f"contains([@ | {DOUBLED}], @ | {DOUBLED})",
         "a | " + " | ".join(["[@, @][]"] * 40),
-        "map(&to_string(@), a) | join(to_string(@), @)",
         "a[*].to_string(@) | sort(@)",
         "a[:] | [[@, @][], [@, @][], [@, @][], [@, @][], [@, @][], [@, @][], [@, @][]][]",
     ],

@@ -140,20 +140,6 @@ def test_nothing_without_a_result_hides_that_the_true_event_never_came(
         assert sorted(ran(tmp_path)) == sorted(HIDES)
 
 
-def test_nothing_without_a_result_keeps_the_daemon_from_asking(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    """03 is asked about too, when it is given up."""
-    asked = [reference for reference in HIDES if reference != "03-alone-1"]
-    for reference in asked:
-        api.know(reference)
-    changes = settings(tmp_path, api, when="outcome == 'verified'")
-    with Premblyd(tmp_path, **changes, pending={"ask": ["1ms", "1s"]}) as daemon:
-        send(daemon.start(), *(json.dumps(HIDES[reference]).encode() for reference in asked))
-        wait_until(lambda: sorted(ran(tmp_path)) == sorted(asked))
-        assert {api.asked(reference) for reference in asked} == {1}
-
-
 def test_a_late_answer_runs_no_action_again_that_the_verification_had(
     tmp_path: Path, api: PremblyApi
 ) -> None:

@@ -18,6 +18,7 @@ odd = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats()
     | st.text(st.characters(exclude_categories=())),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
 )  # fmt: skip
 
 

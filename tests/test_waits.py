@@ -30,7 +30,6 @@ REASONED = {
     "faults/clients.py": "it listens until a server falls silent, of which nobody knows when",
     "faults/hooks.py": "how long hostile hooks may run, by their actions",
     "faults/test_hooks.py": "how long hostile hooks may run, by their actions",
-    "faults/moving.py": "it kills after a random time",
     "hosts/test_membership.py": "it stands for the daemon's own, and so has its parameters",
     "support/dispatching.py": "the daemon's `stop_timeout`",
     "support/forking.py": "it is all that Popen is",

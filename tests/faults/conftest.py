@@ -1,4 +1,4 @@
-"""The short forms of the campaigns run apart, by `-m campaign`, save those within one process."""
+"""The short forms of the campaigns run apart, by `-m campaign`, save those of pure functions."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tests.support.marks import leaves_out
 
 FOLDER = Path(__file__).parent
-IN_ONE_PROCESS = ("test_clock.py", "test_doubt.py", "test_fuzz.py", "test_values.py")
+PURE = ("test_doubt.py", "test_fuzz.py")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -23,4 +23,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_campaign(path: Path) -> bool:
-    return path.suffix == ".py" and path.name not in IN_ONE_PROCESS
+    return path.suffix == ".py" and path.name not in PURE

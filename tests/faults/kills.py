@@ -1,27 +1,17 @@
 """Commands that are killed while they work: at any moment between what begins their work and their
 end. How long that takes is learned on the way, so that most of them are still at work.
-
-    python -m tests.faults.kills [--kills 200] [--at-once 2] [--seed N]
-
-runs all campaigns of such commands, so many at once, each until every kind was killed so often, and
-says how often that was, and how many promises were broken.
 """
 
 import contextlib
 import os
 import random
-import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Protocol
 
-from tests.faults import campaigns
-from tests.faults.daemon import table
 from tests.support.forking import Forked
 
 # What a command calls when it begins to change something, or to write.
@@ -39,11 +29,6 @@ def tell_of(call):
 of = importlib.import_module("{module}")
 setattr(of, "{name}", tell_of(of.{name}))
 """
-ALL = (
-    ("keeping",),
-    ("keeping", "--hosts", "2"),
-)
-FIGURE = re.compile(r"^  (\S.*?) +(\d+)$", re.MULTILINE)
 FIRST_S = 0.3  # how long any of them is thought to work at first
 LEAST_S = 0.005
 
@@ -105,35 +90,3 @@ class Kills:
     def rarest(self, kinds: Mapping[str, object]) -> str:
         """Return the kind that was killed least."""
         return min(kinds, key=lambda kind: self.counts[kind])
-
-
-def main() -> None:
-    asked = campaigns.arguments(__doc__, kills=200, at_once=2, seed=campaigns.ANY)
-    start = time.monotonic()
-    found: dict[str, object] = {}
-    broken: list[str] = []
-    with ThreadPoolExecutor(asked.at_once) as pool:
-        more = ("--kills", asked.kills, "--seed", asked.seed)
-        running = {pool.submit(_run, (*words, *more)): " ".join(words) for words in ALL}
-        for future in as_completed(running):
-            name, done = running[future], future.result()
-            counts = dict(FIGURE.findall(done.stdout))
-            found |= {f"{name}: {kind}": counts[kind] for kind in counts if "killed" in kind}
-            found[f"{name}: broken promises"] = counts.get("broken promises", "it stopped")
-            if done.returncode:
-                broken.append(f"{name}: {done.stdout}{done.stderr}")
-            print(f"{name} ended with {done.returncode}", flush=True)
-    print(f"{asked.kills} kills of each kind, seed {asked.seed}, {time.monotonic() - start:.0f} s")
-    table(found)
-    campaigns.end(broken)
-
-
-def _run(words: Sequence[object]) -> "subprocess.CompletedProcess[str]":
-    name, *more = map(str, words)
-    module = f"tests.faults.{name}"
-    command = [sys.executable, "-m", module, *more]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-if __name__ == "__main__":
-    main()

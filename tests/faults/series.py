@@ -1,4 +1,4 @@
-"""A daemon over time: samples of what may grow, whether it has, and a picture of it."""
+"""A daemon over time: samples of what may grow, and whether it has."""
 
 import math
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe and Ito
 # Parts of the whole time, that are compared by their medians. One process lives in both.
 EARLY, LATE = (1 / 6, 1 / 3), (5 / 6, 1)
 
@@ -116,52 +115,3 @@ def _median(samples: Sequence[Sample], measure: Measure, from_s: float, to_s: fl
     within = [sample for sample in samples if from_s <= sample.seconds <= to_s]
     later = [sample for sample in samples if sample.seconds >= from_s] or samples[-1:]
     return statistics.median(map(measure.value, within or later[:1]))
-
-
-def draw(samples: Sequence[Sample], title: str, kills_s: Sequence[float] = ()) -> str:
-    """Return the samples as an SVG: each measure in a band of its own, from zero up, grey where
-    its medians are compared, and a dashed line wherever the daemon was killed."""
-    width, band, left, top = 720, 90, 150, 30
-    measures = (*MEASURES, LOAD)
-    height = top + band * len(measures) + 30
-    last_s = samples[-1].seconds or 1.0
-
-    def across(seconds: float) -> float:
-        return left + min(seconds / last_s, 1) * (width - left - 20)
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
-        ' font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="18">{title}</text>',
-    ]
-    for window in (EARLY, LATE):
-        from_x, to_x = (across(share * last_s) for share in window)
-        parts.append(
-            f'<rect x="{from_x:.1f}" width="{to_x - from_x:.1f}" y="{top}"'
-            f' height="{height - top - 30}" fill="#eee"/>'
-        )
-    for kill_s in kills_s:
-        x = f"{across(kill_s):.1f}"
-        parts.append(
-            f'<line x1="{x}" x2="{x}" y1="{top}" y2="{height - 30}" stroke="#999"'
-            ' stroke-dasharray="2 4"/>'
-        )
-    for index, measure in enumerate(measures):
-        values = [measure.value(sample) for sample in samples]
-        floor = top + band * (index + 1) - 15
-        most = max(values) * 1.1 or 1.0
-        points = " ".join(
-            f"{across(sample.seconds):.1f},{floor - value / most * (band - 25):.1f}"
-            for sample, value in zip(samples, values, strict=True)
-        )
-        colour = COLOURS[index % len(COLOURS)]
-        parts += [
-            f'<line x1="{left}" x2="{width - 20}" y1="{floor}" y2="{floor}" stroke="#999"/>',
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>',
-            f'<text x="10" y="{floor - 30}">{measure.words}</text>',
-            f'<text x="10" y="{floor - 14}" fill="#555">at most {max(values):.4g}</text>',
-        ]
-    end = f'x="{width - 20}" y="{height - 12}" text-anchor="end"'
-    parts.append(f"<text {end}>{last_s / 60:.0f} minutes</text></svg>")
-    return "\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 """A long life under load, and whether it is at its end as it was when it was young.
 
-    python -m tests.faults.soak --minutes 60 --everything [--rate 30] [--plot soak.svg] [--seed N]
+    python -m tests.faults.soak --minutes 60 --everything [--rate 30] [--seed N]
 
 Clients send webhooks for actions of every kind. With --everything, meanwhile: the daemon is killed
 (-9) in the first eighth of the time, and hooks at any time; the file is loaded again, changed and
@@ -355,7 +355,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=30, help="webhooks a second")
     parser.add_argument("--everything", action="store_true")
-    parser.add_argument("--plot", type=Path)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     asked = parser.parse_args()
     with folder() as at:
@@ -366,9 +365,6 @@ def main() -> None:
     print(f"{asked.minutes:g} minutes, seed {asked.seed}: the second sixth of them, and the last")
     print("\n".join(lines))
     table({**soak.figures, "broken promises": len(problems)})
-    if asked.plot:
-        title = f"premblyd over {soak.figures['events acknowledged']:,} events; dashed: kill -9"
-        asked.plot.write_text(series.draw(soak.samples, title, soak.kills_s))
     campaigns.end(problems + grown)
 
 

@@ -4,8 +4,6 @@ import contextlib
 import http.client
 import select
 import socket
-import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -137,46 +135,6 @@ def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path:
         assert daemon.start().send(BODY).json["event"] == 1
 
 
-def burst(daemon: Premblyd, answered: dict[str, int]) -> list[threading.Thread]:
-    """Send webhooks from four threads until the daemon dies; note each 200 in `answered`."""
-
-    def send(sender: int) -> None:
-        for number in range(1000):
-            token = f"{sender}-{number}"
-            if (answer := try_to_send(daemon, token.encode(), token=token)) is None:
-                return
-            if answer.status == 200:
-                answered[token] = answer.json["event"]
-
-    senders = [threading.Thread(target=send, args=(sender,)) for sender in range(4)]
-    for sender in senders:
-        sender.start()
-    return senders
-
-
-def test_every_200_of_a_burst_is_kept_and_its_action_runs(tmp_path: Path) -> None:
-    answered: dict[str, int] = {}
-    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        senders = burst(daemon.start(), answered)
-        wait_until(lambda: len(answered) >= 60)
-        daemon.kill()
-        for sender in senders:
-            sender.join()
-        stored = dict(daemon.rows("SELECT CAST(body AS TEXT), id FROM event"))
-        assert answered.items() <= stored.items()
-        finished = daemon.rows("SELECT event_id FROM delivery WHERE state = 'succeeded'")
-        daemon.start()
-        daemon.wait_for_rows([("succeeded", len(stored))], "SELECT state, count(*) FROM delivery")
-        assert daemon.stop() == 0
-        times = Counter(line.partition("/")[0] for line in ran(tmp_path))
-        assert set(times) == {str(event_id) for event_id in stored.values()}
-        assert all(times[str(event_id)] == 1 for (event_id,) in finished)
-        # One attempt row per run, closed; the first of an interrupted pair may not have run yet.
-        rows = daemon.rows("SELECT outcome, count(*) FROM attempt GROUP BY outcome")
-        assert dict(rows)["succeeded"] == len(stored)
-        assert set(dict(rows)) <= {"succeeded", "interrupted"}
-
-
 def test_a_hook_cut_short_is_gone_marked_interrupted_and_run_again(tmp_path: Path) -> None:
     wait = f"while test ! -e {tmp_path}/go; do sleep 0.02; done"
     with Premblyd(tmp_path, actions=[recording(tmp_path, f"echo begun; {wait}")]) as daemon:
@@ -198,60 +156,3 @@ def test_a_hook_cut_short_is_gone_marked_interrupted_and_run_again(tmp_path: Pat
         ]
         assert daemon.rows("SELECT count(DISTINCT worker) FROM attempt") == [(2,)]
         assert daemon.log("daemon.started")[0]["recovered_deliveries"] == 1
-
-
-def test_a_hook_that_kills_the_daemon_each_time_ends_dead(tmp_path: Path) -> None:
-    may_kill = tmp_path / "may_kill"  # not before the daemon's start is on its log
-    script = f"until test -e {may_kill}; do sleep 0.05; done; kill -9 $PPID"
-    action = recording(tmp_path, script) | {"retry": {"attempts": 2}}
-    with Premblyd(tmp_path, actions=[action]) as daemon:
-        daemon.start()
-        try_to_send(daemon)
-        for _ in range(2):
-            may_kill.touch()
-            assert daemon.process.wait() == -9
-            may_kill.unlink()
-            daemon.start()
-        daemon.wait_for_rows([("dead", 2, 0)], DELIVERY)
-        assert daemon.rows(ATTEMPTS) == [(1, "interrupted"), (2, "interrupted")]
-        assert daemon.rows("SELECT last_error FROM delivery") == [(CRASHED,)]
-        assert daemon.send(BODY).json["duplicate"]
-    assert ran(tmp_path) == ["1/1", "1/2"]
-
-
-# Python that the daemon runs first: once this file is there it is an hour later for its hooks.
-OVER_ONCE_THERE = """
-import os, time
-from types import SimpleNamespace
-from premblyd.run import process
-process.MAX_WAIT_S = 0.05
-process.time = SimpleNamespace(
-    monotonic=lambda: time.monotonic() + 3600 * os.path.exists({file!r}), sleep=time.sleep
-)
-"""
-
-
-def test_a_hook_that_ignores_sigterm_is_gone_with_its_grandchildren_after_five_seconds(
-    tmp_path: Path,
-) -> None:
-    stubborn = "trap '' TERM; sleep 60 & sh -c 'sleep 60 & sleep 60' & sleep 60"
-    # Its time is over when all six processes are seen, however late a busy machine has them.
-    action = recording(tmp_path, stubborn, timeout="50m") | {"retry": {"attempts": 1}}
-    quick = shell("quick", "true")
-    with Premblyd(tmp_path, actions=[action, quick]) as daemon:
-        daemon.start(OVER_ONCE_THERE.format(file=str(tmp_path / "over")))
-        daemon.send(b'{"response_code":"00"}')
-        hooks = wait_until(lambda: found if len(found := daemon.hooks()) >= 6 else [])
-        (tmp_path / "over").touch()
-        states = "SELECT state FROM delivery ORDER BY id"
-        daemon.wait_for_rows([("running",), ("succeeded",)], states)  # it delays no other
-        daemon.wait_for_rows([("dead",), ("succeeded",)], states)
-        assert daemon.rows("SELECT outcome, error FROM attempt ORDER BY id LIMIT 1") == [
-            ("timed_out", "still running after 3000 s")
-        ]
-        wait_until(lambda: not any(runs(hook) for hook in hooks))
-        (line,) = wait_until(
-            lambda: [one for one in daemon.log("attempt.finished") if one["action"] == "record"]
-        )
-        assert (line["outcome"], line["state"]) == ("timed_out", "dead")
-        assert line["duration_ms"] >= 5000

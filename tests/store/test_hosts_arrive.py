@@ -11,7 +11,6 @@ from premblyd.keep.persons import Named
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Load
-from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Operator
 from tests.support.queue import LEASE_MS, add_many
 from tests.support.store import NOW_MS, Store, new_event
@@ -30,64 +29,6 @@ def at_once(hosts: list[Store], *works: Awaitable[Any]) -> list[Any]:
 async def add(host: Store, body: bytes, **changes: Any) -> Added:
     webhook = new_event(body, **changes)
     return await host.inbox.add(webhook, [NewDelivery("crm", 3)], first_ask_ms=1)
-
-
-def test_a_webhook_that_comes_to_all_hosts_at_once_is_stored_once(hosts: list[Store]) -> None:
-    for number in range(MANY):
-        body = b"%d" % number
-        added = at_once(hosts, *(add(host, body) for host in hosts for _ in range(2)))
-        assert len({each.event_id for each in added}) == 1
-        assert [each.is_new for each in added].count(True) == 1
-    counts = "SELECT count(*), min(duplicate_count), max(duplicate_count) FROM event"
-    assert hosts[0].rows(counts) == [(MANY, 5, 5)]
-    assert hosts[0].rows("SELECT count(*), count(DISTINCT event_id) FROM delivery") == [
-        (MANY, MANY)
-    ]
-    [(events, duplicates)] = hosts[0].rows("SELECT sum(events), sum(duplicates) FROM event_hour")
-    assert (events, duplicates) == (MANY, 5 * MANY)
-
-
-def test_a_pending_and_its_result_that_come_to_two_hosts_at_once_are_settled(
-    hosts: list[Store],
-) -> None:
-    """Neither order leaves anything to be asked about."""
-    for number in range(MANY):
-        reference = f"ref-{number}"
-        works = [
-            add(hosts[0], b"pending %d" % number, reference=reference, **PENDING),
-            add(hosts[1], b"verified %d" % number, reference=reference),
-        ]
-        at_once(hosts, *works[:: 1 if number % 2 else -1])
-    assert hosts[0].rows("SELECT id FROM awaited WHERE state = 'waiting'") == []
-
-
-def test_a_verification_that_two_hosts_find_pending_at_once_is_awaited_once(
-    hosts: list[Store],
-) -> None:
-    for number in range(MANY):
-        bodies = [b"%d %d" % (number, place) for place in range(3)]
-        works = zip(hosts, bodies, strict=True)
-        at_once(
-            hosts, *(add(host, body, reference=f"r{number}", **PENDING) for host, body in works)
-        )
-    assert hosts[0].rows("SELECT count(*) FROM awaited WHERE state = 'waiting'") == [(MANY,)]
-
-
-def test_an_answer_that_all_hosts_get_at_once_is_one_event(hosts: list[Store]) -> None:
-    for number in range(MANY):
-        reference = f"ref-{number}"
-        hosts[0].wait(add(hosts[0], b"pending %d" % number, reference=reference, **PENDING))
-
-        async def answer(host: Store, reference: str = reference) -> Added:
-            body = f"{reference} says {host.worker}".encode()
-            webhook = new_event(body, reference=reference, type="prembly.status")
-            answer = NewAnswer(webhook=webhook, deliveries=[], asked=reference)
-            return await Answers(host.writer).add(answer, None)
-
-        added = at_once(hosts, *(answer(host) for host in hosts))
-        assert [each.is_new for each in added].count(True) == 1
-        assert len({each.event_id for each in added}) == 1
-    assert hosts[0].rows("SELECT DISTINCT state FROM awaited") == [("settled",)]
 
 
 def test_what_an_operator_changes_is_claimed_or_changed_and_never_both(hosts: list[Store]) -> None:

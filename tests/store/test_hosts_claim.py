@@ -9,7 +9,6 @@ import pytest
 from premblyd.engines.engine import Lookup
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Load
 from premblyd.queue.once import lock_name
 from premblyd.queue.oncekeys import once_key
@@ -123,22 +122,6 @@ def test_an_action_runs_as_often_as_it_may_on_all_hosts(
     assert hosts[0].rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(20,)]
 
 
-def test_claims_at_the_same_moment_keep_within_what_may_run_on_all_hosts(
-    hosts: list[Store],
-) -> None:
-    live(*hosts)
-    add_many(hosts[0], 40, "crm")
-    for _ in range(13):
-        jobs: list[tuple[Store, Job]] = []
-        while len(jobs) < 3:  # as a host finds another one claiming, it looks again soon
-            for host, claimed in zip(hosts, claim_at_once(hosts, slots=2, cluster=3), strict=True):
-                jobs += [(host, job) for job in claimed.jobs]
-            assert hosts[0].rows(RUNNING) == [(len(jobs),)]
-        assert len(jobs) == 3
-        for host, job in jobs:
-            assert finish(host, job, SUCCEEDED)
-
-
 def test_a_host_that_finds_others_claiming_looks_again_soon(hosts: list[Store]) -> None:
     add_many(hosts[0], 9, "crm")
     got = claim_at_once(hosts, slots=1, cluster=9)
@@ -169,28 +152,6 @@ def test_own_hooks_that_outlive_their_lease_still_hold_their_places(hosts: list[
     assert ids(again) == []
     ended = a.wait(a.queue.claim({"crm": action}, Load(limit=99, running=ids(mine)[:1]), LATER_MS))
     assert ids(ended) == [3], "one of them runs no more"
-
-
-def test_a_key_of_once_runs_on_one_host_at_a_time(hosts: list[Store]) -> None:
-    live(*hosts)
-    events = [new_event(b"%d" % number, reference=f"ref-{number % 6}") for number in range(240)]
-    hosts[0].wait_all(hosts[0].inbox.add(event, [NewDelivery("crm", 9)]) for event in events)
-    succeeded: set[str | None] = set()
-    for step in range(12):
-        now_ms = NOW_MS + step * 100_000
-        claimed = claim_at_once(hosts, now_ms, slots=3, once=True)
-        keys = [job.once_key for each in claimed for job in each.jobs]
-        assert len(keys) == len(set(keys))
-        assert not succeeded.intersection(keys)
-        for host, each in zip(hosts, claimed, strict=True):
-            for job in each.jobs:
-                if job.delivery_id % 2:
-                    assert finish(host, job, SUCCEEDED, None, now_ms)
-                    succeeded.add(job.once_key)
-                else:
-                    assert finish(host, job, FAILED, now_ms + 150_000, now_ms)
-    assert len(succeeded) == 3
-    assert hosts[0].rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(3,)]
 
 
 @pytest.mark.postgresql

@@ -14,7 +14,6 @@ from premblyd.queue.oncekeys import once_key
 from premblyd.record.operating import Operator
 from tests.support.queue import (
     FAILED,
-    INTERRUPTED,
     LATER_MS,
     SUCCEEDED,
     add_many,
@@ -22,7 +21,6 @@ from tests.support.queue import (
     claim_once,
     finish,
     ids,
-    recover,
 )
 from tests.support.store import NOW_MS, Store
 
@@ -133,37 +131,6 @@ def test_one_that_waits_looks_again_after_as_long_as_the_other_runs_already(stor
     assert max(after - before for before, after in itertools.pairwise(looks)) == MAX_HOLD_MS
 
 
-@pytest.mark.parametrize(
-    ("result", "retry_ms"), [(FAILED, None), (FAILED, 90_000), (INTERRUPTED, 0)]
-)
-def test_when_one_fails_the_next_runs_and_the_first_does_not_after_it(
-    store: Store, result: Any, retry_ms: int | None
-) -> None:
-    add(store, b"1")
-    add(store, b"2")
-    [first] = claim_once(store).jobs
-    retry_at_ms = None if retry_ms is None else NOW_MS + 5000 + retry_ms
-    assert finish(store, first, result, retry_at_ms, NOW_MS + 600)
-    [second] = claim_once(store, NOW_MS + 600).jobs
-    assert (second.delivery_id, second.once_key) == (2, first.once_key)
-    assert store.rows(KEYS) == [(2, first.once_key)]
-    assert finish(store, second, SUCCEEDED, None, NOW_MS + 700)
-    assert ids(claim_once(store, LATER_MS + 100_000)) == []
-    expected = ("dead", None) if retry_ms is None else ("skipped", 2)
-    assert store.rows(STATES) == [expected, ("succeeded", None)]
-
-
-def test_after_a_crash_one_of_them_runs(store: Store) -> None:
-    add(store, b"1")
-    add(store, b"2")
-    claim_once(store)
-    recover(store, NOW_MS + 5)
-    [job] = claim_once(store, NOW_MS + 5).jobs
-    assert finish(store, job, SUCCEEDED, None, NOW_MS + 6)
-    assert ids(claim_once(store, LATER_MS)) == []
-    assert sorted(store.rows(STATES)) == [("skipped", job.delivery_id), ("succeeded", None)]
-
-
 def test_one_whose_last_attempt_was_interrupted_is_dead_though_another_succeeded(
     store: Store,
 ) -> None:
@@ -219,34 +186,6 @@ def test_one_that_succeeded_while_the_action_had_no_once_counts_beside_a_dead_on
     add(store, b"3")
     assert ids(claim_once(store)) == []
     assert store.rows(STATES) == [("dead", None), ("succeeded", None), ("skipped", 2)]
-
-
-def test_a_replay_of_the_one_that_ran_runs_again_and_the_others_do_not(store: Store) -> None:
-    add(store, b"1")
-    [job] = claim_once(store).jobs
-    finish(store, job, SUCCEEDED)
-    add(store, b"2")
-    claim_once(store)
-    replay(store, 1)
-    [again] = claim_once(store).jobs
-    assert (again.delivery_id, again.attempt, again.once_key) == (1, 2, job.once_key)
-    finish(store, again, SUCCEEDED)
-    replay(store, 2)
-    assert store.rows(STATES)[1] == ("pending", None)
-    assert ids(claim_once(store)) == []
-    assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
-
-
-def test_a_replay_of_all_runs_one(store: Store) -> None:
-    for number in range(3):
-        add(store, b"%d" % number)
-        for job in claim_once(store).jobs:
-            finish(store, job, SUCCEEDED)
-    replay(store, 1, 2, 3)
-    [job] = claim_once(store).jobs
-    finish(store, job, SUCCEEDED)
-    assert ids(claim_once(store, SOON_MS)) == []
-    assert [state for state, _ in store.rows(STATES)] == ["succeeded", "skipped", "skipped"]
 
 
 def replay(store: Store, *numbers: int) -> None:

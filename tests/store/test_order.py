@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from premblyd.databases import Server
 from premblyd.engines.engine import Param, Statement
 from premblyd.engines.postgresql.transaction import compiled as for_postgresql
@@ -13,7 +11,7 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, finish, ids, recover
+from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
 LINE = "SELECT id, state, waits_for_id FROM delivery ORDER BY id"
@@ -103,87 +101,12 @@ def test_each_action_has_its_own_line_and_a_uuid_is_one_in_every_spelling(store:
     ]
 
 
-@pytest.mark.parametrize("result", [FAILED, INTERRUPTED])
-def test_one_that_will_be_tried_again_keeps_the_others_waiting(store: Store, result: Any) -> None:
-    add(store, "a", "a")
-    assert finish(store, only(store), result, NOW_MS + 5000)
-    assert ids(claim(store, NOW_MS + 4999, crm=9)) == []
-    assert run(store, NOW_MS + 5000) == [1, 2]
-
-
-def test_behind_a_dead_one_they_go_on_or_wait_as_is_configured(store: Store) -> None:
-    add(store, "a", "a")
-    add(store, "b", "b", then="wait")
-    for job in claim(store, crm=9).jobs:
-        assert finish(store, job, FAILED)
-    assert run(store) == [2]
-    assert store.rows(LINE)[2:] == [(3, "dead", None), (4, "pending", 3)]
-    add(store, "b", then="wait")
-    assert run(store) == []
-
-
-def test_a_dead_one_that_holds_others_runs_before_them_when_it_is_replayed(store: Store) -> None:
-    add(store, "a", "a", "a", then="wait")
-    finish(store, only(store), FAILED)
-    assert replay(store, 1, then="wait") == 1
-    assert store.rows(LINE) == [(1, "pending", None), (2, "pending", 1), (3, "pending", 2)]
-    finish(store, only(store), FAILED)
-    assert run(store) == []
-    assert replay(store, 1, then="wait") == 1
-    assert run(store) == [1, 2, 3]
-
-
-def test_a_dead_one_that_holds_others_can_be_cancelled(store: Store) -> None:
-    add(store, "a", "a", then="wait")
-    add(store, "b")
-    for job in claim(store, crm=9).jobs:
-        finish(store, job, FAILED)
-    assert cancel(store, 3), "it holds nobody, and nobody will mend it"
-    assert cancel(store, 1)
-    assert run(store) == [2]
-    assert store.rows(LINE)[0] == (1, "cancelled", None)
-
-
 def test_one_that_died_when_its_action_let_others_wait_lets_them_go_on_now(store: Store) -> None:
     add(store, "a", "a", then="wait")
     finish(store, only(store), FAILED)
     assert replay(store, 1, then="continue") == 1
     finish(store, only(store), FAILED)
     assert run(store) == [2]
-
-
-def test_a_dead_one_that_held_nobody_joins_the_end_again(store: Store) -> None:
-    add(store, "a", "a", "a")
-    finish(store, only(store), FAILED)
-    assert replay(store, 1) == 1
-    assert run(store) == [2, 3, 1]
-
-
-@pytest.mark.parametrize("end", ["cancel", "replay"])
-def test_when_one_in_the_middle_leaves_the_next_waits_for_the_one_before(
-    store: Store, end: str
-) -> None:
-    add(store, "a", "a", "a", "a")
-    assert cancel(store, 2)
-    assert store.rows(LINE) == [
-        (1, "pending", None),
-        (2, "cancelled", None),
-        (3, "pending", 1),
-        (4, "pending", 3),
-    ]
-    if end == "replay":
-        assert replay(store, 2) == 1
-        assert store.rows(LINE)[1] == (2, "pending", 4)
-    assert run(store) == ([1, 3, 4] if end == "cancel" else [1, 3, 4, 2])
-
-
-def test_when_the_first_or_the_last_is_cancelled_the_line_goes_on(store: Store) -> None:
-    add(store, "a", "a", "a")
-    assert cancel(store, 1)
-    assert cancel(store, 3)
-    add(store, "a")
-    assert store.rows(LINE)[3] == (4, "pending", 2)
-    assert run(store) == [2, 4]
 
 
 def test_replays_join_the_end_in_the_order_in_which_they_are_named(store: Store) -> None:
@@ -219,13 +142,6 @@ def test_one_that_waits_is_not_hastened(store: Store) -> None:
     [change] = Operator(actor="ada").make_due_now([2], NOW_MS)
     assert store.wait(store.writer.call(change)) == 0
     assert run(store) == [1, 2]
-
-
-def test_after_a_crash_the_one_that_ran_runs_first_again(store: Store) -> None:
-    add(store, "a", "a")
-    only(store)
-    recover(store, NOW_MS + 5)
-    assert run(store, NOW_MS + 5) == [1, 2]
 
 
 def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: Store) -> None:

@@ -15,7 +15,7 @@ from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, fi
 from tests.support.store import NOW_MS, Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
-STEPS = 60
+STEPS = 250  # enough for each step from each state: a dead one that holds others, replayed …
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
 OVER = ("succeeded", "dead", "cancelled")
@@ -156,6 +156,6 @@ class Schedule:
                 assert due_ms == (None if number in before else own.due_ms), number
 
 
-@pytest.mark.parametrize("seed", range(SCHEDULES))
+@pytest.mark.parametrize("seed", range(3, 3 + SCHEDULES))
 def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
     Schedule(store, random.Random(seed)).run()
