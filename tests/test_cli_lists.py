@@ -18,6 +18,7 @@ from tests.support.commands import Ran, json_of, on_terminal, recorded_in, run
 from tests.support.database import changing, rows, url_of
 from tests.support.rows import for_each
 
+ASKING = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
 LISTS = [["events"], ["deliveries"], ["unsettled"], ["rejections"]]
 LONG_REFERENCE = "00000000-0000-4000-8000-00000000000000000000-of-a-long-kind"
 LONG_ERROR = "the TLS certificate is not trusted: unable to get local issuer certificate at depth 2"
@@ -58,6 +59,7 @@ def test_a_list_has_one_line_a_row_on_any_terminal(
     change(config, "UPDATE event SET id = id + 1234567 WHERE id > 20")
     change(config, "UPDATE delivery SET event_id = event_id + 1234567 WHERE event_id > 20")
     change(config, "UPDATE event SET reference = ? WHERE id > 15", LONG_REFERENCE)
+    config.write_text(json.dumps(json.loads(config.read_text()) | ASKING))
     lines = on_terminal(columns, *arguments, "--limit", 20, "--config", config)
     assert max(map(len, lines)) <= columns
     listed = json_of(config, *arguments, "--limit", 20)
@@ -328,7 +330,10 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
     assert (event["received_at_ms"], event["reference"]) == (row["created_at_ms"], row["reference"])
     assert event["awaited"] == [row]
     shown = run("show", row["event_id"], "--config", config).out
-    assert f"Unsettled {row['id']}: waiting after 0 questions to Prembly\n  asked next at " in shown
+    assert (
+        f"Unsettled {row['id']}: waiting after 0 questions to Prembly\n"
+        "  not asked: the configuration has no `pending`\n"
+    ) in shown
     for options, found in (
         (["--state", "waiting"], rows),
         (["--state", "given_up"], []),
@@ -346,15 +351,24 @@ def test_what_is_pending_is_listed_and_filtered(config: Path) -> None:
     assert "waiting" in run("unsettled", "--config", config).out
 
 
-def test_an_empty_list_of_what_is_pending_says_that_nothing_asks(config: Path) -> None:
+def test_who_looks_at_what_is_pending_learns_that_nothing_asks(config: Path) -> None:
+    note = "note: The configuration has no `pending`: Prembly is not asked.\n"
+    silent = config.read_text()
+    awaited = json_of(config, "unsettled")
+    assert run("unsettled", "--config", config).err == note
+    config.write_text(json.dumps(json.loads(silent) | ASKING))
+    assert run("unsettled", "--config", config).err == ""
+    shown = run("show", awaited[0]["event_id"], "--config", config).out
+    assert "waiting after 0 questions to Prembly\n  asked next at " in shown
+    with changing(recorded_in(config)) as database:
+        database.execute("UPDATE awaited SET due_at_ms = NULL, state = 'given_up'")
+    assert run("unsettled", "--config", config).err == ""
+    config.write_text(silent)
+    assert run("unsettled", "--config", config).err == ""  # nothing waits to be asked
     with changing(recorded_in(config)) as database:
         database.execute("DELETE FROM awaited")
     done = run("unsettled", "--config", config)
-    assert done.out == "No unsettled verifications.\n"
-    assert done.err == "note: The configuration has no `pending`: Prembly is not asked.\n"
-    asking = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
-    config.write_text(json.dumps(json.loads(config.read_text()) | asking))
-    assert run("unsettled", "--config", config).err == ""
+    assert (done.out, done.err) == ("No unsettled verifications.\n", note)
 
 
 READERS = [["events"], ["deliveries"], ["unsettled"], ["rejections"], ["show", "1"]]
@@ -414,6 +428,7 @@ def test_another_database_is_read_without_a_configuration(
     config: Path, arguments: list[str], tmp_path: Path
 ) -> None:
     copy = Path(shutil.copy(config.with_name("premblyd.db"), tmp_path / "copy.db"))
+    config.write_text(json.dumps(json.loads(config.read_text()) | ASKING))
     expected = run(*arguments, "--config", config)
     config.unlink()
     for name in (copy, f"sqlite:///{copy}"):

@@ -243,7 +243,8 @@ class Prembly:
     def answer(self, path: str, _: bytes) -> bytes | None:
         url = urlsplit(path)
         if url.path == _LOGS:
-            return self._log(dict(parse_qsl(url.query)))
+            filters = dict(parse_qsl(url.query))
+            return self._log(filters) if filters["page"] == "1" else None
         asked = _STATUS.fullmatch(path)
         verdict = self._known.get(unquote(asked[1])) if asked else None
         return None if verdict is None else _envelope(_entry("reference", verdict))

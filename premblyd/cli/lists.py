@@ -287,10 +287,11 @@ def _list(
         print_json([dataclasses.asdict(row) for row in rows])
     else:
         print_list(kind, rows, wide=wide, hint="--wide shows all.")
-    if rows:
+    if not rows:
+        _note_unknown(record, config_path, database, asked)
+    if kind is not AwaitedFilter or as_json:
         return
-    _note_unknown(record, config_path, database, asked)
-    if kind is AwaitedFilter and not any(asked.values()):
+    if any(row.due_at_ms is not None for row in rows) or not (rows or any(asked.values())):
         settings = settings_if_valid(config_path, database)
         if settings and settings.pending is None:
             click.echo("note: The configuration has no `pending`: Prembly is not asked.", err=True)

@@ -44,16 +44,17 @@ def show(
     place = database_of(config_path, database)
     record = open_to_read(place)
     found = events.find_event(record, event)
+    settings = settings_if_valid(config_path)
     if reveal:
         shown = events.revealed(record, _record_reveal(place, found.id))
     else:
-        settings = settings_if_valid(config_path)
         shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
     remains = removed_parts.remains(record, found, record.now_ms())
     if as_json:
         print_json({**shown.as_json(), "held": remains.is_on_hold})
     else:
-        _print(shown, remains)
+        is_asked = database is not None or not settings or settings.pending is not None
+        _print(shown, remains, is_asked=is_asked)
 
 
 def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
@@ -67,7 +68,7 @@ def _record_reveal(place: DatabaseAddress, event_id: int) -> RecordedReveal:
         raise
 
 
-def _print(event: ShownEvent, remains: Remains) -> None:
+def _print(event: ShownEvent, remains: Remains, *, is_asked: bool) -> None:
     columns = dict(event.columns)
     headers = columns.pop("headers", [])
     click.echo(bold(f"Event {columns.pop('id')}"))
@@ -103,19 +104,20 @@ def _print(event: ShownEvent, remains: Remains) -> None:
         for attempt in delivery.attempts:
             _print_attempt(attempt)
     for row in event.awaited:
-        _print_awaited(row)
+        _print_awaited(row, is_asked=is_asked)
     if event.inquiries:
         click.echo(f"\n{bold('Questions to Prembly')}")
     for inquiry in event.inquiries:
         _print_inquiry(inquiry, has_person=remains.has_person)
 
 
-def _print_awaited(row: Mapping[str, Any]) -> None:
+def _print_awaited(row: Mapping[str, Any], *, is_asked: bool) -> None:
     asked = counted(row["ask_count"], "question")
     title = bold(f"Unsettled {row['id']}:")
     click.echo(f"\n{title} {row['state']} after {asked} to Prembly")
     if row["due_at_ms"] is not None:
-        click.echo(f"  asked next at {times.for_people(row['due_at_ms'])} UTC")
+        at = f"asked next at {times.for_people(row['due_at_ms'])} UTC"
+        click.echo(f"  {at if is_asked else 'not asked: the configuration has no `pending`'}")
     if row["settled_by_id"] is not None:
         click.echo(f"  settled by event {row['settled_by_id']}")
     if row["last_error"]:

@@ -91,8 +91,9 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def installed(machine: Machine) -> Installed:
+    done = machine.run(INSTALL)
     return Installed(
-        printed=machine.run(INSTALL).stdout,
+        printed=done.stdout + done.stderr,
         state=machine.property("ActiveState"),
         enabled=machine.output("systemctl is-enabled premblyd.service premblyd.socket"),
         health=machine.output("curl -sf http://127.0.0.1:8080/healthz"),
