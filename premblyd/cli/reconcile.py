@@ -110,14 +110,14 @@ def reconcile(
     as_json: bool,
 ) -> None:
     """Compares the events here with Prembly's log of verifications (default: --since 24h), or with
-    the references in FILE, one a line (- is standard input), and lists what has no event here.
+    the references in FILE, one a line (- is standard input), and lists those without an event.
 
     With --store Prembly is asked for each missing one, and its answer is stored as an event of type
     prembly.status, whose actions run. What is already stored is not asked for again, so a run that
     was interrupted continues with the next.
 
-    Also listed: events that do not say how the verification ended (unsettled), events that say it
-    twice and differently (doubted), and those that differ from Prembly's answer (differs).
+    Also listed: events that do not say how the verification ended (unsettled), that contradict
+    themselves (doubted), or that differ from Prembly's answer (differs).
 
     Exit status 1: something is missing, or may be, or a day is not complete. 2: nothing is missing,
     but some lines of FILE have no reference. 75: Prembly could not be reached. 78: it refuses the
@@ -306,7 +306,7 @@ def _report_found(work: Reconciliation) -> None:
 
 _WORDS = {
     Fate.LEFT_OPEN: "unsettled: an event came, but none says how it ended",
-    Fate.DOUBTED: "doubted: an event says it twice and differently",
+    Fate.DOUBTED: "doubted: an event contradicts itself",
     Fate.DIFFERS: "different: Prembly says something else than the record",
 }
 

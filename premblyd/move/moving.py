@@ -28,7 +28,7 @@ _NO_RECORD = (
     tables.Downtime,
     tables.Alert,
 )
-_MEND = "Mend them in a copy of the file, and move the copy: the page on moving says how."
+_MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 

@@ -43,7 +43,7 @@ def settled_in_record(
 def of_doubted(answer: Verdict) -> tuple[InquiryResult, str]:
     """Return as what a final answer about a doubted event is kept: as a question."""
     if answer.outcome is Outcome.VERIFIED:
-        words = "Prembly says VERIFIED of what an event says twice and differently"
+        words = "Prembly says VERIFIED about an event that contradicts itself"
         return InquiryResult.CONTRADICTED, words
     return InquiryResult.CONFIRMED, "Prembly does not say VERIFIED either"
 

@@ -202,7 +202,7 @@ def _kept_longer(connection: Connection) -> Inspection:
     facts = []
     if places:
         facts.append(
-            f"What is erased or removed stays for a while in {'; '.join(places)}, and in base"
+            f"Deleted data stays for a while in {'; '.join(places)}, and in base"
             " backups and dumps (docs/personal-data.md)."
         )
     warnings = []
@@ -213,7 +213,5 @@ def _kept_longer(connection: Connection) -> Inspection:
             " set log_parameter_max_length to 0 for this role"
         )
     if not found.cleans:
-        warnings.append(
-            "the server's autovacuum is off, so what was removed or erased stays in its table files"
-        )
+        warnings.append("the server's autovacuum is off, so deleted data stays in its table files")
     return Inspection(facts=tuple(facts), warnings=tuple(warnings))

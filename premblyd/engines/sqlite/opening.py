@@ -46,7 +46,7 @@ def plain(error: BaseException) -> str:
 
 
 _PLAIN = {
-    "database or disk is full": "the disk is full; make room (`df -h` shows where), then again",
+    "database or disk is full": "the disk is full; free space (`df -h` shows where), then try again",
     "disk I/O error": "the disk failed (disk I/O error); `journalctl -k` says more",
     "attempt to write a readonly database": "the database or its disk is read-only",
     "unable to open database file": (
@@ -222,7 +222,7 @@ def require_fit(path: Path) -> None:
     real = real_path(path)
     if not real.parent.is_dir():
         raise CannotStartError(
-            f"There is no folder {real.parent} for the database. Mend `database`, or make the"
+            f"There is no folder {real.parent} for the database. Correct `database`, or make the"
             " folder for the daemon's user. (An absolute path has four slashes: sqlite:////PATH.)"
         )
     if not may_be_one(path):
