@@ -338,4 +338,4 @@ def _make_own(folder: Path) -> None:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
     if not _is_ours_alone(folder):
-        raise PermissionError(errno.EPERM, f"{folder} belongs to somebody else")
+        raise PermissionError(errno.EPERM, f"{folder} belongs to another user")

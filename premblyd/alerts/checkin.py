@@ -22,7 +22,7 @@ LAST_S = 3.0  # for the exit status, as a stop waits for it
 OFF_S = 3600.0  # until the next look, where there is nobody to check in with: a reload wakes
 HEARTBEAT, START, FAIL = "", "start", "fail"
 NO_STORE = "webhooks can't be stored"
-NO_LOOK = "nothing looks for deliveries that are due"
+NO_LOOK = "nothing checks for due deliveries"
 _STOPPED, _FAILED = "premblyd was stopped", "premblyd has ended by a fault; its log says which"
 _IGNORED = "the service answers that it has ignored it: is the URL right?"
 

@@ -265,8 +265,8 @@ def _report_found(work: Reconciliation) -> None:
         ("Without an id, so left out", work.log.without_id),
         ("Of another time, so left out", work.log.outside),
         ("Erased, so not expected", work.erased),
-        ("Older than `retention` keeps names, so not expected", work.too_old),
-        ("Without a result, and Prembly has none when asked", work.given_up),
+        ("So old that `retention` has deleted the references, so not expected", work.too_old),
+        ("Without a result, at Prembly too", work.given_up),
         ("Events that can't be compared: neither a reference nor a session", work.nameless),
     ):
         if count:

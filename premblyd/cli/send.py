@@ -30,8 +30,8 @@ IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
 DUPLICATE = (
-    "A duplicate runs nothing. Give the body another reference to send it as a new event, or run"
-    " the hooks of the stored event again: `premblyd replay EVENT`."
+    "No hook runs for a duplicate. Give the body another reference to send it as a new event, or"
+    " run the hooks of the stored event again: `premblyd replay EVENT`."
 )
 
 

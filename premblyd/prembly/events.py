@@ -42,7 +42,7 @@ MEANINGS = {
     "watchlist.identity_flagged": "a verified identity is on a watchlist",
     CREDIT: "a credit event",
     STATUS: "premblyd has asked Prembly, and stored the answer",
-    OTHER: "an event has a name that can be no type",
+    OTHER: "an event has an odd name that can't be a type",
     UNKNOWN: "nothing above fits",
 }
 # The types that say something about a person's verification. Only these have an outcome: a workflow

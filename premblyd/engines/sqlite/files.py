@@ -118,6 +118,6 @@ def _require_one_name(real: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if real.stat().st_nlink > 1:
             raise CannotStartError(
-                f"{real} has a second name (a hard link), under which another program would not"
-                f" see its log and its lock. Find it with `find / -samefile {real}`, remove it."
+                f"{real} has a second name (a hard link). A program that uses that name would not"
+                f" see its WAL and its lock. Find it with `find / -samefile {real}`, and remove it."
             )

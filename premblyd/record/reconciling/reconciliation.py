@@ -362,7 +362,7 @@ def _why_unsure(log: Log, window: Window) -> str | None:
     if log.has_moved:
         return MOVED
     if not log.is_whole:
-        return "Prembly's log says the same again, or has more than it gives."
+        return "Prembly's log repeats entries, or counts more than it lists."
     if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
         ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
         return (
