@@ -37,7 +37,7 @@ Sent = dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Observed:
     """What was found in one look."""
 
     items: Mapping[Trigger, Sequence[Item]]
@@ -72,7 +72,7 @@ def find(
     *,
     started_at_ms: int,
     store_error: str | None,
-) -> Found:
+) -> Observed:
     """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
     because that can't be read: that is trouble, too."""
     situation = Situation(
@@ -90,12 +90,12 @@ def find(
         return _look(settings, replace(situation, store_error=store_error or str(error)))
 
 
-def _look(settings: Config, situation: Situation) -> Found:
+def _look(settings: Config, situation: Situation) -> Observed:
     # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
     # of a start.
     from premblyd.record.troubles import table
 
-    return Found(
+    return Observed(
         items={
             trigger: table.items(
                 replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
@@ -243,7 +243,7 @@ class TroubleWatch:
         due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
-    def _gone_of(self, alert: Alert, items: list[Item], found: Found) -> set[tuple[str, str]]:
+    def _gone_of(self, alert: Alert, items: list[Item], found: Observed) -> set[tuple[str, str]]:
         """Return what `alert` told of and is not there any more."""
         counts = Counter(item.kind for item in items)
         here = {thing(item) for item in items}
