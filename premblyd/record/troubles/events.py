@@ -277,7 +277,7 @@ def unmatched(situation: Situation) -> Iterator[Item]:
             remedy="Nothing to do, if that is what you want. Otherwise: `premblyd replay --action"
             " NAME --since 24h --new`."
             if is_meant
-            else "Add an action for it (`default` is for every code that no other action names),"
+            else "Add an action for them (`default` is for every code that no other action names),"
             " reload, then `premblyd replay --action NAME --since 24h --new`.",
             target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
             count=count,
