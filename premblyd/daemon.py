@@ -1,4 +1,4 @@
-"""The daemon: wires the rooms together, starts and stops them. The owner of the process runs it."""
+"""The daemon: connects the parts, starts and stops them. The owner of the process runs it."""
 
 import asyncio
 import contextlib

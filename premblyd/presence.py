@@ -1,5 +1,5 @@
-"""What a running daemon says of itself, in a file beside the database and in one of its
-configuration: for `check` and `send`.
+"""What a running daemon tells `check` and `send` about itself, in a file beside the database and
+another for its configuration.
 
 It names no secret. Of each there is a salted fingerprint of 16 bits: enough to see that it was
 changed, too little to confirm a guess.

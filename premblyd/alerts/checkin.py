@@ -1,5 +1,5 @@
-"""The dead man's switch: the daemon checks in with a service elsewhere, which tells people when it
-does not. No heartbeat is sent that was not earned by a real commit and a real look at the queue.
+"""The dead man's switch: the daemon sends heartbeats to a service elsewhere, which alerts people
+when they stop. A heartbeat is sent only after a real commit and a real check of the queue.
 
 Signals as Healthchecks.io documents them (healthchecks.io/docs/http_api): the URL itself is a
 heartbeat; with /start, /fail or an exit status appended it is that.

@@ -1,4 +1,4 @@
-"""The daemon's watch: it looks for trouble a few times a minute and runs the alerts' hooks.
+"""The daemon's watch: it looks for problems a few times a minute and runs the alerts' hooks.
 
 Begin with `TroubleWatch.look`. `find` asks the table of troubles, beside the loop; `AlertLog` keeps
 what was sent, so that a restart repeats nothing.

@@ -1,5 +1,5 @@
-"""Confirming an event before the hook of an action with `confirm` runs: Prembly is asked for it,
-and must agree, so that the action is for what Prembly says. Begin with `Confirmation.judge`."""
+"""Confirming an event before an action with `confirm` runs its hook: Prembly is asked, and its
+answer must agree with the event and satisfy the action. Begin with `Confirmation.judge`."""
 
 import asyncio
 import functools

@@ -1,5 +1,5 @@
-"""Asking Prembly what became of the verifications that are awaited, until each is settled or given
-up. Within the inquirer's rate, and while Prembly can be asked.
+"""Asking Prembly for the results of unsettled verifications, until each is settled or given up,
+within the inquirer's rate.
 
 All times count from the event, so a question that was missed while nothing ran is made up for once,
 and the next one comes as if it had not been missed.

@@ -1,4 +1,4 @@
-"""premblyd person export: all that is held of a person, as a ZIP to hand out."""
+"""premblyd person export: writes everything stored about a person into a ZIP."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""premblyd reconcile: what it is asked for, and how it prints what was found. record/reconciling/
-does the work."""
+"""premblyd reconcile: its options and what it prints. record/reconciling/ does the work."""
 
 import asyncio
 import re

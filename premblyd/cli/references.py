@@ -1,4 +1,4 @@
-"""Lists of references that `premblyd reconcile` is given: one a line, or a column of a CSV file."""
+"""Lists of references for `premblyd reconcile`: one a line, or a column of a CSV file."""
 
 import codecs
 import csv

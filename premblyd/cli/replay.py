@@ -1,4 +1,4 @@
-"""premblyd replay and cancel: what an operator has queued again, or stopped."""
+"""premblyd replay and cancel: queue deliveries again, or dismiss them."""
 
 import contextlib
 import dataclasses

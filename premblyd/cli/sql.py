@@ -1,5 +1,5 @@
-"""premblyd sql: a question to the record in SQL, whichever engine it is on. It is asked on a
-connection that only reads; nobody looks at the text."""
+"""premblyd sql: queries the database in SQL, whichever engine it is. The connection is read-only;
+nobody looks at the text."""
 
 import base64
 import contextlib

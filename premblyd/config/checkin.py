@@ -1,4 +1,4 @@
-"""Where the daemon checks in, so that it is missed elsewhere when it does not work."""
+"""The service to which the daemon sends heartbeats, which alerts people when they stop."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Asking Prembly back: where and as whom, how often, and about which events."""
+"""Asking Prembly: at which URL, with which key, how often, and about which events."""
 
 from datetime import UTC
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Reading a configuration file, with every problem at once, and what only a start takes up."""
+"""Reading a configuration file, with every problem at once; and which changes need a restart."""
 
 import difflib
 import hashlib

@@ -1,5 +1,5 @@
-"""What a configuration file holds, as models: begin with Config. Hooks, alerts and what is asked of
-Prembly are in files of their own."""
+"""The configuration as models: begin with Config. Hooks, alerts and questions to Prembly are in
+files of their own."""
 
 import hashlib
 import socket

@@ -1,5 +1,5 @@
-"""What all models of the configuration have in common, and the kinds of value that it holds:
-durations, sizes, names, addresses."""
+"""What all models of the configuration share, and its kinds of values: durations, sizes, names,
+addresses."""
 
 import ipaddress
 import re

@@ -1,4 +1,5 @@
-"""The actions: what is configured, how each fares, and what would happen for a payload."""
+"""The page of actions: what is configured, the results of each, and what would happen for a
+payload."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Bar charts as SVG, drawn here: stacked bars of what came, span by span."""
+"""Bar charts as SVG: bars of counts, stacked by name, for spans of time."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

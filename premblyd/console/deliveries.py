@@ -1,4 +1,4 @@
-"""Deliveries, the dead letters above all: to look at, to replay and to cancel."""
+"""The pages of deliveries and dead letters, with replay and cancel."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A database of one engine, and every way to open it: what `connections.py` chooses."""
+"""One engine's database, and every way to open it: `connections.py` chooses one."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""How all reach the database, of whichever engine.
+"""How every part reaches the database, whichever engine it is.
 
 The one place that names the engines. What is an engine's own is in its folder.
 """

@@ -1,5 +1,5 @@
-"""What all need of a database, of whichever engine: statements, transactions that run them, and an
-engine for the writer's thread. backend.py has every way to open it.
+"""What every user of a database needs, whichever engine it is: statements, transactions that run
+them, and an engine for the writer's thread. backend.py has every way to open it.
 
 A statement is a Peewee query, built once and run often: each engine compiles it once. The hot path
 (inbox, queue, writer) knows what is here alone; `engines/sqlite/` and `engines/postgresql/` are it.

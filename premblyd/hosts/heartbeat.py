@@ -1,4 +1,4 @@
-"""When the daemon last could store webhooks, and the times in which it could not.
+"""When the daemon last could store webhooks, and its downtimes.
 
 The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
 webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.

@@ -1,4 +1,5 @@
-"""Which process a daemon is: that tells whether another one of its place still lives."""
+"""The identity of a daemon's process: shows whether an earlier daemon of the same place still
+lives."""
 
 import os
 import uuid

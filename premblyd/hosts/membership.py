@@ -1,6 +1,5 @@
-"""A daemon among others on one database: it tells them that it lives, watches that they do, and
-takes over from those that are lost. Begin with `Membership`; in its place stands `Alone` where no
-other can be.
+"""A daemon among others on one database: it tells them that it lives, watches them, and takes over
+from lost ones. Begin with `Membership`; `Alone` replaces it where there can be no others.
 
 Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
 others must still count this one as alive by what it knows itself (standing.py): both are pure, time

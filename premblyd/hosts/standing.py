@@ -1,4 +1,5 @@
-"""What a daemon knows of its own standing among others on one database. Time is given."""
+"""Whether the other hosts still count this daemon as alive, as it knows by itself. Time is
+given."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,5 @@
-"""Erasing: deletes every personal value of a person, at their request, and keeps it away. What was
-decided, and when, stays, and who erased it.
+"""Erasing: deletes every personal value of a person, at their request, and keeps it away. Decisions
+and times stay, with who erased it.
 
 A person of up to MOST_AT_ONCE events is erased in one transaction, so wholly or not at all. More
 are found while others write, and go in portions: a transaction each writes down which are left, so

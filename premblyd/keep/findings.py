@@ -1,5 +1,4 @@
-"""What is stored of a person, as an erasure would change it: for erasing.py, and for who is asked
-before."""
+"""Everything that is stored about a person, as an erasure would change it."""
 
 import itertools
 from collections import Counter

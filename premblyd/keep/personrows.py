@@ -1,5 +1,5 @@
-"""The rows about a person, and what an erasure changes in them: personal values are emptied, also
-those that a sender wrote into plain columns; and nothing of them waits any more. State, code,
+"""The rows about a person, and what an erasure changes in them: it empties personal values,
+including those that a sender wrote into plain columns, and cancels what waits. State, code,
 outcome, times and counts stay."""
 
 import itertools

@@ -1,4 +1,4 @@
-"""Finding a person: the events of a `user_ref`, of a reference, or one event, by indexes alone.
+"""Finding a person: the events of a `user_ref`, of a reference, or one event, using only indexes.
 
 A `user_ref` has references, a verification has several names, and an event may have no more than a
 session: all of these are followed, in all spellings. An event that names another `user_ref` is

@@ -1,6 +1,6 @@
-"""What is deleted of events when a period has expired or a person is erased, class by class, with
-what they left in other tables: within the transaction of whoever has made sure that nothing of them
-waits, runs or is on hold. Which columns these are, the tables say.
+"""Deletes a class of data of events, with their rows in other tables, when its period has expired
+or the person is erased. The caller's transaction has made sure that the events don't wait, run or
+are on hold. The tables say which columns a class has.
 
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """

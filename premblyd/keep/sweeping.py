@@ -1,5 +1,5 @@
-"""The daemon's loop that removes what `retention` says, beside its other work: small transactions
-with gaps between them, on one of several hosts.
+"""The daemon's loop that deletes expired data beside its other work: small transactions with gaps
+between them, on one of several hosts.
 
 `Round` says what is to be done next, for the loop and for `premblyd record prune`.
 """

@@ -1,4 +1,4 @@
-"""What has happened since the daemon started, as numbers, and what its parts say now.
+"""Counts of what has happened since the daemon started, and the present state of its parts.
 
 Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
 times as long. Each number is changed in one thread alone: those of commits in the writer's, all

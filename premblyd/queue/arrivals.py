@@ -1,4 +1,4 @@
-"""Storing the events of webhooks: which of them are there already, and the others at once."""
+"""Storing the events of webhooks: finds duplicates, and stores the others together."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence

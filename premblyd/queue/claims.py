@@ -1,5 +1,5 @@
-"""A claim: which of the due deliveries begin here, and what their hooks are run with. due.py finds
-them, and by shares.py no action takes what another one needs."""
+"""A claim: which of the due deliveries start here, with everything that their hooks need. due.py
+finds them; shares.py keeps each action's share."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence

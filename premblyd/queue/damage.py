@@ -1,5 +1,5 @@
-"""What a crash has left of a delivery, and whether it runs again or ends; and its event, as it is
-stored. A row that somebody has made unreadable ends its delivery dead, with the reason."""
+"""What a crash has left of a delivery, and whether it runs again or ends; and its event, as stored.
+If somebody made a row unreadable, its delivery ends dead, with the reason."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields

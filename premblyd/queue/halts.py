@@ -1,5 +1,5 @@
-"""Actions whose worker processes take nothing now, and why: no claim gets their deliveries, so that
-nothing is spent on them, and the record says it, for people."""
+"""Actions with worker processes that accept nothing now, and why: their deliveries are not claimed
+and use up no attempts, and the record says why."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -1,5 +1,4 @@
-"""Keeping what came in: events with their deliveries in one transaction; and rejections, as
-rejections.py has them."""
+"""Storing webhooks: events with their deliveries in one transaction; and rejections."""
 
 import asyncio
 import functools

@@ -1,5 +1,5 @@
-"""What passes between the queue and the hooks: what may be claimed, jobs out, what Prembly
-has confirmed of them, results and endings back."""
+"""What the queue and the hooks exchange: what may be claimed, jobs, what Prembly has confirmed,
+results and endings."""
 
 import json
 from collections.abc import Collection, Mapping

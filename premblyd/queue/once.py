@@ -1,5 +1,5 @@
-"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once. Of
-those that are about no verification, for each type.
+"""`once: reference`: an action's hook succeeds once for each reference and outcome. For events that
+are not about a verification, once for each type too.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
 (oncekeys.py) one at a time runs, and has the key in its row, where it is unique: so has the

@@ -1,7 +1,5 @@
-"""What a hook with `once` runs once for, and its keys: by which the same is known again, under each
-name of a verification, and when its record was removed. once.py decides by them whose turn it
-is.
-"""
+"""The keys of `once`: they identify what a hook succeeds once for, under each name of a
+verification, even after the record was deleted. once.py decides whose turn it is."""
 
 from collections.abc import Collection, Sequence
 from functools import cached_property

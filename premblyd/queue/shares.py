@@ -1,4 +1,4 @@
-"""How the actions of a host share its slots and its room for large bodies.
+"""How the actions of a host share its slots and its memory for large bodies.
 
 Hooks may run for hours, so what a slow action may take is bounded before another one needs it: a
 slot, and some room for a large body, are kept for each action that has none. What is free beyond

@@ -1,4 +1,4 @@
-"""The time that periods count back from: by no clock alone is anything deleted.
+"""The time that retention periods count back from: a wrong clock alone deletes nothing.
 
 A number in the database, `trusted_ms`, follows the wall clock, by at most twice the time that has
 passed since it was last written, by a clock that nobody sets; and never goes back. So a clock that

@@ -1,5 +1,5 @@
-"""Evidence of requests that were refused: a row in the database and a line of the log for each,
-within a quota a minute, with a hint when a path resembles an endpoint's: it may be mistyped."""
+"""Evidence of refused requests: a row in the database and a line of the log for each, at most so
+many a minute, with a hint when a path looks like a mistyped endpoint's."""
 
 import asyncio
 import hashlib

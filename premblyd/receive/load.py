@@ -1,4 +1,4 @@
-"""The bounds on what is in flight: requests, the bytes of their bodies, connections.
+"""The limits for requests in flight: their number, the bytes of their bodies, connections.
 
 A client needs no key to take up room, only the path. So nobody keeps room that another needs while
 the request is still coming in: when a bound is reached, the slowest request of the sender that

@@ -1,5 +1,5 @@
-"""Who may look at the console: links that sign in once, and sessions. Whoever may write the record
-may sign in; of tokens, the record has digests alone."""
+"""Who may sign in to the console: links that sign in once, and sessions. Whoever may write the
+record may make a link; the record has only digests of tokens."""
 
 import hashlib
 import secrets

@@ -1,5 +1,5 @@
-"""One event: finding it, and all that became of it, as people are shown it: masked, or revealed on
-record. Begin with `masked`. Lists are in lists.py."""
+"""One event with everything about it, as people see it: masked, or revealed and recorded. Begin
+with `masked`. Lists are in lists.py."""
 
 import dataclasses
 import json

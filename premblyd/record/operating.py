@@ -1,5 +1,5 @@
 """What people change while the daemon runs: replay, cancel, pause, reveal, forget. Each change is
-on record.
+recorded.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer

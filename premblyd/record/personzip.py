@@ -1,5 +1,5 @@
-"""All that is held of a person, as one ZIP to hand out: `record.json`, each body exactly as it
-came, the photos in them, and one page to read.
+"""Everything stored about a person, as one ZIP: `record.json`, each body exactly as it came, its
+photos, and one page to read.
 
 It is read in portions, so that no snapshot of the database is kept for long; at the end it is seen
 whether something of it was erased or removed meanwhile.

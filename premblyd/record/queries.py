@@ -1,5 +1,4 @@
-"""What the record holds, as rows that people and programs read, and the queries that find them.
-Times in Unix milliseconds.
+"""Queries of the record, and their rows for people and programs. Times in Unix milliseconds.
 
 A row has the columns of its table that people see where they look (`seen`, in model/columns.py), so
 one of a list has no payload and no secret. `rows` runs a query and makes rows of what it finds.

@@ -1,4 +1,4 @@
-"""What is awaited: verifications that are not settled, of which Prembly is asked what became.
+"""Verifications without a result yet: Prembly is asked for it.
 
 `due_at_ms` is the queue: when Prembly is asked next; NULL is out of it. A waiting begins and ends
 in the transaction of the event that begins or settles it. A question changes no row until its

@@ -1,6 +1,5 @@
-"""What the stored events say of a verification: which of them settle it (all else leaves it open),
-and what each says beside an answer of Prembly's, since what that is silent about one may say no to.
-"""
+"""What stored events say about a verification: which of them settle it, and what each says beside
+an answer of Prembly, as one may deny what the answer does not mention."""
 
 import functools
 import operator

@@ -1,4 +1,4 @@
-"""What PostgreSQL says of a failure, in our own errors and in words.
+"""PostgreSQL's failures as our own errors, in words.
 
 Its messages quote values, which may be personal: of them none is shown, save what libpq says of a
 connection that it could not make.

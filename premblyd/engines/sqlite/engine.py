@@ -1,4 +1,4 @@
-"""SQLite as an engine: a file, which one daemon has for itself. Begin with SqliteEngine.transact.
+"""SQLite as an engine: a file that belongs to one daemon. Begin with SqliteEngine.transact.
 
 "Log" means SQLite's write-ahead log in this folder: what is committed is there first.
 """

@@ -1,5 +1,5 @@
-"""The database's file and those beside it: where they are, who may read them, and by which lock one
-daemon has them for itself."""
+"""The database's file and those beside it: where they are, who may read them, and the lock with
+which one daemon claims them."""
 
 import contextlib
 import fcntl

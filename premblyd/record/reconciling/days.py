@@ -1,5 +1,5 @@
-"""Which days are complete: `reconcile --day` compares Prembly's log of a day of UTC with the
-record, and keeps a row of what it found, which names nobody. `days` returns the rows."""
+"""Which days are complete: `reconcile --day` compares a day (UTC) of Prembly's log with the record,
+and keeps the result in a row that names nobody. `days` returns the rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

@@ -1,5 +1,5 @@
-"""Reconciling the record with Prembly: finding what its log, or a list, has that never came here or
-was left open, asking for it, and storing the answers. Begin with `Reconciliation`.
+"""Reconciling the record with Prembly: finds verifications of its log, or of a list, that are
+missing or have no result here, asks for them, and stores the answers. Begin with `Reconciliation`.
 
 Nothing here is the daemon's: a command does this beside it, on a connection of its own. What is
 stored is on the disk one by one, so that whatever interrupts it, the next run goes on from there.

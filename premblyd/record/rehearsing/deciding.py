@@ -1,5 +1,5 @@
-"""What a configuration does with an event that is stored, decided by what the daemon decides by as
-one arrives: how a body is read, `types`, `response_codes`, `when`. Begin with Configured.decide.
+"""What a configuration does with a stored event, decided as the daemon decides when one arrives:
+reading the body, `types`, `response_codes`, `when`. Begin with Configured.decide.
 
 What can't be known is said to be so: what is gone, and what Prembly would answer.
 """

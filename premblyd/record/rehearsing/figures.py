@@ -1,5 +1,5 @@
-"""What a rehearsal comes to: how many events differ, by action, type, code, outcome and reason, and
-which these are."""
+"""The result of a rehearsal: how many events differ, by action, type, code, outcome and reason, and
+which."""
 
 from array import array
 from collections import Counter

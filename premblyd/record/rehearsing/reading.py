@@ -1,5 +1,5 @@
-"""The events of a time with the deliveries that they got, portion by portion: so no snapshot of the
-database is kept for long, and no more than a portion is in memory."""
+"""Past events with their deliveries, in portions: so that no snapshot of the database is kept for
+long, and little memory is used."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
-"""A rehearsal: the events of a time against another configuration, one after the other, as if that
-had been put in force before the first of them. Begin with `rehearse`.
+"""A rehearsal: plays past events against another configuration, one after the other, as if it had
+been used from the first on. Begin with `rehearse`.
 
 Nothing is run, asked or written. A hook is taken to end as the record says it did; one that the
 record does not have, to succeed.

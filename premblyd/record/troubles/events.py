@@ -1,5 +1,5 @@
-"""Trouble of what comes and of what runs for it: no event comes, they are refused, have a new code,
-match no action; deliveries are past their time, failing, dead, or held by a dead one."""
+"""Troubles of events and deliveries: no event comes, requests are refused, a code is new, no action
+matches; deliveries are late, failing, dead, or blocked by a dead one."""
 
 from collections import Counter
 from collections.abc import Iterator
