@@ -219,7 +219,8 @@ class Daemon:
         self._dispatcher.wake()
 
     async def _stop_fenced_hooks(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
-        """End the hooks whose deliveries others have; return how many processes that killed."""
+        """Kill the hooks of deliveries that other hosts have taken over; return how many processes
+        that were."""
         permitted = dict(self._dispatcher.permitted)
         own = await still_own()
         lost = [permit for token, permit in permitted.items() if token not in own]
@@ -328,7 +329,7 @@ class Daemon:
         return self._listening.addresses[0]
 
     def read(self) -> Reread:
-        """Read the configuration anew, for `reload`. In a thread: of thousands of actions it takes
+        """Read the configuration again, for `reload`. In a thread: thousands of actions take
         seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
         file can't be used."""
         settings = load_config(self._path)

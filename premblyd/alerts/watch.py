@@ -38,7 +38,7 @@ Sent = dict[tuple[str, str], int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What was found in one look."""
+    """What one look has found."""
 
     items: Mapping[Trigger, Sequence[Item]]
     is_read: bool  # the record was: what is not among `items` is not there
@@ -56,8 +56,8 @@ class Observed:
         return sorted(items, key=lambda item: -item.severity)
 
     def can_tell_that_over(self, kind: str) -> bool:
-        """Return whether trouble of `kind` is over when it is not there: some is only a day old by
-        then, and nothing is known while the record can't be read."""
+        """Return whether an absent problem of `kind` has ended: some kinds only get old, and
+        nothing is known while the record can't be read."""
         from premblyd.record.troubles import table
 
         [row] = [row for row in table.TROUBLES if row.kind == kind]
@@ -110,7 +110,7 @@ def _look(settings: Config, situation: Situation) -> Observed:
 
 
 class AlertLog:
-    """Keeps when each alert told of each thing last, until that is over."""
+    """Keeps when each alert last reported each problem, until the problem ends."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -126,7 +126,7 @@ class AlertLog:
     def keep(
         self, name: str, told: Iterable[str], over: Iterable[str], at_ms: int
     ) -> "asyncio.Future[None]":
-        """Keep that the alert `name` told of `told`, and that what is `over` is. Raise
+        """Keep that the alert `name` reported `told`, and that what is `over` has ended. Raise
         StoreUnavailableError when it can't be kept."""
 
         def operation(transaction: Transaction) -> None:
@@ -244,7 +244,7 @@ class TroubleWatch:
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
     def _gone_of(self, alert: Alert, items: list[Item], found: Observed) -> set[tuple[str, str]]:
-        """Return what `alert` told of and is not there any more."""
+        """Return what `alert` has reported and is no longer there."""
         counts = Counter(item.kind for item in items)
         here = {thing(item) for item in items}
         judged = {

@@ -114,7 +114,7 @@ def command_as_called(command: str) -> str:
 
 
 def go_by(context: click.Context, config_path: Path) -> None:
-    """Note by which configuration this command goes."""
+    """Note which configuration this command uses."""
     context.meta[_CONFIG] = config_path
 
 

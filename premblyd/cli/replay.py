@@ -275,7 +275,7 @@ def _print_left_alone(plan: Plan) -> None:
 
 
 def _paused(plan: Plan, database: Database) -> list[PauseRow]:
-    """Return the actions of which nothing that was queued runs now."""
+    """Return the actions of queued deliveries that are paused."""
     paused = pauses.in_force(database, database.now_ms())
     return [paused[name] for name in sorted(plan.actions & paused.keys())]
 

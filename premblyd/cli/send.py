@@ -79,7 +79,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a reply means, for people, and whether sending the same again may work later."""
+    """What a reply means in words, and whether sending again later may work."""
 
     words: str
     may_work_later: bool = False

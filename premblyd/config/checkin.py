@@ -19,8 +19,8 @@ def _require_url(url: Secret) -> None:
 
 class Checkin(Model):
     """A service that expects a heartbeat each `every`. The URL is a secret: whoever knows it can
-    send heartbeats for a daemon that is dead. `signals`: whose suffixes of the URL's path the
-    service understands."""
+    send heartbeats for a dead daemon. `signals`: the service that defines the suffixes of the URL's
+    path."""
 
     url: Annotated[Secret, checked(_require_url)]
     every_ms: Annotated[DurationMs, at_least(2000)] = Field(60_000, alias="every")

@@ -74,7 +74,8 @@ def at_least(least_ms: int) -> AfterValidator:
 
 
 class When(NamedTuple):
-    """A time that somebody typed: `at_ms`, or so long before now, whose clock that may be."""
+    """A time that somebody typed: `at_ms`, or an age before now, by the clock that the caller
+    passes."""
 
     text: str
     at_ms: int = 0

@@ -18,7 +18,7 @@ MAX_LINES = 200
 
 
 class Actions(Handler):
-    """What is configured and how it fares."""
+    """The configured actions, and their results."""
 
     section = "/actions"
 
@@ -70,7 +70,7 @@ class Explain(Actions):
 
 
 class Pause(Handler):
-    """Lets nothing of an action begin, on any host, for a time or until it is resumed."""
+    """Stops starting an action's hooks, on all hosts, for a time or until it is resumed."""
 
     section = "/actions"
 
@@ -91,7 +91,7 @@ class Pause(Handler):
 
 
 class Resume(Handler):
-    """Lets a paused action go on."""
+    """Starts a paused action's hooks again."""
 
     section = "/actions"
 

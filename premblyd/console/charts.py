@@ -27,7 +27,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Bars, one for each span, of which each is a stack by name."""
+    """Bars, one for each span, each a stack of named counts."""
 
     series: Sequence[Series]
     spans: Sequence[int]  # when each began

@@ -37,7 +37,7 @@ class Deliveries(ListPage):
 
 
 class Dead(Deliveries):
-    """Dead letters: deliveries whose attempts are spent."""
+    """Dead letters: deliveries that used up all their attempts."""
 
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})

@@ -94,7 +94,7 @@ def label(name: str) -> str:
 
 
 def css(word: Any) -> str:
-    """Return a word as a part of a class's name; `other` for what is none of ours."""
+    """Return a word as a part of a class's name; `other` for a foreign one."""
     return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,20}", word) else "other"
 
 
@@ -104,7 +104,7 @@ def get(row: Any, name: str) -> Any:
 
 
 def span(ms: int) -> str:
-    """Return what a bar of a chart stands for."""
+    """Return which span of time a chart's bar shows."""
     hours = ms // times.HOUR_MS
     return "by the hour" if hours == 1 else f"{hours} hours a bar"
 

@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def connect_operator(self) -> Database:
-        """Return a connection by which a command writes while daemons run. Raise as
+        """Return a connection for a command that writes while daemons run. Raise as
         `connect_read_only`."""
         ...
 

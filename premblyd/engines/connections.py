@@ -37,7 +37,7 @@ def connect_read_only(place: DatabaseAddress) -> Database:
 
 
 def connect_operator(place: DatabaseAddress) -> Database:
-    """Return a connection by which a command writes while daemons run: see backend.Backend."""
+    """Return a connection for a command that writes while daemons run: see backend.Backend."""
     return backend(place).connect_operator()
 
 

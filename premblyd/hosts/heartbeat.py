@@ -168,7 +168,7 @@ def machine_time(wall_ms: int, start: str | None) -> MachineTime:
 
 
 def machine_start() -> str | None:
-    """Return which start of the machine this is; None when it can't be told."""
+    """Return which start of the machine this is; None if that is not known."""
     try:
         text = MACHINE_START_FILE.read_text(encoding="ascii")
     except (OSError, ValueError):

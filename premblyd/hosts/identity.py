@@ -13,7 +13,7 @@ from premblyd.procfs import process_start
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which process a daemon is. `place`: where its `pid` counts; None: that can't be told."""
+    """The identity of a daemon's process. `place`: where its `pid` counts; None: not known."""
 
     worker: str  # its name in `attempt`
     name: str

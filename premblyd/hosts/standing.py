@@ -45,7 +45,7 @@ class HostStanding:
         return self._was_silent
 
     def looked_again(self) -> None:
-        """Take in that it can go on with what others have begun."""
+        """Note that it has looked at what others have begun, and can continue."""
         self._was_silent = False
 
     def beaten(self, asked: SharedTime) -> None:
@@ -55,7 +55,7 @@ class HostStanding:
         self._has_let_go = False
 
     def lost(self, at: SharedTime) -> None:
-        """Take in that the others have called this daemon lost: nothing of before is sure."""
+        """Note that the others have declared this daemon lost: nothing from before is sure."""
         self._lost_at_s = at.boot_s
         self._beaten_at_s = float("-inf")
 

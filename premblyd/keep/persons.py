@@ -47,7 +47,7 @@ class Named:
         return cls(by=FoundBy.EVENT, name=str(event_id))
 
     def digest(self, digests: Digests) -> str:
-        """Return what stands for it when it is erased itself."""
+        """Return the digest that replaces it when it is erased itself."""
         match self.by:
             case FoundBy.USER_REF:
                 return digests.of_user(self.name)
@@ -59,7 +59,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """What the record has of a person, or of what else was named."""
+    """What the record has about a person, a verification or one event."""
 
     named: Named
     event_ids: tuple[int, ...]  # with something of the person

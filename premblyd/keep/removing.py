@@ -55,8 +55,8 @@ def empty_identities(
     event_ids: Collection[int],
     removed_parts: RemovedParts = RemovedParts.IDENTITY,
 ) -> None:
-    """Empty all that names a person in these events and in what became of them. The names of their
-    verifications are not for this to forget: other events have them too."""
+    """Empty all personal values in these events and in their rows in other tables. The names of
+    their verifications stay, as other events have them too."""
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
@@ -83,7 +83,7 @@ def remove(
 
 
 def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
-    """Take out all names of those of these verifications of which no event has a name any more."""
+    """Delete all names of those of these verifications that no event names any more."""
     names: dict[str, set[str]] = {each: {each} for each in verifications}
     for name, verification in transaction.look_up(_OTHER_NAMES, sorted(names)):
         names[verification].add(name)

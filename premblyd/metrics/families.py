@@ -33,7 +33,7 @@ from premblyd.record.troubles.trouble import Situation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What the record says. `attention` counts the items that need somebody, by kind."""
+    """What the record says. `attention` counts the problems by kind."""
 
     at_ms: int
     last_event_ms: int | None

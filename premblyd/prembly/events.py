@@ -70,8 +70,7 @@ _PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_ret
 
 
 def type_of(document: dict[str, Any] | None) -> str:
-    """Return the type of a parsed body; None stands for a body that is no JSON object. Never
-    raise."""
+    """Return the type of a parsed body; None: it is no JSON object. Never raise."""
     if document is None:
         return UNKNOWN
     data = document.get("data")

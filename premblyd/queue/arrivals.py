@@ -22,8 +22,8 @@ PORTION_BYTES = 1 << 20
 
 
 class NewEvent(NamedTuple):
-    """An event that is to be stored, if it is not there. `erasure_id`: by which another name of it
-    was erased."""
+    """An event to store, unless it is already there. `erasure_id`: of the erasure of another of its
+    names."""
 
     key: str
     body_bytes: int

@@ -43,7 +43,7 @@ class ErasedError(PremblydError):
 def end_unusable(
     transaction: Transaction, delivery_ids: Iterable[int], reason: str, now_ms: int
 ) -> None:
-    """End deliveries whose hook can't run: dead, with the reason for people to see."""
+    """End deliveries with hooks that can't run: dead, with the reason."""
     for delivery_id in delivery_ids:
         close_open_attempt(transaction, delivery_id, now_ms)
         transaction.write(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)

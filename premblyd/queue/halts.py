@@ -17,7 +17,7 @@ LOOK_AGAIN_S = 3600.0  # without a change
 
 
 class Halts:
-    """What the runners say of that, for whoever listens. All of it is in the loop's thread."""
+    """Which actions can't run now, for whoever listens. Only the loop's thread uses it."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, HaltReason] = {}

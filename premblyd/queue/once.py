@@ -41,7 +41,7 @@ class _Holder(NamedTuple):
 
 
 class Turn(Enum):
-    """What becomes of a delivery in a claim."""
+    """What a claim decides about a delivery."""
 
     NOW = auto()  # it may run
     PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
@@ -55,7 +55,7 @@ def lock_name(action: str, key: str) -> str:
 
 
 class Turns:
-    """Who may run, for the time of one claim."""
+    """Whose turn it is, for the time of one claim."""
 
     def __init__(self, transaction: Transaction, now_ms: int) -> None:
         self._transaction = transaction

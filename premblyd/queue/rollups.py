@@ -64,7 +64,7 @@ def count_events(
     duplicates: Iterable[EventGroup],
     unmatched: Iterable[EventGroup],
 ) -> None:
-    """Count what a transaction has stored: a statement for each group, of which there are few."""
+    """Count the stored events of a transaction: a statement for each group, and there are few."""
     counts: dict[EventGroup, list[int]] = {}
     for column, groups in enumerate((new, duplicates, unmatched)):
         for group in groups:

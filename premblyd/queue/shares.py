@@ -19,7 +19,7 @@ class Rota:
         self._count = 0
 
     def place(self, name: str) -> int:
-        """Return a number by which actions are sorted: who comes next has the smallest."""
+        """Return the number by which actions are sorted: the smallest is next."""
         return self._turns.get(name, 0)
 
     def had_turn(self, names: Iterable[str], actions: Collection[str]) -> None:

@@ -31,7 +31,7 @@ class Limit(enum.StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What a request or a connection holds of the bounds."""
+    """What a request or a connection uses of the limits."""
 
     sender: str
     give_way: Callable[[Limit], None]  # ends it

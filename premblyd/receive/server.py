@@ -62,7 +62,7 @@ class Health:
 
 
 class Receiver(HTTPServerConnectionDelegate):
-    """Takes webhooks for the configured endpoints. What is in flight is bounded."""
+    """Accepts webhooks for the configured endpoints, within limits."""
 
     def __init__(
         self,

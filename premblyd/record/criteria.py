@@ -59,7 +59,7 @@ class Condition:
 
 
 def worst_of(states: Collection[str]) -> str:
-    """Return how an event stands whose deliveries are in these states."""
+    """Return the worst of these states of an event's deliveries."""
     if not states:
         return NONE
     return next((state for state in UNDONE if state in states), DONE)

@@ -186,8 +186,7 @@ class _Settings(NamedTuple):
 
 
 def _kept_longer(connection: Connection) -> Inspection:
-    """Look at the settings by which what was erased stays somewhere after it is gone from the
-    tables."""
+    """Yield the settings that make deleted data stay outside the tables for longer."""
     [row] = connection.execute(_SETTINGS).fetchall()
     found = _Settings(*row)
     places = []

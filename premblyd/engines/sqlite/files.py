@@ -37,7 +37,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def size(path: Path) -> int:
-    """Return how many bytes a file has; 0 if there is none, or it can't be told."""
+    """Return how many bytes a file has; 0 if there is none, or its size is not known."""
     try:
         return path.stat().st_size
     except OSError:

@@ -59,7 +59,8 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What was found of a day. `reasons`: why it is not complete, by the words of `_REASONS`."""
+    """The result of a day's comparison. `reasons`: why it is not complete, as keys of
+    `_REASONS`."""
 
     day: str
     day_ms: int

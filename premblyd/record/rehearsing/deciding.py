@@ -28,7 +28,7 @@ AGAINST_IT = "another event of its reference may say no to Prembly's answer"
 
 
 class Does(StrEnum):
-    """What becomes of an event and an action."""
+    """What a configuration does with an event and an action."""
 
     RUNS = "runs"
     SKIPPED = "skipped"  # by `once`

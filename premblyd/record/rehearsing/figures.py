@@ -57,7 +57,7 @@ class Figures:
         self._figures: dict[Of, Figure] = {}
 
     def add(self, event: Rehearsed) -> None:
-        """Count what became of an event."""
+        """Count the result for an event."""
         self.events += 1
         self.differing += event.differs
         for each in event.actions:

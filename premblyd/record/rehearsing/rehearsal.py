@@ -45,8 +45,8 @@ class Difference(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """What becomes of an event with an action. `state`: of the delivery in the record; None: it has
-    none. `so_now`: the present configuration would do so too."""
+    """The result for an event and an action. `state`: of the delivery in the record; None: it has
+    none. `so_now`: the present configuration would do the same."""
 
     action: str
     state: str | None
@@ -58,8 +58,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsed:
-    """What becomes of an event, with each action that the record or the new configuration has for
-    it. Type, code and outcome are as its row has them."""
+    """The result for an event, with each action that the record or the new configuration has for
+    it. Type, code and outcome are those of its row."""
 
     event_id: int
     type: str | None
