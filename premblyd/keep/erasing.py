@@ -3,8 +3,8 @@ and times stay, with who erased it.
 
 A person of up to MOST_AT_ONCE events is erased in one transaction: completely or not at all. More
 events are erased in portions. A first transaction for each portion cancels what waits, notes the
-events that are left to empty, and the names under which arrivals are stored already erased from then
-on; later transactions empty the events. An interrupted command continues when it is run again: an
+events that are left to empty, and the names under which arrivals are already erased from then on;
+later transactions empty the events. An interrupted command continues when it is run again: an
 erasure ends only when nothing is left.
 """
 
