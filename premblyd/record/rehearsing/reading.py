@@ -93,7 +93,7 @@ def portions(database: Database, span: Span) -> Iterator[list[PastEvent]]:
         start = rows[-1][0] + 1
 
 
-def events(database: Database, ids: Sequence[int]) -> list[Found]:
+def events(database: Database, ids: Sequence[int]) -> list[PastEvent]:
     """Return these events, as far as they are there."""
     query = _DELIVERIES.where(Delivery.event.in_(ids)).order_by(Delivery.id)
     # Before their events: what is removed meanwhile is left out, and not taken for one that ran
