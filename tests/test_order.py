@@ -74,7 +74,7 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     assert "Try now" not in own.get("/events/2").text
     assert "wait until this one is replayed" in own.get("/events/1").text
     assert 'waits for <a href="/deliveries/2">2</a>' in own.get("/deliveries").text
-    assert "behind a dead one the next waits" in own.get("/actions").text
+    assert "after a dead one the next waits" in own.get("/actions").text
     (tmp_path / "mended").touch()
     assert own.post("/deliveries/1/cancel.json").json["done"] == 1
     daemon.wait_for_rows([("cancelled",), ("succeeded",), ("succeeded",)], STATES)
