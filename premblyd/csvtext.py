@@ -1,4 +1,4 @@
-"""Tables as CSV: a spreadsheet shows them, and runs nothing of them."""
+"""Tables as CSV that a spreadsheet shows, but never runs as formulas."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""The daemon: wires the rooms together, starts and stops them. The owner of the process runs it."""
+"""The daemon: connects the parts, starts and stops them. The owner of the process runs it."""
 
 import asyncio
 import contextlib
@@ -197,7 +197,7 @@ class Daemon:
             self._clock,
             lost_after_s=self._settings.hosts.lost_after_ms / 1000,
             is_named=self._settings.hosts.name_value is not None,
-            wake=self._look,
+            wake=self._wake_dispatcher,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
 
@@ -207,19 +207,20 @@ class Daemon:
 
     def _wake(self) -> None:
         """Have deliveries run that are due now: here, or on another host that has room."""
-        self._look()
+        self._wake_dispatcher()
         self._tell_others()
 
     def _tell_others(self) -> None:
         """Tell other hosts that deliveries are due."""
         self._membership.announce()
 
-    def _look(self) -> None:
-        """Look for what is due here."""
+    def _wake_dispatcher(self) -> None:
+        """Have the dispatcher look for due deliveries."""
         self._dispatcher.wake()
 
     async def _stop_fenced_hooks(self, still_own: Callable[[], Awaitable[Collection[str]]]) -> int:
-        """End the hooks whose deliveries others have; return how many processes that killed."""
+        """Kill the hooks of deliveries that other hosts have taken over; return how many processes
+        that were."""
         permitted = dict(self._dispatcher.permitted)
         own = await still_own()
         lost = [permit for token, permit in permitted.items() if token not in own]
@@ -263,7 +264,7 @@ class Daemon:
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox, wake = Inbox(self._writer), self._wake
         if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
-            inbox = Inbox(self._writer, will_add=self._look)
+            inbox = Inbox(self._writer, will_add=self._wake_dispatcher)
             wake = self._tell_others
         self._receiver = Receiver(
             inbox, failed_at=lambda: self._writer.failed_at, wake=wake, clock=self._clock
@@ -328,7 +329,7 @@ class Daemon:
         return self._listening.addresses[0]
 
     def read(self) -> Reread:
-        """Read the configuration anew, for `reload`. In a thread: of thousands of actions it takes
+        """Read the configuration again, for `reload`. In a thread: thousands of actions take
         seconds. (So it looks through settings that nobody uses yet.) Raise ConfigError when the
         file can't be used."""
         settings = load_config(self._path)

@@ -64,7 +64,7 @@ class ConfigError(PremblydError):
 
 
 class CannotStartError(PremblydError):
-    """The daemon can't start, and trying again changes nothing: somebody must mend a right, a path
+    """The daemon can't start, and trying again does not help: somebody must correct a right, a path
     or an address first."""
 
     exit_code = 78

@@ -102,7 +102,7 @@ def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
         facts |= {"once": action.once, "once_note": note}
         lines.append(f"once: {note}")
     if action.order is not None:
-        note = "waits for nothing: this event has no reference"
+        note = "does not wait: this event has no reference"
         if reference:
             end = "have succeeded" if action.order.then == "wait" else "have ended"
             note = f"waits until the earlier ones for this reference {end}"

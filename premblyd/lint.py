@@ -1,4 +1,4 @@
-"""The warnings of `premblyd check`: what is valid in a configuration and probably not meant."""
+"""The warnings of `premblyd check`: what is valid in a configuration, but probably not meant."""
 
 import itertools
 import os

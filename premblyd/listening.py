@@ -140,7 +140,9 @@ def listen(where: Listen) -> Listening:
     try:
         passed = systemd.listen_sockets()
     except systemd.PassedSocketError as error:
-        raise CannotStartError(f"Can't listen on what was passed: {error}") from None
+        raise CannotStartError(
+            f"Can't listen on the sockets that systemd passed: {error}"
+        ) from None
     if passed:
         return Listening(sockets=list(map(Listener, passed)), is_passed=True)
     return listen_at(where)
@@ -179,9 +181,9 @@ def why_not(where: Listen) -> str | None:
 def _by_whom(where: Listen) -> str:
     """Return who has taken a place, as far as this user may see it, or else how to find out."""
     if where.unix_path:
-        return "; `sudo ss -lxp` says by what"
+        return "; `sudo ss -lxp` shows which program"
     holder = procfs.listener(where.port)
-    return f" by {holder}" if holder else "; `sudo ss -ltnp` says by what"
+    return f" by {holder}" if holder else "; `sudo ss -ltnp` shows which program"
 
 
 def _refuse_live_socket(path: Path) -> None:

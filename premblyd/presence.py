@@ -1,5 +1,5 @@
-"""What a running daemon says of itself, in a file beside the database and in one of its
-configuration: for `check` and `send`.
+"""What a running daemon tells `check` and `send` about itself, in a file beside the database and
+another for its configuration.
 
 It names no secret. Of each there is a salted fingerprint of 16 bits: enough to see that it was
 changed, too little to confirm a guess.
@@ -98,7 +98,7 @@ def of_this_process(
 
 
 def publish(presence: Presence, database: DatabaseAddress) -> None:
-    """Write the file, whole or not at all. Work goes on if that fails."""
+    """Write the file, completely or not at all. A failure is logged, and work continues."""
     for path in _own_files(database, Path(presence.configuration)):
         with _failure_told():
             _make_own(path.parent)
@@ -144,7 +144,7 @@ def find(database: DatabaseAddress, configuration: Path) -> Presence | None:
 
 
 def _read(path: Path) -> Presence | None:
-    """Return the daemon whose file this is; None if it does not run any more."""
+    """Return the daemon that wrote this file; None if it does not run any more."""
     if path.parent == _own_folder() and not _is_ours_alone(path.parent):
         return None
     try:
@@ -222,8 +222,8 @@ def _of_secret(presence: Presence, place: str, secret: Secret) -> _Difference | 
 
 
 def other_secret(presence: Presence, place: str, secret: Secret) -> str | None:
-    """Return that the daemon has another secret at `place`, or none, with what mends it; None if
-    it has this one."""
+    """Return that the daemon has another secret at `place`, or none, with the remedy; None if it
+    has this one."""
     found = _of_secret(presence, place, secret)
     if place not in presence.fingerprints:
         found = _Difference(f"has nothing yet at {place}", False)
@@ -338,4 +338,4 @@ def _make_own(folder: Path) -> None:
         return
     folder.mkdir(mode=0o700, exist_ok=True)
     if not _is_ours_alone(folder):
-        raise PermissionError(errno.EPERM, f"{folder} belongs to somebody else")
+        raise PermissionError(errno.EPERM, f"{folder} belongs to another user")

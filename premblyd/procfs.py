@@ -1,4 +1,4 @@
-"""What the kernel tells of processes: proc(5)."""
+"""What the kernel knows about processes: proc(5)."""
 
 import ctypes
 import os

@@ -116,7 +116,7 @@ class Routing:
             return f"the response code is missing, which is not in [{listed}]"
         reason = f"response code {code} is not in [{listed}]"
         if DEFAULT in action.response_codes:
-            reason += "; another action names it, so it is no default"
+            reason += "; another action names it, so `default` does not apply"
         return reason
 
 

@@ -1,4 +1,5 @@
-"""What can happen, as a table, and telling it once: the log is a listener, as the metrics are."""
+"""Everything that can happen, as a table, and how it is reported: the log and the metrics
+listen."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -1,5 +1,5 @@
-"""Time: the clocks that premblyd goes by; and times as text, which no other module formats or
-reads. Inside they are Unix milliseconds."""
+"""Time: the clocks that premblyd uses, and times as text, which no other module formats or reads.
+Inside they are Unix milliseconds."""
 
 import functools
 import time

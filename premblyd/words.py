@@ -1,4 +1,4 @@
-"""Numbers, sizes, durations, and texts that somebody else wrote, as people read them."""
+"""Numbers, sizes, durations, and foreign texts, made readable for people."""
 
 import unicodedata
 from collections.abc import Iterable

@@ -475,7 +475,7 @@ def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premb
 
 def test_the_pages_name_all_that_needs_a_restart() -> None:
     install, logs = PAGES["docs/install.md"], PAGES["docs/monitoring.md"]
-    (sentence,) = re.findall(r"A restart is needed for [^.]*\.", install)
+    (sentence,) = re.findall(r"Restart instead after changing [^.]*\.", install)
     (row,) = [line for line in logs.splitlines() if "`config.needs_restart`" in line]
     for key in load.ONLY_AT_START:
         assert f"`{key}`" in sentence

@@ -245,7 +245,8 @@ def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
     reasons = {
         "other-code": f"{not_in} [02, 03]",
         "other-type": "type verification.direct is not in [transaction.*, sdk.session]",
-        "rest": f"{not_in} [missing, default]; another action names it, so it is no default",
+        "rest": f"{not_in} [missing, default]; another action names it, so `default` does not"
+        " apply",
         "not-verified": "`when` is false: outcome == 'not_verified'",
         "broken": "`when` failed for this event, which counts as no: JMESPathTypeError",
     }

@@ -180,7 +180,7 @@ def test_no_question_is_refused(config: Path, query: str) -> None:
 
 def test_two_columns_of_one_name_are_no_json(config: Path) -> None:
     said = refused(config, "SELECT 1 AS a, 2 AS a", "--json")
-    assert said == "Two columns have one name: give each its own (`… AS name`).\n"
+    assert said == "Two columns have the same name: give each its own (`… AS name`).\n"
 
 
 def test_without_a_database_it_says_so(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
     record.event(2)
     record.event(3, verified_by="hmac-sha256:old")
     record.event(4)
-    assert record.ask("Which key signs") == [
+    assert record.ask("Which keys have signed") == [
         ("hmac-sha256:live", 2, "2025-12-01T00:00:02.000Z", "2025-12-01T00:00:04.000Z"),
         ("hmac-sha256:old", 2, "2025-12-01T00:00:01.000Z", "2025-12-01T00:00:03.000Z"),
     ]
@@ -290,7 +290,7 @@ def test_people_are_counted_once_by_what_names_them_best(record: Record) -> None
     record.event(3, received_at_ms=in_2026, user_ref="ada", reference="r")
     record.event(4, received_at_ms=in_2026, reference="r")
     record.event(5, received_at_ms=in_2026)
-    assert record.ask("How many people's records are in a period?") == [(4, 3)]
+    assert record.ask("How many people have records of a period?") == [(4, 3)]
 
 
 def test_people_of_whom_nothing_came_for_years_are_those_whose_last_event_is_old(
@@ -299,7 +299,7 @@ def test_people_of_whom_nothing_came_for_years_are_those_whose_last_event_is_old
     for number, user_ref in enumerate(("left", "left", "stays", "stays", None), 1):
         record.event(number, user_ref=user_ref)
     record.event(9, user_ref="stays", received_at_ms=LONG_AGO_MS + 60 * DAY_MS)
-    answer = record.ask("Of whom has nothing come for years?")
+    answer = record.ask("For whom has nothing come for years?")
     assert [row[:2] for row in answer] == [("left", 2)]
 
 

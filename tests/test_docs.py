@@ -157,7 +157,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 UNANSWERED = (
     "What was skipped",
     "Which days are",
-    "Of whom has nothing come",
+    "For whom has nothing come",
 )  # in this record
 
 

@@ -477,7 +477,7 @@ def test_the_command_says_what_came_over_and_what_to_do_now(server: Server, tmp_
     done = run("--config", config, "record", "move", server.url)
     assert done.code == 0
     assert f"Moved and verified: {events} events, {deliveries} deliveries," in done.out
-    assert f"{old} is as it was." in done.out
+    assert f"{old} was not changed." in done.out
     assert f"  database: {server.url}\n" in done.out
     assert not [word for word in PERSONAL if word in done.out + done.err]
 

@@ -48,9 +48,9 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     own = signed_in(daemon)
     assert 'Waits for <a href="/deliveries/1">delivery 1</a>' in own.get("/events/2").text
     assert "Try now" not in own.get("/events/2").text
-    assert "waits until this one is replayed" in own.get("/events/1").text
+    assert "wait until this one is replayed" in own.get("/events/1").text
     assert 'waits for <a href="/deliveries/2">2</a>' in own.get("/deliveries").text
-    assert "behind a dead one the next waits" in own.get("/actions").text
+    assert "after a dead one the next waits" in own.get("/actions").text
     (tmp_path / "mended").touch()
     assert own.post("/deliveries/1/cancel.json").json["done"] == 1
     daemon.wait_for_rows([("cancelled",), ("succeeded",), ("succeeded",)], STATES)
@@ -71,6 +71,6 @@ def test_explain_and_check_say_what_order_means(tmp_path: Path) -> None:
             words = f"order: waits until the earlier ones for this reference have {end}"
             assert words in explained
         without = run("explain", "-", "--config", daemon.config, stdin=b'{"status": 1}').out
-        assert without.count("order: waits for nothing: this event has no reference") == 2
+        assert without.count("order: does not wait: this event has no reference") == 2
         checked = run("check", "--config", daemon.config)
         assert "In the order of receipt for each reference: a, b." in checked.out

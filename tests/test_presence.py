@@ -131,7 +131,7 @@ def test_a_folder_that_others_may_write_is_neither_written_nor_believed(
     shared.chmod(0o777)
     assert presence.find(SERVER, tmp_path / "a.yaml") is None
     publish(tmp_path / "a.yaml")
-    assert [line["reason"] for line in lines] == [f"{shared} belongs to somebody else"]
+    assert [line["reason"] for line in lines] == [f"{shared} belongs to another user"]
     shared.chmod(0o700)
     assert presence.find(SERVER, tmp_path / "a.yaml") == own
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from premblyd.receive import load
-from premblyd.receive.load import Limit, Load, Share, make_room
+from premblyd.receive.load import InFlight, Limit, Share, make_room
 from tests.support.needs import needs_open_files
 from tests.support.receiving import Client, Reception
 from tests.support.rows import large
@@ -206,7 +206,7 @@ def test_bytes_that_trickle_make_no_one_quick() -> None:
 
 
 def test_what_left_is_given_back_once() -> None:
-    bounds = Load()
+    bounds = InFlight()
     bounds.configure(2, 100)
     one, other = (Share("a", lambda _: None, float("inf")) for _ in range(2))
     assert bounds.enter(one)

@@ -176,7 +176,9 @@ def test_what_cannot_be_accepted_on_ends_the_start_in_words(
         passed.close()
         os.close(high)
     assert status == 78
-    assert said.splitlines()[-1].startswith(f"Can't listen on what was passed: {words}")
+    assert said.splitlines()[-1].startswith(
+        f"Can't listen on the sockets that systemd passed: {words}"
+    )
     assert "Traceback" not in said
     assert len(said.splitlines()) < 5
 

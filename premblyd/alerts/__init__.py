@@ -1,1 +1,1 @@
-"""Alerts: the daemon tells people of trouble by itself."""
+"""Alerts: the daemon reports problems by itself."""

@@ -1,5 +1,5 @@
-"""The dead man's switch: the daemon checks in with a service elsewhere, which tells people when it
-does not. No heartbeat is sent that was not earned by a real commit and a real look at the queue.
+"""The dead man's switch: the daemon sends heartbeats to a service elsewhere, which alerts people
+when they stop. A heartbeat is sent only after a real commit and a real check of the queue.
 
 Signals as Healthchecks.io documents them (healthchecks.io/docs/http_api): the URL itself is a
 heartbeat; with /start, /fail or an exit status appended it is that.
@@ -22,7 +22,7 @@ LAST_S = 3.0  # for the exit status, as a stop waits for it
 OFF_S = 3600.0  # until the next look, where there is nobody to check in with: a reload wakes
 HEARTBEAT, START, FAIL = "", "start", "fail"
 NO_STORE = "webhooks can't be stored"
-NO_LOOK = "nothing looks for deliveries that are due"
+NO_LOOK = "nothing checks for due deliveries"
 _STOPPED, _FAILED = "premblyd was stopped", "premblyd has ended by a fault; its log says which"
 _IGNORED = "the service answers that it has ignored it: is the URL right?"
 

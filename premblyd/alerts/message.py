@@ -19,8 +19,8 @@ def thing(item: Item) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """Trouble that an alert tells of: items of one kind or of several, and what is `over` that it
-    told of before."""
+    """An alert's message: the present items, of one kind or several, and what is `over` since the
+    last message."""
 
     alert: Alert
     items: Sequence[Item]
@@ -50,13 +50,13 @@ class Message:
 
     @property
     def _resolved(self) -> str:
-        """What is over, in words: `dead (crm), disk`."""
+        """The ended problems in words: `dead (crm), disk`."""
         parts = (told.partition(" ") for told in self.over)
         return ", ".join(f"{kind} ({about})" if about else kind for kind, _, about in parts)
 
     @property
     def severity(self) -> str:
-        """How grave the gravest of it is; `resolved` when nothing is left."""
+        """The highest severity of the items; `resolved` when there are none."""
         if not self.items:
             return "resolved"
         return max(item.severity for item in self.items).word

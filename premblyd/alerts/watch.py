@@ -1,4 +1,4 @@
-"""The daemon's watch: it looks for trouble a few times a minute and runs the alerts' hooks.
+"""The daemon's watch: it looks for problems a few times a minute and runs the alerts' hooks.
 
 Begin with `TroubleWatch.look`. `find` asks the table of troubles, beside the loop; `AlertLog` keeps
 what was sent, so that a restart repeats nothing.
@@ -37,8 +37,8 @@ Sent = dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What was found in one look."""
+class Observed:
+    """What one look has found."""
 
     items: Mapping[Trigger, Sequence[Item]]
     is_read: bool  # the record was: what is not among `items` is not there
@@ -56,8 +56,8 @@ class Found:
         return sorted(items, key=lambda item: -item.severity)
 
     def can_tell_that_over(self, kind: str) -> bool:
-        """Return whether trouble of `kind` is over when it is not there: some is only a day old by
-        then, and nothing is known while the record can't be read."""
+        """Return whether an absent problem of `kind` has ended: some kinds only get old, and
+        nothing is known while the record can't be read."""
         from premblyd.record.troubles import table
 
         [row] = [row for row in table.TROUBLES if row.kind == kind]
@@ -72,7 +72,7 @@ def find(
     *,
     started_at_ms: int,
     store_error: str | None,
-) -> Found:
+) -> Observed:
     """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
     because that can't be read: that is trouble, too."""
     situation = Situation(
@@ -90,12 +90,12 @@ def find(
         return _look(settings, replace(situation, store_error=store_error or str(error)))
 
 
-def _look(settings: Config, situation: Situation) -> Found:
+def _look(settings: Config, situation: Situation) -> Observed:
     # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
     # of a start.
     from premblyd.record.troubles import table
 
-    return Found(
+    return Observed(
         items={
             trigger: table.items(
                 replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
@@ -110,7 +110,7 @@ def _look(settings: Config, situation: Situation) -> Found:
 
 
 class AlertLog:
-    """Keeps when each alert told of each thing last, until that is over."""
+    """Keeps when each alert last reported each problem, until the problem ends."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -126,7 +126,7 @@ class AlertLog:
     def keep(
         self, name: str, told: Iterable[str], over: Iterable[str], at_ms: int
     ) -> "asyncio.Future[None]":
-        """Keep that the alert `name` told of `told`, and that what is `over` is. Raise
+        """Keep that the alert `name` reported `told`, and that what is `over` has ended. Raise
         StoreUnavailableError when it can't be kept."""
 
         def operation(transaction: Transaction) -> None:
@@ -243,8 +243,8 @@ class TroubleWatch:
         due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
-    def _gone_of(self, alert: Alert, items: list[Item], found: Found) -> set[tuple[str, str]]:
-        """Return what `alert` told of and is not there any more."""
+    def _gone_of(self, alert: Alert, items: list[Item], found: Observed) -> set[tuple[str, str]]:
+        """Return what `alert` has reported and is no longer there."""
         counts = Counter(item.kind for item in items)
         here = {thing(item) for item in items}
         judged = {

@@ -1,1 +1,1 @@
-"""Asking Prembly back."""
+"""Asking Prembly about verifications."""

@@ -49,10 +49,8 @@ class AnswerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of a question. `error` is ours: it quotes neither the question nor the answer.
-
-    `is_shared`: somebody else asked it, who keeps the record of it. `was_asked`: Prembly got it.
-    """
+    """The answer to a question. `error` is ours: it quotes neither the question nor the answer.
+    `is_shared`: somebody else asked it, who records it. `was_asked`: Prembly got it."""
 
     kind: AnswerKind
     at_ms: int = 0  # when Prembly was asked

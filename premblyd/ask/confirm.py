@@ -1,5 +1,5 @@
-"""Confirming an event before the hook of an action with `confirm` runs: Prembly is asked for it,
-and must agree, so that the action is for what Prembly says. Begin with `Confirmation.judge`."""
+"""Confirming an event before an action with `confirm` runs its hook: Prembly is asked, and its
+answer must agree with the event and satisfy the action. Begin with `Confirmation.judge`."""
 
 import asyncio
 import functools
@@ -23,7 +23,9 @@ from premblyd.times import Clock
 from premblyd.verifications.questions import DOUBTS, Inquiries, NewInquiry
 
 RUNS_ELSEWHERE = "the hook runs for another event of the same verification at this moment"
-AGAINST_IT = "Prembly's answer is silent about what another event of its reference says no to"
+AGAINST_IT = (
+    "another event of its reference says no to something that Prembly's answer does not mention"
+)
 SETTLED_BEFORE = "settled since: another event of its reference, stored before, has the result"
 ERASED = "its person was erased, so Prembly can't be asked to confirm it: the hook did not run"
 GRACE_S = 5 * 60.0  # for which Prembly is asked: its API may know a result later than its webhook
@@ -233,7 +235,7 @@ class Confirmation:
         nothing else has run for the same verification."""
         ruling = await self._queue.confirm(job, confirmed, at_ms, names, is_once=is_once)
         if ruling is None:
-            return _later("the delivery is another attempt's by now", 0)
+            return _later("another attempt has taken over the delivery", 0)
         if ruling.wait_ms is not None:
             return _later(RUNS_ELSEWHERE, ruling.wait_ms / 1000)
         self._patience.end(job.delivery_id)

@@ -177,8 +177,7 @@ async def read_log(
     after_page: Callable[[Log], object] = lambda _: None,
 ) -> Log:
     """Return the log of this time, read until two readings list the same; `after_page` is called
-    after each page. Raise PremblydError when it has no end, or nothing by which its entries can be
-    told apart."""
+    after each page. Raise PremblydError when it has no end, or its entries have no ids."""
     log = Log()
     before: set[str] | None = None
     for _ in range(MAX_READINGS):

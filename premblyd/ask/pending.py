@@ -1,5 +1,5 @@
-"""Asking Prembly what became of the verifications that are awaited, until each is settled or given
-up. Within the inquirer's rate, and while Prembly can be asked.
+"""Asking Prembly for the results of unsettled verifications, until each is settled or given up,
+within the inquirer's rate.
 
 All times count from the event, so a question that was missed while nothing ran is made up for once,
 and the next one comes as if it had not been missed.
@@ -69,8 +69,8 @@ class PendingAsker:
         self._stopping = False
 
     def configure(self, pending: Pending | None, settling: Settling) -> None:
-        """Use these settings, and what was made of them, from the next question on. Without
-        `pending` nothing is asked, and what waits goes on waiting."""
+        """Use these settings from the next question on. Without `pending` nothing is asked, and
+        verifications keep waiting."""
         self._settling = settling
         self._pending = pending
         self._must_look_back = pending is not None  # for what came while nothing was awaited
@@ -81,12 +81,12 @@ class PendingAsker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Ask until `stop`. After a round that fails, pause and go on."""
+        """Ask until `stop`. After a round that fails, pause and continue."""
         await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed=_tell_failed)
 
     async def stop(self) -> None:
-        """Ask nothing more, and wait until what has been answered is stored. What has not is asked
-        again after the next start."""
+        """Ask nothing more, and wait until the answers so far are stored. Unanswered questions are
+        asked again after the next start."""
         self._stopping = True
         self.wake()
         for waiting_id in self._unanswered:
@@ -282,8 +282,7 @@ class PendingAsker:
         await self._end(asked, waiting, inquiry)
 
     def _now_ms(self, offset_ms: int) -> int:
-        """Return the time by the clock by which a waiting's times are: it may have been set while
-        Prembly was asked."""
+        """Return the time by the record's clock: it may have been set while Prembly was asked."""
         return self._clock.now_ms() - self._clock.offset_ms + offset_ms
 
     async def _end(self, asked: Asked, waiting: Waiting, inquiry: NewInquiry | None = None) -> None:

@@ -1,5 +1,5 @@
-"""What is made of Prembly's answer: the record of its question; and when it settles a verification,
-an event, as if Prembly had sent it, with its exact bytes. queue/settling.py commits that."""
+"""What follows from Prembly's answer: a row for the question; and if it settles a verification, an
+event with the answer's exact bytes. queue/settling.py commits that."""
 
 import asyncio
 import functools

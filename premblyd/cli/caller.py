@@ -1,5 +1,4 @@
-"""What a command has from whoever runs it: the streams that it prints to, and the name and the
-configuration by which they called it.
+"""Who runs a command, and how: its output streams, its name as typed, its configuration.
 
 Python would tell of a failed write while it exits, as status 120 or a traceback, and differently
 with and without PYTHONUNBUFFERED. Here a reader that hangs up (`premblyd show 1 | head -1`) has
@@ -115,7 +114,7 @@ def command_as_called(command: str) -> str:
 
 
 def go_by(context: click.Context, config_path: Path) -> None:
-    """Note by which configuration this command goes."""
+    """Note which configuration this command uses."""
     context.meta[_CONFIG] = config_path
 
 

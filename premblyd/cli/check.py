@@ -173,7 +173,7 @@ def _routes(settings: Config) -> list[tuple[str, list[str]]]:
 
 
 def _promised(settings: Config) -> Iterator[str]:
-    """Yield what holds besides the routes."""
+    """Yield what applies besides the routes."""
     if names := [action.name for action in settings.actions if action.once]:
         yield f"Once for each reference and outcome: {', '.join(names)}."
     if names := [action.name for action in settings.actions if action.order]:
@@ -184,7 +184,7 @@ def _promised(settings: Config) -> Iterator[str]:
 
 
 def _narrowed(action: Action) -> str:
-    """Return in brackets what narrows an action besides its codes."""
+    """Return in brackets the conditions of an action other than its codes."""
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
         parts.append(f"when {action.when.text}")

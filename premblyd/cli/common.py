@@ -1,5 +1,5 @@
-"""What several commands share: options and values that people type, and which database is meant. A
-command on the record needs no more of the configuration than that."""
+"""What several commands share: options, values that people type, and which database to use. A
+command on the record needs nothing else from the configuration."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""premblyd console: a link to sign in by, and who is signed in."""
+"""premblyd console: prints a sign-in link, and lists who is signed in."""
 
 from pathlib import Path
 

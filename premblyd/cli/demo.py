@@ -1,4 +1,4 @@
-"""premblyd demo. A CRM that takes customers and Prembly's API are played by this machine."""
+"""premblyd demo. It simulates a CRM and Prembly's API on this machine."""
 
 import asyncio
 import contextlib

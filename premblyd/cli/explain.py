@@ -1,4 +1,4 @@
-"""premblyd explain and try: what would happen for a payload, and one hook in earnest."""
+"""premblyd explain and try: shows what would happen for a payload; really runs one hook."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""premblyd person export: all that is held of a person, as a ZIP to hand out."""
+"""premblyd person export: writes everything stored about a person into a ZIP."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +86,7 @@ def _warn(held: Holdings) -> None:
     notes = ["It names who looked, and has the output of hooks: read it before you hand it out."]
     if held.holds:
         holds = counted(len(held.holds), "legal hold")
-        notes.append(f"It has {holds}, and why: may the person know that?")
+        notes.append(f"It mentions {holds}, and the reason: may the person know that?")
     if held.others:
         others = counted(held.others, "event")
         notes.append(f"Not in it: {others} of somebody else, under the same references.")

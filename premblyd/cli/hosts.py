@@ -49,7 +49,7 @@ def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_jso
     place = database_of(config_path, database)
     record = open_to_read(place)
     found = known(record, record.now_ms()) if file_of(place) is None else []
-    empty = "No hosts." if file_of(place) is None else f"{place} is a file, for one host alone."
+    empty = "No hosts." if file_of(place) is None else f"{place} is a SQLite file, for one host."
     print_listed(COLUMNS, found, empty=empty, as_json=as_json)
 
 

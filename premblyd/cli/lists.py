@@ -1,5 +1,5 @@
-"""The lists: `events`, `deliveries`, `pending`, `rejections`. Their options are made of their
-filters (record/filters.py), and what people see of them is in LISTS."""
+"""The lists: `events`, `deliveries`, `unsettled`, `rejections`. Their options are made from their
+filters (record/filters.py), and their columns are in LISTS."""
 
 import dataclasses
 import re

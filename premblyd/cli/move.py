@@ -103,11 +103,11 @@ def _print(
         f"Moved and verified: {', '.join(counts)}, {counted(others, 'other row')},"
         f" in {took_s:,.0f} s."
     )
-    click.echo(f"{source} is as it was.")
-    click.echo(f"Now let {config_path} say, and then start the daemon:\n")
+    click.echo(f"{source} was not changed.")
+    click.echo(f"Now write this into {config_path}, and start the daemon:\n")
     url = str(target)
     if target.password is not None:
         url = f"{{url: '{target}', password: {{file: database-password}}}}"
     click.echo(f"  database: {url}\n")
     asking = caller.command_as_called("premblyd reconcile --store")
-    click.echo(f"Then ask for what came in the meantime: {asking}")
+    click.echo(f"Then fetch the webhooks that came in the meantime: {asking}")

@@ -78,8 +78,8 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
     if is_apart and not dry_run and not trust_clock:
         raise PremblydError(
             f"Nothing was deleted: {words}. If the clock is wrong, set it. If it is right,"
-            " `premblyd record prune --trust-clock` deletes what has expired by it. With"
-            " `--dry-run` it counts that."
+            " `premblyd record prune --trust-clock` deletes what has expired by the"
+            " clock. Add `--dry-run` to count it first."
         )
     now_ms = wall_ms if trust_clock else min(wall_ms, trusted_ms)
     found = forecast(database, retention, now_ms)

@@ -1,5 +1,4 @@
-"""premblyd reconcile: what it is asked for, and how it prints what was found. record/reconciling/
-does the work."""
+"""premblyd reconcile: its options and what it prints. record/reconciling/ does the work."""
 
 import asyncio
 import re
@@ -110,14 +109,14 @@ def reconcile(
     as_json: bool,
 ) -> None:
     """Compares the events here with Prembly's log of verifications (default: --since 24h), or with
-    the references in FILE, one a line (- is standard input), and lists what has no event here.
+    the references in FILE, one a line (- is standard input), and lists those without an event.
 
     With --store Prembly is asked for each missing one, and its answer is stored as an event of type
     prembly.status, whose actions run. What is already stored is not asked for again, so a run that
     was interrupted continues with the next.
 
-    Also listed: events that do not say how the verification ended (unsettled), events that say it
-    twice and differently (doubted), and those that differ from Prembly's answer (differs).
+    Also listed: events that do not say how the verification ended (unsettled), that contradict
+    themselves (doubted), or that differ from Prembly's answer (differs).
 
     Exit status 1: something is missing, or may be, or a day is not complete. 2: nothing is missing,
     but some lines of FILE have no reference. 75: Prembly could not be reached. 78: it refuses the
@@ -265,8 +264,8 @@ def _report_found(work: Reconciliation) -> None:
         ("Without an id, so left out", work.log.without_id),
         ("Of another time, so left out", work.log.outside),
         ("Erased, so not expected", work.erased),
-        ("Older than `retention` keeps names, so not expected", work.too_old),
-        ("Without a result, and Prembly has none when asked", work.given_up),
+        ("So old that `retention` has deleted the references, so not expected", work.too_old),
+        ("Without a result, at Prembly too", work.given_up),
         ("Events that can't be compared: neither a reference nor a session", work.nameless),
     ):
         if count:
@@ -306,7 +305,7 @@ def _report_found(work: Reconciliation) -> None:
 
 _WORDS = {
     Fate.LEFT_OPEN: "unsettled: an event came, but none says how it ended",
-    Fate.DOUBTED: "doubted: an event says it twice and differently",
+    Fate.DOUBTED: "doubted: an event contradicts itself",
     Fate.DIFFERS: "different: Prembly says something else than the record",
 }
 

@@ -1,4 +1,4 @@
-"""Lists of references that `premblyd reconcile` is given: one a line, or a column of a CSV file."""
+"""Lists of references for `premblyd reconcile`: one a line, or a column of a CSV file."""
 
 import codecs
 import csv
@@ -34,7 +34,7 @@ class References:
 
     @property
     def complaint(self) -> str | None:
-        """What is wrong with which lines, if anything is. It quotes none of them."""
+        """Which lines are wrong, and how; None: none is. It quotes no line."""
         return f"{self.name}, {_lines(self.wrong_lines)}: {_WRONG}." if self.wrong_lines else None
 
 

@@ -1,4 +1,4 @@
-"""premblyd rehearse: what another configuration would have done with the events of a time."""
+"""premblyd rehearse: what another configuration would have done with past events."""
 
 import dataclasses
 import textwrap

@@ -1,4 +1,4 @@
-"""premblyd replay and cancel: what an operator has queued again, or stopped."""
+"""premblyd replay and cancel: queue deliveries again, or dismiss them."""
 
 import contextlib
 import dataclasses
@@ -275,7 +275,7 @@ def _print_left_alone(plan: Plan) -> None:
 
 
 def _paused(plan: Plan, database: Database) -> list[PauseRow]:
-    """Return the actions of which nothing that was queued runs now."""
+    """Return the actions of queued deliveries that are paused."""
     paused = pauses.in_force(database, database.now_ms())
     return [paused[name] for name in sorted(plan.actions & paused.keys())]
 

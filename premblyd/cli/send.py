@@ -30,8 +30,8 @@ IN_FLIGHT = 16
 MAX_COUNT = 1_000_000
 MAX_SHOWN = 200  # characters of an answer: premblyd's are shorter
 DUPLICATE = (
-    "A duplicate runs nothing. Give the body another reference to send it as a new event, or run"
-    " the hooks of the stored event again: `premblyd replay EVENT`."
+    "No hook runs for a duplicate. Give the body another reference to send it as a new event, or"
+    " run the hooks of the stored event again: `premblyd replay EVENT`."
 )
 
 
@@ -79,7 +79,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a reply means, for people, and whether sending the same again may work later."""
+    """What a reply means in words, and whether sending again later may work."""
 
     words: str
     may_work_later: bool = False

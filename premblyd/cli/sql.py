@@ -1,5 +1,5 @@
-"""premblyd sql: a question to the record in SQL, whichever engine it is on. It is asked on a
-connection that only reads; nobody looks at the text."""
+"""premblyd sql: queries the database in SQL, whichever engine it is. The connection is read-only;
+nobody looks at the text."""
 
 import base64
 import contextlib
@@ -67,7 +67,7 @@ def sql(
     del rows[limit:]
     if as_json:
         if len(set(names)) < len(names):
-            raise PremblydError("Two columns have one name: give each its own (`… AS name`).")
+            raise PremblydError("Two columns have the same name: give each its own (`… AS name`).")
         print_json([dict(zip(names, map(_exact, row), strict=True)) for row in rows])
     elif as_csv:
         sys.stdout.buffer.write(csvtext.head(names) + csvtext.lines([map(_exact, r) for r in rows]))

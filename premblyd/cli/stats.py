@@ -40,7 +40,7 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
     """Events by outcome, code and type, refused requests by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.
 
-    Durations are accurate to a fifth. Times are UTC.
+    Durations are accurate to 20 %. Times are UTC.
     """
     record = open_to_read(database_of(config_path, database))
     since = since or DEFAULT

@@ -1,4 +1,4 @@
-"""What the daemon tells people by itself: which trouble, and the hook that tells of it."""
+"""Alerts: which problems the daemon reports, and by which hook."""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where the daemon checks in, so that it is missed elsewhere when it does not work."""
+"""The service to which the daemon sends heartbeats, which alerts people when they stop."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ def _require_url(url: Secret) -> None:
 
 class Checkin(Model):
     """A service that expects a heartbeat each `every`. The URL is a secret: whoever knows it can
-    send heartbeats for a daemon that is dead. `signals`: whose suffixes of the URL's path the
-    service understands."""
+    send heartbeats for a dead daemon. `signals`: the service that defines the suffixes of the URL's
+    path."""
 
     url: Annotated[Secret, checked(_require_url)]
     every_ms: Annotated[DurationMs, at_least(2000)] = Field(60_000, alias="every")

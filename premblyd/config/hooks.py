@@ -70,7 +70,7 @@ class Hook(Model):
 
     @property
     def program(self) -> str | None:
-        """The program that the hook starts; None when it starts none, or it can't be told which."""
+        """The program that the hook starts; None if it starts none, or if that can't be seen."""
         return None
 
     @property
@@ -85,7 +85,7 @@ class Hook(Model):
 
     @property
     def gets_body(self) -> bool:
-        """Whether the hook is told the body, or anything that is read from it when it runs."""
+        """Whether the hook gets the body, or anything that is read from it at the run."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""Asking Prembly back: where and as whom, how often, and about which events."""
+"""Asking Prembly: at which URL, with which key, how often, and about which events."""
 
 from datetime import UTC
 from itertools import pairwise
@@ -113,8 +113,8 @@ Unstated = Literal[
 
 
 class Confirm(Model):
-    """Prembly must confirm an event before the hook runs. `unstated`: of these facts, the event's
-    word is enough where Prembly's answer states nothing of them."""
+    """Prembly must confirm an event before the hook runs. `unstated`: facts for which the event's
+    word is enough, if Prembly's answer does not state them."""
 
     unstated: tuple[Unstated, ...] = ()
 
@@ -152,7 +152,7 @@ class Pending(Model):
 
 
 class Duplicates(Model):
-    """Which webhooks are the same event. `body`: those whose body, with an id of its own, is the
-    same. `token`: those whose token is the same too."""
+    """Which webhooks are the same event. `body`: those with the same body, if it has an id.
+    `token`: those with the same token too."""
 
     by: Literal["body", "token"] = "body"

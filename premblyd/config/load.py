@@ -1,4 +1,4 @@
-"""Reading a configuration file, with every problem at once, and what only a start takes up."""
+"""Reading a configuration file, with every problem at once; and which changes need a restart."""
 
 import difflib
 import hashlib
@@ -55,7 +55,7 @@ def is_secret_of_start(place: str) -> bool:
 
 
 def changed(started: Config, now: Config) -> list[str]:
-    """Return the keys whose values `now` are not those that a daemon `started` with."""
+    """Return the keys with other values `now` than those that a daemon `started` with."""
     return [key for key, value in ONLY_AT_START.items() if value(started) != value(now)]
 
 

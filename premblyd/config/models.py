@@ -1,5 +1,5 @@
-"""What a configuration file holds, as models: begin with Config. Hooks, alerts and what is asked of
-Prembly are in files of their own."""
+"""The configuration as models: begin with Config. Hooks, alerts and questions to Prembly are in
+files of their own."""
 
 import hashlib
 import socket
@@ -180,7 +180,8 @@ def _differing(value: Any) -> str:
 
 
 class HostsSettings(Model):
-    """What the others know this daemon by, and how long one may be silent."""
+    """This daemon's name for the other hosts, and after how long of silence they count it as
+    lost."""
 
     name_value: Name | None = Field(None, alias="name")
     lost_after_ms: Annotated[DurationMs, at_least(500)] = Field(10_000, alias="lost_after")
@@ -310,7 +311,7 @@ class Config(Model):
 
     @property
     def plain_actions(self) -> list[str]:
-        """The actions whose hooks' output may be shown to who has not said `reveal`."""
+        """The actions with `output: plain`: everybody with access sees their output."""
         return [action.name for action in self.actions if action.output == "plain"]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""For how long what is stored is kept."""
+"""How long data is kept."""
 
 import re
 from typing import Annotated, Any

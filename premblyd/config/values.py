@@ -1,5 +1,5 @@
-"""What all models of the configuration have in common, and the kinds of value that it holds:
-durations, sizes, names, addresses."""
+"""What all models of the configuration share, and its kinds of values: durations, sizes, names,
+addresses."""
 
 import ipaddress
 import re
@@ -74,7 +74,8 @@ def at_least(least_ms: int) -> AfterValidator:
 
 
 class When(NamedTuple):
-    """A time that somebody typed: `at_ms`, or so long before now, whose clock that may be."""
+    """A time that somebody typed: `at_ms`, or an age before now, by the clock that the caller
+    passes."""
 
     text: str
     at_ms: int = 0

@@ -1,4 +1,5 @@
-"""The actions: what is configured, how each fares, and what would happen for a payload."""
+"""The page of actions: what is configured, the results of each, and what would happen for a
+payload."""
 
 from typing import Any
 
@@ -17,7 +18,7 @@ MAX_LINES = 200
 
 
 class Actions(Handler):
-    """What is configured and how it fares."""
+    """The configured actions, and their results."""
 
     section = "/actions"
 
@@ -69,7 +70,7 @@ class Explain(Actions):
 
 
 class Pause(Handler):
-    """Lets nothing of an action begin, on any host, for a time or until it is resumed."""
+    """Stops starting an action's hooks, on all hosts, for a time or until it is resumed."""
 
     section = "/actions"
 
@@ -90,7 +91,7 @@ class Pause(Handler):
 
 
 class Resume(Handler):
-    """Lets a paused action go on."""
+    """Starts a paused action's hooks again."""
 
     section = "/actions"
 

@@ -1,4 +1,4 @@
-"""Replays and cancels of many deliveries: they go on while their page shows how far they are."""
+"""Replays and cancels of many deliveries: they run on while their page shows the progress."""
 
 import asyncio
 import functools

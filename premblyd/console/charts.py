@@ -1,4 +1,4 @@
-"""Bar charts as SVG, drawn here: stacked bars of what came, span by span."""
+"""Bar charts as SVG: bars of counts, stacked by name, for spans of time."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Bars, one for each span, of which each is a stack by name."""
+    """Bars, one for each span, each a stack of named counts."""
 
     series: Sequence[Series]
     spans: Sequence[int]  # when each began

@@ -1,4 +1,4 @@
-"""Deliveries, the dead letters above all: to look at, to replay and to cancel."""
+"""The pages of deliveries and dead letters, with replay and cancel."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Deliveries(ListPage):
 
 
 class Dead(Deliveries):
-    """Dead letters: deliveries whose attempts are spent."""
+    """Dead letters: deliveries that used up all their attempts."""
 
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})

@@ -1,4 +1,4 @@
-"""One event: its verdict, its payload, and what became of it."""
+"""The page of one event: its verdict, payload, deliveries and questions to Prembly."""
 
 from premblyd.console import words
 from premblyd.console.handler import Handler

@@ -1,5 +1,5 @@
-"""Lists as CSV, whole: part by part, each read by itself, so that a long list keeps no snapshot of
-the database and no memory."""
+"""Lists as complete CSV: read part by part, so that a long list holds no snapshot of the database
+and little memory."""
 
 import asyncio
 import dataclasses

@@ -1,5 +1,5 @@
-"""What all pages of the console have in common: what they work with, who may see them, and how they
-are sent."""
+"""What all pages of the console share: their surroundings, who may see them, and how they are
+sent."""
 
 import dataclasses
 import time

@@ -56,7 +56,7 @@ class Form:
             return None
 
     def refuse_probes(self, offered: Iterable[Filter]) -> None:
-        """Take of patterns those alone by which nobody learns a masked type letter by letter."""
+        """Of patterns, accept only those that can't reveal a masked type letter by letter."""
         for each in offered:
             start, star, rest = self.typed.get(each.name, "").strip().partition("*")
             is_whole = not star and "?" not in start
@@ -190,7 +190,7 @@ class ListPage(Handler):
 
     @classmethod
     def offered(cls) -> list[Filter]:
-        """Return the filters by which people may choose here."""
+        """Return the filters that people may use here."""
         found = filters_of(cls.kind)
         return [each for each in found if each.is_offered and each.field not in cls.fixed]
 
@@ -199,7 +199,7 @@ class ListPage(Handler):
         return chosen
 
     def beside(self, database: Database, chosen: Any) -> Mapping[str, Any]:
-        """Return what the page shows besides the list."""
+        """Return what the page shows in addition to the list."""
         return {}
 
     def _find(self, database: Database, chosen: Chosen, place: Cursor, limit: int = LIMIT) -> Part:

@@ -1,4 +1,4 @@
-"""The numbers: the first page, above them what needs attention; the last days; and metrics for
+"""The first page, with what needs attention and numbers; the page of days; metrics for
 Prometheus."""
 
 import functools

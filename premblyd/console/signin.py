@@ -1,4 +1,4 @@
-"""Signing in by a link, and out; and who is signed in."""
+"""Signing in by a link, signing out, and the page of sessions."""
 
 from premblyd.console import strangers, words
 from premblyd.console.handler import Handler, Refused

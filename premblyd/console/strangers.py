@@ -1,6 +1,5 @@
-"""What keeps strangers out: requests that another site has a browser send, or by a name that is not
-the console's (DNS rebinding), or in the proxy's name; and connections, of which a stranger who
-fills them keeps no operator out."""
+"""Keeping strangers out: requests that another site makes a browser send, requests under another
+host name (DNS rebinding) or in the proxy's name; and strangers who open many connections."""
 
 import asyncio
 import hmac

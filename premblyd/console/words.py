@@ -22,7 +22,7 @@ MASK = privacy.MASK
 SIGN_IN = "Sign in first: `premblyd console` prints a link."
 OTHER_HOST = (
     "The console does not answer to this name. Use the address it listens on, localhost, or"
-    " set `console: {url: …}` to the name under which a proxy shows it."
+    " set `console: {url: …}` to its URL behind the proxy."
 )
 CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
 NO_ROLE = "The proxy has signed you in, and `console: {proxy: {roles: …}}` has no role for you."
@@ -33,8 +33,8 @@ ONLY_LOOKS = (
 BY_PROXY = "The proxy has signed you in, so sign out there."
 FAILED = "Something went wrong here. The log says more: console.failed."
 CONTRADICTED = (
-    "Prembly contradicted this event, so nothing was queued. Look at both first. To run the hook"
-    " all the same, say so beside Replay."
+    "Prembly contradicted this event, so nothing was queued. Compare both first. To run the hook"
+    " anyway, tick the box beside Replay."
 )
 ERASED = "The person of this event was erased, so nothing was queued: no hook runs for it again."
 BODILESS = (
@@ -46,7 +46,7 @@ UNTIL = (
     " 2h or 7d."
 )
 ERRORS = {
-    403: "This form was too old, or came from elsewhere. Nothing was done. Reload its page.",
+    403: "This form was too old, or came from another site. Nothing was done. Reload its page.",
     404: "There is nothing here.",
     405: "That can't be done here.",
     400: "This request can't be understood.",
@@ -94,7 +94,7 @@ def label(name: str) -> str:
 
 
 def css(word: Any) -> str:
-    """Return a word as a part of a class's name; `other` for what is none of ours."""
+    """Return a word as a part of a class's name; `other` for a foreign one."""
     return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,20}", word) else "other"
 
 
@@ -104,7 +104,7 @@ def get(row: Any, name: str) -> Any:
 
 
 def span(ms: int) -> str:
-    """Return what a bar of a chart stands for."""
+    """Return which span of time a chart's bar shows."""
     hours = ms // times.HOUR_MS
     return "by the hour" if hours == 1 else f"{hours} hours a bar"
 

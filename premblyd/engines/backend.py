@@ -1,4 +1,4 @@
-"""A database of one engine, and every way to open it: what `connections.py` chooses."""
+"""One engine's database, and every way to open it: `connections.py` chooses one."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def connect_operator(self) -> Database:
-        """Return a connection by which a command writes while daemons run. Raise as
+        """Return a connection for a command that writes while daemons run. Raise as
         `connect_read_only`."""
         ...
 

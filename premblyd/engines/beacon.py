@@ -1,5 +1,5 @@
-"""How a daemon that shares its database with others is in touch with them: what an engine offers
-for that, on a connection beside the writer's."""
+"""How a daemon that shares its database stays in touch with the others, on a connection beside the
+writer's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How all reach the database, of whichever engine.
+"""How every part reaches the database, whichever engine it is.
 
 The one place that names the engines. What is an engine's own is in its folder.
 """
@@ -37,7 +37,7 @@ def connect_read_only(place: DatabaseAddress) -> Database:
 
 
 def connect_operator(place: DatabaseAddress) -> Database:
-    """Return a connection by which a command writes while daemons run: see backend.Backend."""
+    """Return a connection for a command that writes while daemons run: see backend.Backend."""
     return backend(place).connect_operator()
 
 

@@ -1,5 +1,5 @@
-"""What all need of a database, of whichever engine: statements, transactions that run them, and an
-engine for the writer's thread. backend.py has every way to open it.
+"""What every user of a database needs, whichever engine it is: statements, transactions that run
+them, and an engine for the writer's thread. backend.py has every way to open it.
 
 A statement is a Peewee query, built once and run often: each engine compiles it once. The hot path
 (inbox, queue, writer) knows what is here alone; `engines/sqlite/` and `engines/postgresql/` are it.
@@ -227,7 +227,7 @@ class Transaction(ABC):
         return int(self._execute(self.compiled(statement), values).rowcount)
 
     def write(self, statement: Statement, **values: Any) -> None:
-        """Run an INSERT, UPDATE or DELETE of which nobody needs to know more."""
+        """Run an INSERT, UPDATE or DELETE without a result."""
         self._execute(self.compiled(statement), values)
 
     @abstractmethod
@@ -253,7 +253,7 @@ class Transaction(ABC):
         ]
 
     def write_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> None:
-        """Insert `rows`, of which nobody needs to know the ids."""
+        """Insert `rows` without returning their ids."""
         for part in self._parts(rows):
             self._execute_rows(self.compiled_inserts(inserting, len(part)), part)
 
@@ -342,7 +342,7 @@ class Database(peewee.Database, ABC):
         return None
 
     def clock(self) -> Clock:
-        """Return the clock by which the daemons go: this machine's, or it follows the server's."""
+        """Return the clock of the daemons: this machine's, or one that follows the server's."""
         return Clock()
 
     def now_ms(self) -> int:
@@ -364,7 +364,7 @@ ONLY_READS = "`premblyd sql` is read-only: give it a SELECT."
 
 
 def query_failed(error: Exception) -> PremblydError:
-    """Return what is told of a typed query that failed, in the engine's words."""
+    """Return the error for a typed query that failed, in the engine's words."""
     words = str(error).strip().rstrip(".") or type(error).__name__
     return PremblydError(f"The query failed: {words}.")
 
@@ -396,7 +396,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How large a database is. None: it has no such thing, or it can't be told."""
+    """The size of a database. None: it has no such file, or its size is not known."""
 
     database_bytes: int | None
     log_bytes: int | None = None  # of SQLite's write-ahead log

@@ -200,7 +200,7 @@ class Readers:
         """Return what `work` reads. Raise TooBusyError when too many wait, TooSlowError after the
         limit of time, and what `work` raises."""
         if len(self._running) >= MAX_WAITING:
-            raise TooBusyError("Too many look at the record at once. Try again in a moment.")
+            raise TooBusyError("Too many people read the record at once. Try again in a moment.")
         # A task of its own: whoever waits may be cancelled, and the thread can't be.
         task = asyncio.create_task(self._run(work, page or self.for_page()))
         self._running.add(task)

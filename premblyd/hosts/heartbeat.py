@@ -1,4 +1,4 @@
-"""When the daemon last could store webhooks, and the times in which it could not.
+"""When the daemon last could store webhooks, and its downtimes.
 
 The daemon writes each minute that it lives: its heartbeat. Where none came for more than an hour,
 webhooks may have been lost, as Prembly sends most events once: that time is kept as a downtime.
@@ -168,7 +168,7 @@ def machine_time(wall_ms: int, start: str | None) -> MachineTime:
 
 
 def machine_start() -> str | None:
-    """Return which start of the machine this is; None when it can't be told."""
+    """Return which start of the machine this is; None if that is not known."""
     try:
         text = MACHINE_START_FILE.read_text(encoding="ascii")
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""Which process a daemon is: that tells whether another one of its place still lives."""
+"""The identity of a daemon's process: shows whether an earlier daemon of the same place still
+lives."""
 
 import os
 import uuid
@@ -12,7 +13,7 @@ from premblyd.procfs import process_start
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which process a daemon is. `place`: where its `pid` counts; None: that can't be told."""
+    """The identity of a daemon's process. `place`: where its `pid` counts; None: not known."""
 
     worker: str  # its name in `attempt`
     name: str

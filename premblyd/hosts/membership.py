@@ -1,6 +1,5 @@
-"""A daemon among others on one database: it tells them that it lives, watches that they do, and
-takes over from those that are lost. Begin with `Membership`; in its place stands `Alone` where no
-other can be.
+"""A daemon among others on one database: it tells them that it lives, watches them, and takes over
+from lost ones. Begin with `Membership`; `Alone` replaces it where there can be no others.
 
 Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
 others must still count this one as alive by what it knows itself (standing.py): both are pure, time
@@ -26,7 +25,7 @@ from premblyd.hosts import identity
 from premblyd.hosts.identity import Identity
 from premblyd.hosts.observation import Observation
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Sighting
-from premblyd.hosts.standing import SharedTime, Standing
+from premblyd.hosts.standing import HostStanding, SharedTime
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
@@ -46,7 +45,12 @@ class OwnClaim:
     `standing` no other daemon can have taken it over."""
 
     def __init__(
-        self, standing: Standing | None, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
+        self,
+        standing: HostStanding | None,
+        clock: Clock,
+        queue: Queue,
+        job: Job,
+        claimed_at_s: float,
     ) -> None:
         self._standing = standing
         self._clock = clock
@@ -100,7 +104,7 @@ class Membership:
         self._wake = wake
         self._stop_fenced_hooks = stop_fenced_hooks
         self._observation = Observation(lost_after_s)
-        self._standing = Standing(lost_after_s)
+        self._standing = HostStanding(lost_after_s)
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
         self._may_have_others = is_named  # else from the first one that it sees

@@ -40,7 +40,7 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver:
-    """What was taken over from daemons that are lost: its deliveries are due now."""
+    """What was taken over from lost daemons: their deliveries are due now."""
 
     hosts: list[Sighting]
     delivery_ids: list[int]

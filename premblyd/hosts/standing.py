@@ -1,4 +1,5 @@
-"""What a daemon knows of its own standing among others on one database. Time is given."""
+"""Whether the other hosts still count this daemon as alive, as it knows by itself. Time is
+given."""
 
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ class SharedTime(NamedTuple):
     shared_ms: int
 
 
-class Standing:
+class HostStanding:
     """A daemon's standing among the others, who take it for lost once they saw no beat of it for
     `lost_after`. Here that time is counted from when a beat was asked for, which is earlier, and by
     a clock that counts the machine's sleep. No clock of this machine counts how long it was paused,
@@ -44,7 +45,7 @@ class Standing:
         return self._was_silent
 
     def looked_again(self) -> None:
-        """Take in that it can go on with what others have begun."""
+        """Note that it has looked at what others have begun, and can continue."""
         self._was_silent = False
 
     def beaten(self, asked: SharedTime) -> None:
@@ -54,7 +55,7 @@ class Standing:
         self._has_let_go = False
 
     def lost(self, at: SharedTime) -> None:
-        """Take in that the others have called this daemon lost: nothing of before is sure."""
+        """Note that the others have declared this daemon lost: nothing from before is sure."""
         self._lost_at_s = at.boot_s
         self._beaten_at_s = float("-inf")
 

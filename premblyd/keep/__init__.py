@@ -1,1 +1,1 @@
-"""What is kept of people, for how long, and what becomes of it afterwards."""
+"""Personal data: how long it is kept, legal holds, erasure."""

@@ -1,11 +1,11 @@
-"""Erasing: deletes every personal value of a person, at their request, and keeps it away. What was
-decided, and when, stays, and who erased it.
+"""Erasing: deletes every personal value of a person, at their request, and keeps it away. Decisions
+and times stay, with who erased it.
 
-A person of up to MOST_AT_ONCE events is erased in one transaction, so wholly or not at all. More
-are found while others write, and go in portions: a transaction each writes down which are left, so
-that nothing of them waits or is opened any more, and under which names nothing may be stored any
-more, as what arrives is stored already erased from then on; later ones empty them. A command that
-was ended meanwhile goes on when it is run again: no erasure has ended of which anything is left.
+A person of up to MOST_AT_ONCE events is erased in one transaction: completely or not at all. More
+events are erased in portions. A first transaction for each portion cancels what waits, notes the
+events that are left to empty, and the names under which arrivals are already erased from then on;
+later transactions empty the events. An interrupted command continues when it is run again: an
+erasure ends only when nothing is left.
 """
 
 import functools
@@ -59,7 +59,7 @@ class HeldError(PremblydError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """That somebody is to be erased: whose request it is, and why."""
+    """A request to erase somebody: who asks, and why."""
 
     named: Named
     actor: str
@@ -83,9 +83,9 @@ class Done:
 def erase(
     database: Database, request: Request, portion_done: Callable[[Done], None] = lambda _: None
 ) -> Done:
-    """Erase a person beside daemons, or go on with it where an earlier command was ended. Raise
-    HeldError while a hold is in force, NotFoundError when nothing is stored of them, TryAgainError
-    while the database is moved or somebody else erases."""
+    """Erase a person beside running daemons, or continue an interrupted erasure. Raise HeldError
+    while a hold is active, NotFoundError when nothing is stored about them, TryAgainError while the
+    database is moved or somebody else erases."""
     now_ms = database.now_ms()
     findings = database.look(functools.partial(_look_for, request, now_ms))
     if findings.is_unfinished or len(findings.person.event_ids) > MOST_AT_ONCE:
@@ -131,8 +131,8 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
 def _begin_in_portions(
     database: Database, request: Request, findings: Findings, now_ms: int
 ) -> Done:
-    """Have nothing of a person wait any more, and write down what is left to be emptied. Whoever
-    goes on with what an earlier command has begun does all of it anew."""
+    """Cancel everything of a person that waits, and note which events are left to be emptied.
+    Continuing an interrupted erasure does all of this again."""
 
     def begin(transaction: Transaction) -> Done:
         if transaction.row(NEWEST_HOLD) != findings.newest_hold:
@@ -170,7 +170,7 @@ def _begin_in_portions(
 
 
 def _open(transaction: Transaction, request: Request, findings: Findings, now_ms: int) -> Done:
-    """Begin an erasure, or go on with one that was begun and not ended."""
+    """Begin an erasure, or continue an interrupted one."""
     _require_no_move(transaction)
     if findings.held_by:
         raise HeldError(findings.held_by)
@@ -202,9 +202,8 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
 
 
 def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: Transaction) -> int:
-    """Have nothing of these events wait any more, and write down that they are left to this
-    erasure, also if another that was ended has left them. Return how many deliveries that
-    cancelled."""
+    """Cancel everything of these events that waits, and note that they are left to this erasure,
+    even if an interrupted one had them. Return how many deliveries that cancelled."""
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, event_ids)]
     cancelled = personrows.stop(transaction, whole, now_ms)
     left: dict[int, int] = dict(transaction.look_up(_LEFT_TO_ANY, whole))

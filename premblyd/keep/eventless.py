@@ -1,6 +1,6 @@
-"""Personal data that no event leads to is deleted by its own age: links and sessions of the console
-and what holds say, when they have ended; questions to Prembly and what people did, that are about
-no event; and names of verifications of which no event is left."""
+"""Personal data that belongs to no event is deleted by its own age: ended links and sessions of the
+console, ended holds, questions to Prembly and operators' actions about no event, and names of
+verifications without events."""
 
 import functools
 import operator

@@ -1,5 +1,4 @@
-"""What is stored of a person, as an erasure would change it: for erasing.py, and for who is asked
-before."""
+"""Everything that is stored about a person, as an erasure would change it."""
 
 import itertools
 from collections import Counter
@@ -30,7 +29,7 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What is stored of a person now: what an erasure would change."""
+    """Everything stored about a person now: what an erasure would change."""
 
     person: Person
     names: Names = field(repr=False)
@@ -65,7 +64,7 @@ def rows_of(event_ids: Collection[int], *found: ByTable) -> dict[str, int]:
 
 
 def look(transaction: Transaction, named: Named, now_ms: int) -> Findings:
-    """Return what is stored of whom somebody names. It only reads."""
+    """Return what is stored under the given names. It only reads."""
     person = persons.find(transaction, named)
     return _findings(transaction, person, now_ms)
 

@@ -67,8 +67,8 @@ def place(
     until_ms: int | None = None,
     reason: str | None = None,
 ) -> Change[int]:
-    """Hold a person or a verification, of which nothing need be stored yet. The change returns the
-    hold's id, or raises BeingErasedError."""
+    """Hold a person or a verification, even if nothing is stored about it yet. The change returns
+    the hold's id, or raises BeingErasedError."""
 
     def place(transaction: Transaction) -> int:
         stored = as_stored(subject)

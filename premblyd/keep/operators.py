@@ -1,4 +1,4 @@
-"""What people do to what is kept, on record: who did it and when, and nobody's name in it."""
+"""What people change in personal data, recorded: who did it and when, without a person's name."""
 
 from collections.abc import Callable
 from typing import TypeVar

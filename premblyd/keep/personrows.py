@@ -1,5 +1,5 @@
-"""The rows about a person, and what an erasure changes in them: personal values are emptied, also
-those that a sender wrote into plain columns; and nothing of them waits any more. State, code,
+"""The rows about a person, and what an erasure changes in them: it empties personal values,
+including those that a sender wrote into plain columns, and cancels what waits. State, code,
 outcome, times and counts stay."""
 
 import itertools
@@ -55,7 +55,7 @@ def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
 
 
 def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
-    """Have nothing of these events wait any more; return how many deliveries that cancelled."""
+    """Cancel everything of these events that waits; return how many deliveries that were."""
     ids = sorted(event_ids)
     cancelled = transaction.change_each(_CANCEL, ids, finished_at_ms=now_ms)
     transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
@@ -65,7 +65,7 @@ def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> i
 def erase_of_events(
     transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
 ) -> None:
-    """Empty these events, of which nothing waits, and all that became of them."""
+    """Empty these events, which don't wait for anything, and all their rows in other tables."""
     ids = sorted(event_ids)
     rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
     # First, as it takes the body out: else a photo's megabytes would be written anew twice.

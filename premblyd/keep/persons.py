@@ -1,4 +1,4 @@
-"""Finding a person: the events of a `user_ref`, of a reference, or one event, by indexes alone.
+"""Finding a person: the events of a `user_ref`, of a reference, or one event, using only indexes.
 
 A `user_ref` has references, a verification has several names, and an event may have no more than a
 session: all of these are followed, in all spellings. An event that names another `user_ref` is
@@ -47,7 +47,7 @@ class Named:
         return cls(by=FoundBy.EVENT, name=str(event_id))
 
     def digest(self, digests: Digests) -> str:
-        """Return what stands for it when it is erased itself."""
+        """Return the digest that replaces it when it is erased itself."""
         match self.by:
             case FoundBy.USER_REF:
                 return digests.of_user(self.name)
@@ -59,7 +59,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """What the record has of a person, or of what else was named."""
+    """What the record has about a person, a verification or one event."""
 
     named: Named
     event_ids: tuple[int, ...]  # with something of the person

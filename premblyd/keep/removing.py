@@ -1,6 +1,6 @@
-"""What is deleted of events when a period has expired or a person is erased, class by class, with
-what they left in other tables: within the transaction of whoever has made sure that nothing of them
-waits, runs or is on hold. Which columns these are, the tables say.
+"""Deletes a class of data of events, with their rows in other tables, when its period has expired
+or the person is erased. The caller's transaction has made sure that the events don't wait, run or
+are on hold. The tables say which columns a class has.
 
 A few statements for all of them, whatever their number: webhooks wait meanwhile.
 """
@@ -55,8 +55,8 @@ def empty_identities(
     event_ids: Collection[int],
     removed_parts: RemovedParts = RemovedParts.IDENTITY,
 ) -> None:
-    """Empty all that names a person in these events and in what became of them. The names of their
-    verifications are not for this to forget: other events have them too."""
+    """Empty all personal values in these events and in their rows in other tables. The names of
+    their verifications stay, as other events have them too."""
     ids = sorted(event_ids)
     deliveries = deliveries_of(transaction, ids)
     transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
@@ -83,7 +83,7 @@ def remove(
 
 
 def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
-    """Take out all names of those of these verifications of which no event has a name any more."""
+    """Delete all names of those of these verifications that no event names any more."""
     names: dict[str, set[str]] = {each: {each} for each in verifications}
     for name, verification in transaction.look_up(_OTHER_NAMES, sorted(names)):
         names[verification].add(name)

@@ -77,7 +77,7 @@ START = Bookmark(-(1 << 62), 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What a transaction has removed, and where its walk goes on."""
+    """What a transaction has deleted, and where its walk continues."""
 
     to: Bookmark = START
     is_more: bool = False
@@ -112,7 +112,7 @@ def walks(retention: Retention) -> list[Walk]:
 
 
 def begin_anew(transaction: Transaction) -> None:
-    """Have all walks begin anew."""
+    """Restart all walks."""
     transaction.change(_FORGET_BOOKMARKS)
 
 
@@ -186,9 +186,8 @@ class Remover:
         return taken, len(events)
 
     def _ready(self, transaction: Transaction, removed: Removed, ids: Sequence[int]) -> set[int]:
-        """Return which of these events may be removed: of which nothing waits or runs, and that are
-        not on hold. Nobody else can change them, or their deliveries, until the transaction
-        ends."""
+        """Return which of these events may be deleted: they don't wait, run or are on hold. Nobody
+        else can change them, or their deliveries, until the transaction ends."""
         if self.leaves_all or not ids:
             return set()
         free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}

@@ -1,5 +1,5 @@
-"""The daemon's loop that removes what `retention` says, beside its other work: small transactions
-with gaps between them, on one of several hosts.
+"""The daemon's loop that deletes expired data beside its other work: small transactions with gaps
+between them, on one of several hosts.
 
 `Round` says what is to be done next, for the loop and for `premblyd record prune`.
 """
@@ -59,7 +59,7 @@ class Round:
 
     @property
     def has_work(self) -> bool:
-        """Whether anything is left to be done."""
+        """Whether there is more to do."""
         return bool(self._left)
 
     def work(self, now_ms: int) -> Work:
@@ -171,7 +171,8 @@ class Sweeping:
             self._wake.set()
 
     async def run(self) -> None:
-        """Remove, until cancelled. After a round that fails, go on with the next one."""
+        """Delete expired data, until cancelled. After a round that fails, continue with the
+        next."""
         await asyncio.sleep(FIRST_S)
         await loops.repeat(self.round, REST_S, wake=self._wake, failed=_tell_failed)
 

@@ -1,1 +1,1 @@
-"""Metrics for Prometheus: what has happened since the start, and how things stand."""
+"""Metrics for Prometheus: counts since the start, and the present state."""

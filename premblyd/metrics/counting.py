@@ -1,4 +1,4 @@
-"""What has happened since the daemon started, as numbers, and what its parts say now.
+"""Counts of what has happened since the daemon started, and the present state of its parts.
 
 Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
 times as long. Each number is changed in one thread alone: those of commits in the writer's, all
@@ -32,7 +32,7 @@ ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What the daemon's parts say."""
+    """The present state of the daemon's parts."""
 
     requests: int
     connections: int
@@ -64,7 +64,7 @@ class Histogram:
 
 
 class Counts:
-    """Counts what is told. It is a listener of `telemetry`."""
+    """Counts what is reported: a listener of `telemetry`."""
 
     def __init__(self) -> None:
         self.webhooks: Counter[tuple[str, str]] = Counter()  # endpoint, result

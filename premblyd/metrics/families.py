@@ -33,7 +33,7 @@ from premblyd.record.troubles.trouble import Situation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What the record says. `attention` counts the items that need somebody, by kind."""
+    """What the record says. `attention` counts the problems by kind."""
 
     at_ms: int
     last_event_ms: int | None
@@ -97,8 +97,8 @@ class _Families(Collector):
 def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _counter(
         "premblyd_webhooks",
-        "Requests to endpoints, by how they ended. An empty endpoint: the path was no endpoint's,"
-        " or they were too many to be told apart.",
+        "Requests by endpoint and result. The endpoint is empty if none has the path, or if there"
+        " are too many to count each.",
         counts.webhooks,
         *("endpoint", "result"),
     )
@@ -116,16 +116,16 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
     asked = "Questions to Prembly, by purpose and result."
     yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
-    signals = "Signals to `checkin`: sent, or not; and periods whose heartbeat was withheld."
+    signals = "Signals to `checkin`: sent, not sent, or withheld."
     yield _counter("premblyd_checkins", signals, counts.checkins, "result")
     yield _histogram(
         "premblyd_answer_duration_seconds",
-        "From a webhook's whole head to its answer 200.",
+        "From a webhook's complete head to its answer 200.",
         counts.answers,
     )
     yield _histogram(
         "premblyd_commit_duration_seconds",
-        "How long the writer took for a transaction, the disk's part included.",
+        "How long transactions took, including the disk.",
         counts.commits,
     )
     ran = "How long hooks ran, by action."
@@ -158,7 +158,7 @@ def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator
 
 def _of_record(record: Recorded) -> Iterator[Metric]:
     if record.last_event_ms is not None:
-        newest = "When the newest event came; not there while there is none."
+        newest = "When the newest event came; absent while there is none."
         yield _gauge("premblyd_last_event_timestamp_seconds", newest, record.last_event_ms / 1000)
     alive = "Daemons that work on the database: this one, and on PostgreSQL others."
     yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
@@ -174,13 +174,13 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     stands = "Whether an operator has paused the action: 1, or 0."
     paused = {each.action: each.pause is not None for each in record.actions}
     yield _gauge("premblyd_action_paused", stands, paused, "action")
-    made = "How long ago the oldest delivery was made that has not ended; 0 for none."
+    made = "Age of the oldest delivery that has not ended; 0 for none."
     oldest = {
         each.action: max(0.0, (record.at_ms - (each.oldest_waiting_ms or record.at_ms)) / 1000)
         for each in record.actions
     }
     yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
-    needs = "What `premblyd status` tells, by kind: how many things of it need somebody."
+    needs = "How many problems `premblyd status` lists, by kind."
     yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
     yield _gauge("premblyd_holds", "Holds that are in force.", record.kept.holds)
     yield _counter("premblyd_erasures", "Erasures at request.", {(): record.kept.erasures})

@@ -24,7 +24,7 @@ from premblyd.privacy import Shape
 
 
 class Holds(StrEnum):
-    """What a column has of people."""
+    """Which kind of personal data a column has."""
 
     PLAIN = "plain"  # nothing: premblyd or an operator made it, or it is said of very many
     PERSONAL = "personal"  # who somebody is, or it may be that

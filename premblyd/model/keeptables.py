@@ -17,7 +17,7 @@ from premblyd.privacy import Shape
 
 
 class RemovedParts(StrEnum):
-    """What an event has no more. Each lacks what those before it lack too."""
+    """What was deleted of an event. Each part includes those before it."""
 
     BODY = "body"
     IDENTITY = "identity"  # what named a person
@@ -25,8 +25,8 @@ class RemovedParts(StrEnum):
 
 
 class Removed(StrEnum):
-    """A class of what `retention` removes when its period is over. Each takes what those before it
-    take too, but `rejections`, which are no events."""
+    """A class of data that `retention` deletes when its period has expired. Each class includes
+    those before it, except `rejections`, which are no events."""
 
     BODY = "body"
     IDENTITY = "identity"
@@ -55,7 +55,7 @@ class Hold(Table):
 
 
 class Erasure(Table):
-    """What was erased at a person's request: who did it, when and why, and how much."""
+    """An erasure at a person's request: who did it, when and why, and how much."""
 
     kept = Kept.PERMANENT
     at_ms = Moment(PLAIN)
@@ -114,7 +114,7 @@ class Sweep(Table):
 
 
 class PutOff(Table):
-    """An event of which a class had expired, but which waited, ran or was on hold."""
+    """An event with expired data that waited, ran or was on hold."""
 
     kept = Kept.UNTIL_ENDED
     event_id = Number(PLAIN)
@@ -125,7 +125,7 @@ class PutOff(Table):
 
 
 class GoneEvent(Table):
-    """The key of an event whose record was removed: the same webhook is a duplicate still."""
+    """The key of a deleted event: the same webhook is still a duplicate."""
 
     kept = Kept.PERMANENT
     key = Text(DIGEST, kept=Kept.PERMANENT, unique=True)
@@ -133,7 +133,7 @@ class GoneEvent(Table):
 
 
 class GoneOnce(Table):
-    """What a hook with `once` has succeeded for, of a delivery whose record was removed."""
+    """The key of a deleted delivery for which a hook with `once` has succeeded."""
 
     kept = Kept.PERMANENT
     action = Text(PLAIN)

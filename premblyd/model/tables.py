@@ -181,7 +181,7 @@ class Rejection(Table):
 
 
 class OperatorAction(Table):
-    """What a person did by command: replay, cancel, reveal."""
+    """What somebody did: replay, cancel, reveal and so on."""
 
     kept = Kept.RECORD
     at_ms = Moment(PLAIN)
@@ -203,7 +203,7 @@ class OperatorAction(Table):
 
 
 class Inquiry(Table):
-    """One question to Prembly, and what came of it."""
+    """One question to Prembly, and its result."""
 
     kept = Kept.RECORD
     at_ms = Moment(PLAIN)
@@ -292,8 +292,7 @@ class Downtime(Table):
 
 
 class Day(Table):
-    """What was found when Prembly's log of a day of UTC was compared with the record, the last
-    time."""
+    """The result of the last comparison of a day (UTC) with Prembly's log."""
 
     kept = Kept.PERMANENT
     day_ms = Moment(PLAIN, unique=True)  # its beginning
@@ -304,8 +303,8 @@ class Day(Table):
 
 
 class ConsoleToken(Table):
-    """What signs somebody in to the console, of which the digest alone is kept: a link's token, for
-    once, or the cookie of the session that this became."""
+    """What signs somebody in to the console: the token of a link, which works once, or the cookie
+    of its session. Only its digest is kept."""
 
     kept = Kept.UNTIL_ENDED
     kind = Text(PLAIN)  # link, or session
@@ -358,7 +357,7 @@ class Host(Table):
 
 
 class Alert(Table):
-    """When an alert last told of something, until that ends; and that it could not be sent, until
+    """When an alert last reported a problem, until that ends; and that it could not be sent, until
     it is."""
 
     kept = Kept.UNTIL_ENDED
@@ -374,7 +373,7 @@ class Alert(Table):
 
 
 class Halt(Table):
-    """An action whose worker processes on a host take nothing now."""
+    """An action with worker processes on a host that accept nothing now."""
 
     kept = Kept.UNTIL_ENDED
     worker = Text(PLAIN)  # of the daemon
@@ -386,7 +385,7 @@ class Halt(Table):
 
 
 class Pause(Table):
-    """An action of which nothing begins on any host, as an operator has said so."""
+    """An action with hooks that no host starts, as an operator has paused it."""
 
     kept = Kept.UNTIL_ENDED
     action = Text(PLAIN, unique=True)

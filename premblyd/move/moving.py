@@ -28,7 +28,7 @@ _NO_RECORD = (
     tables.Downtime,
     tables.Alert,
 )
-_MEND = "Mend them in a copy of the file, and move the copy: the page on moving says how."
+_MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
 
@@ -73,7 +73,7 @@ def move(source: Path, target: Server, watch: Watch) -> tuple[TableMoved, ...]:
             for table, there in zip(MOVED, copied, strict=True)
             if _read(server, table, verifying) != there
         ]:
-            raise MoveError(f"What came over is not what was sent: {', '.join(wrong)}.")
+            raise MoveError(f"The copy differs from the original: {', '.join(wrong)}.")
         file.require_unchanged()
         server.finish(file.last_numbers())
     return copied

@@ -19,7 +19,7 @@ _MAX_DIGITS = 500  # of a number in a large body: reading takes time by the squa
 
 
 class Repeating(dict[str, Any]):
-    """A JSON object that gives a key more than once, of which the last counts."""
+    """A JSON object with a key that is there more than once; the last one counts."""
 
     __slots__ = ("repeated",)
     repeated: frozenset[str]
@@ -131,8 +131,8 @@ FieldName = Literal[
 
 
 class Places:
-    """Where a field is found: dotted paths into the body, of which the first that says something
-    wins. JMESPath, in which operators write their own places, takes 50 µs more per webhook."""
+    """The places of a field: dotted paths into the body; the first with a value wins. JMESPath, in
+    which operators write their own places, takes 50 µs more per webhook."""
 
     __slots__ = ("_steps", "_takes_false", "paths")
 

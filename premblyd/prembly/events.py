@@ -42,7 +42,7 @@ MEANINGS = {
     "watchlist.identity_flagged": "a verified identity is on a watchlist",
     CREDIT: "a credit event",
     STATUS: "premblyd has asked Prembly, and stored the answer",
-    OTHER: "an event has a name that can be no type",
+    OTHER: "an event has an odd name that can't be a type",
     UNKNOWN: "nothing above fits",
 }
 # The types that say something about a person's verification. Only these have an outcome: a workflow
@@ -70,8 +70,7 @@ _PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_ret
 
 
 def type_of(document: dict[str, Any] | None) -> str:
-    """Return the type of a parsed body; None stands for a body that is no JSON object. Never
-    raise."""
+    """Return the type of a parsed body; None: it is no JSON object. Never raise."""
     if document is None:
         return UNKNOWN
     data = document.get("data")

@@ -330,8 +330,8 @@ def is_uuid(identifier: str) -> bool:
 
 
 def plain_id(identifier: str) -> str:
-    """Return an id in the one spelling that stands for all of it: a UUID in small letters with
-    hyphens, any other as it is."""
+    """Return the plain spelling of an id: a UUID in small letters with hyphens, any other as it
+    is."""
     found = _UUID.fullmatch(identifier)
     return "-".join(found.groups()).lower() if found else identifier
 

@@ -8,8 +8,8 @@ from enum import IntEnum, StrEnum
 
 
 class Standing(StrEnum):
-    """What an event says of how its verification ended. RESULT settles it, and CODE when Prembly
-    says no more."""
+    """What an event says about the end of its verification. RESULT settles it, and CODE does when
+    Prembly says no more."""
 
     RESULT = "result"  # VERIFIED or NOT-VERIFIED
     CODE = "code"  # 01 or 07, and no word

@@ -23,5 +23,5 @@ def traceparent_in(headers: str) -> str | None:
 
 
 def trace_id_of(traceparent: str | None) -> str | None:
-    """Return which trace it names, by which people find it."""
+    """Return the id of its trace."""
     return traceparent[3:35] if traceparent else None

@@ -1,4 +1,4 @@
-"""Storing the events of webhooks: which of them are there already, and the others at once."""
+"""Storing the events of webhooks: finds duplicates, and stores the others together."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ PORTION_BYTES = 1 << 20
 
 
 class NewEvent(NamedTuple):
-    """An event that is to be stored, if it is not there. `erasure_id`: by which another name of it
-    was erased."""
+    """An event to store, unless it is already there. `erasure_id`: of the erasure of another of its
+    names."""
 
     key: str
     body_bytes: int

@@ -1,5 +1,5 @@
-"""A claim: which of the due deliveries begin here, and what their hooks are run with. due.py finds
-them, and by shares.py no action takes what another one needs."""
+"""A claim: which of the due deliveries start here, with everything that their hooks need. due.py
+finds them; shares.py keeps each action's share."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from premblyd.engines.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
-from premblyd.engines.writer import Later
+from premblyd.engines.writer import DeferredResult
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
 from premblyd.prembly.payload import StoredEvent
@@ -35,7 +35,7 @@ class Claims:
 
     def claim(
         self, transaction: Transaction, actions: Mapping[str, Claimable], load: Load, now_ms: int
-    ) -> Later[Claimed]:
+    ) -> DeferredResult[Claimed]:
         """See `Queue.claim`."""
         shares = Shares(actions, load)
         lock = transaction.asking_lock(self._lock)
@@ -46,7 +46,7 @@ class Claims:
         self._looks.had_turn(queue.looked_at, actions)
         if queue.due and not lock():
             claimed = Claimed([], None, queue.passed, is_full=True)
-            return Later(lambda: claimed)
+            return DeferredResult(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
@@ -68,7 +68,7 @@ class Claims:
             jobs = map(self._job, starts, attempt_ids(), repeat(now_ms))
             return Claimed(list(jobs), next_due_ms(), passed, has_more, queue.has_full)
 
-        return Later(read)
+        return DeferredResult(read)
 
     def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since

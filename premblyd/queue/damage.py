@@ -1,5 +1,5 @@
-"""What a crash has left of a delivery, and whether it runs again or ends; and its event, as it is
-stored. A row that somebody has made unreadable ends its delivery dead, with the reason."""
+"""What a crash has left of a delivery, and whether it runs again or ends; and its event, as stored.
+If somebody made a row unreadable, its delivery ends dead, with the reason."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -20,8 +20,8 @@ UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
 COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number already"
-ERASED = "what its event said of a person was erased"
-BODY_GONE = "the body of its event was removed, as its time was over"
+ERASED = "its person was erased"
+BODY_GONE = "the body of its event was deleted when its retention period expired"
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 EVENT_COLUMNS = (
@@ -43,7 +43,7 @@ class ErasedError(PremblydError):
 def end_unusable(
     transaction: Transaction, delivery_ids: Iterable[int], reason: str, now_ms: int
 ) -> None:
-    """End deliveries whose hook can't run: dead, with the reason for people to see."""
+    """End deliveries with hooks that can't run: dead, with the reason."""
     for delivery_id in delivery_ids:
         close_open_attempt(transaction, delivery_id, now_ms)
         transaction.write(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)

@@ -1,5 +1,5 @@
-"""What a claim finds in the queue: how many of each action may run here, which are first, and with
-`once`, whose turn it is. What is in nobody's way any more leaves the queue meanwhile.
+"""What a claim finds in the queue: how many deliveries of each action may start here, which come
+first, and with `once`, whether it is their turn.
 
 A claim keeps the webhooks that come in waiting, so it does no more than a part of what there is,
 however much waits, of however many actions; the rest follows with the next claims. Rows that

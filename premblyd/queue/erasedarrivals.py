@@ -1,5 +1,5 @@
-"""Webhooks about somebody erased: stored without what names anybody, in the transaction that would
-have stored them whole."""
+"""Webhooks about an erased person: stored without personal data, in the transaction that would have
+stored them whole."""
 
 from collections.abc import Mapping, Sequence
 

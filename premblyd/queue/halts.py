@@ -1,5 +1,5 @@
-"""Actions whose worker processes take nothing now, and why: no claim gets their deliveries, so that
-nothing is spent on them, and the record says it, for people."""
+"""Actions with worker processes that accept nothing now, and why: their deliveries are not claimed
+and use up no attempts, and the record says why."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ LOOK_AGAIN_S = 3600.0  # without a change
 
 
 class Halts:
-    """What the runners say of that, for whoever listens. All of it is in the loop's thread."""
+    """Which actions can't run now, for whoever listens. Only the loop's thread uses it."""
 
     def __init__(self) -> None:
         self._reasons: dict[str, HaltReason] = {}

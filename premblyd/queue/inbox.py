@@ -1,5 +1,4 @@
-"""Keeping what came in: events with their deliveries in one transaction; and rejections, as
-rejections.py has them."""
+"""Storing webhooks: events with their deliveries in one transaction; and rejections."""
 
 import asyncio
 import functools
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from peewee import SQL
 
 from premblyd.engines.engine import Row, Statement, Transaction, param
-from premblyd.engines.writer import Later, Operation, Step, Writer
+from premblyd.engines.writer import DeferredResult, Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Verdict, Webhook
@@ -165,7 +164,7 @@ def _names(addition: _Addition) -> Sequence[str]:
 
 def _arrive(
     transaction: Transaction, additions: list[_Addition]
-) -> list[Added] | list[Later[Added]]:
+) -> list[Added] | list[DeferredResult[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
     known = arrivals.find(transaction, [addition.event for addition in additions])
     is_plain = not any(addition.order_key or addition.arrival for addition in additions)
@@ -188,7 +187,7 @@ def _arrive(
         is_new = key in known.new
         return Added(new_ids()[key] if is_new else known.ids[key], key, is_new)
 
-    return [Later(functools.partial(added, key)) for key in known.keys]
+    return [DeferredResult(functools.partial(added, key)) for key in known.keys]
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:

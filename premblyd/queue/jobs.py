@@ -1,5 +1,5 @@
-"""What passes between the queue and the hooks: what may be claimed, jobs out, what Prembly
-has confirmed of them, results and endings back."""
+"""What the queue and the hooks exchange: what may be claimed, jobs, what Prembly has confirmed,
+results and endings."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -44,10 +44,8 @@ class Job:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """How one run of a hook ended. `error` is ours: it never quotes the hook or the event.
-
-    `final`: trying again can't help. `retry_after_s`: the receiver asked for at least this.
-    `ends_as`: how its delivery ends because of another event, whose hook runs or has run instead.
-    """
+    `final`: trying again can't help. `retry_after_s`: the receiver asked to wait at least so long.
+    `ends_as`: how its delivery ends because the hook of another event runs or has run instead."""
 
     outcome: AttemptOutcome
     exit_code: int | None = None
@@ -62,8 +60,8 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """What becomes of a delivery whose hook ended `at_ms`. run/ending.py alone decides it; the
-    queue writes it down. `due_at_ms`: when the hook runs again; None: it does not."""
+    """What happens to a delivery whose hook ended `at_ms`. Only run/ending.py decides it; the queue
+    writes it. `due_at_ms`: when the hook runs again; None: it does not."""
 
     state: State
     at_ms: int

@@ -1,4 +1,4 @@
-"""The key of an event: by which a webhook that comes again is known as a duplicate."""
+"""The key of an event, which identifies duplicates."""
 
 import secrets
 from typing import Literal

@@ -1,5 +1,5 @@
-"""`once: reference`: of all events of one reference and outcome, an action's hook succeeds once. Of
-those that are about no verification, for each type.
+"""`once: reference`: an action's hook succeeds once for each reference and outcome. For events that
+are not about a verification, once for each type too.
 
 All of this is decided in the transaction of a claim. Of an action's deliveries with the same key
 (oncekeys.py) one at a time runs, and has the key in its row, where it is unique: so has the
@@ -41,7 +41,7 @@ class _Holder(NamedTuple):
 
 
 class Turn(Enum):
-    """What becomes of a delivery in a claim."""
+    """What a claim decides about a delivery."""
 
     NOW = auto()  # it may run
     PASSED = auto()  # it is out of the way: skipped, as another has succeeded; or due later
@@ -55,7 +55,7 @@ def lock_name(action: str, key: str) -> str:
 
 
 class Turns:
-    """Who may run, for the time of one claim."""
+    """Whose turn it is, for the time of one claim."""
 
     def __init__(self, transaction: Transaction, now_ms: int) -> None:
         self._transaction = transaction

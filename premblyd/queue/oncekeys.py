@@ -1,7 +1,5 @@
-"""What a hook with `once` runs once for, and its keys: by which the same is known again, under each
-name of a verification, and when its record was removed. once.py decides by them whose turn it
-is.
-"""
+"""The keys of `once`: they identify what a hook succeeds once for, under each name of a
+verification, even after the record was deleted. once.py decides whose turn it is."""
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -82,7 +80,7 @@ def _keys(digests: Digests, names: Sequence[str], outcome: str, type_: str) -> t
 
 
 class RemovedKeys:
-    """For what hooks have succeeded whose records were removed, for the time of one claim."""
+    """The keys of deleted deliveries that succeeded, for the time of one claim."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -92,8 +90,8 @@ class RemovedKeys:
         return erased.gone(self._transaction).any_events
 
     def find(self, action: str, keys: Sequence[str]) -> int | None:
-        """Return the number that a delivery had which succeeded for one of these keys, and whose
-        record was removed; None: there was none."""
+        """Return the number of the deleted delivery that succeeded for one of these keys; None:
+        there was none."""
         for key in keys if self._any else ():
             row = self._transaction.row(_REMOVED, action=action, once_key=key)
             if row is not None:

@@ -1,6 +1,6 @@
-"""Actions that an operator has paused: no claim on any host gets their deliveries, which cost
-nothing and keep their places, until somebody resumes them or their time is over. The claim itself
-reads the pauses (due.py); here they are begun and ended, and the log tells of both."""
+"""Actions that an operator has paused: no host claims their deliveries, which use up no attempts
+and keep their places, until the pause ends. The claim reads the pauses (due.py); here they begin
+and end, and are logged."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
-"""The queue of deliveries: claim, confirm, finish, and what a crash leaves behind. How a claim
-chooses is in claims.py, and what becomes of a delivery that can't run in damage.py.
+"""The queue of deliveries: claim, confirm, finish, and recover after a crash. claims.py chooses;
+damage.py decides about deliveries that can't run.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
 Each claim has a random token, in its attempt: a report about a claim that was superseded, or lost

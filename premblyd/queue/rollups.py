@@ -1,5 +1,5 @@
-"""Counts by the hour, kept in the transactions that make what they count: so what people look at is
-there at once, and not counted from a million events.
+"""Counts by the hour, kept in the same transactions as what they count: reading them needs no count
+of a million events.
 
 Events are counted here, many at once. Attempts end one by one, and are counted by the database
 itself, by the trigger `attempt_counted` (model/triggers.py): here it took one statement more, and
@@ -64,7 +64,7 @@ def count_events(
     duplicates: Iterable[EventGroup],
     unmatched: Iterable[EventGroup],
 ) -> None:
-    """Count what a transaction has stored: a statement for each group, of which there are few."""
+    """Count the stored events of a transaction: a statement for each group, and there are few."""
     counts: dict[EventGroup, list[int]] = {}
     for column, groups in enumerate((new, duplicates, unmatched)):
         for group in groups:

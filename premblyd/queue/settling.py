@@ -1,5 +1,5 @@
 """Prembly's answer that settles a verification: committed as an event with its deliveries, once for
-each verification, whoever asked; what waited for it ends in the same transaction."""
+each verification; deliveries that waited for it end in the same transaction."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence

@@ -1,4 +1,4 @@
-"""How the actions of a host share its slots and its room for large bodies.
+"""How the actions of a host share its slots and its memory for large bodies.
 
 Hooks may run for hours, so what a slow action may take is bounded before another one needs it: a
 slot, and some room for a large body, are kept for each action that has none. What is free beyond
@@ -19,7 +19,7 @@ class Rota:
         self._count = 0
 
     def place(self, name: str) -> int:
-        """Return a number by which actions are sorted: who comes next has the smallest."""
+        """Return the number by which actions are sorted: the smallest is next."""
         return self._turns.get(name, 0)
 
     def had_turn(self, names: Iterable[str], actions: Collection[str]) -> None:

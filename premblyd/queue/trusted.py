@@ -1,9 +1,9 @@
-"""The time that periods count back from: by no clock alone is anything deleted.
+"""The time that retention periods count back from: a wrong clock alone deletes nothing.
 
-A number in the database, `trusted_ms`, follows the wall clock, by at most twice the time that has
-passed since it was last written, by a clock that nobody sets; and never goes back. So a clock that
-is set on by a year makes one more day over in each day, and one that was off for a month is caught
-up with in a month.
+A number in the database, `trusted_ms`, follows the wall clock and never goes back. It advances at
+most twice as fast as time passes, by a clock that nobody sets. So a clock that is set forward by a
+year makes at most one extra day expire each day, and after a month without a daemon `trusted_ms`
+needs a month to catch up.
 """
 
 from collections.abc import Sequence

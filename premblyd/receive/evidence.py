@@ -1,5 +1,5 @@
-"""Evidence of requests that were refused: a row in the database and a line of the log for each,
-within a quota a minute, with a hint when a path resembles an endpoint's: it may be mistyped."""
+"""Evidence of refused requests: a row in the database and a line of the log for each, at most so
+many a minute, with a hint when a path looks like a mistyped endpoint's."""
 
 import asyncio
 import hashlib
@@ -20,8 +20,8 @@ MINUTE_S = 60
 
 
 class Quota:
-    """Allows something `per_minute` times a minute, and counts the excess. A minute begins when
-    something is asked for after the last one is over."""
+    """Allows something `per_minute` times a minute, and counts the excess. A minute begins with the
+    first request after the last one has passed."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -39,7 +39,7 @@ class Quota:
         return self._count <= self._per_minute
 
     def take_excess(self, now: float) -> int:
-        """Return how many were beyond the quota, once their minute is over, and forget them."""
+        """Return how many were beyond the quota, after their minute, and forget them."""
         if not self._excess or now - self._minute_began < MINUTE_S:
             return 0
         excess, self._excess = self._excess, 0
@@ -192,7 +192,7 @@ class Evidence:
         )
 
     def tell_omitted(self, now: float) -> None:
-        """Log how many rejections were not logged, once their minute is over."""
+        """Log how many rejections were not logged, after their minute."""
         for kind, quota in self._quotas.items():
             if count := quota.take_excess(now):
                 tell("webhook.not_logged", kind=kind, count=count)

@@ -41,7 +41,7 @@ from premblyd.receive.connection import (
     sender,
 )
 from premblyd.receive.evidence import Evidence
-from premblyd.receive.load import Limit, Load, Share
+from premblyd.receive.load import InFlight, Limit, Share
 from premblyd.receive.recognition import Incoming, Recognised, Recogniser, as_bytes
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
@@ -96,7 +96,7 @@ class Services:
     inbox: Inbox
     check_health: Callable[[], asyncio.Future[bool]]  # whether a webhook can be stored
     clock: Clock
-    load: Load
+    load: InFlight
     evidence: Evidence
     recogniser: Recogniser
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries

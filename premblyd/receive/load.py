@@ -1,4 +1,4 @@
-"""The bounds on what is in flight: requests, the bytes of their bodies, connections.
+"""The limits for requests in flight: their number, the bytes of their bodies, connections.
 
 A client needs no key to take up room, only the path. So nobody keeps room that another needs while
 the request is still coming in: when a bound is reached, the slowest request of the sender that
@@ -31,7 +31,7 @@ class Limit(enum.StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """What a request or a connection holds of the bounds."""
+    """What a request or a connection uses of the limits."""
 
     sender: str
     give_way: Callable[[Limit], None]  # ends it
@@ -44,7 +44,7 @@ class Share:
         self.since += (now - self.since) * count / (HEAD_BYTES + self.held_bytes)
 
 
-class Load:
+class InFlight:
     """The requests in flight and their bytes, within bounds."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from premblyd.queue.inbox import Inbox
 from premblyd.receive.connection import Stream
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.exchange import WATCH_EVERY_S, Exchange, Services, Settings
-from premblyd.receive.load import Limit, Load, make_room, max_connections
+from premblyd.receive.load import InFlight, Limit, make_room, max_connections
 from premblyd.receive.recognition import Recogniser
 from premblyd.routing import Routing
 from premblyd.times import Clock
@@ -62,7 +62,7 @@ class Health:
 
 
 class Receiver(HTTPServerConnectionDelegate):
-    """Takes webhooks for the configured endpoints. What is in flight is bounded."""
+    """Accepts webhooks for the configured endpoints, within limits."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Receiver(HTTPServerConnectionDelegate):
             inbox=inbox,
             check_health=Health(inbox, failed_at).check,
             clock=clock,
-            load=Load(),
+            load=InFlight(),
             evidence=Evidence(inbox, clock),
             recogniser=Recogniser(),
             wake=wake,

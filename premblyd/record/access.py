@@ -1,5 +1,5 @@
-"""Who may look at the console: links that sign in once, and sessions. Whoever may write the record
-may sign in; of tokens, the record has digests alone."""
+"""Who may sign in to the console: links that sign in once, and sessions. Whoever may write the
+record may make a link; the record has only digests of tokens."""
 
 import hashlib
 import secrets
@@ -159,7 +159,7 @@ def sessions(database: Database, now_ms: int) -> list[SessionRow]:
 
 
 def find_session(database: Database, token: str, now_ms: int) -> Session | None:
-    """Return the session whose cookie is `token`; None when there is none (any more)."""
+    """Return the session with the cookie `token`; None if there is none (any more)."""
     query = _OWN.where(ConsoleToken.digest == _digest(token), ConsoleToken.expires_at_ms > now_ms)
     return next(map(_session, queries.tuples(database, query)), None)
 

@@ -1,4 +1,4 @@
-"""What may be asked of the rows of lists, as conditions, where it takes more than a column's value.
+"""Conditions of lists that need more than a column's value.
 
 Whether an event was handled: how its delivery stands that stands worst. Whether Prembly, asked to
 confirm it, contradicted it and has not confirmed it since: nobody should run a hook for one without
@@ -59,7 +59,7 @@ class Condition:
 
 
 def worst_of(states: Collection[str]) -> str:
-    """Return how an event stands whose deliveries are in these states."""
+    """Return the worst of these states of an event's deliveries."""
     if not states:
         return NONE
     return next((state for state in UNDONE if state in states), DONE)

@@ -1,5 +1,5 @@
-"""One event: finding it, and all that became of it, as people are shown it: masked, or revealed on
-record. Begin with `masked`. Lists are in lists.py."""
+"""One event with everything about it, as people see it: masked, or revealed and recorded. Begin
+with `masked`. Lists are in lists.py."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def latest_ms(database: Database) -> int | None:
 
 
 def last_event_of_prembly_ms(database: Database) -> int | None:
-    """Return when Prembly last sent an event unasked; None: none of the newest 500 was."""
+    """Return when Prembly last sent an event by itself; None: none of the newest 500 was one."""
     query = Event.select(Event.received_at_ms, Event.verified_by).order_by(Event.id.desc())
     found = queries.tuples(database, query.limit(500))
     sent = [at_ms for at_ms, verified_by in found if verified_by != events_of_prembly.STORED_BY]

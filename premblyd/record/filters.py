@@ -1,4 +1,4 @@
-"""Which rows of a list are meant.
+"""The filters of lists.
 
 A filter is one field of one of these classes, and that is all there is to it: what it asks of the
 rows, by which index, and how commands and the console offer it. Both are made of these classes.

@@ -1,4 +1,4 @@
-"""What `retention` would delete now, counted; and what has expired, but is kept for now."""
+"""Counts what `retention` would delete now, and what has expired but is kept for now."""
 
 from collections import Counter
 from collections.abc import Iterator

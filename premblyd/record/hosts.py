@@ -1,4 +1,5 @@
-"""The hosts that share a database: which live, which are away, and what waits for one of those."""
+"""The hosts that share a database: which run, which are away, and which deliveries wait for
+them."""
 
 import shlex
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The lists of `keep`: who is held, what was erased; and how much an entry is about."""
+"""The lists of holds and of erasures."""
 
 from functools import partial
 

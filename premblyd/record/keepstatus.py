@@ -20,8 +20,8 @@ CLASSES = tuple(each.value for each in Removed)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepStatus:
-    """What is kept and what has gone. `periods`: by class, None where it is kept for ever; all is
-    None where the configuration is not known."""
+    """What retention keeps and has deleted. `periods`: by class, None if it is kept for ever; all
+    is None if the configuration is not known."""
 
     periods: Mapping[str, str | None] | None
     holds: int

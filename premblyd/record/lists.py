@@ -1,5 +1,5 @@
-"""The lists of the record, part by part as people leaf through them, or as long as they are: one
-builder for all that commands and the console list. Begin with `part`.
+"""The lists of the record, page by page or complete: one builder for all lists of commands and
+console. Begin with `part`.
 
 Lists are read by rows and never by numbers of rows, the first part as fast as the last, and every
 part within a bound of time, however rare what is looked for. Which index a list is read by is

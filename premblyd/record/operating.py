@@ -1,5 +1,5 @@
 """What people change while the daemon runs: replay, cancel, pause, reveal, forget. Each change is
-on record.
+recorded.
 
 A change is what is done within a transaction of its own, as it locks what it finds. A command runs
 it on a connection of its own (`engines.connections.transact`); the daemon hands it to its writer
@@ -127,8 +127,7 @@ class Operator:
         return record
 
     def cancel(self, delivery_id: int, now_ms: int) -> Change[bool]:
-        """Take a pending delivery out of the queue, or let a dead one be, which nobody will mend.
-        False: it is neither."""
+        """Take a pending delivery out of the queue, or dismiss a dead one. False: it is neither."""
 
         def cancel(transaction: Transaction) -> bool:
             order.lock(transaction, [delivery_id])
@@ -143,8 +142,8 @@ class Operator:
         return cancel
 
     def cancel_dead(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Let those of these deliveries be that are dead, which nobody will mend. Yield the
-        changes, each of which returns how many it cancelled."""
+        """Dismiss those of these deliveries that are dead. Yield the changes, each of which returns
+        how many it cancelled."""
 
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
@@ -162,7 +161,7 @@ class Operator:
     def pause(
         self, action: str, now_ms: int, until_ms: int | None, reason: str | None
     ) -> Change[None]:
-        """Let nothing of an action begin on any host: until then, or until `resume`."""
+        """Stop starting an action's hooks on all hosts: until then, or until `resume`."""
 
         def pause(transaction: Transaction) -> None:
             pauses.begin(transaction, action, now_ms, until_ms, reason)
@@ -173,7 +172,7 @@ class Operator:
         return pause
 
     def resume(self, action: str, now_ms: int) -> Change[bool]:
-        """Let an action go on. False: it was not paused."""
+        """Start an action's hooks again. False: it was not paused."""
 
         def resume(transaction: Transaction) -> bool:
             was_paused = pauses.end(transaction, action, now_ms)
@@ -193,8 +192,8 @@ class Operator:
         return record
 
     def dismiss(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Record that the actor has looked at these events: they need nobody any more. Yield the
-        changes, each of which returns of how many."""
+        """Record that the actor has looked at these events, so that `status` stops listing them.
+        Yield the changes, each of which returns how many events it dismissed."""
 
         def record(transaction: Transaction, part: Sequence[int]) -> int:
             rows = [(now_ms, self.actor, DISMISSED, number, self.part_of_id) for number in part]
@@ -260,8 +259,8 @@ class Operator:
         return _in_batches([*attempts], queue)
 
     def make_due_now(self, delivery_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
-        """Make pending deliveries due now, save those that wait for another; the attempts that are
-        left stay. Yield the changes, each of which returns how many are due."""
+        """Make pending deliveries due now, except those that wait for another; they keep the
+        attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
             hastened = [

@@ -1,4 +1,4 @@
-"""The actions that are paused, as people read of it and say it."""
+"""Paused actions, in words for people."""
 
 from collections.abc import Collection
 

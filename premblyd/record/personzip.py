@@ -1,5 +1,5 @@
-"""All that is held of a person, as one ZIP to hand out: `record.json`, each body exactly as it
-came, the photos in them, and one page to read.
+"""Everything stored about a person, as one ZIP: `record.json`, each body exactly as it came, its
+photos, and one page to read.
 
 It is read in portions, so that no snapshot of the database is kept for long; at the end it is seen
 whether something of it was erased or removed meanwhile.
@@ -54,7 +54,7 @@ _PHOTOS = {
 
 
 class SeveralPeopleError(PremblydError):
-    """What was named is of several people: none of them may be handed what is held of another."""
+    """The given name belongs to several people: none of them may get another's data."""
 
 
 class ChangedMeanwhileError(TryAgainError):
@@ -83,7 +83,7 @@ class _Hold(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
-    """What is held of a person, but for what the events say."""
+    """Everything stored about a person, except what the events say."""
 
     by: FoundBy
     name: str = field(repr=False)  # as it was named

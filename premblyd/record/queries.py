@@ -1,5 +1,4 @@
-"""What the record holds, as rows that people and programs read, and the queries that find them.
-Times in Unix milliseconds.
+"""Queries of the record, and their rows for people and programs. Times in Unix milliseconds.
 
 A row has the columns of its table that people see where they look (`seen`, in model/columns.py), so
 one of a list has no payload and no secret. `rows` runs a query and makes rows of what it finds.
@@ -127,7 +126,7 @@ class AttemptRow(Row):
 
 @row_of(Inquiry, Seen.LISTS)
 class InquiryRow(Row):
-    """A question to Prembly, and what came of it."""
+    """A question to Prembly, and its result."""
 
 
 @row_of(Rejection, Seen.LISTS)
@@ -137,7 +136,7 @@ class RejectionRow(Row):
 
 @row_of(Awaited, Seen.LISTS)
 class AwaitedRow(Row):
-    """A verification that was not settled, and what became of asking Prembly about it."""
+    """A verification without a result, and what Prembly has answered about it."""
 
 
 @row_of(Pause, Seen.LISTS)
@@ -147,7 +146,7 @@ class PauseRow(Row):
 
 @row_of(OperatorAction, Seen.LISTS)
 class OperatorRow(Row):
-    """What a person did: of a replay of many, with how many deliveries that queued."""
+    """What somebody did; for a replay of many, with how many deliveries that queued."""
 
     parts: int
 
@@ -161,7 +160,7 @@ class HoldRow(Row):
 
 @row_of(Erasure, Seen.LISTS)
 class ErasureRow(Row):
-    """What was erased at a person's request."""
+    """An erasure at a person's request."""
 
 
 class By(Node):

@@ -1,5 +1,5 @@
-"""What a replay is about: which deliveries are queued again, tried now or made, and which not.
-Begin with `plan`, which `changes` carry out."""
+"""A replay: which deliveries are queued again, tried now or created, and which are not. Begin with
+`plan`, which `changes` carries out."""
 
 import dataclasses
 from collections import Counter

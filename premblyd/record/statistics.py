@@ -1,4 +1,4 @@
-"""What came and how the actions fare, in numbers: by the hour, and for each action.
+"""Counts of events and the results of actions: by the hour, and for each action.
 
 Counted from the roll-ups (queue/rollups.py) and from what waits, never from all events: it takes a
 few milliseconds beside a million of them. Hours are whole: what is asked since a time in the middle

@@ -1,5 +1,5 @@
-"""Names that a filter asks for and nobody knows: without a word of it, an empty list would look as
-if nothing had happened. None stands for a name that is known."""
+"""Filters with a name that nobody knows: without a word about it, an empty list would look as if
+nothing had happened. None stands for a known name."""
 
 import difflib
 from collections.abc import Iterable

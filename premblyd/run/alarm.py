@@ -1,4 +1,4 @@
-"""One timer for all that is to happen at some time, which move often."""
+"""One timer for many times, which move often."""
 
 import asyncio
 from collections.abc import Callable, Iterable

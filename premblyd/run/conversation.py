@@ -1,6 +1,6 @@
-"""What premblyd and a worker process say to each other, from `ready` to the end: a line is given,
-its answer counts, time is kept. How they are read is for hearing.py, which line a process gets for
-pool.py."""
+"""The conversation with a worker process, from `ready` to the end: it gets a line, its answer
+counts, timeouts are kept. hearing.py reads the answers; pool.py chooses which process gets a
+line."""
 
 import asyncio
 import functools

@@ -1,4 +1,4 @@
-"""How a run of a hook ends for its delivery. Decided here, and nowhere else."""
+"""Decides, and nothing else does, how a run of a hook ends for its delivery."""
 
 import random
 

@@ -1,5 +1,5 @@
-"""What a worker process writes, as it comes: its answers, line by line, and what it prints. What
-that means is for conversation.py."""
+"""Reads what a worker process writes: its answers, line by line, and its output. conversation.py
+decides what they mean."""
 
 import asyncio
 import time

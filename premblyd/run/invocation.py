@@ -1,5 +1,5 @@
-"""What a runner runs a hook with, whoever asks: a delivery, an alert, `try` or `explain`; and what
-is shown of that in its place (`Preview`)."""
+"""What a hook is run with, for a delivery, an alert, `try` or `explain`; and how that is shown
+without running it (`Preview`)."""
 
 import json
 from collections.abc import Mapping

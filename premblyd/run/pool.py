@@ -1,5 +1,5 @@
 """The worker processes of an action: which of them gets which line, when one is started, and when
-no line can be given at all."""
+none can take a line."""
 
 import asyncio
 import dataclasses

@@ -1,5 +1,5 @@
-"""The process of a hook: by what it is known (`Mark`, `Children`); its start, its end, its output,
-its time, and the daemon's stop (`Process`)."""
+"""The process of a hook: how it is recognised (`Mark`, `Children`); its start, end, output and
+timeout, and the daemon's stop (`Process`)."""
 
 import contextlib
 import os

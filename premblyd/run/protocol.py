@@ -1,5 +1,5 @@
-"""The lines that premblyd and a worker process exchange, as pure functions: docs/worker-protocol.md
-tells them to who writes a worker."""
+"""The lines that premblyd and a worker process exchange, as pure functions. docs/worker-protocol.md
+explains them."""
 
 import base64
 import functools

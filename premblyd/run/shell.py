@@ -1,5 +1,5 @@
 """Shell and command hooks: what a process is started with, and the runner that starts it, waits for
-it in a thread and ends it in time. process.py has the process itself."""
+it in a thread and stops it in time. process.py has the process itself."""
 
 import asyncio
 import errno

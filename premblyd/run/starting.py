@@ -1,5 +1,5 @@
-"""What stands before the start of a hook, whoever runs it: nobody else has its delivery (`Permit`),
-and the machine has what it needs (`Patience`, which every runner starts its hooks by).
+"""What must hold before a hook starts: nobody else has its delivery (`Permit`), and the machine has
+files, processes and memory for it (`Patience`).
 
 Between a claim and the start of its hook any time may pass: the machine may sleep, or a host be cut
 off, so that others have taken the delivery over; or a worker process takes long to start, and the

@@ -1,5 +1,4 @@
-"""A worker process's line, from when it waits for a process until it is answered, and what comes of
-it."""
+"""A worker process's line, from waiting for a process to its answer."""
 
 import asyncio
 import dataclasses

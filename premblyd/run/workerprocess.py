@@ -1,5 +1,5 @@
-"""A worker process as the kernel has it: its start, its pipes, the signals that it gets, its end.
-What is said by the pipes is for conversation.py."""
+"""A worker process as the kernel has it: its start, pipes, signals and end. conversation.py has
+what is said through the pipes."""
 
 import asyncio
 import contextlib

@@ -1,2 +1,2 @@
-"""What is known of each verification, with the statements: its names, what stored events say of it,
-what was asked of Prembly, and what is awaited."""
+"""What is known about each verification, with the statements: its names, what stored events say,
+what Prembly was asked, and what is awaited."""

@@ -1,12 +1,12 @@
-"""What is awaited: verifications that are not settled, of which Prembly is asked what became.
+"""Verifications without a result yet: Prembly is asked for it.
 
-`due_at_ms` is the queue: when Prembly is asked next; NULL is out of it. A waiting begins and ends
-in the transaction of the event that begins or settles it. A question changes no row until its
-answer is there, so what a crash interrupts is asked again, and nothing has to be put right.
+`due_at_ms` is the queue: when Prembly is asked next; NULL: it is not asked. A row is made and ended
+in the transaction of the event that begins or settles it. A question changes no row before its
+answer comes: after a crash it is asked again, and nothing needs repair.
 
-Of what is due, Prembly is asked first about what it is known to have, then about what it was not
-asked for longest, and last about the newest. So who invents references as fast as Prembly may be
-asked does not keep it from being asked about true ones.
+Of the due ones, Prembly is asked first about those that it is known to have, then about those that
+have waited longest since the last question, and last about the newest. So somebody who invents
+references as fast as Prembly may be asked can't keep true ones from being asked about.
 """
 
 import asyncio

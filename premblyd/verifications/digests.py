@@ -1,5 +1,5 @@
-"""Keyed digests: what outlasts a name that was erased, so that what comes of it later is known, and
-the keys by which the same is known again.
+"""Keyed digests: they outlast deleted names, so that later webhooks of the same person or event are
+recognised.
 
 The key was made with the database, and never changes. Who has the database has it too, and can try
 names one by one: so these digests are personal data still, of those who can be guessed.

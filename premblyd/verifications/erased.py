@@ -1,5 +1,5 @@
-"""What was erased stays so: whether what arrives is about a person who was erased, or is a webhook
-whose record was removed. All of it by digests: nothing else is left of them.
+"""Keeps erased data away: recognises by digests arrivals about an erased person, and webhooks with
+a deleted record.
 
 An erasure and an arrival at the same moment, on two hosts, must not miss each other. So who erases
 is alone (`Database.transact`): nobody else writes meanwhile, and each sees what the other has

@@ -1,5 +1,5 @@
-"""The names of a verification: Prembly knows one by a reference, by a UUID and by its session, and
-its events come under any of them. So that `once` runs once for it, whatever it is called.
+"""The names of a verification: a reference, a UUID, a session. Its events come under any of them,
+and `once` runs once for all.
 
 Two names are one verification only if one answer to a question about the one calls the same object
 by both. A verification has one UUID and one other reference at most. A name stays with the

@@ -1,4 +1,4 @@
-"""The record of questions to Prembly: each has a row, whatever came of it."""
+"""The record of questions to Prembly: a row for each, whatever the answer."""
 
 import asyncio
 from dataclasses import asdict, dataclass, fields

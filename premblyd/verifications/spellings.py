@@ -1,6 +1,5 @@
-"""The spellings of a reference. A UUID names the same verification with hyphens and with
-underscores, in capitals and in small letters: its plain spelling stands for all
-(payload.plain_id).
+"""The spellings of a reference. A UUID with hyphens or underscores, in capitals or small letters,
+names the same verification: its plain spelling stands for all (payload.plain_id).
 
 `reference_key` has the plain spelling of a row whose `reference` has another, and NULL in all
 others, which are nearly all.

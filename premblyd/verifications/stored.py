@@ -1,6 +1,5 @@
-"""What the stored events say of a verification: which of them settle it (all else leaves it open),
-and what each says beside an answer of Prembly's, since what that is silent about one may say no to.
-"""
+"""What stored events say about a verification: which of them settle it, and what each says beside
+an answer of Prembly, as one may deny what the answer does not mention."""
 
 import functools
 import operator
@@ -43,7 +42,7 @@ def settled_in_record(
 def of_doubted(answer: Verdict) -> tuple[InquiryResult, str]:
     """Return as what a final answer about a doubted event is kept: as a question."""
     if answer.outcome is Outcome.VERIFIED:
-        words = "Prembly says VERIFIED of what an event says twice and differently"
+        words = "Prembly says VERIFIED about an event that contradicts itself"
         return InquiryResult.CONTRADICTED, words
     return InquiryResult.CONFIRMED, "Prembly does not say VERIFIED either"
 

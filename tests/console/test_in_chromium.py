@@ -151,7 +151,7 @@ def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon:
         until.press("Tab")
         page.keyboard.type("it is moved to another data centre, which takes until the evening")
         page.keyboard.press("Enter")
-        expect(card.get_by_text("No hook of it starts: paused since")).to_be_visible()
+        expect(card.get_by_text("Its hooks don't start: paused since")).to_be_visible()
         for width, scheme in SCREENS:
             chromium.resize(page, width, scheme)
             chromium.picture(page, f"paused-{width}-{scheme}")

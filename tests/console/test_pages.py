@@ -199,7 +199,7 @@ def test_what_is_about_no_person_has_no_outcome(own: Browser) -> None:
     assert {row["outcome"] for row in rows} == {"unknown"}
     page = own.get("/events?type=workflow.*").text
     assert re.findall(r'<td data-label="Outcome">.*?>(.*?)</span>', page) == ["–"] * len(rows)
-    assert "(it is about no person)" in own.get(f"/events/{rows[0]['id']}").text
+    assert "(not about a person)" in own.get(f"/events/{rows[0]['id']}").text
 
 
 def test_how_an_event_stands_is_how_the_delivery_does_that_stands_worst() -> None:

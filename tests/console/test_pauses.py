@@ -20,7 +20,7 @@ def test_an_action_is_paused_and_goes_on_by_a_button(fresh: Premblyd) -> None:
     wait_until(lambda: ("mail", "succeeded") in fresh.rows(STATES))
     assert ("crm", "pending") in fresh.rows(STATES)
     page = own.get("/actions").text
-    assert "No hook of it starts: paused since 20" in page
+    assert "Its hooks don't start: paused since 20" in page
     assert "&lt;b&gt;moved&lt;/b&gt;" in page
     assert "Resume crm" in page
     assert "Pause crm" not in page

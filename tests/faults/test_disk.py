@@ -31,7 +31,7 @@ def test_a_full_disk_stops_the_start_with_a_clear_message() -> None:
     with needs_machine(), disk_faults.small_disk() as small:
         status, said = disk.start_on_full_disk(small)
     assert status == 75
-    assert "\nThe database could not commit: the disk is full; make room" in said
+    assert "\nThe database could not commit: the disk is full; free space" in said
 
 
 def test_a_removed_database_is_never_written_again_and_a_restart_makes_a_new_one(

@@ -59,7 +59,7 @@ def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_p
     ((user_ref,),) = of_record(config, USER)
     assert run("person", "hold", "--user-ref", user_ref, "--config", config).code == 0
     told = exported(config, "--to", tmp_path / "after.zip").err
-    assert "It has 1 legal hold, and why: may the person know that?" in told
+    assert "It mentions 1 legal hold, and the reason: may the person know that?" in told
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""How daemons on a server know each other. Each has a connection of its own by which it tells the
-others that it lives and that deliveries are due, and listens to them (NOTIFY and LISTEN).
+"""How daemons on a server know of each other. Each tells the others on a connection of its own that
+it lives and that deliveries are due, and listens to them (NOTIFY and LISTEN).
 
 Who lives is told by the beats, no clock is believed. A daemon that was killed leaves its row as one
 that lives has it, so each is watched for as long as it takes to see it beat: three beats, within

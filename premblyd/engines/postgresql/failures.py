@@ -1,4 +1,4 @@
-"""What PostgreSQL says of a failure, in our own errors and in words.
+"""PostgreSQL's failures as our own errors, in words.
 
 Its messages quote values, which may be personal: of them none is shown, save what libpq says of a
 connection that it could not make.
@@ -95,7 +95,9 @@ _NOT_MADE = re.compile(
 _ANSWERED = re.compile(r"FATAL: |no password supplied")
 # By pg_hba.conf's methods peer and ident: who asks is another user of the system than the role's.
 _OTHER_USER = re.compile(r'(Peer|Ident) authentication failed for user "(?P<role>[^"]+)"')
-_MISSING = "a table of the database is missing or was changed; restore it, or start the daemon anew"
+_MISSING = (
+    "a table of the database is missing or was changed; restore it, or start the daemon again"
+)
 _PLAIN = {
     "0A000": "somebody changes the tables",
     "25P03": "PostgreSQL waited too long for this host within a transaction",
@@ -109,7 +111,7 @@ _PLAIN = {
     "42501": "the role lacks a right on the tables; the page on several hosts lists the grants",
     "53100": "the disk of the PostgreSQL server is full",
     "53300": "PostgreSQL has no connection left (max_connections)",
-    "55P03": "another transaction holds what is needed for too long",
+    "55P03": "another transaction holds a lock for too long",
     "57014": "PostgreSQL took too long, and was stopped",
     "57P01": "PostgreSQL shuts down, or somebody ended the connection",
     "57P02": "PostgreSQL crashed",

@@ -186,8 +186,7 @@ class _Settings(NamedTuple):
 
 
 def _kept_longer(connection: Connection) -> Inspection:
-    """Look at the settings by which what was erased stays somewhere after it is gone from the
-    tables."""
+    """Yield the settings that make deleted data stay outside the tables for longer."""
     [row] = connection.execute(_SETTINGS).fetchall()
     found = _Settings(*row)
     places = []
@@ -202,7 +201,7 @@ def _kept_longer(connection: Connection) -> Inspection:
     facts = []
     if places:
         facts.append(
-            f"What is erased or removed stays for a while in {'; '.join(places)}, and in base"
+            f"Deleted data stays for a while in {'; '.join(places)}, and in base"
             " backups and dumps (docs/personal-data.md)."
         )
     warnings = []
@@ -213,7 +212,5 @@ def _kept_longer(connection: Connection) -> Inspection:
             " set log_parameter_max_length to 0 for this role"
         )
     if not found.cleans:
-        warnings.append(
-            "the server's autovacuum is off, so what was removed or erased stays in its table files"
-        )
+        warnings.append("the server's autovacuum is off, so deleted data stays in its table files")
     return Inspection(facts=tuple(facts), warnings=tuple(warnings))

@@ -57,7 +57,7 @@ class Deadline:
             self._began_at = None
 
     def watch(self, connection: "psycopg.Connection[Any]") -> None:
-        """Shut down this connection's socket when the time is over."""
+        """Shut down this connection's socket after the time limit."""
         self.forget()
         with self._lock:
             self._copy = SocketCopy(connection)
@@ -116,7 +116,7 @@ class SocketCopy:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the socket, which may be in use all the same."""
+        """Let go of the socket, even if it is in use."""
         self._socket.close()
 
 

@@ -1,4 +1,4 @@
-"""The schema on PostgreSQL: making it, and who may meanwhile."""
+"""The schema on PostgreSQL: making it, and which daemons may write meanwhile."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""SQLite as an engine: a file, which one daemon has for itself. Begin with SqliteEngine.transact.
+"""SQLite as an engine: a file that belongs to one daemon. Begin with SqliteEngine.transact.
 
 "Log" means SQLite's write-ahead log in this folder: what is committed is there first.
 """
@@ -43,8 +43,8 @@ CHECKPOINT_AFTER = 40  # items. After 160, a checkpoint takes 9 ms beside a mill
 MANY = 4
 CHECKPOINT_AFTER_MANY = 160
 FILE_REPLACED = (
-    "the database file was removed or replaced; put it back, or restart premblyd to go on with what"
-    " is there now"
+    "the database file was removed or replaced; put it back, or restart premblyd to use"
+    " the file that is there now"
 )
 
 

@@ -1,5 +1,5 @@
-"""The database's file and those beside it: where they are, who may read them, and by which lock one
-daemon has them for itself."""
+"""The database's file and those beside it: where they are, who may read them, and the lock with
+which one daemon claims them."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ def identity(path: Path) -> Identity | None:
 
 
 def size(path: Path) -> int:
-    """Return how many bytes a file has; 0 if there is none, or it can't be told."""
+    """Return how many bytes a file has; 0 if there is none, or its size is not known."""
     try:
         return path.stat().st_size
     except OSError:
@@ -118,6 +118,6 @@ def _require_one_name(real: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if real.stat().st_nlink > 1:
             raise CannotStartError(
-                f"{real} has a second name (a hard link), under which another program would not"
-                f" see its log and its lock. Find it with `find / -samefile {real}`, remove it."
+                f"{real} has a second name (a hard link). A program that uses that name would not"
+                f" see its WAL and its lock. Find it with `find / -samefile {real}`, and remove it."
             )

@@ -46,7 +46,7 @@ def plain(error: BaseException) -> str:
 
 
 _PLAIN = {
-    "database or disk is full": "the disk is full; make room (`df -h` shows where), then again",
+    "database or disk is full": "the disk is full; free space (`df -h` shows where), and retry",
     "disk I/O error": "the disk failed (disk I/O error); `journalctl -k` says more",
     "attempt to write a readonly database": "the database or its disk is read-only",
     "unable to open database file": (
@@ -167,8 +167,8 @@ def connect_read_only(path: Path) -> Database:
             mode = "immutable=1"
         elif not has_shm:
             raise LacksRightsError(
-                f"{path} was not closed, and the newest of it is in {beside(real, '-wal')}, which"
-                " only who may write its folder can read now. Start the daemon, and all may."
+                f"{path} was not closed, and its newest data is in {beside(real, '-wal')}, which"
+                " you can't read while no daemon runs. Start the daemon."
             )
     database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
     check_schema(database, path)
@@ -222,7 +222,7 @@ def require_fit(path: Path) -> None:
     real = real_path(path)
     if not real.parent.is_dir():
         raise CannotStartError(
-            f"There is no folder {real.parent} for the database. Mend `database`, or make the"
+            f"There is no folder {real.parent} for the database. Correct `database`, or make the"
             " folder for the daemon's user. (An absolute path has four slashes: sqlite:////PATH.)"
         )
     if not may_be_one(path):

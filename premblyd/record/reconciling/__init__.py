@@ -1,1 +1,1 @@
-"""Comparing the record with what Prembly knows: what never came, and which days are complete."""
+"""Comparing the record with Prembly's log: finds missed webhooks, and which days are complete."""

@@ -1,5 +1,5 @@
-"""Which days are complete: `reconcile --day` compares Prembly's log of a day of UTC with the
-record, and keeps a row of what it found, which names nobody. `days` returns the rows."""
+"""Which days are complete: `reconcile --day` compares a day (UTC) of Prembly's log with the record,
+and keeps the result in a row that names nobody. `days` returns the rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
     "log_moved": "entries of Prembly's log moved between its pages while they were read",
     "log_read_in_part": "Prembly's log was read in part",
     "day_not_over": "the day had not ended, by the clock of this machine or by Prembly's",
-    PRUNED: "`retention` has removed events of this day, or what names them",
+    PRUNED: "`retention` has deleted events of this day, or their references",
     "without_id": ("entry of the log has no id", "entries of the log have no id"),
     "without_time": ("entry of the log has no time", "entries of the log have no time"),
     "of_another_time": (f"entry of the log is {_OTHER_TIME}", f"entries are {_OTHER_TIME}"),
@@ -50,7 +50,7 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
         "verifications differ from what Prembly says",
     ),
     "log_empty": (
-        "events came, and Prembly's log has nothing: is the API key that of another account or"
+        "events came, but Prembly's log has nothing: the API key may be of another account or"
         " environment"
     ),
     NOTHING: "Prembly's log has nothing of this day, and nothing came",
@@ -59,7 +59,8 @@ _REASONS: Mapping[str, str | tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What was found of a day. `reasons`: why it is not complete, by the words of `_REASONS`."""
+    """The result of a day's comparison. `reasons`: why it is not complete, as keys of
+    `_REASONS`."""
 
     day: str
     day_ms: int
@@ -78,7 +79,7 @@ class Day:
         ended = counted(self.counts.get("ended", 0), "verification")
         if self.complete:
             given_up = self.counts.get("given_up", 0)
-            more = f" For {given_up:,} Prembly has no more than what came." if given_up else ""
+            more = f" For {given_up:,} Prembly has no result either." if given_up else ""
             told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
             return told + more
         return f"{self.day} is not complete: {self.why}."

@@ -1,6 +1,6 @@
-"""What the record has of a verification that Prembly knows: its events are found by their
-references in every spelling, by the other names that Prembly's answers gave it, and by its
-sessions. Begin with `found_events` and `arrival_of`."""
+"""Finds the events of a verification in Prembly's log: by their references in every spelling, by
+other names that Prembly's answers gave it, and by its sessions. Begin with `found_events` and
+`arrival_of`."""
 
 import re
 from collections import defaultdict

@@ -1,5 +1,5 @@
-"""Reconciling the record with Prembly: finding what its log, or a list, has that never came here or
-was left open, asking for it, and storing the answers. Begin with `Reconciliation`.
+"""Reconciling the record with Prembly: finds verifications of its log, or of a list, that are
+missing or have no result here, asks for them, and stores the answers. Begin with `Reconciliation`.
 
 Nothing here is the daemon's: a command does this beside it, on a connection of its own. What is
 stored is on the disk one by one, so that whatever interrupts it, the next run goes on from there.
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 class Fate(StrEnum):
-    """What became of a verification of which no event says how it ended."""
+    """What was found out about a verification without a result here."""
 
     MISSING = "missing"  # no event of it came, and nobody has asked for it
     LEFT_OPEN = "unsettled"  # an event came, and none says how it ended
@@ -165,7 +165,7 @@ class Reconciliation:
 
     @property
     def left_open(self) -> list[Absent]:
-        """Of the missing, those of which events came, and none says how they ended."""
+        """The missing ones with events here that don't say how they ended."""
         return [each for each in self.missing if each.fate is Fate.LEFT_OPEN]
 
     def compare_list(self, references: Mapping[str, int]) -> None:
@@ -254,8 +254,8 @@ class Reconciliation:
         return event.code if event else None
 
     def _expected(self, absent: list[Absent]) -> list[Absent]:
-        """Return those of which the record should have an event by that name: not what was erased,
-        nor what is so old that `retention` has removed the name."""
+        """Return those that should have an event under that name here: not erased ones, nor those
+        so old that `retention` has deleted the name."""
         ids = _ids(absent)
         were_erased = self.database.look(lambda each: erased.which_erased(each, ids)).keys()
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
@@ -362,7 +362,7 @@ def _why_unsure(log: Log, window: Window) -> str | None:
     if log.has_moved:
         return MOVED
     if not log.is_whole:
-        return "Prembly's log says the same again, or has more than it gives."
+        return "Prembly's log repeats entries, or counts more than it lists."
     if log.answered_at_ms is not None and log.answered_at_ms < window.until_ms:
         ahead = counted(round((window.until_ms - log.answered_at_ms) / 60_000), "minute")
         return (

@@ -1,1 +1,1 @@
-"""What another configuration would have done with the events of a time: begin with rehearsal.py."""
+"""What another configuration would have done with past events: begin with rehearsal.py."""

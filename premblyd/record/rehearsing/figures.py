@@ -1,5 +1,5 @@
-"""What a rehearsal comes to: how many events differ, by action, type, code, outcome and reason, and
-which these are."""
+"""The result of a rehearsal: how many events differ, by action, type, code, outcome and reason, and
+which."""
 
 from array import array
 from collections import Counter
@@ -57,7 +57,7 @@ class Figures:
         self._figures: dict[Of, Figure] = {}
 
     def add(self, event: Rehearsed) -> None:
-        """Count what became of an event."""
+        """Count the result for an event."""
         self.events += 1
         self.differing += event.differs
         for each in event.actions:

@@ -1,1 +1,1 @@
-"""Trouble: what needs an operator, each kind a row of one table with all that is told of it."""
+"""Troubles: what needs an operator. Each kind is a row of one table."""

@@ -1,5 +1,5 @@
-"""Trouble of the daemons and their machines: none runs, none can commit, a disk fills, no hook can
-start, a host is away, a clock is wrong, nobody could be told."""
+"""Troubles of daemons and machines: no daemon runs, none can commit, a disk fills, hooks can't
+start, a host is away, a clock is wrong, an alert was not sent."""
 
 import os
 from collections import defaultdict

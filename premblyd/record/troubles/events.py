@@ -1,5 +1,5 @@
-"""Trouble of what comes and of what runs for it: no event comes, they are refused, have a new code,
-match no action; deliveries are past their time, failing, dead, or held by a dead one."""
+"""Troubles of events and deliveries: no event comes, requests are refused, a code is new, no action
+matches; deliveries are late, failing, dead, or blocked by a dead one."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -277,7 +277,7 @@ def unmatched(situation: Situation) -> Iterator[Item]:
             remedy="Nothing to do, if that is what you want. Otherwise: `premblyd replay --action"
             " NAME --since 24h --new`."
             if is_meant
-            else "Add an action for it (`default` is for every code that no other action names),"
+            else "Add an action for them (`default` is for every code that no other action names),"
             " reload, then `premblyd replay --action NAME --since 24h --new`.",
             target=Target(page="events", code=_filter(code), since_ms=situation.since_ms),
             count=count,

@@ -1,4 +1,4 @@
-"""Trouble with what is kept: what should have been deleted is there still."""
+"""Troubles of retention and erasure: data is still there that should have been deleted."""
 
 import functools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Trouble with Prembly: what it contradicts, an empty wallet, what is asked of it in vain."""
+"""Troubles with Prembly: contradicted events, an empty wallet, unanswered questions."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,5 +1,5 @@
-"""The table of troubles: all that needs an operator, for `status`, `check`, the console, alerts and
-metrics, which print what it gives.
+"""The table of troubles: everything that needs an operator, for `status`, `check`, the console,
+alerts and metrics.
 
 To add one, write its question beside its likes, in a file of this folder: `@trouble()` makes a row
 of it. For alerts, its name stands in `config/alerts.py`. Questions must be quick beside a million

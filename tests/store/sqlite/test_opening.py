@@ -278,7 +278,7 @@ def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:
     with closing(opening.connect_operator(store.path)) as writing:
         (pages,) = writing.execute_sql("PRAGMA page_count").fetchone()
         writing.execute_sql(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(Unavailable, match="the disk is full; make room"):
+        with pytest.raises(Unavailable, match="the disk is full; free space"):
             writing.transact(Operator(actor="ada" * 100_000).reveal(1, NOW_MS))
 
 

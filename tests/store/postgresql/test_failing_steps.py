@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from premblyd.databases import DatabaseAddress
-from premblyd.engines import apart
+from premblyd.engines import failing
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
 from premblyd.errors import TableUnavailableError
@@ -75,15 +75,15 @@ def test_a_webhook_is_stored_although_what_shares_its_transaction_waits_for_a_lo
             added, changed = both(store, table, body)
             assert isinstance(added, Added)
             assert isinstance(changed, TableUnavailableError)
-            assert "holds what is needed" in (store.writer.recent_error() or "")
+            assert "holds a lock" in (store.writer.recent_error() or "")
     assert store.bodies() == [b"1", b"2"]
-    monkeypatch.setattr(apart, "APART_S", 0)
+    monkeypatch.setattr(failing, "FAILING_S", 0)
     assert both(store, table, b"3")[1] is None
     assert store.writer.last_error is None
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 
 
-def test_while_a_step_fails_it_goes_apart_and_waits_for_no_lock_for_long(
+def test_while_a_step_fails_it_runs_alone_and_waits_for_no_lock_for_long(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[bool] = []
@@ -102,10 +102,10 @@ def test_while_a_step_fails_it_goes_apart_and_waits_for_no_lock_for_long(
         both(store, "attempt", b"3")
         assert begun == [True, False, True, False], "each webhook alone, and at once"
     begun.clear()
-    monkeypatch.setattr(apart, "APART_S", 0)
+    monkeypatch.setattr(failing, "FAILING_S", 0)
     both(store, "attempt", b"4")
     both(store, "attempt", b"5")
-    assert begun == [True, True, True], "apart for the last time, and then together again"
+    assert begun == [True, True, True], "alone for the last time, and then together again"
 
 
 def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:

@@ -1,17 +1,17 @@
-"""Which steps of the writer fail although others work, and so go apart: somebody has locked a table
-that they need, or has taken a right on it, and webhooks are stored all the same."""
+"""Steps of the writer that fail while others work: somebody has locked a table that they need, or
+revoked a right on it. They get transactions of their own, so that webhooks are still stored."""
 
 import time
 from collections.abc import Iterable
 
-# A step is apart for so long after it failed last, whatever worked since: steps do several things,
-# and not all need what is locked.
-APART_S = 3.0
+# A step counts as failing for so long after its last failure, whatever has worked since: steps do
+# several things, and not all of them need what is locked.
+FAILING_S = 3.0
 
 
-class Apart:
-    """The steps that fail, each as the number that it is. The writer's thread notes them, and the
-    loop reads them."""
+class FailingSteps:
+    """The steps that fail, by their numbers. The writer's thread notes them, and the loop reads
+    them."""
 
     def __init__(self) -> None:
         self._failed: dict[int, tuple[str, float]] = {}  # never changed, but exchanged
@@ -34,13 +34,13 @@ class Apart:
         self._failed = {**self._failed, **dict.fromkeys(steps, (reason, now))}
 
     def forget(self) -> None:
-        """Take for sound what has not failed lately."""
-        since = time.monotonic() - APART_S
+        """Forget the steps that have not failed lately."""
+        since = time.monotonic() - FAILING_S
         self._failed = {step: failed for step, failed in self._failed.items() if failed[1] > since}
 
     def choose(self, steps: Iterable[int]) -> set[int]:
-        """Return which of the steps that wait the next transaction may take: all that are sound, or
-        one that fails, in turn."""
+        """Return which of the waiting steps the next transaction may take: all that work, or one
+        that fails, in turn."""
         waiting = list(steps)
         sound = {step for step in waiting if step not in self._failed}
         failing = [step for step in waiting if step in self._failed]
