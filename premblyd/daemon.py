@@ -197,7 +197,7 @@ class Daemon:
             self._clock,
             lost_after_s=self._settings.hosts.lost_after_ms / 1000,
             is_named=self._settings.hosts.name_value is not None,
-            wake=self._look,
+            wake=self._wake_dispatcher,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
 
@@ -207,14 +207,14 @@ class Daemon:
 
     def _wake(self) -> None:
         """Have deliveries run that are due now: here, or on another host that has room."""
-        self._look()
+        self._wake_dispatcher()
         self._tell_others()
 
     def _tell_others(self) -> None:
         """Tell other hosts that deliveries are due."""
         self._membership.announce()
 
-    def _look(self) -> None:
+    def _wake_dispatcher(self) -> None:
         """Look for what is due here."""
         self._dispatcher.wake()
 
@@ -263,7 +263,7 @@ class Daemon:
     def _open_receiver(self, opened: contextlib.AsyncExitStack) -> None:
         inbox, wake = Inbox(self._writer), self._wake
         if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
-            inbox = Inbox(self._writer, will_add=self._look)
+            inbox = Inbox(self._writer, will_add=self._wake_dispatcher)
             wake = self._tell_others
         self._receiver = Receiver(
             inbox, failed_at=lambda: self._writer.failed_at, wake=wake, clock=self._clock

@@ -123,7 +123,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
         assert "`premblyd reconcile --store`" in done.out
         assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
-        assert [item["kind"] for item in said["items"]] == ["database"]
+        assert [item["kind"] for item in said["attention"]] == ["database"]
         assert daemon.stop() == 0
         with away(store.place):
             done = run("status", "--config", daemon.config)

@@ -16,7 +16,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
 from premblyd.record import criteria, filters, lists, queries, replays, statistics
 from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, OperatorFilter
-from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, Way
+from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
 from tests.support import jobs
@@ -166,7 +166,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
 
     def read(place: Cursor) -> Part:
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
-        way = Way(is_whole=False)
+        way = ReadPlan(is_whole=False)
         return lists.browse(
             record, query, Id, place, way=way, limit=100, clock=lambda: next(moments)
         )

@@ -38,7 +38,7 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     assert "waits for delivery 1\n" in run("show", 2, "--config", daemon.config).out
     assert "later ones wait until it is replayed" in run("show", 1, "--config", daemon.config).out
     told = run("status", "--json", "--config", daemon.config)
-    [held] = [item for item in json.loads(told.out)["items"] if item["kind"] == "held"]
+    [held] = [item for item in json.loads(told.out)["attention"] if item["kind"] == "blocked"]
     assert held["text"].startswith("1 dead delivery of crm blocks later deliveries")
     tried = run("replay", "--delivery", 2, "--pending", "--config", daemon.config)
     assert (tried.code, "each waits for another (order): 1." in tried.out) == (1, True)

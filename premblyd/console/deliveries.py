@@ -1,4 +1,4 @@
-"""Deliveries, the dead letters above all: to look at, to replay and to cancel."""
+"""Deliveries, the dead deliveries above all: to look at, to replay and to cancel."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Deliveries(ListPage):
 
 
 class Dead(Deliveries):
-    """Dead letters: deliveries whose attempts are spent."""
+    """Dead deliveries: deliveries whose attempts are spent."""
 
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})
@@ -49,7 +49,7 @@ class Dead(Deliveries):
 
 
 class ReplayMany(Handler):
-    """Replays chosen dead letters, or after a question all that the page's filters choose."""
+    """Replays chosen dead deliveries, or after a question all that the page's filters choose."""
 
     section = "/dead"
     does = REPLAYED
@@ -89,7 +89,7 @@ class ReplayMany(Handler):
 
 
 class CancelMany(ReplayMany):
-    """Lets chosen dead letters be, or after a question all that the page's filters choose."""
+    """Lets chosen dead deliveries be, or after a question all that the page's filters choose."""
 
     does = CANCELLED
 

@@ -1,7 +1,7 @@
 """The one thread that writes: it commits everything that waits as one transaction.
 
 The loop never waits for a disk, and one fsync serves every request that came meanwhile. Which steps
-fail although others work goes apart, see apart.py.
+fail although others work run in transactions of their own, see failing.py.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
-from premblyd.engines.apart import Apart
 from premblyd.engines.engine import Engine, Transaction
+from premblyd.engines.failing import FailingSteps
 from premblyd.errors import StoreUnavailableError, TableUnavailableError, without_frames
 from premblyd.telemetry import tell
 
@@ -40,7 +40,7 @@ class Step(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Later(Generic[Done]):
+class Deferred(Generic[Done]):
     """A result of an operation that is read when its transaction has ended: nothing in it needed
     that, so it has not waited for it."""
 
@@ -57,7 +57,7 @@ class Operation(Generic[Item, Done]):
     """
 
     step: Step
-    run: Callable[[Transaction, list[Item]], list[Done] | list[Later[Done]]]
+    run: Callable[[Transaction, list[Item]], list[Done] | list[Deferred[Done]]]
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Writer:
         """`committed` is told, in the writer's thread, how long a transaction took, in seconds."""
         self._error: str | None = None  # of the last commit
         self._told: str | None = None
-        self._apart = Apart()
+        self._failing = FailingSteps()
         self._last_reason: str | None = None
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
@@ -133,8 +133,8 @@ class Writer:
         future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names, alone=alone)
         return future
 
-    def call_later(
-        self, work: Callable[[Transaction], Later[Done]], step: Step, names: Sequence[str] = ()
+    def call_deferred(
+        self, work: Callable[[Transaction], Deferred[Done]], step: Step, names: Sequence[str] = ()
     ) -> "asyncio.Future[Done]":
         """Run `work` as `call` does; the future has what is read of its result."""
         future: asyncio.Future[Any] = self.call(work, step, names)
@@ -179,8 +179,8 @@ class Writer:
     def _take(self) -> list[_Waiting]:
         """Return what the next transaction takes of what is gathered, and is not any more."""
         may_go, later = self._gathered, []
-        if self._apart:
-            steps = self._apart.choose(dict.fromkeys(map(_step_of, self._gathered)))
+        if self._failing:
+            steps = self._failing.choose(dict.fromkeys(map(_step_of, self._gathered)))
             may_go = [waiting for waiting in self._gathered if _step_of(waiting) in steps]
             later = [waiting for waiting in self._gathered if _step_of(waiting) not in steps]
         count = _batch_size(may_go)
@@ -249,10 +249,10 @@ class Writer:
                 _fail(batch, error)
         else:
             for waiting in batch:
-                if isinstance(waiting.result, Later):
+                if isinstance(waiting.result, Deferred):
                     waiting.result = waiting.result.read()
             self._tell_committed(time.perf_counter() - began)
-            self._apart.forget()
+            self._failing.forget()
             self._report(None, is_webhook=any(_step_of(each) is Step.ARRIVALS for each in batch))
 
     def _transact(self, batch: list[_Waiting]) -> None:
@@ -260,7 +260,7 @@ class Writer:
             _run_operations(batch, transaction)
             self._has_run.set()
 
-        if self._apart and any(_step_of(waiting) in self._apart for waiting in batch):
+        if self._failing and any(_step_of(waiting) in self._failing for waiting in batch):
             return self._engine.transact(work, is_patient=False)
         try:
             return self._engine.transact(work)
@@ -273,7 +273,7 @@ class Writer:
         self, batch: list[_Waiting], others: list[_Waiting], error: TableUnavailableError
     ) -> None:
         """Commit the webhooks of a batch that failed because of what they may not need."""
-        self._apart.failed(map(_step_of, others), error.reason)
+        self._failing.failed(map(_step_of, others), error.reason)
         _fail(others, error)
         self._tell()
         if arrivals := [waiting for waiting in batch if waiting.error is None]:
@@ -282,7 +282,7 @@ class Writer:
     @property
     def last_error(self) -> str | None:
         """Why the last commit failed, or those of some kind do; None: all is well."""
-        return self._error or self._apart.reason
+        return self._error or self._failing.reason
 
     def recent_error(self) -> str | None:
         """Return why a commit failed within RECENT_S, or the last one; None: none did. On a full

@@ -89,7 +89,7 @@ class RemovedKeys:
 
     @cached_property
     def _any(self) -> bool:
-        return erased.gone(self._transaction).any_events
+        return erased.arrival_facts(self._transaction).any_events
 
     def find(self, action: str, keys: Sequence[str]) -> int | None:
         """Return the number that a delivery had which succeeded for one of these keys, and whose

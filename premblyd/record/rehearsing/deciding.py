@@ -16,9 +16,9 @@ from premblyd.model.keeptables import RemovedParts
 from premblyd.prembly import agreement, answers, bodies, conditions, events, payload
 from premblyd.prembly.agreement import Finding
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue import damage
+from premblyd.queue import recovery
 from premblyd.queue.jobs import Confirmed
-from premblyd.record.rehearsing.reading import Found, Recorded
+from premblyd.record.rehearsing.reading import PastEvent, Recorded
 from premblyd.routing import Routing
 
 WOULD_ASK = "Prembly would be asked (`confirm`)"
@@ -58,7 +58,7 @@ class Configured:
         self._status = settings.prembly.status if settings.prembly else StatusQuestion()
         self._before = before
 
-    def decide(self, found: Found) -> dict[str, Decision]:
+    def decide(self, found: PastEvent) -> dict[str, Decision]:
         """Return by action what is done with an event, before `once` is asked; an action that is
         not for it is left out."""
         if found.endpoint not in self._endpoints:
@@ -67,7 +67,7 @@ class Configured:
         if event is None:
             return self._unsaid(found, found.why_not)
         if event.is_erased:
-            return self._unsaid(found, damage.ERASED)
+            return self._unsaid(found, recovery.ERASED)
         if event.verified_by == events.STORED_BY and self._asks_less():
             return self._unsaid(found, NOT_AWAITED)
         if not event.has_body:
@@ -78,7 +78,7 @@ class Configured:
         event.drop_document()
         return decided
 
-    def why_not(self, action: str, found: Found) -> str:
+    def why_not(self, action: str, found: PastEvent) -> str:
         """Return why an action is not for an event that `decide` leaves out."""
         if found.endpoint not in self._endpoints:
             return f"there is no endpoint {found.endpoint}"
@@ -94,7 +94,7 @@ class Configured:
             return f"`when` failed for this event, which counts as no: {failed[action]}"
         return self.routing.why_not(own, event) or ""
 
-    def read(self, event: StoredEvent, found: Found) -> StoredEvent:
+    def read(self, event: StoredEvent, found: PastEvent) -> StoredEvent:
         """Return an event as one that comes now is read: its body once, by both configurations if
         they have the same `fields`. Its document may be kept: drop it."""
         if event.verified_by == events.STORED_BY:
@@ -112,7 +112,7 @@ class Configured:
         read.keep_document(document)
         return read
 
-    def decides_alike(self, action: str, found: Found) -> bool:
+    def decides_alike(self, action: str, found: PastEvent) -> bool:
         """Return whether the configuration before decides the same of an action and an event,
         whatever that may be."""
         before = self._before
@@ -133,7 +133,7 @@ class Configured:
         is_asked_before = self._before is None or self._before.settings.pending is not None
         return is_asked_before and self.settings.pending is None
 
-    def _reads_alike(self, found: Found) -> bool:
+    def _reads_alike(self, found: PastEvent) -> bool:
         """Return whether bodies and answers are read as the configuration before reads them."""
         before = self._before
         if before is None or found.endpoint not in before._endpoints:
@@ -143,12 +143,12 @@ class Configured:
             (other.fields, before._status)
         )
 
-    def _unsaid(self, found: Found, why: str) -> dict[str, Decision]:
+    def _unsaid(self, found: PastEvent, why: str) -> dict[str, Decision]:
         """Return that of the actions which type and code leave open nothing can be said."""
         decision = Decision(does=Does.UNSAID, why=why)
         return {each.name: decision for each in self._told(found)}
 
-    def _told(self, found: Found) -> list[Action]:
+    def _told(self, found: PastEvent) -> list[Action]:
         """Return the actions that may be for an event, as its row tells. Where its code stands
         elsewhere by now, nothing is told by that."""
         type_ = found.type if isinstance(found.type, str) else None
@@ -160,7 +160,7 @@ class Configured:
             ]
         return [each for each in actions if type_ is None or events.matches(each.types, type_)]
 
-    def _without_body(self, found: Found, event: StoredEvent) -> dict[str, Decision]:
+    def _without_body(self, found: PastEvent, event: StoredEvent) -> dict[str, Decision]:
         """Decide by what is left of an event whose body was removed, as far as that says it."""
         if not self._reads_alike(found):
             return self._unsaid(found, READ_ELSEWHERE)
@@ -172,12 +172,12 @@ class Configured:
             if action.confirm or action.once:
                 looks_at.add("reference")
             if looks_at & lost:
-                decided[action.name] = Decision(does=Does.UNSAID, why=damage.BODY_GONE)
+                decided[action.name] = Decision(does=Does.UNSAID, why=recovery.BODY_GONE)
             elif self.routing.why_not(action, event) is None:
                 decided[action.name] = self._confirmed(action, event, found)
         return decided
 
-    def _confirmed(self, action: Action, event: StoredEvent, found: Found) -> Decision:
+    def _confirmed(self, action: Action, event: StoredEvent, found: PastEvent) -> Decision:
         """Return what is done with an event that an action is for: with `confirm`, by what Prembly
         has answered when it was asked for this event and action, where that is kept."""
         verdict = event.verdict

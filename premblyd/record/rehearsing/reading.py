@@ -12,7 +12,7 @@ from premblyd.engines.portions import of_size
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue.damage import EVENT_COLUMNS, UnusableError, usable_event
+from premblyd.queue.recovery import EVENT_COLUMNS, UnusableError, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.times import HOUR_MS
@@ -38,7 +38,7 @@ class Recorded(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class PastEvent:
     """An event with its deliveries by action. `type`, `response_code` and `outcome` are as its row
     has them. `event` is None where it can't be read: `why_not` says why. `said`: what its body was
     found to say, by the places where an endpoint's fields are."""
@@ -72,7 +72,7 @@ def span(database: Database, since_ms: int, event_id: int | None = None) -> Span
     return Span(first_id=first, last_id=last, since_ms=since_ms)
 
 
-def portions(database: Database, span: Span) -> Iterator[list[Found]]:
+def portions(database: Database, span: Span) -> Iterator[list[PastEvent]]:
     """Yield the events, in the order of receipt."""
     start = span.first_id
     while start <= span.last_id:
@@ -93,7 +93,7 @@ def portions(database: Database, span: Span) -> Iterator[list[Found]]:
         start = rows[-1][0] + 1
 
 
-def events(database: Database, ids: Sequence[int]) -> list[Found]:
+def events(database: Database, ids: Sequence[int]) -> list[PastEvent]:
     """Return these events, as far as they are there."""
     query = _DELIVERIES.where(Delivery.event.in_(ids)).order_by(Delivery.id)
     # Before their events: what is removed meanwhile is left out, and not taken for one that ran
@@ -115,7 +115,7 @@ def events_of(database: Database, delivery_ids: Collection[int]) -> dict[int, in
     return dict(queries.tuples(database, query))
 
 
-def _found(row: tuple[Any, ...]) -> Found:
+def _found(row: tuple[Any, ...]) -> PastEvent:
     values = dict(zip(EVENT_COLUMNS, row, strict=True))
     event, why_not = None, ""
     try:
@@ -123,7 +123,7 @@ def _found(row: tuple[Any, ...]) -> Found:
     except UnusableError as error:
         why_not = str(error)
     names = ("id", "type", "response_code", "outcome", "endpoint", "removed_parts")
-    return Found(**{name: values[name] for name in names}, event=event, why_not=why_not)
+    return PastEvent(**{name: values[name] for name in names}, event=event, why_not=why_not)
 
 
 _EVENTS = Event.select(*(getattr(Event, name) for name in EVENT_COLUMNS))

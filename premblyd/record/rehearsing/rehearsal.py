@@ -20,7 +20,7 @@ from premblyd.queue import once, oncekeys
 from premblyd.queue.oncekeys import RemovedKeys, Subject
 from premblyd.record.rehearsing import reading
 from premblyd.record.rehearsing.deciding import AGAINST_IT, Configured, Decision, Does
-from premblyd.record.rehearsing.reading import Found, Recorded, Span
+from premblyd.record.rehearsing.reading import PastEvent, Recorded, Span
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import groups, known_as
 from premblyd.verifications.stored import found_others
@@ -101,7 +101,7 @@ def notes(new: Config, present: Config | None) -> Iterator[str]:
 class _Act(NamedTuple):
     """An event, and what the new configuration does with it before `once` is asked."""
 
-    found: Found
+    found: PastEvent
     decided: dict[str, Decision]
 
 
@@ -140,7 +140,7 @@ class _Stage:
         self._held: dict[int, _Holder] = {}
         self._otherwise = _otherwise(new, before)
 
-    def play(self, portion: Sequence[Found]) -> Iterator[Rehearsed]:
+    def play(self, portion: Sequence[PastEvent]) -> Iterator[Rehearsed]:
         """Yield what becomes of each of these events."""
         acts = [_Act(found, self._new.decide(found)) for found in portion]
         looked = self._look(acts)
@@ -229,7 +229,7 @@ class _Stage:
             ):
                 act.decided[name] = Decision(does=Does.UNSAID, why=AGAINST_IT)
 
-    def _once(self, found: Found, name: str, decision: Decision, looked: _Looked) -> Decision:
+    def _once(self, found: PastEvent, name: str, decision: Decision, looked: _Looked) -> Decision:
         """Return what `once` makes of a decision."""
         keys = looked.keys.get((found.id, name))
         if keys is None or decision.does is Does.NOT:
@@ -260,7 +260,7 @@ class _Stage:
         return decision
 
     def _later(
-        self, found: Found, recorded: Recorded | None, keys: Sequence[str], looked: _Looked
+        self, found: PastEvent, recorded: Recorded | None, keys: Sequence[str], looked: _Looked
     ) -> int | None:
         """Return the later event for which the hook ran in the record while this one waited to be
         tried again, if it would run for that one now too."""
@@ -289,7 +289,7 @@ class _Stage:
             actions=[self._of_action(found, name, act.decided.get(name, NOT)) for name in names],
         )
 
-    def _of_action(self, found: Found, name: str, decision: Decision) -> Compared:
+    def _of_action(self, found: PastEvent, name: str, decision: Decision) -> Compared:
         recorded = found.deliveries.get(name)
         difference = self._difference(found, name, decision, recorded)
         why, so_now = decision.why, False
@@ -307,7 +307,7 @@ class _Stage:
         )
 
     def _difference(
-        self, found: Found, name: str, decision: Decision, recorded: Recorded | None
+        self, found: PastEvent, name: str, decision: Decision, recorded: Recorded | None
     ) -> Difference:
         has_run = recorded is not None and recorded.has_run
         if decision.does is Does.UNSAID:
@@ -319,7 +319,7 @@ class _Stage:
             return Difference.OTHERWISE if self._otherwise.get(name) else Difference.NONE
         return Difference.FEWER if has_run else Difference.NONE
 
-    def _reason(self, found: Found, name: str, decision: Decision) -> tuple[str, bool]:
+    def _reason(self, found: PastEvent, name: str, decision: Decision) -> tuple[str, bool]:
         """Return why something differs, and whether the present configuration does so too."""
         why = decision.why
         if decision.does is Does.NOT and not why:

@@ -1,15 +1,15 @@
-"""Which steps of the writer fail although others work, and so go apart: somebody has locked a table
-that they need, or has taken a right on it, and webhooks are stored all the same."""
+"""Which steps of the writer fail although others work: somebody has locked a table that they need,
+or has taken a right on it. They run in their own transactions, so webhooks are stored."""
 
 import time
 from collections.abc import Iterable
 
-# A step is apart for so long after it failed last, whatever worked since: steps do several things,
-# and not all need what is locked.
-APART_S = 3.0
+# A step counts as failing for so long after it failed last, whatever worked since: steps do several
+# things, and not all need what is locked.
+FAILING_S = 3.0
 
 
-class Apart:
+class FailingSteps:
     """The steps that fail, each as the number that it is. The writer's thread notes them, and the
     loop reads them."""
 
@@ -35,7 +35,7 @@ class Apart:
 
     def forget(self) -> None:
         """Take for sound what has not failed lately."""
-        since = time.monotonic() - APART_S
+        since = time.monotonic() - FAILING_S
         self._failed = {step: failed for step, failed in self._failed.items() if failed[1] > since}
 
     def choose(self, steps: Iterable[int]) -> set[int]:

@@ -44,7 +44,7 @@ class Share:
         self.since += (now - self.since) * count / (HEAD_BYTES + self.held_bytes)
 
 
-class Load:
+class InFlight:
     """The requests in flight and their bytes, within bounds."""
 
     def __init__(self) -> None:

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 
 from premblyd.databases import DatabaseAddress
-from premblyd.engines import apart
+from premblyd.engines import failing
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
 from premblyd.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Load
+from premblyd.queue.jobs import Claimable, Room
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
@@ -77,7 +77,7 @@ def test_a_webhook_is_stored_although_what_shares_its_transaction_waits_for_a_lo
             assert isinstance(changed, TableUnavailableError)
             assert "holds what is needed" in (store.writer.recent_error() or "")
     assert store.bodies() == [b"1", b"2"]
-    monkeypatch.setattr(apart, "APART_S", 0)
+    monkeypatch.setattr(failing, "FAILING_S", 0)
     assert both(store, table, b"3")[1] is None
     assert store.writer.last_error is None
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
@@ -102,7 +102,7 @@ def test_while_a_step_fails_it_goes_apart_and_waits_for_no_lock_for_long(
         both(store, "attempt", b"3")
         assert begun == [True, False, True, False], "each webhook alone, and at once"
     begun.clear()
-    monkeypatch.setattr(apart, "APART_S", 0)
+    monkeypatch.setattr(failing, "FAILING_S", 0)
     both(store, "attempt", b"4")
     both(store, "attempt", b"5")
     assert begun == [True, True, True], "apart for the last time, and then together again"
@@ -114,7 +114,7 @@ def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:
         for _ in range(3):
             actions = {"crm": Claimable(slots=1, lease_ms=1, digest="")}
             futures: list[asyncio.Future[Any]] = [
-                store.queue.claim(actions, Load(limit=1), NOW_MS),
+                store.queue.claim(actions, Room(limit=1), NOW_MS),
                 store.inbox.prove_commit(),
             ]
             claimed, _ = store.wait_all(futures)
