@@ -453,7 +453,7 @@ def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None
     assert "   premblyd deliveries --state dead --action crm\n" in text
     assert "Not repeated within 30m." in text
     posted = json.loads(chat.body)
-    assert list(posted) == "alert host at test severity kinds resolved title text items".split()
+    assert list(posted) == "alert host at test severity kinds resolved title text attention".split()
     assert (posted["alert"], posted["kinds"], posted["test"]) == ("chat", ["dead"], False)
     assert posted["text"] == text
     assert posted["attention"][0]["count"] == 2

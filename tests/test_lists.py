@@ -293,7 +293,7 @@ OF_DELIVERIES: dict[str, Any] = {
     "error": "exit",
     "until_ms": NOW_MS + 900_000,
     "event_id": 8,
-    "is_waiting": True,
+    "is_blocked": True,
     "contradicted": True,
     "ids": (1, 2),
     "delivery_id": 8,
@@ -337,7 +337,7 @@ def test_no_part_of_a_list_scans_or_sorts(planned: Database, search: Chosen, pla
 def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     """Return whether a step reads or sorts few rows: those of an index that has no others, or those
     of filters that leave few."""
-    few = {"contradicted", "is_doubted", "is_waiting", "ids", "delivery_id", "event_id"}
+    few = {"contradicted", "is_doubted", "is_blocked", "ids", "delivery_id", "event_id"}
     if "TEMP B-TREE" in step:
         return not few.isdisjoint(filters)
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))

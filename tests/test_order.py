@@ -31,7 +31,7 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     for status in ("PENDING", "NOT_VERIFIED", "VERIFIED"):
         daemon.send(body(status))
     daemon.wait_for_rows([("dead",), ("pending",), ("pending",)], STATES)
-    listed = run("deliveries", "--waiting", "--config", daemon.config).out
+    listed = run("deliveries", "--blocked", "--config", daemon.config).out
     assert "waits for delivery 2" in listed
     assert "waits for delivery 1" in listed
     assert "dead" not in listed

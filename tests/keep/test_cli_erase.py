@@ -44,7 +44,7 @@ def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_re
     again = run("person", "erase", "--user-ref", user_ref, "--yes", "--config", config)
     assert again.code == 0
     assert again.out.startswith("Already erased ")
-    assert f"(erasure {told['erasure']})" in again.out
+    assert f"(erasure {told['erasure_id']})" in again.out
 
 
 def test_a_name_is_read_from_standard_input(config: Path, user_ref: str) -> None:

@@ -26,10 +26,10 @@ def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     assert placed["events"] > 0
     (row,) = json_of(config, "person", "hold", "--list")
     assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold_id"], user_ref, "claim")
-    assert row["until_ms"] - row["at_ms"] == 2 * 366 * DAY_MS
+    assert row["until_ms"] - row["since_ms"] == 2 * 366 * DAY_MS
     assert user_ref in run("person", "hold", "--list", "--config", config).out
     done = run("person", "release", placed["hold_id"], "--config", config)
-    assert done == Ran(0, f"Ended hold {placed['hold']}.\n", "")
+    assert done == Ran(0, f"Ended hold {placed['hold_id']}.\n", "")
     assert json_of(config, "person", "hold", "--list") == []
     (row,) = json_of(config, "person", "hold", "--list", "--all")
     assert (row["is_in_force"], row["user_ref"], row["reason"]) == (False, None, None)

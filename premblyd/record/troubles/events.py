@@ -191,7 +191,7 @@ def blocked(situation: Situation) -> Iterator[Item]:
             remedy=f"Fix the cause, then `premblyd replay --dead --action {action}`. Or cancel"
             f" them, so that the others run: `premblyd cancel --dead --action {action}`, or one by"
             " `--delivery ID`.",
-            command=f"premblyd deliveries --waiting --action {action}",
+            command=f"premblyd deliveries --blocked --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
