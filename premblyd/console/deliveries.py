@@ -1,4 +1,4 @@
-"""Deliveries, the dead deliveries above all: to look at, to replay and to cancel."""
+"""Deliveries, the dead ones above all: to look at, to replay and to cancel."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -89,7 +89,7 @@ class ReplayMany(Handler):
 
 
 class CancelMany(ReplayMany):
-    """Lets chosen dead deliveries be, or after a question all that the page's filters choose."""
+    """Cancels chosen dead deliveries, or after a question all that the page's filters choose."""
 
     does = CANCELLED
 
