@@ -254,7 +254,7 @@ def test_hosts_are_listed_and_one_that_does_not_come_back_is_ended(
     assert (listed.code, listed.err) == (0, "")
     rows = [line.split()[:4] for line in listed.out.splitlines()]
     assert rows == [
-        ["host", "state", "hooks", "waiting"],
+        ["host", "state", "running", "waiting"],
         ["a", "works", "0", "0"],
         ["b", "stopped", "0", "1"],
     ]
