@@ -198,21 +198,9 @@ def test_metrics_have_the_names_of_json(own: Browser, daemon: Premblyd) -> None:
     for family, name in METRICS.items():
         assert family in families
         assert all(name in action for action in stats["actions"])
-    kept = json_of_status(daemon)["kept"]
-    for family, label, name in (
-        ("premblyd_put_off_events", "reason", "put_off"),
-        ("premblyd_removed_total", "class", "removed"),
-    ):
-        labels = set(re.findall(rf'^{family}\{{{label}="(\w+)"\}}', text, re.MULTILINE))
-        assert labels >= set(kept[name])
-        assert labels
     for family in families:
         words = set(family.removeprefix("premblyd_").split("_"))
         assert not words & {*SECOND}
-
-
-def json_of_status(daemon: Premblyd) -> Any:
-    return json.loads(run("status", "--json", "--config", daemon.config).out)
 
 
 def test_dashboard_and_rules_use_no_second_name() -> None:
@@ -234,7 +222,7 @@ def test_what_has_no_response_code_is_missing_everywhere(
     (row, *_) = json_of(config, "events", "--code", "missing", "--limit", 1)
     assert row["response_code"] is None
     assert " missing " in run("events", "--code", "missing", "--config", config).out
-    assert "  missing  " in run("stats", "--since", "30d", "--config", config).out
+    assert re.search(r"(?m)^missing +\d", run("stats", "--since", "30d", "--config", config).out)
     assert "missing" in json_of(config, "check")["actions_by_response_code"]
     body = tmp_path / "body.json"
     body.write_text('{"response_code": ""}')
