@@ -66,13 +66,14 @@ async def repeat(
     *,
     first_s: float = 0,
     wake: asyncio.Event | None = None,
-    failed: Callable[[Exception], None] | None = None,
+    failed: str | Callable[[Exception], None] | None = None,
 ) -> None:
     """Do rounds of `work`, which returns the seconds until the next, or None: that was the last.
     The first one is after `first_s`; none waits once `wake` is set.
 
     After a round without the database, which the writer has logged, pause. After one that fails
-    otherwise too, if `failed` tells of it: webhooks go on coming. Else it is raised.
+    otherwise too, if `failed` tells of it (a log event's name, or a function): webhooks go on
+    coming. Else it is raised.
     """
     wake = wake or asyncio.Event()
     wait_s: float | None = first_s
@@ -88,5 +89,5 @@ async def repeat(
         except Exception as error:
             if failed is None:
                 raise
-            failed(error)
+            tell(failed, cause=error) if isinstance(failed, str) else failed(error)
             wait_s = pause_s

@@ -143,7 +143,7 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
     path = write(tmp_path, json.dumps(configuration(actions=actions, endpoint=endpoint)))
     assert json.loads(run("check", "--json", "--config", path).out) == {
         "ok": True,
-        "routes": {
+        "actions_by_response_code": {
             "00": ["crm (when outcome == 'verified')", "archive"],
             "02": ["page", "archive"],
             "any other": ["page", "archive"],

@@ -302,7 +302,7 @@ def test_an_action_that_gets_what_can_not_be_confirmed_is_doubted(tmp_path: Path
         assert "transaction.processed" in text
     assert found(types=["sdk.session", "verification.*", "prembly.status"]) == []
     assert found(types=["*"], when="outcome == 'verified'") == []
-    routes = check(tmp_path / "premblyd.yaml")["routes"]
+    routes = check(tmp_path / "premblyd.yaml")["actions_by_response_code"]
     assert "confirmed by Prembly first)" in str(routes)
 
 

@@ -58,11 +58,11 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     at = whole.index("face_match")
     whole.insert(at, "session_id")
     whole.insert(whole.index("contradicted"), "erasure_id")
-    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries", "held"]
+    assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries", "on_hold"]
     _assert_deliveries(shown, DELIVERY)
     revealed = json_of(config, "show", 1, "--reveal")
     whole.insert(whole.index("token") + 1, "headers")
-    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries", "held"]
+    assert list(revealed) == [*whole, "body", "deliveries", "awaited", "inquiries", "on_hold"]
     _assert_deliveries(revealed, DELIVERY)
 
 
@@ -92,7 +92,7 @@ def test_a_replay_prints_these_names(config: Path) -> None:
 def test_a_check_prints_these_names(config: Path) -> None:
     assert list(json_of(config, "check")) == [
         "ok",
-        "routes",
+        "actions_by_response_code",
         "warnings",
         "database",
         "daemon",

@@ -239,7 +239,7 @@ def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
     assert "an event was received at " in said
     assert "UTC: it is wrong now, or was then. `timedatectl` shows the time" in said
     status = json.loads(run("status", "--json", "--config", config).out)
-    assert "clock" in {item["kind"] for item in status["items"]}
+    assert "clock" in {item["kind"] for item in status["attention"]}
 
 
 def test_a_time_far_off_is_no_traceback(config: Path) -> None:

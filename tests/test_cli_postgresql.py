@@ -123,7 +123,7 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
         assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
         assert "`premblyd reconcile --store`" in done.out
         assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
-        assert [item["kind"] for item in said["items"]] == ["database"]
+        assert [item["kind"] for item in said["attention"]] == ["database"]
         assert daemon.stop() == 0
         with away(store.place):
             done = run("status", "--config", daemon.config)
@@ -254,7 +254,7 @@ def test_hosts_are_listed_and_one_that_does_not_come_back_is_ended(
     assert (listed.code, listed.err) == (0, "")
     rows = [line.split()[:4] for line in listed.out.splitlines()]
     assert rows == [
-        ["host", "state", "hooks", "waiting"],
+        ["host", "state", "running", "waiting"],
         ["a", "works", "0", "0"],
         ["b", "stopped", "0", "1"],
     ]

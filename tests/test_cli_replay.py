@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.queue.damage import BODY_GONE, ERASED
+from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.record import operating, replays
 from tests.support.commands import ACTIONS, Ran, json_of, on_terminal, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell

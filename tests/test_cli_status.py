@@ -69,11 +69,11 @@ def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
 
 def test_status_has_every_item_for_programs(config: Path) -> None:
     status = shown(config, "status")
-    assert " ".join(status) == "ok daemon began_at_ms hosts items kept paused days"
+    assert " ".join(status) == "ok daemon record_since_ms hosts attention kept paused days"
     assert (status["ok"], status["daemon"]) == (False, None)
     assert kinds_of(status) == KINDS
     names = "kind severity text remedy command target count about"
-    assert all(list(item) == names.split() for item in status["items"])
+    assert all(list(item) == names.split() for item in status["attention"])
 
 
 def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
@@ -85,7 +85,7 @@ def test_status_of_another_database_asks_for_no_daemon(config: Path) -> None:
 def kinds_of(status: Any) -> list[str]:
     """Return the kinds of the items, without what waits for the host that was stopped: that a
     server's record tells too."""
-    return [item["kind"] for item in status["items"] if item["kind"] != "host"]
+    return [item["kind"] for item in status["attention"] if item["kind"] != "host"]
 
 
 def test_no_color_holds_on_a_terminal(config: Path) -> None:
@@ -121,8 +121,8 @@ def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
 
 def test_a_new_record_is_told_for_a_day_and_needs_nobody(daemon: Premblyd) -> None:
     """As it may be a typo in the name of the database."""
-    began_at_ms = shown(daemon.config, "status")["began_at_ms"]
-    assert [began_at_ms] == [row[0] for row in daemon.rows("SELECT started_at_ms FROM host")]
+    since_ms = shown(daemon.config, "status")["record_since_ms"]
+    assert [since_ms] == [row[0] for row in daemon.rows("SELECT started_at_ms FROM host")]
     done = run("status", "--config", daemon.config)
     assert (done.code, "The record is new: it begins at " in done.out) == (0, True)
     with changing(daemon.place) as database:
@@ -138,8 +138,8 @@ def test_status_tells_a_daemon_that_cannot_keep_webhooks(
         # The health check's last result counts for a second.
         status = wait_until(lambda: bad(shown(daemon.config, "status")))
     assert status["daemon"]["pid"] == daemon.process.pid
-    assert [item["kind"] for item in status["items"]] == ["database"]
-    assert "its health check says 503" in status["items"][0]["text"]
+    assert [item["kind"] for item in status["attention"]] == ["database"]
+    assert "its health check says 503" in status["attention"][0]["text"]
     wait_until(lambda: shown(daemon.config, "status")["ok"])
 
 
@@ -153,7 +153,7 @@ def test_status_tells_a_daemon_that_hangs(
     monkeypatch.setattr("premblyd.cli.status.HEALTH_TIMEOUT_S", 0.3)
     daemon.signal(signal.SIGSTOP)
     try:
-        [item] = shown(daemon.config, "status")["items"]
+        [item] = shown(daemon.config, "status")["attention"]
     finally:
         daemon.signal(signal.SIGCONT)
     assert "it does not answer its health check" in item["text"]

@@ -19,8 +19,8 @@ from premblyd.model.states import AttemptOutcome
 from premblyd.prembly import agreement, answers, payload
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.damage import CONFIRMED_CHANGED
 from premblyd.queue.jobs import Result
+from premblyd.queue.recovery import CONFIRMED_CHANGED
 from premblyd.queue.settling import NewAnswer
 from premblyd.record.operating import Operator
 from premblyd.run import dispatcher

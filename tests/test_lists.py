@@ -16,7 +16,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.model.tables import Event
 from premblyd.record import criteria, filters, lists, queries, replays, statistics
 from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, OperatorFilter
-from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, Way
+from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
 from tests.support import jobs
@@ -166,7 +166,7 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
 
     def read(place: Cursor) -> Part:
         query = Event.select(Event.id).from_(By(Event, None)).where(Event.kind == "raw")
-        way = Way(is_whole=False)
+        way = ReadPlan(is_whole=False)
         return lists.browse(
             record, query, Id, place, way=way, limit=100, clock=lambda: next(moments)
         )
@@ -293,7 +293,7 @@ OF_DELIVERIES: dict[str, Any] = {
     "error": "exit",
     "until_ms": NOW_MS + 900_000,
     "event_id": 8,
-    "is_waiting": True,
+    "is_blocked": True,
     "contradicted": True,
     "ids": (1, 2),
     "delivery_id": 8,
@@ -337,7 +337,7 @@ def test_no_part_of_a_list_scans_or_sorts(planned: Database, search: Chosen, pla
 def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     """Return whether a step reads or sorts few rows: those of an index that has no others, or those
     of filters that leave few."""
-    few = {"contradicted", "is_doubted", "is_waiting", "ids", "delivery_id", "event_id"}
+    few = {"contradicted", "is_doubted", "is_blocked", "ids", "delivery_id", "event_id"}
     if "TEMP B-TREE" in step:
         return not few.isdisjoint(filters)
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))

@@ -178,7 +178,7 @@ def test_all_counts_are_there_from_the_start(exporter: Exporter) -> None:
     assert value(found, "premblyd_rejections_total", reason="wrong signature") == 0
     assert value(found, "premblyd_attempts_total", action="page", outcome="timed_out") == 0
     assert value(found, "premblyd_attempt_duration_seconds_count", action="page") == 0
-    assert value(found, "premblyd_backlog_deliveries", action="page") == 0
+    assert value(found, "premblyd_waiting_deliveries", action="page") == 0
     assert value(found, "premblyd_inquiries_total", purpose="confirm", result="contradicted") == 0
     events = {tuple(sorted(each.labels.values())) for each in found["premblyd_events_total"]}
     assert {("01", "sdk.session", "verified"), ("credit", "missing", "unknown")} <= events
@@ -200,7 +200,7 @@ def test_what_happened_and_how_things_stand_is_exposed(store: Store, exporter: E
     assert value(found, "premblyd_answer_duration_seconds_sum") == pytest.approx(0.008)
     assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.0025") == 0
     assert value(found, "premblyd_commit_duration_seconds_bucket", le="0.005") == 1
-    for name, of_crm in (("backlog", 2), ("overdue", 2), ("dead", 1)):
+    for name, of_crm in (("waiting", 2), ("overdue", 2), ("dead", 1)):
         assert value(found, f"premblyd_{name}_deliveries", action="crm") == of_crm
     assert value(found, "premblyd_oldest_waiting_seconds", action="crm") == 60
     assert value(found, "premblyd_last_event_timestamp_seconds") == NOW_MS / 1000
@@ -222,7 +222,7 @@ def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: Databas
         assert value(found, "premblyd_database_bytes") == 0
     else:
         assert "premblyd_database_bytes" not in found, "nobody can ask the server for it"
-    assert "premblyd_backlog_deliveries" not in found
+    assert "premblyd_waiting_deliveries" not in found
     assert "premblyd_webhooks_total" in found
 
 

@@ -31,14 +31,14 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     for status in ("PENDING", "NOT_VERIFIED", "VERIFIED"):
         daemon.send(body(status))
     daemon.wait_for_rows([("dead",), ("pending",), ("pending",)], STATES)
-    listed = run("deliveries", "--waiting", "--config", daemon.config).out
+    listed = run("deliveries", "--blocked", "--config", daemon.config).out
     assert "waits for delivery 2" in listed
     assert "waits for delivery 1" in listed
     assert "dead" not in listed
     assert "waits for delivery 1\n" in run("show", 2, "--config", daemon.config).out
     assert "later ones wait until it is replayed" in run("show", 1, "--config", daemon.config).out
     told = run("status", "--json", "--config", daemon.config)
-    [held] = [item for item in json.loads(told.out)["items"] if item["kind"] == "held"]
+    [held] = [item for item in json.loads(told.out)["attention"] if item["kind"] == "blocked"]
     assert held["text"].startswith("1 dead delivery of crm blocks later deliveries")
     tried = run("replay", "--delivery", 2, "--pending", "--config", daemon.config)
     assert (tried.code, "each waits for another (order): 1." in tried.out) == (1, True)

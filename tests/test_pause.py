@@ -94,7 +94,7 @@ def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Pa
     run("pause", "archive", "--config", config)
     database = url_of(recorded_in(config))
     config.write_text(json.dumps(configuration(database=database, actions=[])))
-    [item] = [each for each in told(config, "status")["items"] if each["kind"] == "paused"]
+    [item] = [each for each in told(config, "status")["attention"] if each["kind"] == "paused"]
     assert item["about"] == "archive"
     assert item["text"].endswith("No configuration has this action.")
     assert any(

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from premblyd.receive import exchange, load, server
+from premblyd.receive import exchange, inflight, server
 from premblyd.receive.exchange import _NEXT_PHASES, Exchange, Phase
 from tests.support.database import away, locked
 from tests.support.receiving import Client, Reception
@@ -153,7 +153,7 @@ FULL = [{"max_in_flight_requests": 1}, {"max_in_flight_bytes": f"{len(BODY)} B"}
 async def test_too_much_in_flight_is_asked_to_come_again(
     http_port: int, reception: Reception, bound: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "QUICK_S", 60)
+    monkeypatch.setattr(inflight, "QUICK_S", 60)
     reception.use(**bound)
     first, second = await Client.to(http_port), await Client.to(http_port)
     await first.send(webhook(BODY)[:-1])

@@ -147,7 +147,7 @@ async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
         line = await turned_away("unavailable", "prembly")
         assert (line["endpoint"], line["remote_ip"]) == ("prembly", "127.0.0.1")
     assert (await post(http_client, base_url)).code == 200
-    reception.receiver.services.load.configure(0, 0)
+    reception.receiver.services.in_flight.configure(0, 0)
     assert (await turned_away("overloaded", ""))["limit"] == "requests"
 
 

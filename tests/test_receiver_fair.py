@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from premblyd.receive import load
-from premblyd.receive.load import InFlight, Limit, Share, make_room
+from premblyd.receive import inflight
+from premblyd.receive.inflight import InFlight, Limit, Share, make_room
 from tests.support.needs import needs_open_files
 from tests.support.receiving import Client, Reception
 from tests.support.rows import large
@@ -78,7 +78,7 @@ async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out
 ) -> None:
     """Nor one from an address that nobody has seen either: with the default bound the slowest are
     older than a webhook that has just begun. (Of fewer requests the slowest are younger.)"""
-    monkeypatch.setattr(load, "QUICK_S", load.QUICK_S * bound / 1000)
+    monkeypatch.setattr(inflight, "QUICK_S", inflight.QUICK_S * bound / 1000)
     reception.use(max_in_flight_requests=bound)
     slow = head(MADE_UP | {"Content-Length": "40"})
     addresses = (f"127.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())

@@ -16,7 +16,7 @@ from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.model.states import CANCELLABLE, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
-from premblyd.queue.jobs import Claimable, Load, Result
+from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.record import events, lists, operating, queries, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
@@ -71,7 +71,7 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
         name: Claimable(slots=slots, lease_ms=1000, digest="d1")
         for name, slots in (("crm", count), ("page", 0))
     }
-    for job in store.wait(store.queue.claim(actions, Load(limit=9), NOW_MS + 50)).jobs:
+    for job in store.wait(store.queue.claim(actions, Room(limit=9), NOW_MS + 50)).jobs:
         result = Result(outcome=outcome, exit_code=3, error="exit 3", output="hush-output")
         state = State.SUCCEEDED if outcome is AttemptOutcome.SUCCEEDED else State.DEAD
         store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))

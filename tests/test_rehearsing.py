@@ -67,7 +67,7 @@ def test_the_same_configuration_differs_in_nothing(config: Path) -> None:
     assert (done.code, done.err) == (0, "")
     exact = json.loads(done.out)
     assert exact["events"] == len(json_of(config, "events", "--limit", 1000))
-    assert (exact["differing"], exact["figures"]) == (0, [])
+    assert (exact["differing"], exact["differences"]) == (0, [])
 
 
 def test_the_events_behind_each_number_are_those_that_differ(config: Path) -> None:
@@ -76,9 +76,12 @@ def test_the_events_behind_each_number_are_those_that_differ(config: Path) -> No
     assert (done.code, done.err) == (3, "")
     exact = json.loads(done.out)
     found: dict[str, set[int]] = {"more": set(), "fewer": set()}
-    for figure in exact["figures"]:
-        assert (figure["action"], figure["count"]) == ("activate-customer", len(figure["events"]))
-        found[figure["difference"]] |= set(figure["events"])
+    for figure in exact["differences"]:
+        assert (figure["action"], figure["count"]) == (
+            "activate-customer",
+            len(figure["event_ids"]),
+        )
+        found[figure["difference"]] |= set(figure["event_ids"])
     listed = json_of(config, "events", "--limit", 1000, "--code", "00")
     verified = {each["id"] for each in listed if each["outcome"] == "verified"}
     assert found == {"fewer": verified, "more": {each["id"] for each in listed} - verified}

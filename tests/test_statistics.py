@@ -67,8 +67,8 @@ def test_an_action_has_its_attempts_and_what_waits(store: Store, database: Datab
     assert crm.attempts == {"succeeded": 1, "failed": 2, "interrupted": 1}
     assert crm.success_rate == pytest.approx(1 / 3), "of those that ended by themselves"
     assert crm.attempt_count == 3, "of the same"
-    assert (crm.backlog, crm.running, crm.dead, crm.overdue) == (4, 1, 1, 3)
-    assert (crm.oldest_waiting_ms, crm.next_due_ms) == (NOW_MS - 7, NOW_MS)
+    assert (crm.waiting, crm.running, crm.dead, crm.overdue) == (4, 1, 1, 3)
+    assert (crm.oldest_waiting_at_ms, crm.next_due_at_ms) == (NOW_MS - 7, NOW_MS)
     assert crm.median_ms == pytest.approx(100, rel=0.2)
     assert crm.p95_ms == pytest.approx(4000, rel=0.2)
 
@@ -80,8 +80,8 @@ def test_the_actions_that_are_asked_for_come_first_and_may_be_idle(
     found = figures(database, "page", "crm")
     assert list(found) == ["page", "crm", "former"]
     idle = found["page"]
-    assert (idle.success_rate, idle.median_ms, idle.oldest_waiting_ms) == (None, None, None)
-    assert (idle.backlog, idle.attempts) == (0, {})
+    assert (idle.success_rate, idle.median_ms, idle.oldest_waiting_at_ms) == (None, None, None)
+    assert (idle.waiting, idle.attempts) == (0, {})
 
 
 def test_attempts_of_earlier_hours_do_not_count(store: Store, database: Database) -> None:

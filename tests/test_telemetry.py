@@ -39,7 +39,10 @@ def tellings() -> Iterator[tuple[str, set[str]]]:
     """Yield which events are told in the sources, and with which fields."""
     for module in Path(premblyd.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Call) and "tell" in ast.unparse(node.func).split("_often")[0]:
+            if isinstance(node, ast.keyword) and node.arg == "failed":  # of a loop
+                if isinstance(node.value, ast.Constant):
+                    yield str(node.value.value), {"cause"}
+            elif isinstance(node, ast.Call) and "tell" in ast.unparse(node.func).split("_often")[0]:
                 names = {keyword.arg for keyword in node.keywords if keyword.arg} - {"is_logged"}
                 for found in ast.walk(node.args[0]) if node.args else ():
                     if isinstance(found, ast.Constant) and str(found.value) in EVENTS:

@@ -56,7 +56,7 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(table, "TROUBLES", (*table.TROUBLES, ROW))
         status = run("status", "--config", daemon.config)
         check = run("check", "--config", daemon.config)
-        items = json.loads(run("status", "--json", "--config", daemon.config).out)["items"]
+        items = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
     command = "premblyd deliveries --state pending --action crm"
     assert "<strong>The moon is full.</strong>" in page
     assert '<a href="/deliveries?action=crm&amp;state=pending">' in page

@@ -30,7 +30,7 @@ def worker(program: list[str], **keys: Any) -> dict[str, Any]:
 
 
 def halted(daemon: Premblyd) -> list[dict[str, Any]]:
-    items = json.loads(run("status", "--json", "--config", daemon.config).out)["items"]
+    items = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
     return [item for item in items if item["kind"] == "halted"]
 
 

@@ -66,7 +66,7 @@ class Checkin:
         """Check in until `stop`."""
         if self._starting is not None:
             await self._starting  # it must not come after a heartbeat
-        await loops.repeat(self._round, AGAIN_S, wake=self._wake, failed=_tell_failed)
+        await loops.repeat(self._round, AGAIN_S, wake=self._wake, failed="checkin.failed")
 
     def stop(self) -> None:
         """Send no more heartbeats: the daemon takes no more work."""
@@ -163,7 +163,3 @@ def _error(response: Response) -> str | None:
         return response.error or f"HTTP {response.status}"
     # Healthchecks.io's answer about a check that it does not know, or is told of too often.
     return _IGNORED if response.body.startswith(b"OK (") else None
-
-
-def _tell_failed(error: Exception) -> None:
-    tell("checkin.failed", cause=error)

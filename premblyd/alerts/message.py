@@ -94,7 +94,7 @@ class Message:
             ],
             "title": self.title,
             "text": self.text(),
-            "items": [item.as_json() for item in self.items],
+            "attention": [item.as_json() for item in self.items],
         }
 
     def variables(self) -> Mapping[str, str]:

@@ -37,7 +37,7 @@ Sent = dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Troubles:
     """What one look has found."""
 
     items: Mapping[Trigger, Sequence[Item]]
@@ -72,7 +72,7 @@ def find(
     *,
     started_at_ms: int,
     store_error: str | None,
-) -> Observed:
+) -> Troubles:
     """Look for what the alerts are on. It reads the database, so not in the loop. Never raise
     because that can't be read: that is trouble, too."""
     situation = Situation(
@@ -85,17 +85,17 @@ def find(
     )
     try:
         with closing(connect_read_only(place)) as record:
-            return _look(settings, replace(situation, record=record))
+            return _find_items(settings, replace(situation, record=record))
     except PremblydError as error:
-        return _look(settings, replace(situation, store_error=store_error or str(error)))
+        return _find_items(settings, replace(situation, store_error=store_error or str(error)))
 
 
-def _look(settings: Config, situation: Situation) -> Observed:
+def _find_items(settings: Config, situation: Situation) -> Troubles:
     # Here, as a daemon without alerts need not read the record, and the code for that takes a tenth
     # of a start.
     from premblyd.record.troubles import table
 
-    return Observed(
+    return Troubles(
         items={
             trigger: table.items(
                 replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
@@ -203,7 +203,9 @@ class TroubleWatch:
 
     async def run(self) -> None:
         """Look until the daemon ends."""
-        await loops.repeat(self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed=_tell_failed)
+        await loops.repeat(
+            self._round, LOOK_EVERY_S, first_s=LOOK_EVERY_S, failed="alert.look_failed"
+        )
 
     async def _round(self) -> float:
         if self._settings.alerts:
@@ -243,7 +245,7 @@ class TroubleWatch:
         due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
-    def _gone_of(self, alert: Alert, items: list[Item], found: Observed) -> set[tuple[str, str]]:
+    def _gone_of(self, alert: Alert, items: list[Item], found: Troubles) -> set[tuple[str, str]]:
         """Return what `alert` has reported and is no longer there."""
         counts = Counter(item.kind for item in items)
         here = {thing(item) for item in items}
@@ -318,7 +320,3 @@ class TroubleWatch:
                 if 0 <= now_ms - at_ms < 2 * every_ms.get(name, 0)
             }
         return self._sent
-
-
-def _tell_failed(error: Exception) -> None:
-    tell("alert.look_failed", cause=error)

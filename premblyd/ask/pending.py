@@ -82,7 +82,7 @@ class PendingAsker:
 
     async def run(self) -> None:
         """Ask until `stop`. After a round that fails, pause and continue."""
-        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed=_tell_failed)
+        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed="pending.failed")
 
     async def stop(self) -> None:
         """Ask nothing more, and wait until the answers so far are stored. Unanswered questions are
@@ -383,7 +383,3 @@ def retry_due_ms(
     if was_answered or late_ms >= NIGHTS_MS:
         return None
     return now_ms + max(DAY_MS, retry_after_ms)
-
-
-def _tell_failed(error: Exception) -> None:
-    tell("pending.failed", cause=error)

@@ -37,7 +37,7 @@ SECTIONS = {
     },
     "Look": {
         "status": ("status", "Show what needs attention; exit status 1 or 2 if anything does."),
-        "stats": ("stats", "Show statistics of events, refusals and actions."),
+        "stats": ("stats", "Show statistics of events, rejections and actions."),
         "events": ("lists", "List events; --follow shows new ones as they arrive."),
         "show": ("show", "Show one event with its deliveries and attempts."),
         "deliveries": ("lists", "List deliveries; --state dead: those that gave up."),
@@ -53,7 +53,7 @@ SECTIONS = {
             "replay",
             "Run hooks again: for dead or finished deliveries, or for a new action.",
         ),
-        "cancel": ("replay", "Cancel pending deliveries; dismiss dead ones that won't be retried."),
+        "cancel": ("replay", "Cancel pending deliveries, and dead ones that won't be retried."),
         "pause": ("pause", "Stop starting an action's hooks, on all hosts."),
         "resume": ("pause", "Start a paused action's hooks again."),
     },

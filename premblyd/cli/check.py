@@ -113,7 +113,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
         print_json(
             {
                 "ok": not told,
-                "routes": dict(routes),
+                "actions_by_response_code": dict(routes),
                 "warnings": warnings,
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
@@ -140,7 +140,7 @@ def _print(
     click.echo(f"{config_path} is valid.")
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
-    print_table(("response code", "actions"), rows, empty="")
+    print_table(("code", "actions"), rows, empty="")
     click.echo("\n" + "\n".join(_promised(settings)))
     for alert in settings.alerts:
         triggers = ", ".join(map(str, alert.on))

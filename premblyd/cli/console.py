@@ -17,12 +17,12 @@ from premblyd.record import access
 from premblyd.words import counted
 
 SESSIONS = (
-    Column("session", "id"),
+    Column("id"),
     Column("who", "actor"),
-    Column("may", "role"),
+    Column("role"),
     Column("from", "remote_ip"),
-    Column("since (UTC)", "began_at_ms", kind="time"),
-    Column("until (UTC)", "expires_at_ms", kind="time"),
+    Column("since (UTC)", "since_ms", kind="time"),
+    Column("until (UTC)", "until_ms", kind="time"),
 )
 
 

@@ -41,9 +41,9 @@ from premblyd.words import counted
 
 SHOWN = 20  # numbers of events
 ERASURES = (
-    Column("erasure", "id", kind="whole"),
-    Column("at (UTC)", "at_ms", kind="time"),
-    Column("by", "actor", rank=2, kind="reference"),
+    Column("id", kind="whole"),
+    Column("when (UTC)", "at_ms", kind="time"),
+    Column("who", "actor", rank=2, kind="reference"),
     Column("found by", "found_by", rank=3, kind="whole"),
     Column("events", kind="whole"),
     Column("cancelled", rank=4, kind="whole"),
@@ -131,7 +131,7 @@ def _require_nameless(reason: str | None, findings: Findings) -> None:
 
 
 def _confirm(findings: Findings, *, yes: bool) -> None:
-    if findings.held_by or yes:
+    if findings.hold_ids or yes:
         return
     if not sys.stdin.isatty():
         raise click.UsageError(
@@ -169,12 +169,12 @@ def _tell(done: Done, *, as_json: bool) -> None:
     events = counted(len(done.keys), "event")
     cancelled = counted(done.cancelled, "delivery", "deliveries")
     exact = {
-        "erasure": done.id,
+        "erasure_id": done.id,
         "at_ms": done.at_ms,
-        "events": sorted(done.keys),
+        "event_ids": sorted(done.keys),
         "erased": {table: count for table, count in done.rows.items() if count},
         "cancelled": done.cancelled,
-        "of_others": list(done.other_ids),
+        "other_ids": list(done.other_ids),
     }
     words = f"Erased {events} (erasure {done.id}); cancelled {cancelled}."
     print_told(exact, words, as_json=as_json)
@@ -211,12 +211,12 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
         print_json(
             {
                 "would_erase": rows,
-                "events": list(person.event_ids),
+                "event_ids": list(person.event_ids),
                 "would_cancel": findings.waiting,
-                "of_others": list(person.other_ids),
-                "held_by": findings.held_by,
+                "other_ids": list(person.other_ids),
+                "hold_ids": findings.hold_ids,
                 "earlier": [asdict(each) for each in findings.earlier],
-                "nameless": list(person.nameless_ids),
+                "nameless_ids": list(person.nameless_ids),
             }
         )
         return
@@ -229,7 +229,7 @@ def _print_findings(findings: Findings, *, as_json: bool) -> None:
         click.echo(f"Would cancel {counted(findings.waiting, 'delivery', 'deliveries')}.")
     if person.other_ids:
         click.echo(caller.as_called(_others(person.other_ids)))
-    for number in findings.held_by:
+    for number in findings.hold_ids:
         click.echo(f"Hold {number}: nothing is erased until it ends.")
 
 

@@ -76,7 +76,7 @@ def _paused(settings: Config) -> dict[str, str]:
 def _print(shown: Explanation) -> None:
     click.echo(f"{bold('Verdict')} (endpoint {shown.endpoint})")
     for name, value in shown.verdict.items():
-        empty = "none" if name == "response_code" else "-"
+        empty = "missing" if name == "response_code" else "-"
         click.echo(f"  {name:<20} {empty if value in (None, '') else clean(value)}")
     if not shown.runs:
         click.echo("\nNo action: the event would be stored, and nothing would run.")

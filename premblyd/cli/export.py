@@ -74,8 +74,8 @@ def export(
             {
                 "events": len(held.removed_parts),
                 "others": held.others,
-                "doubtful": list(held.doubtful_ids),
-                "nameless": list(held.nameless_ids),
+                "doubtful_ids": list(held.doubtful_ids),
+                "nameless_ids": list(held.nameless_ids),
                 "file": str(target),
                 "bytes": target.stat().st_size,
             }

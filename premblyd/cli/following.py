@@ -105,7 +105,7 @@ def _as_text(row: EventRow) -> str:
         f"{row.id:>6}",
         times.for_people(row.received_at_ms),
         f"{clean(row.type or '-'):<21}",
-        f"{clean(row.response_code or 'none'):<4}",
+        f"{clean(row.response_code or 'missing'):<4}",
         f"{'contradicted' if row.contradicted else clean(row.outcome):<12}",
         f"{clean(row.reference or '-'):<36}",
         clean(row.user_ref or "-"),

@@ -36,12 +36,12 @@ def _ended_ms(row: Any) -> int | None:
 
 
 HOLDS = (
-    Column("hold", "id", kind="whole"),
+    Column("id", kind="whole"),
     Column("user ref", "user_ref", kind="reference"),
     Column("reference", kind="reference"),
-    Column("since (UTC)", "at_ms", rank=3, kind="time"),
+    Column("since (UTC)", "since_ms", rank=3, kind="time"),
     Column("until (UTC)", "until_ms", rank=1, kind="time"),
-    Column("by", "actor", rank=4, kind="reference"),
+    Column("who", "actor", rank=4, kind="reference"),
     Column("reason", rank=2),
     Column("ended (UTC)", _ended_ms, rank=1, kind="time"),
     Column("ended by", "ended_by", rank=5, kind="reference"),
@@ -171,7 +171,7 @@ def _place(
         f"Hold {number}: exempt from deletion {end}.\n"
         f"It covers {counted(events, 'event')}, and future ones."
     )
-    exact = {"hold": number, "until_ms": until_ms, "events": events}
+    exact = {"hold_id": number, "until_ms": until_ms, "events": events}
     print_told(exact, words, as_json=as_json)
 
 
@@ -185,7 +185,7 @@ def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
         )
         raise NotFoundError(f"{name}: `premblyd person hold --list` lists them.")
     names = ", ".join(str(number) for number in ended)
-    print_told({"ended": ended}, f"Ended hold {names}.", as_json=as_json)
+    print_told({"hold_ids": ended}, f"Ended hold {names}.", as_json=as_json)
 
 
 def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:

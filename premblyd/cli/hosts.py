@@ -18,10 +18,10 @@ from premblyd.record.operating import Operator
 COLUMNS = (
     Column("host", "name"),
     Column("state", kind="whole"),
-    Column("hooks", "running", rank=3, kind="whole"),
+    Column("running", rank=3, kind="whole"),
     Column("waiting", kind="whole"),
     Column("last seen (UTC)", "seen_at_ms", rank=1, kind="time"),
-    Column("since (UTC)", "started_at_ms", rank=2, kind="time"),
+    Column("started (UTC)", "started_at_ms", rank=2, kind="time"),
     Column(
         "lost after",
         lambda host: host.lost_after_ms and duration_text(host.lost_after_ms),

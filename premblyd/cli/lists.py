@@ -56,7 +56,7 @@ def _outcome(event: Any) -> str:
 
 
 def _code(row: Any) -> str:
-    return row.response_code or "none"
+    return row.response_code or "missing"
 
 
 def _reference(event: Any) -> str | None:
@@ -86,7 +86,7 @@ LISTS: dict[type[Chosen], _List] = {
         "No events.",
         (
             Column("id", kind="whole"),
-            Column("at (UTC)", "received_at_ms", kind="time"),
+            Column("received (UTC)", "received_at_ms", kind="time"),
             Column("type", rank=5, kind="reference"),
             Column("code", _code, rank=2, kind="reference"),
             Column("outcome", _outcome, rank=1, kind="whole"),
@@ -126,23 +126,23 @@ LISTS: dict[type[Chosen], _List] = {
             Column("event", "event_id", kind="whole"),
             Column("state", kind="whole"),
             Column("asked", "ask_count", rank=3, kind="whole"),
-            Column("next (UTC)", "due_at_ms", rank=2, kind="time"),
+            Column("due (UTC)", "due_at_ms", rank=2, kind="time"),
             Column("settled by", "settled_by_id", rank=4, kind="whole"),
-            Column("why", "last_error", rank=1, kind="words"),
+            Column("error", "last_error", rank=1, kind="words"),
             Column("reference", rank=5, kind="reference"),
-            Column("since (UTC)", "created_at_ms", rank=6, kind="time"),
+            Column("created (UTC)", "created_at_ms", rank=6, kind="time"),
         ),
     ),
     RejectionFilter: _List(
         "No rejections.",
         (
             Column("id", rank=4, kind="whole"),
-            Column("at (UTC)", "at_ms", kind="time"),
+            Column("when (UTC)", "at_ms", kind="time"),
             Column("from", "remote_ip", rank=1, kind="whole"),
             Column("reason"),
             Column("endpoint", rank=2, kind="reference"),
             Column("bytes", "body_bytes", rank=3, kind="whole"),
-            Column("digest of the body", "body_digest", rank=6, kind="reference"),
+            Column("digest", "body_digest", rank=6, kind="reference"),
         ),
     ),
 }

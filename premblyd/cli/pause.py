@@ -68,10 +68,10 @@ def pause(
         else "The pause has already ended."
     )
     ends = "" if until else f" `premblyd resume {action}` starts it again."
-    words += f"\n{counted(found.backlog, 'delivery', 'deliveries')} waiting;"
+    words += f"\n{counted(found.waiting, 'delivery', 'deliveries')} waiting;"
     words += f" {found.running:,} running{' (not stopped)' if found.running else ''}.{ends}"
     exact = found.pause and dataclasses.asdict(found.pause)
-    waits = {"waiting": found.backlog, "running": found.running}
+    waits = {"waiting": found.waiting, "running": found.running}
     if as_json:
         print_json({"paused": exact, **waits})
         return
@@ -89,8 +89,8 @@ def resume(config_path: Path, *, action: str, as_json: bool) -> None:
     if not record.transact(Operator(actor=actor()).resume(action, record.now_ms())):
         raise NotFoundError(f"{action} is not paused: `premblyd status` lists what is.")
     found = _figures(record, action)
-    words = f"{action} is resumed: {counted(found.backlog, 'delivery', 'deliveries')} waiting."
-    print_told({"resumed": action, "waiting": found.backlog}, words, as_json=as_json)
+    words = f"{action} is resumed: {counted(found.waiting, 'delivery', 'deliveries')} waiting."
+    print_told({"resumed": action, "waiting": found.waiting}, words, as_json=as_json)
 
 
 def _figures(record: Database, action: str) -> ActionFigures:

@@ -34,16 +34,16 @@ GOING = (
     Column("class", "removed", kind="whole"),
     Column("month received", "month", kind="whole"),
     Column("count", kind="whole"),
-    Column("bytes of bodies", "bytes", rank=1, kind="whole"),
+    Column("bytes", "body_bytes", rank=1, kind="whole"),
 )
 WORDS: dict[str, str] = {
     "waits": "waits: a delivery has not ended, or blocks later ones, or Prembly is asked about it",
     "runs": "runs",
-    "held": "is on legal hold: `premblyd person hold --list`",
+    "hold": "is on legal hold: `premblyd person hold --list`",
 }
-HELD_BACK = (
-    Column("kept for now", "removed", kind="whole"),
-    Column("because it", lambda each: caller.as_called(WORDS[each.why])),
+PUT_OFF = (
+    Column("class", "removed", kind="whole"),
+    Column("why", lambda each: caller.as_called(WORDS[each.why])),
     Column("count", kind="whole"),
 )
 
@@ -133,8 +133,8 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
     removed = {str(name): count for name, count in round_.removed.items()}
     if as_json:
         freed_bytes = sum(round_.freed_bytes.values())
-        held_back = [asdict(each) for each in found.held_back]
-        print_json({"removed": removed, "freed_bytes": freed_bytes, "held_back": held_back})
+        put_off = [asdict(each) for each in found.put_off]
+        print_json({"removed": removed, "freed_bytes": freed_bytes, "put_off": put_off})
         return
     gone = [f"{name} {count}" for name, count in removed.items() if count]
     click.echo(f"Deleted: {', '.join(gone)}." if gone else "Nothing had expired.")
@@ -143,7 +143,7 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
         click.echo(
             f"Not deleted, because of a fault in premblyd: {left}. The lines above say where."
         )
-    _print_held_back(found)
+    _print_put_off(found)
 
 
 def _print_forecast(found: Forecast, as_json: bool) -> None:
@@ -151,20 +151,20 @@ def _print_forecast(found: Forecast, as_json: bool) -> None:
         print_json(
             {
                 "would_remove": [asdict(each) for each in found.going],
-                "held_back": [asdict(each) for each in found.held_back],
+                "put_off": [asdict(each) for each in found.put_off],
             }
         )
         return
     print_rows(GOING, found.going, empty="Nothing has expired.")
-    _print_held_back(found)
+    _print_put_off(found)
 
 
-def _print_held_back(found: Forecast) -> None:
-    if found.held_back:
-        click.echo()
-        print_rows(HELD_BACK, found.held_back, empty="")
+def _print_put_off(found: Forecast) -> None:
+    if found.put_off:
+        click.echo("\nExpired, but put off:")
+        print_rows(PUT_OFF, found.put_off, empty="")
 
 
 def _print_nothing(as_json: bool, dry_run: bool) -> None:
     nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
-    print_told({**nothing, "held_back": []}, NOTHING, as_json=as_json)
+    print_told({**nothing, "put_off": []}, NOTHING, as_json=as_json)

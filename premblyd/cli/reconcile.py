@@ -42,10 +42,10 @@ NOT_ASKED_FOR = (
 )
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
 _REFERENCE = Column(name="reference", kind="reference")
-_WHY = Column(name="why it is missing", rank=3)
+_WHY = Column(name="why", rank=3)
 OF_LOG = (
     _REFERENCE,
-    Column(name="at (UTC)", kind="time"),
+    Column(name="when (UTC)", kind="time"),
     Column(name="code", rank=1, kind="whole"),
     Column(name="status", rank=2),
     _WHY,
@@ -345,7 +345,7 @@ def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) 
                 "line": each.line,
                 "reference": _shown(each),
                 "at_ms": each.at_ms,
-                "code": each.code,
+                "response_code": each.code,
                 "status": each.status,
                 "fate": str(each.fate),
                 "why": each.error,

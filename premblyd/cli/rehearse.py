@@ -146,7 +146,7 @@ def _lines(difference: Difference, why: str, figures: Sequence[Figure]) -> Itera
     yield from _wrapped(text, 2)
     for figure in figures:
         of, more = figure.of, figure.count - MOST_SHOWN
-        kind = [of.type or "no type", f"code {of.response_code or 'none'}", of.outcome or ""]
+        kind = [of.type or "no type", f"code {of.response_code or 'missing'}", of.outcome or ""]
         numbers = ", ".join(map(str, figure.events[:MOST_SHOWN]))
         rest = f" and {number(more)} more" if more > 0 else ""
         told = f"{number(figure.count)} of {', '.join(map(clean, filter(None, kind)))}"
@@ -166,7 +166,7 @@ def _wrapped(text: str, indent: int) -> list[str]:
 def _print_event(event: Rehearsed) -> None:
     click.echo(
         f"{bold(f'Event {event.event_id}')}: {clean(event.type or 'no type')}, code"
-        f" {clean(event.response_code or 'none')}, {clean(event.outcome or '')}"
+        f" {clean(event.response_code or 'missing')}, {clean(event.outcome or '')}"
     )
     if not event.actions:
         click.echo("It matched no action, and would match none.")

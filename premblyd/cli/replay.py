@@ -304,14 +304,14 @@ def _print_some(rows: Sequence[dict[str, Any]]) -> None:
     """Print the first rows of a dry run as a table."""
     listed = [[row[name] for name in LISTED] for row in rows[:DRY_RUN_LINES]]
     if listed:
-        print_table(("delivery", "event", "action", "state"), listed, empty="")
+        print_table(("id", "event", "action", "state"), listed, empty="")
     if len(rows) > DRY_RUN_LINES:
         click.echo(f"… and {len(rows) - DRY_RUN_LINES} more; --json lists all.")
 
 
 @click.command()
 @click.option("--delivery", "delivery_id", type=ROW_ID, help="Cancel this delivery.")
-@click.option("--dead", "is_dead", is_flag=True, help="Dismiss every dead delivery.")
+@click.option("--dead", "is_dead", is_flag=True, help="Cancel every dead delivery.")
 @filter_options(DeliveryFilter, *NARROWING)
 @click.option("--dry-run", is_flag=True, help="List what would be cancelled; cancel nothing.")
 @click.option("--yes", is_flag=True, help="Don't ask for confirmation.")

@@ -51,7 +51,7 @@ def show(
         shown = events.masked(record, found, plain=settings.plain_actions if settings else ())
     remains = removed_parts.remains(record, found, record.now_ms())
     if as_json:
-        print_json({**shown.as_json(), "held": remains.is_on_hold})
+        print_json({**shown.as_json(), "on_hold": remains.is_on_hold})
     else:
         is_asked = database is not None or not settings or settings.pending is not None
         _print(shown, remains, is_asked=is_asked)
@@ -139,7 +139,7 @@ def _print_attempt(attempt: AttemptRow) -> None:
     error = f": {clean(attempt.error)}" if attempt.error else ""
     click.echo(
         f"  {attempt.number}. {times.for_people(started)} UTC"
-        f"  {attempt.outcome or 'open'}{error}  ({lasted})"
+        f"  {attempt.outcome or 'running'}{error}  ({lasted})"
     )
     if attempt.output == MASK:
         click.echo("     | hidden (--reveal shows it)")

@@ -37,7 +37,7 @@ DEFAULT = When.read("24h")
 @config_option
 @json_option
 def stats(config_path: Path, *, database: str | None, since: When | None, as_json: bool) -> None:
-    """Events by outcome, code and type, refused requests by reason, and for each action: how many
+    """Events by outcome, code and type, rejections by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.
 
     Durations are accurate to 20 %. Times are UTC.
@@ -52,7 +52,7 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
         print_json(dataclasses.asdict(found))
         return
     _print_events(found)
-    _print_counts("refused requests, as far as they are kept", found.refused)
+    _print_counts("rejections, as far as they are kept", found.rejections_by_reason)
     _print_actions(found.actions, at_ms)
 
 
@@ -85,7 +85,7 @@ def _print_counts(title: str, counts: Mapping[str, int]) -> None:
 
 def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
     def waiting_for(each: ActionFigures) -> str:
-        return duration(now_ms - each.oldest_waiting_ms) if each.oldest_waiting_ms else ""
+        return duration(now_ms - each.oldest_waiting_at_ms) if each.oldest_waiting_at_ms else ""
 
     columns = (
         Column("action"),
@@ -93,8 +93,8 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
         Column("attempts", "attempt_count", rank=3, kind="whole"),
         Column("median", lambda each: duration(each.median_ms), rank=1, kind="whole"),
         Column("p95", lambda each: duration(each.p95_ms), rank=2, kind="whole"),
-        Column("waiting", "backlog", kind="whole"),
-        Column("for", waiting_for, rank=1, kind="whole"),
+        Column("waiting", kind="whole"),
+        Column("oldest waiting", waiting_for, rank=1, kind="whole"),
         Column("dead", kind="whole"),
     )
     click.echo()
@@ -107,5 +107,5 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
 def _totals(counts: Iterable[EventCount]) -> Counter[str]:
     totals: Counter[str] = Counter()
     for each in counts:
-        totals[each.name or "none"] += each.events
+        totals[each.name or "missing"] += each.events
     return totals

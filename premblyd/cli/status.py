@@ -67,7 +67,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         unreadable = str(error)
     daemon = _Daemon()
     if database is None:
-        daemon = _look(place, config_path, is_elsewhere=bool(alive or unreadable))
+        daemon = _find_daemon(place, config_path, is_elsewhere=bool(alive or unreadable))
     settings = settings_if_valid(config_path, database)
     readable = None if unreadable else record
     items = table.items(
@@ -82,15 +82,15 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             health=daemon.health,
         )
     )
-    began_at_ms = hosts.began_at_ms(readable) if readable else None
+    since_ms = hosts.since_ms(readable) if readable else None
     glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
     paused = statistics.paused(readable, at_ms) if readable else []
     compared = days.days(readable) if readable else []
     if as_json:
-        _print_json(daemon.presence, began_at_ms, alive, items, glance, paused, compared)
+        _print_json(daemon.presence, since_ms, alive, items, glance, paused, compared)
     else:
-        is_new = began_at_ms is not None and at_ms - began_at_ms < times.DAY_MS
-        new = NEW.format(times.for_people(began_at_ms)) if is_new else ""
+        is_new = since_ms is not None and at_ms - since_ms < times.DAY_MS
+        new = NEW.format(times.for_people(since_ms)) if is_new else ""
         _print(daemon.line, new, alive, items)
         _print_paused(paused)
         _print_days(compared)
@@ -103,7 +103,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
 
 def _print_json(
     daemon: Presence | None,
-    began_at_ms: int | None,
+    since_ms: int | None,
     alive: Sequence[KnownHost],
     items: Sequence[Item],
     glance: KeepStatus | None,
@@ -115,12 +115,12 @@ def _print_json(
         {
             "ok": not any(item.needs_somebody for item in items),
             "daemon": {name: getattr(daemon, name) for name in names} if daemon else None,
-            "began_at_ms": began_at_ms,
+            "record_since_ms": since_ms,
             "hosts": [dataclasses.asdict(host) for host in alive],
-            "items": [item.as_json() for item in items],
+            "attention": [item.as_json() for item in items],
             "kept": dataclasses.asdict(glance) if glance else None,
             "paused": [
-                {**dataclasses.asdict(each.pause), "waiting": each.backlog}
+                {**dataclasses.asdict(each.pause), "waiting": each.waiting}
                 for each in paused
                 if each.pause
             ],
@@ -129,7 +129,7 @@ def _print_json(
     )
 
 
-def _look(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
+def _find_daemon(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
     """Return what is seen of the daemon. `is_elsewhere`: another host has one, or may have."""
     try:
         daemon = presence.find(place, config_path)
@@ -166,7 +166,7 @@ async def _health(address: str) -> int | None:
 def _print_paused(paused: Sequence[ActionFigures]) -> None:
     for each in paused:
         if each.pause is not None:
-            waiting = counted(each.backlog, "delivery", "deliveries")
+            waiting = counted(each.waiting, "delivery", "deliveries")
             told = f"{each.action} ({waiting} waiting) has been {pauses.sentence(each.pause)}."
             told += f" `premblyd resume {each.action}` ends the pause."
             for line in wrapped(caller.as_called(told)):

@@ -25,7 +25,7 @@ KINDS = {
     "lacking": "hooks can't start, as the machine lacks files, processes or memory",
     "halted": "an action's worker processes can't start, or have said abort",
     "paused": "a pause without an end has lasted a day, or its action is not configured any more",
-    "held": "deliveries wait for a dead one: order, with then: wait",
+    "blocked": "deliveries wait for a dead one: order, with then: wait",
     "dead": "deliveries gave up",
     "downtime": "for more than an hour no webhook could be stored",
     "rejections": "many requests were refused",

@@ -29,13 +29,13 @@ class Actions(Handler):
         """Answer with the page; `more` has an explanation, or what is wrong with its payload."""
         config, now_ms = self.services.config, self.now_ms
         names = [action.name for action in config.actions]
-        figures = await self.read(
+        found = await self.read(
             lambda database: statistics.actions(
                 database, since_ms=now_ms - times.DAY_MS, now_ms=now_ms, names=names
             )
         )
         configured = {action.name: described(action) for action in config.actions}
-        view = {"configured": configured, "figures": figures}
+        view = {"configured": configured, "actions": found}
         own = {"explanation": None, "payload": "", "now_ms": now_ms, "endpoint": ""}
         endpoints = [endpoint.name for endpoint in config.endpoints]
         await self.show("actions.html", view, endpoints=endpoints, **{**own, **more})

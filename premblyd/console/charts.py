@@ -78,13 +78,13 @@ def stacked(counts: Iterable[EventCount], *, since_ms: int, until_ms: int, each_
     totals: Counter[str] = Counter()
     rows = list(counts)
     for each in rows:
-        totals[each.name or "none"] += each.events
+        totals[each.name or "missing"] += each.events
     kept = [
         name
         for name, _ in totals.most_common(MAX_KINDS if len(totals) <= MAX_KINDS else MAX_KINDS - 1)
     ]
     for each in rows:
-        name = each.name or "none"
+        name = each.name or "missing"
         by_span.setdefault(each.from_ms, Counter())[name if name in kept else OTHERS] += each.events
     names = sorted(kept, key=_place)
     if len(totals) > len(kept):

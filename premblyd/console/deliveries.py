@@ -1,4 +1,4 @@
-"""The pages of deliveries and dead letters, with replay and cancel."""
+"""The pages of deliveries and dead ones, with replay and cancel."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class Deliveries(ListPage):
 
 
 class Dead(Deliveries):
-    """Dead letters: deliveries that used up all their attempts."""
+    """Dead deliveries: those that used up all their attempts."""
 
     path = "/dead"
     fixed = MappingProxyType({"state": State.DEAD})
@@ -49,7 +49,7 @@ class Dead(Deliveries):
 
 
 class ReplayMany(Handler):
-    """Replays chosen dead letters, or after a question all that the page's filters choose."""
+    """Replays chosen dead deliveries, or after a question all that the page's filters choose."""
 
     section = "/dead"
     does = REPLAYED
@@ -89,7 +89,7 @@ class ReplayMany(Handler):
 
 
 class CancelMany(ReplayMany):
-    """Lets chosen dead letters be, or after a question all that the page's filters choose."""
+    """Cancels chosen dead deliveries, or after a question all that the page's filters choose."""
 
     does = CANCELLED
 

@@ -57,7 +57,7 @@ class Reveal(Handler):
 async def show(handler: Handler, event: ShownEvent, remains: Remains, *, is_revealed: bool) -> None:
     """Answer with an event."""
     if handler.wants_json:
-        await handler.send_json({**event.as_json(), "held": remains.is_on_hold})
+        await handler.send_json({**event.as_json(), "on_hold": remains.is_on_hold})
         return
     now_ms = handler.now_ms
     paused = await handler.read(lambda database: pauses.in_force(database, now_ms))

@@ -60,4 +60,4 @@ def _cells(row: Row, names: Sequence[str]) -> list[Any]:
 
 
 def _is_time(name: str) -> bool:
-    return name.endswith("_at_ms")  # for people; `at_ms` alone is for programs
+    return name == "at_ms" or name.endswith("_at_ms")

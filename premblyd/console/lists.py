@@ -239,7 +239,7 @@ class Rejections(ListPage):
     nothing = MappingProxyType({"summary": []})
 
     def beside(self, database: Database, chosen: RejectionFilter) -> Mapping[str, Any]:
-        return {"summary": statistics.refusals(database, chosen.since_ms)}
+        return {"summary": statistics.rejections_by_sender(database, chosen.since_ms)}
 
 
 class Operators(ListPage):

@@ -47,7 +47,6 @@ class Overview(Handler):
             )
         )
         view = {each.name: getattr(found, each.name) for each in fields(found)}
-        view["figures"] = view.pop("actions")
         if self.wants_json:
             attention = [item.as_json() for item in items]
             await self.send_json({"attention": attention, **view, "kept": asdict(glance)})
@@ -59,12 +58,11 @@ class Overview(Handler):
             "overview.html",
             period=period,
             periods=list(PERIODS),
-            charts=[("by response code", by_code), ("by outcome", by_outcome)],
+            charts=[("by code", by_code), ("by outcome", by_outcome)],
             events=by_outcome.total,
             duplicates=sum(each.duplicates for each in found.by_outcome),
             unmatched=sum(each.unmatched for each in found.by_outcome),
-            refused=found.refused.total(),
-            reasons=found.refused.most_common(),
+            reasons=found.rejections_by_reason,
             link=link,
             grave=table.for_people(items),
             needs_nobody=table.needs_nobody(items),

@@ -89,7 +89,7 @@ def _decoded(text: str) -> str:
 def session_of(person: str, proxy: SignInProxy) -> Session | None:
     """Return as whom somebody is let in; None: there is no role for them."""
     role = proxy.role_of(person)
-    return None if role is None else Session(id=None, person=person, role=role, expires_at_ms=None)
+    return None if role is None else Session(id=None, person=person, role=role, until_ms=None)
 
 
 class Guests:

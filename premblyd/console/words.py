@@ -63,7 +63,7 @@ DONE = {
 PAGES = (
     ("/", "Overview"),
     ("/events", "Events"),
-    ("/dead", "Dead letters"),
+    ("/dead", "Dead deliveries"),
     ("/rejections", "Rejections"),
     ("/actions", "Actions"),
     ("/operators", "Operator log"),

@@ -45,7 +45,7 @@ class Step(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DeferredResult(Generic[Done]):
+class Deferred(Generic[Done]):
     """A result that is read after its transaction has ended: nothing in the transaction needs it,
     so nothing there waits for it."""
 
@@ -62,7 +62,7 @@ class Operation(Generic[Item, Done]):
     """
 
     step: Step
-    run: Callable[[Transaction, list[Item]], list[Done] | list[DeferredResult[Done]]]
+    run: Callable[[Transaction, list[Item]], list[Done] | list[Deferred[Done]]]
 
 
 @dataclass(slots=True)
@@ -138,11 +138,8 @@ class Writer:
         future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names, alone=alone)
         return future
 
-    def call_later(
-        self,
-        work: Callable[[Transaction], DeferredResult[Done]],
-        step: Step,
-        names: Sequence[str] = (),
+    def call_deferred(
+        self, work: Callable[[Transaction], Deferred[Done]], step: Step, names: Sequence[str] = ()
     ) -> "asyncio.Future[Done]":
         """Run `work` as `call` does; the future has what is read of its result."""
         future: asyncio.Future[Any] = self.call(work, step, names)
@@ -258,7 +255,7 @@ class Writer:
                 _fail(batch, ValueRefusedError() if is_refused else error)
         else:
             for waiting in batch:
-                if isinstance(waiting.result, DeferredResult):
+                if isinstance(waiting.result, Deferred):
                     waiting.result = waiting.result.read()
             self._tell_committed(time.perf_counter() - began)
             self._failing.forget()

@@ -2,7 +2,7 @@
 from lost ones. Begin with `Membership`; `Alone` replaces it where there can be no others.
 
 Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
-others must still count this one as alive by what it knows itself (standing.py): both are pure, time
+others must still count this one as alive by what it knows itself (liveness.py): both are pure, time
 is given. What is written down is in register.py.
 """
 
@@ -23,9 +23,9 @@ from premblyd.errors import (
 )
 from premblyd.hosts import identity
 from premblyd.hosts.identity import Identity
+from premblyd.hosts.liveness import Liveness, SharedTime
 from premblyd.hosts.observation import Observation
 from premblyd.hosts.register import BEAT, SIGHTINGS, Hosts, Sighting
-from premblyd.hosts.standing import HostStanding, SharedTime
 from premblyd.queue.jobs import Job
 from premblyd.queue.queue import Queue
 from premblyd.telemetry import tell
@@ -42,17 +42,12 @@ AGAIN_S = 0.5  # after the database could not be reached
 
 class OwnClaim:
     """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim. Without a
-    `standing` no other daemon can have taken it over."""
+    `liveness` no other daemon can have taken it over."""
 
     def __init__(
-        self,
-        standing: HostStanding | None,
-        clock: Clock,
-        queue: Queue,
-        job: Job,
-        claimed_at_s: float,
+        self, liveness: Liveness | None, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
     ) -> None:
-        self._standing = standing
+        self._liveness = liveness
         self._clock = clock
         self._queue = queue
         self._job = job
@@ -62,15 +57,15 @@ class OwnClaim:
         now = _now(self._clock)
         if now.boot_s - self._claimed.boot_s >= NOTICED_S:
             return False  # its person may have been erased
-        return self._standing is None or self._standing.is_sure(self._claimed, now)
+        return self._liveness is None or self._liveness.is_sure(self._claimed, now)
 
     async def prove(self) -> bool:
         asked = _now(self._clock)
         if not await self._queue.prove(self._job):
             return False
         self._claimed = asked
-        if self._standing is not None:
-            self._standing.beaten(asked)
+        if self._liveness is not None:
+            self._liveness.beaten(asked)
         return True
 
 
@@ -104,7 +99,7 @@ class Membership:
         self._wake = wake
         self._stop_fenced_hooks = stop_fenced_hooks
         self._observation = Observation(lost_after_s)
-        self._standing = HostStanding(lost_after_s)
+        self._liveness = Liveness(lost_after_s)
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
         self._may_have_others = is_named  # else from the first one that it sees
@@ -131,13 +126,13 @@ class Membership:
 
     def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
         """Return the claim of `job`, which was asked for then (boot_s)."""
-        return OwnClaim(self._standing, self._clock, self._queue, job, claimed_at_s)
+        return OwnClaim(self._liveness, self._clock, self._queue, job, claimed_at_s)
 
     async def join(self) -> list[int]:
         """Become one of the hosts. Return which deliveries are due because their daemon is dead:
         this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
         self._follow(await self._beacon.read_time())
-        self._standing.heard(_now(self._clock))
+        self._liveness.heard(_now(self._clock))
         dead = [
             predecessor.worker
             for predecessor in await self._hosts.predecessors()
@@ -158,10 +153,10 @@ class Membership:
         """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
         the database is being moved."""
         watching = asyncio.create_task(
-            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_failed)
+            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_host_failed)
         )
         try:
-            await loops.repeat(self._round, AGAIN_S, failed=self._tell_failed)
+            await loops.repeat(self._round, AGAIN_S, failed=self._tell_host_failed)
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -181,7 +176,7 @@ class Membership:
             return min(AGAIN_S, self._beat_every_s)
         return 0
 
-    def _tell_failed(self, error: Exception) -> None:
+    def _tell_host_failed(self, error: Exception) -> None:
         if error is self._unfit:
             raise error
         tell("host.failed", cause=error)
@@ -218,9 +213,9 @@ class Membership:
     async def _watch_own_hooks(self) -> float:
         """End this daemon's hooks when it could not say for too long that it lives: others start
         them. One may have come since the last beat, that is not known here."""
-        if self._may_have_others and self._standing.must_let_go(_now(self._clock)):
+        if self._may_have_others and self._liveness.must_let_go(_now(self._clock)):
             killed = await self._stop_fenced_hooks(_nothing)
-            self._standing.let_go()  # not before: what fails is done again
+            self._liveness.let_go()  # not before: what fails is done again
             tell("host.let_go", worker=self._own.worker, killed_processes=killed)
         return self._beat_every_s / 2
 
@@ -228,11 +223,11 @@ class Membership:
         asked = _now(self._clock)
         beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
         self._follow(beat.time)
-        self._standing.heard(_now(self._clock))
+        self._liveness.heard(_now(self._clock))
         if beat.is_known:
-            self._standing.beaten(asked)
+            self._liveness.beaten(asked)
         else:
-            self._standing.lost(_now(self._clock))
+            self._liveness.lost(_now(self._clock))
         hosts = [Sighting(*row) for row in beat.hosts]
         lost = self._observation.look(hosts, beat.time.answered_at_s)
         own = [host for host in hosts if host.worker == self._own.worker]
@@ -244,7 +239,7 @@ class Membership:
             return
         if not beat.is_known:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
-        elif self._standing.was_silent:
+        elif self._liveness.was_silent:
             self._repair = asyncio.create_task(self._repaired(self._look_again()))
         elif lost or (self._is_leader and self._look_for_orphans_at_s <= time.monotonic()):
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
@@ -277,7 +272,7 @@ class Membership:
         """Go on after the others took this daemon for lost: it was stopped, or could not reach the
         database."""
         killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
-        self._standing.looked_again()
+        self._liveness.looked_again()
         tell("host.fenced", worker=self._own.worker, killed_processes=killed)
         self._wake()
 
@@ -285,7 +280,7 @@ class Membership:
         """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
         which nobody waited for it either: the database may be moved by now."""
         await self._hosts.require_fit()
-        self._standing.looked_again()
+        self._liveness.looked_again()
 
     async def _tell_actions(self) -> None:
         if (actions := self._actions_to_tell) is not None:

@@ -22,7 +22,7 @@ from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.model.schema import LOCK, MOVE
 from premblyd.model.states import LOST, STOPPED, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
-from premblyd.queue import damage
+from premblyd.queue import recovery
 
 Done = TypeVar("Done")
 SILENT_MS = 60_000  # for which, and `lost_after`, one that works may not have been seen
@@ -163,7 +163,7 @@ class Hosts:
                 return unfit
             if not transaction.change(_REVIVE, worker=self._worker):
                 self._join(transaction, now_ms)
-            rows = transaction.rows(damage.RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(recovery.RUNNING_OF, worker=self._worker)
             return {token for _, _, token in rows}
 
         return _of_fit(await self._writer.call(operation, names=[LOCK]))
@@ -182,7 +182,7 @@ class Hosts:
 
         def operation(transaction: Transaction) -> list[int]:
             transaction.change(_END, worker=self._worker, ended_at_ms=now_ms, ended=STOPPED)
-            rows = transaction.rows(damage.FREE_RUNNING_OF, worker=self._worker)
+            rows = transaction.rows(recovery.FREE_RUNNING_OF, worker=self._worker)
             return _interrupt(transaction, rows, now_ms)
 
         return self._writer.call(operation, Step.LIFE)
@@ -207,7 +207,7 @@ def _of_fit(done: Done | PremblydError) -> Done:
 def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: int) -> list[int]:
     """Make due what runs by `rows`, which begin with id and attempts_left. Return their ids."""
     for delivery_id, attempts_left, *_ in rows:
-        damage.interrupt(transaction, delivery_id, attempts_left, now_ms)
+        recovery.interrupt(transaction, delivery_id, attempts_left, now_ms)
     return [row[0] for row in rows]
 
 

@@ -172,8 +172,8 @@ def _begin_in_portions(
 def _open(transaction: Transaction, request: Request, findings: Findings, now_ms: int) -> Done:
     """Begin an erasure, or continue an interrupted one."""
     _require_no_move(transaction)
-    if findings.held_by:
-        raise HeldError(findings.held_by)
+    if findings.hold_ids:
+        raise HeldError(findings.hold_ids)
     subject = request.named.digest(Digests.of(transaction))
     number, at_ms, cancelled = transaction.row(UNFINISHED, subject=subject) or (None, now_ms, 0)
     if number is None:

@@ -125,4 +125,4 @@ _KINDS = (
         _forget_names,
     ),
 )
-_EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.expires_at_ms <= param("now_ms")))
+_EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")))

@@ -39,7 +39,7 @@ class Findings:
     about: ByTable
     eventless: ByTable
     waiting: int  # deliveries that would be cancelled
-    held_by: list[int]  # the holds in force
+    hold_ids: list[int]  # the holds in force
     newest_hold: Row | None  # of all
     earlier: list[Earlier]
     is_unfinished: bool  # an earlier command was ended before it was done
@@ -98,14 +98,14 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         about=personrows.about(transaction, person.event_ids),
         eventless=personrows.eventless(transaction, meant),
         waiting=len(personrows.waiting(transaction, person.event_ids)),
-        held_by=_held_by(transaction, person, now_ms),
+        hold_ids=_hold_ids(transaction, person, now_ms),
         earlier=earlier(transaction, person.named),
         newest_hold=transaction.row(NEWEST_HOLD),
         is_unfinished=transaction.row(UNFINISHED, subject=subject) is not None,
     )
 
 
-def _held_by(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
+def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int]:
     """Return the holds on the person, of whom there may be no event yet, and on each event: whose
     verification, or whose person, another one may say."""
     # A hold may be on the id of a session, as if that were a reference.

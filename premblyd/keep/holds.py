@@ -73,7 +73,7 @@ def place(
     def place(transaction: Transaction) -> int:
         stored = as_stored(subject)
         about = {"user_ref": stored.user_ref, "reference": stored.reference, "reason": reason}
-        own = {"at_ms": now_ms, "until_ms": until_ms, "actor": actor}
+        own = {"since_ms": now_ms, "until_ms": until_ms, "actor": actor}
         transaction.lock([LOCK])
         if erasures := _erasures_of(transaction, subject):
             raise BeingErasedError(erasures)
@@ -128,15 +128,15 @@ def forget_ended(transaction: Transaction, now_ms: int) -> int:
 def held(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> set[int]:
     """Return which of these events are held: by their `user_ref`, by a name of their verification
     in any spelling, or, where they have no `user_ref`, by that of its other events."""
-    return {number for number, _ in _held_by(transaction, event_ids, now_ms)}
+    return {number for number, _ in _hold_ids(transaction, event_ids, now_ms)}
 
 
 def on_events(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> list[int]:
     """Return which holds in force hold any of these events."""
-    return sorted({each for _, ids in _held_by(transaction, event_ids, now_ms) for each in ids})
+    return sorted({each for _, ids in _hold_ids(transaction, event_ids, now_ms) for each in ids})
 
 
-def _held_by(
+def _hold_ids(
     transaction: Transaction, event_ids: Collection[int], now_ms: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Yield those of these events that are held, each with its holds."""
@@ -314,7 +314,7 @@ _NOW = param("now_ms")
 _IN_FORCE = is_in_force(_NOW)
 _OF_PERSON = emptied(Hold, Kept.UNTIL_ENDED)
 _SAYS_SOMETHING = Hold.user_ref.is_null(False) | Hold.reference.is_null(False)
-_PLACE = insert(Hold, "user_ref", "reference", "at_ms", "until_ms", "actor", "reason")
+_PLACE = insert(Hold, "user_ref", "reference", "since_ms", "until_ms", "actor", "reason")
 _END = Statement(
     Hold.update(ended_at_ms=param("ended_at_ms"), ended_by=param("ended_by"), **_OF_PERSON).where(
         Hold.id == param("id")

@@ -132,7 +132,7 @@ def work_off(database: Database, round_: Round, now_ms: int) -> Iterator[Done]:
         except Exception as error:
             if not round_.failed():
                 raise
-            _tell_failed(error)
+            tell("retention.failed", cause=error)
             continue
         round_.take(done)
         took_s = time.monotonic() - began
@@ -174,7 +174,7 @@ class Sweeping:
         """Delete expired data, until cancelled. After a round that fails, continue with the
         next."""
         await asyncio.sleep(FIRST_S)
-        await loops.repeat(self.round, REST_S, wake=self._wake, failed=_tell_failed)
+        await loops.repeat(self.round, REST_S, wake=self._wake, failed="retention.failed")
 
     async def round(self) -> float:
         """Remove all that has expired; return the seconds until the next round."""
@@ -232,7 +232,3 @@ def _tell_removed(round_: Round) -> None:
         if count:
             freed_bytes = round_.freed_bytes[removed]
             tell("retention.removed", removed=removed, count=count, freed_bytes=freed_bytes)
-
-
-def _tell_failed(error: Exception) -> None:
-    tell("retention.failed", cause=error)

@@ -163,8 +163,8 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     alive = "Daemons that work on the database: this one, and on PostgreSQL others."
     yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
     waits = "Deliveries that wait to run, for the first time or again."
-    backlog = {each.action: each.backlog for each in record.actions}
-    yield _gauge("premblyd_backlog_deliveries", waits, backlog, "action")
+    waiting = {each.action: each.waiting for each in record.actions}
+    yield _gauge("premblyd_waiting_deliveries", waits, waiting, "action")
     due = "Deliveries that are due and do not run yet, of actions that are not paused."
     overdue = {each.action: each.overdue for each in record.actions}
     yield _gauge("premblyd_overdue_deliveries", due, overdue, "action")
@@ -176,7 +176,7 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
     yield _gauge("premblyd_action_paused", stands, paused, "action")
     made = "Age of the oldest delivery that has not ended; 0 for none."
     oldest = {
-        each.action: max(0.0, (record.at_ms - (each.oldest_waiting_ms or record.at_ms)) / 1000)
+        each.action: max(0.0, (record.at_ms - (each.oldest_waiting_at_ms or record.at_ms)) / 1000)
         for each in record.actions
     }
     yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")

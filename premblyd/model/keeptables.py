@@ -41,7 +41,7 @@ class Hold(Table):
     user_ref = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.REFERENCE, null=True)
     # In its one spelling.
     reference = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.REFERENCE, null=True)
-    at_ms = Moment(PLAIN)
+    since_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN, null=True)  # NULL: until somebody ends it
     actor = Text(PERSONAL, kept=Kept.PERMANENT, shown=Shape.PLAIN)
     reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)

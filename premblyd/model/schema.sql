@@ -248,8 +248,8 @@ CREATE TABLE console_token (
     actor TEXT NOT NULL,
     role TEXT NOT NULL,
     remote_ip TEXT,
-    began_at_ms INTEGER NOT NULL,
-    expires_at_ms INTEGER NOT NULL
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE record (
@@ -314,7 +314,7 @@ CREATE TABLE hold (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_ref TEXT,
     reference TEXT,
-    at_ms INTEGER NOT NULL,
+    since_ms INTEGER NOT NULL,
     until_ms INTEGER,
     actor TEXT NOT NULL,
     reason TEXT,

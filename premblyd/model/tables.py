@@ -312,8 +312,8 @@ class ConsoleToken(Table):
     actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
     role = Text(PLAIN)  # look, or operate
     remote_ip = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)  # of a session
-    began_at_ms = Moment(PLAIN)
-    expires_at_ms = Moment(PLAIN)
+    since_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN)
 
 
 class Record(Table):

@@ -10,12 +10,12 @@ from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
-from premblyd.queue.damage import VERDICT_COLUMNS
 from premblyd.queue.erasedarrivals import ErasedArrivals
 from premblyd.queue.keys import By, event_key
+from premblyd.queue.recovery import VERDICT_COLUMNS
 from premblyd.verifications import erased
 from premblyd.verifications.digests import Digests
-from premblyd.verifications.erased import Erased, Gone
+from premblyd.verifications.erased import ArrivalFacts, Erased
 from premblyd.verifications.spellings import reference_key
 
 PORTION_BYTES = 1 << 20
@@ -39,7 +39,7 @@ class Known(NamedTuple):
     ids: dict[str, int]
     new: dict[str, NewEvent]
     erased: dict[str, Erased]
-    gone: Gone
+    facts: ArrivalFacts
 
     @property
     def new_row_count(self) -> int:
@@ -61,20 +61,20 @@ def find(transaction: Transaction, events: Sequence[NewEvent]) -> Known:
     """Find which of these events are there already, or were until their record was removed."""
     keys = [event.key for event in events]
     stored = transaction.ask_for(_IDS_BY_KEY, keys)
-    gone = erased.gone(transaction)
+    facts = erased.arrival_facts(transaction)
     ids: dict[str, int] = dict(stored())
-    if gone.any_events:
+    if facts.any_events:
         ids |= erased.removed_events(transaction, [key for key in keys if key not in ids])
     new: dict[str, NewEvent] = {}
     for key, event in zip(keys, events, strict=True):
         if key not in ids:
             new.setdefault(key, event)  # another with this key is a duplicate of it
     of_erased: dict[str, Erased] = {}
-    if gone.any_names:
+    if facts.any_names:
         rows = {key: event.row for key, event in zip(keys, events, strict=True)}
         known = {key: event.erasure_id for key, event in zip(keys, events, strict=True)}
         of_erased = ERASED_ARRIVALS.find(transaction, rows, known)
-    return Known(keys, ids, new, of_erased, gone)
+    return Known(keys, ids, new, of_erased, facts)
 
 
 def store(transaction: Transaction, known: Known) -> Known:
@@ -86,7 +86,7 @@ def store(transaction: Transaction, known: Known) -> Known:
     """
     ids, new = dict(known.ids), dict(known.new)
     rows = {key: event.row for key, event in new.items() if key in known.erased}
-    if known.gone.any_names:
+    if known.facts.any_names:
         ids |= ERASED_ARRIVALS.insert(transaction, rows, known.erased)
     whole = [new[key] for key in new if key not in known.erased]
     ids |= _insert(transaction, whole)
@@ -102,7 +102,7 @@ def may_be_stored_later(transaction: Transaction, known: Known, now_ms: int) -> 
     """Return whether nothing is said of these events, the first of which came at `now_ms`, but that
     they are new, or there: then `asking_store` stores them."""
     is_simple = not known.erased and known.new_row_count == len(known.new)
-    is_simple = is_simple and not trusted.is_behind(known.gone.trusted_ms, now_ms)
+    is_simple = is_simple and not trusted.is_behind(known.facts.trusted_ms, now_ms)
     return transaction.is_far and is_simple
 
 

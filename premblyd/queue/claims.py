@@ -7,14 +7,14 @@ from itertools import repeat
 from typing import NamedTuple
 
 from premblyd.engines.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
-from premblyd.engines.writer import DeferredResult
+from premblyd.engines.writer import Deferred
 from premblyd.model.states import State
 from premblyd.model.tables import Attempt, Delivery
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import damage, once, oncekeys, order
-from premblyd.queue.damage import ErasedError, EventRow, UnusableError
+from premblyd.queue import once, oncekeys, order, recovery
 from premblyd.queue.due import Queued
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Load
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Room
+from premblyd.queue.recovery import ErasedError, EventRow, UnusableError
 from premblyd.queue.shares import Rota, Shares
 
 
@@ -34,19 +34,19 @@ class Claims:
         return transaction.try_lock(self._lock)
 
     def claim(
-        self, transaction: Transaction, actions: Mapping[str, Claimable], load: Load, now_ms: int
-    ) -> DeferredResult[Claimed]:
+        self, transaction: Transaction, actions: Mapping[str, Claimable], room: Room, now_ms: int
+    ) -> Deferred[Claimed]:
         """See `Queue.claim`."""
-        shares = Shares(actions, load)
+        shares = Shares(actions, room)
         lock = transaction.asking_lock(self._lock)
         queue = Queued(
-            transaction, self._worker, actions, shares, load.running, now_ms, self._bookmarks
+            transaction, self._worker, actions, shares, room.running, now_ms, self._bookmarks
         )
         queue.find(self._looks.place)
         self._looks.had_turn(queue.looked_at, actions)
         if queue.due and not lock():
             claimed = Claimed([], None, queue.passed, is_full=True)
-            return DeferredResult(lambda: claimed)
+            return Deferred(lambda: claimed)
         chosen = shares.choose(queue.due, self._starts.place, self._waits_for_room)
         self._waits_for_room = shares.waits_for_room
         self._starts.had_turn((delivery.action for delivery in chosen), actions)
@@ -68,7 +68,7 @@ class Claims:
             jobs = map(self._job, starts, attempt_ids(), repeat(now_ms))
             return Claimed(list(jobs), next_due_ms(), passed, has_more, queue.has_full)
 
-        return DeferredResult(read)
+        return Deferred(read)
 
     def _has_more(self, queue: Queued, *, has_changed: bool) -> bool:
         """Return whether there are actions with due deliveries that no claim has looked at since
@@ -89,17 +89,17 @@ class Claims:
     ) -> "_Start | None":
         """Return the delivery's start; None when it has ended instead. `row`: its event's."""
         try:
-            if delivery.state == State.RUNNING and not damage.interrupt(
+            if delivery.state == State.RUNNING and not recovery.interrupt(
                 transaction, delivery.id, delivery.attempts_left, now_ms
             ):
                 return None
             return _start_of(transaction, delivery, row, action)
         except UnusableError as error:
-            damage.end_unusable(transaction, [delivery.id], str(error), now_ms)
+            recovery.end_unusable(transaction, [delivery.id], str(error), now_ms)
             return None
         except ErasedError as error:
             if order.may_end(transaction, delivery.order_key):  # else the next claim ends it
-                damage.release(transaction, delivery.id, State.CANCELLED, now_ms, str(error))
+                recovery.release(transaction, delivery.id, State.CANCELLED, now_ms, str(error))
             return None
 
     def _start(
@@ -161,13 +161,13 @@ class _Start(NamedTuple):
 def _start_of(
     transaction: Transaction, delivery: Due, row: EventRow | None, action: Claimable
 ) -> _Start:
-    event = damage.event_of(row)
+    event = recovery.event_of(row)
     if event.is_erased and not action.runs_erased:
-        raise ErasedError(damage.ERASED)
+        raise ErasedError(recovery.ERASED)
     if action.gets_body and not event.has_body and not event.is_erased:
-        raise UnusableError(damage.BODY_GONE)
+        raise UnusableError(recovery.BODY_GONE)
     if row is None or row.has_run:
-        raise UnusableError(damage.COUNTS_CHANGED)
+        raise UnusableError(recovery.COUNTS_CHANGED)
     is_confirmed = delivery.confirmed_at_ms is not None
     subject = oncekeys.subject_of(transaction, delivery.id) if action.once else None
     return _Start(
@@ -190,7 +190,7 @@ def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
     try:
         return Confirmed.read(row[0])
     except (ValueError, TypeError):
-        raise UnusableError(damage.CONFIRMED_CHANGED) from None
+        raise UnusableError(recovery.CONFIRMED_CHANGED) from None
 
 
 _OPEN_ATTEMPTS = BulkInsert(

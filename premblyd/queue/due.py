@@ -16,11 +16,11 @@ from peewee import Query, Select, fn
 from premblyd.engines.engine import Row, Statement, Transaction, param
 from premblyd.model.states import State
 from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, Pause
-from premblyd.queue import damage, pauses
-from premblyd.queue.damage import EventRow
+from premblyd.queue import pauses, recovery
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.once import Turn, Turns
 from premblyd.queue.order import may_end
+from premblyd.queue.recovery import EventRow
 from premblyd.queue.shares import Shares
 
 NO_ACTION = "the action is no longer in the configuration"
@@ -148,9 +148,9 @@ class Queued:
 
     def event_rows(self, chosen: Sequence[Due]) -> dict[int, EventRow]:
         """Return the events of what was chosen."""
-        found = damage.by_delivery(row for rows in self._events for row in rows())
+        found = recovery.by_delivery(row for rows in self._events for row in rows())
         left = [each.id for each in chosen if each.id not in found]
-        return found | damage.event_rows(self._transaction, left)
+        return found | recovery.event_rows(self._transaction, left)
 
     def _ask_for_first(self, names: Sequence[str]) -> dict[str, Callable[[], list[Row]]]:
         """Ask for what may run of these actions, all before any answer is read, as far as it is
@@ -230,8 +230,8 @@ class Queued:
         if not may_end(self._transaction, delivery.order_key):
             return Turn.UNKNOWN
         if delivery.state == State.RUNNING:
-            damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
-        damage.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
+            recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+        recovery.release(self._transaction, delivery.id, State.DEAD, self._now_ms, NO_ACTION)
         return Turn.PASSED
 
     @cached_property
@@ -367,7 +367,7 @@ _DUE = (
     .limit(param("limit"))
 )
 DUE = Statement(_DUE, locks=True)
-_DUE_EVENTS = damage.small_events_of(_DUE.select(Delivery.id))
+_DUE_EVENTS = recovery.small_events_of(_DUE.select(Delivery.id))
 DUE_BEHIND = Statement(
     _DUE.where(
         Delivery.due_at_ms >= param("after_ms"),

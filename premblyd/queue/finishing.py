@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from peewee import CTE, SQL, Case, Expression, Query, fn
 
 from premblyd.engines.engine import BulkUpdate, Row, Transaction
-from premblyd.engines.writer import DeferredResult, Operation, Step
+from premblyd.engines.writer import Deferred, Operation, Step
 from premblyd.model.states import InquiryResult, State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Inquiry
 from premblyd.prembly.payload import without_nul
@@ -42,16 +42,14 @@ class _End(NamedTuple):
     attempt: BulkUpdate
 
 
-def _finish(transaction: Transaction, reports: list[Report]) -> list[DeferredResult[bool]]:
+def _finish(transaction: Transaction, reports: list[Report]) -> list[Deferred[bool]]:
     """Write down what is reported. True: the claim of the job stood, or its end was written down
     before."""
     groups: dict[_End, list[Report]] = {}
     for report in reports:
         groups.setdefault(_end_of(report), []).append(report)
     closed = {end: _end_all(transaction, end, its) for end, its in groups.items()}
-    return [
-        DeferredResult(partial(_is_closed, closed[_end_of(report)], report)) for report in reports
-    ]
+    return [Deferred(partial(_is_closed, closed[_end_of(report)], report)) for report in reports]
 
 
 def _end_all(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from peewee import SQL
 
 from premblyd.engines.engine import Row, Statement, Transaction, param
-from premblyd.engines.writer import DeferredResult, Operation, Step, Writer
+from premblyd.engines.writer import Deferred, Operation, Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Verdict, Webhook
@@ -164,7 +164,7 @@ def _names(addition: _Addition) -> Sequence[str]:
 
 def _arrive(
     transaction: Transaction, additions: list[_Addition]
-) -> list[Added] | list[DeferredResult[Added]]:
+) -> list[Added] | list[Deferred[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
     known = arrivals.find(transaction, [addition.event for addition in additions])
     is_plain = not any(addition.order_key or addition.arrival for addition in additions)
@@ -187,7 +187,7 @@ def _arrive(
         is_new = key in known.new
         return Added(new_ids()[key] if is_new else known.ids[key], key, is_new)
 
-    return [DeferredResult(functools.partial(added, key)) for key in known.keys]
+    return [Deferred(functools.partial(added, key)) for key in known.keys]
 
 
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
@@ -221,7 +221,7 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
     if erased_rows:
         ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
     received = [(known.ids[each.key], each.addition.now_ms) for each in arrived if each.is_new]
-    trusted.note_kept_from(transaction, known.gone.trusted_ms, received)
+    trusted.note_kept_from(transaction, known.facts.trusted_ms, received)
     _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)
@@ -286,7 +286,7 @@ def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
     What is written to the disk is a count, which is taken back. (An event that is taken back would
     use up a number, or have the database look through all that may refer to it.)"""
-    erased.gone(transaction)
+    erased.arrival_facts(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
     rollups.count_none(transaction)

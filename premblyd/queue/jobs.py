@@ -98,12 +98,12 @@ class Claimable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What runs here when a claim begins: these deliveries (`running`), and so many `hooks` of an
-    action, with so many `held_bytes` of large bodies; an action that is not named runs none.
-    `limit`: how many more may run, of all actions. `max_bytes`: of all bodies. `confirmable`: how
-    many hooks of an action with `confirm` may begin. `closed`: the actions that begin none, see
-    halts.py."""
+class Room:
+    """The room that a claim has: what runs here when it begins, these deliveries (`running`), and
+    so many `hooks` of an action, with so many `held_bytes` of large bodies; an action that is not
+    named runs none. `limit`: how many more may run, of all actions. `max_bytes`: of all bodies.
+    `confirmable`: how many hooks of an action with `confirm` may begin. `closed`: the actions that
+    begin none, see halts.py."""
 
     limit: int
     running: Collection[int] = ()

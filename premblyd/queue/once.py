@@ -20,7 +20,7 @@ from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Event
 from premblyd.prembly import events
 from premblyd.prembly.payload import Verdict, plain_id
-from premblyd.queue import damage
+from premblyd.queue import recovery
 from premblyd.queue.jobs import Due, Job
 from premblyd.queue.oncekeys import RemovedKeys, Subject, keys_by_names, subject_of
 from premblyd.queue.order import may_end
@@ -83,13 +83,13 @@ class Turns:
         if delivery.state == State.RUNNING:
             if not delivery.attempts_left:
                 return Turn.NOW  # it has no attempt left, and ends dead
-            damage.close_open_attempt(self._transaction, delivery.id, self._now_ms)
+            recovery.close_open_attempt(self._transaction, delivery.id, self._now_ms)
         if holder.state != State.SUCCEEDED:
             self._hold(delivery, holder)
         elif may_end(self._transaction, delivery.order_key) and (
             holder.is_gone or self._is_noted(delivery.id, holder.id)
         ):
-            damage.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
+            recovery.release(self._transaction, delivery.id, State.SKIPPED, self._now_ms, None)
         else:
             return Turn.UNKNOWN
         return Turn.PASSED

@@ -87,7 +87,7 @@ class RemovedKeys:
 
     @cached_property
     def _any(self) -> bool:
-        return erased.gone(self._transaction).any_events
+        return erased.arrival_facts(self._transaction).any_events
 
     def find(self, action: str, keys: Sequence[str]) -> int | None:
         """Return the number of the deleted delivery that succeeded for one of these keys; None:

@@ -1,5 +1,5 @@
 """The queue of deliveries: claim, confirm, finish, and recover after a crash. claims.py chooses;
-damage.py decides about deliveries that can't run.
+recovery.py decides about deliveries that can't run.
 
 `due_at_ms` is the queue: the first try, the retry time or the end of a lease; NULL is out of it.
 Each claim has a random token, in its attempt: a report about a claim that was superseded, or lost
@@ -18,13 +18,13 @@ from premblyd.engines.engine import Lookup, Statement, Transaction, param
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
-from premblyd.queue import damage, once, order
+from premblyd.queue import once, order, recovery
 from premblyd.queue.claims import Claims
-from premblyd.queue.damage import RUNNING_OF, UNSTARTED, release
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Load, Result
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Result, Room
 from premblyd.queue.once import Ruling
+from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
 from premblyd.verifications import awaited, erased
 from premblyd.verifications.digests import Digests
 from premblyd.verifications.names import learn_names, lock_names
@@ -51,7 +51,7 @@ class Queue:
                 return False
             for delivery_id, _, _ in transaction.rows(RUNNING_OF, worker=self._worker):
                 if delivery_id not in running:
-                    damage.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
+                    recovery.close_open_attempt(transaction, delivery_id, now_ms, UNSTARTED)
                     transaction.write(_REFUND_ATTEMPT, id=delivery_id)
                     release(transaction, delivery_id, State.PENDING, now_ms, UNSTARTED)
             return True
@@ -59,9 +59,9 @@ class Queue:
         return self._writer.call(operation, Step.CLAIMS)
 
     def claim(
-        self, actions: Mapping[str, Claimable], load: Load, now_ms: int
+        self, actions: Mapping[str, Claimable], room: Room, now_ms: int
     ) -> "asyncio.Future[Claimed]":
-        """Open an attempt for up to `load.limit` due deliveries, within each action's free slots
+        """Open an attempt for up to `room.limit` due deliveries, within each action's free slots
         and its share of all (`Shares`), those of an action in the order in which they became due,
         as far as their bodies find room. What runs here is not claimed twice, though its lease may
         look spent after the clock was set.
@@ -70,8 +70,8 @@ class Queue:
         dead, and so do unusable ones. A daemon that the others have taken for lost gets nothing,
         until it lives again.
         """
-        return self._writer.call_later(
-            lambda transaction: self._claims.claim(transaction, actions, load, now_ms), Step.CLAIMS
+        return self._writer.call_deferred(
+            lambda transaction: self._claims.claim(transaction, actions, room, now_ms), Step.CLAIMS
         )
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":

@@ -8,7 +8,7 @@ goes to those that have the fewest (`Shares`). Who is first changes from claim t
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from premblyd.queue.jobs import Claimable, Due, Load, counted_bytes
+from premblyd.queue.jobs import Claimable, Due, Room, counted_bytes
 
 
 class Rota:
@@ -36,21 +36,21 @@ class Shares:
     """The free slots and the free room, as one claim gives them out. Of `actions` there may
     be thousands, so only those that run something are looked at one by one."""
 
-    def __init__(self, actions: Mapping[str, Claimable], load: Load) -> None:
-        self._actions, self._load = actions, load
-        self._busy = Counter(load.hooks)
-        self._bytes = Counter(load.held_bytes)
-        busy = [count for name, count in load.hooks.items() if name in actions]
+    def __init__(self, actions: Mapping[str, Claimable], room: Room) -> None:
+        self._actions, self._room = actions, room
+        self._busy = Counter(room.hooks)
+        self._bytes = Counter(room.held_bytes)
+        busy = [count for name, count in room.hooks.items() if name in actions]
         self._idle = len(actions) - len(busy)
-        self._free = load.limit
-        self._max_bytes = load.max_bytes
+        self._free = room.limit
+        self._max_bytes = room.max_bytes
         self._used_bytes = self._bytes.total()
-        slots = load.limit + sum(busy)  # without those that an action has which is gone
+        slots = room.limit + sum(busy)  # without those that an action has which is gone
         # With fewer slots than actions, each can't have one: then half of them are kept.
         self._most_kept = slots if len(actions) <= slots else slots // 2
-        self._share_bytes = load.max_bytes // (2 * max(1, len(actions)))
+        self._share_bytes = room.max_bytes // (2 * max(1, len(actions)))
         held = (
-            min(self._bytes[name], self._share_bytes) for name in load.held_bytes if name in actions
+            min(self._bytes[name], self._share_bytes) for name in room.held_bytes if name in actions
         )
         self._kept_bytes = self._share_bytes * len(actions) - sum(held)
         self._blocked: set[str] = set()  # actions whose next large body finds no room
@@ -59,12 +59,12 @@ class Shares:
 
     def free(self, name: str) -> int:
         """Return how many more hooks of an action may begin, by its own bounds too."""
-        action, load = self._actions[name], self._load
-        if name in load.closed:
+        action, room = self._actions[name], self._room
+        if name in room.closed:
             return 0
-        free = max(0, action.slots - load.hooks.get(name, 0))
+        free = max(0, action.slots - room.hooks.get(name, 0))
         if action.confirm:
-            free = min(free, load.confirmable)
+            free = min(free, room.confirmable)
         return min(free, self.slots_of(name))
 
     def slots_of(self, name: str) -> int:

@@ -41,7 +41,7 @@ from premblyd.receive.connection import (
     sender,
 )
 from premblyd.receive.evidence import Evidence
-from premblyd.receive.load import InFlight, Limit, Share
+from premblyd.receive.inflight import InFlight, Limit, Share
 from premblyd.receive.recognition import Incoming, Recognised, Recogniser, as_bytes
 from premblyd.routing import Routing
 from premblyd.telemetry import tell
@@ -96,7 +96,7 @@ class Services:
     inbox: Inbox
     check_health: Callable[[], asyncio.Future[bool]]  # whether a webhook can be stored
     clock: Clock
-    load: InFlight
+    in_flight: InFlight
     evidence: Evidence
     recogniser: Recogniser
     wake: Callable[[], None]  # tells the dispatcher that there are deliveries
@@ -166,7 +166,7 @@ class Exchange(HTTPMessageDelegate):
         if endpoint.require_token and not self._headers.get(signature.TOKEN_HEADER):
             return self._refuse(401, "missing token")
         share = Share(sender(self._remote_ip), self._refuse_overloaded, self._started)
-        if not self._services.load.enter(share):
+        if not self._services.in_flight.enter(share):
             return self._refuse_overloaded(Limit.REQUESTS)
         self._share = share
         return self._enter(Phase.READING)
@@ -177,7 +177,7 @@ class Exchange(HTTPMessageDelegate):
             return None  # not kept, but read to its end: else the client might lose its answer
         if self._share.held_bytes + len(chunk) > self._settings.config.max_body_bytes:
             return self._refuse(413, "body too large")
-        if not self._services.load.receive(self._share, len(chunk)):
+        if not self._services.in_flight.receive(self._share, len(chunk)):
             # It may have been the one that gave way: then it is answered already.
             return self._refuse_overloaded(Limit.BYTES) if self._share else None
         if not self._body:
@@ -196,7 +196,7 @@ class Exchange(HTTPMessageDelegate):
         if self._endpoint is None or self._share is None:
             checked = self._services.check_health()
             return checked.add_done_callback(self._answer_health)
-        self._services.load.complete(self._share)
+        self._services.in_flight.complete(self._share)
         within_s = self._settings.config.answer_within_ms / 1000
         self._deadline = time.monotonic() + within_s - WATCH_EVERY_S
         self._body = body = bytes(self._body)  # not kept twice
@@ -376,7 +376,7 @@ class Exchange(HTTPMessageDelegate):
     def _release(self) -> None:
         """Give back this request's share of the bounds."""
         if self._share:
-            self._services.load.leave(self._share)
+            self._services.in_flight.leave(self._share)
             self._since = self._share.since
             self._share = None  # which refers to this exchange
         self._body = b""

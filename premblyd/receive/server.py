@@ -19,7 +19,7 @@ from premblyd.queue.inbox import Inbox
 from premblyd.receive.connection import Stream
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.exchange import WATCH_EVERY_S, Exchange, Services, Settings
-from premblyd.receive.load import InFlight, Limit, make_room, max_connections
+from premblyd.receive.inflight import InFlight, Limit, make_room, max_connections
 from premblyd.receive.recognition import Recogniser
 from premblyd.routing import Routing
 from premblyd.times import Clock
@@ -78,7 +78,7 @@ class Receiver(HTTPServerConnectionDelegate):
             inbox=inbox,
             check_health=Health(inbox, failed_at).check,
             clock=clock,
-            load=InFlight(),
+            in_flight=InFlight(),
             evidence=Evidence(inbox, clock),
             recogniser=Recogniser(),
             wake=wake,
@@ -94,7 +94,7 @@ class Receiver(HTTPServerConnectionDelegate):
             routing=routing,
         )
         self.services.evidence.configure(config.endpoints)
-        self.services.load.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
+        self.services.in_flight.configure(config.max_in_flight_requests, config.max_in_flight_bytes)
         self._max_connections = max_connections(config.max_in_flight_requests)
 
     def start_request(
@@ -126,7 +126,7 @@ class Receiver(HTTPServerConnectionDelegate):
     @property
     def requests_in_flight(self) -> int:
         """How many webhooks are being read or stored."""
-        return self.services.load.requests
+        return self.services.in_flight.requests
 
     def _make_room_for_connection(self) -> None:
         """Close connections, chosen by `make_room`, so that a new one has a place."""

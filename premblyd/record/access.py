@@ -17,7 +17,7 @@ LINK_LIFE_MS = 10 * 60_000
 TOKEN_BYTES = 32
 LINK, SESSION = "link", "session"
 
-_ADD_LINK = insert(ConsoleToken, "kind", "digest", "actor", "role", "began_at_ms", "expires_at_ms")
+_ADD_LINK = insert(ConsoleToken, "kind", "digest", "actor", "role", "since_ms", "until_ms")
 # A link becomes its session, so that it is used once.
 _BEGIN = Statement(
     ConsoleToken.update(
@@ -25,20 +25,20 @@ _BEGIN = Statement(
             ConsoleToken.kind: SESSION,
             ConsoleToken.digest: param("digest"),
             ConsoleToken.remote_ip: param("remote_ip"),
-            ConsoleToken.began_at_ms: param("began_at_ms"),
-            ConsoleToken.expires_at_ms: param("expires_at_ms"),
+            ConsoleToken.since_ms: param("since_ms"),
+            ConsoleToken.until_ms: param("until_ms"),
         }
     ).where(
         ConsoleToken.digest == param("link"),
         ConsoleToken.kind == LINK,
-        ConsoleToken.expires_at_ms > param("began_at_ms"),
+        ConsoleToken.until_ms > param("since_ms"),
     )
 )
 _OWN = ConsoleToken.select(
-    ConsoleToken.id, ConsoleToken.actor, ConsoleToken.role, ConsoleToken.expires_at_ms
+    ConsoleToken.id, ConsoleToken.actor, ConsoleToken.role, ConsoleToken.until_ms
 ).where(ConsoleToken.kind == SESSION)
 _BEGUN = Statement(_OWN.where(ConsoleToken.digest == param("digest")))
-_SESSIONS = Statement(_OWN.where(ConsoleToken.expires_at_ms > param("now_ms")))
+_SESSIONS = Statement(_OWN.where(ConsoleToken.until_ms > param("now_ms")))
 _END = Statement(ConsoleToken.delete().where(ConsoleToken.id == param("session_id")))
 
 
@@ -49,7 +49,7 @@ class Session:
     id: int | None
     person: str
     role: Role
-    expires_at_ms: int | None
+    until_ms: int | None
 
     @property
     def may_operate(self) -> bool:
@@ -71,8 +71,8 @@ class SessionRow:
     actor: str
     role: str
     remote_ip: str
-    began_at_ms: int
-    expires_at_ms: int
+    since_ms: int
+    until_ms: int
 
 
 def new_token() -> str:
@@ -90,8 +90,8 @@ def offer_link(token: str, person: str, role: Role, now_ms: int) -> Change[None]
             digest=_digest(token),
             actor=person,
             role=role,
-            began_at_ms=now_ms,
-            expires_at_ms=now_ms + LINK_LIFE_MS,
+            since_ms=now_ms,
+            until_ms=now_ms + LINK_LIFE_MS,
         )
 
     return offer
@@ -110,8 +110,8 @@ def begin_session(
             link=_digest(link),
             digest=digest,
             remote_ip=remote_ip,
-            began_at_ms=now_ms,
-            expires_at_ms=now_ms + life_ms,
+            since_ms=now_ms,
+            until_ms=now_ms + life_ms,
         ):
             return None
         session = _session(transaction.rows(_BEGUN, digest=digest)[0])
@@ -152,21 +152,21 @@ def end_sessions(session_ids: Collection[int] | None, actor: str, now_ms: int) -
 def sessions(database: Database, now_ms: int) -> list[SessionRow]:
     """Return who is signed in, the newest first."""
     query = ConsoleToken.select(*queries.columns(ConsoleToken, SessionRow)).where(
-        ConsoleToken.kind == SESSION, ConsoleToken.expires_at_ms > now_ms
+        ConsoleToken.kind == SESSION, ConsoleToken.until_ms > now_ms
     )
-    newest = query.order_by(ConsoleToken.began_at_ms.desc(), ConsoleToken.id.desc())
+    newest = query.order_by(ConsoleToken.since_ms.desc(), ConsoleToken.id.desc())
     return queries.rows(database, newest, SessionRow)
 
 
 def find_session(database: Database, token: str, now_ms: int) -> Session | None:
     """Return the session with the cookie `token`; None if there is none (any more)."""
-    query = _OWN.where(ConsoleToken.digest == _digest(token), ConsoleToken.expires_at_ms > now_ms)
+    query = _OWN.where(ConsoleToken.digest == _digest(token), ConsoleToken.until_ms > now_ms)
     return next(map(_session, queries.tuples(database, query)), None)
 
 
 def _session(row: tuple[int, str, str, int]) -> Session:
-    session_id, person, role, expires_at_ms = row
-    return Session(id=session_id, person=person, role=Role(role), expires_at_ms=expires_at_ms)
+    session_id, person, role, until_ms = row
+    return Session(id=session_id, person=person, role=Role(role), until_ms=until_ms)
 
 
 def _digest(token: str) -> str:

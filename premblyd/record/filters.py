@@ -255,7 +255,7 @@ class DeliveryFilter(Chosen):
         "Only of this event: its number or key.",
         reads=Reads.EVENT,
     )
-    is_waiting: bool = _flag(
+    is_blocked: bool = _flag(
         _where(lambda _: WAITS_FOR_ANOTHER, index="delivery_waits"),
         "",
         "Only those that wait for another (order).",

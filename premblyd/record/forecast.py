@@ -24,7 +24,7 @@ class Why(StrEnum):
 
     WAITS = "waits"  # a delivery waits, or holds a line, or Prembly is asked what became of it
     RUNS = "runs"  # a hook
-    HELD = "held"  # `premblyd person hold`
+    HOLD = "hold"  # `premblyd person hold`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +34,11 @@ class Going:
     removed: str
     month: str
     count: int
-    bytes: int  # of their bodies
+    body_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldBack:
+class PutOffCount:
     """What of a class has expired and stays."""
 
     removed: str
@@ -48,18 +48,18 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What would go now, and what is held back. An event counts once: where a record goes, its body
+    """What would go now, and what is put off. An event counts once: where a record goes, its body
     goes too."""
 
     going: list[Going]
-    held_back: list[HeldBack]
+    put_off: list[PutOffCount]
 
 
 def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
     """Return what would go now. Raise StoreUnreadableError when the record can't be read."""
     counts: Counter[tuple[Removed, str]] = Counter()
     sizes: Counter[tuple[Removed, str]] = Counter()
-    held_back: Counter[tuple[Removed, Why]] = Counter()
+    put_off: Counter[tuple[Removed, Why]] = Counter()
     until = {each: now_ms - period for each, period in periods(retention).items()}
     for event, kept_from_ms, why in _old_events(database, until, now_ms):
         for removed in STRONGEST_FIRST:
@@ -68,7 +68,7 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
             if event.removed_parts in DONE[removed]:
                 continue
             if why is not None:
-                held_back[removed, why] += 1
+                put_off[removed, why] += 1
             else:
                 place = (removed, times.month(event.received_at_ms))
                 counts[place] += 1
@@ -81,14 +81,12 @@ def forecast(database: Database, retention: Retention, now_ms: int) -> Forecast:
         )
     return Forecast(
         going=[
-            Going(removed=place[0], month=place[1], count=count, bytes=sizes[place])
+            Going(removed=place[0], month=place[1], count=count, body_bytes=sizes[place])
             for place, count in sorted(counts.items(), key=lambda each: _order(*each[0]))
         ],
-        held_back=[
-            HeldBack(removed=removed, why=why, count=count)
-            for (removed, why), count in sorted(
-                held_back.items(), key=lambda each: _order(*each[0])
-            )
+        put_off=[
+            PutOffCount(removed=removed, why=why, count=count)
+            for (removed, why), count in sorted(put_off.items(), key=lambda each: _order(*each[0]))
         ],
     )
 
@@ -117,7 +115,7 @@ def _old_events(
             .limit(queries.MOST_ROWS),
         )
         for *columns, late_ms, runs, waits, is_held_now in rows:
-            reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HELD))
+            reasons = ((runs, Why.RUNS), (waits, Why.WAITS), (is_held_now, Why.HOLD))
             why = next((why for is_so, why in reasons if is_so), None)
             event = Aged(*columns)
             yield event, max(event.received_at_ms, late_ms or 0), why

@@ -74,7 +74,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class ReadPlan:
     """How a list is read: by `index` (None: by the ids), and at once or in stretches of ids.
 
     Few rows are sorted once they are found: an engine that chooses takes them to be everywhere, and
@@ -120,13 +120,13 @@ def events_after(
     database: Database, chosen: EventFilter, event_id: int, limit: int
 ) -> list[EventRow]:
     """Return the events that came after the one with this number, the oldest first."""
-    query = _all_of(_events(Way()), chosen.conditions(database)).where(Event.id > event_id)
+    query = _all_of(_events(ReadPlan()), chosen.conditions(database)).where(Event.id > event_id)
     return queries.rows(database, query.order_by(Event.id).limit(limit), EventRow)
 
 
 def events_of(database: Database, chosen: EventFilter, numbers: Sequence[int]) -> list[EventRow]:
     """Return the events that are `chosen`, of those with these numbers, the oldest first."""
-    query = _all_of(_events(Way()), chosen.conditions(database)).where(Event.id.in_(numbers))
+    query = _all_of(_events(ReadPlan()), chosen.conditions(database)).where(Event.id.in_(numbers))
     return queries.rows(database, query.order_by(Event.id), EventRow)
 
 
@@ -137,7 +137,7 @@ def _all_of(query: "ModelSelect[Any]", conditions: Sequence[Condition]) -> "Mode
     return query
 
 
-def _events(way: Way) -> "ModelSelect[Any]":
+def _events(way: ReadPlan) -> "ModelSelect[Any]":
     """Return all events, each with how its deliveries stand."""
     return Event.select(
         *queries.columns(Event, EventRow),
@@ -147,7 +147,7 @@ def _events(way: Way) -> "ModelSelect[Any]":
     ).from_(By(Event, way.index))
 
 
-def _deliveries(way: Way) -> "ModelSelect[Any]":
+def _deliveries(way: ReadPlan) -> "ModelSelect[Any]":
     """Return all deliveries, each with what its event is about."""
     other = Delivery.alias("other")
     return (
@@ -163,7 +163,7 @@ def _deliveries(way: Way) -> "ModelSelect[Any]":
     )
 
 
-def _operators(way: Way) -> "ModelSelect[Any]":
+def _operators(way: ReadPlan) -> "ModelSelect[Any]":
     part = OperatorAction.alias("part")
     parts = part.select(fn.COUNT(part.id)).where(part.part_of_id == OperatorAction.id)
     columns = queries.columns(OperatorAction, OperatorRow)
@@ -172,14 +172,14 @@ def _operators(way: Way) -> "ModelSelect[Any]":
     )
 
 
-def _plain(table: type[Table], row: type[Any]) -> Callable[[Way], "ModelSelect[Any]"]:
+def _plain(table: type[Table], row: type[Any]) -> Callable[[ReadPlan], "ModelSelect[Any]"]:
     return lambda way: table.select(*queries.columns(table, row)).from_(By(table, way.index))
 
 
 def _rejections(database: Database, chosen: RejectionFilter, place: Cursor, limit: int) -> Part:
     """Return a part of the rejections. Only the newest are kept, and their ids come again: they are
     in the order of their times."""
-    query = _all_of(_plain(Rejection, RejectionRow)(Way()), chosen.conditions(database))
+    query = _all_of(_plain(Rejection, RejectionRow)(ReadPlan()), chosen.conditions(database))
     if place.before is not None:
         # Where that row is gone, so are all before it.
         last = Rejection.select(Rejection.at_ms, Rejection.id).where(Rejection.id == place.before)
@@ -196,23 +196,23 @@ def _way(
     conditions: Sequence[Condition],
     low: int,
     high: int | None,
-) -> Way:
+) -> ReadPlan:
     """Return how to read the rows of `table` that fulfil all conditions: by the index that has the
     fewest."""
     conditions = [condition for condition in conditions if not condition.is_in_range]
     if any(condition.is_of_ids for condition in conditions):
-        return Way(by_ids=True)
+        return ReadPlan(by_ids=True)
     indexed = [condition for condition in conditions if condition.index]
     if not indexed:
-        return Way(is_whole=not conditions)
+        return ReadPlan(is_whole=not conditions)
     chooses = queries.chooses_well(database.get_sql_context().state)
     if len(conditions) == 1 and not chooses:
-        return Way(index=indexed[0].index)
+        return ReadPlan(index=indexed[0].index)
     counted = [_count(database, table, condition, low, high) for condition in indexed]
     least = min(counted)
     is_whole = least < FEW
     index = indexed[counted.index(least)].index
-    return Way(index=index, is_whole=is_whole, is_sorted=is_whole and chooses)
+    return ReadPlan(index=index, is_whole=is_whole, is_sorted=is_whole and chooses)
 
 
 def _count(
@@ -230,7 +230,7 @@ def browse(
     row: type[Any],
     place: Cursor,
     *,
-    way: Way,
+    way: ReadPlan,
     limit: int = LIMIT,
     low: int = 1,
     high: int | None = None,
@@ -374,7 +374,7 @@ class _List:
 
     table: type[Table]
     row: type[Any]
-    query: Callable[[Way], "ModelSelect[Any]"]
+    query: Callable[[ReadPlan], "ModelSelect[Any]"]
     ids: Callable[[Database, Any], Ids] = lambda database, chosen: (1, None)
 
 

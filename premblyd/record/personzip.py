@@ -30,7 +30,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Kind, plain_id
-from premblyd.queue.damage import BODILESS
+from premblyd.queue.recovery import BODILESS
 from premblyd.record import queries
 from premblyd.record.operating import RecordedExport
 from premblyd.record.queries import AttemptRow, AwaitedRow, ErasureRow, InquiryRow, Row, row_of
@@ -243,8 +243,8 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "found_by": held.by,
         "name": held.name,
         "withheld": list(WITHHELD),
-        "nameless": list(held.nameless_ids),
-        "not_included": {"of_others": held.others, "doubtful": len(held.doubtful_ids)},
+        "nameless_ids": list(held.nameless_ids),
+        "not_included": {"others": held.others, "doubtful": len(held.doubtful_ids)},
         "holds": list(map(dataclasses.asdict, held.holds)),
         "erasures": list(map(dataclasses.asdict, held.erasures)),
         "inquiries": list(map(dataclasses.asdict, held.inquiries)),

@@ -16,8 +16,8 @@ from premblyd.model.keeptables import RemovedParts
 from premblyd.model.states import FINISHED, State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import damage
-from premblyd.queue.damage import BODY_GONE, EVENT_COLUMNS, usable_event
+from premblyd.queue import recovery
+from premblyd.queue.recovery import BODY_GONE, EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries, unknown
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Change, Operator
@@ -118,7 +118,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
     kept = [each for each in found if each.action in actions]
     gone = [each for each in found if each.action not in actions]
     if request.is_pending:
-        waiting = dataclasses.replace(chosen, state=None, is_waiting=True)
+        waiting = dataclasses.replace(chosen, state=None, is_blocked=True)
         return Plan(
             found=found,
             pending=kept,
@@ -226,8 +226,8 @@ def _plan_new(database: Database, settings: Config, request: Request, action: Ac
             why_not = "Prembly contradicted it"
         needs_body = action.when is not None
         if why_not is None and event.removed_parts == RemovedParts.ERASED:
-            why_not = damage.ERASED
-        elif why_not is None and event.removed_parts in damage.BODILESS:
+            why_not = recovery.ERASED
+        elif why_not is None and event.removed_parts in recovery.BODILESS:
             why_not = BODY_GONE if needs_body or action.hook.gets_body else None
         elif why_not is None and needs_body:  # only now is the body read
             why_not = routing.why_not(action, _stored_event(database, event.id))
@@ -250,7 +250,7 @@ class FoundEvent:
 
 
 def _has_no_body(action: Action, removed_parts: str | None) -> bool:
-    return action.hook.gets_body and removed_parts in damage.BODILESS
+    return action.hook.gets_body and removed_parts in recovery.BODILESS
 
 
 def _events_without(

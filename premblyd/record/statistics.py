@@ -38,7 +38,7 @@ _SHOWN: Mapping[CountedBy, Shape] = {
     "type": Shape.TYPE,
 }
 LOOKED_AT, MOST = 5_000, 8
-MOST_REFUSALS = 20
+MOST_SENDERS = 20
 MOST_COLUMNS = 72  # of a chart
 
 
@@ -66,12 +66,12 @@ class ActionFigures:
     success_rate: float | None
     median_ms: int | None
     p95_ms: int | None
-    backlog: int  # waits to run, for the first time or again
+    waiting: int  # waits to run, for the first time or again
     running: int
     dead: int
-    overdue: int  # of the backlog: could run, and does not yet
-    oldest_waiting_ms: int | None  # when the delivery was made that has waited longest
-    next_due_ms: int | None
+    overdue: int  # of the waiting: could run, and does not yet
+    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
+    next_due_at_ms: int | None
     pause: PauseRow | None = None  # nothing begins, and nothing is overdue
 
     @property
@@ -157,7 +157,7 @@ class Period:
     actions: Sequence[ActionFigures]
 
     @property
-    def refused(self) -> Counter[str]:
+    def rejections_by_reason(self) -> Counter[str]:
         """How many requests were refused, by reason."""
         counts: Counter[str] = Counter()
         for each in self.rejections:
@@ -205,12 +205,12 @@ def actions(
                 success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
                 median_ms=quantile(took, 0.5),
                 p95_ms=quantile(took, 0.95),
-                backlog=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
+                waiting=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
                 running=running.get(name, 0),
                 dead=dead.get(name, 0),
                 overdue=0 if name in paused else overdue.count,
-                oldest_waiting_ms=oldest_ms,
-                next_due_ms=overdue.since_ms,
+                oldest_waiting_at_ms=oldest_ms,
+                next_due_at_ms=overdue.since_ms,
                 pause=paused.get(name),
             )
         )
@@ -239,7 +239,7 @@ def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
     return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
 
 
-def held_of(database: Database) -> dict[str, int]:
+def blocking_of(database: Database) -> dict[str, int]:
     """Return by action how many dead deliveries others wait for (`order`): by the index of those
     that wait."""
     before = Delivery.alias("before")
@@ -359,7 +359,7 @@ def _counts(database: Database, condition: Any) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusals:
+class RejectionsFrom:
     """How many requests from an address were refused for a reason, and when last."""
 
     reason: str
@@ -368,7 +368,7 @@ class Refusals:
     last_at_ms: int
 
 
-def refusals(database: Database, since_ms: int | None = None) -> list[Refusals]:
+def rejections_by_sender(database: Database, since_ms: int | None = None) -> list[RejectionsFrom]:
     """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
     query = Rejection.select(
         Rejection.reason,
@@ -381,9 +381,9 @@ def refusals(database: Database, since_ms: int | None = None) -> list[Refusals]:
     query = (
         query.group_by(Rejection.reason, Rejection.remote_ip)
         .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
-        .limit(MOST_REFUSALS)
+        .limit(MOST_SENDERS)
     )
-    return queries.rows(database, query, Refusals)
+    return queries.rows(database, query, RejectionsFrom)
 
 
 _DUE = """

@@ -20,8 +20,8 @@ from premblyd.queue.jobs import (
     Claimed,
     Ending,
     Job,
-    Load,
     Result,
+    Room,
     counted_bytes,
 )
 from premblyd.queue.queue import Queue
@@ -148,7 +148,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Claim and start hooks until `stop`. After a round that fails, pause and go on."""
-        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_tell_failed)
+        await loops.repeat(self._round, STORE_PAUSE_S, wake=self._wake, failed=_tell_claim_failed)
 
     async def stop(self, timeout_s: float) -> None:
         """Claim no more and let running hooks end. After `timeout_s`, interrupt those that still
@@ -211,18 +211,18 @@ class Dispatcher:
             running = frozenset(self._running)
             if self._claim_failed and not await self._queue.release_unstarted(running, now_ms):
                 return Claimed([], None)
-            actions, load = self._actions, self._load()
+            actions, room = self._actions, self._room()
             self._claim_failed = True  # until all that is claimed has begun
             asked_at_s = boot_s()
-            claimed = await self._queue.claim(actions.claimable, load, now_ms)
+            claimed = await self._queue.claim(actions.claimable, room, now_ms)
             self.looked_at_s = boot_s()
             for job in claimed.jobs:
                 self._begin(actions.by_name[job.action], job, asked_at_s)
             self._claim_failed = False
         return claimed
 
-    def _load(self) -> Load:
-        load = Load(
+    def _room(self) -> Room:
+        room = Room(
             limit=self._limit - self._busy.total(),
             running=frozenset(self._running),
             hooks=dict(self._busy),
@@ -231,7 +231,7 @@ class Dispatcher:
             closed=frozenset(self._runners.halts.reasons),
         )
         has_confirm = self._actions.has_confirm
-        return replace(load, confirmable=self._gate.room) if has_confirm else load
+        return replace(room, confirmable=self._gate.room) if has_confirm else room
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
@@ -318,7 +318,7 @@ class Dispatcher:
                 await asyncio.sleep(STORE_PAUSE_S)
 
 
-def _tell_failed(error: Exception) -> None:
+def _tell_claim_failed(error: Exception) -> None:
     if what := what_is_lacking(error):
         tell("daemon.waits", part="claims", lacks=what)
     else:

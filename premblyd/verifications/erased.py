@@ -24,7 +24,7 @@ from premblyd.verifications.digests import Digests
 NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
 
 
-class Gone(NamedTuple):
+class ArrivalFacts(NamedTuple):
     """Whether anything was erased, and whether the record of any event was removed; and the trusted
     time, see queue/trusted.py."""
 
@@ -49,11 +49,11 @@ class Erased(NamedTuple):
     name: str | None
 
 
-def gone(transaction: Transaction) -> Gone:
+def arrival_facts(transaction: Transaction) -> ArrivalFacts:
     """Return whether there is anything at all to look for: one look-up for all that arrives, since
     each costs a way to the server."""
     last_name, last_event, trusted_ms = transaction.row(_GONE) or (None, None, None)
-    return Gone(last_name is not None, last_event is not None, trusted_ms)
+    return ArrivalFacts(last_name is not None, last_event is not None, trusted_ms)
 
 
 def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
@@ -85,7 +85,7 @@ def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased
 def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Return those of these ids that were erased, each a reference or the id of a session, with
     the number of their erasure."""
-    if not ids or not gone(transaction).any_names:
+    if not ids or not arrival_facts(transaction).any_names:
         return {}
     digests = Digests.of(transaction)
     own = {

@@ -35,7 +35,7 @@ from premblyd.prembly import signature
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import rollups
 from premblyd.queue.inbox import Inbox, NewDelivery
-from premblyd.queue.jobs import Claimable, Ending, Job, Load, Result
+from premblyd.queue.jobs import Claimable, Ending, Job, Result, Room
 from premblyd.queue.queue import Queue
 from premblyd.receive.recognition import Incoming, recognise
 from premblyd.routing import Routing
@@ -323,7 +323,7 @@ async def _come_anew(
         actions = [NewDelivery(action, ATTEMPTS)] if _is_matched(number) else []
         await inbox.add(filling.webhook(number), actions)
         at_ms = filling.at_ms(number)
-        claimed = await queue.claim(_CLAIMABLE, Load(limit=1), at_ms)
+        claimed = await queue.claim(_CLAIMABLE, Room(limit=1), at_ms)
         for job in claimed.jobs:
             await queue.finish(job, *_ended(filling.is_dead(number), job, at_ms + TOOK_MS))
     await writer.close()

@@ -105,7 +105,7 @@ class Record:
         erased = json.loads(
             _run(daemon, "person", "erase", "--user-ref", user_ref, "--yes", "--json")
         )
-        if len(erased["events"]) != filled.OF_PERSON:
+        if len(erased["event_ids"]) != filled.OF_PERSON:
             raise load.LoadError(f"{len(erased['events'])} events were erased")
 
     async def _by_writer(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from premblyd import times
 from premblyd.engines.engine import Engine, Transaction
 from premblyd.engines.writer import Writer
 from premblyd.model.states import AttemptOutcome, State
-from premblyd.queue.jobs import Claimable, Ending, Load, Result
+from premblyd.queue.jobs import Claimable, Ending, Result, Room
 from premblyd.queue.queue import Queue
 from tests.bench import load
 from tests.support.daemon import Premblyd
@@ -66,7 +66,7 @@ async def claim_and_finish(
     claims, finishes = [], []
     for _ in range(count):
         now_ms = times.now_ms()
-        claimed, took_ms = await engine.ms(queue.claim(actions, Load(limit=SLOTS), now_ms))
+        claimed, took_ms = await engine.ms(queue.claim(actions, Room(limit=SLOTS), now_ms))
         claims.append(took_ms)
         if len(claimed.jobs) != SLOTS:
             raise load.LoadError(f"{len(claimed.jobs)} deliveries were due instead of {SLOTS}")

@@ -50,7 +50,7 @@ def test_to_open_a_link_does_not_use_it_up(daemon: Premblyd) -> None:
 def test_a_link_is_good_for_ten_minutes(fresh: Premblyd) -> None:
     fresh.start()
     link = new_link(fresh)
-    change(fresh, "UPDATE console_token SET expires_at_ms = expires_at_ms - 600000")
+    change(fresh, "UPDATE console_token SET until_ms = until_ms - 600000")
     assert browser(fresh).sign_in(link).status == 403
     assert fresh.rows("SELECT kind FROM console_token") == [("link",)]
 
@@ -66,7 +66,7 @@ def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Pr
     fresh.start()
     other.address = browser(fresh).address
     assert other.get("/events").status == 200
-    change(fresh, "UPDATE console_token SET expires_at_ms = began_at_ms + 1")
+    change(fresh, "UPDATE console_token SET until_ms = since_ms + 1")
     assert other.get("/events").status == 303
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from premblyd.databases import DatabaseAddress
 from premblyd.model.columns import PLAIN, Column, Kept, columns
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
-from premblyd.queue import damage
+from premblyd.queue import recovery
 from premblyd.verifications.digests import Digests
 from tests.support.database import Connection, reading
 
@@ -24,7 +24,7 @@ OF_EVENTS = {
 IN_LINE = "order_key"  # stays for as long as its delivery stands in a line
 # What is noted of an event after it was emptied, in premblyd's own words.
 ERRORS = ("last_error", "error")
-OWN_WORDS = (damage.ERASED, damage.CRASHED, damage.UNSTARTED, damage.BODY_GONE)
+OWN_WORDS = (recovery.ERASED, recovery.CRASHED, recovery.UNSTARTED, recovery.BODY_GONE)
 BROKEN = {
     "events with an erasure that is not there": "SELECT count(*) FROM event WHERE"
     " (removed_parts = 'erased') <> (erasure_id IS NOT NULL) OR (erasure_id IS NOT NULL"

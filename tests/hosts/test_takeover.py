@@ -44,7 +44,7 @@ def shown(daemon: Premblyd, *missing: str) -> list[str]:
     status = json.loads(run("status", "--config", daemon.config, "--json").out)
     assert {host["name"] for host in status["hosts"]} == {"a", "b"}.difference(missing)
     assert status["daemon"]["pid"] == daemon.process.pid
-    return [item["kind"] for item in status["items"] if item["kind"] == "host"]
+    return [item["kind"] for item in status["attention"] if item["kind"] == "host"]
 
 
 def first_on(daemons: list[Premblyd], runs: Runs) -> tuple[Premblyd, Premblyd]:

@@ -30,21 +30,21 @@ def erase(config: Path, *arguments: object, stdin: bytes | None = None) -> Ran:
 
 def test_a_person_is_counted_erased_listed_and_known_again(config: Path, user_ref: str) -> None:
     would = json_of(config, "person", "erase", "--user-ref", user_ref, "--dry-run")
-    assert would["would_erase"]["event"] == len(would["events"]) > 0
+    assert would["would_erase"]["event"] == len(would["event_ids"]) > 0
     assert rows(recorded_in(config), USER) == [(user_ref,)], "nothing was erased yet"
     done = erase(config, "--user-ref", user_ref, "--reason", "ticket 7")
     told = json.loads(done.out)
     assert done.code == 0
-    assert (told["events"], told["erased"]) == (would["events"], would["would_erase"])
+    assert (told["event_ids"], told["erased"]) == (would["event_ids"], would["would_erase"])
     assert user_ref not in done.out
     assert rows(recorded_in(config), USER) != [(user_ref,)]
     (listed,) = json_of(config, "person", "erase", "--list")
-    assert (listed["id"], listed["events"]) == (told["erasure"], len(would["events"]))
+    assert (listed["id"], listed["events"]) == (told["erasure_id"], len(would["event_ids"]))
     assert (listed["reason"], listed["found_by"]) == ("ticket 7", "user_ref")
     again = run("person", "erase", "--user-ref", user_ref, "--yes", "--config", config)
     assert again.code == 0
     assert again.out.startswith("Already erased ")
-    assert f"(erasure {told['erasure']})" in again.out
+    assert f"(erasure {told['erasure_id']})" in again.out
 
 
 def test_a_name_is_read_from_standard_input(config: Path, user_ref: str) -> None:
@@ -71,15 +71,15 @@ def test_what_a_forger_may_have_added_is_told_before(config: Path) -> None:
     assert f"Events: {number}, {last}." in counted
     assert f"1 of them names nobody ({number})" in counted
     would = json_of(config, "person", "erase", "--user-ref", "mallory", "--dry-run")
-    assert would["nameless"] == [number]
+    assert would["nameless_ids"] == [number]
 
 
 def test_a_hold_refuses(config: Path, user_ref: str) -> None:
-    hold = json_of(config, "person", "hold", "--user-ref", user_ref)["hold"]
+    hold = json_of(config, "person", "hold", "--user-ref", user_ref)["hold_id"]
     refused = erase(config, "--user-ref", user_ref)
     assert refused.code == 1
     assert f"hold {hold} forbids it" in refused.err
-    assert json.loads(erase(config, "--user-ref", user_ref, "--dry-run").out)["held_by"] == [hold]
+    assert json.loads(erase(config, "--user-ref", user_ref, "--dry-run").out)["hold_ids"] == [hold]
 
 
 def test_a_reason_that_names_the_person_is_refused(config: Path, user_ref: str) -> None:
@@ -97,14 +97,16 @@ def test_what_is_somebody_elses_is_told(config: Path, user_ref: str) -> None:
     change(config, f"UPDATE event SET reference = '{reference}' WHERE id = {other}")
     done = erase(config, "--user-ref", user_ref)
     assert done.code == 0
-    assert json.loads(done.out)["of_others"] == [other]
+    assert json.loads(done.out)["other_ids"] == [other]
     assert f"another user_ref: 1 event with the same names ({other})" in done.err
 
 
 def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
     config: Path, user_ref: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    total = len(json_of(config, "person", "erase", "--user-ref", user_ref, "--dry-run")["events"])
+    total = len(
+        json_of(config, "person", "erase", "--user-ref", user_ref, "--dry-run")["event_ids"]
+    )
     own = "SELECT reference FROM event WHERE user_ref = ? AND reference IS NOT NULL"
     reference = rows(recorded_in(config), own, user_ref)[0][0]
     last = "(SELECT max(id) FROM event)"
@@ -118,7 +120,7 @@ def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
     assert "Interrupted: 0 events erased. Run the same command again" in stopped.err
     again = erase(config, "--user-ref", user_ref)
     assert again.code == 0
-    assert len(json.loads(again.out)["events"]) >= total
+    assert len(json.loads(again.out)["event_ids"]) >= total
     assert reference not in again.out
     assert rows(recorded_in(config), "SELECT count(*) FROM erasure") == [(1,)]
     left = "SELECT id FROM event WHERE user_ref = ?"

@@ -29,7 +29,7 @@ def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path)
     done = exported(config, "--to", target, "--json")
     assert done.code == 0
     told = json.loads(done.out)
-    assert list(told) == ["events", "others", "doubtful", "nameless", "file", "bytes"]
+    assert list(told) == ["events", "others", "doubtful_ids", "nameless_ids", "file", "bytes"]
     assert told["bytes"] == target.stat().st_size
     assert target.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(target) as file:
@@ -50,7 +50,7 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
         database.execute(forged, [reference, last])
     arguments = ("--user-ref", "mallory", "--to", tmp_path / "m.zip", "--json")
     done = run("person", "export", *arguments, "--config", config)
-    assert json.loads(done.out)["nameless"] == [number]
+    assert json.loads(done.out)["nameless_ids"] == [number]
     assert "a forged webhook may have put that reference beside this user_ref" in done.err
 
 

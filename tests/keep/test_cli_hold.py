@@ -25,11 +25,11 @@ def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     )
     assert placed["events"] > 0
     (row,) = json_of(config, "person", "hold", "--list")
-    assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold"], user_ref, "claim")
-    assert row["until_ms"] - row["at_ms"] == 2 * 366 * DAY_MS
+    assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold_id"], user_ref, "claim")
+    assert row["until_ms"] - row["since_ms"] == 2 * 366 * DAY_MS
     assert user_ref in run("person", "hold", "--list", "--config", config).out
-    done = run("person", "release", placed["hold"], "--config", config)
-    assert done == Ran(0, f"Ended hold {placed['hold']}.\n", "")
+    done = run("person", "release", placed["hold_id"], "--config", config)
+    assert done == Ran(0, f"Ended hold {placed['hold_id']}.\n", "")
     assert json_of(config, "person", "hold", "--list") == []
     (row,) = json_of(config, "person", "hold", "--list", "--all")
     assert (row["is_in_force"], row["user_ref"], row["reason"]) == (False, None, None)
@@ -37,7 +37,7 @@ def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
 
 def test_a_hold_ends_by_what_it_is_on(config: Path) -> None:
     subject = ("--reference", "nobody's", "--yes")
-    placed = [json_of(config, "person", "hold", *subject)["hold"] for _ in range(2)]
+    placed = [json_of(config, "person", "hold", *subject)["hold_id"] for _ in range(2)]
     done = run("person", "release", "--reference", "nobody's", "--config", config)
     assert done.out == f"Ended hold {placed[0]}, {placed[1]}.\n"
     again = run("person", "release", "--reference", "nobody's", "--config", config)

@@ -39,7 +39,7 @@ def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
     done = run("record", "prune", "--config", config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Nothing to delete: the configuration has no `retention`")
-    assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "held_back": []}
+    assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "put_off": []}
 
 
 def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
@@ -56,7 +56,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     assert json_of(config, "person", "hold", "--user-ref", user_ref)["events"] > 0
     found = json_of(config, "record", "prune", "--dry-run")
     assert {each["removed"] for each in found["would_remove"]} == {"identity", "rejections"}
-    assert {each["why"] for each in found["held_back"]} == {"waits", "held"}
+    assert {each["why"] for each in found["put_off"]} == {"waits", "hold"}
     words = run("record", "prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
     assert "is on legal hold: `premblyd person hold --list`" in words

@@ -29,7 +29,7 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Confirmed, Load, Result
+from premblyd.queue.jobs import Claimable, Confirmed, Result, Room
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
@@ -293,7 +293,7 @@ def test_a_hook_that_ran_for_what_was_erased_says_what_it_likes(store: Store) ->
     erase(store)
     arrive(store, 2, NewDelivery("told", 3, runs_erased=True))
     action = Claimable(slots=1, lease_ms=60_000, digest="", runs_erased=True)
-    claimed = store.wait(store.queue.claim({"told": action}, Load(limit=1), SOON_MS))
+    claimed = store.wait(store.queue.claim({"told": action}, Room(limit=1), SOON_MS))
     [job] = claimed.jobs
     finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502", output="down"))
     assert store.rows("SELECT error, output FROM attempt") == [("status 502", "down")]

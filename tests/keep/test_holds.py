@@ -33,7 +33,7 @@ SELECT n, '', 1, '', '[]', x'', 0, '', '', 'api', 'unknown', 'unknown', '', 'u' 
 FROM counted
 """
 MANY_HOLDS = f"""{COUNTED}
-INSERT INTO hold (ON_IT, at_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
+INSERT INTO hold (ON_IT, since_ms, actor) SELECT 'u' || n, 1, 'ada' FROM counted
 """
 UUID = "0b6ba2e4-6d83-4c43-ae3c-7a3ce2b1a001"
 SPELT = UUID.replace("-", "_").upper()

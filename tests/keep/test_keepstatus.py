@@ -13,7 +13,7 @@ from tests.support.commands import json_of, recorded_in, run
 from tests.support.database import changing
 from tests.support.store import NOW_MS, Store
 
-HOLD = "INSERT INTO hold (user_ref, at_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
+HOLD = "INSERT INTO hold (user_ref, since_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
 ERASURE = (
     "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
     " VALUES (?, 'ada', 'user_ref', 1, 0)"
@@ -74,12 +74,12 @@ def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
 
 def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -> None:
     reference = json_of(config, "show", "1")["reference"]
-    assert json_of(config, "show", "1")["held"] is False
+    assert json_of(config, "show", "1")["on_hold"] is False
     run("person", "hold", "--reference", reference, "--config", config)
     out = run("show", "1", "--config", config).out
     assert "It is on legal hold: none of it is deleted until the hold ends" in out
     assert "\n  body\n" in out
-    assert json_of(config, "show", "1")["held"] is True
+    assert json_of(config, "show", "1")["on_hold"] is True
     with changing(recorded_in(config)) as database:
         database.execute("UPDATE event SET removed_parts = 'body' WHERE id = 1")
     out = run("show", "1", "--config", config).out

@@ -11,11 +11,11 @@ from premblyd.model.states import InquiryResult, Purpose
 from premblyd.model.tables import Event
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.damage import BODY_GONE, ERASED
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Confirmed, Job, Load
+from premblyd.queue.jobs import Claimable, Confirmed, Job, Room
 from premblyd.queue.once import MAX_HOLD_MS
 from premblyd.queue.oncekeys import once_key
+from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.run.invocation import of_job
 from tests.support.erasing import forget, remove_record
@@ -151,7 +151,7 @@ def claim(
         )
         for name in ("crm", "told")
     }
-    return store.wait(store.queue.claim(actions, Load(limit=9), now_ms)).jobs
+    return store.wait(store.queue.claim(actions, Room(limit=9), now_ms)).jobs
 
 
 def test_the_hook_of_what_is_erased_gets_nothing_of_the_person(store: Store) -> None:

@@ -92,7 +92,7 @@ def fill(store: Store, event_id: int) -> None:
             *(NOW_MS, action, event, of_delivery),
         )
     store.by_hand(
-        "INSERT INTO hold (user_ref, at_ms, actor, reason) VALUES ('ada', ?, 'bob', 'a claim')",
+        "INSERT INTO hold (user_ref, since_ms, actor, reason) VALUES ('ada', ?, 'bob', 'a claim')",
         NOW_MS,
     )
     store.wait(store.writer.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS)))
@@ -125,7 +125,7 @@ def test_what_programs_read_has_these_names(store: Store) -> None:
     found = record_of(taken(store))
     assert list(found) == [
         *("format", "made_at_ms", "made_by", "version", "found_by", "name", "withheld"),
-        *("nameless", "not_included", "holds", "erasures", "inquiries", "events"),
+        *("nameless_ids", "not_included", "holds", "erasures", "inquiries", "events"),
     ]
     assert found["format"] == "premblyd-person/1"
     (event,) = found["events"]
@@ -161,7 +161,7 @@ def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None
     file = taken(store)
     found = record_of(file)
     assert [event["id"] for event in found["events"]] == [own]
-    assert found["not_included"] == {"of_others": 1, "doubtful": 1}
+    assert found["not_included"] == {"others": 1, "doubtful": 1}
     assert not [name for name in file.namelist() if b"eve-" in file.read(name)]
     assert "1 message of somebody else, under the same references" in page_of(file)
     recorded = store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL")
@@ -175,7 +175,7 @@ def test_what_names_nobody_is_the_persons_where_nobody_else_is(store: Store) -> 
     found = record_of(file)
     assert [event["id"] for event in found["events"]] == numbers
     # Somebody may have put a stranger's reference beside this user_ref.
-    assert found["nameless"] == numbers[1:]
+    assert found["nameless_ids"] == numbers[1:]
     assert "1 message without anybody's name" in page_of(file)
 
 

@@ -328,9 +328,9 @@ FILL = (
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('1', '', 0)",
     "INSERT INTO verification_name (name, verification, at_ms) VALUES ('session-1', '', 0)",
     "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (0, '', '', '')",
-    "INSERT INTO console_token (kind, digest, actor, role, remote_ip, began_at_ms, expires_at_ms)"
+    "INSERT INTO console_token (kind, digest, actor, role, remote_ip, since_ms, until_ms)"
     " VALUES ('session', '', '', 'look', '', 0, 0)",
-    "INSERT INTO hold (at_ms, actor, until_ms) VALUES (0, '', 1)",
+    "INSERT INTO hold (since_ms, actor, until_ms) VALUES (0, '', 1)",
 )
 REACHED = {
     "body": {Kept.BODY},

@@ -15,7 +15,7 @@ from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Load
+from premblyd.queue.jobs import Claimable, Claimed, Room
 from premblyd.queue.once import lock_name
 from premblyd.queue.oncekeys import once_key
 from tests.support.jobs import ending
@@ -91,7 +91,7 @@ def claim(
     running: Collection[int] = (),
     now_ms: int = NOW_MS,
 ) -> Claimed:
-    return store.wait(store.queue.claim(actions, Load(limit=limit, running=running), now_ms))
+    return store.wait(store.queue.claim(actions, Room(limit=limit, running=running), now_ms))
 
 
 def once(slots: int = 4) -> Claimable:
@@ -145,7 +145,7 @@ def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_f
 ) -> None:
     store.add("closed")
     action = Claimable(slots=4, lease_ms=LEASE_MS, digest="")
-    load = Load(limit=9, closed={"closed"})
+    load = Room(limit=9, closed={"closed"})
     claimed = store.wait(store.queue.claim({"closed": action}, load, NOW_MS))
     assert (claimed.jobs, claimed.next_due_ms, claimed.has_more) == ([], None, False)
     assert store.rows("SELECT count(*) FROM attempt") == [(0,)]
@@ -195,7 +195,7 @@ def test_actions_that_have_nothing_to_do_cost_a_claim_nothing(store: Store) -> N
     for count in (20, 2000):
         store.add("a1", "a2", body=b"%d" % count)
         actions = Configuration(count)
-        load = Load(limit=9, hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
+        load = Room(limit=9, hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
         assert len(store.wait(store.queue.claim(actions, load, NOW_MS)).jobs) == 2
         looks.add(actions.looks)
     assert len(looks) == 1

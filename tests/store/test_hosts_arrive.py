@@ -10,7 +10,7 @@ from premblyd.keep import erasing
 from premblyd.keep.persons import Named
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Load
+from premblyd.queue.jobs import Claimable, Room
 from premblyd.record.operating import Operator
 from tests.support.queue import LEASE_MS, add_many
 from tests.support.store import NOW_MS, Store, new_event
@@ -40,7 +40,7 @@ def test_what_an_operator_changes_is_claimed_or_changed_and_never_both(hosts: li
     for number in range(1, 41, 4):  # each claim gets the next ones, some of which are cancelled
         [*got, first, second] = at_once(
             hosts,
-            *(host.queue.claim(crm, Load(limit=3), NOW_MS) for host in hosts),
+            *(host.queue.claim(crm, Room(limit=3), NOW_MS) for host in hosts),
             hosts[0].writer.call(operator.cancel(number, NOW_MS), alone=True),
             hosts[2].writer.call(operator.cancel(number + 1, NOW_MS), alone=True),
         )

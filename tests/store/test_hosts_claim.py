@@ -9,7 +9,7 @@ import pytest
 from premblyd.engines.engine import Lookup
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.jobs import Claimable, Claimed, Job, Load
+from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.queue.once import lock_name
 from premblyd.queue.oncekeys import once_key
 from premblyd.verifications.awaited import AwaitedQueue
@@ -36,7 +36,7 @@ def claim_at_once(
     action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", **more)  # type: ignore[arg-type]
 
     async def claims() -> list[Claimed]:
-        futures = [host.queue.claim({"crm": action}, Load(limit=99), now_ms) for host in hosts]
+        futures = [host.queue.claim({"crm": action}, Room(limit=99), now_ms) for host in hosts]
         return await asyncio.gather(*futures)
 
     return hosts[0].wait(claims())
@@ -109,7 +109,7 @@ def test_an_action_runs_as_often_as_it_may_on_all_hosts(
             action = Claimable(slots=free[host.worker], lease_ms=9, digest="", cluster=cluster)
             own = [job.delivery_id for job in jobs if job.worker == host.worker]
             jobs += host.wait(
-                host.queue.claim({"crm": action}, Load(limit=99, running=own), NOW_MS)
+                host.queue.claim({"crm": action}, Room(limit=99, running=own), NOW_MS)
             ).jobs
         assert len(jobs) <= cluster
         for job in jobs[before:]:
@@ -148,9 +148,9 @@ def test_own_hooks_that_outlive_their_lease_still_hold_their_places(hosts: list[
     add_many(a, 9, "crm")
     [mine] = claim_at_once([a], slots=2, cluster=2)
     action = Claimable(slots=9, lease_ms=LEASE_MS, digest="", cluster=2)
-    again = a.wait(a.queue.claim({"crm": action}, Load(limit=99, running=ids(mine)), LATER_MS))
+    again = a.wait(a.queue.claim({"crm": action}, Room(limit=99, running=ids(mine)), LATER_MS))
     assert ids(again) == []
-    ended = a.wait(a.queue.claim({"crm": action}, Load(limit=99, running=ids(mine)[:1]), LATER_MS))
+    ended = a.wait(a.queue.claim({"crm": action}, Room(limit=99, running=ids(mine)[:1]), LATER_MS))
     assert ids(ended) == [3], "one of them runs no more"
 
 

@@ -14,7 +14,7 @@ from premblyd.model.states import State
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue import rejections
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Job, Load
+from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.queue.order import Then
 from premblyd.queue.rejections import ConnectionFault
 from premblyd.queue.settling import Answers, NewAnswer
@@ -102,7 +102,7 @@ class Hosts:
         self.answered[reference].append(await Answers(store.writer).add(answer, None))
 
     async def claim(self, store: Store) -> None:
-        claimed: Claimed = await store.queue.claim(ACTIONS, Load(limit=8), self.now_ms)
+        claimed: Claimed = await store.queue.claim(ACTIONS, Room(limit=8), self.now_ms)
         self.jobs[store] = claimed.jobs
         self.actions |= {job.delivery_id: job.action for job in claimed.jobs}
 

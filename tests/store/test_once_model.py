@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.jobs import Claimable, Claimed, Job, Load
+from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.record.operating import Operator
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, crash, finish
 from tests.support.store import NOW_MS, Store
@@ -88,10 +88,8 @@ class Schedule:
         before = deepcopy(self.model)
         expected = self.decide()
         keys = sorted(self.model[number].key for number in expected)
-        both = [
-            host.queue.claim({"crm": ACTION}, Load(limit=9, running=list(self.jobs)), self.now_ms)
-            for host in self.hosts
-        ]
+        room = Room(limit=9, running=list(self.jobs))
+        both = [host.queue.claim({"crm": ACTION}, room, self.now_ms) for host in self.hosts]
         got = {
             job.delivery_id: job
             for claimed in self.store.wait_all(both)

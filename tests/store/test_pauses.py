@@ -9,7 +9,7 @@ from premblyd.engines.engine import Database
 from premblyd.keep import personrows
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Job, Load
+from premblyd.queue.jobs import Claimable, Job, Room
 from premblyd.queue.order import Then
 from premblyd.queue.pauses import KEPT_MS, PauseLog
 from premblyd.record import statistics
@@ -149,7 +149,7 @@ def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store
     actions = {"crm": once, "other": once, "line": plain, "free": plain}
 
     def claimed(now_ms: int) -> dict[str, Job]:
-        found = store.wait(store.queue.claim(actions, Load(limit=9), now_ms))
+        found = store.wait(store.queue.claim(actions, Room(limit=9), now_ms))
         return {job.action: job for job in found.jobs}
 
     jobs = claimed(NOW_MS)
@@ -255,7 +255,7 @@ def test_what_is_paused_is_neither_late_nor_failing_and_overdue_in_no_metric(
     pause(store, "crm")
     assert found(record, late_ms, "crm") == []
     [figures] = statistics.actions(record, since_ms=0, now_ms=late_ms)
-    assert (figures.overdue, figures.backlog) == (0, 4), "with the one of the record"
+    assert (figures.overdue, figures.waiting) == (0, 4), "with the one of the record"
     assert figures.pause is not None
     assert [each.pause for each in statistics.paused(record, late_ms)] == [figures.pause]
     resume(store, "crm", late_ms)

@@ -8,10 +8,10 @@ import pytest
 
 from premblyd.model.states import State
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue.damage import CRASHED
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Load, Result
+from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Result, Room
+from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending
 from tests.support.queue import (
@@ -160,11 +160,11 @@ def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> Non
     store.add("crm", attempts=2)
     action = Claimable(slots=1, lease_ms=LEASE_MS, digest="", confirm=True)
     for now_ms in range(NOW_MS, NOW_MS + 2):
-        [job] = store.wait(store.queue.claim({"crm": action}, Load(limit=9), now_ms)).jobs
+        [job] = store.wait(store.queue.claim({"crm": action}, Room(limit=9), now_ms)).jobs
         if not job.is_confirmed:
             assert store.wait(store.queue.confirm(job, Confirmed(facts={}), now_ms))
         recover(store, now_ms + 1)
-    assert not store.wait(store.queue.claim({"crm": action}, Load(limit=9), NOW_MS + 3)).jobs
+    assert not store.wait(store.queue.claim({"crm": action}, Room(limit=9), NOW_MS + 3)).jobs
     assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]
 
 

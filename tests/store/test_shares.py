@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from premblyd.queue.jobs import SMALL_BYTES, Claimable, Due, Load
+from premblyd.queue.jobs import SMALL_BYTES, Claimable, Due, Room
 from premblyd.queue.shares import Shares
 from tests.support.rows import for_each
 
 MIB = 1 << 20
 
 
-def shares_of(names: Iterable[str], load: Load) -> Shares:
+def shares_of(names: Iterable[str], load: Room) -> Shares:
     one = Claimable(slots=99, lease_ms=1, digest="")
     return Shares(dict.fromkeys(names, one), load)
 
@@ -29,7 +29,7 @@ def shares_of(names: Iterable[str], load: Load) -> Shares:
     ],
 )
 def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
-    load = Load(limit=9, hooks={"a": 1}, held_bytes={"a": used * MIB}, max_bytes=10 * MIB)
+    load = Room(limit=9, hooks={"a": 1}, held_bytes={"a": used * MIB}, max_bytes=10 * MIB)
     shares = shares_of("a", load)
     assert chosen(shares, ("a", *sizes)) == [("a", size) for size in begin]
 
@@ -49,7 +49,7 @@ def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
 def test_a_free_slot_is_for_the_action_that_runs_the_fewest(
     busy: dict[str, int], limit: int, begin: dict[str, int]
 ) -> None:
-    shares = shares_of("abc", Load(limit=limit, hooks=busy))
+    shares = shares_of("abc", Room(limit=limit, hooks=busy))
     found = chosen(shares, ("a", *[0] * 9), ("b", *[0] * 9), ("c", *[0] * 9), first="cab")
     assert Counter(name for name, _ in found) == begin
 
@@ -63,7 +63,7 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
 ) -> None:
     """An action that is alone with much to do gets the others."""
     names = [f"a{number}" for number in range(actions)]
-    shares = shares_of(names, Load(limit=slots))
+    shares = shares_of(names, Room(limit=slots))
     assert shares.slots_of("a0") == alone
     assert len(chosen(shares, ("a0", *[0] * 20))) == alone
     if slots >= actions:
@@ -71,14 +71,14 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
 
 
 def test_what_still_runs_of_an_action_that_is_gone_leaves_the_fewer_slots_for_the_others() -> None:
-    shares = shares_of("abcdefgh", Load(limit=4, hooks={"gone": 6}))
+    shares = shares_of("abcdefgh", Room(limit=4, hooks={"gone": 6}))
     assert shares.slots_of("a") == 2, "half of four are kept, as each of eight can't have one"
 
 
 def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:
     """A twelfth of 12 MiB for each of six: all that a body up to it ever waits for is a slot."""
     names = "abcdef"
-    shares = shares_of(names, Load(limit=99, max_bytes=12 * MIB))
+    shares = shares_of(names, Room(limit=99, max_bytes=12 * MIB))
     assert chosen(shares, ("a", *[1] * 20)) == [("a", 1)] * 7
     each = [(name, 1) for name in names[1:]]
     assert chosen(shares, *each) == each
@@ -88,11 +88,11 @@ def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:
 def test_a_body_that_finds_no_room_is_first_when_there_is_some() -> None:
     hooks = {"a": 5, "b": 1}
     full = shares_of(
-        "ab", Load(limit=9, hooks=hooks, held_bytes={"b": 9 * MIB}, max_bytes=10 * MIB)
+        "ab", Room(limit=9, hooks=hooks, held_bytes={"b": 9 * MIB}, max_bytes=10 * MIB)
     )
     assert chosen(full, ("a", 4), ("b", 1)) == []
     assert full.waits_for_room == "a"
-    emptier = shares_of("ab", Load(limit=9, hooks={"a": 5}, max_bytes=10 * MIB))
+    emptier = shares_of("ab", Room(limit=9, hooks={"a": 5}, max_bytes=10 * MIB))
     found = chosen(emptier, ("b", 9), ("a", 4), first_for_room=full.waits_for_room)
     assert (found, emptier.waits_for_room) == ([("a", 4)], "b")
 

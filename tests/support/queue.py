@@ -7,7 +7,7 @@ from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
 from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Claimed, Job, Load, Result
+from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
 from premblyd.verifications.questions import Inquiries, NewInquiry
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
@@ -46,7 +46,7 @@ def claim(
     actions = {
         name: Claimable(slots=free, lease_ms=LEASE_MS, digest=name) for name, free in slots.items()
     }
-    return store.wait(store.queue.claim(actions, Load(limit=limit, running=running), now_ms))
+    return store.wait(store.queue.claim(actions, Room(limit=limit, running=running), now_ms))
 
 
 def claim_once(
@@ -55,7 +55,7 @@ def claim_once(
     """Claim for the actions crm and other, which run once for each reference and outcome."""
     action = Claimable(slots=slots, lease_ms=LEASE_MS, digest="", once=True)
     actions = {"crm": action, "other": action}
-    return store.wait(store.queue.claim(actions, Load(limit=9, running=running), now_ms))
+    return store.wait(store.queue.claim(actions, Room(limit=9, running=running), now_ms))
 
 
 def ids(claimed: Claimed) -> list[int]:

@@ -49,7 +49,7 @@ _UNSAFE = (
 )
 
 
-class _Found(NamedTuple):
+class _ServerFacts(NamedTuple):
     """What the server says of itself."""
 
     version: str
@@ -71,7 +71,7 @@ def inspect(server: Server) -> Inspection:
         with translated(), contextlib.closing(connect(server)) as database:
             connection = database.connection()
             with bounded(connection, CONNECT_TIMEOUT_S):
-                found = _look(connection)
+                found = _server_facts(connection)
                 is_in_catalog = found.schema == _CATALOG  # whose tables are not ours
                 has_tables = is_in_catalog or connection.execute(_HAS_TABLES).fetchone() != (0,)
                 lacks = [] if is_in_catalog else connection.execute(_LACKS).fetchall()
@@ -113,7 +113,7 @@ def require_usable(server: Server) -> None:
     """Raise CannotStartError when the server can't hold a record, StoreUnavailableError when it
     can't be asked."""
     with translated(), contextlib.closing(connect(server)) as database:
-        found = _look(database.connection())
+        found = _server_facts(database.connection())
         faults = _faults(found)
         if _is_pooled(database.connection(), server):
             faults.append(_POOLED)
@@ -121,9 +121,9 @@ def require_usable(server: Server) -> None:
         raise CannotStartError(f"The database can't be used: {'; '.join(faults)}.")
 
 
-def _look(connection: Connection) -> _Found:
+def _server_facts(connection: Connection) -> _ServerFacts:
     [row] = connection.execute(_SERVER).fetchall()
-    return _Found(*row)
+    return _ServerFacts(*row)
 
 
 def _is_pooled(connection: Connection, server: Server) -> bool:
@@ -143,7 +143,7 @@ def _is_pooled(connection: Connection, server: Server) -> bool:
     return row != ("kept",)
 
 
-def _faults(found: _Found) -> list[str]:
+def _faults(found: _ServerFacts) -> list[str]:
     faults = []
     if found.major < OLDEST:
         faults.append(f"PostgreSQL {found.version} is too old: it must be {OLDEST} or newer")

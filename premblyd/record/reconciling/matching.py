@@ -65,7 +65,7 @@ def _was_asked(condition: Any) -> Any:
     )
 
 
-class Found(NamedTuple):
+class SeenEvent(NamedTuple):
     """An event of a verification."""
 
     id: int
@@ -120,7 +120,7 @@ class Arrival(StrEnum):
     DIFFERS = "differs"  # Prembly says something else
 
 
-def arrival_of(found: Iterable[Found], code: str | None, word: str | None) -> Arrival:
+def arrival_of(found: Iterable[SeenEvent], code: str | None, word: str | None) -> Arrival:
     """Return what the record has of a verification, of which Prembly's log has this code and status
     (None: it says nothing, or there is no log). What settles it is listed in AGREEMENT: of several
     events one is enough."""
@@ -146,15 +146,15 @@ def arrival_of(found: Iterable[Found], code: str | None, word: str | None) -> Ar
     return Arrival.OPEN if its else Arrival.MISSING
 
 
-def _is_settled_by_code(each: Found, code: str | None) -> bool:
+def _is_settled_by_code(each: SeenEvent, code: str | None) -> bool:
     return each.standing == Standing.CODE and bool(each.is_told or each.code == code)
 
 
-def _is_differing(each: Found) -> bool:
+def _is_differing(each: SeenEvent) -> bool:
     return bool(each.is_differing and not each.is_dismissed)
 
 
-def _contradicts(event: Found, code: str | None, word: str | None) -> bool:
+def _contradicts(event: SeenEvent, code: str | None, word: str | None) -> bool:
     """Return whether Prembly's log says something else than an event with a result."""
     said = outcome_of(word)
     if event.outcome == Outcome.VERIFIED:
@@ -168,13 +168,13 @@ def found_events(
     verifications: Sequence[Sequence[str]],
     *,
     since_ms: int | None = None,
-) -> list[dict[int, Found]]:
+) -> list[dict[int, SeenEvent]]:
     """Return the events of each of these verifications, whose ids these are, by their numbers: by
     references, and where these find no result, by sessions, of events received since `since_ms`.
     Ask for few at once."""
     by_name = events_named(database, {name for ids in verifications for name in ids}, _NAMED)
     found = [
-        {event.id: event for name in ids for row in by_name[name] for event in (Found(*row[1:]),)}
+        {row[1]: SeenEvent(*row[1:]) for name in ids for row in by_name[name]}
         for ids in verifications
     ]
     sessions = {
@@ -188,7 +188,7 @@ def found_events(
         by_session = events_of_sessions(database, sessions, FOUND, *since)
         for ids, its in zip(verifications, found, strict=True):
             for name in ids:
-                its |= {row[0]: Found(*row) for row in by_session.get(name, ())}
+                its |= {row[0]: SeenEvent(*row) for row in by_session.get(name, ())}
     return found
 
 

@@ -36,7 +36,7 @@ from premblyd.record.reconciling.matching import (
     BATCH,
     IS_NAMELESS,
     Arrival,
-    Found,
+    SeenEvent,
     arrival_of,
     found_events,
     is_digest,
@@ -94,13 +94,13 @@ class Absent:
     fate: Fate = Fate.MISSING
     error: str | None = None
     event_id: int | None = None  # as which it was stored, or came
-    found: tuple[Found, ...] = ()  # the events that came of it
+    found: tuple[SeenEvent, ...] = ()  # the events that came of it
 
     @classmethod
     def of(cls, entry: LogEntry) -> "Absent":
         return cls(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
 
-    def told_once(self, standing: Standing) -> Found | None:
+    def told_once(self, standing: Standing) -> SeenEvent | None:
         """Return the event of which Prembly is asked once, if that is what there is to ask."""
         return next((each for each in self.found if each.standing == standing), None)
 
@@ -378,7 +378,7 @@ class _Said:
     and with which result. STORED: it is to be stored."""
 
     fate: Fate
-    events: Sequence[Found] = ()
+    events: Sequence[SeenEvent] = ()
     result: InquiryResult = InquiryResult.UNSETTLED
     error: str | None = None
 

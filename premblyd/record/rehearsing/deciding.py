@@ -16,7 +16,7 @@ from premblyd.model.keeptables import RemovedParts
 from premblyd.prembly import agreement, answers, bodies, conditions, events, payload
 from premblyd.prembly.agreement import Finding
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue import damage
+from premblyd.queue import recovery
 from premblyd.queue.jobs import Confirmed
 from premblyd.record.rehearsing.reading import PastEvent, Recorded
 from premblyd.routing import Routing
@@ -67,7 +67,7 @@ class Configured:
         if event is None:
             return self._unsaid(found, found.why_not)
         if event.is_erased:
-            return self._unsaid(found, damage.ERASED)
+            return self._unsaid(found, recovery.ERASED)
         if event.verified_by == events.STORED_BY and self._asks_less():
             return self._unsaid(found, NOT_AWAITED)
         if not event.has_body:
@@ -172,7 +172,7 @@ class Configured:
             if action.confirm or action.once:
                 looks_at.add("reference")
             if looks_at & lost:
-                decided[action.name] = Decision(does=Does.UNSAID, why=damage.BODY_GONE)
+                decided[action.name] = Decision(does=Does.UNSAID, why=recovery.BODY_GONE)
             elif self.routing.why_not(action, event) is None:
                 decided[action.name] = self._confirmed(action, event, found)
         return decided

@@ -43,7 +43,7 @@ class Figure:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `--json` has it."""
-        counted = {"count": self.count, "so_now": self.so_now, "events": self.events.tolist()}
+        counted = {"count": self.count, "so_now": self.so_now, "event_ids": self.events.tolist()}
         return asdict(self.of) | counted
 
 
@@ -103,7 +103,7 @@ class Figures:
                 {"action": name, **{each.value: counts[each] for each in Difference}}
                 for name, counts in self.by_action.items()
             ],
-            "figures": [
+            "differences": [
                 figure.as_json() for name in self.by_action for figure in self.figures(name)
             ],
         }

@@ -12,7 +12,7 @@ from premblyd.engines.portions import of_size
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue.damage import EVENT_COLUMNS, UnusableError, usable_event
+from premblyd.queue.recovery import EVENT_COLUMNS, UnusableError, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.times import HOUR_MS

@@ -182,16 +182,16 @@ def paused(situation: Situation) -> Iterator[Item]:
 
 
 @trouble()
-def held(situation: Situation) -> Iterator[Item]:
+def blocked(situation: Situation) -> Iterator[Item]:
     """Yield references of which nothing runs, as a dead delivery is before them (`order`)."""
-    for action, count in largest(statistics.held_of(situation.database)):
+    for action, count in largest(statistics.blocking_of(situation.database)):
         yield Item(
             text=f"{counted(count, 'dead delivery', 'dead deliveries')} of {action}"
             f" {'blocks' if count == 1 else 'block'} later deliveries for the same reference.",
-            remedy=f"Fix the cause, then `premblyd replay --dead --action {action}`. Or dismiss"
+            remedy=f"Fix the cause, then `premblyd replay --dead --action {action}`. Or cancel"
             f" them, so that the others run: `premblyd cancel --dead --action {action}`, or one by"
             " `--delivery ID`.",
-            command=f"premblyd deliveries --waiting --action {action}",
+            command=f"premblyd deliveries --blocked --action {action}",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,
         )
@@ -209,7 +209,7 @@ def dead(situation: Situation) -> Iterator[Item]:
             f" (`premblyd cancel --dead --action {action}`)."
             if is_gone
             else "Fix the cause (see the last error), then `premblyd replay --dead --action"
-            f" {action}`. What Prembly contradicted stays dead. Dismiss those that will not be"
+            f" {action}`. What Prembly contradicted stays dead. Cancel those that will not be"
             f" retried: `premblyd cancel --dead --action {action}`, or one by `--delivery ID`.",
             target=Target(page="deliveries", state="dead", action=action),
             count=count,

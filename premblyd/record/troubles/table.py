@@ -57,12 +57,12 @@ def for_people(items: Iterable[Item]) -> list[Item]:
 
 def needs_nobody(items: Iterable[Item]) -> str:
     """Return in one line what of `items` needs nobody: `12 events matched no action (codes 00,
-    none). Nothing to do.` Nothing if there is nothing."""
+    missing). Nothing to do.` Nothing if there is nothing."""
     parts = []
     for row in TROUBLES:
         if its := [item for item in items if item.kind == row.kind and not item.needs_somebody]:
             subjects = [item.subject for item in its if item.subject]
-            codes = ", ".join("none" if each == "missing" else each for each in subjects)
+            codes = ", ".join(subjects)
             is_of_codes = any(item.target.code is not None for item in its)
             word = "" if not is_of_codes else "code " if len(subjects) == 1 else "codes "
             about = f" ({word}{codes})" if subjects else ""

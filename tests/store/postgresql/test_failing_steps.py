@@ -15,7 +15,7 @@ from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql import engine
 from premblyd.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.jobs import Claimable, Load
+from premblyd.queue.jobs import Claimable, Room
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
@@ -114,7 +114,7 @@ def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:
         for _ in range(3):
             actions = {"crm": Claimable(slots=1, lease_ms=1, digest="")}
             futures: list[asyncio.Future[Any]] = [
-                store.queue.claim(actions, Load(limit=1), NOW_MS),
+                store.queue.claim(actions, Room(limit=1), NOW_MS),
                 store.inbox.prove_commit(),
             ]
             claimed, _ = store.wait_all(futures)

@@ -16,8 +16,8 @@ class SharedTime(NamedTuple):
     shared_ms: int
 
 
-class HostStanding:
-    """A daemon's standing among the others, who take it for lost once they saw no beat of it for
+class Liveness:
+    """Whether a daemon counts as alive. The others take it for lost once they saw no beat of it for
     `lost_after`. Here that time is counted from when a beat was asked for, which is earlier, and by
     a clock that counts the machine's sleep. No clock of this machine counts how long it was paused,
     if it is a virtual one: the database's tells that, as soon as it is read again."""
