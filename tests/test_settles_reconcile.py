@@ -216,7 +216,7 @@ def test_what_prembly_says_no_more_of_is_no_fault_of_the_day(
     assert counts(record, entry)["unsettled"] == 1
     record.change("UPDATE awaited SET answered_at_ms = 2")
     ran = reconcile(record, "--store")
-    assert (ran.code, "and Prembly has none when asked: 1." in ran.out) == (0, True)
+    assert (ran.code, "Without a result, at Prembly too: 1." in ran.out) == (0, True)
     assert counts(record, entry)["given_up"] == 1
     assert not counts(record, entry).keys() & {*COUNTED}
     assert api.asked(REFERENCE) == 0

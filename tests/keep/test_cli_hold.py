@@ -86,8 +86,8 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
     [
         (b"", "which is empty"),
         (b"hush \xff\n", "which is not UTF-8 text"),
-        (b"hush\0\n", "is longer than 4 KiB, or has a NUL"),
-        (b"hush" * 2000, "is longer than 4 KiB, or has a NUL"),
+        (b"hush\0\n", "is longer than 2 KiB, or has a NUL"),
+        (b"hush" * 2000, "is longer than 2 KiB, or has a NUL"),
     ],
 )
 def test_a_line_that_is_no_name_is_refused_and_not_quoted(
