@@ -1,24 +1,25 @@
 """Storing the events of webhooks: finds duplicates, and stores the others together."""
 
 import functools
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
 from premblyd.queue.erasedarrivals import ErasedArrivals
-from premblyd.queue.keys import By, event_key
 from premblyd.queue.recovery import VERDICT_COLUMNS
 from premblyd.verifications import erased
-from premblyd.verifications.digests import Digests
+from premblyd.verifications.digests import KEY_DIGITS, Digests
 from premblyd.verifications.erased import ArrivalFacts, Erased
 from premblyd.verifications.spellings import reference_key
 
 PORTION_BYTES = 1 << 20
+By = Literal["body", "token"]  # see config.inquiries.Duplicates
 
 
 class NewEvent(NamedTuple):
@@ -45,6 +46,26 @@ class Known(NamedTuple):
     def new_row_count(self) -> int:
         """How many are not there: two of one key are one event, and a duplicate of it."""
         return sum(key in self.new for key in self.keys)
+
+
+def event_key(digests: Digests, webhook: Webhook, by: By = "body") -> str:
+    """Return the key of `webhook`: two with the same key are duplicates.
+
+    By body: endpoint and body, if the body has an id of its own. Nobody signs the token, so whoever
+    saw a webhook can send it again with another. By token, or without such an id: endpoint, token
+    and body. The token alone would not tell: PENDING and the later VERIFIED of one verification may
+    share it.
+
+    With nothing to go by the key is random, because small bodies of different verifications may
+    be the same bytes.
+    """
+    verdict = webhook.verdict
+    if by == "body" and (verdict.reference or verdict.session_id):
+        return digests.key(b"event key", webhook.endpoint, "", end=webhook.body_sha256)
+    if webhook.token or verdict.reference:
+        token = webhook.token or ""
+        return digests.key(b"event key", webhook.endpoint, token, end=webhook.body_sha256)
+    return secrets.token_hex(KEY_DIGITS // 2)
 
 
 def new_event(digests: Digests, webhook: Webhook, by: By = "body") -> NewEvent:

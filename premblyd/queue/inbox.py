@@ -18,10 +18,10 @@ from premblyd.queue.arrivals import (
     ERASED_ARRIVALS,
     INSERT_DELIVERIES,
     INSERT_DELIVERIES_BY_KEY,
+    By,
     Known,
     NewEvent,
 )
-from premblyd.queue.keys import By
 from premblyd.queue.order import Then, order_key
 from premblyd.queue.rejections import REJECT, NewRejection
 from premblyd.verifications import awaited, erased

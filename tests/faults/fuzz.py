@@ -25,7 +25,7 @@ from premblyd.errors import ConfigError, SignatureError
 from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.keys import event_key
+from premblyd.queue.arrivals import event_key
 from premblyd.verifications.digests import Digests
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.arrivals import By, event_key
 from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.keys import By, event_key
 from premblyd.verifications.digests import Digests
 from tests.support.store import NOW_MS, Store, new_event
 
