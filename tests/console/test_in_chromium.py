@@ -131,7 +131,7 @@ def test_a_replay_of_many_shows_how_far_it_is(chromium: Chromium, daemon: Prembl
             chromium.picture(page, "progress")
         expect(page.get_by_text(f"{count} of {count} deliveries queued")).to_be_visible()
         assert page.get_by_role("progressbar").get_attribute("value") == str(count)
-        page.get_by_role("link", name="what is dead").click()
+        page.get_by_role("link", name="dead", exact=True).click()
         expect(page.get_by_role("link", name="activate-customer")).to_be_visible()
     daemon.wait_for_rows([(0,)], dead)
 

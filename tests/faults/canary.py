@@ -188,7 +188,7 @@ class Campaign:
         made = {
             name for name in marks.needles if "reference in" in name or "reference with" in name
         }
-        made |= {name for name in marks.needles if "bytes at" in name}
+        made |= {name for name in marks.needles if "bytes at" in name or "hash of" in name}
         if missing := marks.needles.keys() - found - made - {"reason"}:
             self.problems.append(f"nothing was there to erase: {sorted(missing)}")
 

@@ -85,7 +85,7 @@ def events(place: DatabaseAddress) -> dict[int, Stored]:
     with reading(place) as connection:
         found = connection.execute("SELECT id, removed_parts, user_ref, body FROM event").fetchall()
         return {
-            id_: Stored(removed_parts, user_ref, bytes(body))
+            id_: Stored(removed_parts, user_ref, bytes(body or b""))
             for id_, removed_parts, user_ref, body in found
         }
 
