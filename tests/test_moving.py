@@ -262,7 +262,7 @@ def test_a_table_that_came_over_otherwise_is_named(
             target._connection.execute("UPDATE event SET detail = 'other' WHERE id = 8")
 
     monkeypatch.setattr(Target, "put", otherwise)
-    with pytest.raises(MoveError, match="not what was sent: event"):
+    with pytest.raises(MoveError, match="The copy differs from the original: event"):
         move_record(odd, server)
     assert_has_nothing(server)
 

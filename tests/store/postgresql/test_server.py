@@ -16,7 +16,12 @@ from premblyd.engines.connections import backend
 from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql import opening
 from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
-from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.errors import (
+    CannotStartError,
+    PremblydError,
+    StoreUnavailableError,
+    ValueRefusedError,
+)
 from premblyd.model.tables import Record
 from tests.support import postgresql
 from tests.support.commands import run
@@ -270,7 +275,7 @@ def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
         store = Store(pooled, loop)
         for number in range(8):  # so often that the statements are prepared
             store.add("crm", body=b"%d" % number)
-            with pytest.raises(psycopg.errors.NotNullViolation):
+            with pytest.raises(ValueRefusedError):
                 store.wait(store.writer.call(fail))
             [job] = claim(store, crm=1).jobs
             assert finish(store, job, SUCCEEDED)
