@@ -13,8 +13,9 @@ pytestmark = pytest.mark.machine
 
 KNOWS = """\
     for number in range({count}):
-        hour_before_midnight_s = time.time() // 86400 * 86400 - 3600
-        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=hour_before_midnight_s - number)
+        # Of yesterday, and of the last 24 hours too, until some seconds before midnight.
+        midnight_s = time.time() // 86400 * 86400
+        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=midnight_s - 1 - number)
 """
 ACTIONS = """
 actions:
