@@ -40,6 +40,16 @@ def prembly_knows(machine: Machine, name: str, count: int) -> Iterator[None]:
         yield
 
 
+def test_the_unit_fails_while_something_is_missing_and_without_a_key(service: Machine) -> None:
+    with prembly_knows(service, "failing", 3):
+        service.run(f"echo wrong | install -m 0600 /dev/stdin {API_KEY}")
+        assert service.run("systemctl start premblyd-reconcile", check=False).returncode != 0
+        assert service.property("ExecMainStatus", "premblyd-reconcile.service") == "78"
+        log = "journalctl -u premblyd-reconcile -o cat -n 5"  # written a moment later
+        service.wait(f"{log} | grep -F 'Prembly refuses it (HTTP 401)'")
+        service.run("systemctl reset-failed premblyd-reconcile")
+
+
 def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
     units = "premblyd-reconcile.service premblyd-reconcile.timer"
     assert service.run(f"systemctl is-enabled {units}", check=False).stdout.split() == [
@@ -57,16 +67,6 @@ def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
     service.run("systemctl enable --now premblyd-reconcile.timer")
     assert "premblyd-reconcile.timer" in service.output("systemctl list-timers --all")
     service.run("systemctl disable --now premblyd-reconcile.timer")
-
-
-def test_the_unit_fails_while_something_is_missing_and_without_a_key(service: Machine) -> None:
-    with prembly_knows(service, "failing", 3):
-        service.run(f"echo wrong | install -m 0600 /dev/stdin {API_KEY}")
-        assert service.run("systemctl start premblyd-reconcile", check=False).returncode != 0
-        assert service.property("ExecMainStatus", "premblyd-reconcile.service") == "78"
-        log = "journalctl -u premblyd-reconcile -o cat -n 5"  # written a moment later
-        service.wait(f"{log} | grep -F 'Prembly refuses it (HTTP 401)'")
-        service.run("systemctl reset-failed premblyd-reconcile")
 
 
 def test_root_reconciles_a_list_as_the_service(service: Machine) -> None:
