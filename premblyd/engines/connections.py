@@ -48,7 +48,8 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
         try:
             yield
         except Exception:
-            # Looked for only now: what failed may have been what loaded it.
+            # Nothing ends here, so nothing is logged: all is raised again, a failure of PostgreSQL
+            # as ours. Its module is looked for only now: what failed may have been what loaded it.
             postgresql = sys.modules.get("premblyd.engines.postgresql.failures")
             if postgresql is None:
                 raise
