@@ -27,6 +27,7 @@ LOCK = "schema"  # a lock's name: who has it finds the schema, and who works on 
 MOVE = "move"  # a lock's name: `premblyd record move` has it as long as it is at work
 RECORD = "record"  # its row says which schema this is
 KEY_BYTES = 32
+ID_BYTES = 4
 _TYPES = {
     ColumnType.NUMBER: "INTEGER",
     ColumnType.MOMENT: "INTEGER",
@@ -92,10 +93,11 @@ def make(database: Database) -> None:
         statements = [*translated, *(sql.replace("%", "%%") for sql in IN_POSTGRESQL)]
     for sql in statements:
         database.execute_sql(sql)
-    values = ", ".join([database.param] * 3)
+    values = ", ".join([database.param] * 4)
     database.execute_sql(
-        f"INSERT INTO {RECORD} (schema_number, schema_digest, digest_key) VALUES ({values})",
-        (NUMBER, digest(), secrets.token_bytes(KEY_BYTES)),
+        f"INSERT INTO {RECORD} (schema_number, schema_digest, record_id, digest_key)"
+        f" VALUES ({values})",
+        (NUMBER, digest(), secrets.token_hex(ID_BYTES), secrets.token_bytes(KEY_BYTES)),
     )
 
 

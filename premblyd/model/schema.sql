@@ -256,6 +256,7 @@ CREATE TABLE record (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     schema_number INTEGER NOT NULL,
     schema_digest TEXT NOT NULL,
+    record_id TEXT NOT NULL,
     digest_key BLOB NOT NULL,
     alive_at_ms INTEGER,
     machine_start TEXT,
@@ -391,6 +392,16 @@ CREATE TABLE gone_once (
     once_key TEXT NOT NULL,
     delivery_id INTEGER NOT NULL,
     UNIQUE (once_key, action)
+) STRICT;
+
+CREATE TABLE backup_folder (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder TEXT NOT NULL UNIQUE,
+    tried_at_ms INTEGER NOT NULL,
+    copied_at_ms INTEGER,
+    file TEXT,
+    file_bytes INTEGER,
+    error TEXT
 ) STRICT;
 
 CREATE TABLE event_hour (

@@ -322,6 +322,7 @@ class Record(Table):
     kept = Kept.PERMANENT
     schema_number = Number(PLAIN)
     schema_digest = Text(PLAIN)  # see schema.py
+    record_id = Text(PLAIN)  # tells its copies and its erasures from those of other records
     # The key of the digests that outlast what they are of; it never changes.
     digest_key = Bytes(SECRET, kept=Kept.PERMANENT, seen=Seen.NOWHERE)
     # When a daemon last took webhooks, by two clocks.
