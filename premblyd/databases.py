@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+MAGIC = b"SQLite format 3\0"  # what a file begins with that is not encrypted
 POSTGRESQL = ("postgresql", "postgres")
 # What libpq takes of a URL that names no secret of its own; `sslpassword` and `passfile` apart.
 _PASSWORD_PARAMETER = re.compile(r"[?&](password|sslpassword)=", re.IGNORECASE)
@@ -29,12 +30,30 @@ class Server:
         return self.url
 
 
-DatabaseAddress = Path | Server  # a SQLite database is its file
+@dataclass(frozen=True, slots=True)
+class EncryptedFile:
+    """A SQLite database that is encrypted, and the file with its key."""
+
+    path: Path
+    key_path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+DatabaseAddress = Path | EncryptedFile | Server  # a SQLite database is its file
 
 
 def file_of(place: DatabaseAddress) -> Path | None:
     """Return the file of a SQLite database; None for one on a server."""
+    if isinstance(place, EncryptedFile):
+        return place.path
     return place if isinstance(place, Path) else None
+
+
+def key_of(place: DatabaseAddress) -> Path | None:
+    """Return the file with the key of an encrypted database; None: it has none."""
+    return place.key_path if isinstance(place, EncryptedFile) else None
 
 
 def is_postgresql(text: str) -> bool:
@@ -55,3 +74,13 @@ def holds_password(url: str) -> bool:
         or not all(port.isdecimal() for port in ports if port)
         or bool(_PASSWORD_PARAMETER.search(url))
     )
+
+
+def is_plain(path: Path) -> bool | None:
+    """Return whether a database is not encrypted; None: there is none, or it is empty. Raise
+    OSError when it can't be read."""
+    if not path.is_file():  # a FIFO is not opened: that would wait
+        return False if path.exists() else None
+    with path.open("rb") as file:
+        begin = file.read(len(MAGIC))
+    return begin == MAGIC if begin else None

@@ -25,7 +25,7 @@ from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, file_of
 from premblyd.errors import PremblydError
 from premblyd.listening import Listening, addresses_of
 from premblyd.procfs import process_start, runs
@@ -268,8 +268,8 @@ def _fingerprint(salt: str, secret: Secret) -> str:
 def _files(database: DatabaseAddress, configuration: Path) -> list[Path]:
     """Return where the daemon has its file: beside the database. Of one on a server there is no
     folder: there it is in a folder for what runs."""
-    if isinstance(database, Path):
-        return [database.with_name(f"{database.name}.running")]
+    if file := file_of(database):
+        return [file.with_name(f"{file.name}.running")]
     return [folder / _name(database, configuration) for folder in _folders()]
 
 
@@ -303,7 +303,7 @@ def _is_ours_alone(folder: Path) -> bool:
 
 def _others(database: DatabaseAddress, own: Sequence[Path]) -> Iterator[Path]:
     """Yield where other daemons of this machine have theirs that share the server."""
-    if isinstance(database, Path):
+    if file_of(database):
         return
     for path in own:
         found = sorted(path.parent.glob(f"{_prefix(database)}*.running"))
@@ -321,7 +321,7 @@ def _digest(text: str) -> str:
 def _own_files(database: DatabaseAddress, configuration: Path) -> Iterator[Path]:
     """Yield where this daemon has its file: beside its database, for all who may read that, and in
     the first folder for what runs that it may write."""
-    if isinstance(database, Path):
+    if file_of(database):
         yield from _files(database, configuration)
     *folders, own = _folders()
     name = _name(database, configuration)

@@ -74,8 +74,16 @@ def be_others(path: Path) -> None:
     [
         ("var/lib/p.db", lambda _: None, "There is no folder FOLDER/var/lib for the database."),
         ("other.db", be_others, "other.db was made by another build of premblyd"),
-        ("text.db", lambda path: path.write_text("a letter to my aunt"), "is no SQLite database."),
-        ("folder.db", lambda path: path.mkdir(), "FOLDER/folder.db is no SQLite database."),
+        (
+            "text.db",
+            lambda path: path.write_text("a letter to my aunt"),
+            "or is no SQLite database.",
+        ),
+        (
+            "folder.db",
+            lambda path: path.mkdir(),
+            "FOLDER/folder.db is encrypted, or is",
+        ),
         (
             "lost.db",
             lambda path: Path(f"{path}-wal").write_text("x"),

@@ -14,7 +14,7 @@ MAX_LINES = 450
 # What all stand on: any room may import it. Each line may import those above it.
 GROUND = (
     "databases errors procfs times version words",
-    "csvtext httpclient jsontext newfile privacy systemd",
+    "csvtext httpclient jsontext keyfile newfile privacy systemd",
     "logs",
     "expressions telemetry",
 )
@@ -67,6 +67,7 @@ LIBRARIES = {
         "record",
     },
     "sqlite3": {"engines/sqlite", "move/sqlite.py", "cli/sql.py"},
+    "sqlcipher3": {"engines/sqlite/cipher.py"},
     "psycopg": {"engines/postgresql", "move/postgresql.py"},
     "tornado": {"receive", "console", "listening", "httpclient.py", "record/personzip.py"},
     "pycurl": {"httpclient.py"},

@@ -2,6 +2,7 @@
 command on the record needs nothing else from the configuration."""
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -12,11 +13,19 @@ import click
 
 from premblyd.cli import caller
 from premblyd.config import yamltext
+from premblyd.config.encryption import key_path
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, database_named
-from premblyd.config.secrets import UnusableFileError, read_bounded
+from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
 from premblyd.config.values import When
-from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
+from premblyd.databases import (
+    DatabaseAddress,
+    EncryptedFile,
+    Server,
+    holds_password,
+    is_plain,
+    is_postgresql,
+)
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.errors import ConfigError
@@ -151,7 +160,7 @@ def database_of(config_path: Path, database: str | None = None) -> DatabaseAddre
     database can't be told from it.
     """
     if database is not None:
-        return _database_at(database)
+        return _database_at(config_path, database)
     try:
         return load_config(config_path, look_up_secrets=False).database
     except ConfigError as error:
@@ -175,11 +184,17 @@ def settings_if_valid(config_path: Path, database: str | None = None) -> Config 
         return None
 
 
-def _database_at(text: str) -> DatabaseAddress:
-    """Return the database of `--database`. Raise click.BadParameter for a URL that has a password:
-    every user sees it in the list of processes."""
+def _database_at(config_path: Path, text: str) -> DatabaseAddress:
+    """Return the database of `--database`: a file that is encrypted has the configured key. Raise
+    click.BadParameter for a URL that has a password: every user sees it in the list of
+    processes."""
     if not is_postgresql(text):
-        return Path(text.removeprefix("sqlite:///"))
+        path = Path(text.removeprefix("sqlite:///"))
+        named = _database_named_in(config_path)
+        is_encrypted = os.access(path, os.R_OK) and is_plain(path) is False
+        if is_encrypted and isinstance(named, EncryptedFile):
+            return EncryptedFile(path, named.key_path)
+        return path
     if holds_password(text):
         raise click.BadParameter(
             "leave the password out: libpq takes it from PGPASSWORD or ~/.pgpass.",
@@ -201,8 +216,14 @@ def _database_named_in(config_path: Path) -> DatabaseAddress | None:
         try:
             document = yamltext.load(source).data
             if isinstance(document, dict) and "database" in document:
-                found = database_named(document["database"], config_path.absolute().parent)
-                return found if isinstance(found, Path) else Server(found)
+                folder = config_path.absolute().parent
+                found = database_named(document["database"], folder)
+                if not isinstance(found, Path):
+                    return Server(found)
+                if not isinstance(document.get("encryption"), dict):
+                    return found
+                places = SecretPlaces(folder, look_up=False)
+                return EncryptedFile(found, key_path(document["encryption"].get("key"), places))
         except ValueError:  # no YAML, or no database's URL
             continue
     return None

@@ -42,7 +42,7 @@ def move(config_path: Path, *, database: str, password_file: Path | None, as_jso
     """
     target = _target(database, password_file)
     source = database_of(config_path)
-    if not isinstance(source, Path):
+    if isinstance(source, Server):
         raise PremblydError(
             "The record is already on a PostgreSQL server. Stop the daemons, and copy it with"
             " PostgreSQL's own pg_dump and pg_restore."
@@ -67,7 +67,7 @@ def move(config_path: Path, *, database: str, password_file: Path | None, as_jso
             }
         )
     else:
-        _print(config_path, source, target, moved, took_s)
+        _print(config_path, str(source), target, moved, took_s)
 
 
 def _target(text: str, password_file: Path | None) -> Server:
@@ -94,7 +94,7 @@ def _password(path: Path) -> str:
 
 
 def _print(
-    config_path: Path, source: Path, target: Server, moved: "Sequence[TableMoved]", took_s: float
+    config_path: Path, source: str, target: Server, moved: "Sequence[TableMoved]", took_s: float
 ) -> None:
     rows = {table.name: table.rows for table in moved}
     others = sum(count for name, count in rows.items() if name not in NAMED)

@@ -21,7 +21,7 @@ from premblyd.config.secrets import (
     read_bounded,
 )
 from premblyd.config.values import Listen, Model, keys_of
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.errors import ConfigError, PremblydError, Problem
 from premblyd.words import listed
 
@@ -42,6 +42,7 @@ def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
 ONLY_AT_START: Mapping[str, Callable[[Config], object]] = {
     "listen": lambda settings: settings.listen,
     "database": _database,
+    "encryption": lambda settings: settings.encryption,
     "hosts": lambda settings: (settings.hosts.name, settings.hosts.lost_after_ms),
     "console": _console_place,
 }
@@ -188,10 +189,17 @@ def _conflicts(data: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from _twice("endpoints", "path", endpoints)
     yield from _twice("actions", "name", actions)
     yield from _nobody_to_ask(data, actions)
+    if data.get("encryption") is not None and not _is_file(data.get("database")):
+        message = "encrypts a SQLite file; for PostgreSQL, put the server on an encrypted volume"
+        yield Mistake(("encryption",), message)
     yield from _twice("alerts", "name", _mappings(data, "alerts"))
     for index, endpoint in endpoints:
         if endpoint.get("path") == HEALTH_PATH:
             yield Mistake(("endpoints", index, "path"), f"{HEALTH_PATH} is the daemon's own")
+
+
+def _is_file(database: Any) -> bool:
+    return not (isinstance(database, dict) or is_postgresql(str(database)))
 
 
 def _nobody_to_ask(

@@ -22,6 +22,7 @@ from pydantic import (
 from premblyd.config.alerts import Alert
 from premblyd.config.checkin import Checkin
 from premblyd.config.console import ConsoleValue
+from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import GATHERED, HookValue, gather
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.retention import Retention
@@ -51,7 +52,13 @@ from premblyd.config.values import (
     network,
     sqlite_path,
 )
-from premblyd.databases import DatabaseAddress, Server, holds_password, is_postgresql
+from premblyd.databases import (
+    DatabaseAddress,
+    EncryptedFile,
+    Server,
+    holds_password,
+    is_postgresql,
+)
 from premblyd.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
@@ -271,6 +278,7 @@ class Config(Model):
 
     listen: ListenValue = listen("127.0.0.1:8080")
     database_value: DatabaseValue = Field(alias="database")
+    encryption: Encryption | None = None
     hosts: HostsSettings = HostsSettings()
     max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
     trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
@@ -296,7 +304,9 @@ class Config(Model):
     def database(self) -> DatabaseAddress:
         """Where the record is."""
         value = self.database_value
-        return value.server if isinstance(value, PostgresqlDatabase) else value
+        if isinstance(value, PostgresqlDatabase):
+            return value.server
+        return EncryptedFile(value, self.encryption.key_path) if self.encryption else value
 
     @property
     def logs_references(self) -> bool:

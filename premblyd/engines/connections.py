@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, EncryptedFile
 from premblyd.engines.backend import Backend
 from premblyd.engines.engine import Database
 from premblyd.engines.sqlite import opening
@@ -19,6 +19,8 @@ from premblyd.errors import CannotStartError, StoreUnavailableError
 def backend(place: DatabaseAddress) -> Backend:
     """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
     installed, or the place can't be one."""
+    if isinstance(place, EncryptedFile):
+        return SqliteBackend(place.path, place.key_path)
     if isinstance(place, Path):
         return SqliteBackend(place)
     try:

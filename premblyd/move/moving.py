@@ -6,11 +6,10 @@ moved nothing.
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from peewee import Model
 
-from premblyd.databases import Server
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import PremblydError
 from premblyd.model import tables
 from premblyd.move import postgresql, sqlite
@@ -49,7 +48,7 @@ class TableMoved:
     digest: str
 
 
-def move(source: Path, target: Server, watch: Watch) -> tuple[TableMoved, ...]:
+def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMoved, ...]:
     """Bring every row of `source` into `target`, and return what came over. Raise PremblydError
     when it can't be brought over whole; then `target` has no record, and `source` is as it was."""
     with sqlite.opened(source) as file, postgresql.opened(target, MOVED) as server:

@@ -9,6 +9,7 @@ from typing import Any
 
 from peewee import Model
 
+from premblyd.databases import DatabaseAddress, file_of, key_of
 from premblyd.engines.engine import UNREADABLE
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import beside, real_path
@@ -77,13 +78,14 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Source]:
+def opened(place: DatabaseAddress) -> Iterator[Source]:
     """Open the file, and keep daemons out. Raise AlreadyRunningError when one works on it,
     PremblydError when it can't be read."""
+    path, key_path = file_of(place) or Path(), key_of(place)
     require_readable(path)
-    with SqliteBackend(path).hold():
+    with SqliteBackend(path, key_path).hold():
         _give_away(path)
-        with contextlib.closing(connect_read_only(path)) as database:
+        with contextlib.closing(connect_read_only(path, key_path)) as database:
             yield Source(path, database.connection())
 
 

@@ -25,7 +25,7 @@ from tornado.httputil import HTTPHeaders
 from premblyd.config.load import parse_config
 from premblyd.config.models import Retry
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress, Server, file_of
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.model.columns import columns
@@ -203,7 +203,7 @@ def fill(place: DatabaseAddress, filling: Filling) -> None:
     if isinstance(place, Server):
         _fill_server(place, filling)
     else:
-        _fill_file(place, filling)
+        _fill_file(file_of(place) or Path(), filling)
         os.sync()  # or the system writes it while something is measured
     check(place, filling)
 

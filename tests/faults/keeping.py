@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress, Server, file_of
 from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book
@@ -198,8 +198,8 @@ class Campaign:
         self._check()
         for victim in self.victims:
             self.book.problems += victim.end()
-        if not isinstance(self.place, Server):
-            self._check_files(self.place.parent)
+        if file := file_of(self.place):
+            self._check_files(file.parent)
         self.figures.update(kept.figures(self.place))
         self.figures["events acknowledged"] = len(self.book.events)
 

@@ -3,6 +3,7 @@
 What is an engine's own is in that engine's folder.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from premblyd.databases import Server
 from tests.support import postgresql
-from tests.support.database import ENGINES
+from tests.support.database import ENGINES, file_in, prepared_file
 from tests.support.needs import needs_machine
 from tests.support.store import Store
 
@@ -28,10 +29,19 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 @pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
+    params=[
+        "sqlite",
+        pytest.param("sqlcipher", marks=pytest.mark.large),
+        pytest.param("postgresql", marks=pytest.mark.postgresql),
+    ],
+    ids=ENGINES,
 )
 def place(request: pytest.FixtureRequest, path: Path) -> Any:
     """A prepared database of the engine that nobody has open."""
+    if request.param == "sqlcipher":
+        place = file_in(path.parent, is_encrypted=True)
+        shutil.copy(prepared_file(is_encrypted=True), path)
+        return place
     return path if request.param == "sqlite" else request.getfixturevalue("server")
 
 

@@ -15,9 +15,9 @@ from typing import IO, Any, Self
 
 import psutil
 
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, file_of
 from tests.support.configuration import configuration
-from tests.support.database import new_place, rows, url_of
+from tests.support.database import new_place, rows, settings_of
 from tests.support.forking import Forked
 from tests.support.requests import Answer, request
 from tests.support.waiting import wait_until
@@ -75,11 +75,12 @@ class Premblyd:
     @property
     def database(self) -> Path:
         """The file of a database that is in one."""
-        assert isinstance(self.place, Path)
-        return self.place
+        path = file_of(self.place)
+        assert path is not None
+        return path
 
     def configure(self, **changes: Any) -> None:
-        settings = {"database": url_of(self.place)} | changes
+        settings = settings_of(self.place) | changes
         self.config.write_text(json.dumps(configuration(**settings), indent=1))
 
     def start(

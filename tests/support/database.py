@@ -17,13 +17,15 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.sqlite import opening
+from premblyd.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
+from premblyd.engines.connections import backend
+from premblyd.engines.sqlite import cipher
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.waiting import FOREVER_S
 
-ENGINES = ("sqlite", "postgresql")
+ENGINES = ("sqlite", "sqlcipher", "postgresql")
+KEY = "c0ffee" * 10 + "abcd"  # of every encrypted database here
 _CHOSEN = "PREMBLYD_TEST_ENGINE"  # a variable: what a test starts in other processes may ask too
 
 
@@ -43,24 +45,52 @@ def new_place(folder: Path, *, template: str | None = None) -> DatabaseAddress:
         with needs_machine():
             cluster, prepared = postgresql.of_session()
         return postgresql.new_database(cluster, template or prepared)
-    path = folder / "premblyd.db"
-    if template is None and not path.exists():
-        shutil.copy(prepared_file(), path)
-    return path
+    place = file_in(folder, is_encrypted=os.environ.get(_CHOSEN) == "sqlcipher")
+    path = file_of(place)
+    if template is None and path and not path.exists():
+        shutil.copy(prepared_file(is_encrypted=key_of(place) is not None), path)
+    return place
+
+
+def file_in(folder: Path, *, is_encrypted: bool) -> Path | EncryptedFile:
+    """Return where a folder has its database, with its key where it is encrypted."""
+    path, key_path = folder / "premblyd.db", folder / "database.key"
+    if not is_encrypted:
+        return path
+    key_path.write_text(f"{KEY}\n")
+    return EncryptedFile(path, key_path)
 
 
 @functools.cache
-def prepared_file() -> Path:
+def prepared_file(*, is_encrypted: bool = False) -> Path:
     """A prepared SQLite database, to be copied: that takes less time than to make one."""
     folder = Path(tempfile.mkdtemp(prefix="premblyd-prepared-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    opening.prepare(folder / "premblyd.db")
+    backend(file_in(folder, is_encrypted=is_encrypted)).prepare()
     return folder / "premblyd.db"
+
+
+def connect_file(
+    place: Path | EncryptedFile, mode: str = "rw", **options: Any
+) -> sqlite3.Connection:
+    """Return a connection to a SQLite file as any program has it that knows its key."""
+    path = file_of(place) or Path()
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return cipher.connect(uri, [KEY] if key_of(place) else None, timeout=FOREVER_S, **options)
 
 
 def url_of(place: DatabaseAddress) -> str:
     """Return a database as a configuration beside it names it."""
-    return place.url if isinstance(place, Server) else f"sqlite:///{place.name}"
+    if isinstance(place, Server):
+        return place.url
+    return f"sqlite:///{(file_of(place) or Path()).name}"
+
+
+def settings_of(place: DatabaseAddress) -> dict[str, Any]:
+    """Return what a configuration beside a database says of it."""
+    key_path = key_of(place)
+    encryption = {"encryption": {"key": {"file": key_path.name}}} if key_path else {}
+    return {"database": url_of(place), **encryption}
 
 
 class Connection(Protocol):
@@ -85,8 +115,7 @@ def reading(place: DatabaseAddress) -> Iterator[Connection]:
         with psycopg.connect(place.url, autocommit=True, row_factory=tuple_row) as connection:
             yield _PostgresqlConnection(connection)
         return
-    uri = f"{place.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=FOREVER_S)) as sqlite:
+    with closing(connect_file(place, "ro")) as sqlite:
         yield sqlite
 
 
@@ -108,7 +137,7 @@ def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Con
             yield _PostgresqlConnection(connection)
         return
     with (
-        closing(sqlite3.connect(place, timeout=FOREVER_S)) as sqlite,
+        closing(connect_file(place, isolation_level="")) as sqlite,
         sqlite,
         past_checks(sqlite) if unchecked else nullcontext(),
     ):
@@ -136,11 +165,10 @@ class Looking:
         """Return what is in the database that is at the place now."""
         if isinstance(self._place, Server) or self._is_closed:
             return rows(self._place, sql, *values)
-        found = self._place.stat()
+        found = (file_of(self._place) or Path()).stat()
         if self._file != (found.st_dev, found.st_ino):
             self._let_go()
-            uri = f"{self._place.absolute().as_uri()}?mode=ro"
-            self._connection = sqlite3.connect(uri, uri=True, timeout=FOREVER_S)
+            self._connection = connect_file(self._place, "ro")
             self._file = found.st_dev, found.st_ino
         assert self._connection is not None
         return self._connection.execute(sql, values).fetchall()
@@ -166,7 +194,7 @@ def locked(place: DatabaseAddress) -> Iterator[Connection]:
                 server.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
             yield _PostgresqlConnection(server)
         return
-    with closing(sqlite3.connect(place, isolation_level=None)) as connection:
+    with closing(connect_file(place, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
 
@@ -174,10 +202,11 @@ def locked(place: DatabaseAddress) -> Iterator[Connection]:
 @contextmanager
 def away(place: DatabaseAddress) -> Iterator[None]:
     """Take the database away for a while: its file, or its server's connections."""
-    if isinstance(place, Path):
-        moved = place.rename(place.with_name("away"))
+    if not isinstance(place, Server):
+        path = file_of(place) or Path()
+        moved = path.rename(path.with_name("away"))
         yield
-        moved.rename(place)
+        moved.rename(path)
         return
     name = place.url.partition("@/")[2].partition("?")[0]
     cluster, _ = postgresql.of_session()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress, Server, file_of
 from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend
 from premblyd.engines.engine import Transaction, insert
@@ -28,8 +28,7 @@ from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
 from premblyd.verifications.digests import Digests
 from tests.support import postgresql
-from tests.support.database import Looking
-from tests.support.waiting import FOREVER_S
+from tests.support.database import Looking, connect_file
 
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
@@ -139,8 +138,9 @@ class Store:
     @property
     def path(self) -> Path:
         """The file of a store that is in one."""
-        assert isinstance(self.place, Path)
-        return self.place
+        path = file_of(self.place)
+        assert path is not None
+        return path
 
     async def _open(self) -> Writer:
         return Writer(self.engine)
@@ -187,7 +187,7 @@ class Store:
         if isinstance(self.place, Server):
             postgresql.by_hand(self.place, sql, *values)
             return
-        with closing(sqlite3.connect(self.path, isolation_level=None, timeout=FOREVER_S)) as shell:
+        with closing(connect_file(self.place, isolation_level=None)) as shell:
             shell.execute(sql, values)
 
     def close(self) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peewee import PeeweeException
-
 from premblyd.engines.engine import (
     Database,
     Inspection,
@@ -20,6 +18,7 @@ from premblyd.engines.engine import (
     Transaction,
 )
 from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite.cipher import errors, failures
 from premblyd.engines.sqlite.files import (
     beside,
     hold,
@@ -52,18 +51,14 @@ class SqliteEngine:
     """See engines.engine.Engine."""
 
     runs_here = True
-    refusals: tuple[type[Exception], ...] = (
-        sqlite3.IntegrityError,
-        sqlite3.DataError,
-        OverflowError,
-    )
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key_path: Path | None = None) -> None:
         self._path = path
         self._identity = identity(path)
-        with contextlib.closing(opening.connect_read_only(path)) as database:
+        with contextlib.closing(opening.connect_read_only(path, key_path)) as database:
             self.digest_key = database.digest_key
-        self._database = connect(path)
+        self._database = connect(path, key_path)
+        self.refusals = (*errors("IntegrityError", "DataError"), OverflowError)
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
     def transact(self, work: Callable[[Transaction], None], *, is_patient: bool = True) -> None:
@@ -75,9 +70,9 @@ class SqliteEngine:
                 connection.execute("BEGIN IMMEDIATE")
                 work(SqliteTransaction(connection, self.digest_key))
                 self._require_same_file()
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
+        except errors("IntegrityError", "ProgrammingError", "DataError"):
             raise  # the work's own fault
-        except (sqlite3.Error, PeeweeException) as error:
+        except failures() as error:
             # After an I/O error only a new connection is sure to recover.
             self._database.close()
             raise StoreUnavailableError(plain(error)) from None
@@ -92,7 +87,7 @@ class SqliteEngine:
             return
         self._items_since_checkpoint = 0
         # A disk that fails is the next commit's to report; what is in the log is safe there.
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*errors("Error")):
             self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
 
     def close(self) -> None:
@@ -114,6 +109,7 @@ class SqliteBackend:
     """See engines.backend.Backend."""
 
     path: Path
+    key_path: Path | None = None  # of an encrypted one
     is_shared = False
 
     @contextlib.contextmanager
@@ -128,7 +124,7 @@ class SqliteBackend:
     def _usable(self) -> Iterator[None]:
         """Look whether what is there is fit, and translate why it can't be opened."""
         try:
-            opening.require_fit(self.path)
+            opening.require_fit(self.path, self.key_path)
             yield
         except OSError as error:
             kind = CannotStartError if error.errno in _LASTING else PremblydError
@@ -137,7 +133,7 @@ class SqliteBackend:
             raise kind(f"Can't use {place} for the database: {error.strerror}") from None
 
     def prepare(self) -> bool:
-        return opening.prepare(self.path)
+        return opening.prepare(self.path, self.key_path)
 
     def inspect(self) -> Inspection:
         try:
@@ -145,7 +141,7 @@ class SqliteBackend:
                 is_new = not size(real_path(self.path))
                 try_out(self.path)
             if not is_new:
-                opening.require_usable(self.path)
+                opening.require_usable(self.path, self.key_path)
                 return Inspection()
         except PremblydError as error:
             return Inspection(obstacles=(str(error),))
@@ -156,13 +152,13 @@ class SqliteBackend:
         return Inspection(warnings=(f"{new} Is {named} meant?",))
 
     def engine(self) -> SqliteEngine:
-        return SqliteEngine(self.path)
+        return SqliteEngine(self.path, self.key_path)
 
     def connect_read_only(self) -> Database:
-        return opening.connect_read_only(self.path)
+        return opening.connect_read_only(self.path, self.key_path)
 
     def connect_operator(self) -> Database:
-        return opening.connect_operator(self.path)
+        return opening.connect_operator(self.path, self.key_path)
 
     def beacon(self) -> None:
         return None

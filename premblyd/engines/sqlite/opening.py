@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from peewee import PeeweeException, SqliteDatabase
+from peewee import SqliteDatabase
 
+from premblyd import keyfile
+from premblyd.databases import is_plain
 from premblyd.engines.engine import ONLY_READS, Database, Done, Transaction, query_failed
+from premblyd.engines.sqlite import cipher
+from premblyd.engines.sqlite.cipher import errors, failures
 from premblyd.engines.sqlite.files import (
     beside,
     real_path,
@@ -33,7 +37,7 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
     """Turn a database's failure into a StoreUnavailableError. SQLite's texts hold no values."""
     try:
         yield
-    except (PeeweeException, sqlite3.Error) as error:
+    except failures() as error:
         raise to(plain(error)) from None
 
 
@@ -66,7 +70,6 @@ def check_schema(database: Database, path: Path) -> None:
 
 
 _CACHED_STATEMENTS = 256  # prepared: with inserts of every size, a daemon has more than 128
-MAGIC = b"SQLite format 3\0"
 BUSY_TIMEOUT_S = 2  # then the webhooks that wait for another program's lock are answered 503
 # FULL: a commit is on the disk before it returns. That is the promise behind every 200.
 _PRAGMAS = {
@@ -85,6 +88,10 @@ class _Database(Database, SqliteDatabase):
     """A database whose texts can always be read. Another program may store bytes that are no
     UTF-8, and sqlite3's error about them would quote the value, which may be personal."""
 
+    def __init__(self, path: Path, key_path: Path | None, mode: str, **options: Any) -> None:
+        self._path, self._key_path = path, key_path
+        super().__init__(f"{path.absolute().as_uri()}?{mode}", **options)
+
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
         del alone  # it always is
         with translated(), self.atomic("IMMEDIATE"):
@@ -101,7 +108,7 @@ class _Database(Database, SqliteDatabase):
             cursor = connection.execute(query)
             if cursor.description is not None:
                 return [column[0] for column in cursor.description], cursor.fetchmany(most)
-        except (sqlite3.Error, sqlite3.Warning) as error:  # a warning: more than one statement
+        except errors("Error", "Warning") as error:  # a warning: more than one statement
             if str(error) not in _DENIED:
                 raise query_failed(error) from None
         raise PremblydError(ONLY_READS)
@@ -110,13 +117,28 @@ class _Database(Database, SqliteDatabase):
         connection: sqlite3.Connection = self.connection()
 
         def interrupt() -> None:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+            with contextlib.suppress(*errors("ProgrammingError")):  # it was closed meanwhile
                 connection.interrupt()
 
         return interrupt
 
     def _connect(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        keys = None if self._key_path is None else keyfile.keys(self._key_path)
+        options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
+        try:
+            connection = cipher.connect(self.database, keys, **options)
+        except cipher.NotOpenedError:
+            _require_kind(self._path, self._key_path)
+            raise CannotStartError(
+                f"The key in {self._key_path} does not open {self._path}: it is the key of another"
+                " database, or the file is damaged. Put the right key there. Without its key a"
+                " record is lost, and so are its copies."
+            ) from None
+        try:
+            self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        except Exception:  # as Peewee's own does
+            connection.close()
+            raise
         connection.text_factory = _text
         return connection
 
@@ -138,21 +160,21 @@ def _text(stored: bytes) -> str:
     return str(stored, "utf-8", "replace")
 
 
-def connect(path: Path) -> Database:
+def connect(path: Path, key_path: Path | None = None) -> Database:
     """Return a database that reads and writes `path`; its connection is opened on first use.
 
     mode=rw: a removed file is an error, never quietly a new and empty database.
     """
     return _Database(
-        f"{path.absolute().as_uri()}?mode=rw",
+        path,
+        key_path,
+        "mode=rw",
         pragmas=_PRAGMAS,
-        timeout=BUSY_TIMEOUT_S,
-        uri=True,
         cached_statements=_CACHED_STATEMENTS,
     )
 
 
-def connect_read_only(path: Path) -> Database:
+def connect_read_only(path: Path, key_path: Path | None = None) -> Database:
     """Return a database that only reads `path`, also while the daemon writes.
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be read.
@@ -170,12 +192,12 @@ def connect_read_only(path: Path) -> Database:
                 f"{path} was not closed, and its newest data is in {beside(real, '-wal')}, which"
                 " you can't read while no daemon runs. Start the daemon."
             )
-    database = _Database(f"{real.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
+    database = _Database(real, key_path, mode)
     check_schema(database, path)
     return database
 
 
-def connect_operator(path: Path) -> Database:
+def connect_operator(path: Path, key_path: Path | None = None) -> Database:
     """Return a database on which a command writes while the daemon runs.
 
     Raise PremblydError when there is none, StoreUnavailableError when it can't be written.
@@ -183,7 +205,7 @@ def connect_operator(path: Path) -> Database:
     require_readable(path)
     if not os.access(path, os.W_OK):
         raise LacksRightsError(f"You may not write {path}. Run this as root or as its owner.")
-    database = connect(path)
+    database = connect(path, key_path)
     check_schema(database, path)
     return database
 
@@ -203,19 +225,28 @@ def require_readable(path: Path) -> None:
         raise LacksRightsError(f"You may not read {path}. Members of its group may.")
 
 
-def may_be_one(path: Path) -> bool:
-    """Return whether what is at `path` may be a database: nothing, an empty file, one that begins
-    as SQLite's do, or one that this user may not read."""
+def _require_kind(path: Path, key_path: Path | None) -> None:
+    """Raise CannotStartError when what is at `path` is encrypted and should not be, or should be
+    and is not. Nobody can tell an encrypted database from what is none. Not while this process has
+    it open: to close a file ends the locks that SQLite has on it."""
     try:
-        if not path.is_file():
-            return not path.exists()
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) in (b"", MAGIC)
-    except OSError:
-        return True
+        found = is_plain(path)
+    except OSError:  # this user may not read it
+        return
+    if found is False and key_path is None:
+        raise CannotStartError(
+            f"{path} is encrypted, or is no SQLite database. If it is encrypted, name its key:"
+            " `encryption: {key: {file: database.key}}`. If not, move it away, and the daemon makes"
+            " a new one."
+        )
+    if found and key_path is not None:
+        raise CannotStartError(
+            f"{path} is not encrypted, and the configuration has `encryption`. Stop the daemon and"
+            " encrypt it: `premblyd record encrypt`. Or take `encryption` out."
+        )
 
 
-def require_fit(path: Path) -> None:
+def require_fit(path: Path, key_path: Path | None = None) -> None:
     """Raise CannotStartError when there is no folder for the database's file, when that is no
     database, or when it is not there but a part of its record is: a new one would be empty, and
     SQLite would delete the log."""
@@ -225,10 +256,7 @@ def require_fit(path: Path) -> None:
             f"There is no folder {real.parent} for the database. Correct `database`, or make the"
             " folder for the daemon's user. (An absolute path has four slashes: sqlite:////PATH.)"
         )
-    if not may_be_one(path):
-        raise CannotStartError(
-            f"{path} is no SQLite database. Move it away, and the daemon makes a new one."
-        )
+    _require_kind(path, key_path)
     wal = beside(real, "-wal")
     if not size(real) and size(wal):
         raise CannotStartError(
@@ -237,7 +265,7 @@ def require_fit(path: Path) -> None:
         )
 
 
-def prepare(path: Path) -> bool:
+def prepare(path: Path, key_path: Path | None = None) -> bool:
     """Make the schema of the database at `path`, if it has none; return whether it is new.
 
     Raise SchemaError when another build of premblyd made it, StoreUnavailableError when it can't be
@@ -247,7 +275,7 @@ def prepare(path: Path) -> bool:
         restrict(path)
     except OSError as error:
         raise StoreUnavailableError(f"{path}: {error.strerror}") from None
-    with contextlib.closing(connect(path)) as database, translated():
+    with contextlib.closing(connect(path, key_path)) as database, translated():
         with database.atomic("IMMEDIATE"):
             is_new = not database.get_tables()
             if is_new:
@@ -256,12 +284,11 @@ def prepare(path: Path) -> bool:
         return is_new
 
 
-def require_usable(path: Path) -> None:
+def require_usable(path: Path, key_path: Path | None = None) -> None:
     """Raise SchemaError when this program can't work on the database at `path`,
     StoreUnavailableError when it can't be read."""
-    url = f"{real_path(path).as_uri()}?mode=ro"
     with (
-        contextlib.closing(_Database(url, uri=True, timeout=BUSY_TIMEOUT_S)) as database,
+        contextlib.closing(_Database(real_path(path), key_path, "mode=ro")) as database,
         translated(StoreUnreadableError),
     ):
         if database.get_tables():

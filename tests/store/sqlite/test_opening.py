@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from peewee import OperationalError
 
+from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database, Transaction
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.files import lock
@@ -138,7 +140,7 @@ def test_commands_do_not_make_a_database(tmp_path: Path, opener: Opener) -> None
 def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, opener: Opener) -> None:
     path = tmp_path / "p.db"
     path.write_bytes(b"a letter to my aunt" * 100)
-    with pytest.raises(Unavailable, match="file is not a database"):
+    with pytest.raises((CannotStartError, Unavailable), match=r"no SQLite|not a database"):
         opener(path)
     assert path.read_bytes() == b"a letter to my aunt" * 100
 
@@ -296,3 +298,15 @@ def test_what_a_command_has_read_nobody_changes_before_it_writes(path: Path) -> 
 
     with closing(opening.connect_operator(path)) as writing:
         assert writing.transact(look)
+
+
+def test_who_opens_it_again_leaves_this_process_its_locks(store: Store) -> None:
+    """Who opens the file itself and closes it ends them: then another program that closes the
+    database takes itself for the last, and deletes the log under the daemon."""
+    store.add("crm")
+    connect_read_only(store.place).close()
+    other = f"import sqlite3; sqlite3.connect({str(store.path)!r}).execute('SELECT id FROM event')"
+    subprocess.run([sys.executable, "-c", other], check=True)
+    assert Path(f"{store.path}-wal").exists()
+    store.add("crm", body=b"{}")
+    assert len(store.bodies()) == 2

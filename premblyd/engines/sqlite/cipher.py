@@ -1,0 +1,65 @@
+"""Which SQLite opens a file: Python's own, or SQLCipher's one that has a key. Nothing else knows
+the modules, nor that the errors of one are none of the other's."""
+
+import sqlite3
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from peewee import PeeweeException
+
+from premblyd.errors import CannotStartError
+
+_NAME = "sqlcipher3.dbapi2"
+_NO_DATABASE = 26  # SQLITE_NOTADB
+
+
+def errors(*names: str) -> tuple[type[Exception], ...]:
+    """Return the exceptions of these names, such as `Error`, of each module that is in use."""
+    cipher = sys.modules.get(_NAME)
+    modules = [sqlite3] if cipher is None else [sqlite3, cipher]
+    return tuple(getattr(module, name) for module in modules for name in names)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Return every error of a database in a file, Peewee's too."""
+    return (*errors("Error"), PeeweeException)
+
+
+def connect(uri: str, keys: Iterable[str] | None = None, **options: Any) -> sqlite3.Connection:
+    """Return a connection to the file that `uri` names: with `keys`, an encrypted one, by that
+    which opens it. Raise NotOpenedError when none does."""
+    module = sqlite3 if keys is None else _sqlcipher()
+    for key in [None] if keys is None else keys:
+        connection: sqlite3.Connection = module.connect(uri, uri=True, **options)
+        try:
+            if key is not None:
+                _unlock(connection, key)
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except module.DatabaseError as error:
+            connection.close()
+            if getattr(error, "sqlite_errorcode", None) != _NO_DATABASE:
+                raise
+        else:
+            return connection
+    raise NotOpenedError
+
+
+class NotOpenedError(Exception):
+    """The file is no database, or encrypted with another key, or not encrypted."""
+
+
+def _unlock(connection: Any, key: str) -> None:
+    connection.execute("PRAGMA cipher_log_level = NONE")  # it writes to standard error
+    connection.set_key(f"x'{key}'")  # in no statement, which might be traced
+
+
+def _sqlcipher() -> Any:
+    try:
+        from sqlcipher3 import dbapi2
+    except ImportError:
+        raise CannotStartError(
+            "`encryption` needs the library sqlcipher3: run install.sh --with encryption; without"
+            " systemd, pip install '.[encryption]' in a checkout."
+        ) from None
+    return dbapi2

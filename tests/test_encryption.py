@@ -1,0 +1,186 @@
+"""With `encryption`, nothing of anybody is in any file, and every command works as without."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from premblyd import keyfile
+from premblyd.config.load import load_config
+from premblyd.databases import EncryptedFile, is_plain
+from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from tests.support.commands import run
+from tests.support.configuration import ONCE, configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import KEY, file_in, prepared_file, rows
+from tests.support.rows import for_each
+
+MARKS = ("canary-of-a-name", "canary-reference", "canary-of-a-detail")
+BODY = (
+    b'{"status": true, "response_code": "00", "detail": "canary-of-a-detail",'
+    b' "reference": "canary-reference", "data": {"name": "canary-of-a-name"}}'
+)
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> EncryptedFile:
+    """A prepared encrypted database that nobody has open."""
+    place = file_in(tmp_path, is_encrypted=True)
+    assert isinstance(place, EncryptedFile)
+    place.path.write_bytes(prepared_file(is_encrypted=True).read_bytes())
+    return place
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, encrypted: EncryptedFile) -> Iterator[Premblyd]:
+    with Premblyd(tmp_path, place=encrypted) as daemon:
+        yield daemon
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_daemon_s_files_name_nobody_while_it_works_and_after_it_was_killed(
+    daemon: Premblyd,
+) -> None:
+    daemon.configure(actions=[shell("crm", "cat; env; exit 3", retry=ONCE)])
+    daemon.start()
+    assert daemon.send(BODY).status == 200
+    daemon.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+    found = rows(daemon.place, "SELECT reference, body FROM event")
+    assert found == [("canary-reference", BODY)]
+    shown = run("events", "--config", daemon.config)
+    assert (shown.code, "canary-reference"[-4:] in shown.out) == (0, True)
+    for signal in (None, SIGKILL):
+        if signal:
+            daemon.stop(signal)
+        files = everything_in(daemon.folder)
+        assert os.path.getsize(f"{daemon.database}-wal")
+        assert [mark for mark in MARKS if mark.encode() in files] == []
+    assert is_plain(daemon.database) is False
+
+
+def test_the_key_is_in_no_log_argument_environment_or_hook(daemon: Premblyd) -> None:
+    daemon.configure(
+        actions=[shell("crm", "cat /proc/$PPID/cmdline /proc/$PPID/environ; env", retry=ONCE)],
+        log={"level": "debug"},
+    )
+    daemon.start()
+    assert daemon.send(BODY).status == 200
+    daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
+    outputs = rows(daemon.place, "SELECT output FROM attempt")
+    daemon.stop()
+    for spelled in (KEY, KEY.upper(), bytes.fromhex(KEY).decode("latin-1")):
+        assert spelled not in daemon.log_text()
+        assert spelled not in repr((outputs, daemon.place, load_config(daemon.config)))
+    daemon.place.key_path.unlink()  # type: ignore[union-attr]
+    assert KEY.encode() not in everything_in(daemon.folder)
+
+
+OTHER = "ab" * 32
+
+
+@for_each(
+    ("key", "database", "reason"),
+    [
+        (OTHER, True, "premblyd.db: it is the key of another database"),
+        (KEY[:62], True, "should have exactly 64 hex digits"),
+        (KEY + "ab", True, "should have exactly 64 hex digits"),
+        (f"{KEY}\n\n", True, "should have exactly 64 hex digits"),
+        (KEY[:-1] + "g", True, "should have exactly 64 hex digits"),
+        ("", True, "should have exactly 64 hex digits"),
+        (None, True, "database.key can't be read: No such file"),
+        (KEY, False, "is not encrypted, and the configuration has `encryption`"),
+    ],
+)
+def test_what_does_not_open_ends_with_78_and_says_what_to_do(
+    daemon: Premblyd, key: str | None, database: bool, reason: str
+) -> None:
+    key_path = daemon.folder / "database.key"
+    key_path.unlink(missing_ok=True)
+    if key is not None:
+        key_path.write_text(key)
+    daemon.database.write_bytes(prepared_file(is_encrypted=database).read_bytes())
+    before = daemon.database.read_bytes()
+    code, told = daemon.fail_to_start()
+    assert (code, reason in told) == (78, True), told
+    done = run("events", "--config", daemon.config)
+    assert done.code == 78
+    checked = run("check", "--config", daemon.config)
+    assert reason in checked.out + checked.err
+    for text in (told, done.err, checked.out, checked.err):
+        assert not key or key.strip() not in text
+    assert daemon.database.read_bytes() == before
+
+
+def test_an_encrypted_database_without_encryption_is_named_so(
+    daemon: Premblyd, encrypted: EncryptedFile
+) -> None:
+    daemon.configure()
+    daemon.config.write_text(daemon.config.read_text().replace("encryption", "x-encryption"))
+    with pytest.raises(PremblydError, match="is encrypted, or is no SQLite database") as caught:
+        connect_read_only(encrypted.path)
+    assert caught.value.exit_code == 78
+
+
+def test_the_next_key_opens_what_the_key_does_not(encrypted: EncryptedFile) -> None:
+    encrypted.key_path.rename(keyfile.next_to(encrypted.key_path))
+    encrypted.key_path.write_text(OTHER)
+    for opener in (connect_read_only, connect_operator):
+        opener(encrypted).close()
+
+
+def test_a_key_file_is_read_within_bounds_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(PremblydError, match=re.escape(str(path))):
+            keyfile.read_key(path)
+
+
+def test_who_may_not_read_the_key_is_told_as_whom_to_run_it(
+    encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("premblyd.keyfile.os.open", refuse)
+    with pytest.raises(LacksRightsError, match="You may not read") as caught:
+        connect_read_only(encrypted)
+    assert caught.value.by_user == encrypted.key_path.owner()
+
+
+def test_encryption_on_a_server_is_refused_with_words(tmp_path: Path) -> None:
+    path = tmp_path / "premblyd.yaml"
+    (tmp_path / "database.key").write_text(KEY)
+    settings = configuration(
+        database="postgresql://me@/x", encryption={"key": {"file": "database.key"}}
+    )
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match="put the server on an encrypted volume"):
+        load_config(path)
+
+
+def test_another_encrypted_file_is_read_with_the_configured_key(
+    daemon: Premblyd, tmp_path: Path
+) -> None:
+    daemon.configure()
+    for is_encrypted in (True, False):
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(prepared_file(is_encrypted=is_encrypted).read_bytes())
+        done = run("events", "--config", daemon.config, "--database", copy)
+        assert (done.code, done.err) == (0, "")
+
+
+def test_without_the_library_it_is_named(
+    encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sqlcipher3", None)
+    with pytest.raises(PremblydError, match="needs the library sqlcipher3"):
+        connect_read_only(encrypted)
