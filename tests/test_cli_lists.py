@@ -418,8 +418,9 @@ def test_a_database_that_is_not_named_is_a_problem_of_the_configuration(
 def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path) -> None:
     file = tmp_path / "premblyd.yaml"
     file.write_text("listen: 127.0.0.1:8080\n")
-    why = "The database could not be read: file is not a database\n"
-    assert run("events", "--database", file) == Ran(75, "", why)
+    done = run("events", "--database", file)
+    assert (done.code, done.out) == (78, "")
+    assert done.err.startswith(f"{file} is encrypted, or is no SQLite database. ")
 
 
 @pytest.mark.sqlite

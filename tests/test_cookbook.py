@@ -12,7 +12,7 @@ import pytest
 from premblyd.databases import DatabaseAddress, Server
 from tests.support import postgresql
 from tests.support.commands import run
-from tests.support.database import ENGINES, Connection, changing, url_of
+from tests.support.database import Connection, changing, url_of
 from tests.support.needs import needs_machine
 from tests.support.pages import queries
 
@@ -113,7 +113,8 @@ class Record:
 
 
 @pytest.fixture(
-    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], ids=ENGINES
+    params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)],
+    ids=["sqlite", "postgresql"],
 )
 def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> Iterator[Record]:
     place: DatabaseAddress

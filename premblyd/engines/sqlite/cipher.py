@@ -45,7 +45,7 @@ def connect(uri: str, keys: Iterable[str] | None = None, **options: Any) -> sqli
     raise NotOpenedError
 
 
-class NotOpenedError(Exception):
+class NotOpenedError(CannotStartError):
     """The file is no database, or encrypted with another key, or not encrypted."""
 
 
