@@ -29,6 +29,7 @@ from premblyd.hosts.heartbeat import Heartbeat
 from premblyd.hosts.identity import Identity
 from premblyd.hosts.membership import Alone, Membership
 from premblyd.hosts.register import Hosts
+from premblyd.keep.linefiles import LineKeeper
 from premblyd.keep.sweeping import Sweeping
 from premblyd.loops import Loops
 from premblyd.metrics.counting import Runtime
@@ -159,6 +160,7 @@ class Daemon:
             "heartbeat": self._heartbeat.run,
             "alerts": self._watch.run,
             "retention": self._sweeping.run,
+            "erasure lines": LineKeeper(writer, self._database, clock, own.name).run,
             "checkin": self._checkin.run,
             "halts": HaltLog(writer, own.worker, self.children.halts, clock).run,
             "pauses": PauseLog(writer, clock).run,

@@ -86,6 +86,7 @@ pending.failed            error    cause
 # What is deleted when its retention period has expired
 retention.removed         info     removed count freed_bytes
 retention.failed          error    cause
+erasure.lines_failed      error    cause
 # Telling people of trouble
 alert.sent                warning  alert kinds items
 alert.failed              error    alert kinds outcome exit_code http_status error

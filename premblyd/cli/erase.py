@@ -31,7 +31,7 @@ from premblyd.cli.printing import (
 )
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.keep import erasing
+from premblyd.keep import erasing, linefiles
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
 from premblyd.keep.personrows import names_in
@@ -102,8 +102,13 @@ def erase(
     _require_nameless(reason, findings)
     _confirm(findings, yes=yes)
     request = Request(named=named, actor=actor(), reason=reason)
-    done = _erased(open_to_change(place), request, len(findings.person.event_ids), silent=as_json)
+    database = open_to_change(place)
+    done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
+    states = linefiles.complete(database, place)
     _tell(done, as_json=as_json)
+    for each in states:
+        if each.missing:
+            click.echo(f"note: it is not written down everywhere: {each.error}", err=True)
 
 
 def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:

@@ -38,6 +38,7 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "expired data has not been deleted",
     "erasure": "an erasure was not finished",
+    "erasure_file": "a file does not remember an erasure, or the database does not",
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000

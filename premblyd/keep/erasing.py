@@ -94,7 +94,7 @@ def erase(
         done = database.transact(functools.partial(_erase_at_once, request, now_ms), alone=True)
         portion_done(done)
     while done.left:
-        done.left = _next(database, functools.partial(_go_on, done.id))
+        done.left = _next(database, functools.partial(go_on, done.id))
         portion_done(done)
     if database.look(functools.partial(_any_runs, done.keys)):
         time.sleep(erased.NOTICED_S)  # or its hook may not have begun, and still would
@@ -121,10 +121,10 @@ def _erase_at_once(request: Request, now_ms: int, transaction: Transaction) -> D
     if findings.is_unfinished:
         raise TryAgainError("Nothing was erased: another erasure has just begun. Try again.")
     done = _open(transaction, request, findings, now_ms)
-    done.cancelled += _take(done.id, findings.person.event_ids, now_ms, transaction)
-    _remember(done.id, sorted(findings.digests), transaction)
+    done.cancelled += take(done.id, findings.person.event_ids, now_ms, transaction)
+    remember(done.id, sorted(findings.digests), transaction)
     personrows.erase_eventless(transaction, findings.eventless)
-    done.left = _go_on(done.id, transaction)
+    done.left = go_on(done.id, transaction)
     return done
 
 
@@ -138,18 +138,18 @@ def _begin_in_portions(
         if transaction.row(NEWEST_HOLD) != findings.newest_hold:
             raise TryAgainError("Nothing was erased: a hold was placed meanwhile. Try again.")
         done = _open(transaction, request, findings, now_ms)
-        done.cancelled += _take(done.id, first, now_ms, transaction)
+        done.cancelled += take(done.id, first, now_ms, transaction)
         return done
 
-    first, *portions = [*_in_portions(findings.person.event_ids)] or [[]]
+    first, *portions = [*in_portions(findings.person.event_ids)] or [[]]
     done = database.transact(begin, alone=True)
     names, digests = findings.meant, frozenset[str]()
     done.keys |= database.look(functools.partial(_erased_before, done))
     while True:
         for portion in portions:
-            done.cancelled += _next(database, functools.partial(_take, done.id, portion, now_ms))
-        for part in _in_portions(sorted(findings.digests - digests)):
-            _next(database, functools.partial(_remember, done.id, part))
+            done.cancelled += _next(database, functools.partial(take, done.id, portion, now_ms))
+        for part in in_portions(sorted(findings.digests - digests)):
+            _next(database, functools.partial(remember, done.id, part))
         names, digests = names.union(findings.meant), digests | findings.digests
         findings = database.look(functools.partial(_look_for, request, now_ms))
         new = sorted(findings.keys.keys() - done.keys.keys())
@@ -157,13 +157,13 @@ def _begin_in_portions(
         if not database.look(functools.partial(_are_of_erased, new)):
             break
         done.keys |= findings.keys
-        portions = [*_in_portions(new)]
+        portions = [*in_portions(new)]
     done.other_ids = findings.person.other_ids
     eventless = database.look(lambda transaction: personrows.eventless(transaction, names))
     about = database.look(lambda transaction: personrows.about(transaction, done.keys))
     done.rows = rows_of(done.keys, about, eventless)
     for table, ids in eventless.items():
-        for rows in _in_portions(ids):
+        for rows in in_portions(ids):
             _next(database, functools.partial(_erase_eventless, {table: rows}))
     done.left = database.look(functools.partial(_count_left, done.id))
     return done
@@ -171,7 +171,7 @@ def _begin_in_portions(
 
 def _open(transaction: Transaction, request: Request, findings: Findings, now_ms: int) -> Done:
     """Begin an erasure, or continue an interrupted one."""
-    _require_no_move(transaction)
+    require_no_move(transaction)
     if findings.hold_ids:
         raise HeldError(findings.hold_ids)
     subject = request.named.digest(Digests.of(transaction))
@@ -180,7 +180,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
         if findings.is_empty:
             raise NotFoundError("Nothing is stored that could be erased.")
         number = transaction.insert(
-            _BEGIN,
+            BEGIN,
             at_ms=now_ms,
             actor=request.actor,
             reason=request.reason,
@@ -201,7 +201,7 @@ def _open(transaction: Transaction, request: Request, findings: Findings, now_ms
     )
 
 
-def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: Transaction) -> int:
+def take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: Transaction) -> int:
     """Cancel everything of these events that waits, and note that they are left to this erasure,
     even if an interrupted one had them. Return how many deliveries that cancelled."""
     whole = [each for (each,) in transaction.look_up(_NOT_ERASED, event_ids)]
@@ -216,7 +216,7 @@ def _take(erasure_id: int, event_ids: Sequence[int], now_ms: int, transaction: T
     return cancelled
 
 
-def _remember(erasure_id: int, digests: Sequence[str], transaction: Transaction) -> int:
+def remember(erasure_id: int, digests: Sequence[str], transaction: Transaction) -> int:
     """Write down names under which nothing may be stored any more; return how many are new."""
     known = {row[0] for row in transaction.look_up(_REMEMBERED, digests)}
     new = [(digest, erasure_id) for digest in digests if digest not in known]
@@ -241,12 +241,12 @@ def _erased_before(done: Done, transaction: Transaction) -> dict[int, str]:
     return dict(transaction.rows(_ERASED_BY, erasure_id=done.id, at_ms=done.at_ms))
 
 
-def _in_portions(items: Sequence[T]) -> Iterator[list[T]]:
+def in_portions(items: Sequence[T]) -> Iterator[list[T]]:
     for start in range(0, len(items), MOST_AT_ONCE):
         yield list(items[start : start + MOST_AT_ONCE])
 
 
-def _go_on(erasure_id: int, transaction: Transaction) -> int:
+def go_on(erasure_id: int, transaction: Transaction) -> int:
     """Erase a portion of what is written down; return how many events are left."""
     left = transaction.rows(_LEFT, erasure_id=erasure_id, limit=MOST_AT_ONCE)
     portion = _portion_of(transaction, [each for (each,) in left])
@@ -260,7 +260,7 @@ def _count_left(erasure_id: int, transaction: Transaction) -> int:
     return transaction.number(_COUNT_LEFT, erasure_id=erasure_id)
 
 
-def _require_no_move(transaction: Transaction) -> None:
+def require_no_move(transaction: Transaction) -> None:
     if not transaction.try_lock(MOVE):
         raise TryAgainError(
             "Nothing was erased: `premblyd record move` is running. Erase on the new database."
@@ -276,7 +276,7 @@ def _portion_of(transaction: Transaction, event_ids: Sequence[int]) -> list[int]
 
 _SIZES = Lookup(Event.select(Event.id, Event.body_bytes), Event.id)
 _RUNNING = Statement(Delivery.select(Delivery.event).where(Delivery.state == State.RUNNING))
-_BEGIN = insert(Erasure, "at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled")
+BEGIN = insert(Erasure, "at_ms", "actor", "reason", "found_by", "subject", "events", "cancelled")
 _COUNT_MORE = Statement(
     Erasure.update(
         events=Erasure.events + param("events"), cancelled=Erasure.cancelled + param("cancelled")

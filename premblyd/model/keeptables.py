@@ -153,3 +153,17 @@ class BackupFolder(Table):
     file = Text(PLAIN, null=True)  # of the newest copy
     file_bytes = Number(PLAIN, null=True)
     error = Text(PLAIN, null=True)  # of the last attempt; NULL: it was made
+
+
+class ErasureFile(Table):
+    """A file with erasures' lines that is not as it should be, see keep/linefiles.py."""
+
+    kept = Kept.PERMANENT
+    host = Text(PLAIN)  # that found so
+    file = Text(PLAIN)
+    at_ms = Moment(PLAIN)  # since when
+    missing = Number(PLAIN)  # erasures that could not be written to it
+    unknown = Number(PLAIN)  # erasures in it that are not in the record
+    error = Text(PLAIN, null=True)
+
+    unique = ("host, file",)

@@ -404,6 +404,17 @@ CREATE TABLE backup_folder (
     error TEXT
 ) STRICT;
 
+CREATE TABLE erasure_file (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    file TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    missing INTEGER NOT NULL,
+    unknown INTEGER NOT NULL,
+    error TEXT,
+    UNIQUE (host, file)
+) STRICT;
+
 CREATE TABLE event_hour (
     hour_ms INTEGER NOT NULL,
     type TEXT NOT NULL,

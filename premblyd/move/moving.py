@@ -12,13 +12,14 @@ from peewee import Model
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.errors import PremblydError
 from premblyd.model import tables
+from premblyd.model.keeptables import ErasureFile
 from premblyd.move import postgresql, sqlite
 from premblyd.move.postgresql import RowRefusedError, Target
 from premblyd.move.sqlite import Row, Source
 
-# Who is signed in to the console signs in again; what a daemon says of its worker processes, the
-# next one finds anew.
-_NOT_MOVED = (tables.ConsoleToken, tables.Halt)
+# Who is signed in to the console signs in again; what a daemon says of its worker processes and of
+# files, the next one finds anew.
+_NOT_MOVED = (tables.ConsoleToken, tables.Halt, ErasureFile)
 MOVED = tuple(table for table in tables.TABLES if table not in _NOT_MOVED)
 # What a daemon leaves in a database although no webhook ever came.
 _NO_RECORD = (

@@ -114,7 +114,7 @@ def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
     monkeypatch.setattr(erasing, "GAP_S", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(erasing, "_go_on", interrupt)
+        patch.setattr(erasing, "go_on", interrupt)
         stopped = erase(config, "--user-ref", user_ref)
     assert stopped.code == 1
     assert "Interrupted: 0 events erased. Run the same command again" in stopped.err

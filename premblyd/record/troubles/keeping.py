@@ -1,12 +1,21 @@
 """Troubles of retention and erasure: data is still there that should have been deleted."""
 
 import functools
+import shlex
 from collections.abc import Iterator
 
 from peewee import Expression, Tuple, fn
 
 from premblyd import times
-from premblyd.model.keeptables import Erasure, PutOff, Removal, RemovedParts, Sweep, ToErase
+from premblyd.model.keeptables import (
+    Erasure,
+    ErasureFile,
+    PutOff,
+    Removal,
+    RemovedParts,
+    Sweep,
+    ToErase,
+)
 from premblyd.model.tables import Event, Rejection
 from premblyd.queue import trusted
 from premblyd.record import queries
@@ -70,6 +79,33 @@ def erasure(situation: Situation) -> Iterator[Item]:
             command="premblyd person erase --list",
             count=count,
         )
+
+
+@trouble()
+def erasure_file(situation: Situation) -> Iterator[Item]:
+    """Yield the files that lack erasures, and those that have some that the record lacks."""
+    query = ErasureFile.select(
+        ErasureFile.file, ErasureFile.missing, ErasureFile.unknown, ErasureFile.error
+    ).order_by(ErasureFile.file, ErasureFile.id)
+    for file, missing, unknown, error in queries.tuples(situation.database, query):
+        if unknown:
+            yield Item(
+                text=f"The database lacks {counted(unknown, 'erasure')} of {file}: a copy was put"
+                " in its place by hand, and has who was erased since.",
+                remedy="Stop the daemon, and erase them again.",
+                command="sudo -u premblyd premblyd record restore --erase-again",
+                count=unknown,
+                about=file,
+            )
+        if missing:
+            yield Item(
+                text=f"{counted(missing, 'erasure')} can't be written to {file}: {error}",
+                remedy="Until that works, who was erased may come back with a copy. Mount the"
+                " folder, or let the service write it (ReadWritePaths=): it is tried each minute.",
+                command=f"ls -l {shlex.quote(file)}",
+                count=missing,
+                about=file,
+            )
 
 
 def _oldest_ms(situation: Situation, removed: str, until_ms: int) -> int | None:
