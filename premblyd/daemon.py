@@ -160,7 +160,7 @@ class Daemon:
             "heartbeat": self._heartbeat.run,
             "alerts": self._watch.run,
             "retention": self._sweeping.run,
-            "erasure lines": LineKeeper(writer, self._database, clock, own.name).run,
+            "erasure lines": LineKeeper(writer, self._database, own.name).run,
             "checkin": self._checkin.run,
             "halts": HaltLog(writer, own.worker, self.children.halts, clock).run,
             "pauses": PauseLog(writer, clock).run,

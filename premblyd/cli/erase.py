@@ -106,9 +106,8 @@ def erase(
     done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
     states = linefiles.complete(database, place)
     _tell(done, as_json=as_json)
-    for each in states:
-        if each.missing:
-            click.echo(f"note: it is not written down everywhere: {each.error}", err=True)
+    for error in (each.error for each in states if each.error):
+        click.echo(f"note: with a copy, the person may come back. {error}", err=True)
 
 
 def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:

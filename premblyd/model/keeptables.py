@@ -156,14 +156,10 @@ class BackupFolder(Table):
 
 
 class ErasureFile(Table):
-    """A file with erasures' lines that is not as it should be, see keep/linefiles.py."""
+    """A file with erasures' lines, as a host's daemon has found it: see keep/linefiles.py."""
 
     kept = Kept.PERMANENT
-    host = Text(PLAIN)  # that found so
+    host = Text(PLAIN)
     file = Text(PLAIN)
-    at_ms = Moment(PLAIN)  # since when
-    missing = Number(PLAIN)  # erasures that could not be written to it
-    unknown = Number(PLAIN)  # erasures in it that are not in the record
-    error = Text(PLAIN, null=True)
-
-    unique = ("host, file",)
+    unknown = Number(PLAIN)  # lines in it that say more than the record
+    error = Text(PLAIN, null=True)  # why it lacks erasures; NULL: it has them all

@@ -408,11 +408,8 @@ CREATE TABLE erasure_file (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     host TEXT NOT NULL,
     file TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    missing INTEGER NOT NULL,
     unknown INTEGER NOT NULL,
-    error TEXT,
-    UNIQUE (host, file)
+    error TEXT
 ) STRICT;
 
 CREATE TABLE event_hour (

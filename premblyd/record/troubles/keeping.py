@@ -83,27 +83,24 @@ def erasure(situation: Situation) -> Iterator[Item]:
 
 @trouble()
 def erasure_file(situation: Situation) -> Iterator[Item]:
-    """Yield the files that lack erasures, and those that have some that the record lacks."""
-    query = ErasureFile.select(
-        ErasureFile.file, ErasureFile.missing, ErasureFile.unknown, ErasureFile.error
-    ).order_by(ErasureFile.file, ErasureFile.id)
-    for file, missing, unknown, error in queries.tuples(situation.database, query):
+    """Yield the files that lack erasures, and those that know more of them than the record."""
+    query = ErasureFile.select(ErasureFile.file, ErasureFile.unknown, ErasureFile.error)
+    for file, unknown, error in queries.tuples(situation.database, query):
         if unknown:
             yield Item(
-                text=f"The database lacks {counted(unknown, 'erasure')} of {file}: a copy was put"
-                " in its place by hand, and has who was erased since.",
-                remedy="Stop the daemon, and erase them again.",
+                text=f"Somebody was erased, as {file} says, and is in the database: a copy was put"
+                " in its place by hand.",
+                remedy="Stop the daemon, and erase again who was erased since.",
                 command="sudo -u premblyd premblyd record restore --erase-again",
                 count=unknown,
                 about=file,
             )
-        if missing:
+        if error:
             yield Item(
-                text=f"{counted(missing, 'erasure')} can't be written to {file}: {error}",
-                remedy="Until that works, who was erased may come back with a copy. Mount the"
-                " folder, or let the service write it (ReadWritePaths=): it is tried each minute.",
+                text=f"Who was erased may come back with a copy. {error}",
+                remedy="Mount the folder, or let the service write there (ReadWritePaths=). It is"
+                " tried every minute.",
                 command=f"ls -l {shlex.quote(file)}",
-                count=missing,
                 about=file,
             )
 
