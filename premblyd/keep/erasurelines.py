@@ -76,10 +76,11 @@ def record_id(transaction: Transaction) -> str:
 def all_lines(database: Database) -> list[Line]:
     """Return the lines of all erasures that have ended, as the database knows them. Raise
     StoreUnreadableError when it can't be read."""
-    rows = database.look(
-        lambda transaction: [*transaction.rows(_NAMES), *transaction.rows(_EVENTS)]
-    )
-    return [Line(*row) for row in rows]
+    return database.look(_lines)
+
+
+def _lines(transaction: Transaction) -> list[Line]:
+    return sorted(Line(*row) for each in (_NAMES, _EVENTS) for row in transaction.rows(each))
 
 
 def union(*groups: Iterable[Line]) -> list[Line]:

@@ -1,0 +1,204 @@
+"""The files with erasures' lines are kept complete, and what is wrong with them is told."""
+
+import json
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from premblyd.databases import DatabaseAddress
+from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.keep.erasingagain import erase_again
+from premblyd.keep.erasurelines import (
+    NAME,
+    Read,
+    all_lines,
+    own_file,
+    read_lines,
+    record_id,
+    write_all,
+)
+from premblyd.keep.linefiles import LineKeeper
+from premblyd.keep.persons import Named
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Situation
+from tests.keep.test_erasing import arrive, erase
+from tests.keep.test_erasing_by_lines import copied
+from tests.support.commands import recorded_in, run
+from tests.support.database import changing, rows
+from tests.support.store import NOW_MS, Store, store_at
+
+COPIED_TO = "INSERT INTO backup_folder (folder, tried_at_ms, copied_at_ms) VALUES (?, 1, 1)"
+EVERYTHING = "SELECT host, file, unknown, error FROM erasure_file ORDER BY id"
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the file of a database on a server is."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(store: Store, tmp_path: Path) -> Path:
+    """A folder that has copies."""
+    made = tmp_path / "copies"
+    made.mkdir()
+    with closing(connect_operator(store.place)) as database:
+        write_all(database, made)
+    store.by_hand(COPIED_TO, str(made))
+    return made
+
+
+def read_of(store: Store, path: Path | None = None) -> Read:
+    with closing(connect_read_only(store.place)) as database:
+        return read_lines(path or own_file(store.place), database.look(record_id))
+
+
+def keeper(store: Store, host: str = "web1") -> LineKeeper:
+    return LineKeeper(store.writer, store.place, host)
+
+
+def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
+    """Do a round, and return what is told of it."""
+    store.wait((own or keeper(store)).round())
+    with closing(connect_read_only(store.place)) as database:
+        situation = Situation(record=database, now_ms=NOW_MS)
+        return table.items(situation, kinds=["erasure_file"])
+
+
+def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(store: Store) -> None:
+    arrive(store, 1)
+    erase(store)  # the command ended here
+    assert not own_file(store.place).exists()
+    assert look(store) == []
+    with closing(connect_read_only(store.place)) as database:
+        assert read_of(store) == Read(lines=tuple(all_lines(database)), is_own=True)
+
+
+def test_a_folder_of_copies_gets_what_it_lacks(store: Store, folder: Path) -> None:
+    if store.backend.is_shared:
+        pytest.skip("its copies are pg_dump's")
+    arrive(store, 1)
+    erase(store)
+    assert look(store) == []
+    assert read_of(store, folder / NAME).lines == read_of(store).lines != ()
+
+
+def test_each_host_of_a_server_has_a_file_and_no_other_one_is_forgotten(store: Store) -> None:
+    for host in ("web1", "web2", "web1"):
+        look(store, keeper(store, host))
+    own = str(own_file(store.place))
+    assert store.rows(EVERYTHING) == [("web2", own, 0, None), ("web1", own, 0, None)]
+
+
+def test_a_folder_that_can_not_be_written_is_told_until_it_can(path: Path, tmp_path: Path) -> None:
+    with store_at(path) as store:
+        folder = tmp_path / "copies"
+        folder.mkdir()
+        with closing(connect_operator(path)) as database:
+            write_all(database, folder)
+        store.by_hand(COPIED_TO, str(folder))
+        own = keeper(store)
+        folder.rename(tmp_path / "away")
+        folder.mkdir()  # where the disk was mounted
+        assert look(store, own) == [], "nobody was erased, so nothing is missing"
+        arrive(store, 1)
+        erase(store)
+        [item] = look(store, own)
+        assert "Is its disk mounted?" in item.text
+        assert item.about == str(folder / NAME)
+        assert item.command == f"ls -l {folder / NAME}"
+        assert list(folder.iterdir()) == [], "nobody would find it there"
+        assert look(store, own) != []
+        folder.rmdir()
+        (tmp_path / "away").rename(folder)
+        assert look(store, own) == []
+        assert read_of(store, folder / NAME).lines == read_of(store).lines
+
+
+def test_a_folder_whose_first_copy_failed_is_not_told(path: Path, tmp_path: Path) -> None:
+    with store_at(path) as store:
+        store.by_hand(COPIED_TO.replace("1, 1)", "1, NULL)"), str(tmp_path / "nothing"))
+        arrive(store, 1)
+        erase(store)
+        assert look(store) == []
+
+
+def test_a_round_without_news_reads_nothing(store: Store) -> None:
+    arrive(store, 1)
+    erase(store)
+    own = keeper(store)
+    look(store, own)
+    own_file(store.place).unlink()
+    look(store, own)
+    assert not own_file(store.place).exists()
+    arrive(store, 2, user_ref="eve", reference="ref-eve", session_id=None)
+    erase(store, Named.user("eve"))
+    look(store, own)
+    assert own_file(store.place).exists()
+
+
+def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_path: Path) -> None:
+    with store_at(path) as store:
+        arrive(store, 1)
+        monday = copied(path, tmp_path / "monday.db")
+        erase(store)
+        assert look(store) == []
+    for beside in path.parent.glob(f"{path.name}-*"):
+        beside.unlink()
+    shutil.copy(monday, path)
+    with store_at(path) as store:
+        [item] = look(store)
+        assert item.command == "sudo -u premblyd premblyd record restore --erase-again"
+        assert str(own_file(path)) in item.text
+        with closing(connect_operator(path)) as database:
+            erase_again(database, read_of(store).lines, NOW_MS)
+            situation = Situation(record=database, now_ms=NOW_MS)
+            assert table.items(situation, kinds=["erasure_file"]) == [], "at once"
+        assert look(store) == []
+
+
+# --- The command -----------------------------------------------------------------------------
+
+
+def erase_somebody(config: Path) -> str:
+    ((user_ref,),) = rows(
+        recorded_in(config), "SELECT min(user_ref) FROM event WHERE user_ref IS NOT NULL"
+    )
+    ran = run("person", "erase", "--user-ref", user_ref, "--yes", "--json", "--config", config)
+    assert ran.code == 0
+    assert json.loads(ran.out)["erasure_id"]
+    return ran.err
+
+
+def own_lines(place: DatabaseAddress, path: Path) -> Read:
+    with closing(connect_read_only(place)) as database:
+        return read_lines(path, database.look(record_id))
+
+
+def test_person_erase_writes_its_lines_itself(config: Path, tmp_path: Path) -> None:
+    place, folder = recorded_in(config), tmp_path / "copies"
+    folder.mkdir()
+    with closing(connect_operator(place)) as database:
+        write_all(database, folder)
+    with changing(place) as connection:
+        connection.execute(COPIED_TO, [str(folder)])
+    assert erase_somebody(config) == ""
+    written = own_lines(place, own_file(place))
+    assert written.lines
+    if isinstance(place, Path):
+        assert own_lines(place, folder / NAME) == written
+
+
+def test_person_erase_says_where_it_could_not_write(config: Path, tmp_path: Path) -> None:
+    place = recorded_in(config)
+    if not isinstance(place, Path):
+        pytest.skip("its copies are pg_dump's")
+    with changing(place) as connection:
+        connection.execute(COPIED_TO, [str(tmp_path / "away")])
+    told = erase_somebody(config)
+    assert told.startswith(f"note: with a copy, the person may come back. {tmp_path / 'away'}")
