@@ -40,16 +40,20 @@ class FileState:
     error: str | None = None
 
 
+def files_of(database: Database, place: DatabaseAddress) -> list[Path]:
+    """Return the files that remember erasures of the database, its own first."""
+    folders = database.look(lambda transaction: transaction.rows(_FOLDERS))
+    copies = [Path(folder) / NAME for (folder,) in folders] if file_of(place) else []
+    return [own_file(place), *copies]
+
+
 def complete(database: Database, place: DatabaseAddress) -> list[FileState]:
     """Write to each file what it lacks. Raise StoreUnreadableError when the database can't be
     read."""
-    lines, record, own = all_lines(database), database.look(record_id), own_file(place)
-    files: list[tuple[Path, Path | None]] = [(own, file_of(place) or own.parent)]
-    if file_of(place):
-        folders = database.look(lambda transaction: transaction.rows(_FOLDERS))
-        files += [(Path(folder) / NAME, None) for (folder,) in folders]
+    lines, record = all_lines(database), database.look(record_id)
     states = []
-    for path, like in files:
+    for path in files_of(database, place):
+        like = (file_of(place) or path.parent) if path == own_file(place) else None
         read, error = Read(), None
         try:
             read = write_missing(path, record, lines, like=like)
