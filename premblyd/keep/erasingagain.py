@@ -32,7 +32,7 @@ def erase_again(database: Database, lines: Iterable[Line], now_ms: int) -> Appli
     where it was interrupted. Raise TryAgainError while the database is moved."""
     new = database.look(functools.partial(unknown, union(lines)))
     erasures = set[int]()
-    for _, group in itertools.groupby(new, key=_erasure_of):
+    for _, group in itertools.groupby(new, key=lambda line: (line.at_ms, line.number)):
         for portion in erasing.in_portions(list(group)):
             begin = functools.partial(_begin, portion, now_ms)
             erasures.add(number := database.transact(begin, alone=True))
@@ -54,10 +54,6 @@ def unknown(lines: Sequence[Line], transaction: Transaction) -> list[Line]:
         for line in lines
         if ((line.event_id, line.key) in whole if line.event_id else line.key not in known)
     ]
-
-
-def _erasure_of(line: Line) -> tuple[int, int]:
-    return line.at_ms, line.number
 
 
 def _begin(lines: Sequence[Line], now_ms: int, transaction: Transaction) -> int:

@@ -10,9 +10,9 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from peewee import SQL, Node, fn
 
@@ -35,8 +35,7 @@ class LineFileError(PremblydError):
     """A file of lines can't be read or written, or is none."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Line:
+class Line(NamedTuple):
     """That an erasure emptied an event, or has a name kept away. No name is in it, and nothing made
     of a `user_ref`. The oldest erasure is the lowest, and its names come before its events."""
 
@@ -124,39 +123,36 @@ def write_missing(
     if like is None and not read.is_own:
         raise LineFileError(f"{path} is missing, or of another record. Is its disk mounted?")
     known = {(line.event_id, line.key) for line in read.lines}
-    left = [asdict(line) for line in lines if (line.event_id, line.key) not in known]
-    if left or not read.is_own:
-        text = "".join(f"{json.dumps({'record': record, **said})}\n" for said in ({}, *left))
-        _append(path, text.encode(), like)
-    return read
-
-
-def _append(path: Path, text: bytes, like: Path | None) -> None:
+    left = [line._asdict() for line in lines if (line.event_id, line.key) not in known]
+    if not left and read.is_own:
+        return read
+    said = "".join(f"{json.dumps({'record': record, **each})}\n" for each in ({}, *left))
     flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT if like is not None else 0)
     try:
         with _opened(path, flags) as file:
             end = file.seek(0, os.SEEK_END)
             if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
-                text = b"\n" + text  # a line that was torn must not take the next one with it
+                said = f"\n{said}"  # a line that was torn must not take the next one with it
             if not end and like is not None and os.geteuid() == 0:
                 os.fchown(file.fileno(), like.stat().st_uid, like.stat().st_gid)
-            file.write(text)
+            file.write(said.encode())
             file.flush()
             os.fsync(file.fileno())
         sync(path.parent)
     except OSError as error:
         raise LineFileError(f"{path} can't be written: {error.strerror}.") from None
+    return read
 
 
 def _opened(path: Path, flags: int) -> BinaryIO:
     """Open a file, and nothing else: no link is followed, no pipe is waited for."""
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.fdopen(os.open(path, flags, _MODE), "r+b" if flags & os.O_RDWR else "rb")
-    found = os.fstat(file.fileno())
+    descriptor = os.open(path, flags, _MODE)
+    found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
-        file.close()
+        os.close(descriptor)
         raise LineFileError(f"{path} is no file with lines of erasures.")
-    return file
+    return os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "rb")
 
 
 def _parsed(text: bytes) -> tuple[str | None, Line | None]:
@@ -167,7 +163,7 @@ def _parsed(text: bytes) -> tuple[str | None, Line | None]:
         record = str(said.pop("record"))
         line = Line(**said) if said else None
         if line is not None:
-            _require_storable(astuple(line))
+            _require_storable(line)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None, None
     return record, line

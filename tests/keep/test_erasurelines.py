@@ -44,8 +44,7 @@ def lines_of(store: Store) -> list[Line]:
 
 
 def text_of(line: Line, record: str = RECORD, **changes: Any) -> str:
-    said = {name: getattr(line, name) for name in line.__slots__}
-    return json.dumps({"record": record, **said, **changes})
+    return json.dumps({"record": record, **line._asdict(), **changes})
 
 
 # --- What they say ---------------------------------------------------------------------------

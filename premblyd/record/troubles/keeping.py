@@ -88,18 +88,15 @@ def erasure_file(situation: Situation) -> Iterator[Item]:
     for file, unknown, error in queries.tuples(situation.database, query):
         if unknown:
             yield Item(
-                text=f"Somebody was erased, as {file} says, and is in the database: a copy was put"
-                " in its place by hand.",
-                remedy="Stop the daemon, and erase again who was erased since.",
+                text=f"Who was erased, as {file} says, is here again: in a copy put in by hand.",
+                remedy="Stop the daemon, and erase again who was erased since the copy.",
                 command="sudo -u premblyd premblyd record restore --erase-again",
-                count=unknown,
                 about=file,
             )
         if error:
             yield Item(
                 text=f"Who was erased may come back with a copy. {error}",
-                remedy="Mount the folder, or let the service write there (ReadWritePaths=). It is"
-                " tried every minute.",
+                remedy="Mount the folder, or let the service write there (ReadWritePaths=).",
                 command=f"ls -l {shlex.quote(file)}",
                 about=file,
             )
