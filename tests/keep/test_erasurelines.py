@@ -21,11 +21,9 @@ from premblyd.keep.erasurelines import (
     own_file,
     read_lines,
     record_id,
-    union,
     write_all,
     write_missing,
 )
-from premblyd.keep.persons import Named
 from premblyd.prembly.payload import session_reference
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_again import begin
@@ -78,18 +76,6 @@ def test_an_erasure_has_no_line_before_it_has_ended(
     assert lines_of(store) == []
     erase(store)
     assert [each.event_id for each in lines_of(store) if each.event_id] == ids
-
-
-def test_names_are_known_when_the_events_are_gone(store: Store) -> None:
-    event_id = arrive(store, 1)
-    erase(store)
-    whole = lines_of(store)
-    store.by_hand("DELETE FROM event WHERE id = ?", event_id)
-    assert lines_of(store) == [each for each in whole if not each.event_id] != []
-
-
-def test_a_union_has_each_line_once_and_names_first() -> None:
-    assert union([LATER, OF_EVENT], [OF_EVENT], [OF_NAME]) == [OF_NAME, OF_EVENT, LATER]
 
 
 # --- Reading ---------------------------------------------------------------------------------
@@ -188,15 +174,6 @@ def test_nothing_but_a_file_is_opened(tmp_path: Path, kind: str) -> None:
     assert not elsewhere.with_name("nothing").exists()
 
 
-def test_a_file_that_has_no_end_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / NAME).write_text(f"{text_of(OF_NAME)}\n")
-    monkeypatch.setattr(erasurelines, "MAX_FILE_BYTES", 10)
-    with pytest.raises(LineFileError, match="no file with lines"):
-        read_lines(tmp_path / NAME, RECORD)
-
-
 @for_each("there", [None, "", text_of(LATER, record="ffffffff"), '{"record": "ffffffff"}'])
 def test_in_a_folder_of_copies_only_a_file_of_this_record_is_written(
     tmp_path: Path, there: str | None
@@ -255,9 +232,3 @@ def test_a_file_that_root_makes_is_the_owners_of_the_database(tmp_path: Path) ->
     write_missing(own_file(database), RECORD, [OF_NAME], like=database)
     found = own_file(database).stat()
     assert (found.st_uid, found.st_gid) == (1234, 2345)
-
-
-def test_of_one_event_no_name_is_kept_away(store: Store) -> None:
-    event_id = arrive(store, 1)
-    erase(store, Named.event(event_id))
-    assert [(each.event_id, each.found_by) for each in lines_of(store)] == [(event_id, "event")]

@@ -4,6 +4,7 @@ import json
 import shutil
 from contextlib import closing
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
@@ -25,9 +26,11 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_by_lines import copied
-from tests.support.commands import recorded_in, run
+from tests.support.commands import recorded_in, run, run_process
+from tests.support.daemon import Premblyd
 from tests.support.database import changing, rows
 from tests.support.store import NOW_MS, Store, store_at
+from tests.support.waiting import wait_until
 
 COPIED_TO = "INSERT INTO backup_folder (folder, tried_at_ms, copied_at_ms) VALUES (?, 1, 1)"
 EVERYTHING = "SELECT host, file, unknown, error FROM erasure_file ORDER BY id"
@@ -160,6 +163,37 @@ def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_pat
             situation = Situation(record=database, now_ms=NOW_MS)
             assert table.items(situation, kinds=["erasure_file"]) == [], "at once"
         assert look(store) == []
+
+
+# --- A killed command, and a real daemon -----------------------------------------------------
+
+KILLED = """
+import os
+from premblyd.keep import linefiles
+linefiles.complete = lambda *_: os.kill(os.getpid(), 9)
+"""
+EAGER = """
+from premblyd.keep import linefiles
+linefiles.FIRST_S = 0
+"""
+
+
+def test_what_a_killed_command_has_not_written_the_daemon_writes(
+    daemon: Premblyd, state_folder: Path
+) -> None:
+    daemon.start(STATE_DIRECTORY=str(state_folder))
+    assert daemon.send(b'{"response_code": "00", "reference": "ref-ada"}').status == 200
+    erasing = ("person", "erase", "--reference", "ref-ada", "--yes", "--config", daemon.config)
+    assert run_process(*erasing, before=KILLED).code == -SIGKILL
+    assert daemon.rows("SELECT events FROM erasure") == [(1,)]
+    daemon.stop()
+    path = own_file(daemon.place)
+    assert not path.exists()
+    daemon.start(before=EAGER, STATE_DIRECTORY=str(state_folder))
+    wait_until(lambda: own_lines(daemon.place, path).lines)
+    wait_until(lambda: daemon.rows(EVERYTHING))
+    assert [row[1:] for row in daemon.rows(EVERYTHING)] == [(str(path), 0, None)]
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 # --- The command -----------------------------------------------------------------------------
