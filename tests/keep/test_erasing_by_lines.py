@@ -97,12 +97,13 @@ def test_who_was_erased_is_so_on_every_engine(store: Store) -> None:
 
 
 def test_others_stay_and_what_comes_later_is_stored_erased(store: Store) -> None:
-    arrive(store, 1)
+    for number in range(3):
+        arrive(store, number)
     lines = lines_about(store)
-    arrive(store, 2, user_ref="eve", reference="ref-eve", session_id=None)
-    again(store, lines)
-    arrive(store, 3)
-    assert store.rows(PARTS) == [("erased",), (None,), ("erased",)]
+    arrive(store, 3, user_ref="eve", reference="ref-eve", session_id=None)
+    assert again(store, lines).events == 3
+    arrive(store, 4)
+    assert store.rows(PARTS) == [("erased",)] * 3 + [(None,), ("erased",)]
     assert "ref-eve" in dict(texts(store))["event"]
 
 

@@ -148,6 +148,9 @@ def test_a_line_that_a_crash_has_torn_takes_no_other_with_it(tmp_path: Path) -> 
     path.write_text(f"{text_of(OF_NAME)}\n{text_of(OF_EVENT)[:40]}")
     write_missing(path, RECORD, [OF_NAME, OF_EVENT])
     assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), torn=1, is_own=True)
+    path.write_text(text_of(OF_NAME))  # all but its end
+    write_missing(path, RECORD, [OF_NAME, OF_EVENT])
+    assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), is_own=True)
 
 
 # --- Files of others -------------------------------------------------------------------------
