@@ -14,7 +14,7 @@ umask 022
 
 opt=/opt/premblyd
 units=/etc/systemd/system
-all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer"
+all_units="premblyd.service premblyd.socket premblyd-reconcile.service premblyd-reconcile.timer premblyd-backup.service premblyd-backup.timer"
 sysusers=/etc/sysusers.d/premblyd.conf
 link=/usr/local/bin/premblyd
 here=$(cd "$(dirname "$0")" && pwd)
@@ -252,7 +252,7 @@ install_first() {
 }
 
 update() {
-    systemctl stop premblyd-reconcile.service 2>/dev/null || true # the next night goes on from there
+    systemctl stop premblyd-reconcile.service premblyd-backup.service 2>/dev/null || true # the next night goes on from there
     [ "$(socket_settings "$new/systemd/premblyd.socket")" = "$(socket_settings "$units/premblyd.socket")" ] ||
         socket_changed=yes
     stage=exchanging
@@ -284,9 +284,10 @@ uninstall() {
 premblyd is uninstalled. These stay:
   $etc  (configuration and keys)
   /var/lib/premblyd  (the database, with people's data)
+  /var/backups/premblyd  (its copies)
   the user and group premblyd, whom they belong to${yours:+
  $yours  (your changes to the units)}
-Remove them too:  sudo rm -r $etc /var/lib/premblyd$yours && sudo userdel premblyd
+Remove them too:  sudo rm -r $etc /var/lib/premblyd /var/backups/premblyd$yours && sudo userdel premblyd
 END
 }
 

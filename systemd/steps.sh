@@ -55,5 +55,6 @@ next_steps() { # the pages are in the folder $1
 3. Put both in force, refusing no connection:  sudo systemctl restart premblyd
 4. Send yourself a webhook and see it:  sudo premblyd send  and then  sudo premblyd events
 5. Let your TLS proxy pass /webhooks/prembly to 127.0.0.1:8080 ($1/install.md: nginx, Caddy) and give Prembly the URL.
+6. Copy the record each night:  sudo systemctl enable --now premblyd-backup.timer
 END
 }

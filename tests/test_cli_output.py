@@ -50,6 +50,7 @@ WITHOUT = {
     "person export",
     "person release",
     "record move",
+    "record backup",
     "hosts",
 }
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.

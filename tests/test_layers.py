@@ -35,6 +35,7 @@ ROOMS = {
     "ask": "config loops model prembly queue routing verifications",
     "hosts": "config engines loops model queue verifications",
     "keep": "config engines hosts loops model prembly queue verifications",
+    "copies": "engines model",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly routing run",
@@ -49,7 +50,7 @@ ROOMS = {
     ),
     "process": "config daemon run",
     "cli": (
-        "alerts ask config daemon engines explaining keep lint listening move"
+        "alerts ask config copies daemon engines explaining keep lint listening move"
         " prembly presence process queue record routing run"
     ),
     "__main__": "cli",
@@ -195,7 +196,7 @@ def is_in(part: str, module: Path) -> bool:
 
 
 def test_few_modules_name_an_engine() -> None:
-    """`connections` chooses one for all, and `move` knows both."""
+    """`connections` chooses one for all, `move` knows both, and only files are copied."""
     users = {
         module.relative_to(ROOT).as_posix()
         for module in FILES
@@ -205,7 +206,7 @@ def test_few_modules_name_an_engine() -> None:
         user for user in users if not user.startswith(("engines/sqlite/", "engines/postgresql/"))
     }
     moving = {"move/postgresql.py", "move/sqlite.py"}
-    assert users == {"engines/connections.py"} | moving
+    assert users == {"engines/connections.py", "copies/copying.py"} | moving
 
 
 def test_only_its_command_knows_move() -> None:

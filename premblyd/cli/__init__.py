@@ -65,6 +65,7 @@ SECTIONS = {
         "person release": ("hold", "End a legal hold."),
         "person erase": ("erase", "Delete every personal value of a person, at their request."),
         "person export": ("export", "Write a ZIP of everything stored about a person."),
+        "record backup": ("backup", "Copy the record into a folder, while the daemon runs."),
         "record prune": ("prune", "Delete data whose retention period has expired."),
         "record move": ("move", "Move the record from SQLite to PostgreSQL."),
     },
@@ -72,11 +73,12 @@ SECTIONS = {
 COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
 GROUPS = {
     "person": "Hold, release, erase or export a person's data.",
-    "record": "Delete expired data; move to PostgreSQL.",
+    "record": "Copy the record, delete expired data, move to PostgreSQL.",
 }
 # After Ctrl-C in a command that takes long: what was done, and how to continue.
 _CONTINUES = "Nothing is half done. Run the same command again to continue."
 INTERRUPTED = {
+    "record backup": "No copy was made. Run the same command again.",
     "record prune": _CONTINUES,
     "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
     "person export": "No file was written. Run the same command again.",

@@ -181,6 +181,8 @@ def _promised(settings: Config) -> Iterator[str]:
     if settings.pending is not None:
         yield "Asks Prembly for the results of pending verifications."
     yield f"Retention: {keepstatus.in_words(settings.retention)}."
+    if isinstance(settings.database, Path):
+        yield "The record and its copies are not encrypted (no `encryption`)."
 
 
 def _narrowed(action: Action) -> str:

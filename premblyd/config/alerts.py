@@ -38,6 +38,7 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "expired data has not been deleted",
     "erasure": "an erasure was not finished",
+    "backup": "a backup failed, or a folder has had no new copy for three days",
     "erasure_file": "a file does not remember an erasure, or the database does not",
 }
 DISK_PERCENT = 90

@@ -1,5 +1,5 @@
-"""What is kept and what has gone, at a glance: periods, holds and erasures. For `status`, the
-console and metrics."""
+"""What is kept and what has gone, at a glance: periods, holds, erasures and copies. For `status`,
+the console and metrics."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +12,21 @@ from premblyd.config.retention import Retention, period_text
 from premblyd.engines.engine import Database
 from premblyd.keep.holds import is_in_force
 from premblyd.keep.retention import unset
-from premblyd.model.keeptables import Erasure, Hold, Removed
+from premblyd.model.keeptables import BackupFolder, Erasure, Hold, Removed
 from premblyd.record import queries
+from premblyd.words import size
 
 CLASSES = tuple(each.value for each in Removed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopiesFolder:
+    """A folder with copies, and the newest that was made there; None: there was none yet."""
+
+    folder: str
+    file: str | None
+    file_bytes: int | None
+    copied_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +38,21 @@ class KeepStatus:
     holds: int
     next_end_ms: int | None  # when the first of these ends
     erasures: int
+    copies: list[CopiesFolder]
 
 
 def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> KeepStatus:
     """Return how things stand. Raise StoreUnreadableError when the record can't be read."""
     retention = settings.retention if settings else None
     in_force = Hold.select(fn.COUNT(Hold.id), fn.MIN(Hold.until_ms)).where(is_in_force(now_ms))
+    folders = BackupFolder.select(*queries.columns(BackupFolder, CopiesFolder))
     [(holds, next_end_ms)] = queries.tuples(database, in_force)
     return KeepStatus(
         periods=None if retention is None else periods(retention),
         holds=holds,
         next_end_ms=next_end_ms,
         erasures=queries.value(database, Erasure.select(fn.COUNT(Erasure.id))),
+        copies=queries.rows(database, folders.order_by(BackupFolder.folder), CopiesFolder),
     )
 
 
@@ -70,3 +84,7 @@ def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, st
         yield "holds", f"{status.holds:,} active{first}"
     if status.erasures:
         yield "erased", f"{status.erasures:,} at request"
+    for copy in status.copies:
+        if copy.file is not None:
+            at, large = times.for_people(copy.copied_at_ms), size(copy.file_bytes)
+            yield "newest copy", f"{copy.folder}/{copy.file}, of {at} UTC, {large}"

@@ -1,11 +1,14 @@
 """What is kept and what has gone, as `status`, the console and metrics say it."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from premblyd.config.retention import Retention
+from premblyd.copies import folders
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database
 from premblyd.record import keepstatus
 from premblyd.times import DAY_MS
@@ -54,6 +57,14 @@ def test_erasures_are_counted(store: Store, database: Database) -> None:
     for _ in range(2):
         store.by_hand(ERASURE, NOW_MS)
     assert said(database)["erased"] == "2 at request"
+
+
+def test_the_newest_copy_of_each_folder_is_named(store: Store, database: Database) -> None:
+    made = {"copied_at_ms": NOW_MS, "file": "c.db", "file_bytes": 4096, "error": None}
+    with closing(connect_operator(store.place)) as writing:
+        folders.note(writing, "/b", NOW_MS, **made)
+        folders.note(writing, "/never", NOW_MS, error="It is gone.")
+    assert said(database) == {"newest copy": "/b/c.db, of 2023-11-14 22:13:20 UTC, 4.0 KiB"}
 
 
 def test_status_says_it_to_people_and_to_programs(config: Path) -> None:

@@ -1,9 +1,15 @@
 """What needs attention of what is kept: it is seen when it is there, and gone when it is mended."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from premblyd.config.retention import Retention
+from premblyd.copies import folders
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Severity, Situation
@@ -107,3 +113,35 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database:
     assert "1 erasure was begun but not finished" in item.text
     store.by_hand("DELETE FROM to_erase")
     assert found(database) == []
+
+
+@pytest.fixture
+def writing(store: Store) -> Iterator[Database]:
+    """The database, as commands write to it."""
+    with closing(connect_operator(store.place)) as database:
+        yield database
+
+
+def backups(database: Database, now_ms: int) -> list[Item]:
+    return table.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
+
+
+def test_a_folder_of_copies_is_told_when_a_backup_fails_and_when_none_is_made(
+    database: Database, writing: Database
+) -> None:
+    made = {"file": "a.db", "file_bytes": 1}
+    folders.note(writing, "/b", NOW_MS, copied_at_ms=NOW_MS, error=None, **made)
+    assert backups(database, NOW_MS + 3 * DAY_MS - 1) == []
+    [item] = backups(database, NOW_MS + 3 * DAY_MS)
+    assert (item.severity, item.about) == (Severity.WARNING, "/b")
+    assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
+    assert item.command == "sudo premblyd record backup /b"
+    folders.note(writing, "/b", NOW_MS + 1, error="It is full.")
+    folders.note(writing, "/a b", NOW_MS, error="It is gone.")
+    first, second = backups(database, NOW_MS)
+    assert first.text == "The newest copy in /a b is missing. The last backup failed: It is gone."
+    assert first.command.endswith(" '/a b'")
+    assert second.text == f"{item.text} The last backup failed: It is full."
+    folders.note(writing, "/b", NOW_MS + 2, copied_at_ms=NOW_MS, error=None, **made)
+    folders.forget(writing, "/a b")
+    assert backups(database, NOW_MS) == []

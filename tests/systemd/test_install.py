@@ -73,6 +73,7 @@ def test_the_installed_units_are_sound_and_hardly_exposed(service: Machine) -> N
         "systemd-analyze verify /etc/systemd/system/premblyd.service"
         " /etc/systemd/system/premblyd.socket /etc/systemd/system/premblyd-reconcile.timer"
         " /etc/systemd/system/premblyd-reconcile.service"
+        " /etc/systemd/system/premblyd-backup.timer /etc/systemd/system/premblyd-backup.service"
     )
     assert verified.stderr == ""
     assert (

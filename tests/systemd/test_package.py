@@ -147,7 +147,7 @@ def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
     assert machine.output("dpkg --verify premblyd") == ""
     assert "journalctl" not in machine.output("systemctl list-units --failed --no-legend")
     verify = "systemd-analyze verify --man=no premblyd.service"
-    assert machine.run(f"{verify} premblyd-reconcile.timer").stderr == ""
+    assert machine.run(f"{verify} premblyd-reconcile.timer premblyd-backup.timer").stderr == ""
     page = machine.output("gzip -dc /usr/share/man/man1/premblyd.1.gz")
     assert [name for name in COMMANDS if f'.SS "premblyd {name}' not in page] == []
     complete = (

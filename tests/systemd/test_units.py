@@ -22,8 +22,9 @@ SCRIPTS = sorted(
     path for path in FOLDER.rglob("*") if path.is_file() and path.read_bytes().startswith(SHELL)
 )
 RECONCILE = "premblyd-reconcile.service"
-TIMER = "premblyd-reconcile.timer"
-UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, TIMER)
+BACKUP = "premblyd-backup.service"
+TIMERS = ("premblyd-reconcile.timer", "premblyd-backup.timer")
+UNITS = ("premblyd.service", "premblyd.socket", RECONCILE, TIMERS[0], BACKUP, TIMERS[1])
 MOST_EXPOSED = 1.3
 
 
@@ -105,7 +106,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, [])
 
 
-@pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE])
+@pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE, BACKUP])
 def test_the_sandbox_leaves_little_exposed(unit: str) -> None:
     analyze = tool("systemd-analyze", "systemd")
     done = subprocess.run(
@@ -128,13 +129,14 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
         explained = True
 
 
-def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys() -> None:
+@pytest.mark.parametrize("unit", [RECONCILE, BACKUP])
+def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) -> None:
     text = (FOLDER / "premblyd.service").read_text()
     _, _, sandbox = text.partition("# The sandbox.")
     keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
     assert len(keys) > 25
     keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
-    daemon, aside = settings("premblyd.service"), settings(RECONCILE)
+    daemon, aside = settings("premblyd.service"), settings(unit)
     assert {key: aside.get(key) for key in keys - {"RemoveIPC"}} == {
         key: daemon[key] for key in keys - {"RemoveIPC"}
     }
@@ -142,9 +144,11 @@ def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys() -> None:
     assert "Environment" not in aside
 
 
-def test_the_timer_is_installed_and_not_enabled() -> None:
-    assert "enable premblyd-reconcile" not in INSTALL.read_text()
-    assert f"systemctl enable --now {TIMER}" in (REPOSITORY / "docs/install.md").read_text()
+@pytest.mark.parametrize("timer", TIMERS)
+def test_a_timer_is_installed_and_not_enabled(timer: str) -> None:
+    assert timer in INSTALL.read_text()
+    assert f"enable {timer.partition('.')[0]}" not in INSTALL.read_text()
+    assert f"systemctl enable --now {timer}" in (REPOSITORY / "docs/install.md").read_text()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

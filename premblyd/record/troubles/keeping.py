@@ -1,4 +1,5 @@
-"""Troubles of retention and erasure: data is still there that should have been deleted."""
+"""Troubles of retention and erasure: data is still there that should have been deleted. And of
+copies: there is no new one."""
 
 import functools
 import shlex
@@ -8,6 +9,7 @@ from peewee import Expression, Tuple, fn
 
 from premblyd import times
 from premblyd.model.keeptables import (
+    BackupFolder,
     Erasure,
     ErasureFile,
     PutOff,
@@ -26,6 +28,7 @@ from premblyd.words import counted
 
 BEHIND_MS = DAY_MS  # it is deleted in small steps, once it has expired
 AT_WORK_MS = 2 * DAY_MS  # who has removed something so lately is at work
+COPY_AGE_MS = 3 * DAY_MS
 LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
 
@@ -78,6 +81,25 @@ def erasure(situation: Situation) -> Iterator[Item]:
             " run the same command again to continue.",
             command="premblyd person erase --list",
             count=count,
+        )
+
+
+@trouble()
+def backup(situation: Situation) -> Iterator[Item]:
+    """Yield the folders where the last backup failed, or that have had no new copy for days."""
+    row = BackupFolder
+    is_old = row.copied_at_ms <= situation.now_ms - COPY_AGE_MS
+    query = row.select(row.folder, row.copied_at_ms, row.error).order_by(row.folder)
+    query = query.where(row.error.is_null(False) | is_old)
+    for folder, at_ms, error in queries.tuples(situation.database, query):
+        of = f"of {times.for_people(at_ms)} UTC" if at_ms else "missing"
+        failed = f" The last backup failed: {error}" if error else ""
+        yield Item(
+            text=f"The newest copy in {folder} is {of}.{failed}",
+            remedy="`premblyd record backup`, or premblyd-backup.timer, makes a new one. With"
+            " --forget, none is expected there any more.",
+            command=f"sudo premblyd record backup {shlex.quote(folder)}",
+            about=folder,
         )
 
 

@@ -1,0 +1,1 @@
+"""Copies of the record: made, named and put back."""
