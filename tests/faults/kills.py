@@ -16,6 +16,7 @@ from tests.support.forking import Forked
 
 # What a command calls when it begins to change something, or to write.
 WORK = {
+    "backup": ("premblyd.copies.copying", "back_up"),
     "erase": ("premblyd.keep.erasing", "erase"),
     "prune": ("premblyd.cli.prune", "_remove"),
 }
