@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from premblyd import times
@@ -33,25 +34,46 @@ def replaying(folder: Path, events: int, seconds: float) -> Row:
     """Answers at a steady rate while an operator replays all of a large record, against nobody who
     does."""
     count = min(events, REPLAYED)
+    since = ("--action", filled.DONE, "--since", "2020-01-01", "--yes")
+    return _beside(folder, count, seconds, ("replaying", "replay"), 3.0, ("replay", *since))
 
-    def measure(replays: bool) -> Measured:
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            own = Path(shutil.copytree(prepared(folder, count), name, dirs_exist_ok=True))
+
+def backing_up(folder: Path, events: int, seconds: float) -> Row:
+    """The same while a large record is copied."""
+    copies = folder / "copies"
+    words = ("record", "backup", copies, "--keep", "1")
+    copies.mkdir(0o700, exist_ok=True)
+    return _beside(folder, events, seconds, ("backup", "backup"), 2.0, words)
+
+
+def _beside(
+    folder: Path,
+    count: int,
+    seconds: float,
+    names: tuple[str, str],
+    bound: float,
+    words: Sequence[object],
+) -> Row:
+    name, what = names
+
+    def measure(is_beside: bool) -> Measured:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            own = Path(shutil.copytree(prepared(folder, count), place, dirs_exist_ok=True))
             with peers.premblyd(own, actions=ACTIONS) as daemon, contextlib.ExitStack() as stack:
-                process = stack.enter_context(_replay(daemon)) if replays else None
+                process = stack.enter_context(_command(daemon, words)) if is_beside else None
                 answers = serving.steady(daemon, seconds)  # raises for an answer that is not 200
                 if process is not None:
                     if process.poll() is not None:
-                        raise load.LoadError("the replay ended before the load did")
+                        raise load.LoadError(f"the {what} ended before the load did")
                     process.kill()
                 return {"p99": answers.p99_ms, "most": max(answers.took_s) * 1000}
 
     return Row(
-        name="replaying",
-        title=f"answers at {serving.STEADY_RATE:g}/s beside a replay of {count:,}",
-        peer="nobody replays",
+        name=name,
+        title=f"answers at {serving.STEADY_RATE:g}/s beside a {what} of {count:,}",
+        peer=f"no {what}",
         goals=(
-            rows.time("p99", "p99 of answers", 3.0, 1.5),
+            rows.time("p99", "p99 of answers", bound, 1.5),
             rows.time("most", "the slowest answer"),
         ),
         ours=lambda: measure(True),
@@ -59,10 +81,9 @@ def replaying(folder: Path, events: int, seconds: float) -> Row:
     )
 
 
-def _replay(daemon: Premblyd) -> "subprocess.Popen[bytes]":
-    since = ("--action", filled.DONE, "--since", "2020-01-01", "--yes")
-    words = commands.command("--config", daemon.config, "replay", *since)
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL)
+def _command(daemon: Premblyd, words: Sequence[object]) -> "subprocess.Popen[bytes]":
+    whole = commands.command("--config", daemon.config, *words)
+    return subprocess.Popen(whole, stdout=subprocess.DEVNULL)
 
 
 def prepared(folder: Path, events: int) -> Path:
