@@ -4,6 +4,7 @@ which one daemon claims them."""
 import contextlib
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from premblyd.errors import AlreadyRunningError, CannotStartError
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 LOCK = ".lock"  # behind the database's name: which stays when the daemon ends
+BEFORE = ".before-"  # behind its name, with a time: what was the database before another was put in
+NEW = ".restoring"  # behind its name: what is to be put in its place
+REPLACING = ".replacing"  # behind its name: while one is put in the place of one without its log
 MODE = 0o640
 Identity = tuple[int, int]
 
@@ -51,6 +55,25 @@ def restrict(path: Path) -> None:
     mode = path.stat().st_mode & 0o777
     if mode & ~MODE:
         path.chmod(mode & MODE)
+
+
+def put_aside(path: Path) -> list[Path]:
+    """Return the files that were the database at `path` before others were put in their place, with
+    their logs, and what a killed `restore` has left. No erasure reaches them."""
+    real = real_path(path)
+    before = rf"{re.escape(BEFORE)}\d{{8}}T\d{{6}}"
+    name = re.compile(rf"{re.escape(real.name)}({before}|{NEW})(-wal|-journal)?")
+    return sorted(file for file in real.parent.glob("*") if name.fullmatch(file.name))
+
+
+def require_replaced(real: Path) -> None:
+    """Raise CannotStartError when another file was being put in the place of the database, and that
+    was interrupted: its log may be away."""
+    if os.path.lexists(beside(real, REPLACING)):
+        raise CannotStartError(
+            f"Another file was being put in the place of {real}, and that was interrupted. Finish"
+            " it: `premblyd record restore` with the same copy, or any other."
+        )
 
 
 def try_out(path: Path) -> None:
@@ -97,6 +120,8 @@ def lock(path: Path) -> int:
     try:
         os.fchmod(descriptor, 0o600)
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for unused in _own_names(real):
+            unused.unlink()
     except BlockingIOError:
         os.close(descriptor)
         raise _already_running(path, name) from None
@@ -114,9 +139,14 @@ def _already_running(path: Path, name: Path) -> AlreadyRunningError:
     )
 
 
+def _own_names(real: Path) -> list[Path]:
+    """Return the names that the file got to be put aside, where that went no further."""
+    return [file for file in put_aside(real) if identity(file) == identity(real)]
+
+
 def _require_one_name(real: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
-        if real.stat().st_nlink > 1:
+        if real.stat().st_nlink > 1 + len(_own_names(real)):
             raise CannotStartError(
                 f"{real} has a second name (a hard link). A program that uses that name would not"
                 f" see its WAL and its lock. Find it with `find / -samefile {real}`, and remove it."

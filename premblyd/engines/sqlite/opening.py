@@ -18,6 +18,7 @@ from premblyd.engines.sqlite.cipher import errors, failures
 from premblyd.engines.sqlite.files import (
     beside,
     real_path,
+    require_replaced,
     restrict,
     size,
 )
@@ -211,7 +212,9 @@ def connect_operator(path: Path, key_path: Path | None = None) -> Database:
 
 
 def require_readable(path: Path) -> None:
-    """Raise PremblydError when there is no database at `path` or it may not be read."""
+    """Raise PremblydError when there is no database at `path`, it may not be read, or is being
+    replaced."""
+    require_replaced(real_path(path))
     try:
         path.stat()
     except PermissionError:  # its folder is closed to this user
@@ -248,9 +251,10 @@ def _require_kind(path: Path, key_path: Path | None) -> None:
 
 def require_fit(path: Path, key_path: Path | None = None) -> None:
     """Raise CannotStartError when there is no folder for the database's file, when that is no
-    database, or when it is not there but a part of its record is: a new one would be empty, and
-    SQLite would delete the log."""
+    database or is being replaced, or when it is not there but a part of its record is: a new one
+    would be empty, and SQLite would delete the log."""
     real = real_path(path)
+    require_replaced(real)
     if not real.parent.is_dir():
         raise CannotStartError(
             f"There is no folder {real.parent} for the database. Correct `database`, or make the"

@@ -1,0 +1,94 @@
+"""Putting another file in the place of the database, for a caller who has the daemon's lock.
+
+There is never no database, and never a log beside it that is another's. The old file is kept, under
+another name: see files.put_aside.
+"""
+
+import contextlib
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from premblyd import newfile, times
+from premblyd.engines.sqlite.files import (
+    BEFORE,
+    MODE,
+    REPLACING,
+    beside,
+    real_path,
+    restrict,
+    size,
+)
+from premblyd.engines.sqlite.opening import BUSY_TIMEOUT_S
+from premblyd.errors import TryAgainError
+
+_LOGS = ("-wal", "-journal")
+_WITHOUT_LOG = "PRAGMA journal_mode = delete"  # "locked" while another has it open
+
+
+def put_in_place(new: Path, database: Path, now_ms: int) -> Path | None:
+    """Rename `new`, a whole file in the same folder that nobody has open and that has no log, over
+    the database. Return where the old one is kept; None if there was none.
+
+    Raise TryAgainError when somebody else has the old one open, OSError when the disk fails. Then,
+    and wherever this is killed, the old one or the new one is there whole. Only if the old one
+    can't be opened, and so keeps its log, nothing is until this was called again.
+    """
+    real = real_path(database)
+    marker = beside(real, REPLACING)
+    new.chmod(MODE)
+    newfile.sync(new, real.parent)
+    aside = None
+    if is_replacing := marker.exists():
+        aside = real.with_name(marker.read_text())
+    elif any(size(beside(real, suffix)) for suffix in ("", *_LOGS)):
+        aside = _free_name(real, now_ms)
+        if is_replacing := not _close(real):
+            with newfile.new_file(marker) as file:
+                file.write(aside.name.encode())
+    if aside:
+        restrict(real)  # it may be missing, and only its log be there
+        with contextlib.suppress(FileExistsError):
+            os.link(real, aside)
+    if aside and is_replacing:
+        for log in _LOGS:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(beside(real, log), beside(aside, log))
+        beside(real, "-shm").unlink(missing_ok=True)
+    newfile.sync(real.parent)
+    os.replace(new, real)
+    newfile.sync(real.parent)
+    marker.unlink(missing_ok=True)
+    newfile.sync(real.parent)
+    return aside
+
+
+def _free_name(real: Path, now_ms: int) -> Path:
+    while True:
+        at = times.iso(now_ms)[:19].replace("-", "").replace(":", "")
+        name = beside(real, f"{BEFORE}{at}")
+        if not any(os.path.lexists(beside(name, suffix)) for suffix in ("", *_LOGS)):
+            return name
+        now_ms += 1000
+
+
+def _close(real: Path) -> bool:
+    """Put the log of the old database into its file, and be the only one who has it open; return
+    False when it can't be opened. Who only reads it makes no log from then on."""
+    if not size(real):  # SQLite would delete the log
+        return False
+    try:
+        # One that is none must not be closed with the right to write: that would spend its log.
+        for mode, statement in (("ro", "SELECT 1 FROM sqlite_schema"), ("rw", _WITHOUT_LOG)):
+            uri = f"{real.as_uri()}?mode={mode}"
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
+                connection.execute(statement).fetchone()
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise TryAgainError(
+                f"Somebody else has {real} open, such as another command of premblyd's. Wait until"
+                f" it has ended: `sudo fuser -v {real}` (package psmisc) shows which it is."
+            ) from None
+        return False
+    return True
