@@ -49,6 +49,7 @@ WITHOUT = {
     "status",
     "person export",
     "person release",
+    "record restore",
     "record move",
     "record backup",
     "hosts",

@@ -35,7 +35,7 @@ ROOMS = {
     "ask": "config loops model prembly queue routing verifications",
     "hosts": "config engines loops model queue verifications",
     "keep": "config engines hosts loops model prembly queue verifications",
-    "copies": "engines model",
+    "copies": "engines keep model",
     "receive": "config prembly queue routing",
     "run": "config loops model prembly queue",
     "explaining": "config prembly routing run",
@@ -206,7 +206,7 @@ def test_few_modules_name_an_engine() -> None:
         user for user in users if not user.startswith(("engines/sqlite/", "engines/postgresql/"))
     }
     moving = {"move/postgresql.py", "move/sqlite.py"}
-    assert users == {"engines/connections.py", "copies/copying.py"} | moving
+    assert users == {"engines/connections.py", "copies/copying.py", "copies/restoring.py"} | moving
 
 
 def test_only_its_command_knows_move() -> None:

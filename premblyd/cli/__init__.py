@@ -66,6 +66,7 @@ SECTIONS = {
         "person erase": ("erase", "Delete every personal value of a person, at their request."),
         "person export": ("export", "Write a ZIP of everything stored about a person."),
         "record backup": ("backup", "Copy the record into a folder, while the daemon runs."),
+        "record restore": ("restore", "Put a copy in the place of the database."),
         "record prune": ("prune", "Delete data whose retention period has expired."),
         "record move": ("move", "Move the record from SQLite to PostgreSQL."),
     },
@@ -82,6 +83,7 @@ INTERRUPTED = {
     "record prune": _CONTINUES,
     "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
     "person export": "No file was written. Run the same command again.",
+    "record restore": "Run the same command again.",
     "record move": "Nothing was moved. Run the same command again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])

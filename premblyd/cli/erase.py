@@ -29,6 +29,8 @@ from premblyd.cli.printing import (
     print_told,
     progress,
 )
+from premblyd.databases import file_of
+from premblyd.engines.connections import put_aside
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
 from premblyd.keep import erasing, linefiles
@@ -108,6 +110,8 @@ def erase(
     _tell(done, as_json=as_json)
     for error in (each.error for each in states if each.error):
         click.echo(f"note: with a copy, the person may come back. {error}", err=True)
+    for file in put_aside(file_of(place)):
+        click.echo(f"note: it is still in {file}, which was the database before", err=True)
 
 
 def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:

@@ -38,6 +38,8 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "expired data has not been deleted",
     "erasure": "an erasure was not finished",
+    "restored": "a copy was put in the place of the database",
+    "put_aside": "what was the database before is kept, and no erasure reaches it",
     "backup": "a backup failed, or a folder has had no new copy for three days",
     "erasure_file": "a file does not remember an erasure, or the database does not",
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from premblyd import keyfile, words
-from premblyd.copies.names import CopyName, copies_in, parse
+from premblyd.copies.names import CopyName, copies_in, digest_of, parse
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import cipher
@@ -25,6 +25,10 @@ from premblyd.engines.sqlite.files import real_path
 from premblyd.engines.sqlite.opening import plain
 from premblyd.errors import PremblydError, TryAgainError
 
+ON_SERVER = (
+    "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with pg_restore,"
+    " then `premblyd record restore --erase-again`."
+)
 Source = SqliteBackend  # what is copied
 Watch = Callable[[str, int, int | None], None]
 PART = ".premblyd-backup-"  # begins the name of what is not whole yet
@@ -45,22 +49,25 @@ class CopyError(TryAgainError):
 
 
 def source_at(place: DatabaseAddress) -> Source:
-    """Return the database to be copied. From here on, root is the user whom it belongs to: so what
-    is written is the service's, and what others put in its way leads no further than the service
-    could go. Raise PremblydError when it is on a server."""
+    """Return the database to be copied, and become its owner. Raise PremblydError when it is on a
+    server."""
     source = backend(place)
     if not isinstance(source, SqliteBackend):
-        raise PremblydError(
-            "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with"
-            " pg_restore, then `premblyd record restore --erase-again`."
-        )
+        raise PremblydError(ON_SERVER)
+    become_owner(source.path)
+    return source
+
+
+def become_owner(database: Path) -> None:
+    """From here on, root is the user whom the database belongs to, or its folder: so what is
+    written is the service's, and what others put in its way leads no further than the service could
+    go."""
     with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
-        owner = source.path.stat()
+        owner = (database if database.exists() else database.parent).stat()
         if os.geteuid() == 0 and owner.st_uid:
             os.setgroups([owner.st_gid])
             os.setgid(owner.st_gid)
             os.setuid(owner.st_uid)
-    return source
 
 
 @contextlib.contextmanager
@@ -107,7 +114,7 @@ def back_up(source: Source, folder: int, watch: Watch) -> tuple[CopyName, int]:
         os.fsync(part)
         taken = [each for each in map(parse, os.listdir(folder)) if each]  # a FIFO's name, too
         same = [each.count for each in taken if (each.record_id, each.event_id) == found]
-        copy = CopyName(*found, max(same, default=0) + 1)
+        copy = CopyName(*found, max(same, default=0) + 1, digest_of(part))
         os.rename(name, str(copy), src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)
         return copy, os.fstat(part).st_size

@@ -11,7 +11,7 @@ from pathlib import Path
 from premblyd.databases import DatabaseAddress, EncryptedFile
 from premblyd.engines.backend import Backend
 from premblyd.engines.engine import Database
-from premblyd.engines.sqlite import opening
+from premblyd.engines.sqlite import files, opening
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.errors import CannotStartError, StoreUnavailableError
 
@@ -41,6 +41,11 @@ def connect_read_only(place: DatabaseAddress) -> Database:
 def connect_operator(place: DatabaseAddress) -> Database:
     """Return a connection for a command that writes while daemons run: see backend.Backend."""
     return backend(place).connect_operator()
+
+
+def put_aside(path: Path | None) -> list[Path]:
+    """Return the files that were a database in a file before others took its place."""
+    return [] if path is None else files.put_aside(path)
 
 
 @contextlib.contextmanager

@@ -78,7 +78,8 @@ OBJECTS = (
     *("rehearse CONFIG", "rehearse CONFIG --event 1", "reconcile LIST", "console --end all"),
 )
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
-MOVES = {"record move", "record backup"}  # of a file: tests/test_moving.py, tests/copies
+# Of a file: tests/test_moving.py, tests/copies.
+MOVES = {"record move", "record backup", "record restore"}
 
 
 def word(name: str) -> str:

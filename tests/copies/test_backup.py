@@ -15,7 +15,7 @@ import pytest
 from premblyd import keyfile
 from premblyd.copies import copying
 from premblyd.copies.copying import CopyError
-from premblyd.copies.names import CopyName, copies_in
+from premblyd.copies.names import CopyName, copies_in, digest_of, parse
 from premblyd.databases import MAGIC, EncryptedFile, is_plain
 from premblyd.engines.connections import connect_read_only
 from premblyd.errors import PremblydError
@@ -31,6 +31,7 @@ from tests.support.needs import needs_machine, needs_root
 from tests.support.rows import for_each
 from tests.support.users import NOBODY
 
+DIGEST = "0" * 16
 FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, file, error FROM backup_folder"
 DYING = """
 import importlib, os, signal
@@ -80,10 +81,12 @@ def test_a_copy_holds_all_of_the_record_and_needs_no_other_file(config: Path, th
     [(record_id, newest)] = rows(
         file_of(config), "SELECT record_id, (SELECT max(id) FROM event) FROM record"
     )
-    assert copies_in(there) == [CopyName(record_id, newest, 1)]
+    with copy.open("rb") as file:
+        name = CopyName(record_id, newest, 1, digest_of(file.fileno()))
+    assert copies_in(there) == [name]
     assert made == {
         "folder": str(there),
-        "file": str(CopyName(record_id, newest, 1)),
+        "file": str(name),
         "file_bytes": copy.stat().st_size,
         "copied_at_ms": made["copied_at_ms"],
         "deleted": [],
@@ -146,17 +149,21 @@ def test_it_works_beside_a_daemon(daemon: Premblyd, there: Path) -> None:
 
 def test_only_the_oldest_of_this_record_go(config: Path, there: Path) -> None:
     (outside := there.parent / "outside").write_text("mine")
-    own = CopyName(json_of(config, "record", "backup", there)["file"][9:17], 0, 1)
-    foreign = [str(CopyName("ffffffff", 1, 1)), "notes.txt", str(CopyName(own.record_id, 0, 2))]
+    own = CopyName(json_of(config, "record", "backup", there)["file"][9:17], 0, 1, DIGEST)
+    foreign = [
+        str(CopyName("ffffffff", 1, 1, DIGEST)),
+        "notes.txt",
+        str(CopyName(own.record_id, 0, 2, DIGEST)),
+    ]
     for name in foreign[:2]:
         (there / name).touch()
     (there / foreign[2]).symlink_to(outside)
     (there / str(own)).write_bytes(b"of another key, or broken: it is not opened")
-    os.mkfifo(there / (fifo := str(CopyName(own.record_id, 10**6, 7))))
+    os.mkfifo(there / (fifo := str(CopyName(own.record_id, 10**6, 7, DIGEST))))
     made = json_of(config, "record", "backup", there, "--keep", 2)
     assert made["deleted"] == [str(own)]
     newest = [str(copy) for copy in copies_in(there, own.record_id)]
-    assert [name[-7:] for name in newest] == ["-001.db", "-002.db"]
+    assert [copy.count for copy in copies_in(there, own.record_id)] == [1, 2]
     assert names_in(there) == sorted([*foreign, *newest, fifo])
     assert outside.read_text() == "mine"
     last = json_of(config, "record", "backup", there, "--keep", 1)
@@ -169,7 +176,9 @@ def test_a_fifo_or_a_link_with_the_next_name_is_left_as_it_is(config: Path, ther
     (there / first).unlink()
     os.mkfifo(there / first)
     (there / first.replace("-001", "-002")).symlink_to("/nowhere")
-    assert json_of(config, "record", "backup", there)["file"] == first.replace("-001", "-003")
+    next_ = parse(json_of(config, "record", "backup", there)["file"])
+    assert next_ is not None
+    assert next_.count == 3
 
 
 @for_each(("module", "name"), PLACES)

@@ -6,15 +6,16 @@ from pathlib import Path
 from premblyd.copies.names import CopyName, copies_in, parse
 from tests.support.rows import for_each
 
-RECORD = "0a1b2c3d"
+RECORD, DIGEST = "0a1b2c3d", "0123456789abcdef"
 
 
 def test_names_sort_as_their_copies() -> None:
-    copies = [CopyName(RECORD, *each) for each in [(0, 1), (9, 2), (9, 10), (10, 1), (10**9, 1)]]
+    numbers = [(0, 1), (9, 2), (9, 10), (10, 1), (10**9, 1)]
+    copies = [CopyName(RECORD, *each, DIGEST) for each in numbers]
     assert sorted(copies) == copies
     assert sorted(map(str, copies)) == [str(copy) for copy in copies]
-    assert str(copies[3]) == "premblyd-0a1b2c3d-000000000010-001.db"
-    largest = CopyName(RECORD, 2**63 - 1, 12_345)
+    assert str(copies[3]) == "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db"
+    largest = CopyName(RECORD, 2**63 - 1, 12_345, DIGEST)
     assert [parse(str(copy)) for copy in [*copies, largest]] == [*copies, largest]
 
 
@@ -22,12 +23,13 @@ def test_names_sort_as_their_copies() -> None:
     "name",
     [
         "premblyd.db",
-        "premblyd-0a1b2c3d-000000000010-001.db-wal",
-        "premblyd-0a1b2c3d-10-1.db",
-        "premblyd-0a1b2c3d-0000000000010-001.db",  # one zero too many
-        "premblyd-0A1B2C3D-000000000010-001.db",
-        "premblyd-0a1b2c3d-000000000010-001.db\n",
-        "premblyd-0a1b2c3d-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661\u0660-001.db",
+        "premblyd-0a1b2c3d-000000000010-001.db",
+        "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db-wal",
+        "premblyd-0a1b2c3d-10-1-0123456789abcdef.db",
+        "premblyd-0a1b2c3d-0000000000010-001-0123456789abcdef.db",  # one zero too many
+        "premblyd-0A1B2C3D-000000000010-001-0123456789abcdef.db",
+        "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db\n",
+        "premblyd-0a1b2c3d-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661\u0660-001-0123456789abcdef.db",
     ],
 )
 def test_another_name_is_none(name: str) -> None:
@@ -37,12 +39,16 @@ def test_another_name_is_none(name: str) -> None:
 def test_only_regular_files_are_listed_and_only_of_the_record_that_is_asked_for(
     tmp_path: Path,
 ) -> None:
-    copies = [CopyName(RECORD, 2, 1), CopyName(RECORD, 10, 1), CopyName("ffffffff", 1, 1)]
+    copies = [
+        CopyName(RECORD, 2, 1, DIGEST),
+        CopyName(RECORD, 10, 1, DIGEST),
+        CopyName("ffffffff", 1, 1, DIGEST),
+    ]
     for copy in copies:
         (tmp_path / str(copy)).touch()
     (tmp_path / "notes.txt").touch()
-    os.mkfifo(tmp_path / str(CopyName(RECORD, 11, 1)))
-    (tmp_path / str(CopyName(RECORD, 12, 1))).symlink_to(tmp_path / "notes.txt")
-    (tmp_path / str(CopyName(RECORD, 13, 1))).mkdir()
+    os.mkfifo(tmp_path / str(CopyName(RECORD, 11, 1, DIGEST)))
+    (tmp_path / str(CopyName(RECORD, 12, 1, DIGEST))).symlink_to(tmp_path / "notes.txt")
+    (tmp_path / str(CopyName(RECORD, 13, 1, DIGEST))).mkdir()
     assert copies_in(tmp_path) == copies
     assert copies_in(tmp_path, RECORD) == copies[:2]

@@ -19,6 +19,7 @@ WORK = {
     "backup": ("premblyd.copies.copying", "back_up"),
     "erase": ("premblyd.keep.erasing", "erase"),
     "prune": ("premblyd.cli.prune", "_remove"),
+    "restore": ("premblyd.copies.restoring", "taken_in"),
 }
 BEFORE = """
 import importlib, os

@@ -36,6 +36,9 @@ def connect(uri: str, keys: Iterable[str] | None = None, **options: Any) -> sqli
             if key is not None:
                 _unlock(connection, key)
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except UnicodeDecodeError:  # of what SQLite says of a damaged schema
+            connection.close()
+            raise module.DatabaseError("database disk image is malformed") from None
         except module.DatabaseError as error:
             connection.close()
             if getattr(error, "sqlite_errorcode", None) != _NO_DATABASE:
@@ -43,6 +46,20 @@ def connect(uri: str, keys: Iterable[str] | None = None, **options: Any) -> sqli
         else:
             return connection
     raise NotOpenedError
+
+
+def connect_plain(uri: str) -> sqlite3.Connection:
+    """Return a connection to a file that is not encrypted, for `encrypt`."""
+    connection: sqlite3.Connection = _sqlcipher().connect(uri, uri=True, isolation_level=None)
+    connection.execute("PRAGMA cipher_log_level = NONE")
+    return connection
+
+
+def encrypt(plain: sqlite3.Connection, uri: str, key: str) -> None:
+    """Write what is in `plain` into the empty file that `uri` names."""
+    plain.execute("ATTACH ? AS encrypted KEY ?", (uri, f"x'{key}'"))
+    plain.execute("SELECT sqlcipher_export('encrypted')")
+    plain.execute("DETACH encrypted")
 
 
 class NotOpenedError(CannotStartError):

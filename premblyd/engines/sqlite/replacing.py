@@ -6,11 +6,12 @@ another name: see files.put_aside.
 
 import contextlib
 import os
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from premblyd import newfile, times
+from premblyd import keyfile, newfile, times
+from premblyd.engines.sqlite import cipher
+from premblyd.engines.sqlite.cipher import NotOpenedError, failures
 from premblyd.engines.sqlite.files import (
     BEFORE,
     MODE,
@@ -24,16 +25,18 @@ from premblyd.engines.sqlite.opening import BUSY_TIMEOUT_S
 from premblyd.errors import TryAgainError
 
 _LOGS = ("-wal", "-journal")
-_WITHOUT_LOG = "PRAGMA journal_mode = delete"  # "locked" while another has it open
 
 
-def put_in_place(new: Path, database: Path, now_ms: int) -> Path | None:
+def put_in_place(
+    new: Path, database: Path, now_ms: int, key_path: Path | None = None
+) -> Path | None:
     """Rename `new`, a whole file in the same folder that nobody has open and that has no log, over
     the database. Return where the old one is kept; None if there was none.
 
     Raise TryAgainError when somebody else has the old one open, OSError when the disk fails. Then,
     and wherever this is killed, the old one or the new one is there whole. Only if the old one
-    can't be opened, and so keeps its log, nothing is until this was called again.
+    can't be opened, and so keeps its log, nothing is until this was called again. `key_path`: the
+    key of the old one, if it is encrypted.
     """
     real = real_path(database)
     marker = beside(real, REPLACING)
@@ -44,7 +47,7 @@ def put_in_place(new: Path, database: Path, now_ms: int) -> Path | None:
         aside = real.with_name(marker.read_text())
     elif any(size(beside(real, suffix)) for suffix in ("", *_LOGS)):
         aside = _free_name(real, now_ms)
-        if is_replacing := not _close(real):
+        if is_replacing := not _close(real, key_path):
             with newfile.new_file(marker) as file:
                 file.write(aside.name.encode())
     if aside:
@@ -73,18 +76,23 @@ def _free_name(real: Path, now_ms: int) -> Path:
         now_ms += 1000
 
 
-def _close(real: Path) -> bool:
+def _close(real: Path, key_path: Path | None) -> bool:
     """Put the log of the old database into its file, and be the only one who has it open; return
     False when it can't be opened. Who only reads it makes no log from then on."""
     if not size(real):  # SQLite would delete the log
         return False
     try:
-        # One that is none must not be closed with the right to write: that would spend its log.
-        for mode, statement in (("ro", "SELECT 1 FROM sqlite_schema"), ("rw", _WITHOUT_LOG)):
+        for mode in ("ro", "rw"):  # one that is none, closed with the right to write, loses its log
+            keys = None if key_path is None else keyfile.keys(key_path)
             uri = f"{real.as_uri()}?mode={mode}"
-            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as connection:
-                connection.execute(statement).fetchone()
-    except sqlite3.Error as error:
+            with closing(cipher.connect(uri, keys, timeout=BUSY_TIMEOUT_S)) as connection:
+                if mode == "rw":
+                    connection.execute(
+                        "PRAGMA journal_mode = delete"
+                    )  # locked: another has it open
+    except NotOpenedError:
+        return False
+    except failures() as error:
         if "locked" in str(error):
             raise TryAgainError(
                 f"Somebody else has {real} open, such as another command of premblyd's. Wait until"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from peewee import Expression, Tuple, fn
 
 from premblyd import times
+from premblyd.engines import connections
 from premblyd.model.keeptables import (
     BackupFolder,
     Erasure,
@@ -18,7 +19,7 @@ from premblyd.model.keeptables import (
     Sweep,
     ToErase,
 )
-from premblyd.model.tables import Event, Rejection
+from premblyd.model.tables import Event, OperatorAction, Rejection
 from premblyd.queue import trusted
 from premblyd.record import queries
 from premblyd.record.keepstatus import CLASSES
@@ -100,6 +101,40 @@ def backup(situation: Situation) -> Iterator[Item]:
             " --forget, none is expected there any more.",
             command=f"sudo premblyd record backup {shlex.quote(folder)}",
             about=folder,
+        )
+
+
+@trouble()
+def restored(situation: Situation) -> Iterator[Item]:
+    """Yield that a copy was put in the place of the database: what came since it was made is not
+    there."""
+    row = OperatorAction
+    is_whole = row.note.is_null(False) & row.event_id.is_null() & row.delivery_id.is_null()
+    query = row.select(row.at_ms, row.note).where(
+        is_whole, row.at_ms >= situation.since_ms, row.action == "restore"
+    )
+    for at_ms, note in queries.tuples(situation.database, query.order_by(row.at_ms, row.id)):
+        since, _, again = note.partition(" ")
+        yield Item(
+            text=f"A copy was put in the place of the database at {times.for_people(at_ms)} UTC."
+            f" Its record ends at {since}; {again}.",
+            remedy="What came after that is not in it: ask Prembly.",
+            command=f"premblyd reconcile --since {since} --store",
+            about=since,
+        )
+
+
+@trouble(reads_record=False)
+def put_aside(situation: Situation) -> Iterator[Item]:
+    """Yield the files that no erasure reaches."""
+    files = [str(file) for file in connections.put_aside(situation.path)]
+    if files:
+        yield Item(
+            text=f"What was the database before is kept, and no erasure reaches it:"
+            f" {', '.join(files)}.",
+            remedy="Delete it when you are sure of the new one.",
+            command=f"sudo rm {shlex.join(files)}",
+            count=len(files),
         )
 
 

@@ -1,12 +1,7 @@
 """Another file is put in the place of the database, wherever it is killed."""
 
-import contextlib
-import os
 import shutil
-import signal
 import sqlite3
-import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +11,13 @@ from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import REPLACING, beside, hold, put_aside
 from premblyd.engines.sqlite.replacing import put_in_place
 from premblyd.errors import CannotStartError, TryAgainError
+from tests.support.dying import dies
 from tests.support.store import NOW_MS, Store
 
 MARK = "CREATE TABLE IF NOT EXISTS mark (name TEXT)"
 ASIDE = ".before-20231114T221320"
+# Each file or folder is opened to be synced.
+CALLS = ("os.link", "os.rename", "os.remove", "os.chmod", "sqlite3.connect", "open")
 
 
 def marked(path: Path, name: str, *, logged: str | None = None) -> Path:
@@ -149,7 +147,7 @@ def killed_at(step: int, folder: Path, is_whole: bool) -> bool:
     log = beside(place, "-wal").read_bytes()
     spoiled = b"" if is_whole else spoil(place)
     new = marked(folder / "new", "new")
-    is_done = dies(step, lambda: put_in_place(new, place, NOW_MS))
+    is_done = dies(step, lambda: put_in_place(new, place, NOW_MS), CALLS)
     if is_whole:
         with SqliteBackend(place).hold():  # a daemon can start on it
             found = marks(place)
@@ -175,37 +173,6 @@ def killed_at(step: int, folder: Path, is_whole: bool) -> bool:
     assert not beside(place, "-wal").exists() or not beside(place, "-wal").stat().st_size
     assert not beside(place, REPLACING).exists()
     return is_done
-
-
-def dies(step: int, work: Callable[[], object]) -> bool:
-    """Do the work in another process, which kills itself at its call number `step` of the system's;
-    return whether it came to its end before."""
-    if child := os.fork():
-        return os.waitpid(child, 0)[1] == 0
-    left = step
-
-    def count(event: str, _: object) -> None:
-        nonlocal left
-        if event in CALLS:
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-    with contextlib.suppress(Exception):
-        work()
-        os._exit(0)
-    os._exit(1)
-
-
-CALLS = {
-    "os.link",
-    "os.rename",
-    "os.remove",
-    "os.chmod",
-    "sqlite3.connect",
-    "open",
-}  # each file or folder is opened to be synced
 
 
 def test_a_second_name_of_ours_is_taken_away_by_the_next_daemon(store: Store, path: Path) -> None:
