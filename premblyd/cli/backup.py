@@ -13,7 +13,7 @@ from premblyd.cli.common import database_of, open_to_change
 from premblyd.cli.printing import print_told, progress, showing
 from premblyd.copies import copying, folders
 from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.keep import erasurelines
+from premblyd.keep.erasurelines import write_all
 from premblyd.words import counted, size
 
 STDOUT = "-"
@@ -61,9 +61,9 @@ def backup(
         with progress(silent=as_json) as shown, copying.opened(Path(path)) as there:
             name, file_bytes = copying.back_up(source, there, showing(shown))
             about = {"file": str(name), "file_bytes": file_bytes, "copied_at_ms": at_ms}
+            write_all(record, Path(path))
             if keep is not None:
                 deleted = copying.keep_newest(there, name.record_id, keep)
-            erasurelines.write_all(record, Path(path))
     except PremblydError as error:
         with contextlib.suppress(StoreUnavailableError):  # it may be the database that fails
             folders.note(record, path, at_ms, **about, error=str(error))

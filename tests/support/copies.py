@@ -65,9 +65,7 @@ def change(config: Path, sql: str) -> None:
 
 
 def copied(config: Path, folder: Path) -> Path:
-    made = json_of(config, "record", "backup", folder)
-    remember(config, folder)
-    return folder / str(made["file"])
+    return folder / str(json_of(config, "record", "backup", folder)["file"])
 
 
 def remember(config: Path, folder: Path) -> None:
