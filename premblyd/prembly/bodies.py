@@ -140,7 +140,7 @@ def holders(document: dict[str, Any]) -> Holders:
     for path, (parent, name) in _HOLDERS.items():
         if parent in found:
             value = found[parent].get(name)
-            if isinstance(value, dict):
+            if value and isinstance(value, dict):
                 found[path] = value
     return found
 

@@ -71,7 +71,7 @@ class Facts:
         self._objections: set[Doubt] = set()
         if self.says_verified or self.face_match or is_answer:
             self._objections = _objections(body[""], placed)
-            if Doubt.FACE in self._objections:
+            if self._objections and Doubt.FACE in self._objections:
                 self.face_match = False
 
     def doubts(self) -> set[Doubt]:
@@ -290,11 +290,12 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
     waiting: list[tuple[Any, _Place]] = [(document, _IN_ENVELOPE)]
     while waiting:
         value, place = waiting.pop()
-        if type(value) is list:
-            waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
-            continue
-        if type(value) is bodies.Repeating and _repeats_one(value, place, placed):
-            found.add(Doubt.KEY)
+        if type(value) is not dict:
+            if isinstance(value, list):
+                waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
+                continue
+            if _repeats_one(value, place, placed):
+                found.add(Doubt.KEY)
         named = place[tuple(value)]
         for key, name in named.items():
             inner = value[key]
