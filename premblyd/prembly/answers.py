@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events, facts, payload
-from premblyd.prembly.bodies import FIELDS, FieldName, Places
+from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
 from premblyd.prembly.facts import Doubt, Facts
 from premblyd.prembly.payload import Outcome, Verdict
 
@@ -170,8 +170,8 @@ def is_given_id(name: str) -> bool:
 
 
 def _stated(document: dict[str, Any], fields: Mapping[FieldName, Expression]) -> Stated:
-    layers = _layers(document)
-    parts = [payload.recognise(layer) for layer in layers]
+    layers = [bodies.holders(layer) for layer in _layers(document)]
+    parts = [payload.recognise(layer[""]) for layer in layers]
     placed = payload.recognise(document, fields) if fields else Verdict()
     found: dict[str, Any] = {
         name: getattr(placed, name) if name in fields else _first(getattr(p, name) for p in parts)
@@ -240,7 +240,9 @@ def _layers(document: dict[str, Any]) -> list[dict[str, Any]]:
         taken += ("data",)
     if isinstance(response, dict):
         taken += ("response",)
-    inner_codes = [value for layer in inner for value in FIELDS["response_code"].values(layer)]
+    inner_codes = [
+        value for layer in inner for value in FIELDS["response_code"].values(bodies.holders(layer))
+    ]
     if any(code != "" for code in inner_codes):  # then 00 says that the question was answered
         taken += tuple(name for name in _CODES if not facts.is_other_code(document.get(name)))
     return [bodies.without(document, taken), *inner]
@@ -252,7 +254,7 @@ def _one(value: Any) -> Any:
 
 
 def _names(
-    layers: list[dict[str, Any]], placed: Verdict, fields: Mapping[FieldName, Expression]
+    layers: list[Holders], placed: Verdict, fields: Mapping[FieldName, Expression]
 ) -> frozenset[str]:
     if "reference" in fields:
         found = [placed.reference]
@@ -266,7 +268,7 @@ def _names(
 
 
 def _objects(
-    layers: list[dict[str, Any]], placed: Verdict, fields: Mapping[FieldName, Expression]
+    layers: list[Holders], placed: Verdict, fields: Mapping[FieldName, Expression]
 ) -> tuple[Ids, ...]:
     if fields.keys() & {"reference", "session_id"}:
         return (_ids([placed.reference], [placed.session_id]),)

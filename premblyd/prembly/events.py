@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from premblyd.prembly.bodies import FIELDS, Places
+from premblyd.prembly.bodies import FIELDS, Holders, Places
 
 UNKNOWN = "unknown"  # no marks, or no JSON object
 STATUS = "prembly.status"  # an answer of Prembly's API that premblyd stored; no body can claim it
@@ -63,43 +63,45 @@ _CODE = re.compile(r"\s*[0-9]{1,3}\s*")
 _TRUE = (True, 1, "1", "true", "yes")
 # An analysis has its engine's version (api-reference, verify_bank_statement_analysis).
 _ANALYSIS = Places("data.meta.engine_version", "meta.engine_version")
-_ANALYSES = ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
+_ANALYSES = Places(
+    *(
+        f"{place}{name}"
+        for name in ("statement_analysis", "bank_statement_analysis", "analysis_result", "analysis")
+        for place in ("", "data.")
+    )
+)
 _WIDGET = Places("widget_info", "data.widget_info", "data.data.widget_info")
+_SCREENING = Places("data.screening_result", "screening_result")
+_DIRECT = Places("verification", "data.verification", "billing_info", "data.billing_info")
 _CALLBACK_RETRY = Places("is_callback_retry", "data.is_callback_retry")
 _PAYMENT_RETRY = Places("is_pending_payment_retry", "data.is_pending_payment_retry")
 
 
-def type_of(document: dict[str, Any] | None) -> str:
-    """Return the type of a parsed body; None: it is no JSON object. Never raise."""
-    if document is None:
-        return UNKNOWN
-    data = document.get("data")
-    data = data if isinstance(data, dict) else {}
-    names = _names(document, data)
+def type_of(body: Holders) -> str:
+    """Return the type of a parsed body. Never raise."""
+    names = _names(body)
     for name in names:
         if name.type and name.is_documented:
             return name.type
-    if data.get("screening_result") or document.get("screening_result"):
-        inner = _name(data.get("event"))
+    if any(_SCREENING.values(body)):
+        inner = _name(_data(body).get("event"))
         return f"transaction.{inner}"[:64] if inner else TRANSACTION
     for name in names:
         if name.type:
             return name.type
     for type_, is_marked in _MARKS:
-        if is_marked(document, data):
+        if is_marked(body):
             return type_
-    whole = _name(document.get("event"))
+    whole = _name(body[""].get("event"))
     if whole and whole.startswith("verification."):
         return whole
-    return DIRECT if _has_code(document) else UNKNOWN
+    return DIRECT if _has_code(body) else UNKNOWN
 
 
-def has_other_name(document: dict[str, Any]) -> bool:
+def has_other_name(body: Holders) -> bool:
     """Return whether a body gives its event a name that Prembly does not document, or that says
     that a verification failed."""
-    data = document.get("data")
-    names = _names(document, data if isinstance(data, dict) else {})
-    return not all(name.is_documented for name in names)
+    return not all(name.is_documented for name in _names(body))
 
 
 class _EventName(NamedTuple):
@@ -109,12 +111,18 @@ class _EventName(NamedTuple):
     is_documented: bool  # as a name, or as the beginning of names
 
 
-def _names(document: dict[str, Any], data: dict[str, Any]) -> list[_EventName]:
+def _data(body: Holders) -> dict[str, Any]:
+    return body.get("data", {})
+
+
+def _names(body: Holders) -> list[_EventName]:
     # The guide tells the events of transaction monitoring by `data.event`.
-    told = ((document.get("event"), ""), (data.get("event"), "transaction."))
-    return [
-        _event_name(value, prefix) for value, prefix in told if value is not None and value != ""
-    ]
+    names = []
+    for holder, prefix in (("", ""), ("data", "transaction.")):
+        value = body[holder].get("event") if holder in body else None
+        if value is not None and value != "":
+            names.append(_event_name(value, prefix))
+    return names
 
 
 def _event_name(value: Any, prefix: str) -> _EventName:
@@ -188,8 +196,8 @@ def _name(value: Any) -> str | None:
     return name if is_name else None
 
 
-def _is_retried(document: dict[str, Any], data: dict[str, Any]) -> bool:
-    return _is_true(_CALLBACK_RETRY.find(document)) or _is_true(_PAYMENT_RETRY.find(document))
+def _is_retried(body: Holders) -> bool:
+    return _is_true(_CALLBACK_RETRY.find(body)) or _is_true(_PAYMENT_RETRY.find(body))
 
 
 def _is_true(value: Any) -> bool:
@@ -198,54 +206,46 @@ def _is_true(value: Any) -> bool:
     )
 
 
-def _is_async(document: dict[str, Any], data: dict[str, Any]) -> bool:
+def _is_async(body: Holders) -> bool:
+    data = _data(body)
     return bool(data.get("verification_id") and data.get("channel_code"))
 
 
-def _is_session(document: dict[str, Any], data: dict[str, Any]) -> bool:
-    return bool(
-        is_of_sdk(document) or FIELDS["session_id"].find(document) or document.get("completed_at")
-    )
+def _is_session(body: Holders) -> bool:
+    return bool(is_of_sdk(body) or FIELDS["session_id"].find(body) or body[""].get("completed_at"))
 
 
-def is_of_sdk(document: dict[str, Any]) -> bool:
+def is_of_sdk(body: Holders) -> bool:
     """Return whether a body comes from the SDK, or from its forerunner."""
-    data = document.get("data")
     return (
-        any(_WIDGET.values(document))
-        or (isinstance(data, dict) and data.get("source") == "SDK")
-        or document.get("source") == "CHECKOUT"
+        any(_WIDGET.values(body))
+        or _data(body).get("source") == "SDK"
+        or body[""].get("source") == "CHECKOUT"
     )
 
 
-def _is_statement(document: dict[str, Any], data: dict[str, Any]) -> bool:
+def _is_statement(body: Holders) -> bool:
     """Return whether it is a statement's analysis: the guide names no field for it. A body with a
     verification's status is about that."""
-    has_analysis = _ANALYSIS.find(document) or any(
-        isinstance(place.get(name), dict | list) and place[name]
-        for place in (document, data)
-        for name in _ANALYSES
+    has_analysis = _ANALYSIS.find(body) or any(
+        isinstance(value, dict | list) and value for value in _ANALYSES.values(body)
     )
-    return bool(has_analysis) and not FIELDS["verification_status"].find(document)
+    return bool(has_analysis) and not FIELDS["verification_status"].find(body)
 
 
-def _is_direct(document: dict[str, Any], data: dict[str, Any]) -> bool:
-    has_object = any(
-        isinstance(place.get(name), dict)
-        for place in (document, data)
-        for name in ("verification", "billing_info")
-    )
-    return has_object or FIELDS["verification_status"].find(document) is not None
+def _is_direct(body: Holders) -> bool:
+    has_object = any(isinstance(value, dict) for value in _DIRECT.values(body))
+    return has_object or FIELDS["verification_status"].find(body) is not None
 
 
-def _has_code(document: dict[str, Any]) -> bool:
-    code = FIELDS["response_code"].find(document)
+def _has_code(body: Holders) -> bool:
+    code = FIELDS["response_code"].find(body)
     if isinstance(code, int) and not isinstance(code, bool):
         return 0 <= code < 1000
     return isinstance(code, str) and _CODE.fullmatch(code) is not None
 
 
-_Mark = Callable[[dict[str, Any], dict[str, Any]], bool]
+_Mark = Callable[[Holders], bool]
 _MARKS: tuple[tuple[str, _Mark], ...] = (
     (RETRIED, _is_retried),
     (ASYNC, _is_async),

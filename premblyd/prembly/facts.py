@@ -9,12 +9,11 @@ body is searched for it, by names in any spelling.
 import re
 from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, events
-from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName
+from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName, Holders
 
 
 class Doubt(StrEnum):
@@ -43,36 +42,36 @@ class Facts:
     """What a body states of whether a person is verified. `placed`: the values of the fields whose
     place an operator says, which replace all places of that fact; `overrides`: how he says it."""
 
-    __slots__ = ("_document", "_objections", "_overrides", "face_match", "says_verified", "words")
+    __slots__ = ("_body", "_objections", "_overrides", "face_match", "says_verified", "words")
 
     def __init__(
         self,
-        document: dict[str, Any],
+        body: Holders,
         placed: Mapping[FieldName, Any],
         overrides: Mapping[FieldName, Expression],
         *,
         is_answer: bool = False,
     ) -> None:
         """A no is searched for where anything says yes, and in all of an answer."""
-        self._document = document
+        self._body = body
         self._overrides = overrides
-        words = FIELDS["verification_status"].values(document)
-        faces = [said for face in FACE_DATA.values(document) for said in _faces(face)]
+        words = FIELDS["verification_status"].values(body)
+        faces = [said for face in FACE_DATA.values(body) for said in _faces(face)]
         if placed:
             words = [placed["verification_status"]] if "verification_status" in placed else words
             faces = [says_match(placed["face_match"])] if "face_match" in placed else faces
         # The status words that speak, in the order of their places, and whether one says VERIFIED,
         # whatever else is said.
         self.words = [word for word in words if _speaks(word)]
-        self.says_verified = any(plain_word(word) == _VERIFIED for word in self.words)
+        self.says_verified = _VERIFIED in map(plain_word, self.words)
         # True when each place that speaks is a clear yes, false when anything says no, None when
         # none speaks.
         is_match = (True in faces or None) if faces else None
         self.face_match: bool | None = False if False in faces else is_match
         self._objections: set[Doubt] = set()
         if self.says_verified or self.face_match or is_answer:
-            self._objections = _objections(document, placed)
-            if Doubt.FACE in self._objections:
+            self._objections = _objections(body[""], placed)
+            if self._objections and Doubt.FACE in self._objections:
                 self.face_match = False
 
     def doubts(self) -> set[Doubt]:
@@ -80,9 +79,9 @@ class Facts:
         found = set(self._objections)
         if self.face_match is False:
             found.add(Doubt.FACE)
-        if events.has_other_name(self._document):
+        if events.has_other_name(self._body):
             found.add(Doubt.TYPE)
-        if self._overrides and _repeats_where_placed(self._document, self._overrides):
+        if self._overrides and _repeats_where_placed(self._body[""], self._overrides):
             found.add(Doubt.KEY)
         return found
 
@@ -126,10 +125,10 @@ def is_no_success(value: Any) -> bool:
 
 def says_match(value: Any) -> bool | None:
     """Return whether a value in the place of a face's result is a clear yes; None: it is silent."""
-    if value is None or value in ("", {}):
-        return None
     if isinstance(value, str):
-        return value.strip().lower() in _MATCHES
+        return value.strip().lower() in _MATCHES if value else None
+    if value is None or value == {}:
+        return None
     return isinstance(value, int | float) and value == 1
 
 
@@ -140,7 +139,7 @@ def _speaks(word: Any) -> bool:
 
 
 def _is_other_word(value: Any) -> bool:
-    return _speaks(value) and plain_word(value) != _VERIFIED
+    return plain_word(value) != _VERIFIED and _speaks(value)
 
 
 def _is_no_match(value: Any) -> bool:
@@ -186,42 +185,29 @@ class _Name(NamedTuple):
 
 
 _Names = dict[str, _Name]
-_MAX_KEYS_CHARS = 1000
+_MAX_KEYS, _MAX_KEYS_CHARS, _MAX_KEPT = 64, 1000, 256  # 4 MB, whatever anybody sends
 
 
-class _Place:
-    """Which names count in an object, by the keys that lead to it."""
+class _Place(dict[tuple[str, ...], _Names]):
+    """Which names count in an object, by the keys that lead to it: has by all keys of an object
+    those that count. Prembly's objects are alike, so some are kept: saves half of the walk."""
 
     def __init__(self) -> None:
         self.names: _Names = {}  # by keys as they are compared
-        # Prembly's objects are alike: saves half of the walk.
-        self._remembered = lru_cache(maxsize=256)(self._found)
 
-    def named(self, value: dict[str, Any]) -> _Names:
-        """Return those keys of an object that count here."""
-        keys = "\n".join(value)
-        find = self._remembered if len(keys) < _MAX_KEYS_CHARS else self._found
-        found, count = find(keys)
-        if count == len(value):  # else a key has the character that separates them
-            return found
-        return {key: name for key in value if (name := self.name_of(key))}
+    def __missing__(self, keys: tuple[str, ...]) -> _Names:
+        found = {key: name for key in keys if (name := self.name_of(key))}
+        if len(keys) <= _MAX_KEYS and sum(map(len, keys)) <= _MAX_KEYS_CHARS:
+            if len(self) >= _MAX_KEPT:
+                self.clear()
+            self[keys] = found
+        return found
 
     def name_of(self, key: str) -> _Name | None:
-        """Return what a key means here: of one with a line's end, what stands before that."""
-        return self.names.get(_plain(key).split("\n", 1)[0])
-
-    def _found(self, keys: str) -> tuple[_Names, int]:
-        plain = _plain(keys).split("\n")
-        if self.names.keys().isdisjoint(plain):
-            return {}, len(plain)
-        pairs = zip(keys.split("\n"), plain, strict=True)
-        return {key: name for key, each in pairs if (name := self.names.get(each))}, len(plain)
-
-
-def _plain(keys: str) -> str:
-    """Return keys as they are compared: `responseCode`, `Response_Code` and `response-code` are the
-    same."""
-    return keys.replace("_", "").replace("-", "").replace(" ", "").lower()
+        """Return what a key means here, in whatever spelling: `responseCode`, `Response_Code` and
+        `response-code` are the same. Of one with a line's end, what stands before that counts."""
+        plain = key.replace("_", "").replace("-", "").replace(" ", "").lower()
+        return self.names.get(plain.partition("\n")[0])
 
 
 def _names(
@@ -297,31 +283,27 @@ def _objections(document: dict[str, Any], placed: Mapping[FieldName, Any]) -> se
     """Return what anything in a body says no to, and whether a key that may say so is given twice.
     Of the facts that are `placed`, only their values speak. A body has as many values as `bodies`
     reads."""
-    found = {
-        doubt
-        for name, (doubt, objects) in (_PLACED.items() if placed else ())
-        if name in placed and objects(placed[name])
-    }
+    found = set()
+    for field, value in placed.items():
+        if field in _PLACED and _PLACED[field][1](value):
+            found.add(_PLACED[field][0])
     waiting: list[tuple[Any, _Place]] = [(document, _IN_ENVELOPE)]
     while waiting:
         value, place = waiting.pop()
-        if isinstance(value, list):
-            waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
-            continue
-        if type(value) is bodies.Repeating and _repeats_one(value, place, placed):
-            found.add(Doubt.KEY)
-        named = place.named(value)
-        if not named:  # so it is for most
-            for inner in value.values():
-                if type(inner) in _HOLDERS and inner:
-                    waiting.append((inner, _ANYWHERE))
-            continue
-        for key, inner in value.items():
-            name = named.get(key)
-            if name and inner is not None and name.field not in placed and name.objects(inner):
+        if type(value) is not dict:
+            if isinstance(value, list):
+                waiting += [(item, place) for item in value if type(item) in _HOLDERS and item]
+                continue
+            if _repeats_one(value, place, placed):
+                found.add(Doubt.KEY)
+        named = place[tuple(value)]
+        for key, name in named.items():
+            inner = value[key]
+            if inner is not None and name.field not in placed and name.objects(inner):
                 found.add(name.doubt)
+        for key, inner in value.items():
             if type(inner) in _HOLDERS and inner:
-                waiting.append((inner, name.within if name else _ANYWHERE))
+                waiting.append((inner, named[key].within if key in named else _ANYWHERE))
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from premblyd import jsontext
 from premblyd.expressions import Budget, EvaluationError, Expression
 from premblyd.prembly import bodies, events, facts, tracing
-from premblyd.prembly.bodies import FIELDS, FieldName, Places
+from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
 from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.privacy import SECRET_VERDICT_FIELDS
 
@@ -159,7 +159,7 @@ class Webhook:
         """The body's SHA-256. Made once: of 16 MiB it takes 12 ms."""
         return hashlib.sha256(self.body).digest()
 
-    @cached_property
+    @property
     def traceparent(self) -> str | None:
         """In which trace it came; None: in none, or that is not known any more."""
         return tracing.traceparent_in(self.headers)
@@ -218,19 +218,20 @@ def recognise(
     if document is None:
         return Verdict()
     placed = _placed(document, overrides, is_trial=is_trial, failed=failed) if overrides else {}
-    found: dict[FieldName, Any] = {name: at.find(document) for name, at in _FOUND.items()}
+    body = bodies.holders(document)
+    found: dict[FieldName, Any] = {name: places.find(body) for name, places in _FOUND.items()}
     found.update(placed)
-    stated = facts.Facts(document, placed, overrides or {})
+    stated = facts.Facts(body, placed, overrides or {})
     if found["verification_status"] is True:  # it is silent: the next one that speaks counts
         found["verification_status"] = next(iter(stated.words), True)
-    type_ = events.type_of(document)
-    outcome, doubt = _conclude(document, type_, found["verification_status"], stated)
+    type_ = events.type_of(body)
+    outcome, doubt = _conclude(body, type_, found["verification_status"], stated)
     reference = text_of(found["reference"])
     session_id = text_of(found["session_id"])
     if reference is None and "reference" not in (overrides or ()):
-        reference = _other_reference(document, type_, session_id)
+        reference = _other_reference(body, type_, session_id)
     return Verdict(
-        kind=Kind.SDK if events.is_of_sdk(document) else Kind.API,
+        kind=Kind.SDK if events.is_of_sdk(body) else Kind.API,
         type=type_,
         response_code=_code(found["response_code"]),
         status=text_of(found["status"]),
@@ -270,14 +271,12 @@ def _placed(
     return placed
 
 
-def _conclude(
-    document: dict[str, Any], type_: str, word: Any, stated: facts.Facts
-) -> tuple[Outcome, str]:
+def _conclude(body: Holders, type_: str, word: Any, stated: facts.Facts) -> tuple[Outcome, str]:
     """Return the outcome of a body whose first status word is `word`, and its doubt: where any word
     says VERIFIED, all that is stated must fit. An event that Prembly documents as another one has
     no outcome, and nothing to doubt."""
     is_about = events.is_about_verification(type_)
-    if not is_about and not events.has_other_name(document):
+    if not is_about and not events.has_other_name(body):
         return Outcome.UNKNOWN, ""
     doubt = facts.in_words(stated.doubts()) if stated.says_verified else ""
     return Outcome.UNKNOWN if doubt or not is_about else outcome_of(word), doubt
@@ -301,12 +300,12 @@ _RUN_IDS = Places(
 )
 
 
-def _other_reference(document: dict[str, Any], type_: str, session_id: str | None) -> str | None:
+def _other_reference(body: Holders, type_: str, session_id: str | None) -> str | None:
     """Return what stands for the reference of a body that has none: another id, of a workflow its
     run's, and last a digest of its session's id, which is itself a secret."""
-    found = text_of(OTHER_IDS.find(document))
+    found = text_of(OTHER_IDS.find(body))
     if found is None and type_.startswith("workflow."):
-        found = text_of(_RUN_IDS.find(document))
+        found = text_of(_RUN_IDS.find(body))
     return session_reference(session_id) if found is None and session_id else found
 
 
@@ -354,10 +353,9 @@ def text_of(value: Any) -> str | None:
             return None
     if len(value) > MAX_TEXT_BYTES:
         return None
-    value = without_nul(value)
-    if value.isascii():
+    if value.isascii() and "\0" not in value:
         return value or None
-    stored = value.encode("utf-8", "replace")  # a lone surrogate can't be stored
+    stored = without_nul(value).encode("utf-8", "replace")  # a lone surrogate can't be stored
     return stored.decode() if len(stored) <= MAX_TEXT_BYTES else None
 
 
@@ -401,6 +399,8 @@ _OUTCOMES = {
 
 
 def _number(value: Any) -> float | None:
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     # Python reads 1_0 as ten; nobody else does.
