@@ -28,6 +28,7 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
 from premblyd.engines.postgresql import opening as postgresql_opening
 from premblyd.engines.sqlite import opening
+from premblyd.keep import vacuuming
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
 from tests.support import database, forking, postgresql
@@ -39,6 +40,7 @@ from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_fil
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
 from tests.support.store import Store, store_at
+from tests.support.waiting import FOREVER_S
 
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
@@ -76,6 +78,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if leaves_out(config, "large"):
         _work_in_memory()
     database.choose_engine(config.getoption("engine"))
+    # On a busy machine half a second may be too short; nothing comes meanwhile.
+    vacuuming.LIMIT_S, vacuuming.GAP_S = FOREVER_S, 0
     if not hasattr(config, "workerinput"):  # not in xdist's workers, which share one server
         _run_apart(config)
         postgresql.prepare_session()

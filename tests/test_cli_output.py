@@ -40,7 +40,7 @@ PRINTING: dict[str, list[str]] = {
     "try": ["try", "archive", "body.json"],
     "version": ["--version"],
 }
-# They need a daemon, a server or what is paused, or make a file: all print alike.
+# They need a daemon or none, a server or what is paused, or make a file: all print alike.
 WITHOUT = {
     "resume",
     "serve",
@@ -52,6 +52,7 @@ WITHOUT = {
     "record restore",
     "record move",
     "record backup",
+    "record vacuum",
     "hosts",
 }
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.

@@ -68,6 +68,7 @@ SECTIONS = {
         "record backup": ("backup", "Copy the record into a folder, while the daemon runs."),
         "record restore": ("restore", "Put a copy in the place of the database."),
         "record prune": ("prune", "Delete data whose retention period has expired."),
+        "record vacuum": ("vacuum", "Write the database anew, without bytes of erased data."),
         "record move": ("move", "Move the record from SQLite to PostgreSQL."),
     },
 }
@@ -84,6 +85,7 @@ INTERRUPTED = {
     "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
     "person export": "No file was written. Run the same command again.",
     "record restore": "Run the same command again.",
+    "record vacuum": "Nothing was changed. Run the same command again.",
     "record move": "Nothing was moved. Run the same command again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])

@@ -33,7 +33,7 @@ from premblyd.databases import file_of
 from premblyd.engines.connections import put_aside
 from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError, PremblydError
-from premblyd.keep import erasing, linefiles
+from premblyd.keep import erasing, linefiles, vacuuming
 from premblyd.keep.erasing import Done, Request
 from premblyd.keep.findings import Findings, look
 from premblyd.keep.personrows import names_in
@@ -41,6 +41,10 @@ from premblyd.keep.persons import Named
 from premblyd.record import keeplists
 from premblyd.words import counted
 
+REMAINS = (
+    "Bytes of it may remain in the database's file: `premblyd record vacuum` deletes them, with the"
+    " daemon stopped."
+)
 SHOWN = 20  # numbers of events
 ERASURES = (
     Column("id", kind="whole"),
@@ -107,7 +111,7 @@ def erase(
     database = open_to_change(place)
     done = _erased(database, request, len(findings.person.event_ids), silent=as_json)
     states = linefiles.complete(database, place)
-    _tell(done, as_json=as_json)
+    _tell(done, remains=not vacuuming.beside_daemons(place, database), as_json=as_json)
     for error in (each.error for each in states if each.error):
         click.echo(f"note: with a copy, the person may come back. {error}", err=True)
     for file in put_aside(file_of(place)):
@@ -173,7 +177,7 @@ def _erased(database: Database, request: Request, total: int, *, silent: bool) -
             ) from None
 
 
-def _tell(done: Done, *, as_json: bool) -> None:
+def _tell(done: Done, *, remains: bool, as_json: bool) -> None:
     events = counted(len(done.keys), "event")
     cancelled = counted(done.cancelled, "delivery", "deliveries")
     exact = {
@@ -183,11 +187,14 @@ def _tell(done: Done, *, as_json: bool) -> None:
         "erased": {table: count for table, count in done.rows.items() if count},
         "cancelled": done.cancelled,
         "other_ids": list(done.other_ids),
+        "bytes_may_remain": remains,
     }
     words = f"Erased {events} (erasure {done.id}); cancelled {cancelled}."
     print_told(exact, words, as_json=as_json)
     if done.other_ids:
         click.echo(caller.as_called(_others(done.other_ids)), err=True)
+    if remains:
+        click.echo(caller.as_called(REMAINS), err=True)
 
 
 def _numbers(ids: Sequence[int]) -> str:

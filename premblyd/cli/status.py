@@ -95,7 +95,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
         _print_paused(paused)
         _print_days(compared)
         for title, text in keepstatus.lines(glance, settings) if glance else ():
-            for line in wrapped(f"{title.capitalize()}: {text}."):
+            for line in wrapped(caller.as_called(f"{title.capitalize()}: {text}.")):
                 click.echo(line)
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
     raise SystemExit(gravest - Severity.NOTICE)

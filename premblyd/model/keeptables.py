@@ -66,6 +66,7 @@ class Erasure(Table):
     subject = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
     events = Number(PLAIN)
     cancelled = Number(PLAIN)  # deliveries that waited or were dead
+    vacuumed_at_ms = Moment(PLAIN, null=True)  # NULL: bytes of it may remain in the file
 
     indexes = ("subject (subject)",)
 

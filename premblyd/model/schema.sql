@@ -263,7 +263,8 @@ CREATE TABLE record (
     uptime_ms INTEGER,
     trusted_ms INTEGER,
     trusted_start TEXT,
-    trusted_uptime_ms INTEGER
+    trusted_uptime_ms INTEGER,
+    vacuum_rate INTEGER
 ) STRICT;
 
 CREATE TABLE host (
@@ -335,7 +336,8 @@ CREATE TABLE erasure (
     found_by TEXT NOT NULL,
     subject TEXT,
     events INTEGER NOT NULL,
-    cancelled INTEGER NOT NULL
+    cancelled INTEGER NOT NULL,
+    vacuumed_at_ms INTEGER
 ) STRICT;
 
 CREATE INDEX erasure_subject ON erasure (subject);

@@ -219,8 +219,7 @@ class Inquiry(Table):
     answer_bytes = Number(PLAIN, null=True)
     answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
     stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
-    # nothing is asked before, because of this answer
-    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)
+    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
 
     indexes = (
         "event (event_id) WHERE event_id IS NOT NULL",
@@ -333,6 +332,7 @@ class Record(Table):
     trusted_ms = Moment(PLAIN, null=True)
     trusted_start = Text(PLAIN, null=True)
     trusted_uptime_ms = Number(PLAIN, null=True)
+    vacuum_rate = Number(PLAIN, null=True)  # of the last VACUUM: bytes in a second
 
 
 class Host(Table):

@@ -1,7 +1,6 @@
 """The SQLite file that is moved: its rows, as PostgreSQL can hold them."""
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from peewee import Model
 from premblyd.databases import DatabaseAddress, file_of, key_of
 from premblyd.engines.engine import UNREADABLE
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import beside, real_path
 from premblyd.engines.sqlite.opening import connect_read_only, require_readable
 from premblyd.errors import TryAgainError
 from premblyd.model.columns import ColumnType, columns
@@ -83,24 +81,11 @@ def opened(place: DatabaseAddress) -> Iterator[Source]:
     PremblydError when it can't be read."""
     path, key_path = file_of(place) or Path(), key_of(place)
     require_readable(path)
-    with SqliteBackend(path, key_path).hold():
-        _give_away(path)
-        with contextlib.closing(connect_read_only(path, key_path)) as database:
-            yield Source(path, database.connection())
-
-
-def _give_away(path: Path) -> None:
-    """Let what root has made here, such as the lock, belong to the owner of its folder: the daemon,
-    which is not root."""
-    real = real_path(path)
-    owner = real.parent.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        return
-    for suffix in ("", "-wal", "-shm", ".lock"):
-        file = beside(real, suffix)
-        with contextlib.suppress(FileNotFoundError):
-            if file.lstat().st_uid == 0:
-                os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    with (
+        SqliteBackend(path, key_path).hold(),
+        contextlib.closing(connect_read_only(path, key_path)) as database,
+    ):
+        yield Source(path, database.connection())
 
 
 def _text(stored: bytes) -> str:

@@ -4,7 +4,7 @@ the console and metrics."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from peewee import fn
+from peewee import Case, fn
 
 from premblyd import times
 from premblyd.config.models import Config
@@ -14,7 +14,7 @@ from premblyd.keep.holds import is_in_force
 from premblyd.keep.retention import unset
 from premblyd.model.keeptables import BackupFolder, Erasure, Hold, Removed
 from premblyd.record import queries
-from premblyd.words import size
+from premblyd.words import counted, size
 
 CLASSES = tuple(each.value for each in Removed)
 
@@ -32,12 +32,15 @@ class CopiesFolder:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepStatus:
     """What retention keeps and has deleted. `periods`: by class, None if it is kept for ever; all
-    is None if the configuration is not known."""
+    is None if the configuration is not known. `unvacuumed`: erasures of which bytes may remain in
+    the database's file."""
 
     periods: Mapping[str, str | None] | None
     holds: int
     next_end_ms: int | None  # when the first of these ends
     erasures: int
+    unvacuumed: int
+    unvacuumed_since_ms: int | None
     copies: list[CopiesFolder]
 
 
@@ -47,11 +50,18 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
     in_force = Hold.select(fn.COUNT(Hold.id), fn.MIN(Hold.until_ms)).where(is_in_force(now_ms))
     folders = BackupFolder.select(*queries.columns(BackupFolder, CopiesFolder))
     [(holds, next_end_ms)] = queries.tuples(database, in_force)
+    since_ms = fn.MIN(Case(None, [(Erasure.vacuumed_at_ms.is_null(), Erasure.at_ms)]))
+    vacuumed = fn.COUNT(Erasure.vacuumed_at_ms)
+    [(erasures, done, unvacuumed_since_ms)] = queries.tuples(
+        database, Erasure.select(fn.COUNT(Erasure.id), vacuumed, since_ms)
+    )
     return KeepStatus(
         periods=None if retention is None else periods(retention),
         holds=holds,
         next_end_ms=next_end_ms,
-        erasures=queries.value(database, Erasure.select(fn.COUNT(Erasure.id))),
+        erasures=erasures,
+        unvacuumed=erasures - done,
+        unvacuumed_since_ms=unvacuumed_since_ms,
         copies=queries.rows(database, folders.order_by(BackupFolder.folder), CopiesFolder),
     )
 
@@ -83,7 +93,12 @@ def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, st
         first = "" if ends_ms is None else f"; the first ends at {times.for_people(ends_ms)} UTC"
         yield "holds", f"{status.holds:,} active{first}"
     if status.erasures:
-        yield "erased", f"{status.erasures:,} at request"
+        told = f"{status.erasures:,} at request"
+        if since_ms := status.unvacuumed_since_ms:
+            count, since = counted(status.unvacuumed, "erasure"), times.for_people(since_ms)
+            told += f"; bytes of {count} since {since} UTC may remain in the database's file:"
+            told += " `premblyd record vacuum` deletes them"
+        yield "erased", told
     for copy in status.copies:
         if copy.file is not None:
             at, large = times.for_people(copy.copied_at_ms), size(copy.file_bytes)

@@ -124,6 +124,7 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         trips.trips(seconds, BACKLOG),
         keeping.replaying(folder, events, seconds * BUSY),
         keeping.backing_up(folder, events, seconds * BUSY),
+        keeping.erasing(folder, events, seconds * BUSY),
         costs.start(folder, events),
         costs.memory(folder, events),
         scale.sqlite(kept or folder, asked_events, seconds),

@@ -14,8 +14,10 @@ from tests.bench.rows import Measured, Row
 from tests.bench.serving import EVERY
 from tests.support import commands
 from tests.support.daemon import Premblyd
+from tests.support.database import changing
 
 REPLAYED = 100_000  # events
+ERASED_OF, RATE = 10_000, 50.0
 # Their one slot is taken for as long as we measure, so that what is due has to wait; an action
 # with free slots makes the daemon look for work all the same.
 ACTIONS = (
@@ -93,3 +95,36 @@ def prepared(folder: Path, events: int) -> Path:
         own.mkdir()
         filled.fill(own / "premblyd.db", Filling(events, times.now_ms()))
     return own
+
+
+def erasing(folder: Path, events: int, seconds: float) -> Row:
+    """Answers at 50/s while a person of 1,000 events is erased, and the file written anew, against
+    nobody who is."""
+    count = min(events, ERASED_OF)
+
+    def measure(erases: bool) -> Measured:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            own = Path(shutil.copytree(prepared(folder, count), name, dirs_exist_ok=True))
+            with changing(own / "premblyd.db") as database:
+                database.execute(
+                    f"UPDATE event SET user_ref = 'one' WHERE id % {count // 1000} = 0"
+                )
+                database.execute("UPDATE record SET vacuum_rate = ?", [1 << 40])  # it is live
+            with peers.premblyd(own, actions=ACTIONS) as daemon, contextlib.ExitStack() as stack:
+                words = ("person", "erase", "--user-ref", "one", "--yes")
+                process = stack.enter_context(_command(daemon, words)) if erases else None
+                answers = serving.steady(daemon, seconds, RATE)  # raises for one that is not 200
+                if process is not None and process.wait() != 0:
+                    raise load.LoadError("the erasure failed")
+                if erases and daemon.rows("SELECT vacuumed_at_ms FROM erasure") == [(None,)]:
+                    raise load.LoadError("it was not written anew")
+                return {"p99": answers.p99_ms, "most": max(answers.took_s) * 1000}
+
+    return Row(
+        name="erasing",
+        title=f"answers at {RATE:g}/s beside an erasure of 1,000 events of {count:,}",
+        peer="nobody is erased",
+        goals=(rows.time("p99", "p99 of answers"), rows.time("most", "the slowest answer")),
+        ours=lambda: measure(True),
+        theirs=lambda: measure(False),
+    )

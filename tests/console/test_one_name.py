@@ -75,6 +75,7 @@ OBJECTS = (
         "person export --user-ref P --to ZIP",
         "record prune --dry-run",
     ),
+    "record vacuum",
     *("rehearse CONFIG", "rehearse CONFIG --event 1", "reconcile LIST", "console --end all"),
 )
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"

@@ -1,5 +1,5 @@
-"""The campaign of what is kept: kill -9 in the middle of erasing, pruning and the daemon's own
-removal, again and again, under load.
+"""The campaign of what is kept: kill -9 in the middle of erasing, pruning, `record vacuum` and the
+daemon's own removal, again and again, under load.
 
     python -m tests.faults.keeping --cycles 200 [--kills N] [--seed N] [--hosts N]
 
@@ -161,6 +161,7 @@ class Campaign:
             "erase": self._kill_erase,
             "prune": self._kill_prune,
             "daemon": self._kill_daemon,
+            "vacuum": self._kill_vacuum,
         }
 
     def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
@@ -227,6 +228,16 @@ class Campaign:
     def _kill_prune(self) -> None:
         self._age()
         self._killed(self.rng.choice(self.victims), "record", "prune", "--yes")
+
+    def _kill_vacuum(self) -> None:
+        """Kill it while no daemon works on the file; on a server they go on."""
+        victim = self.rng.choice(self.victims)
+        if not isinstance(self.place, Server) and victim.stop() != 0:
+            self.book.problems.append("it did not stop cleanly")
+        self._killed(victim, "record", "vacuum")
+        if not isinstance(self.place, Server):
+            self.book.problems += kept.broken(self.place)
+            victim.restart()
 
     def _kill_daemon(self) -> None:
         """Kill a daemon while it removes what is old by itself."""

@@ -20,6 +20,7 @@ WORK = {
     "erase": ("premblyd.keep.erasing", "erase"),
     "prune": ("premblyd.cli.prune", "_remove"),
     "restore": ("premblyd.copies.restoring", "taken_in"),
+    "vacuum": ("premblyd.keep.vacuuming", "vacuum"),
 }
 BEFORE = """
 import importlib, os

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.faults.keeping import Campaign
 from tests.support.hosts import new_server
 
-CYCLES = 9
+CYCLES = 12
 
 
 def test_nothing_is_erased_or_removed_by_half_whatever_is_killed(tmp_path: Path) -> None:

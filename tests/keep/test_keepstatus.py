@@ -18,8 +18,8 @@ from tests.support.store import NOW_MS, Store
 
 HOLD = "INSERT INTO hold (user_ref, since_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
 ERASURE = (
-    "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
-    " VALUES (?, 'ada', 'user_ref', 1, 0)"
+    "INSERT INTO erasure (at_ms, vacuumed_at_ms, actor, found_by, events, cancelled)"
+    " VALUES (?, ?, 'ada', 'user_ref', 1, 0)"
 )
 
 
@@ -55,8 +55,14 @@ def test_holds_are_counted_and_the_first_that_ends_is_named(
 
 def test_erasures_are_counted(store: Store, database: Database) -> None:
     for _ in range(2):
-        store.by_hand(ERASURE, NOW_MS)
+        store.by_hand(ERASURE, NOW_MS, NOW_MS)
     assert said(database)["erased"] == "2 at request"
+    for by_ms in (DAY_MS, 0):
+        store.by_hand(ERASURE, NOW_MS + by_ms, None)
+    assert said(database)["erased"] == (
+        "4 at request; bytes of 2 erasures since 2023-11-14 22:13:20 UTC may remain in the"
+        " database's file: `premblyd record vacuum` deletes them"
+    )
 
 
 def test_the_newest_copy_of_each_folder_is_named(store: Store, database: Database) -> None:

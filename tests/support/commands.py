@@ -25,7 +25,7 @@ from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, file_in, new_place, url_of
+from tests.support.database import changing, new_place, url_of
 from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
 from tests.support.postgresql import FOLDER
@@ -164,10 +164,8 @@ def record(folder: Path) -> Path:
 
 def recorded_in(config: Path) -> DatabaseAddress:
     """Return the database that a configuration names."""
-    settings = json.loads(config.read_text())
-    if is_postgresql(settings["database"]):
-        return Server(settings["database"])
-    return file_in(config.parent, is_encrypted="encryption" in settings)
+    named: str = json.loads(config.read_text())["database"]
+    return Server(named) if is_postgresql(named) else config.with_name("premblyd.db")
 
 
 @functools.cache

@@ -61,6 +61,7 @@ UNIQUE = {
     "put_off": ("removed",),
     "gone_event": ("key",),
     "gone_once": ("once_key",),
+    "backup_folder": ("folder",),
 }
 NUMBERED = {"attempt": ("number",), "day": ("day_ms",), "to_erase": ("event_id",)}
 EMPTY_ALONE = {("delivery", "due_at_ms"), ("delivery", "waits_for_id"), ("awaited", "due_at_ms")}

@@ -21,6 +21,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.cipher import errors, failures
 from premblyd.engines.sqlite.files import (
     beside,
+    give_away,
     hold,
     identity,
     real_path,
@@ -118,6 +119,7 @@ class SqliteBackend:
             with self._usable():
                 restrict(self.path)  # so that there is a file to lock
                 held.enter_context(hold(self.path))
+                give_away(self.path)
             yield
 
     @contextlib.contextmanager

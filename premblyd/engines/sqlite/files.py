@@ -76,6 +76,20 @@ def require_replaced(real: Path) -> None:
         )
 
 
+def give_away(path: Path) -> None:
+    """Let what root has made here, such as the lock, belong to the owner of its folder: the daemon,
+    which is not root."""
+    real = real_path(path)
+    owner = real.parent.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    for suffix in (*SUFFIXES, LOCK):
+        file = beside(real, suffix)
+        with contextlib.suppress(FileNotFoundError):
+            if file.lstat().st_uid == 0:
+                os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def try_out(path: Path) -> None:
     """Open what `restrict`, `lock` and SQLite would, and make none of it. Raise as these do."""
     real = real_path(path)

@@ -1,0 +1,212 @@
+"""Which bytes of who was erased remain in the database's file and log, and what says so."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from premblyd.engines.connections import connect_operator
+from premblyd.engines.engine import Database
+from premblyd.engines.sqlite import engine
+from premblyd.engines.sqlite.files import lock
+from premblyd.errors import StoreUnavailableError
+from premblyd.keep import erasing, vacuuming
+from premblyd.keep.erasing import Request
+from premblyd.keep.persons import Named
+from premblyd.record import keepstatus
+from tests.support.commands import Ran, recorded_in, run, run_process
+from tests.support.database import changing, rows
+from tests.support.store import NOW_MS, Store, store_at
+
+MARKS = ("user-mark", "body-mark", "reference-mark", "session-mark")
+UNVACUUMED = "SELECT count(*), min(at_ms) FROM erasure WHERE vacuumed_at_ms IS NULL"
+OTHERS = "SELECT count(*) FROM event WHERE user_ref = 'other'"
+RATE = "SELECT vacuum_rate FROM record"
+REMAINS = "`premblyd record vacuum` deletes them"
+InFile = tuple[Store, Database]
+
+
+@pytest.fixture
+def beside(store: Store) -> Iterator[Database]:
+    """What `person erase` works by, beside a daemon's writer."""
+    with closing(connect_operator(store.place)) as database:
+        yield database
+
+
+@pytest.fixture
+def in_file(path: Path) -> Iterator[InFile]:
+    """The same on SQLite alone."""
+    with store_at(path) as store, closing(connect_operator(path)) as database:
+        yield store, database
+
+
+def erase(store: Store, database: Database) -> None:
+    """Erase a person whose 20 events stand among those of others."""
+    for number in range(20):
+        own: Any = {"reference": f"reference-mark-{number}", "session_id": f"session-mark-{number}"}
+        store.add("crm", body=b"%d body-mark" % number * 300, user_ref="user-mark", **own)
+        store.add("crm", body=b"%d" % number * 3000, user_ref="other", reference=f"r-{number}")
+    erasing.erase(database, Request(named=Named.user("user-mark"), actor="dpo"))
+
+
+def found(path: Path) -> set[tuple[str, str]]:
+    """Return which marks are in which of the database's files."""
+    contents = {each.suffix: each.read_bytes() for each in path.parent.glob(f"{path.name}*")}
+    return {(name, mark) for mark in MARKS for name in contents if mark.encode() in contents[name]}
+
+
+def said(database: Database) -> str:
+    return dict(keepstatus.lines(keepstatus.at_a_glance(database, None, NOW_MS), None))["erased"]
+
+
+def test_after_an_erasure_nothing_of_it_remains_and_nothing_else_is_lost(
+    store: Store, beside: Database
+) -> None:
+    erase(store, beside)
+    assert vacuuming.beside_daemons(store.place, beside)
+    assert said(beside) == "1 at request"
+    assert store.rows(RATE) > [(0,)]
+    store.add("crm", body=b"later", user_ref="other")
+    assert store.rows(OTHERS) == [(21,)]
+
+
+def test_no_byte_of_the_person_is_in_file_or_log(in_file: InFile) -> None:
+    store, database = in_file
+    erase(store, database)
+    assert {(".db-wal", mark) for mark in MARKS} <= found(store.path)
+    assert vacuuming.beside_daemons(store.path, database)
+    assert found(store.path) == set()
+    assert store.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_without_it_deleted_values_are_overwritten_in_the_file_though_not_in_the_log(
+    in_file: InFile,
+) -> None:
+    store, database = in_file
+    writers = store.on_connection(lambda each: each.execute("PRAGMA secure_delete").fetchone())
+    assert writers == database.execute_sql("PRAGMA secure_delete").fetchone() == (1,)
+    erase(store, database)
+    for checkpoint, left in (("passive", {".db-wal"}), ("truncate", set())):
+        database.execute_sql(f"PRAGMA wal_checkpoint({checkpoint})").fetchall()
+        assert {name for name, _ in found(store.path)} == left
+
+
+def test_where_it_would_take_long_it_waits_for_the_command(
+    in_file: InFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, database = in_file
+    erase(store, database)
+    monkeypatch.setattr(vacuuming, "LIMIT_S", 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(vacuuming, "SMALL_BYTES", 1)
+        assert not vacuuming.beside_daemons(store.path, database)
+    store.by_hand("UPDATE record SET vacuum_rate = 1 WHERE id = 1")
+    assert not vacuuming.beside_daemons(store.path, database)
+    assert store.rows(RATE) == [(1,)]
+    assert "bytes of 1 erasure since 20" in said(database)
+    vacuuming.vacuum(store.path, database)
+    assert said(database) == "1 at request"
+    assert found(store.path) == set()
+
+
+def test_while_somebody_reads_what_was_there_the_log_keeps_it(
+    in_file: InFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, database = in_file
+    monkeypatch.setattr("premblyd.engines.sqlite.opening.LOG_WAIT_MS", 1)
+    erase(store, database)
+    with closing(connect_operator(store.path)) as reader:
+        reader.execute_sql("BEGIN")
+        reader.execute_sql(OTHERS).fetchall()
+        assert not vacuuming.beside_daemons(store.path, database)
+        assert REMAINS in said(database)
+        store.add("crm", body=b"meanwhile")
+    assert vacuuming.beside_daemons(store.path, database)
+    assert said(database) == "1 at request"
+
+
+def test_an_erasure_that_is_not_done_keeps_its_bytes(store: Store, beside: Database) -> None:
+    erase(store, beside)
+    store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 99, id FROM erasure")
+    assert vacuuming.beside_daemons(store.place, beside)
+    assert REMAINS in said(beside)
+
+
+def test_one_that_takes_too_long_is_given_up_and_changes_nothing(
+    in_file: InFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, database = in_file
+    erase(store, database)
+    at_work, is_stopped = threading.Event(), threading.Event()
+    stop = database.interrupter()
+
+    def interrupt() -> None:
+        at_work.wait()
+        stop()
+        is_stopped.set()
+
+    def go_on() -> int:
+        at_work.set()
+        is_stopped.wait()
+        return 0
+
+    monkeypatch.setattr(database, "interrupter", lambda: interrupt)
+    database.connection().set_progress_handler(go_on, 100)  # no pragma takes so many steps
+    with pytest.raises(StoreUnavailableError, match="interrupted"):
+        database.vacuum(0.001)
+    assert store.rows("PRAGMA integrity_check") == [("ok",)]
+    assert store.rows(OTHERS) == [(20,)]
+
+
+# --- The commands -------------------------------------------------------------------------
+
+
+def erase_event(config: Path, number: int, *more: str) -> Ran:
+    return run("person", "erase", "--event", number, "--yes", *more, "--config", config)
+
+
+def test_what_remains_is_said_until_it_is_gone(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = erase_event(config, 1, "--json")
+    assert (done.code, done.err, json.loads(done.out)["bytes_may_remain"]) == (0, "", False)
+    monkeypatch.setattr(vacuuming, "LIMIT_S", 0.0)
+    assert f"Bytes of it may remain in the database's file: {REMAINS}" in erase_event(config, 2).err
+    assert REMAINS in " ".join(run("status", "--config", config).out.split())
+    kept = json.loads(run("status", "--json", "--config", config).out)["kept"]
+    counted = (kept["unvacuumed"], kept["unvacuumed_since_ms"])
+    assert rows(recorded_in(config), UNVACUUMED) == [counted]
+    vacuumed = run("record", "vacuum", "--config", config)
+    assert (vacuumed.code, vacuumed.out.partition(":")[0]) == (0, "Done")
+    assert "of disk for a while" in vacuumed.err
+    assert REMAINS not in " ".join(run("status", "--config", config).out.split())
+
+
+def test_the_command_gives_space_back(config: Path) -> None:
+    with changing(recorded_in(config)) as database:
+        database.execute("CREATE TABLE large AS SELECT zeroblob(3000000)")
+        database.execute("DROP TABLE large")
+    told = json.loads(run("record", "vacuum", "--json", "--config", config).out)
+    assert told["freed_bytes"] > 3_000_000 > told["database_bytes"] > 0
+
+
+def test_it_begins_neither_beside_a_daemon_nor_on_a_disk_that_is_too_small(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptor = lock(Path(str(recorded_in(config))))
+    refused = run_process("record", "vacuum", "--config", config)
+    os.close(descriptor)
+    assert (refused.code, refused.out) == (75, "")
+    assert "Another premblyd uses" in refused.err
+    monkeypatch.setattr(engine, "_free", lambda _: 1000)
+    refused = run("record", "vacuum", "--config", config)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("Nothing was changed: this takes ")
+    assert "only 1000 B are free" in refused.err
+    assert rows(recorded_in(config), RATE) == [(None,)]
+    assert REMAINS in erase_event(config, 1).err
