@@ -222,4 +222,4 @@ def test_without_a_question_and_without_sqlite3_it_says_what_to_install(
     monkeypatch.setenv("PATH", "/nowhere")
     done = run("sql", "--config", config)
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("sqlite3 is not installed. Install it, or give a query:")
+    assert done.err.startswith("sqlite3 is not installed. Install it (Debian's package sqlite3)")

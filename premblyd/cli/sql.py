@@ -17,8 +17,8 @@ from premblyd import csvtext
 from premblyd.cli import config_option, json_option
 from premblyd.cli.common import count_option, database_of, database_option, open_to_read
 from premblyd.cli.printing import print_json, print_table
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import connect_read_only
+from premblyd.databases import DatabaseAddress, EncryptedFile, Server
+from premblyd.engines.connections import connect_read_only, opening_key
 from premblyd.engines.engine import Database
 from premblyd.errors import PremblydError
 
@@ -53,7 +53,8 @@ def sql(
     and views with times as text, are on the page docs/database.md. They hold personal data in
     clear, and what you read is not recorded.
 
-    Without QUERY the installed `sqlite3` or `psql` is opened on the database, read-only.
+    Without QUERY the installed `sqlite3`, `sqlcipher` or `psql` is opened on the database,
+    read-only.
     """
     if as_json and as_csv:
         raise click.UsageError("Give --json or --csv, not both.")
@@ -115,11 +116,14 @@ def _exact(value: Any) -> Any:
 
 def _open_shell(place: DatabaseAddress) -> NoReturn:
     """Become the engine's own shell, on the record, read-only."""
-    program = "psql" if isinstance(place, Server) else "sqlite3"
+    program = package = "sqlcipher" if isinstance(place, EncryptedFile) else "sqlite3"
+    if isinstance(place, Server):
+        program, package = "psql", "postgresql-client"
     found = shutil.which(program)
     if found is None:
         raise PremblydError(
-            f"{program} is not installed. Install it, or give a query: `premblyd sql 'SELECT …'`."
+            f"{program} is not installed. Install it (Debian's package {package}), or give a query:"
+            " `premblyd sql 'SELECT …'`."
         )
     connect_read_only(place).close()  # tells what is wrong in our words
     if isinstance(place, Server):
@@ -128,4 +132,18 @@ def _open_shell(place: DatabaseAddress) -> NoReturn:
         if place.password is not None:
             environment["PGPASSWORD"] = place.password
         os.execve(found, [program, place.url], environment)
-    os.execv(found, [program, "-readonly", "-header", "-column", str(place)])
+    opening = ["-readonly", "-header", "-column"]
+    if isinstance(place, EncryptedFile):
+        opening += ["-init", f"/dev/fd/{_unlocking(place)}"]
+    os.execv(found, [program, *opening, str(place)])
+
+
+def _unlocking(place: EncryptedFile) -> int:
+    """Return a pipe from which sqlcipher reads the key: nobody sees it in arguments or environment,
+    and nothing is in the pipe any more when a query runs. It keeps no history of it."""
+    reading, writing = os.pipe()
+    key = f"PRAGMA cipher_log_level = NONE;\nPRAGMA key = \"x'{opening_key(place)}'\";"
+    os.write(writing, f".output /dev/null\n{key}\n.output\n".encode())
+    os.close(writing)
+    os.set_inheritable(reading, True)
+    return reading

@@ -151,11 +151,7 @@ class _Database(Database, SqliteDatabase):
             connection = cipher.connect(self.database, keys, **options)
         except cipher.NotOpenedError:
             _require_kind(self._path, self._key_path)
-            raise CannotStartError(
-                f"The key in {self._key_path} does not open {self._path}: it is the key of another"
-                " database, or the file is damaged. Put the right key there. Without its key a"
-                " record is lost, and so are its copies."
-            ) from None
+            raise _not_opened(self._path, self._key_path) from None
         try:
             self._add_conn_hooks(connection)  # type: ignore[attr-defined]
         except Exception:  # as Peewee's own does
@@ -163,6 +159,25 @@ class _Database(Database, SqliteDatabase):
             raise
         connection.text_factory = _text
         return connection
+
+
+def opening_key(path: Path, key_path: Path) -> str:
+    """Return the key that opens the database: that in the file, or the next one. Raise
+    CannotStartError, in words, when none does."""
+    for key in keyfile.keys(key_path):
+        with contextlib.suppress(cipher.NotOpenedError), translated(StoreUnreadableError):
+            uri = f"{real_path(path).as_uri()}?mode=ro"
+            cipher.connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
+            return key
+    raise _not_opened(path, key_path)
+
+
+def _not_opened(path: Path, key_path: Path | None) -> CannotStartError:
+    return CannotStartError(
+        f"The key in {key_path} does not open {path}: it is the key of another database, or the"
+        " file is damaged. Put the right key there. Without its key a record is lost, and so are"
+        " its copies."
+    )
 
 
 _DENIED = ("not authorized", "authorization denied")
