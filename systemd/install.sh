@@ -4,6 +4,7 @@
 #   install.sh                    install or update from the source tree this script is in
 #   install.sh --from WHAT        ... from a wheel, another folder, or a pip requirement
 #   install.sh --with postgresql  ... with PostgreSQL's driver, which updates then keep
+#   install.sh --with encryption  ... with SQLCipher; a new installation's database is encrypted then
 #   install.sh --uninstall        remove the program; configuration and data stay
 #
 # pip's own settings (pip.conf, PIP_* variables) are used as they are.
@@ -100,21 +101,28 @@ pip() { "$new/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
 install_tree() {
     copy_source "$1" || return 1
     pip install --require-hashes --requirement "$new/source/systemd/requirements.txt" || return 1
-    install_driver "$new/source/systemd" || return 1
+    install_extras "$new/source/systemd" || return 1
     pip install --no-deps --no-build-isolation "$new/source" || return 1
     rm -r "$new/source"
 }
 
-# PostgreSQL's driver, if it is wanted, as the folder $1 pins it.
-install_driver() {
-    [ -z "$with" ] || pip install --require-hashes --requirement "$1/requirements-$with.txt"
+# What else is wanted, as the folder $1 pins it.
+install_extras() {
+    for extra in $with; do
+        pip install --require-hashes --requirement "$1/requirements-$extra.txt" || return 1
+    done
 }
 
-# The driver is also wanted where the configuration or the version that runs has it.
-keep_driver() {
-    if grep -qsE '^[^#]*postgres(ql)?://' "$config" ||
-        ls "$opt"/current/lib/python3*/site-packages/psycopg >/dev/null 2>&1; then
-        with=postgresql
+# They are also wanted where the configuration or the version that runs has them.
+keep_extras() {
+    keep_extra postgresql psycopg '^[^#]*postgres(ql)?://'
+    keep_extra encryption sqlcipher3 '^encryption:'
+}
+
+keep_extra() { # $1, whose library is $2, and which a line like $3 needs
+    case " $with " in *" $1 "*) return 0 ;; esac
+    if grep -qsE "$3" "$config" || ls "$opt"/current/lib/python3*/site-packages/"$2" >/dev/null 2>&1; then
+        with="${with:+$with }$1"
     fi
 }
 
@@ -129,7 +137,7 @@ build_version() {
     if [ -d "$1" ]; then
         install_tree "$1" || die "pip could not install $1; nothing was changed"
     else
-        { pip install "$1" && install_driver "$here"; } ||
+        { pip install "$1" && install_extras "$here"; } ||
             die "pip could not install $1; nothing was changed"
     fi
     [ -x "$new/bin/premblyd" ] || die "$1 has no command premblyd; nothing was changed"
@@ -146,7 +154,9 @@ make_configuration() {
     mkdir -p "$(dirname "$sysusers")"
     cp "$new/systemd/premblyd.sysusers" "$sysusers"
     [ ! -e "$config" ] || return 0
-    "$new/bin/premblyd" init "$etc" >/dev/null
+    case " $with " in *" encryption "*) set -- --encryption ;; *) set -- ;; esac
+    "$new/bin/premblyd" init "$@" "$etc" >"$new/init.log"
+    grep '^Made the key' "$new/init.log" || true # whoever loses it loses the record
     protect_configuration
     make_key
 }
@@ -229,7 +239,7 @@ install_or_update() {
     old=
     [ ! -e "$opt/current" ] || old=$opt/$(readlink "$opt/current")
 
-    keep_driver
+    keep_extras
     build_version "$1"
     make_configuration
     if ! "$new/bin/premblyd" check --config "$config" >"$new/check.log" 2>&1; then
@@ -303,8 +313,10 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --with)
-            [ "${2:-}" = postgresql ] || die "--with needs the word postgresql" 2
-            with=$2
+            case ${2:-} in
+                postgresql | encryption) with="${with:+$with }$2" ;;
+                *) die "--with needs the word postgresql or encryption" 2 ;;
+            esac
             shift
             ;;
         --uninstall) action=uninstall ;;

@@ -183,7 +183,7 @@ def test_the_install_script_wants_root() -> None:
     [
         (["--frm", "x"], "unknown argument --frm"),
         (["--from"], "--from needs"),
-        (["--with", "mysql"], "--with needs the word postgresql"),
+        (["--with", "mysql"], "--with needs the word postgresql or encryption"),
     ],
 )
 def test_the_install_script_refuses_what_it_does_not_know(
@@ -201,14 +201,18 @@ def test_the_install_script_refuses_what_it_does_not_know(
         ("database: sqlite:///p.db", "psycopg", "postgresql"),
         ("database: {url: 'postgresql://db/p'}", "orjson", "postgresql"),
         ("# database: postgresql://db/p", "orjson", ""),
+        ("# encryption:", "orjson", ""),
+        ("encryption:", "psycopg", "postgresql encryption"),
+        ("database: sqlite:///p.db", "sqlcipher3", "encryption"),
     ],
 )
-def test_an_update_knows_whether_postgresqls_driver_is_needed(
+def test_an_update_knows_which_extras_are_needed(
     configuration: str, installed: str, chosen: str, tmp_path: Path
 ) -> None:
     (tmp_path / "config").write_text(f"{configuration}\n")
     (tmp_path / "current/lib/python3.9/site-packages" / installed).mkdir(parents=True)
-    script = f"set -eu; with=; opt=.; config=config\n{function('keep_driver')}\nkeep_driver"
+    script = f"set -eu; with=; opt=.; config=config\n{function('keep_extras')}\n"
+    script += f"{function('keep_extra')}\nkeep_extras"
     done = subprocess.run(
         ["sh", "-c", f'{script}; echo "$with"'],
         capture_output=True,
@@ -278,6 +282,14 @@ def test_postgresqls_driver_is_pinned_beside_it_as_setup_cfg_wants_it() -> None:
     # pip would change what the other file has installed.
     assert {name: base[name] for name in pinned.keys() & base.keys()}.items() <= pinned.items()
     assert "psycopg" not in base
+
+
+def test_sqlcipher_is_pinned_as_setup_cfg_wants_it() -> None:
+    (library,) = requirements("options.extras_require", "encryption")
+    assert pins("requirements-encryption.txt").keys() == {library.name}
+    assert library.specifier.contains(pins("requirements-encryption.txt")[library.name])
+    lines = (FOLDER / "requirements-encryption.in").read_text().splitlines()
+    assert lines[1:] == ["-c requirements.txt", str(library)]
 
 
 def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
