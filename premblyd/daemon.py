@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import sys
 from collections.abc import Awaitable, Callable, Collection
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from premblyd import __version__, listening, presence, telemetry
+from premblyd import __version__, keyfile, listening, presence, telemetry
 from premblyd.alerts.checkin import Checkin
 from premblyd.alerts.watch import AlertLog, TroubleWatch
 from premblyd.ask.client import Inquirer
@@ -19,7 +20,7 @@ from premblyd.ask.settling import Settling
 from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.databases import Server
+from premblyd.databases import Server, key_of
 from premblyd.engines.connections import backend
 from premblyd.engines.readers import Readers
 from premblyd.engines.writer import Writer
@@ -175,6 +176,9 @@ class Daemon:
         self._checkin.start(self._settings.checkin)
         opened.push_async_exit(self._checkin.end)
         self._backend.prepare()
+        if (key := key_of(self._database)) and os.path.lexists(keyfile.next_to(key)):
+            remedy = "stop the daemon, and finish the change: premblyd record encrypt"
+            tell("daemon.key_changing", key=str(keyfile.next_to(key)), remedy=remedy)
         self._metrics = Exporter(self._database, self._clock)
         telemetry.LISTENERS.append(self._metrics.counts.listen)
         opened.callback(telemetry.LISTENERS.remove, self._metrics.counts.listen)

@@ -53,6 +53,7 @@ daemon.failed             critical cause part
 daemon.waits              warning  part lacks
 daemon.listen_ignored     warning  listen used remedy
 daemon.not_published      warning  reason
+daemon.key_changing       warning  key remedy
 config.reloaded           info     endpoints actions
 config.problem            error    problem
 config.reload_refused     error    problems

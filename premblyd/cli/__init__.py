@@ -67,6 +67,7 @@ SECTIONS = {
         "person export": ("export", "Write a ZIP of everything stored about a person."),
         "record backup": ("backup", "Copy the record into a folder, while the daemon runs."),
         "record restore": ("restore", "Put a copy in the place of the database."),
+        "record encrypt": ("encrypt", "Encrypt the SQLite file, or change its key."),
         "record prune": ("prune", "Delete data whose retention period has expired."),
         "record vacuum": ("vacuum", "Write the database anew, without bytes of erased data."),
         "record move": ("move", "Move the record from SQLite to PostgreSQL."),
@@ -75,7 +76,7 @@ SECTIONS = {
 COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
 GROUPS = {
     "person": "Hold, release, erase or export a person's data.",
-    "record": "Copy the record, delete expired data, move to PostgreSQL.",
+    "record": "Copy the record, encrypt it, delete expired data, move to PostgreSQL.",
 }
 # After Ctrl-C in a command that takes long: what was done, and how to continue.
 _CONTINUES = "Nothing is half done. Run the same command again to continue."
@@ -86,6 +87,7 @@ INTERRUPTED = {
     "person export": "No file was written. Run the same command again.",
     "record restore": "Run the same command again.",
     "record vacuum": "Nothing was changed. Run the same command again.",
+    "record encrypt": "The record is whole. Run the same command again.",
     "record move": "Nothing was moved. Run the same command again.",
 }
 F = TypeVar("F", bound=Callable[..., Any])

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import os
+import secrets
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from premblyd.cli.printing import print_json, print_table
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.values import Listen, duration_text
-from premblyd.databases import Server
+from premblyd.databases import Server, key_of
 from premblyd.engines.connections import backend, connect_read_only
 from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
+from premblyd.newfile import new_file
 from premblyd.presence import Presence
 from premblyd.record import hosts, keepstatus, pauses
 from premblyd.record.troubles import table
@@ -36,24 +39,41 @@ Then:
   {premblyd} serve --config {quoted}
 To use it for every command: export PREMBLYD_CONFIG={whole}"""
 
+STATE_FOLDER = Path("/var/lib/premblyd")  # where the template has the database
+ADD_KEY = (
+    "Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
+    "encryption: {key: {file: database.key}}"
+)
+_ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
 
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-def init(folder: Path) -> None:
+@click.option(
+    "--encryption",
+    is_flag=True,
+    help="Have the database encrypted, with a key in DIR/database.key; it is made if missing.",
+)
+def init(folder: Path, *, encryption: bool) -> None:
     """Writes DIR/premblyd.yaml (default: here). An existing file is never overwritten."""
     path = folder / "premblyd.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if encryption:
+            _make_key(folder)
         with path.open("x", encoding="utf-8") as file:
             path.chmod(0o640)  # keys may be put into it
-            file.write(TEMPLATE.read_text(encoding="utf-8"))
+            text = TEMPLATE.read_text(encoding="utf-8")
+            for line in _ENCRYPTION if encryption else ():
+                text = text.replace(line, line.removeprefix("# "))
+            file.write(text)
     except FileExistsError:
         if not folder.is_dir():
             raise PremblydError(f"{folder} is a file, not a folder.") from None
-        raise PremblydError(f"{path} already exists; it was not changed.") from None
+        told = f"{path} already exists; it was not changed."
+        raise PremblydError(f"{told} {ADD_KEY}" if encryption else told) from None
     except PermissionError as error:
         raise LacksRightsError(f"Can't write {path}: {error.strerror}") from None
     except OSError as error:
@@ -62,6 +82,24 @@ def init(folder: Path) -> None:
     quoted = {"quoted": path, "quoted_key": key, "whole": path.absolute()}
     words = {name: shlex.quote(str(each)) for name, each in quoted.items()}
     click.echo(NEXT.format(path=path, key=key, premblyd=caller.name(), **words))
+
+
+def _make_key(folder: Path) -> None:
+    """Make the key of an encrypted database, if there is none: root gives it to the user whom the
+    database's folder belongs to."""
+    path = folder / "database.key"
+    if os.path.lexists(path):
+        click.echo(f"{path} is there already, and was not changed.")
+        return
+    with new_file(path) as file:
+        if os.geteuid() == 0 and STATE_FOLDER.is_dir():
+            owner = STATE_FOLDER.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(f"{secrets.token_hex(32)}\n".encode())
+    click.echo(
+        f"Made the key {path}. Whoever loses it loses the record, and its copies: keep a copy of it"
+        " in another place than those."
+    )
 
 
 @click.command()
@@ -181,6 +219,8 @@ def _promised(settings: Config) -> Iterator[str]:
     if settings.pending is not None:
         yield "Asks Prembly for the results of pending verifications."
     yield f"Retention: {keepstatus.in_words(settings.retention)}."
+    if key := key_of(settings.database):
+        yield f"The record is encrypted. Without {key} it and its copies are lost: copy the key."
     if isinstance(settings.database, Path):
         yield "The record and its copies are not encrypted (no `encryption`)."
 

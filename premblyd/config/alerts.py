@@ -38,6 +38,7 @@ KINDS = {
     "alert": "another alert could not be sent",
     "retention": "expired data has not been deleted",
     "erasure": "an erasure was not finished",
+    "key": "a change of the database's key was interrupted",
     "restored": "a copy was put in the place of the database",
     "put_aside": "what was the database before is kept, and no erasure reaches it",
     "backup": "a backup failed, or a folder has had no new copy for three days",

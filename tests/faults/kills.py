@@ -17,6 +17,7 @@ from tests.support.forking import Forked
 # What a command calls when it begins to change something, or to write.
 WORK = {
     "backup": ("premblyd.copies.copying", "back_up"),
+    "encrypt": ("premblyd.copies.encrypting", "encrypt"),
     "erase": ("premblyd.keep.erasing", "erase"),
     "prune": ("premblyd.cli.prune", "_remove"),
     "restore": ("premblyd.copies.restoring", "taken_in"),

@@ -2,12 +2,13 @@
 copies: there is no new one."""
 
 import functools
+import os
 import shlex
 from collections.abc import Iterator
 
 from peewee import Expression, Tuple, fn
 
-from premblyd import times
+from premblyd import keyfile, times
 from premblyd.engines import connections
 from premblyd.model.keeptables import (
     BackupFolder,
@@ -82,6 +83,19 @@ def erasure(situation: Situation) -> Iterator[Item]:
             " run the same command again to continue.",
             command="premblyd person erase --list",
             count=count,
+        )
+
+
+@trouble(reads_record=False, has_metric=False, reminds=True)
+def key(situation: Situation) -> Iterator[Item]:
+    """Yield that a key is there which was to be the next one of an encrypted database."""
+    encryption = situation.settings and situation.settings.encryption
+    if encryption and os.path.lexists(keyfile.next_to(encryption.key_path)):
+        yield Item(
+            text=f"A change of the database's key was interrupted: there is"
+            f" {keyfile.next_to(encryption.key_path)}.",
+            remedy="Nothing is lost. Stop the daemon, and finish it.",
+            command="sudo premblyd record encrypt",
         )
 
 

@@ -1,0 +1,86 @@
+"""A database written into a new file beside it, encrypted, or by another key."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from premblyd import words
+from premblyd.engines.sqlite import cipher
+from premblyd.engines.sqlite.files import NEW, SUFFIXES, beside, size
+from premblyd.engines.sqlite.opening import BUSY_TIMEOUT_S
+from premblyd.engines.sqlite.taking import Watch, what_is_wrong
+from premblyd.errors import PremblydError
+
+UNCHANGED = "Nothing was changed."
+_SPARE_BYTES = 64 << 20  # which stay free on the disk
+# Without what SQLite keeps for its planner.
+_SCHEMA = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%'"
+    " ESCAPE '\\' ORDER BY type, name"
+)
+
+
+def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Path:
+    """Write what is in a database that no daemon has into a new file beside it, by a new key, and
+    return where. `key`: of the database; None: it is plain. Raise PremblydError when the disk is
+    too small, or the new one differs, an error of SQLite's when somebody else has it open."""
+    new = beside(real, NEW)
+    _remove(new)  # what a killed one has left
+    needed = size(real) + size(beside(real, "-wal")) + _SPARE_BYTES
+    disk = os.statvfs(real.parent)
+    if (free := disk.f_bavail * disk.f_frsize) < needed:
+        raise PremblydError(
+            f"The disk is too small: {words.size(needed)} must be free in {real.parent}, and"
+            f" {words.size(free)} are. {UNCHANGED}"
+        )
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
+    watch("encrypting", 0, None)
+    try:
+        with closing(
+            cipher.connect(source_uri, [key]) if key else cipher.connect_plain(source_uri)
+        ) as source:
+            _keep_others_out(source)
+            if key is None:
+                cipher.encrypt(source, uri, new_key)
+            with closing(cipher.connect(uri, [new_key])) as target:
+                if key is not None:
+                    source.backup(target)
+                watch("checking", 0, None)
+                _require_same(source, target)
+    except BaseException:
+        _remove(new)
+        raise
+    return new
+
+
+def _remove(new: Path) -> None:
+    for suffix in SUFFIXES:
+        beside(new, suffix).unlink(missing_ok=True)
+
+
+def _keep_others_out(source: sqlite3.Connection) -> None:
+    """Put the log into the file, and lock it: what a command writes meanwhile would be lost."""
+    for statement in (
+        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
+        "PRAGMA journal_mode = delete",
+        "PRAGMA locking_mode = exclusive",
+        "BEGIN EXCLUSIVE",
+        "COMMIT",
+    ):
+        source.execute(statement).fetchall()
+
+
+def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    found = what_is_wrong(target)
+    if found or _content(source) != _content(target):
+        raise PremblydError(f"The new file was not whole ({found or 'rows differ'}). {UNCHANGED}")
+
+
+def _content(database: sqlite3.Connection) -> list[Any]:
+    """Return the schema, and how many rows each table has."""
+    schema = database.execute(_SCHEMA).fetchall()
+    counted = (f'SELECT count(*) FROM "{name}"' for kind, name, *_ in schema if kind == "table")  # noqa: S608
+    return [*schema, *(database.execute(count).fetchone() for count in counted)]

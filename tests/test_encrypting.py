@@ -1,0 +1,440 @@
+"""`record encrypt`: a plain record is encrypted, or gets another key, wherever it is killed."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from signal import SIGKILL, SIGSEGV
+
+import pytest
+
+from premblyd import keyfile
+from premblyd.config.load import load_config
+from premblyd.copies.encrypting import Encrypted, encrypt
+from premblyd.databases import EncryptedFile, is_plain
+from premblyd.engines.sqlite import cipher
+from premblyd.engines.sqlite.files import NEW, beside, put_aside
+from premblyd.engines.sqlite.opening import opening_key
+from premblyd.errors import (
+    AlreadyRunningError,
+    CannotStartError,
+    LacksRightsError,
+    PremblydError,
+    TryAgainError,
+)
+from tests.faults.daemon import folder
+from tests.support.commands import json_of, run
+from tests.support.configuration import ONCE, configuration, shell
+from tests.support.daemon import Premblyd
+from tests.support.database import KEY, file_in, prepared_file, rows
+from tests.support.dying import dies
+from tests.support.logs import logging_as_before
+from tests.support.needs import UnavailableError, needs_machine, needs_root
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS
+
+NOBODY = 65534
+OTHER = "ab" * 32
+PLAIN = configuration(database="sqlite:///premblyd.db", actions=[])
+CONFIG = json.dumps(PLAIN | {"encryption": {"key": {"file": "database.key"}}})
+BODY = (
+    b'{"status": true, "response_code": "00", "detail": "canary-of-a-detail",'
+    b' "reference": "canary-reference"}'
+)
+PAUSE = "INSERT INTO pause (action, since_ms) VALUES (?, 9)"
+PAUSED = "SELECT action FROM pause ORDER BY id"
+
+
+def nothing(*_: object) -> None:
+    """Show nothing of how far it is."""
+
+
+def record_in(folder: Path, *, is_encrypted: bool) -> EncryptedFile:
+    """Make a record with a row in its file and one in its log, as a killed daemon leaves it."""
+    folder.mkdir(exist_ok=True)
+    place = file_in(folder, is_encrypted=True)
+    assert isinstance(place, EncryptedFile)
+    shutil.copy(prepared_file(is_encrypted=is_encrypted), place.path)
+    kept = []
+    with closing(connect(place, is_encrypted=is_encrypted)) as database:
+        database.execute("PRAGMA journal_mode = wal")
+        database.execute(PAUSE, ("in-file",))
+        database.execute("PRAGMA wal_checkpoint(truncate)")
+        database.execute(PAUSE, ("in-log",))
+        for suffix in ("", "-wal"):
+            kept.append(beside(place.path, suffix).read_bytes())
+    for suffix, content in zip(("", "-wal"), kept, strict=True):
+        beside(place.path, suffix).write_bytes(content)
+    return place
+
+
+def connect(place: EncryptedFile, *, is_encrypted: bool) -> sqlite3.Connection:
+    keys = [KEY] if is_encrypted else None
+    return cipher.connect(place.path.as_uri(), keys, isolation_level=None)
+
+
+@contextmanager
+def opened_elsewhere(place: EncryptedFile, key: str | None) -> Iterator[None]:
+    """Have another process read the record."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OPENED, place.path.as_uri(), *([key] if key else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"reads\n"
+        yield
+        other.communicate()
+
+
+OPENED = """import sys
+from premblyd.engines.sqlite import cipher
+opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
+opened.execute("SELECT * FROM event").fetchall()
+print("reads", flush=True)
+sys.stdin.read()
+"""
+
+
+def new_key(folder: Path) -> Path:
+    path = folder.parent / "next"
+    path.write_text(OTHER)
+    return path
+
+
+def paused(place: EncryptedFile) -> list[str]:
+    """Return what is in the record, by whichever key opens it."""
+    keys = None if is_plain(place.path) else [opening_key(place.path, place.key_path)]
+    with closing(cipher.connect(place.path.as_uri(), keys)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [name for (name,) in database.execute(PAUSED)]
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"premblyd.db.lock", "premblyd.db-shm"}
+
+
+def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
+    place = EncryptedFile(tmp_path / "premblyd.db", tmp_path / "database.key")
+    with Premblyd(tmp_path, place=place.path) as daemon:
+        daemon.configure(actions=[shell("crm", "cat; exit 3", retry=ONCE)])
+        daemon.start()
+        assert daemon.send(BODY).status == 200
+        daemon.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+        daemon.stop(SIGKILL)
+    before = rows(place.path, "SELECT * FROM event")
+    refused = run("record", "encrypt", "--config", daemon.config)
+    assert (refused.code, "premblyd init --encryption" in refused.err) == (78, True)
+    made = run("init", "--encryption", tmp_path)
+    assert (made.code, "Whoever loses it loses the record" in made.out) == (1, True)
+    daemon.config.write_text(
+        daemon.config.read_text().replace(
+            "{", '{"encryption": {"key": {"file": "database.key"}},', 1
+        )
+    )
+    with logging_as_before(), Premblyd(tmp_path, place=place) as daemon:
+        daemon.configure(actions=[shell("crm", "cat; exit 3", retry=ONCE)])
+        code, told = daemon.fail_to_start()
+        assert (code, "`premblyd record encrypt`" in told) == (78, True)
+        done = run("record", "encrypt", "--config", daemon.config)
+        assert (done.code, done.err) == (0, "")
+        [aside] = put_aside(place.path)
+        assert f"shred -u {aside}" in done.out
+        aside.unlink()
+        daemon.start()
+        again = run("record", "encrypt", "--config", daemon.config)
+        assert (again.code, "Another premblyd uses" in again.err) == (75, True)
+        daemon.stop()
+    key = keyfile.read_key(place.key_path)
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"canary" not in files
+    with closing(cipher.connect(place.path.as_uri(), [key])) as database:
+        assert database.execute("SELECT * FROM event").fetchall() == before
+        assert [database.execute(f"PRAGMA {name}").fetchone() for name in ("user_version",)] == [
+            (0,)
+        ]
+    assert key not in daemon.log_text() + done.out
+
+
+def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    place.key_path.chmod(0o640)
+    config = place.path.parent / "premblyd.yaml"
+    config.write_text(CONFIG)
+    done = json_of(config, "record", "encrypt", "--new-key", new_key(place.path.parent))
+    old = place.path.parent / "database.key.old-1"
+    assert (done["finished"], done["removed_key"], done["old_key"]) == (False, None, str(old))
+    assert (keyfile.read_key(old), keyfile.read_key(place.key_path)) == (KEY, OTHER)
+    assert place.key_path.stat().st_mode & 0o777 == 0o640
+    assert paused(place) == ["in-file", "in-log"]
+    with closing(cipher.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
+        assert [name for (name,) in database.execute(PAUSED)] == ["in-file", "in-log"]
+    assert names(place.path.parent) == {
+        *("premblyd.yaml", "premblyd.db", "database.key", old.name),
+        Path(done["old_file"]).name,
+    }
+    same = run("record", "encrypt", "--config", config)
+    assert same.out == f"{place.path} is encrypted with the key in {place.key_path}.\n"
+
+
+@for_each("is_encrypted", [True, False])
+def test_wherever_it_is_killed_one_whole_record_opens_and_again_finishes(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
+    steps = 0
+    while not killed_at(steps, tmp_path / f"{is_encrypted}{steps}", is_encrypted=is_encrypted):
+        steps += 1
+    assert steps > (30 if is_encrypted else 20)
+
+
+CALLS = {"open", "os.link", "os.rename", "os.remove", "os.chmod", "sqlite3.connect"}
+
+
+def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
+    """Kill it before its call number `step` that opens or changes a file, and look at what it left;
+    return whether it had come to its end."""
+    place = record_in(folder, is_encrypted=is_encrypted)
+    wanted = new_key(folder) if is_encrypted else None
+    is_done = dies(step, lambda: encrypt(place, wanted, NOW_MS, nothing), CALLS)
+    next_key = keyfile.next_to(place.key_path)
+    is_changing = next_key.exists()
+    found = is_plain(place.path)
+    assert paused(place) == ["in-file", "in-log"]
+    config = folder / "premblyd.yaml"
+    config.write_text(CONFIG)
+    told = run("check", "--config", config).err
+    assert ("record encrypt`" in told) == (is_changing or found is True)
+    if is_changing:
+        assert f"was interrupted: there is {next_key}" in told
+    again = encrypt(place, None, NOW_MS, nothing)
+    assert paused(place) == ["in-file", "in-log"]
+    assert is_plain(place.path) is False
+    assert not next_key.exists()
+    assert again.finished == (is_changing and keyfile.read_key(place.key_path) == OTHER)
+    assert (again.dropped is not None) == (is_changing and not again.finished)
+    assert is_done <= (again == Encrypted())
+    if keyfile.read_key(place.key_path) == OTHER:
+        assert keyfile.read_key(place.key_path.with_name("database.key.old-1")) == KEY
+    assert not beside(place.path, "-wal").exists()
+    shutil.rmtree(folder)
+    return is_done
+
+
+def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_path: Path) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    place.key_path.rename(keyfile.next_to(place.key_path))
+    place.key_path.write_text(OTHER)
+    with Premblyd(tmp_path / "x", place=place) as daemon:
+        daemon.configure()
+        daemon.start()
+        [line] = daemon.log("daemon.key_changing")
+        assert line["remedy"].endswith("premblyd record encrypt")
+        told = run("status", "--json", "--config", daemon.config)
+        found = json.loads(told.out)["attention"]
+        assert [each["command"] for each in found if each["kind"] == "key"] == [
+            "sudo premblyd record encrypt"
+        ]
+        daemon.stop()
+
+
+def test_what_cannot_be_done_is_said_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = record_in(tmp_path / "plain", is_encrypted=False)
+    coded = record_in(tmp_path / "coded", is_encrypted=True)
+    wanted = new_key(tmp_path / "plain")
+    before = [each.path.read_bytes() for each in (place, coded)]
+
+    def refused(reason: str, work: Callable[[], object], kind: type[Exception]) -> None:
+        with pytest.raises(kind, match=reason):
+            work()
+        assert [each.path.read_bytes() for each in (place, coded)] == before
+        assert not any(beside(each.path, NEW).exists() for each in (place, coded))
+        assert not keyfile.next_to(coded.key_path).exists()
+
+    def plain() -> object:
+        return encrypt(place, None, NOW_MS, nothing)
+
+    def change() -> object:
+        return encrypt(coded, wanted, NOW_MS, nothing)
+
+    refused("is not encrypted yet", lambda: encrypt(place, wanted, NOW_MS, nothing), PremblydError)
+    with monkeypatch.context() as patched:
+        patched.setattr("premblyd.engines.sqlite.encrypting._SPARE_BYTES", 1 << 60)
+        for work in (plain, change):
+            refused("The disk is too small", work, PremblydError)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.access", lambda *_, effective_ids=False: not effective_ids)
+        refused("can't be replaced together", change, LacksRightsError)
+    monkeypatch.setattr("premblyd.engines.sqlite.encrypting.BUSY_TIMEOUT_S", 0)
+    for each, work in ((place, plain), (coded, change)):
+        with (
+            opened_elsewhere(each, KEY if each is coded else None),
+            pytest.raises(TryAgainError, match="locked"),
+        ):
+            work()
+        assert paused(each) == ["in-file", "in-log"]
+    coded.key_path.write_text("cd" * 32)
+    with pytest.raises(CannotStartError, match="does not open"):
+        change()
+
+
+def test_a_next_key_that_opens_nothing_is_removed_and_none_that_may_is(tmp_path: Path) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    next_key = keyfile.next_to(place.key_path)
+    next_key.write_text("no key")
+    assert encrypt(place, None, NOW_MS, nothing).dropped == next_key
+    place.key_path.write_text("cd" * 32)
+    next_key.write_text(OTHER)
+    with pytest.raises(CannotStartError, match="does not open"):
+        encrypt(place, None, NOW_MS, nothing)
+    assert next_key.read_text() == OTHER
+
+
+@needs_root
+@for_each("is_encrypted", [True, False])
+def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> None:
+    """The key's folder is root's, as /etc/premblyd is."""
+    with folder() as at:  # into which others may go
+        at.chmod(0o755)
+        place = record_in(at / "state", is_encrypted=is_encrypted)
+        for path in (place.path.parent, *place.path.parent.iterdir()):
+            os.chown(path, NOBODY, NOBODY)
+        place = EncryptedFile(place.path, place.key_path.rename(at / "database.key"))
+        wanted = new_key(tmp_path / "x") if is_encrypted else None
+        if wanted is None:
+            os.chown(place.key_path, 0, 0)
+            place.key_path.chmod(0o600)  # as in credentials/
+        encrypt(place, wanted, NOW_MS, nothing)
+        files = [path for path in place.path.parent.iterdir() if "premblyd" in path.name]
+        assert {path.stat().st_uid for path in files} == {NOBODY}
+        assert len(files) >= 3
+        assert place.key_path.stat().st_uid == (NOBODY if is_encrypted else 0)
+        assert paused(place) == ["in-file", "in-log"]
+        if wanted is None:
+            with pytest.raises(PremblydError, match="can't be replaced together"):
+                encrypt(place, new_key(tmp_path / "x"), NOW_MS, nothing)
+        assert os.geteuid() == os.getegid() == 0
+
+
+def test_a_daemon_at_work_keeps_it_out(tmp_path: Path) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=False)
+    with Premblyd(tmp_path / "x", place=place.path) as daemon:
+        daemon.configure()
+        daemon.start()
+        with pytest.raises(AlreadyRunningError):
+            encrypt(place, None, NOW_MS, nothing)
+        daemon.stop()
+
+
+def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:
+    """It would hold the key, and what the record says of people."""
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    with Premblyd(tmp_path / "x", place=place) as daemon:
+        daemon.configure()
+        daemon.start()
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+        [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+        assert line.split()[4] == "0"
+        daemon.stop(SIGSEGV)
+        assert not [path for path in (tmp_path / "x").iterdir() if "core" in path.name]
+
+
+def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    made = run("init", "--encryption", folder)
+    key = folder / "database.key"
+    assert (made.code, f"Made the key {key}" in made.out) == (0, True)
+    assert (key.stat().st_mode & 0o777, len(keyfile.read_key(key))) == (0o600, 64)
+    first = key.read_text()
+    (folder / "credentials").mkdir()
+    (folder / "credentials" / "prembly-live-key").write_text("key")
+    settings = load_config(folder / "premblyd.yaml")
+    assert settings.encryption is not None
+    assert settings.encryption.key_path == key
+    again = run("init", "--encryption", folder)
+    assert (again.code, "is there already, and was not changed" in again.out) == (1, True)
+    assert "encryption: {key: {file: database.key}}" in again.err
+    assert key.read_text() == first
+    assert "encryption:" not in [
+        line for line in (TEMPLATE.read_text()).splitlines() if not line.startswith("#")
+    ]
+
+
+TEMPLATE = Path(__file__).parents[1] / "premblyd" / "cli" / "premblyd.yaml"
+
+
+def test_check_says_once_what_a_lost_key_costs_and_that_the_default_is_plain(
+    tmp_path: Path,
+) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    config = tmp_path / "x" / "premblyd.yaml"
+    config.write_text(CONFIG)
+    checked = run("check", "--config", config)
+    assert checked.out.count(f"Without {place.key_path} it and its copies are lost") == 1
+    shutil.copy(prepared_file(), place.path)
+    beside(place.path, "-wal").unlink()
+    config.write_text(json.dumps(PLAIN))
+    assert run("check", "--config", config).out.count("not encrypted") == 1
+    assert run("check", "--quiet", "--config", config).out == ""
+
+
+def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path) -> None:
+    record_in(tmp_path / "x", is_encrypted=True)
+    config = tmp_path / "x" / "premblyd.yaml"
+    config.write_text(CONFIG)
+    found = json_of(config, "sql", PAUSED)
+    assert found == [{"action": "in-file"}, {"action": "in-log"}]
+    endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x"
+    stopped = run("sql", endless, "--seconds", 1, "--config", config)
+    assert stopped.err.startswith("The query took longer than 1 s and was stopped")
+
+
+def test_debian_s_sqlcipher_gets_the_key_and_nobody_else_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    config = tmp_path / "x" / "premblyd.yaml"
+    config.write_text(CONFIG)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", "/nowhere")
+        lacking = run("sql", "--config", config)
+        assert lacking.err.startswith("sqlcipher is not installed. Install it (Debian's package")
+    with needs_machine():
+        if shutil.which("sqlcipher") is None:
+            raise UnavailableError("this needs sqlcipher (Debian's package of that name)")
+    home = tmp_path / "home"
+    home.mkdir()
+    seen, asked = tmp_path / "seen.sh", tmp_path / "asked"
+    seen.write_text(
+        "tr '\\0' ' ' </proc/$1/cmdline; cat /proc/$1/environ\n"
+        "cat $(tr '\\0' '\\n' </proc/$1/cmdline | grep /dev/fd/)\n"
+    )
+    asked.write_text(f".shell sh {seen} $PPID\n{PAUSED};\nDELETE FROM pause;\n")
+    output = tmp_path / "output"
+    if not (child := os.fork()):
+        os.environ["HOME"] = str(home)
+        for path, mode, number in (
+            (asked, os.O_RDONLY, 0),
+            (output, os.O_WRONLY | os.O_CREAT, 1),
+            (output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2),
+        ):
+            os.dup2(os.open(path, mode), number)
+        from premblyd.cli import main
+
+        main(["sql", "--config", str(config)])
+        os._exit(99)
+    os.waitpid(child, 0)
+    told = output.read_text(errors="replace")
+    assert "-init /dev/fd/" in told
+    assert "in-file" in told
+    assert "in-log" in told
+    assert "readonly database" in told
+    assert KEY not in told + "".join(path.read_text() for path in home.iterdir())
+    assert "NONE" not in told
+    assert paused(place) == ["in-file", "in-log"]
