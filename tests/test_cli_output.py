@@ -53,6 +53,7 @@ WITHOUT = {
     "record move",
     "record backup",
     "record vacuum",
+    "record encrypt",
     "hosts",
 }
 # One command of each manner of printing: lines as they come, a table, JSON, click's own.

@@ -80,7 +80,7 @@ OBJECTS = (
 )
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
 # Of a file: tests/test_moving.py, tests/copies.
-MOVES = {"record move", "record backup", "record restore"}
+MOVES = {"record move", "record backup", "record restore", "record encrypt"}
 
 
 def word(name: str) -> str:

@@ -261,6 +261,7 @@ def fill_share(share: Path) -> None:
         *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
         *("--require-hashes", "--requirement", REPOSITORY / "systemd/requirements.txt"),
         *("--requirement", REPOSITORY / "systemd/requirements-postgresql.txt"),
+        *("--requirement", REPOSITORY / "systemd/requirements-encryption.txt"),
     )
     if done.returncode:
         raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")

@@ -1,0 +1,67 @@
+"""The service on an encrypted record: its library, its key, and the page's commands."""
+
+import pytest
+
+from tests.support.waiting import wait_until
+from tests.systemd.machine import Machine
+from tests.systemd.pages import as_root
+from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, configure, send, sql
+
+pytestmark = pytest.mark.machine
+
+NAMED = "encryption: {key: {file: database.key}}"
+DATABASE_KEY = "/etc/premblyd/database.key"
+HOOK = 'actions: [{name: note, response_codes: ["*"], shell: "id -un"}]\n'
+SUCCEEDED = "SELECT count(*) AS n FROM delivery WHERE state = 'succeeded'"
+
+
+def run_hook(machine: Machine) -> None:
+    """Send a webhook, and wait until its hook has run."""
+    asking = f'runuser -u premblyd -- premblyd sql --csv "{SUCCEEDED}"'
+    done = machine.output(asking)
+    send(machine)
+    wait_until(lambda: machine.output(asking) != done)
+
+
+def test_a_record_is_encrypted_and_gets_another_key_by_the_page(service: Machine) -> None:
+    service.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
+    configure(service, HOOK)
+    service.run("systemctl restart premblyd")
+    run_hook(service)
+    before = sql(service, "SELECT count(*) FROM event")
+    service.run(f"cat >>{CONFIG}", stdin=f"{NAMED}\n")
+    assert "Updated to" not in service.run(INSTALL, check=False).stdout  # there is no key
+    service.run(f"sed -i /^encryption/d {CONFIG}")
+    assert "Updated to" in service.run(f"{INSTALL} --with encryption").stdout
+
+    init, stop, encrypt = as_root("sh", "premblyd init --encryption").splitlines()
+    made = service.run(init, check=False)
+    assert NAMED in made.stderr
+    assert service.output(f"stat -c '%a %U' {DATABASE_KEY}") == "600 premblyd"
+    service.run(f"cat >>{CONFIG}", stdin=f"{NAMED}\n")
+    service.run(stop)
+    assert "`premblyd record encrypt`" in service.run("premblyd check", check=False).stderr
+    done = service.run(encrypt)
+    assert "NOT encrypted" in done.stdout
+    service.run(f"rm {DATABASE}.before-*; systemctl start premblyd")
+    run_hook(service)
+    count = "SELECT count(*) - 1 AS n FROM event"
+    assert service.output(f'premblyd sql --csv "{count}"').endswith(f'"{before}"')
+    assert service.run(f"grep -q '^SQLite format' {DATABASE}", check=False).returncode == 1
+
+    service.run("umask 077; openssl rand -hex 32 >/root/next.key")
+    service.run(stop)
+    service.run(as_root("sh", "record encrypt --new-key"))
+    service.run(f"cmp /root/next.key {DATABASE_KEY}; systemctl start premblyd")
+    run_hook(service)
+    assert service.output(f"stat -c '%a %U' {DATABASE_KEY}") == "600 premblyd"
+
+    # In credentials/ only root and the daemon have it.
+    service.run(f"install -m 0600 {DATABASE_KEY} /etc/premblyd/credentials/; rm {DATABASE_KEY}")
+    service.run("systemctl restart premblyd")
+    send(service)
+    assert service.run("runuser -u premblyd -- premblyd events", check=False).returncode
+    refused = service.run("premblyd record encrypt --new-key /root/next.key", check=False)
+    assert "Another premblyd uses" in refused.stderr
+    assert "Updated to" in service.run(INSTALL).stdout  # it keeps the library
+    send(service)
