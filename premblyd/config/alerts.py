@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
-from premblyd.config.hooks import GATHERED, HookValue, HttpHook, gather
-from premblyd.config.values import Model, Name, duration_ms, duration_text
+from premblyd.config.hooks import HttpHook, WithHook
+from premblyd.config.values import DurationMs, Name, at_least, duration_ms, duration_text
 
 # Each kind in the table of troubles (record/troubles) that a daemon can tell of, and what it means.
 KINDS = {
@@ -84,26 +84,12 @@ def _trigger(value: Any) -> Trigger:
             raise ValueError(f"should be one of {', '.join(KINDS)}")
 
 
-def _every(text: Any) -> int:
-    """Read how long an alert is not repeated. Raise ValueError for less than a minute."""
-    every = duration_ms(text)
-    if every < MINUTE_MS:
-        raise ValueError("should be at least 1m")
-    return every
-
-
-class Alert(Model):
+class Alert(WithHook):
     """A hook that tells people of trouble, gathered, and not again within `every`."""
 
     name: Name
     on: tuple[Annotated[Trigger, PlainValidator(_trigger)], ...] = Field(min_length=1)
-    every_ms: Annotated[int, BeforeValidator(_every)] = Field(30 * MINUTE_MS, alias="every")
-    hook: HookValue = Field(alias=GATHERED)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_hook(cls, value: Any) -> Any:
-        return gather(value) if isinstance(value, dict) else value
+    every_ms: Annotated[DurationMs, at_least(MINUTE_MS)] = Field(30 * MINUTE_MS, alias="every")
 
     @model_validator(mode="after")
     def _refuse_envelopes(self) -> "Alert":

@@ -4,10 +4,18 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
-from premblyd.config.secrets import Secret, checked
-from premblyd.config.values import DurationMs, HeaderName, ListenValue, Model, at_least, listen
+from premblyd.config.secrets import Secret, shaped
+from premblyd.config.values import (
+    DurationMs,
+    HeaderName,
+    ListenValue,
+    Model,
+    at_least,
+    listen,
+    refused_if,
+)
 
 MIN_SECRET = 16  # characters
 ANYBODY = "*"
@@ -24,17 +32,8 @@ class Role(StrEnum):
 RoleValue = Annotated[Role, Field(strict=False)]
 
 
-def _require_long(secret: Secret) -> None:
-    if len(secret.reveal()) < MIN_SECRET:
-        raise ValueError(
-            f"should have at least {MIN_SECRET} characters: `openssl rand -hex 32` prints some"
-        )
-
-
-def _no_secret(header: str) -> str:
-    if header.lower() == SECRET_HEADER.lower():
-        raise ValueError("should be the header that names who asks; this one has the secret")
-    return header
+_LONG_WORDS = f"should have at least {MIN_SECRET} characters: `openssl rand -hex 32` prints some"
+_HEADER_WORDS = "should be the header that names who asks; this one has the secret"
 
 
 def _console_url(text: Any) -> str:
@@ -60,8 +59,10 @@ class SignInProxy(Model):
     """A proxy that signs people in itself. It says in `header` who asks, and proves by `secret`
     that it is the proxy: whoever is on this machine could send that header too."""
 
-    header: Annotated[HeaderName, AfterValidator(_no_secret)]
-    secret: Annotated[Secret, checked(_require_long)]
+    header: Annotated[
+        HeaderName, refused_if(lambda name: name.lower() == SECRET_HEADER.lower(), _HEADER_WORDS)
+    ]
+    secret: Annotated[Secret, shaped(f".{{{MIN_SECRET},}}", _LONG_WORDS)]
     roles: dict[str, RoleValue] = Field(min_length=1)  # by names; `*` is anybody else
 
     def role_of(self, person: str) -> Role | None:

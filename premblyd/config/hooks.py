@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from premblyd.config.secrets import Secret, SecretValue, checked
+from premblyd.config.secrets import Secret, SecretValue, checked, shaped
 from premblyd.config.values import (
     DurationMs,
     EnvName,
@@ -157,11 +157,6 @@ class WorkerHook(ProcessHook):
         return self.worker[0]
 
 
-def _require_url(url: Secret) -> None:
-    if not url.reveal().startswith(("http://", "https://")):
-        raise ValueError("should be a URL that starts with http:// or https://")
-
-
 def signing_key(secret: str) -> bytes:
     """Return the key within a secret of Standard Webhooks, `whsec_` and base64. Raise ValueError
     with words for its owner when it is none."""
@@ -174,13 +169,10 @@ def signing_key(secret: str) -> bytes:
     return key
 
 
-def _require_proxy(proxy: Secret) -> None:
-    if not re.fullmatch(_PROXY_URL, proxy.reveal()):
-        raise ValueError("should be http://HOST:PORT or socks5h://HOST:PORT")
-
-
-UrlValue = Annotated[Secret, checked(_require_url)]  # many chat systems' URLs are secrets
-ProxyValue = Annotated[Secret, checked(_require_proxy)]  # it may have a password
+_URL_WORDS = "should be a URL that starts with http:// or https://"
+_PROXY_WORDS = "should be http://HOST:PORT or socks5h://HOST:PORT"
+UrlValue = Annotated[Secret, shaped("https?://.*", _URL_WORDS)]  # many chat systems' are secrets
+ProxyValue = Annotated[Secret, shaped(_PROXY_URL, _PROXY_WORDS)]  # it may have a password
 SigningValue = Annotated[Secret, checked(lambda secret: signing_key(secret.reveal()))]
 
 
@@ -243,4 +235,12 @@ def _read_hook(gathered: Mapping[str, Any], info: ValidationInfo) -> Hook:
     return kind.model_validate(fields, context=info.context)
 
 
-HookValue = Annotated[Hook, PlainValidator(_read_hook)]
+class WithHook(Model):
+    """What runs a hook, whose keys stand among its own."""
+
+    hook: Annotated[Hook, PlainValidator(_read_hook)] = Field(alias=GATHERED)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_hook(cls, value: Any) -> Any:
+        return gather(value) if isinstance(value, dict) else value

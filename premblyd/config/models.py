@@ -23,7 +23,7 @@ from premblyd.config.alerts import Alert
 from premblyd.config.checkin import Checkin
 from premblyd.config.console import ConsoleValue
 from premblyd.config.encryption import Encryption
-from premblyd.config.hooks import GATHERED, HookValue, gather
+from premblyd.config.hooks import WithHook
 from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
 from premblyd.config.retention import Retention
 from premblyd.config.secrets import (
@@ -134,14 +134,13 @@ class Order(Model):
         return {"by": value} if isinstance(value, str) else value
 
 
-class Action(Model):
+class Action(WithHook):
     """A reaction to events: which ones, and the hook that runs for each."""
 
     name: Name
     types: tuple[TypePattern, ...] = Field(("*",), min_length=1)
     response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
-    hook: HookValue = Field(alias=GATHERED)
     confirm: ConfirmValue = None  # by Prembly, before the hook runs
     once: Literal["reference"] | None = None
     order: Order | None = None
@@ -151,11 +150,6 @@ class Action(Model):
     concurrency: Concurrency = Concurrency()
     # Whether what the hook prints may be shown to who has not said `reveal`. No part of `digest`.
     output: Literal["private", "plain"] = Field("private", repr=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_hook(cls, value: Any) -> Any:
-        return gather(value) if isinstance(value, dict) else value
 
     @property
     def then(self) -> Literal["continue", "wait"] | None:

@@ -3,6 +3,7 @@ read within bounds: people may name a device or a pipe."""
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -201,6 +202,16 @@ def checked(check: Callable[[Secret], object]) -> PlainValidator:
         return found
 
     return PlainValidator(read)
+
+
+def shaped(pattern: str, words: str) -> PlainValidator:
+    """Return what reads a secret of this whole pattern; `words` tell a person what that is."""
+
+    def check(found: Secret) -> None:
+        if not re.fullmatch(pattern, found.reveal()):
+            raise ValueError(words)
+
+    return checked(check)
 
 
 def _require_plain(key: Secret) -> None:

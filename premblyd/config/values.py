@@ -62,15 +62,20 @@ def duration_text(ms: int) -> str:
     return f"{ms // _DURATION_MS[unit]}{unit}"
 
 
-def at_least(least_ms: int) -> AfterValidator:
-    """Take durations of so many milliseconds or more only."""
+def refused_if(is_wrong: Callable[[Any], object], words: str) -> AfterValidator:
+    """Take no value that `is_wrong`: `words` tell a person why."""
 
-    def check(ms: int) -> int:
-        if ms < least_ms:
-            raise ValueError(f"should be at least {duration_text(least_ms)}")
-        return ms
+    def check(value: Any) -> Any:
+        if is_wrong(value):
+            raise ValueError(words)
+        return value
 
     return AfterValidator(check)
+
+
+def at_least(least_ms: int) -> AfterValidator:
+    """Take durations of so many milliseconds or more only."""
+    return refused_if(lambda ms: ms < least_ms, f"should be at least {duration_text(least_ms)}")
 
 
 class When(NamedTuple):
@@ -95,14 +100,6 @@ class When(NamedTuple):
 
     def by(self, now_ms: int) -> int:
         return self.at_ms if self.ago_ms is None else now_ms - self.ago_ms
-
-
-def answer_within_ms(text: Any) -> int:
-    """Read a duration within which Prembly still waits. Raise ValueError for any other."""
-    milliseconds = duration_ms(text)
-    if not 500 <= milliseconds <= 8_000:
-        raise ValueError("should be 500ms to 8s: Prembly waits 10 s, and the network needs some")
-    return milliseconds
 
 
 def size_bytes(text: Any) -> int:
@@ -158,19 +155,7 @@ def sqlite_path(text: Any, folder: Path) -> Path:
 def _shaped(pattern: str, words: str) -> AfterValidator:
     """Take text of this whole pattern only; `words` tell a person what that is."""
     compiled = re.compile(pattern, re.DOTALL)
-
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise ValueError(words)
-        return text
-
-    return AfterValidator(check)
-
-
-def _code(text: str) -> str:
-    if text != text.strip():  # a body's code is stripped before it is compared
-        raise ValueError("a response code with white space around it never matches")
-    return text
+    return refused_if(lambda text: not compiled.fullmatch(text), words)
 
 
 def _expression(text: Any, compiled: Callable[[str], Expression]) -> Expression:
@@ -189,22 +174,15 @@ def _time_zone(name: Any) -> tzinfo:
         raise ValueError(words) from None
 
 
-def _own_header(name: str) -> str:
-    # Else an action could claim that Prembly confirmed. (To many programs _ is the same as -.)
-    if name.lower().replace("_", "-").startswith("premblyd-"):
-        raise ValueError("headers with premblyd- are premblyd's")
-    return name
-
-
-def _own_variable(name: str) -> str:
-    if name.startswith("PREMBLY_"):
-        raise ValueError("names with PREMBLY_ are premblyd's")
-    return name
-
-
 # BeforeValidator: after a PlainValidator, pydantic ignores a field's `ge=1`.
 DurationMs = Annotated[int, BeforeValidator(duration_ms)]
-AnswerWithinMs = Annotated[int, BeforeValidator(answer_within_ms)]
+AnswerWithinMs = Annotated[
+    DurationMs,
+    refused_if(
+        lambda ms: not 500 <= ms <= 8_000,
+        "should be 500ms to 8s: Prembly waits 10 s, and the network needs some",
+    ),
+]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes)]
 NetworkValue = Annotated[Network, PlainValidator(network)]
 ListenValue = Annotated[Listen, PlainValidator(listen)]
@@ -223,10 +201,17 @@ EnvName = Annotated[
     _shaped(
         r"[A-Za-z_][A-Za-z0-9_]*", "should be a variable's name: A-Z a-z 0-9 _, no digit first"
     ),
-    AfterValidator(_own_variable),
+    refused_if(lambda name: name.startswith("PREMBLY_"), "names with PREMBLY_ are premblyd's"),
 ]
 HeaderName = Annotated[str, _shaped(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", _HEADER_WORDS)]
-OwnHeaderName = Annotated[HeaderName, AfterValidator(_own_header)]  # of an action's
+# Of an action's: else it could claim that Prembly confirmed. (To many programs _ is the same as -.)
+OwnHeaderName = Annotated[
+    HeaderName,
+    refused_if(
+        lambda name: name.lower().replace("_", "-").startswith("premblyd-"),
+        "headers with premblyd- are premblyd's",
+    ),
+]
 UrlPath = Annotated[
     str, _shaped("/.*", _START_WORDS), _shaped(r"[\x21-\x22\x24-\x3e\x40-\x7e]*", _PATH_WORDS)
 ]
@@ -243,4 +228,5 @@ _PARAMETER_WORDS = "should be the name of a parameter in a URL: letters, digits,
 ParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{1,64}", _PARAMETER_WORDS)]
 OptionalParameterName = Annotated[str, _shaped(r"[A-Za-z0-9_.\[\]-]{0,64}", _PARAMETER_WORDS)]
 NonEmpty = Annotated[str, _NOT_EMPTY]
-Code = Annotated[str, _NOT_EMPTY, AfterValidator(_code)]
+_CODE_WORDS = "a response code with white space around it never matches"  # a body's is stripped
+Code = Annotated[str, _NOT_EMPTY, refused_if(lambda code: code != code.strip(), _CODE_WORDS)]
