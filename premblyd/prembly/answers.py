@@ -38,17 +38,9 @@ _OWN_IDS = Places(
 _OWN_SESSION = Places("session_id")
 _OPEN_WORDS = ("pending", "processing", "in-progress", "queued")
 # What an answer can state of a verification. All else is as the event has it.
-FACTS = (
-    "response_code",
-    "status",
-    "detail",
-    "verification_status",
-    "outcome",
-    "user_ref",
-    "face_match",
-    "face_confidence",
-    "risk_level",
-    "risk_score",
+FACTS = tuple(
+    "response_code status detail verification_status outcome user_ref face_match face_confidence"
+    " risk_level risk_score".split()
 )
 
 

@@ -186,75 +186,46 @@ def _is_zero(value: Any) -> bool:
     return isinstance(value, int | float) and value is not False
 
 
+def _at(paths: str, *, takes_false: bool = False) -> Places:
+    return Places(*paths.split(), takes_false=takes_false)
+
+
 FIELDS: dict[FieldName, Places] = {
-    "response_code": Places(
-        "response_code",
-        "responseCode",
-        "data.response_code",
-        "data.responseCode",
-        "verification.response_code",
+    "response_code": _at(
+        "response_code responseCode data.response_code data.responseCode verification.response_code"
     ),
-    "status": Places("status", "data.status", takes_false=True),
-    "detail": Places("detail", "message", "data.detail", "data.message"),
-    "verification_status": Places(
-        "verification.status",
-        "data.verification.status",
-        "verification_status",
-        "verificationStatus",
-        "data.verification_status",
-        "data.data.verification.status",
+    "status": _at("status data.status", takes_false=True),
+    "detail": _at("detail message data.detail data.message"),
+    "verification_status": _at(
+        "verification.status data.verification.status verification_status verificationStatus"
+        " data.verification_status data.data.verification.status"
     ),
-    "reference": Places(
-        "verification.reference",
-        "data.verification.reference",
-        "reference",
-        "data.reference",
-        "referenceId",
-        "data.verification_response.reference",
+    "reference": _at(
+        "verification.reference data.verification.reference reference data.reference"
+        " referenceId data.verification_response.reference"
     ),
-    "user_ref": Places(
-        "widget_info.user_ref",
-        "data.widget_info.user_ref",
-        "data.data.widget_info.user_ref",
-        "user_info.user_ref",
-        "user_ref",
-        "data.user_ref",
-        "customer_reference",
-        "data.customer_reference",
+    "user_ref": _at(
+        "widget_info.user_ref data.widget_info.user_ref data.data.widget_info.user_ref"
+        " user_info.user_ref user_ref data.user_ref customer_reference data.customer_reference"
     ),
-    "session_id": Places(
-        "session_id",
-        "data.session_id",
-        "data.widget_info.session_id",
-        "data.data.widget_info.session_id",
-        "widget_info.session_id",
+    "session_id": _at(
+        "session_id data.session_id data.widget_info.session_id"
+        " data.data.widget_info.session_id widget_info.session_id"
     ),
-    "face_match": Places(
-        "face_data.Status",
-        "face_data.status",
-        "data.face_data.Status",
-        "data.face_data.status",
-        "data.data.face_data.Status",
-        "data.data.face_data.status",
+    "face_match": _at(
+        "face_data.Status face_data.status data.face_data.Status data.face_data.status"
+        " data.data.face_data.Status data.data.face_data.status",
         takes_false=True,
     ),
-    "face_confidence": Places(
-        "face_data.confidence",
-        "data.face_data.confidence",
-        "data.biometric_results.average_confidence",
+    "face_confidence": _at(
+        "face_data.confidence data.face_data.confidence data.biometric_results.average_confidence",
         takes_false=True,
     ),
-    "risk_level": Places(
-        "data.screening_result.risk_level",
-        "screening_result.risk_level",
-        "data.risk_level",
-        "risk_level",
+    "risk_level": _at(
+        "data.screening_result.risk_level screening_result.risk_level data.risk_level risk_level"
     ),
-    "risk_score": Places(
-        "data.screening_result.risk_score",
-        "screening_result.risk_score",
-        "data.risk_score",
-        "risk_score",
+    "risk_score": _at(
+        "data.screening_result.risk_score screening_result.risk_score data.risk_score risk_score",
         takes_false=True,
     ),
 }
