@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from premblyd.cli import caller
+from premblyd.cli import caller, config_option, json_option
 from premblyd.config import yamltext
 from premblyd.config.encryption import key_path
 from premblyd.config.load import load_config
@@ -47,6 +47,11 @@ def database_option(command: F) -> F:
     )(command)
 
 
+def record_options(command: F) -> F:
+    """Add `--database`, `--config` and `--json`."""
+    return database_option(config_option(json_option(command)))
+
+
 def count_option(name: str, default: int, most: int, words: str) -> Callable[[F], F]:
     """Add an option for how many, from 1 to `most`."""
     kind = click.IntRange(1, most)
@@ -70,17 +75,19 @@ def sender_options(command: F) -> F:
 
 
 class Typed(click.ParamType[T]):
-    """What people type as a `name`, and what `read` makes of it, or raises ValueError for."""
+    """What people type as a `name`, and what `read` makes of it: None, or a ValueError, for what is
+    in `words`."""
 
-    def __init__(self, name: str, read: Callable[[str], T]) -> None:
+    def __init__(self, name: str, read: Callable[[str], T | None], words: str) -> None:
         self.name = name
         self._read = read
+        self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
-        try:
-            return self._read(str(value))
-        except ValueError as error:
-            self.fail(f"{str(value)!r} is {error}", param, ctx)
+        with contextlib.suppress(ValueError):
+            if (found := self._read(str(value))) is not None:
+                return found
+        self.fail(f"{str(value)!r} is {self._words}", param, ctx)
 
 
 class Private(click.ParamType[str]):
@@ -106,21 +113,6 @@ class Private(click.ParamType[str]):
         return text
 
 
-def _when(text: str) -> When:
-    try:
-        return When.read(text)
-    except ValueError:
-        raise ValueError(
-            "neither a time such as 2026-01-31 nor an age such as 12h or 30d (at most 366d)"
-        ) from None
-
-
-def _row_id(text: str) -> int:
-    if number := row_id(text):
-        return number
-    raise ValueError("not a number such as 17")
-
-
 def row_id(text: str) -> int | None:
     """Return the number of a row, such as a delivery's; None for a text that can be none."""
     is_number = re.fullmatch(r"\d{1,19}", text, re.ASCII)
@@ -134,8 +126,9 @@ user_ref_option = click.option(
 reference_option = click.option(
     "--reference", metavar="R", type=PRIVATE, help="The verification with this reference."
 )
-WHEN = Typed("TIME", _when)
-ROW_ID = Typed("ID", _row_id)
+_WHEN_WORDS = "neither a time such as 2026-01-31 nor an age such as 12h or 30d (at most 366d)"
+WHEN = Typed("TIME", When.read, _WHEN_WORDS)
+ROW_ID = Typed("ID", row_id, "not a number such as 17")
 
 
 def open_to_read(place: DatabaseAddress) -> Database:

@@ -5,15 +5,9 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import caller
 from premblyd.cli.caller import actor
-from premblyd.cli.common import (
-    PRIVATE,
-    database_of,
-    database_option,
-    open_to_change,
-    open_to_read,
-)
+from premblyd.cli.common import PRIVATE, database_of, open_to_change, open_to_read, record_options
 from premblyd.cli.printing import print_json
 from premblyd.errors import PremblydError
 from premblyd.keep.persons import Named
@@ -33,9 +27,7 @@ MOST_NAMED = 20
     "--reference", metavar="R", type=PRIVATE, help="The person that this reference is about."
 )
 @click.option("--to", "target", type=click.Path(path_type=Path), help="The new ZIP file.")
-@database_option
-@config_option
-@json_option
+@record_options
 def export(
     config_path: Path,
     *,

@@ -6,16 +6,15 @@ from typing import Any
 import click
 
 from premblyd import times
-from premblyd.cli import config_option, json_option
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     PRIVATE,
     ROW_ID,
     Typed,
     database_of,
-    database_option,
     open_to_change,
     open_to_read,
+    record_options,
     reference_option,
     user_ref_option,
 )
@@ -52,16 +51,10 @@ def _until(text: str) -> When:
     try:
         return When(text, ago_ms=-period_ms(text))
     except ValueError:
-        pass
-    try:
         return When(text, at_ms=times.from_iso(text))
-    except ValueError:
-        raise ValueError(
-            "neither a date such as 2030-01-31 nor a duration such as 90d or 2y"
-        ) from None
 
 
-UNTIL = Typed("TIME", _until)
+UNTIL = Typed("TIME", _until, "neither a date such as 2030-01-31 nor a duration such as 90d or 2y")
 
 
 @click.command()
@@ -72,9 +65,7 @@ UNTIL = Typed("TIME", _until)
 @click.option("--yes", is_flag=True, help="Place it even if no event has this name yet.")
 @click.option("--list", "lists", is_flag=True, help="List the active holds.")
 @click.option("--all", "ended", is_flag=True, help="With --list: also list holds that have ended.")
-@database_option
-@config_option
-@json_option
+@record_options
 def hold(
     config_path: Path,
     *,
@@ -112,9 +103,7 @@ def hold(
 @click.argument("hold", required=False, type=ROW_ID, metavar="[HOLD]")
 @user_ref_option
 @reference_option
-@database_option
-@config_option
-@json_option
+@record_options
 def release(
     config_path: Path,
     *,

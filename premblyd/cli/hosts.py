@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from premblyd.cli import config_option, json_option
+from premblyd.cli import config_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import database_of, database_option, open_to_change, open_to_read
+from premblyd.cli.common import database_of, open_to_change, open_to_read, record_options
 from premblyd.cli.printing import Column, print_listed
 from premblyd.config.values import duration_text
 from premblyd.databases import file_of
@@ -33,9 +33,7 @@ COLUMNS = (
 
 
 @click.group(invoke_without_command=True)
-@database_option
-@config_option
-@json_option
+@record_options
 @click.pass_context
 def hosts(ctx: click.Context, config_path: Path, *, database: str | None, as_json: bool) -> None:
     """Lists the hosts that are running, and those that stopped or were lost and may come back.

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from premblyd.cli import config_option, following, json_option
+from premblyd.cli import following
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     WHEN,
     Typed,
     count_option,
     database_of,
-    database_option,
     open_to_change,
     open_to_read,
+    record_options,
     settings_if_valid,
 )
 from premblyd.cli.printing import Column, clean, print_json, print_rows, print_told
@@ -156,22 +156,19 @@ def print_list(
     print_rows(columns, rows, empty=empty, wide=wide, hint=hint)
 
 
-def _type_pattern(text: str) -> str:
-    if not re.fullmatch(TYPE_PATTERN, text.lower()):
-        raise ValueError("not a type such as sdk.session, or a pattern such as credit.*")
-    return text.lower()
+def _lower(name: str, pattern: str, words: str) -> Typed[str]:
+    """Return what reads a text of this pattern in small letters."""
+    return Typed(
+        name, lambda text: text.lower() if re.fullmatch(pattern, text.lower()) else None, words
+    )
 
 
-def _key(text: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{1,32}", text.lower()):
-        raise ValueError("not a key: 32 hex digits, or the first of them")
-    return text.lower()
-
-
+_TYPE_WORDS = "not a type such as sdk.session, or a pattern such as credit.*"
+_KEY_WORDS = "not a key: 32 hex digits, or the first of them"
 TYPES: dict[Reads, click.ParamType[Any]] = {
-    Reads.TYPE: Typed("TYPE", _type_pattern),
+    Reads.TYPE: _lower("TYPE", TYPE_PATTERN, _TYPE_WORDS),
     Reads.TIME: WHEN,
-    Reads.KEY: Typed("KEY", _key),
+    Reads.KEY: _lower("KEY", r"[0-9a-f]{1,32}", _KEY_WORDS),
 }
 _limit = count_option("--limit", 50, MAX_ROWS, "Show at most this many.")
 _wide = click.option("--wide", is_flag=True, help="Show every column, whole.")
@@ -182,9 +179,7 @@ def list_options(kind: type[Chosen]) -> Callable[[F], F]:
     every list has: `limit`, `wide`, `database`, `config_path` and `as_json`."""
 
     def add(command: F) -> F:
-        for option in (json_option, config_option, database_option, _wide, _limit):
-            command = option(command)
-        return filter_options(kind)(command)
+        return filter_options(kind)(_limit(_wide(record_options(command))))
 
     return add
 

@@ -19,22 +19,16 @@ from premblyd.record.operating import Operator
 from premblyd.record.statistics import ActionFigures
 from premblyd.words import counted
 
-
-def _until(text: str) -> When:
-    try:
-        return pauses.read_until(text)
-    except ValueError:
-        raise ValueError(
-            "neither a time such as 2026-01-31T06:00 nor a duration such as 30m, 2h or 7d (at most"
-            " 366d)"
-        ) from None
+_UNTIL_WORDS = (
+    "neither a time such as 2026-01-31T06:00 nor a duration such as 30m, 2h or 7d (at most 366d)"
+)
 
 
 @click.command()
 @click.argument("action")
 @click.option(
     "--until",
-    type=Typed("TIME", _until),
+    type=Typed("TIME", pauses.read_until, _UNTIL_WORDS),
     help="Resume by itself then: 2026-01-31T06:00 (UTC), or after a duration such as 2h or 7d.",
 )
 @click.option(

@@ -1,6 +1,7 @@
 """premblyd reconcile: its options and what it prints. record/reconciling/ does the work."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -63,16 +64,13 @@ class TypedDay(NamedTuple):
         return self.text
 
 
-def _typed(text: str) -> TypedDay:
+def _typed(text: str) -> TypedDay | None:
     if text == "incomplete":
         return TypedDay(text, None)
-    try:
+    at_ms = -1
+    with contextlib.suppress(OverflowError):
         at_ms = times.from_iso(text) if len(text) == len("2026-01-31") else -1
-    except (ValueError, OverflowError):
-        at_ms = -1
-    if at_ms < 0 or at_ms % DAY_MS:
-        raise ValueError("not a day such as 2026-01-31")
-    return TypedDay(text, at_ms)
+    return None if at_ms < 0 or at_ms % DAY_MS else TypedDay(text, at_ms)
 
 
 @click.command()
@@ -82,7 +80,7 @@ def _typed(text: str) -> TypedDay:
 @click.option(
     "--day",
     "typed",
-    type=Typed("D", _typed),
+    type=Typed("D", _typed, "not a day such as 2026-01-31"),
     help="Compare one day (UTC), and record whether it is complete: 2026-01-31. `incomplete`:"
     " yesterday, and each of the last seven days that is not complete yet.",
 )

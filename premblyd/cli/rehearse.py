@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from premblyd import times
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import caller
 from premblyd.cli.common import (
     ROW_ID,
     WHEN,
     database_of,
-    database_option,
     open_to_read,
+    record_options,
     settings_if_valid,
 )
 from premblyd.cli.printing import Column, bold, clean, console, print_json, print_rows, progress
@@ -59,9 +59,7 @@ COLUMNS = (Column("action", lambda row: row[0]), *starmap(_column, WORDS.items()
     help="The events from then on: 2026-01-31, 12h, 30d.",
 )
 @click.option("--event", "event_id", metavar="N", type=ROW_ID, help="Show only this event.")
-@database_option
-@config_option
-@json_option
+@record_options
 def rehearse(
     config_path: Path,
     *,

@@ -12,13 +12,7 @@ import click
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.cli.caller import actor
-from premblyd.cli.common import (
-    ROW_ID,
-    database_of,
-    open_to_change,
-    row_id,
-    settings_if_valid,
-)
+from premblyd.cli.common import ROW_ID, database_of, open_to_change, row_id, settings_if_valid
 from premblyd.cli.lists import chosen_by, filter_options
 from premblyd.cli.printing import (
     clean,

@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from premblyd import times
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import caller
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
     database_of,
-    database_option,
     open_to_change,
     open_to_read,
+    record_options,
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
@@ -34,9 +34,7 @@ UNRECORDED = "Nothing is shown, because your access could not be recorded."
 @click.command()
 @click.argument("event")
 @click.option("--reveal", is_flag=True, help="Show personal data. This is recorded.")
-@database_option
-@config_option
-@json_option
+@record_options
 def show(
     config_path: Path, *, event: str, database: str | None, reveal: bool, as_json: bool
 ) -> None:

@@ -8,16 +8,8 @@ from pathlib import Path
 import click
 
 from premblyd import times
-from premblyd.cli import config_option, json_option
-from premblyd.cli.common import WHEN, database_of, database_option, open_to_read, settings_if_valid
-from premblyd.cli.printing import (
-    Column,
-    bold,
-    print_json,
-    print_rows,
-    print_sentence,
-    print_table,
-)
+from premblyd.cli.common import WHEN, database_of, open_to_read, record_options, settings_if_valid
+from premblyd.cli.printing import Column, bold, print_json, print_rows, print_sentence, print_table
 from premblyd.config.values import When
 from premblyd.prembly.payload import CODES
 from premblyd.record import pauses, statistics
@@ -33,9 +25,7 @@ DEFAULT = When.read("24h")
     type=WHEN,
     help="Count from then on, whole hours: 2026-01-31, 12h, 30d (default: 24h).",
 )
-@database_option
-@config_option
-@json_option
+@record_options
 def stats(config_path: Path, *, database: str | None, since: When | None, as_json: bool) -> None:
     """Events by outcome, code and type, rejections by reason, and for each action: how many
     of its attempts succeeded, how long they took, and what waits.

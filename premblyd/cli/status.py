@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from premblyd import presence, times
-from premblyd.cli import caller, config_option, json_option
+from premblyd.cli import caller
 from premblyd.cli.as_service import is_managed
-from premblyd.cli.common import database_of, database_option, open_to_read, settings_if_valid
+from premblyd.cli.common import database_of, open_to_read, record_options, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json, print_sentence, wrapped
 from premblyd.config.models import HEALTH_PATH
 from premblyd.databases import DatabaseAddress, file_of
@@ -45,9 +45,7 @@ class _Daemon:
 
 
 @click.command()
-@database_option
-@config_option
-@json_option
+@record_options
 def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     """Lists problems, such as dead deliveries, failing actions or an empty wallet, each with what
     to do about it. A problem that has passed is listed for a day.
