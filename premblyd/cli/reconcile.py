@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -353,7 +354,7 @@ def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) 
         ],
         "erased": work.erased,
         "too_old": work.too_old,
-        "day": day and day.as_json(),
+        "day": day and asdict(day),
     }
 
 

@@ -122,7 +122,7 @@ def _print_json(
                 for each in paused
                 if each.pause
             ],
-            "days": [each.as_json() for each in compared],
+            "days": [dataclasses.asdict(each) for each in compared],
         }
     )
 

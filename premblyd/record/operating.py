@@ -148,13 +148,8 @@ class Operator:
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
             over = {"state": State.CANCELLED, "finished_at_ms": now_ms}
-            cancelled = [
-                delivery_id
-                for delivery_id in part
-                if transaction.change(_CANCEL_DEAD, delivery_id=delivery_id, **over)
-            ]
-            self._record_many(transaction, CANCELLED, cancelled, now_ms)
-            return len(cancelled)
+            cancelled = _changed(transaction, _CANCEL_DEAD, part, **over)
+            return self._record_many(transaction, CANCELLED, cancelled, now_ms)
 
         return _in_batches(delivery_ids, cancel)
 
@@ -194,22 +189,12 @@ class Operator:
     def dismiss(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Record that the actor has looked at these events, so that `status` stops listing them.
         Yield the changes, each of which returns how many events it dismissed."""
-
-        def record(transaction: Transaction, part: Sequence[int]) -> int:
-            rows = [(now_ms, self.actor, DISMISSED, number, self.part_of_id) for number in part]
-            return len(transaction.insert_many(_RECORD_EVENTS, rows))
-
-        return _in_batches(event_ids, record)
+        return self._record_events(DISMISSED, event_ids, now_ms)
 
     def export_events(self, event_ids: Sequence[int], now_ms: int) -> Iterator[Change[int]]:
         """Record of each of these events that the actor takes it out. Yield the changes, each of
         which returns how many."""
-
-        def record(transaction: Transaction, part: Sequence[int]) -> int:
-            rows = [(now_ms, self.actor, EXPORT, number, self.part_of_id) for number in part]
-            return len(transaction.insert_many(_RECORD_EVENTS, rows))
-
-        return _in_batches(event_ids, record, size=EXPORTED)
+        return self._record_events(EXPORT, event_ids, now_ms, EXPORTED)
 
     def forget_host(self, name: str, now_ms: int) -> Change[bool]:
         """End a host that does not come back, so that nothing waits for it. False: there is none
@@ -253,8 +238,7 @@ class Operator:
                     **_UNCONFIRMED,
                 ):
                     queued.append(delivery_id)
-            self._record_many(transaction, REPLAYED, queued, now_ms)
-            return len(queued)
+            return self._record_many(transaction, REPLAYED, queued, now_ms)
 
         return _in_batches([*attempts], queue)
 
@@ -263,15 +247,8 @@ class Operator:
         attempts that they have left. Yield the changes, each of which returns how many are due."""
 
         def make_due_now(transaction: Transaction, part: Sequence[int]) -> int:
-            hastened = [
-                delivery_id
-                for delivery_id in part
-                if transaction.change(
-                    _HASTEN, delivery_id=delivery_id, due_at_ms=now_ms, **_UNCONFIRMED
-                )
-            ]
-            self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
-            return len(hastened)
+            hastened = _changed(transaction, _HASTEN, part, due_at_ms=now_ms, **_UNCONFIRMED)
+            return self._record_many(transaction, REPLAYED, hastened, now_ms, "was pending")
 
         return _in_batches(delivery_ids, make_due_now)
 
@@ -314,12 +291,18 @@ class Operator:
         delivery_ids: Sequence[int],
         now_ms: int,
         note: str | None = None,
-    ) -> None:
-        rows = [
-            (now_ms, self.actor, action, delivery_id, note, self.part_of_id)
-            for delivery_id in delivery_ids
-        ]
-        transaction.insert_many(_RECORD_MANY, rows)
+    ) -> int:
+        rows = [(now_ms, self.actor, action, id_, note, self.part_of_id) for id_ in delivery_ids]
+        return len(transaction.insert_many(_RECORD_MANY, rows))
+
+    def _record_events(
+        self, action: str, event_ids: Sequence[int], now_ms: int, size: int = BATCH
+    ) -> Iterator[Change[int]]:
+        def record(transaction: Transaction, part: Sequence[int]) -> int:
+            rows = [(now_ms, self.actor, action, number, self.part_of_id) for number in part]
+            return len(transaction.insert_many(_RECORD_EVENTS, rows))
+
+        return _in_batches(event_ids, record, size)
 
     def _record(
         self, transaction: Transaction, action: str, now_ms: int, **about: Any
@@ -340,14 +323,19 @@ def record_export(
     return RecordedExport(event_ids=frozenset(event_ids))
 
 
+def _changed(
+    transaction: Transaction, statement: Statement, ids: Sequence[int], **values: Any
+) -> list[int]:
+    """Return which of these deliveries the statement changed."""
+    return [id_ for id_ in ids if transaction.change(statement, delivery_id=id_, **values)]
+
+
 def _in_batches(
     ids: Sequence[int],
     change: Callable[[Transaction, Sequence[int]], int],
-    size: int | None = None,
+    size: int = BATCH,
 ) -> Iterator[Change[int]]:
-    """Yield changes that each change up to `size` rows, or BATCH, and return how many they
-    changed."""
-    size = size or BATCH
+    """Yield changes that each change up to `size` rows, and return how many they changed."""
 
     def batch(part: Sequence[int]) -> Change[int]:
         return lambda transaction: change(transaction, part)

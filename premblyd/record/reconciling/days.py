@@ -3,7 +3,7 @@ and keeps the result in a row that names nobody. `days` returns the rows."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -92,9 +92,6 @@ class Day:
     def _reason(self, word: str) -> str:
         words = _REASONS.get(word, word)
         return words if isinstance(words, str) else counted(self.counts.get(word, 0), *words)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def days(database: Database, most: int = SHOWN) -> list[Day]:

@@ -64,14 +64,14 @@ class Item:
     `command` how, or where to look first: the list of `target` if it is not given. `kind` is that
     of its row, which gives it."""
 
+    kind: str = ""
+    severity: Severity = Severity.WARNING
     text: str
     remedy: str = ""
     command: str = ""
     target: Target = Target()
-    severity: Severity = Severity.WARNING
     count: int = 1
     about: str = ""  # of those of its kind, where `target` does not tell it
-    kind: str = ""
 
     @property
     def subject(self) -> str:
@@ -85,16 +85,8 @@ class Item:
 
     def as_json(self) -> dict[str, Any]:
         """Return the item for programs, its severity as a word."""
-        return {
-            "kind": self.kind,
-            "severity": self.severity.word,
-            "text": self.text,
-            "remedy": self.remedy,
-            "command": self.command,
-            "target": dataclasses.asdict(self.target),
-            "count": self.count,
-            "about": self.subject or None,
-        }
+        own = {"severity": self.severity.word, "about": self.subject or None}
+        return dataclasses.asdict(self) | own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
