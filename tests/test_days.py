@@ -66,7 +66,7 @@ def found(record: Record, code: int, *arguments: object, day: object = DAY) -> d
     assert ran.code == code, ran.out + ran.err
     printed: dict[str, Any] = json.loads(ran.out)["days"][0]
     assert printed["day"]["complete"] is not bool(printed["day"]["reasons"])
-    assert [json.loads(jsontext.dumps(each.as_json())) for each in kept(record)] == [printed["day"]]
+    assert [json.loads(jsontext.dumps(each)) for each in kept(record)] == [printed["day"]]
     return printed
 
 

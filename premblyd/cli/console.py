@@ -55,7 +55,9 @@ def console(
     if sessions and end is not None:
         raise click.UsageError("Give --sessions or --end, not both.")
     if sessions:
-        _list_sessions(config_path, as_json)
+        database = open_to_read(database_of(config_path))
+        rows = access.sessions(database, database.now_ms())
+        print_listed(SESSIONS, rows, empty="Nobody is signed in.", as_json=as_json)
     elif end is not None:
         _end_session(config_path, end, as_json)
     else:
@@ -99,12 +101,6 @@ def _offer_link(config_path: Path, role: Role, as_json: bool) -> None:
         click.echo(
             f"From another machine, first: ssh -L {where.port or 8081}:{target} THIS-HOST", err=True
         )
-
-
-def _list_sessions(config_path: Path, as_json: bool) -> None:
-    database = open_to_read(database_of(config_path))
-    rows = access.sessions(database, database.now_ms())
-    print_listed(SESSIONS, rows, empty="Nobody is signed in.", as_json=as_json)
 
 
 def _end_session(config_path: Path, which: str, as_json: bool) -> None:

@@ -21,7 +21,6 @@ from premblyd.cli.common import (
 from premblyd.cli.printing import Column, print_listed, print_told
 from premblyd.config.retention import period_ms
 from premblyd.config.values import When
-from premblyd.engines.engine import Database
 from premblyd.errors import NotFoundError
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
@@ -91,12 +90,34 @@ def hold(
     if ended and not lists:
         raise click.UsageError("--all needs --list.")
     if lists:
-        _list(config_path, database, ended=ended, as_json=as_json)
-    elif subject is None:
+        record = open_to_read(database_of(config_path, database))
+        rows = keeplists.holds(record, record.now_ms(), ended=ended)
+        empty = "No holds." if ended else "No active holds."
+        print_listed(HOLDS, rows, empty=empty, as_json=as_json)
+        return
+    if subject is None:
         raise click.UsageError("Say who or what: --user-ref U or --reference R.")
-    else:
-        record = open_to_change(database_of(config_path, database))
-        _place(record, subject, until=until, reason=reason, yes=yes, as_json=as_json)
+    record = open_to_change(database_of(config_path, database))
+    now_ms = record.now_ms()
+    until_ms = until and until.by(now_ms)
+    if until_ms is not None and until_ms <= now_ms:
+        raise click.UsageError(f"--until {until} is past.")
+    events = keeplists.count_of(record, subject)
+    if not events and not yes:
+        name = "reference" if subject.user_ref is None else "user_ref"
+        raise NotFoundError(
+            f"No event has this {name}, so no hold was placed. Check the spelling, or add --yes to"
+            " hold future events."
+        )
+    about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
+    number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
+    end = f"{times.for_people(until_ms)} UTC" if until_ms else f"`premblyd person release {number}`"
+    words = (
+        f"Hold {number}: exempt from deletion until {end}.\n"
+        f"It covers {counted(events, 'event')}, and future ones."
+    )
+    exact = {"hold_id": number, "until_ms": until_ms, "events": events}
+    print_told(exact, words, as_json=as_json)
 
 
 @click.command()
@@ -119,7 +140,15 @@ def release(
     which = subject if hold is None else hold
     if which is None or None not in (hold, subject):
         raise click.UsageError("Say which: its number, or --user-ref or --reference.")
-    _end(open_to_change(database_of(config_path, database)), which, as_json=as_json)
+    record = open_to_change(database_of(config_path, database))
+    ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
+    if not ended:
+        name = "on it" if hold is None else hold
+        raise NotFoundError(
+            f"There is no active hold {name}: `premblyd person hold --list` lists them."
+        )
+    names = ", ".join(str(number) for number in ended)
+    print_told({"hold_ids": ended}, f"Ended hold {names}.", as_json=as_json)
 
 
 def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
@@ -127,58 +156,3 @@ def _subject(user_ref: str | None, reference: str | None) -> Subject | None:
         raise click.UsageError("Give --user-ref or --reference, not both.")
     is_any = user_ref is not None or reference is not None
     return Subject(user_ref=user_ref, reference=reference) if is_any else None
-
-
-def _place(
-    record: Database,
-    subject: Subject,
-    *,
-    until: When | None,
-    reason: str | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    now_ms = record.now_ms()
-    until_ms = until and until.by(now_ms)
-    if until_ms is not None and until_ms <= now_ms:
-        raise click.UsageError(f"--until {until} is past.")
-    events = keeplists.count_of(record, subject)
-    if not events and not yes:
-        name = "reference" if subject.user_ref is None else "user_ref"
-        raise NotFoundError(
-            f"No event has this {name}, so no hold was placed. Check the spelling, or add --yes to"
-            " hold future events."
-        )
-    about: dict[str, Any] = {"until_ms": until_ms, "reason": reason}
-    number = record.transact(holds.place(subject, actor=actor(), now_ms=now_ms, **about))
-    end = (
-        f"until {times.for_people(until_ms)} UTC"
-        if until_ms
-        else f"until `premblyd person release {number}`"
-    )
-    words = (
-        f"Hold {number}: exempt from deletion {end}.\n"
-        f"It covers {counted(events, 'event')}, and future ones."
-    )
-    exact = {"hold_id": number, "until_ms": until_ms, "events": events}
-    print_told(exact, words, as_json=as_json)
-
-
-def _end(record: Database, which: int | Subject, *, as_json: bool) -> None:
-    ended = record.transact(holds.end(which, actor=actor(), now_ms=record.now_ms()))
-    if not ended:
-        name = (
-            f"There is no active hold {which}"
-            if isinstance(which, int)
-            else "There is no active hold on it"
-        )
-        raise NotFoundError(f"{name}: `premblyd person hold --list` lists them.")
-    names = ", ".join(str(number) for number in ended)
-    print_told({"hold_ids": ended}, f"Ended hold {names}.", as_json=as_json)
-
-
-def _list(config_path: Path, database: str | None, *, ended: bool, as_json: bool) -> None:
-    record = open_to_read(database_of(config_path, database))
-    rows = keeplists.holds(record, record.now_ms(), ended=ended)
-    empty = "No holds." if ended else "No active holds."
-    print_listed(HOLDS, rows, empty=empty, as_json=as_json)

@@ -1,7 +1,6 @@
 """The lists: `events`, `deliveries`, `unsettled`, `rejections`. Their options are made from their
 filters (record/filters.py), and their columns are in LISTS."""
 
-import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -23,7 +22,7 @@ from premblyd.cli.common import (
     record_options,
     settings_if_valid,
 )
-from premblyd.cli.printing import Column, clean, print_json, print_rows, print_told
+from premblyd.cli.printing import Column, clean, print_listed, print_told
 from premblyd.config.values import TYPE_PATTERN, When
 from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Database
@@ -149,11 +148,11 @@ LISTS: dict[type[Chosen], _List] = {
 
 
 def print_list(
-    kind: type[Chosen], rows: Sequence[Any], *, hint: str = "", wide: bool = False
+    kind: type[Chosen], rows: Sequence[Any], *, as_json: bool = False, **how: Any
 ) -> None:
-    """Print rows of a list for people."""
+    """Print rows of a list, as `print_listed` does."""
     empty, columns = LISTS[kind]
-    print_rows(columns, rows, empty=empty, wide=wide, hint=hint)
+    print_listed(columns, rows, empty=empty, as_json=as_json, **how)
 
 
 def _lower(name: str, pattern: str, words: str) -> Typed[str]:
@@ -278,10 +277,7 @@ def _list(
 ) -> None:
     record = open_to_read(database_of(config_path, database))
     rows = lists.rows(record, chosen_by(kind, record, asked), limit)
-    if as_json:
-        print_json([dataclasses.asdict(row) for row in rows])
-    else:
-        print_list(kind, rows, wide=wide, hint="--wide shows all.")
+    print_list(kind, rows, wide=wide, hint="--wide shows all.", as_json=as_json)
     if not rows:
         _note_unknown(record, config_path, database, asked)
     if kind is not AwaitedFilter or as_json:

@@ -1,7 +1,6 @@
 """premblyd pause and premblyd resume"""
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import click
@@ -64,10 +63,8 @@ def pause(
     ends = "" if until else f" `premblyd resume {action}` starts it again."
     words += f"\n{counted(found.waiting, 'delivery', 'deliveries')} waiting;"
     words += f" {found.running:,} running{' (not stopped)' if found.running else ''}.{ends}"
-    exact = found.pause and dataclasses.asdict(found.pause)
-    waits = {"waiting": found.waiting, "running": found.running}
     if as_json:
-        print_json({"paused": exact, **waits})
+        print_json({"paused": found.pause, "waiting": found.waiting, "running": found.running})
         return
     for line in words.splitlines():
         print_sentence(line)

@@ -60,11 +60,12 @@ def showing(progress: Progress) -> Callable[[str, int, int | None], None]:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` exactly, with every control character as JSON's escape."""
+    """Print `value`, which may have dataclasses, exactly: each control character as JSON's
+    escape."""
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except TypeError:  # an integer of more than 64 bits, half a character
-        text = jsontext.text(value, indent=2)
+        text = jsontext.text(value, indent=2, default=dataclasses.asdict)
     lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
 
@@ -147,13 +148,13 @@ _AT_ONCE = 500
 
 
 def print_listed(
-    columns: Sequence["Column"], rows: Sequence[Any], *, empty: str, as_json: bool
+    columns: Sequence["Column"], rows: Sequence[Any], *, as_json: bool, **how: Any
 ) -> None:
-    """Print all rows of a list: as JSON, or for people."""
+    """Print all rows of a list: as JSON, or for people as `print_table` does."""
     if as_json:
-        print_json([dataclasses.asdict(row) for row in rows])
+        print_json(rows)
     else:
-        print_rows(columns, rows, empty=empty)
+        print_rows(columns, rows, **how)
 
 
 def print_rows(columns: Sequence[Column], rows: Sequence[Any], **how: Any) -> None:

@@ -1,7 +1,6 @@
 """premblyd record prune: deletes data whose retention period has expired."""
 
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,8 +132,7 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
     removed = {str(name): count for name, count in round_.removed.items()}
     if as_json:
         freed_bytes = sum(round_.freed_bytes.values())
-        put_off = [asdict(each) for each in found.put_off]
-        print_json({"removed": removed, "freed_bytes": freed_bytes, "put_off": put_off})
+        print_json({"removed": removed, "freed_bytes": freed_bytes, "put_off": found.put_off})
         return
     gone = [f"{name} {count}" for name, count in removed.items() if count]
     click.echo(f"Deleted: {', '.join(gone)}." if gone else "Nothing had expired.")
@@ -148,12 +146,7 @@ def _report(round_: Round, found: Forecast, as_json: bool) -> None:
 
 def _print_forecast(found: Forecast, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "would_remove": [asdict(each) for each in found.going],
-                "put_off": [asdict(each) for each in found.put_off],
-            }
-        )
+        print_json({"would_remove": found.going, "put_off": found.put_off})
         return
     print_rows(GOING, found.going, empty="Nothing has expired.")
     _print_put_off(found)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -121,7 +120,13 @@ def reconcile(
     but some lines of FILE have no reference. 75: Prembly could not be reached. 78: it refuses the
     API key.
     """
-    _check_use(file, column, since, until, typed)
+    is_of_log = not (since is None and until is None and typed is None)
+    if file is not None and is_of_log:
+        raise click.UsageError("--since, --until and --day can't be used with FILE.")
+    if file is None and column is not None:
+        raise click.UsageError("--column needs FILE.")
+    if typed is not None and not (since is None and until is None):
+        raise click.UsageError("--day can't be combined with --since or --until.")
     asks = file is None or store
     if asks:  # with the service's keys, and as its user, to whom the database belongs
         as_service.hand_over(config_path, file)
@@ -149,9 +154,12 @@ def reconcile(
         )
         if references is not None:
             work.compare_list(references.found)
-        found.append((work, _run(work, keeps=keeps, silent=as_json)))
+        day = _run(work, keeps=keeps, silent=as_json)
+        found.append((work, day))
         if not as_json:
-            _report(*found[-1])
+            _report(work)
+        if day is not None and not as_json:
+            print_sentence(day.sentence)
         if work.stopped_by is not None:
             break
     wrong_lines = references.wrong_lines if references else ()
@@ -201,22 +209,6 @@ def _end(found: Sequence[tuple[Reconciliation, Day | None]]) -> None:
         raise SystemExit(1)
 
 
-def _check_use(
-    file: IO[bytes] | None,
-    column: str | None,
-    since: When | None,
-    until: When | None,
-    typed: TypedDay | None,
-) -> None:
-    is_of_log = not (since is None and until is None and typed is None)
-    if file is not None and is_of_log:
-        raise click.UsageError("--since, --until and --day can't be used with FILE.")
-    if file is None and column is not None:
-        raise click.UsageError("--column needs FILE.")
-    if typed is not None and not (since is None and until is None):
-        raise click.UsageError("--day can't be combined with --since or --until.")
-
-
 def _windows(
     database: Database,
     since: When | None,
@@ -244,13 +236,7 @@ def _name(file: IO[bytes]) -> str:
     return "standard input" if name in ("-", "<stdin>") else name
 
 
-def _report(work: Reconciliation, day: Day | None) -> None:
-    _report_found(work)
-    if day is not None:
-        print_sentence(day.sentence)
-
-
-def _report_found(work: Reconciliation) -> None:
+def _report(work: Reconciliation) -> None:
     if work.window is not None and work.log.pages:
         since, until = (times.for_people(ms) for ms in (work.window.since_ms, work.window.until_ms))
         click.echo(
@@ -354,7 +340,7 @@ def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) 
         ],
         "erased": work.erased,
         "too_old": work.too_old,
-        "day": day and asdict(day),
+        "day": day,
     }
 
 

@@ -1,6 +1,5 @@
 """premblyd rehearse: what another configuration would have done with past events."""
 
-import dataclasses
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -101,7 +100,7 @@ def rehearse(
         raise NotFoundError(
             f"There is no event {event_id} since {since_text} UTC. Try an earlier `--since`."
         )
-    print_json(dataclasses.asdict(last)) if as_json else _print_event(last)
+    print_json(last) if as_json else _print_event(last)
     raise SystemExit(DIFFERS if last.differs else 0)
 
 

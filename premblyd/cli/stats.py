@@ -1,6 +1,5 @@
 """premblyd stats"""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
     names = [action.name for action in settings.actions] if settings else []
     found = statistics.of_period(record, since_ms=since.by(at_ms), now_ms=at_ms, names=names)
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(found)
         return
     _print_events(found)
     _print_counts("rejections, as far as they are kept", found.rejections_by_reason)

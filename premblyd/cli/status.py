@@ -21,7 +21,6 @@ from premblyd.httpclient import HttpClient, Request
 from premblyd.presence import Presence
 from premblyd.record import hosts, keepstatus, pauses, statistics
 from premblyd.record.hosts import KnownHost
-from premblyd.record.keepstatus import KeepStatus
 from premblyd.record.reconciling import days
 from premblyd.record.reconciling.days import Day
 from premblyd.record.statistics import ActionFigures
@@ -85,7 +84,24 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     paused = statistics.paused(readable, at_ms) if readable else []
     compared = days.days(readable) if readable else []
     if as_json:
-        _print_json(daemon.presence, since_ms, alive, items, glance, paused, compared)
+        here = daemon.presence
+        names = ("pid", "version", "started_at_ms", "listen")
+        print_json(
+            {
+                "ok": not any(item.needs_somebody for item in items),
+                "daemon": {name: getattr(here, name) for name in names} if here else None,
+                "record_since_ms": since_ms,
+                "hosts": alive,
+                "attention": [item.as_json() for item in items],
+                "kept": glance,
+                "paused": [
+                    {**dataclasses.asdict(each.pause), "waiting": each.waiting}
+                    for each in paused
+                    if each.pause
+                ],
+                "days": compared,
+            }
+        )
     else:
         is_new = since_ms is not None and at_ms - since_ms < times.DAY_MS
         new = NEW.format(times.for_people(since_ms)) if is_new else ""
@@ -97,34 +113,6 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
                 click.echo(line)
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
     raise SystemExit(gravest - Severity.NOTICE)
-
-
-def _print_json(
-    daemon: Presence | None,
-    since_ms: int | None,
-    alive: Sequence[KnownHost],
-    items: Sequence[Item],
-    glance: KeepStatus | None,
-    paused: Sequence[ActionFigures],
-    compared: Sequence[Day],
-) -> None:
-    names = ("pid", "version", "started_at_ms", "listen")
-    print_json(
-        {
-            "ok": not any(item.needs_somebody for item in items),
-            "daemon": {name: getattr(daemon, name) for name in names} if daemon else None,
-            "record_since_ms": since_ms,
-            "hosts": [dataclasses.asdict(host) for host in alive],
-            "attention": [item.as_json() for item in items],
-            "kept": dataclasses.asdict(glance) if glance else None,
-            "paused": [
-                {**dataclasses.asdict(each.pause), "waiting": each.waiting}
-                for each in paused
-                if each.pause
-            ],
-            "days": [dataclasses.asdict(each) for each in compared],
-        }
-    )
 
 
 def _find_daemon(place: DatabaseAddress, config_path: Path, *, is_elsewhere: bool) -> _Daemon:
