@@ -8,6 +8,8 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,9 +19,9 @@ _HALVES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def dumps(value: Any) -> bytes:
-    """Return `value` as compact JSON in UTF-8. NaN and infinite numbers become null, and half a
-    character U+FFFD. Raise ValueError when it can't be written: nested too deeply, an integer
-    of more than 4,300 digits, or no JSON value at all."""
+    """Return `value`, which may have dataclasses, as compact JSON in UTF-8. NaN and infinite
+    numbers become null, and half a character U+FFFD. Raise ValueError when it can't be written:
+    nested too deeply, an integer of more than 4,300 digits, or no JSON value at all."""
     try:
         return orjson.dumps(value)  # does so with NaN by itself, in a tenth of json's time
     except TypeError:  # half a character, an integer of more than 64 bits, more than 254 levels
@@ -38,9 +40,12 @@ def text(value: Any, **options: Any) -> str:
 
 def _text(value: Any, **options: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+        return _strict(value, **options)
     except ValueError:  # NaN, infinite, or too many digits
-        return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, **options)
+        return _strict(_finite(value), **options)
+
+
+_strict = partial(json.dumps, ensure_ascii=False, allow_nan=False, default=asdict)
 
 
 def beginning(value: Any, max_chars: int) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from premblyd import loops
@@ -238,10 +238,8 @@ class TroubleWatch:
             self._gone |= gone
             over = sorted(told for name, told in gone & gone_before)
             if over or self._is_due(alert, lasting, sent, now_ms):
-                message = Message(
-                    alert=alert, items=lasting, over=over, host=self._host, at_ms=now_ms
-                )
-                due.append(message)
+                host = self._host
+                due.append(Message(alert=alert, items=lasting, over=over, host=host, at_ms=now_ms))
         due = [message for message in due if self._may_run(message.alert, now_ms)]
         await asyncio.gather(*(self._send(message, sent) for message in due))
 
@@ -282,10 +280,9 @@ class TroubleWatch:
         sent.update({(alert.name, each): message.at_ms for each in told})
         self._open |= {(alert.name, each) for each in told}
         self._open -= {(alert.name, each) for each in message.over}
-        try:
+        # Perhaps that is what it told of; it is remembered until a restart.
+        with suppress(StoreUnavailableError):
             await self._log.keep(alert.name, told, message.over, message.at_ms)
-        except StoreUnavailableError:  # perhaps what it told of; it is remembered until a restart
-            return
 
     async def _failed(self, message: Message, result: Result) -> None:
         alert = message.alert
@@ -300,10 +297,8 @@ class TroubleWatch:
             error=result.error,
         )
         printed = result.output[:MAX_PRINTED_CHARS] if result.output else None
-        try:
+        with suppress(StoreUnavailableError):  # the log has it
             await self._log.keep_failure(alert.name, message.at_ms, result.error, printed)
-        except StoreUnavailableError:  # the log has it
-            return
 
     async def _read_sent(self, now_ms: int) -> Sent:
         """Return what was sent; nothing as long as that can't be read."""

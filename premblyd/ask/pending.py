@@ -114,7 +114,7 @@ class PendingAsker:
         now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
         due = await self._queue.due(now_ms, free, list(self._asking))
         for settled in due.settled:
-            _tell_settled(settled)
+            _tell_settled(settled, settled.settled_by_id)
         for waiting in due.waiting:
             task = asyncio.create_task(self._ask(waiting, offset_ms))
             self._asking[waiting.id] = task
@@ -206,13 +206,7 @@ class PendingAsker:
             endpoint=waiting.endpoint,
             now_ms=self._clock.now_ms(),
         )
-        _tell_settled(
-            Settled(
-                event_id=waiting.event_id,
-                reference=waiting.reference,
-                settled_by_id=added.event_id,
-            )
-        )
+        _tell_settled(waiting, added.event_id)
         if added.is_new:
             self._wake_dispatcher()
         return None
@@ -300,13 +294,7 @@ class PendingAsker:
                 error=asked.error,
             )
         elif asked.settled_by_id is not None:
-            _tell_settled(
-                Settled(
-                    event_id=waiting.event_id,
-                    reference=waiting.reference,
-                    settled_by_id=asked.settled_by_id,
-                )
-            )
+            _tell_settled(waiting, asked.settled_by_id)
 
 
 class _Judged(NamedTuple):
@@ -339,12 +327,12 @@ def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:
     return answer.at_ms - since_ms >= UNKNOWN_MS
 
 
-def _tell_settled(settled: Settled) -> None:
+def _tell_settled(which: Waiting | Settled, settled_by_id: int | None) -> None:
     tell(
         "pending.settled",
-        event_id=settled.event_id,
-        settled_by=settled.settled_by_id,
-        reference=safe_id(settled.reference),
+        event_id=which.event_id,
+        settled_by=settled_by_id,
+        reference=safe_id(which.reference),
     )
 
 

@@ -1,6 +1,5 @@
 """Events as they come, for `premblyd events --follow`."""
 
-import dataclasses
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +32,7 @@ def follow(place: DatabaseAddress, chosen: EventFilter, *, limit: int, as_json: 
     try:
         for rows in _parts(place, chosen, limit):
             for row in rows:
-                click.echo(json_line(dataclasses.asdict(row)) if as_json else _as_text(row))
+                click.echo(json_line(row) if as_json else _as_text(row))
             caller.flush()
             if _is_over(0 if len(rows) >= PART else EVERY_S):
                 return

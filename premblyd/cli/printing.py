@@ -1,6 +1,5 @@
 """What commands print. (Not in `common`: the daemon needs no rich, which takes 4 MB.)"""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -65,7 +64,7 @@ def print_json(value: Any) -> None:
     try:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     except TypeError:  # an integer of more than 64 bits, half a character
-        text = jsontext.text(value, indent=2, default=dataclasses.asdict)
+        text = jsontext.text(value, indent=2)
     lines = text.split("\n")
     click.echo("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
 

@@ -1,7 +1,6 @@
 """What all pages of the console share: their surroundings, who may see them, and how they are
 sent."""
 
-import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
@@ -217,7 +216,7 @@ class Handler(RequestHandler):
     async def send_json(self, view: Any) -> None:
         """Answer with `view` as JSON."""
         self.set_header("Content-Type", "application/json; charset=UTF-8")
-        await self.send(lambda: jsontext.dumps(plain(view)) + b"\n")
+        await self.send(lambda: jsontext.dumps(view) + b"\n")
 
     def filters(self, *names: str) -> dict[str, str]:
         """Return what the query has for each name. Raise PremblydError for another name."""
@@ -330,16 +329,3 @@ def require_known(asked: Iterable[str], names: Collection[str]) -> None:
             shown = visible(name[:40])
             known = ", ".join(names)
             raise PremblydError(f"There is no filter {shown} here. The filters are: {known}.")
-
-
-def plain(value: Any) -> Any:
-    """Return `value` with its dataclasses as mappings, for JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    return value

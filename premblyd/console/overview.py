@@ -2,7 +2,7 @@
 Prometheus."""
 
 import functools
-from dataclasses import asdict, fields
+from dataclasses import fields
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -49,7 +49,7 @@ class Overview(Handler):
         view = {each.name: getattr(found, each.name) for each in fields(found)}
         if self.wants_json:
             attention = [item.as_json() for item in items]
-            await self.send_json({"attention": attention, **view, "kept": asdict(glance)})
+            await self.send_json({"attention": attention, **view, "kept": glance})
             return
         span = {"since_ms": since_ms, "until_ms": now_ms, "each_ms": found.each_ms}
         by_outcome = charts.stacked(found.by_outcome, **span)

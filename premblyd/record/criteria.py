@@ -131,7 +131,7 @@ def undismissed_ids(database: Database) -> dict[str, list[int]]:
     each at most FEW."""
     of_kind: dict[str, ModelSelect[Any]] = {
         "doubted": Event.select(Event.id).where(
-            IS_DOUBTED, ~IS_DISMISSED, ~_was_answered(), ~_is_differing()
+            IS_DOUBTED, ~IS_DISMISSED, ~(WAS_ANSWERED | _is_reference_answered()), ~IS_DIFFERING
         ),
         "differs": Event.select(Event.id).where(
             Event.id.in_(
@@ -158,27 +158,26 @@ def undismissed_ids(database: Database) -> dict[str, list[int]]:
     }
 
 
-def _was_answered() -> Any:
-    """Return the condition that Prembly said something when it was asked about an event, or about
-    another of its reference that is doubted too."""
-    about_event = Inquiry.select(SQL("1")).where(
-        Inquiry.event == Event.id,
-        Inquiry.purpose != Purpose.CONFIRM,
-        Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]),
+def _was_asked(condition: Any) -> Any:
+    """Return the condition that Prembly was asked what became of an event, with such an answer."""
+    return fn.EXISTS(
+        Inquiry.select(Inquiry.id).where(
+            Inquiry.event == Event.id, Inquiry.purpose != Purpose.CONFIRM, condition
+        )
     )
+
+
+NO_ANSWER = (InquiryResult.REFUSED, InquiryResult.UNAVAILABLE)
+WAS_ANSWERED = _was_asked(Inquiry.result.not_in(NO_ANSWER))
+IS_DIFFERING = _was_asked(Inquiry.result == InquiryResult.CONTRADICTED)
+
+
+def _is_reference_answered() -> Any:
+    """Return the condition that Prembly said something about an event's reference."""
     about_reference = Awaited.select(SQL("1")).where(
         Awaited.reference == Event.reference, Awaited.answered_at_ms.is_null(False)
     )
-    return fn.EXISTS(about_event) | fn.EXISTS(about_reference)
-
-
-def _is_differing() -> Any:
-    of_event = Inquiry.select(SQL("1")).where(
-        Inquiry.event == Event.id,
-        Inquiry.purpose != Purpose.CONFIRM,
-        Inquiry.result == InquiryResult.CONTRADICTED,
-    )
-    return fn.EXISTS(of_event)
+    return fn.EXISTS(about_reference)
 
 
 def _is_verified_since() -> Any:

@@ -114,18 +114,14 @@ class ShownEvent:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `premblyd show --json` prints."""
-        deliveries = [
-            {**delivery.columns, "attempts": [dataclasses.asdict(row) for row in delivery.attempts]}
-            for delivery in self.deliveries
-        ]
-        parts = {
+        return {
+            **self.columns,
             "contradicted": self.contradicted,
             "body": self.body,
-            "deliveries": deliveries,
-            "awaited": list(self.awaited),
-            "inquiries": [dataclasses.asdict(row) for row in self.inquiries],
+            "deliveries": [{**each.columns, "attempts": each.attempts} for each in self.deliveries],
+            "awaited": self.awaited,
+            "inquiries": self.inquiries,
         }
-        return {**self.columns, **parts}
 
 
 def revealed(
@@ -134,7 +130,7 @@ def revealed(
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
     event = find_event(database, str(recorded.event_id))
-    columns = {**_columns(event), "headers": _headers(event)}
+    columns = {**_columns(event), "headers": json.loads(event.headers)}
     body: Any = None
     if has_body(event):
         body = _document(event)
@@ -247,14 +243,6 @@ def _columns(event: WholeEvent) -> dict[str, Any]:
     columns = dataclasses.asdict(event)
     del columns["body"]
     return columns
-
-
-def _headers(event: WholeEvent) -> Any:
-    """Return the headers as pairs; as one, when somebody has changed them."""
-    try:
-        return [[str(name), str(value)] for name, value in json.loads(event.headers)]
-    except (ValueError, TypeError):
-        return [["headers", str(event.headers)]]
 
 
 def _document(event: WholeEvent) -> dict[str, Any] | None:

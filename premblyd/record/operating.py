@@ -296,7 +296,7 @@ class Operator:
         return len(transaction.insert_many(_RECORD_MANY, rows))
 
     def _record_events(
-        self, action: str, event_ids: Sequence[int], now_ms: int, size: int = BATCH
+        self, action: str, event_ids: Sequence[int], now_ms: int, size: int | None = None
     ) -> Iterator[Change[int]]:
         def record(transaction: Transaction, part: Sequence[int]) -> int:
             rows = [(now_ms, self.actor, action, number, self.part_of_id) for number in part]
@@ -333,9 +333,11 @@ def _changed(
 def _in_batches(
     ids: Sequence[int],
     change: Callable[[Transaction, Sequence[int]], int],
-    size: int = BATCH,
+    size: int | None = None,
 ) -> Iterator[Change[int]]:
-    """Yield changes that each change up to `size` rows, and return how many they changed."""
+    """Yield changes that each change up to `size` rows, or BATCH, and return how many they
+    changed."""
+    size = size or BATCH
 
     def batch(part: Sequence[int]) -> Change[int]:
         return lambda transaction: change(transaction, part)

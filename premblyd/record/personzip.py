@@ -125,9 +125,9 @@ class _Told:
             **dataclasses.asdict(self.event),
             "body_file": self.body_file,
             "deliveries": self.deliveries,
-            "inquiries": [dataclasses.asdict(row) for row in self.inquiries],
-            "awaited": [dataclasses.asdict(row) for row in self.awaited],
-            "operator_actions": [dataclasses.asdict(row) for row in self.operators],
+            "inquiries": self.inquiries,
+            "awaited": self.awaited,
+            "operator_actions": self.operators,
         }
 
 
@@ -245,9 +245,9 @@ def _about(held: Holdings, made_by: str) -> dict[str, Any]:
         "withheld": list(WITHHELD),
         "nameless_ids": list(held.nameless_ids),
         "not_included": {"others": held.others, "doubtful": len(held.doubtful_ids)},
-        "holds": list(map(dataclasses.asdict, held.holds)),
-        "erasures": list(map(dataclasses.asdict, held.erasures)),
-        "inquiries": list(map(dataclasses.asdict, held.inquiries)),
+        "holds": held.holds,
+        "erasures": held.erasures,
+        "inquiries": held.inquiries,
     }
 
 
@@ -294,9 +294,7 @@ def _portion(database: Database, ids: list[int]) -> Iterator[_Told]:
             deliveries=[
                 {
                     **dataclasses.asdict(row),
-                    "attempts": [
-                        dataclasses.asdict(each) for each in attempts if each.delivery_id == row.id
-                    ],
+                    "attempts": [each for each in attempts if each.delivery_id == row.id],
                 }
                 for row in deliveries
                 if row.id in own

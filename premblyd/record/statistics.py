@@ -103,18 +103,13 @@ def events(
         fn.SUM(EventHour.unmatched).alias("unmatched"),
     ).where(EventHour.hour_ms >= hour_of(since_ms))
     found = queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
-    alike = defaultdict[tuple[int, str | None], list[EventCount]](list)
+    alike = defaultdict[tuple[int, str | None], Counter[str]](Counter)
     for each in found:
         name = each.name if each.name == OTHER else privacy.mask(each.name, _SHOWN[by])
-        alike[each.from_ms, name].append(each)
+        counts = alike[each.from_ms, name]
+        counts.update(events=each.events, duplicates=each.duplicates, unmatched=each.unmatched)
     return [
-        EventCount(
-            from_ms=from_ms,
-            name=name,
-            events=sum(each.events for each in counts),
-            duplicates=sum(each.duplicates for each in counts),
-            unmatched=sum(each.unmatched for each in counts),
-        )
+        EventCount(from_ms=from_ms, name=name, **counts)
         for (from_ms, name), counts in alike.items()
     ]
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from peewee import Case, fn
 
 from premblyd.engines.engine import Database, Lookup, Row, Transaction
-from premblyd.model.states import AwaitedState, InquiryResult, Purpose
-from premblyd.model.tables import Awaited, Event, Inquiry, VerificationName
+from premblyd.model.states import AwaitedState
+from premblyd.model.tables import Awaited, Event, VerificationName
 from premblyd.prembly.facts import plain_word
 from premblyd.prembly.payload import (
     FINAL_CODES,
@@ -23,7 +23,7 @@ from premblyd.prembly.payload import (
 )
 from premblyd.prembly.standings import Standing
 from premblyd.record import queries
-from premblyd.record.criteria import IS_DISMISSED
+from premblyd.record.criteria import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.verifications.spellings import Spelt
 from premblyd.verifications.stored import (
     IS_BELIEVED,
@@ -57,14 +57,6 @@ def _truth(condition: Any) -> Any:
     return Case(None, [(condition, 1)], 0)
 
 
-def _was_asked(condition: Any) -> Any:
-    return fn.EXISTS(
-        Inquiry.select(Inquiry.id).where(
-            Inquiry.event == Event.id, Inquiry.purpose != Purpose.CONFIRM, condition
-        )
-    )
-
-
 class SeenEvent(NamedTuple):
     """An event of a verification."""
 
@@ -84,8 +76,8 @@ FOUND = (
     *(Event.id, STANDING, Event.response_code, Event.outcome),
     _truth(IS_BELIEVED),
     _truth(IS_TOLD),
-    _truth(_was_asked(Inquiry.result == InquiryResult.CONTRADICTED)),
-    _truth(_was_asked(Inquiry.result.not_in([InquiryResult.REFUSED, InquiryResult.UNAVAILABLE]))),
+    _truth(IS_DIFFERING),
+    _truth(WAS_ANSWERED),
     _truth(
         fn.EXISTS(
             Awaited.select(Awaited.id).where(
@@ -203,7 +195,7 @@ def events_named(database: Database, ids: Iterable[str], which: Spelt) -> dict[s
         found = defaultdict[str, set[Row]](set)
         for lookup in which:
             for row in transaction.look_up(lookup, all_spelt):
-                found[plain_id(_text(row[0]))].add(row)
+                found[plain_id(str(row[0]))].add(row)
         return {
             name: [row for plain in set(map(plain_id, spellings)) for row in found.get(plain, ())]
             for name, spellings in spelt.items()
@@ -247,11 +239,6 @@ def _spellings(identifier: str) -> set[str]:
     """Return how an event may have an id as its reference: as it is, of a session its digest, and
     of a UUID in its plain spelling."""
     return {identifier, session_reference(identifier), plain_id(identifier)}
-
-
-def _text(value: Any) -> str:
-    """Return a reference; somebody may have put bytes in its place."""
-    return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 _Own, _Other = VerificationName.alias(), VerificationName.alias()
