@@ -2,10 +2,10 @@
 answer must agree with the event and satisfy the action. Begin with `Confirmation.judge`."""
 
 import asyncio
-import functools
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.ask.settling import Settling, new_inquiry, requirement_of, tell_answered
@@ -152,16 +152,10 @@ class Confirmation:
         self, job: Job, action: Action, question: Question, answer: Answer
     ) -> Agreement:
         """Return what an answer means for a job."""
-        requirement = requirement_of(action, job.event, self._settling.routing)
-
-        decide = functools.partial(
-            agreement.decide,
-            job.event.verdict,
-            answer.stated,
-            question,
-            requirement,
-            names_reference=self._settling.names_reference,
-        )
+        settling = self._settling
+        requirement = requirement_of(action, job.event, settling.routing)
+        about = job.event.verdict, answer.stated, question, requirement
+        decide = partial(agreement.decide, *about, names_reference=settling.names_reference)
         try:
             if "body" in requirement.looks_at:  # it is read, and may be large
                 return await asyncio.to_thread(decide)
@@ -294,15 +288,8 @@ def _inquiry(
     result: InquiryResult = InquiryResult.UNSETTLED,
     error: str | None = None,
 ) -> NewInquiry:
-    return new_inquiry(
-        Purpose.CONFIRM,
-        question,
-        answer,
-        result,
-        error=error,
-        event_id=job.event.id,
-        delivery_id=job.delivery_id,
-    )
+    ids = {"event_id": job.event.id, "delivery_id": job.delivery_id}
+    return new_inquiry(Purpose.CONFIRM, question, answer, result, error=error, **ids)
 
 
 def _dead(error: str) -> Result:

@@ -164,7 +164,7 @@ def found_events(
     """Return the events of each of these verifications, whose ids these are, by their numbers: by
     references, and where these find no result, by sessions, of events received since `since_ms`.
     Ask for few at once."""
-    by_name = events_named(database, {name for ids in verifications for name in ids}, _NAMED)
+    by_name = _events_named(database, {name for ids in verifications for name in ids})
     found = [
         {row[1]: SeenEvent(*row[1:]) for name in ids for row in by_name[name]}
         for ids in verifications
@@ -177,23 +177,26 @@ def found_events(
     }
     if sessions:
         since = [] if since_ms is None else [Event.received_at_ms >= since_ms]
-        by_session = events_of_sessions(database, sessions, FOUND, *since)
+        query = Event.select(Event.session_id, *FOUND).where(
+            Event.session_id.in_(list(sessions)), *since
+        )
+        by_session = defaultdict[str, list[SeenEvent]](list)
+        for session_id, *row in queries.tuples(database, query.distinct()):
+            by_session[session_id].append(SeenEvent(*row))
         for ids, its in zip(verifications, found, strict=True):
-            for name in ids:
-                its |= {row[0]: SeenEvent(*row) for row in by_session.get(name, ())}
+            its |= {each.id: each for name in ids for each in by_session[name]}
     return found
 
 
-def events_named(database: Database, ids: Iterable[str], which: Spelt) -> dict[str, list[Row]]:
-    """Return for each of `ids` the rows of `which` that are of it. Their first column is the
-    reference, as it is stored."""
+def _events_named(database: Database, ids: Iterable[str]) -> dict[str, list[Row]]:
+    """Return for each of `ids` the rows of _NAMED that are of it."""
     stored = {name: _spellings(name) for name in ids}
 
     def look(transaction: Transaction) -> dict[str, list[Row]]:
         spelt = _with_other_names(transaction, stored)
         all_spelt = sorted({spelling for each in spelt.values() for spelling in each})
         found = defaultdict[str, set[Row]](set)
-        for lookup in which:
+        for lookup in _NAMED:
             for row in transaction.look_up(lookup, all_spelt):
                 found[plain_id(str(row[0]))].add(row)
         return {
@@ -217,22 +220,6 @@ def _with_other_names(
         name: spellings.union(*(linked[each] for each in spellings & linked.keys()))
         for name, spellings in spelt.items()
     }
-
-
-def events_of_sessions(
-    database: Database,
-    session_ids: Iterable[str],
-    columns: Iterable[Any],
-    *conditions: Any,
-) -> dict[str, list[Row]]:
-    """Return for each of `session_ids` of which there are events what `columns` have of these, for
-    which these conditions hold. Ask for few at once."""
-    is_one = Event.session_id.in_(list(session_ids))
-    query = Event.select(Event.session_id, *columns).where(is_one, *conditions).distinct()
-    found = defaultdict[str, list[Row]](list)
-    for session_id, *row in queries.tuples(database, query):
-        found[session_id].append(tuple(row))
-    return dict(found)
 
 
 def _spellings(identifier: str) -> set[str]:

@@ -64,8 +64,6 @@ class Configured:
         if found.endpoint not in self._endpoints:
             return {}
         event = found.event
-        if event is None:
-            return self._unsaid(found, found.why_not)
         if event.is_erased:
             return self._unsaid(found, recovery.ERASED)
         if event.verified_by == events.STORED_BY and self._asks_less():
@@ -85,7 +83,7 @@ class Configured:
         if action not in self.actions:
             return "there is no action of this name"
         own = self.actions[action]
-        if found.event is None or not found.event.has_body:
+        if not found.event.has_body:
             told = self.routing.why_not_told(own, found.type, found.response_code)
             return told or f"`when` is false: {own.when.text if own.when else ''}"
         event = self.read(found.event, found)
@@ -119,8 +117,8 @@ class Configured:
         if before is None or action not in self.actions or action not in before.actions:
             return False
         own, other = self.actions[action], before.actions[action]
-        code, event = found.response_code, found.event
-        is_answer = event is not None and event.verified_by == events.STORED_BY
+        code = found.response_code
+        is_answer = found.event.verified_by == events.STORED_BY
         return (
             _asks(own) == _asks(other)
             and self._reads_alike(found)
@@ -151,14 +149,12 @@ class Configured:
     def _told(self, found: PastEvent) -> list[Action]:
         """Return the actions that may be for an event, as its row tells. Where its code stands
         elsewhere by now, nothing is told by that."""
-        type_ = found.type if isinstance(found.type, str) else None
-        code = found.response_code
-        actions = list(self.actions.values())
-        if (code is None or isinstance(code, str)) and self._reads_alike(found):
+        type_, code, actions = found.type, found.response_code, self.actions.values()
+        if self._reads_alike(found):
             return [
                 each for each in actions if self.routing.why_not_told(each, type_, code) is None
             ]
-        return [each for each in actions if type_ is None or events.matches(each.types, type_)]
+        return [each for each in actions if events.matches(each.types, type_)]
 
     def _without_body(self, found: PastEvent, event: StoredEvent) -> dict[str, Decision]:
         """Decide by what is left of an event whose body was removed, as far as that says it."""

@@ -12,7 +12,7 @@ from premblyd.engines.portions import of_size
 from premblyd.model.states import State
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import StoredEvent, Verdict
-from premblyd.queue.recovery import EVENT_COLUMNS, UnusableError, usable_event
+from premblyd.queue.recovery import EVENT_COLUMNS, usable_event
 from premblyd.record import lists, queries
 from premblyd.record.queries import By
 from premblyd.times import HOUR_MS
@@ -40,17 +40,16 @@ class Recorded(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastEvent:
     """An event with its deliveries by action. `type`, `response_code` and `outcome` are as its row
-    has them. `event` is None where it can't be read: `why_not` says why. `said`: what its body was
-    found to say, by the places where an endpoint's fields are."""
+    has them. `said`: what its body was found to say, by the places where an endpoint's fields
+    are."""
 
     id: int
-    type: Any
-    response_code: Any
-    outcome: Any
-    endpoint: Any
-    removed_parts: Any
-    event: StoredEvent | None
-    why_not: str = ""
+    type: str
+    response_code: str | None
+    outcome: str
+    endpoint: str
+    removed_parts: str | None
+    event: StoredEvent
     deliveries: dict[str, Recorded] = field(default_factory=dict)
     said: dict[str, Verdict] = field(default_factory=dict)
 
@@ -117,13 +116,8 @@ def events_of(database: Database, delivery_ids: Collection[int]) -> dict[int, in
 
 def _found(row: tuple[Any, ...]) -> PastEvent:
     values = dict(zip(EVENT_COLUMNS, row, strict=True))
-    event, why_not = None, ""
-    try:
-        event = usable_event(row)
-    except UnusableError as error:
-        why_not = str(error)
     names = ("id", "type", "response_code", "outcome", "endpoint", "removed_parts")
-    return PastEvent(**{name: values[name] for name in names}, event=event, why_not=why_not)
+    return PastEvent(**{name: values[name] for name in names}, event=usable_event(row))
 
 
 _EVENTS = Event.select(*(getattr(Event, name) for name in EVENT_COLUMNS))

@@ -166,9 +166,7 @@ class _Stage:
         of_answers = [
             act.found.event
             for act in acts
-            if act.found.event is not None
-            and act.found.event.verified_by == events.STORED_BY
-            and act.decided
+            if act.found.event.verified_by == events.STORED_BY and act.decided
         ]
         of_once = [
             (act.found.id, name, decision.verdict)
@@ -218,7 +216,7 @@ class _Stage:
         """Have an answer of Prembly's withstand what other events of its verification say. More
         may have come since: these can only have made it harder."""
         event = act.found.event
-        if event is None or event.id not in looked.others:
+        if event.id not in looked.others:
             return
         event = self._new.read(event, act.found) if event.has_body else event
         for name, decision in act.decided.items():
@@ -325,7 +323,7 @@ class _Stage:
         if decision.does is Does.NOT and not why:
             why = self._new.why_not(name, found)
         before = self._before
-        if before is None or found.event is None or decision.does is Does.SKIPPED:
+        if before is None or decision.does is Does.SKIPPED:
             return why, False
         why_not_now = before.why_not(name, found)
         if decision.does is Does.NOT:
