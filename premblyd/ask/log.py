@@ -111,10 +111,8 @@ class Window:
     def was_not_asked_for(self, entry: LogEntry, names: LogParameters) -> bool:
         """Return whether an entry is of a time that the parameters of these names rule out."""
         at_ms = entry.at_ms or 0
-        is_earlier, is_later = (
-            at_ms < self.since_ms - _NEAR_MS,
-            at_ms >= self.until_ms + _NEAR_MS,
-        )
+        is_earlier = at_ms < self.since_ms - _NEAR_MS
+        is_later = at_ms >= self.until_ms + _NEAR_MS
         return bool((names.since and is_earlier) or (names.until and is_later))
 
 
@@ -270,9 +268,8 @@ class _Ending:
         # The API may give fewer on a page than it was asked for: what it has given counts.
         self._largest = max(self._largest, page.item_count)
         is_full = page.item_count >= min(self._page_size, self._largest)
-        if (
-            self._stale >= STALE_PAGES
-        ):  # past its end, or because it does not heed the page's number
+        # Past its end, or because it does not heed the page's number.
+        if self._stale >= STALE_PAGES:
             read = number - self._stale
             self.is_sure = not is_full if total is None else read >= total
             return True

@@ -9,8 +9,7 @@ import asyncio
 import bisect
 import functools
 from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from premblyd import loops
 from premblyd.ask.client import Answer, AnswerKind, Inquirer
@@ -164,9 +163,9 @@ class PendingAsker:
         subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
         question = answers.question_about(subject)
         if question is None:
-            return await self._end(_asked(waiting, None, CANT_ASK, was_asked=False), waiting)
+            return await self._end(waiting, None, CANT_ASK, was_asked=False)
         if (last_ms := self._late_ms(waiting, offset_ms)) is not None:
-            return await self._end(_asked(waiting, last_ms, None, was_asked=False), waiting)
+            return await self._end(waiting, last_ms, None, was_asked=False)
         self._unanswered.add(waiting.id)
         try:
             answer = await self._inquirer.ask(question)
@@ -190,13 +189,9 @@ class PendingAsker:
         if is_unsettled:
             return await self._put_off(waiting, offset_ms, judged.words, answer, own_inquiry)
         if judged.result is not InquiryResult.SETTLED:
-            told = replace(
-                _asked(waiting, None, judged.words),
-                ending=AwaitedState.SETTLED,
-                settled_by_id=waiting.event_id if waiting.standing is Standing.CODE else None,
-                is_answered=True,
-            )
-            return await self._end(told, waiting, own_inquiry or inquiry)
+            by_id = waiting.event_id if waiting.standing is Standing.CODE else None
+            told = {"ending": AwaitedState.SETTLED, "settled_by_id": by_id, "is_answered": True}
+            return await self._end(waiting, None, judged.words, own_inquiry or inquiry, **told)
         added = await self._settling.store(
             self._kept,
             subject,
@@ -270,17 +265,31 @@ class PendingAsker:
                 round(answer.retry_after_s * 1000) if answer else 0,
                 was_answered=waiting.answered_at_ms is not None,
             )
-        asked = replace(
-            _asked(waiting, due_at_ms, error), is_answered=is_known or is_missing, is_known=is_known
-        )
-        await self._end(asked, waiting, inquiry)
+        said = {"is_answered": is_known or is_missing, "is_known": is_known}
+        await self._end(waiting, due_at_ms, error, inquiry, **said)
 
     def _now_ms(self, offset_ms: int) -> int:
         """Return the time by the record's clock: it may have been set while Prembly was asked."""
         return self._clock.now_ms() - self._clock.offset_ms + offset_ms
 
-    async def _end(self, asked: Asked, waiting: Waiting, inquiry: NewInquiry | None = None) -> None:
-        asked = replace(asked, at_ms=self._clock.now_ms())
+    async def _end(
+        self,
+        waiting: Waiting,
+        due_at_ms: int | None,
+        error: str | None,
+        inquiry: NewInquiry | None = None,
+        **more: Any,
+    ) -> None:
+        """Keep what became of a waiting; `more` are fields of Asked."""
+        asked = Asked(
+            id=waiting.id,
+            at_ms=self._clock.now_ms(),
+            due_at_ms=due_at_ms,
+            error=error,
+            created_at_ms=waiting.created_at_ms,
+            reference=waiting.reference,
+            **more,
+        )
         still_waiting = await self._queue.asked(asked, inquiry)
         tell_answered(inquiry)
         if asked.due_at_ms is not None or not still_waiting:
@@ -302,20 +311,6 @@ class _Judged(NamedTuple):
 
     result: InquiryResult
     words: str | None
-
-
-def _asked(
-    waiting: Waiting, due_at_ms: int | None, error: str | None, *, was_asked: bool = True
-) -> Asked:
-    return Asked(
-        id=waiting.id,
-        at_ms=0,
-        due_at_ms=due_at_ms,
-        error=error,
-        created_at_ms=waiting.created_at_ms,
-        reference=waiting.reference,
-        was_asked=was_asked,
-    )
 
 
 def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:

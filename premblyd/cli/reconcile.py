@@ -17,8 +17,8 @@ from premblyd.cli.printing import (
     Column,
     clean,
     print_json,
+    print_rows,
     print_sentence,
-    print_table,
     progress,
     showing,
 )
@@ -42,16 +42,6 @@ NOT_ASKED_FOR = (
     ' `prembly.logs.parameters: {since: "", until: ""}` to ask for all times.'
 )
 _LONG_NUMBER = re.compile(r"\d(?:\W?\d){9,}")  # a BVN, a NIN, a phone's, an account's
-_REFERENCE = Column(name="reference", kind="reference")
-_WHY = Column(name="why", rank=3)
-OF_LOG = (
-    _REFERENCE,
-    Column(name="when (UTC)", kind="time"),
-    Column(name="code", rank=1, kind="whole"),
-    Column(name="status", rank=2),
-    _WHY,
-)
-OF_LIST = (Column(name="line", kind="whole"), _REFERENCE, _WHY)
 
 
 class TypedDay(NamedTuple):
@@ -296,14 +286,7 @@ _WORDS = {
 
 
 def _print_absent(work: Reconciliation, absent: Sequence[Absent]) -> None:
-    if work.window is None:
-        print_table(OF_LIST, [(each.line, _shown(each), _why(each)) for each in absent], empty="")
-        return
-    rows = [
-        (_shown(each), times.for_people(each.at_ms), each.code, each.status, _why(each))
-        for each in absent
-    ]
-    print_table(OF_LOG, rows, empty="")
+    print_rows(OF_LIST if work.window is None else OF_LOG, absent, empty="")
 
 
 def _as_json(work: Reconciliation, day: Day | None, wrong_lines: Sequence[int]) -> dict[str, Any]:
@@ -356,3 +339,15 @@ def _shown(each: Absent) -> str:
     text = each.reference
     is_id = is_prembly_id(text) or (is_askable(text) and not _LONG_NUMBER.search(text))
     return clean(text if is_id else safe_id(text))
+
+
+_REFERENCE = Column("reference", _shown, kind="reference")
+_WHY = Column("why", _why, rank=3)
+OF_LOG = (
+    _REFERENCE,
+    Column("when (UTC)", "at_ms", kind="time"),
+    Column("code", rank=1, kind="whole"),
+    Column("status", rank=2),
+    _WHY,
+)
+OF_LIST = (Column("line", kind="whole"), _REFERENCE, _WHY)

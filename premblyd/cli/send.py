@@ -313,9 +313,8 @@ def meaning(reply: Reply, target: Target) -> Meaning | None:
     if reply.status == 503 and reply.retry_after:
         return Meaning(
             "The daemon is running, but could not store it: the disk is full, the database is"
-            " locked"
-            " or can't be reached, or too much is in flight. Its log says which. Try again in"
-            f" {reply.retry_after} s.",
+            " locked or can't be reached, or too much is in flight. Its log says which. Try again"
+            f" in {reply.retry_after} s.",
             True,
         )
     if 300 <= reply.status < 400:

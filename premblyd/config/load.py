@@ -20,16 +20,12 @@ from premblyd.config.secrets import (
     UnusableFileError,
     read_bounded,
 )
-from premblyd.config.values import Listen, Model, keys_of
+from premblyd.config.values import Model, keys_of
 from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.errors import ConfigError, PremblydError, Problem
 from premblyd.words import listed
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
-
-
-def _console_place(settings: Config) -> Listen | None:
-    return settings.console.listen if settings.console else None
 
 
 def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
@@ -44,7 +40,7 @@ ONLY_AT_START: Mapping[str, Callable[[Config], object]] = {
     "database": _database,
     "encryption": lambda settings: settings.encryption,
     "hosts": lambda settings: (settings.hosts.name, settings.hosts.lost_after_ms),
-    "console": _console_place,
+    "console": lambda settings: settings.console and settings.console.listen,
 }
 
 
@@ -189,7 +185,7 @@ def _conflicts(data: Mapping[str, Any]) -> Iterator[Mistake]:
     yield from _twice("endpoints", "path", endpoints)
     yield from _twice("actions", "name", actions)
     yield from _nobody_to_ask(data, actions)
-    if data.get("encryption") is not None and not _is_file(data.get("database")):
+    if data.get("encryption") is not None and _is_server(data.get("database")):
         message = "encrypts a SQLite file; for PostgreSQL, put the server on an encrypted volume"
         yield Mistake(("encryption",), message)
     yield from _twice("alerts", "name", _mappings(data, "alerts"))
@@ -198,8 +194,8 @@ def _conflicts(data: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(("endpoints", index, "path"), f"{HEALTH_PATH} is the daemon's own")
 
 
-def _is_file(database: Any) -> bool:
-    return not (isinstance(database, dict) or is_postgresql(str(database)))
+def _is_server(database: Any) -> bool:
+    return isinstance(database, dict) or is_postgresql(str(database))
 
 
 def _nobody_to_ask(

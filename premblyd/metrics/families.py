@@ -162,15 +162,13 @@ def _of_record(record: Recorded) -> Iterator[Metric]:
         yield _gauge("premblyd_last_event_timestamp_seconds", newest, record.last_event_ms / 1000)
     alive = "Daemons that work on the database: this one, and on PostgreSQL others."
     yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
-    waits = "Deliveries that wait to run, for the first time or again."
-    waiting = {each.action: each.waiting for each in record.actions}
-    yield _gauge("premblyd_waiting_deliveries", waits, waiting, "action")
-    due = "Deliveries that are due and do not run yet, of actions that are not paused."
-    overdue = {each.action: each.overdue for each in record.actions}
-    yield _gauge("premblyd_overdue_deliveries", due, overdue, "action")
-    gave_up = "Deliveries that gave up and wait for a replay."
-    dead = {each.action: each.dead for each in record.actions}
-    yield _gauge("premblyd_dead_deliveries", gave_up, dead, "action")
+    for name, help_text in (
+        ("waiting", "Deliveries that wait to run, for the first time or again."),
+        ("overdue", "Deliveries that are due and do not run yet, of actions that are not paused."),
+        ("dead", "Deliveries that gave up and wait for a replay."),
+    ):
+        counts = {each.action: getattr(each, name) for each in record.actions}
+        yield _gauge(f"premblyd_{name}_deliveries", help_text, counts, "action")
     stands = "Whether an operator has paused the action: 1, or 0."
     paused = {each.action: each.pause is not None for each in record.actions}
     yield _gauge("premblyd_action_paused", stands, paused, "action")

@@ -131,15 +131,12 @@ def arrival_of(found: Iterable[SeenEvent], code: str | None, word: str | None) -
     if doubted:
         is_answered = any(each.was_asked or each.is_dismissed for each in doubted)
         return Arrival.SETTLED if is_answered else Arrival.DOUBTED
-    if any(_is_settled_by_code(each, code) for each in its):
+    codes = [each for each in its if each.standing == Standing.CODE]
+    if any(each.is_told or each.code == code for each in codes):
         return Arrival.SETTLED
     if any(each.was_given_up or each.is_dismissed for each in its):
         return Arrival.GIVEN_UP
     return Arrival.OPEN if its else Arrival.MISSING
-
-
-def _is_settled_by_code(each: SeenEvent, code: str | None) -> bool:
-    return each.standing == Standing.CODE and bool(each.is_told or each.code == code)
 
 
 def _is_differing(each: SeenEvent) -> bool:

@@ -100,10 +100,6 @@ class Absent:
     def of(cls, entry: LogEntry) -> "Absent":
         return cls(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
 
-    def told_once(self, standing: Standing) -> SeenEvent | None:
-        """Return the event of which Prembly is asked once, if that is what there is to ask."""
-        return next((each for each in self.found if each.standing == standing), None)
-
     @property
     def reference(self) -> str:
         return name_of(self.ids)
@@ -250,13 +246,12 @@ class Reconciliation:
         there is no log, and nobody can be asked, such an event is enough."""
         if self.window is not None or self.can_ask:
             return each.code
-        event = each.told_once(Standing.CODE)
-        return event.code if event else None
+        return next((event.code for event in each.found if event.standing == Standing.CODE), None)
 
     def _expected(self, absent: list[Absent]) -> list[Absent]:
         """Return those that should have an event under that name here: not erased ones, nor those
         so old that `retention` has deleted the name."""
-        ids = _ids(absent)
+        ids = {name for each in absent for name in each.ids}
         were_erased = self.database.look(lambda each: erased.which_erased(each, ids)).keys()
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
         self.erased += len(absent) - len(left)
@@ -412,7 +407,3 @@ def _said(each: Absent, answer: Verdict | None) -> _Said:
     if same and answer.standing is Standing.CODE:
         return _Said(fate=Fate.TOLD, events=same, result=confirmed)
     return _Said(fate=Fate.STORED)
-
-
-def _ids(candidates: Sequence[Absent]) -> set[str]:
-    return {name for each in candidates for name in each.ids}

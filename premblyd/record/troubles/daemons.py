@@ -93,8 +93,7 @@ def snapshot(situation: Situation) -> Iterator[Item]:
             f" open for {duration(oldest.open_for_ms)}: until it ends, the server can't clean up"
             " what is finished, and the daemon gets slower.",
             remedy="If it is a dump or a report, let it finish, and make it shorter next time."
-            " Otherwise end it:"
-            f" `SELECT pg_terminate_backend({oldest.pid})`.",
+            f" Otherwise end it: `SELECT pg_terminate_backend({oldest.pid})`.",
             command="premblyd status",
         )
 
@@ -221,8 +220,7 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
             text=f"{counted(count, 'delivery', 'deliveries')} of {action}"
             f" {'waits' if count == 1 else 'wait'} for {names}: no other host has that action, and"
             f" {'it has' if is_one else 'they have'} been away since"
-            f" {times.for_people(each.since_ms)}"
-            " UTC.",
+            f" {times.for_people(each.since_ms)} UTC.",
             remedy="Start premblyd there, or add the action to another host. If it is gone for"
             f" good: `{hosts.forget_command(*each.names)}`. What still waits is dead then, and"
             " `replay` runs it.",

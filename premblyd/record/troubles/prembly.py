@@ -163,8 +163,7 @@ def shared(situation: Situation) -> Iterator[Item]:
         yield Item(
             text=f"{counted(count, 'id is', 'ids are')} in Prembly's answers about two"
             " verifications each. It stays with the one that had it first, and hooks with `once`"
-            " run"
-            " for both.",
+            " run for both.",
             remedy="Look up in Prembly's dashboard whether the two are of one person. If they are,"
             " undo what a hook did twice.",
             target=Target(page="events", since_ms=situation.since_ms),
