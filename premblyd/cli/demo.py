@@ -235,10 +235,7 @@ class Prembly:
     """Knows verifications: what the bodies of their webhooks say, by reference."""
 
     def __init__(self, *bodies: bytes) -> None:
-        verdicts = [payload.read(body) for body in bodies]
-        self._known: Mapping[str | None, Verdict] = {
-            verdict.reference: verdict for verdict in verdicts
-        }
+        self._known = {verdict.reference: verdict for verdict in map(payload.read, bodies)}
 
     def answer(self, path: str, _: bytes) -> bytes | None:
         url = urlsplit(path)

@@ -3,7 +3,6 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -67,12 +66,14 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
     settings = load_config(config_path, look_up_secrets=False)
     retention = settings.retention
     if not periods(retention) and not trust_clock:
-        _print_nothing(as_json, dry_run)
+        none = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
+        print_told({**none, "put_off": []}, NOTHING, as_json=as_json)
         return
     database = (open_to_read if dry_run else open_to_change)(settings.database)
     wall_ms = database.now_ms()
     trusted_ms = database.look(partial(trusted.read, wall_ms=wall_ms))
-    words = _both(wall_ms, trusted_ms)
+    now, passed = times.for_people(wall_ms), times.for_people(trusted_ms)
+    words = f"the clock says {now} UTC, but by the time that has passed it should be {passed} UTC"
     is_apart = trusted.is_apart(trusted_ms, wall_ms)
     if is_apart and not dry_run and not trust_clock:
         raise PremblydError(
@@ -96,11 +97,6 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
         database.transact(operators.trust_clock(actor(), wall_ms, words))
     round_ = _remove(database, retention, now_ms, total, silent=as_json)
     _report(round_, found, as_json)
-
-
-def _both(wall_ms: int, trusted_ms: int) -> str:
-    now, passed = times.for_people(wall_ms), times.for_people(trusted_ms)
-    return f"the clock says {now} UTC, but by the time that has passed it should be {passed} UTC"
 
 
 def _remove(
@@ -156,8 +152,3 @@ def _print_put_off(found: Forecast) -> None:
     if found.put_off:
         click.echo("\nExpired, but put off:")
         print_rows(PUT_OFF, found.put_off, empty="")
-
-
-def _print_nothing(as_json: bool, dry_run: bool) -> None:
-    nothing: dict[str, Any] = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
-    print_told({**nothing, "put_off": []}, NOTHING, as_json=as_json)

@@ -131,7 +131,7 @@ def replay(
     batches = operating.transact_all(database, changes)
     queued = _count(batches, len(plan), ("queueing", "queued"), silent=as_json)
     paused = _paused(plan, database) if queued else []
-    waits = {"paused": [dataclasses.asdict(each) for each in paused]} if paused else {}
+    waits = {"paused": paused} if paused else {}
     _report(plan, "Queued", queued, exact={"queued": queued, **waits} if as_json else None)
     if not as_json:
         _print_paused(paused)
@@ -213,32 +213,31 @@ def _count(batches: Iterator[int], total: int, words: tuple[str, str], *, silent
 
 
 def _left_alone(plan: Plan) -> dict[str, Any]:
-    """Return what of the selection is not touched, as JSON tells it."""
+    """Return what of the selection is not touched, and what is and will be skipped, as JSON tells
+    it."""
     left: dict[str, Any] = {
         "unfinished": plan.unfinished,
         "without_action": dict(plan.without_action),
         **{name: count for name in LEFT_ALONE if (count := getattr(plan, name))},
     }
-    return left | {"not_for": dict(plan.not_for)} if plan.action else left
+    if plan.action:
+        left["not_for"] = dict(plan.not_for)
+    if plan.skipped_again:
+        names = ("id", "ran_instead_id")
+        left["skipped_again"] = [
+            {name: getattr(each, name) for name in names} for each in plan.skipped_again
+        ]
+    return left
 
 
 def _report(plan: Plan, words: str, count: int, *, exact: dict[str, Any] | None) -> None:
     """Print what is queued and what is not; for programs `exact` and all that."""
     if exact is not None:
-        print_json({**exact, **_left_alone(plan), **_skipped_again(plan)})
+        print_json({**exact, **_left_alone(plan)})
         return
     click.echo(f"{words} {counted(count, 'delivery', 'deliveries')}.")
     _print_left_alone(plan)
     _print_skipped_again(plan)
-
-
-def _skipped_again(plan: Plan) -> dict[str, Any]:
-    """Return what is queued and will be skipped, as JSON tells it: nothing if nothing is."""
-    skipped = [
-        {"id": delivery.id, "ran_instead_id": delivery.ran_instead_id}
-        for delivery in plan.skipped_again
-    ]
-    return {"skipped_again": skipped} if skipped else {}
 
 
 def _print_skipped_again(plan: Plan) -> None:

@@ -14,7 +14,6 @@ from premblyd.cli.common import database_of
 from premblyd.cli.printing import print_json, print_sentence, print_told, progress, showing
 from premblyd.copies import restoring
 from premblyd.copies.restoring import Taken
-from premblyd.databases import DatabaseAddress
 from premblyd.keep.erasingagain import AppliedAgain
 from premblyd.words import counted
 
@@ -61,7 +60,9 @@ def restore(
     if only_again == (copy is not None):
         raise click.UsageError("Name a copy, or the folder of copies; or give --erase-again.")
     if copy is None:
-        _erase_again(place, erased, as_json=as_json)
+        again = restoring.erase_in_place(place, erased, times.now_ms())
+        words = f"Erased again: {_again(again)}."
+        print_told({"erased_again": again}, words, as_json=as_json)
         return
     with progress(silent=as_json) as shown:
         taking_in = restoring.taken_in(
@@ -119,9 +120,3 @@ def _lines(taken: Taken) -> Iterator[str]:
 
 def _again(again: AppliedAgain) -> str:
     return f"{counted(again.events, 'event')} of {counted(again.erasures, 'erasure')}"
-
-
-def _erase_again(place: DatabaseAddress, erased: Path | None, *, as_json: bool) -> None:
-    again = restoring.erase_in_place(place, erased, times.now_ms())
-    words = f"Erased again: {_again(again)}."
-    print_told({"erased_again": asdict(again)}, words, as_json=as_json)

@@ -123,7 +123,10 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
     if config is None or mistakes:
         raise ConfigError(
             sorted(
-                {_problem(path, document, mistake) for mistake in mistakes},
+                {
+                    _problem(path, each.message, document.mark(each.where, key=each.is_about_key))
+                    for each in mistakes
+                },
                 key=lambda problem: (problem.line, problem.column, problem.message),
             ),
             lacks_rights=lacks_rights,
@@ -157,9 +160,8 @@ def _in_words(details: Iterable[Any], data: Any) -> Iterator[Mistake]:
             yield mistake
 
 
-def _problem(path: Path, document: yamltext.Document, mistake: Mistake) -> Problem:
-    mark = document.mark(mistake.where, key=mistake.is_about_key)
-    return Problem(file=str(path), line=mark.line, column=mark.column, message=mistake.message)
+def _problem(path: Path, message: str, mark: yamltext.Mark) -> Problem:
+    return Problem(file=str(path), line=mark.line, column=mark.column, message=message)
 
 
 def _at(data: Any, path: yamltext.Path) -> Any:
@@ -172,9 +174,7 @@ _START = yamltext.Mark(1, 1)
 
 
 def _unusable(path: Path, message: str, mark: yamltext.Mark = _START) -> ConfigError:
-    return ConfigError(
-        [Problem(file=str(path), line=mark.line, column=mark.column, message=message)]
-    )
+    return ConfigError([_problem(path, message, mark)])
 
 
 def _conflicts(data: Mapping[str, Any]) -> Iterator[Mistake]:

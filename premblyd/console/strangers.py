@@ -13,7 +13,6 @@ from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 
 from premblyd.config.console import SECRET_HEADER, Console, SignInProxy
-from premblyd.record.access import Session
 
 OWN_SITES = frozenset({"same-origin", "none"})  # none: the person typed it
 MAX_NAME = 100  # characters
@@ -84,12 +83,6 @@ def _decoded(text: str) -> str:
         return text.encode("latin-1").decode()
     except UnicodeError:
         return ""
-
-
-def session_of(person: str, proxy: SignInProxy) -> Session | None:
-    """Return as whom somebody is let in; None: there is no role for them."""
-    role = proxy.role_of(person)
-    return None if role is None else Session(id=None, person=person, role=role, until_ms=None)
 
 
 class Guests:

@@ -7,6 +7,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -73,25 +74,22 @@ def expose(
     """Return all metrics in the format that `accept`, a request's header, asks for, and that
     format. `record` is None when it can't be read."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(counts, runtime, sizes, record))
+    of_record = () if record is None else _of_record(record)
+    of_daemon = _of_daemon(runtime, sizes, is_readable=record is not None)
+    registry.register(_Families(chain(_of_counts(counts), of_daemon, of_record)))
     ProcessCollector(registry=registry)
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
 
+@dataclass(frozen=True, slots=True)
 class _Families(Collector):
-    def __init__(
-        self, counts: Counts, runtime: Runtime, sizes: Sizes, record: Recorded | None
-    ) -> None:
-        self._counts = counts
-        self._of_daemon = [*_of_daemon(runtime, sizes, is_readable=record is not None)]
-        self._record = record
+    """Is collected once."""
+
+    families: Iterator[Metric]
 
     def collect(self) -> Iterator[Metric]:
-        yield from _of_counts(self._counts)
-        yield from self._of_daemon
-        if self._record is not None:
-            yield from _of_record(self._record)
+        return self.families
 
 
 def _of_counts(counts: Counts) -> Iterator[Metric]:

@@ -334,18 +334,12 @@ def _delivery_range(database: Database, chosen: DeliveryFilter) -> Ids:
     """
     if chosen.delivery_id is not None:
         return chosen.delivery_id, chosen.delivery_id
-    if chosen.since_ms is None:
-        return 1, None
-    return first_since(database, Delivery, Delivery.created_at_ms, chosen.since_ms - HOUR_MS), None
+    return _since(database, Delivery.created_at_ms, chosen.since_ms)
 
 
-def _operator_range(database: Database, chosen: OperatorFilter) -> Ids:
-    """Return the ids between which is what people did since the chosen time, as `_delivery_range`
-    does."""
-    if chosen.since_ms is None:
-        return 1, None
-    early_ms = chosen.since_ms - HOUR_MS
-    return first_since(database, OperatorAction, OperatorAction.at_ms, early_ms), None
+def _since(database: Database, at_ms: Field, since_ms: int | None) -> Ids:
+    low = 1 if since_ms is None else first_since(database, at_ms.model, at_ms, since_ms - HOUR_MS)
+    return low, None
 
 
 def first_since(database: Database, table: type[Table], at_ms: Field, since_ms: int) -> int:
@@ -383,6 +377,9 @@ _LISTS: dict[type[Chosen], _List] = {
     DeliveryFilter: _List(table=Delivery, row=DeliveryRow, query=_deliveries, ids=_delivery_range),
     AwaitedFilter: _List(table=Awaited, row=AwaitedRow, query=_plain(Awaited, AwaitedRow)),
     OperatorFilter: _List(
-        table=OperatorAction, row=OperatorRow, query=_operators, ids=_operator_range
+        table=OperatorAction,
+        row=OperatorRow,
+        query=_operators,
+        ids=lambda database, chosen: _since(database, OperatorAction.at_ms, chosen.since_ms),
     ),
 }

@@ -1,7 +1,6 @@
 """Troubles with Prembly: contradicted events, an empty wallet, unanswered questions."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from peewee import fn
 
@@ -19,12 +18,6 @@ LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
 UNREACHABLE_MS = 10 * 60_000  # for which they have to last
 LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
-
-
-class _Asked(NamedTuple):
-    at_ms: int
-    result: str
-    wait_until_ms: int | None
 
 
 @trouble(passes=False)
@@ -79,18 +72,15 @@ def prembly(situation: Situation) -> Iterator[Item]:
     query = Inquiry.select(Inquiry.at_ms, Inquiry.result, Inquiry.wait_until_ms)
     last = query.order_by(Inquiry.id.desc()).limit(LAST_INQUIRIES)
     asked = [
-        _Asked(*row)
-        for row in queries.tuples(situation.database, last)
-        if row[0] >= situation.since_ms
+        row for row in queries.tuples(situation.database, last) if row[0] >= situation.since_ms
     ]
     if not asked:
         return
-    result = asked[0].result
-    others = (position for position, each in enumerate(asked) if each.result != result)
+    _, result, wait_until_ms = asked[0]
+    others = (position for position, (_, each, _) in enumerate(asked) if each != result)
     in_a_row = next(others, len(asked))
-    since_ms = asked[in_a_row - 1].at_ms
+    since_ms = asked[in_a_row - 1][0]
     since = times.for_people(since_ms)
-    wait_until_ms = asked[0].wait_until_ms
     waits = (wait_until_ms or 0) - situation.now_ms >= LONG_WAIT_MS
     if result == InquiryResult.REFUSED:
         text = f"Prembly has refused your API key since {since} UTC: nothing is confirmed."
