@@ -4,7 +4,7 @@ answer must agree with the event and satisfy the action. Begin with `Confirmatio
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from premblyd.ask.client import NO_KEY, Answer, AnswerKind, Inquirer
@@ -45,22 +45,17 @@ _RESULTS = {
 }
 
 
+@dataclass(eq=False)
 class Confirmation:
     """The gate of the dispatcher: it asks Prembly."""
 
-    def __init__(
-        self,
-        inquirer: Inquirer,
-        inquiries: Inquiries,
-        queue: Queue,
-        kept: Answers,
-        clock: Clock,
-    ) -> None:
-        self._inquirer = inquirer
-        self._inquiries = inquiries
-        self._queue = queue
-        self._kept = kept
-        self._clock = clock
+    _inquirer: Inquirer
+    _inquiries: Inquiries
+    _queue: Queue
+    _kept: Answers
+    _clock: Clock
+
+    def __post_init__(self) -> None:
         self._patience = Patience()
 
     def configure(self, settling: Settling) -> None:

@@ -51,6 +51,7 @@ class Hook(Model):
     """
 
     key: ClassVar[str]
+    may_outlast_timeout: ClassVar[bool] = False  # whether a run may take longer than `timeout_ms`
     timeout_ms: DurationMs = Field(30_000, alias="timeout", ge=1)
 
     @classmethod
@@ -77,11 +78,6 @@ class Hook(Model):
     def expressions(self) -> list[Expression]:
         """The expressions that are evaluated for a webhook before the hook runs."""
         return []
-
-    @property
-    def may_outlast_timeout(self) -> bool:
-        """Whether a run may take longer than `timeout_ms`."""
-        return False
 
     @property
     def gets_body(self) -> bool:
@@ -131,6 +127,7 @@ class WorkerHook(ProcessHook):
     """
 
     key = "worker"
+    may_outlast_timeout = True
     worker: tuple[NonEmpty, ...] = Field(min_length=1)
     max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)
     max_runs: int | None = Field(None, ge=1)
@@ -147,10 +144,6 @@ class WorkerHook(ProcessHook):
                 f" ({duration_text(self.timeout_ms)})"
             )
         return self
-
-    @property
-    def may_outlast_timeout(self) -> bool:
-        return True
 
     @property
     def program(self) -> str | None:

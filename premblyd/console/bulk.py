@@ -47,18 +47,16 @@ class Bulk:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(eq=False)
 class Bulks:
     """Those since the start of the daemon: one at a time, and each in steps, so that webhooks
     wait for no more than a step."""
 
-    def __init__(
-        self, readers: Readers, writer: Writer, clock: Clock, wake: Callable[[], None]
-    ) -> None:
-        self._readers = readers
-        self._writer = writer
-        self._clock = clock
-        self._wake = wake
-        self._all: dict[int, Bulk] = {}
+    _readers: Readers
+    _writer: Writer
+    _clock: Clock
+    _wake: Callable[[], None]
+    _all: dict[int, Bulk] = field(default_factory=dict)
 
     def find(self, bulk_id: int) -> Bulk:
         """Return one of them. Raise NotFoundError when it is none any more."""
