@@ -121,15 +121,13 @@ class Column:
         """Return how wide the column must be, would like to be, and is when it is whole."""
         head = cell_len(self.name)
         natural = max(head, *(cell_len(cell) for cell in cells))
-        match self.kind:
-            case "time":
-                return Sizes(max(head, MINUTES), max(head, MINUTES), natural)
-            case "words":
-                return Sizes(max(head, min(natural, 16)), max(head, min(natural, 30)), natural)
-            case "reference":
-                return Sizes(max(head, min(natural, 16)), natural, natural)
-            case "whole":
-                return Sizes(natural, natural, natural)
+        least, good = {
+            "time": (MINUTES, MINUTES),
+            "words": (16, 30),
+            "reference": (16, natural),
+            "whole": (natural, natural),
+        }[self.kind]
+        return Sizes(max(head, min(natural, least)), max(head, min(natural, good)), natural)
 
 
 class Sizes(NamedTuple):

@@ -83,13 +83,8 @@ class Form:
 
     def query(self, **changes: Any) -> str:
         """Return the query of this filter's URL, with `changes`: None leaves a field out."""
-        kept = {
-            name: value
-            for name, value in self.typed.items()
-            if value and name not in ("before", "after")
-        }
-        kept.update(changes)
-        return urlencode({name: value for name, value in kept.items() if value is not None})
+        asked = dict(self.typed) | {"before": "", "after": ""} | changes
+        return urlencode({name: each for name, each in asked.items() if each not in (None, "")})
 
     def ways(self, part: Part) -> dict[str, str | None]:
         """Return the queries of the parts beside this one, and of the two ends."""

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from premblyd.config.console import Role
-from premblyd.engines.engine import Database, Statement, Transaction, insert, param
+from premblyd.engines.engine import Database, Statement, Transaction, insert, param, update
 from premblyd.keep.operators import write_down
 from premblyd.model.tables import ConsoleToken
 from premblyd.record import queries
@@ -19,20 +19,12 @@ LINK, SESSION = "link", "session"
 
 _ADD_LINK = insert(ConsoleToken, "kind", "digest", "actor", "role", "since_ms", "until_ms")
 # A link becomes its session, so that it is used once.
-_BEGIN = Statement(
-    ConsoleToken.update(
-        {
-            ConsoleToken.kind: SESSION,
-            ConsoleToken.digest: param("digest"),
-            ConsoleToken.remote_ip: param("remote_ip"),
-            ConsoleToken.since_ms: param("since_ms"),
-            ConsoleToken.until_ms: param("until_ms"),
-        }
-    ).where(
-        ConsoleToken.digest == param("link"),
-        ConsoleToken.kind == LINK,
-        ConsoleToken.until_ms > param("since_ms"),
-    )
+_BEGIN = update(
+    ConsoleToken,
+    *("kind", "digest", "remote_ip", "since_ms", "until_ms"),
+    where=(ConsoleToken.digest == param("link"))
+    & (ConsoleToken.kind == LINK)
+    & (ConsoleToken.until_ms > param("since_ms")),
 )
 _OWN = ConsoleToken.select(
     ConsoleToken.id, ConsoleToken.actor, ConsoleToken.role, ConsoleToken.until_ms
@@ -108,6 +100,7 @@ def begin_session(
         if not transaction.change(
             _BEGIN,
             link=_digest(link),
+            kind=SESSION,
             digest=digest,
             remote_ip=remote_ip,
             since_ms=now_ms,

@@ -15,6 +15,7 @@ REMOVED_PARTS: dict[str, str] = {
     RemovedParts.BODY: "Its body and headers, and what hooks printed, were deleted when their"
     " retention period expired.",
     RemovedParts.IDENTITY: "All personal data in it was deleted when its retention period expired.",
+    RemovedParts.ERASED: "All personal data in it was erased.",
 }
 NAMELESS = {
     RemovedParts.IDENTITY: "(removed)",
@@ -54,10 +55,8 @@ class Remains:
                 f"All personal data in it was erased at {at} UTC by {who} (erasure"
                 f" {self.erasure.id}).{came}"
             )
-        elif self.removed_parts == RemovedParts.ERASED:
-            yield "All personal data in it was erased."
         elif self.removed_parts is not None:
-            yield REMOVED_PARTS.get(self.removed_parts, f"Removed: {self.removed_parts}.")
+            yield REMOVED_PARTS[self.removed_parts]
         if self.is_on_hold:
             yield ON_HOLD
 

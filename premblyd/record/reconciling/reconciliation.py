@@ -17,7 +17,7 @@ from typing import TypeVar
 from peewee import fn
 
 from premblyd.ask.client import AnswerKind, Inquirer
-from premblyd.ask.log import Log, LogEntry, Window, fetching, patiently, read_log
+from premblyd.ask.log import Log, Window, fetching, patiently, read_log
 from premblyd.ask.settling import Settling, new_inquiry
 from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
@@ -95,10 +95,6 @@ class Absent:
     error: str | None = None
     event_id: int | None = None  # as which it was stored, or came
     found: tuple[SeenEvent, ...] = ()  # the events that came of it
-
-    @classmethod
-    def of(cls, entry: LogEntry) -> "Absent":
-        return cls(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
 
     @property
     def reference(self) -> str:
@@ -196,7 +192,10 @@ class Reconciliation:
         self.open = len(log.entries) - len(ended)
         self.without_time = sum(entry.at_ms is None for entry in log.entries.values())
         self.compared = len(ended)
-        candidates = [Absent.of(entry) for entry in ended]
+        candidates = [
+            Absent(ids=entry.ids, at_ms=entry.at_ms, code=entry.code, status=entry.status)
+            for entry in ended
+        ]
         final = [each for each, entry in zip(candidates, ended, strict=True) if entry.is_final]
         self._keep_absent(candidates, final=final)
         if self.stores:
@@ -293,11 +292,9 @@ class Reconciliation:
             return  # asked once
         answer = await patiently(lambda: inquirer.ask(question), lambda answer: answer)
         is_unknown = answer.kind is AnswerKind.NOT_FOUND
-        error = (
-            answer.why_not_found
-            if is_unknown
-            else settling.why_not_settled(subject, question, answer)
-        )
+        error = settling.why_not_settled(subject, question, answer)
+        if is_unknown:
+            error = answer.why_not_found
         said = _said(each, None if error else answer.stated.verdict)
         each.error, each.fate = error or said.error, said.fate
         if said.fate is Fate.UNSETTLED and is_unknown:
@@ -342,14 +339,9 @@ class Reconciliation:
             contextlib.suppress(LacksRightsError),
             contextlib.closing(connect_operator(self.settings.database)) as database,
         ):
-            database.transact(
-                lambda transaction: reconciled(
-                    transaction,
-                    since_ms=window.since_ms,
-                    until_ms=window.until_ms,
-                    now_ms=self.clock.now_ms(),
-                ),
-            )
+            about = {"since_ms": window.since_ms, "until_ms": window.until_ms}
+            now_ms = self.clock.now_ms()
+            database.transact(lambda each: reconciled(each, now_ms=now_ms, **about))
 
 
 def _why_unsure(log: Log, window: Window) -> str | None:
