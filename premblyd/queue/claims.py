@@ -14,7 +14,7 @@ from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import once, oncekeys, order, recovery
 from premblyd.queue.due import Queued
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Room
-from premblyd.queue.recovery import ErasedError, EventRow, UnusableError
+from premblyd.queue.recovery import ErasedError, UnusableError
 from premblyd.queue.shares import Rota, Shares
 
 
@@ -83,7 +83,7 @@ class Claims:
         self,
         transaction: Transaction,
         delivery: Due,
-        row: EventRow | None,
+        row: Row | None,
         action: Claimable,
         now_ms: int,
     ) -> "_Start | None":
@@ -95,7 +95,7 @@ class Claims:
                 return None
             return _start_of(transaction, delivery, row, action)
         except UnusableError as error:
-            recovery.end_unusable(transaction, [delivery.id], str(error), now_ms)
+            recovery.release(transaction, delivery.id, State.DEAD, now_ms, str(error))
             return None
         except ErasedError as error:
             if order.may_end(transaction, delivery.order_key):  # else the next claim ends it
@@ -159,15 +159,13 @@ class _Start(NamedTuple):
 
 
 def _start_of(
-    transaction: Transaction, delivery: Due, row: EventRow | None, action: Claimable
+    transaction: Transaction, delivery: Due, row: Row | None, action: Claimable
 ) -> _Start:
-    event = recovery.event_of(row)
+    event = recovery.usable_event(row)
     if event.is_erased and not action.runs_erased:
         raise ErasedError(recovery.ERASED)
     if action.gets_body and not event.has_body and not event.is_erased:
         raise UnusableError(recovery.BODY_GONE)
-    if row is None or row.has_run:
-        raise UnusableError(recovery.COUNTS_CHANGED)
     is_confirmed = delivery.confirmed_at_ms is not None
     subject = oncekeys.subject_of(transaction, delivery.id) if action.once else None
     return _Start(

@@ -20,7 +20,6 @@ from premblyd.queue import pauses, recovery
 from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.once import Turn, Turns
 from premblyd.queue.order import may_end
-from premblyd.queue.recovery import EventRow
 from premblyd.queue.shares import Shares
 
 NO_ACTION = "the action is no longer in the configuration"
@@ -39,7 +38,7 @@ class Waiting(NamedTuple):
     paused, when the pause ends."""
 
     name: str
-    due_at_ms: Any
+    due_at_ms: int
 
 
 class Queued:
@@ -102,17 +101,17 @@ class Queued:
             else:
                 looks_left -= self._take_first(name, action, share, asked.get(name))
 
-    def _is_ready(self, name: str, due_at_ms: Any) -> bool:
+    def _is_ready(self, name: str, due_at_ms: int) -> bool:
         """Return whether this claim may find something of an action."""
         if name not in self._actions:
             if any(name in names for names in self._actions_of_others):
                 self._full.add(name)
                 return False
-            return _is_due(due_at_ms, self._ended_until_ms)
+            return due_at_ms <= self._ended_until_ms
         if not self._shares.free(name):
             self._full.add(name)
             return False
-        return _is_due(due_at_ms, self._now_ms)
+        return due_at_ms <= self._now_ms
 
     def _free_slots(self, name: str, action: Claimable) -> int:
         """Return how many more of the action's hooks may run here: its free slots, within what
@@ -146,7 +145,7 @@ class Queued:
             self._events.append(self._transaction.ask(_DUE_EVENTS, **first))
         return asked
 
-    def event_rows(self, chosen: Sequence[Due]) -> dict[int, EventRow]:
+    def event_rows(self, chosen: Sequence[Due]) -> dict[int, Row]:
         """Return the events of what was chosen."""
         found = recovery.by_delivery(row for rows in self._events for row in rows())
         left = [each.id for each in chosen if each.id not in found]
@@ -274,8 +273,7 @@ class Queued:
 
         def next_due_ms() -> int | None:
             found = [due_at_ms for rows in asked for (due_at_ms,) in rows()]
-            usable = [each for each in (*times, *found) if isinstance(each, int)]
-            return min((min(max(each, 0), NEVER_MS) for each in usable), default=None)
+            return min((each for each in (*times, *found) if each is not None), default=None)
 
         return next_due_ms
 
@@ -294,10 +292,6 @@ class Queued:
             statement = DUE_BEHIND
             values |= {"after_ms": after.due_at_ms, "after_id": after.id}
         return [Due(*row) for row in self._transaction.rows(statement, **values)]
-
-
-def _is_due(due_at_ms: Any, until_ms: int) -> bool:
-    return isinstance(due_at_ms, int) and due_at_ms <= until_ms
 
 
 _OWN = Host.alias()

@@ -3,7 +3,7 @@ If somebody made a row unreadable, its delivery ends dead, with the reason."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import Query, fn
 
@@ -19,7 +19,6 @@ CRASHED = "the daemon stopped while the hook ran"
 UNSTARTED = "the database failed as the hook was to start; it did not run"
 EVENT_GONE = "its event is no longer in the database"
 EVENT_CHANGED = "its event was changed and can't be read: "  # and the column's name
-COUNTS_CHANGED = "its attempt_count was changed: it has a run of this number already"
 ERASED = "its person was erased"
 BODY_GONE = "the body of its event was deleted when its retention period expired"
 CONFIRMED_CHANGED = "its confirmed_facts was changed and can't be read"
@@ -38,15 +37,6 @@ class UnusableError(PremblydError):
 
 class ErasedError(PremblydError):
     """The hook of a delivery does not run, because its event's person was erased."""
-
-
-def end_unusable(
-    transaction: Transaction, delivery_ids: Iterable[int], reason: str, now_ms: int
-) -> None:
-    """End deliveries with hooks that can't run: dead, with the reason."""
-    for delivery_id in delivery_ids:
-        close_open_attempt(transaction, delivery_id, now_ms)
-        transaction.write(_END_UNUSABLE, id=delivery_id, finished_at_ms=now_ms, last_error=reason)
 
 
 def close_open_attempt(
@@ -87,17 +77,9 @@ def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, no
     return has_attempts
 
 
-class EventRow(NamedTuple):
-    """The event of a delivery, as it is stored. `has_run`: there is an attempt of the number that
-    the delivery's next one gets."""
-
-    delivery_id: int
-    has_run: Any
-    values: Sequence[Any]  # of EVENT_COLUMNS
-
-
-def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, EventRow]:
-    """Return the events of these deliveries, by the deliveries' ids; those that are there still."""
+def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
+    """Return the events of these deliveries, by the deliveries' ids, as rows of EVENT_COLUMNS;
+    those that are there still."""
     return by_delivery(transaction.look_up(_EVENTS, delivery_ids)) if delivery_ids else {}
 
 
@@ -108,25 +90,16 @@ def small_events_of(ids: Query) -> Statement:
     return Statement(_EVENTS.query.where(Delivery.id.in_(ids), is_small))
 
 
-def by_delivery(found: Iterable[Row]) -> dict[int, EventRow]:
+def by_delivery(found: Iterable[Row]) -> dict[int, Row]:
     """Return events that were found, by the ids of their deliveries."""
-    return {row[0]: EventRow(row[0], row[1], row[2:]) for row in found}
+    return {row[0]: row[1:] for row in found}
 
 
-def stored_event(transaction: Transaction, delivery_id: int) -> StoredEvent:
-    """Return the delivery's event. Raise UnusableError when there is none, or it can't be used."""
-    return event_of(event_rows(transaction, [delivery_id]).get(delivery_id))
-
-
-def event_of(row: EventRow | None) -> StoredEvent:
-    """Return the event of a row. Raise UnusableError when there is none, or it can't be used."""
+def usable_event(row: Sequence[Any] | None) -> StoredEvent:
+    """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when there is none, or it
+    can't be used."""
     if row is None:
         raise UnusableError(EVENT_GONE)
-    return usable_event(row.values)
-
-
-def usable_event(row: Sequence[Any]) -> StoredEvent:
-    """Return the event of a row of `EVENT_COLUMNS`. Raise UnusableError when it can't be used."""
     values = dict(zip(EVENT_COLUMNS[:_VERDICT_AT], row[:_VERDICT_AT], strict=True))
     verdict = dict(zip(VERDICT_COLUMNS, row[_VERDICT_AT:], strict=True))
     try:
@@ -157,12 +130,6 @@ FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _EVENTS = Lookup(
     Delivery.select(
         Delivery.id,
-        fn.EXISTS(
-            Attempt.select(Attempt.id).where(
-                Attempt.delivery == Delivery.id,
-                Attempt.number == Delivery.attempt_count + 1,
-            )
-        ),
         *(getattr(Event, name) for name in EVENT_COLUMNS),
     ).join(Event),
     Delivery.id,
@@ -182,14 +149,3 @@ _RELEASE = update(
     "last_error",
     where=Delivery.id == param("id"),
 )
-# attempt_count is mended too, so that a replay can count on from there.
-_DEAD = {
-    "state": State.DEAD,
-    "due_at_ms": None,
-    "finished_at_ms": param("finished_at_ms"),
-    "last_error": param("last_error"),
-    "attempt_count": fn.COALESCE(
-        Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == param("id")), 0
-    ),
-}
-_END_UNUSABLE = Statement(Delivery.update(**_DEAD).where(Delivery.id == param("id")))

@@ -28,7 +28,6 @@ from premblyd.verifications.spellings import Spelt, look_up, reference_key
 from premblyd.verifications.stored import IS_AWAITED, STANDING, settled_in_record
 
 MAX_MISSED = 500  # events that one transaction begins to await
-EVENT_GONE = "its event is no longer in the database"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +227,7 @@ class AwaitedQueue:
 
         def operation(transaction: Transaction) -> Due:
             rows = transaction.rows(_DUE, now_ms=now_ms, limit=limit + len(asking))
-            found = [_usable(transaction, row, now_ms) for row in rows if row[0] not in asking]
-            waiting = [row for row in found if row is not None][:limit]
+            waiting = [_waiting(row) for row in rows if row[0] not in asking][:limit]
             settled_by = settled_in_record(transaction, {row.reference for row in waiting})
             # What another host may be removing can't be pointed at: it is looked for again.
             free = {row[0] for row in transaction.look_up(_LOCK, sorted({*settled_by.values()}))}
@@ -313,16 +311,10 @@ def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
     return len(rows)
 
 
-def _usable(transaction: Transaction, row: Row, now_ms: int) -> Waiting | None:
-    """Return what a row of `_DUE` says. Give it up, and return None, when somebody has deleted its
-    event."""
-    *columns, found_event_id = row
-    values: dict[str, Any] = dict(zip(_DUE_FIELDS, columns, strict=True))
-    if found_event_id is not None:
-        return Waiting(**values | {"standing": Standing(values["standing"])})
-    over = Asked(id=values["id"], at_ms=now_ms, due_at_ms=None, error=EVENT_GONE, was_asked=False)
-    note_asked(transaction, over)
-    return None
+def _waiting(row: Row) -> Waiting:
+    """Return what a row of `_DUE` says."""
+    values: dict[str, Any] = dict(zip(_DUE_FIELDS, row, strict=True))
+    return Waiting(**values | {"standing": Standing(values["standing"])})
 
 
 _IS_WAITING = Awaited.due_at_ms.is_null(False)
@@ -382,9 +374,8 @@ _DUE = Statement(
     Awaited.select(
         *(getattr(Awaited, name) for name in _DUE_FIELDS if name not in _OF_EVENT),
         *_OF_EVENT.values(),
-        Event.id,
     )
-    .join(Event, JOIN.LEFT_OUTER)  # somebody may have deleted the event
+    .join(Event, JOIN.LEFT_OUTER)  # there is one; so SQLite begins with what waits
     .where(Awaited.due_at_ms <= param("now_ms"))
     .order_by(
         Awaited.known_at_ms.is_null(),

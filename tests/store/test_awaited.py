@@ -18,7 +18,6 @@ from premblyd.prembly.standings import Standing
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.verifications.awaited import (
-    EVENT_GONE,
     MAX_MISSED,
     Asked,
     AwaitedQueue,
@@ -543,7 +542,7 @@ def test_many_that_were_missed_are_begun_in_portions(store: Store) -> None:
     ]
 
 
-# Clocks and damage
+# Clocks
 
 
 def test_setting_the_clock_changes_no_wait(store: Store) -> None:
@@ -554,14 +553,6 @@ def test_setting_the_clock_changes_no_wait(store: Store) -> None:
     store.wait(store.queue.shift(5000, NOW_MS + 5000))
     times = "SELECT created_at_ms, due_at_ms FROM awaited ORDER BY id"
     assert store.rows(times) == [(NOW_MS, None), (NOW_MS + 5000, NOW_MS + ASK_MS + 5000)]
-
-
-def test_what_lost_its_event_can_not_be_asked_and_is_given_up(store: Store) -> None:
-    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
-    store.by_hand("DELETE FROM event WHERE id = 1")
-    assert [row.reference for row in due(store, NOW_MS + ASK_MS).waiting] == ["ref-2"]
-    states = store.rows("SELECT state, last_error FROM awaited WHERE id = 1")
-    assert states == [("given_up", EVENT_GONE)]
 
 
 # The rules in SQL
