@@ -126,7 +126,7 @@ def opened(server: Server, tables: Collection[type[Model]]) -> Iterator[Target]:
 
 
 def _require_no_daemon(connection: Connection, name: str) -> None:
-    if daemons := living(connection, watched_s=WATCHED_S, fresh_only=True):
+    if daemons := living(connection, WATCHED_S):
         named = "; ".join(f"{daemon.name}, process {daemon.pid}" for daemon in daemons)
         raise AlreadyRunningError(
             f"A daemon works on {name}: {named}. Stop it on its host: sudo systemctl stop"

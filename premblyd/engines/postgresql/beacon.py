@@ -143,7 +143,6 @@ def _cut(connection: AsyncConnection) -> None:
         copy.shut_down()
 
 
-WATCHED_S = 12.0  # at least
 MOST_WATCHED_S = 120.0
 GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
 LOOK_S = 0.25
@@ -173,19 +172,16 @@ class Daemon(NamedTuple):
         return self.unseen_s < _FRESH_S + 5 * self.beat_s
 
 
-def living(
-    connection: Connection, *, watched_s: float | None = None, fresh_only: bool = False
-) -> list[Daemon]:
-    """Watch the daemons that have not ended, for `watched_s` at least (None: WATCHED_S). Return
-    those that live. `fresh_only`: who has not beaten for a minute and five beats is dead."""
-    before = _not_ended(connection, fresh_only=fresh_only)
-    least_s = WATCHED_S if watched_s is None else watched_s
+def living(connection: Connection, watched_s: float) -> list[Daemon]:
+    """Watch the daemons that have not ended, for `watched_s` at least. Return those that live: who
+    has not beaten for a minute and five beats is dead."""
+    before = _not_ended(connection)
     longest_beat_s = max((daemon.beat_s for daemon in before.values()), default=0)
-    until_s = time.monotonic() + min(max(3 * longest_beat_s, least_s), MOST_WATCHED_S)
+    until_s = time.monotonic() + min(max(3 * longest_beat_s, watched_s), MOST_WATCHED_S)
     beaten: dict[str, Daemon] = {}
     while before and time.monotonic() < until_s:
         time.sleep(LOOK_S)
-        now = _not_ended(connection, fresh_only=fresh_only)
+        now = _not_ended(connection)
         for worker, daemon in now.items():
             has_beaten = worker not in before or before[worker].beat_count != daemon.beat_count
             if has_beaten and worker not in beaten:
@@ -197,6 +193,6 @@ def living(
     return list(beaten.values())
 
 
-def _not_ended(connection: Connection, *, fresh_only: bool) -> dict[str, Daemon]:
+def _not_ended(connection: Connection) -> dict[str, Daemon]:
     found = map(Daemon._make, connection.execute(_HOSTS))
-    return {daemon.worker: daemon for daemon in found if daemon.is_fresh or not fresh_only}
+    return {daemon.worker: daemon for daemon in found if daemon.is_fresh}
