@@ -225,15 +225,9 @@ _OF_PLACE = Statement(
     )
 )
 _KNOW = update(Host, "actions", where=Host.worker == param("worker"))
-_END = Statement(
-    Host.update(ended_at_ms=param("ended_at_ms"), ended=param("ended")).where(
-        Host.worker == param("worker"), _IS_ALIVE
-    )
-)
+_END = update(Host, "ended_at_ms", "ended", where=(Host.worker == param("worker")) & _IS_ALIVE)
 _END_ALL = Statement(Host.update(ended_at_ms=param("ended_at_ms"), ended=LOST).where(_IS_ALIVE))
-_FORGET_ALL = Statement(
-    Host.update(forgotten_at_ms=param("forgotten_at_ms")).where(Host.forgotten_at_ms.is_null())
-)
+_FORGET_ALL = update(Host, "forgotten_at_ms", where=Host.forgotten_at_ms.is_null())
 _AS_SEEN = Statement(
     Host.select(Host.id).where(
         Host.id == param("id"),

@@ -14,7 +14,7 @@ hook can't run ends dead with that reason, and the others go on.
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param
+from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
 from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -193,14 +193,10 @@ _SHOW_LIFE = Statement(
 
 
 # Only now the attempt is spent: what comes before it is a question.
-_CONFIRM = Statement(
-    Delivery.update(
-        confirmed_at_ms=param("confirmed_at_ms"),
-        confirmed_digest=param("confirmed_digest"),
-        confirmed_facts=param("confirmed_facts"),
-        confirmed_key=param("confirmed_key"),
-        attempts_left=param("attempts_left"),
-    ).where(_IS_CLAIMED)
+_CONFIRM = update(
+    Delivery,
+    *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
+    where=_IS_CLAIMED,
 )
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(

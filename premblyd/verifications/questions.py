@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 
 from peewee import SQL, Node, Query, fn
 
-from premblyd.engines.engine import Statement, Transaction, param, params
+from premblyd.engines.engine import Statement, Transaction, param, params, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import AwaitedState, InquiryResult, Purpose
 from premblyd.model.tables import Awaited, Event, Inquiry
@@ -139,7 +139,7 @@ _KEPT = Statement(
         (Inquiry.delivery == param("delivery_id")) | (Inquiry.result == InquiryResult.CONTRADICTED),
     )
 )
-_OWN = Statement(Inquiry.update(delivery=param("delivery_id")).where(Inquiry.id == param("id")))
+_OWN = update(Inquiry, "delivery_id", where=Inquiry.id == param("id"))
 _DOUBTS_OF = Statement(
     Inquiry.select(fn.COUNT(Inquiry.id)).where(
         Inquiry.delivery == param("delivery_id"), Inquiry.result.in_(DOUBTS)
