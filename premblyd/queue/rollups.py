@@ -11,9 +11,9 @@ hold no personal data, and nobody can make them long.
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from peewee import EXCLUDED, Query, fn
+from peewee import EXCLUDED, fn
 
 from premblyd.engines.engine import Statement, Transaction, param
 from premblyd.model.rolled import rolled_code, rolled_type
@@ -106,16 +106,15 @@ def count_matched(transaction: Transaction, event_id: int) -> None:
 
 _COUNTS = ("events", "duplicates", "unmatched")
 _FIELDS = EventHour._meta.columns
+_KEY = [field for name, field in _FIELDS.items() if name not in _COUNTS]
 _COUNT_EVENTS = Statement(
     EventHour.insert({field: param(name) for name, field in _FIELDS.items()}).on_conflict(
-        conflict_target=[field for name, field in _FIELDS.items() if name not in _COUNTS],
+        conflict_target=_KEY,
         update={_FIELDS[name]: _FIELDS[name] + getattr(EXCLUDED, name) for name in _COUNTS},
     )
 )
 _TAKE_BACK = Statement(
-    EventHour.delete().where(
-        *(field == param(name) for name, field in _FIELDS.items() if name not in _COUNTS)
-    )
+    EventHour.delete().where(*(field == param(field.column_name) for field in _KEY))
 )
 _ANY_DELIVERY = Statement(
     Delivery.select(Delivery.id).where(Delivery.event == param("event_id")).limit(1)
@@ -127,23 +126,16 @@ _EVENT = Statement(
 )
 
 
-def _part_with_unmatched() -> Query:
-    other = EventHour.alias()
-    return other.select(fn.MIN(other.part)).where(
-        other.hour_ms == param("hour_ms"),
-        other.type == param("type"),
-        other.response_code == param("response_code"),
-        other.outcome == param("outcome"),
-        other.unmatched > 0,
-    )
+def _is_of_group(table: Any) -> list[Any]:
+    return [getattr(table, name) == param(name) for name in EventGroup._fields]
 
 
+_OTHER = EventHour.alias()
+_PART_WITH_UNMATCHED = _OTHER.select(fn.MIN(_OTHER.part)).where(
+    *_is_of_group(_OTHER), _OTHER.unmatched > 0
+)
 _COUNT_MATCHED = Statement(
     EventHour.update(unmatched=EventHour.unmatched - 1).where(
-        EventHour.hour_ms == param("hour_ms"),
-        EventHour.type == param("type"),
-        EventHour.response_code == param("response_code"),
-        EventHour.outcome == param("outcome"),
-        EventHour.part == _part_with_unmatched(),
+        *_is_of_group(EventHour), EventHour.part == _PART_WITH_UNMATCHED
     )
 )
