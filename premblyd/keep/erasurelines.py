@@ -49,12 +49,10 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What a file has; nothing, if there is none. `torn`: lines that can't be read; `foreign`:
-    those of other records; `is_own`: it says of itself that it is of this record."""
+    """What a file has of a record; nothing, if there is none. `is_own`: it says of itself that it
+    is of this record."""
 
     lines: tuple[Line, ...] = ()
-    torn: int = 0
-    foreign: int = 0
     is_own: bool = False
 
 
@@ -98,13 +96,7 @@ def read_lines(path: Path, record: str) -> Read:
     except OSError as error:
         raise LineFileError(f"{path} can't be read: {error.strerror}.") from None
     own = [line for owner, line in said if owner == record]
-    torn = sum(owner is None for owner, _ in said)
-    return Read(
-        lines=tuple(line for line in own if line is not None),
-        torn=torn,
-        foreign=len(said) - len(own) - torn,
-        is_own=bool(own),
-    )
+    return Read(lines=tuple(line for line in own if line is not None), is_own=bool(own))
 
 
 def write_all(database: Database, folder: Path) -> None:

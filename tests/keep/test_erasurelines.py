@@ -95,7 +95,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert path.read_bytes() == before, "nothing is written twice"
 
 
-def test_torn_and_foreign_lines_are_counted_and_not_read(tmp_path: Path) -> None:
+def test_torn_and_foreign_lines_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.write_text(
         "\n".join(
@@ -109,9 +109,7 @@ def test_torn_and_foreign_lines_are_counted_and_not_read(tmp_path: Path) -> None
             )
         )
     )
-    assert read_lines(path, RECORD) == Read(
-        lines=(OF_NAME, OF_EVENT), torn=1, foreign=2, is_own=True
-    )
+    assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), is_own=True)
 
 
 @for_each(
@@ -138,16 +136,14 @@ def test_torn_and_foreign_lines_are_counted_and_not_read(tmp_path: Path) -> None
 def test_what_is_no_line_is_not_read_and_hides_no_other(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / NAME
     path.write_bytes(b"\n".join((text_of(OF_NAME).encode(), text, text_of(LATER).encode(), b"")))
-    read = read_lines(path, RECORD)
-    assert read.lines == (OF_NAME, LATER)
-    assert read.torn > 0
+    assert read_lines(path, RECORD).lines == (OF_NAME, LATER)
 
 
 def test_a_line_that_a_crash_has_torn_takes_no_other_with_it(tmp_path: Path) -> None:
     path = tmp_path / NAME
     path.write_text(f"{text_of(OF_NAME)}\n{text_of(OF_EVENT)[:40]}")
     write_missing(path, RECORD, [OF_NAME, OF_EVENT])
-    assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), torn=1, is_own=True)
+    assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), is_own=True)
     path.write_text(text_of(OF_NAME))  # all but its end
     write_missing(path, RECORD, [OF_NAME, OF_EVENT])
     assert read_lines(path, RECORD) == Read(lines=(OF_NAME, OF_EVENT), is_own=True)
@@ -212,7 +208,7 @@ def test_two_records_may_share_a_folder(store: Store, tmp_path: Path) -> None:
     path.write_text(f"{text_of(LATER)}\n")
     with closing(connect_operator(store.place)) as database:
         write_all(database, tmp_path)
-        assert read_lines(path, database.look(record_id)) == Read(foreign=1, is_own=True)
+        assert read_lines(path, database.look(record_id)) == Read(is_own=True)
     assert read_lines(path, RECORD).lines == (LATER,)
 
 
