@@ -10,9 +10,9 @@ Only what Prembly's answers say is kept here: a webhook may put any session besi
 Sessions are kept as digests, and UUIDs in their plain spelling.
 """
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from enum import Enum, auto
 from typing import Any
 
 from premblyd.engines.engine import Lookup, Statement, Transaction, insert, param, update
@@ -21,14 +21,6 @@ from premblyd.prembly.payload import is_uuid, plain_id
 
 MAX_NAMES = 20  # of one verification: what has more is no name
 LOCK_COUNT = 16
-
-
-class _Kind(Enum):
-    """What kind of id a name is."""
-
-    UUID = auto()
-    REFERENCE = auto()  # ver_…, and whatever an event calls so
-    SESSION = auto()  # two verifications may share one
 
 
 def lock_names(names: Collection[str]) -> set[str]:
@@ -52,7 +44,7 @@ def learn_names(transaction: Transaction, names: Sequence[str], now_ms: int) -> 
             continue
         other = known.get(name)
         its = {name, *names_of(transaction, other)}
-        if not _are_one(group | its) or (other is not None and not _joins(name)):
+        if not _are_one(group | its) or (other is not None and _is_session(name)):
             transaction.write(_NOTE_CLAIM, name=name, claimed_at_ms=now_ms)
             continue
         if verification is None:
@@ -68,20 +60,15 @@ def learn_names(transaction: Transaction, names: Sequence[str], now_ms: int) -> 
 
 
 def _are_one(names: Collection[str]) -> bool:
-    """Return whether these can be the names of one verification."""
-    kinds = Counter(map(_kind, names))
-    return max(kinds[_Kind.UUID], kinds[_Kind.REFERENCE]) <= 1 and len(names) <= MAX_NAMES
+    """Return whether these can be the names of one verification: a UUID and a reference, which is
+    ver_… or whatever an event calls so, and sessions."""
+    kinds = Counter(map(is_uuid, itertools.filterfalse(_is_session, names)))
+    return max(kinds.values(), default=0) <= 1 and len(names) <= MAX_NAMES
 
 
-def _joins(name: str) -> bool:
-    """Return whether a name that another verification has makes the two one."""
-    return _kind(name) in (_Kind.UUID, _Kind.REFERENCE)
-
-
-def _kind(name: str) -> _Kind:
-    if name.startswith("session-"):
-        return _Kind.SESSION
-    return _Kind.UUID if is_uuid(name) else _Kind.REFERENCE
+def _is_session(name: str) -> bool:
+    """Return whether a name is that of a session, which two verifications may share."""
+    return name.startswith("session-")
 
 
 def names_of(transaction: Transaction, verification: Any) -> tuple[str, ...]:
