@@ -214,10 +214,6 @@ class Daemon:
     def _wake(self) -> None:
         """Have deliveries run that are due now: here, or on another host that has room."""
         self._wake_dispatcher()
-        self._tell_others()
-
-    def _tell_others(self) -> None:
-        """Tell other hosts that deliveries are due."""
         self._membership.announce()
 
     def _wake_dispatcher(self) -> None:
@@ -271,7 +267,7 @@ class Daemon:
         inbox, wake = Inbox(self._writer), self._wake
         if self._backend.is_shared:  # and the server may be far: its claim waits for no commit
             inbox = Inbox(self._writer, will_add=self._wake_dispatcher)
-            wake = self._tell_others
+            wake = self._membership.announce
         self._receiver = Receiver(
             inbox, failed_at=lambda: self._writer.failed_at, wake=wake, clock=self._clock
         )

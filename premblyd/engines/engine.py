@@ -245,8 +245,9 @@ class Transaction(ABC):
     ) -> Callable[[], list[int | None]]:
         """Have `rows` inserted; return what reads their ids, as `insert_many` returns them."""
         inserted = [
-            (part, self._execute_rows(self.compiled_inserts(inserting, len(part)), part))
+            (part, self.connection.execute(text, list(chain.from_iterable(part))))
             for part in self._parts(rows)
+            for text in [self.compiled_inserts(inserting, len(part)).text]
         ]
         return lambda: [
             id_ for part, cursor in inserted for id_ in self._ids(inserting, part, cursor)
@@ -254,8 +255,7 @@ class Transaction(ABC):
 
     def write_many(self, inserting: BulkInsert, rows: Sequence[Row]) -> None:
         """Insert `rows` without returning their ids."""
-        for part in self._parts(rows):
-            self._execute_rows(self.compiled_inserts(inserting, len(part)), part)
+        self.inserting_many(inserting, rows)
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         start = 0
@@ -263,9 +263,6 @@ class Transaction(ABC):
             while len(rows) - start >= size:
                 yield rows[start : start + size]
                 start += size
-
-    def _execute_rows(self, compiled: Compiled, rows: Sequence[Row]) -> Any:
-        return self.connection.execute(compiled.text, list(chain.from_iterable(rows)))
 
     @abstractmethod
     def changing_many(

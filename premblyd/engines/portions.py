@@ -4,22 +4,14 @@ than a portion is in memory."""
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from peewee import Field, Query
-
-from premblyd.engines.engine import Database, Row, Statement, param
-
-
-def by_number(query: Query, number: Field) -> Statement:
-    """Return the statement that finds the next rows of a query by this number, which is the first
-    that it reads of them: those `after` one, at most `limit`."""
-    return Statement(query.where(number > param("after")).order_by(number).limit(param("limit")))
+from premblyd.engines.engine import Database, Row, Statement
 
 
 def portions(
     database: Database, statement: Statement, most: int, **values: Any
 ) -> Iterator[list[Row]]:
-    """Yield what such a statement finds, at most so many rows at once, each by a look of its
-    own."""
+    """Yield what a statement finds, at most so many rows at once, each by a look of its own. It
+    finds the rows `after` a number, in the order of that, at most `limit`; a row begins with it."""
     found = values | {"after": 0, "limit": most}
     while rows := database.look(lambda transaction: transaction.rows(statement, **found)):
         yield rows

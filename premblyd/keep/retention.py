@@ -157,7 +157,8 @@ class Remover:
             dropped = {row[2] for row in rows[:passed]}.difference(left)
             transaction.change_each(_TAKE_UP, sorted(dropped), removed=walk.removed)
         else:
-            known = {id_ for id_, each in _put_off(transaction, left) if each == walk.removed}
+            put_off = transaction.look_up(_IS_PUT_OFF, left)
+            known = {id_ for id_, each in put_off if each == walk.removed}
             new = [(each, walk.removed) for each in left if each not in known]
             transaction.insert_many(_PUT_OFF, new)
         if to != begin:
@@ -230,10 +231,6 @@ def _bookmark(transaction: Transaction, walk: Walk) -> Bookmark:
 def _move_bookmark(transaction: Transaction, walk: Walk, to: Bookmark) -> None:
     if not transaction.change(_MOVE_BOOKMARK, removed=walk.name, **to._asdict()):
         transaction.insert(_SET_BOOKMARK, removed=walk.name, **to._asdict())
-
-
-def _put_off(transaction: Transaction, ids: Sequence[int]) -> Sequence[tuple[int, str]]:
-    return [(row[0], row[1]) for row in transaction.look_up(_IS_PUT_OFF, ids)]
 
 
 _BODY_BYTES = fn.COALESCE(fn.LENGTH(Event.body), 0)
