@@ -120,17 +120,8 @@ class Turns:
         gone_id = self._removed.find(delivery.action, subject.keys)
         if gone_id is not None:
             return _Holder(gone_id, State.SUCCEEDED, is_gone=True)
-        is_about = events.is_about_verification(subject.type)
-        for name in subject.names:
-            row = self._transaction.row(
-                _EARLIER,
-                action=delivery.action,
-                reference=name,
-                plain=plain_id(name),
-                outcome=subject.outcome,
-                type=None if is_about else subject.type,
-                id=delivery.id,
-            )
+        for about in _abouts(subject, delivery.action):
+            row = self._transaction.row(_EARLIER, **about, id=delivery.id)
             if row is not None:
                 *holder, its_key = row
                 if its_key is None:
@@ -160,26 +151,19 @@ def asking_success(
         transaction.ask(_HOLDER_BEFORE, action=action, once_key=key, before_id=before_id)
         for key in subject.keys
     ]
-    is_about = events.is_about_verification(subject.type)
     asked += [
-        transaction.ask(
-            _EARLIER_BEFORE,
-            action=action,
-            reference=name,
-            plain=plain_id(name),
-            outcome=subject.outcome,
-            type=None if is_about else subject.type,
-            id=0,
-            before_id=before_id,
-        )
-        for name in subject.names
+        transaction.ask(_EARLIER_BEFORE, **about, id=0, before_id=before_id)
+        for about in _abouts(subject, action)
     ]
+    return lambda: next(iter([row[0] for rows in asked for row in rows()]), None)
 
-    def read() -> int | None:
-        found = [row[0] for rows in asked for row in rows()]
-        return found[0] if found else None
 
-    return read
+def _abouts(subject: Subject, action: str) -> list[dict[str, Any]]:
+    """Return the values of `_EARLIER` for each name of a subject."""
+    is_about = events.is_about_verification(subject.type)
+    type_ = None if is_about else subject.type
+    told = {"action": action, "outcome": subject.outcome, "type": type_}
+    return [{**told, "reference": name, "plain": plain_id(name)} for name in subject.names]
 
 
 class Ruling(NamedTuple):
