@@ -88,21 +88,17 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._offset_ms = self._offset()
+        # How far it is from a clock that nobody sets. This changes when the machine's was set.
+        self.offset_ms = self._offset()
 
     def now_ms(self) -> int:
         """Return Unix time in milliseconds."""
-        return time.monotonic_ns() // 1_000_000 + self._offset_ms
-
-    @property
-    def offset_ms(self) -> int:
-        """How far it is from a clock that nobody sets. This changes when the machine's was set."""
-        return self._offset_ms
+        return time.monotonic_ns() // 1_000_000 + self.offset_ms
 
     def jumped_ms(self) -> int:
         """Return by how much the machine's clock was set since the last call, and follow it."""
         offset = self._offset()
-        jump, self._offset_ms = offset - self._offset_ms, offset
+        jump, self.offset_ms = offset - self.offset_ms, offset
         return jump
 
     def _offset(self) -> int:
@@ -130,10 +126,10 @@ class SharedClock(Clock):
         clock."""
         between_ms = (asked_at_s + answered_at_s) * 500
         sample = _Sample((answered_at_s - asked_at_s) * 1000, round(read_ms - between_ms))
-        if self._samples and abs(sample.offset_ms - self._offset_ms) > self.STEP_MS:
+        if self._samples and abs(sample.offset_ms - self.offset_ms) > self.STEP_MS:
             self._samples.clear()
         self._samples.append(sample)
-        self._offset_ms = min(self._samples).offset_ms
+        self.offset_ms = min(self._samples).offset_ms
 
     def jumped_ms(self) -> int:
         """Return 0: what waits is due by this clock, whatever is done to it."""

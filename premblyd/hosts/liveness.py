@@ -29,24 +29,20 @@ class Liveness:
         self._lost_at_s = float("-inf")
         self._has_let_go = False
         self._heard: SharedTime | None = None
-        self._was_silent = False
+        # Whether this daemon has not beaten for so long that others may have begun what it can't
+        # do, and asked only those that they saw; until it has looked again.
+        self.was_silent = False
 
     def heard(self, now: SharedTime) -> None:
         """Take in that the database's time was read with a beat: so long was none."""
         if (before := self._heard) is not None:
             silent_s = max(now.boot_s - before.boot_s, (now.shared_ms - before.shared_ms) / 1000)
-            self._was_silent = self._was_silent or silent_s >= SILENT_MS / 1000
+            self.was_silent = self.was_silent or silent_s >= SILENT_MS / 1000
         self._heard = now
-
-    @property
-    def was_silent(self) -> bool:
-        """Whether this daemon has not beaten for so long that others may have begun what it can't
-        do, and asked only those that they saw; until it has looked again."""
-        return self._was_silent
 
     def looked_again(self) -> None:
         """Note that it has looked at what others have begun, and can continue."""
-        self._was_silent = False
+        self.was_silent = False
 
     def beaten(self, asked: SharedTime) -> None:
         """Take in that a beat counted which was asked for then, or another sign of life: hooks may

@@ -103,7 +103,9 @@ class Membership:
         self._beat_every_s = lost_after_s / BEATS
         self._others: tuple[Sighting, ...] = ()
         self._may_have_others = is_named  # else from the first one that it sees
-        self._is_leader = False
+        # Whether this is the host that alone does what is to be done once. While the database is
+        # away, whoever was it stays it.
+        self.is_leader = False
         self._must_announce = False
         self._announced_at_s = float("-inf")
         self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
@@ -117,12 +119,6 @@ class Membership:
         """Have the actions of these names from now on: the other hosts learn it with the next
         beat."""
         self._actions_to_tell = actions
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this is the host that alone does what is to be done once. While the database is
-        away, whoever was it stays it."""
-        return self._is_leader
 
     def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
         """Return the claim of `job`, which was asked for then (boot_s)."""
@@ -241,7 +237,7 @@ class Membership:
             self._repair = asyncio.create_task(self._repaired(self._come_back()))
         elif self._liveness.was_silent:
             self._repair = asyncio.create_task(self._repaired(self._look_again()))
-        elif lost or (self._is_leader and self._look_for_orphans_at_s <= time.monotonic()):
+        elif lost or (self.is_leader and self._look_for_orphans_at_s <= time.monotonic()):
             self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
 
     def _follow(self, read: TimeRead) -> None:
@@ -295,9 +291,9 @@ class Membership:
         self._known = {host.worker for host in self._others}
 
     def _set_leader(self, is_leader: bool) -> None:
-        if is_leader and not self._is_leader:
+        if is_leader and not self.is_leader:
             tell("host.first", name=self._own.name)
-        self._is_leader = is_leader
+        self.is_leader = is_leader
 
     def _tell_cut_off(self, error: StoreUnavailableError | None) -> None:
         is_cut_off = error is not None

@@ -20,13 +20,8 @@ class Halts:
     """Which actions can't run now, for whoever listens. Only the loop's thread uses it."""
 
     def __init__(self) -> None:
-        self._reasons: dict[str, HaltReason] = {}
+        self.reasons: dict[str, HaltReason] = {}  # the actions that are halted
         self._listeners: list[Callable[[], None]] = []
-
-    @property
-    def reasons(self) -> Mapping[str, HaltReason]:
-        """The actions that are halted, and why each is."""
-        return self._reasons
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Have `listener` called after each change."""
@@ -35,14 +30,14 @@ class Halts:
     def begin(self, action: str, reason: HaltReason) -> None:
         """Claim nothing more of an action, until `end`. It may be halted already, for another
         reason."""
-        if self._reasons.get(action) is not reason:
-            self._reasons[action] = reason
+        if self.reasons.get(action) is not reason:
+            self.reasons[action] = reason
             tell("worker.halted", action=action, reason=str(reason))
             self._changed()
 
     def end(self, action: str) -> None:
         """Claim deliveries of an action again, if it was halted."""
-        if self._reasons.pop(action, None) is not None:
+        if self.reasons.pop(action, None) is not None:
             tell("worker.resumed", action=action)
             self._changed()
 

@@ -6,7 +6,7 @@ Every action has its own slots, so a slow or failing one delays no other.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -109,7 +109,7 @@ class Dispatcher:
         self._limit = 0
         self._max_bytes = 0
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._permitted: dict[str, Permit] = {}
+        self.permitted: dict[str, Permit] = {}  # of hooks that run, by the tokens of their claims
         self._leases: dict[int, int] = {}  # of those that may outlast them, in milliseconds
         self._renewed_at_s = boot_s()
         self._busy: Counter[str] = Counter()
@@ -123,11 +123,6 @@ class Dispatcher:
         self._jumped_at_ms = 0
         self.last_round_ms = clock.now_ms()
         self.looked_at_s = float("-inf")  # at the queue, as `boot_s` counts
-
-    @property
-    def permitted(self) -> Mapping[str, Permit]:
-        """The permits of the hooks that run now, by the tokens of their claims."""
-        return self._permitted
 
     @property
     def running(self) -> int:
@@ -246,7 +241,7 @@ class Dispatcher:
         self._running[job.delivery_id] = task
         self._busy[job.action] += 1
         self._busy_bytes[job.action] += cost
-        self._permitted[job.claim_token] = permit
+        self.permitted[job.claim_token] = permit
         if action.hook.may_outlast_timeout:
             self._leases[job.delivery_id] = _lease_ms(action)
 
@@ -279,7 +274,7 @@ class Dispatcher:
         """See the hook of `job` through. Return whether it runs again."""
         started_ms = self._clock.now_ms()
         result = permit.judged(await self._result(action, run))
-        del self._permitted[job.claim_token]
+        del self.permitted[job.claim_token]
         self._busy[job.action] -= 1
         self._busy_bytes[job.action] -= cost
         if not self._busy[job.action]:  # no claim has to look at it
