@@ -13,11 +13,12 @@ import orjson
 from premblyd import __version__, jsontext, times
 from premblyd.errors import PremblydError
 from premblyd.prembly import bodies
+from premblyd.privacy import MAX_DEPTH, is_deep
 from premblyd.run.invocation import Invocation
 
 VERSION = 1
 MAX_LINE_BYTES = 64 << 10  # of what a worker writes
-MAX_LEVELS = 100  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
+MAX_LEVELS = MAX_DEPTH  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
 _UNNUMBERED = len(b'{"number":0')
 _NUMBER = rb"[1-9][0-9]{0,17}"
 _READY = re.compile(rb"ready +([0-9]{1,9})(?: .*)?", re.DOTALL)
@@ -139,7 +140,7 @@ def embedded(body: bytes) -> bytes | None:
         value = orjson.loads(body)
     except ValueError:
         return None
-    if body.count(b"[") + body.count(b"{") > MAX_LEVELS and _is_deep(value):
+    if body.count(b"[") + body.count(b"{") > MAX_LEVELS and is_deep(value):
         return None
     # Within a text a line's end is written as \n: those that are left stand between values.
     return body.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -151,17 +152,3 @@ def _without_other_ends(line: bytes) -> bytes:
     for end in "\u0085\u2028\u2029":
         line = line.replace(end.encode(), b"\\u%04x" % ord(end))
     return line
-
-
-def _is_deep(value: Any) -> bool:
-    """Return whether `value` has more than MAX_LEVELS objects and lists within each other."""
-    level = [value]
-    for _ in range(MAX_LEVELS + 1):
-        level = [inner for each in level for inner in _within(each)]
-    return bool(level)
-
-
-def _within(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
