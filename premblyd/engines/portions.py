@@ -2,9 +2,11 @@
 than a portion is in memory."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from premblyd.engines.engine import Database, Row, Statement
+
+T = TypeVar("T")
 
 
 def portions(
@@ -18,15 +20,15 @@ def portions(
         found["after"] = rows[-1][0]
 
 
-def of_size(sizes: Iterable[Row], most_bytes: int) -> Iterator[list[int]]:
-    """Split the events that are read at once, of which these are the numbers and the sizes of the
-    bodies, so that their bodies find room."""
-    ids: list[int] = []
+def of_size(sizes: Iterable[tuple[T, int]], most_bytes: int) -> Iterator[list[T]]:
+    """Split the events that are read or written at once, each with the size of its body, so that
+    their bodies find room."""
+    portion: list[T] = []
     total = 0
-    for event_id, body_bytes in sizes:
-        if ids and total + body_bytes > most_bytes:
-            yield ids
-            ids, total = [], 0
-        ids.append(event_id)
+    for event, body_bytes in sizes:
+        if portion and total + body_bytes > most_bytes:
+            yield portion
+            portion, total = [], 0
+        portion.append(event)
         total += body_bytes
-    yield ids
+    yield portion

@@ -2,12 +2,13 @@
 
 import functools
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
+from premblyd.engines.portions import of_size
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Webhook
 from premblyd.queue import trusted
@@ -146,23 +147,11 @@ def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping
 def _insert(transaction: Transaction, events: Sequence[NewEvent]) -> dict[str, int]:
     """Insert events that are not there yet; return the ids of those that are new, by key."""
     ids: list[int | None] = []
-    for rows in _portions(events):
+    # A statement copies all that it is given.
+    for rows in of_size([(event.row, event.body_bytes) for event in events], PORTION_BYTES):
         ids += transaction.insert_many(_INSERT_EVENTS, rows)
     keys = (event.key for event in events)
     return {key: id_ for key, id_ in zip(keys, ids, strict=True) if id_ is not None}
-
-
-def _portions(events: Sequence[NewEvent]) -> Iterator[list[Row]]:
-    """Split where the bodies exceed PORTION_BYTES: a statement copies all that it is given."""
-    rows: list[Row] = []
-    size = 0
-    for event in events:
-        if rows and size + event.body_bytes > PORTION_BYTES:
-            yield rows
-            rows, size = [], 0
-        rows.append(event.row)
-        size += event.body_bytes
-    yield rows
 
 
 _DERIVED_COLUMNS = ("key", "body_digest", "body_bytes", "reference_key")
