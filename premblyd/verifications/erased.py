@@ -87,21 +87,9 @@ def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, in
     the number of their erasure."""
     if not ids or not arrival_facts(transaction).any_names:
         return {}
-    digests = Digests.of(transaction)
-    own = {
-        each: (
-            digests.of_reference(each),
-            digests.of_reference(session_reference(each)),
-            digests.of_session(each),
-        )
-        for each in ids
-    }
-    wanted = sorted({name for names in own.values() for name in names})
-    by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
-    found = {
-        each: [by_name[name] for name in names if name in by_name] for each, names in own.items()
-    }
-    return {each: numbers[0] for each, numbers in found.items() if numbers}
+    own = [(each, name) for each in ids for name in (session_reference(each), each)]
+    found = find_erased(transaction, [Names(name, each) for each, name in own])
+    return {each: by.erasure_id for (each, _), by in zip(own, found, strict=True) if by}
 
 
 def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
