@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +23,7 @@ from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import real_path
 from premblyd.engines.sqlite.opening import plain
+from premblyd.engines.sqlite.taking import Watch
 from premblyd.errors import PremblydError, TryAgainError
 
 ON_SERVER = (
@@ -30,7 +31,6 @@ ON_SERVER = (
     " then `premblyd record restore --erase-again`."
 )
 Source = SqliteBackend  # what is copied
-Watch = Callable[[str, int, int | None], None]
 PART = ".premblyd-backup-"  # begins the name of what is not whole yet
 PAGES = 256  # of a portion
 PAUSE_S = 0.005  # between two portions: the disk is the daemon's as well

@@ -66,17 +66,6 @@ def rows_of(event_ids: Collection[int], *found: ByTable) -> dict[str, int]:
 def look(transaction: Transaction, named: Named, now_ms: int) -> Findings:
     """Return what is stored under the given names. It only reads."""
     person = persons.find(transaction, named)
-    return _findings(transaction, person, now_ms)
-
-
-def earlier(transaction: Transaction, named: Named) -> list[Earlier]:
-    """Return the erasures of what is named, the newest first."""
-    subject = named.digest(Digests.of(transaction))
-    rows = transaction.rows(_EARLIER, subject=subject)
-    return [Earlier(id=number, at_ms=at_ms, actor=actor) for number, at_ms, actor in rows]
-
-
-def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings:
     digests = Digests.of(transaction)
     subject = person.named.digest(digests)
     rows = transaction.look_up(NAMES_OF_EVENTS, person.event_ids)
@@ -103,6 +92,13 @@ def _findings(transaction: Transaction, person: Person, now_ms: int) -> Findings
         newest_hold=transaction.row(NEWEST_HOLD),
         is_unfinished=transaction.row(UNFINISHED, subject=subject) is not None,
     )
+
+
+def earlier(transaction: Transaction, named: Named) -> list[Earlier]:
+    """Return the erasures of what is named, the newest first."""
+    subject = named.digest(Digests.of(transaction))
+    rows = transaction.rows(_EARLIER, subject=subject)
+    return [Earlier(id=number, at_ms=at_ms, actor=actor) for number, at_ms, actor in rows]
 
 
 def _hold_ids(transaction: Transaction, person: Person, now_ms: int) -> list[int]:

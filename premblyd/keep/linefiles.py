@@ -80,7 +80,7 @@ class LineKeeper:
     async def round(self) -> float:
         """Complete them at the start, after an erasure and a copy, and where it failed before;
         return the seconds until the next round."""
-        newest = await self._writer.call(_newest, Step.EVIDENCE)
+        newest = await self._writer.call(lambda each: each.row(_NEWEST), Step.EVIDENCE)
         if newest != self._seen:
             states = await asyncio.to_thread(self._complete)  # a disk may hang
             await self._writer.call(functools.partial(self._keep, states), Step.EVIDENCE)
@@ -94,10 +94,6 @@ class LineKeeper:
     def _keep(self, states: list[FileState], transaction: Transaction) -> None:
         transaction.change(_FORGET, host=self._host)
         transaction.insert_many(_KEEP, [(self._host, *astuple(each)) for each in states])
-
-
-def _newest(transaction: Transaction) -> Row | None:
-    return transaction.row(_NEWEST)
 
 
 _FOLDERS = Statement(

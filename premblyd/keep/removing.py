@@ -26,6 +26,7 @@ from premblyd.model.tables import (
 )
 from premblyd.prembly.payload import plain_id
 from premblyd.verifications.erased import SENDERS, harmless
+from premblyd.verifications.names import GROUPS
 from premblyd.verifications.spellings import Spelt, look_up
 
 BODY = (Kept.BODY,)
@@ -85,7 +86,7 @@ def remove(
 def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
     """Delete all names of those of these verifications that no event names any more."""
     names: dict[str, set[str]] = {each: {each} for each in verifications}
-    for name, verification in transaction.look_up(_OTHER_NAMES, sorted(names)):
+    for verification, name in transaction.look_up(GROUPS, sorted(names)):
         names[verification].add(name)
     living = _living(transaction, set().union(*names.values()))
     transaction.change_each(
@@ -182,10 +183,6 @@ _REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _VERIFICATIONS = Lookup(
     VerificationName.select(VerificationName.verification),
     VerificationName.name,
-)
-_OTHER_NAMES = Lookup(
-    VerificationName.select(VerificationName.name, VerificationName.verification),
-    VerificationName.verification,
 )
 _EVENTS_OF = Spelt.of(Event.select(Event.reference).distinct(), Event)
 _FORGET_NAME = _deleting(VerificationName.name)

@@ -43,13 +43,10 @@ class Source:
         key = ", ".join(f'"{field.column_name}"' for field in table._meta.get_primary_keys())
         text = f"SELECT {names} FROM {table._meta.table_name} ORDER BY {key}"  # noqa: S608
         for row in self._connection.execute(f"{text} LIMIT -1 OFFSET ?", (skip,)):
-            if truths:
-                values = list(row)
-                for place in truths:
-                    values[place] = None if values[place] is None else bool(values[place])
-                yield tuple(values)
-            else:
-                yield row
+            values = list(row)
+            for place in truths:
+                values[place] = None if values[place] is None else bool(values[place])
+            yield tuple(values)
 
     def orphans(self) -> list[str]:
         """Return some rows that refer to a row that is not there."""

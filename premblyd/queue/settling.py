@@ -92,13 +92,12 @@ def add_answer(
     references = own.union(known)
     order_names = inbox.lock_names(transaction, webhook, answer.deliveries)
     transaction.lock({*map(awaited.lock_name, references), *order_names})
-    if settled := settled_in_record(transaction, references, webhook.verdict):
-        event_id = min(settled.values())
+    settled = settled_in_record(transaction, references, webhook.verdict)
+    doubted = [] if settled else [id_ for (id_,) in look_up(transaction, _DOUBTED, references)]
+    if known_ids := [*settled.values(), *doubted]:
+        event_id = min(known_ids)
         added = Added(event_id, inbox.key_of(transaction, event_id), False)
-    elif doubted_ids := [number for (number,) in look_up(transaction, _DOUBTED, references)]:
-        event_id = min(doubted_ids)
-        added = Added(event_id, inbox.key_of(transaction, event_id), False)
-        if inquiry is not None:
+        if doubted and inquiry is not None:
             result, words = of_doubted(webhook.verdict)
             inquiry = replace(inquiry, event_id=event_id, result=result, error=words)
     else:

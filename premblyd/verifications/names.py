@@ -91,23 +91,20 @@ def groups(transaction: Transaction, names: Collection[str]) -> dict[str, set[st
     known = transaction.look_up(_BY_NAME, sorted(set(map(plain_id, names))))
     of_verification: dict[str, set[str]] = defaultdict(set)
     verifications = sorted({verification for _, verification in known})
-    for verification, name in transaction.look_up(_GROUPS, verifications):
+    for verification, name in transaction.look_up(GROUPS, verifications):
         of_verification[verification].add(name)
     return {name: of_verification[verification] for name, verification in known}
 
 
 def _names_of(transaction: Transaction, verifications: Sequence[str]) -> set[str]:
-    return {name for (name,) in transaction.look_up(_BY_VERIFICATION, list(verifications))}
+    return {name for _, name in transaction.look_up(GROUPS, list(verifications))}
 
 
 _BY_NAME = Lookup(
     VerificationName.select(VerificationName.name, VerificationName.verification),
     VerificationName.name,
 )
-_BY_VERIFICATION = Lookup(
-    VerificationName.select(VerificationName.name), VerificationName.verification
-)
-_GROUPS = Lookup(
+GROUPS = Lookup(
     VerificationName.select(VerificationName.verification, VerificationName.name),
     VerificationName.verification,
 )

@@ -121,10 +121,9 @@ _SETTLING = Event.select(
 ).where(STANDING.in_(SETTLING), IS_BELIEVED)
 _SETTLING_EVENTS = Spelt.of(_SETTLING, Event)
 _SAID = (*FACTS, "doubt")
-_IS_OTHER = ~IS_STORED_ANSWER
 _OTHER_EVENTS = (
     Event.select(*(getattr(Event, name) for name in _SAID))
-    .where(_IS_OTHER)
+    .where(~IS_STORED_ANSWER)
     .distinct()  # of rows that are alike one is enough
     .limit(MAX_OTHERS + 1)
 )
