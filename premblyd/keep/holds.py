@@ -237,13 +237,10 @@ def _references_of_held(now_ms: Any) -> Sequence[Query]:
 
 def _in_force(transaction: Transaction, which: int | Subject, now_ms: int) -> list[int]:
     if isinstance(which, int):
-        found = transaction.rows(_BY_ID, id=which, now_ms=now_ms)
-    else:
-        stored = as_stored(which)
-        about = {"user_ref": stored.user_ref, "reference": stored.reference}
-        statement = _BY_REFERENCE if stored.user_ref is None else _BY_USER
-        found = transaction.rows(statement, **about, now_ms=now_ms)
-    return [number for (number,) in found]
+        return [number for (number,) in transaction.rows(_BY_ID, id=which, now_ms=now_ms)]
+    if which.user_ref is not None:
+        return on(transaction, [which.user_ref], [], now_ms)
+    return on(transaction, [], [which.reference or ""], now_ms)
 
 
 def as_stored(subject: Subject) -> Subject:
@@ -335,12 +332,6 @@ _LEFT_OF_NAMES = Lookup(
 )
 _ANY = Statement(Hold.select(Hold.id).where(_IN_FORCE).limit(1))
 _BY_ID = Statement(Hold.select(Hold.id).where(_IN_FORCE, Hold.id == param("id")))
-_BY_USER = Statement(
-    Hold.select(Hold.id).where(_IN_FORCE, Hold.user_ref == param("user_ref")).order_by(Hold.id)
-)
-_BY_REFERENCE = Statement(
-    Hold.select(Hold.id).where(_IN_FORCE, Hold.reference == param("reference")).order_by(Hold.id)
-)
 _HAS_NOT_ENDED = Hold.ended_at_ms.is_null()
 _IDS_OF_USERS = Lookup(
     Hold.select(Hold.id, Hold.until_ms, Hold.user_ref).where(_HAS_NOT_ENDED), Hold.user_ref
