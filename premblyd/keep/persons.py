@@ -182,13 +182,15 @@ class _Walk:
         erased = self._transaction.look_up(
             _BY_ERASED_NAME, sorted(map(self._digests.of_reference, self._references))
         )
-        gone = {row.id for row in self._own.values() if row.removed_parts == RemovedParts.ERASED}
+        own, by_user = self._own.values(), self._named.by is FoundBy.USER_REF
+        gone = {row.id for row in own if row.removed_parts == RemovedParts.ERASED}
+        nameless = {row.id for row in own if by_user and row.user_ref is None}
         return Person(
             named=self._named,
             event_ids=tuple(sorted(self._own.keys() - gone)),
             erased_ids=tuple(sorted(gone.union(id_ for (id_,) in erased))),
             other_ids=tuple(sorted(others)),
-            nameless_ids=tuple(sorted(self._nameless() - gone)),
+            nameless_ids=tuple(sorted(nameless - gone)),
             user_refs=frozenset(self._user_refs),
             references=frozenset(self._references),
             sessions=frozenset(self._sessions),
@@ -206,11 +208,6 @@ class _Walk:
         own = set(names)
         as_sessions = set(map(session_reference, own))
         return known_as(self._transaction, own | as_sessions) if own else own
-
-    def _nameless(self) -> set[int]:
-        if self._named.by is not FoundBy.USER_REF:
-            return set()
-        return {row.id for row in self._own.values() if row.user_ref is None}
 
 
 def _single(transaction: Transaction, named: Named) -> Person:

@@ -160,7 +160,6 @@ def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
     return Position(line.key, last.place + 1, last.id, holds)
 
 
-_HAS_ID = Delivery.id == param("id")
 _INSERT = BulkInsert(
     Delivery,
     "event_id",

@@ -182,12 +182,8 @@ class _Server(HTTPServer):
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
-        self._receiver.on_close(server_conn)
-
-    @property
-    def _receiver(self) -> Receiver:
         assert isinstance(self.request_callback, Receiver)  # noqa: S101
-        return self.request_callback
+        self.request_callback.on_close(server_conn)
 
 
 def make_server(receiver: Receiver) -> HTTPServer:

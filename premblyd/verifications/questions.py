@@ -67,19 +67,10 @@ def add(transaction: Transaction, inquiry: NewInquiry) -> None:
     values["answer_digest"] = sha256 and Digests.of(transaction).of_body(sha256)
     transaction.write(INSERT_INQUIRY, **values)
     if inquiry.purpose is Purpose.CONFIRM and inquiry.result in DOUBTS:
-        transaction.write(
-            _AWAIT_AGAIN,
-            event_id=inquiry.event_id,
-            due_at_ms=inquiry.at_ms + AGAIN_MS,
-            last_error=NOT_CONFIRMED,
-        )
-        transaction.write(
-            _AWAIT,
-            event_id=inquiry.event_id,
-            at_ms=inquiry.at_ms,
-            due_at_ms=inquiry.at_ms + AGAIN_MS,
-            last_error=NOT_CONFIRMED,
-        )
+        about = {"event_id": inquiry.event_id, "last_error": NOT_CONFIRMED}
+        about["due_at_ms"] = inquiry.at_ms + AGAIN_MS
+        transaction.write(_AWAIT_AGAIN, **about)
+        transaction.write(_AWAIT, at_ms=inquiry.at_ms, **about)
 
 
 AGAIN_MS = 60_000

@@ -148,7 +148,7 @@ GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
 LOOK_S = 0.25
 _FRESH_S = 60.0
 _HOSTS = f"""
-SELECT worker, name, pid, version, beat_count,
+SELECT worker, name, pid, beat_count,
        abs({NOW_MS} - seen_at_ms)::float / 1000,
        least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
 FROM host WHERE ended_at_ms IS NULL ORDER BY id
@@ -161,7 +161,6 @@ class Daemon(NamedTuple):
     worker: str
     name: str
     pid: int
-    version: str
     beat_count: int
     unseen_s: float
     beat_s: float  # from one beat to the next, so far

@@ -27,12 +27,8 @@ LOCK_WAIT = "2500ms"  # shorter than others wait: what webhooks don't need must 
 SHORT_LOCK_WAIT = "250ms"
 DEADLINE_S = 10.0  # of a transaction with all its tries; connecting has a limit of its own
 _CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
-_OF_THE_WORK = (
-    psycopg.IntegrityError,
-    psycopg.ProgrammingError,
-    psycopg.DataError,
-    errors.ProgramLimitExceeded,  # a text is too long for an index
-)
+# The last: a text is too long for an index.
+_REFUSALS = (psycopg.IntegrityError, psycopg.DataError, errors.ProgramLimitExceeded)
 # Somebody must grant or restore something; webhooks are refused until then.
 _OF_THE_DATABASE = (
     errors.InsufficientPrivilege,
@@ -57,11 +53,7 @@ class PostgresqlEngine:
     """See engines.engine.Engine."""
 
     runs_here = False
-    refusals: tuple[type[Exception], ...] = (
-        psycopg.IntegrityError,
-        psycopg.DataError,
-        errors.ProgramLimitExceeded,
-    )
+    refusals: tuple[type[Exception], ...] = _REFUSALS
 
     def __init__(self, server: Server, deadline_s: float) -> None:
         with contextlib.closing(schema.connect_read_only(server)) as database:
@@ -104,8 +96,8 @@ class PostgresqlEngine:
             raise _TryAgainError(plain(error), error) from None
         except _OF_THE_DATABASE as error:
             raise TableUnavailableError(plain(error)) from None
-        except _OF_THE_WORK:
-            raise
+        except (*_REFUSALS, psycopg.ProgrammingError):
+            raise  # the work's own fault
         except (psycopg.Error, PeeweeException) as error:
             self._disconnect()
             reason = _NO_ANSWER if self._deadline.is_over else plain(error)
