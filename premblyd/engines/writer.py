@@ -134,15 +134,9 @@ class Writer:
         *,
         alone: bool = False,
     ) -> "asyncio.Future[Done]":
-        """Run `work` in the next transaction, on its own there. The rest is as of `submit`."""
+        """Run `work` in the next transaction, on its own there. The rest is as of `submit`. Of what
+        is Deferred, the future has what is read."""
         future: asyncio.Future[Done] = self.submit(_CALLS[step], work, names, alone=alone)
-        return future
-
-    def call_deferred(
-        self, work: Callable[[Transaction], Deferred[Done]], step: Step, names: Sequence[str] = ()
-    ) -> "asyncio.Future[Done]":
-        """Run `work` as `call` does; the future has what is read of its result."""
-        future: asyncio.Future[Any] = self.call(work, step, names)
         return future
 
     @property

@@ -66,7 +66,7 @@ class Claims:
 
         def read() -> Claimed:
             jobs = map(self._job, starts, attempt_ids(), repeat(now_ms))
-            return Claimed(list(jobs), next_due_ms(), passed, has_more, queue.has_full)
+            return Claimed(list(jobs), next_due_ms(), passed, has_more, bool(queue.full))
 
         return Deferred(read)
 

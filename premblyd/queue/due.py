@@ -70,7 +70,7 @@ class Queued:
         self._shares = shares
         self._bookmarks = bookmarks
         self._waiting: list[Waiting] = []
-        self._full: set[str] = set()  # actions that have no free slot
+        self.full: set[str] = set()  # actions that have deliveries, and no free slot
         self._contended: set[str] = set()  # and those of which another host decides at this moment
         self.due: list[Due] = []
         self.passed = 0
@@ -105,11 +105,11 @@ class Queued:
         """Return whether this claim may find something of an action."""
         if name not in self._actions:
             if any(name in names for names in self._actions_of_others):
-                self._full.add(name)
+                self.full.add(name)
                 return False
             return due_at_ms <= self._ended_until_ms
         if not self._shares.free(name):
-            self._full.add(name)
+            self.full.add(name)
             return False
         return due_at_ms <= self._now_ms
 
@@ -125,7 +125,7 @@ class Queued:
                 self._contended.add(name)
                 return 0
         if not slots:
-            self._full.add(name)
+            self.full.add(name)
         return slots
 
     def _held(self, name: str) -> int:
@@ -251,11 +251,6 @@ class Queued:
         configuration has changed had the time to say so."""
         return self._now_ms - (_PATIENCE_MS if self._actions_of_others else 0)
 
-    @property
-    def has_full(self) -> bool:
-        """Whether an action has deliveries in the queue, and no free slot."""
-        return bool(self._full)
-
     def asking_next_due(self) -> Callable[[], int | None]:
         """Ask when the next delivery of an action is due that has a free slot, now that some have
         changed; return what reads it."""
@@ -263,7 +258,7 @@ class Queued:
         times = [self._now_ms + _CONTENDED_MS] if self._contended else []
         asked = []
         for name, due_at_ms in self._waiting:
-            if name in self._full or name in self._contended:
+            if name in self.full or name in self._contended:
                 continue
             if name in looked_at:
                 first = {"action": name, "worker": self._worker}

@@ -13,6 +13,7 @@ hook can't run ends dead with that reason, and the others go on.
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
@@ -70,9 +71,10 @@ class Queue:
         dead, and so do unusable ones. A daemon that the others have taken for lost gets nothing,
         until it lives again.
         """
-        return self._writer.call_deferred(
+        claimed: asyncio.Future[Any] = self._writer.call(
             lambda transaction: self._claims.claim(transaction, actions, room, now_ms), Step.CLAIMS
         )
+        return claimed
 
     def finish(self, job: Job, result: Result, ending: Ending) -> "asyncio.Future[bool]":
         """Close the job's attempt with its result, and move the delivery as `ending` says.

@@ -233,10 +233,6 @@ class Output:
         self._kept = bytearray()
         self.truncated = False
 
-    @property
-    def is_empty(self) -> bool:
-        return not self._kept
-
     def read(self, descriptor: int) -> bool:
         """Read once. False: nothing more will come, or nothing is there."""
         try:

@@ -66,7 +66,7 @@ class Line:
     def answer(self, answer: Answer) -> None:
         """End the run as the worker has answered."""
         result = _RESULTS[answer.kind]
-        if answer.words or not self.output.is_empty:
+        if answer.words or self.output.text():
             result = self.told(result, answer.words)
         if answer.after_s:
             result = dataclasses.replace(result, retry_after_s=answer.after_s)
