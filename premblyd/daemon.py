@@ -240,11 +240,7 @@ class Daemon:
         opened.callback(self._runners.interrupt)
         rng = random.Random()  # noqa: S311 (spreads retries; nobody gains by guessing)
         self._confirmation = Confirmation(
-            self._inquirer,
-            Inquiries(self._writer),
-            queue,
-            Answers(self._writer),
-            self._clock,
+            self._inquirer, Inquiries(self._writer), queue, Answers(self._writer), self._clock
         )
         self._dispatcher = Dispatcher(
             queue,

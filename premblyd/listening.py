@@ -33,10 +33,7 @@ _LACKING = {
 }
 # Of ip(7) and ipv6(7): the kernel drops packets whose TTL, or hop limit, is less. A connection has
 # that of its listening socket.
-_MIN_TTL = {
-    socket.AF_INET: (socket.IPPROTO_IP, 21),
-    socket.AF_INET6: (socket.IPPROTO_IPV6, 73),
-}
+_MIN_TTL = {socket.AF_INET: (socket.IPPROTO_IP, 21), socket.AF_INET6: (socket.IPPROTO_IPV6, 73)}
 _LARGEST_TTL = 255  # systems begin with 64 or 128
 # What trying again does not mend: somebody must change the address or a right.
 _LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)

@@ -21,15 +21,7 @@ from premblyd.engines.sqlite.opening import plain
 from premblyd.engines.sqlite.taking import Source, Watch
 from premblyd.errors import LacksRightsError, PremblydError, StoreUnavailableError, TryAgainError
 from premblyd.keep.erasingagain import AppliedAgain, erase_again
-from premblyd.keep.erasurelines import (
-    NAME,
-    Line,
-    all_lines,
-    own_file,
-    read_lines,
-    record_id,
-    union,
-)
+from premblyd.keep.erasurelines import NAME, Line, all_lines, own_file, read_lines, record_id, union
 from premblyd.keep.linefiles import files_of
 from premblyd.keep.operators import write_down
 from premblyd.model import schema

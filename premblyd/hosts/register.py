@@ -13,11 +13,7 @@ from peewee import fn
 
 from premblyd.engines.engine import Statement, Transaction, insert, param, update
 from premblyd.engines.writer import Step, Writer
-from premblyd.errors import (
-    MoveAtWorkError,
-    OtherRecordError,
-    PremblydError,
-)
+from premblyd.errors import MoveAtWorkError, OtherRecordError, PremblydError
 from premblyd.hosts.identity import Identity, Predecessor
 from premblyd.model.schema import LOCK, MOVE
 from premblyd.model.states import LOST, STOPPED, State
@@ -139,10 +135,7 @@ class Hosts:
                 sighting
                 for sighting in lost
                 if transaction.row(
-                    _AS_SEEN,
-                    id=sighting.id,
-                    worker=sighting.worker,
-                    beat_count=sighting.beat_count,
+                    _AS_SEEN, id=sighting.id, worker=sighting.worker, beat_count=sighting.beat_count
                 )
                 and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
             ]
@@ -214,11 +207,7 @@ def _interrupt(transaction: Transaction, rows: Sequence[Sequence[Any]], now_ms: 
 _DIGEST_KEY = Statement(Record.select(Record.digest_key))
 _IS_ALIVE = Host.ended.is_null()
 _OF_IDENTITY = [field.name for field in fields(Identity)]
-_JOIN = insert(
-    Host,
-    *_OF_IDENTITY,
-    *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms"),
-)
+_JOIN = insert(Host, *_OF_IDENTITY, *("actions", "lost_after_ms", "started_at_ms", "seen_at_ms"))
 _OF_PLACE = Statement(
     Host.select(Host.worker, Host.pid, Host.process_start).where(
         Host.place == param("place"), _IS_ALIVE

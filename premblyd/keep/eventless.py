@@ -16,12 +16,7 @@ from premblyd.keep import holds, removing
 from premblyd.keep.holds import Subject
 from premblyd.model.columns import Kept, columns, emptied
 from premblyd.model.table import Table
-from premblyd.model.tables import (
-    ConsoleToken,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
+from premblyd.model.tables import ConsoleToken, Inquiry, OperatorAction, VerificationName
 
 PORTION = 500  # rows that a transaction looks at
 

@@ -344,8 +344,7 @@ _EVENTS = Lookup(
 )
 # Of many that are alike one is enough.
 _OF_SESSION = Lookup(
-    Event.select(Event.session_id, Event.reference, Event.user_ref).distinct(),
-    Event.session_id,
+    Event.select(Event.session_id, Event.reference, Event.user_ref).distinct(), Event.session_id
 )
 _OF_NAMES = Spelt.of(
     Event.select(Event.reference, Event.user_ref).where(Event.user_ref.is_null(False)).distinct(),

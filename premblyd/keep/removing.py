@@ -67,11 +67,7 @@ def empty_identities(
         transaction.change_each(lookup, deliveries)
 
 
-def remove(
-    transaction: Transaction,
-    removed: Removed,
-    event_ids: Sequence[int],
-) -> None:
+def remove(transaction: Transaction, removed: Removed, event_ids: Sequence[int]) -> None:
     """Remove the class `removed` of these events: body, identity or record."""
     if removed is Removed.BODY:
         empty_bodies(transaction, event_ids)
@@ -181,8 +177,7 @@ _WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)
 _HIDE = Statement(Event.update(params(*SENDERS)).where(_HAS_ID))
 _REFERENCES = Lookup(Event.select(Event.reference), Event.id)
 _VERIFICATIONS = Lookup(
-    VerificationName.select(VerificationName.verification),
-    VerificationName.name,
+    VerificationName.select(VerificationName.verification), VerificationName.name
 )
 _EVENTS_OF = Spelt.of(Event.select(Event.reference).distinct(), Event)
 _FORGET_NAME = _deleting(VerificationName.name)
@@ -191,12 +186,9 @@ _KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
 _NOT_TWICE = _deleting(GoneEvent.key)
 _KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
 _SUCCEEDED = Lookup(
-    Delivery.select(
-        Delivery.id,
-        Delivery.action,
-        Delivery.once_key,
-        Delivery.confirmed_key,
-    ).where(fn.COALESCE(Delivery.state, "") == State.SUCCEEDED),
+    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
+        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
+    ),
     Delivery.event,
 )
 _GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)

@@ -2,16 +2,7 @@
 
 from enum import StrEnum
 
-from premblyd.model.columns import (
-    DIGEST,
-    PERSONAL,
-    PLAIN,
-    Kept,
-    Moment,
-    Number,
-    Seen,
-    Text,
-)
+from premblyd.model.columns import DIGEST, PERSONAL, PLAIN, Kept, Moment, Number, Seen, Text
 from premblyd.model.table import Table
 from premblyd.privacy import Shape
 

@@ -22,12 +22,7 @@ from premblyd.move.sqlite import Row, Source
 _NOT_MOVED = (tables.ConsoleToken, tables.Halt, ErasureFile)
 MOVED = tuple(table for table in tables.TABLES if table not in _NOT_MOVED)
 # What a daemon leaves in a database although no webhook ever came.
-_NO_RECORD = (
-    tables.Record,
-    tables.Host,
-    tables.Downtime,
-    tables.Alert,
-)
+_NO_RECORD = (tables.Record, tables.Host, tables.Downtime, tables.Alert)
 _MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16

@@ -192,13 +192,7 @@ def _confirmed(transaction: Transaction, delivery_id: int) -> Confirmed | None:
 
 
 _OPEN_ATTEMPTS = BulkInsert(
-    Attempt,
-    "delivery_id",
-    "number",
-    "worker",
-    "action_digest",
-    "started_at_ms",
-    "claim_token",
+    Attempt, "delivery_id", "number", "worker", "action_digest", "started_at_ms", "claim_token"
 )
 _START_DELIVERIES = BulkUpdate(
     lambda given: Delivery.update(

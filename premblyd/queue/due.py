@@ -325,10 +325,7 @@ WAITING_ACTIONS = Statement(_actions_in_queue())
 # Another host's hook, which still runs there: a lease that has run out does not end it. `worker`:
 # of the host that asks. (A subquery for one value: of an EXISTS about attempts, PostgreSQL would
 # make a table of all attempts first.)
-_WORKER = fn.COALESCE(
-    Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT),
-    "",
-)
+_WORKER = fn.COALESCE(Attempt.select(Attempt.worker).where(IS_LAST_ATTEMPT), "")
 _RUNS_ELSEWHERE = (Delivery.state == State.RUNNING) & fn.EXISTS(
     Host.select(Host.id).where(
         Host.worker == _WORKER, Host.worker != param("worker"), Host.ended_at_ms.is_null()
@@ -348,9 +345,7 @@ _DUE = (
         fn.COALESCE(Event.select(fn.LENGTH(Event.body)).where(Event.id == Delivery.event), 0),
     )
     .where(
-        Delivery.action == param("action"),
-        Delivery.due_at_ms <= param("now_ms"),
-        ~_RUNS_ELSEWHERE,
+        Delivery.action == param("action"), Delivery.due_at_ms <= param("now_ms"), ~_RUNS_ELSEWHERE
     )
     .order_by(Delivery.due_at_ms, Delivery.id)
     .limit(param("limit"))

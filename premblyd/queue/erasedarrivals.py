@@ -28,10 +28,7 @@ class ErasedArrivals:
         self._deliveries = BulkInsert(Delivery, *deliveries.columns, "confirmed_key")
 
     def find(
-        self,
-        transaction: Transaction,
-        rows: Mapping[str, Row],
-        known: Mapping[str, int | None],
+        self, transaction: Transaction, rows: Mapping[str, Row], known: Mapping[str, int | None]
     ) -> dict[str, Erased]:
         """Return by which erasure some of these rows, by their keys, are erased: of a reference or
         a session that was, or where that is `known`."""

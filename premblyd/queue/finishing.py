@@ -152,11 +152,7 @@ def _going_on(values: Values, given: CTE) -> Any:
     is_unconfirmed = (
         (given.c.state == State.DEAD) & Delivery.confirmed_at_ms.is_null() & _IS_DOUBTED
     )
-    ended = {
-        "state": State.CANCELLED,
-        "due_at_ms": None,
-        "finished_at_ms": given.c.ended_at_ms,
-    }
+    ended = {"state": State.CANCELLED, "due_at_ms": None, "finished_at_ms": given.c.ended_at_ms}
     written = _nameless(values, given) | {
         getattr(Delivery, name): Case(None, [(erased.OF_DELIVERY, value)], values[name])
         for name, value in ended.items()

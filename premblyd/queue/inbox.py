@@ -56,11 +56,7 @@ class Added:
 class Inbox:
     """Keeps webhooks and rejections. Its futures resolve after the commit."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        will_add: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, writer: Writer, will_add: Callable[[], None] = lambda: None) -> None:
         """`will_add` is called before deliveries are handed to the writer: a claim that follows at
         once is in their transaction, behind them."""
         self._writer = writer

@@ -136,11 +136,7 @@ class Turns:
 
 
 def asking_success(
-    transaction: Transaction,
-    removed: RemovedKeys,
-    subject: Subject,
-    action: str,
-    before_id: int,
+    transaction: Transaction, removed: RemovedKeys, subject: Subject, action: str, before_id: int
 ) -> Callable[[], int | None]:
     """Ask for the delivery of an action that has succeeded for a subject, of an event before the
     one with this number, as a claim looks for it; return what reads its number."""
@@ -179,11 +175,7 @@ class Ruling(NamedTuple):
 
 
 def rule(
-    transaction: Transaction,
-    job: Job,
-    names: Sequence[str],
-    verdict: Verdict,
-    now_ms: int,
+    transaction: Transaction, job: Job, names: Sequence[str], verdict: Verdict, now_ms: int
 ) -> Ruling:
     """Decide again whose turn it is, now that Prembly has told by which names it knows the
     verification and what came of it: another name's hook may have succeeded, or run. Of those that

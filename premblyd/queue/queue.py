@@ -202,7 +202,6 @@ _CONFIRM = update(
 )
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(
-        IS_QUEUED,
-        Delivery.created_at_ms < param("before_ms"),
+        IS_QUEUED, Delivery.created_at_ms < param("before_ms")
     )
 )

@@ -128,10 +128,7 @@ _RUNNING_OF = (
 RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
 FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
 _EVENTS = Lookup(
-    Delivery.select(
-        Delivery.id,
-        *(getattr(Event, name) for name in EVENT_COLUMNS),
-    ).join(Event),
+    Delivery.select(Delivery.id, *(getattr(Event, name) for name in EVENT_COLUMNS)).join(Event),
     Delivery.id,
 )
 _CLOSE_OPEN_ATTEMPT = update(
@@ -142,10 +139,5 @@ _CLOSE_OPEN_ATTEMPT = update(
     where=(Attempt.delivery == param("delivery_id")) & Attempt.outcome.is_null(),
 )
 _RELEASE = update(
-    Delivery,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "last_error",
-    where=Delivery.id == param("id"),
+    Delivery, "state", "due_at_ms", "finished_at_ms", "last_error", where=Delivery.id == param("id")
 )

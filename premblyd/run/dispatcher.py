@@ -15,15 +15,7 @@ from premblyd.config.models import Action
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy import safe_id
-from premblyd.queue.jobs import (
-    Claimable,
-    Claimed,
-    Ending,
-    Job,
-    Result,
-    Room,
-    counted_bytes,
-)
+from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job

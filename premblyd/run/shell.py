@@ -123,11 +123,7 @@ class ShellRunner:
             except (OSError, MemoryError) as error:
                 return _not_started(error)
             body.clear()
-            with (
-                self._children.known(process.pid),
-                process,
-                permit.ends_by(process.kill, mark),
-            ):
+            with self._children.known(process.pid), process, permit.ends_by(process.kill, mark):
                 return process.wait(hook.timeout_ms / 1000, is_shell=isinstance(hook, ShellHook))
 
 

@@ -67,9 +67,7 @@ def _was_answered(results: Collection[InquiryResult], *purposes: Purpose) -> Fun
     answered so."""
     return fn.EXISTS(
         Inquiry.select(Inquiry.id).where(
-            Inquiry.event == Event.id,
-            Inquiry.purpose.in_(purposes),
-            Inquiry.result.in_(results),
+            Inquiry.event == Event.id, Inquiry.purpose.in_(purposes), Inquiry.result.in_(results)
         )
     )
 
@@ -97,10 +95,7 @@ STANDING = Case(
         (Event.outcome.in_(payload.FINAL_OUTCOMES), Standing.RESULT),
         ((Event.outcome == Outcome.PENDING) | (_CODE == payload.LATER_CODE), Standing.LATER),
         (_CODE == payload.WALLET_CODE, Standing.WALLET),
-        (
-            _CODE.in_(payload.FINAL_CODES) & Event.verification_status.is_null(),
-            Standing.CODE,
-        ),
+        (_CODE.in_(payload.FINAL_CODES) & Event.verification_status.is_null(), Standing.CODE),
     ],
     Standing.OPEN,
 )
@@ -116,8 +111,7 @@ IS_AWAITED = (
     & STANDING.not_in([Standing.RESULT, Standing.ELSEWHERE])
 )
 _SETTLING = Event.select(
-    *(Event.reference, Event.id, STANDING, Event.response_code),
-    Case(None, [(IS_TOLD, 1)], 0),
+    *(Event.reference, Event.id, STANDING, Event.response_code), Case(None, [(IS_TOLD, 1)], 0)
 ).where(STANDING.in_(SETTLING), IS_BELIEVED)
 _SETTLING_EVENTS = Spelt.of(_SETTLING, Event)
 _SAID = (*FACTS, "doubt")

@@ -12,17 +12,8 @@ from premblyd.engines.engine import Database
 from premblyd.engines.postgresql.beacon import LOOK_S
 from premblyd.engines.postgresql.failures import translated
 from premblyd.engines.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
-from premblyd.engines.postgresql.transaction import (
-    Connection,
-    PostgresqlTransaction,
-    lock_number,
-)
-from premblyd.errors import (
-    MoveAtWorkError,
-    PremblydError,
-    SchemaError,
-    StoreUnreadableError,
-)
+from premblyd.engines.postgresql.transaction import Connection, PostgresqlTransaction, lock_number
+from premblyd.errors import MoveAtWorkError, PremblydError, SchemaError, StoreUnreadableError
 from premblyd.model import schema
 from premblyd.model.schema import LOCK, MOVE
 
@@ -93,10 +84,7 @@ def connect_operator(server: Server) -> Database:
 
 def _checked(database: Database, server: Server) -> Database:
     try:
-        with (
-            translated(StoreUnreadableError),
-            bounded(database.connection(), CONNECT_TIMEOUT_S),
-        ):
+        with translated(StoreUnreadableError), bounded(database.connection(), CONNECT_TIMEOUT_S):
             _require_one_place(database.connection(), str(server))
             database.digest_key = schema.require_own(database, str(server))
     except PremblydError:

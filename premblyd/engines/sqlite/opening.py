@@ -16,13 +16,7 @@ from premblyd.databases import is_plain
 from premblyd.engines.engine import ONLY_READS, Database, Done, Transaction, query_failed
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.cipher import errors, failures
-from premblyd.engines.sqlite.files import (
-    beside,
-    real_path,
-    require_replaced,
-    restrict,
-    size,
-)
+from premblyd.engines.sqlite.files import beside, real_path, require_replaced, restrict, size
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
     CannotStartError,
@@ -203,11 +197,7 @@ def connect(path: Path, key_path: Path | None = None) -> Database:
     mode=rw: a removed file is an error, never quietly a new and empty database.
     """
     return _Database(
-        path,
-        key_path,
-        "mode=rw",
-        pragmas=_PRAGMAS,
-        cached_statements=_CACHED_STATEMENTS,
+        path, key_path, "mode=rw", pragmas=_PRAGMAS, cached_statements=_CACHED_STATEMENTS
     )
 
 
