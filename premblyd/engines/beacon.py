@@ -36,23 +36,18 @@ class Beacon(Protocol):
 
     async def read_time(self) -> TimeRead:
         """Read the database's clock."""
-        ...
 
     async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
         """Say by `beat` that `worker` lives (`seen_at_ms` is bound too), and `look` at all."""
-        ...
 
     async def announce(self) -> None:
         """Tell the others that deliveries are due."""
-        ...
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait until others announce something, or `stir` is called, at most `timeout_s`. Return
         whether others have announced something."""
-        ...
 
     def stir(self) -> None:
         """End a wait."""
-        ...
 
     async def close(self) -> None: ...

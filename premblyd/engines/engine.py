@@ -283,7 +283,6 @@ class Transaction(ABC):
 
     def asking_lock(self, name: str) -> Callable[[], bool]:
         """Ask for a name as `try_lock` does; return what reads whether this transaction has it."""
-        del name
         return lambda: True
 
     def _ask(self, statement: Compiled, values: Mapping[str, Any]) -> Callable[[], list[Row]]:
@@ -335,7 +334,6 @@ class Database(peewee.Database, ABC):
         """Return the oldest transaction of somebody else that has been open for so long, and keeps
         the database from cleaning up what has ended meanwhile; None: there is none, or it can't be
         told."""
-        del open_for_ms
         return None
 
     def clock(self) -> Clock:
@@ -387,12 +385,10 @@ class Engine(Protocol):
         TableUnavailableError, where other work may be kept.) What else is raised is the fault of
         `work`, and nothing was kept either.
         """
-        ...
 
     def tidy_up(self, item_count: int) -> None:
         """Do what can wait until after a commit, while the loop answers. `item_count`: how many
         items the last transaction had."""
-        ...
 
     def close(self) -> None: ...
 

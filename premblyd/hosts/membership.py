@@ -317,7 +317,6 @@ class Alone:
 
     def configure(self, actions: Sequence[str]) -> None:
         """Nobody asks which actions these are."""
-        del actions
 
     def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
         """Return the claim of `job`, which was asked for then (boot_s)."""

@@ -111,7 +111,7 @@ class PostgresqlEngine:
             raise _TryAgainError(reason) from None
 
     def tidy_up(self, item_count: int) -> None:
-        del item_count
+        """Nothing can wait until then."""
 
     def close(self) -> None:
         self._disconnect()

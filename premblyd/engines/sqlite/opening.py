@@ -90,8 +90,7 @@ class _Database(Database, SqliteDatabase):
         super().__init__(f"{path.absolute().as_uri()}?{mode}", **options)
 
     def transact(self, work: Callable[[Transaction], Done], *, alone: bool = False) -> Done:
-        del alone  # it always is
-        with translated(), self.atomic("IMMEDIATE"):
+        with translated(), self.atomic("IMMEDIATE"):  # which is alone
             return work(SqliteTransaction(self.connection(), self.digest_key))
 
     def look(self, work: Callable[[Transaction], Done]) -> Done:

@@ -99,6 +99,5 @@ class SqliteTransaction(Transaction):
         return int(self.connection.execute(compiled.text, values).rowcount)
 
     def _ids(self, inserting: BulkInsert, rows: Sequence[Row], cursor: Any) -> Iterable[int]:
-        del inserting
         # Consecutive, for nobody else inserts meanwhile.
         return range(cursor.lastrowid - len(rows) + 1, cursor.lastrowid + 1)
