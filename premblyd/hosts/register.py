@@ -134,9 +134,7 @@ class Hosts:
             ended = [
                 sighting
                 for sighting in lost
-                if transaction.row(
-                    _AS_SEEN, id=sighting.id, worker=sighting.worker, beat_count=sighting.beat_count
-                )
+                if transaction.row(_AS_SEEN, **sighting._asdict())
                 and transaction.change(_END, worker=sighting.worker, ended_at_ms=now_ms, ended=LOST)
             ]
             return TakenOver(

@@ -71,18 +71,8 @@ def count_events(
             counts.setdefault(group, [0, 0, 0])[column] += 1
     # In one order: hosts whose counts are in the same part must not wait for each other.
     for group, (events, again, alone) in sorted(counts.items()):
-        hour_ms, type_, code, outcome = group
-        transaction.write(
-            _COUNT_EVENTS,
-            hour_ms=hour_ms,
-            type=type_,
-            response_code=code,
-            outcome=outcome,
-            events=events,
-            duplicates=again,
-            unmatched=alone,
-            part=transaction.part,
-        )
+        its = group._asdict() | {"part": transaction.part}
+        transaction.write(_COUNT_EVENTS, events=events, duplicates=again, unmatched=alone, **its)
 
 
 def count_none(transaction: Transaction) -> None:

@@ -168,15 +168,7 @@ def settle(
     plain = {plain_id(reference): by_id for reference, by_id in settled_by.items()}
     for row_id, reference, event_id in look_up(transaction, _OPEN_FOR, plain):
         by_id = plain[plain_id(reference)]
-        transaction.write(
-            _END,
-            id=row_id,
-            state=AwaitedState.SETTLED,
-            due_at_ms=None,
-            finished_at_ms=at_ms,
-            settled_by_id=by_id,
-            last_error=None,
-        )
+        transaction.write(_END, id=row_id, finished_at_ms=at_ms, settled_by_id=by_id)
         ended.append(Settled(event_id=event_id, reference=reference, settled_by_id=by_id))
     return ended
 
@@ -332,14 +324,14 @@ _WAITING_UNKNOWN = Spelt.of(_UNKNOWN, Awaited)
 _KNOWN = update(Awaited, "known_at_ms", where=(Awaited.id == param("id")) & _IS_WAITING)
 _OPEN = Awaited.select(Awaited.id, Awaited.reference, Awaited.event).where(_IS_OPEN)
 _OPEN_FOR = Spelt.of(_OPEN, Awaited)
-_END = update(
-    Awaited,
-    "state",
-    "due_at_ms",
-    "finished_at_ms",
-    "settled_by_id",
-    "last_error",
-    where=(Awaited.id == param("id")) & _IS_OPEN,
+_END = Statement(
+    Awaited.update(
+        state=AwaitedState.SETTLED,
+        due_at_ms=None,
+        finished_at_ms=param("finished_at_ms"),
+        settled_by=param("settled_by_id"),
+        last_error=None,
+    ).where(Awaited.id == param("id"), _IS_OPEN)
 )
 _ASKED = Statement(
     Awaited.update(

@@ -75,14 +75,13 @@ def names_of(transaction: Transaction, verification: Any) -> tuple[str, ...]:
     """Return all names of a verification; none for one that has but one."""
     if not isinstance(verification, str):
         return ()
-    group = _names_of(transaction, [verification])
+    group = {name for _, name in transaction.look_up(GROUPS, [verification])}
     return (verification, *sorted(group - {verification}))
 
 
 def known_as(transaction: Transaction, names: Collection[str]) -> set[str]:
     """Return these names and all others of their verifications."""
-    known = transaction.look_up(_BY_NAME, sorted(set(map(plain_id, names))))
-    return {*names, *_names_of(transaction, sorted({verification for _, verification in known}))}
+    return {*names, *itertools.chain.from_iterable(groups(transaction, names).values())}
 
 
 def groups(transaction: Transaction, names: Collection[str]) -> dict[str, set[str]]:
@@ -94,10 +93,6 @@ def groups(transaction: Transaction, names: Collection[str]) -> dict[str, set[st
     for verification, name in transaction.look_up(GROUPS, verifications):
         of_verification[verification].add(name)
     return {name: of_verification[verification] for name, verification in known}
-
-
-def _names_of(transaction: Transaction, verifications: Sequence[str]) -> set[str]:
-    return {name for _, name in transaction.look_up(GROUPS, list(verifications))}
 
 
 _BY_NAME = Lookup(

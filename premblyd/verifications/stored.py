@@ -53,10 +53,9 @@ def found_others(transaction: Transaction, references: Collection[str]) -> list[
 
 
 def _verdict(row: Sequence[Any]) -> Verdict:
-    """Return what a row says, as far as nobody has changed it by hand."""
+    """Return what a row says."""
     values = dict(zip(_SAID, row, strict=True))
-    outcome = values["outcome"]
-    values["outcome"] = Outcome(outcome) if outcome in list(Outcome) else Outcome.UNKNOWN
+    values["outcome"] = Outcome(values["outcome"])
     if values["face_match"] is not None:
         values["face_match"] = bool(values["face_match"])
     return Verdict(**values)
