@@ -4,6 +4,7 @@ A webhook's body is read more leniently than that: NaN, Infinity and half charac
 surrogates) come in, and an expression makes infinite numbers of finite ones.
 """
 
+import itertools
 import json
 import math
 import re
@@ -123,18 +124,10 @@ def _cut(value: Any, left: list[int], max_chars: int) -> Any:
         case str():
             return value[:max_chars]
         case dict():
-            kept = {}
-            for name, inner in value.items():
-                if left[0] <= 0:
-                    break
-                kept[name[:max_chars]] = _cut(inner, left, max_chars)
-            return kept
+            pairs = itertools.takewhile(lambda _: left[0] > 0, value.items())
+            return {name[:max_chars]: _cut(inner, left, max_chars) for name, inner in pairs}
         case list():
-            items = []
-            for inner in value:
-                if left[0] <= 0:
-                    break
-                items.append(_cut(inner, left, max_chars))
-            return items
+            items = itertools.takewhile(lambda _: left[0] > 0, value)
+            return [_cut(inner, left, max_chars) for inner in items]
         case _:
             return value

@@ -107,10 +107,9 @@ class Listening:
         if self.is_passed:
             return
         self._remove_own_file()
-        for listening in self.sockets:
-            listening.refuse()
         waiting = select.poll()
         for listening in self.sockets:
+            listening.refuse()
             waiting.register(listening, select.POLLIN)
         until_s = time.monotonic() + WAITING_S
         while waiting.poll(0) and time.monotonic() < until_s:

@@ -30,6 +30,3 @@ class RollUp(_Described):
     """A table of counts, kept in the transactions that make what they count: see rollups.py."""
 
     kept = Kept.PERMANENT
-
-    class Meta:
-        without_rowid = True
