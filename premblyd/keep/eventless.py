@@ -83,10 +83,6 @@ def _kind_of(table: type[Table], query: Query) -> _Kind:
     )
 
 
-def _forget_names(transaction: Transaction, rows: Sequence[_Row]) -> None:
-    removing.forget_verifications(transaction, {row.name for row in rows if row.name})
-
-
 def _rows(query: Query, table: type[Table]) -> Statement:
     return Statement(query.where(table.id > param("after_id")).order_by(table.id).limit(PORTION))
 
@@ -117,7 +113,9 @@ _KINDS = (
             ),
             VerificationName,
         ),
-        _forget_names,
+        lambda transaction, rows: removing.forget_verifications(
+            transaction, {row.name for row in rows if row.name}
+        ),
     ),
 )
 _EXPIRED = Statement(ConsoleToken.delete().where(ConsoleToken.until_ms <= param("now_ms")))

@@ -48,7 +48,8 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
     """Bring every row of `source` into `target`, and return what came over. Raise PremblydError
     when it can't be brought over whole; then `target` has no record, and `source` is as it was."""
     with sqlite.opened(source) as file, postgresql.opened(target, MOVED) as server:
-        if found := [_name(table) for table in MOVED if _is_record(server, table)]:
+        record = [table for table in MOVED if table not in _NO_RECORD]
+        if found := [_name(table) for table in record if server.has_rows(table)]:
             raise MoveError(
                 f"{target} has a record already (rows in {', '.join(found)}). Name a database that"
                 " is new, or empty."
@@ -72,10 +73,6 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
         file.require_unchanged()
         server.finish(file.last_numbers())
     return copied
-
-
-def _is_record(server: Target, table: type[Model]) -> bool:
-    return table not in _NO_RECORD and server.has_rows(table)
 
 
 def _copy(file: Source, server: Target, table: type[Model], rows: "_Rows") -> TableMoved:

@@ -43,11 +43,6 @@ class Known(NamedTuple):
     erased: dict[str, Erased]
     facts: ArrivalFacts
 
-    @property
-    def new_row_count(self) -> int:
-        """How many are not there: two of one key are one event, and a duplicate of it."""
-        return sum(key in self.new for key in self.keys)
-
 
 def event_key(digests: Digests, webhook: Webhook, by: By = "body") -> str:
     """Return the key of `webhook`: two with the same key are duplicates.
@@ -123,9 +118,10 @@ def store(transaction: Transaction, known: Known) -> Known:
 def may_be_stored_later(transaction: Transaction, known: Known, now_ms: int) -> bool:
     """Return whether nothing is said of these events, the first of which came at `now_ms`, but that
     they are new, or there: then `asking_store` stores them."""
-    is_simple = not known.erased and known.new_row_count == len(known.new)
-    is_simple = is_simple and not trusted.is_behind(known.facts.trusted_ms, now_ms)
-    return transaction.is_far and is_simple
+    # Two of one key are one event, and a duplicate of it.
+    has_again = sum(key in known.new for key in known.keys) > len(known.new)
+    is_behind = trusted.is_behind(known.facts.trusted_ms, now_ms)
+    return transaction.is_far and not (known.erased or has_again or is_behind)
 
 
 def asking_store(transaction: Transaction, known: Known) -> Callable[[], Mapping[str, int]]:

@@ -79,10 +79,8 @@ class InFlight:
         Return whether there is room."""
         while (excess := self.held_bytes + count - self._max_bytes) > 0:
             holding = [other for other in self._incoming if other.held_bytes]
-            if not make_room(holding, Limit.BYTES, excess):
-                return False
-            if share not in self._incoming:
-                return False  # it gave way itself
+            if not make_room(holding, Limit.BYTES, excess) or share not in self._incoming:
+                return False  # none gave way, or it did itself
         self.held_bytes += count
         share.receive(count, time.monotonic())
         return True

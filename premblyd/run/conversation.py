@@ -312,19 +312,15 @@ class Conversation:
             yield Deadline(self._began_at + hook.start_timeout_ms / 1000, self._is_late)
         else:
             if self.line is not None:
-                yield from self._limits()
+                if self._busy_since is not None:
+                    yield Deadline(self._busy_since + hook.max_busy_ms / 1000, self._is_overtime)
+                yield Deadline(self._silent_since + hook.timeout_ms / 1000, self._is_silent)
             elif hook.idle_ms is not None:
                 yield Deadline(self._silent_since + hook.idle_ms / 1000, self.finish)
             if hook.max_age_ms is not None and self.phase is Phase.READY:
                 yield Deadline(self._began_at + hook.max_age_ms / 1000, self.finish)
             if hook.max_memory_bytes is not None:
                 yield Deadline(self._weighed_at + WEIGH_EVERY_S, self._weigh)
-
-    def _limits(self) -> Iterator[Deadline]:
-        """Yield until when the line is to be answered."""
-        if self._busy_since is not None:
-            yield Deadline(self._busy_since + self._hook.max_busy_ms / 1000, self._is_overtime)
-        yield Deadline(self._silent_since + self._hook.timeout_ms / 1000, self._is_silent)
 
     def _is_late(self) -> None:
         error = f"no `ready 1` within `start_timeout`{UNHEARD}"

@@ -7,7 +7,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from premblyd import loops
@@ -55,7 +54,6 @@ class Actions:
             )
             for action in actions
         }
-        self.has_confirm = any(action.confirm for action in actions)
 
 
 class Gate(Protocol):
@@ -209,16 +207,15 @@ class Dispatcher:
         return claimed
 
     def _room(self) -> Room:
-        room = Room(
+        return Room(
             limit=self._limit - self._busy.total(),
             running=frozenset(self._running),
             hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
+            confirmable=self._gate.room,
             closed=frozenset(self._runners.halts.reasons),
         )
-        has_confirm = self._actions.has_confirm
-        return replace(room, confirmable=self._gate.room) if has_confirm else room
 
     def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,

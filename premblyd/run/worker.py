@@ -129,7 +129,7 @@ class WorkerRunner:
         pool = self._of_actions.get(invocation.action) if invocation.webhook else None
         if pool is not None and (pool.hook is hook or pool.hook == hook):
             return pool
-        if _delivery(invocation):
+        if invocation.environment.get("PREMBLY_DELIVERY"):
             return None
         for pool in self._of_others:
             if pool.action == invocation.action and pool.hook == hook:
@@ -171,12 +171,6 @@ def _most_processes() -> int:
     files that may be open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft // (4 * FILES_PER_PROCESS)
-
-
-def _delivery(invocation: Invocation) -> int:
-    """Return the number of the delivery; 0 for what is none."""
-    found = invocation.environment.get("PREMBLY_DELIVERY")
-    return found if isinstance(found, int) else 0
 
 
 def _wait(conversations: list[Conversation]) -> list[Conversation]:
