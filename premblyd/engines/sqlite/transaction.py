@@ -84,7 +84,7 @@ class SqliteTransaction(Transaction):
             part = rows[start : start + _MAX_CHANGES]
             if self._change_rows(changing, part) == len(part):
                 changed += part
-            else:  # SQLite before 3.35, as RHEL 9 has it, knows no RETURNING
+            else:  # RETURNING would change threads at every row, as reading does
                 changed += [row for row in part if self._change_rows(changing, [row])]
         place = changing.key_place
         return lambda: {row[place] for row in changed}
