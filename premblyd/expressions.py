@@ -276,10 +276,6 @@ def _cost_of_all(arguments: list[Any], _: int) -> int:
     )
 
 
-def _cost_of_nothing(*_: Any) -> int:
-    return 0
-
-
 def _cost_of_writing(arguments: list[Any], limit: int) -> int:
     return sum(jsontext.weight(value, limit) for value in arguments)
 
@@ -319,7 +315,7 @@ _VISITS = {  # a lookup for each node costs less than jmespath's cache for each 
 }
 _SORTED = 18  # comparisons of each value when 250,000 are sorted
 _COSTS: dict[str, Cost] = {
-    **dict.fromkeys(("length", "type", "to_array", "not_null", "map"), _cost_of_nothing),
+    **dict.fromkeys(("length", "type", "to_array", "not_null", "map"), lambda *_: 0),
     **dict.fromkeys(("sort", "sort_by", "max", "min", "max_by", "min_by"), _cost_of_sorting),
     "to_string": _cost_of_writing,
     "to_number": _cost_of_reading,

@@ -72,15 +72,12 @@ class PauseLog:
 
 def _in_force(transaction: Transaction, now_ms: int) -> dict[str, Any]:
     old_ms = trusted.counted_ms(transaction, now_ms) - KEPT_MS
-    if transaction.row(_ANY_OLD, at_ms=old_ms) is not None:
-        transaction.change(_FORGET_OLD, at_ms=old_ms)
+    transaction.change(_FORGET_OLD, at_ms=old_ms)
     return dict(transaction.rows(_UNTIL, now_ms=now_ms))
 
 
 _FORGET_OVER = Statement(Pause.delete().where(Pause.until_ms <= param("now_ms")))
-_IS_OLD = ~has_lasted_until(param("at_ms"))
-_FORGET_OLD = Statement(Pause.delete().where(_IS_OLD))
-_ANY_OLD = Statement(Pause.select(Pause.id).where(_IS_OLD).limit(1))
+_FORGET_OLD = Statement(Pause.delete().where(~has_lasted_until(param("at_ms"))))
 _UNTIL = Statement(Pause.select(Pause.action, Pause.until_ms).where(is_in_force(param("now_ms"))))
 _ABOUT = {Pause.until_ms: param("until_ms"), Pause.reason: param("reason")}
 _BEGIN = Statement(

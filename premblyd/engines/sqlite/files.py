@@ -138,19 +138,15 @@ def lock(path: Path) -> int:
             unused.unlink()
     except BlockingIOError:
         os.close(descriptor)
-        raise _already_running(path, name) from None
+        raise AlreadyRunningError(
+            f"Another premblyd uses {path}. Stop it (the service: `sudo systemctl stop"
+            " premblyd.socket premblyd.service`), or give this one another `database:`."
+            f" `sudo fuser -v {name}` (package psmisc) shows which process it is."
+        ) from None
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def _already_running(path: Path, name: Path) -> AlreadyRunningError:
-    return AlreadyRunningError(
-        f"Another premblyd uses {path}. Stop it (the service: `sudo systemctl stop premblyd.socket"
-        " premblyd.service`), or give this one another `database:`."
-        f" `sudo fuser -v {name}` (package psmisc) shows which process it is."
-    )
 
 
 def _own_names(real: Path) -> list[Path]:
