@@ -161,7 +161,8 @@ class _Start(NamedTuple):
 def _start_of(
     transaction: Transaction, delivery: Due, row: Row | None, action: Claimable
 ) -> _Start:
-    event = recovery.usable_event(row)
+    event = recovery.usable_event(row and row[1:])
+    newest_number = row[0] if row else 0  # who resets attempt_count by hand has it run again
     if event.is_erased and not action.runs_erased:
         raise ErasedError(recovery.ERASED)
     if action.gets_body and not event.has_body and not event.is_erased:
@@ -171,7 +172,7 @@ def _start_of(
     return _Start(
         delivery,
         event,
-        delivery.attempt_count + 1,
+        max(delivery.attempt_count, newest_number) + 1,
         secrets.token_hex(8),
         cost=1 if is_confirmed or not action.confirm else 0,
         confirmed=_confirmed(transaction, delivery.id) if is_confirmed else None,

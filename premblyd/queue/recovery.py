@@ -78,8 +78,8 @@ def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, no
 
 
 def event_rows(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
-    """Return the events of these deliveries, by the deliveries' ids, as rows of EVENT_COLUMNS;
-    those that are there still."""
+    """Return the events of these deliveries, by the deliveries' ids: the number of the newest
+    attempt, and EVENT_COLUMNS; those that are there still."""
     return by_delivery(transaction.look_up(_EVENTS, delivery_ids)) if delivery_ids else {}
 
 
@@ -127,8 +127,13 @@ _RUNNING_OF = (
 )
 RUNNING_OF = Statement(_RUNNING_OF)  # all, also those that another transaction has locked
 FREE_RUNNING_OF = Statement(_RUNNING_OF, locks=True)  # without them
+_NEWEST_NUMBER = Attempt.select(fn.MAX(Attempt.number)).where(Attempt.delivery == Delivery.id)
 _EVENTS = Lookup(
-    Delivery.select(Delivery.id, *(getattr(Event, name) for name in EVENT_COLUMNS)).join(Event),
+    Delivery.select(
+        Delivery.id,
+        fn.COALESCE(_NEWEST_NUMBER, 0),
+        *(getattr(Event, name) for name in EVENT_COLUMNS),
+    ).join(Event),
     Delivery.id,
 )
 _CLOSE_OPEN_ATTEMPT = update(

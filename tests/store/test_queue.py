@@ -122,6 +122,20 @@ def test_each_run_has_its_own_row_until_the_attempts_are_spent(store: Store) -> 
     assert ids(claim(store, LATER_MS, crm=1)) == []
 
 
+def test_what_somebody_makes_pending_by_hand_runs_again(store: Store) -> None:
+    """With its count begun anew, too: an index that refuses the attempt would stop all hooks."""
+    store.add("crm", attempts=1)
+    [job] = claim(store, NOW_MS, crm=1).jobs
+    finish(store, job, FAILED, None, NOW_MS)
+    store.by_hand(
+        "UPDATE delivery SET state = 'pending', attempt_count = 0, attempts_left = 1,"
+        f" due_at_ms = {NOW_MS}, finished_at_ms = NULL"
+    )
+    [again] = claim(store, NOW_MS, crm=1).jobs
+    assert (again.delivery_id, again.attempt) == (job.delivery_id, 2)
+    assert store.rows("SELECT attempt_count FROM delivery") == [(2,)]
+
+
 def test_a_late_report_changes_nothing(store: Store) -> None:
     store.add("crm")
     [late] = claim(store, crm=1).jobs
