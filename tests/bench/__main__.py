@@ -119,6 +119,7 @@ def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: fl
         serving.forward(FORWARDS),
         serving.busy(seconds * BUSY),
         engines.accept(seconds),
+        engines.encrypted(seconds),
         engines.hosts(2, HOOKS),
         engines.hosts(3, HOOKS),
         trips.trips(seconds, BACKLOG),

@@ -1,14 +1,18 @@
-"""The rows that compare PostgreSQL with SQLite, and several daemons with one.
+"""The rows that compare PostgreSQL and an encrypted file with a plain one, and several daemons with
+one.
 
 The server is a cluster of its own with PostgreSQL's own defaults: a commit is on the disk before it
 returns, as with SQLite.
 """
 
 import contextlib
+import tempfile
+from pathlib import Path
 
+from premblyd.engines.connections import backend
 from tests.bench import peers, rows, serving
 from tests.bench.rows import Measured, Row
-from tests.support import postgresql
+from tests.support import database, postgresql
 
 HOOK_S = 0.1
 SLOTS = 8  # hooks at once on each host: 80 of HOOK_S end in a second
@@ -27,6 +31,26 @@ def accept(seconds: float) -> Row:
         peer="on SQLite",
         needs=("wrk",),
         goals=serving.goals(),
+        ours=ours,
+        theirs=lambda: serving.accepted(seconds),
+    )
+
+
+def encrypted(seconds: float) -> Row:
+    """Durable accept into an encrypted file against the same into a plain one."""
+
+    def ours() -> Measured:
+        with tempfile.TemporaryDirectory() as name:
+            place = database.file_in(Path(name), is_encrypted=True)
+            backend(place).prepare()
+            return serving.accepted(seconds, folder=Path(name), place=place)
+
+    return Row(
+        name="encryption",
+        title="durable accept into an encrypted file",
+        peer="into a plain one",
+        needs=("wrk",),
+        goals=serving.goals(0.8),
         ours=ours,
         theirs=lambda: serving.accepted(seconds),
     )
