@@ -58,7 +58,6 @@ UNIQUE = {
     "erased_name": ("name",),
     "removal": ("removed",),
     "sweep": ("removed",),
-    "backup_folder": ("folder",),
     "put_off": ("removed",),
     "gone_event": ("key",),
     "gone_once": ("once_key",),
