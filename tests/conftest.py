@@ -50,6 +50,7 @@ WAIT_LONGEST = {
     "test_systemd_protocol",
     "test_cli_reconcile",
     "test_shell",
+    "test_package",
 }
 # They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
 # `timeout` in setup.cfg, ends them later.

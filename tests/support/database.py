@@ -20,12 +20,16 @@ from psycopg.rows import tuple_row
 from premblyd.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
 from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import cipher
+from premblyd.model.schema import KEY_BYTES
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.waiting import FOREVER_S
 
 ENGINES = ("sqlite", "sqlcipher", "postgresql")
 KEY = "c0ffee" * 10 + "abcd"  # of every encrypted database here
+# With a random one, other keys share a lock each time. Not that of tests.support.postgresql: what
+# is copied from one to the other brings its key along.
+DIGEST_KEY = b"of the tests on SQLite".ljust(KEY_BYTES)
 _CHOSEN = "PREMBLYD_TEST_ENGINE"  # a variable: what a test starts in other processes may ask too
 
 
@@ -66,7 +70,10 @@ def prepared_file(*, is_encrypted: bool = False) -> Path:
     """A prepared SQLite database, to be copied: that takes less time than to make one."""
     folder = Path(tempfile.mkdtemp(prefix="premblyd-prepared-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    backend(file_in(folder, is_encrypted=is_encrypted)).prepare()
+    place = file_in(folder, is_encrypted=is_encrypted)
+    backend(place).prepare()
+    with changing(place) as connection:
+        connection.execute("UPDATE record SET digest_key = ?", [DIGEST_KEY])
     return folder / "premblyd.db"
 
 

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from premblyd.databases import Server
 from premblyd.engines.postgresql.engine import PostgresqlBackend
+from premblyd.model.schema import KEY_BYTES
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY
 from tests.support.waiting import FOREVER_S
@@ -159,6 +160,7 @@ class Cluster:
 
 FOLDER = "PREMBLYD_TEST_POSTGRESQL"  # a variable: where the session's server is, or may be made
 TEMPLATE = "premblyd_template"
+DIGEST_KEY = b"of the tests on PostgreSQL".ljust(KEY_BYTES)  # see tests.support.database
 
 
 def prepare_session() -> None:
@@ -196,6 +198,8 @@ def of_session() -> tuple[Cluster, str]:
                 locale = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if has_icu else ""
                 connection.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {locale}")
             PostgresqlBackend(Server(cluster.url(TEMPLATE))).prepare()
+            with cluster.connect(TEMPLATE) as connection:
+                connection.execute("UPDATE record SET digest_key = %s", [DIGEST_KEY])
             (folder / "ready").touch()
     return cluster, TEMPLATE
 

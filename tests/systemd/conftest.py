@@ -43,23 +43,11 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source tree and the wheels it needs."""
+def _boot(share: Path) -> Iterator[Machine]:
     if reason := machines.missing():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("packages")
     try:
-        machines.fill_share(folder)
-    except machines.MachineError as error:
-        pytest.skip(str(error))
-    return folder
-
-
-def _boot(packages: Path, share: Path) -> Iterator[Machine]:
-    for name in ("source", "wheels"):
-        shutil.copytree(packages / name, share / name)
-    try:
+        machines.fill_share(share)
         with machines.booted(share) as machine:
             yield machine
     except machines.MachineError as error:
@@ -67,15 +55,15 @@ def _boot(packages: Path, share: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="session")
-def machine(_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A booted machine, shared by the tests of a session."""
-    yield from _boot(_packages, tmp_path_factory.mktemp("share"))
+    yield from _boot(tmp_path_factory.mktemp("share"))
 
 
 @pytest.fixture
-def fresh_machine(_packages: Path, tmp_path: Path) -> Iterator[Machine]:
+def fresh_machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine of the test's own, as Debian left it."""
-    yield from _boot(_packages, tmp_path)
+    yield from _boot(tmp_path)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,22 +219,29 @@ def _leader(nspawn: int) -> int:
 
 def root_folder(suite: str = SUITE, packages: str = PACKAGES) -> Path:
     """Return the folder of a minimal Debian with `packages`; made on first use and kept."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(packages.encode()).hexdigest()[:8]
-    folder = CACHE / f"{suite}-{digest}"
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists():
-            return folder
-        part = CACHE / f"{folder.name}.part"
-        shutil.rmtree(part, ignore_errors=True)
+
+    def make(folder: Path) -> None:
         kind = ("--variant=minbase", f"--include={packages}")
-        done = _run("debootstrap", *kind, suite, part, _mirror())
+        done = _run("debootstrap", *kind, suite, folder, _mirror())
         if done.returncode:
             raise MachineError(f"debootstrap failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         # Only the test of it pays for its start.
-        _run("systemctl", f"--root={part}", "disable", "postgresql.service")
-        part.rename(folder)
+        _run("systemctl", f"--root={folder}", "disable", "postgresql.service")
+
+    return _kept(suite, packages.encode(), make)
+
+
+def _kept(name: str, made_of: bytes, make: Callable[[Path], None]) -> Path:
+    """Return the folder of what is made of this, on first use by whichever process comes first."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = CACHE / f"{name}-{hashlib.sha256(made_of).hexdigest()[:8]}"
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            part = CACHE / f"{folder.name}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            part.rename(folder)
     return folder
 
 
@@ -253,18 +260,23 @@ def fill_share(share: Path) -> None:
     """Put into `share` what an installation without a network needs: the source tree as a fresh
     clone has it, and the wheels of what it depends on. Raise MachineError when pip can't."""
     copy_source(share / "source")
+    requirements = sorted(REPOSITORY.glob("systemd/requirements*.txt"))
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"
     version = _run("chroot", root_folder(), "python3", "-c", ask).stdout.strip()
-    done = _run(
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", share / "wheels"),
-        *("--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
-        *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
-        *("--require-hashes", "--requirement", REPOSITORY / "systemd/requirements.txt"),
-        *("--requirement", REPOSITORY / "systemd/requirements-postgresql.txt"),
-        *("--requirement", REPOSITORY / "systemd/requirements-encryption.txt"),
-    )
-    if done.returncode:
-        raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")
+
+    def download(folder: Path) -> None:
+        done = _run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder),
+            *("--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
+            *(f"--platform={name}_{os.uname().machine}" for name in WHEEL_PLATFORMS),
+            "--require-hashes",
+            *(f"--requirement={path}" for path in requirements),
+        )
+        if done.returncode:
+            raise MachineError(f"pip can't download the wheels: {done.stderr[-2000:]}")
+
+    named = b"".join(path.read_bytes() for path in requirements)
+    shutil.copytree(_kept(f"wheels-{version}", named, download), share / "wheels")
 
 
 def copy_source(target: Path) -> None:

@@ -12,11 +12,14 @@ from tests.systemd.stand_in import API_KEY, stand_in
 pytestmark = pytest.mark.machine
 
 KNOWS = """\
-    for number in range({count}):
-        # Of yesterday, and of the last 24 hours too, until some seconds before midnight.
-        midnight_s = time.time() // 86400 * 86400
-        api.know(f"ver_{name}_{{number:05x}}a", created_at_s=midnight_s - 1 - number)
+    now_s = time.time()
+    for night, end_s in enumerate({ends}):
+        for number in range({count}):
+            api.know(f"ver_{name}_{{night}}{{number:05x}}a", created_at_s=end_s - 1 - number)
 """
+# Of yesterday, and of the day that is yesterday if midnight comes before the unit starts.
+EACH_NIGHT = "(now_s // 86400 * 86400, now_s // 86400 * 86400 + 86400)"
+AN_HOUR_AGO = "(now_s - 3600,)"
 ACTIONS = """
 actions:
   - name: note
@@ -32,16 +35,17 @@ RAN = (
 
 
 @contextlib.contextmanager
-def prembly_knows(machine: Machine, name: str, count: int) -> Iterator[None]:
-    """Run a stand-in in the machine that knows `count` verifications, and have it asked."""
-    with stand_in(machine, name, KNOWS.format(name=name, count=count)) as prembly:
+def prembly_knows(machine: Machine, name: str, count: int, ends: str) -> Iterator[None]:
+    """Run a stand-in in the machine that knows `count` verifications before each of `ends`, and
+    have it asked."""
+    with stand_in(machine, name, KNOWS.format(name=name, count=count, ends=ends)) as prembly:
         configure(machine, f"prembly: {prembly}\n{ACTIONS}")
         machine.run("systemctl restart premblyd")
         yield
 
 
 def test_the_unit_fails_while_something_is_missing_and_without_a_key(service: Machine) -> None:
-    with prembly_knows(service, "failing", 3):
+    with prembly_knows(service, "failing", 3, EACH_NIGHT):
         service.run(f"echo wrong | install -m 0600 /dev/stdin {API_KEY}")
         assert service.run("systemctl start premblyd-reconcile", check=False).returncode != 0
         assert service.property("ExecMainStatus", "premblyd-reconcile.service") == "78"
@@ -56,13 +60,15 @@ def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
         "static",
         "disabled",
     ]
-    with prembly_knows(service, "night", 20):
+    with prembly_knows(service, "night", 20, EACH_NIGHT):
         service.run("systemctl start premblyd-reconcile")
         assert service.property("Result", "premblyd-reconcile.service") == "success"
         assert sql(service, STORED) == "20"
         wait_for_sql(service, RAN, "20")
-        assert sql(service, "SELECT count(*) FROM day") == "1", "of the first night: yesterday"
-        assert "is complete." in service.output("premblyd reconcile --day incomplete")
+        # Of the first night: yesterday alone.
+        day = sql(service, "SELECT date(day_ms / 1000, 'unixepoch') FROM day")
+        printed = service.output(f"premblyd reconcile --day {day}")
+        assert f"{day} is complete: 20 verifications ended" in printed
         assert len(set(service.output("cat /var/lib/premblyd/noted").split())) == 20
     service.run("systemctl enable --now premblyd-reconcile.timer")
     assert "premblyd-reconcile.timer" in service.output("systemctl list-timers --all")
@@ -71,9 +77,9 @@ def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
 
 def test_root_reconciles_a_list_as_the_service(service: Machine) -> None:
     before = int(sql(service, STORED))
-    with prembly_knows(service, "list", 5):
+    with prembly_knows(service, "list", 5, AN_HOUR_AGO):
         service.run("systemctl stop premblyd.socket premblyd.service")
-        references = "reference\n" + "".join(f"ver_list_{number:05x}a\n" for number in range(5))
+        references = "reference\n" + "".join(f"ver_list_0{number:05x}a\n" for number in range(5))
         service.run("umask 077; cat >/root/list.csv", stdin=references)
         assert service.run("premblyd reconcile /root/list.csv", check=False).returncode == 1
         stored = service.output("premblyd reconcile /root/list.csv --store")
