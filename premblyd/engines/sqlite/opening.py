@@ -279,6 +279,7 @@ def _require_kind(path: Path, key_path: Path | None) -> None:
             " a new one."
         )
     if found and key_path is not None:
+        cipher.require_library()  # nobody should stop the daemon without it
         raise CannotStartError(
             f"{path} is not encrypted, and the configuration has `encryption`. Stop the daemon and"
             " encrypt it: `premblyd record encrypt`. Or take `encryption` out."
