@@ -19,7 +19,10 @@ _WRONG = (
     "should have exactly 64 hex digits, as `openssl rand -hex 32` prints them. (A new key does not"
     " open what was encrypted with another.)"
 )
-_MISSING = "Without its key a record is lost: put your copy of the key there."
+_MISSING = (
+    "If it is the database's, put your copy of it there. Without one the record is lost: move its"
+    " files away, and begin anew with `premblyd init --encryption`."
+)
 
 
 def next_to(path: Path) -> Path:

@@ -101,7 +101,7 @@ NOBODY = 65534
         (f"{KEY}\n\n", True, "should have exactly 64 hex digits"),
         (KEY[:-1] + "g", True, "should have exactly 64 hex digits"),
         ("", True, "should have exactly 64 hex digits"),
-        (None, True, "can't be read: No such file or directory. Without its key a record is lost"),
+        (None, True, "can't be read: No such file or directory. If it is the database's"),
         (KEY, False, "is not encrypted, and the configuration has `encryption`"),
     ],
 )

@@ -175,8 +175,8 @@ def opening_key(path: Path, key_path: Path) -> str:
 def _not_opened(path: Path, key_path: Path | None) -> CannotStartError:
     return CannotStartError(
         f"The key in {key_path} does not open {path}: it is the key of another database, or the"
-        " file is damaged. Put the right key there. Without its key a record is lost, and so are"
-        " its copies."
+        " file is damaged. Put the right key there. Without it the record is lost, and so are its"
+        " copies: to begin anew, move its files away."
     )
 
 
