@@ -7,6 +7,7 @@ key: so wherever a change was interrupted, one of the two does.
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from premblyd.errors import CannotStartError, LacksRightsError
 
 _KEY = re.compile(rb"[0-9a-fA-F]{64}")
 # SQLCipher takes other lengths too: as a passphrase, which is a weaker key and a slower one.
-_WRONG = "should have exactly 64 hex digits, as `openssl rand -hex 32` prints them"
+_WRONG = (
+    "should have exactly 64 hex digits, as `openssl rand -hex 32` prints them. (A new key does not"
+    " open what was encrypted with another.)"
+)
+_MISSING = (
+    "If it is the database's, put your copy of it there. Without one the record is lost: move its"
+    " files away, and begin anew with `premblyd init --encryption`."
+)
 
 
 def next_to(path: Path) -> Path:
@@ -32,14 +40,23 @@ def read_key(path: Path) -> str:
     except PermissionError:
         raise _closed(path) from None
     except OSError as error:
-        raise CannotStartError(f"The key file {path} can't be read: {error.strerror}.") from None
+        reason = f"The key file {path} can't be read: {error.strerror}."
+        missing = isinstance(error, FileNotFoundError)
+        raise CannotStartError(f"{reason} {_MISSING}" if missing else reason) from None
     key = content.removesuffix(b"\n")
     if not _KEY.fullmatch(key):
-        raise CannotStartError(f"The key file {path} {_WRONG}.")
+        raise CannotStartError(f"The key file {path} {_WRONG}")
     return key.decode().lower()
 
 
 def _closed(path: Path) -> LacksRightsError:
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        if status.st_uid == 0 and not status.st_mode & stat.S_IRGRP:  # put back by root
+            return LacksRightsError(
+                f"You may not read {path}, the key of the database: it is root's. If the service"
+                f" can't read it either: sudo chown premblyd: {path}"
+            )
     error = LacksRightsError(f"You may not read {path}, the key of the database. Its owner may.")
     with contextlib.suppress(OSError, KeyError):
         error.by_user = path.owner()

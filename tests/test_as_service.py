@@ -7,12 +7,12 @@ from typing import IO, Any
 import pytest
 
 from premblyd.cli import as_service
-from premblyd.cli.caller import DEFAULT_CONFIG
+from premblyd.cli.caller import AS_SERVICE, DEFAULT_CONFIG
 from tests.support.commands import run
 from tests.support.rows import for_each
 from tests.systemd.machine import REPOSITORY
 
-MARK = as_service._MARK
+MARK = AS_SERVICE
 CAT = """\
 # /etc/systemd/system/premblyd.service
 [Unit]

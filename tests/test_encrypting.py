@@ -405,6 +405,12 @@ def test_debian_s_sqlcipher_gets_the_key_and_nobody_else_sees_it(
         patched.setenv("PATH", "/nowhere")
         lacking = run("sql", "--config", config)
         assert lacking.err.startswith("sqlcipher is not installed. Install it (Debian's package")
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(tmp_path))
+        older = tmp_path / "sqlcipher"
+        older.write_text("#!/bin/sh\necho 3.15.2 2016-11-28\n")
+        older.chmod(0o755)
+        assert "is older than SQLCipher 4" in run("sql", "--config", config).err
     with needs_machine():
         if shutil.which("sqlcipher") is None:
             raise UnavailableError("this needs sqlcipher (Debian's package of that name)")

@@ -11,14 +11,18 @@ from signal import SIGKILL
 import pytest
 
 from premblyd import keyfile
+from premblyd.config.encryption import key_path
 from premblyd.config.load import load_config
+from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import EncryptedFile, is_plain
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from tests.faults.daemon import folder
 from tests.support.commands import run
 from tests.support.configuration import ONCE, configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import KEY, file_in, prepared_file, rows
+from tests.support.needs import needs_root
 from tests.support.rows import for_each
 
 MARKS = ("canary-of-a-name", "canary-reference", "canary-of-a-detail")
@@ -85,6 +89,7 @@ def test_the_key_is_in_no_log_argument_environment_or_hook(daemon: Premblyd) -> 
 
 
 OTHER = "ab" * 32
+NOBODY = 65534
 
 
 @for_each(
@@ -96,7 +101,7 @@ OTHER = "ab" * 32
         (f"{KEY}\n\n", True, "should have exactly 64 hex digits"),
         (KEY[:-1] + "g", True, "should have exactly 64 hex digits"),
         ("", True, "should have exactly 64 hex digits"),
-        (None, True, "database.key can't be read: No such file"),
+        (None, True, "can't be read: No such file or directory. If it is the database's"),
         (KEY, False, "is not encrypted, and the configuration has `encryption`"),
     ],
 )
@@ -151,9 +156,39 @@ def test_who_may_not_read_the_key_is_told_as_whom_to_run_it(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("premblyd.keyfile.os.open", refuse)
+    encrypted.key_path.chmod(0o640)
     with pytest.raises(LacksRightsError, match="You may not read") as caught:
         connect_read_only(encrypted)
     assert caught.value.by_user == encrypted.key_path.owner()
+
+
+@needs_root
+def test_of_a_key_that_root_put_back_it_is_told_whose_it_should_be() -> None:
+    with folder() as at:
+        at.chmod(0o755)
+        path = at / "database.key"
+        path.write_text(KEY)
+        path.chmod(0o600)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(LacksRightsError, match=f"sudo chown premblyd: {path}") as caught:
+                keyfile.read_key(path)
+        finally:
+            os.seteuid(0)
+        assert caught.value.by_user is None
+
+
+@for_each(("hidden", "credentials"), [(False, {}), (True, {"CREDENTIALS_DIRECTORY": "/x"})])
+def test_a_key_that_is_missing_is_looked_for_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool, credentials: dict[str, str]
+) -> None:
+    (tmp_path / "credentials").mkdir(exist_ok=True)
+    monkeypatch.setattr("premblyd.config.encryption.os.access", lambda *_: not hidden)
+    places = SecretPlaces(tmp_path, credentials, look_up=False)
+    assert key_path({"file": "database.key"}, places) == tmp_path / "database.key"
+    places = SecretPlaces(tmp_path, {}, look_up=False)
+    asked = tmp_path / "credentials" if hidden else tmp_path
+    assert key_path({"file": "database.key"}, places) == asked / "database.key"
 
 
 def test_encryption_on_a_server_is_refused_with_words(tmp_path: Path) -> None:
@@ -178,9 +213,11 @@ def test_another_encrypted_file_is_read_with_the_configured_key(
         assert (done.code, done.err) == (0, "")
 
 
+@for_each("is_encrypted", [True, False])
 def test_without_the_library_it_is_named(
-    encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch
+    encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
 ) -> None:
+    encrypted.path.write_bytes(prepared_file(is_encrypted=is_encrypted).read_bytes())
     monkeypatch.setitem(sys.modules, "sqlcipher3", None)
     with pytest.raises(PremblydError, match="needs the library sqlcipher3"):
         connect_read_only(encrypted)

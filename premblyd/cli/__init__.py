@@ -182,7 +182,7 @@ class Commands(_Imported):
             click.echo(caller.as_called(f"{error}"), err=True)
             if error.by_user:
                 click.echo(f"As that user: {_with_sudo(ctx, '-u', error.by_user)}", err=True)
-            elif error.lacks_rights and os.geteuid() != 0:
+            elif error.lacks_rights and os.geteuid() != 0 and not caller.is_service():
                 if group := caller.reading_group():
                     told = f"Members of the group {group} may read, from their next login on:"
                     click.echo(f'{told} sudo usermod -aG {group} "$USER"', err=True)

@@ -17,14 +17,13 @@ from typing import IO
 
 import click
 
-from premblyd.cli.caller import DEFAULT_CONFIG, actor
+from premblyd.cli.caller import AS_SERVICE, DEFAULT_CONFIG, actor
 
 # Where install.sh puts every version, and where the Debian package has its own.
 INSTALLED = (Path("/opt/premblyd"), Path("/usr/lib/premblyd"))
 UNIT, SOCKET = "premblyd.service", "premblyd.socket"
 RUNTIME_UNITS = Path("/run/systemd/system")
 TIMEOUT_S = 30
-_MARK = "PREMBLYD_AS_SERVICE"  # in the environment of a check that already runs as the service
 _WITH_SOCKET = "socket"
 _KEPT = ("TERM", "COLUMNS", "NO_COLOR", "LANG")
 # What starts, watches and ends the daemon. All else decides what a process of the service may do
@@ -45,7 +44,7 @@ def is_for_service(config_path: Path) -> bool:
     """Return whether this is root, checking the installed service's own configuration."""
     return (
         os.geteuid() == 0
-        and _MARK not in os.environ
+        and AS_SERVICE not in os.environ
         and config_path == DEFAULT_CONFIG
         and any(Path(sys.prefix).is_relative_to(place) for place in INSTALLED)
     )
@@ -54,12 +53,12 @@ def is_for_service(config_path: Path) -> bool:
 def may_judge(config_path: Path) -> bool:
     """Return whether the daemon of this configuration may open what this process may: not if it is
     the service, and this some other user."""
-    return os.geteuid() == 0 or _MARK in os.environ or not is_managed(config_path)
+    return os.geteuid() == 0 or AS_SERVICE in os.environ or not is_managed(config_path)
 
 
 def has_socket() -> bool:
     """Return whether this runs as the service, which gets the sockets that systemd has."""
-    return os.environ.get(_MARK) == _WITH_SOCKET
+    return os.environ.get(AS_SERVICE) == _WITH_SOCKET
 
 
 def hand_over(
@@ -110,7 +109,7 @@ def run(
     command = [sys.executable, "-m", "premblyd", *arguments]
     cat = _output("systemctl", "cat", UNIT)
     listens = _output("systemctl", "is-active", SOCKET) == "active"
-    mark = f"{_MARK}={_WITH_SOCKET if listens else 1}"
+    mark = f"{AS_SERVICE}={_WITH_SOCKET if listens else 1}"
     added = [_KEEPS_FOLDER, *([_SEES_DAEMON] if sees_daemon else [])]
     with _drop_in(unit, [*sandbox(cat), *added], _mode(cat)):
         ended = subprocess.run(

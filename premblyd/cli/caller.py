@@ -27,6 +27,7 @@ from premblyd.errors import PremblydError
 NAME = "premblyd"
 DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")
 CONFIG_VARIABLE = "PREMBLYD_CONFIG"
+AS_SERVICE = "PREMBLYD_AS_SERVICE"  # in the environment of a check that root has the service do
 _CONFIG = "premblyd.config"
 _TYPED = re.compile(rf"(^|; |sudo (?:-u \S+ )?){NAME} (\S+)")
 # What reads no configuration, and what is named as being at work.
@@ -127,6 +128,11 @@ def _config_typed(*, by_sudo: bool) -> str:
     if path in (None, Path(variable or DEFAULT_CONFIG)):
         return ""
     return f"--config {shlex.quote(str(path))} "
+
+
+def is_service() -> bool:
+    """Return whether root has this done as the service: no other rights would help it."""
+    return AS_SERVICE in os.environ
 
 
 def reading_group() -> str | None:

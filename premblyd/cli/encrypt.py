@@ -68,3 +68,4 @@ def _told(place: EncryptedFile, done: Encrypted) -> Iterator[str]:
         yield f"Changed the key of {place}. {done.aside} is the old file, with the old key."
     if done.old_key:
         yield f"{done.old_key} is the old key. Copies of until now need it: keep it with care."
+        yield "Keep a copy of the new key too, in another place than the copies."

@@ -4,7 +4,9 @@ nobody looks at the text."""
 import base64
 import contextlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -119,13 +121,18 @@ def _open_shell(place: DatabaseAddress) -> NoReturn:
     program = package = "sqlcipher" if isinstance(place, EncryptedFile) else "sqlite3"
     if isinstance(place, Server):
         program, package = "psql", "postgresql-client"
+    connect_read_only(place).close()  # tells what is wrong in our words
     found = shutil.which(program)
     if found is None:
         raise PremblydError(
             f"{program} is not installed. Install it (Debian's package {package}), or give a query:"
             " `premblyd sql 'SELECT …'`."
         )
-    connect_read_only(place).close()  # tells what is wrong in our words
+    if isinstance(place, EncryptedFile) and _is_too_old(found):
+        raise PremblydError(
+            f"{found} is older than SQLCipher 4, as Debian 12's is, and can't open this record."
+            " Give a query: `premblyd sql 'SELECT …'`."
+        )
     if isinstance(place, Server):
         options = f"{os.environ.get('PGOPTIONS', '')} -c default_transaction_read_only=on".strip()
         environment = {**os.environ, "PGOPTIONS": options}
@@ -136,6 +143,13 @@ def _open_shell(place: DatabaseAddress) -> NoReturn:
     if isinstance(place, EncryptedFile):
         opening += ["-init", f"/dev/fd/{_unlocking(place)}"]
     os.execv(found, [program, *opening, str(place)])
+
+
+def _is_too_old(sqlcipher: str) -> bool:
+    """Whether it is older than SQLCipher 4, which is of SQLite 3.25 and newer."""
+    told = subprocess.run([sqlcipher, "-version"], capture_output=True, text=True, check=False)
+    version = re.match(r"3\.(\d+)", told.stdout)
+    return version is not None and int(version[1]) < 25
 
 
 def _unlocking(place: EncryptedFile) -> int:

@@ -62,6 +62,11 @@ def encrypt(plain: sqlite3.Connection, uri: str, key: str) -> None:
     plain.execute("DETACH encrypted")
 
 
+def require_library() -> None:
+    """Raise CannotStartError when SQLCipher is not installed."""
+    _sqlcipher()
+
+
 class NotOpenedError(CannotStartError):
     """The file is no database, or encrypted with another key, or not encrypted."""
 
@@ -76,7 +81,8 @@ def _sqlcipher() -> Any:
         from sqlcipher3 import dbapi2
     except ImportError:
         raise CannotStartError(
-            "`encryption` needs the library sqlcipher3: run install.sh --with encryption; without"
+            "`encryption` needs the library sqlcipher3: run install.sh --with encryption (with"
+            " `encryption` out of the configuration, if the record is not encrypted yet); without"
             " systemd, pip install '.[encryption]' in a checkout."
         ) from None
     return dbapi2

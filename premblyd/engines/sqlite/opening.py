@@ -168,8 +168,8 @@ def opening_key(path: Path, key_path: Path) -> str:
 def _not_opened(path: Path, key_path: Path | None) -> CannotStartError:
     return CannotStartError(
         f"The key in {key_path} does not open {path}: it is the key of another database, or the"
-        " file is damaged. Put the right key there. Without its key a record is lost, and so are"
-        " its copies."
+        " file is damaged. Put the right key there. Without it the record is lost, and so are its"
+        " copies: to begin anew, move its files away."
     )
 
 
@@ -268,6 +268,7 @@ def _require_kind(path: Path, key_path: Path | None) -> None:
             " a new one."
         )
     if found and key_path is not None:
+        cipher.require_library()  # nobody should stop the daemon without it
         raise CannotStartError(
             f"{path} is not encrypted, and the configuration has `encryption`. Stop the daemon and"
             " encrypt it: `premblyd record encrypt`. Or take `encryption` out."
