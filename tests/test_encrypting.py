@@ -182,6 +182,32 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
     assert same.out == f"{place.path} is encrypted with the key in {place.key_path}.\n"
 
 
+WRITES = """import sys
+from premblyd.engines.sqlite import cipher
+opened = cipher.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
+opened.execute("PRAGMA journal_mode = wal")
+"""
+
+
+@for_each("is_encrypted", [True, False])
+def test_until_the_new_file_is_there_no_command_writes_into_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
+) -> None:
+    """What it wrote would be lost, and its log be the new file's: malformed."""
+    place = record_in(tmp_path / "x", is_encrypted=is_encrypted)
+    told, replace = [], os.replace
+
+    def tries(new: Path, real: Path) -> None:
+        words = [sys.executable, "-c", WRITES, place.path.as_uri(), *([KEY] * is_encrypted)]
+        told.append(subprocess.run(words, capture_output=True, check=False).stderr)
+        replace(new, real)
+
+    monkeypatch.setattr("os.replace", tries)
+    encrypt(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
+    assert [b"database is locked" in each for each in told] == [True]
+    assert paused(place) == ["in-file", "in-log"]
+
+
 @for_each("is_encrypted", [True, False])
 def test_wherever_it_is_killed_one_whole_record_opens_and_again_finishes(
     tmp_path: Path, is_encrypted: bool
@@ -271,7 +297,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("os.access", lambda *_, effective_ids=False: not effective_ids)
         refused("can't be replaced together", change, LacksRightsError)
-    monkeypatch.setattr("premblyd.engines.sqlite.encrypting.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("premblyd.engines.sqlite.replacing.BUSY_TIMEOUT_S", 0)
     for each, work in ((place, plain), (coded, change)):
         with (
             opened_elsewhere(each, KEY if each is coded else None),

@@ -70,11 +70,11 @@ def encrypt(place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watc
             if wanted is not None:
                 _require_exchangeable(place)
             with _as_owner(real):
-                new = write_encrypted(real, opened_by, wanted or key, watch)
+                new = held.enter_context(write_encrypted(real, opened_by, wanted or key, watch))
             if wanted is not None:
                 _put_next(key_path, wanted)
             with _as_owner(real):
-                aside = put_in_place(new, real, now_ms, None if was_plain else key_path)
+                aside = put_in_place(new, real, now_ms, is_alone=True)
             if wanted is not None:
                 old_key = _exchange(key_path)
     return Encrypted(

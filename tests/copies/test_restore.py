@@ -318,6 +318,22 @@ def test_while_a_daemon_runs_nothing_is_put_in(plain: Path, there: Path) -> None
     assert (ran.code, "Another premblyd uses" in ran.err) == (75, True)
 
 
+def test_until_the_copy_is_there_no_command_writes_into_the_old_file(
+    config: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(config, there)
+    told, replace = [], os.replace
+
+    def tries(*each: Any) -> None:
+        told.append(run_process("pause", "ask-compliance", "--config", config))
+        replace(*each)
+
+    monkeypatch.setattr("os.replace", tries)
+    restore(config, there)
+    assert [(ran.code, "database is locked" in ran.err) for ran in told] == [(75, True)]
+    assert rows(config, "PRAGMA integrity_check") == [("ok",)]
+
+
 def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, there: Path) -> None:
     copy = copied(config, there)
     erase(config, 2)

@@ -2,14 +2,15 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from premblyd import words
 from premblyd.engines.sqlite import cipher
-from premblyd.engines.sqlite.files import NEW, SUFFIXES, beside, size
-from premblyd.engines.sqlite.opening import BUSY_TIMEOUT_S
+from premblyd.engines.sqlite.files import NEW, SUFFIXES, beside, restrict, size
+from premblyd.engines.sqlite.replacing import keep_others_out
 from premblyd.engines.sqlite.taking import Watch, what_is_wrong
 from premblyd.errors import PremblydError
 
@@ -22,12 +23,15 @@ _SCHEMA = (
 )
 
 
-def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Path:
-    """Write what is in a database that no daemon has into a new file beside it, by a new key, and
-    return where. `key`: of the database; None: it is plain. Raise PremblydError when the disk is
-    too small, or the new one differs, an error of SQLite's when somebody else has it open."""
+@contextmanager
+def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> Iterator[Path]:
+    """Write what is in a database that no daemon has into a new file beside it, by a new key. Give
+    where: everybody else is kept out of the database until this ends. `key`: of the database; None:
+    it is plain. Raise PremblydError when the disk is too small, or the new one differs, an error of
+    SQLite's when somebody else has it open."""
     new = beside(real, NEW)
     _remove(new)  # what a killed one has left
+    restrict(real)
     needed = size(real) + size(beside(real, "-wal")) + _SPARE_BYTES
     disk = os.statvfs(real.parent)
     if (free := disk.f_bavail * disk.f_frsize) < needed:
@@ -42,7 +46,7 @@ def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> 
         with closing(
             cipher.connect(source_uri, [key]) if key else cipher.connect_plain(source_uri)
         ) as source:
-            _keep_others_out(source)
+            keep_others_out(source)
             if key is None:
                 cipher.encrypt(source, uri, new_key)
             with closing(cipher.connect(uri, [new_key])) as target:
@@ -50,27 +54,14 @@ def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> 
                     source.backup(target)
                 watch("checking", 0, None)
                 _require_same(source, target)
-    except BaseException:
+            yield new
+    finally:
         _remove(new)
-        raise
-    return new
 
 
 def _remove(new: Path) -> None:
     for suffix in SUFFIXES:
         beside(new, suffix).unlink(missing_ok=True)
-
-
-def _keep_others_out(source: sqlite3.Connection) -> None:
-    """Put the log into the file, and lock it: what a command writes meanwhile would be lost."""
-    for statement in (
-        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-        "PRAGMA journal_mode = delete",
-        "PRAGMA locking_mode = exclusive",
-        "BEGIN EXCLUSIVE",
-        "COMMIT",
-    ):
-        source.execute(statement).fetchall()
 
 
 def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

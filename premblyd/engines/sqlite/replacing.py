@@ -6,6 +6,7 @@ another name: see files.put_aside.
 
 import contextlib
 import os
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _LOGS = ("-wal", "-journal")
 
 
 def put_in_place(
-    new: Path, database: Path, now_ms: int, key_path: Path | None = None
+    new: Path, database: Path, now_ms: int, key_path: Path | None = None, *, is_alone: bool = False
 ) -> Path | None:
     """Rename `new`, a whole file in the same folder that nobody has open and that has no log, over
     the database. Return where the old one is kept; None if there was none.
@@ -36,35 +37,51 @@ def put_in_place(
     Raise TryAgainError when somebody else has the old one open, OSError when the disk fails. Then,
     and wherever this is killed, the old one or the new one is there whole. Only if the old one
     can't be opened, and so keeps its log, nothing is until this was called again. `key_path`: the
-    key of the old one, if it is encrypted.
+    key of the old one, if it is encrypted. `is_alone`: the caller keeps others out already.
     """
-    real = real_path(database)
-    marker = beside(real, REPLACING)
-    new.chmod(MODE)
-    newfile.sync(new, real.parent)
-    aside = None
-    if is_replacing := marker.exists():
-        aside = real.with_name(marker.read_text())
-    elif any(size(beside(real, suffix)) for suffix in ("", *_LOGS)):
-        aside = _free_name(real, now_ms)
-        if is_replacing := not _close(real, key_path):
-            with newfile.new_file(marker) as file:
-                file.write(aside.name.encode())
-    if aside:
-        restrict(real)  # it may be missing, and only its log be there
-        with contextlib.suppress(FileExistsError):
-            os.link(real, aside)
-    if aside and is_replacing:
-        for log in _LOGS:
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(beside(real, log), beside(aside, log))
-        beside(real, "-shm").unlink(missing_ok=True)
-    newfile.sync(real.parent)
-    os.replace(new, real)
-    newfile.sync(real.parent)
-    marker.unlink(missing_ok=True)
-    newfile.sync(real.parent)
-    return aside
+    with contextlib.ExitStack() as held:
+        real = real_path(database)
+        marker = beside(real, REPLACING)
+        new.chmod(MODE)
+        newfile.sync(new, real.parent)
+        aside = None
+        if is_replacing := marker.exists():
+            aside = real.with_name(marker.read_text())
+        elif any(size(beside(real, suffix)) for suffix in ("", *_LOGS)):
+            aside = _free_name(real, now_ms)
+        if aside and not is_alone:
+            restrict(real)  # it may be missing, and only its log be there
+            if not is_replacing and (is_replacing := not _close(real, key_path, held)):
+                with newfile.new_file(marker) as file:
+                    file.write(aside.name.encode())
+        if aside:
+            with contextlib.suppress(FileExistsError):
+                os.link(real, aside)
+        if aside and is_replacing:
+            for log in _LOGS:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(beside(real, log), beside(aside, log))
+            beside(real, "-shm").unlink(missing_ok=True)
+        newfile.sync(real.parent)
+        os.replace(new, real)
+        newfile.sync(real.parent)
+        marker.unlink(missing_ok=True)
+        newfile.sync(real.parent)
+        return aside
+
+
+def keep_others_out(connection: sqlite3.Connection) -> None:
+    """Put the log into the file, and lock that until the connection is closed, which must be when
+    another file is in its place: what a command wrote meanwhile would be lost, or its log be the
+    other's. Who waits for the lock writes nothing then: SQLite sees that the file was moved."""
+    for statement in (
+        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
+        "PRAGMA locking_mode = exclusive",
+        "PRAGMA journal_mode = delete",  # locked: another has it open
+        "BEGIN EXCLUSIVE",
+        "COMMIT",
+    ):
+        connection.execute(statement).fetchall()
 
 
 def _free_name(real: Path, now_ms: int) -> Path:
@@ -76,20 +93,21 @@ def _free_name(real: Path, now_ms: int) -> Path:
         now_ms += 1000
 
 
-def _close(real: Path, key_path: Path | None) -> bool:
-    """Put the log of the old database into its file, and be the only one who has it open; return
-    False when it can't be opened. Who only reads it makes no log from then on."""
+def _close(real: Path, key_path: Path | None, held: contextlib.ExitStack) -> bool:
+    """Put the log of the old database into its file, and be the only one who has it open until
+    `held` ends; return False when it can't be opened."""
     if not size(real):  # SQLite would delete the log
         return False
     try:
         for mode in ("ro", "rw"):  # one that is none, closed with the right to write, loses its log
             keys = None if key_path is None else keyfile.keys(key_path)
             uri = f"{real.as_uri()}?mode={mode}"
-            with closing(cipher.connect(uri, keys, timeout=BUSY_TIMEOUT_S)) as connection:
+            connection = cipher.connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            with contextlib.ExitStack() as opened:
+                opened.enter_context(closing(connection))
                 if mode == "rw":
-                    connection.execute(
-                        "PRAGMA journal_mode = delete"
-                    )  # locked: another has it open
+                    keep_others_out(connection)
+                    held.enter_context(opened.pop_all())
     except NotOpenedError:
         return False
     except failures() as error:
