@@ -33,6 +33,10 @@ _FOUND = (
     " (SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')) FROM record"
 )
 
+_MOST_EVENTS = (
+    1 << 52
+)  # a higher number is nobody's, and the last that could be given might be next
+
 
 class UnusableCopyError(PremblydError):
     """A copy can't be put in the place of the database. Nothing was changed."""
@@ -113,7 +117,8 @@ def taken_in(
             own = read_lines(own_file(place), record)
             lines = union(lines, own.lines, known.lines if known else ())
             numbers = known.numbers if known else {}
-            highest = max([*newest, *(line.event_id for line in lines), numbers.get("event", 0)])
+            given = [*newest, *(line.event_id for line in lines), numbers.get("event", 0)]
+            highest = max((each for each in given if each < _MOST_EVENTS), default=0)
             with closing(connect_operator(_at(new, own_key))) as database:
                 watch("checking", 0, None)
                 if found := taking.what_is_wrong(database.connection()):

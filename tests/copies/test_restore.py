@@ -293,6 +293,21 @@ def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path
     assert after == before
 
 
+def test_a_number_that_no_event_ever_had_does_not_use_up_the_numbers(
+    plain: Path, there: Path
+) -> None:
+    copy = copied(plain, there)
+    [(before,)] = rows(plain, "SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+    for number in (str(2**63 - 1), "9" * 19):
+        parts = copy.name.split("-")
+        (there / "-".join([*parts[:2], number, *parts[3:]])).touch()
+    line = {"record": copy.name.split("-")[1], "at_ms": 1, "number": 1, "event_id": 2**63 - 1}
+    text = json.dumps(line | {"key": "k", "found_by": "event", "actor": "a"})
+    (there / NAME).write_text(f"{text}\n")
+    restore(plain, copy)
+    assert rows(plain, "SELECT seq FROM sqlite_sequence WHERE name = 'event'") == [(before,)]
+
+
 def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
     plain: Path, there: Path
 ) -> None:
