@@ -25,8 +25,10 @@ def vacuum(config_path: Path, *, as_json: bool) -> None:
     Exit status 75: a daemon runs, or somebody reads the database.
     """
     place = database_of(config_path)
-    its, database = backend(place), open_to_change(place)
-    with its.hold():
+    its = backend(place)
+    its.connect_operator().close()  # it says what is wrong
+    with its.hold():  # before SQLite has the file open: this closes it, which ends all locks
+        database = open_to_change(place)
         before = its.sizes()
         needed = size(vacuuming.require_room(before))
         if before.free_bytes is not None:

@@ -195,6 +195,22 @@ def test_the_command_gives_space_back(config: Path) -> None:
     assert told["freed_bytes"] > 3_000_000 > told["database_bytes"] > 0
 
 
+def test_while_it_runs_sqlite_has_its_lock_on_the_file(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who closes it last takes the log away that VACUUM writes to."""
+    held, vacuum = [], vacuuming.vacuum
+
+    def looking(*each: Any) -> None:
+        number = config.with_name("premblyd.db").stat().st_ino
+        held.append(f":{number} " in Path("/proc/locks").read_text())
+        vacuum(*each)
+
+    monkeypatch.setattr(vacuuming, "vacuum", looking)
+    assert run("record", "vacuum", "--config", config).code == 0
+    assert held == [True]
+
+
 def test_it_begins_neither_beside_a_daemon_nor_on_a_disk_that_is_too_small(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
