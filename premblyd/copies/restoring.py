@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd import times, words
+from premblyd.copies import folders
 from premblyd.copies.copying import ON_SERVER, SPARE_BYTES, become_owner
 from premblyd.copies.names import copies_in, digest_of, parse
 from premblyd.databases import DatabaseAddress, EncryptedFile, file_of, key_of
@@ -64,6 +65,7 @@ class _Known:
     record: str
     numbers: dict[str, int]  # the last of each table
     lines: list[Line]
+    files: list[Path]  # with lines, in folders of copies
 
 
 @contextlib.contextmanager
@@ -100,8 +102,9 @@ def taken_in(
             record = _record_of(copy, source)
             if not os.path.samestat(os.lstat(copy), os.fstat(descriptor)):
                 raise UnusableCopyError(f"Somebody has replaced {copy} just now.")
-            files = [copy.with_name(NAME), *([erased] if erased else [])]
-            lines = union(*(read_lines(path, record).lines for path in files))
+            files = [copy.parent.resolve() / NAME, *([erased] if erased else [])]
+            read = [read_lines(path, record) for path in files]
+            lines = union(*(each.lines for each in read))
             newest = [each.event_id for each in copies_in(copy.parent, record)]
             become_owner(real)
             held.enter_context(hold(real))
@@ -126,6 +129,10 @@ def taken_in(
                 again = erase_again(database, lines, now_ms)
                 taking.go_on_above(database.connection(), numbers | {"event": highest})
                 [newest_ms, waiting] = database.connection().execute(_FOUND).fetchone()
+                others = {*(known.files if known else ()), *(files[:1] if read[0].is_own else ())}
+                for path in others.difference(files_of(database, place)):
+                    about = {"copied_at_ms": newest_ms, "error": None}
+                    folders.note(database, str(path.parent), now_ms, **about)
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"
                 database.transact(lambda each: write_down(each, actor, "restore", now_ms, note))
                 database.connection().execute("PRAGMA journal_mode = delete")  # it has no log
@@ -170,7 +177,8 @@ def _known(place: DatabaseAddress) -> _Known | None:
     try:
         with closing(connect_read_only(place)) as database, translated():
             numbers = dict(database.connection().execute("SELECT name, seq FROM sqlite_sequence"))
-            return _Known(database.look(record_id), numbers, all_lines(database))
+            files = files_of(database, place)[1:]
+            return _Known(database.look(record_id), numbers, all_lines(database), files)
     except PremblydError as error:
         if error.lacks_rights:
             raise

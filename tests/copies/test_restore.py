@@ -145,6 +145,24 @@ def test_on_a_second_machine_the_folder_is_enough(
     assert rows(second, "SELECT seq FROM sqlite_sequence WHERE name = 'event'") == [(1000,)]
 
 
+def test_who_is_erased_after_a_restore_is_known_to_each_folder_with_copies(
+    tmp_path: Path, config: Path, there: Path
+) -> None:
+    """The copy is older than what its record noted of the folders."""
+    is_encrypted = key_of(place_of(config)) is not None
+    first = copied(config, there)
+    (second := tmp_path / "second").mkdir(0o700)
+    copied(config, second)
+    restore(config, first)
+    erase(config, 2)
+    shutil.rmtree(config.parent)
+    for copies in (there, second):
+        again = configured(tmp_path / f"of-{copies.name}", is_encrypted=is_encrypted)
+        remove(again.with_name("premblyd.db"))
+        restore(again, copies)
+        assert erased(again) == [2]
+
+
 def test_a_record_that_has_nothing_yet_gives_way_and_another_only_if_that_is_meant(
     tmp_path: Path, plain: Path, there: Path
 ) -> None:
