@@ -52,6 +52,7 @@ class Taken:
     record: str
     newest_ms: int
     is_proven: bool
+    torn: int  # lines about erasures that can't be read
     waiting: int  # deliveries
     erased_again: AppliedAgain
     newest_erasure_ms: int | None
@@ -127,12 +128,12 @@ def taken_in(
                 if found := taking.what_is_wrong(database.connection()):
                     raise UnusableCopyError(f"{copy} is damaged: {found}.")
                 again = erase_again(database, lines, now_ms)
-                taking.go_on_above(database.connection(), numbers | {"event": highest})
                 [newest_ms, waiting] = database.connection().execute(_FOUND).fetchone()
                 others = {*(known.files if known else ()), *(files[:1] if read[0].is_own else ())}
                 for path in others.difference(files_of(database, place)):
                     about = {"copied_at_ms": newest_ms, "error": None}
                     folders.note(database, str(path.parent), now_ms, **about)
+                taking.go_on_above(database.connection(), numbers | {"event": highest})
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"
                 database.transact(lambda each: write_down(each, actor, "restore", now_ms, note))
                 database.connection().execute("PRAGMA journal_mode = delete")  # it has no log
@@ -152,6 +153,7 @@ def taken_in(
                 record=record,
                 newest_ms=newest_ms,
                 is_proven=is_proven,
+                torn=sum(each.torn for each in (*read, own)),
                 waiting=waiting,
                 erased_again=again,
                 newest_erasure_ms=lines[-1].at_ms if lines else None,
