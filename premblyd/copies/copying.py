@@ -58,12 +58,20 @@ def source_at(place: DatabaseAddress) -> Source:
     return source
 
 
+def owner_of(database: Path) -> os.stat_result:
+    """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
+    and is not root, may do no more there than before."""
+    if not os.path.lexists(database):
+        return database.parent.stat()
+    link = database.lstat()
+    return link if link.st_uid else database.stat()
+
+
 def become_owner(database: Path) -> None:
-    """From here on, root is the user whom the database belongs to, or its folder: so what is
-    written is the service's, and what others put in its way leads no further than the service could
-    go."""
+    """From here on, root is the user whom the database belongs to: so what is written is the
+    service's, and what others put in its way leads no further than the service could go."""
     with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
-        owner = (database if database.exists() else database.parent).stat()
+        owner = owner_of(database)
         if os.geteuid() == 0 and owner.st_uid:
             os.setgroups([owner.st_gid])
             os.setgid(owner.st_gid)

@@ -101,13 +101,13 @@ def taken_in(
             there = Path(f"/proc/self/fd/{descriptor}")  # SQLite opens no descriptors
             source = held.enter_context(closing(Source(there, key_path)))
             record = _record_of(copy, source)
-            if not os.path.samestat(os.lstat(copy), os.fstat(descriptor)):
+            if not _is_open_twice(descriptor):
                 raise UnusableCopyError(f"Somebody has replaced {copy} just now.")
             files = [copy.parent.resolve() / NAME, *([erased] if erased else [])]
             read = [read_lines(path, record) for path in files]
             lines = union(*(each.lines for each in read))
             newest = [each.event_id for each in copies_in(copy.parent, record)]
-            become_owner(real)
+            become_owner(file)
             held.enter_context(hold(real))
             known = replaced if replaced and replaced.record == record else None
             if replaced and not known and replaced.numbers.get("event") and not is_any:
@@ -239,6 +239,15 @@ def _opened(copy: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_open_twice(descriptor: int) -> bool:
+    """Return whether SQLite, which opens a file by its name, has opened this one."""
+    own, count = os.fstat(descriptor), 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the list itself
+            count += os.path.samestat(os.fstat(int(number)), own)
+    return count > 1
 
 
 def _record_of(copy: Path, source: Source) -> str:

@@ -452,6 +452,43 @@ def test_what_root_puts_back_is_the_services_and_root_alone_may_read_the_copy(
         assert {file.stat().st_uid for file in files} == {NOBODY}
 
 
+@needs_root
+def test_root_replaces_nothing_that_a_link_of_the_service_s_leads_to(tmp_path: Path) -> None:
+    with folder() as at:
+        at.chmod(0o755)
+        config, copies = record(at), tmp_path / "copies"
+        copies.mkdir(0o700)
+        copy = copied(config, copies)
+        (others := tmp_path / "others").write_text("root's own")
+        remove(config.with_name("premblyd.db"))
+        config.with_name("premblyd.db").symlink_to(others)
+        for path in (at, *at.iterdir()):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        ran = run_process("record", "restore", copy, "--yes", "--config", config)
+        assert (ran.code, "Nothing was changed" in ran.err) == (1, True)
+        assert others.read_text() == "root's own"
+        assert {file.name for file in tmp_path.iterdir()} == {"copies", "others"}
+
+
+def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
+    plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whom root reads for: SQLite opens it by its name."""
+    copy, source = copied(plain, there), restoring.Source
+    shutil.copy(prepared_file(), other := there / "other.db")
+
+    def exchanged(*each: Any) -> Any:
+        copy.rename(kept := there / "kept")
+        other.rename(copy)
+        opened = source(Path(os.path.realpath(copy)), each[1])
+        copy.rename(other)
+        kept.rename(copy)
+        return opened
+
+    monkeypatch.setattr(restoring, "Source", exchanged)
+    assert "Somebody has replaced" in refused(plain, copy)
+
+
 def test_until_a_half_done_one_is_finished_every_command_names_that(
     plain: Path, there: Path
 ) -> None:
