@@ -14,6 +14,7 @@ import pytest
 
 from premblyd.copies import restoring
 from premblyd.databases import Server, is_plain, key_of
+from premblyd.engines.sqlite import taking
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, hold, put_aside
 from premblyd.keep.erasurelines import NAME
@@ -474,7 +475,7 @@ def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
     plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By whom root reads for: SQLite opens it by its name."""
-    copy, source = copied(plain, there), restoring.Source
+    copy, source = copied(plain, there), taking.Source
     shutil.copy(prepared_file(), other := there / "other.db")
 
     def exchanged(*each: Any) -> Any:
