@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from premblyd import keyfile
 from premblyd.config.load import load_config
 from premblyd.copies.encrypting import Encrypted, encrypt
 from premblyd.databases import EncryptedFile, is_plain
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.files import NEW, beside, put_aside
 from premblyd.engines.sqlite.opening import opening_key
@@ -93,6 +95,7 @@ def opened_elsewhere(place: EncryptedFile, key: str | None) -> Iterator[None]:
 
 
 OPENED = """import sys
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import cipher
 opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
 opened.execute("SELECT * FROM event").fetchall()
@@ -183,6 +186,7 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
 
 
 WRITES = """import sys
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import cipher
 opened = cipher.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
 opened.execute("PRAGMA journal_mode = wal")
@@ -198,6 +202,7 @@ def test_until_the_new_file_is_there_no_command_writes_into_the_old_one(
     told, replace = [], os.replace
 
     def tries(new: Path, real: Path) -> None:
+        assert not beside(real, "-journal").exists(), "SQLite deletes it later, by its name"
         words = [sys.executable, "-c", WRITES, place.path.as_uri(), *([KEY] * is_encrypted)]
         told.append(subprocess.run(words, capture_output=True, check=False).stderr)
         replace(new, real)
@@ -205,6 +210,25 @@ def test_until_the_new_file_is_there_no_command_writes_into_the_old_one(
     monkeypatch.setattr("os.replace", tries)
     encrypt(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
     assert [b"database is locked" in each for each in told] == [True]
+    assert paused(place) == ["in-file", "in-log"]
+
+
+def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the old file, and would write the new one's log: that would be malformed."""
+    place = record_in(tmp_path / "x", is_encrypted=True)
+    other, connect = shutil.copy(place.path, tmp_path / "other"), cipher.connect
+
+    def opened(*each: Any, **more: Any) -> sqlite3.Connection:
+        connection = connect(*each, **more)
+        os.replace(other, place.path)
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cipher, "connect", opened)
+        with pytest.raises(PremblydError, match="was put in its place just now"):
+            connect_operator(place)
     assert paused(place) == ["in-file", "in-log"]
 
 

@@ -16,7 +16,14 @@ from premblyd.databases import is_plain
 from premblyd.engines.engine import ONLY_READS, Database, Done, Transaction, query_failed
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.cipher import errors, failures
-from premblyd.engines.sqlite.files import beside, real_path, require_replaced, restrict, size
+from premblyd.engines.sqlite.files import (
+    beside,
+    identity,
+    real_path,
+    require_replaced,
+    restrict,
+    size,
+)
 from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.errors import (
     CannotStartError,
@@ -140,6 +147,7 @@ class _Database(Database, SqliteDatabase):
     def _connect(self) -> sqlite3.Connection:
         keys = None if self._key_path is None else keyfile.keys(self._key_path)
         options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
+        before = identity(self._path)
         try:
             connection = cipher.connect(self.database, keys, **options)
         except cipher.NotOpenedError:
@@ -147,6 +155,8 @@ class _Database(Database, SqliteDatabase):
             raise _not_opened(self._path, self._key_path) from None
         try:
             self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+            if identity(self._path) != before:  # it would write the other's log
+                raise StoreUnavailableError("another file was put in its place just now")
         except Exception:  # as Peewee's own does
             connection.close()
             raise

@@ -7,7 +7,6 @@ another name: see files.put_aside.
 import contextlib
 import os
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from premblyd import keyfile, newfile, times
@@ -73,13 +72,14 @@ def put_in_place(
 def keep_others_out(connection: sqlite3.Connection) -> None:
     """Put the log into the file, and lock that until the connection is closed, which must be when
     another file is in its place: what a command wrote meanwhile would be lost, or its log be the
-    other's. Who waits for the lock writes nothing then: SQLite sees that the file was moved."""
+    other's. Who waits for the lock, to open it, sees then that it was replaced."""
     for statement in (
         f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-        "PRAGMA locking_mode = exclusive",
         "PRAGMA journal_mode = delete",  # locked: another has it open
+        "PRAGMA locking_mode = exclusive",  # only now: else it keeps its journal, beside the other
         "BEGIN EXCLUSIVE",
         "COMMIT",
+        "PRAGMA journal_mode = delete",  # if another command came before the lock
     ):
         connection.execute(statement).fetchall()
 
@@ -104,10 +104,10 @@ def _close(real: Path, key_path: Path | None, held: contextlib.ExitStack) -> boo
             uri = f"{real.as_uri()}?mode={mode}"
             connection = cipher.connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             with contextlib.ExitStack() as opened:
-                opened.enter_context(closing(connection))
+                opened.callback(connection.close)
                 if mode == "rw":
                     keep_others_out(connection)
-                    held.enter_context(opened.pop_all())
+                    held.push(opened.pop_all())
     except NotOpenedError:
         return False
     except failures() as error:
