@@ -105,9 +105,6 @@ def _lines(taken: Taken) -> Iterator[str]:
     newest = times.for_people(taken.newest_erasure_ms)
     known = f"the newest erasure known is from {newest} UTC" if newest else "no erasure is known"
     yield f"Erased again: {_again(taken.erased_again)}; {known}."
-    if taken.torn:
-        torn = counted(taken.torn, "line of erased.jsonl", "lines of erased.jsonl")
-        yield f"{torn} can't be read: who stands there alone comes back. Erase them again."
     if not taken.knows_erasures:
         yield (
             "Only what lies beside the copy knows of erasures. If there is a newer .erased.jsonl"

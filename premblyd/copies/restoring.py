@@ -52,7 +52,6 @@ class Taken:
     record: str
     newest_ms: int
     is_proven: bool
-    torn: int  # lines about erasures that can't be read
     waiting: int  # deliveries
     erased_again: AppliedAgain
     newest_erasure_ms: int | None
@@ -153,7 +152,6 @@ def taken_in(
                 record=record,
                 newest_ms=newest_ms,
                 is_proven=is_proven,
-                torn=sum(each.torn for each in (*read, own)),
                 waiting=waiting,
                 erased_again=again,
                 newest_erasure_ms=lines[-1].at_ms if lines else None,

@@ -146,14 +146,6 @@ def test_on_a_second_machine_the_folder_is_enough(
     assert rows(second, "SELECT seq FROM sqlite_sequence WHERE name = 'event'") == [(1000,)]
 
 
-def test_lines_that_cannot_be_read_are_told(plain: Path, there: Path) -> None:
-    copied(plain, there)
-    with (there / NAME).open("a") as file:
-        file.write('{"record": "')
-    ran = run("record", "restore", there, "--yes", "--config", plain)
-    assert "1 line of erased.jsonl can't be read" in ran.out
-
-
 def test_who_is_erased_after_a_restore_is_known_to_each_folder_with_copies(
     tmp_path: Path, config: Path, there: Path
 ) -> None:
