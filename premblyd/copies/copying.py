@@ -61,10 +61,9 @@ def source_at(place: DatabaseAddress) -> Source:
 def owner_of(database: Path) -> os.stat_result:
     """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
     and is not root, may do no more there than before."""
-    if not os.path.lexists(database):
-        return database.parent.stat()
-    link = database.lstat()
-    return link if link.st_uid else database.stat()
+    found = database if os.path.lexists(database) else database.parent
+    link = found.lstat()
+    return link if link.st_uid else found.stat()
 
 
 def become_owner(database: Path) -> None:

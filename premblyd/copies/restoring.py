@@ -130,8 +130,7 @@ def taken_in(
                 [newest_ms, waiting] = database.connection().execute(_FOUND).fetchone()
                 others = {*(known.files if known else ()), *(files[:1] if read[0].is_own else ())}
                 for path in others.difference(files_of(database, place)):
-                    about = {"copied_at_ms": newest_ms, "error": None}
-                    folders.note(database, str(path.parent), now_ms, **about)
+                    folders.note(database, str(path.parent), now_ms, copied_at_ms=newest_ms)
                 taking.go_on_above(database.connection(), numbers | {"event": highest})
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"
                 database.transact(lambda each: write_down(each, actor, "restore", now_ms, note))
