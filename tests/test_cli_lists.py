@@ -225,12 +225,6 @@ def test_columns_fit_a_terminal(
         assert fit(columns, [Sizes(*each) for each in sizes], [0, 1, 2], width) == widths
 
 
-def test_deliveries_show_their_reference_at_80_columns(config: Path) -> None:
-    for state in ("succeeded", "dead", "pending"):
-        lines = on_terminal(80, "deliveries", "--state", state, "--config", config)
-        assert "reference" in lines[0]
-
-
 def test_a_clock_that_is_wrong_by_a_year_is_said(config: Path) -> None:
     a_year_on = "UPDATE event SET received_at_ms = received_at_ms + 31622400000 WHERE id = 3"
     assert "an event was received at" not in run("check", "--config", config).err

@@ -21,7 +21,6 @@ from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.files import NEW, beside, put_aside
 from premblyd.engines.sqlite.opening import opening_key
 from premblyd.errors import (
-    AlreadyRunningError,
     CannotStartError,
     LacksRightsError,
     PremblydError,
@@ -320,16 +319,6 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
             with pytest.raises(PremblydError, match="can't be replaced together"):
                 encrypt(place, new_key(tmp_path / "x"), NOW_MS, nothing)
         assert os.geteuid() == os.getegid() == 0
-
-
-def test_a_daemon_at_work_keeps_it_out(tmp_path: Path) -> None:
-    place = record_in(tmp_path / "x", is_encrypted=False)
-    with Premblyd(tmp_path / "x", place=place.path) as daemon:
-        daemon.configure()
-        daemon.start()
-        with pytest.raises(AlreadyRunningError):
-            encrypt(place, None, NOW_MS, nothing)
-        daemon.stop()
 
 
 def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from premblyd.copies import restoring
 from premblyd.databases import Server, is_plain, key_of
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, hold, put_aside
+from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
 from premblyd.keep.erasurelines import NAME
 from tests.faults.daemon import folder
 from tests.store.conftest import server
@@ -309,13 +309,6 @@ def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
     kept.unlink()
     found = json.loads(run("status", "--json", "--config", plain).out)["attention"]
     assert "put_aside" not in {item["kind"] for item in found}
-
-
-def test_while_a_daemon_runs_nothing_is_put_in(plain: Path, there: Path) -> None:
-    copied(plain, there)
-    with hold(plain.with_name("premblyd.db")):
-        ran = run_process("record", "restore", there, "--yes", "--config", plain)
-    assert (ran.code, "Another premblyd uses" in ran.err) == (75, True)
 
 
 def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, there: Path) -> None:

@@ -236,16 +236,6 @@ def test_those_behind_an_erased_one_in_a_line_go_on(store: Store, erased: int) -
     assert sorted(row[1] for row in store.rows(STATES)) == ["cancelled", "succeeded", "succeeded"]
 
 
-def test_a_dead_one_is_cancelled_as_nobody_can_replay_it(store: Store) -> None:
-    """Nor could anybody mend it, and `status` would go on asking for that."""
-    arrive(store, 1, NewDelivery("crm", 1))
-    [job] = claim(store, crm=1).jobs
-    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502"))
-    assert [row[:2] for row in store.rows(STATES)] == [("crm", "dead")]
-    assert erase(store).cancelled == 1
-    assert [row[:2] for row in store.rows(STATES)] == [("crm", "cancelled")]
-
-
 def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
     first = arrive(store, 1, NewDelivery("crm", 1, "wait"))
     arrive(store, 2, NewDelivery("crm", 1, "wait"))
@@ -253,7 +243,8 @@ def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
     failed = Result(outcome=AttemptOutcome.FAILED, error="status 502")
     finish(store, job, failed)
     assert not claim(store, crm=9).jobs
-    erase(store, Named.event(first))
+    assert erase(store, Named.event(first)).cancelled == 1
+    assert [row[1] for row in store.rows(STATES)] == ["cancelled", "pending"]
     assert len(claim(store, SOON_MS, crm=9).jobs) == 1
 
 
@@ -337,21 +328,6 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
     assert rows == [(None, digest, "unsettled"), ("asked for", digest, "unsettled")]
 
 
-@for_each(
-    "subject",
-    [Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")],
-)
-def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
-    arrive(store, 1)
-    with closing(connect_operator(store.place)) as database:
-        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
-        with pytest.raises(HeldError, match=f"hold {number}"):
-            erase(store)
-        assert store.rows("SELECT user_ref FROM event") == [("ada-lovelace",)]
-        assert store.rows("SELECT id FROM erasure") == []
-        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
-
-
 def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: Store) -> None:
     arrive(store, 1)
     nameless = arrive(store, 2, user_ref=None)
@@ -364,10 +340,14 @@ def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: S
     assert store.rows("SELECT id FROM erasure") == []
 
 
-@for_each("subject", [Subject(reference="session-a"), Subject(user_ref="eve")])
-def test_a_hold_on_a_session_or_on_whose_an_event_may_be_refuses_too(
-    store: Store, subject: Subject
-) -> None:
+@for_each(
+    "subject",
+    [
+        *(Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")),
+        *(Subject(reference="session-a"), Subject(user_ref="eve")),
+    ],
+)
+def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
     """The event that names nobody may be hers who has its reference too."""
     arrive(store, 1, session_id="session-a")
     arrive(store, 2, session_id=None, user_ref=None)
@@ -544,34 +524,6 @@ def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     assert "lovelace" not in done.subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")
     assert actions == [("dpo", "erase", f"erasure {done.id}")]
-
-
-def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
-    ids = [arrive(store, number, NewDelivery("crm", 3)) for number in range(7)]
-    nameless = arrive(store, 7, user_ref=None)
-
-    def ended(done: Done) -> None:
-        if done.left < 5:
-            raise KeyboardInterrupt
-
-    with closing(connect_operator(store.place)) as database, pytest.raises(KeyboardInterrupt):
-        erasing.erase(database, Request(named=ADA, actor="dpo"), ended)
-    assert {row[1] for row in store.rows(STATES)} == {"cancelled"}, "nothing waits from the first"
-    left = store.rows("SELECT id FROM event WHERE removed_parts IS NULL")
-    assert 0 < len(left) < 7
-    done = erase(store)
-    assert sorted(done.keys) == [*ids, nameless]
-    assert done.rows["event"] == 8
-    assert (
-        store.rows("SELECT id FROM event WHERE removed_parts IS NULL OR reference IS NOT NULL")
-        == []
-    )
-    assert store.rows("SELECT id FROM to_erase") == []
-    assert store.rows("SELECT events FROM erasure") == [(8,)]
 
 
 def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
     eventless,
     holds,
-    removing,
     retention,
     sweeping,
 )
@@ -279,31 +278,6 @@ def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) 
     done = work_off(store, Round(settings(body="1d"), with_eventless=False))
     counts = [each.count for each in done if each.count]
     assert counts == [1, 1, 1, retention.BATCH, retention.BATCH - 3]
-
-
-def test_an_event_that_can_not_be_removed_keeps_no_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        store.add(body=b"%d" % number)
-    whole = removing.remove
-
-    def fail(transaction: Any, removed: Removed, ids: list[int]) -> None:
-        whole(transaction, removed, ids)
-        if 2 in ids:
-            raise RuntimeError("nobody foresaw this")
-
-    monkeypatch.setattr(removing, "remove", fail)
-    round_ = Round(settings(body="1d"), with_eventless=False)
-    while round_.has_work:
-        try:
-            done = store.wait(store.writer.call(round_.work(LATER_MS)))
-        except RuntimeError:
-            assert round_.failed()
-        else:
-            round_.take(done)
-    assert removed_parts(store) == ["body", None, "body"]
-    assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
 
 # ---- every column of the catalogue ----

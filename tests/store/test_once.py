@@ -97,12 +97,6 @@ def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) 
     assert store.rows(KEYS) == []
 
 
-def test_without_once_each_event_runs(store: Store) -> None:
-    for number in range(3):
-        add(store, b"%d" % number)
-    assert [job.once_key for job in claim(store, crm=9).jobs] == [None] * 3
-
-
 def test_while_one_runs_the_others_wait_and_the_queue_goes_on(store: Store) -> None:
     for number in range(3):
         add(store, b"%d" % number)

@@ -153,15 +153,6 @@ def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: S
     assert store.rows(LINE)[30:] == [(31, "dead", None), (32, "pending", 31)]
 
 
-def test_many_of_one_reference_that_come_at_once_keep_their_order(store: Store) -> None:
-    store.wait_all(
-        store.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 3, "continue")])
-        for number in range(70)
-    )
-    assert store.rows("SELECT count(*) FROM delivery WHERE waits_for_id = id - 1") == [(69,)]
-    assert run(store) == [*range(1, 71)]
-
-
 WAITING = 3000
 LONG_LINE = """
     WITH RECURSIVE numbers (n) AS (
