@@ -11,7 +11,7 @@ import pytest
 from tests.support.commands import PERSONAL, Ran, json_of, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked, rows, url_of
+from tests.support.database import by_hand, changing, locked, rows, url_of
 from tests.support.rows import for_each
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -139,9 +139,8 @@ def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_
 def test_show_of_a_large_body_shows_photos_as_their_size(config: Path) -> None:
     photo = base64.b64encode(bytes(range(256)) * 20_000).decode()
     body = json.dumps({"response_code": "00", "data": {"base64Image": photo, "images": [photo]}})
-    with changing(recorded_in(config)) as other:
-        other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
-        other.execute("UPDATE attempt SET output = ?", (body[:65536],))
+    by_hand(recorded_in(config), "UPDATE event SET body = ? WHERE id = 1", body.encode())
+    by_hand(recorded_in(config), "UPDATE attempt SET output = ?", body[:65536])
     masked = run("show", 1, "--config", config).out
     assert photo[100:200] not in masked
     revealed = run("show", 1, "--reveal", "--config", config).out
@@ -154,9 +153,8 @@ def test_show_of_a_large_body_shows_photos_as_their_size(config: Path) -> None:
 def test_show_of_a_body_with_many_fields_is_not_endless(config: Path) -> None:
     people = [{"name": f"name {at:x}", "bvn": str(22200000000 + at)} for at in range(50_000)]
     body = json.dumps({"response_code": "00", "data": people})
-    with changing(recorded_in(config)) as other:
-        other.execute("UPDATE event SET body = ? WHERE id = 1", (body.encode(),))
-        other.execute("UPDATE attempt SET output = ?", (body[:65536],))
+    by_hand(recorded_in(config), "UPDATE event SET body = ? WHERE id = 1", body.encode())
+    by_hand(recorded_in(config), "UPDATE attempt SET output = ?", body[:65536])
     masked = run("show", 1, "--config", config).out
     assert "… and more; the JSON shows all" in masked
     assert "2220000" not in masked
@@ -219,9 +217,8 @@ INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, d
 
 
 def test_show_tells_the_status_of_an_answer_once(config: Path) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute(INQUIRY, ["HTTP 404"])
-        database.execute(INQUIRY, ["something else"])
+    by_hand(recorded_in(config), INQUIRY, "HTTP 404")
+    by_hand(recorded_in(config), INQUIRY, "something else")
     printed = run("show", "1", "--config", config).out
     assert "not_found  (2 ms; HTTP 404, 0 bytes)\n" in printed
     assert "not_found: something else  (2 ms; HTTP 404, 0 bytes)\n" in printed
@@ -406,8 +403,7 @@ def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.Monk
 
 
 def test_the_database_of_another_build_is_refused_with_the_remedy(config: Path) -> None:
-    with changing(recorded_in(config)) as other:
-        other.execute("UPDATE record SET schema_digest = 'other'")
+    by_hand(recorded_in(config), "UPDATE record SET schema_digest = 'other'")
     done = run("events", "--config", config)
     assert done.code == 78
     assert "was made by another build of premblyd" in done.err

@@ -15,7 +15,7 @@ from premblyd.cli.printing import Column, Sizes, fit, print_table
 from premblyd.databases import Server
 from premblyd.errors import SchemaError
 from tests.support.commands import Ran, json_of, on_terminal, recorded_in, run
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, rows, url_of
 from tests.support.rows import for_each
 
 ASKING = {"prembly": {"api_key": "live_sk_1"}, "pending": {"ask": ["1m"], "give_up": "1d"}}
@@ -31,8 +31,7 @@ BROKEN = {
 
 
 def change(config: Path, sql: str, *values: object) -> None:
-    with changing(recorded_in(config), unchecked=True) as other:
-        other.execute(sql, values)
+    by_hand(recorded_in(config), sql, *values, unchecked=True)
 
 
 def joined(lines: list[str]) -> str:
@@ -354,13 +353,11 @@ def test_who_looks_at_what_is_pending_learns_that_nothing_asks(config: Path) -> 
     assert run("unsettled", "--config", config).err == ""
     shown = run("show", awaited[0]["event_id"], "--config", config).out
     assert "waiting after 0 questions to Prembly\n  asked next at " in shown
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE awaited SET due_at_ms = NULL, state = 'given_up'")
+    by_hand(recorded_in(config), "UPDATE awaited SET due_at_ms = NULL, state = 'given_up'")
     assert run("unsettled", "--config", config).err == ""
     config.write_text(silent)
     assert run("unsettled", "--config", config).err == ""  # nothing waits to be asked
-    with changing(recorded_in(config)) as database:
-        database.execute("DELETE FROM awaited")
+    by_hand(recorded_in(config), "DELETE FROM awaited")
     done = run("unsettled", "--config", config)
     assert (done.out, done.err) == ("No unsettled verifications.\n", note)
 

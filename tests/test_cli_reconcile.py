@@ -23,7 +23,7 @@ from premblyd.telemetry import tell
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked
+from tests.support.database import by_hand, changing, locked
 from tests.support.erasing import forgetting
 from tests.support.forking import Forked
 from tests.support.logs import logged
@@ -565,8 +565,7 @@ def test_what_is_settled_is_not_unsettled(
     (reference,) = know(api, 1, code=event.get("response_code", "00"), status=None)
     record.receive([reference], outcome="pending")
     record.receive([f"{reference} "], **event)  # the body is another one, so no duplicate
-    with changing(record.place) as database:
-        database.execute("UPDATE event SET reference = ?", [reference])
+    by_hand(record.place, "UPDATE event SET reference = ?", reference)
     assert reconcile(record).code == 0
     assert reconcile(record, "--store").code == 0
     assert record.stored() == []

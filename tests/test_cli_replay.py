@@ -15,7 +15,7 @@ from premblyd.record import operating, replays
 from tests.support.commands import ACTIONS, Ran, json_of, on_terminal, recorded_in, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, rows, url_of
 from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
@@ -214,8 +214,7 @@ def test_what_goes_not_together_is_told(config: Path, options: list[str], words:
 def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     change = "UPDATE delivery SET last_error = 'the TLS certificate is not trusted' WHERE id = ?"
     (first, *others) = sorted(row[0] for row in read(config, f"{DELIVERIES} WHERE state = 'dead'"))
-    with changing(recorded_in(config)) as database:
-        database.execute(change, [first])
+    by_hand(recorded_in(config), change, first)
 
     def found(*options: str) -> list[int]:
         plan = replay(config, "--dead", "--dry-run", *options)
@@ -342,10 +341,12 @@ def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Pat
 
 
 def lack(config: Path, event_id: int, removed_parts: str) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute(
-            "UPDATE event SET removed_parts = ? WHERE id = ?", (removed_parts, event_id)
-        )
+    by_hand(
+        recorded_in(config),
+        "UPDATE event SET removed_parts = ? WHERE id = ?",
+        removed_parts,
+        event_id,
+    )
 
 
 def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support.commands import ACTIONS, record, recorded_in, run
 from tests.support.console import CONSOLE, signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand, changing
 from tests.support.waiting import wait_until
 
 ASKED = """INSERT INTO inquiry (at_ms, purpose, event_id, delivery_id, result, duration_ms, error)
@@ -59,11 +59,11 @@ def test_what_prembly_confirmed_later_is_contradicted_no_more(
     config: Path, forged: tuple[int, int]
 ) -> None:
     delivery, event = forged
-    with changing(recorded_in(config)) as database:
-        database.execute(
-            "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
-            [delivery],
-        )
+    by_hand(
+        recorded_in(config),
+        "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
+        delivery,
+    )
     assert listed(config, "events", "--contradicted") == []
     assert listed(config, "show", event)["contradicted"] is False
 
@@ -96,8 +96,7 @@ def test_a_replay_leaves_it_alone_unless_it_is_named(
 def test_no_new_delivery_is_made_for_it(config: Path, forged: tuple[int, int]) -> None:
     _, event = forged
     asked = ("replay", event, "--action", "page-operations", "--new", "--dry-run")
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET response_code = '02' WHERE id = ?", [event])
+    by_hand(recorded_in(config), "UPDATE event SET response_code = '02' WHERE id = ?", event)
     plan = listed(config, *asked)
     assert (plan["would_queue"], plan["not_for"]) == ([], {"Prembly contradicted it": 1})
     assert listed(config, *asked, "--contradicted")["would_queue"] != []

@@ -22,7 +22,7 @@ from premblyd.record.reconciling import days
 from premblyd.record.reconciling.days import Day
 from premblyd.times import DAY_MS, now_ms
 from tests.support.commands import Ran, run
-from tests.support.database import changing
+from tests.support.database import by_hand, changing
 from tests.support.erasing import forgetting
 from tests.support.prembly_api import PremblyApi, Verification, status
 from tests.support.reconciling import Record
@@ -244,11 +244,11 @@ def test_a_day_of_which_retention_has_removed_something_is_not_complete(
     record: Record, api: PremblyApi, removed: str
 ) -> None:
     receive(record, know(api, 1))
-    with changing(record.place) as connection:
-        connection.execute(
-            "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-            f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)"
-        )
+    by_hand(
+        record.place,
+        "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
+        f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)",
+    )
     assert why(found(record, 1)) == ["pruned"]
 
 
@@ -283,11 +283,11 @@ def test_root_has_the_service_do_the_same_as_was_typed() -> None:
 def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: PremblyApi) -> None:
     forged, came = know(api, 1), know(api, 1)
     receive(record, forged + came)
-    with changing(record.place) as connection:
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
-            " VALUES (1, 'confirm', 1, 'contradicted', 1)"
-        )
+    by_hand(
+        record.place,
+        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+        " VALUES (1, 'confirm', 1, 'contradicted', 1)",
+    )
     printed = found(record, 1)
     assert absent(printed) == forged
 
@@ -322,8 +322,7 @@ def test_a_day_with_an_event_whose_names_are_removed_is_not_complete(
     record: Record, api: PremblyApi
 ) -> None:
     receive(record, know(api, 1))
-    with changing(record.place) as connection:
-        connection.execute("UPDATE event SET removed_parts = 'identity'")
+    by_hand(record.place, "UPDATE event SET removed_parts = 'identity'")
     assert why(found(record, 1)) == ["pruned"]
 
 
@@ -425,8 +424,7 @@ def test_what_is_missing_is_told_also_where_the_day_can_not_be_kept(
     record: Record, api: PremblyApi
 ) -> None:
     [reference] = know(api, 1)
-    with changing(record.place) as database:
-        database.execute("DROP TABLE day")
+    by_hand(record.place, "DROP TABLE day")
     ran = reconcile(record)
     assert (ran.code, reference in ran.out) == (75, True), ran.err
 

@@ -22,7 +22,7 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.run import dispatcher
 from premblyd.verifications.names import MAX_NAMES, learn_names
-from tests.support.database import changing, rows
+from tests.support.database import by_hand, rows
 from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
@@ -133,8 +133,7 @@ async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: 
     async with at_work(place, api) as at:
         await add(at, reference=UUID)
         await at.until_states(succeeded=1)
-        with changing(place) as connection:
-            connection.execute("UPDATE delivery SET state = 'dead'")
+        by_hand(place, "UPDATE delivery SET state = 'dead'")
         await add(at, reference=OTHER)
         await at.until_states(dead=1, succeeded=1)
         first, second = (run.id for _, run in at.shell.runs)
@@ -161,8 +160,7 @@ async def test_what_is_skipped_lets_the_next_of_its_line_run(
         await add(at, reference=UUID)
         await at.until_states(succeeded=1)
         await add(at, session_id=SESSION)
-        with changing(place) as connection:
-            connection.execute("UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
+        by_hand(place, "UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
         await at.until_states(succeeded=1, skipped=1)
 
 

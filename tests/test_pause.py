@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.commands import Ran, on_terminal, recorded_in, run
 from tests.support.configuration import configuration
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, rows, url_of
 from tests.support.rows import for_each
 
 DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"
@@ -106,8 +106,7 @@ def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Pa
 
 
 def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config: Path) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE delivery SET action = 'other' WHERE state = 'pending'")
+    by_hand(recorded_in(config), "UPDATE delivery SET action = 'other' WHERE state = 'pending'")
     assert told(config, "pause", "other")["paused"]["action"] == "other"
 
 

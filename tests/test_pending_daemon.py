@@ -11,7 +11,7 @@ from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
@@ -32,8 +32,7 @@ def settings(folder: Path, api: PremblyApi, ask: str = "50ms", **changes: Any) -
 
 def change(daemon: Premblyd, sql: str) -> None:
     """Change the record of a stopped daemon by hand."""
-    with changing(daemon.place) as database:
-        database.execute(sql)
+    by_hand(daemon.place, sql)
 
 
 def pending_body(reference: str = "r-1") -> bytes:

@@ -22,7 +22,7 @@ from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_rejection
@@ -337,8 +337,7 @@ def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:
     over = ", due_at_ms = NULL, finished_at_ms = 1" if state is not State.RUNNING else ""
-    with changing(store.place, unchecked=True) as other:
-        other.execute(f"UPDATE delivery SET state = ?{over}", [state])
+    by_hand(store.place, f"UPDATE delivery SET state = ?{over}", state, unchecked=True)
     before = store.rows(STATES)
     assert not writing.transact(ADA.cancel(1, NOW_MS))
     assert not writing.transact(ADA.cancel(99, NOW_MS))

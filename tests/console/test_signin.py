@@ -11,7 +11,7 @@ from premblyd.console import strangers
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.rows import for_each
 
 SECURITY = {
@@ -23,8 +23,7 @@ SECURITY = {
 
 
 def change(daemon: Premblyd, sql: str) -> None:
-    with changing(daemon.place) as connection:
-        connection.execute(sql)
+    by_hand(daemon.place, sql)
 
 
 def test_a_link_signs_in_once(daemon: Premblyd) -> None:

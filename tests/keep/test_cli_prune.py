@@ -14,7 +14,7 @@ from premblyd.engines.engine import Transaction
 from premblyd.keep import removing
 from premblyd.model.keeptables import Removed
 from tests.support.commands import json_of, recorded_in, run
-from tests.support.database import changing, rows
+from tests.support.database import by_hand, rows
 
 YEAR_MS = 366 * 86_400_000
 
@@ -30,9 +30,8 @@ def with_retention(config: Path, **periods: str) -> None:
 
 def age(config: Path) -> None:
     """Have all events come a year earlier."""
-    with changing(recorded_in(config)) as connection:
-        connection.execute("UPDATE event SET received_at_ms = received_at_ms - ?", [YEAR_MS])
-        connection.execute("UPDATE rejection SET at_ms = at_ms - ?", [YEAR_MS])
+    by_hand(recorded_in(config), "UPDATE event SET received_at_ms = received_at_ms - ?", YEAR_MS)
+    by_hand(recorded_in(config), "UPDATE rejection SET at_ms = at_ms - ?", YEAR_MS)
 
 
 def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
@@ -119,8 +118,7 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
 def trust(config: Path, by_ms: int) -> int:
     """Have the trusted time be so far from the clock; return it."""
     trusted_ms = time.time_ns() // 1_000_000 + by_ms
-    with changing(recorded_in(config)) as connection:
-        connection.execute("UPDATE record SET trusted_ms = ? WHERE id = 1", [trusted_ms])
+    by_hand(recorded_in(config), "UPDATE record SET trusted_ms = ? WHERE id = 1", trusted_ms)
     return trusted_ms
 
 

@@ -18,12 +18,11 @@ def count(store: Store, table: str) -> int:
 
 def ask(store: Store, at_ms: int) -> None:
     """Have Prembly asked for what never came."""
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, reference, error, result, duration_ms)"
-            " VALUES (?, 'reconcile', 'r', 'e', 'not_found', 1)",
-            [at_ms],
-        )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, reference, error, result, duration_ms)"
+        " VALUES (?, 'reconcile', 'r', 'e', 'not_found', 1)",
+        at_ms,
+    )
 
 
 def test_a_question_about_what_never_came_loses_its_reference_and_later_its_row(
@@ -42,9 +41,8 @@ def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
     add = (
         "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'ada', 'sign-in', 'n')"
     )
-    with changing(store.place) as connection:
-        connection.execute(add, [NOW_MS])
-        connection.execute(add, [LATER_MS])
+    store.by_hand(add, NOW_MS)
+    store.by_hand(add, LATER_MS)
     sweep(store, identity="1d")
     notes = "SELECT actor, note FROM operator_action ORDER BY id"
     assert store.rows(notes) == [("ada", None), ("ada", "n")]

@@ -61,8 +61,7 @@ def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
 
 def finish(store: Store, event_id: int, state: str = "succeeded") -> None:
     sql = "UPDATE delivery SET state = ?, due_at_ms = NULL, finished_at_ms = ? WHERE event_id = ?"
-    with changing(store.place) as connection:
-        connection.execute(sql, [state, NOW_MS, event_id])
+    store.by_hand(sql, state, NOW_MS, event_id)
 
 
 def events(store: Store) -> list[int]:
@@ -93,12 +92,11 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     event_id = store.add("crm").event_id
 
     finish(store, event_id)
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, error, output, claim_token) VALUES"
-            " (1, 1, '', '', 0, 0, 'failed', 'e', 'o', '')"
-        )
+    store.by_hand(
+        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+        " finished_at_ms, outcome, error, output, claim_token) VALUES"
+        " (1, 1, '', '', 0, 0, 'failed', 'e', 'o', '')"
+    )
     assert sweep(store, body="90h") == {"body": 1}
     assert store.rows("SELECT removed_parts, headers, body_bytes, reference FROM event") == [
         ("body", "[]", 16, "ref-1")
@@ -122,19 +120,17 @@ def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -
 def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(store: Store) -> None:
     first = store.add("crm")
     finish(store, first.event_id)
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
+    store.by_hand("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
     second = store.add("crm", body=b"2", received_at_ms=LATER_MS)
     finish(store, second.event_id, "skipped")
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
-        connection.execute(
-            "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
-        )
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
-            " VALUES (0, 'pending', 2, 'settled', 1, 1)"
-        )
+    store.by_hand("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
+    store.by_hand(
+        "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
+    )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
+        " VALUES (0, 'pending', 2, 'settled', 1, 1)"
+    )
     hours = store.rows("SELECT sum(events) FROM event_hour")
     assert sweep(store, record="1d") == {"record": 1}
     assert events(store) == [second.event_id]
@@ -150,12 +146,9 @@ def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(store: Store)
 def test_a_key_that_is_kept_already_is_no_obstacle(store: Store) -> None:
     added = store.add("crm")
     finish(store, added.event_id)
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET once_key = 'k'")
-        connection.execute("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", [added.key])
-        connection.execute(
-            "INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', 'k', 9)"
-        )
+    store.by_hand("UPDATE delivery SET once_key = 'k'")
+    store.by_hand("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", added.key)
+    store.by_hand("INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', 'k', 9)")
     assert sweep(store, record="1d") == {"record": 1}
     assert (count(store, "gone_event"), count(store, "gone_once")) == (1, 1)
 
@@ -177,16 +170,14 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
     if "awaited" in waits:
         finish(store, 1)
     store.add(body=b"other")
-    with changing(store.place) as connection:
-        connection.execute(waits)
+    store.by_hand(waits)
     for each in ("body", "identity", "record"):
         assert sweep(store, **{each: "1d"}) == {each: 1}
         assert sweep(store, **{each: "1d"}) == {}
         assert (each, 1) in put_off(store)
     assert (events(store), removed_parts(store)) == ([1], [None])
-    with changing(store.place) as connection:
-        connection.execute(OVER)
-        connection.execute(NOT_AWAITED)
+    store.by_hand(OVER)
+    store.by_hand(NOT_AWAITED)
     assert sweep(store, body="1d") == {"body": 1}
     assert sweep(store, record="1d") == {"record": 1}
     assert put_off(store) == []
@@ -225,8 +216,7 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     count = 2 * retention.BATCH
     store.add_at_once(count)
     assert sweep(store, body="1d") == {}
-    with changing(store.place) as connection:
-        connection.execute(OVER)
+    store.by_hand(OVER)
     gone = []
     for _ in range(3):
         round_ = Round(settings(body="1d"), with_eventless=False, is_whole=False)

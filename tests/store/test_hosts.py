@@ -10,7 +10,6 @@ from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
-from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -154,8 +153,7 @@ def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) 
 
 def test_a_host_whose_row_is_gone_comes_back_too(store: Store, host: Hosts) -> None:
     """A standby took over that had not got it."""
-    with changing(store.place) as database:
-        database.execute("DELETE FROM host")
+    store.by_hand("DELETE FROM host")
     assert store.wait(host.revive(NOW_MS)) == set()
     assert store.wait(host.ended({"host:1:boot"})) == set()
     assert len(store.rows(HOSTS)) == 1
