@@ -298,7 +298,7 @@ def test_two_names_are_one_verification_only_by_an_answer_about_the_one(
     said, verifications, claimed = LEARNT[case]
     store.by_hand("DELETE FROM verification_name")
     for names in said:
-        learnt = store.wait(store.writer.call(lambda t, n=names: learn_names(t, n, NOW_MS)))  # type: ignore[misc]
+        learnt = store.call(lambda t, n=names: learn_names(t, n, NOW_MS))  # type: ignore[misc]
         own = next((each for each in verifications if names[0] in each), {names[0]})
         assert names[0] in learnt
         assert set(learnt) <= own
@@ -312,7 +312,7 @@ def test_two_names_are_one_verification_only_by_an_answer_about_the_one(
 
 def test_the_first_name_stays_first_and_a_verification_has_no_end_of_names(store: Store) -> None:
     def learn(*names: str) -> tuple[str, ...]:
-        return store.wait(store.writer.call(lambda t: learn_names(t, names, NOW_MS)))
+        return store.call(lambda t: learn_names(t, names, NOW_MS))
 
     assert learn(V1) == (V1,)
     assert learn(V1, S1) == (V1, S1)
@@ -372,7 +372,7 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     new = NewAnswer(
         webhook=answer, deliveries=[NewDelivery("crm", 3)], asked=DIGEST, names=(OTHER, DIGEST)
     )
-    store.wait(store.writer.call(lambda transaction: add_answer(transaction, new)))
+    store.call(lambda transaction: add_answer(transaction, new))
     store.add("crm", body=b"2", reference=OTHER)
     (job,) = claim_once(store).jobs
     assert job.delivery_id == 1
@@ -389,7 +389,7 @@ NO: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "face_match": False, "doubt": 
 
 
 def learn(store: Store, *names: str) -> None:
-    store.wait(store.writer.call(lambda transaction: learn_names(transaction, names, NOW_MS)))
+    store.call(lambda transaction: learn_names(transaction, names, NOW_MS))
 
 
 @pytest.mark.parametrize(

@@ -376,7 +376,7 @@ def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
 
 def test_later_webhooks_of_the_names_are_stored_erased(store: Store) -> None:
     arrive(store, 1, session_id="hush-1")
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS))
     done = erase(store)
     later: list[dict[str, Any]] = [
         {"reference": "ref-ada"}, {"reference": "ver_ADA_1"}, {"session_id": "hush-1"},
@@ -408,7 +408,7 @@ def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
         store.by_hand(f"DELETE FROM {table}")
     own = arrive(store, 1, session_id=None)
     arrive(store, 2, user_ref="eve", session_id=None)
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", alias], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", alias], NOW_MS))
     assert list(erase(store).keys) == [own]
     assert len(store.rows("SELECT id FROM verification_name")) == 2, "by which hooks run once"
     later = new_event(b"later", user_ref="eve", reference=alias, session_id=None)
@@ -420,7 +420,7 @@ def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
 def test_one_event_leaves_others_of_its_reference_as_they_are(store: Store) -> None:
     first = arrive(store, 1)
     arrive(store, 2)
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS))
     erase(store, Named.event(first))
     assert store.rows("SELECT reference FROM event ORDER BY id") == [(None,), ("ref-ada",)]
     assert len(store.rows("SELECT id FROM verification_name")) == 2

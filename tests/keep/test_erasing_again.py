@@ -173,8 +173,7 @@ def test_a_hold_that_came_while_a_person_of_many_was_looked_for_leaves_all_as_it
 
     def look_beside(*asked: Any) -> Findings:
         found = look(*asked)
-        change = holds.place(Subject(reference="ref-new"), actor="court", now_ms=NOW_MS)
-        store.wait(store.writer.call(change))
+        store.call(holds.place(Subject(reference="ref-new"), actor="court", now_ms=NOW_MS))
         return found
 
     monkeypatch.setattr(erasing, "look", look_beside)

@@ -132,7 +132,7 @@ def test_rows_about_no_event_say_no_name_any_more(store: Store) -> None:
         store.by_hand(noted, NOW_MS, note)
     paused = "INSERT INTO pause (action, since_ms, reason) VALUES ('crm', 1, 'as ref-ada said')"
     store.by_hand(paused)
-    store.wait(store.writer.call(lambda each: name_one(each, ["ref-ada", "ver-ada"], NOW_MS)))
+    store.call(lambda each: name_one(each, ["ref-ada", "ver-ada"], NOW_MS))
     again(store, lines_about(store))
     said = dict(texts(store))
     for table in ("inquiry", "operator_action", "pause", "verification_name", "event"):

@@ -61,7 +61,7 @@ def test_the_names_of_a_verification_go_with_the_last_of_its_events(
     def learn(transaction: Any) -> None:
         name_one(transaction, ["a", "b", "session-1"], NOW_MS)
 
-    store.wait(store.writer.call(learn))
+    store.call(learn)
     store.add(reference="a", body=b"%s" % str(left).encode())
     if left is not None:
         store.add(reference=left, received_at_ms=LATER_MS, body=b"2")
@@ -78,7 +78,7 @@ def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) 
         subject = Subject(reference="s")
         holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)(transaction)
 
-    store.wait(store.writer.call(note))
+    store.call(note)
     tables = ("inquiry", "verification_name")
     sweep(store, LATER_MS - 1, identity="1d", record="2d")
     assert [count(store, table) for table in tables] == [1, 2]

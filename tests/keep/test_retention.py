@@ -50,11 +50,10 @@ def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, 
 
 def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
     """Do all of a round, and return what each transaction did."""
-    end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
-    store.wait(store.writer.call(end))
+    store.call(functools.partial(eventless.end_what_expired, now_ms=now_ms))
     done = []
     while round_.has_work:
-        done.append(store.wait(store.writer.call(round_.work(now_ms))))
+        done.append(store.call(round_.work(now_ms)))
         round_.take(done[-1])
     return done
 
@@ -185,12 +184,10 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
 
 def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.add()
-    place = holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(place))
+    store.call(holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="1d") == {}
     assert put_off(store) == [("identity", 1), ("record", 1)]
-    end = holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(end))
+    store.call(holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
     assert put_off(store) == []
 
@@ -200,13 +197,11 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     store.add(reference="ref-a", received_at_ms=LATER_MS, body=b"2")
     other: dict[str, Any] = {"reference": "ref-b", "user_ref": None, "session_id": None}
     younger = store.add(received_at_ms=LATER_MS, body=b"3", **other)
-    learn = functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS)
-    store.wait(store.writer.call(learn))
+    store.call(functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS))
     assert sweep(store, identity="7d") == {"identity": 1}
-    place = holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS)
-    store.wait(store.writer.call(place))
+    store.call(holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS))
     held = functools.partial(holds.held, event_ids=[younger.event_id], now_ms=NOW_MS)
-    assert store.wait(store.writer.call(held)) == {younger.event_id}
+    assert store.call(held) == {younger.event_id}
 
 
 def test_of_much_that_was_put_off_a_round_looks_at_some(
@@ -255,7 +250,7 @@ def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store:
     assert sweep(store, body="1d") == {"body": 1}
     store.add(body=b"2", received_at_ms=NOW_MS - DAY_MS)  # the clock was set back meanwhile
     assert sweep(store, body="1d") == {}
-    store.wait(store.writer.call(retention.begin_anew))
+    store.call(retention.begin_anew)
     assert sweep(store, body="1d") == {"body": 1}
 
 
@@ -446,9 +441,9 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     other = store.beside("other")
     store.add()
     round_ = Round(settings(body="1d"), with_eventless=True)
-    round_.take(store.wait(store.writer.call(round_.work(LATER_MS))))
+    round_.take(store.call(round_.work(LATER_MS)))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
-        done = store.wait(store.writer.call(round_.work(LATER_MS)))
+        done = store.call(round_.work(LATER_MS))
         assert (done.is_busy, done.count) == (True, 0)
         round_.take(done)
     work_off(store, round_)

@@ -191,7 +191,7 @@ def state_after(store: Store, now_ms: int) -> object:
 
 def forget(store: Store, name: str) -> bool:
     change = Operator(actor="ada").forget_host(name, YEAR_LATER_MS)
-    return store.wait(store.writer.call(change, alone=True))
+    return store.call(change, alone=True)
 
 
 def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(

@@ -184,7 +184,7 @@ def test_one_that_succeeded_while_the_action_had_no_once_counts_beside_a_dead_on
 
 def replay(store: Store, *numbers: int) -> None:
     for change in Operator(actor="ada").replay(dict.fromkeys(numbers, 3), NOW_MS):
-        store.wait(store.writer.call(change))
+        store.call(change)
 
 
 def test_a_lost_lease_is_no_second_run(store: Store) -> None:

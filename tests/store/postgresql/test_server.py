@@ -276,7 +276,7 @@ def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
         for number in range(8):  # so often that the statements are prepared
             store.add("crm", body=b"%d" % number)
             with pytest.raises(ValueRefusedError):
-                store.wait(store.writer.call(fail))
+                store.call(fail)
             [job] = claim(store, crm=1).jobs
             assert finish(store, job, SUCCEEDED)
         assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
