@@ -69,8 +69,7 @@ def test_00_beside_an_inner_code_says_that_the_question_was_answered() -> None:
     assert (
         read({"response_code": "00", "data": {"response_code": ""}}).verdict.response_code == "00"
     )
-    both = read({"response_code": "07", "data": {"response_code": "00"}}).verdict
-    assert both.doubt == "code"
+    assert read({"response_code": "07", "data": {"response_code": "00"}}).verdict.doubt == "code"
 
 
 TWICE = '{"data": %s, "data": {"verification_status": "VERIFIED"}}'

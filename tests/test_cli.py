@@ -189,8 +189,7 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")
-    again = run("init", path.parent)
-    assert again == Ran(1, "", f"{path} already exists; it was not changed.\n")
+    assert run("init", path.parent) == Ran(1, "", f"{path} already exists; it was not changed.\n")
     assert path.read_text() == "mine"
 
 

@@ -145,8 +145,7 @@ def test_show_of_a_large_body_shows_photos_as_their_size(config: Path) -> None:
     assert photo[100:200] not in masked
     revealed = run("show", 1, "--reveal", "--config", config).out
     assert f'"base64Image": "… {len(photo):,} characters"' in revealed
-    exact = json_of(config, "show", 1, "--reveal")
-    assert exact["body"] == json.loads(body)
+    assert json_of(config, "show", 1, "--reveal")["body"] == json.loads(body)
 
 
 @pytest.mark.large
@@ -226,8 +225,7 @@ def test_show_tells_the_status_of_an_answer_once(config: Path) -> None:
 
 def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> None:
     (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
-    done = run("replay", event["key"], "--config", config)
-    assert done == Ran(0, "Queued 2 deliveries.\n", "")
+    assert run("replay", event["key"], "--config", config) == Ran(0, "Queued 2 deliveries.\n", "")
     states = read(
         config, "SELECT state, attempts_left FROM delivery WHERE event_id = ?", event["id"]
     )

@@ -186,8 +186,7 @@ def test_of_a_filter_that_is_known_an_empty_list_says_no_more(
 ) -> None:
     change(config, "UPDATE event SET type = 'house.sold', response_code = '99' WHERE id = 1")
     change(config, "UPDATE rejection SET reason = 'an older reason'")
-    done = run(*arguments, "--config", config)
-    assert done == Ran(0, f"No {arguments[0]}.\n", "")
+    assert run(*arguments, "--config", config) == Ran(0, f"No {arguments[0]}.\n", "")
 
 
 def test_an_action_is_looked_for_in_a_copy_alone_and_in_the_record_while_the_file_is_broken(

@@ -393,8 +393,7 @@ def test_an_event_is_known_by_another_name_that_prembly_gave_its_verification(
     is_open = outcome == "pending"
     printed = found(record, code=int(is_open))
     assert [each["fate"] for each in printed["absent"]] == ["unsettled"] * is_open
-    listed = reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode())
-    assert listed.code == int(is_open)
+    assert reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode()).code == int(is_open)
     for _ in range(2):
         assert reconcile(record, "--store").code == 0
     assert record.stored() == [reference] * is_open

@@ -317,8 +317,7 @@ def test_an_interrupted_replay_says_how_many_were_queued(
     dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
     done = run("replay", "--dead", "--config", config)
     assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
-    left = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
-    assert left == dead - 1
+    assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
 
 
 def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:

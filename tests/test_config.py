@@ -88,8 +88,7 @@ def problems(text: str, folder: Path = Path("/nowhere"), **environ: str) -> list
 
 
 def key(text: str, folder: Path = Path("/nowhere"), **environ: str) -> str:
-    loaded = parse(SMALL.replace("hush-text", text), folder, **environ)
-    return loaded.endpoints[0].key_texts["live"]
+    return parse(SMALL.replace("hush-text", text), folder, **environ).endpoints[0].key_texts["live"]
 
 
 def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,8 +126,7 @@ def test_the_console_shows_it_and_asks_before_a_replay(
         assert (refused.status, "contradicted" in refused.json["error"]) == (400, True)
         asked = own.post("/dead/replay", {"all": "1"}).text
         assert "Not replayed: 1 of events that Prembly contradicted." in asked
-        many = own.post("/dead/replay.json", {"delivery": [delivery]})
-        assert many.status == 200
+        assert own.post("/dead/replay.json", {"delivery": [delivery]}).status == 200
         replays = "SELECT delivery_id IS NULL FROM operator_action WHERE action = 'replay'"
         wait_until(lambda: sorted(daemon.rows(replays)) == [(0,), (1,)])  # the whole of no delivery
         assert own.post(f"{replay}.json", {"contradicted": "yes"}).json["done"] == 1

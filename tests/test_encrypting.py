@@ -377,8 +377,7 @@ def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path
     record_in(tmp_path / "x", is_encrypted=True)
     config = tmp_path / "x" / "premblyd.yaml"
     config.write_text(CONFIG)
-    found = json_of(config, "sql", PAUSED)
-    assert found == [{"action": "in-file"}, {"action": "in-log"}]
+    assert json_of(config, "sql", PAUSED) == [{"action": "in-file"}, {"action": "in-log"}]
     endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x"
     stopped = run("sql", endless, "--seconds", 1, "--config", config)
     assert stopped.err.startswith("The query took longer than 1 s and was stopped")

@@ -63,8 +63,7 @@ def test_path_method_and_headers_can_be_set(api: PremblyApi) -> None:
     api.key = "live_sk_other"
     api.know("r-1")
     status = {"method": "POST", "path": "/verification/{id}/status"}
-    answer = ask(api, api_key="live_sk_other", status=status)
-    assert answer.kind is AnswerKind.KNOWN
+    assert ask(api, api_key="live_sk_other", status=status).kind is AnswerKind.KNOWN
     assert (api.questions[0].method, api.questions[0].path) == ("POST", "/verification/r-1/status")
 
 

@@ -435,8 +435,7 @@ def test_who_was_erased_stays_so_on_the_new_database(
     move_record(path, server)
     with asyncio.Runner() as runner:
         store = Store(server, runner.get_loop())
-        added = store.add("crm", reference="ref-1")
-        assert added.is_erased
+        assert store.add("crm", reference="ref-1").is_erased
         assert store.rows("SELECT erasure_id, reference FROM event") == [(number, None)]
         store.close()
 

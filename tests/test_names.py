@@ -105,8 +105,7 @@ async def test_an_answer_that_names_both_links_what_each_ran_for(
         await add(at, reference=UUID)
         await at.until_states(succeeded=1, skipped=1)
     assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
-    errors = rows(place, "SELECT error FROM attempt")
-    assert errors == [(None,), (None,)], "it waits for nothing"
+    assert rows(place, "SELECT error FROM attempt") == [(None,), (None,)], "it waits for nothing"
 
 
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
@@ -435,8 +434,7 @@ def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> 
         is_for=is_for,
         names=(UUID, DIGEST),
     )
-    added = store.wait(Answers(store.writer).add(new, None))
-    assert added.is_new
+    assert store.wait(Answers(store.writer).add(new, None)).is_new
     assert [(each.outcome, each.face_match) for each in found] == [(Outcome.PENDING, False)]
     assert store.rows(DELIVERIES) == []
     learn(store, UUID, OTHER)

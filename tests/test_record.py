@@ -200,8 +200,7 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
         store.by_hand(stand, state, number)
         assert handled() == [worst]
         for word in HANDLED:
-            found = lists.rows(record, EventFilter(find="3", handled=word))
-            assert bool(found) == (word == worst)
+            assert bool(lists.rows(record, EventFilter(find="3", handled=word))) == (word == worst)
     store.by_hand("DELETE FROM delivery")
     assert handled() == ["none"]
 
@@ -394,8 +393,7 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
 
 
 def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
-    recorded = writing.transact(ADA.reveal(2, NOW_MS))
-    assert recorded.event_id == 2
+    assert writing.transact(ADA.reveal(2, NOW_MS)).event_id == 2
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
 

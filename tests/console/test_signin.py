@@ -142,8 +142,7 @@ def test_cookies_are_for_this_console_alone(fresh: Premblyd) -> None:
     assert page.status == 303
     for cookie in (kept, *page.cookies):
         assert {"HttpOnly", "SameSite=Strict", "Path=/", "Secure"} <= set(cookie.split("; "))
-    plain = signed_in(fresh)
-    assert plain.get("/events").status == 200, "over ssh, without TLS"
+    assert signed_in(fresh).get("/events").status == 200, "over ssh, without TLS"
 
 
 def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
@@ -190,8 +189,7 @@ def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
     path = fresh.folder / "c.sock"
     fresh.configure(console={"listen": f"unix:{path}"})
     fresh.start()
-    own = browser(fresh)
-    assert own.address == f"unix:{path}"
+    assert browser(fresh).address == f"unix:{path}"
     assert path.stat().st_mode & 0o007 == 0
     fresh.stop()
     assert not path.exists()

@@ -159,8 +159,7 @@ def test_only_the_oldest_of_this_record_go(config: Path, there: Path) -> None:
     (there / foreign[2]).symlink_to(outside)
     (there / str(own)).write_bytes(b"of another key, or broken: it is not opened")
     os.mkfifo(there / (fifo := str(CopyName(own.record_id, 10**6, 7, DIGEST))))
-    made = json_of(config, "record", "backup", there, "--keep", 2)
-    assert made["deleted"] == [str(own)]
+    assert json_of(config, "record", "backup", there, "--keep", 2)["deleted"] == [str(own)]
     newest = [str(copy) for copy in copies_in(there, own.record_id)]
     assert [copy.count for copy in copies_in(there, own.record_id)] == [1, 2]
     assert names_in(there) == sorted([*foreign, *newest, fifo])

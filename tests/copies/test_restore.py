@@ -279,8 +279,7 @@ def test_it_asks_and_says_what_will_run_and_the_pause_holds_that_back(
     assert f"{waiting} deliver" in ran.out
     assert put_aside(plain.with_name("premblyd.db")) == []
     restore(plain, there)
-    told = json_of(plain, "pause", "ask-compliance")
-    assert told["waiting"] > 0
+    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
 
 
 def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path) -> None:
@@ -318,8 +317,7 @@ def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, ther
     assert erased(config) == []
     told = json_of(config, "record", "restore", "--erase-again")
     assert (told["erased_again"]["events"], erased(config)) == (1, [2])
-    ran = run("record", "restore", "--erase-again", copy, "--config", config)
-    assert ran.code == 2
+    assert run("record", "restore", "--erase-again", copy, "--config", config).code == 2
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
@@ -337,8 +335,7 @@ def test_wherever_it_is_killed_there_is_one_whole_record_and_again_ends_it(
             put(there / NAME, database)
 
         def put_back(config: Path = config) -> None:
-            ran = run("record", "restore", there, "--yes", "--config", config)
-            assert ran.code == 0
+            assert run("record", "restore", there, "--yes", "--config", config).code == 0
 
         is_done = dies(step, put_back, ("os.rename", "os.link", "os.remove"))
         if is_readable:
@@ -398,8 +395,7 @@ def test_until_a_half_done_one_is_finished_every_command_names_that(
     for words in (["status"], ["check"], ["events"], ["serve"]):
         ran = run_process(*words, "--config", plain)
         assert (ran.code, "premblyd record restore" in ran.out + ran.err) == (78, True), ran
-    told = restore(plain, there)
-    assert told["kept"] == f"{database}.before-20260101T000000"
+    assert restore(plain, there)["kept"] == f"{database}.before-20260101T000000"
     assert run("events", "--config", plain).code == 0
 
 
@@ -417,6 +413,5 @@ def test_on_a_server_only_erasing_again_is_possible(
         store.by_hand("DELETE FROM erased_name")
         ran = run("record", "restore", tmp_path, "--yes", "--config", config)
         assert (ran.code, "pg_restore" in ran.err) == (1, True)
-        told = json_of(config, "record", "restore", "--erase-again")
-        assert told["erased_again"]["events"] == 1
+        assert json_of(config, "record", "restore", "--erase-again")["erased_again"]["events"] == 1
         assert store.rows("SELECT body, removed_parts FROM event") == [(None, "erased")]

@@ -92,8 +92,7 @@ def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
         "endless": lambda _: 1_000_000,
     }
     log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
-    found = read(log)
-    assert found.entries.keys() == expected(log)
+    assert read(log).entries.keys() == expected(log)
     assert len(log.asked) <= 2 * (-(-count // 100) + log_module.STALE_PAGES + 1)
 
 

@@ -217,8 +217,7 @@ def test_what_waits_is_cancelled_and_what_has_ended_stays(store: Store) -> None:
     arrive(store, 1, NewDelivery("crm", 3), NewDelivery("other", 3))
     [job] = claim(store, crm=1, other=0).jobs
     finish(store, job, SUCCEEDED)
-    done = erase(store)
-    assert done.cancelled == 1
+    assert erase(store).cancelled == 1
     assert [row[:2] for row in store.rows(STATES)] == [("crm", "succeeded"), ("other", "cancelled")]
     assert not claim(store, SOON_MS, crm=9, other=9).jobs
 
@@ -311,8 +310,7 @@ def test_what_prembly_confirms_meanwhile_is_not_kept(store: Store) -> None:
     erase(store)
     confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256=b"0" * 32)
     names = ["ref-ada", "ver_ADA_1"]
-    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
-    assert ruling is None
+    assert store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)) is None
     assert not [table for table, text in texts(store) if "ref-ada" in text or "ver_ADA_1" in text]
 
 
@@ -383,8 +381,7 @@ def test_later_webhooks_of_the_names_are_stored_erased(store: Store) -> None:
     ]  # fmt: skip
     for number, names in enumerate(later, 2):
         event = new_event(b"%d" % number, **{"reference": None, "session_id": None, **names})
-        added = store.wait(store.inbox.add(event, []))
-        assert added.is_erased, names
+        assert store.wait(store.inbox.add(event, [])).is_erased, names
     rows = store.rows("SELECT erasure_id, reference, session_id FROM event ORDER BY id")
     assert rows == [(done.id, None, None)] * 4
 

@@ -93,8 +93,7 @@ def test_a_hold_follows_a_session_to_what_has_no_other_name(store: Store) -> Non
     alone = add(store, user_ref=None, reference=None, session_id="s")
     add(store, user_ref=None, reference=None, session_id="t")
     hold(store, user_ref="u")
-    found = store.call(lambda it: holds.held(it, range(1, alone + 2), NOW_MS))
-    assert found == {named, alone}
+    assert store.call(lambda it: holds.held(it, range(1, alone + 2), NOW_MS)) == {named, alone}
 
 
 def test_a_hold_may_be_on_the_id_of_a_session(store: Store, database: Database) -> None:
@@ -114,8 +113,7 @@ def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: 
 
 def test_a_person_and_a_verification_of_one_name_are_held_by_both_holds(store: Store) -> None:
     both = [hold(store, user_ref="same"), hold(store, reference="same")]
-    found = store.call(lambda it: holds.on(it, ["same"], ["same"], NOW_MS))
-    assert found == both
+    assert store.call(lambda it: holds.on(it, ["same"], ["same"], NOW_MS)) == both
 
 
 def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -> None:
@@ -202,8 +200,7 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
         wait_until(lambda: store.rows(WAITING) != [(0,)])
-    done = store.wait(removal)
-    assert done.count == 0
+    assert store.wait(removal).count == 0
     other.close()
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
 

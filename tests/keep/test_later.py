@@ -299,10 +299,8 @@ def test_an_answer_about_an_erased_person_is_stored_erased(
 
 def test_an_answer_about_somebody_else_is_stored_whole(store: Store) -> None:
     forget(store, "ref-1")
-    added = answer(store, UUID, UUID, "ref-2")
-    assert not added.is_erased
-    names = store.rows("SELECT name FROM verification_name ORDER BY name")
-    assert names == [(UUID,), ("ref-2",)]
+    assert not answer(store, UUID, UUID, "ref-2").is_erased
+    assert store.rows("SELECT name FROM verification_name ORDER BY name") == [(UUID,), ("ref-2",)]
     assert store.rows("SELECT reference, answer_digest FROM inquiry") == [
         (UUID, store.digests.of_body(b"hush"))
     ]

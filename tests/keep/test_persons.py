@@ -103,8 +103,7 @@ def test_one_event_is_that_one_alone(store: Store) -> None:
 
 def test_a_person_is_found_by_who_may_only_read(store: Store, database: Database) -> None:
     own = arrive(store, user_ref="ada", reference="ref-1")
-    person = database.look(lambda one: persons.find(one, Named.user("ada")))
-    assert person.event_ids == (own,)
+    assert database.look(lambda one: persons.find(one, Named.user("ada"))).event_ids == (own,)
 
 
 def test_a_name_stands_in_no_text_that_python_makes_of_a_person(store: Store) -> None:

@@ -164,8 +164,7 @@ def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None
     assert found["not_included"] == {"others": 1, "doubtful": 1}
     assert not [name for name in file.namelist() if b"eve-" in file.read(name)]
     assert "1 message of somebody else, under the same references" in page_of(file)
-    recorded = store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL")
-    assert recorded == [(own,)]
+    assert store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL") == [(own,)]
     assert nameless
 
 

@@ -198,8 +198,7 @@ def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: S
     finish(store, jobs[2], SUCCEEDED)
     store.add("crm", attempts=3, body=b"not begun", received_at_ms=LATER_MS)
     now_ms = NOW_MS + 7  # the leases have not ended
-    interrupted = recover(store, now_ms)
-    assert interrupted == [job.delivery_id for job in jobs[:2]]
+    assert recover(store, now_ms) == [job.delivery_id for job in jobs[:2]]
     assert store.rows(DELIVERIES) == [
         (1, "pending", now_ms, 1, 1, None, CRASHED),
         (2, "dead", None, 1, 0, now_ms, CRASHED),

@@ -61,8 +61,7 @@ def function(name: str) -> str:
 def installed(unit: str, systemd_version: int) -> str:
     """Return a unit as it is installed where systemd has this version."""
     script = f". {STEPS}\nfor_systemd {FOLDER / unit} {systemd_version}"
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
-    return done.stdout
+    return subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True).stdout
 
 
 def test_restarts_get_rarer_where_systemd_can_do_that() -> None:
@@ -232,8 +231,7 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     assert tuple(units.split()) == UNITS
     for name in (*UNITS, "premblyd.sysusers", "premblyd.tmpfiles"):
         assert (FOLDER / name).is_file()
-    program = service["ExecStart"][0].split()[0]
-    assert program == f"{values['opt']}/current/bin/premblyd"
+    assert service["ExecStart"][0].split()[0] == f"{values['opt']}/current/bin/premblyd"
     assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
     assert service["ConfigurationDirectory"] == ["premblyd"]
     assert values["etc"] == "/etc/premblyd"
