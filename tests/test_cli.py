@@ -43,8 +43,7 @@ def test_the_help_of_everything_is_plain_text() -> None:
         assert summary in text
         assert run(*words, "--help").out == text, "asking twice changes nothing"
         assert max(map(len, text.splitlines())) <= 80
-        description = text.partition("\nOptions:")[0]
-        assert not re.search(r"^    | {3,}\S", description, re.MULTILINE)
+        assert not re.search(r"^    | {3,}\S", text.partition("\nOptions:")[0], re.MULTILINE)
     assert run("--version").out.split()[-1] == __version__
 
 

@@ -375,8 +375,7 @@ def test_reading_needs_only_the_database_of_a_broken_configuration(
     config: Path, text: str, arguments: list[str]
 ) -> None:
     before = run(*arguments, "--config", config)
-    url = url_of(recorded_in(config))
-    config.write_text(text.replace("sqlite:///premblyd.db", url))
+    config.write_text(text.replace("sqlite:///premblyd.db", url_of(recorded_in(config))))
     done = run(*arguments, "--config", config)
     assert (done.code, done.out) == (0, before.out)
     assert done.err.startswith(f"note: {config} has ")

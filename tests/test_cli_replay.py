@@ -282,8 +282,7 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
 
 def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
     prembly = {"api_key": "sk", "rate": 0.01}
-    asks = shell("every", "true", confirm=True)
-    _configure(config, actions=[*ACTIONS, asks], prembly=prembly)
+    _configure(config, actions=[*ACTIONS, shell("every", "true", confirm=True)], prembly=prembly)
     count = len(read(config, "SELECT id FROM event"))
     done = run("replay", "--since", "1h", "--action", "every", "--config", config)
     minutes = -(-count * 100 // 60)
@@ -382,8 +381,7 @@ def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path)
     url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
     own = [each for each in ACTIONS if each["name"] != "archive"]
     select = {"name": "archive", "response_codes": ["00"], "http": url}
-    greet = {**NEW, "when": "body.response_code == '00'"}
-    _configure(config, actions=[*own, select, greet])
+    _configure(config, actions=[*own, select, {**NEW, "when": "body.response_code == '00'"}])
     assert replay(config, "--delivery", number)["queued"] == 1
     new = replay(config, event, "--action", "greet")
     assert (new["queued"], new["not_for"]) == (0, {BODY_GONE: 1})

@@ -257,5 +257,4 @@ def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
         assert daemon.stop() == 0
         daemon.start()
         send(daemon, 40, code=1)
-        line = out.readline()
-        assert b"ref-40" in line, process.stderr and process.stderr.read()
+        assert b"ref-40" in out.readline(), process.stderr and process.stderr.read()

@@ -131,22 +131,19 @@ def test_who_was_erased_is_not_missing(record: Record, api: PremblyApi) -> None:
     connection = connect_operator(record.place)
     connection.transact(forgetting(*gone), alone=True)
     connection.close()
-    printed = found(record, 0)
-    assert counts(printed, "ended", "in_record", "erased") == (2, 1, 1)
+    assert counts(found(record, 0), "ended", "in_record", "erased") == (2, 1, 1)
 
 
 def test_a_session_of_which_no_more_is_known_is_found(record: Record, api: PremblyApi) -> None:
     api.know(SESSION, created_at_s=NOON_S)
     receive(record, [f"ver_bvn_{uuid.uuid4()}"], session_id=SESSION)
-    printed = found(record, 0)
-    assert counts(printed, "in_record") == (1,)
+    assert counts(found(record, 0), "in_record") == (1,)
 
 
 def test_of_a_day_of_which_the_log_has_nothing_there_is_nothing_to_compare(
     record: Record, api: PremblyApi
 ) -> None:
-    printed = found(record, 0)
-    assert why(printed) == ["nothing_to_compare"]
+    assert why(found(record, 0)) == ["nothing_to_compare"]
     know(api, 1, run="pending")
     assert why(found(record, 0)) == []
 
@@ -222,8 +219,7 @@ def test_a_log_whose_entries_move_each_time_is_no_complete_day(
 def test_where_prembly_can_not_be_asked_the_day_says_so(record: Record, api: PremblyApi) -> None:
     receive(record, know(api, 1))
     api.fail(status(500))
-    printed = found(record, 75)
-    assert why(printed) == ["log_not_asked"]
+    assert why(found(record, 75)) == ["log_not_asked"]
 
 
 def test_a_log_that_breaks_off_is_no_complete_day(record: Record, api: PremblyApi) -> None:
@@ -270,8 +266,7 @@ def test_what_is_not_expected_is_counted_and_ends_no_log(tmp_path: Path, api: Pr
     record = Record(tmp_path, api, prembly={"logs": {"when": "response_code == '00'"}})
     receive(record, know(api, 1, created_at_s=NOON_S - 1))  # the last of the log
     know(api, 350, code="07")
-    printed = found(record, 0)
-    assert counts(printed, "not_expected", "in_record") == (350, 1)
+    assert counts(found(record, 0), "not_expected", "in_record") == (350, 1)
 
 
 def test_root_has_the_service_do_the_same_as_was_typed() -> None:
@@ -288,24 +283,21 @@ def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: Pre
         "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
         " VALUES (1, 'confirm', 1, 'contradicted', 1)",
     )
-    printed = found(record, 1)
-    assert absent(printed) == forged
+    assert absent(found(record, 1)) == forged
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at"])
 def test_of_several_entries_of_a_verification_the_last_counts(
     tmp_path: Path, api: PremblyApi, sort: str
 ) -> None:
-    logs = {"query": {"sort": sort}, "page_size": 1}
-    record = Record(tmp_path, api, prembly={"logs": logs})
+    record = Record(tmp_path, api, prembly={"logs": {"query": {"sort": sort}, "page_size": 1}})
     [retried] = know(api, 1, created_at_s=NOON_S + 1)
     receive(record, [retried])
     again = dataclasses.replace(
         api.verifications[retried], created_at_s=NOON_S, run="pending", code=None
     )
     api.verifications["of before"] = again
-    printed = found(record, 0)
-    assert counts(printed, "ended", "not_ended") == (1, 0)
+    assert counts(found(record, 0), "ended", "not_ended") == (1, 0)
 
 
 def test_what_may_have_been_removed_by_now_is_too_old_to_be_missing(

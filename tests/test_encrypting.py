@@ -150,8 +150,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         assert (again.code, "Another premblyd uses" in again.err) == (75, True)
         daemon.stop()
     key = keyfile.read_key(place.key_path)
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"canary" not in files
+    assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     with closing(cipher.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
         assert [database.execute(f"PRAGMA {name}").fetchone() for name in ("user_version",)] == [
@@ -233,8 +232,7 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         daemon.start()
         [line] = daemon.log("daemon.key_changing")
         assert line["remedy"].endswith("premblyd record encrypt")
-        told = run("status", "--json", "--config", daemon.config)
-        found = json.loads(told.out)["attention"]
+        found = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
         assert [each["command"] for each in found if each["kind"] == "key"] == [
             "sudo premblyd record encrypt"
         ]

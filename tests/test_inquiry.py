@@ -455,6 +455,5 @@ def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:
 
 def test_failures_of_what_was_asked_together_count_once() -> None:
     opened = Breaker()
-    pauses = [opened.failed(0.0) for _ in range(16)]
-    assert pauses == [0, 0, 0, 0, 10] + [0] * 11
+    assert [opened.failed(0.0) for _ in range(16)] == [0, 0, 0, 0, 10] + [0] * 11
     assert opened.failed(10.0) == 20

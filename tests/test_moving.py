@@ -364,8 +364,7 @@ def late(server: Server, tmp_path: Path) -> Iterator["LateDaemon"]:
     """A daemon that has looked at the server's database and has not begun to work on it."""
     with ThreadPoolExecutor() as threads:
         daemon = Premblyd(tmp_path, place=server)
-        before = JOIN_LATE.format(folder=str(tmp_path))
-        ended = threads.submit(daemon.fail_to_start, before)
+        ended = threads.submit(daemon.fail_to_start, JOIN_LATE.format(folder=str(tmp_path)))
         wait_until((tmp_path / "looked").exists)
         yield LateDaemon(tmp_path / "go", ended)
         (tmp_path / "go").touch()
@@ -473,8 +472,7 @@ def test_the_command_says_what_came_over_and_what_to_do_now(server: Server, tmp_
 
 
 def test_the_command_s_json_has_each_table(server: Server, tmp_path: Path) -> None:
-    config = record(tmp_path)
-    done = run("--config", config, "record", "move", server.url, "--json")
+    done = run("--config", record(tmp_path), "record", "move", server.url, "--json")
     assert (done.code, done.err) == (0, "")
     said = json.loads(done.out)
     assert (said["from"], said["to"]) == (str(tmp_path / "premblyd.db"), server.url)

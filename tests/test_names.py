@@ -375,8 +375,7 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     store.add("crm", body=b"2", reference=OTHER)
     (job,) = claim_once(store).jobs
     assert job.delivery_id == 1
-    with_key = "SELECT id FROM delivery WHERE once_key = ?"
-    assert store.rows(with_key, job.once_key) == [(1,)]
+    assert store.rows("SELECT id FROM delivery WHERE once_key = ?", job.once_key) == [(1,)]
     store.by_hand(
         "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
     )

@@ -19,8 +19,7 @@ def body(status: str, reference: str = "r-1") -> bytes:
 
 
 def begin(daemon: Premblyd, script: str, **more: Any) -> None:
-    action = shell("crm", script, **more)
-    daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[action])
+    daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[shell("crm", script, **more)])
     daemon.start()
 
 

@@ -127,6 +127,5 @@ def test_a_pause_needs_no_more_of_the_configuration_than_its_database(config: Pa
 def test_explain_needs_no_record(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"response_code": "00"}')
-    nowhere = f"sqlite:///{tmp_path}/nowhere.db"
-    config.write_text(json.dumps(configuration(database=nowhere)))
+    config.write_text(json.dumps(configuration(database=f"sqlite:///{tmp_path}/nowhere.db")))
     assert run("explain", body, "--config", config).code == 0

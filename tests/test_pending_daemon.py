@@ -160,6 +160,5 @@ def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
         change(daemon, "UPDATE awaited SET due_at_ms = 1")
         daemon.start()
         daemon.wait_for_rows([("settled", 3)], SETTLED)
-        answered = "SELECT state FROM delivery WHERE event_id = 3"
-        daemon.wait_for_rows([("succeeded",)], answered)
+        daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery WHERE event_id = 3")
         assert "prembly.status r-1 not_verified" in (tmp_path / "ran").read_text()

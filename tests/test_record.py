@@ -230,8 +230,7 @@ def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
 ) -> None:
     assert [row.id for row in lists.rows(record, EventFilter(), limit=2)] == [3, 2]
     store.add("crm", body=b"meanwhile")
-    rest = lists.rows(record, EventFilter(), limit=2, before=2)
-    assert [row.id for row in rest] == [1]
+    assert [row.id for row in lists.rows(record, EventFilter(), limit=2, before=2)] == [1]
     deliveries = lists.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
     assert [row.id for row in deliveries] == [5, 3]
     assert lists.rows(record, EventFilter(), before=1) == []
@@ -268,8 +267,7 @@ def test_the_newest_rejections_come_first(store: Store, record: Database) -> Non
     found = lists.rows(record, RejectionFilter(), limit=2)
     assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
     assert found[0].reason == "too large"
-    rest = lists.rows(record, RejectionFilter(), limit=2, before=2)
-    assert [row.id for row in rest] == [1]
+    assert [row.id for row in lists.rows(record, RejectionFilter(), limit=2, before=2)] == [1]
     assert lists.rows(record, RejectionFilter(), before=9) == []
 
 
@@ -301,8 +299,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
     run(store, 1, AttemptOutcome.SUCCEEDED)
     assert writing.transact(ADA.cancel(6, NOW_MS + 70))
     everything = dict.fromkeys(range(1, 8), 9)
-    replay = ADA.replay(everything, NOW_MS + 80)
-    assert perform_all(writing, replay) == [1, 1, 1, 0]
+    assert perform_all(writing, ADA.replay(everything, NOW_MS + 80)) == [1, 1, 1, 0]
     queued = ("pending", NOW_MS + 80, 9, None)
     assert store.rows(STATES) == [
         (1, *queued),
@@ -400,8 +397,7 @@ def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
 def test_a_body_that_is_an_empty_object_is_revealed_as_that(
     store: Store, writing: Database
 ) -> None:
-    number = store.add(body=b"{}").event_id
-    recorded = writing.transact(ADA.reveal(number, NOW_MS))
+    recorded = writing.transact(ADA.reveal(store.add(body=b"{}").event_id, NOW_MS))
     assert events.revealed(writing, recorded).as_json()["body"] == {}
 
 

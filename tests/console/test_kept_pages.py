@@ -49,8 +49,7 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
     assert run(*hold).code == 0
     page = own.get("/events/2").text
     assert "It is on legal hold: none of it is deleted until the hold ends" in page
-    overview = own.get("/").text
-    assert "1 active; the first ends at 20" in overview
+    assert "1 active; the first ends at 20" in own.get("/").text
     assert own.get("/overview.json").json["kept"]["holds"] == 1
 
 

@@ -154,8 +154,7 @@ def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
 
 
 def test_the_link_comes_as_json_too(daemon: Premblyd) -> None:
-    done = run("console", "--json", "--config", daemon.config)
-    link = json.loads(done.out)
+    link = json.loads(run("console", "--json", "--config", daemon.config).out)
     assert set(link) == {"url", "listen", "role", "expires_in_s"}
     assert link["url"].startswith(f"http://{link['listen']}/sign-in?link=")
     assert browser(daemon).sign_in(link["url"]).status == 303

@@ -239,8 +239,7 @@ def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
     first = arrive(store, 1, NewDelivery("crm", 1, "wait"))
     arrive(store, 2, NewDelivery("crm", 1, "wait"))
     [job] = claim(store, crm=1).jobs
-    failed = Result(outcome=AttemptOutcome.FAILED, error="status 502")
-    finish(store, job, failed)
+    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502"))
     assert not claim(store, crm=9).jobs
     assert erase(store, Named.event(first)).cancelled == 1
     assert [row[1] for row in store.rows(STATES)] == ["cancelled", "pending"]
@@ -252,8 +251,7 @@ def test_a_whole_line_is_cancelled_at_once(store: Store) -> None:
         arrive(store, number, NewDelivery("crm", 3, "wait"))
     claim(store, crm=1)  # the first runs
     assert erase(store).cancelled == 4
-    states = [row[1] for row in store.rows(STATES)]
-    assert states == ["running", *["cancelled"] * 4]
+    assert [row[1] for row in store.rows(STATES)] == ["running", *["cancelled"] * 4]
     assert "ref-ada" not in dict(texts(store))["delivery"]
 
 
@@ -289,8 +287,7 @@ def test_a_hook_that_ran_for_what_was_erased_says_what_it_likes(store: Store) ->
     erase(store)
     arrive(store, 2, NewDelivery("told", 3, runs_erased=True))
     action = Claimable(slots=1, lease_ms=60_000, digest="", runs_erased=True)
-    claimed = store.wait(store.queue.claim({"told": action}, Room(limit=1), SOON_MS))
-    [job] = claimed.jobs
+    [job] = store.wait(store.queue.claim({"told": action}, Room(limit=1), SOON_MS)).jobs
     finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502", output="down"))
     assert store.rows("SELECT error, output FROM attempt") == [("status 502", "down")]
 

@@ -112,8 +112,7 @@ def test_only_an_event_with_both_the_number_and_the_key_is_emptied(
     store: Store, changed: str
 ) -> None:
     """After a failover a number comes again, of somebody else."""
-    event_id = arrive(store, 1)
-    lines = lines_about(store, Named.event(event_id))
+    lines = lines_about(store, Named.event(arrive(store, 1)))
     if changed == "key":
         store.by_hand("UPDATE event SET key = 'other'")
     else:

@@ -122,8 +122,7 @@ def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -
     hold(store, reference="other", reason="lasts")
     assert held(store, LATER_MS - 1) == {number}
     assert held(store, LATER_MS) == set()
-    forget = store.writer.call(lambda it: holds.forget_ended(it, LATER_MS))
-    assert store.wait(forget) == 1
+    assert store.wait(store.writer.call(lambda it: holds.forget_ended(it, LATER_MS))) == 1
     said = "SELECT user_ref, reference, reason FROM hold ORDER BY id"
     assert store.rows(said) == [(None, None, None), (None, "other", "lasts")]
 

@@ -265,8 +265,7 @@ def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(stor
     [job] = claim(store, once=True)
     confirmed = Confirmed.by_itself(job.event)
     names = ["ref-9", "ref-1"]
-    ruled = store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)
-    ruling = store.wait(ruled)
+    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
     assert ruling is not None
     assert (ruling.is_gone, ruling.other_id, ruling.wait_ms) == (True, 99, None)
 

@@ -22,8 +22,7 @@ def out(*arguments: object) -> str:
 
 
 def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None:
-    whole = out("show", 1, "--config", config)
-    assert "  body\n" in whole
+    assert "  body\n" in out("show", 1, "--config", config)
     gone = "UPDATE event SET removed_parts = 'erased', body = NULL, reference = NULL WHERE id = 1"
     change(config, (gone, []))
     for reveal in ([], ["--reveal"]):

@@ -69,8 +69,7 @@ def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
     """Do a round, and return what is told of it."""
     store.wait((own or keeper(store)).round())
     with closing(connect_read_only(store.place)) as database:
-        situation = Situation(record=database, now_ms=NOW_MS)
-        return table.items(situation, kinds=["erasure_file"])
+        return table.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
 
 
 def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(store: Store) -> None:

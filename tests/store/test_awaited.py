@@ -177,8 +177,7 @@ def test_first_asked_is_about_what_prembly_has_then_what_was_not_asked_for_then_
     asked_about(store, 3, at_ms=NOW_MS + 9, is_known=True)
 
     def note(transaction: Transaction) -> None:
-        names = ["ref-4", "not awaited"]
-        note_known(transaction, waiting_unknown(transaction, names), NOW_MS)
+        note_known(transaction, waiting_unknown(transaction, ["ref-4", "not awaited"]), NOW_MS)
 
     store.call(note)
     now_ms = NOW_MS + ASK_MS + 5
@@ -234,8 +233,7 @@ def test_an_answer_that_settles_nothing_is_put_down(store: Store) -> None:
     again = Asked(id=1, at_ms=NOW_MS + 7, due_at_ms=NOW_MS + 9, error="why")
     assert store.wait(queue.asked(again))
     assert store.rows(ROWS) == [("ref-1", 1, "waiting", NOW_MS + 9, 1, None)]
-    over = Asked(id=1, at_ms=NOW_MS + 9, due_at_ms=None, error="why")
-    assert store.wait(queue.asked(over))
+    assert store.wait(queue.asked(Asked(id=1, at_ms=NOW_MS + 9, due_at_ms=None, error="why")))
     assert store.rows(ROWS) == [("ref-1", 1, "given_up", None, 2, None)]
     assert store.rows("SELECT finished_at_ms, last_error FROM awaited") == [(NOW_MS + 9, "why")]
 

@@ -190,8 +190,7 @@ def state_after(store: Store, now_ms: int) -> object:
 
 
 def forget(store: Store, name: str) -> bool:
-    change = Operator(actor="ada").forget_host(name, YEAR_LATER_MS)
-    return store.call(change, alone=True)
+    return store.call(Operator(actor="ada").forget_host(name, YEAR_LATER_MS), alone=True)
 
 
 def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
@@ -212,8 +211,7 @@ def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
 
 
 def test_a_host_that_was_killed_is_waited_for_too(store: Store, host: Hosts) -> None:
-    killed = other(store)
-    store.wait(killed.know(["new"]))
+    store.wait(other(store).know(["new"]))
     store.add("new")
     store.wait(host.take_over([sighting(store, "other")], NOW_MS))
     assert state_after(store, YEAR_LATER_MS) == "pending"
@@ -230,8 +228,7 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
 
 
 def test_a_host_that_beats_seldom_works_for_longer(store: Store) -> None:
-    slow = Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000)
-    store.wait(slow.join((), NOW_MS))
+    store.wait(Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000).join((), NOW_MS))
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 3_000_000}")
     assert not forget(store, "slow")
 

@@ -169,8 +169,7 @@ class Schedule:
         pending = [number for number, each in self.model.items() if each.state == "pending"]
         if pending:
             number = self.rng.choice(pending)
-            change = Operator(actor="ada").cancel(number, self.now_ms)
-            assert self.store.call(change)
+            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
             self.model[number].state = "cancelled"
 
 

@@ -137,8 +137,7 @@ class Schedule:
         ]
         if can:
             number = self.rng.choice(can)
-            change = Operator(actor="ada").cancel(number, self.now_ms)
-            assert self.store.call(change)
+            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
             self.leave(number, "cancelled")
 
     def compare(self) -> None:

@@ -61,8 +61,7 @@ def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resume
     add_many(store, 3, "crm", "mail")
     before = store.rows(DELIVERIES)
     pause(store, "crm", reason="it is moved")
-    claimed = claim(store, crm=9, mail=9)
-    assert [job.action for job in claimed.jobs] == ["mail"] * 3
+    assert [job.action for job in claim(store, crm=9, mail=9).jobs] == ["mail"] * 3
     assert claim(store, crm=9, mail=9).jobs == []
     still = [row for row in store.rows(DELIVERIES) if row[1] == "pending"]
     assert still == [row for row in before if row in still]

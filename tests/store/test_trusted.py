@@ -69,8 +69,7 @@ def test_a_machine_that_was_off_for_a_month_is_caught_up_with_in_a_month() -> No
 
 def test_where_the_start_of_the_machine_is_never_known_no_time_passes() -> None:
     unknown = replace(START, machine_start=None)
-    now = later(unknown, DAY_MS)
-    assert advanced(unknown, now).at_ms == NOW_MS
+    assert advanced(unknown, later(unknown, DAY_MS)).at_ms == NOW_MS
 
 
 @given(

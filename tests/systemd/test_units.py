@@ -130,8 +130,7 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
 
 @pytest.mark.parametrize("unit", [RECONCILE, BACKUP])
 def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) -> None:
-    text = (FOLDER / "premblyd.service").read_text()
-    _, _, sandbox = text.partition("# The sandbox.")
+    _, _, sandbox = (FOLDER / "premblyd.service").read_text().partition("# The sandbox.")
     keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
     assert len(keys) > 25
     keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
