@@ -243,26 +243,6 @@ def test_replay_of_one_delivery(config: Path) -> None:
     assert missing == Ran(1, "", "There is no delivery 9999. `premblyd deliveries` lists them.\n")
 
 
-def test_replay_of_the_dead_may_be_narrowed(config: Path) -> None:
-    dead = ids(config, "dead")
-    counts = {"unfinished": 0, "without_action": {}}
-    for options, queued in (
-        (["--action", "archive"], 0),
-        (["--since", "2100-01-01"], 0),
-        (["--action", "activate-customer", "--since", "1h"], len(dead)),
-    ):
-        assert json_of(config, "replay", "--dead", *options) == {"queued": queued, **counts}
-    replays = "SELECT delivery_id FROM operator_action WHERE action = 'replay'"
-    assert set(read(config, replays)) >= {(number,) for number in dead}
-
-
-def test_replay_of_an_action_since_a_time_takes_what_succeeded_too(config: Path) -> None:
-    archived = ids(config, "succeeded", "archive")
-    done = json_of(config, "replay", "--action", "archive", "--since", "1h")
-    assert done["queued"] == len(archived) > 1
-    assert ids(config, "succeeded", "archive") == []
-
-
 @pytest.mark.parametrize("options", [[], ["--action", "archive"], ["--since", "1h"], ["--yes"]])
 def test_replay_wants_to_know_what(config: Path, options: list[str]) -> None:
     before = read(config, STATES)
@@ -299,16 +279,6 @@ def test_cancel_takes_no_delivery_that_has_ended_well(config: Path) -> None:
         (9999, "There is no delivery 9999. `premblyd deliveries` lists them.\n"),
     ):
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
-
-
-def test_a_dead_delivery_that_nobody_will_mend_is_cancelled(config: Path) -> None:
-    dead = ids(config, "dead")
-    for number in dead:
-        done = run("cancel", "--delivery", number, "--config", config)
-        assert done == Ran(0, f"Cancelled delivery {number}.\n", "")
-    assert ids(config, "dead") == []
-    assert set(dead) <= set(ids(config, "cancelled"))
-    assert "gave up (dead)" not in run("status", "--config", config).out
 
 
 def test_dead_deliveries_are_cancelled_as_filters_choose_them(config: Path) -> None:

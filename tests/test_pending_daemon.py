@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.support import prembly_api
-from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand
@@ -125,20 +124,6 @@ def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
         daemon.wait_for_rows([(answer_id, "succeeded")], FINISHED)
         assert len(daemon.rows(EVENTS)) == 2
         assert api.asked("r-1") == 3
-
-
-def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: PremblyApi) -> None:
-    changes = settings(tmp_path, api, pending={"ask": ["50ms"], "give_up": "100ms"})
-    with Premblyd(tmp_path, **changes) as daemon:
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        daemon.wait_for_rows([("given_up", None)], SETTLED)
-        [line] = wait_until(lambda: daemon.log("pending.given_up"))
-        assert (line["level"], line["event_id"]) == ("warning", 1)
-    listed = run("unsettled", "--state", "given_up", "--config", daemon.config)
-    assert "Prembly knows no such verification" in listed.out
-    checked = run("check", "--config", daemon.config)
-    assert "given up" not in checked.err  # Prembly has answered: it says no more
 
 
 def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
