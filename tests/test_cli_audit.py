@@ -4,22 +4,17 @@ cancel."""
 import base64
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.commands import PERSONAL, Ran, json_of, recorded_in, run
+from tests.support.commands import PERSONAL, Ran, json_of, read, recorded_in, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import by_hand, changing, locked, rows, url_of
+from tests.support.database import by_hand, changing, locked, url_of
 from tests.support.rows import for_each
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
 BY_STATE = "SELECT id FROM delivery WHERE state = ? AND action LIKE ? ORDER BY id"
-
-
-def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql, *values)
 
 
 def ids(config: Path, state: str, action: str = "%") -> list[int]:

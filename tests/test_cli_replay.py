@@ -12,10 +12,19 @@ import pytest
 
 from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, json_of, on_terminal, recorded_in, run, run_process
+from tests.support.commands import (
+    ACTIONS,
+    Ran,
+    json_of,
+    on_terminal,
+    read,
+    recorded_in,
+    run,
+    run_process,
+)
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import by_hand, rows, url_of
+from tests.support.database import by_hand, url_of
 from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
@@ -37,13 +46,7 @@ def with_actions(config: Path, *actions: dict[str, Any]) -> Path:
 
 def replay(config: Path, *arguments: object) -> Any:
     """Return what `replay --json` prints."""
-    done = run("replay", *arguments, "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
-
-
-def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql, *values)
+    return json_of(config, "replay", *arguments)
 
 
 def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -> None:

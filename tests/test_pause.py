@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import Ran, on_terminal, recorded_in, run
+from tests.support.commands import Ran, on_terminal, read, recorded_in, run
 from tests.support.configuration import configuration
-from tests.support.database import by_hand, rows, url_of
+from tests.support.database import by_hand, url_of
 from tests.support.rows import for_each
 
 DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"
@@ -16,10 +16,6 @@ PAUSED = "SELECT action, until_ms IS NOT NULL, reason FROM pause ORDER BY action
 def told(config: Path, *arguments: object) -> Any:
     """Return what a command prints with --json, whatever its exit status."""
     return json.loads(run(*arguments, "--json", "--config", config).out)
-
-
-def read(config: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql)
 
 
 def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(config: Path) -> None:

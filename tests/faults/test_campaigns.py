@@ -1,5 +1,6 @@
 """Short forms of campaigns; the long ones are `python -m tests.faults.NAME`."""
 
+import random
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import copying, crash, hosts, keeping, once
+from tests.faults import copying, crash, encrypting, hosts, keeping, once, restoring
 from tests.support.database import file_in, prepared_file
 from tests.support.hosts import new_server
 
@@ -42,3 +43,16 @@ def test_no_promise_is_broken_by_kills(
     campaign = make(tmp_path)
     assert campaign.run(cycles) == []
     assert all(campaign.figures[name] >= count for name, count in least.items()), campaign.figures
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_killed_commands_leave_one_whole_record_and_harmed_copies_are_refused(
+    tmp_path: Path, is_encrypted: bool
+) -> None:
+    (other := tmp_path / "other").mkdir()
+    restores = restoring.Campaign(tmp_path, random.Random(1), is_encrypted=is_encrypted)
+    encrypts = encrypting.Campaign(other, random.Random(1), is_encrypted=is_encrypted)
+    for number in range(6):
+        assert restores.kill(is_readable=bool(number % 2)) == []
+        assert restores.harm(is_cut=bool(number % 2)) == []
+        assert encrypts.kill() == []

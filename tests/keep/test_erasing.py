@@ -326,9 +326,7 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
 def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: Store) -> None:
     arrive(store, 1)
     nameless = arrive(store, 2, user_ref=None)
-    with closing(connect_operator(store.place)) as database:
-        subject = Subject(user_ref="ada-lovelace")
-        database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
+    store.call(holds.place(Subject(user_ref="ada-lovelace"), actor="court", now_ms=NOW_MS))
     for named in (Named.event(nameless), Named.reference("ref-ada")):
         with pytest.raises(HeldError):
             erase(store, named)
@@ -347,21 +345,17 @@ def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
     arrive(store, 1, session_id="session-a")
     arrive(store, 2, session_id=None, user_ref=None)
     arrive(store, 3, session_id=None, user_ref="eve")
-    with closing(connect_operator(store.place)) as database:
-        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
-        with pytest.raises(HeldError, match=f"hold {number}"):
-            erase(store)
-        assert store.rows("SELECT id FROM erasure") == []
-        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
+    number = store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
+    with pytest.raises(HeldError, match=f"hold {number}"):
+        erase(store)
+    assert store.rows("SELECT id FROM erasure") == []
+    store.call(holds.end(number, actor="court", now_ms=NOW_MS))
 
 
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
-    with closing(connect_operator(store.place)) as database:
-        subject = Subject(user_ref="ada-lovelace")
-        database.transact(
-            holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues")
-        )
+    subject = Subject(user_ref="ada-lovelace")
+    store.call(holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues"))
     assert erase(store).rows["hold"] == 1
     assert store.rows("SELECT user_ref, reason, actor FROM hold") == [(None, None, "court")]
 

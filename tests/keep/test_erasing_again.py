@@ -75,15 +75,13 @@ def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
         arrive(store, number)
     begin(store, monkeypatch, named)
     subject = Subject(**{by: {"user_ref": "ada-lovelace", "reference": "ref-ada"}[by]})
-    stranger = Subject(user_ref="eve")
-    with closing(connect_operator(store.place)) as database:
-        with pytest.raises(BeingErasedError, match="No hold was placed: erasure 1 has begun"):
-            database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
-        database.transact(holds.place(stranger, actor="court", now_ms=NOW_MS))
-        assert store.rows("SELECT user_ref FROM hold") == [("eve",)]
-        erase(store, named)
-        assert store.rows(WHOLE) == []
-        database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
+    with pytest.raises(BeingErasedError, match="No hold was placed: erasure 1 has begun"):
+        store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
+    store.call(holds.place(Subject(user_ref="eve"), actor="court", now_ms=NOW_MS))
+    assert store.rows("SELECT user_ref FROM hold") == [("eve",)]
+    erase(store, named)
+    assert store.rows(WHOLE) == []
+    store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
 
 
 def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(

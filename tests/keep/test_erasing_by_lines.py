@@ -145,10 +145,9 @@ def test_a_hold_forbids_nothing_and_ends(store: Store) -> None:
     """It had ended before its person was erased; the copy was made before that."""
     arrive(store, 1)
     lines = lines_about(store)
-    with closing(connect_operator(store.place)) as database:
-        for subject in (Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")):
-            database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
-        database.transact(holds.place(Subject(user_ref="eve"), actor="court", now_ms=NOW_MS))
+    people = {"user_ref": "ada-lovelace"}, {"reference": "ref-ada"}, {"user_ref": "eve"}
+    for each in people:
+        store.call(holds.place(Subject(**each), actor="court", now_ms=NOW_MS))
     again(store, lines)
     assert store.rows(PARTS) == [("erased",)]
     held = "SELECT user_ref, reference, reason, ended_at_ms FROM hold ORDER BY id"
