@@ -80,8 +80,7 @@ def test_codes_are_tested_where_the_answer_has_one_and_the_event_none() -> None:
 
     def finding(code: str, *codes: str) -> Finding:
         said = {"reference": UUID, "verification_status": "NOT-VERIFIED", "response_code": code}
-        document = {"data": said}
-        return decide(event, document, codes=codes, others=[other]).finding
+        return decide(event, {"data": said}, codes=codes, others=[other]).finding
 
     assert finding("01", "01") is Finding.CONFIRMED
     assert finding("01", "*") is Finding.CONFIRMED

@@ -69,8 +69,7 @@ def test_00_beside_an_inner_code_says_that_the_question_was_answered() -> None:
     assert (
         read({"response_code": "00", "data": {"response_code": ""}}).verdict.response_code == "00"
     )
-    both = read({"response_code": "07", "data": {"response_code": "00"}}).verdict
-    assert both.doubt == "code"
+    assert read({"response_code": "07", "data": {"response_code": "00"}}).verdict.doubt == "code"
 
 
 TWICE = '{"data": %s, "data": {"verification_status": "VERIFIED"}}'
@@ -113,8 +112,7 @@ def test_what_is_no_json_object_says_nothing() -> None:
 
 def test_a_session_is_asked_for_when_there_is_no_reference() -> None:
     document = {"data": {"widget_info": {"session_id": "sdk_session_1"}}}
-    event = payload.recognise(document)
-    question = answers.question_about(event)
+    question = answers.question_about(payload.recognise(document))
     assert question == Question(identifier="sdk_session_1", reference=None)
     assert "sdk_session_1" not in repr(question)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.commands import json_of, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, prepared_file
+from tests.support.database import by_hand, prepared_file
 from tests.support.ports import free_port
 from tests.support.rows import for_each
 from tests.support.users import plain_user
@@ -65,8 +65,7 @@ def obstacle(config: Path) -> str:
 
 def be_others(path: Path) -> None:
     shutil.copy(prepared_file(), path)
-    with changing(path) as database:
-        database.execute("UPDATE record SET schema_digest = 'other'")
+    by_hand(path, "UPDATE record SET schema_digest = 'other'")
 
 
 @for_each(

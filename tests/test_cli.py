@@ -43,8 +43,7 @@ def test_the_help_of_everything_is_plain_text() -> None:
         assert summary in text
         assert run(*words, "--help").out == text, "asking twice changes nothing"
         assert max(map(len, text.splitlines())) <= 80
-        description = text.partition("\nOptions:")[0]
-        assert not re.search(r"^    | {3,}\S", description, re.MULTILINE)
+        assert not re.search(r"^    | {3,}\S", text.partition("\nOptions:")[0], re.MULTILINE)
     assert run("--version").out.split()[-1] == __version__
 
 
@@ -189,8 +188,7 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")
-    again = run("init", path.parent)
-    assert again == Ran(1, "", f"{path} already exists; it was not changed.\n")
+    assert run("init", path.parent) == Ran(1, "", f"{path} already exists; it was not changed.\n")
     assert path.read_text() == "mine"
 
 

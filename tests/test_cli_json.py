@@ -55,8 +55,7 @@ def test_an_event_that_is_shown_has_these_names(config: Path) -> None:
     shown = json_of(config, "show", 1)
     stored = [name for name in EVENT if name != "handled"]  # its deliveries stand below
     whole = [*stored[:5], "token", *stored[5:]]
-    at = whole.index("face_match")
-    whole.insert(at, "session_id")
+    whole.insert(whole.index("face_match"), "session_id")
     whole.insert(whole.index("contradicted"), "erasure_id")
     assert list(shown) == [*whole, "body", "deliveries", "awaited", "inquiries", "on_hold"]
     _assert_deliveries(shown, DELIVERY)

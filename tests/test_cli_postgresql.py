@@ -150,8 +150,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(url: str) ->
 
 def test_an_empty_database_says_who_makes_it(store: Store) -> None:
     cluster, _ = postgresql.of_session()
-    empty = postgresql.new_database(cluster)
-    done = run("events", "--database", empty.url)
+    done = run("events", "--database", postgresql.new_database(cluster).url)
     assert (done.code, done.out) == (78, "")
     assert "Start the daemon once: it makes a new one." in done.err
 

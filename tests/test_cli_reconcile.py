@@ -23,7 +23,7 @@ from premblyd.telemetry import tell
 from tests.support.commands import Ran, on_terminal, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked
+from tests.support.database import by_hand, changing, locked
 from tests.support.erasing import forgetting
 from tests.support.forking import Forked
 from tests.support.logs import logged
@@ -198,8 +198,7 @@ def test_a_key_that_is_refused_half_way_loses_nothing(tmp_path: Path, api: Premb
 
 
 def test_without_a_key_nothing_is_asked(tmp_path: Path, api: PremblyApi) -> None:
-    record = Record(tmp_path, api, prembly={"api_key": None})
-    ran = reconcile(record)
+    ran = reconcile(Record(tmp_path, api, prembly={"api_key": None}))
     assert (ran.code, ran.out) == (78, "")
     assert "there is none" in ran.err
     assert api.asked() == 0
@@ -280,8 +279,7 @@ def test_a_failure_that_passes_is_outlasted(
 def test_what_is_not_found_or_not_settled_is_said_apart_and_stays_missing(
     record: Record, api: PremblyApi
 ) -> None:
-    known = know(api, 5)
-    gone, gone_too, pending, other, fine = known
+    gone, gone_too, pending, other, fine = know(api, 5)
     api.know(pending, status="PENDING", code="02", created_at_s=time.time() - HOUR_S)
     api.fail(status(404), gone)
     api.fail(code_01, gone_too)
@@ -393,8 +391,7 @@ def test_an_event_is_known_by_another_name_that_prembly_gave_its_verification(
     is_open = outcome == "pending"
     printed = found(record, code=int(is_open))
     assert [each["fate"] for each in printed["absent"]] == ["unsettled"] * is_open
-    listed = reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode())
-    assert listed.code == int(is_open)
+    assert reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode()).code == int(is_open)
     for _ in range(2):
         assert reconcile(record, "--store").code == 0
     assert record.stored() == [reference] * is_open
@@ -476,8 +473,7 @@ def test_what_was_not_asked_for_is_told_with_what_may_be_wrong(
     unknown = {"since": "from", "until": "to"}  # to the stand-in
     record = Record(tmp_path, api, prembly={"logs": {"parameters": unknown}})
     assert "1 entry outside the time that was asked for." in reconcile(record).out
-    unasked = {"since": "", "until": ""}
-    record.configure(api, prembly={"logs": {"parameters": unasked}})
+    record.configure(api, prembly={"logs": {"parameters": {"since": "", "until": ""}}})
     ran = reconcile(record)
     assert "Of another time, so left out: 1." in ran.out
     assert "not asked for" not in ran.out
@@ -565,8 +561,7 @@ def test_what_is_settled_is_not_unsettled(
     (reference,) = know(api, 1, code=event.get("response_code", "00"), status=None)
     record.receive([reference], outcome="pending")
     record.receive([f"{reference} "], **event)  # the body is another one, so no duplicate
-    with changing(record.place) as database:
-        database.execute("UPDATE event SET reference = ?", [reference])
+    by_hand(record.place, "UPDATE event SET reference = ?", reference)
     assert reconcile(record).code == 0
     assert reconcile(record, "--store").code == 0
     assert record.stored() == []
@@ -657,15 +652,13 @@ def test_the_question_for_the_log_is_asked_as_configured(tmp_path: Path, api: Pr
         "query": {"sort_by": "created_at", "request_method": "api"},
         "items": "data.records",
     }
-    record = Record(tmp_path, api, prembly={"logs": logs})
-    assert len(found(record, code=1)["absent"]) == 30
+    assert len(found(Record(tmp_path, api, prembly={"logs": logs}), code=1)["absent"]) == 30
     assert all("end_date" not in question.query for question in api.questions)
     assert [question.query["sort_by"] for question in api.questions] == ["created_at"] * 2 * 4
 
 
 def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> None:
-    record = Record(tmp_path, api, prembly={"logs": {"path": "/logs/"}})
-    ran = reconcile(record)
+    ran = reconcile(Record(tmp_path, api, prembly={"logs": {"path": "/logs/"}}))
     assert ran.code == 1
     assert "Prembly has no log at /logs/ (HTTP 404)" in ran.err
 
@@ -685,8 +678,7 @@ def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> Non
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None:
     know(api, 60)
     record = Record(tmp_path, api, prembly={"rate": 100})
-    lines = on_terminal(100, "reconcile", "--config", record.config, "--store")
-    text = "\n".join(lines)
+    text = "\n".join(on_terminal(100, "reconcile", "--config", record.config, "--store"))
     assert "reading the log" in text
     assert "asking" in text
     assert "Stored missed webhooks: 60 events." in text

@@ -12,10 +12,19 @@ import pytest
 
 from premblyd.queue.recovery import BODY_GONE, ERASED
 from premblyd.record import operating, replays
-from tests.support.commands import ACTIONS, Ran, json_of, on_terminal, recorded_in, run, run_process
+from tests.support.commands import (
+    ACTIONS,
+    Ran,
+    json_of,
+    on_terminal,
+    read,
+    recorded_in,
+    run,
+    run_process,
+)
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, url_of
 from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
@@ -37,13 +46,7 @@ def with_actions(config: Path, *actions: dict[str, Any]) -> Path:
 
 def replay(config: Path, *arguments: object) -> Any:
     """Return what `replay --json` prints."""
-    done = run("replay", *arguments, "--json", "--config", config)
-    assert (done.code, done.err) == (0, "")
-    return json.loads(done.out)
-
-
-def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql, *values)
+    return json_of(config, "replay", *arguments)
 
 
 def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -> None:
@@ -214,8 +217,7 @@ def test_what_goes_not_together_is_told(config: Path, options: list[str], words:
 def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     change = "UPDATE delivery SET last_error = 'the TLS certificate is not trusted' WHERE id = ?"
     (first, *others) = sorted(row[0] for row in read(config, f"{DELIVERIES} WHERE state = 'dead'"))
-    with changing(recorded_in(config)) as database:
-        database.execute(change, [first])
+    by_hand(recorded_in(config), change, first)
 
     def found(*options: str) -> list[int]:
         plan = replay(config, "--dead", "--dry-run", *options)
@@ -283,8 +285,7 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
 
 def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
     prembly = {"api_key": "sk", "rate": 0.01}
-    asks = shell("every", "true", confirm=True)
-    _configure(config, actions=[*ACTIONS, asks], prembly=prembly)
+    _configure(config, actions=[*ACTIONS, shell("every", "true", confirm=True)], prembly=prembly)
     count = len(read(config, "SELECT id FROM event"))
     done = run("replay", "--since", "1h", "--action", "every", "--config", config)
     minutes = -(-count * 100 // 60)
@@ -318,8 +319,7 @@ def test_an_interrupted_replay_says_how_many_were_queued(
     dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
     done = run("replay", "--dead", "--config", config)
     assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
-    left = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
-    assert left == dead - 1
+    assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
 
 
 def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:
@@ -342,10 +342,12 @@ def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Pat
 
 
 def lack(config: Path, event_id: int, removed_parts: str) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute(
-            "UPDATE event SET removed_parts = ? WHERE id = ?", (removed_parts, event_id)
-        )
+    by_hand(
+        recorded_in(config),
+        "UPDATE event SET removed_parts = ? WHERE id = ?",
+        removed_parts,
+        event_id,
+    )
 
 
 def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:
@@ -382,8 +384,7 @@ def test_a_hook_that_gets_a_removed_body_is_left_alone_and_counted(config: Path)
     url = {"url": "http://localhost/", "send": {"select": "{code: response_code}"}}
     own = [each for each in ACTIONS if each["name"] != "archive"]
     select = {"name": "archive", "response_codes": ["00"], "http": url}
-    greet = {**NEW, "when": "body.response_code == '00'"}
-    _configure(config, actions=[*own, select, greet])
+    _configure(config, actions=[*own, select, {**NEW, "when": "body.response_code == '00'"}])
     assert replay(config, "--delivery", number)["queued"] == 1
     new = replay(config, event, "--action", "greet")
     assert (new["queued"], new["not_for"]) == (0, {BODY_GONE: 1})

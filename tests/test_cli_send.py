@@ -135,8 +135,7 @@ def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
     place = "endpoint prembly, key live"
     uses = f"The running daemon (pid {pid}) uses another key for {place}"
     assert sending.send().err == f"{uses}: {reads}.\n"
-    url = f"http://{sending.daemon.address}{PATH}"
-    elsewhere = sending.send("--url", url)
+    elsewhere = sending.send("--url", f"http://{sending.daemon.address}{PATH}")
     assert "The receiver has another key" in elsewhere.err, "nothing is known of that one"
     assert "After a change of the key: start the daemon again." in elsewhere.err
 

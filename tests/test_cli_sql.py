@@ -12,7 +12,7 @@ from premblyd.databases import Server
 from tests.support import postgresql
 from tests.support.commands import json_of, on_terminal, recorded_in, run
 from tests.support.configuration import configuration
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, rows, url_of
 from tests.support.needs import needs_machine
 from tests.support.rows import for_each
 
@@ -133,8 +133,7 @@ def test_nor_does_a_server_by_any_statement_that_ends_the_reading(
     config = tmp_path / "premblyd.yaml"
     config.write_text(json.dumps(configuration(database=url_of(place))))
     assert json_of(config, "sql", "SELECT count(*) AS n FROM pause") == [{"n": 0}]
-    with changing(place, unchecked=True) as connection:
-        connection.execute("INSERT INTO pause (action, since_ms) VALUES ('crm', 9)")
+    by_hand(place, "INSERT INTO pause (action, since_ms) VALUES ('crm', 9)", unchecked=True)
     assert refused(config, query).startswith("The query failed: ")
     assert rows(place, "SELECT action, since_ms FROM pause") == [("crm", 9)]
 

@@ -16,7 +16,7 @@ from premblyd.times import DAY_MS
 from tests.support.commands import raw_on_terminal, recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked
+from tests.support.database import by_hand, locked
 from tests.support.forking import Forked
 from tests.support.rows import for_each
 from tests.support.store import Store
@@ -125,8 +125,7 @@ def test_a_new_record_is_told_for_a_day_and_needs_nobody(daemon: Premblyd) -> No
     assert [since_ms] == [row[0] for row in daemon.rows("SELECT started_at_ms FROM host")]
     done = run("status", "--config", daemon.config)
     assert (done.code, "The record is new: it begins at " in done.out) == (0, True)
-    with changing(daemon.place) as database:
-        database.execute("UPDATE host SET started_at_ms = started_at_ms - ?", [DAY_MS])
+    by_hand(daemon.place, "UPDATE host SET started_at_ms = started_at_ms - ?", DAY_MS)
     assert "The record is new" not in run("status", "--config", daemon.config).out
 
 
@@ -258,5 +257,4 @@ def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
         assert daemon.stop() == 0
         daemon.start()
         send(daemon, 40, code=1)
-        line = out.readline()
-        assert b"ref-40" in line, process.stderr and process.stderr.read()
+        assert b"ref-40" in out.readline(), process.stderr and process.stderr.read()

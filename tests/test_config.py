@@ -88,8 +88,7 @@ def problems(text: str, folder: Path = Path("/nowhere"), **environ: str) -> list
 
 
 def key(text: str, folder: Path = Path("/nowhere"), **environ: str) -> str:
-    loaded = parse(SMALL.replace("hush-text", text), folder, **environ)
-    return loaded.endpoints[0].key_texts["live"]
+    return parse(SMALL.replace("hush-text", text), folder, **environ).endpoints[0].key_texts["live"]
 
 
 def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,8 +226,7 @@ def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: st
 def test_a_key_with_white_space_around_it_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "key").write_text(content)
     message = "the key (file:key) has white space around it; Prembly's have none"
-    text = SMALL.replace("hush-text", "{file: key}")
-    assert problems(text, tmp_path) == [f"3:38: {message}"]
+    assert problems(SMALL.replace("hush-text", "{file: key}"), tmp_path) == [f"3:38: {message}"]
 
 
 def test_a_secret_without_an_end_or_a_beginning_is_a_problem(tmp_path: Path) -> None:
@@ -240,8 +238,7 @@ def test_a_secret_without_an_end_or_a_beginning_is_a_problem(tmp_path: Path) -> 
         "large": f"the secret file {tmp_path}/large has more than 64 KiB",
     }
     for name, message in said.items():
-        text = SMALL.replace("hush-text", f"{{file: {name}}}")
-        (problem,) = problems(text, tmp_path)
+        (problem,) = problems(SMALL.replace("hush-text", f"{{file: {name}}}"), tmp_path)
         assert problem.endswith(message)
 
 

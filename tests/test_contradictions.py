@@ -1,16 +1,14 @@
 """What Prembly contradicted is found in every list, and is replayed only by who says so."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.commands import ACTIONS, record, recorded_in, run
+from tests.support.commands import ACTIONS, json_of, record, recorded_in, run
 from tests.support.console import CONSOLE, signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand, changing
 from tests.support.waiting import wait_until
 
 ASKED = """INSERT INTO inquiry (at_ms, purpose, event_id, delivery_id, result, duration_ms, error)
@@ -36,22 +34,16 @@ def contradict(config: Path) -> tuple[int, int]:
     return delivery, event
 
 
-def listed(config: Path, *arguments: object) -> Any:
-    done = run(*arguments, "--config", config, "--json")
-    assert done.code == 0, done.err
-    return json.loads(done.out)
-
-
 def test_lists_find_what_prembly_contradicted(config: Path, forged: tuple[int, int]) -> None:
     delivery, event = forged
-    assert [row["id"] for row in listed(config, "events", "--contradicted")] == [event]
-    deliveries = listed(config, "deliveries", "--contradicted", "--state", "dead")
+    assert [row["id"] for row in json_of(config, "events", "--contradicted")] == [event]
+    deliveries = json_of(config, "deliveries", "--contradicted", "--state", "dead")
     assert [row["id"] for row in deliveries] == [delivery]
-    assert {row["id"]: row["contradicted"] for row in listed(config, "events")}[event] is True
-    assert sum(row["contradicted"] for row in listed(config, "events", "--limit", 99)) == 1
+    assert {row["id"]: row["contradicted"] for row in json_of(config, "events")}[event] is True
+    assert sum(row["contradicted"] for row in json_of(config, "events", "--limit", 99)) == 1
     printed = run("events", "--config", config).out
     assert re.search(rf"^{event} .*contradicted \(said verified\)", printed, re.MULTILINE)
-    assert listed(config, "show", event)["contradicted"] is True
+    assert json_of(config, "show", event)["contradicted"] is True
     assert "Prembly contradicts it" in run("show", event, "--config", config).out
 
 
@@ -59,13 +51,13 @@ def test_what_prembly_confirmed_later_is_contradicted_no_more(
     config: Path, forged: tuple[int, int]
 ) -> None:
     delivery, event = forged
-    with changing(recorded_in(config)) as database:
-        database.execute(
-            "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
-            [delivery],
-        )
-    assert listed(config, "events", "--contradicted") == []
-    assert listed(config, "show", event)["contradicted"] is False
+    by_hand(
+        recorded_in(config),
+        "UPDATE delivery SET confirmed_at_ms = (SELECT max(at_ms) FROM inquiry) WHERE id = ?",
+        delivery,
+    )
+    assert json_of(config, "events", "--contradicted") == []
+    assert json_of(config, "show", event)["contradicted"] is False
 
 
 @pytest.mark.parametrize(
@@ -85,7 +77,7 @@ def test_a_replay_leaves_it_alone_unless_it_is_named(
     words = [each.format(delivery=delivery, event=event) for each in selection]
 
     def queued(*more: str) -> list[int]:
-        plan = listed(config, "replay", *words, "--dry-run", *more)
+        plan = json_of(config, "replay", *words, "--dry-run", *more)
         assert plan.get("contradicted", 0) == (0 if more else 1 + ("{event}" in selection))
         return [row["id"] for row in plan["would_queue"]]
 
@@ -96,11 +88,10 @@ def test_a_replay_leaves_it_alone_unless_it_is_named(
 def test_no_new_delivery_is_made_for_it(config: Path, forged: tuple[int, int]) -> None:
     _, event = forged
     asked = ("replay", event, "--action", "page-operations", "--new", "--dry-run")
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET response_code = '02' WHERE id = ?", [event])
-    plan = listed(config, *asked)
+    by_hand(recorded_in(config), "UPDATE event SET response_code = '02' WHERE id = ?", event)
+    plan = json_of(config, *asked)
     assert (plan["would_queue"], plan["not_for"]) == ([], {"Prembly contradicted it": 1})
-    assert listed(config, *asked, "--contradicted")["would_queue"] != []
+    assert json_of(config, *asked, "--contradicted")["would_queue"] != []
 
 
 def test_the_console_shows_it_and_asks_before_a_replay(
@@ -127,8 +118,7 @@ def test_the_console_shows_it_and_asks_before_a_replay(
         assert (refused.status, "contradicted" in refused.json["error"]) == (400, True)
         asked = own.post("/dead/replay", {"all": "1"}).text
         assert "Not replayed: 1 of events that Prembly contradicted." in asked
-        many = own.post("/dead/replay.json", {"delivery": [delivery]})
-        assert many.status == 200
+        assert own.post("/dead/replay.json", {"delivery": [delivery]}).status == 200
         replays = "SELECT delivery_id IS NULL FROM operator_action WHERE action = 'replay'"
         wait_until(lambda: sorted(daemon.rows(replays)) == [(0,), (1,)])  # the whole of no delivery
         assert own.post(f"{replay}.json", {"contradicted": "yes"}).json["done"] == 1

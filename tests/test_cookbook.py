@@ -156,8 +156,7 @@ def test_code_00_is_not_verified_by_whatever_else_the_outcome_is(record: Record)
     record.event(2, outcome="not_verified")
     record.event(3, outcome="unknown", face_match=1)
     record.event(4, outcome="pending", response_code="02")
-    answer = record.ask("Who has code 00 and is *not* verified?")
-    assert [row[0] for row in answer] == [2, 3]
+    assert [row[0] for row in record.ask("Who has code 00 and is *not* verified?")] == [2, 3]
 
 
 def test_people_without_a_delivery_were_not_activated_either(record: Record) -> None:

@@ -225,8 +225,7 @@ def test_a_console_that_closes_answers_who_waits_to_be_accepted(
     monkeypatch.setattr(Handler, "find_session", find_none)
     daemon = configured(tmp_path, place, console="{listen: 127.0.0.1:0}")
     asyncio.run(start_and_stop(daemon))
-    answers = [received(client)[:12] for client in clients]
-    assert answers == [b"HTTP/1.1 200", b""] * 10
+    assert [received(client)[:12] for client in clients] == [b"HTTP/1.1 200", b""] * 10
 
 
 def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:

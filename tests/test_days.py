@@ -22,7 +22,7 @@ from premblyd.record.reconciling import days
 from premblyd.record.reconciling.days import Day
 from premblyd.times import DAY_MS, now_ms
 from tests.support.commands import Ran, run
-from tests.support.database import changing
+from tests.support.database import by_hand, changing
 from tests.support.erasing import forgetting
 from tests.support.prembly_api import PremblyApi, Verification, status
 from tests.support.reconciling import Record
@@ -131,22 +131,19 @@ def test_who_was_erased_is_not_missing(record: Record, api: PremblyApi) -> None:
     connection = connect_operator(record.place)
     connection.transact(forgetting(*gone), alone=True)
     connection.close()
-    printed = found(record, 0)
-    assert counts(printed, "ended", "in_record", "erased") == (2, 1, 1)
+    assert counts(found(record, 0), "ended", "in_record", "erased") == (2, 1, 1)
 
 
 def test_a_session_of_which_no_more_is_known_is_found(record: Record, api: PremblyApi) -> None:
     api.know(SESSION, created_at_s=NOON_S)
     receive(record, [f"ver_bvn_{uuid.uuid4()}"], session_id=SESSION)
-    printed = found(record, 0)
-    assert counts(printed, "in_record") == (1,)
+    assert counts(found(record, 0), "in_record") == (1,)
 
 
 def test_of_a_day_of_which_the_log_has_nothing_there_is_nothing_to_compare(
     record: Record, api: PremblyApi
 ) -> None:
-    printed = found(record, 0)
-    assert why(printed) == ["nothing_to_compare"]
+    assert why(found(record, 0)) == ["nothing_to_compare"]
     know(api, 1, run="pending")
     assert why(found(record, 0)) == []
 
@@ -222,8 +219,7 @@ def test_a_log_whose_entries_move_each_time_is_no_complete_day(
 def test_where_prembly_can_not_be_asked_the_day_says_so(record: Record, api: PremblyApi) -> None:
     receive(record, know(api, 1))
     api.fail(status(500))
-    printed = found(record, 75)
-    assert why(printed) == ["log_not_asked"]
+    assert why(found(record, 75)) == ["log_not_asked"]
 
 
 def test_a_log_that_breaks_off_is_no_complete_day(record: Record, api: PremblyApi) -> None:
@@ -244,11 +240,11 @@ def test_a_day_of_which_retention_has_removed_something_is_not_complete(
     record: Record, api: PremblyApi, removed: str
 ) -> None:
     receive(record, know(api, 1))
-    with changing(record.place) as connection:
-        connection.execute(
-            "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-            f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)"
-        )
+    by_hand(
+        record.place,
+        "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
+        f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)",
+    )
     assert why(found(record, 1)) == ["pruned"]
 
 
@@ -270,8 +266,7 @@ def test_what_is_not_expected_is_counted_and_ends_no_log(tmp_path: Path, api: Pr
     record = Record(tmp_path, api, prembly={"logs": {"when": "response_code == '00'"}})
     receive(record, know(api, 1, created_at_s=NOON_S - 1))  # the last of the log
     know(api, 350, code="07")
-    printed = found(record, 0)
-    assert counts(printed, "not_expected", "in_record") == (350, 1)
+    assert counts(found(record, 0), "not_expected", "in_record") == (350, 1)
 
 
 def test_root_has_the_service_do_the_same_as_was_typed() -> None:
@@ -283,29 +278,26 @@ def test_root_has_the_service_do_the_same_as_was_typed() -> None:
 def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: PremblyApi) -> None:
     forged, came = know(api, 1), know(api, 1)
     receive(record, forged + came)
-    with changing(record.place) as connection:
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
-            " VALUES (1, 'confirm', 1, 'contradicted', 1)"
-        )
-    printed = found(record, 1)
-    assert absent(printed) == forged
+    by_hand(
+        record.place,
+        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+        " VALUES (1, 'confirm', 1, 'contradicted', 1)",
+    )
+    assert absent(found(record, 1)) == forged
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at"])
 def test_of_several_entries_of_a_verification_the_last_counts(
     tmp_path: Path, api: PremblyApi, sort: str
 ) -> None:
-    logs = {"query": {"sort": sort}, "page_size": 1}
-    record = Record(tmp_path, api, prembly={"logs": logs})
+    record = Record(tmp_path, api, prembly={"logs": {"query": {"sort": sort}, "page_size": 1}})
     [retried] = know(api, 1, created_at_s=NOON_S + 1)
     receive(record, [retried])
     again = dataclasses.replace(
         api.verifications[retried], created_at_s=NOON_S, run="pending", code=None
     )
     api.verifications["of before"] = again
-    printed = found(record, 0)
-    assert counts(printed, "ended", "not_ended") == (1, 0)
+    assert counts(found(record, 0), "ended", "not_ended") == (1, 0)
 
 
 def test_what_may_have_been_removed_by_now_is_too_old_to_be_missing(
@@ -322,8 +314,7 @@ def test_a_day_with_an_event_whose_names_are_removed_is_not_complete(
     record: Record, api: PremblyApi
 ) -> None:
     receive(record, know(api, 1))
-    with changing(record.place) as connection:
-        connection.execute("UPDATE event SET removed_parts = 'identity'")
+    by_hand(record.place, "UPDATE event SET removed_parts = 'identity'")
     assert why(found(record, 1)) == ["pruned"]
 
 
@@ -425,8 +416,7 @@ def test_what_is_missing_is_told_also_where_the_day_can_not_be_kept(
     record: Record, api: PremblyApi
 ) -> None:
     [reference] = know(api, 1)
-    with changing(record.place) as database:
-        database.execute("DROP TABLE day")
+    by_hand(record.place, "DROP TABLE day")
     ran = reconcile(record)
     assert (ran.code, reference in ran.out) == (75, True), ran.err
 

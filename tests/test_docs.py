@@ -309,8 +309,7 @@ def test_the_readme_is_short_and_shows_ten_commands() -> None:
 
 def test_the_page_of_commands_shows_every_command_in_the_order_of_help() -> None:
     page = PAGES["docs/commands.md"].partition("\n## ")[0]
-    shown = re.findall(r"^- `premblyd ([a-z ]*[a-z])", page, re.MULTILINE)
-    assert shown == list(COMMANDS)
+    assert re.findall(r"^- `premblyd ([a-z ]*[a-z])", page, re.MULTILINE) == list(COMMANDS)
 
 
 def test_the_map_shows_every_room_and_nothing_else() -> None:

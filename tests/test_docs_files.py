@@ -165,8 +165,7 @@ def test_who_relies_on_prembly_s_answers_reads_that_its_live_api_was_never_asked
     texts += [PAGES["README.md"].partition("\n## ")[0]]
     texts += [recipe.findall(PAGES[page])[0] for page in ("README.md", "docs/install.md")]
     for text in texts:
-        words = " ".join(text.split())
-        assert re.search(r"never (run )?against Prembly's (live )?API", words)
+        assert re.search(r"never (run )?against Prembly's (live )?API", " ".join(text.split()))
 
 
 def test_the_readme_says_what_a_bare_debian_lacks_before_its_first_line() -> None:

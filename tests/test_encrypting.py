@@ -23,7 +23,6 @@ from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.files import NEW, beside, put_aside
 from premblyd.engines.sqlite.opening import opening_key
 from premblyd.errors import (
-    AlreadyRunningError,
     CannotStartError,
     LacksRightsError,
     PremblydError,
@@ -154,8 +153,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         assert (again.code, "Another premblyd uses" in again.err) == (75, True)
         daemon.stop()
     key = keyfile.read_key(place.key_path)
-    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert b"canary" not in files
+    assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     with closing(cipher.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
         assert [database.execute(f"PRAGMA {name}").fetchone() for name in ("user_version",)] == [
@@ -284,8 +282,7 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         daemon.start()
         [line] = daemon.log("daemon.key_changing")
         assert line["remedy"].endswith("premblyd record encrypt")
-        told = run("status", "--json", "--config", daemon.config)
-        found = json.loads(told.out)["attention"]
+        found = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
         assert [each["command"] for each in found if each["kind"] == "key"] == [
             "sudo premblyd record encrypt"
         ]
@@ -372,16 +369,6 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
         assert os.geteuid() == os.getegid() == 0
 
 
-def test_a_daemon_at_work_keeps_it_out(tmp_path: Path) -> None:
-    place = record_in(tmp_path / "x", is_encrypted=False)
-    with Premblyd(tmp_path / "x", place=place.path) as daemon:
-        daemon.configure()
-        daemon.start()
-        with pytest.raises(AlreadyRunningError):
-            encrypt(place, None, NOW_MS, nothing)
-        daemon.stop()
-
-
 def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:
     """It would hold the key, and what the record says of people."""
     place = record_in(tmp_path / "x", is_encrypted=True)
@@ -438,8 +425,7 @@ def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path
     record_in(tmp_path / "x", is_encrypted=True)
     config = tmp_path / "x" / "premblyd.yaml"
     config.write_text(CONFIG)
-    found = json_of(config, "sql", PAUSED)
-    assert found == [{"action": "in-file"}, {"action": "in-log"}]
+    assert json_of(config, "sql", PAUSED) == [{"action": "in-file"}, {"action": "in-log"}]
     endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x"
     stopped = run("sql", endless, "--seconds", 1, "--config", config)
     assert stopped.err.startswith("The query took longer than 1 s and was stopped")

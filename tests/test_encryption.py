@@ -58,8 +58,7 @@ def test_a_daemon_s_files_name_nobody_while_it_works_and_after_it_was_killed(
     daemon.start()
     assert daemon.send(BODY).status == 200
     daemon.wait_for_rows([("dead",)], "SELECT state FROM delivery")
-    found = rows(daemon.place, "SELECT reference, body FROM event")
-    assert found == [("canary-reference", BODY)]
+    assert rows(daemon.place, "SELECT reference, body FROM event") == [("canary-reference", BODY)]
     shown = run("events", "--config", daemon.config)
     assert (shown.code, "canary-reference"[-4:] in shown.out) == (0, True)
     for signal in (None, SIGKILL):

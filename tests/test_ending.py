@@ -115,8 +115,7 @@ def test_an_interrupted_run_may_ask_for_a_while() -> None:
 def test_failures_and_timeouts_wait_until_the_budget_is_spent(outcome: AttemptOutcome) -> None:
     for left, is_tried_again in {9: True, 1: True, 0: False}.items():
         result = Result(outcome=outcome, retry_after_s=5)
-        ending = end(result, left)
-        assert ending.state is (State.PENDING if is_tried_again else State.DEAD)
+        assert end(result, left).state is (State.PENDING if is_tried_again else State.DEAD)
 
 
 def test_more_attempts_left_than_the_policy_has_wait_like_the_first() -> None:

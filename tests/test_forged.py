@@ -104,8 +104,7 @@ def test_no_forgery_hides_that_the_true_event_never_came(tmp_path: Path, api: Pr
         forged = [body("victim-1", "NOT-VERIFIED", n=number) for number in range(3)]
         send(daemon, body("delays-the-others"), *forged)
         all_sent.set()
-        dead = "SELECT count(*) FROM delivery WHERE state = 'dead'"
-        daemon.wait_for_rows([(3,)], dead)
+        daemon.wait_for_rows([(3,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
         assert api.asked("victim-1") == 1
         listed = run("reconcile", "-", "--config", daemon.config, stdin=b"victim-1\n")
         assert (listed.code, "victim-1" in listed.out) == (1, True)
@@ -161,8 +160,7 @@ def test_a_late_answer_runs_no_action_again_that_the_verification_had(
         assert daemon.rows(skipped) == [(1, "archive", 1)]
         stored = "SELECT id FROM event WHERE type = 'prembly.status' AND reference = 'thin-1'"
         [(number,)] = daemon.rows(stored)
-        shown = run("show", str(number), "--config", daemon.config).out
-        assert "(event 1) ran instead" in shown
+        assert "(event 1) ran instead" in run("show", str(number), "--config", daemon.config).out
 
 
 def test_what_comes_before_the_true_event_does_not_keep_it_from_running_once(

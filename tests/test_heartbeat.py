@@ -20,7 +20,7 @@ from premblyd.hosts.heartbeat import Heartbeat, machine_start
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, locked, new_place, rows, url_of
+from tests.support.database import by_hand, locked, new_place, rows, url_of
 from tests.support.logs import Lines, logged
 from tests.support.store import Store
 from tests.support.waiting import until
@@ -67,14 +67,12 @@ class Home:
 
     def set_clock(self, by_ms: int) -> None:
         """Let the last heartbeat be by another clock: as if somebody had set it since."""
-        with changing(self.place) as connection:
-            connection.execute("UPDATE record SET alive_at_ms = alive_at_ms - ?", [by_ms])
+        by_hand(self.place, "UPDATE record SET alive_at_ms = alive_at_ms - ?", by_ms)
 
 
 def age(place: DatabaseAddress, by_ms: int) -> None:
     sql = "UPDATE record SET alive_at_ms = alive_at_ms - ?, uptime_ms = uptime_ms - ?"
-    with changing(place) as connection:
-        connection.execute(sql, [by_ms, by_ms])
+    by_hand(place, sql, by_ms, by_ms)
 
 
 def test_a_clean_stop_is_kept_exactly(tmp_path: Path) -> None:

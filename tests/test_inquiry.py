@@ -63,8 +63,7 @@ def test_path_method_and_headers_can_be_set(api: PremblyApi) -> None:
     api.key = "live_sk_other"
     api.know("r-1")
     status = {"method": "POST", "path": "/verification/{id}/status"}
-    answer = ask(api, api_key="live_sk_other", status=status)
-    assert answer.kind is AnswerKind.KNOWN
+    assert ask(api, api_key="live_sk_other", status=status).kind is AnswerKind.KNOWN
     assert (api.questions[0].method, api.questions[0].path) == ("POST", "/verification/r-1/status")
 
 
@@ -456,6 +455,5 @@ def test_pauses_double_up_to_five_minutes_and_an_answer_ends_them() -> None:
 
 def test_failures_of_what_was_asked_together_count_once() -> None:
     opened = Breaker()
-    pauses = [opened.failed(0.0) for _ in range(16)]
-    assert pauses == [0, 0, 0, 0, 10] + [0] * 11
+    assert [opened.failed(0.0) for _ in range(16)] == [0, 0, 0, 0, 10] + [0] * 11
     assert opened.failed(10.0) == 20

@@ -131,8 +131,7 @@ def arrows(own: str) -> set[str]:
 
 
 def reached(module: Path) -> set[str]:
-    rooms = map(room_of_import, imports(module))
-    return {room for room in rooms if room is not None}
+    return {room for room in map(room_of_import, imports(module)) if room is not None}
 
 
 def test_imports_point_down_only() -> None:

@@ -154,8 +154,7 @@ def test_from_the_middle_both_ways_lead_to_the_ends(record: Database) -> None:
     newer = read(Cursor(after=part.newer))
     assert (newer.rows[0].id, newer.rows[-1].id) == (899, 800)
     assert read(Cursor(before=newer.older)).rows == part.rows
-    top = read(NEWEST)
-    assert top.newer is None
+    assert read(NEWEST).newer is None
     bottom = read(OLDEST)
     assert (bottom.rows[-1].id, bottom.older) == (1, None)
 

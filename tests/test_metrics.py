@@ -227,8 +227,7 @@ def test_without_a_record_the_rest_is_exposed(exporter: Exporter, place: Databas
 
 
 def test_prometheus_may_ask_for_its_newer_format(exporter: Exporter) -> None:
-    accept = "application/openmetrics-text; version=1.0.0"
-    assert exposed(exporter, accept).endswith("# EOF\n")
+    assert exposed(exporter, "application/openmetrics-text; version=1.0.0").endswith("# EOF\n")
     _, kind = asyncio.run(exporter.expose("text/plain"))
     assert kind.startswith("text/plain; version=")
 

@@ -22,7 +22,7 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.run import dispatcher
 from premblyd.verifications.names import MAX_NAMES, learn_names
-from tests.support.database import changing, rows
+from tests.support.database import by_hand, rows
 from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, job, told
 from tests.support.prembly_api import PremblyApi
@@ -105,8 +105,7 @@ async def test_an_answer_that_names_both_links_what_each_ran_for(
         await add(at, reference=UUID)
         await at.until_states(succeeded=1, skipped=1)
     assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
-    errors = rows(place, "SELECT error FROM attempt")
-    assert errors == [(None,), (None,)], "it waits for nothing"
+    assert rows(place, "SELECT error FROM attempt") == [(None,), (None,)], "it waits for nothing"
 
 
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
@@ -133,8 +132,7 @@ async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: 
     async with at_work(place, api) as at:
         await add(at, reference=UUID)
         await at.until_states(succeeded=1)
-        with changing(place) as connection:
-            connection.execute("UPDATE delivery SET state = 'dead'")
+        by_hand(place, "UPDATE delivery SET state = 'dead'")
         await add(at, reference=OTHER)
         await at.until_states(dead=1, succeeded=1)
         first, second = (run.id for _, run in at.shell.runs)
@@ -161,8 +159,7 @@ async def test_what_is_skipped_lets_the_next_of_its_line_run(
         await add(at, reference=UUID)
         await at.until_states(succeeded=1)
         await add(at, session_id=SESSION)
-        with changing(place) as connection:
-            connection.execute("UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
+        by_hand(place, "UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
         await at.until_states(succeeded=1, skipped=1)
 
 
@@ -300,7 +297,7 @@ def test_two_names_are_one_verification_only_by_an_answer_about_the_one(
     said, verifications, claimed = LEARNT[case]
     store.by_hand("DELETE FROM verification_name")
     for names in said:
-        learnt = store.wait(store.writer.call(lambda t, n=names: learn_names(t, n, NOW_MS)))  # type: ignore[misc]
+        learnt = store.call(lambda t, n=names: learn_names(t, n, NOW_MS))  # type: ignore[misc]
         own = next((each for each in verifications if names[0] in each), {names[0]})
         assert names[0] in learnt
         assert set(learnt) <= own
@@ -314,7 +311,7 @@ def test_two_names_are_one_verification_only_by_an_answer_about_the_one(
 
 def test_the_first_name_stays_first_and_a_verification_has_no_end_of_names(store: Store) -> None:
     def learn(*names: str) -> tuple[str, ...]:
-        return store.wait(store.writer.call(lambda t: learn_names(t, names, NOW_MS)))
+        return store.call(lambda t: learn_names(t, names, NOW_MS))
 
     assert learn(V1) == (V1,)
     assert learn(V1, S1) == (V1, S1)
@@ -374,12 +371,11 @@ def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -
     new = NewAnswer(
         webhook=answer, deliveries=[NewDelivery("crm", 3)], asked=DIGEST, names=(OTHER, DIGEST)
     )
-    store.wait(store.writer.call(lambda transaction: add_answer(transaction, new)))
+    store.call(lambda transaction: add_answer(transaction, new))
     store.add("crm", body=b"2", reference=OTHER)
     (job,) = claim_once(store).jobs
     assert job.delivery_id == 1
-    with_key = "SELECT id FROM delivery WHERE once_key = ?"
-    assert store.rows(with_key, job.once_key) == [(1,)]
+    assert store.rows("SELECT id FROM delivery WHERE once_key = ?", job.once_key) == [(1,)]
     store.by_hand(
         "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
     )
@@ -391,7 +387,7 @@ NO: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "face_match": False, "doubt": 
 
 
 def learn(store: Store, *names: str) -> None:
-    store.wait(store.writer.call(lambda transaction: learn_names(transaction, names, NOW_MS)))
+    store.call(lambda transaction: learn_names(transaction, names, NOW_MS))
 
 
 @pytest.mark.parametrize(
@@ -437,8 +433,7 @@ def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> 
         is_for=is_for,
         names=(UUID, DIGEST),
     )
-    added = store.wait(Answers(store.writer).add(new, None))
-    assert added.is_new
+    assert store.wait(Answers(store.writer).add(new, None)).is_new
     assert [(each.outcome, each.face_match) for each in found] == [(Outcome.PENDING, False)]
     assert store.rows(DELIVERIES) == []
     learn(store, UUID, OTHER)

@@ -19,8 +19,7 @@ def body(status: str, reference: str = "r-1") -> bytes:
 
 
 def begin(daemon: Premblyd, script: str, **more: Any) -> None:
-    action = shell("crm", script, **more)
-    daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[action])
+    daemon.configure(console={"listen": "127.0.0.1:0"}, actions=[shell("crm", script, **more)])
     daemon.start()
 
 
@@ -42,8 +41,7 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     assert held["text"].startswith("1 dead delivery of crm blocks later deliveries")
     tried = run("replay", "--delivery", 2, "--pending", "--config", daemon.config)
     assert (tried.code, "each waits for another (order): 1." in tried.out) == (1, True)
-    refused = run("cancel", "--delivery", 99, "--config", daemon.config)
-    assert refused.code == 1
+    assert run("cancel", "--delivery", 99, "--config", daemon.config).code == 1
 
     own = signed_in(daemon)
     assert 'Waits for <a href="/deliveries/1">delivery 1</a>' in own.get("/events/2").text
@@ -54,8 +52,7 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     (tmp_path / "mended").touch()
     assert own.post("/deliveries/1/cancel.json").json["done"] == 1
     daemon.wait_for_rows([("cancelled",), ("succeeded",), ("succeeded",)], STATES)
-    done = run("replay", "--delivery", 1, "--config", daemon.config)
-    assert done.code == 0
+    assert run("replay", "--delivery", 1, "--config", daemon.config).code == 0
     daemon.wait_for_rows([("succeeded",)] * 3, STATES)
     assert run("status", "--config", daemon.config).out.count("blocks later") == 0
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.commands import Ran, on_terminal, recorded_in, run
+from tests.support.commands import Ran, on_terminal, read, recorded_in, run
 from tests.support.configuration import configuration
-from tests.support.database import changing, rows, url_of
+from tests.support.database import by_hand, url_of
 from tests.support.rows import for_each
 
 DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"
@@ -16,10 +16,6 @@ PAUSED = "SELECT action, until_ms IS NOT NULL, reason FROM pause ORDER BY action
 def told(config: Path, *arguments: object) -> Any:
     """Return what a command prints with --json, whatever its exit status."""
     return json.loads(run(*arguments, "--json", "--config", config).out)
-
-
-def read(config: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql)
 
 
 def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(config: Path) -> None:
@@ -106,8 +102,7 @@ def test_a_pause_of_an_action_that_is_gone_is_told_and_can_be_resumed(config: Pa
 
 
 def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config: Path) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE delivery SET action = 'other' WHERE state = 'pending'")
+    by_hand(recorded_in(config), "UPDATE delivery SET action = 'other' WHERE state = 'pending'")
     assert told(config, "pause", "other")["paused"]["action"] == "other"
 
 
@@ -128,6 +123,5 @@ def test_a_pause_needs_no_more_of_the_configuration_than_its_database(config: Pa
 def test_explain_needs_no_record(config: Path, tmp_path: Path) -> None:
     body = tmp_path / "body.json"
     body.write_text('{"response_code": "00"}')
-    nowhere = f"sqlite:///{tmp_path}/nowhere.db"
-    config.write_text(json.dumps(configuration(database=nowhere)))
+    config.write_text(json.dumps(configuration(database=f"sqlite:///{tmp_path}/nowhere.db")))
     assert run("explain", body, "--config", config).code == 0

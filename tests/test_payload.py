@@ -314,8 +314,7 @@ def test_what_has_more_values_than_may_be_is_not_read() -> None:
 @for_each("encoding", ["utf-8", "utf-16", "utf-32"])
 def test_a_large_body_of_long_texts_is_read(encoding: str) -> None:
     values = {"response_code": "00", "photo": "x" * 5_000_000, "list": [1, 2.5, -3, 1e400]}
-    text = json.dumps(values)
-    assert bodies.parse(text.encode(encoding)) == values
+    assert bodies.parse(json.dumps(values).encode(encoding)) == values
 
 
 def test_a_large_body_has_no_numbers_that_take_long_to_read() -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import prembly_api
-from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
@@ -32,8 +31,7 @@ def settings(folder: Path, api: PremblyApi, ask: str = "50ms", **changes: Any) -
 
 def change(daemon: Premblyd, sql: str) -> None:
     """Change the record of a stopped daemon by hand."""
-    with changing(daemon.place) as database:
-        database.execute(sql)
+    by_hand(daemon.place, sql)
 
 
 def pending_body(reference: str = "r-1") -> bytes:
@@ -128,20 +126,6 @@ def test_a_kill_between_the_answer_and_its_storing_stores_it_once(
         assert api.asked("r-1") == 3
 
 
-def test_given_up_is_said_in_the_log_the_list_and_by_check(tmp_path: Path, api: PremblyApi) -> None:
-    changes = settings(tmp_path, api, pending={"ask": ["50ms"], "give_up": "100ms"})
-    with Premblyd(tmp_path, **changes) as daemon:
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        daemon.wait_for_rows([("given_up", None)], SETTLED)
-        [line] = wait_until(lambda: daemon.log("pending.given_up"))
-        assert (line["level"], line["event_id"]) == ("warning", 1)
-    listed = run("unsettled", "--state", "given_up", "--config", daemon.config)
-    assert "Prembly knows no such verification" in listed.out
-    checked = run("check", "--config", daemon.config)
-    assert "given up" not in checked.err  # Prembly has answered: it says no more
-
-
 def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -161,6 +145,5 @@ def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
         change(daemon, "UPDATE awaited SET due_at_ms = 1")
         daemon.start()
         daemon.wait_for_rows([("settled", 3)], SETTLED)
-        answered = "SELECT state FROM delivery WHERE event_id = 3"
-        daemon.wait_for_rows([("succeeded",)], answered)
+        daemon.wait_for_rows([("succeeded",)], "SELECT state FROM delivery WHERE event_id = 3")
         assert "prembly.status r-1 not_verified" in (tmp_path / "ran").read_text()

@@ -22,8 +22,7 @@ def run_as(started: Path, *arguments: str, path: str, config: Path) -> str:
     own: its name and PATH are what counts.)"""
     environ = os.environ | {"PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
     environ["PREMBLYD_CONFIG"] = str(config)
-    done = subprocess.run([started, *arguments], env=environ, capture_output=True, text=True)
-    return done.stderr
+    return subprocess.run([started, *arguments], env=environ, capture_output=True, text=True).stderr
 
 
 def installed(folder: Path) -> Path:

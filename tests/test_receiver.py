@@ -18,7 +18,7 @@ from premblyd.queue import inbox
 from premblyd.receive import server
 from premblyd.receive.exchange import Phase
 from tests.support.configuration import configuration, shell
-from tests.support.database import away, changing
+from tests.support.database import away, by_hand
 from tests.support.receiving import ACTIONS, Client, Reception, post
 from tests.support.waiting import until
 from tests.support.webhooks import BODY, KEY, PATH, signed, webhook
@@ -100,8 +100,7 @@ async def test_what_the_tables_refuse_is_kept_as_bytes(
 ) -> None:
     """Else Prembly would send it again, and get 503 again, until it gives up."""
     reception.use(actions=[shell("all", "true", "*"), shell("raw", "true", "missing")])
-    with changing(reception.place) as connection:
-        connection.execute(REFUSES)
+    by_hand(reception.place, REFUSES)
     answer = await post(http_client, base_url)
     assert answer.code == 200
     stored = "SELECT body, kind, response_code, reference FROM event"

@@ -43,8 +43,7 @@ async def receives(port: int, count: int, ip: str, body: bytes = BODY) -> None:
     async def some(first: int) -> None:
         client = await Client.to(port, ip)
         for number in range(first, count, 10):
-            own = body.replace(b'"r-1"', b'"r-%05d"' % number)
-            await client.send(webhook(own))
+            await client.send(webhook(body.replace(b'"r-1"', b'"r-%05d"' % number)))
             assert (await client.answer()).status == 200
         await client.close()
 

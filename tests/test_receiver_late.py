@@ -87,8 +87,7 @@ async def test_what_is_read_too_long_is_answered_503_and_never_stored(
     http_port: int, reception: Reception, gate: threading.Event
 ) -> None:
     reception.use(**USUAL)
-    recogniser = reception.receiver.services.recogniser
-    waiting = recogniser.run_beside(gate.wait)
+    waiting = reception.receiver.services.recogniser.run_beside(gate.wait)
     answering = asyncio.create_task(answer(http_port, LARGE))
     await reception.until_in_flight(1, len(LARGE))
     await end_late(reception)

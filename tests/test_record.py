@@ -22,7 +22,7 @@ from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_rejection
@@ -200,8 +200,7 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
         store.by_hand(stand, state, number)
         assert handled() == [worst]
         for word in HANDLED:
-            found = lists.rows(record, EventFilter(find="3", handled=word))
-            assert bool(found) == (word == worst)
+            assert bool(lists.rows(record, EventFilter(find="3", handled=word))) == (word == worst)
     store.by_hand("DELETE FROM delivery")
     assert handled() == ["none"]
 
@@ -231,8 +230,7 @@ def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
 ) -> None:
     assert [row.id for row in lists.rows(record, EventFilter(), limit=2)] == [3, 2]
     store.add("crm", body=b"meanwhile")
-    rest = lists.rows(record, EventFilter(), limit=2, before=2)
-    assert [row.id for row in rest] == [1]
+    assert [row.id for row in lists.rows(record, EventFilter(), limit=2, before=2)] == [1]
     deliveries = lists.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
     assert [row.id for row in deliveries] == [5, 3]
     assert lists.rows(record, EventFilter(), before=1) == []
@@ -269,8 +267,7 @@ def test_the_newest_rejections_come_first(store: Store, record: Database) -> Non
     found = lists.rows(record, RejectionFilter(), limit=2)
     assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
     assert found[0].reason == "too large"
-    rest = lists.rows(record, RejectionFilter(), limit=2, before=2)
-    assert [row.id for row in rest] == [1]
+    assert [row.id for row in lists.rows(record, RejectionFilter(), limit=2, before=2)] == [1]
     assert lists.rows(record, RejectionFilter(), before=9) == []
 
 
@@ -302,8 +299,7 @@ def test_replay_queues_what_is_finished_and_nothing_else(
     run(store, 1, AttemptOutcome.SUCCEEDED)
     assert writing.transact(ADA.cancel(6, NOW_MS + 70))
     everything = dict.fromkeys(range(1, 8), 9)
-    replay = ADA.replay(everything, NOW_MS + 80)
-    assert perform_all(writing, replay) == [1, 1, 1, 0]
+    assert perform_all(writing, ADA.replay(everything, NOW_MS + 80)) == [1, 1, 1, 0]
     queued = ("pending", NOW_MS + 80, 9, None)
     assert store.rows(STATES) == [
         (1, *queued),
@@ -337,8 +333,7 @@ def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     store: Store, writing: Database, state: State
 ) -> None:
     over = ", due_at_ms = NULL, finished_at_ms = 1" if state is not State.RUNNING else ""
-    with changing(store.place, unchecked=True) as other:
-        other.execute(f"UPDATE delivery SET state = ?{over}", [state])
+    by_hand(store.place, f"UPDATE delivery SET state = ?{over}", state, unchecked=True)
     before = store.rows(STATES)
     assert not writing.transact(ADA.cancel(1, NOW_MS))
     assert not writing.transact(ADA.cancel(99, NOW_MS))
@@ -395,16 +390,14 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
 
 
 def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
-    recorded = writing.transact(ADA.reveal(2, NOW_MS))
-    assert recorded.event_id == 2
+    assert writing.transact(ADA.reveal(2, NOW_MS)).event_id == 2
     assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
 
 def test_a_body_that_is_an_empty_object_is_revealed_as_that(
     store: Store, writing: Database
 ) -> None:
-    number = store.add(body=b"{}").event_id
-    recorded = writing.transact(ADA.reveal(number, NOW_MS))
+    recorded = writing.transact(ADA.reveal(store.add(body=b"{}").event_id, NOW_MS))
     assert events.revealed(writing, recorded).as_json()["body"] == {}
 
 

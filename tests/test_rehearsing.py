@@ -292,8 +292,7 @@ def test_with_once_the_first_event_of_a_reference_runs_and_the_others_are_skippe
         recorded.add(verified(n=number))
     recorded.add(verified("ref-0002"))
     found = recorded.only(ONCE)
-    does = [Does.RUNS, Does.SKIPPED, Does.SKIPPED, Does.RUNS]
-    assert [each.does for each in found] == does
+    assert [each.does for each in found] == [Does.RUNS, Does.SKIPPED, Does.SKIPPED, Does.RUNS]
     assert (found[1].difference, found[1].why) == (Difference.FEWER, f"{RAN_BEFORE} (1)")
 
 

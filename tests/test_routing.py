@@ -21,8 +21,7 @@ def names(actions: list[Action], code: str | None) -> list[str]:
 
 def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     """Return whether an action with this `when` is chosen."""
-    routing = Routing([action(when=when)])
-    return bool(routing.actions_for(webhook(body, **verdict)))
+    return bool(Routing([action(when=when)]).actions_for(webhook(body, **verdict)))
 
 
 @for_each(

@@ -111,8 +111,7 @@ def reconcile(record: Record, *arguments: object, **more: Any) -> Ran:
 def counts(record: Record, entry: LogEntry) -> dict[str, int]:
     """Return what the day's row counts, without what is 0."""
     assert entry.at_ms is not None
-    ran = reconcile(record, "--json", "--day", times.day(entry.at_ms))
-    [told] = json.loads(ran.out)["days"]
+    [told] = json.loads(reconcile(record, "--json", "--day", times.day(entry.at_ms)).out)["days"]
     return {name: value for name, value in told["day"]["counts"].items() if value}
 
 

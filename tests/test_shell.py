@@ -51,8 +51,7 @@ def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def monotonic() -> float:
         return time.monotonic() + 3600 * (next(looks) > 0 and file.exists())
 
-    clock = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
-    monkeypatch.setattr(process, "time", clock)
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
     monkeypatch.setattr(process, "MAX_WAIT_S", 0.02)
     return file
 

@@ -25,5 +25,4 @@ def test_a_name_of_the_body_or_of_a_hidden_column_is_in_no_detail(
     store: Store, record: Database, detail: str, shown: str
 ) -> None:
     store.add("crm", body=BODY, detail=detail, reference="ref-2", user_ref="Zainab B")
-    event = events.masked(record, events.find_event(record, "2"))
-    assert event.columns["detail"] == shown
+    assert events.masked(record, events.find_event(record, "2")).columns["detail"] == shown

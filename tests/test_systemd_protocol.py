@@ -65,8 +65,7 @@ def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None
 def test_the_abstract_namespace_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0premblyd-test-{os.getpid()}")
-        address = manager.getsockname().decode()
-        notify("STOPPING=1", address=address.replace("\0", "@"))
+        notify("STOPPING=1", address=manager.getsockname().decode().replace("\0", "@"))
         assert manager.recv(4096) == b"STOPPING=1"
 
 

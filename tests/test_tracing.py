@@ -90,8 +90,7 @@ def test_a_hook_gets_none_where_there_is_none() -> None:
 def test_an_actions_own_header_wins() -> None:
     own = hook(http={"url": "http://x", "headers": {"Traceparent": "own"}})
     request = make_request(own, invocation(stored(TRACEPARENT)), endpoint(), 0)
-    values = [value for name, value in request.headers if name.lower() == "traceparent"]
-    assert values == ["own"]
+    assert [value for name, value in request.headers if name.lower() == "traceparent"] == ["own"]
 
 
 @pytest.mark.parametrize("sent", [[TRACEPARENT], [TRACEPARENT, "00-hush-2-01"], ["hush"]])

@@ -183,7 +183,7 @@ def test_a_host_that_was_lost_is_told_until_it_comes_back_or_is_ended(
     store.by_hand(f"UPDATE host SET ended = 'lost', ended_at_ms = {NOW_MS}")
     [item] = found(record)
     assert (item.kind, item.subject) == ("host", "b")
-    assert store.wait(store.writer.call(Operator(actor="ada").forget_host("b", NOW_MS)))
+    assert store.call(Operator(actor="ada").forget_host("b", NOW_MS))
     assert found(record) == []
 
 
@@ -329,11 +329,9 @@ def test_a_downtime_is_told_where_prembly_can_be_asked_until_it_is_reconciled(
     assert item.command == "premblyd reconcile --since 2023-11-14T17:13:20+00:00 --store"
     assert "downtime" not in kinds(record, settings=serving("00"))
     assert "downtime" not in kinds(record)
-    store.wait(
-        store.writer.call(
-            lambda transaction: reconciled(
-                transaction, since_ms=from_ms, until_ms=until_ms, now_ms=NOW_MS
-            )
+    store.call(
+        lambda transaction: reconciled(
+            transaction, since_ms=from_ms, until_ms=until_ms, now_ms=NOW_MS
         )
     )
     assert "downtime" not in kinds(record, settings=asking)

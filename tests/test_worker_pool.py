@@ -295,8 +295,7 @@ async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
     monkeypatch.setattr(workerprocess, "spawn", lack)
     monkeypatch.setattr(starting, "PATIENCE_S", 0.1)
     async with Working(worker=ANSWERS_OK) as at:
-        error = "the machine lacks file descriptors"
-        assert end(await at.run()) == ("interrupted", error, None)
+        assert end(await at.run()) == ("interrupted", "the machine lacks file descriptors", None)
         assert at.halts == {}
 
 

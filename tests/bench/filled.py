@@ -45,7 +45,7 @@ from premblyd.verifications.digests import Digests
 from tests.bench import webhooks
 from tests.bench.load import LoadError
 from tests.support.configuration import configuration
-from tests.support.database import changing, past_checks, rows
+from tests.support.database import by_hand, past_checks, rows
 from tests.support.webhooks import KEY
 
 DAYS = 365  # in which the events came
@@ -314,8 +314,7 @@ async def _come_anew(
 ) -> None:
     """Have some of the webhooks come and their hooks end, each before the next, as in a daemon."""
     backend(path).prepare()
-    with changing(path) as connection:
-        connection.execute("UPDATE record SET digest_key = ?", [digest_key])
+    by_hand(path, "UPDATE record SET digest_key = ?", digest_key)
     writer = Writer(backend(path).engine())
     inbox, queue = Inbox(writer), Queue(writer, _WORKER)
     for number in numbers:

@@ -123,8 +123,7 @@ class Record:
 
 async def _remove(writer: Writer, engine: Timed) -> float:
     """Remove a few portions of what is over."""
-    settings = Retention.model_validate(RETENTION)
-    round_ = Round(settings, with_eventless=False)
+    round_ = Round(Retention.model_validate(RETENTION), with_eventless=False)
     took: list[float] = []
     while len(took) < PORTIONS and round_.has_work:
         done, took_ms = await engine.ms(

@@ -79,8 +79,7 @@ RECORD = (
 
 def handlers() -> dict[str, type[RequestHandler]]:
     """Return the pattern of every path that the console answers, and what answers there."""
-    services = cast(Any, SimpleNamespace(cookie="premblyd"))
-    rules = app._application(services).wildcard_router.rules
+    rules = app._application(cast(Any, SimpleNamespace(cookie="premblyd"))).wildcard_router.rules
     return {
         cast(Any, rule.matcher).regex.pattern: cast(type[RequestHandler], rule.target)
         for rule in rules
@@ -293,8 +292,7 @@ def test_static_is_three_files(daemon: Premblyd, path: str) -> None:
     ],
 )
 def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes) -> None:
-    address = browser(daemon).address
-    host, _, port = address.rpartition(":")
+    host, _, port = browser(daemon).address.rpartition(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)

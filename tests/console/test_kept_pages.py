@@ -3,7 +3,7 @@
 from tests.support.commands import run
 from tests.support.console import Browser
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand
 
 GONE = {
     "body": ("its body and headers", False, True),
@@ -21,24 +21,21 @@ INQUIRY = (
 
 
 def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Browser) -> None:
-    with changing(daemon.place) as database:
-        database.execute(INQUIRY)
+    by_hand(daemon.place, INQUIRY)
     whole = own.get("/events/1").text
     assert "by the session" in whole
     assert "removed or erased" not in whole
     assert "Reveal personal data" in whole
     for removed_parts, (words, has_body, has_person) in GONE.items():
-        with changing(daemon.place) as database:
-            database.execute("UPDATE event SET removed_parts = ? WHERE id = 1", [removed_parts])
+        by_hand(daemon.place, "UPDATE event SET removed_parts = ? WHERE id = 1", removed_parts)
         page = own.get("/events/1").text
         assert words in page.lower(), removed_parts
         assert ("The body was deleted." not in page) == has_body, removed_parts
         assert ("Reveal personal data" in page) == has_person, removed_parts
         assert ("by the session" in page) == has_person, removed_parts
         assert ("<button>Replay</button>" in page) == (removed_parts != "erased"), removed_parts
-    with changing(daemon.place) as database:
-        database.execute(ERASURE)
-        database.execute("UPDATE event SET erasure_id = 7 WHERE id = 1")
+    by_hand(daemon.place, ERASURE)
+    by_hand(daemon.place, "UPDATE event SET erasure_id = 7 WHERE id = 1")
     page = own.get("/events/1").text
     assert "erased at 2023-11-14 22:13:20 UTC by ada (erasure 7). It came after that" in page
 
@@ -52,8 +49,7 @@ def test_an_event_that_is_held_says_so_and_the_overview_counts(
     assert run(*hold).code == 0
     page = own.get("/events/2").text
     assert "It is on legal hold: none of it is deleted until the hold ends" in page
-    overview = own.get("/").text
-    assert "1 active; the first ends at 20" in overview
+    assert "1 active; the first ends at 20" in own.get("/").text
     assert own.get("/overview.json").json["kept"]["holds"] == 1
 
 
@@ -69,9 +65,8 @@ def test_a_replay_of_what_is_erased_or_has_no_body_says_why_not(
         ("erased", "was erased, so nothing"),
         ("body", "this hook needs the body"),
     ):
-        with changing(daemon.place) as database:
-            database.execute(
-                "UPDATE event SET removed_parts = ? WHERE id = ?", [removed_parts, event]
-            )
+        by_hand(
+            daemon.place, "UPDATE event SET removed_parts = ? WHERE id = ?", removed_parts, event
+        )
         assert words in own.post(f"/deliveries/{number}/replay").text
     assert daemon.rows(replays) == before

@@ -201,8 +201,7 @@ def test_metrics_have_the_names_of_json(own: Browser, daemon: Premblyd) -> None:
         assert family in families
         assert all(name in action for action in stats["actions"])
     for family in families:
-        words = set(family.removeprefix("premblyd_").split("_"))
-        assert not words & {*SECOND}
+        assert not set(family.removeprefix("premblyd_").split("_")) & {*SECOND}
 
 
 def test_dashboard_and_rules_use_no_second_name() -> None:

@@ -435,8 +435,7 @@ def test_a_payload_is_explained(own: Browser) -> None:
 
 
 def test_rejections_are_told_by_reason_and_address(own: Browser) -> None:
-    data = own.get("/rejections.json").json
-    (summary,) = data["summary"]
+    (summary,) = own.get("/rejections.json").json["summary"]
     assert (summary["reason"], summary["remote_ip"], summary["count"]) == (
         "wrong signature",
         "127.0.0.1",

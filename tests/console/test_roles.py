@@ -145,8 +145,7 @@ def test_whom_the_proxy_names_otherwise_gets_nothing(daemon: Premblyd, person: s
 
 @for_each("secret", ["", "another secret of it", SECRET[:-1], "\xff"])
 def test_without_its_secret_nobody_is_the_proxy(daemon: Premblyd, secret: str) -> None:
-    own = Proxied(browser(daemon).address, "alice", secret)
-    assert own.get("/events.json").status == 401
+    assert Proxied(browser(daemon).address, "alice", secret).get("/events.json").status == 401
     assert SECRET not in daemon.log_text()
 
 

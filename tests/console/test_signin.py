@@ -11,7 +11,7 @@ from premblyd.console import strangers
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.rows import for_each
 
 SECURITY = {
@@ -23,8 +23,7 @@ SECURITY = {
 
 
 def change(daemon: Premblyd, sql: str) -> None:
-    with changing(daemon.place) as connection:
-        connection.execute(sql)
+    by_hand(daemon.place, sql)
 
 
 def test_a_link_signs_in_once(daemon: Premblyd) -> None:
@@ -143,8 +142,7 @@ def test_cookies_are_for_this_console_alone(fresh: Premblyd) -> None:
     assert page.status == 303
     for cookie in (kept, *page.cookies):
         assert {"HttpOnly", "SameSite=Strict", "Path=/", "Secure"} <= set(cookie.split("; "))
-    plain = signed_in(fresh)
-    assert plain.get("/events").status == 200, "over ssh, without TLS"
+    assert signed_in(fresh).get("/events").status == 200, "over ssh, without TLS"
 
 
 def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
@@ -156,8 +154,7 @@ def test_the_public_port_has_no_page(daemon: Premblyd) -> None:
 
 
 def test_the_link_comes_as_json_too(daemon: Premblyd) -> None:
-    done = run("console", "--json", "--config", daemon.config)
-    link = json.loads(done.out)
+    link = json.loads(run("console", "--json", "--config", daemon.config).out)
     assert set(link) == {"url", "listen", "role", "expires_in_s"}
     assert link["url"].startswith(f"http://{link['listen']}/sign-in?link=")
     assert browser(daemon).sign_in(link["url"]).status == 303
@@ -191,8 +188,7 @@ def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
     path = fresh.folder / "c.sock"
     fresh.configure(console={"listen": f"unix:{path}"})
     fresh.start()
-    own = browser(fresh)
-    assert own.address == f"unix:{path}"
+    assert browser(fresh).address == f"unix:{path}"
     assert path.stat().st_mode & 0o007 == 0
     fresh.stop()
     assert not path.exists()

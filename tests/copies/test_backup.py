@@ -25,7 +25,7 @@ from tests.faults.disk_faults import small_disk
 from tests.support.commands import json_of, on_terminal, record, recorded_in, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, file_in, prepared_file, rows
+from tests.support.database import by_hand, changing, file_in, prepared_file, rows
 from tests.support.forking import Forked
 from tests.support.needs import needs_machine, needs_root
 from tests.support.rows import for_each
@@ -107,9 +107,8 @@ def test_it_ends_beside_one_who_writes_without_end_and_is_of_one_moment(
 
     def write(what: str, done: int, total: int | None) -> None:
         steps.append((what, done, total))
-        with changing(file_of(config)) as connection:
-            connection.execute("UPDATE event SET detail = ?", [f"{done:2000}"])
-            connection.execute("DELETE FROM rejection")
+        by_hand(file_of(config), "UPDATE event SET detail = ?", f"{done:2000}")
+        by_hand(file_of(config), "DELETE FROM rejection")
 
     with copying.opened(there) as folder:
         copy, _ = copying.back_up(copying.source_at(file_of(config)), folder, write)
@@ -160,8 +159,7 @@ def test_only_the_oldest_of_this_record_go(config: Path, there: Path) -> None:
     (there / foreign[2]).symlink_to(outside)
     (there / str(own)).write_bytes(b"of another key, or broken: it is not opened")
     os.mkfifo(there / (fifo := str(CopyName(own.record_id, 10**6, 7, DIGEST))))
-    made = json_of(config, "record", "backup", there, "--keep", 2)
-    assert made["deleted"] == [str(own)]
+    assert json_of(config, "record", "backup", there, "--keep", 2)["deleted"] == [str(own)]
     newest = [str(copy) for copy in copies_in(there, own.record_id)]
     assert [copy.count for copy in copies_in(there, own.record_id)] == [1, 2]
     assert names_in(there) == sorted([*foreign, *newest, fifo])

@@ -16,7 +16,7 @@ from premblyd.copies import restoring
 from premblyd.databases import Server, is_plain, key_of
 from premblyd.engines.sqlite import taking
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, hold, put_aside
+from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
 from premblyd.keep.erasurelines import NAME
 from tests.faults.daemon import folder
 from tests.store.conftest import server
@@ -298,8 +298,7 @@ def test_it_asks_and_says_what_will_run_and_the_pause_holds_that_back(
     assert f"{waiting} deliver" in ran.out
     assert put_aside(plain.with_name("premblyd.db")) == []
     restore(plain, there)
-    told = json_of(plain, "pause", "ask-compliance")
-    assert told["waiting"] > 0
+    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
 
 
 def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path) -> None:
@@ -345,13 +344,6 @@ def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
     assert "put_aside" not in {item["kind"] for item in found}
 
 
-def test_while_a_daemon_runs_nothing_is_put_in(plain: Path, there: Path) -> None:
-    copied(plain, there)
-    with hold(plain.with_name("premblyd.db")):
-        ran = run_process("record", "restore", there, "--yes", "--config", plain)
-    assert (ran.code, "Another premblyd uses" in ran.err) == (75, True)
-
-
 def test_until_the_copy_is_there_no_command_writes_into_the_old_file(
     config: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,8 +367,7 @@ def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, ther
     assert erased(config) == []
     told = json_of(config, "record", "restore", "--erase-again")
     assert (told["erased_again"]["events"], erased(config)) == (1, [2])
-    ran = run("record", "restore", "--erase-again", copy, "--config", config)
-    assert ran.code == 2
+    assert run("record", "restore", "--erase-again", copy, "--config", config).code == 2
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
@@ -394,8 +385,7 @@ def test_wherever_it_is_killed_there_is_one_whole_record_and_again_ends_it(
             put(there / NAME, database)
 
         def put_back(config: Path = config) -> None:
-            ran = run("record", "restore", there, "--yes", "--config", config)
-            assert ran.code == 0
+            assert run("record", "restore", there, "--yes", "--config", config).code == 0
 
         is_done = dies(step, put_back, ("os.rename", "os.link", "os.remove"))
         if is_readable:
@@ -492,8 +482,7 @@ def test_until_a_half_done_one_is_finished_every_command_names_that(
     for words in (["status"], ["check"], ["events"], ["serve"]):
         ran = run_process(*words, "--config", plain)
         assert (ran.code, "premblyd record restore" in ran.out + ran.err) == (78, True), ran
-    told = restore(plain, there)
-    assert told["kept"] == f"{database}.before-20260101T000000"
+    assert restore(plain, there)["kept"] == f"{database}.before-20260101T000000"
     assert run("events", "--config", plain).code == 0
 
 
@@ -511,6 +500,5 @@ def test_on_a_server_only_erasing_again_is_possible(
         store.by_hand("DELETE FROM erased_name")
         ran = run("record", "restore", tmp_path, "--yes", "--config", config)
         assert (ran.code, "pg_restore" in ran.err) == (1, True)
-        told = json_of(config, "record", "restore", "--erase-again")
-        assert told["erased_again"]["events"] == 1
+        assert json_of(config, "record", "restore", "--erase-again")["erased_again"]["events"] == 1
         assert store.rows("SELECT body, removed_parts FROM event") == [(None, "erased")]

@@ -357,8 +357,7 @@ def mutated(sample: Any, rng: random.Random) -> bytes:
         path = rng.choice(rng.choice((ALL_PATHS, ASIDE_PATHS))).split(".")
         if rng.random() < 0.2:
             path = path[: rng.randint(1, len(path))]
-        value = rng.choice(EVENTS if path[-1] == "event" else VALUES)
-        change(document, path, value, rng)
+        change(document, path, rng.choice(EVENTS if path[-1] == "event" else VALUES), rng)
     return written(document).encode()
 
 

@@ -75,8 +75,7 @@ def read_payload(data: bytes, _: random.Random) -> object:
         verified_by="", verdict=verdict,
     )  # fmt: skip
     _holds(len(event_key(Digests(b"key"), webhook)) == 32, "no key")
-    filled = tuple(text is not None for text in texts)
-    return verdict.kind, verdict.type, verdict.outcome, filled
+    return verdict.kind, verdict.type, verdict.outcome, tuple(text is not None for text in texts)
 
 
 def verify_signature(data: bytes, rng: random.Random) -> object:

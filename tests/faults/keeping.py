@@ -171,8 +171,7 @@ class Campaign:
                 opened.enter_context(victim).restart()
             target: crash.Target = self.victims[0]
             if len(self.victims) > 1:
-                addresses = [victim.address for victim in self.victims]
-                target = opened.enter_context(Proxy(addresses))
+                target = opened.enter_context(Proxy([victim.address for victim in self.victims]))
             pause_s = SLOW_S if kills else PAUSE_S
             clients = [
                 Client(target, self.book, number, random.Random(self.rng.random()), pause_s)
@@ -242,8 +241,7 @@ class Campaign:
     def _kill_daemon(self) -> None:
         """Kill a daemon while it removes what is old by itself."""
         self._age()
-        victim = self.rng.choice(self.victims)
-        self.kills.note("daemon", victim.crash(self.rng, 1.0))
+        self.kills.note("daemon", self.rng.choice(self.victims).crash(self.rng, 1.0))
 
     def _killed(
         self, victim: Victim, *words: str, also: Callable[[], object] = lambda: None
@@ -289,8 +287,7 @@ class Campaign:
         return True
 
     def _command(self, *words: str, codes: Sequence[int] = (0,)) -> int:
-        process = self._start(self.rng.choice(self.victims), *words)
-        code = process.wait()
+        code = self._start(self.rng.choice(self.victims), *words).wait()
         if code not in codes:
             said = (self.at / "said").read_text()[-1000:]
             self.book.problems.append(f"{words[0]} ended with {code}: {said}")
@@ -298,8 +295,7 @@ class Campaign:
 
     def _start(self, victim: Victim, *words: str, **more: Any) -> Forked:
         with (self.at / "said").open("ab") as said:
-            whole = [*words, "--config", victim.config]
-            return Forked(whole, stdout=said, stderr=said, **more)
+            return Forked([*words, "--config", victim.config], stdout=said, stderr=said, **more)
 
     # --- Promises -------------------------------------------------------------------------
 

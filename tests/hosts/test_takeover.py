@@ -62,8 +62,7 @@ def test_what_a_killed_host_ran_runs_elsewhere(tmp_path: Path, server: Server, r
         assert runs.workers() == [victim.folder.name, other.folder.name]
         (lost,) = other.logged("host.lost")
         assert lost["name"] == victim.folder.name
-        sql = "SELECT state, attempt_count FROM delivery"
-        other.wait_for_rows([("succeeded", 2)], sql)
+        other.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
         assert other.rows("SELECT DISTINCT lost_after_ms FROM host") == [(2000,)]
         assert other.logged("host.first"), "the only one that is left"
         assert shown(other, victim.folder.name) == ["host"]
@@ -108,8 +107,7 @@ def test_a_restart_recovers_its_own_at_once_and_touches_no_other(
         assert line["recovered_deliveries"] == 1
         assert line["killed_leftovers"] >= 1
         wait_until(lambda: len(runs.workers()) == 3)
-        states = "SELECT count(*) FROM attempt WHERE outcome IS NULL"
-        other.wait_for_rows([(1,)], states)
+        other.wait_for_rows([(1,)], "SELECT count(*) FROM attempt WHERE outcome IS NULL")
         assert len(other.hooks()) >= 1, "the other's hook runs on"
 
 
@@ -201,8 +199,7 @@ def test_a_host_that_is_cut_off_alone_lets_go_too(tmp_path: Path, runs: Runs) ->
 
 def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path) -> None:
     """And a hook that ended meanwhile is reported, not run again."""
-    script = SCRIPT.replace("GO", str(tmp_path / "go"))
-    runs = Runs(tmp_path, script)
+    runs = Runs(tmp_path, SCRIPT.replace("GO", str(tmp_path / "go")))
     with postgresql.cluster(fsync="off") as cluster:
         cluster.start()
         server = postgresql.new_database(cluster)

@@ -69,8 +69,7 @@ def made(count: int, *, older: int = 0) -> list[LogEntry]:
 
 
 def read(log: FakeLog, **settings: object) -> Log:
-    question = LogsQuestion.model_validate(settings)
-    return asyncio.run(read_log(question, WINDOW, log.fetch))
+    return asyncio.run(read_log(LogsQuestion.model_validate(settings), WINDOW, log.fetch))
 
 
 def expected(log: FakeLog) -> set[str]:
@@ -92,8 +91,7 @@ def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
         "endless": lambda _: 1_000_000,
     }
     log = FakeLog(made(count), is_rising=is_rising, beyond=beyond, total=lies[total])
-    found = read(log)
-    assert found.entries.keys() == expected(log)
+    assert read(log).entries.keys() == expected(log)
     assert len(log.asked) <= 2 * (-(-count // 100) + log_module.STALE_PAGES + 1)
 
 
@@ -212,13 +210,11 @@ def test_a_log_whose_entries_have_no_id_is_a_mistake_and_not_an_empty_log() -> N
 
 def test_of_two_entries_of_a_verification_the_newer_counts() -> None:
     later = LogEntry(ids=("ver_test_00000000",), at_ms=NOW_MS - 1, code="01", status="failed")
-    log = FakeLog([entry(0, NOW_MS - 9), later])
-    assert list(read(log).entries.values()) == [later]
+    assert list(read(FakeLog([entry(0, NOW_MS - 9), later])).entries.values()) == [later]
 
 
 def test_an_entry_without_a_time_may_be_meant() -> None:
-    log = FakeLog([entry(0, None)])
-    assert len(read(log).entries) == 1
+    assert len(read(FakeLog([entry(0, None)])).entries) == 1
 
 
 def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:

@@ -208,8 +208,7 @@ async def test_it_is_asked_for_until_the_third_answer_settles_it(
             at.advance(ms)
             await at.until_asked(count)
             known.body = None
-        words = "Prembly does not know yet either"
-        await at.until_rows([("waiting", 2, None, words)])
+        await at.until_rows([("waiting", 2, None, "Prembly does not know yet either")])
         known.status, known.code = "VERIFIED", "00"
         known.body = answer = json.dumps(known._document(), indent=1).encode() + b"\r\n"
         at.advance(25 * MINUTE_MS)

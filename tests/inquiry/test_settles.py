@@ -135,8 +135,7 @@ def tell(api: PremblyApi, name: str, answer: Answer) -> None:
     if answer.is_there:
         said = {"code": answer.code, "status": answer.status}
         api.know(f"r-{name}", **said)
-        session_id = f"sdk_session_{name}"
-        api.know(f"own-{name}", session_id=session_id, shape=Shape.SESSION, **said)
+        api.know(f"own-{name}", session_id=f"sdk_session_{name}", shape=Shape.SESSION, **said)
 
 
 @pytest.mark.parametrize("row", ROWS)

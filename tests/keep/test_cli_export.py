@@ -4,23 +4,18 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from premblyd.newfile import CannotWriteError, new_file
-from tests.support.commands import Ran, recorded_in, run
-from tests.support.database import changing, rows
+from tests.support.commands import Ran, read, recorded_in, run
+from tests.support.database import changing
 
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
 
 
-def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql)
-
-
 def exported(config: Path, *arguments: object) -> Ran:
-    ((user_ref,),) = of_record(config, USER)
+    ((user_ref,),) = read(config, USER)
     return run("person", "export", "--user-ref", user_ref, *arguments, "--config", config)
 
 
@@ -43,7 +38,7 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
     config: Path, tmp_path: Path
 ) -> None:
     nameless = "SELECT id, reference FROM event WHERE user_ref IS NULL AND reference IS NOT NULL"
-    number, reference = of_record(config, f"{nameless} ORDER BY id LIMIT 1")[0]
+    number, reference = read(config, f"{nameless} ORDER BY id LIMIT 1")[0]
     forged = "UPDATE event SET user_ref = 'mallory', reference = ? WHERE id = ?"
     with changing(recorded_in(config)) as database:
         (last,) = database.execute("SELECT max(id) FROM event").fetchone()
@@ -56,18 +51,18 @@ def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added(
 
 def test_who_takes_a_held_person_out_is_told_that_it_says_so(config: Path, tmp_path: Path) -> None:
     assert "hold" not in exported(config, "--to", tmp_path / "before.zip").err
-    ((user_ref,),) = of_record(config, USER)
+    ((user_ref,),) = read(config, USER)
     assert run("person", "hold", "--user-ref", user_ref, "--config", config).code == 0
     told = exported(config, "--to", tmp_path / "after.zip").err
     assert "It mentions 1 legal hold, and the reason: may the person know that?" in told
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path, tmp_path: Path) -> None:
-    ((user_ref,),) = of_record(config, USER)
+    ((user_ref,),) = read(config, USER)
     arguments = ("--to", tmp_path / "person.zip", "--config", config)
     done = run("person", "export", "--user-ref", "-", *arguments, stdin=f"{user_ref}\n".encode())
     assert (done.code, user_ref in done.out + done.err) == (0, False)
-    recorded = of_record(config, "SELECT note FROM operator_action WHERE action = 'export'")
+    recorded = read(config, "SELECT note FROM operator_action WHERE action = 'export'")
     assert user_ref not in json.dumps(recorded)
     nobody = run(
         "person", "export", "--user-ref", "hush-user", "--to", tmp_path / "x", "--config", config

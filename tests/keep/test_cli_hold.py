@@ -2,24 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.commands import Ran, json_of, recorded_in, run
-from tests.support.database import changing, rows
+from tests.support.commands import Ran, json_of, read, recorded_in, run
+from tests.support.database import changing
 from tests.support.rows import for_each
 
 DAY_MS = 86_400_000
 USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 1"
 
 
-def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql)
-
-
 def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
-    ((user_ref,),) = of_record(config, USER)
+    ((user_ref,),) = read(config, USER)
     placed = json_of(
         config, "person", "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim"
     )
@@ -58,7 +53,7 @@ def test_a_name_that_no_event_has_is_held_only_if_that_is_meant(config: Path, na
 
 
 def test_a_verification_is_found_by_another_name_that_prembly_gave_it(config: Path) -> None:
-    ((reference,),) = of_record(
+    ((reference,),) = read(
         config, "SELECT reference FROM event WHERE reference IS NOT NULL ORDER BY id LIMIT 1"
     )
     with changing(recorded_in(config)) as database:
@@ -75,7 +70,7 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
     done = run("person", "hold", *arguments, stdin=b"user 7\nsues us\n")
     assert (done.code, done.err) == (0, "")
     assert "user 7" not in done.out
-    assert of_record(config, "SELECT user_ref, reason FROM hold") == [("user 7", "sues us")]
+    assert read(config, "SELECT user_ref, reason FROM hold") == [("user 7", "sues us")]
     empty = run("person", "hold", "--user-ref", "-", "--config", config, stdin=b"\n")
     assert empty.code == 2
     assert "standard input, which is empty" in empty.err
@@ -121,15 +116,13 @@ def test_what_says_nothing_clear_is_refused(config: Path, arguments: list[str], 
     done = run(*arguments, "--config", config)
     assert (done.code, done.out) == (2, "")
     assert words in " ".join(done.err.split())
-    assert of_record(config, "SELECT count(*) FROM hold") == [(0,)]
+    assert read(config, "SELECT count(*) FROM hold") == [(0,)]
 
 
 def test_what_is_on_record_of_it_names_nobody(config: Path) -> None:
     for arguments in (["person", "hold", "--yes"], ["person", "release"]):
         done = run(*arguments, "--user-ref", "hush-user", "--config", config)
         assert (done.code, "hush-user" in done.out) == (0, False)
-    recorded = of_record(
-        config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 2"
-    )
+    recorded = read(config, "SELECT action, note FROM operator_action ORDER BY id DESC LIMIT 2")
     assert [action for action, _ in recorded] == ["end-hold", "hold"]
     assert "hush-user" not in json.dumps(recorded)

@@ -13,14 +13,10 @@ from premblyd.cli import prune
 from premblyd.engines.engine import Transaction
 from premblyd.keep import removing
 from premblyd.model.keeptables import Removed
-from tests.support.commands import json_of, recorded_in, run
-from tests.support.database import changing, rows
+from tests.support.commands import json_of, read, recorded_in, run
+from tests.support.database import by_hand
 
 YEAR_MS = 366 * 86_400_000
-
-
-def of_record(config: Path, sql: str) -> list[tuple[Any, ...]]:
-    return rows(recorded_in(config), sql)
 
 
 def with_retention(config: Path, **periods: str) -> None:
@@ -30,9 +26,8 @@ def with_retention(config: Path, **periods: str) -> None:
 
 def age(config: Path) -> None:
     """Have all events come a year earlier."""
-    with changing(recorded_in(config)) as connection:
-        connection.execute("UPDATE event SET received_at_ms = received_at_ms - ?", [YEAR_MS])
-        connection.execute("UPDATE rejection SET at_ms = at_ms - ?", [YEAR_MS])
+    by_hand(recorded_in(config), "UPDATE event SET received_at_ms = received_at_ms - ?", YEAR_MS)
+    by_hand(recorded_in(config), "UPDATE rejection SET at_ms = at_ms - ?", YEAR_MS)
 
 
 def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
@@ -47,7 +42,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
 ) -> None:
     age(config)
     with_retention(config, body="90d", identity="200d", rejections="1d")
-    ((user_ref,),) = of_record(
+    ((user_ref,),) = read(
         config,
         "SELECT user_ref FROM event WHERE user_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM"
         " delivery WHERE event_id = event.id AND state IN ('pending', 'running'))"
@@ -60,7 +55,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
     words = run("record", "prune", "--dry-run", "--config", config).out
     assert all(each["month"] in words for each in found["would_remove"])
     assert "is on legal hold: `premblyd person hold --list`" in words
-    assert of_record(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
+    assert read(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
 def test_interrupted_it_says_how_much_is_done(
@@ -94,7 +89,7 @@ def test_each_try_that_fails_is_logged(config: Path, monkeypatch: pytest.MonkeyP
     done = run("record", "prune", "--yes", "--config", config)
     assert done.code == 0
     assert "because of a fault in premblyd" in done.out
-    ((events,),) = of_record(config, "SELECT count(*) FROM event")
+    ((events,),) = read(config, "SELECT count(*) FROM event")
     assert len(told) > events, "many at once, and each by itself"
     assert set(told) == {("retention.failed", RuntimeError)}
 
@@ -108,8 +103,8 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
     done = json_of(config, "record", "prune", "--yes")
     assert {name: count for name, count in done["removed"].items() if count} == counted
     assert done["freed_bytes"] > 0
-    assert of_record(config, "SELECT count(*) FROM gone_event") == [(counted["record"],)]
-    assert of_record(config, "SELECT note FROM operator_action WHERE action = 'prune'") == [
+    assert read(config, "SELECT count(*) FROM gone_event") == [(counted["record"],)]
+    assert read(config, "SELECT note FROM operator_action WHERE action = 'prune'") == [
         ("body 90d, record 300d, rejections 1d",)
     ]
     again = run("record", "prune", "--config", config)
@@ -119,8 +114,7 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
 def trust(config: Path, by_ms: int) -> int:
     """Have the trusted time be so far from the clock; return it."""
     trusted_ms = time.time_ns() // 1_000_000 + by_ms
-    with changing(recorded_in(config)) as connection:
-        connection.execute("UPDATE record SET trusted_ms = ? WHERE id = 1", [trusted_ms])
+    by_hand(recorded_in(config), "UPDATE record SET trusted_ms = ? WHERE id = 1", trusted_ms)
     return trusted_ms
 
 
@@ -140,7 +134,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     by_clock = would_remove(config, "--trust-clock")
     assert {each["removed"] for each in by_clock} == {"record", "rejections"}
     assert bool(would_remove(config)) == (by_ms > 0)
-    before = of_record(config, "SELECT count(*) FROM event")
+    before = read(config, "SELECT count(*) FROM event")
     refused = run("record", "prune", "--yes", "--config", config)
     assert refused.code == 1
     passed = times.for_people(trusted_ms)
@@ -149,16 +143,16 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
         f"by the time that has passed it should be {passed} UTC. If the clock is wrong"
         in refused.err
     )
-    assert of_record(config, "SELECT count(*) FROM event") == before
-    assert of_record(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
+    assert read(config, "SELECT count(*) FROM event") == before
+    assert read(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
     done = run("record", "prune", "--trust-clock", "--yes", "--config", config)
     assert done.code == 0
     assert f"it should be {passed} UTC: {count} rows would be deleted by the clock." in done.err
-    assert of_record(config, "SELECT count(*) FROM event") < before
-    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
+    assert read(config, "SELECT count(*) FROM event") < before
+    ((now_ms,),) = read(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366
-    [(note,)] = of_record(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
+    [(note,)] = read(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
     assert run("record", "prune", "--yes", "--config", config).code == 0
 
@@ -168,5 +162,5 @@ def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> N
     done = run("record", "prune", "--trust-clock", "--config", config)
     assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
     assert ": 0 rows would be deleted by the clock." in done.err
-    ((now_ms,),) = of_record(config, "SELECT trusted_ms FROM record WHERE id = 1")
+    ((now_ms,),) = read(config, "SELECT trusted_ms FROM record WHERE id = 1")
     assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

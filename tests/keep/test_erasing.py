@@ -217,8 +217,7 @@ def test_what_waits_is_cancelled_and_what_has_ended_stays(store: Store) -> None:
     arrive(store, 1, NewDelivery("crm", 3), NewDelivery("other", 3))
     [job] = claim(store, crm=1, other=0).jobs
     finish(store, job, SUCCEEDED)
-    done = erase(store)
-    assert done.cancelled == 1
+    assert erase(store).cancelled == 1
     assert [row[:2] for row in store.rows(STATES)] == [("crm", "succeeded"), ("other", "cancelled")]
     assert not claim(store, SOON_MS, crm=9, other=9).jobs
 
@@ -236,24 +235,14 @@ def test_those_behind_an_erased_one_in_a_line_go_on(store: Store, erased: int) -
     assert sorted(row[1] for row in store.rows(STATES)) == ["cancelled", "succeeded", "succeeded"]
 
 
-def test_a_dead_one_is_cancelled_as_nobody_can_replay_it(store: Store) -> None:
-    """Nor could anybody mend it, and `status` would go on asking for that."""
-    arrive(store, 1, NewDelivery("crm", 1))
-    [job] = claim(store, crm=1).jobs
-    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502"))
-    assert [row[:2] for row in store.rows(STATES)] == [("crm", "dead")]
-    assert erase(store).cancelled == 1
-    assert [row[:2] for row in store.rows(STATES)] == [("crm", "cancelled")]
-
-
 def test_a_dead_one_that_holds_a_line_lets_go(store: Store) -> None:
     first = arrive(store, 1, NewDelivery("crm", 1, "wait"))
     arrive(store, 2, NewDelivery("crm", 1, "wait"))
     [job] = claim(store, crm=1).jobs
-    failed = Result(outcome=AttemptOutcome.FAILED, error="status 502")
-    finish(store, job, failed)
+    finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502"))
     assert not claim(store, crm=9).jobs
-    erase(store, Named.event(first))
+    assert erase(store, Named.event(first)).cancelled == 1
+    assert [row[1] for row in store.rows(STATES)] == ["cancelled", "pending"]
     assert len(claim(store, SOON_MS, crm=9).jobs) == 1
 
 
@@ -262,8 +251,7 @@ def test_a_whole_line_is_cancelled_at_once(store: Store) -> None:
         arrive(store, number, NewDelivery("crm", 3, "wait"))
     claim(store, crm=1)  # the first runs
     assert erase(store).cancelled == 4
-    states = [row[1] for row in store.rows(STATES)]
-    assert states == ["running", *["cancelled"] * 4]
+    assert [row[1] for row in store.rows(STATES)] == ["running", *["cancelled"] * 4]
     assert "ref-ada" not in dict(texts(store))["delivery"]
 
 
@@ -299,8 +287,7 @@ def test_a_hook_that_ran_for_what_was_erased_says_what_it_likes(store: Store) ->
     erase(store)
     arrive(store, 2, NewDelivery("told", 3, runs_erased=True))
     action = Claimable(slots=1, lease_ms=60_000, digest="", runs_erased=True)
-    claimed = store.wait(store.queue.claim({"told": action}, Room(limit=1), SOON_MS))
-    [job] = claimed.jobs
+    [job] = store.wait(store.queue.claim({"told": action}, Room(limit=1), SOON_MS)).jobs
     finish(store, job, Result(outcome=AttemptOutcome.FAILED, error="status 502", output="down"))
     assert store.rows("SELECT error, output FROM attempt") == [("status 502", "down")]
 
@@ -320,8 +307,7 @@ def test_what_prembly_confirms_meanwhile_is_not_kept(store: Store) -> None:
     erase(store)
     confirmed = Confirmed(facts={"reference": "ref-ada"}, sha256=b"0" * 32)
     names = ["ref-ada", "ver_ADA_1"]
-    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
-    assert ruling is None
+    assert store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)) is None
     assert not [table for table, text in texts(store) if "ref-ada" in text or "ver_ADA_1" in text]
 
 
@@ -337,56 +323,39 @@ def test_a_question_that_was_under_way_keeps_no_name(store: Store) -> None:
     assert rows == [(None, digest, "unsettled"), ("asked for", digest, "unsettled")]
 
 
-@for_each(
-    "subject",
-    [Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")],
-)
-def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
-    arrive(store, 1)
-    with closing(connect_operator(store.place)) as database:
-        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
-        with pytest.raises(HeldError, match=f"hold {number}"):
-            erase(store)
-        assert store.rows("SELECT user_ref FROM event") == [("ada-lovelace",)]
-        assert store.rows("SELECT id FROM erasure") == []
-        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
-
-
 def test_a_hold_on_a_person_refuses_for_what_names_nobody_and_is_theirs(store: Store) -> None:
     arrive(store, 1)
     nameless = arrive(store, 2, user_ref=None)
-    with closing(connect_operator(store.place)) as database:
-        subject = Subject(user_ref="ada-lovelace")
-        database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
+    store.call(holds.place(Subject(user_ref="ada-lovelace"), actor="court", now_ms=NOW_MS))
     for named in (Named.event(nameless), Named.reference("ref-ada")):
         with pytest.raises(HeldError):
             erase(store, named)
     assert store.rows("SELECT id FROM erasure") == []
 
 
-@for_each("subject", [Subject(reference="session-a"), Subject(user_ref="eve")])
-def test_a_hold_on_a_session_or_on_whose_an_event_may_be_refuses_too(
-    store: Store, subject: Subject
-) -> None:
+@for_each(
+    "subject",
+    [
+        *(Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")),
+        *(Subject(reference="session-a"), Subject(user_ref="eve")),
+    ],
+)
+def test_a_hold_refuses_and_says_which(store: Store, subject: Subject) -> None:
     """The event that names nobody may be hers who has its reference too."""
     arrive(store, 1, session_id="session-a")
     arrive(store, 2, session_id=None, user_ref=None)
     arrive(store, 3, session_id=None, user_ref="eve")
-    with closing(connect_operator(store.place)) as database:
-        number = database.transact(holds.place(subject, actor="court", now_ms=database.now_ms()))
-        with pytest.raises(HeldError, match=f"hold {number}"):
-            erase(store)
-        assert store.rows("SELECT id FROM erasure") == []
-        database.transact(holds.end(number, actor="court", now_ms=database.now_ms()))
+    number = store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
+    with pytest.raises(HeldError, match=f"hold {number}"):
+        erase(store)
+    assert store.rows("SELECT id FROM erasure") == []
+    store.call(holds.end(number, actor="court", now_ms=NOW_MS))
 
 
 def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
     arrive(store, 1)
-    with closing(connect_operator(store.place)) as database:
-        subject = Subject(user_ref="ada-lovelace")
-        database.transact(
-            holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues")
-        )
+    subject = Subject(user_ref="ada-lovelace")
+    store.call(holds.place(subject, actor="court", now_ms=1, until_ms=2, reason="ada sues"))
     assert erase(store).rows["hold"] == 1
     assert store.rows("SELECT user_ref, reason, actor FROM hold") == [(None, None, "court")]
 
@@ -396,15 +365,14 @@ def test_what_a_hold_says_whose_time_is_over_goes_too(store: Store) -> None:
 
 def test_later_webhooks_of_the_names_are_stored_erased(store: Store) -> None:
     arrive(store, 1, session_id="hush-1")
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS))
     done = erase(store)
     later: list[dict[str, Any]] = [
         {"reference": "ref-ada"}, {"reference": "ver_ADA_1"}, {"session_id": "hush-1"},
     ]  # fmt: skip
     for number, names in enumerate(later, 2):
         event = new_event(b"%d" % number, **{"reference": None, "session_id": None, **names})
-        added = store.wait(store.inbox.add(event, []))
-        assert added.is_erased, names
+        assert store.wait(store.inbox.add(event, [])).is_erased, names
     rows = store.rows("SELECT erasure_id, reference, session_id FROM event ORDER BY id")
     assert rows == [(done.id, None, None)] * 4
 
@@ -428,7 +396,7 @@ def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
         store.by_hand(f"DELETE FROM {table}")
     own = arrive(store, 1, session_id=None)
     arrive(store, 2, user_ref="eve", session_id=None)
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", alias], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", alias], NOW_MS))
     assert list(erase(store).keys) == [own]
     assert len(store.rows("SELECT id FROM verification_name")) == 2, "by which hooks run once"
     later = new_event(b"later", user_ref="eve", reference=alias, session_id=None)
@@ -440,7 +408,7 @@ def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
 def test_one_event_leaves_others_of_its_reference_as_they_are(store: Store) -> None:
     first = arrive(store, 1)
     arrive(store, 2)
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-ada", "ver_ADA_1"], NOW_MS))
     erase(store, Named.event(first))
     assert store.rows("SELECT reference FROM event ORDER BY id") == [(None,), ("ref-ada",)]
     assert len(store.rows("SELECT id FROM verification_name")) == 2
@@ -544,34 +512,6 @@ def test_who_erased_when_and_why_is_on_record(store: Store) -> None:
     assert "lovelace" not in done.subject  # whose letters no digest has by chance
     actions = store.rows("SELECT actor, action, note FROM operator_action")
     assert actions == [("dpo", "erase", f"erasure {done.id}")]
-
-
-def test_many_events_go_in_portions_and_a_command_that_was_ended_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
-    ids = [arrive(store, number, NewDelivery("crm", 3)) for number in range(7)]
-    nameless = arrive(store, 7, user_ref=None)
-
-    def ended(done: Done) -> None:
-        if done.left < 5:
-            raise KeyboardInterrupt
-
-    with closing(connect_operator(store.place)) as database, pytest.raises(KeyboardInterrupt):
-        erasing.erase(database, Request(named=ADA, actor="dpo"), ended)
-    assert {row[1] for row in store.rows(STATES)} == {"cancelled"}, "nothing waits from the first"
-    left = store.rows("SELECT id FROM event WHERE removed_parts IS NULL")
-    assert 0 < len(left) < 7
-    done = erase(store)
-    assert sorted(done.keys) == [*ids, nameless]
-    assert done.rows["event"] == 8
-    assert (
-        store.rows("SELECT id FROM event WHERE removed_parts IS NULL OR reference IS NOT NULL")
-        == []
-    )
-    assert store.rows("SELECT id FROM to_erase") == []
-    assert store.rows("SELECT events FROM erasure") == [(8,)]
 
 
 def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

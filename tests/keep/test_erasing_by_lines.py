@@ -112,8 +112,7 @@ def test_only_an_event_with_both_the_number_and_the_key_is_emptied(
     store: Store, changed: str
 ) -> None:
     """After a failover a number comes again, of somebody else."""
-    event_id = arrive(store, 1)
-    lines = lines_about(store, Named.event(event_id))
+    lines = lines_about(store, Named.event(arrive(store, 1)))
     if changed == "key":
         store.by_hand("UPDATE event SET key = 'other'")
     else:
@@ -132,7 +131,7 @@ def test_rows_about_no_event_say_no_name_any_more(store: Store) -> None:
         store.by_hand(noted, NOW_MS, note)
     paused = "INSERT INTO pause (action, since_ms, reason) VALUES ('crm', 1, 'as ref-ada said')"
     store.by_hand(paused)
-    store.wait(store.writer.call(lambda each: name_one(each, ["ref-ada", "ver-ada"], NOW_MS)))
+    store.call(lambda each: name_one(each, ["ref-ada", "ver-ada"], NOW_MS))
     again(store, lines_about(store))
     said = dict(texts(store))
     for table in ("inquiry", "operator_action", "pause", "verification_name", "event"):
@@ -146,10 +145,9 @@ def test_a_hold_forbids_nothing_and_ends(store: Store) -> None:
     """It had ended before its person was erased; the copy was made before that."""
     arrive(store, 1)
     lines = lines_about(store)
-    with closing(connect_operator(store.place)) as database:
-        for subject in (Subject(user_ref="ada-lovelace"), Subject(reference="ref-ada")):
-            database.transact(holds.place(subject, actor="court", now_ms=NOW_MS))
-        database.transact(holds.place(Subject(user_ref="eve"), actor="court", now_ms=NOW_MS))
+    people = {"user_ref": "ada-lovelace"}, {"reference": "ref-ada"}, {"user_ref": "eve"}
+    for each in people:
+        store.call(holds.place(Subject(**each), actor="court", now_ms=NOW_MS))
     again(store, lines)
     assert store.rows(PARTS) == [("erased",)]
     held = "SELECT user_ref, reference, reason, ended_at_ms FROM hold ORDER BY id"

@@ -18,12 +18,11 @@ def count(store: Store, table: str) -> int:
 
 def ask(store: Store, at_ms: int) -> None:
     """Have Prembly asked for what never came."""
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, reference, error, result, duration_ms)"
-            " VALUES (?, 'reconcile', 'r', 'e', 'not_found', 1)",
-            [at_ms],
-        )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, reference, error, result, duration_ms)"
+        " VALUES (?, 'reconcile', 'r', 'e', 'not_found', 1)",
+        at_ms,
+    )
 
 
 def test_a_question_about_what_never_came_loses_its_reference_and_later_its_row(
@@ -42,9 +41,8 @@ def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
     add = (
         "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'ada', 'sign-in', 'n')"
     )
-    with changing(store.place) as connection:
-        connection.execute(add, [NOW_MS])
-        connection.execute(add, [LATER_MS])
+    store.by_hand(add, NOW_MS)
+    store.by_hand(add, LATER_MS)
     sweep(store, identity="1d")
     notes = "SELECT actor, note FROM operator_action ORDER BY id"
     assert store.rows(notes) == [("ada", None), ("ada", "n")]
@@ -63,7 +61,7 @@ def test_the_names_of_a_verification_go_with_the_last_of_its_events(
     def learn(transaction: Any) -> None:
         name_one(transaction, ["a", "b", "session-1"], NOW_MS)
 
-    store.wait(store.writer.call(learn))
+    store.call(learn)
     store.add(reference="a", body=b"%s" % str(left).encode())
     if left is not None:
         store.add(reference=left, received_at_ms=LATER_MS, body=b"2")
@@ -80,7 +78,7 @@ def test_what_names_who_is_held_stays_though_it_is_about_no_event(store: Store) 
         subject = Subject(reference="s")
         holds.place(subject, actor="court", now_ms=NOW_MS, until_ms=LATER_MS)(transaction)
 
-    store.wait(store.writer.call(note))
+    store.call(note)
     tables = ("inquiry", "verification_name")
     sweep(store, LATER_MS - 1, identity="1d", record="2d")
     assert [count(store, table) for table in tables] == [1, 2]

@@ -50,8 +50,7 @@ def add(store: Store, *, user_ref: str | None, reference: str | None, **more: An
 
 def hold(store: Store, **about: Any) -> int:
     subject = {name: about.pop(name, None) for name in ("user_ref", "reference")}
-    change = holds.place(Subject(**subject), actor="ada", now_ms=NOW_MS, **about)
-    return store.wait(store.writer.call(change))
+    return store.call(holds.place(Subject(**subject), actor="ada", now_ms=NOW_MS, **about))
 
 
 def held(store: Store, now_ms: int = NOW_MS) -> set[int]:
@@ -63,7 +62,7 @@ def held(store: Store, now_ms: int = NOW_MS) -> set[int]:
         assert {row[0] for row in transaction.rows(_HELD, now_ms=now_ms)} == found
         return found
 
-    return store.wait(store.writer.call(look))
+    return store.call(look)
 
 
 def test_nothing_is_held_without_a_hold(store: Store) -> None:
@@ -84,7 +83,7 @@ def test_a_hold_on_a_reference_holds_it_in_every_spelling_and_by_every_name(stor
     spellings = [add(store, user_ref=None, reference=each) for each in (UUID, SPELT)]
     other_name = add(store, user_ref="someone", reference="r-2")
     add(store, user_ref=None, reference="r-3")
-    store.wait(store.writer.call(lambda it: name_one(it, [UUID, "r-2"], NOW_MS)))
+    store.call(lambda it: name_one(it, [UUID, "r-2"], NOW_MS))
     hold(store, reference=SPELT)
     assert held(store) == {*spellings, other_name}
 
@@ -94,8 +93,7 @@ def test_a_hold_follows_a_session_to_what_has_no_other_name(store: Store) -> Non
     alone = add(store, user_ref=None, reference=None, session_id="s")
     add(store, user_ref=None, reference=None, session_id="t")
     hold(store, user_ref="u")
-    found = store.wait(store.writer.call(lambda it: holds.held(it, range(1, alone + 2), NOW_MS)))
-    assert found == {named, alone}
+    assert store.call(lambda it: holds.held(it, range(1, alone + 2), NOW_MS)) == {named, alone}
 
 
 def test_a_hold_may_be_on_the_id_of_a_session(store: Store, database: Database) -> None:
@@ -115,8 +113,7 @@ def test_a_person_of_whom_nothing_is_stored_is_held_when_something_comes(store: 
 
 def test_a_person_and_a_verification_of_one_name_are_held_by_both_holds(store: Store) -> None:
     both = [hold(store, user_ref="same"), hold(store, reference="same")]
-    found = store.wait(store.writer.call(lambda it: holds.on(it, ["same"], ["same"], NOW_MS)))
-    assert found == both
+    assert store.call(lambda it: holds.on(it, ["same"], ["same"], NOW_MS)) == both
 
 
 def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -> None:
@@ -125,8 +122,7 @@ def test_a_hold_ends_when_its_time_is_over_and_then_names_nobody(store: Store) -
     hold(store, reference="other", reason="lasts")
     assert held(store, LATER_MS - 1) == {number}
     assert held(store, LATER_MS) == set()
-    forget = store.writer.call(lambda it: holds.forget_ended(it, LATER_MS))
-    assert store.wait(forget) == 1
+    assert store.wait(store.writer.call(lambda it: holds.forget_ended(it, LATER_MS))) == 1
     said = "SELECT user_ref, reference, reason FROM hold ORDER BY id"
     assert store.rows(said) == [(None, None, None), (None, "other", "lasts")]
 
@@ -136,7 +132,7 @@ def test_each_hold_on_a_person_ends_on_its_own(store: Store) -> None:
     first, second = hold(store, user_ref="u"), hold(store, user_ref="u", reason="a claim")
 
     def end(which: Any) -> list[int]:
-        return store.wait(store.writer.call(holds.end(which, actor="bola", now_ms=LATER_MS)))
+        return store.call(holds.end(which, actor="bola", now_ms=LATER_MS))
 
     assert end(first) == [first]
     assert held(store, LATER_MS) == {number}
@@ -156,8 +152,7 @@ def test_each_hold_on_a_person_ends_on_its_own(store: Store) -> None:
 
 def test_a_hold_on_a_reference_ends_by_any_spelling(store: Store) -> None:
     number = hold(store, reference=UUID)
-    change = holds.end(Subject(reference=SPELT), actor="ada", now_ms=NOW_MS)
-    assert store.wait(store.writer.call(change)) == [number]
+    assert store.call(holds.end(Subject(reference=SPELT), actor="ada", now_ms=NOW_MS)) == [number]
 
 
 def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(
@@ -204,8 +199,7 @@ def test_what_is_held_at_the_moment_of_its_removal_stays(store: Store) -> None:
         removal = other.writer.call(portion)
         store.wait(asyncio.sleep(0))  # the writer's thread has it now
         wait_until(lambda: store.rows(WAITING) != [(0,)])
-    done = store.wait(removal)
-    assert done.count == 0
+    assert store.wait(removal).count == 0
     other.close()
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
 
@@ -257,5 +251,5 @@ def test_what_many_events_lead_to_is_looked_up_once_though_all_are_held(
     def of_one_and_all(transaction: Any) -> tuple[int, int]:
         return look_ups(transaction, many[:1]), look_ups(transaction, many)
 
-    of_one, of_all = store.wait(store.writer.call(of_one_and_all))
+    of_one, of_all = store.call(of_one_and_all)
     assert of_one == of_all

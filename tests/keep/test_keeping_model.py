@@ -94,7 +94,7 @@ class Schedule:
         assert kept.broken(self.store.place) == []
 
     def call(self, work: Callable[[Transaction], T]) -> T:
-        return self.store.wait(self.store.writer.call(work))
+        return self.store.call(work)
 
     # --- What comes and runs --------------------------------------------------------------
 

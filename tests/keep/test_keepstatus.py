@@ -13,7 +13,7 @@ from premblyd.engines.engine import Database
 from premblyd.record import keepstatus
 from premblyd.times import DAY_MS
 from tests.support.commands import json_of, recorded_in, run
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.store import NOW_MS, Store
 
 HOLD = "INSERT INTO hold (user_ref, since_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
@@ -97,8 +97,7 @@ def test_show_says_what_an_event_has_no_more_and_that_it_is_held(config: Path) -
     assert "It is on legal hold: none of it is deleted until the hold ends" in out
     assert "\n  body\n" in out
     assert json_of(config, "show", "1")["on_hold"] is True
-    with changing(recorded_in(config)) as database:
-        database.execute("UPDATE event SET removed_parts = 'body' WHERE id = 1")
+    by_hand(recorded_in(config), "UPDATE event SET removed_parts = 'body' WHERE id = 1")
     out = run("show", "1", "--config", config).out
     assert "Its body and headers, and what hooks printed, were deleted" in out
     assert "\n  body\n" not in out

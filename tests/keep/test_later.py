@@ -265,8 +265,7 @@ def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(stor
     [job] = claim(store, once=True)
     confirmed = Confirmed.by_itself(job.event)
     names = ["ref-9", "ref-1"]
-    ruled = store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True)
-    ruling = store.wait(ruled)
+    ruling = store.wait(store.queue.confirm(job, confirmed, NOW_MS, names, is_once=True))
     assert ruling is not None
     assert (ruling.is_gone, ruling.other_id, ruling.wait_ms) == (True, 99, None)
 
@@ -299,10 +298,8 @@ def test_an_answer_about_an_erased_person_is_stored_erased(
 
 def test_an_answer_about_somebody_else_is_stored_whole(store: Store) -> None:
     forget(store, "ref-1")
-    added = answer(store, UUID, UUID, "ref-2")
-    assert not added.is_erased
-    names = store.rows("SELECT name FROM verification_name ORDER BY name")
-    assert names == [(UUID,), ("ref-2",)]
+    assert not answer(store, UUID, UUID, "ref-2").is_erased
+    assert store.rows("SELECT name FROM verification_name ORDER BY name") == [(UUID,), ("ref-2",)]
     assert store.rows("SELECT reference, answer_digest FROM inquiry") == [
         (UUID, store.digests.of_body(b"hush"))
     ]

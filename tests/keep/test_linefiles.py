@@ -28,7 +28,7 @@ from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_by_lines import copied
 from tests.support.commands import recorded_in, run, run_process
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, rows
+from tests.support.database import by_hand, rows
 from tests.support.store import NOW_MS, Store, store_at
 from tests.support.waiting import wait_until
 
@@ -69,8 +69,7 @@ def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
     """Do a round, and return what is told of it."""
     store.wait((own or keeper(store)).round())
     with closing(connect_read_only(store.place)) as database:
-        situation = Situation(record=database, now_ms=NOW_MS)
-        return table.items(situation, kinds=["erasure_file"])
+        return table.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
 
 
 def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(store: Store) -> None:
@@ -219,8 +218,7 @@ def test_person_erase_writes_its_lines_itself(config: Path, tmp_path: Path) -> N
     folder.mkdir()
     with closing(connect_operator(place)) as database:
         write_all(database, folder)
-    with changing(place) as connection:
-        connection.execute(COPIED_TO, [str(folder)])
+    by_hand(place, COPIED_TO, str(folder))
     assert erase_somebody(config) == ""
     written = own_lines(place, own_file(place))
     assert written.lines
@@ -232,7 +230,6 @@ def test_person_erase_says_where_it_could_not_write(config: Path, tmp_path: Path
     place = recorded_in(config)
     if not isinstance(place, Path):
         pytest.skip("its copies are pg_dump's")
-    with changing(place) as connection:
-        connection.execute(COPIED_TO, [str(tmp_path / "away")])
+    by_hand(place, COPIED_TO, str(tmp_path / "away"))
     told = erase_somebody(config)
     assert told.startswith(f"note: with a copy, the person may come back. {tmp_path / 'away'}")

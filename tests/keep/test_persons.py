@@ -22,7 +22,7 @@ def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:
 
 
 def found(store: Store, named: Named) -> Person:
-    return store.wait(store.writer.call(lambda transaction: persons.find(transaction, named)))
+    return store.call(lambda transaction: persons.find(transaction, named))
 
 
 def test_a_user_ref_has_the_events_of_its_references(store: Store) -> None:
@@ -73,7 +73,7 @@ def test_sessions_and_all_names_of_a_verification_are_followed(store: Store) -> 
     by_both = arrive(store, reference="ref-1", session_id="hush")
     by_session_alone = arrive(store, session_id="hush")
     by_name = arrive(store, reference="ver_A_1")
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS))
     arrive(store, reference="ref-2", session_id="else")
     for name in ("ref-1", "ver_A_1", "hush", session_reference("hush")):
         person = found(store, Named.reference(name))
@@ -103,8 +103,7 @@ def test_one_event_is_that_one_alone(store: Store) -> None:
 
 def test_a_person_is_found_by_who_may_only_read(store: Store, database: Database) -> None:
     own = arrive(store, user_ref="ada", reference="ref-1")
-    person = database.look(lambda one: persons.find(one, Named.user("ada")))
-    assert person.event_ids == (own,)
+    assert database.look(lambda one: persons.find(one, Named.user("ada"))).event_ids == (own,)
 
 
 def test_a_name_stands_in_no_text_that_python_makes_of_a_person(store: Store) -> None:

@@ -95,7 +95,7 @@ def fill(store: Store, event_id: int) -> None:
         "INSERT INTO hold (user_ref, since_ms, actor, reason) VALUES ('ada', ?, 'bob', 'a claim')",
         NOW_MS,
     )
-    store.wait(store.writer.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS)))
+    store.call(lambda one: name_one(one, ["ref-1", "ver_A_1"], NOW_MS))
 
 
 def test_all_that_is_held_of_a_person_is_in_it(store: Store) -> None:
@@ -164,8 +164,7 @@ def test_what_names_somebody_else_is_counted_and_not_in_it(store: Store) -> None
     assert found["not_included"] == {"others": 1, "doubtful": 1}
     assert not [name for name in file.namelist() if b"eve-" in file.read(name)]
     assert "1 message of somebody else, under the same references" in page_of(file)
-    recorded = store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL")
-    assert recorded == [(own,)]
+    assert store.rows("SELECT event_id FROM operator_action WHERE event_id IS NOT NULL") == [(own,)]
     assert nameless
 
 
@@ -219,7 +218,7 @@ def test_what_was_removed_is_said(store: Store) -> None:
 
 def test_what_was_erased_is_said_to_whom_it_was_about(store: Store) -> None:
     number = arrive(store, b'{"was": "hush"}')
-    digests = store.wait(store.writer.call(Digests.of))
+    digests = store.call(Digests.of)
     name = digests.of_reference("ref-1")
     store.by_hand(
         "INSERT INTO erasure (at_ms, actor, reason, found_by, subject, events, cancelled)"

@@ -13,7 +13,6 @@ from premblyd.engines.sqlite.transaction import SqliteTransaction
 from premblyd.keep import (
     eventless,
     holds,
-    removing,
     retention,
     sweeping,
 )
@@ -51,19 +50,17 @@ def sweep(store: Store, now_ms: int = LATER_MS, /, **periods: str) -> dict[str, 
 
 def work_off(store: Store, round_: Round, now_ms: int = LATER_MS) -> list[Done]:
     """Do all of a round, and return what each transaction did."""
-    end = functools.partial(eventless.end_what_expired, now_ms=now_ms)
-    store.wait(store.writer.call(end))
+    store.call(functools.partial(eventless.end_what_expired, now_ms=now_ms))
     done = []
     while round_.has_work:
-        done.append(store.wait(store.writer.call(round_.work(now_ms))))
+        done.append(store.call(round_.work(now_ms)))
         round_.take(done[-1])
     return done
 
 
 def finish(store: Store, event_id: int, state: str = "succeeded") -> None:
     sql = "UPDATE delivery SET state = ?, due_at_ms = NULL, finished_at_ms = ? WHERE event_id = ?"
-    with changing(store.place) as connection:
-        connection.execute(sql, [state, NOW_MS, event_id])
+    store.by_hand(sql, state, NOW_MS, event_id)
 
 
 def events(store: Store) -> list[int]:
@@ -94,12 +91,11 @@ def test_a_body_goes_with_its_headers_and_what_hooks_printed(store: Store) -> No
     event_id = store.add("crm").event_id
 
     finish(store, event_id)
-    with changing(store.place) as connection:
-        connection.execute(
-            "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-            " finished_at_ms, outcome, error, output, claim_token) VALUES"
-            " (1, 1, '', '', 0, 0, 'failed', 'e', 'o', '')"
-        )
+    store.by_hand(
+        "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
+        " finished_at_ms, outcome, error, output, claim_token) VALUES"
+        " (1, 1, '', '', 0, 0, 'failed', 'e', 'o', '')"
+    )
     assert sweep(store, body="90h") == {"body": 1}
     assert store.rows("SELECT removed_parts, headers, body_bytes, reference FROM event") == [
         ("body", "[]", 16, "ref-1")
@@ -123,19 +119,17 @@ def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -
 def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(store: Store) -> None:
     first = store.add("crm")
     finish(store, first.event_id)
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
+    store.by_hand("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
     second = store.add("crm", body=b"2", received_at_ms=LATER_MS)
     finish(store, second.event_id, "skipped")
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
-        connection.execute(
-            "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
-        )
-        connection.execute(
-            "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
-            " VALUES (0, 'pending', 2, 'settled', 1, 1)"
-        )
+    store.by_hand("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
+    store.by_hand(
+        "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
+    )
+    store.by_hand(
+        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
+        " VALUES (0, 'pending', 2, 'settled', 1, 1)"
+    )
     hours = store.rows("SELECT sum(events) FROM event_hour")
     assert sweep(store, record="1d") == {"record": 1}
     assert events(store) == [second.event_id]
@@ -151,12 +145,9 @@ def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(store: Store)
 def test_a_key_that_is_kept_already_is_no_obstacle(store: Store) -> None:
     added = store.add("crm")
     finish(store, added.event_id)
-    with changing(store.place) as connection:
-        connection.execute("UPDATE delivery SET once_key = 'k'")
-        connection.execute("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", [added.key])
-        connection.execute(
-            "INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', 'k', 9)"
-        )
+    store.by_hand("UPDATE delivery SET once_key = 'k'")
+    store.by_hand("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", added.key)
+    store.by_hand("INSERT INTO gone_once (action, once_key, delivery_id) VALUES ('crm', 'k', 9)")
     assert sweep(store, record="1d") == {"record": 1}
     assert (count(store, "gone_event"), count(store, "gone_once")) == (1, 1)
 
@@ -178,16 +169,14 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
     if "awaited" in waits:
         finish(store, 1)
     store.add(body=b"other")
-    with changing(store.place) as connection:
-        connection.execute(waits)
+    store.by_hand(waits)
     for each in ("body", "identity", "record"):
         assert sweep(store, **{each: "1d"}) == {each: 1}
         assert sweep(store, **{each: "1d"}) == {}
         assert (each, 1) in put_off(store)
     assert (events(store), removed_parts(store)) == ([1], [None])
-    with changing(store.place) as connection:
-        connection.execute(OVER)
-        connection.execute(NOT_AWAITED)
+    store.by_hand(OVER)
+    store.by_hand(NOT_AWAITED)
     assert sweep(store, body="1d") == {"body": 1}
     assert sweep(store, record="1d") == {"record": 1}
     assert put_off(store) == []
@@ -195,12 +184,10 @@ def test_what_waits_is_put_off_and_goes_when_it_is_over(store: Store, waits: str
 
 def test_what_is_held_stays_until_the_hold_ends(store: Store) -> None:
     store.add()
-    place = holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(place))
+    store.call(holds.place(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="1d") == {}
     assert put_off(store) == [("identity", 1), ("record", 1)]
-    end = holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS)
-    store.wait(store.writer.call(end))
+    store.call(holds.end(Subject(user_ref="user-1"), actor="ada", now_ms=NOW_MS))
     assert sweep(store, identity="1d", record="8d") == {"record": 1}
     assert put_off(store) == []
 
@@ -210,13 +197,11 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     store.add(reference="ref-a", received_at_ms=LATER_MS, body=b"2")
     other: dict[str, Any] = {"reference": "ref-b", "user_ref": None, "session_id": None}
     younger = store.add(received_at_ms=LATER_MS, body=b"3", **other)
-    learn = functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS)
-    store.wait(store.writer.call(learn))
+    store.call(functools.partial(name_one, names=["ref-a", "ref-b"], now_ms=NOW_MS))
     assert sweep(store, identity="7d") == {"identity": 1}
-    place = holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS)
-    store.wait(store.writer.call(place))
+    store.call(holds.place(Subject(reference="ref-a"), actor="court", now_ms=NOW_MS))
     held = functools.partial(holds.held, event_ids=[younger.event_id], now_ms=NOW_MS)
-    assert store.wait(store.writer.call(held)) == {younger.event_id}
+    assert store.call(held) == {younger.event_id}
 
 
 def test_of_much_that_was_put_off_a_round_looks_at_some(
@@ -226,8 +211,7 @@ def test_of_much_that_was_put_off_a_round_looks_at_some(
     count = 2 * retention.BATCH
     store.add_at_once(count)
     assert sweep(store, body="1d") == {}
-    with changing(store.place) as connection:
-        connection.execute(OVER)
+    store.by_hand(OVER)
     gone = []
     for _ in range(3):
         round_ = Round(settings(body="1d"), with_eventless=False, is_whole=False)
@@ -266,7 +250,7 @@ def test_a_round_goes_on_where_the_last_one_was_and_begins_anew_when_told(store:
     assert sweep(store, body="1d") == {"body": 1}
     store.add(body=b"2", received_at_ms=NOW_MS - DAY_MS)  # the clock was set back meanwhile
     assert sweep(store, body="1d") == {}
-    store.wait(store.writer.call(retention.begin_anew))
+    store.call(retention.begin_anew)
     assert sweep(store, body="1d") == {"body": 1}
 
 
@@ -279,31 +263,6 @@ def test_a_transaction_changes_few_events_and_few_bytes_of_bodies(store: Store) 
     done = work_off(store, Round(settings(body="1d"), with_eventless=False))
     counts = [each.count for each in done if each.count]
     assert counts == [1, 1, 1, retention.BATCH, retention.BATCH - 3]
-
-
-def test_an_event_that_can_not_be_removed_keeps_no_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(3):
-        store.add(body=b"%d" % number)
-    whole = removing.remove
-
-    def fail(transaction: Any, removed: Removed, ids: list[int]) -> None:
-        whole(transaction, removed, ids)
-        if 2 in ids:
-            raise RuntimeError("nobody foresaw this")
-
-    monkeypatch.setattr(removing, "remove", fail)
-    round_ = Round(settings(body="1d"), with_eventless=False)
-    while round_.has_work:
-        try:
-            done = store.wait(store.writer.call(round_.work(LATER_MS)))
-        except RuntimeError:
-            assert round_.failed()
-        else:
-            round_.take(done)
-    assert removed_parts(store) == ["body", None, "body"]
-    assert (put_off(store), round_.failures) == ([("body", 2)], 1)
 
 
 # ---- every column of the catalogue ----
@@ -482,9 +441,9 @@ def test_two_never_remove_at_the_same_time(store: Store) -> None:
     other = store.beside("other")
     store.add()
     round_ = Round(settings(body="1d"), with_eventless=True)
-    round_.take(store.wait(store.writer.call(round_.work(LATER_MS))))
+    round_.take(store.call(round_.work(LATER_MS)))
     with transaction_open(other, lambda transaction: transaction.lock([retention.LOCK])):
-        done = store.wait(store.writer.call(round_.work(LATER_MS)))
+        done = store.call(round_.work(LATER_MS))
         assert (done.is_busy, done.count) == (True, 0)
         round_.take(done)
     work_off(store, round_)

@@ -61,8 +61,7 @@ def test_a_clock_that_is_apart_from_the_time_that_has_passed_is_urgent_at_once(
     store: Store, database: Database, by_ms: int
 ) -> None:
     store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS + by_ms)
-    situation = Situation(record=database, now_ms=NOW_MS)
-    [item] = table.items(situation, kinds=["clock"])
+    [item] = table.items(Situation(record=database, now_ms=NOW_MS), kinds=["clock"])
     assert (item.severity, item.about) == (Severity.URGENT, "trusted time")
     assert item.command == "sudo -u premblyd premblyd record prune --trust-clock"
     near = Situation(record=database, now_ms=NOW_MS + by_ms * 2 // 3)

@@ -20,7 +20,7 @@ from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
 from premblyd.record import keepstatus
 from tests.support.commands import Ran, recorded_in, run, run_process
-from tests.support.database import changing, rows
+from tests.support.database import by_hand, rows
 from tests.support.store import NOW_MS, Store, store_at
 
 MARKS = ("user-mark", "body-mark", "reference-mark", "session-mark")
@@ -188,9 +188,8 @@ def test_what_remains_is_said_until_it_is_gone(
 
 
 def test_the_command_gives_space_back(config: Path) -> None:
-    with changing(recorded_in(config)) as database:
-        database.execute("CREATE TABLE large AS SELECT zeroblob(3000000)")
-        database.execute("DROP TABLE large")
+    by_hand(recorded_in(config), "CREATE TABLE large AS SELECT zeroblob(3000000)")
+    by_hand(recorded_in(config), "DROP TABLE large")
     told = json.loads(run("record", "vacuum", "--json", "--config", config).out)
     assert told["freed_bytes"] > 3_000_000 > told["database_bytes"] > 0
 

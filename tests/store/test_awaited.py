@@ -177,10 +177,9 @@ def test_first_asked_is_about_what_prembly_has_then_what_was_not_asked_for_then_
     asked_about(store, 3, at_ms=NOW_MS + 9, is_known=True)
 
     def note(transaction: Transaction) -> None:
-        names = ["ref-4", "not awaited"]
-        note_known(transaction, waiting_unknown(transaction, names), NOW_MS)
+        note_known(transaction, waiting_unknown(transaction, ["ref-4", "not awaited"]), NOW_MS)
 
-    store.wait(store.writer.call(note))
+    store.call(note)
     now_ms = NOW_MS + ASK_MS + 5
     found = due(store, now_ms)
     assert [row.id for row in found.waiting] == [5, 3, 6, 4, 2, 1]
@@ -207,7 +206,7 @@ def test_who_invents_references_as_fast_as_prembly_may_be_asked_starves_no_true_
             assert "true-early" not in asked
             find = store.writer.call(lambda each: waiting_unknown(each, ["true-early"]))
             row_ids = store.wait(find)
-            store.wait(store.writer.call(lambda each: note_known(each, row_ids, NOW_MS)))  # noqa: B023
+            store.call(lambda each: note_known(each, row_ids, NOW_MS))  # noqa: B023
         now_ms = NOW_MS + ASK_MS + 1000 * second + 5
         for waiting in due(store, now_ms, limit=5).waiting:
             is_true = waiting.reference.startswith("true")
@@ -234,8 +233,7 @@ def test_an_answer_that_settles_nothing_is_put_down(store: Store) -> None:
     again = Asked(id=1, at_ms=NOW_MS + 7, due_at_ms=NOW_MS + 9, error="why")
     assert store.wait(queue.asked(again))
     assert store.rows(ROWS) == [("ref-1", 1, "waiting", NOW_MS + 9, 1, None)]
-    over = Asked(id=1, at_ms=NOW_MS + 9, due_at_ms=None, error="why")
-    assert store.wait(queue.asked(over))
+    assert store.wait(queue.asked(Asked(id=1, at_ms=NOW_MS + 9, due_at_ms=None, error="why")))
     assert store.rows(ROWS) == [("ref-1", 1, "given_up", None, 2, None)]
     assert store.rows("SELECT finished_at_ms, last_error FROM awaited") == [(NOW_MS + 9, "why")]
 
@@ -436,7 +434,7 @@ def test_an_answer_is_no_event_beside_what_says_it_twice_and_differently(store: 
     doubted, _ = arrive(store, NOTHING | {"doubt": "code"}, PENDING)
     new = answer("ref-1")
     asked = question(Purpose.PENDING, InquiryResult.SETTLED, "ref-1", event_id=2)
-    added = store.wait(store.writer.call(partial(add_answer, answer=new, inquiry=asked)))
+    added = store.call(partial(add_answer, answer=new, inquiry=asked))
     assert (added.event_id, added.is_new) == (doubted.event_id, False)
     assert store.rows("SELECT event_id, result FROM inquiry") == [(1, "contradicted")]
     assert [row[2] for row in store.rows(ROWS)] == ["settled"]
@@ -475,7 +473,7 @@ def test_a_question_names_the_event_that_another_made_of_its_answer(store: Store
         replace(question, answer_sha256=b"another"),
         replace(question, at_ms=NOW_MS + 100),  # asked again
     ):
-        store.wait(store.writer.call(partial(add_answer, answer=shared, inquiry=asked)))
+        store.call(partial(add_answer, answer=shared, inquiry=asked))
     assert store.rows("SELECT stored_event_id FROM inquiry ORDER BY id") == [
         (stored.event_id,),
         (None,),
@@ -595,9 +593,7 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
     lookup = Spelt.of(Event.select(Event.reference, STANDING), Event)
     look = store.writer.call(lambda transaction: look_up(transaction, lookup, events))
     assert dict(store.wait(look)) == {name: v.standing for name, v in verdicts.items()}
-    settled = store.wait(
-        store.writer.call(lambda transaction: settled_in_record(transaction, events))
-    )
+    settled = store.call(lambda transaction: settled_in_record(transaction, events))
     assert settled.keys() == {n for n, v in verdicts.items() if v.standing is Standing.RESULT}
     begin_missed(store)
     is_nothing = (Standing.RESULT, Standing.ELSEWHERE)

@@ -359,5 +359,4 @@ def test_of_many_actions_a_claim_looks_at_some_and_says_that_there_are_more(
         assert claimed.has_more or len(jobs) == 120
     assert {job.action for job in jobs} == set(actions)
     # Now all of them are full, which takes three claims to see, and then a claim is enough.
-    more = [claim(store, actions, limit=80).has_more for _ in range(3)]
-    assert more == [True, True, False]
+    assert [claim(store, actions, limit=80).has_more for _ in range(3)] == [True, True, False]

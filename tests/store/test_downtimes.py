@@ -24,7 +24,7 @@ def later(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> Ma
 
 
 def beaten(store: Store, now: MachineTime) -> Gap | None:
-    return store.wait(store.writer.call(functools.partial(beat, now=now)))
+    return store.call(functools.partial(beat, now=now))
 
 
 @for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
@@ -78,11 +78,9 @@ def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store)
     first, second = [(row[0], row[1]) for row in store.rows(DOWNTIMES)]
 
     def mend(since_ms: int, until_ms: int, now_ms: int) -> int:
-        return store.wait(
-            store.writer.call(
-                lambda transaction: reconciled(
-                    transaction, since_ms=since_ms, until_ms=until_ms, now_ms=now_ms
-                )
+        return store.call(
+            lambda transaction: reconciled(
+                transaction, since_ms=since_ms, until_ms=until_ms, now_ms=now_ms
             )
         )
 

@@ -10,7 +10,6 @@ from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
-from tests.support.database import changing
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -154,8 +153,7 @@ def test_a_stop_makes_due_what_could_not_be_reported(store: Store, host: Hosts) 
 
 def test_a_host_whose_row_is_gone_comes_back_too(store: Store, host: Hosts) -> None:
     """A standby took over that had not got it."""
-    with changing(store.place) as database:
-        database.execute("DELETE FROM host")
+    store.by_hand("DELETE FROM host")
     assert store.wait(host.revive(NOW_MS)) == set()
     assert store.wait(host.ended({"host:1:boot"})) == set()
     assert len(store.rows(HOSTS)) == 1
@@ -192,8 +190,7 @@ def state_after(store: Store, now_ms: int) -> object:
 
 
 def forget(store: Store, name: str) -> bool:
-    change = Operator(actor="ada").forget_host(name, YEAR_LATER_MS)
-    return store.wait(store.writer.call(change, alone=True))
+    return store.call(Operator(actor="ada").forget_host(name, YEAR_LATER_MS), alone=True)
 
 
 def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
@@ -214,8 +211,7 @@ def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
 
 
 def test_a_host_that_was_killed_is_waited_for_too(store: Store, host: Hosts) -> None:
-    killed = other(store)
-    store.wait(killed.know(["new"]))
+    store.wait(other(store).know(["new"]))
     store.add("new")
     store.wait(host.take_over([sighting(store, "other")], NOW_MS))
     assert state_after(store, YEAR_LATER_MS) == "pending"
@@ -232,8 +228,7 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
 
 
 def test_a_host_that_beats_seldom_works_for_longer(store: Store) -> None:
-    slow = Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000)
-    store.wait(slow.join((), NOW_MS))
+    store.wait(Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000).join((), NOW_MS))
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 3_000_000}")
     assert not forget(store, "slow")
 

@@ -190,8 +190,7 @@ def test_a_claim_points_at_no_delivery_that_may_be_gone_in_a_moment(hosts: list[
         assert (ids(got), got.passed) == ([], 0)
     [got] = claim_at_once([b], LATER_MS, once=True)
     assert (ids(got), got.passed) == ([], 1)
-    found = b.rows("SELECT state, ran_instead_id FROM delivery WHERE id = 2")
-    assert found == [("skipped", 1)]
+    assert b.rows("SELECT state, ran_instead_id FROM delivery WHERE id = 2") == [("skipped", 1)]
 
 
 @pytest.mark.postgresql

@@ -74,8 +74,7 @@ def test_one_that_comes_while_the_one_before_ends_does_not_wait_for_ever(
     store: Store, hosts: list[Store]
 ) -> None:
     store.wait(add(store, b"1"))
-    first = Held(hosts[0], by_sql(f"{SUCCEED}1"))
-    first.end_when_blocked(add(hosts[1], b"2"))
+    Held(hosts[0], by_sql(f"{SUCCEED}1")).end_when_blocked(add(hosts[1], b"2"))
     assert store.rows(LINE) == [(1, "succeeded", None), (2, "pending", None)]
     assert ids(claim(store, crm=9)) == [2]
 

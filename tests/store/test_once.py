@@ -97,12 +97,6 @@ def test_without_a_reference_each_event_runs(store: Store, nothing: str | None) 
     assert store.rows(KEYS) == []
 
 
-def test_without_once_each_event_runs(store: Store) -> None:
-    for number in range(3):
-        add(store, b"%d" % number)
-    assert [job.once_key for job in claim(store, crm=9).jobs] == [None] * 3
-
-
 def test_while_one_runs_the_others_wait_and_the_queue_goes_on(store: Store) -> None:
     for number in range(3):
         add(store, b"%d" % number)
@@ -190,7 +184,7 @@ def test_one_that_succeeded_while_the_action_had_no_once_counts_beside_a_dead_on
 
 def replay(store: Store, *numbers: int) -> None:
     for change in Operator(actor="ada").replay(dict.fromkeys(numbers, 3), NOW_MS):
-        store.wait(store.writer.call(change))
+        store.call(change)
 
 
 def test_a_lost_lease_is_no_second_run(store: Store) -> None:

@@ -162,15 +162,14 @@ class Schedule:
         over = [number for number, each in self.model.items() if each.state in OVER]
         for number in self.rng.sample(over, min(2, len(over))):
             for change in Operator(actor="ada").replay({number: 100}, self.now_ms):
-                assert self.store.wait(self.store.writer.call(change)) == 1
+                assert self.store.call(change) == 1
             self.model[number] = Delivery(self.model[number].key, self.now_ms)
 
     def cancel(self) -> None:
         pending = [number for number, each in self.model.items() if each.state == "pending"]
         if pending:
             number = self.rng.choice(pending)
-            change = Operator(actor="ada").cancel(number, self.now_ms)
-            assert self.store.wait(self.store.writer.call(change))
+            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
             self.model[number].state = "cancelled"
 
 

@@ -43,11 +43,11 @@ def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
     attempts = dict.fromkeys(numbers, 3)
     order_policies = dict.fromkeys(numbers, then)
     changes = Operator(actor="ada").replay(attempts, NOW_MS, order_policies)
-    return sum(store.wait(store.writer.call(change)) for change in changes)
+    return sum(store.call(change) for change in changes)
 
 
 def cancel(store: Store, number: int) -> bool:
-    return store.wait(store.writer.call(Operator(actor="ada").cancel(number, NOW_MS)))
+    return store.call(Operator(actor="ada").cancel(number, NOW_MS))
 
 
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
@@ -132,7 +132,7 @@ def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:
     store.add(body=b"without", reference="a")
     store.add(body=b"nothing", reference=None)
     [change] = Operator(actor="ada").add([3, 4], "crm", 3, NOW_MS, "continue")
-    assert store.wait(store.writer.call(change)) == 2
+    assert store.call(change) == 2
     assert store.rows(LINE)[2:] == [(3, "pending", 2), (4, "pending", None)]
     assert run(store) == [1, 4, 2, 3]
 
@@ -140,7 +140,7 @@ def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:
 def test_one_that_waits_is_not_hastened(store: Store) -> None:
     add(store, "a", "a")
     [change] = Operator(actor="ada").make_due_now([2], NOW_MS)
-    assert store.wait(store.writer.call(change)) == 0
+    assert store.call(change) == 0
     assert run(store) == [1, 2]
 
 
@@ -151,15 +151,6 @@ def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: S
     add(store, "b", "b", then="wait")
     claim(store, other=9)
     assert store.rows(LINE)[30:] == [(31, "dead", None), (32, "pending", 31)]
-
-
-def test_many_of_one_reference_that_come_at_once_keep_their_order(store: Store) -> None:
-    store.wait_all(
-        store.inbox.add(new_event(b"%d" % number), [NewDelivery("crm", 3, "continue")])
-        for number in range(70)
-    )
-    assert store.rows("SELECT count(*) FROM delivery WHERE waits_for_id = id - 1") == [(69,)]
-    assert run(store) == [*range(1, 71)]
 
 
 WAITING = 3000

@@ -122,7 +122,7 @@ class Schedule:
             changes = Operator(actor="ada").replay(
                 {number: 100}, self.now_ms, {number: THENS[action]}
             )
-            assert [self.store.wait(self.store.writer.call(change)) for change in changes] == [1]
+            assert [self.store.call(change) for change in changes] == [1]
             if own.line is not None and number in self.lines[own.line]:
                 own.state, own.due_ms = "pending", self.now_ms  # it has kept its place
             else:
@@ -137,8 +137,7 @@ class Schedule:
         ]
         if can:
             number = self.rng.choice(can)
-            change = Operator(actor="ada").cancel(number, self.now_ms)
-            assert self.store.wait(self.store.writer.call(change))
+            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
             self.leave(number, "cancelled")
 
     def compare(self) -> None:

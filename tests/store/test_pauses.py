@@ -48,11 +48,11 @@ def pause(
     reason: str | None = None,
     now_ms: int = NOW_MS,
 ) -> None:
-    store.wait(store.writer.call(OPERATOR.pause(name, now_ms, until_ms, reason)))
+    store.call(OPERATOR.pause(name, now_ms, until_ms, reason))
 
 
 def resume(store: Store, name: str, now_ms: int = NOW_MS) -> bool:
-    return store.wait(store.writer.call(OPERATOR.resume(name, now_ms)))
+    return store.call(OPERATOR.resume(name, now_ms))
 
 
 def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resumed(
@@ -61,8 +61,7 @@ def test_what_is_paused_waits_at_no_cost_and_runs_in_its_order_when_it_is_resume
     add_many(store, 3, "crm", "mail")
     before = store.rows(DELIVERIES)
     pause(store, "crm", reason="it is moved")
-    claimed = claim(store, crm=9, mail=9)
-    assert [job.action for job in claimed.jobs] == ["mail"] * 3
+    assert [job.action for job in claim(store, crm=9, mail=9).jobs] == ["mail"] * 3
     assert claim(store, crm=9, mail=9).jobs == []
     still = [row for row in store.rows(DELIVERIES) if row[1] == "pending"]
     assert still == [row for row in before if row in still]
@@ -284,9 +283,9 @@ def test_a_reason_that_names_who_is_erased_goes(store: Store) -> None:
     pause(store, "crm", reason="because of usr_000051 alone")
     pause(store, "mail", reason="because of usr_0000512")
     names = personrows.Names(frozenset({"usr_000051"}), frozenset(), frozenset())
-    rows = store.wait(store.writer.call(lambda each: personrows.eventless(each, names)))
+    rows = store.call(lambda each: personrows.eventless(each, names))
     assert len(rows["pause"]) == 1
-    store.wait(store.writer.call(lambda each: personrows.erase_eventless(each, rows)))
+    store.call(lambda each: personrows.erase_eventless(each, rows))
     assert store.rows("SELECT action, reason FROM pause ORDER BY action") == [
         ("crm", None),
         ("mail", "because of usr_0000512"),

@@ -11,8 +11,7 @@ MIB = 1 << 20
 
 
 def shares_of(names: Iterable[str], load: Room) -> Shares:
-    one = Claimable(slots=99, lease_ms=1, digest="")
-    return Shares(dict.fromkeys(names, one), load)
+    return Shares(dict.fromkeys(names, Claimable(slots=99, lease_ms=1, digest="")), load)
 
 
 @for_each(
@@ -30,8 +29,7 @@ def shares_of(names: Iterable[str], load: Room) -> Shares:
 )
 def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
     load = Room(limit=9, hooks={"a": 1}, held_bytes={"a": used * MIB}, max_bytes=10 * MIB)
-    shares = shares_of("a", load)
-    assert chosen(shares, ("a", *sizes)) == [("a", size) for size in begin]
+    assert chosen(shares_of("a", load), ("a", *sizes)) == [("a", size) for size in begin]
 
 
 @for_each(

@@ -69,8 +69,7 @@ def test_a_machine_that_was_off_for_a_month_is_caught_up_with_in_a_month() -> No
 
 def test_where_the_start_of_the_machine_is_never_known_no_time_passes() -> None:
     unknown = replace(START, machine_start=None)
-    now = later(unknown, DAY_MS)
-    assert advanced(unknown, now).at_ms == NOW_MS
+    assert advanced(unknown, later(unknown, DAY_MS)).at_ms == NOW_MS
 
 
 @given(
@@ -102,11 +101,11 @@ def test_who_is_apart_by_more_than_two_days_must_be_told() -> None:
 
 
 def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> None:
-    store.wait(store.writer.call(functools.partial(beat, now=now, is_leader=is_leader)))
+    store.call(functools.partial(beat, now=now, is_leader=is_leader))
 
 
 def counted(store: Store, wall_ms: int) -> int:
-    return store.wait(store.writer.call(functools.partial(counted_ms, wall_ms=wall_ms)))
+    return store.call(functools.partial(counted_ms, wall_ms=wall_ms))
 
 
 def test_it_goes_on_with_each_heartbeat_of_the_leader_and_with_no_other(store: Store) -> None:
@@ -124,7 +123,7 @@ def test_what_somebody_says_to_be_right_is_written_over_it(store: Store) -> None
     beaten(store, START)
     for by_ms in (-400 * DAY_MS, 400 * DAY_MS):
         now = later(START, MINUTE_MS, set_by_ms=by_ms)
-        store.wait(store.writer.call(lambda each: trusted.write(each, now)))  # noqa: B023
+        store.call(lambda each: trusted.write(each, now))  # noqa: B023
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms
         beaten(store, later(now, MINUTE_MS))
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms + MINUTE_MS

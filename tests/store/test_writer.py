@@ -157,7 +157,7 @@ def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
         raise MemoryError
 
     with pytest.raises(StoreUnavailableError, match="not enough memory"):
-        store.wait(store.writer.call(work))
+        store.call(work)
     assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
     assert store.add("crm").event_id == 1
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
@@ -173,7 +173,7 @@ def test_a_small_commit_between_failures_is_no_recovery(
 
     for _ in range(2):
         with pytest.raises(StoreUnavailableError):
-            store.wait(store.writer.call(work))
+            store.call(work)
         store.wait(store.inbox.prove_commit())
     assert [line["event"] for line in lines] == ["store.unavailable"]
     monkeypatch.setattr("premblyd.engines.writer.RECENT_S", 0)  # later, with nothing that failed

@@ -25,7 +25,7 @@ from premblyd.databases import DatabaseAddress, Server, is_postgresql
 from premblyd.prembly import samples
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import changing, new_place, url_of
+from tests.support.database import by_hand, changing, new_place, rows, url_of
 from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
 from tests.support.postgresql import FOLDER
@@ -90,6 +90,11 @@ def json_of(config: Path, *arguments: object) -> Any:
     done = run(*arguments, "--json", "--config", config)
     assert (done.code, done.err) == (0, "")
     return json.loads(done.out)
+
+
+def read(config: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
+    """Return rows of the record of a configuration."""
+    return rows(recorded_in(config), sql, *values)
 
 
 def command(*arguments: object) -> list[str]:
@@ -197,8 +202,7 @@ def _make_record(folder: Path) -> None:
         (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
     config = folder / "premblyd.yaml"
-    with changing(recorded_in(config)) as database:
-        database.execute(AWAITED)
+    by_hand(recorded_in(config), AWAITED)
     for arguments in (
         ("replay", "--delivery", dead),
         ("cancel", "--delivery", waiting),

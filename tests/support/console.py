@@ -83,8 +83,7 @@ class Browser:
 
     def post(self, path: str, fields: dict[str, Any] | None = None, **headers: Any) -> Page:
         """Send a form, with the hidden field that proves that it is the console's."""
-        own = {"_xsrf": self.xsrf(), **(fields or {})}
-        body = urlencode(own, doseq=True).encode()
+        body = urlencode({"_xsrf": self.xsrf(), **(fields or {})}, doseq=True).encode()
         more = {"Content_Type": "application/x-www-form-urlencoded", **headers}
         return self.request("POST", path, body, **more)
 

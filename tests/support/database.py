@@ -151,6 +151,12 @@ def changing(place: DatabaseAddress, *, unchecked: bool = False) -> Iterator[Con
         yield sqlite
 
 
+def by_hand(place: DatabaseAddress, sql: str, *values: Any, unchecked: bool = False) -> None:
+    """Change the database so, as `changing` does."""
+    with changing(place, unchecked=unchecked) as connection:
+        connection.execute(sql, values)
+
+
 def rows(place: DatabaseAddress, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return what another connection sees of the database."""
     with reading(place) as connection:

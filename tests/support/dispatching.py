@@ -205,8 +205,7 @@ class Dispatching:
     def replay(self, delivery_id: int) -> None:
         """Queue a delivery again, as `premblyd replay` does from its own process."""
         with closing(connect_operator(self.place)) as connection:
-            operator = Operator(actor="uid 0")
-            (replay,) = operator.replay({delivery_id: 1}, self.clock.now_ms())
+            (replay,) = Operator(actor="uid 0").replay({delivery_id: 1}, self.clock.now_ms())
             assert connection.transact(replay) == 1
 
     def states(self, *actions: str) -> dict[str, int]:

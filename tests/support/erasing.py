@@ -23,7 +23,7 @@ _MARK = Statement(
 
 def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:
     """Have these references and sessions erased; return the number of the erasure."""
-    return store.wait(store.writer.call(forgetting(*references, sessions=sessions), alone=True))
+    return store.call(forgetting(*references, sessions=sessions), alone=True)
 
 
 def forgetting(*references: str, sessions: Sequence[str] = ()) -> Callable[[Transaction], int]:
@@ -61,4 +61,4 @@ def remove_record(store: Store, event_id: int, *once: tuple[str, str]) -> None:
             transaction.insert(_GONE_ONCE, action=action, once_key=once_key, delivery_id=99)
         transaction.change(Statement(Event.delete().where(Event.id == param("id"))), id=event_id)
 
-    store.wait(store.writer.call(work, alone=True))
+    store.call(work, alone=True)

@@ -224,8 +224,7 @@ def cut(handler: "_Handler") -> None:
 
 def wrong_reference(handler: "_Handler") -> None:
     """Answer for another verification."""
-    other = Verification(reference=str(uuid.uuid4()))
-    handler.reply_bytes(other.answer())
+    handler.reply_bytes(Verification(reference=str(uuid.uuid4())).answer())
 
 
 class PremblyApi:

@@ -11,7 +11,7 @@ from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
 from tests.support.configuration import configuration
-from tests.support.database import changing, new_place, rows, url_of
+from tests.support.database import by_hand, new_place, rows, url_of
 from tests.support.prembly_api import PremblyApi
 from tests.support.store import new_event
 
@@ -60,8 +60,7 @@ class Record:
         return [reference for (reference,) in rows(self.place, STORED)]
 
     def change(self, sql: str, *values: Any) -> None:
-        with changing(self.place) as database:
-            database.execute(sql, values)
+        by_hand(self.place, sql, *values)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return rows(self.place, sql, *values)

@@ -148,6 +148,10 @@ class Store:
     def wait(self, awaitable: Awaitable[T]) -> T:
         return self._loop.run_until_complete(asyncio.ensure_future(awaitable, loop=self._loop))
 
+    def call(self, work: Callable[[Transaction], T], **how: Any) -> T:
+        """Do this by the writer."""
+        return self.wait(self.writer.call(work, **how))
+
     def wait_all(self, futures: Iterable["asyncio.Future[T]"]) -> list[T | BaseException]:
         """Return the results and the errors of what was submitted in one round of the loop."""
         return self.wait(asyncio.gather(*futures, return_exceptions=True))

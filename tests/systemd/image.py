@@ -101,8 +101,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         (self.machine.share / "command").write_text(f"cd\n{command}\n")
         session = 'export XDG_RUNTIME_DIR="/run/user/$(id -u)"; exec bash -eu /share/command'
-        words = f"runuser -l {USER} -c '{session}'"
-        return self.machine.run(words, check=check, stdin=stdin)
+        return self.machine.run(f"runuser -l {USER} -c '{session}'", check=check, stdin=stdin)
 
     def property(self, name: str, unit: str = "premblyd.service") -> str:
         return self.run(f"systemctl --user show --property={name} --value {unit}").strip()

@@ -35,14 +35,12 @@ def test_a_record_is_encrypted_and_gets_another_key_by_the_page(service: Machine
     assert "Updated to" in service.run(f"{INSTALL} --with encryption").stdout
 
     init, stop, encrypt = as_root("sh", "premblyd init --encryption").splitlines()
-    made = service.run(init, check=False)
-    assert NAMED in made.stderr
+    assert NAMED in service.run(init, check=False).stderr
     assert service.output(f"stat -c '%a %U' {DATABASE_KEY}") == "600 premblyd"
     service.run(f"cat >>{CONFIG}", stdin=f"{NAMED}\n")
     service.run(stop)
     assert "`premblyd record encrypt`" in service.run("premblyd check", check=False).stderr
-    done = service.run(encrypt)
-    assert "NOT encrypted" in done.stdout
+    assert "NOT encrypted" in service.run(encrypt).stdout
     service.run(f"rm {DATABASE}.before-*; systemctl start premblyd")
     run_hook(service)
     count = "SELECT count(*) - 1 AS n FROM event"

@@ -46,8 +46,7 @@ def test_each_file_that_is_installed_has_an_sbom_and_each_file_a_sum(
     names = {path.name for path in released.folder.iterdir()}
     installed = {wheel, released.image.name}
     described = {f"{name}.cdx.json" for name in installed}
-    source = f"premblyd-{version}.tar.gz"
-    summed = {*installed, *described, source}
+    summed = {*installed, *described, f"premblyd-{version}.tar.gz"}
     assert names == {*summed, "SHA256SUMS", "SHA256SUMS.sig"}
     lines = (released.folder / "SHA256SUMS").read_text().splitlines()
     assert {line.split()[1] for line in lines} == summed

@@ -266,8 +266,7 @@ actions:
 def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machine) -> None:
     before = service.property("MainPID")
     configure(service, "actions: [{name: x, shell: y}]")
-    done = service.run("systemctl reload premblyd", check=False)
-    assert done.returncode != 0
+    assert service.run("systemctl reload premblyd", check=False).returncode != 0
     assert service.property("ActiveState") == "active"
     assert service.property("MainPID") == before
     log = "journalctl -u premblyd -n 10 --no-pager -o cat"  # written a moment later

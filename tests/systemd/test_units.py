@@ -61,8 +61,7 @@ def function(name: str) -> str:
 def installed(unit: str, systemd_version: int) -> str:
     """Return a unit as it is installed where systemd has this version."""
     script = f". {STEPS}\nfor_systemd {FOLDER / unit} {systemd_version}"
-    done = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True)
-    return done.stdout
+    return subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True).stdout
 
 
 def test_restarts_get_rarer_where_systemd_can_do_that() -> None:
@@ -131,8 +130,7 @@ def test_every_sandbox_line_says_what_it_stops() -> None:
 
 @pytest.mark.parametrize("unit", [RECONCILE, BACKUP])
 def test_what_runs_beside_the_daemon_has_its_sandbox_user_and_keys(unit: str) -> None:
-    text = (FOLDER / "premblyd.service").read_text()
-    _, _, sandbox = text.partition("# The sandbox.")
+    _, _, sandbox = (FOLDER / "premblyd.service").read_text().partition("# The sandbox.")
     keys = set(re.findall(r"^(\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE))
     assert len(keys) > 25
     keys |= {"User", "Group", "StateDirectory", "ConfigurationDirectory", "LoadCredential"}
@@ -232,8 +230,7 @@ def test_units_and_install_script_agree_on_every_path() -> None:
     assert tuple(units.split()) == UNITS
     for name in (*UNITS, "premblyd.sysusers", "premblyd.tmpfiles"):
         assert (FOLDER / name).is_file()
-    program = service["ExecStart"][0].split()[0]
-    assert program == f"{values['opt']}/current/bin/premblyd"
+    assert service["ExecStart"][0].split()[0] == f"{values['opt']}/current/bin/premblyd"
     assert service["LoadCredential"] == [f"credentials:{values['etc']}/credentials"]
     assert service["ConfigurationDirectory"] == ["premblyd"]
     assert values["etc"] == "/etc/premblyd"

@@ -52,7 +52,7 @@ def backend_pid(store: Store) -> int:
     def ask(transaction: Transaction) -> int:
         return int(transaction.connection.info.backend_pid)
 
-    return store.wait(store.writer.call(ask))
+    return store.call(ask)
 
 
 def setting(store: Store, name: str) -> str:
@@ -60,7 +60,7 @@ def setting(store: Store, name: str) -> str:
         [value] = transaction.connection.execute(f"SHOW {name}").fetchone() or [""]
         return str(value)
 
-    return store.wait(store.writer.call(ask))
+    return store.call(ask)
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def test_a_lock_that_another_has_for_too_long_is_told(store: Store) -> None:
     def hurry(transaction: Transaction) -> None:
         transaction.connection.execute(wait)
 
-    store.wait(store.writer.call(hurry))
+    store.call(hurry)
     with psycopg.connect(url_of(store.place)) as other:
         other.execute("LOCK TABLE delivery")
         assert "holds a lock" in reason(store)
@@ -214,7 +214,7 @@ def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
         )
         assert transaction.try_lock("reads, as what stores webhooks does")
 
-    store.wait(store.writer.call(work))
+    store.call(work)
     assert len(set(pids)) == 2
     assert store.rows("SELECT alive_at_ms FROM record") == [(1,)]
     assert lines == []

@@ -18,7 +18,7 @@ def part_of(store: Store) -> int:
     def part(transaction: Transaction) -> int:
         return transaction.part
 
-    return store.wait(store.writer.call(part))
+    return store.call(part)
 
 
 def test_each_daemon_has_a_part_as_long_as_it_is_connected(store: Store) -> None:

@@ -235,8 +235,7 @@ def test_an_inspection_says_what_is_there_and_where_a_200_means_little(
 def test_an_inspection_tells_what_a_role_lacks(server: Server, cluster: Cluster) -> None:
     [lacks] = backend(as_role(server, "reader")).inspect().obstacles
     assert lacks.startswith("the role reader lacks DELETE, INSERT, SELECT, UPDATE on ")
-    new = postgresql.new_database(cluster)
-    [may_not] = backend(as_role(new, "reader")).inspect().obstacles
+    [may_not] = backend(as_role(postgresql.new_database(cluster), "reader")).inspect().obstacles
     assert "needs CREATE on the schema public" in may_not
 
 
@@ -252,8 +251,7 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
     server: Server, cluster: Cluster, mode: str, is_refused: bool
 ) -> None:
     with needs_machine(), pooler(cluster, server, mode) as pooled:
-        warnings = " ".join(backend(pooled).inspect().obstacles)
-        assert ("pool_mode" in warnings) is is_refused
+        assert ("pool_mode" in " ".join(backend(pooled).inspect().obstacles)) is is_refused
         if is_refused:
             with pytest.raises(CannotStartError, match="pool_mode"):
                 backend(pooled).prepare()
@@ -276,7 +274,7 @@ def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
         for number in range(8):  # so often that the statements are prepared
             store.add("crm", body=b"%d" % number)
             with pytest.raises(ValueRefusedError):
-                store.wait(store.writer.call(fail))
+                store.call(fail)
             [job] = claim(store, crm=1).jobs
             assert finish(store, job, SUCCEEDED)
         assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]

@@ -36,8 +36,7 @@ def open_made(path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_the_body_is_the_last_column_of_an_event(made: sqlite3.Connection) -> None:
     """SQLite walks a photo's megabytes to reach what stands behind it."""
-    columns = made.execute(COLUMN_NAMES, ("event",)).fetchall()
-    assert columns[-1] == ("body",)
+    assert made.execute(COLUMN_NAMES, ("event",)).fetchall()[-1] == ("body",)
 
 
 def test_every_table_has_a_model(path: Path) -> None:
