@@ -349,6 +349,13 @@ async def test_drift_of_the_clock_moves_nothing(place: DatabaseAddress) -> None:
         assert at.delivery("due_at_ms") == before
 
 
+async def test_a_clock_that_stands_still_keeps_nothing_waiting(place: DatabaseAddress) -> None:
+    async with Dispatching(place, action("a")) as at:
+        at.clock.stands = True
+        await at.add("a", received_at_ms=at.clock.now_ms() + 100)
+        await at.until_states(succeeded=1)
+
+
 async def test_a_replay_by_another_connection_is_noticed_at_the_next_look(
     place: DatabaseAddress,
 ) -> None:

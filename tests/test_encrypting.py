@@ -22,12 +22,7 @@ from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.files import NEW, beside, put_aside
 from premblyd.engines.sqlite.opening import opening_key
-from premblyd.errors import (
-    CannotStartError,
-    LacksRightsError,
-    PremblydError,
-    TryAgainError,
-)
+from premblyd.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
 from tests.faults.daemon import folder
 from tests.support.commands import json_of, run
 from tests.support.configuration import ONCE, configuration, shell

@@ -124,9 +124,7 @@ def test_what_does_not_open_ends_with_78_and_says_what_to_do(
     assert daemon.database.read_bytes() == before
 
 
-def test_an_encrypted_database_without_encryption_is_named_so(
-    encrypted: EncryptedFile,
-) -> None:
+def test_an_encrypted_database_without_encryption_is_named_so(encrypted: EncryptedFile) -> None:
     with pytest.raises(PremblydError, match="is encrypted, or is no SQLite database") as caught:
         connect_read_only(encrypted.path)
     assert caught.value.exit_code == 78

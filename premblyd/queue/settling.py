@@ -154,7 +154,10 @@ _HAS_BEGUN = (Delivery.attempt_count > 0) & (
     | _HAS_RUN
     | ~fn.EXISTS(
         Inquiry.select(Inquiry.id).where(
-            Inquiry.delivery == Delivery.id, Inquiry.purpose == Purpose.CONFIRM
+            Inquiry.purpose == Purpose.CONFIRM,
+            (Inquiry.delivery == Delivery.id)
+            # Of several deliveries that share an answer, one has the question.
+            | ((Inquiry.event == Delivery.event) & (Inquiry.error == Delivery.last_error)),
         )
     )
 )

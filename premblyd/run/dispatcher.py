@@ -154,10 +154,10 @@ class Dispatcher:
         if self._stopping:
             return None
         jump = self._jump_ms + self._clock.jumped_ms()
+        if jump != self._jump_ms:  # drift adds up, or a clock that stands still would be none
+            self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
         if abs(jump) > JUMP_MS:
             # A delay is a duration: setting the clock must not shorten or stretch it.
-            if jump != self._jump_ms:
-                self._jump_ms, self._jumped_at_ms = jump, self._clock.now_ms()
             await self._queue.shift(jump, self._jumped_at_ms)
             self._jump_ms = 0
             tell("clock.jumped", by_ms=jump)

@@ -269,8 +269,7 @@ LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 
 def test_a_damaged_record_gets_no_copy_and_no_older_one_goes(config: Path, there: Path) -> None:
     first = json_of(config, "record", "backup", there)["file"]
     [(page,)] = rows(
-        file_of(config),
-        "SELECT rootpage FROM sqlite_schema WHERE name = 'event_received'",
+        file_of(config), "SELECT rootpage FROM sqlite_schema WHERE name = 'event_received'"
     )
     with file_of(config).open("r+b") as file:
         file.seek((page - 1) * 4096 + 3)
@@ -288,10 +287,7 @@ def test_a_full_disk_is_said_before_anything_is_written(
         fails(config, disk, 75, "The disk is too small for a copy: 6", "must be free there")
         monkeypatch.setattr(copying, "SPARE_BYTES", -(1 << 30))
         (disk / "other").write_bytes(bytes(800_000))
-        with (
-            pytest.raises(PremblydError, match="disk is full"),
-            copying.opened(disk) as it,
-        ):
+        with pytest.raises(PremblydError, match="disk is full"), copying.opened(disk) as it:
             copying.back_up(copying.source_at(file_of(config)), it, lambda *_: None)
         assert names_in(disk) == ["other"]
 

@@ -53,12 +53,7 @@ class Campaign:
     """One daemon, three people, and what is found of them."""
 
     def __init__(
-        self,
-        at: Path,
-        seed: int,
-        opened: ExitStack,
-        *,
-        place: DatabaseAddress | None = None,
+        self, at: Path, seed: int, opened: ExitStack, *, place: DatabaseAddress | None = None
     ) -> None:
         self.rng = random.Random(seed)
         self.at = at

@@ -177,10 +177,7 @@ def kill_while_hooks_start(at: Path, kills: int, rng: random.Random) -> Endured:
         (started,) = victim.rows("SELECT count(*) FROM attempt")[0]
         victim.start()  # nobody has the lock or the address
         victim.stop()
-    endured.figures = {
-        "kills": kills,
-        "hooks that were started": started,
-    }
+    endured.figures = {"kills": kills, "hooks that were started": started}
     return endured
 
 

@@ -187,7 +187,7 @@ HOSTILE = {
 UNMARKED = {
     "leaves a child that dropped its environment": _answering(
         "child(env={}, start_new_session=True)", _OK
-    ),
+    )
 }
 
 

@@ -37,9 +37,7 @@ def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
     assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "put_off": []}
 
 
-def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(
-    config: Path,
-) -> None:
+def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(config: Path) -> None:
     age(config)
     with_retention(config, body="90d", identity="200d", rejections="1d")
     ((user_ref,),) = read(

@@ -79,12 +79,7 @@ def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
     out = run("status", "--config", config).out
     assert "\nPeriods: body 90d; for ever: identity, record, rejections.\n" in out
     shown = json.loads(run("status", "--json", "--config", config).out)["kept"]
-    assert shown["periods"] == {
-        "body": "90d",
-        "identity": None,
-        "record": None,
-        "rejections": None,
-    }
+    assert shown["periods"] == {"body": "90d", "identity": None, "record": None, "rejections": None}
     assert (shown["holds"], shown["erasures"]) == (0, 0)
     assert json_of(config, "person", "hold", "--list") == []
 

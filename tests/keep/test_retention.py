@@ -10,12 +10,7 @@ import pytest
 from premblyd.config.retention import Retention
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import SqliteTransaction
-from premblyd.keep import (
-    eventless,
-    holds,
-    retention,
-    sweeping,
-)
+from premblyd.keep import eventless, holds, retention, sweeping
 from premblyd.keep.holds import Subject
 from premblyd.keep.retention import Done
 from premblyd.keep.sweeping import Round
@@ -25,14 +20,7 @@ from premblyd.model.table import Table
 from premblyd.model.tables import Delivery, Event
 from premblyd.times import DAY_MS, HOUR_MS
 from tests.support.database import changing
-from tests.support.store import (
-    NOW_MS,
-    Store,
-    name_one,
-    new_rejection,
-    store_at,
-    transaction_open,
-)
+from tests.support.store import NOW_MS, Store, name_one, new_rejection, store_at, transaction_open
 
 LATER_MS = NOW_MS + 10 * DAY_MS
 

@@ -415,6 +415,19 @@ def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
     assert store.rows(HAD) == [("pending", None)]
 
 
+def test_a_hook_that_an_answer_to_another_one_stopped_was_not_had(store: Store) -> None:
+    """Of several that share an answer which contradicts their event, one has the question."""
+    new = [NewDelivery("mail", 3), NewDelivery("crm", 3)]
+    store.wait(store.inbox.add(new_event(b"first", **NOTHING), new))
+    confirm(store, 1, InquiryResult.CONTRADICTED, 1)
+    confirm(store, 1, InquiryResult.CONTRADICTED, 2, is_shared=True)
+    store.by_hand("UPDATE inquiry SET error = 'Prembly says no'")
+    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1"
+    store.by_hand(f"UPDATE delivery SET {dead}, last_error = 'Prembly says no'")
+    add(store, answer("ref-1"))
+    assert store.rows(HAD) == [("pending", None)]
+
+
 @pytest.mark.parametrize("ran", ["outcome = 'succeeded'", "outcome = 'failed', exit_code = 1"])
 def test_a_hook_that_ran_before_a_replay_that_prembly_stopped_was_had(
     store: Store, ran: str
