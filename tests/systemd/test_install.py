@@ -30,7 +30,7 @@ def test_one_command_installs_a_running_service(installed: Installed) -> None:
     assert installed.enabled == "enabled\nenabled"
     assert installed.health == '{"status":"ok"}'
     steps = [line for line in installed.printed.splitlines() if line[:1].isdecimal()]
-    assert [step[:2] for step in steps] == ["1.", "2.", "3.", "4.", "5."]
+    assert [step[:2] for step in steps] == ["1.", "2.", "3.", "4.", "5.", "6."]
     assert "can't start" not in installed.printed
     assert installed.modes.splitlines() == [
         "750 root:premblyd /etc/premblyd",
