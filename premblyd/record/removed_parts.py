@@ -56,7 +56,7 @@ class Remains:
                 f" {self.erasure.id}).{came}"
             )
         elif self.removed_parts is not None:
-            yield REMOVED_PARTS[self.removed_parts]
+            yield REMOVED_PARTS.get(self.removed_parts, f"Removed: {self.removed_parts}.")
         if self.is_on_hold:
             yield ON_HOLD
 
