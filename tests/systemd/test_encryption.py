@@ -1,10 +1,13 @@
 """The service on an encrypted record: its library, its key, and the page's commands."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.support.waiting import wait_until
 from tests.systemd.machine import Machine
-from tests.systemd.pages import as_root
+from tests.systemd.pages import as_root, inline
 from tests.systemd.service import CONFIG, DATABASE, INSTALL, KEY, configure, send, sql
 
 pytestmark = pytest.mark.machine
@@ -12,6 +15,9 @@ pytestmark = pytest.mark.machine
 NAMED = "encryption: {key: {file: database.key}}"
 DATABASE_KEY = "/etc/premblyd/database.key"
 HOOK = 'actions: [{name: note, response_codes: ["*"], shell: "id -un"}]\n'
+PAGES = Path(__file__).parents[2] / "docs"
+INSTALLING = (PAGES / "install.md").read_text()
+PAGE = INSTALLING.partition("### Restore on a second machine")[2].partition("##")[0]
 SUCCEEDED = "SELECT count(*) AS n FROM delivery WHERE state = 'succeeded'"
 
 
@@ -23,7 +29,13 @@ def run_hook(machine: Machine) -> None:
     wait_until(lambda: machine.output(asking) != done)
 
 
-def test_a_record_is_encrypted_and_gets_another_key_by_the_page(service: Machine) -> None:
+def ask(machine: Machine, query: str) -> str:
+    return machine.output(f'runuser -u premblyd -- premblyd sql --csv "{query}"')
+
+
+def test_a_record_is_encrypted_and_gets_another_key_by_the_page(
+    service: Machine, fresh_machine: Machine
+) -> None:
     service.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
     configure(service, HOOK)
     service.run("systemctl restart premblyd")
@@ -54,6 +66,8 @@ def test_a_record_is_encrypted_and_gets_another_key_by_the_page(service: Machine
     run_hook(service)
     assert service.output(f"stat -c '%a %U' {DATABASE_KEY}") == "600 premblyd"
 
+    move_to(fresh_machine, service)
+
     # In credentials/ only root and the daemon have it.
     service.run(f"install -m 0600 {DATABASE_KEY} /etc/premblyd/credentials/; rm {DATABASE_KEY}")
     service.run("systemctl restart premblyd")
@@ -63,3 +77,28 @@ def test_a_record_is_encrypted_and_gets_another_key_by_the_page(service: Machine
     assert "Another premblyd uses" in refused.stderr
     assert "Updated to" in service.run(INSTALL).stdout  # it keeps the library
     send(service)
+
+
+def move_to(second: Machine, first: Machine) -> None:
+    """Put a copy back on a second machine by the page. Who was erased since is not in it."""
+    first.run("systemctl start premblyd-backup")
+    (reference,) = ask(first, "SELECT max(reference) AS r FROM event").splitlines()[1:]
+    reference = reference.strip('"')
+    first.run(f"premblyd person erase --reference {reference} --yes")
+    first.run("tar -C / -cf /share/moved.tar etc/premblyd var/backups/premblyd")
+    shutil.copy(first.share / "moved.tar", second.share)
+
+    second.run(f"{INSTALL} --with encryption")
+    second.run("mkdir /mnt/copies; tar -C / -xf /share/moved.tar")
+    second.run("mv /var/backups/premblyd/* /mnt/copies; mv /etc/premblyd/database.key /root/KEY")
+    second.run("chown -R premblyd: /mnt/copies")
+    for part in ("sudo systemctl stop", "sudo install -o premblyd", "sudo premblyd record restore"):
+        (typed,) = {each for each in inline(part) if each in PAGE}
+        yes = " --yes" if "restore" in typed else ""
+        second.run(typed.replace("sudo ", "").replace(" KEY ", " /root/KEY ") + yes)
+    second.run("chown -R root:premblyd /etc/premblyd; chown premblyd: /etc/premblyd/database.key")
+    second.run("systemctl start premblyd")
+    count = "SELECT count(*) AS n FROM event"
+    assert ask(second, count) == ask(first, count)
+    assert reference not in ask(second, "SELECT reference FROM event")
+    run_hook(second)
