@@ -24,17 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import (
-    costs,
-    earlier,
-    engines,
-    keeping,
-    report,
-    scale,
-    serving,
-    trips,
-    workers,
-)
+from tests.bench import costs, earlier, engines, keeping, report, scale, serving, trips, workers
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 from tests.support.needs import UnavailableError

@@ -18,11 +18,7 @@ from tests.support.rows import for_each
 from tests.support.waiting import wait_until
 
 SECRET = "a secret of the proxy"
-PROXY = {
-    "header": "Remote-User",
-    "secret": SECRET,
-    "roles": {"alice": "operate", "eve": "look"},
-}
+PROXY = {"header": "Remote-User", "secret": SECRET, "roles": {"alice": "operate", "eve": "look"}}
 REVEAL, CANCEL = "/events/1/reveal", "/deliveries/1/cancel"
 SIGNED_IN = "SELECT actor, note FROM operator_action WHERE action = 'sign-in' ORDER BY id"
 

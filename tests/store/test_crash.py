@@ -122,10 +122,7 @@ WAITS_LONG = "from premblyd.engines.sqlite import opening\nopening.BUSY_TIMEOUT_
 def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
         host, _, port = daemon.start(WAITS_LONG).address.partition(":")
-        with (
-            locked(daemon.database),
-            socket.create_connection((host, int(port))) as client,
-        ):
+        with locked(daemon.database), socket.create_connection((host, int(port))) as client:
             client.sendall(webhook(BODY))
             assert select.select([client], [], [], 0.4)[0] == []
             daemon.kill()

@@ -53,10 +53,7 @@ def cancel(store: Store, number: int) -> bool:
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
     add(store, "a", "a", "b", "a", None, None, "")
     waiting = "SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL ORDER BY id"
-    assert store.rows(waiting) == [
-        (2, 1),
-        (4, 2),
-    ]
+    assert store.rows(waiting) == [(2, 1), (4, 2)]
     first = claim(store, crm=9)
     assert ids(first) == [1, 3, 5, 6, 7]
     assert (claim(store, crm=9).jobs, first.next_due_ms) == ([], NOW_MS + 60_000)

@@ -293,10 +293,7 @@ def test_of_many_ends_told_at_once_each_counts_whose_claim_stands(store: Store) 
     assert ended == [*(30 * [False]), *(60 * [True]), *(30 * [True]), True, True]
     assert store.rows(
         "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
-    ) == [
-        ("pending", LATER_MS + 5, 45),
-        ("succeeded", None, 45),
-    ]
+    ) == [("pending", LATER_MS + 5, 45), ("succeeded", None, 45)]
     assert store.rows(
         "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
     ) == [

@@ -159,11 +159,7 @@ class Dispatching:
             self.inquirer, Inquiries(self.writer), self.queue, Answers(self.writer), self.clock
         )
         self.dispatcher = Dispatcher(
-            self.queue,
-            self.runners,
-            self.clock,
-            random.Random(0),
-            self.gate,
+            self.queue, self.runners, self.clock, random.Random(0), self.gate
         )
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())

@@ -108,10 +108,7 @@ class Store:
     """
 
     def __init__(
-        self,
-        place: DatabaseAddress,
-        loop: asyncio.AbstractEventLoop,
-        worker: str = "host:1:boot",
+        self, place: DatabaseAddress, loop: asyncio.AbstractEventLoop, worker: str = "host:1:boot"
     ) -> None:
         self.place = place
         self.worker = worker

@@ -116,9 +116,7 @@ def test_an_interrupted_update_is_undone(service: Machine) -> None:
         assert service.output(f"ls -d /opt/premblyd/versions/{newer} || true") == "", step
 
 
-def test_an_update_takes_nothing_from_what_lies_around_and_leaves_nothing(
-    service: Machine,
-) -> None:
+def test_an_update_takes_nothing_from_what_lies_around_and_leaves_nothing(service: Machine) -> None:
     """The checkout is a user's, who has built in it before."""
     service.run("id dev || useradd --create-home dev")
     service.run("rm -rf /home/dev/it; cp -r /share/source /home/dev/it")

@@ -86,9 +86,7 @@ def read(database: Database) -> int:
     return int(count)
 
 
-def test_what_waits_at_the_end_of_all_is_not_looked_for_from_the_beginning(
-    grown: Database,
-) -> None:
+def test_what_waits_at_the_end_of_all_is_not_looked_for_from_the_beginning(grown: Database) -> None:
     """The server takes rows of a state to be everywhere, and would read all to find 50."""
     part = lists.part(grown, DeliveryFilter(state="pending"), lists.OLDEST)
     assert [row.id for row in part.rows] == list(range(19050, 19000, -1))
