@@ -130,7 +130,7 @@ def revealed(
     """Return the event with its personal data, which it is on record that somebody sees; of each
     delivery the `newest_attempts`, or all."""
     event = find_event(database, str(recorded.event_id))
-    columns = {**_columns(event), "headers": json.loads(event.headers)}
+    columns = {**_columns(event), "headers": _headers(event)}
     body: Any = None
     if has_body(event):
         body = _document(event)
@@ -237,6 +237,14 @@ def _shortened(value: Any) -> Any:
 def has_body(event: WholeEvent) -> bool:
     """Return whether an event's body is there: it may be removed or erased."""
     return event.body is not None
+
+
+def _headers(event: WholeEvent) -> Any:
+    """Return the headers as pairs; as one, when somebody has changed them."""
+    try:
+        return [[str(name), str(value)] for name, value in json.loads(event.headers)]
+    except (ValueError, TypeError):
+        return [["headers", str(event.headers)]]
 
 
 def _columns(event: WholeEvent) -> dict[str, Any]:
