@@ -27,6 +27,7 @@ from premblyd.keep.erasurelines import (
 from premblyd.prembly.payload import session_reference
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_again import begin
+from tests.support.needs import needs_root
 from tests.support.rows import for_each
 from tests.support.store import Store
 
@@ -223,7 +224,7 @@ def test_the_own_file_is_beside_the_database_or_in_the_folder_that_lasts(
     assert own_file(server) == Path("/srv/a/erased.jsonl")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@needs_root
 def test_a_file_that_root_makes_is_the_owners_of_the_database(tmp_path: Path) -> None:
     database = tmp_path / "a.db"
     database.touch()
