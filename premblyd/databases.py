@@ -1,5 +1,7 @@
 """Which database the record is in: a SQLite file, or a PostgreSQL server."""
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +83,17 @@ def is_plain(path: Path) -> bool | None:
     OSError when it can't be read."""
     if not path.is_file():  # a FIFO is not opened: that would wait
         return False if path.exists() else None
-    with path.open("rb") as file:
-        begin = file.read(len(MAGIC))
+    begin = _begin(path)
     return begin == MAGIC if begin else None
+
+
+def _begin(path: Path) -> bytes:
+    """Return how a file begins, by a descriptor that is open if this process has one: to close
+    another would end the locks that SQLite has on the file."""
+    own = path.stat()
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # it is closed, or only written by
+            if os.path.samestat(os.fstat(number), own):
+                return os.pread(number, len(MAGIC), 0)
+    with path.open("rb") as file:
+        return file.read(len(MAGIC))

@@ -142,6 +142,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         assert (done.code, done.err) == (0, "")
         [aside] = put_aside(place.path)
         assert f"shred -u {aside}" in done.out
+        assert "It is NOT encrypted." in run("status", "--config", daemon.config).out
         aside.unlink()
         daemon.start()
         again = run("record", "encrypt", "--config", daemon.config)
@@ -307,9 +308,9 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
 
     refused("is not encrypted yet", lambda: encrypt(place, wanted, NOW_MS, nothing), PremblydError)
     with monkeypatch.context() as patched:
-        patched.setattr("premblyd.engines.sqlite.encrypting._SPARE_BYTES", 1 << 60)
+        patched.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
         for work in (plain, change):
-            refused("The disk is too small", work, PremblydError)
+            refused("is too small", work, PremblydError)
     with monkeypatch.context() as patched:
         patched.setattr("os.access", lambda *_, effective_ids=False: not effective_ids)
         refused("can't be replaced together", change, LacksRightsError)

@@ -1,5 +1,6 @@
 """With `encryption`, nothing of anybody is in any file, and every command works as without."""
 
+import contextlib
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import KEY, file_in, prepared_file, rows
 from tests.support.needs import needs_root
 from tests.support.rows import for_each
+from tests.support.store import store_at
 
 MARKS = ("canary-of-a-name", "canary-reference", "canary-of-a-detail")
 BODY = (
@@ -134,6 +136,19 @@ def test_the_next_key_opens_what_the_key_does_not(encrypted: EncryptedFile) -> N
     encrypted.key_path.rename(keyfile.next_to(encrypted.key_path))
     encrypted.key_path.write_text(OTHER)
     connect_operator(encrypted).close()
+
+
+def test_a_key_that_is_exchanged_under_a_daemon_leaves_it_its_locks(
+    encrypted: EncryptedFile,
+) -> None:
+    with store_at(encrypted) as store:
+        store.add("crm")
+        inode = f":{encrypted.path.stat().st_ino} "
+        for content in (OTHER, f"{KEY}\n"):
+            encrypted.key_path.write_text(content)
+            with contextlib.suppress(PremblydError):
+                connect_read_only(encrypted).close()
+            assert inode in Path("/proc/locks").read_text()
 
 
 def test_a_key_file_is_read_within_bounds_and_never_waited_for(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from premblyd import keyfile, words
+from premblyd import keyfile
 from premblyd.copies.names import CopyName, copies_in, digest_of, parse
+from premblyd.copies.ownership import become_owner
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import real_path
+from premblyd.engines.sqlite.files import lacking_room, real_path
 from premblyd.engines.sqlite.opening import plain
 from premblyd.engines.sqlite.taking import Watch
 from premblyd.errors import PremblydError, TryAgainError
@@ -30,13 +31,11 @@ ON_SERVER = (
     "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with pg_restore,"
     " then `premblyd record restore --erase-again`."
 )
-Source = SqliteBackend  # what is copied
 PART = ".premblyd-backup-"  # begins the name of what is not whole yet
 PAGES = 256  # of a portion
 PAUSE_S = 0.005  # between two portions: the disk is the daemon's as well
 # So many wait for the disk at most: a commit of the daemon's may have to wait for all of them.
 SYNCED_PAGES = 16 * PAGES
-SPARE_BYTES = 64 << 20  # that a copy leaves on its disk: webhooks may need the same
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Nothing but the file itself; and it is synced at the end.
 _ALONE = "PRAGMA locking_mode = exclusive; PRAGMA journal_mode = memory; PRAGMA synchronous = off"
@@ -48,7 +47,7 @@ class CopyError(TryAgainError):
     """A copy can't be made, by its folder or its disk."""
 
 
-def source_at(place: DatabaseAddress) -> Source:
+def source_at(place: DatabaseAddress) -> SqliteBackend:
     """Return the database to be copied, and become its owner. Raise PremblydError when it is on a
     server."""
     source = backend(place)
@@ -56,25 +55,6 @@ def source_at(place: DatabaseAddress) -> Source:
         raise PremblydError(ON_SERVER)
     become_owner(source.path)
     return source
-
-
-def owner_of(database: Path) -> os.stat_result:
-    """Return to whom a database belongs: its file, or its folder. Whoever has made a link to it,
-    and is not root, may do no more there than before."""
-    found = database if os.path.lexists(database) else database.parent
-    link = found.lstat()
-    return link if link.st_uid else found.stat()
-
-
-def become_owner(database: Path) -> None:
-    """From here on, root is the user whom the database belongs to: so what is written is the
-    service's, and what others put in its way leads no further than the service could go."""
-    with contextlib.suppress(FileNotFoundError):  # whoever opens it says so
-        owner = owner_of(database)
-        if os.geteuid() == 0 and owner.st_uid:
-            os.setgroups([owner.st_gid])
-            os.setgid(owner.st_gid)
-            os.setuid(owner.st_uid)
 
 
 @contextlib.contextmanager
@@ -100,18 +80,16 @@ def opened(folder: Path) -> Iterator[int]:
         ) from None
 
 
-def back_up(source: Source, folder: int, watch: Watch) -> tuple[CopyName, int]:
+def back_up(source: SqliteBackend, folder: int, watch: Watch) -> tuple[CopyName, int]:
     """Copy a database into a folder; return the copy and its size in bytes. Raise CopyError when it
     can't be written, PremblydError when it is damaged, or the database can't be read."""
-    status, disk, sizes = os.fstat(folder), os.fstatvfs(folder), source.sizes()
+    status, sizes = os.fstat(folder), source.sizes()
     if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         raise PremblydError(
             "Others may write to this folder, and replace a copy: nothing was written. It should"
             " belong to the user whom the database belongs to, with mode 0700."
         )
-    needed = (sizes.database_bytes or 0) + (sizes.log_bytes or 0) + SPARE_BYTES
-    if (free := disk.f_bavail * disk.f_frsize) < needed:
-        told = f"{words.size(needed)} must be free there, and {words.size(free)} are"
+    if told := lacking_room(folder, (sizes.database_bytes or 0) + (sizes.log_bytes or 0)):
         raise CopyError(f"The disk is too small for a copy: {told}.")
     _remove_parts(folder)  # of backups that were killed
     name = f"{PART}{secrets.token_hex(8)}"
@@ -130,7 +108,7 @@ def back_up(source: Source, folder: int, watch: Watch) -> tuple[CopyName, int]:
         _remove_parts(folder)
 
 
-def send(source: Source, watch: Watch) -> BinaryIO:
+def send(source: SqliteBackend, watch: Watch) -> BinaryIO:
     """Return a copy in a file without a name: until it is whole, it has one beside the database."""
     beside = real_path(source.path).parent
     with opened(beside):
@@ -150,7 +128,7 @@ def keep_newest(folder: int, record_id: str, most: int) -> list[str]:
     return oldest
 
 
-def _copy(source: Source, target: str, part: int, watch: Watch) -> tuple[str, int]:
+def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[str, int]:
     """Write a database, as it is now, into the empty file `target`, which is open as `part`, and
     look through it. Return the record's id and the number of the newest event that it ever had.
 

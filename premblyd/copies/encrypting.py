@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from premblyd import keyfile, newfile
-from premblyd.copies.copying import owner_of
+from premblyd.copies.ownership import as_owner
 from premblyd.databases import EncryptedFile, is_plain
 from premblyd.engines.connections import translated
 from premblyd.engines.sqlite.encrypting import UNCHANGED, write_encrypted
@@ -51,7 +51,7 @@ def encrypt(place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watc
     wanted = None if new_key is None else keyfile.read_key(new_key)
     finished, dropped, aside, old_key = False, None, None, None
     with contextlib.ExitStack() as held, _in_words():
-        with _as_owner(place.path):
+        with as_owner(place.path):
             held.enter_context(hold(real))
             was_plain = is_plain(real) is True
         if was_plain and wanted is not None:
@@ -70,11 +70,11 @@ def encrypt(place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watc
         if was_plain or wanted not in (None, key):
             if wanted is not None:
                 _require_exchangeable(place)
-            with _as_owner(place.path):
+            with as_owner(place.path):
                 new = held.enter_context(write_encrypted(real, opened_by, wanted or key, watch))
             if wanted is not None:
                 _put_next(key_path, wanted)
-            with _as_owner(place.path):
+            with as_owner(place.path):
                 aside = put_in_place(new, real, now_ms, is_alone=True)
             if wanted is not None:
                 old_key = _exchange(key_path)
@@ -93,30 +93,10 @@ def _in_words() -> Iterator[None]:
         raise PremblydError(f"Can't use {error.filename}: {error.strerror}.") from None
 
 
-@contextlib.contextmanager
-def _as_owner(database: Path) -> Iterator[None]:
-    """Have root work beside the database as the user whom that belongs to: whatever somebody puts
-    in its way there, it can do no more than the service."""
-    owner = owner_of(database)
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        yield
-        return
-    groups = os.getgroups()
-    os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-
-
 def _require_exchangeable(place: EncryptedFile) -> None:
     """Raise PremblydError where the key's file can't be replaced together with the database."""
     may_read, key_path = False, place.key_path
-    with _as_owner(place.path), contextlib.suppress(LacksRightsError):
+    with as_owner(place.path), contextlib.suppress(LacksRightsError):
         may_read = bool(keyfile.read_key(key_path))
     if not may_read or not os.access(key_path.parent, os.W_OK, effective_ids=True):
         name = key_path.name.removeprefix("credentials_")  # of what systemd passes on

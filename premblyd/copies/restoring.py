@@ -9,15 +9,25 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd import times, words
+from premblyd import times
 from premblyd.copies import folders
-from premblyd.copies.copying import ON_SERVER, SPARE_BYTES, become_owner
+from premblyd.copies.copying import ON_SERVER
 from premblyd.copies.names import copies_in, digest_of, parse
+from premblyd.copies.ownership import become_owner
 from premblyd.databases import DatabaseAddress, EncryptedFile, file_of, key_of
 from premblyd.engines.connections import backend, connect_operator, connect_read_only, translated
 from premblyd.engines.sqlite import replacing, taking
 from premblyd.engines.sqlite.cipher import NotOpenedError, failures
-from premblyd.engines.sqlite.files import MODE, NEW, SUFFIXES, beside, hold, real_path, size
+from premblyd.engines.sqlite.files import (
+    MODE,
+    NEW,
+    beside,
+    hold,
+    lacking_room,
+    real_path,
+    remove,
+    size,
+)
 from premblyd.engines.sqlite.opening import plain
 from premblyd.engines.sqlite.taking import Source, Watch
 from premblyd.errors import LacksRightsError, PremblydError, StoreUnavailableError, TryAgainError
@@ -33,10 +43,8 @@ _FOUND = (
     "SELECT max(ifnull(alive_at_ms, 0), ifnull((SELECT max(received_at_ms) FROM event), 0)),"
     " (SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')) FROM record"
 )
-
-_MOST_EVENTS = (
-    1 << 52
-)  # a higher number is nobody's, and the last that could be given might be next
+# A higher number is nobody's: after the highest that there can be, no event could be stored.
+_MOST_EVENTS = 1 << 52
 
 
 class UnusableCopyError(PremblydError):
@@ -114,7 +122,7 @@ def taken_in(
                     f"{copy} is of the record {record}, and the database of {replaced.record}. If"
                     " that is meant, add `--record new`."
                 )
-            held.callback(_remove, new)
+            held.callback(remove, new)
             _make(new, os.fstat(descriptor).st_size)
             source.write(new, own_key, watch)
             own = read_lines(own_file(place), record)
@@ -270,16 +278,8 @@ def _at(file: Path, key_path: Path | None) -> DatabaseAddress:
 
 def _make(new: Path, bytes_: int) -> None:
     """Make the file that the copy is written to, if the disk has room for it."""
-    _remove(new)
-    disk = os.statvfs(new.parent)
-    needed, free = bytes_ + SPARE_BYTES, disk.f_bavail * disk.f_frsize
-    if free < needed:
-        told = f"{words.size(needed)} must be free there, and {words.size(free)} are"
+    remove(new)
+    if told := lacking_room(new.parent, bytes_):
         raise UnusableCopyError(f"The disk of {new} is too small: {told}.")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     os.close(os.open(new, flags, MODE))
-
-
-def _remove(new: Path) -> None:
-    for suffix in SUFFIXES:
-        beside(new, suffix).unlink(missing_ok=True)

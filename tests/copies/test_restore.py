@@ -284,7 +284,7 @@ def test_a_disk_that_is_too_small_is_seen_before(
     plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(plain, there)
-    monkeypatch.setattr(restoring, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
     assert "is too small" in refused(plain, there)
 
 

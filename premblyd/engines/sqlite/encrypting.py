@@ -7,15 +7,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from premblyd import words
 from premblyd.engines.sqlite import cipher
-from premblyd.engines.sqlite.files import NEW, SUFFIXES, beside, restrict, size
+from premblyd.engines.sqlite.files import NEW, beside, lacking_room, remove, restrict, size
 from premblyd.engines.sqlite.replacing import keep_others_out
-from premblyd.engines.sqlite.taking import Watch, what_is_wrong
+from premblyd.engines.sqlite.taking import Watch, what_is_wrong, write
 from premblyd.errors import PremblydError
 
 UNCHANGED = "Nothing was changed."
-_SPARE_BYTES = 64 << 20  # which stay free on the disk
 # Without what SQLite keeps for its planner.
 _SCHEMA = (
     "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_stat%'"
@@ -30,38 +28,24 @@ def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> 
     it is plain. Raise PremblydError when the disk is too small, or the new one differs, an error of
     SQLite's when somebody else has it open."""
     new = beside(real, NEW)
-    _remove(new)  # what a killed one has left
+    remove(new)  # what a killed one has left
     restrict(real)
-    needed = size(real) + size(beside(real, "-wal")) + _SPARE_BYTES
-    disk = os.statvfs(real.parent)
-    if (free := disk.f_bavail * disk.f_frsize) < needed:
-        raise PremblydError(
-            f"The disk is too small: {words.size(needed)} must be free in {real.parent}, and"
-            f" {words.size(free)} are. {UNCHANGED}"
-        )
+    if told := lacking_room(real.parent, size(real) + size(beside(real, "-wal"))):
+        raise PremblydError(f"The disk of {real} is too small: {told}. {UNCHANGED}")
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
-    watch("encrypting", 0, None)
     try:
         with closing(
             cipher.connect(source_uri, [key]) if key else cipher.connect_plain(source_uri)
         ) as source:
             keep_others_out(source)
-            if key is None:
-                cipher.encrypt(source, uri, new_key)
+            write(source, new, new_key, watch, is_plain=key is None)
             with closing(cipher.connect(uri, [new_key])) as target:
-                if key is not None:
-                    source.backup(target)
                 watch("checking", 0, None)
                 _require_same(source, target)
             yield new
     finally:
-        _remove(new)
-
-
-def _remove(new: Path) -> None:
-    for suffix in SUFFIXES:
-        beside(new, suffix).unlink(missing_ok=True)
+        remove(new)
 
 
 def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from premblyd import words
 from premblyd.errors import AlreadyRunningError, CannotStartError
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -17,6 +18,7 @@ BEFORE = ".before-"  # behind its name, with a time: what was the database befor
 NEW = ".restoring"  # behind its name: what is to be put in its place
 REPLACING = ".replacing"  # behind its name: while one is put in the place of one without its log
 MODE = 0o640
+SPARE_BYTES = 64 << 20  # that a copy leaves on the disk: webhooks may need the same
 Identity = tuple[int, int]
 
 
@@ -46,6 +48,21 @@ def size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def remove(path: Path) -> None:
+    """Delete a database that nobody has open, with what SQLite has put beside it."""
+    for suffix in SUFFIXES:
+        beside(path, suffix).unlink(missing_ok=True)
+
+
+def lacking_room(folder: Path | int, needed: int) -> str:
+    """Return, in words, that a disk has not as many bytes free, and some for the daemon; empty if
+    it has."""
+    disk, needed = os.statvfs(folder), needed + SPARE_BYTES
+    free = disk.f_bavail * disk.f_frsize
+    told = f"{words.size(needed)} must be free there, and {words.size(free)} are"
+    return "" if free >= needed else told
 
 
 def restrict(path: Path) -> None:

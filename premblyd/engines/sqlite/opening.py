@@ -265,8 +265,7 @@ def require_readable(path: Path) -> None:
 
 def _require_kind(path: Path, key_path: Path | None) -> None:
     """Raise CannotStartError when what is at `path` is encrypted and should not be, or should be
-    and is not. Nobody can tell an encrypted database from what is none. Not while this process has
-    it open: to close a file ends the locks that SQLite has on it."""
+    and is not. Nobody can tell an encrypted database from what is none."""
     try:
         found = is_plain(path)
     except OSError:  # this user may not read it

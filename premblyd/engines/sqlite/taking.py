@@ -35,22 +35,29 @@ class Source:
         self.connection.close()
 
     def write(self, target: Path, key_path: Path | None, watch: Watch) -> None:
-        """Write all of it into the empty file `target`: with a key, encrypted. It is on the disk
-        when somebody has synced it."""
-        uri = f"{target.as_uri()}?mode=rw"
-        if self.is_plain and key_path is not None:
-            watch("encrypting", 0, None)
-            cipher.encrypt(self.connection, uri, keyfile.read_key(key_path))
-            return
-        keys = None if key_path is None else [keyfile.read_key(key_path)]
-        with closing(cipher.connect(uri, keys)) as writing:
-            for pragma in ("journal_mode = off", "synchronous = off"):
-                writing.execute(f"PRAGMA {pragma}")
-            self.connection.backup(
-                writing,
-                pages=_PAGES,
-                progress=lambda _, left, total: watch("copying", total - left, total),
-            )
+        """Write all of it into a file: see `write`."""
+        key = None if key_path is None else keyfile.read_key(key_path)
+        write(self.connection, target, key, watch, is_plain=self.is_plain)
+
+
+def write(
+    source: sqlite3.Connection, target: Path, key: str | None, watch: Watch, *, is_plain: bool
+) -> None:
+    """Write all of a database into the empty file `target`: with a key, encrypted. It is on the
+    disk when somebody has synced it."""
+    uri = f"{target.as_uri()}?mode=rw"
+    if is_plain and key is not None:
+        watch("encrypting", 0, None)
+        cipher.encrypt(source, uri, key)
+        return
+    with closing(cipher.connect(uri, None if key is None else [key])) as writing:
+        for pragma in ("journal_mode = off", "synchronous = off"):
+            writing.execute(f"PRAGMA {pragma}")
+        source.backup(
+            writing,
+            pages=_PAGES,
+            progress=lambda _, left, total: watch("copying", total - left, total),
+        )
 
 
 def what_is_wrong(database: sqlite3.Connection) -> str | None:

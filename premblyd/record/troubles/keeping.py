@@ -5,10 +5,12 @@ import functools
 import os
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from peewee import Expression, Tuple, fn
 
 from premblyd import keyfile, times
+from premblyd.databases import is_plain
 from premblyd.engines import connections
 from premblyd.model.keeptables import (
     BackupFolder,
@@ -141,15 +143,25 @@ def restored(situation: Situation) -> Iterator[Item]:
 @trouble(reads_record=False)
 def put_aside(situation: Situation) -> Iterator[Item]:
     """Yield the files that no erasure reaches."""
-    files = [str(file) for file in connections.put_aside(situation.path)]
+    paths = connections.put_aside(situation.path)
+    files = [str(path) for path in paths]
     if files:
+        has_key = situation.settings is not None and situation.settings.encryption is not None
+        note = " It is NOT encrypted." if has_key and any(map(_is_plain, paths)) else ""
         yield Item(
             text=f"What was the database before is kept, and no erasure reaches it:"
-            f" {', '.join(files)}.",
+            f" {', '.join(files)}.{note}",
             remedy="Delete it when you are sure of the new one.",
             command=f"sudo rm {shlex.join(files)}",
             count=len(files),
         )
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return is_plain(path) is True
+    except OSError:  # this user may not read it
+        return False
 
 
 @trouble()
