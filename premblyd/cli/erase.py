@@ -115,7 +115,7 @@ def erase(
     for error in (each.error for each in states if each.error):
         click.echo(f"note: with a copy, the person may come back. {error}", err=True)
     for file in put_aside(file_of(place)):
-        click.echo(f"note: it is still in {file}, which was the database before", err=True)
+        click.echo(f"note: the person is still in {file}, the old database file", err=True)
 
 
 def _named(user_ref: str | None, reference: str | None, event_id: int | None) -> Named | None:

@@ -40,7 +40,7 @@ KINDS = {
     "erasure": "an erasure was not finished",
     "key": "a change of the database's key was interrupted",
     "restored": "a copy was put in the place of the database",
-    "put_aside": "what was the database before is kept, and no erasure reaches it",
+    "put_aside": "an old database file is kept, and no erasure reaches it",
     "backup": "a backup failed, or a folder has had no new copy for three days",
     "erasure_file": "a file does not remember an erasure, or the database does not",
 }

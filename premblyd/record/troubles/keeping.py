@@ -149,7 +149,7 @@ def put_aside(situation: Situation) -> Iterator[Item]:
         has_key = situation.settings is not None and situation.settings.encryption is not None
         note = " It is NOT encrypted." if has_key and any(map(_is_plain, paths)) else ""
         yield Item(
-            text=f"What was the database before is kept, and no erasure reaches it:"
+            text=f"The old database file is kept, and no erasure reaches it:"
             f" {', '.join(files)}.{note}",
             remedy="Delete it when you are sure of the new one.",
             command=f"sudo rm {shlex.join(files)}",
@@ -171,8 +171,8 @@ def erasure_file(situation: Situation) -> Iterator[Item]:
     for file, unknown, error in queries.tuples(situation.database, query):
         if unknown:
             yield Item(
-                text=f"Who was erased, as {file} says, is here again: in a copy put in by hand.",
-                remedy="Stop the daemon, and erase again who was erased since the copy.",
+                text=f"People who were erased are back, as {file} says: a copy was put in.",
+                remedy="Stop the daemon, and erase them again.",
                 command="sudo -u premblyd premblyd record restore --erase-again",
                 about=file,
             )
