@@ -175,22 +175,12 @@ NOT_FINAL: dict[str, Row] = {
             ("a face alone", says(None, None, **FACE), agreement.NO_RESULT),
         ]
     },
-    "99 and the same": (
-        says(None, "99"),
-        named(says(None, "99")),
-        WAITS,
-        agreement.NO_RESULT,
-    ),
+    "99 and the same": (says(None, "99"), named(says(None, "99")), WAITS, agreement.NO_RESULT),
     **{
         f"{code}, the same code": (says(None, code), named(says(None, code)), RUNS, "")
         for code in ("01", "07")
     },
-    "01 of an event without a code": (
-        says(),
-        named(says(None, "01")),
-        WAITS,
-        agreement.NO_RESULT,
-    ),
+    "01 of an event without a code": (says(), named(says(None, "01")), WAITS, agreement.NO_RESULT),
     "01 of an event with a word": (
         says("DECLINED", "01"),
         named(says(None, "01")),
@@ -199,12 +189,7 @@ NOT_FINAL: dict[str, Row] = {
     ),
     "01 of a NOT-VERIFIED": (NO, named(says(None, "01")), WAITS, agreement.NO_RESULT),
     "both PENDING": (PENDING, named(PENDING), STILL_OPEN, agreement.STILL_OPEN),
-    "both 02": (
-        says(None, "02"),
-        named(says(None, "02")),
-        STILL_OPEN,
-        agreement.STILL_OPEN,
-    ),
+    "both 02": (says(None, "02"), named(says(None, "02")), STILL_OPEN, agreement.STILL_OPEN),
     "PENDING, 02": (says("PENDING"), named(says(None, "02")), STILL_OPEN, agreement.STILL_OPEN),
     "PENDING, processing": (
         PENDING,
@@ -252,12 +237,7 @@ ASKED: dict[str, tuple[tuple[str, ...], dict[str, Any], Row]] = {
     "what when needs is not stated": (
         ("*",),
         STRICT,
-        (
-            VERIFIED | FACE,
-            named(VERIFIED),
-            WAITS,
-            "Prembly's answer does not state face_match",
-        ),
+        (VERIFIED | FACE, named(VERIFIED), WAITS, "Prembly's answer does not state face_match"),
     ),
     "what when needs may be unstated": (
         ("*",),
@@ -333,14 +313,8 @@ WAYS: dict[str, tuple[Any, Finding]] = {
     "the envelope's own 00": ({"response_code": "00", "data": OK}, RUNS),
     "a word in small letters": (data(verification_status="verified"), RUNS),
     "a word twice": ({**data(), "verification_status": "VERIFIED"}, RUNS),
-    "another name beside it": (
-        data(verification_id="11111111-1111-4111-8111-111111111111"),
-        RUNS,
-    ),
-    "a face in other words": (
-        data(face_data={"Status": "Matched", "response_code": "00"}),
-        RUNS,
-    ),
+    "another name beside it": (data(verification_id="11111111-1111-4111-8111-111111111111"), RUNS),
+    "a face in other words": (data(face_data={"Status": "Matched", "response_code": "00"}), RUNS),
     "an empty face": (data(face_data={}), RUNS),
     "what it does not know": (data(price="200.0", endpoint={"status": "ACTIVE"}), RUNS),
     # It says nothing, or not yet.

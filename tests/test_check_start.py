@@ -78,11 +78,7 @@ def be_others(path: Path) -> None:
             lambda path: path.write_text("a letter to my aunt"),
             "or is no SQLite database.",
         ),
-        (
-            "folder.db",
-            lambda path: path.mkdir(),
-            "FOLDER/folder.db is encrypted, or is",
-        ),
+        ("folder.db", lambda path: path.mkdir(), "FOLDER/folder.db is encrypted, or is"),
         (
             "lost.db",
             lambda path: Path(f"{path}-wal").write_text("x"),

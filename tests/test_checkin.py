@@ -132,10 +132,7 @@ async def test_a_long_period_excuses_no_dispatcher_that_stands(
 
 
 async def test_no_heartbeat_is_sent_while_the_writer_hangs(
-    place: DatabaseAddress,
-    lines: Lines,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
+    place: DatabaseAddress, lines: Lines, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(receiver, "PATIENCE_S", 0.1)
     with serving() as service:

@@ -154,11 +154,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("record")).with_name("premblyd.db")
 
 
-UNANSWERED = (
-    "What was skipped",
-    "Which days are",
-    "For whom has nothing come",
-)  # in this record
+UNANSWERED = ("What was skipped", "Which days are", "For whom has nothing come")  # in this record
 
 
 @for_each("block", queries().values())

@@ -71,10 +71,7 @@ SEARCHES = {
     "pattern": (EventFilter(type="transaction.*"), lambda n: n % 2 == 1),
     "reference": (EventFilter(reference="r-7"), lambda n: n % 1000 == 7),
     "text": (EventFilter(text="not found"), lambda n: n % 700 == 0),
-    "several": (
-        EventFilter(code="01", outcome="pending", reference="r-700"),
-        lambda n: n == 700,
-    ),
+    "several": (EventFilter(code="01", outcome="pending", reference="r-700"), lambda n: n == 700),
     "time": (
         EventFilter(since_ms=NOW_MS + 500_000, until_ms=NOW_MS + 900_000),
         lambda n: 500 <= n < 900,

@@ -22,7 +22,7 @@ from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import lacking_room, real_path
+from premblyd.engines.sqlite.files import PART, lacking_room, real_path
 from premblyd.engines.sqlite.opening import plain
 from premblyd.engines.sqlite.taking import Watch
 from premblyd.errors import PremblydError, TryAgainError
@@ -31,7 +31,6 @@ ON_SERVER = (
     "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with pg_restore,"
     " then `premblyd record restore --erase-again`."
 )
-PART = ".premblyd-backup-"  # begins the name of what is not whole yet
 PAGES = 256  # of a portion
 PAUSE_S = 0.005  # between two portions: the disk is the daemon's as well
 # So many wait for the disk at most: a commit of the daemon's may have to wait for all of them.

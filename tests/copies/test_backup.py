@@ -17,7 +17,8 @@ from premblyd.copies import copying
 from premblyd.copies.copying import CopyError
 from premblyd.copies.names import CopyName, copies_in, digest_of, parse
 from premblyd.databases import MAGIC, EncryptedFile, is_plain
-from premblyd.engines.connections import connect_read_only
+from premblyd.engines.connections import connect_read_only, put_aside
+from premblyd.engines.sqlite.files import PART
 from premblyd.errors import PremblydError
 from premblyd.keep import erasurelines
 from tests.faults.daemon import folder
@@ -226,7 +227,7 @@ def test_a_terminal_gets_no_copy(config: Path) -> None:
 def test_a_killed_copy_for_standard_output_is_deleted_by_the_next(
     config: Path, tmp_path: Path
 ) -> None:
-    words, parts = ("record", "backup", "-", "--config", config), f"{copying.PART}*"
+    words, parts = ("record", "backup", "-", "--config", config), f"{PART}*"
     assert run_process(*words, before=DYING.format(*PLACES[1])).code == -signal.SIGKILL
     assert list(tmp_path.glob(parts))
     with (tmp_path / "copy").open("wb") as out:
@@ -352,3 +353,14 @@ def test_a_folder_of_copies_gets_all_lines_of_erasures_and_keeps_those_it_has(
     assert not (there.parent / "elsewhere").exists()
     [(_, copied, _, error)] = rows(file_of(config), FOLDERS)
     assert (copied, error) == (1, done.err.strip())
+
+
+def test_what_a_killed_copy_to_a_pipe_leaves_is_named_and_not_while_it_is_made(
+    config: Path,
+) -> None:
+    left = config.with_name(f"{PART}x")
+    left.mkdir()
+    with copying.opened(config.parent):
+        assert put_aside(config.with_name("premblyd.db")) == []
+    assert put_aside(config.with_name("premblyd.db")) == [left]
+    assert f"rm -r {left}" in run("status", "--config", config).out

@@ -17,6 +17,7 @@ LOCK = ".lock"  # behind the database's name: which stays when the daemon ends
 BEFORE = ".before-"  # behind its name, with a time: what was the database before another was put in
 NEW = ".restoring"  # behind its name: what is to be put in its place
 REPLACING = ".replacing"  # behind its name: while one is put in the place of one without its log
+PART = ".premblyd-backup-"  # begins the name of a copy that is not whole yet
 MODE = 0o640
 SPARE_BYTES = 64 << 20  # that a copy leaves on the disk: webhooks may need the same
 Identity = tuple[int, int]
@@ -76,11 +77,27 @@ def restrict(path: Path) -> None:
 
 def put_aside(path: Path) -> list[Path]:
     """Return the files that were the database at `path` before others were put in their place, with
-    their logs, and what a killed `restore` has left. No erasure reaches them."""
+    their logs, and what a killed `restore` or `backup -` has left. No erasure reaches them."""
     real = real_path(path)
     before = rf"{re.escape(BEFORE)}\d{{8}}T\d{{6}}"
     name = re.compile(rf"{re.escape(real.name)}({before}|{NEW})(-wal|-journal)?")
-    return sorted(file for file in real.parent.glob("*") if name.fullmatch(file.name))
+    before_all = (file for file in real.parent.glob("*") if name.fullmatch(file.name))
+    return sorted([*before_all, *_left_parts(real.parent)])
+
+
+def _left_parts(folder: Path) -> list[Path]:
+    """Return the folders of copies in which nobody works any more: who does has locked `folder`."""
+    parts = list(folder.glob(f"{PART}*/"))
+    if not parts:
+        return []
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # or this disk locks no folders, and nobody can tell
+        return []
+    finally:
+        os.close(descriptor)
+    return parts
 
 
 def require_replaced(real: Path) -> None:

@@ -152,7 +152,7 @@ def put_aside(situation: Situation) -> Iterator[Item]:
             text=f"The old database file is kept, and no erasure reaches it:"
             f" {', '.join(files)}.{note}",
             remedy="Delete it when you are sure of the new one.",
-            command=f"sudo rm {shlex.join(files)}",
+            command=f"sudo rm -r {shlex.join(files)}",
             count=len(files),
         )
 
