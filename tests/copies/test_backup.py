@@ -32,6 +32,7 @@ from tests.support.needs import needs_machine, needs_root
 from tests.support.rows import for_each
 from tests.support.users import NOBODY
 
+pytestmark = pytest.mark.sqlite
 DIGEST = "0" * 16
 FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, file, error FROM backup_folder"
 DYING = """

@@ -43,6 +43,7 @@ from tests.support.store import store_at
 from tests.support.users import NOBODY
 
 __all__ = ["server"]
+pytestmark = pytest.mark.sqlite  # all but one are about its file
 OTHER_KEY = "0ddba11" * 9 + "0"
 
 

@@ -3,9 +3,8 @@ whole, or lacks all of a class, in every table at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from premblyd.databases import DatabaseAddress
+from premblyd.databases import DatabaseAddress, Server
 from premblyd.model.columns import PLAIN, Column, Kept, columns
 from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from premblyd.queue import recovery
@@ -99,7 +98,7 @@ def figures(place: DatabaseAddress) -> dict[str, int]:
 def broken(place: DatabaseAddress) -> list[str]:
     """Return which promises are broken at one moment, and how often."""
     with reading(place) as connection:
-        is_file = isinstance(place, Path)
+        is_file = not isinstance(place, Server)
         connection.execute("BEGIN" if is_file else "BEGIN ISOLATION LEVEL REPEATABLE READ")
         found = {name: connection.execute(sql).fetchone()[0] for name, sql in BROKEN.items()}
         found |= {f"{name} is not empty": count for name, count in _not_emptied(connection)}

@@ -170,6 +170,7 @@ def erase_event(config: Path, number: int, *more: str) -> Ran:
     return run("person", "erase", "--event", number, "--yes", *more, "--config", config)
 
 
+@pytest.mark.sqlite
 def test_what_remains_is_said_until_it_is_gone(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +188,7 @@ def test_what_remains_is_said_until_it_is_gone(
     assert REMAINS not in " ".join(run("status", "--config", config).out.split())
 
 
+@pytest.mark.sqlite
 def test_the_command_gives_space_back(config: Path) -> None:
     by_hand(recorded_in(config), "CREATE TABLE large AS SELECT zeroblob(3000000)")
     by_hand(recorded_in(config), "DROP TABLE large")
@@ -194,6 +196,7 @@ def test_the_command_gives_space_back(config: Path) -> None:
     assert told["freed_bytes"] > 3_000_000 > told["database_bytes"] > 0
 
 
+@pytest.mark.sqlite
 def test_while_it_runs_sqlite_has_its_lock_on_the_file(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +213,7 @@ def test_while_it_runs_sqlite_has_its_lock_on_the_file(
     assert held == [True]
 
 
+@pytest.mark.sqlite
 def test_it_begins_neither_beside_a_daemon_nor_on_a_disk_that_is_too_small(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture(
     params=[
         "sqlite",
-        pytest.param("sqlcipher", marks=pytest.mark.large),
+        pytest.param("sqlcipher", marks=[pytest.mark.large, pytest.mark.sqlite]),
         pytest.param("postgresql", marks=pytest.mark.postgresql),
     ],
     ids=ENGINES,
