@@ -59,6 +59,7 @@ class SqliteEngine:
         with contextlib.closing(opening.connect_read_only(path, key_path)) as database:
             self.digest_key = database.digest_key
         self._database = connect(path, key_path)
+        self._errors = errors("Error")
         self.refusals = (*errors("IntegrityError", "DataError"), OverflowError)
         self._items_since_checkpoint = 0  # as many may be in the log alone
 
@@ -88,7 +89,7 @@ class SqliteEngine:
             return
         self._items_since_checkpoint = 0
         # A disk that fails is the next commit's to report; what is in the log is safe there.
-        with contextlib.suppress(*errors("Error")):
+        with contextlib.suppress(*self._errors):
             self._database.connection().execute("PRAGMA wal_checkpoint(passive)")
 
     def close(self) -> None:
