@@ -140,6 +140,7 @@ def taken_in(
                 for path in others.difference(files_of(database, place)):
                     folders.note(database, str(path.parent), now_ms, copied_at_ms=newest_ms)
                 taking.go_on_above(database.connection(), numbers | {"event": highest})
+                newest_ms -= newest_ms % 1000  # people type it
                 note = f"{times.iso(newest_ms)} {counted(again.events, 'event')} erased again"
                 database.transact(lambda each: write_down(each, actor, "restore", now_ms, note))
                 database.connection().execute("PRAGMA journal_mode = delete")  # it has no log

@@ -41,6 +41,7 @@ class Actions:
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self.by_name = {action.name: action for action in actions}
+        self.confirm = any(action.confirm for action in actions)
         self.claimable = {
             action.name: Claimable(
                 slots=action.concurrency.host,
@@ -213,7 +214,7 @@ class Dispatcher:
             hooks=dict(self._busy),
             held_bytes=dict(self._busy_bytes),
             max_bytes=self._max_bytes,
-            confirmable=self._gate.room,
+            confirmable=self._gate.room if self._actions.confirm else 0,
             closed=frozenset(self._runners.halts.reasons),
         )
 
