@@ -94,8 +94,12 @@ class Writer:
         self._has_run = threading.Event()  # all operations of the open transaction
         self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="premblyd-writer", daemon=True)
-        self._thread.start()
+        self._thread = self._begin()
+
+    def _begin(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="premblyd-writer", daemon=True)
+        thread.start()
+        return thread
 
     def submit(
         self,
@@ -167,7 +171,7 @@ class Writer:
             batch = self._take()
             self._committing = True
             self._has_run.clear()
-            self._batches.put(batch)
+            self._pass_on(batch)
             if self._engine.runs_here and _is_of_some_webhooks(batch):
                 # Each statement gives the interpreter away, and would then wait for the loop to do
                 # so too; and two threads that take turns slow each other down. With 16 senders this
@@ -201,20 +205,28 @@ class Writer:
         # third fewer commits, each of which is several trips to a server.
         self._hand_over_soon()
 
+    def _pass_on(self, batch: list[_Waiting]) -> None:
+        """Have the thread do `batch`."""
+        self._batches.put(batch)
+
     def _run(self) -> None:
         while batch := self._batches.get():
-            try:
-                self._commit(batch)
-            # Whatever was raised, the futures of the batch must end, and the thread must go on.
-            except Exception as error:  # noqa: BLE001
-                _fail(batch, StoreUnavailableError(type(error).__name__))
-                tell("store.operation_failed", cause=error)
-            self._has_run.set()  # or failed before
-            self._loop.call_soon_threadsafe(self._committed, batch)
+            self._do(batch)
             item_count = len(batch)
             del batch  # else its bodies would stay in memory until the next batch comes
             self._tidy_up(item_count)
         self._engine.close()
+
+    def _do(self, batch: list[_Waiting]) -> None:
+        """Commit `batch`, and tell the loop."""
+        try:
+            self._commit(batch)
+        # Whatever was raised, the futures of the batch must end, and the thread must go on.
+        except Exception as error:  # noqa: BLE001
+            _fail(batch, StoreUnavailableError(type(error).__name__))
+            tell("store.operation_failed", cause=error)
+        self._has_run.set()  # or failed before
+        self._loop.call_soon_threadsafe(self._committed, batch)
 
     def _tidy_up(self, item_count: int) -> None:
         try:
