@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -31,6 +32,7 @@ from premblyd.engines.sqlite import opening
 from premblyd.keep import vacuuming
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
+from premblyd.run import spawn
 from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
@@ -55,6 +57,7 @@ WAIT_LONGEST = {
 # They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
 # `timeout` in setup.cfg, ends them later.
 TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 3600
+HAVE_PROCESSES = {*TAKES_MINUTES, "process", "large", "browser", "postgresql"}
 # What an example takes is the machine's, so there is no deadline. The examples are the same each
 # time: a suite says of a change what it said before. `explore` has ever new ones, and more.
 UNHURRIED: dict[str, Any] = {
@@ -118,7 +121,7 @@ def _work_in_memory() -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """Have the cores at work while tests wait on others."""
-    return len(os.sched_getaffinity(0)) + 4
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(wrapper=True)
@@ -149,6 +152,22 @@ def pytest_runtest_call() -> Generator[None]:
     """Skip a test that needs what this machine has not."""
     with needs_machine():
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def refuse_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that starts a process and has no mark for that."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("it starts a process: mark it so (CONTRIBUTING.md), or do without")
+
+    if not any(map(request.node.get_closest_marker, HAVE_PROCESSES)):
+        for owner, name in (
+            (forking.Forked, "__init__"),
+            (subprocess.Popen, "__init__"),
+            (spawn, "_candidates"),
+        ):
+            monkeypatch.setattr(owner, name, refuse)
 
 
 @pytest.fixture

@@ -510,6 +510,7 @@ class Relay(socketserver.StreamRequestHandler):
                 return
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (apt-get install curl)")
 def test_the_pages_mail_is_sent_by_a_relay_and_without_one_it_fails(
     daemon: Premblyd, tmp_path: Path
@@ -553,6 +554,8 @@ def variables(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_the_daemon_tells_of_a_dead_delivery_once(daemon: Premblyd, tmp_path: Path) -> None:
     false = {"name": "crm", "response_codes": ["*"], "shell": "exit 1", "retry": {"attempts": 1}}
     daemon.configure(actions=[false], alerts=[page(tmp_path, "dead")])
@@ -569,6 +572,7 @@ def test_the_daemon_tells_of_a_dead_delivery_once(daemon: Premblyd, tmp_path: Pa
     wait_until(lambda: len(daemon.log("alert.sent")) == 1)
 
 
+@pytest.mark.process
 def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path) -> None:
     daemon.configure(alerts=[page(tmp_path, "database")])
     daemon.start(before=FAST)
@@ -580,6 +584,7 @@ def test_the_daemon_tells_that_it_cannot_commit(daemon: Premblyd, tmp_path: Path
     assert "locked" in told or "another transaction holds a lock" in told
 
 
+@pytest.mark.process
 def test_a_stop_ends_an_alerts_hook_that_runs(daemon: Premblyd, tmp_path: Path) -> None:
     running = tmp_path / "running"
     hook = f"touch {running}; exec sleep 60"
@@ -596,6 +601,7 @@ def test_a_stop_ends_an_alerts_hook_that_runs(daemon: Premblyd, tmp_path: Path) 
     assert not [hook for hook in daemon._hooks if runs(hook)]
 
 
+@pytest.mark.process
 def test_alerts_are_taken_by_a_reload(daemon: Premblyd, tmp_path: Path) -> None:
     daemon.start(before=FAST)
     daemon.send(b'{"response_code": "E9"}')
@@ -603,6 +609,7 @@ def test_alerts_are_taken_by_a_reload(daemon: Premblyd, tmp_path: Path) -> None:
     wait_until((tmp_path / "told").exists)
 
 
+@pytest.mark.process
 def test_try_shows_an_alert(daemon: Premblyd, tmp_path: Path) -> None:
     daemon.configure(alerts=[page(tmp_path, "dead", {"silent": "6h"})])
     done = run("try", "--alert", "page", "--config", daemon.config)
@@ -625,6 +632,7 @@ def test_try_shows_what_a_url_answers(daemon: Premblyd) -> None:
     assert list(json.loads(body)) == ["text"]
 
 
+@pytest.mark.process
 def test_try_runs_an_actions_hook_once_and_stores_nothing(daemon: Premblyd, tmp_path: Path) -> None:
     crm = {"name": "crm", "response_codes": ["00"], "shell": "cat; echo $PREMBLY_OUTCOME; exit 3"}
     daemon.configure(actions=[crm])

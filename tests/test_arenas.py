@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 THREADS = 6
 SCRIPT = f"""
 import ctypes, threading

@@ -73,6 +73,7 @@ def test_only_the_installed_program_looks_for_its_service(path: str) -> None:
     assert not as_service.is_for_service(Path(path))
 
 
+@pytest.mark.process
 def test_without_a_service_the_own_environment_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_without_a_service_the_own_environment_counts(
     assert as_service.run(["check"]) is None
 
 
+@pytest.mark.process
 def test_the_service_learns_who_runs_it_for_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_another_user_than_the_service_does_not_judge_what_it_may_open(
         assert as_service.may_judge(Path("own.yaml"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("state", ["active", "inactive"])
 def test_a_check_as_the_service_learns_whether_systemd_has_its_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str

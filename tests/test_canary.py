@@ -160,6 +160,7 @@ def test_the_problems_of_a_configuration_quote_no_secret(tmp_path: Path, text: s
     assert not leaks(refused.value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_canary_comes_out_nowhere(tmp_path: Path, log_format: str) -> None:
     seen: dict[str, object] = {}

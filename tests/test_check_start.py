@@ -68,6 +68,7 @@ def be_others(path: Path) -> None:
     by_hand(path, "UPDATE record SET schema_digest = 'other'")
 
 
+@pytest.mark.process
 @for_each(
     ("url", "make", "reason"),
     [
@@ -128,6 +129,7 @@ def test_a_port_that_another_program_has_is_told(tmp_path: Path) -> None:
     assert f"warning: the console can't start: Can't listen on {where}: " in done.err
 
 
+@pytest.mark.process
 def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
     ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     with Premblyd(tmp_path, listen=ports[0], console={"listen": ports[1]}) as daemon:
@@ -149,6 +151,7 @@ def test_what_the_running_daemon_has_itself_is_no_fault(tmp_path: Path) -> None:
         assert "started with another `database`" in done.err
 
 
+@pytest.mark.process
 def test_a_new_database_is_told_and_named_which_one_may_be_meant(tmp_path: Path) -> None:
     config = write(tmp_path, database="sqlite:///premblid.db")
     new = f"There is no database at {tmp_path}/premblid.db: a new one would be made."
@@ -168,6 +171,7 @@ def test_a_new_database_is_told_and_named_which_one_may_be_meant(tmp_path: Path)
     assert json_of(write(tmp_path), "check")["database"] == []
 
 
+@pytest.mark.process
 def test_a_start_makes_no_folder(tmp_path: Path) -> None:
     config = write(tmp_path, database="sqlite:///premblyd/premblyd.db")
     done = run_process("serve", "--config", config)

@@ -249,6 +249,7 @@ async def test_a_service_that_knows_no_signals_gets_heartbeats_alone(
     assert texts(service) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("trusts", [True, False])
 async def test_a_certificate_must_be_trusted(
     place: DatabaseAddress, lines: Lines, tmp_path: Path, trusts: bool
@@ -280,6 +281,7 @@ def test_a_period_is_no_shorter_than_the_dispatchers() -> None:
 
 
 # Of the process: its exit status, and what it reads again when it is told to.
+@pytest.mark.process
 def test_a_daemon_takes_up_a_new_service_and_tells_both_how_it_ends(tmp_path: Path) -> None:
     with serving() as first, serving() as second, Premblyd(tmp_path) as daemon:
         (tmp_path / "checkin-url").write_text(f"{first.url}\n")
@@ -310,6 +312,7 @@ listening.listen = fails
 
 
 # Of the process: its exit status.
+@pytest.mark.process
 @for_each(("before", "status"), [(DIES, 1), (REMOVED_PARTS, 78)])
 def test_a_daemon_that_fails_tells_its_exit_status(
     tmp_path: Path, before: str, status: int
@@ -322,6 +325,7 @@ def test_a_daemon_that_fails_tells_its_exit_status(
 
 
 # Of two processes.
+@pytest.mark.process
 @pytest.mark.sqlite
 def test_a_daemon_that_finds_another_at_work_does_not_speak_for_it(tmp_path: Path) -> None:
     with serving() as service, Premblyd(tmp_path) as daemon:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from premblyd import __version__
 from premblyd.cli import COMMANDS
 from premblyd.record.keepstatus import CLASSES
@@ -47,6 +49,7 @@ def test_the_help_of_everything_is_plain_text() -> None:
     assert run("--version").out.split()[-1] == __version__
 
 
+@pytest.mark.process
 def test_a_command_that_crashes_leaves_nothing_of_its_memory() -> None:
     """What it starts inherits that."""
     script = """
@@ -62,6 +65,7 @@ subprocess.run(["sh", "-c", "ulimit -c"], check=True)
     assert done.stdout.splitlines()[-1] == "0"
 
 
+@pytest.mark.process
 def test_help_imports_nothing_that_takes_long() -> None:
     heavy = ["jmespath", "peewee", "pycurl", "pydantic", "rich", "structlog", "tornado", "yaml"]
     script = f"""
@@ -110,6 +114,7 @@ def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) 
     assert default.err.startswith("/etc/premblyd/premblyd.yaml:1:1: there is no such file")
 
 
+@pytest.mark.process
 @for_each("name", ["check", "serve", "send", "events", "deliveries"])
 def test_a_bad_configuration_ends_every_command_with_78(tmp_path: Path, name: str) -> None:
     execute = run_process if name == "serve" else run
@@ -201,6 +206,8 @@ def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
     assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path) -> None:
     """It shows a forgery, a replay, a duplicate, and what never came."""
     program = str(Path(sys.executable).with_name("premblyd"))  # not on this PATH

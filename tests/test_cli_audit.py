@@ -97,6 +97,7 @@ def test_why_a_delivery_died_is_shown_though_its_output_is_not(config: Path) -> 
 SPELLINGS = ("cat", "base64", "od -An -tx1", "tr a-z A-Z", "rev", "sed 's/./& /g'", "tac -s,")
 
 
+@pytest.mark.process
 def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_path: Path) -> None:
     number = "221:234:567:89"
     body = {

@@ -357,6 +357,7 @@ def test_no_daemon_is_a_note_and_no_warning(tmp_path: Path) -> None:
     assert check(config)["daemon"] is None
 
 
+@pytest.mark.process
 @pytest.mark.sqlite
 def test_the_running_daemon_is_told_until_it_stops_or_is_killed(
     tmp_path: Path, daemon: Premblyd
@@ -379,6 +380,7 @@ def test_the_running_daemon_is_told_until_it_stops_or_is_killed(
         assert check(daemon.config)["daemon"] is None
 
 
+@pytest.mark.process
 @pytest.mark.sqlite
 def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path, daemon: Premblyd) -> None:
     daemon.start()
@@ -390,6 +392,7 @@ def test_a_pid_that_is_another_process_now_is_no_daemon(tmp_path: Path, daemon: 
     assert check(daemon.config)["daemon"] is None
 
 
+@pytest.mark.process
 def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path, daemon: Premblyd) -> None:
     pid = daemon.start().process.pid
     daemon.config.write_text(daemon.config.read_text() + "\n\n")
@@ -406,6 +409,7 @@ def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path, daemon: Pre
     assert warnings(daemon.config) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("is_service", [False, True])
 def test_a_changed_key_or_secret_is_told_with_what_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_service: bool
@@ -442,6 +446,7 @@ def test_a_changed_key_or_secret_is_told_with_what_mends_it(
         ]
 
 
+@pytest.mark.process
 def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
     hook = {"name": "crm", "types": ["*"], "response_codes": ["00"]}
     with Premblyd(tmp_path, actions=[hook | {"http": {"url": "http://127.0.0.1:1/a"}}]) as daemon:
@@ -454,6 +459,7 @@ def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.process
 def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premblyd) -> None:
     """One daemon for all: each is put back before the next."""
     pid = daemon.start().process.pid
@@ -482,6 +488,7 @@ def test_the_pages_name_all_that_needs_a_restart() -> None:
         assert f"`{key}`" in row
 
 
+@pytest.mark.process
 def test_another_address_than_the_configured_one_is_told(tmp_path: Path, daemon: Premblyd) -> None:
     pid = daemon.start().process.pid
     port = daemon.address.partition(":")[2]
@@ -495,6 +502,7 @@ def test_another_address_than_the_configured_one_is_told(tmp_path: Path, daemon:
     ) in warnings(daemon.config)
 
 
+@pytest.mark.process
 def test_systemds_socket_wins_and_is_told(tmp_path: Path) -> None:
     with (
         handed_over(tmp_path / "s") as (code, descriptors, port),
@@ -507,6 +515,7 @@ def test_systemds_socket_wins_and_is_told(tmp_path: Path) -> None:
         assert "`sudo systemctl edit premblyd.socket`" in found
 
 
+@pytest.mark.process
 def test_a_daemon_of_another_file_is_told(tmp_path: Path, daemon: Premblyd) -> None:
     pid = daemon.start().process.pid
     other = tmp_path / "other.yaml"
@@ -524,6 +533,7 @@ def test_what_can_not_be_read_is_a_note(tmp_path: Path) -> None:
     assert "It is not known whether a daemon runs: can't read " in done.out
 
 
+@pytest.mark.process
 @pytest.mark.sqlite
 def test_a_daemon_that_can_not_publish_itself_works_all_the_same(
     tmp_path: Path, daemon: Premblyd

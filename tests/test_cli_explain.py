@@ -161,6 +161,7 @@ def attempt(config: Path) -> tuple[int, str, list[str]]:
     return done.code, re.sub(r" after \d+ ms", "", first), shown
 
 
+@pytest.mark.process
 def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
     tmp_path: Path,
 ) -> None:
@@ -178,6 +179,7 @@ def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
     )
 
 
+@pytest.mark.process
 @for_each(
     ("script", "error", "shown"),
     [
@@ -201,6 +203,7 @@ def test_try_shows_why_a_worker_does_not_start(
     assert attempt(config) == (1, f"act interrupted: {error}", shown)
 
 
+@pytest.mark.process
 def test_try_says_that_a_workers_program_is_not_there(tmp_path: Path) -> None:
     config = worker(tmp_path, "")
     (tmp_path / "worker").write_text("#!/nowhere/python\n")
@@ -302,6 +305,7 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return daemon.config
 
 
+@pytest.mark.process
 @for_each("command", ["events", "deliveries", "show 1", "show 1 --reveal", "explain body"])
 def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, command: str) -> None:
     arguments = [str(evil.with_name(one)) if one == "body" else one for one in command.split()]
@@ -313,6 +317,7 @@ def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, com
     assert json.dumps(EVIL, ensure_ascii=False)[1:-1] in read, "and JSON is exact"
 
 
+@pytest.mark.process
 def test_a_body_nested_too_deeply_is_shown_as_text(daemon: Premblyd) -> None:
     body = b'{"reference":"deep","data":' + b"[" * 3000 + b"]" * 3000 + b"}"
     assert daemon.start().send(body).status == 200

@@ -50,6 +50,7 @@ def test_what_is_doubted_is_listed_with_the_reason(config: Path) -> None:
     assert "doubt " not in run("show", "3", "--config", config).out, "it was looked for"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("columns", [40, 200])
 @pytest.mark.parametrize("arguments", LISTS, ids=repr)
 def test_a_list_has_one_line_a_row_on_any_terminal(
@@ -70,6 +71,7 @@ def test_a_list_has_one_line_a_row_on_any_terminal(
     assert ("--wide shows all." in left_out) == bool(left_out)
 
 
+@pytest.mark.process
 def test_a_list_says_what_it_leaves_out_and_shortens(config: Path) -> None:
     change(config, "UPDATE event SET reference = ?, duplicate_count = 0", LONG_REFERENCE)
     lines = on_terminal(80, "events", "--config", config)
@@ -86,6 +88,7 @@ def test_a_list_says_what_it_leaves_out_and_shortens(config: Path) -> None:
     assert "--wide" not in wide[-1]
 
 
+@pytest.mark.process
 def test_words_are_not_broken_at_80_columns(config: Path) -> None:
     change(config, "UPDATE delivery SET last_error = ?", LONG_ERROR)
     lines = on_terminal(80, "deliveries", "--state", "dead", "--config", config)

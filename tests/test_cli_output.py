@@ -104,6 +104,7 @@ def test_every_command_is_tried_here() -> None:
     assert PRINTING.keys() - {"help", "version"} == COMMANDS.keys() - WITHOUT
 
 
+@pytest.mark.process
 @BUFFERING
 @MANNERS_OF_USE
 def test_a_reader_that_hangs_up_is_no_failure(
@@ -131,6 +132,7 @@ def test_a_reader_of_any_other_command_that_hangs_up_is_no_failure(
     hang_up(start, PRINTING[name], "")
 
 
+@pytest.mark.process
 @BUFFERING
 def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
     start: Callable[..., Started], tmp_path: Path, unbuffered: str
@@ -144,6 +146,7 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
         assert process.returncode == 78
 
 
+@pytest.mark.process
 @BUFFERING
 @MANNERS_OF_USE
 def test_a_full_disk_is_said_in_words(
@@ -158,6 +161,7 @@ def test_a_full_disk_is_said_in_words(
     assert (process.returncode, told) == (1, b"Can't write the output: No space left on device.\n")
 
 
+@pytest.mark.process
 @MANNERS_OF_USE
 def test_closed_descriptors_are_no_failure(start: Callable[..., Started], use: list[str]) -> None:
     with start(use, "", is_closed=True) as process:
@@ -186,6 +190,7 @@ def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: lis
     assert "\\xff' is not UTF-8 text." in done.err
 
 
+@pytest.mark.process
 def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
     done = run_process("events", PREMBLYD_CONFIG=os.fsdecode(b"/no\xffwhere.yaml"))
     assert done == Ran(

@@ -130,6 +130,7 @@ def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
     assert api.asked(lost) == 1
 
 
+@pytest.mark.process
 def test_a_running_daemon_runs_the_actions_of_what_is_stored(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_running_daemon_runs_the_actions_of_what_is_stored(
         assert {line.split()[1] for line in ran.read_text().splitlines()} == {"prembly.status"}
 
 
+@pytest.mark.process
 def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -663,6 +665,7 @@ def test_a_log_that_is_elsewhere_is_said(tmp_path: Path, api: PremblyApi) -> Non
     assert "Prembly has no log at /logs/ (HTTP 404)" in ran.err
 
 
+@pytest.mark.process
 def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> None:
     (reference,) = know(api, 1)
     arguments = ("reconcile", "--config", record.config, "--store")
@@ -675,6 +678,7 @@ def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> Non
     assert record.stored() == [reference]
 
 
+@pytest.mark.process
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path, api: PremblyApi) -> None:
     know(api, 60)
     record = Record(tmp_path, api, prembly={"rate": 100})

@@ -73,6 +73,7 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     assert done == Ran(0, "Queued 0 deliveries.\nNothing matches.\n", "")
 
 
+@pytest.mark.process
 def test_a_terminal_sees_no_bar_of_nothing(config: Path) -> None:
     nothing = ("replay", "--dead", "--error", "like nothing that happened", "--config", config)
     shown = [line for line in on_terminal(80, *nothing) if line]
@@ -264,6 +265,7 @@ def on_a_terminal(answer: str, *arguments: object) -> tuple[int, str]:
     return done.code, done.out + done.err
 
 
+@pytest.mark.process
 def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> None:
     with_actions(config, shell("every", "true"))
     everything = ["replay", "--since", "1h", "--action", "every", "--config", config]
@@ -294,6 +296,7 @@ def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) 
     assert "questions" not in quiet.err
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("options", [[], ["--yes"]])
 def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
     with_actions(config, shell("every", "true"))
@@ -322,6 +325,7 @@ def test_an_interrupted_replay_says_how_many_were_queued(
     assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
 
 
+@pytest.mark.process
 def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:
     later = shell("later", f"test -e {tmp_path}/go", retry={"attempts": 2, "first_delay": "1h"})
     with Premblyd(tmp_path, actions=[later]) as daemon:

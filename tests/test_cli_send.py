@@ -73,6 +73,8 @@ def sending(daemon: Premblyd) -> Sending:
     return Sending(daemon)
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_it_sends_a_sample_and_prints_the_answer(sending: Sending) -> None:
     done = sending.send()
     answer = re.fullmatch(r'200 {"status":"received","event":\d+,"duplicate":false}\n', done.out)
@@ -140,6 +142,7 @@ def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
     assert "After a change of the key: start the daemon again." in elsewhere.err
 
 
+@pytest.mark.process
 def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
     with Premblyd(tmp_path, endpoint={"allow_ips": ["192.0.2.1"]}) as daemon:
         daemon.start()
@@ -183,6 +186,7 @@ def test_they_are_sent_no_faster_than_asked_and_the_last_is_not_waited_for(
     assert pauses_s == [1 / rate] * (count - 1)
 
 
+@pytest.mark.process
 def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
     arguments = ["send", "--count", 1000, "--rate", 20, "--config", sending.config]
     with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -223,6 +227,7 @@ def test_a_wrong_use_sends_nothing(
     assert sending.events() == []
 
 
+@pytest.mark.process
 def test_it_reaches_a_daemon_on_a_unix_socket(tmp_path: Path) -> None:
     with Premblyd(tmp_path, listen=f"unix:{tmp_path}/s") as daemon:
         daemon.start()
@@ -280,6 +285,7 @@ def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:
     assert done.err == "Nothing listens there, or a firewall is in between.\n"
 
 
+@pytest.mark.process
 def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
@@ -321,6 +327,7 @@ def test_every_answer_is_told_what_it_means(
     assert ("Try again in 7 s." in done.err) == ("Retry_After" in headers)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 def test_a_certificate_that_is_not_trusted_is_no_try_again(
     sending: Sending, tmp_path: Path
@@ -383,6 +390,7 @@ def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending
     assert PATH not in path
 
 
+@pytest.mark.process
 def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed(
     tmp_path: Path,
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_question_is_answered_as_a_table_as_json_and_as_csv(config: Path) -> N
     ]
 
 
+@pytest.mark.process
 def test_on_a_terminal_it_is_a_table_too(config: Path) -> None:
     lines = on_terminal(80, "sql", LOOKED_AT, "--config", config)
     assert [line.split() for line in lines[:2]] == [["id", "outcome"], ["1", "verified"]]

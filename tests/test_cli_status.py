@@ -88,6 +88,7 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["attention"] if item["kind"] != "host"]
 
 
+@pytest.mark.process
 def test_no_color_holds_on_a_terminal(config: Path) -> None:
     asked = ("status", "--database", recorded_in(config))
     assert "\x1b[" in raw_on_terminal(80, *asked, code=1)
@@ -110,6 +111,8 @@ def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
     )
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_status_is_good_while_all_is_well(daemon: Premblyd) -> None:
     done = run("status", "--config", daemon.config)
     assert (done.code, done.err) == (0, ""), done.out
@@ -206,6 +209,7 @@ def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes
             process.kill()
 
 
+@pytest.mark.process
 def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
     send(daemon, 10)
     with following(daemon.config, "--limit", 1) as (process, out):
@@ -218,6 +222,7 @@ def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.process
 def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Premblyd) -> None:
     for number in (20, 21):
         send(daemon, number, code=7)
@@ -228,12 +233,14 @@ def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Prembly
         assert json.loads(out.readline())["reference"] == "ref-23"
 
 
+@pytest.mark.process
 def test_the_newest_are_shown_first_and_in_the_order_in_which_they_came(config: Path) -> None:
     with following(config, "--json", "--limit", 3) as (_, out):
         newest = shown(config, "events", "--limit", 3)[::-1]
         assert [json.loads(out.readline()) for _ in range(3)] == newest
 
 
+@pytest.mark.process
 @for_each("is_busy", [False, True])
 def test_following_ends_when_its_reader_has_left(daemon: Premblyd, is_busy: bool) -> None:
     with following(daemon.config) as (process, out):
@@ -252,6 +259,7 @@ def test_following_has_no_end(config: Path) -> None:
     assert "--follow never ends: leave out --until." in done.err
 
 
+@pytest.mark.process
 def test_following_goes_on_over_a_restart(daemon: Premblyd) -> None:
     with following(daemon.config, "--code", "01") as (process, out):
         assert daemon.stop() == 0

@@ -267,6 +267,7 @@ def test_thousands_of_actions_may_share_what_an_alias_names() -> None:
     assert len(parse(text).actions) == 501
 
 
+@pytest.mark.process
 def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_path: Path) -> None:
     """The service may not look into root's folder: what is there now, it gets when it starts."""
     (tmp_path / "passed").mkdir()

@@ -7,6 +7,7 @@ from signal import SIGHUP
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.support import prembly_api
 from tests.support.commands import run
@@ -15,6 +16,8 @@ from tests.support.daemon import Premblyd
 from tests.support.database import locked
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.process
 
 BODY = b'{"response_code":"00","verification":{"status":"VERIFIED","reference":"%b"},"n":%d}'
 DELIVERY = "SELECT state, attempts_left FROM delivery ORDER BY id"
@@ -39,6 +42,7 @@ def body(reference: str, number: int = 0) -> bytes:
     return BODY % (reference.encode(), number)
 
 
+@pytest.mark.promise
 def test_a_forged_webhook_with_a_right_signature_runs_nothing_and_show_says_why(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -68,6 +72,7 @@ def test_a_forged_webhook_with_a_right_signature_runs_nothing_and_show_says_why(
     assert "22123456789" not in printed[1] + json.dumps(exact[1])
 
 
+@pytest.mark.promise
 def test_kill_9_while_prembly_is_asked_spends_no_attempt_and_runs_nothing_unconfirmed(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -113,6 +118,7 @@ def test_a_stop_while_prembly_is_asked_is_quick_and_another_key_is_used_after_a_
         assert ran(tmp_path) == []
 
 
+@pytest.mark.promise
 def test_no_secret_and_no_answer_leaves_for_the_log_an_argument_or_an_error(
     tmp_path: Path, api: PremblyApi
 ) -> None:

@@ -94,6 +94,7 @@ def test_no_new_delivery_is_made_for_it(config: Path, forged: tuple[int, int]) -
     assert json_of(config, *asked, "--contradicted")["would_queue"] != []
 
 
+@pytest.mark.process
 def test_the_console_shows_it_and_asks_before_a_replay(
     config: Path, forged: tuple[int, int]
 ) -> None:

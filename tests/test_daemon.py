@@ -137,6 +137,7 @@ def leaving_nothing(
     assert can_lock(place)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("step", STEPS)
 def test_a_start_that_fails_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving_nothing: DatabaseAddress, step: str

@@ -180,6 +180,7 @@ def test_no_page_puts_keys_where_the_checkout_may_be() -> None:
     assert "~/premblyd" not in EVERYTHING
 
 
+@pytest.mark.process
 def test_no_file_names_a_place_of_the_workplace() -> None:
     git = shutil.which("git")
     if git is None or not (ROOT / ".git").exists():

@@ -116,6 +116,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"premblyd.db.lock", "premblyd.db-shm"}
 
 
+@pytest.mark.process
 def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
     place = EncryptedFile(tmp_path / "premblyd.db", tmp_path / "database.key")
     with Premblyd(tmp_path, place=place.path) as daemon:
@@ -187,6 +188,7 @@ opened.execute("PRAGMA journal_mode = wal")
 """
 
 
+@pytest.mark.process
 @for_each("is_encrypted", [True, False])
 def test_until_the_new_file_is_there_no_command_writes_into_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
@@ -226,6 +228,7 @@ def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
     assert paused(place) == ["in-file", "in-log"]
 
 
+@pytest.mark.process
 @for_each("is_encrypted", [True, False])
 def test_wherever_it_is_killed_one_whole_record_opens_and_again_finishes(
     tmp_path: Path, is_encrypted: bool
@@ -269,6 +272,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
     return is_done
 
 
+@pytest.mark.process
 def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_path: Path) -> None:
     place = record_in(tmp_path / "x", is_encrypted=True)
     place.key_path.rename(keyfile.next_to(place.key_path))
@@ -285,6 +289,7 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         daemon.stop()
 
 
+@pytest.mark.process
 def test_what_cannot_be_done_is_said_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +370,7 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
         assert os.geteuid() == os.getegid() == 0
 
 
+@pytest.mark.process
 def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:
     """It would hold the key, and what the record says of people."""
     place = record_in(tmp_path / "x", is_encrypted=True)
@@ -427,6 +433,7 @@ def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path
     assert stopped.err.startswith("The query took longer than 1 s and was stopped")
 
 
+@pytest.mark.process
 def test_debian_s_sqlcipher_gets_the_key_and_nobody_else_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

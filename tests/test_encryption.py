@@ -53,6 +53,7 @@ def everything_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.process
 def test_a_daemon_s_files_name_nobody_while_it_works_and_after_it_was_killed(
     daemon: Premblyd,
 ) -> None:
@@ -72,6 +73,8 @@ def test_a_daemon_s_files_name_nobody_while_it_works_and_after_it_was_killed(
     assert is_plain(daemon.database) is False
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_the_key_is_in_no_log_argument_environment_or_hook(daemon: Premblyd) -> None:
     daemon.configure(
         actions=[shell("crm", "cat /proc/$PPID/cmdline /proc/$PPID/environ; env", retry=ONCE)],
@@ -93,6 +96,7 @@ OTHER = "ab" * 32
 NOBODY = 65534
 
 
+@pytest.mark.process
 @for_each(
     ("key", "database", "reason"),
     [

@@ -17,6 +17,8 @@ from tests.support.daemon import Premblyd
 from tests.support.prembly_api import PremblyApi, Shape
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 STATES = "SELECT state FROM delivery ORDER BY id"
 UUID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"

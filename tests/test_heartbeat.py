@@ -85,6 +85,7 @@ def test_a_clean_stop_is_kept_exactly(tmp_path: Path) -> None:
     assert home.rows(DOWNTIMES) == []
 
 
+@pytest.mark.process
 def test_a_kill_leaves_the_last_heartbeat_and_the_next_start_tells_of_it(tmp_path: Path) -> None:
     with Premblyd(tmp_path, prembly=PREMBLY) as daemon:
         daemon.start()

@@ -419,6 +419,7 @@ def test_a_header_that_can_not_be_sent_is_a_failure_that_tells_no_value() -> Non
         assert result.error == "the request can't be sent as configured"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 def test_a_certificate_is_trusted_by_ca_file_alone_and_for_its_host_alone(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
@@ -541,6 +542,7 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "authorization" not in headers
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.daemon import Premblyd
 
+pytestmark = pytest.mark.process
+
 # Each takes a twentieth of a start or more. The record is read for alerts, metrics and the console.
 LEFT_OUT = {
     "prometheus_client",

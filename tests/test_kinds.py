@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from premblyd.config.hooks import KINDS
 from premblyd.run.kinds import RUNNERS
 from tests.support.commands import Ran, run_process
@@ -28,6 +30,7 @@ def test_every_kind_has_a_runner() -> None:
     assert list(KINDS.values()) == list(RUNNERS)
 
 
+@pytest.mark.process
 def test_a_new_kind_runs_with_nothing_but_a_model_a_runner_and_a_row(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[append(tmp_path / "notes")]) as daemon:
         daemon.start(ADDING_A_KIND)
@@ -37,6 +40,7 @@ def test_a_new_kind_runs_with_nothing_but_a_model_a_runner_and_a_row(tmp_path: P
     assert (tmp_path / "notes").read_text() == "ref-1\n"
 
 
+@pytest.mark.process
 def test_a_new_kind_is_validated_and_explained_too(tmp_path: Path) -> None:
     file = tmp_path / "premblyd.yaml"
     file.write_text(str(configuration(actions=[append(tmp_path / "notes")])))

@@ -25,6 +25,8 @@ from tests.support.jobs import hook, invocation
 from tests.support.logs import logged
 from tests.support.waiting import until, wait_until
 
+pytestmark = pytest.mark.process
+
 BODY = b'{"response_code":"00"}'
 DELIVERIES = "SELECT state, attempts_left, count(*) FROM delivery GROUP BY 1, 2"
 

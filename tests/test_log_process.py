@@ -23,6 +23,8 @@ from tests.support.requests import request
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, signed
 
+pytestmark = pytest.mark.process
+
 BODY = b'{"response_code":"00","reference":"%d"}'
 
 
@@ -151,6 +153,7 @@ def test_a_daemon_that_fails_leaves_its_last_lines_and_no_text_of_the_fault(tmp_
     assert "hush" not in str(lines)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_what_a_target_answers_never_reaches_the_log(tmp_path: Path, level: str) -> None:
     head = b"HTTP/1.1 200 hush\r\nhush 1: hush\r\n: hush\r\nX: hush\xff\x01\r\n\r\nhush\xff"

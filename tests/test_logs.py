@@ -228,6 +228,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 def test_whatever_python_would_print_is_a_line_without_its_text() -> None:
     done = subprocess.run([sys.executable, "-c", UNEXPECTED], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")

@@ -238,6 +238,7 @@ def test_nothing_that_a_sender_chose_is_exposed(store: Store, exporter: Exporter
     assert not re.search("2220|AMINA|1234abcd", exposed(exporter))
 
 
+@pytest.mark.process
 @PROMTOOL
 def test_promtool_finds_no_fault(store: Store, exporter: Exporter) -> None:
     store.add("crm")
@@ -276,6 +277,7 @@ def test_rules_and_dashboard_name_metrics_that_exist(
     assert named <= families(exporter)
 
 
+@pytest.mark.process
 @PROMTOOL
 def test_promtool_takes_the_rules_and_each_fires_on_what_it_is_for_and_on_nothing_else() -> None:
     rules, tests = (
@@ -298,6 +300,7 @@ SHOWN = {
 }
 
 
+@pytest.mark.process
 @PROMTOOL
 @pytest.mark.sqlite
 def test_every_panel_shows_something_and_one_record_of_three_hosts_once(

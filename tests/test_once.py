@@ -13,6 +13,8 @@ from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.webhooks import BODY
 
+pytestmark = pytest.mark.process
+
 UNFINISHED = "SELECT count(*) FROM delivery WHERE state IN ('pending', 'running')"
 
 
@@ -43,6 +45,7 @@ def skipped(daemon: Premblyd) -> Premblyd:
     return daemon
 
 
+@pytest.mark.promise
 def test_lists_and_show_say_what_ran_instead(skipped: Premblyd) -> None:
     config = ["--config", skipped.config]
     listed = run("deliveries", "--state", "skipped", *config).out

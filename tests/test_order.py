@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.console import signed_in
@@ -23,6 +25,8 @@ def begin(daemon: Premblyd, script: str, **more: Any) -> None:
     daemon.start()
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     daemon: Premblyd, tmp_path: Path
 ) -> None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.commands import Ran, on_terminal, read, recorded_in, run
 from tests.support.configuration import configuration
 from tests.support.database import by_hand, url_of
@@ -106,6 +108,7 @@ def test_what_waits_for_an_action_of_another_configuration_can_be_paused(config:
     assert told(config, "pause", "other")["paused"]["action"] == "other"
 
 
+@pytest.mark.process
 def test_what_is_said_of_a_pause_fits_a_terminal_of_80_columns(config: Path) -> None:
     action, reason = "activate-customer", "the CRM is moved to another place, " * 4
     paused = on_terminal(80, "pause", action, "--reason", reason, "--config", config)

@@ -14,6 +14,8 @@ from tests.support.database import by_hand
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 SETTLED = "SELECT state, settled_by_id FROM awaited"
 EVENTS = "SELECT type, outcome FROM event ORDER BY id"
 FINISHED = "SELECT event_id, state FROM delivery ORDER BY id"
@@ -39,6 +41,7 @@ def pending_body(reference: str = "r-1") -> bytes:
     return json.dumps({"response_code": "02", "verification": verification}).encode()
 
 
+@pytest.mark.promise
 def test_a_pending_webhook_is_settled_by_asking_and_its_action_runs(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -74,6 +77,7 @@ def test_a_reload_begins_and_ends_the_asking(tmp_path: Path, api: PremblyApi) ->
         assert len(daemon.rows(SETTLED)) == 1
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("asked_before_kill", [True, False])
 def test_a_kill_loses_nothing_and_asks_what_fell_due(
     tmp_path: Path, api: PremblyApi, *, asked_before_kill: bool

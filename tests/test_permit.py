@@ -78,6 +78,7 @@ def end(result: Result) -> tuple[str, str | None]:
     return str(result.outcome), result.error
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("said", "ended", "has_started"),
     [
@@ -121,6 +122,7 @@ class Lapses:
         return late
 
 
+@pytest.mark.process
 def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
 def test_a_request_is_not_sent_when_its_claim_lapses_while_its_connection_is_made(
     tmp_path: Path,
@@ -170,6 +173,7 @@ def test_a_request_is_not_sent_when_its_claim_lapses_while_its_connection_is_mad
     assert received in ([b""], [])
 
 
+@pytest.mark.process
 def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: Path) -> None:
     """With all of its group, however it takes a SIGTERM."""
     script = f"trap '' TERM; (sleep 60; echo) & touch {tmp_path}/ran; sleep 60"

@@ -34,6 +34,7 @@ def installed(folder: Path) -> Path:
     return program
 
 
+@pytest.mark.process
 def test_a_hint_names_the_program_as_it_was_called(tmp_path: Path) -> None:
     program, config = installed(tmp_path), record(tmp_path)
     by_path = run_as(program, "show", "999", path="/usr/bin:/bin", config=config)

@@ -111,6 +111,7 @@ def test_what_cannot_be_said_is_a_line_for_each_reason(config: Path) -> None:
     assert unsaid.count(f"{WOULD_ASK}:") == 1
 
 
+@pytest.mark.process
 def test_it_fits_a_terminal_of_80_columns(config: Path) -> None:
     new = write_new(
         config, *changed("activate-customer", when=f"{OTHER} && {' && '.join(['kind'] * 20)}")
@@ -172,6 +173,7 @@ def of_all_kinds() -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.process
 def test_it_is_equal_to_what_a_daemon_with_that_configuration_did(tmp_path: Path) -> None:
     """A daemon decides; a second one, with the same webhooks, made the record."""
     was = [

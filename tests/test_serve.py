@@ -23,6 +23,8 @@ from tests.support.users import OBEYING_MODES
 from tests.support.waiting import wait_until
 from tests.support.webhooks import head, signed
 
+pytestmark = pytest.mark.process
+
 BODY = b'{"response_code":"00"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"
 
@@ -32,6 +34,7 @@ def waiting(folder: Path, **more: Any) -> dict[str, Any]:
     return shell("wait", f"while test ! -e {folder}/go; do sleep 0.02; done; echo done", **more)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_it_answers_what_is_in_flight_and_lets_hooks_end_before_it_stops(
     tmp_path: Path, number: Signals
@@ -59,6 +62,7 @@ def test_it_answers_what_is_in_flight_and_lets_hooks_end_before_it_stops(
         assert daemon.log("config.reloaded") == []
 
 
+@pytest.mark.promise
 def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
     tmp_path: Path,
 ) -> None:
@@ -78,6 +82,7 @@ def test_a_hook_that_outlasts_the_stop_is_interrupted_at_no_cost_and_runs_again(
         ]
 
 
+@pytest.mark.promise
 @pytest.mark.sqlite  # a server is for any number of them
 def test_a_second_daemon_on_the_same_database_is_refused(tmp_path: Path) -> None:
     with Premblyd(tmp_path) as daemon:
@@ -126,6 +131,7 @@ def test_webhooks_are_answered_while_a_reload_reads(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
+@pytest.mark.promise
 def test_sighup_takes_a_good_file_and_leaves_a_bad_one(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[shell("old", "true")]) as daemon:
         daemon.start().send(BODY)

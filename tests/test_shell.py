@@ -26,6 +26,8 @@ from tests.support.processes import runs
 from tests.support.rows import for_each
 from tests.support.waiting import until, wait_until
 
+pytestmark = pytest.mark.process
+
 KIB = 1024
 EVERY_BYTE = bytes(range(256))
 # Each says when it has come so far that its time may be over.
@@ -138,6 +140,7 @@ def variables(given: Invocation, **keys: Any) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+@pytest.mark.promise
 def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
     canaries = {"SECRET_CANARY": "hush", "PREMBLY_SANDBOX_KEY": "hush", "LD_PRELOAD_X": "hush"}
     inherited = {"PATH": os.environ["PATH"], "HOME": "/h", "LANG": "C.UTF-8", "TZ": "Africa/Lagos"}
@@ -207,6 +210,7 @@ def test_a_value_with_nul_or_over_4_kib_is_empty(value: str, seen: str) -> None:
     assert variables(invocation(reference=value))["PREMBLY_REFERENCE"] == seen
 
 
+@pytest.mark.promise
 @for_each("text", HOSTILE)
 def test_a_hostile_value_is_never_executed_nor_an_argument(text: str, tmp_path: Path) -> None:
     text = text.format(tmp_path / "pwned")
@@ -223,6 +227,7 @@ def test_a_commands_arguments_are_taken_as_they_are() -> None:
     assert run(command=["printf", "%s|", *words]).output == "".join(f"{word}|" for word in words)
 
 
+@pytest.mark.promise
 @for_each(
     ("script", "expected"),
     [
@@ -330,6 +335,7 @@ def test_the_first_64_kib_of_output_are_kept(size: int, kept: int, truncated: bo
     assert (result.outcome, result.output_truncated) == ("succeeded", truncated)
 
 
+@pytest.mark.promise
 def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
     result = run(shell=r"echo a; echo b >&2; printf 'c\377'")
     assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"

@@ -51,6 +51,7 @@ def test_a_stop_counts_however_deep_what_it_interrupts(number: int) -> None:
     asyncio.run(stop())
 
 
+@pytest.mark.process
 def test_a_signal_that_means_nothing_any_more_does_not_end_the_process(tmp_path: Path) -> None:
     """A process: it is about what Python does at its end."""
     with Premblyd(tmp_path) as daemon:

@@ -23,6 +23,8 @@ from tests.support.logs import logged
 from tests.support.users import WITHOUT_PTRACE
 from tests.support.webhooks import KEY
 
+pytestmark = pytest.mark.process
+
 
 def run(**keys: Any) -> Result:
     with closing(ShellRunner(Children())) as runner:
@@ -40,6 +42,7 @@ def inherited_descriptor() -> Iterator[int]:
         os.close(descriptor)
 
 
+@pytest.mark.promise
 def test_a_hook_starts_in_the_root_with_its_three_streams_alone() -> None:
     with inherited_descriptor():
         result = run(command=["sh", "-c", "pwd; ls /proc/$$/fd"])

@@ -22,6 +22,8 @@ from tests.support.daemon import Premblyd
 from tests.support.processes import alive, runs
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 BODY = b'{"response_code":"00"}'
 SWEEPS_S = 0.7  # what carries no mark must be seen twice
 OFTEN = "from premblyd.run import strays; strays.SWEEP_EVERY_S = 0.2"
@@ -245,6 +247,7 @@ def test_who_has_no_environment_has_no_mark() -> None:
             left.kill()
 
 
+@pytest.mark.promise
 def test_what_a_dead_daemon_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
     """Also what belongs to no delivery. Its sweep died with it, so it is killed: a real process."""
     with (

@@ -115,6 +115,7 @@ def test_the_watchdog_is_fed_twice_in_its_time(environ: dict[str, str], interval
     assert systemd.watchdog_interval_s(environ) == interval_s
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("off", [0, 1])
 def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: int) -> None:
     with handed_over(tmp_path / "s", off) as (code, descriptors, port):
@@ -152,6 +153,7 @@ def _not_listening() -> socket.socket:
     return passed
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -191,6 +193,7 @@ inbox._PROVE_COMMIT = inbox.Operation(inbox.Step.PROOF, lambda *_: threading.Eve
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("fault", "is_fed"), [("fails", True), ("hangs", False)])
 def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
     tmp_path: Path, manager: socket.socket, fault: str, is_fed: bool
@@ -208,6 +211,7 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
             assert daemon.stop() == 0
 
 
+@pytest.mark.process
 def test_the_daemon_serves_the_sockets_and_tells_its_state(
     tmp_path: Path, manager: socket.socket
 ) -> None:

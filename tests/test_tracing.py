@@ -114,6 +114,7 @@ async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
 
 
 # From a header on the socket to a hook's process, and once more after a replay.
+@pytest.mark.process
 def test_a_trace_goes_from_the_webhook_to_its_hooks_and_outlasts_a_replay(tmp_path: Path) -> None:
     note = shell("note", f'echo "$PREMBLY_ATTEMPT $PREMBLY_TRACEPARENT" >> {tmp_path}/ran')
     with serving() as server:

@@ -14,6 +14,8 @@ from tests.support.console import CONSOLE, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.process
+
 HERE = "tests.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""

@@ -12,6 +12,8 @@ import pytest
 from tests.support.needs import UnavailableError
 from tests.support.pages import ROOT
 
+pytestmark = pytest.mark.process
+
 BETWEEN, RELEASED = '__version__ = "1.2.3.dev0"\n', '__version__ = "1.2.3"\n'
 AT = {f"GIT_{who}_DATE": "1790000000 +0100" for who in ("AUTHOR", "COMMITTER")}
 WHO = ("-c", "user.name=a", "-c", "user.email=a@example")

@@ -6,11 +6,16 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from premblyd.run.workerprocess import Input
 from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, shell
 
+pytestmark = pytest.mark.process
 
+
+@pytest.mark.promise
 async def test_a_worker_answers_what_becomes_of_a_delivery() -> None:
     answers = {1: "ok $n all is well", 2: "retry $n 7.5 not now", 3: "dead $n never"}
     cases = " ".join(f'{number}) echo "{text}" >&4;;' for number, text in answers.items())
@@ -23,6 +28,7 @@ async def test_a_worker_answers_what_becomes_of_a_delivery() -> None:
     assert dead.final
 
 
+@pytest.mark.promise
 async def test_a_process_is_kept_for_further_deliveries() -> None:
     async with Working(worker=ANSWERS_OK) as at:
         pids = {(await at.run(delivery)).output for delivery in range(20)}

@@ -7,11 +7,15 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+import pytest
+
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
 from tests.support.webhooks import BODY
 from tests.support.workers import ANSWERS_OK, WAIT, runs, shell
+
+pytestmark = pytest.mark.process
 
 # It is started again after a tenth of a second, and not after 1, 2, 4 s …
 SOON = """

@@ -16,6 +16,8 @@ from tests.support.jobs import action
 from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, runs, shell
 
+pytestmark = pytest.mark.process
+
 HOUR_S = 3600.0
 
 

@@ -171,6 +171,7 @@ def test_who_answers_is_not_made_to_wait(loop: Loop) -> None:
         assert len(answering.taken) > 8000
 
 
+@pytest.mark.process
 async def test_the_answer_after_a_flood_counts_also_of_who_ends_at_once() -> None:
     flood = 'yes "busy $n" | head -c 63000 >&4; echo "ok $n" >&4; exit'
     async with Working(worker=shell(flood)) as at:

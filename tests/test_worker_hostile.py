@@ -4,9 +4,13 @@ are in tests/faults/workers.py."""
 import gc
 import tracemalloc
 
+import pytest
+
 from premblyd.model.states import HaltReason
 from tests.support.waiting import until
 from tests.support.workers import Working, shell
+
+pytestmark = pytest.mark.process
 
 
 async def test_one_that_floods_in_place_of_ready_is_not_started_again_at_once() -> None:

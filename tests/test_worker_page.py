@@ -82,6 +82,7 @@ def ends(results: Sequence[Result]) -> list[tuple[str, str | None]]:
     return [(result.outcome, result.output) for result in results]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("tag", ["python", "php", "javascript"])
 def test_the_first_examples_do_their_work_and_answer(tag: str, tmp_path: Path) -> None:
     if tag in NEEDS and not shutil.which(NEEDS[tag][0]):
@@ -91,6 +92,7 @@ def test_the_first_examples_do_their_work_and_answer(tag: str, tmp_path: Path) -
     assert ends(results) == [("succeeded", "ver-1"), ("succeeded", "ver-2")]
 
 
+@pytest.mark.process
 def test_an_example_that_fails_fails_that_attempt_and_another_takes_its_place(
     tmp_path: Path,
 ) -> None:
@@ -102,6 +104,7 @@ def test_an_example_that_fails_fails_that_attempt_and_another_takes_its_place(
     assert "LookupError: no such customer" in (second.output or "")
 
 
+@pytest.mark.process
 def test_a_worker_is_tried_by_hand(tmp_path: Path) -> None:
     write(tmp_path, program("python", YOUR_WORK))
     (by_hand,) = (block for block in blocks("sh") if "3<lines" in block.text)

@@ -21,6 +21,8 @@ from tests.support.logs import logged
 from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, of_delivery, outcomes, shell
 
+pytestmark = pytest.mark.process
+
 ABORTED = "each worker process of the action has answered `abort`"
 CHANGED = "the configuration of the action has changed"
 NO_START = {

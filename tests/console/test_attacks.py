@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from tornado.web import RequestHandler
 
 from premblyd.console import app
@@ -104,6 +105,7 @@ def test_every_page_is_attacked_below(pattern: str) -> None:
     assert [path for path in paths if re.match(pattern, path)], "give it a line above"
 
 
+@pytest.mark.process
 @for_each(("pattern", "handler"), handlers().items())
 def test_no_form_is_taken_from_who_is_not_signed_in(
     daemon: Premblyd, pattern: str, handler: type[RequestHandler]
@@ -305,6 +307,7 @@ def test_a_broken_request_breaks_nothing(daemon: Premblyd, request_bytes: bytes)
     assert not daemon.log("console.failed")
 
 
+@pytest.mark.process
 def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -> None:
     """The console takes so many connections and no more, so that files are left for webhooks. With
     an operator's each new one gets in, for which another goes."""
@@ -323,6 +326,7 @@ def test_many_slow_clients_hold_up_no_webhook_and_no_operator(fresh: Premblyd) -
         assert own.get("/events").status == 200
 
 
+@pytest.mark.process
 def test_where_files_lack_the_console_leaves_them_to_webhooks(fresh: Premblyd) -> None:
     fresh.start(before=FEW_FILES)
     with ExitStack() as held:
@@ -331,6 +335,7 @@ def test_where_files_lack_the_console_leaves_them_to_webhooks(fresh: Premblyd) -
         assert fresh.send(b'{"response_code":"00"}').status == 200
 
 
+@pytest.mark.process
 def test_the_console_waits_for_files_without_a_storm_in_the_log(fresh: Premblyd) -> None:
     own = signed_in(fresh.start(before=FEW_FILES))
     with ExitStack() as held:
@@ -343,6 +348,7 @@ def test_the_console_waits_for_files_without_a_storm_in_the_log(fresh: Premblyd)
     assert not fresh.log("library.message")
 
 
+@pytest.mark.process
 def test_bodies_of_strangers_hold_up_no_webhook(fresh: Premblyd) -> None:
     own = browser(fresh.start())
     huge = b"a=" + b"%41" * (app.MAX_BODY_BYTES // 3 - 10)

@@ -10,6 +10,8 @@ from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
 
+pytestmark = pytest.mark.process
+
 DAYS = 33
 FIRST_MS = 20_454 * DAY_MS  # 2026-01-01
 LAST_MS = FIRST_MS + (DAYS - 1) * DAY_MS

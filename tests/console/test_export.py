@@ -40,6 +40,7 @@ def rows_of(own: Browser, path: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(page.body.decode("utf-8-sig"))))
 
 
+@pytest.mark.process
 def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     """A daemon of its own, for its many events."""
     own = opened(fresh)
@@ -59,6 +60,7 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert all(page.csv_rows < 1000 for page in pages), "of a query, one more is read"
 
 
+@pytest.mark.process
 @for_each(
     ("path", "words"),
     [

@@ -1,5 +1,7 @@
 """What the console says of what is kept, held and gone."""
 
+import pytest
+
 from tests.support.commands import run
 from tests.support.console import Browser
 from tests.support.daemon import Premblyd
@@ -20,6 +22,7 @@ INQUIRY = (
 )
 
 
+@pytest.mark.process
 def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Browser) -> None:
     by_hand(daemon.place, INQUIRY)
     whole = own.get("/events/1").text

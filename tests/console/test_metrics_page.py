@@ -16,6 +16,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
         yield daemon.start()
 
 
+@pytest.mark.process
 def test_who_is_not_signed_in_gets_no_metrics(daemon: Premblyd, own: Browser) -> None:
     page = browser(daemon).get("/metrics")
     assert page.status == 401
@@ -29,6 +30,7 @@ def test_private_metrics_answer_to_the_consoles_own_names_alone(own: Browser) ->
     assert own.get("/metrics", Host="evil.example").status == 421
 
 
+@pytest.mark.process
 def test_public_metrics_need_no_sign_in_and_any_name_will_do(public: Premblyd) -> None:
     page = browser(public).get("/metrics", Host="premblyd.internal:8081", Origin=None)
     assert page.status == 200
@@ -53,6 +55,7 @@ def test_the_public_listener_has_no_metrics(public: Premblyd) -> None:
     assert request(public.address, "GET", "/metrics", b"", {}).status == 404
 
 
+@pytest.mark.process
 def test_metrics_that_are_off_are_not_there(fresh: Premblyd) -> None:
     fresh.configure(console={**CONSOLE, "metrics": "off"})
     fresh.start()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pytest
 
 from premblyd import cli
 from premblyd.cli import COMMANDS, main
@@ -115,6 +116,7 @@ def used(config: Path, use: str) -> Any:
     return json.loads(done.out)
 
 
+@pytest.mark.process
 @for_each("use", [*ROWS, *OBJECTS])
 def test_json_is_an_array_of_rows_for_a_list_and_an_object_for_all_else(
     config: Path, use: str
@@ -171,6 +173,7 @@ def heads_of(page: str) -> set[str]:
     return {head for table in tables for head in re.findall('<th scope="col"[^>]*>([^<]+)<', table)}
 
 
+@pytest.mark.process
 @for_each("path", ["/events", "/deliveries", "/dead", "/rejections", "/operators", "/", "/actions"])
 def test_each_head_of_a_page_is_the_word_for_a_name_in_its_json(own: Browser, path: str) -> None:
     answered = own.get(f"{path if path != '/' else '/overview'}.json").json

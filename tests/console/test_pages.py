@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from premblyd import csvtext, privacy, words
 from premblyd.console import words as console_words
 from premblyd.console.deliveries import how_many
@@ -45,6 +47,7 @@ PAGES = {
 NAMES = re.compile(r'<a href="([^"]+)"')
 
 
+@pytest.mark.process
 @for_each(("path", "as_json"), PAGES.items())
 def test_every_page_has_its_json(own: Browser, path: str, as_json: str) -> None:
     page, data = own.get(path), own.get(as_json)
@@ -77,6 +80,7 @@ def test_no_page_shows_a_person(own: Browser, path: str) -> None:
     assert "hush" not in text
 
 
+@pytest.mark.process
 def test_no_json_and_no_csv_shows_a_type_or_a_code_that_a_sender_made_up(fresh: Premblyd) -> None:
     own = opened(fresh)
     for body in (
@@ -219,6 +223,7 @@ def test_an_event_shows_its_attempts_without_the_person(own: Browser, daemon: Pr
     assert "&quot;bvn&quot;: &quot;•••&quot;" in text
 
 
+@pytest.mark.process
 def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Premblyd) -> None:
     own = opened(fresh, shell("crm", "cat; exit 1", retry=ONCE))
     body = {
@@ -236,6 +241,8 @@ def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Prembly
         assert not re.search("amina|2220000", text, re.IGNORECASE), path
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
     own = opened(fresh)
     fresh.send(b'{"response_code":"00","data":{"bvn":"22200000042","firstName":"AMINA"}}')
@@ -254,6 +261,7 @@ def test_a_reveal_is_on_record_before_it_shows(fresh: Premblyd) -> None:
     assert "AMINA" not in fresh.log_text()
 
 
+@pytest.mark.process
 def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
     own = opened(fresh)
     fresh.send(b'{"data":{"firstName":"AMINA"}}')
@@ -264,6 +272,7 @@ def test_nothing_is_revealed_that_can_not_be_recorded(fresh: Premblyd) -> None:
     assert "AMINA" not in page.text
 
 
+@pytest.mark.process
 def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
     own = opened(fresh, shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE))
     fresh.send(b'{"response_code":"00"}')
@@ -281,6 +290,7 @@ def test_a_replay_runs_the_hook_again(fresh: Premblyd) -> None:
     assert delivery == 1
 
 
+@pytest.mark.process
 def test_a_pending_delivery_is_tried_now_or_cancelled(fresh: Premblyd) -> None:
     later = {"attempts": 3, "first_delay": "1h"}
     own = opened(fresh, shell("crm", "exit 1", retry=later))
@@ -294,6 +304,7 @@ def test_a_pending_delivery_is_tried_now_or_cancelled(fresh: Premblyd) -> None:
     assert own.post("/deliveries/1/cancel.json").json["done"] == 0
 
 
+@pytest.mark.process
 def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) -> None:
     action = shell("crm", f"test -e {fresh.folder}/mended", retry=ONCE)
     own = opened(fresh, action, shell("other", "exit 1", retry=ONCE))
@@ -335,6 +346,7 @@ def test_dead_letters_are_replayed_by_choice_and_all_at_once(fresh: Premblyd) ->
     assert own.post("/dead/replay").status == 400, "nothing was chosen"
 
 
+@pytest.mark.process
 def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -> None:
     crm, other = shell("crm", "exit 1", retry=ONCE), shell("other", "exit 1", retry=ONCE)
     own = opened(fresh, crm, other)
@@ -365,6 +377,7 @@ def test_dead_letters_are_cancelled_by_choice_and_all_at_once(fresh: Premblyd) -
     wait_until(lambda: "Cancel all 5" in own.get("/dead").text)
 
 
+@pytest.mark.process
 def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(fresh: Premblyd) -> None:
     own = opened(fresh, shell("crm", 'exit "$PREMBLY_RESPONSE_CODE"', retry=ONCE))
     for number, code in enumerate(("03", "03", "04")):
@@ -403,6 +416,7 @@ def test_a_replay_of_more_than_are_counted_says_so() -> None:
     assert how_many(COUNTED) == "100,000 dead deliveries or more"
 
 
+@pytest.mark.process
 def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
     own = opened(fresh, shell("crm", "exit 1", retry=ONCE))
     fresh.send(b'{"response_code":"00"}')
@@ -455,6 +469,7 @@ def test_the_overview_says_what_needs_attention_and_links_to_it(own: Browser) ->
     assert sum(each["events"] for each in data["by_outcome"]) > 20
 
 
+@pytest.mark.process
 def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Premblyd) -> None:
     own = opened(fresh)
     number = 'premblyd_needs_attention{kind="database"}'
@@ -476,6 +491,7 @@ def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Pre
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u202egnp.exe\x07"
 
 
+@pytest.mark.process
 def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
     names = ("response_code", "status", "detail", "message", "reference", "user_ref")
     body: dict[str, Any] = dict.fromkeys(names, HOSTILE)
@@ -501,6 +517,7 @@ def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
         assert "&lt;script&gt;alert(1)" in pages[-2].text
 
 
+@pytest.mark.process
 def test_a_huge_payload_is_a_page_of_bounded_size(fresh: Premblyd) -> None:
     own = opened(fresh)
     photo = "/9j/" + "A" * 400_000
@@ -547,6 +564,7 @@ CONFIGURED: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 def test_every_page_and_its_json_bears_every_key_of_the_configuration(fresh: Premblyd) -> None:
     prembly = {"url": "http://127.0.0.1:1", "api_key": "hush"}
     own = opened(fresh, *CONFIGURED, prembly=prembly, pending={})

@@ -1,10 +1,14 @@
 """Actions are paused and resumed on their page: a daemon is needed, whose claims heed it."""
 
+import pytest
+
 from premblyd.record.pauses import MAX_REASON
 from tests.support.configuration import shell
 from tests.support.console import CONSOLE, Browser, opened
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.process
 
 STATES = "SELECT action, state FROM delivery ORDER BY id"
 DONE = "SELECT action, note FROM operator_action WHERE action IN ('pause', 'resume') ORDER BY id"

@@ -59,6 +59,7 @@ def by_proxy(daemon: Premblyd, role: str) -> Browser:
 WAYS = {"link": by_link, "proxy": by_proxy}
 
 
+@pytest.mark.process
 @for_each("way", WAYS)
 def test_each_may_do_what_their_role_is_for_and_no_more(daemon: Premblyd, way: str) -> None:
     for role in Role:
@@ -92,6 +93,7 @@ def test_what_is_new_takes_an_operator_unless_it_says_otherwise() -> None:
     assert less == {"SignOut": (True, True), "Explain": (True, True), "Sessions": (False, False)}
 
 
+@pytest.mark.process
 def test_who_only_looks_learns_nothing_masked_by_searching(fresh: Premblyd) -> None:
     """Else they would find a person's number by how it begins, digit by digit."""
     number, detail = "22212345678", "Refused for Adaeze"
@@ -145,6 +147,7 @@ def test_without_its_secret_nobody_is_the_proxy(daemon: Premblyd, secret: str) -
     assert SECRET not in daemon.log_text()
 
 
+@pytest.mark.process
 def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
     fresh.configure(console=CONSOLE | {"proxy": PROXY | {"roles": {"*": "look"}}})
     own = Proxied(browser(fresh.start()).address, "mallory")
@@ -155,6 +158,7 @@ def test_anybody_else_has_the_role_of_the_star(fresh: Premblyd) -> None:
     assert own.get("/events.json").status == 401, "there is no proxy any more"
 
 
+@pytest.mark.process
 def test_whom_the_configuration_names_in_any_letters_has_that_role_and_not_the_star_s(
     fresh: Premblyd,
 ) -> None:
@@ -167,6 +171,7 @@ def test_whom_the_configuration_names_in_any_letters_has_that_role_and_not_the_s
     assert Proxied(address, "jürgen").get("/events.json").status == 401, "that is no UTF-8"
 
 
+@pytest.mark.process
 def test_the_operator_log_says_who_came_as_what(fresh: Premblyd) -> None:
     fresh.start()
     for role in Role:
@@ -186,6 +191,7 @@ def test_what_a_proxied_person_does_is_on_record(daemon: Premblyd) -> None:
     daemon.wait_for_rows([("alice (console, by the proxy)",)], last)
 
 
+@pytest.mark.process
 def test_an_operator_sees_who_is_signed_in_and_ends_it(fresh: Premblyd) -> None:
     fresh.start()
     own, other = by_link(fresh, "operate"), by_link(fresh, "look")

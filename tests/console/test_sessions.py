@@ -3,10 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.commands import run
 from tests.support.console import Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.process
 
 RECORDED = "SELECT actor, action, note FROM operator_action WHERE action = 'end-session'"
 

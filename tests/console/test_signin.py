@@ -5,6 +5,8 @@ import re
 import socket
 from pathlib import Path
 
+import pytest
+
 from premblyd.config.console import Console
 from premblyd.config.values import listen
 from premblyd.console import strangers
@@ -26,6 +28,8 @@ def change(daemon: Premblyd, sql: str) -> None:
     by_hand(daemon.place, sql)
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_a_link_signs_in_once(daemon: Premblyd) -> None:
     link = new_link(daemon)
     first, second = browser(daemon), browser(daemon)
@@ -46,6 +50,7 @@ def test_to_open_a_link_does_not_use_it_up(daemon: Premblyd) -> None:
     assert browser(daemon).sign_in(link).status == 303
 
 
+@pytest.mark.process
 def test_a_link_is_good_for_ten_minutes(fresh: Premblyd) -> None:
     fresh.start()
     link = new_link(fresh)
@@ -54,6 +59,7 @@ def test_a_link_is_good_for_ten_minutes(fresh: Premblyd) -> None:
     assert fresh.rows("SELECT kind FROM console_token") == [("link",)]
 
 
+@pytest.mark.process
 def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Premblyd) -> None:
     fresh.start()
     own, other = signed_in(fresh), signed_in(fresh)
@@ -69,6 +75,7 @@ def test_a_session_ends_by_itself_and_by_signing_out_and_by_no_restart(fresh: Pr
     assert other.get("/events").status == 303
 
 
+@pytest.mark.process
 def test_the_record_has_who_signed_in_and_no_token(fresh: Premblyd) -> None:
     fresh.start()
     link = new_link(fresh)
@@ -126,6 +133,7 @@ def test_every_answer_is_guarded(daemon: Premblyd, own: Browser, path: str) -> N
         assert not re.search(r"<script(?! src=)|\son\w+=", page.text)
 
 
+@pytest.mark.process
 def test_cookies_are_for_this_console_alone(fresh: Premblyd) -> None:
     fresh.configure(console=CONSOLE | {"url": "https://premblyd.example.com"})
     fresh.start()
@@ -160,6 +168,7 @@ def test_the_link_comes_as_json_too(daemon: Premblyd) -> None:
     assert browser(daemon).sign_in(link["url"]).status == 303
 
 
+@pytest.mark.process
 def test_off_there_is_no_console(fresh: Premblyd) -> None:
     fresh.configure(console="off")
     fresh.start()
@@ -171,6 +180,7 @@ def test_off_there_is_no_console(fresh: Premblyd) -> None:
     assert done.code == 75
 
 
+@pytest.mark.process
 def test_a_console_that_could_not_be_opened_is_not_called_off_and_stops_no_webhook(
     fresh: Premblyd,
 ) -> None:
@@ -184,6 +194,7 @@ def test_a_console_that_could_not_be_opened_is_not_called_off_and_stops_no_webho
     assert fresh.send(b"{}").status == 200
 
 
+@pytest.mark.process
 def test_it_listens_on_a_unix_socket(fresh: Premblyd) -> None:
     path = fresh.folder / "c.sock"
     fresh.configure(console={"listen": f"unix:{path}"})

@@ -51,6 +51,7 @@ def run_slow(limit: Path) -> Iterator[Browser]:
         yield signed_in(daemon)
 
 
+@pytest.mark.process
 def test_what_a_page_reads_and_makes_has_one_limit(slow: Browser, limit: Path) -> None:
     limit.write_text(LONG)
     assert slow.get("/actions").status == 200

@@ -139,6 +139,8 @@ def test_a_copy_of_an_encrypted_record_is_encrypted_by_the_same_key(
         copying.back_up(copying.source_at(place), folder, lambda *_: None)
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_it_works_beside_a_daemon(daemon: Premblyd, there: Path) -> None:
     daemon.start()
     for number in range(1, 4):
@@ -181,6 +183,7 @@ def test_a_fifo_or_a_link_with_the_next_name_is_left_as_it_is(config: Path, ther
     assert next_.count == 3
 
 
+@pytest.mark.process
 @for_each(("module", "name"), PLACES)
 def test_what_a_kill_leaves_has_no_copys_name_unless_it_is_whole(
     config: Path, there: Path, module: str, name: str
@@ -198,6 +201,7 @@ def test_what_a_kill_leaves_has_no_copys_name_unless_it_is_whole(
     assert names_in(there) == [made["file"]], "what the kill left is gone"
 
 
+@pytest.mark.process
 def test_standard_output_gets_a_copy_and_no_folder_does(config: Path, tmp_path: Path) -> None:
     before = names_in(tmp_path)
     with (tmp_path / "copy").open("wb") as out:
@@ -208,6 +212,7 @@ def test_standard_output_gets_a_copy_and_no_folder_does(config: Path, tmp_path: 
     assert rows(file_of(config), FOLDERS) == []
 
 
+@pytest.mark.process
 def test_a_copy_that_nobody_takes_is_no_success(config: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full, (tmp_path / "error").open("wb") as error:
         process = Forked(["record", "backup", "-", "--config", config], stdout=full, stderr=error)
@@ -220,11 +225,13 @@ def test_a_copy_that_nobody_takes_is_no_success(config: Path, tmp_path: Path) ->
         assert Forked(["record", "backup", "-", "--config", config], stdout=left).wait() == 1
 
 
+@pytest.mark.process
 def test_a_terminal_gets_no_copy(config: Path) -> None:
     said = " ".join(on_terminal(80, "record", "backup", "-", "--config", config, code=2))
     assert "for a pipe or a file" in said
 
 
+@pytest.mark.process
 def test_a_killed_copy_for_standard_output_is_deleted_by_the_next(
     config: Path, tmp_path: Path
 ) -> None:
@@ -247,6 +254,7 @@ def fails(config: Path, folder: Path, status: int, *words: str, before: str = ""
     assert error in done.err
 
 
+@pytest.mark.process
 def test_a_folder_that_can_not_be_used_is_said_and_noted(
     config: Path, there: Path, tmp_path: Path
 ) -> None:
@@ -281,6 +289,7 @@ def test_a_damaged_record_gets_no_copy_and_no_older_one_goes(config: Path, there
     assert names_in(there) == [first]
 
 
+@pytest.mark.process
 def test_a_full_disk_is_said_before_anything_is_written(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +312,7 @@ def test_a_folder_that_goes_while_it_is_copied_to_is_said(config: Path, there: P
         copying.back_up(copying.source_at(file_of(config)), folder, remove)
 
 
+@pytest.mark.process
 @needs_root
 def test_what_root_copies_belongs_to_the_owner_of_the_database() -> None:
     with folder() as at:

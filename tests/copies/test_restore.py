@@ -345,6 +345,7 @@ def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
     assert "put_aside" not in {item["kind"] for item in found}
 
 
+@pytest.mark.process
 def test_until_the_copy_is_there_no_command_writes_into_the_old_file(
     config: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +372,7 @@ def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, ther
     assert run("record", "restore", "--erase-again", copy, "--config", config).code == 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("is_readable", [True, False])
 def test_wherever_it_is_killed_there_is_one_whole_record_and_again_ends_it(
     tmp_path: Path, plain: Path, there: Path, is_readable: bool
@@ -402,6 +404,8 @@ def test_wherever_it_is_killed_there_is_one_whole_record_and_again_ends_it(
     assert step > 4
 
 
+@pytest.mark.process
+@pytest.mark.promise
 def test_a_daemon_works_on_with_what_was_put_back(daemon: Premblyd, there: Path) -> None:
     daemon.start()
     assert daemon.send(b'{"response_code": "00"}', token="t-1").status == 200
@@ -417,6 +421,7 @@ def test_a_daemon_works_on_with_what_was_put_back(daemon: Premblyd, there: Path)
     assert daemon.stop() == 0
 
 
+@pytest.mark.process
 @needs_root
 def test_what_root_puts_back_is_the_services_and_root_alone_may_read_the_copy(
     tmp_path: Path,
@@ -436,6 +441,7 @@ def test_what_root_puts_back_is_the_services_and_root_alone_may_read_the_copy(
         assert {file.stat().st_uid for file in files} == {NOBODY}
 
 
+@pytest.mark.process
 @needs_root
 def test_root_replaces_nothing_that_a_link_of_the_service_s_leads_to(tmp_path: Path) -> None:
     with folder() as at:
@@ -473,6 +479,7 @@ def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
     assert "Somebody has replaced" in refused(plain, copy)
 
 
+@pytest.mark.process
 def test_until_a_half_done_one_is_finished_every_command_names_that(
     plain: Path, there: Path
 ) -> None:

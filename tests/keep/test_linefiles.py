@@ -177,6 +177,7 @@ linefiles.FIRST_S = 0
 """
 
 
+@pytest.mark.process
 def test_what_a_killed_command_has_not_written_the_daemon_writes(
     daemon: Premblyd, state_folder: Path
 ) -> None:

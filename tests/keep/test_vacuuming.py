@@ -213,6 +213,7 @@ def test_while_it_runs_sqlite_has_its_lock_on_the_file(
     assert held == [True]
 
 
+@pytest.mark.process
 @pytest.mark.sqlite
 def test_it_begins_neither_beside_a_daemon_nor_on_a_disk_that_is_too_small(
     config: Path, monkeypatch: pytest.MonkeyPatch

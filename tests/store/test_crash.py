@@ -17,7 +17,7 @@ from tests.support.waiting import wait_until
 from tests.support.webhooks import webhook
 
 # They look into a file, and take it away, lock it and cut it off.
-pytestmark = pytest.mark.sqlite
+pytestmark = [pytest.mark.sqlite, pytest.mark.process]
 BODY = b'{"response_code":"00","reference":"r-1"}'
 DELIVERY = "SELECT state, attempt_count, attempts_left FROM delivery ORDER BY id"
 ATTEMPTS = "SELECT number, outcome FROM attempt ORDER BY id"
@@ -56,6 +56,7 @@ def try_to_send(daemon: Premblyd, body: bytes = BODY, **more: str) -> Answer | N
         return None
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("place", "after_crash", "recorded", "attempts"),
     [
@@ -105,6 +106,7 @@ def test_what_was_answered_runs_after_a_crash_and_what_had_finished_does_not(
     assert ran(tmp_path) == recorded
 
 
+@pytest.mark.promise
 def test_a_crash_amid_the_commit_leaves_neither_an_event_nor_its_deliveries(tmp_path: Path) -> None:
     with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
         daemon.start(DIE + "arrivals._insert = then_die(arrivals._insert)")
@@ -132,6 +134,7 @@ def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path:
         assert daemon.start().send(BODY).json["event"] == 1
 
 
+@pytest.mark.promise
 def test_a_hook_cut_short_is_gone_marked_interrupted_and_run_again(tmp_path: Path) -> None:
     wait = f"while test ! -e {tmp_path}/go; do sleep 0.02; done"
     with Premblyd(tmp_path, actions=[recording(tmp_path, f"echo begun; {wait}")]) as daemon:

@@ -64,6 +64,7 @@ def installed(unit: str, systemd_version: int) -> str:
     return subprocess.run(["sh", "-euc", script], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.process
 def test_restarts_get_rarer_where_systemd_can_do_that() -> None:
     since_254 = {"RestartSteps=6", "RestartMaxDelaySec=1min"}
     for unit in UNITS:
@@ -83,6 +84,7 @@ def test_a_daemon_comes_back_however_it_ends_but_for_what_only_people_mend(unit:
     assert only_people == {os.EX_CONFIG, 2}
 
 
+@pytest.mark.process
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze", "systemd")
     printed = subprocess.run([analyze, "--version"], capture_output=True, text=True).stdout
@@ -105,6 +107,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (done.returncode, complaints) == (0, [])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("unit", ["premblyd.service", RECONCILE, BACKUP])
 def test_the_sandbox_leaves_little_exposed(unit: str) -> None:
     analyze = tool("systemd-analyze", "systemd")
@@ -149,6 +152,7 @@ def test_a_timer_is_installed_and_not_enabled(timer: str) -> None:
     assert f"systemctl enable --now {timer}" in (REPOSITORY / "docs/install.md").read_text()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_is_clean(script: Path) -> None:
     shellcheck = tool("shellcheck", "shellcheck")
@@ -158,12 +162,14 @@ def test_a_script_is_clean(script: Path) -> None:
     assert os.access(script, os.X_OK) == (script != STEPS and script.parent == FOLDER)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_parses_in_a_plain_posix_shell(script: Path) -> None:
     done = subprocess.run([tool("dash", "dash"), "-n", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.process
 def test_the_install_script_wants_root() -> None:
     setpriv = tool("setpriv", "util-linux")
     if os.geteuid() != 0:
@@ -176,6 +182,7 @@ def test_the_install_script_wants_root() -> None:
     assert "run this as root" in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -192,6 +199,7 @@ def test_the_install_script_refuses_what_it_does_not_know(
     assert message in done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("configuration", "installed", "chosen"),
     [
@@ -298,6 +306,7 @@ def test_a_stop_waits_longer_than_hooks_may_take_to_end() -> None:
     assert stop_s * 1000 >= drain_ms + 5_000 + 5_000
 
 
+@pytest.mark.process
 def test_the_stand_in_for_prembly_starts_where_no_pytest_is() -> None:
     """It runs in the machines, with premblyd's own libraries."""
     without = "import sys; sys.modules['pytest'] = None; import tests.support.prembly_api"

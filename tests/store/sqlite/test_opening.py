@@ -153,6 +153,7 @@ def test_no_folder_is_made(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("through_link", [False, True])
 def test_one_daemon_has_the_lock_until_it_ends(
     path: Path, tmp_path: Path, through_link: bool
@@ -172,6 +173,7 @@ def test_one_daemon_has_the_lock_until_it_ends(
     os.close(lock(path))
 
 
+@pytest.mark.process
 def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:
     with another(LOCKER, path, "fork") as (daemon, child):
         daemon.kill()
@@ -300,6 +302,7 @@ def test_what_a_command_has_read_nobody_changes_before_it_writes(path: Path) -> 
         assert writing.transact(look)
 
 
+@pytest.mark.process
 def test_who_opens_it_again_leaves_this_process_its_locks(store: Store) -> None:
     """Who opens the file itself and closes it ends them: then another program that closes the
     database takes itself for the last, and deletes the log under the daemon."""

@@ -129,6 +129,7 @@ def test_while_another_has_it_open_nothing_is_changed(
     assert put_aside(place) == []
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_wherever_it_is_killed_one_whole_database_is_there_and_again_finishes(
     tmp_path: Path, is_whole: bool
