@@ -93,7 +93,7 @@ class Clock:
 
     def now_ms(self) -> int:
         """Return Unix time in milliseconds."""
-        return time.monotonic_ns() // 1_000_000 + self.offset_ms
+        return self._steady_ns() // 1_000_000 + self.offset_ms
 
     def jumped_ms(self) -> int:
         """Return by how much the machine's clock was set since the last call, and follow it."""
@@ -102,7 +102,10 @@ class Clock:
         return jump
 
     def _offset(self) -> int:
-        return (time.time_ns() - time.monotonic_ns()) // 1_000_000
+        return (time.time_ns() - self._steady_ns()) // 1_000_000
+
+    def _steady_ns(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
 
 
 class _Sample(NamedTuple):
@@ -134,3 +137,6 @@ class SharedClock(Clock):
     def jumped_ms(self) -> int:
         """Return 0: what waits is due by this clock, whatever is done to it."""
         return 0
+
+    def _steady_ns(self) -> int:
+        return time.monotonic_ns()  # as the database is asked

@@ -21,12 +21,14 @@ from premblyd.errors import StoreUnavailableError
 from premblyd.model import tables
 from premblyd.model.tables import Downtime
 from premblyd.queue import trusted
+from premblyd.queue.queue import shift
 from premblyd.queue.trusted import MachineTime
 from premblyd.telemetry import tell
-from premblyd.times import Clock
+from premblyd.times import Clock, SharedClock
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
 EVERY_S = 60.0
+BACK_MS = 2_000  # a clock set back by less is drift
 AGAIN_S = 5.0  # after the database could not commit
 # The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
 MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
@@ -57,9 +59,12 @@ def gap_between(last: MachineTime, now: MachineTime) -> Gap | None:
     return Gap(from_ms=max(0, now.at_ms - length_ms), until_ms=now.at_ms)
 
 
-def beat(transaction: Transaction, *, now: MachineTime, is_leader: bool = True) -> Gap | None:
+def beat(
+    transaction: Transaction, *, now: MachineTime, is_leader: bool = True, is_first: bool = False
+) -> Gap | None:
     """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
-    is kept too. `is_leader`: the trusted time goes on."""
+    is kept too. `is_leader`: the trusted time goes on. `is_first`: of a daemon, by this machine's
+    own clock. If that was set back since the last beat, what waits would wait for as long."""
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
@@ -69,6 +74,9 @@ def beat(transaction: Transaction, *, now: MachineTime, is_leader: bool = True) 
     if isinstance(at_ms, int) and isinstance(uptime_ms, int | None):
         last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
         gap = gap_between(last, now)
+        lasted_ms = trusted.elapsed_ms(last, now)
+        if is_first and lasted_ms is not None and now.at_ms < last.at_ms + lasted_ms - BACK_MS:
+            shift(transaction, now.at_ms - last.at_ms - lasted_ms, now.at_ms)
     if gap is not None:
         transaction.insert(_INSERT, from_ms=gap.from_ms, until_ms=gap.until_ms)
     transaction.change(
@@ -126,6 +134,7 @@ class Heartbeat:
         self._every_s = every_s
         # Not known: then time passes for as long as this process lives.
         self._machine_start = machine_start() or uuid.uuid4().hex
+        self._is_first = not isinstance(clock, SharedClock)
         self._has_ended = False
         self._may_ask = False
 
@@ -155,8 +164,11 @@ class Heartbeat:
         """Beat once; tell of a downtime before. Raise StoreUnavailableError when the database
         can't commit."""
         now = machine_time(self._clock.now_ms(), self._machine_start)
-        work = functools.partial(beat, now=now, is_leader=self._is_leader())
+        work = functools.partial(
+            beat, now=now, is_leader=self._is_leader(), is_first=self._is_first
+        )
         gap = await self._writer.call(work, Step.LIFE)
+        self._is_first = False
         if gap is not None:
             _tell_gap(gap, may_ask=self._may_ask)
 

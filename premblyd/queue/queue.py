@@ -18,7 +18,7 @@ from typing import Any
 from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
 from premblyd.engines.writer import Step, Writer
 from premblyd.model.states import State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host
+from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.queue import once, order, recovery
 from premblyd.queue.claims import Claims
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
@@ -164,13 +164,19 @@ class Queue:
         due anyway.) What `finish` was told before this is moved, and what it is told later is not:
         call this as soon as the clock follows.
         """
-        before_ms = now_ms if by_ms > 0 else NEVER_MS
 
         def operation(transaction: Transaction) -> None:
-            for statement in (_SHIFT, awaited.SHIFT):
-                transaction.write(statement, by_ms=by_ms, before_ms=before_ms)
+            shift(transaction, by_ms, now_ms)
+            # Else the next start would take it for a clock that was set while no daemon ran.
+            transaction.write(_SHIFT_HEARTBEAT, by_ms=by_ms)
 
         return self._writer.call(operation, Step.FINISHES, alone=True)  # in their order
+
+
+def shift(transaction: Transaction, by_ms: int, now_ms: int) -> None:
+    """See Queue.shift."""
+    for statement in (_SHIFT, awaited.SHIFT):
+        transaction.write(statement, by_ms=by_ms, before_ms=now_ms if by_ms > 0 else NEVER_MS)
 
 
 _REFUND_ATTEMPT = Statement(
@@ -199,6 +205,9 @@ _CONFIRM = update(
     Delivery,
     *("confirmed_at_ms", "confirmed_digest", "confirmed_facts", "confirmed_key", "attempts_left"),
     where=_IS_CLAIMED,
+)
+_SHIFT_HEARTBEAT = Statement(
+    Record.update(alive_at_ms=Record.alive_at_ms + param("by_ms")).where(Record.id == 1)
 )
 _SHIFT = Statement(
     Delivery.update(due_at_ms=Delivery.due_at_ms + param("by_ms")).where(

@@ -60,7 +60,7 @@ class Model:
     cancelled: set[int] = field(default_factory=set)
     clock_set_s: float = float("-inf")  # the last time that somebody set a clock
     clock_was_set: bool = False
-    lost_jump: bool = False  # it was set while no daemon saw it
+    lost_jump: bool = False  # it was set before the machine started, and no daemon saw it
     clock_jumped_s: float = float("-inf")
     down_s: float = 0.0  # for how long no daemon ran, in all
     checks: Counter[str] = field(default_factory=Counter)

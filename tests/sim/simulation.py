@@ -102,7 +102,7 @@ class Simulation:
         self.loop: Loop | None = None
         self.receiver: Receiver | None = None
         self.stop: asyncio.Future[bool] | None = None
-        self.is_quiet = False
+        self.is_quiet = self.unseen_jump = False
         self.machine = "machine-1"
         self._down_since: float | None = 0.0
 
@@ -229,14 +229,14 @@ class Simulation:
             self.engines.clear()
             self._down_since = self.time.now_s
             if self.time.now_s - self.model.clock_jumped_s < SEEN_S:
-                self.model.clock_set_s, self.model.lost_jump = self.time.now_s, True
+                self.model.clock_set_s, self.unseen_jump = self.time.now_s, True
         return is_over
 
     async def _serve(self, daemon: Daemon) -> bool:
         assert self.loop is not None
         async with daemon:
             self.model.down_s += self.time.now_s - (self._down_since or 0)
-            self.receiver = daemon._receiver
+            self.receiver, self.unseen_jump = daemon._receiver, False
             self.stop = self.loop.create_future()
             self.model.look()
             is_over = await self.stop
@@ -252,6 +252,7 @@ class Simulation:
         if self.faults["reboots"] and self.rng.random() < 0.3:
             self.machine += "'"
             self.time.restart_machine()
+            self.model.lost_jump |= self.unseen_jump
             for run in self.script.running:
                 self.script.kill(run)
             self.tell("the machine starts again")
@@ -471,8 +472,7 @@ class Simulation:
     def _clock_is_set(self) -> None:
         self.model.clock_was_set = True
         if self.stop is None or self.stop.done():
-            self.model.clock_set_s = self.time.now_s
-            self.model.lost_jump = True
+            self.model.clock_set_s, self.unseen_jump = self.time.now_s, True
         rng = self.rng
         match rng.randrange(4):
             case 0:
@@ -484,7 +484,6 @@ class Simulation:
                 sleep_s = rng.choice((5, 300, 5000))
                 self.tell(f"the machine sleeps for {sleep_s} s")
                 self.time.advance(sleep_s * 10**9, asleep=True)
-                self.model.clock_jumped_s = self.time.now_s
             case _:
                 by_s = rng.choice((1, -1)) * rng.choice((3, 100, 4000, 90_000, 40_000_000))
                 self.tell(f"the wall's clock is set by {by_s} s")
@@ -590,7 +589,7 @@ class Simulation:
 
     def _is_over(self) -> None:
         waits = self.model.unfinished()
-        if self.model.lost_jump:  # nobody moves what was due by a clock of before the start
+        if self.model.lost_jump:  # while the machine started: nobody knows how far it was set
             waits = []
         left = waits or (
             self.settings.pending and not self.model.lost_jump and self.model.awaited()
