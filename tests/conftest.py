@@ -37,7 +37,7 @@ from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
 from tests.support.logs import Lines, log_plainly, logged
-from tests.support.marks import leaves_out, leaves_out_module
+from tests.support.marks import GUARD, leaves_out, leaves_out_module
 from tests.support.needs import NO_HISTORY, NO_ROOT, REQUIRE_ALL, allow_open_files, needs_machine
 from tests.support.prembly_api import PremblyApi, prembly_api
 from tests.support.receiving import Client, Reception
@@ -155,7 +155,7 @@ def pytest_runtest_call() -> Generator[None]:
 
 
 @pytest.fixture(autouse=True)
-def refuse_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that starts a process and has no mark for that."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -167,7 +167,9 @@ def refuse_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
             (subprocess.Popen, "__init__"),
             (spawn, "_candidates"),
         ):
-            monkeypatch.setattr(owner, name, refuse)
+            GUARD.setattr(owner, name, refuse)
+    yield
+    GUARD.undo()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, changing, new_place, rows, url_of
 from tests.support.forking import Forked
 from tests.support.logs import logging_as_before
+from tests.support.marks import GUARD
 from tests.support.postgresql import FOLDER
 from tests.support.waiting import wait_until
 from tests.support.webhooks import PATH, SECRET_PATH
@@ -180,6 +181,7 @@ def _recorded() -> Path:
     with open(folder / "record.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "record").exists():
+            GUARD.undo()  # this is for all tests of the session
             _make_record(made := Path(tempfile.mkdtemp(dir=folder)))
             made.rename(folder / "record")
     return folder / "record"

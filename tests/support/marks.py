@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+GUARD = pytest.MonkeyPatch()  # what refuses to start a process, in a test without a mark for that
 _OF_MODULE = re.compile(r"^pytestmark = (?:\[needs_\w+, )?pytest\.mark\.(\w+)\]?$", re.MULTILINE)
 
 
