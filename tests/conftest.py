@@ -161,7 +161,8 @@ def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("it starts a process: mark it so (CONTRIBUTING.md), or do without")
 
-    if not any(map(request.node.get_closest_marker, HAVE_PROCESSES)):
+    has_mark = any(map(request.node.get_closest_marker, HAVE_PROCESSES))
+    if not has_mark and not database.is_on_postgresql():
         for owner, name in (
             (forking.Forked, "__init__"),
             (subprocess.Popen, "__init__"),
