@@ -1,7 +1,6 @@
 """Measure premblyd and its peers side by side.
 
-    python -m tests.bench [--rounds N] [--only NAME ...] [--events N] [--seconds S]
-                          [--keep FOLDER]
+    python -m tests.bench [--rounds N] [--only NAME ...] [--seconds S]
     python -m tests.bench --against CHECKOUT [--rounds N] [--seconds S]
 
 Rounds alternate between us and the peer, and the medians are compared. Everything listens on
@@ -9,8 +8,8 @@ Rounds alternate between us and the peer, and the medians are compared. Everythi
 disk, or a durable accept costs nothing.
 
 With --against the peer is an earlier premblyd, such as that of `git worktree add ../before v0.1.0`,
-and accepting is compared, in processor time too. Many short rounds tell most: --rounds 20 --seconds
-2. What --against this very checkout shows is the noise.
+and accepting is compared. Many short rounds tell most: --rounds 20 --seconds 2. What --against this
+very checkout shows is the noise.
 """
 
 import argparse
@@ -24,19 +23,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.bench import costs, earlier, engines, keeping, report, scale, serving, trips, workers
+from tests.bench import costs, earlier, report, serving, workers
 from tests.bench.load import LoadError
 from tests.bench.rows import Outcome, Row, play
 from tests.support.needs import UnavailableError
 
 SCRIPTS = 400  # events for which Python is started
 RUNS = 2000  # events for which /bin/true is run in a round
-FORWARDS = 1000  # events that are forwarded in a round: curl for each takes a while
-BACKLOG = 10_000  # deliveries that wait on a server that is far
-HOOKS = 600  # of those that take a while, in a round
-EVENTS = 1_000_000
-ALONE = {"scale", "scale-postgresql"}  # take an hour and 30 GB: measured when they are named
-BUSY = 3  # times as long: a p99 of 300 a second needs some
 
 
 def main() -> int:
@@ -50,11 +43,11 @@ def main() -> int:
 def _measure(folder: Path, options: argparse.Namespace) -> int:
     outcomes: list[Outcome] = []
     incomplete = False
-    rows = _rows(folder, options.keep, options.events, options.seconds)
+    rows = _rows(folder, options.seconds)
     if options.against:
         rows = [earlier.accept(options.against.resolve(), options.seconds)]
     for row in rows:
-        if row.name not in (options.only or [row.name]) or row.name in ALONE - {*options.only}:
+        if row.name not in (options.only or [row.name]):
             continue
         if lacking := _lacking(row):
             print(f"{row.name}: skipped; {lacking}", file=sys.stderr)
@@ -71,8 +64,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> int:
         load = " ".join(f"{average:.1f}" for average in os.getloadavg())
         print(f"{row.name}: {time.monotonic() - begun:.0f} s, load {load}", file=sys.stderr)
     note = f"medians of {options.rounds} rounds, Python {platform.python_version()}"
-    note += f", {os.cpu_count()} cores"
-    print(note)
+    print(f"{note}, {os.cpu_count()} cores, {serving.fsync_ms(folder):.2f} ms for an fsync")
     report.print_table(outcomes)
     return 1 if incomplete else 0
 
@@ -94,46 +86,29 @@ def _compile(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", imports], check=True)
 
 
-def _rows(folder: Path, kept: Path | None, asked_events: int | None, seconds: float) -> list[Row]:
-    events = asked_events or EVENTS
+def _rows(folder: Path, seconds: float) -> list[Row]:
     return [
         serving.accept(seconds),
         serving.durable(seconds),
         serving.durable_by_threads(seconds),
-        serving.awaiting(seconds),
+        serving.with_features(seconds),
+        serving.elsewhere(seconds),
         serving.run(RUNS),
         workers.worker(RUNS),
         workers.worker_script(SCRIPTS),
         workers.backlog(folder, RUNS),
-        serving.confirm(FORWARDS),
-        serving.forward(FORWARDS),
-        serving.busy(seconds * BUSY),
-        engines.accept(seconds),
-        engines.encrypted(seconds),
-        engines.hosts(2, HOOKS),
-        engines.hosts(3, HOOKS),
-        trips.trips(seconds, BACKLOG),
-        keeping.replaying(folder, events, seconds * BUSY),
-        keeping.backing_up(folder, events, seconds * BUSY),
-        keeping.erasing(folder, events, seconds * BUSY),
-        costs.start(folder, events),
-        costs.memory(folder, events),
-        scale.sqlite(kept or folder, asked_events, seconds),
-        scale.server(folder, kept, asked_events, seconds),
+        costs.start(),
+        costs.memory(),
     ]
 
 
 def _options() -> argparse.Namespace:
-    names = [row.name for row in _rows(Path(), None, None, 0)]
+    names = [row.name for row in _rows(Path(), 0)]
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="an earlier premblyd's")
-    stored = f"stored events; by default {EVENTS:,}, of `scale` {scale.EVENTS:,}"
-    parser.add_argument("--events", type=int, metavar="N", help=stored)
-    kept = "where the databases of `scale` are kept; used if they are there"
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help=kept)
     parser.add_argument("--seconds", type=float, default=5, metavar="S", help="of each load")
     parser.epilog = f"NAME is one of {', '.join(names)}."
     return parser.parse_args()

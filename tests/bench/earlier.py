@@ -1,8 +1,4 @@
-"""The row for `--against`: this checkout's daemon side by side with another checkout's.
-
-Beside the rate it compares how much of the processor a webhook takes, in user and system time: that
-hardly depends on what else a shared machine does, where rates swing by a third.
-"""
+"""The row for `--against`: this checkout's daemon side by side with another checkout's."""
 
 import contextlib
 import os
@@ -12,9 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import load, peers, rows
+from tests.bench import load, peers, serving
 from tests.bench.rows import Measured, Row
-from tests.bench.serving import CLIENTS
 from tests.support.daemon import Premblyd
 
 SLOWER = 1.03  # so much more may a webhook take of the processor than before
@@ -24,29 +19,15 @@ def accept(checkout: Path, seconds: float) -> Row:
     """Durable accept by this checkout against the same by `checkout`."""
 
     def measure(root: Path) -> Measured:
-        measured: dict[str, float] = {}
         with of_checkout(root) as daemon:
-            for clients in CLIENTS:
-                before_s = peers.processor_s(daemon)
-                taken = load.wrk(daemon.address, clients=clients, seconds=seconds)
-                each_ms = (peers.processor_s(daemon) - before_s) / taken.answers * 1000
-                measured |= {f"processor{clients}": each_ms, f"rate{clients}": taken.rate}
-        return measured
+            return serving.load_by_clients(daemon.address, seconds, daemon.process.pid)
 
-    goals = [
-        goal
-        for clients in CLIENTS
-        for goal in (
-            rows.time(f"processor{clients}", f"processor for each, {clients} clients", SLOWER),
-            rows.rate(f"rate{clients}", f"answers, {clients} clients"),
-        )
-    ]
     return Row(
         name="accept",
         title="durable accept, 1 KB signed",
         peer=checkout.name,
         needs=("wrk",),
-        goals=tuple(goals),
+        goals=serving.goals(processor=SLOWER),
         ours=lambda: measure(peers.ROOT),
         theirs=lambda: measure(checkout),
     )

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -46,43 +45,30 @@ def address(daemon: Premblyd) -> Address:
     return host, int(port)
 
 
-def processor_s(daemon: Premblyd) -> float:
-    """Return how long it has had the processor, in user and system time."""
-    times = psutil.Process(daemon.process.pid).cpu_times()
-    taken_s: float = times.user + times.system
-    return taken_s
+def processor_s(pid: int, *, with_children: bool = True) -> float:
+    """Return how long a process and its workers have had the processor, in user and system time."""
+    own = psutil.Process(pid)
+    each = [own, *own.children(recursive=True)] if with_children else [own]
+    return sum(sum(process.cpu_times()[:2]) for process in each)
 
 
-@dataclass(slots=True)
-class Helper:
-    """One of our own small servers: see `bare`, `sink` and `far`."""
+class Server(NamedTuple):
+    """Where it listens, and its process."""
 
-    process: "subprocess.Popen[str]"
-    port: int
-
-    def ask(self) -> int:
-        """Return the number that it answers a line with."""
-        if self.process.stdin is None or self.process.stdout is None:
-            raise TypeError("a helper talks over pipes")
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+    address: str
+    pid: int
 
 
 @contextlib.contextmanager
-def helper(module: str, *arguments: str) -> Iterator[Helper]:
-    """Run tests.bench.`module` with these arguments."""
-    with subprocess.Popen(
-        [sys.executable, "-m", f"tests.bench.{module}", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
+def bare() -> Iterator[Server]:
+    """Run tests.bench.bare."""
+    command = [sys.executable, "-m", "tests.bench.bare"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
             if process.stdout is None:
-                raise TypeError("a helper talks over pipes")
-            yield Helper(process, int(process.stdout.readline()))
+                raise TypeError("it tells its port over a pipe")
+            yield Server(f"127.0.0.1:{int(process.stdout.readline())}", process.pid)
         finally:
             process.kill()
 
@@ -90,8 +76,9 @@ def helper(module: str, *arguments: str) -> Iterator[Helper]:
 class Webhook:
     """adnanh/webhook with one hook that checks the signature and runs a command."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, pid: int) -> None:
         self.address: Address = ("127.0.0.1", port)
+        self.pid = pid
         self._log = log
 
     @property
@@ -119,11 +106,11 @@ def webhook(command: Sequence[str], *, payload_after: str = "") -> Iterator[Webh
         )
         stack.callback(process.kill)
         wait_until(lambda: _listens(port))
-        yield Webhook(port, folder / "log")
+        yield Webhook(port, folder / "log", process.pid)
 
 
 @contextlib.contextmanager
-def flask(threads: int) -> Iterator[str]:
+def flask(threads: int) -> Iterator[Server]:
     """Run tests.bench.durable by gunicorn with 4 workers of so many threads, and give its address.
     With one thread gunicorn closes each connection after its answer, with more it keeps them."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -142,7 +129,7 @@ def flask(threads: int) -> Iterator[str]:
         stack.callback(process.wait)
         stack.callback(process.terminate)
         wait_until(lambda: Path(name, "log").read_bytes().count(b"Booting worker") == 4)
-        yield f"127.0.0.1:{port}"
+        yield Server(f"127.0.0.1:{port}", process.pid)
 
 
 def _hook(command: Sequence[str], payload_after: str) -> dict[str, Any]:
