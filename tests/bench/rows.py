@@ -96,12 +96,14 @@ def play(row: Row, rounds: int) -> list[Outcome]:
     outcomes = {goal.key: Outcome(row, goal) for goal in row.goals}
 
     def measure_us() -> None:
-        for key, value in row.ours().items():
-            outcomes[key].ours.append(value)
+        measured = row.ours()
+        for key, outcome in outcomes.items():
+            outcome.ours.append(measured[key])
 
     def measure_peer() -> None:
-        for key, value in row.theirs().items():
-            outcomes[key].theirs.append(value)
+        measured = row.theirs()
+        for key, outcome in outcomes.items():
+            outcome.theirs.append(measured[key])
 
     for number in range(rounds):
         turns = [measure_us, measure_peer]

@@ -8,12 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-from premblyd.databases import DatabaseAddress
-from tests.faults.daemon import folder, table
-from tests.support import postgresql
+from tests.faults.daemon import table
 
 
 class Cycles(Protocol):
@@ -27,8 +24,6 @@ class Cycles(Protocol):
 
 
 Campaign = TypeVar("Campaign", bound=Cycles)
-
-
 ANY = -1  # as a seed
 
 
@@ -43,49 +38,22 @@ def arguments(doc: str | None, **defaults: float) -> argparse.Namespace:
 
 def main(
     doc: str | None,
-    make: Callable[[ExitStack, int], Campaign],
+    make: Callable[[ExitStack, argparse.Namespace], Campaign],
     *,
     cycles: int,
     say_every: int,
     more: Callable[[Campaign], Mapping[str, object]] = lambda _: {},
+    **numbers: float,
 ) -> None:
-    """Run the campaign that `make` makes of a stack, for what it opens, and a seed, as the command
-    line says, and print its figures, with `more` of them."""
-    asked = arguments(doc, cycles=cycles, seed=ANY)
+    """Run the campaign that `make` makes of a stack, for what it opens, and of the command line,
+    and print its figures, with `more` of them."""
+    asked = arguments(doc, cycles=cycles, seed=ANY, **numbers)
     start = time.monotonic()
     with ExitStack() as opened:
-        campaign = make(opened, asked.seed)
+        campaign = make(opened, asked)
         problems = campaign.run(asked.cycles, say_every=say_every)
     print(f"{asked.cycles} cycles, seed {asked.seed}, {time.monotonic() - start:.0f} s")
     table({**campaign.figures, **more(campaign), "broken promises": len(problems)})
-    end(problems)
-
-
-class Commands(Cycles, Protocol):
-    """A campaign of any number of cycles, or until each kind of command was killed so often."""
-
-    def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]: ...
-
-
-def main_of_commands(
-    doc: str | None,
-    make: Callable[[argparse.Namespace, Path, DatabaseAddress | None], Commands],
-    *,
-    is_on_server: Callable[[argparse.Namespace], object],
-    **more: float,
-) -> None:
-    """Run the campaign that `make` makes of the command line, a folder and, where that says so, a
-    new database on a server, and print its figures."""
-    asked = arguments(doc, cycles=200, kills=0, seed=ANY, **more)
-    start = time.monotonic()
-    with ExitStack() as opened:
-        at = opened.enter_context(folder())
-        place = opened.enter_context(postgresql.server()) if is_on_server(asked) else None
-        campaign = make(asked, at, place)
-        cycles = 20 * asked.kills or asked.cycles
-        problems = campaign.run(cycles, say_every=20, kills=asked.kills)
-    print(f"{cycles} cycles at most, seed {asked.seed}, {time.monotonic() - start:.0f} s")
-    table({**campaign.figures, "broken promises": len(problems)})
     end(problems)
 
 

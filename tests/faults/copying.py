@@ -74,7 +74,7 @@ class Campaign(crash.Campaign):
 def main() -> None:
     campaigns.main(
         __doc__,
-        lambda opened, seed: Campaign(opened.enter_context(folder()), seed),
+        lambda opened, asked: Campaign(opened.enter_context(folder()), asked.seed),
         cycles=150,
         say_every=25,
     )

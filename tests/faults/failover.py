@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,8 +127,9 @@ class FailoverCampaign(Campaign):
 
 
 def main() -> None:
-    def make(opened: ExitStack, seed: int) -> FailoverCampaign:
-        return FailoverCampaign(opened.enter_context(folder()), seed, opened.enter_context(pair()))
+    def make(opened: ExitStack, asked: Namespace) -> FailoverCampaign:
+        at, servers = opened.enter_context(folder()), opened.enter_context(pair())
+        return FailoverCampaign(at, asked.seed, servers)
 
     def outages(campaign: FailoverCampaign) -> dict[str, object]:
         outages = sorted(campaign.outages_s)

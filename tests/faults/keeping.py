@@ -13,6 +13,7 @@ import json
 import random
 import time
 import zlib
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,9 +25,9 @@ from premblyd.databases import DatabaseAddress, Server, file_of
 from premblyd.times import HOUR_MS
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book
-from tests.faults.daemon import Victim
+from tests.faults.daemon import Victim, folder
 from tests.faults.kills import Kills
-from tests.support import canaries
+from tests.support import canaries, postgresql
 from tests.support.configuration import shell
 from tests.support.database import changing, rows
 from tests.support.forking import Forked
@@ -127,8 +128,16 @@ class Campaign:
     """Cycles of load, aging, erasing, kills and checks."""
 
     def __init__(
-        self, at: Path, seed: int, *, place: DatabaseAddress | None = None, hosts: int = 1
+        self,
+        at: Path,
+        seed: int,
+        *,
+        place: DatabaseAddress | None = None,
+        hosts: int = 1,
+        kills: int = 0,
     ) -> None:
+        """`kills`: it ends when so many of each kind were killed."""
+        self._enough = kills
         self.rng = random.Random(seed)
         self.at = at
         self.book = Book()
@@ -164,8 +173,9 @@ class Campaign:
             "vacuum": self._kill_vacuum,
         }
 
-    def run(self, cycles: int, *, say_every: int = 0, kills: int = 0) -> list[str]:
-        """Run the campaign and return every broken promise. `kills`: until so many of each kind."""
+    def run(self, cycles: int, *, say_every: int = 0) -> list[str]:
+        """Run the campaign and return every broken promise."""
+        kills = self._enough
         with ExitStack() as opened:
             for victim in self.victims:
                 opened.enter_context(victim).restart()
@@ -367,12 +377,12 @@ def _left(user: str, events: set[int], state: dict[int, kept.Stored]) -> set[int
 
 
 def main() -> None:
-    campaigns.main_of_commands(
-        __doc__,
-        lambda asked, at, place: Campaign(at, asked.seed, place=place, hosts=asked.hosts),
-        is_on_server=lambda asked: asked.hosts > 1,
-        hosts=1,
-    )
+    def make(opened: ExitStack, asked: Namespace) -> Campaign:
+        at = opened.enter_context(folder())
+        place = opened.enter_context(postgresql.server()) if asked.hosts > 1 else None
+        return Campaign(at, asked.seed, place=place, hosts=asked.hosts, kills=asked.kills)
+
+    campaigns.main(__doc__, make, cycles=200, say_every=20, hosts=1, kills=0)
 
 
 if __name__ == "__main__":
