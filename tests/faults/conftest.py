@@ -7,7 +7,7 @@ import pytest
 from tests.support.marks import leaves_out
 
 FOLDER = Path(__file__).parent
-PURE = ("test_doubt.py", "test_fuzz.py")
+PURE = ("test_fuzz.py",)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
