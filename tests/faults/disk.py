@@ -3,9 +3,11 @@
     python -m tests.faults.disk [--lock-s 30]
 
 Under each fault webhooks go on coming. None is acknowledged that is not on the disk, the health
-check tells and answers in time, and when the fault goes the daemon recovers by itself.
+check tells and answers in time, no heartbeat comes two periods after it began, and when the fault
+goes the daemon recovers by itself, and its heartbeat too.
 """
 
+import contextlib
 import itertools
 import os
 import threading
@@ -14,14 +16,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.faults import campaigns
 from tests.faults.daemon import UNFINISHED, Victim, folder
 from tests.faults.disk_faults import Fault, failing, full, locked, moved, replaced, small_disk
 from tests.support.configuration import shell
+from tests.support.http_server import Handler, serving
 from tests.support.waiting import wait_until
 
 SENDERS = 3
+CHECKIN_S = 4.0  # a period is no shorter
+HEARTBEAT_PATH = "/hook?token=hush"
 
 
 @dataclass
@@ -42,7 +48,7 @@ class Endured:
         )
 
 
-def endure(victim: Victim, fault: Fault, seconds: float) -> Endured:
+def endure(victim: Victim, beats: list[float], fault: Fault, seconds: float) -> Endured:
     """Send webhooks before, under and after `fault`, and return how it went. Under it means
     `seconds` long, and until the first refusal."""
     endured = Endured()
@@ -56,12 +62,15 @@ def endure(victim: Victim, fault: Fault, seconds: float) -> Endured:
     ]
     threads.append(threading.Thread(target=_keep_asking, args=(victim, endured, stopping)))
     pid = victim.process.pid
+    began = time.monotonic()
     with fault(victim):
         for thread in threads:
             thread.start()
         time.sleep(seconds)
         wait_until(lambda: endured.answers[503] and endured.health[503])
         stopping.set()
+        late = [at - began for at in beats if at - began > 2 * CHECKIN_S]
+    endured.problems += [f"a heartbeat {late_s:.1f} s after it began" for late_s in late]
     start = time.monotonic()
     for thread in threads:
         thread.join()
@@ -123,12 +132,35 @@ FAULTS: dict[str, tuple[Fault, float]] = {
 }
 
 
+@contextlib.contextmanager
+def beating(at: Path, **changes: Any) -> Iterator[tuple[Victim, list[float]]]:
+    """Run a daemon with a dead man's switch; give it, and when its heartbeats came."""
+    beats: list[float] = []
+
+    def answer(handler: Handler) -> None:
+        if handler.path == HEARTBEAT_PATH:
+            beats.append(time.monotonic())
+        handler.reply()
+
+    with serving(answer) as service:
+        changes["checkin"] = {"url": service.url, "every": f"{CHECKIN_S:g}s"}
+        with Victim(at, actions=[_ACTION], **changes) as victim:
+            yield victim, beats
+
+
+def on(at: Path, fault: Fault, seconds: float) -> Endured:
+    """Make a fault under a running daemon."""
+    with beating(at) as (victim, beats):
+        victim.start()
+        return endure(victim, beats, fault, seconds)
+
+
 def on_full_disk(disk: Path) -> Endured:
     """Fill the disk under a running daemon."""
-    with Victim(disk.parent, database=f"sqlite:///{disk}/premblyd.db", actions=[_ACTION]) as victim:
+    with beating(disk.parent, database=f"sqlite:///{disk}/premblyd.db") as (victim, beats):
         victim.place = disk / "premblyd.db"
         victim.start()
-        return endure(victim, full, 1)
+        return endure(victim, beats, full, 1)
 
 
 def start_on_full_disk(disk: Path) -> tuple[int, str]:
@@ -163,13 +195,6 @@ def on_removed_file(at: Path) -> list[str]:
             problems.append("a restart does not help")
         problems += victim.complaints()[:3]
     return problems
-
-
-def on(at: Path, fault: Fault, seconds: float) -> Endured:
-    """Make a fault under a running daemon."""
-    with Victim(at, actions=[_ACTION]) as victim:
-        victim.start()
-        return endure(victim, fault, seconds)
 
 
 _ACTION = shell("true", "true", retry={"attempts": 50, "first_delay": "50ms", "max_delay": "1s"})

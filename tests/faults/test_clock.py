@@ -1,19 +1,18 @@
-"""Wall clocks that jump; with libfaketime too in `python -m tests.faults.clock`."""
+"""Wall clocks that jump; the same as `python -m tests.faults.clock`."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from tests.faults import clock
-from tests.support.logs import Lines
 
 
 @pytest.mark.parametrize("by_ms", [clock.HOUR_BACK_MS, clock.DAY_FORWARD_MS])
 def test_a_wall_clock_that_is_set_loses_sticks_and_hastens_nothing(
-    by_ms: int, tmp_path: Path, lines: Lines
+    by_ms: int, tmp_path: Path
 ) -> None:
-    assert asyncio.run(clock.jump(tmp_path, by_ms)) == []
-    assert [line["by_ms"] // 1000 for line in lines if line["event"] == "clock.jumped"] == [
-        pytest.approx(by_ms // 1000, abs=5)
-    ]
+    assert clock.jump_a_daemon(tmp_path, by_ms) == []
+
+
+def test_a_wall_clock_that_is_set_removes_nothing(tmp_path: Path) -> None:
+    assert clock.remove_by_a_wrong_clock(tmp_path) == []

@@ -16,8 +16,8 @@ def test_nothing_is_acknowledged_that_is_not_on_the_disk_when(name: str, tmp_pat
         assert disk.on(tmp_path, fault, seconds / 2).problems == []
 
 
-def test_a_locked_database_refuses_and_recovers(tmp_path: Path) -> None:
-    assert disk.on(tmp_path, disk_faults.locked, 7).problems == []
+def test_a_locked_database_refuses_sends_no_heartbeat_and_recovers(tmp_path: Path) -> None:
+    assert disk.on(tmp_path, disk_faults.locked, 2.5 * disk.CHECKIN_S).problems == []
 
 
 @needs_root
