@@ -7,7 +7,7 @@ A daemon gets webhooks of three people: its hooks print them, a server answers t
 asked, operators look. One person is erased while her hooks run and wait, and Prembly is asked; one
 is pruned; the third must lose nothing. Sought as bytes, base64, hex, UTF-16, JSON and URL: in the
 database's tables, and in its file after a VACUUM once the daemon is stopped; in logs, temporary
-files, processes, the console's pages, metrics and commands, and in what crashes leave.
+files, processes, the console's pages and metrics. (Commands show what is in the database.)
 
 What it does not claim: a hook that runs at the erasure keeps what it was given until it ends; who
 sent a webhook stays in the log, by address. On a server it sees what clients see: the server's own
@@ -15,28 +15,31 @@ files keep more, see docs/personal-data.md. What a journal gets is the log, here
 """
 
 import random
-import signal
+import re
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.times import DAY_MS
-from tests.faults import campaigns, leavings, looking
+from tests.faults import campaigns
 from tests.faults.daemon import folder, table
-from tests.faults.every_action import echo, settings, slow
 from tests.faults.people import Person
 from tests.support import canaries, postgresql, prembly_api
 from tests.support.canaries import Marks, Report
 from tests.support.commands import Ran, run
+from tests.support.configuration import ONCE, shell
+from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
-from tests.support.http_server import serving
-from tests.support.prembly_api import Shape
+from tests.support.http_server import Handler, serving
+from tests.support.prembly_api import PremblyApi, Shape
 from tests.support.waiting import wait_until
 
 YEAR_MS = 366 * DAY_MS
@@ -46,6 +49,9 @@ SELECT count(*) FROM delivery WHERE state = 'pending' AND attempt_count = 0
 AND waits_for_id IS NULL AND action <> 'waits'
 """
 FIRST = "SELECT min(id) FROM event WHERE user_ref = ?"
+RETENTION = {"body": "90d", "identity": "1y", "rejections": "90d"}
+PAGES = 100  # of the console, at most
+LINK = re.compile(r'(?:href|src|action)="(/[^"#]*)')
 RUNNING = "SELECT count(*) FROM delivery WHERE state = 'running'"
 
 
@@ -67,8 +73,7 @@ class Campaign:
 
     def run(self) -> list[str]:
         """Run it; return what was found that should not be there, and what is missing."""
-        for name in ("tmp", "cores"):
-            (self.at / name).mkdir()
+        (self.at / "tmp").mkdir()
         self._start()
         for person in (self.erased, self.pruned, self.kept):
             self._receive(person)
@@ -87,32 +92,17 @@ class Campaign:
             self.problems.append("it did not stop cleanly")
         self._look("after the stop", self.erased, self.pruned)
         self._start()
-        self._crash()
-        self._look("after the next start, and crashes", self.erased, self.pruned)
+        self._wait_until_quiet()
+        self._look("after the next start", self.erased, self.pruned)
         if self._whole(self.kept) != whole:
             self.problems.append("the third person has lost something")
         return self.problems
-
-    def _crash(self) -> None:
-        """Crash the daemon, and a command that shows what is known of the third person: neither
-        leaves its memory in a file, though here it is let do that."""
-        folder = self.at / "cores"
-        self.figures["core dumps would be seen"] += leavings.are_seen(folder)
-        for number in (signal.SIGABRT, signal.SIGSEGV):
-            leavings.crash(self.daemon, number)
-            self._start()
-            self._wait_until_quiet()
-        [(event,)] = self.daemon.rows(FIRST, self.kept.user_ref)
-        shown = ("show", event, "--reveal", "--config", self.daemon.config)
-        leavings.crash_command(folder, *shown)
-        self.problems += [f"a core dump: {path.name}" for path in folder.iterdir()]
-        self.figures["crashes"] += 3
 
     def _start(self) -> None:
         places = dict.fromkeys(("TMPDIR", "SQLITE_TMPDIR"), str(self.at / "tmp"))
         if isinstance(self.daemon.place, Server):  # where others find the daemon then
             places = {}
-        self.daemon.start(leavings.dumping(self.at / "cores"), (), (), True, **places)
+        self.daemon.start("", (), (), True, **places)
 
     def _receive(self, person: Person) -> None:
         """Send all that comes of a person, and wait until only the hook that waits still runs."""
@@ -257,12 +247,66 @@ class Campaign:
                 report.look("file" if kind != "tmp" else "temporary", kind, content, marks)
         if self.daemon.process.poll() is None:
             if (self.at / "go").exists():  # a hook that runs still has what it was given
-                looking.at_processes(self.daemon, report, marks)
-            self.figures["pages"] += looking.at_pages(self.daemon, report, marks)
-        looking.at_commands(self.daemon, report, marks, people)
+                own = psutil.Process(self.daemon.process.pid)
+                for process in (own, *own.children(recursive=True)):
+                    for name, content in canaries.of_process(process.pid):
+                        report.look("process", name, content, marks)
+            self._look_at_pages(report, marks)
         self.problems += [f"{when}: {hit}" for hit in report.hits]
         for kind, size in report.looked.items():
             self.figures[f"KiB looked through, {kind}"] += size >> 10
+
+    def _look_at_pages(self, report: Report, marks: Marks) -> None:
+        """Look at the console's pages, as far as they lead, and the metrics."""
+        browser = signed_in(self.daemon)
+        waiting, seen = deque(["/", "/metrics"]), {"/", "/metrics"}
+        while waiting and len(seen) < PAGES:
+            path = waiting.popleft()
+            page = browser.get(path)
+            report.look("page", path, page.body, marks)
+            for found in LINK.findall(page.body.decode(errors="replace")):
+                link = found.replace("&amp;", "&")
+                if link not in seen and not link.startswith(("/sign", "/static")):
+                    seen.add(link)
+                    waiting.append(link)
+        self.figures["pages"] += len(seen)
+
+
+def settings(at: Path, api: PremblyApi, url: str) -> dict[str, Any]:
+    """Return a configuration with every kind of action."""
+    prints = "cat; env; echo $PREMBLY_REFERENCE $PREMBLY_USER_REF >&2"
+    waits = f"while test ! -e {at}/go; do sleep 0.02; done; {prints}"
+    again = {"attempts": 5, "first_delay": "1h"}
+    holds = {"by": "reference", "then": "wait"}
+    return {
+        "prembly": {"url": api.url, "api_key": prembly_api.KEY, "rate": 200},
+        "pending": {"ask": ["50ms"], "give_up": "1h"},
+        "retention": RETENTION,
+        "console": {"listen": "127.0.0.1:0"},
+        "log": {"format": "json", "level": "debug"},
+        "actions": [
+            shell("prints", prints, retry=ONCE),
+            shell("waits", waits, concurrency=40, timeout="5m"),
+            shell("later", f"{prints}; exit 1", retry=again),
+            shell("once", prints, once="reference"),
+            shell("line", f"{prints}; exit 3", order=holds, retry=ONCE),
+            shell("confirmed", prints, confirm=True, retry=ONCE),
+            shell("told", prints, erased="run", types=["*"], retry=ONCE),
+            {"name": "echoes", "response_codes": ["*"], "http": {"url": url}, "retry": ONCE},
+        ],
+    }
+
+
+def slow(handler: Any) -> None:
+    """Answer when told to."""
+    handler.server.api.released.wait()
+    handler.reply_bytes(handler.own_answer())
+
+
+def echo(handler: Handler) -> None:
+    """Answer what was sent, headers too, as an error."""
+    _, headers, body = handler.server.requests[-1]
+    handler.reply(500, str(headers).encode() + body)
 
 
 def main() -> None:
