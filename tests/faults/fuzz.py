@@ -2,19 +2,15 @@
 
     python -m tests.faults.fuzz --cases 1000000 [--seed N]
 
-Inputs are mutated from good ones. From Python 3.12 on it is guided by coverage: an input that
-reaches a new line of premblyd is kept and mutated further. Before, it is by its result alone.
+Inputs are mutated from good ones. One with a result that is new is kept and mutated further.
 """
 
 import math
 import random
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType
 
 from click.testing import CliRunner
 
@@ -150,28 +146,6 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed[:MAX_BYTES])
 
 
-@contextmanager
-def watched() -> Iterator[list[int]]:
-    """Count the lines of premblyd that ran for the first time; each line tells only once."""
-    new = [0]
-    if sys.version_info >= (3, 12):
-        monitoring, tool = sys.monitoring, sys.monitoring.COVERAGE_ID
-
-        def line(code: CodeType, _: int) -> object:
-            new[0] += "premblyd" in code.co_filename
-            return monitoring.DISABLE
-
-        monitoring.use_tool_id(tool, "premblyd-fuzz")
-        monitoring.register_callback(tool, monitoring.events.LINE, line)
-        monitoring.set_events(tool, monitoring.events.LINE)
-    try:
-        yield new
-    finally:
-        if sys.version_info >= (3, 12):
-            monitoring.set_events(tool, 0)
-            monitoring.free_tool_id(tool)
-
-
 class Fuzz:
     """One target with its corpus."""
 
@@ -181,20 +155,19 @@ class Fuzz:
         self._seen: set[object] = set()
         self.cases = 0
 
-    def run(self, cases: int, rng: random.Random, new_lines: list[int]) -> None:
+    def run(self, cases: int, rng: random.Random) -> None:
         """Run so many cases. Raise what a case raises, with its input noted."""
         for _ in range(cases):
             data = rng.choice(self._corpus)
             if rng.random() < 0.95:
                 data = mutate(data, rng)
-            before = new_lines[0]
             try:
                 result = self._target(data, rng)
             except BaseException as error:
                 error.add_note(f"input: {data!r:.2000}")
                 raise
             self.cases += 1
-            if (new_lines[0] > before or result not in self._seen) and len(data) < MAX_BYTES:
+            if result not in self._seen and len(data) < MAX_BYTES:
                 self._seen.add(result)
                 self._corpus.append(data)
                 if len(self._corpus) > MAX_CORPUS:
@@ -217,22 +190,21 @@ def run(at: Path, cases: int, seed: int, *, say: bool = False) -> Counter[str]:
         "explain": (0.02, Fuzz(Explain(at), bodies)),
     }
     counted: Counter[str] = Counter()
-    with watched() as new_lines:
-        steps = max(1, cases // 20_000)
-        for step in range(steps):
-            for name, (share, fuzz) in shares.items():
-                fuzz.run(max(1, round(cases / steps * share)), rng, new_lines)
-                counted[name] = fuzz.cases
-            if say:
-                sizes = {name: fuzz.size for name, (_, fuzz) in shares.items()}
-                print(f"{(step + 1) / steps:.0%}: inputs kept {sizes}", flush=True)
+    steps = max(1, cases // 20_000)
+    for step in range(steps):
+        for name, (share, fuzz) in shares.items():
+            fuzz.run(max(1, round(cases / steps * share)), rng)
+            counted[name] = fuzz.cases
+        if say:
+            sizes = {name: fuzz.size for name, (_, fuzz) in shares.items()}
+            print(f"{(step + 1) / steps:.0%}: inputs kept {sizes}", flush=True)
     return counted
 
 
 def main() -> None:
     arguments = campaigns.arguments(__doc__, cases=1_000_000, seed=campaigns.ANY)
     start = time.monotonic()
-    print(f"seed {arguments.seed}, Python {sys.version.split()[0]}", flush=True)
+    print(f"seed {arguments.seed}", flush=True)
     with folder() as at:
         counted = run(at, arguments.cases, arguments.seed, say=True)
     table({f"{name}: cases without a fault": number for name, number in counted.items()})

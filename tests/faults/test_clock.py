@@ -6,6 +6,8 @@ import pytest
 
 from tests.faults import clock
 
+pytestmark = pytest.mark.night
+
 
 @pytest.mark.parametrize("by_ms", [clock.HOUR_BACK_MS, clock.DAY_FORWARD_MS])
 def test_a_wall_clock_that_is_set_loses_sticks_and_hastens_nothing(

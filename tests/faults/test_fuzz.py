@@ -9,7 +9,7 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.errors import ConfigError
 from tests.faults.fuzz import run
 
-CASES = 2000
+CASES = 500
 
 
 def test_random_input_breaks_no_property(tmp_path: Path) -> None:
