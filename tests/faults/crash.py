@@ -154,6 +154,9 @@ class Client(threading.Thread):
 
 
 def reference_of(token: str) -> str:
+    """Return the verification: a few have one webhook, which is pending."""
+    if zlib.crc32(token.encode()) % 16 == 0:
+        return f"ref-{token}"
     client, _, number = token.partition("-")
     return f"ref-{client}-{int(number) // OF_VERIFICATION}"
 
@@ -195,6 +198,7 @@ class Campaign:
         self.victim = self.victims[0]
         self._clients = clients
         self._checked_event = 0
+        self._is_patient = False
 
     def make_victims(self, place: DatabaseAddress | None) -> Sequence[Victim]:
         return [Victim(self.at, place=place, **self.settings())]
@@ -252,6 +256,11 @@ class Campaign:
         return self.victim
 
     def harm(self) -> None:
+        """Kill it, every other time after it has received: on a busy machine it else never does."""
+        self._is_patient = not self._is_patient
+        if self._is_patient:
+            enough = len(self.book.events) + 2 * self._clients
+            wait_until(lambda: len(self.book.events) >= enough)
         self.figures["kills"] += self.victim.crash(self.rng, self.longest_s)
 
     def _settle(self) -> None:
