@@ -1,5 +1,16 @@
 """What is kept is kept on every engine: these tests run on each, as the store's."""
 
+import pytest
+
+from premblyd.keep import erasing
+from premblyd.verifications import erased
 from tests.store.conftest import place, server
 
 __all__ = ["place", "server"]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to be left alone by an erasure, and no hook begins late."""
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    monkeypatch.setattr(erased, "NOTICED_S", 0)

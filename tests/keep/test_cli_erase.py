@@ -112,7 +112,6 @@ def test_interrupted_between_two_portions_it_goes_on_when_it_is_run_again(
     last = "(SELECT max(id) FROM event)"
     change(config, f"UPDATE event SET user_ref = '{user_ref}' WHERE id = {last}")
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
     with monkeypatch.context() as patch:
         patch.setattr(erasing, "go_on", interrupt)
         stopped = erase(config, "--user-ref", user_ref)

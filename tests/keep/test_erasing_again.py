@@ -30,7 +30,6 @@ class _EndedError(Exception):
 def begin(store: Store, monkeypatch: pytest.MonkeyPatch, named: Named = ADA) -> None:
     """Erase the first event of somebody, and leave the others to whoever goes on."""
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
 
     def end(_: Done) -> None:
         raise _EndedError
@@ -104,7 +103,6 @@ def test_wherever_a_command_was_ended_it_goes_on_and_nothing_is_half_erased(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
     for ended_after in itertools.count(1):
         for number in range(5):
             about = f"{ended_after}-{number}"
@@ -139,7 +137,6 @@ def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_name
     """Before anything is written down a reference comes again, with another session; and then that
     session."""
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
     for number in range(3):
         arrive(store, number)
     arriving = [("ref-ada", "session-2"), ("ref-2", "session-2")]
