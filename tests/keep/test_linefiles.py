@@ -45,17 +45,6 @@ def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def folder(store: Store, tmp_path: Path) -> Path:
-    """A folder that has copies."""
-    made = tmp_path / "copies"
-    made.mkdir()
-    with closing(connect_operator(store.place)) as database:
-        write_all(database, made)
-    store.by_hand(COPIED_TO, str(made))
-    return made
-
-
 def read_of(store: Store, path: Path | None = None) -> Read:
     with closing(connect_read_only(store.place)) as database:
         return read_lines(path or own_file(store.place), database.look(record_id))
@@ -72,22 +61,22 @@ def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
         return table.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
 
 
-def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(store: Store) -> None:
+def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(
+    store: Store, tmp_path: Path
+) -> None:
+    """Also to the folders of copies, which on a server are pg_dump's."""
+    with closing(connect_operator(store.place)) as database:
+        write_all(database, tmp_path)
+    store.by_hand(COPIED_TO, str(tmp_path))
+    store.by_hand(COPIED_TO.replace("1, 1)", "1, NULL)"), "/its/first/copy/failed")
     arrive(store, 1)
     erase(store)  # the command ended here
     assert not own_file(store.place).exists()
     assert look(store) == []
     with closing(connect_read_only(store.place)) as database:
         assert read_of(store) == Read(lines=tuple(all_lines(database)), is_own=True)
-
-
-def test_a_folder_of_copies_gets_what_it_lacks(store: Store, folder: Path) -> None:
-    if store.backend.is_shared:
-        return  # its copies are pg_dump's
-    arrive(store, 1)
-    erase(store)
-    assert look(store) == []
-    assert read_of(store, folder / NAME).lines == read_of(store).lines != ()
+    if not store.backend.is_shared:
+        assert read_of(store, tmp_path / NAME).lines == read_of(store).lines != ()
 
 
 def test_each_host_of_a_server_has_a_file_and_no_other_one_is_forgotten(store: Store) -> None:
@@ -120,14 +109,6 @@ def test_a_folder_that_can_not_be_written_is_told_until_it_can(path: Path, tmp_p
         (tmp_path / "away").rename(folder)
         assert look(store, own) == []
         assert read_of(store, folder / NAME).lines == read_of(store).lines
-
-
-def test_a_folder_whose_first_copy_failed_is_not_told(path: Path, tmp_path: Path) -> None:
-    with store_at(path) as store:
-        store.by_hand(COPIED_TO.replace("1, 1)", "1, NULL)"), str(tmp_path / "nothing"))
-        arrive(store, 1)
-        erase(store)
-        assert look(store) == []
 
 
 def test_a_round_without_news_reads_nothing(store: Store) -> None:
@@ -214,7 +195,9 @@ def own_lines(place: DatabaseAddress, path: Path) -> Read:
         return read_lines(path, database.look(record_id))
 
 
-def test_person_erase_writes_its_lines_itself(config: Path, tmp_path: Path) -> None:
+def test_person_erase_writes_its_lines_itself_and_says_where_it_could_not(
+    config: Path, tmp_path: Path
+) -> None:
     place, folder = recorded_in(config), tmp_path / "copies"
     folder.mkdir()
     with closing(connect_operator(place)) as database:
@@ -223,14 +206,8 @@ def test_person_erase_writes_its_lines_itself(config: Path, tmp_path: Path) -> N
     assert erase_somebody(config) == ""
     written = own_lines(place, own_file(place))
     assert written.lines
-    if isinstance(place, Path):
+    if isinstance(place, Path):  # the copies of others are pg_dump's
         assert own_lines(place, folder / NAME) == written
-
-
-def test_person_erase_says_where_it_could_not_write(config: Path, tmp_path: Path) -> None:
-    place = recorded_in(config)
-    if not isinstance(place, Path):
-        return  # its copies are pg_dump's
-    by_hand(place, COPIED_TO, str(tmp_path / "away"))
-    told = erase_somebody(config)
-    assert told.startswith(f"note: with a copy, the person may come back. {tmp_path / 'away'}")
+        folder.rename(tmp_path / "away")
+        told = erase_somebody(config)
+        assert told.startswith(f"note: with a copy, the person may come back. {folder}")
