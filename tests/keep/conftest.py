@@ -2,7 +2,7 @@
 
 import pytest
 
-from premblyd.keep import erasing
+from premblyd.keep import erasing, sweeping
 from premblyd.verifications import erased
 from tests.store.conftest import place, server
 
@@ -11,6 +11,8 @@ __all__ = ["place", "server"]
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there to be left alone by an erasure, and no hook begins late."""
+    """Nobody is there who has to go first, and no hook begins late."""
     monkeypatch.setattr(erasing, "GAP_S", 0)
     monkeypatch.setattr(erased, "NOTICED_S", 0)
+    monkeypatch.setattr(sweeping, "GAP_RATIO", 0)
+    monkeypatch.setattr(sweeping, "MIN_GAP_BESIDE_S", 0)

@@ -59,7 +59,6 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(co
 def test_interrupted_it_says_how_much_is_done(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    age(config)
     with_retention(config, rejections="1d")
 
     def interrupted(_: object, round_: Any, now_ms: int) -> None:
@@ -153,12 +152,3 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     [(note,)] = read(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
     assert run("record", "prune", "--yes", "--config", config).code == 0
-
-
-def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
-    trust(config, -YEAR_MS)
-    done = run("record", "prune", "--trust-clock", "--config", config)
-    assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
-    assert ": 0 rows would be deleted by the clock." in done.err
-    ((now_ms,),) = read(config, "SELECT trusted_ms FROM record WHERE id = 1")
-    assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

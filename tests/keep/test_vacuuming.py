@@ -19,7 +19,7 @@ from premblyd.keep import erasing, vacuuming
 from premblyd.keep.erasing import Request
 from premblyd.keep.persons import Named
 from premblyd.record import keepstatus
-from tests.support.commands import Ran, json_of, recorded_in, run, run_process
+from tests.support.commands import Ran, recorded_in, run, run_process
 from tests.support.database import by_hand, rows
 from tests.support.store import NOW_MS, Store, store_at
 
@@ -195,7 +195,7 @@ def test_the_command_gives_space_back_and_has_sqlites_lock_on_the_file(
     for sql in ("CREATE TABLE large AS SELECT zeroblob(3000000)", "DROP TABLE large"):
         by_hand(recorded_in(config), sql)
     monkeypatch.setattr(vacuuming, "vacuum", looking)
-    told = json_of(config, "record", "vacuum")
+    told = json.loads(run("record", "vacuum", "--json", "--config", config).out)
     assert told["freed_bytes"] > 3_000_000 > told["database_bytes"] > 0
     assert held == [True]
 
