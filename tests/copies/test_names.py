@@ -39,11 +39,8 @@ def test_another_name_is_none(name: str) -> None:
 def test_only_regular_files_are_listed_and_only_of_the_record_that_is_asked_for(
     tmp_path: Path,
 ) -> None:
-    copies = [
-        CopyName(RECORD, 2, 1, DIGEST),
-        CopyName(RECORD, 10, 1, DIGEST),
-        CopyName("ffffffff", 1, 1, DIGEST),
-    ]
+    known = [(RECORD, 2), (RECORD, 10), ("ffffffff", 1)]
+    copies = [CopyName(record, number, 1, DIGEST) for record, number in known]
     for copy in copies:
         (tmp_path / str(copy)).touch()
     (tmp_path / "notes.txt").touch()
