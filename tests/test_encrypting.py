@@ -192,9 +192,7 @@ def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
 
 @pytest.mark.process
 @for_each("is_encrypted", [True, False])
-def test_wherever_it_is_killed_one_whole_record_opens_and_again_finishes(
-    tmp_path: Path, is_encrypted: bool
-) -> None:
+def test_wherever_it_is_killed_one_whole_record_opens(tmp_path: Path, is_encrypted: bool) -> None:
     steps = 0
     while not killed_at(steps, tmp_path / f"{is_encrypted}{steps}", is_encrypted=is_encrypted):
         steps += 1
@@ -251,9 +249,7 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         daemon.stop()
 
 
-def test_what_cannot_be_done_is_said_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = record_in(tmp_path / "plain", is_encrypted=False)
     coded = record_in(tmp_path / "coded", is_encrypted=True)
     wanted = new_key(tmp_path / "plain")
@@ -395,9 +391,7 @@ def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path
 
 
 @pytest.mark.process
-def test_debian_s_sqlcipher_gets_the_key_and_nobody_else_sees_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_sqlcipher_gets_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, config = configured(tmp_path / "x")
     older = tmp_path / "sqlcipher"
     older.write_text("#!/bin/sh\necho 3.15.2 2016-11-28\n")

@@ -56,9 +56,7 @@ def everything_in(folder: Path) -> bytes:
 
 @pytest.mark.process
 @pytest.mark.promise
-def test_a_daemon_s_files_name_nobody_and_its_key_is_in_no_log_argument_environment_or_hook(
-    daemon: Premblyd,
-) -> None:
+def test_a_daemon_s_files_name_nobody_and_nothing_outside_has_its_key(daemon: Premblyd) -> None:
     """While it works, and after it was killed."""
     reads = "cat /proc/$PPID/cmdline /proc/$PPID/environ; cat; env"
     daemon.configure(actions=[shell("crm", reads, retry=ONCE)], log={"level": "debug"})
@@ -123,9 +121,7 @@ def test_an_encrypted_database_without_encryption_is_named_so(encrypted: Encrypt
     assert caught.value.exit_code == 78
 
 
-def test_a_key_that_is_exchanged_under_a_daemon_leaves_it_its_locks(
-    encrypted: EncryptedFile,
-) -> None:
+def test_a_key_that_is_exchanged_under_a_daemon_leaves_its_locks(encrypted: EncryptedFile) -> None:
     """And the next one opens what the key does not."""
     with store_at(encrypted) as store:
         store.add("crm")
@@ -196,9 +192,7 @@ def test_encryption_on_a_server_is_refused_with_words(tmp_path: Path) -> None:
         load_config(path)
 
 
-def test_another_encrypted_file_is_read_with_the_configured_key(
-    daemon: Premblyd, tmp_path: Path
-) -> None:
+def test_another_file_is_read_with_the_configured_key(daemon: Premblyd, tmp_path: Path) -> None:
     daemon.configure()
     for is_encrypted in (True, False):
         copy = tmp_path / "copy.db"

@@ -75,9 +75,7 @@ UUID = "00000000-0000-4000-8000-0000000a0001"
         (mask_sentence, ["Verification can't be completed at this time. Kindly retry later"]),
     ],
 )
-def test_what_says_how_the_check_went_is_shown(
-    mask: Callable[[str], str], texts: list[str]
-) -> None:
+def test_what_says_how_a_check_went_is_shown(mask: Callable[[str], str], texts: list[str]) -> None:
     assert [mask(text) for text in texts] == texts
 
 

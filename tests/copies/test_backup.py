@@ -118,9 +118,7 @@ def test_it_ends_beside_one_who_writes_without_end_and_is_of_one_moment(
     assert steps == [*copied, ("checking", 0, None)]
 
 
-def test_a_copy_of_an_encrypted_record_is_encrypted_by_the_same_key(
-    tmp_path: Path, there: Path
-) -> None:
+def test_a_copy_of_an_encrypted_record_has_the_same_key(tmp_path: Path, there: Path) -> None:
     place = file_in(tmp_path, is_encrypted=True)
     assert isinstance(place, EncryptedFile)
     shutil.copy(prepared_file(is_encrypted=True), place.path)
@@ -219,9 +217,7 @@ def fails(config: Path, folder: Path, status: int, *words: str, before: str = ""
 
 
 @pytest.mark.process
-def test_a_folder_that_can_not_be_used_is_said_and_noted(
-    config: Path, there: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_no_use_is_said_and_noted(config: Path, there: Path, tmp_path: Path) -> None:
     fails(config, tmp_path / "none", 75, "No such file", "must be there")
     fails(config, config, 75, "Not a directory")
     with copying.opened(there):
@@ -253,9 +249,7 @@ def test_a_damaged_record_gets_no_copy_and_no_older_one_goes(config: Path, there
 
 
 @pytest.mark.process
-def test_a_full_disk_is_said_before_anything_is_written(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_beforehand(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with needs_machine(), small_disk("1m") as disk:
         disk.chmod(0o700)
         fails(config, disk, 75, "The disk is too small for a copy: 6", "must be free there")
@@ -289,9 +283,7 @@ def test_a_record_on_a_server_is_pg_dump_s(tmp_path: Path) -> None:
     assert (done.code, "copy it with pg_dump" in done.err) == (1, True)
 
 
-def test_a_folder_of_copies_gets_all_lines_of_erasures_and_keeps_those_it_has(
-    config: Path, there: Path
-) -> None:
+def test_a_folder_of_copies_gets_and_keeps_lines_of_erasures(config: Path, there: Path) -> None:
     assert run("person", "erase", "--event", 1, "--yes", "--config", config).code == 0
     json_of(config, "record", "backup", there)
     lines = (there / erasurelines.NAME).read_text()

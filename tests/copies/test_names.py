@@ -36,9 +36,7 @@ def test_another_name_is_none(name: str) -> None:
     assert parse(name) is None
 
 
-def test_only_regular_files_are_listed_and_only_of_the_record_that_is_asked_for(
-    tmp_path: Path,
-) -> None:
+def test_only_regular_files_are_listed_and_only_of_the_record_asked_for(tmp_path: Path) -> None:
     known = [(RECORD, 2), (RECORD, 10), ("ffffffff", 1)]
     copies = [CopyName(record, number, 1, DIGEST) for record, number in known]
     for copy in copies:

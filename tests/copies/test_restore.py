@@ -120,9 +120,7 @@ def test_who_was_erased_since_does_not_come_back(plain: Path, there: Path, known
     assert told["newest_erasure_ms"] == rows(plain, "SELECT at_ms FROM erasure")[0][0]
 
 
-def test_on_a_second_machine_the_folder_is_enough(
-    tmp_path: Path, config: Path, there: Path
-) -> None:
+def test_on_another_machine_the_folder_is_enough(tmp_path: Path, config: Path, there: Path) -> None:
     """The copy is of Monday, the erasure of Tuesday; then the first machine is lost. Tuesday's is
     in each folder with copies, though the copy is older than what its record noted of them."""
     is_encrypted = key_of(place_of(config)) is not None
@@ -162,9 +160,7 @@ def test_a_record_that_has_nothing_yet_gives_way_and_another_only_if_that_is_mea
     assert restore(second, there)["erased_again"]["events"] == 1
 
 
-def test_a_copy_may_be_of_before_the_encryption_or_a_change_of_the_key(
-    plain: Path, there: Path
-) -> None:
+def test_a_copy_may_be_older_than_the_encryption_or_the_key(plain: Path, there: Path) -> None:
     """With encryption a plain one is encrypted on its way; without, an encrypted one is refused."""
     count, settings = "SELECT count(*) > 0 FROM event", plain.read_text()
     of_plain, key, database = copied(plain, there), plain.with_name("database.key"), place_of(plain)
@@ -247,9 +243,7 @@ def test_what_is_no_copy_is_refused(
     assert "copies of several records" in refused(plain, there)
 
 
-def test_it_asks_and_says_what_will_run_and_the_pause_holds_that_back(
-    plain: Path, there: Path
-) -> None:
+def test_it_asks_and_says_what_will_run_and_a_pause_holds_it_back(plain: Path, there: Path) -> None:
     copied(plain, there)
     ran = run("record", "restore", there, "--config", plain)
     assert (ran.code, "add --yes" in ran.err) == (2, True)
@@ -277,9 +271,7 @@ def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path
     assert after == before
 
 
-def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
-    plain: Path, there: Path
-) -> None:
+def test_status_says_what_was_put_back_and_erase_what_it_leaves(plain: Path, there: Path) -> None:
     def told() -> dict[str, Any]:
         found = json.loads(run("status", "--json", "--config", plain).out)["attention"]
         return {item["kind"]: item for item in found}
@@ -375,9 +367,7 @@ def test_a_daemon_works_on_with_what_was_put_back(daemon: Premblyd, there: Path)
 
 @pytest.mark.process
 @needs_root
-def test_what_root_puts_back_is_the_services_and_root_alone_may_read_the_copy(
-    tmp_path: Path,
-) -> None:
+def test_what_root_puts_back_is_the_services_though_the_copy_is_roots(tmp_path: Path) -> None:
     """It replaces nothing that a link of the service's leads to."""
     with folder() as at:  # into which others may go
         at.chmod(0o755)
@@ -423,9 +413,7 @@ def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
 
 
 @pytest.mark.process
-def test_until_a_half_done_one_is_finished_every_command_names_that(
-    plain: Path, there: Path
-) -> None:
+def test_until_a_half_done_one_is_done_every_command_names_that(plain: Path, there: Path) -> None:
     copied(plain, there)
     database = plain.with_name("premblyd.db")
     put(there / NAME, database)

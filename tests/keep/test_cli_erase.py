@@ -72,9 +72,7 @@ def test_nobody_is_erased_without_a_question_or_a_yes(config: Path) -> None:
     assert rows(recorded_in(config), "SELECT id FROM erasure") == []
 
 
-def test_a_hold_refuses_and_so_does_a_reason_that_names_the_person(
-    config: Path, user_ref: str
-) -> None:
+def test_a_hold_refuses_and_so_does_a_reason_that_has_the_name(config: Path, user_ref: str) -> None:
     refused = erase(config, "--user-ref", user_ref, "--reason", f"{user_ref} asked")
     assert (refused.code, user_ref in refused.err) == (2, False)
     hold = json_of(config, "person", "hold", "--user-ref", user_ref)["hold_id"]

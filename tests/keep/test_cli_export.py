@@ -34,9 +34,7 @@ def test_a_person_is_taken_out_into_a_private_file(config: Path, tmp_path: Path)
     assert (again.code, "is there already" in again.err) == (1, True)
 
 
-def test_who_takes_a_person_out_is_told_what_a_forger_may_have_added_and_of_holds(
-    config: Path, tmp_path: Path
-) -> None:
+def test_who_exports_is_told_of_forgeries_and_holds(config: Path, tmp_path: Path) -> None:
     nameless = "SELECT id, reference FROM event WHERE user_ref IS NULL AND reference IS NOT NULL"
     number, reference = read(config, f"{nameless} ORDER BY id LIMIT 1")[0]
     forged = "UPDATE event SET user_ref = 'mallory', reference = ? WHERE id = ?"

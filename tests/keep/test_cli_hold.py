@@ -77,9 +77,7 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
         (b"hush" * 2000, "is longer than 2 KiB, or has a NUL"),
     ],
 )
-def test_a_line_that_is_no_name_is_refused_and_not_quoted(
-    config: Path, stdin: bytes, words: str
-) -> None:
+def test_a_line_that_is_no_name_is_never_quoted(config: Path, stdin: bytes, words: str) -> None:
     done = run("person", "hold", "--user-ref", "-", "--config", config, stdin=stdin)
     assert (done.code, done.out, "hush" in done.err) == (2, "", False)
     assert words in " ".join(done.err.split())

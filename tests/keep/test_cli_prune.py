@@ -56,9 +56,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(co
     assert read(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
-def test_interrupted_it_says_how_much_is_done(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_it_says_how_much_it_did(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_retention(config, rejections="1d")
 
     def interrupted(_: object, round_: Any, now_ms: int) -> None:
@@ -122,9 +120,7 @@ def would_remove(config: Path, *flags: str) -> Any:
 
 
 @pytest.mark.parametrize("by_ms", [-2 * YEAR_MS, 2 * YEAR_MS])
-def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right(
-    config: Path, by_ms: int
-) -> None:
+def test_where_clock_and_time_are_apart_it_asks_which_is_right(config: Path, by_ms: int) -> None:
     age(config)
     with_retention(config, record="300d", rejections="1d")
     trusted_ms = trust(config, by_ms)

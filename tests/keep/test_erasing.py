@@ -358,9 +358,7 @@ def test_a_name_that_a_stranger_has_too_is_not_closed_to_them(store: Store) -> N
 
 
 @pytest.mark.parametrize("alias", ["ver_1", session_reference("hush-eve")])
-def test_no_name_of_a_verification_that_a_stranger_has_too_is_closed_to_them(
-    store: Store, alias: str
-) -> None:
+def test_no_name_that_a_stranger_has_too_is_closed_to_them(store: Store, alias: str) -> None:
     own = arrive(store, 1, session_id=None)
     other = arrive(store, 2, user_ref="eve", session_id=None)
     store.call(lambda one: name_one(one, ["ref-ada", alias], NOW_MS))
@@ -418,9 +416,7 @@ def test_questions_and_notes_about_no_event_go_too(store: Store) -> None:
         ("17", "17 deliveries", False),  # a number of anything
     ],
 )
-def test_a_name_is_found_in_a_note_by_whatever_is_in_it(
-    name: str, note: str, has: bool, store: Store
-) -> None:
+def test_a_name_is_found_in_a_note_as_a_word(name: str, note: str, has: bool, store: Store) -> None:
     store.by_hand("DELETE FROM operator_action")
     noted = "INSERT INTO operator_action (id, at_ms, actor, action, note)"
     store.by_hand(f"{noted} VALUES (1, 1, 'ops', 'x', ?)".replace("?", f"'{note}'"))
@@ -467,9 +463,7 @@ def test_an_erasure_waits_for_all_who_write(store: Store, monkeypatch: pytest.Mo
     assert erase(store).rows["event"] == 1
 
 
-def test_nobody_else_writes_while_somebody_is_erased(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_during_an_erasure_nobody_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written meanwhile is written before or after: never half."""
     arrive(store, 1, NewDelivery("crm", 3))
     [job] = claim(store, crm=1).jobs

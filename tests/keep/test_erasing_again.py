@@ -38,9 +38,7 @@ def begin(store: Store, monkeypatch: pytest.MonkeyPatch, named: Named = ADA) -> 
         erasing.erase(database, Request(named=named, actor="dpo"), end)
 
 
-def test_what_came_since_under_another_name_goes_too(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_came_by_another_name_goes_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [arrive(store, number) for number in range(3)]
     begin(store, monkeypatch)
     names = {"reference": "ref-new", "session_id": "session-new"}
@@ -53,9 +51,7 @@ def test_what_came_since_under_another_name_goes_too(
     assert store.rows("SELECT removed_parts FROM event WHERE id = ?", late) == [("erased",)]
 
 
-def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_takes_over_what_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         arrive(store, number)
     begin(store, monkeypatch, Named.reference("ref-ada"))
@@ -83,9 +79,7 @@ def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
     store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
 
 
-def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hook_of_what_is_left_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     arrive(store, 1)
     arrive(store, 2, NewDelivery("crm", 3))
     [job] = claim(store, crm=1).jobs

@@ -105,9 +105,7 @@ def test_others_stay_and_what_comes_later_is_stored_erased(store: Store) -> None
 
 
 @pytest.mark.parametrize("changed", ["number", "key"])
-def test_only_an_event_with_both_the_number_and_the_key_is_emptied(
-    store: Store, changed: str
-) -> None:
+def test_only_an_event_with_both_number_and_key_is_emptied(store: Store, changed: str) -> None:
     """After a failover a number comes again, of somebody else."""
     lines = lines_about(store, Named.event(arrive(store, 1)))
     if changed == "key":
@@ -155,9 +153,7 @@ def test_a_hold_forbids_nothing_and_ends(store: Store) -> None:
 # --- Crashes, and what else may come between -------------------------------------------------
 
 
-def test_wherever_it_was_interrupted_it_goes_on(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wherever_it_was_ended_it_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
     for number in range(5):
         arrive(store, number, NewDelivery("crm", 3))

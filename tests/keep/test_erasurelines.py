@@ -69,9 +69,7 @@ def test_lines_say_what_was_erased_and_name_nobody(store: Store) -> None:
         assert hidden not in text
 
 
-def test_an_erasure_has_no_line_before_it_has_ended(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_erasure_has_lines_once_it_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [arrive(store, number) for number in range(3)]
     begin(store, monkeypatch)
     assert lines_of(store) == []
@@ -152,9 +150,7 @@ def test_nothing_but_a_file_is_opened(tmp_path: Path, kind: str) -> None:
 
 
 @for_each("there", [None, "", text_of(LATER, record="ffffffff"), '{"record": "ffffffff"}'])
-def test_in_a_folder_of_copies_only_a_file_of_this_record_is_written(
-    tmp_path: Path, there: str | None
-) -> None:
+def test_only_a_file_of_this_record_is_written(tmp_path: Path, there: str | None) -> None:
     """An empty folder may be where a disk is not mounted."""
     path = tmp_path / NAME
     if there is not None:

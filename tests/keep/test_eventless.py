@@ -24,9 +24,7 @@ def ask(store: Store, at_ms: int) -> None:
     )
 
 
-def test_what_is_about_no_event_loses_what_it_says_of_people_and_later_its_row(
-    store: Store,
-) -> None:
+def test_what_is_about_no_event_loses_all_it_says_of_people_and_later_its_row(store: Store) -> None:
     """A question about what never came, and what people did."""
     add = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'a', 'sign-in', 'n')"
     for at_ms in (NOW_MS, LATER_MS):
@@ -43,9 +41,7 @@ def test_what_is_about_no_event_loses_what_it_says_of_people_and_later_its_row(
 
 
 @pytest.mark.parametrize(("left", "names"), [("b", 2), (None, 0)])
-def test_the_names_of_a_verification_go_with_the_last_of_its_events(
-    left: str | None, names: int, store: Store
-) -> None:
+def test_names_go_with_the_last_of_their_events(left: str | None, names: int, store: Store) -> None:
     store.call(lambda it: name_one(it, ["a", "b", "session-1"], NOW_MS))
     store.add(reference="a")
     if left is not None:

@@ -121,9 +121,7 @@ def test_each_hold_on_a_person_ends_on_its_own(store: Store) -> None:
     assert recorded == [*placed, *(("bola", "end-hold", note) for _, _, note in placed)]
 
 
-def test_the_list_has_what_is_in_force_and_on_demand_what_has_ended(
-    store: Store, database: Database
-) -> None:
+def test_the_list_has_what_is_in_force_or_ever_was(store: Store, database: Database) -> None:
     over, lasts = hold(store, user_ref="u", until_ms=LATER_MS), hold(store, reference=SPELT)
     rows = keeplists.holds(database, NOW_MS)
     assert [(row.id, row.user_ref or row.reference) for row in rows] == [(over, "u"), (lasts, UUID)]

@@ -36,9 +36,7 @@ def test_periods_are_said_and_what_is_kept_for_ever(database: Database) -> None:
     assert told["periods"] == "identity 364d; for ever: record, rejections"
 
 
-def test_holds_are_counted_and_the_first_that_ends_is_named(
-    store: Store, database: Database
-) -> None:
+def test_holds_are_counted_and_the_first_to_end_is_named(store: Store, database: Database) -> None:
     for until_ms in (None, NOW_MS, NOW_MS + DAY_MS, NOW_MS + 3 * DAY_MS, NOW_MS + 300 * DAY_MS):
         store.by_hand(HOLD, "u", NOW_MS, until_ms)
     assert said(database)["holds"] == ("4 active; the first ends at 2023-11-15 22:13:20 UTC")

@@ -200,9 +200,7 @@ def test_an_event_of_the_same_reference_that_stayed_is_not_run_again(store: Stor
 
 
 @pytest.mark.parametrize("erased", [False, True])
-def test_what_succeeded_is_not_done_again_when_its_record_is_removed(
-    store: Store, erased: bool
-) -> None:
+def test_what_succeeded_is_not_done_again_without_its_record(store: Store, erased: bool) -> None:
     first = arrive(store, reference="ref-1", body=b"1")
     remove_record(store, first.event_id, ("told", once_key(store.digests, *ONCE)))
     if erased:
@@ -236,9 +234,7 @@ def answer(store: Store, asked: str, *names: str) -> Added:
 
 
 @pytest.mark.parametrize(("asked", "names"), [(UUID, (UUID, "ref-2")), ("ref-2", ("ref-2", SPELT))])
-def test_an_answer_about_an_erased_person_is_stored_erased(
-    store: Store, asked: str, names: Sequence[str]
-) -> None:
+def test_an_answer_on_the_erased_is_erased(store: Store, asked: str, names: Sequence[str]) -> None:
     """Also when it was asked for by another name, which only the answer tells of."""
     erasure_id = forget(store, UUID)
     added = answer(store, asked, *names)

@@ -37,9 +37,7 @@ def test_an_event_that_lacks_something_says_so_and_shows_no_body(config: Path) -
         assert listed in out("events", "--config", config, "--limit", "999")
 
 
-def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_session(
-    config: Path,
-) -> None:
+def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(config: Path) -> None:
     question = "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
     change(config, (f"{question} VALUES (1, 'confirm', 1, 'confirmed', 5)", []))
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)

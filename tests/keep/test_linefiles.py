@@ -61,9 +61,7 @@ def look(store: Store, own: LineKeeper | None = None) -> list[Item]:
         return table.items(Situation(record=database, now_ms=NOW_MS), kinds=["erasure_file"])
 
 
-def test_a_line_that_a_crash_kept_from_the_files_is_written_by_the_daemon(
-    store: Store, tmp_path: Path
-) -> None:
+def test_a_line_that_a_crash_held_up_is_written_later(store: Store, tmp_path: Path) -> None:
     """Also to the folders of copies, which on a server are pg_dump's."""
     with closing(connect_operator(store.place)) as database:
         write_all(database, tmp_path)
@@ -159,9 +157,7 @@ linefiles.FIRST_S = 0
 
 
 @pytest.mark.process
-def test_what_a_killed_command_has_not_written_the_daemon_writes(
-    daemon: Premblyd, state_folder: Path
-) -> None:
+def test_what_a_killed_command_left_the_daemon_writes(daemon: Premblyd, state_folder: Path) -> None:
     daemon.start(STATE_DIRECTORY=str(state_folder))
     assert daemon.send(b'{"response_code": "00", "reference": "ref-ada"}').status == 200
     erasing = ("person", "erase", "--reference", "ref-ada", "--yes", "--config", daemon.config)
@@ -195,9 +191,7 @@ def own_lines(place: DatabaseAddress, path: Path) -> Read:
         return read_lines(path, database.look(record_id))
 
 
-def test_person_erase_writes_its_lines_itself_and_says_where_it_could_not(
-    config: Path, tmp_path: Path
-) -> None:
+def test_person_erase_writes_its_lines_or_says_where_not(config: Path, tmp_path: Path) -> None:
     place, folder = recorded_in(config), tmp_path / "copies"
     folder.mkdir()
     with closing(connect_operator(place)) as database:

@@ -196,9 +196,7 @@ def test_what_was_erased_is_said_to_whom_it_was_about(store: Store) -> None:
     assert "What it said, and whom it named, was erased on request." in page_of(file)
 
 
-def test_nothing_is_given_out_of_what_is_erased_meanwhile(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_erased_meanwhile_comes_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     arrive(store, user_ref="ada")
     read = personzip._body_of
 
@@ -258,9 +256,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
         base64.encodebytes(PNG).decode(),
     ],
 )
-def test_a_photo_can_be_looked_at_and_no_name_of_a_file_is_a_senders(
-    store: Store, encoded: str
-) -> None:
+def test_a_photo_can_be_seen_and_no_name_of_a_file_is_a_senders(store: Store, encoded: str) -> None:
     evil = "../../etc/passwd"
     said = "a long text of words " * 60
     body = json.dumps({"n": 1, "data": {evil: encoded, "said": said, "more": "QUJD" * 500}})
@@ -268,7 +264,7 @@ def test_a_photo_can_be_looked_at_and_no_name_of_a_file_is_a_senders(
     file = taken(store)
     photo = f"photos/{number}-2.png"
     assert [name for name in file.namelist() if not name.startswith(("bodies/", "photos/"))] == [
-        *("record.json", "page.html"),
+        *("record.json", "page.html")
     ]
     assert {f"bodies/{number}.json", photo} <= {*file.namelist()}
     assert not [name for name in file.namelist() if "etc" in name]

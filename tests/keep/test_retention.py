@@ -101,9 +101,7 @@ def test_identity_takes_the_body_too_and_leaves_what_was_decided(store: Store) -
 
 
 @pytest.mark.parametrize("are_kept", [False, True])
-def test_of_a_record_the_key_stays_and_what_its_hook_succeeded_for(
-    store: Store, are_kept: bool
-) -> None:
+def test_of_a_record_the_key_stays_and_what_its_hook_has_done(store: Store, are_kept: bool) -> None:
     first = store.add("crm")
     finish(store, first.event_id)
     store.by_hand("UPDATE delivery SET once_key = 'k', confirmed_key = 'c'")
@@ -185,9 +183,7 @@ def test_a_name_that_a_younger_event_has_too_is_not_forgotten(store: Store) -> N
     assert store.call(held) == {younger.event_id}
 
 
-def test_of_much_that_was_put_off_a_round_looks_at_some(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_much_put_off_a_round_takes_some(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeping, "MOST_PUT_OFF", 1)
     store.add_at_once(2 * retention.BATCH)
     assert sweep(store, body="1d") == {}
@@ -320,9 +316,7 @@ def test_every_column_that_holds_something_of_people_is_reached(store: Store) ->
 SMALL = ('"rejection"', '"hold"', '"console_', "json_each", "CONSTANT ROW")
 
 
-def test_no_statement_looks_at_more_than_it_is_about(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_statement_looks_at_all_there_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside a million deliveries, one that looks through all of a state takes 0.3 s, for which
     webhooks wait. PostgreSQL knows how many there are of each."""
     texts: dict[str, Any] = {}
@@ -358,9 +352,7 @@ _CHANGE_EVENT = Statement(Event.update(duplicate_count=1))
 @pytest.mark.postgresql
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("statement", [_LOCK_DELIVERY, _CHANGE_EVENT])
-def test_what_another_host_changes_at_this_moment_is_put_off(
-    store: Store, statement: Statement
-) -> None:
+def test_what_another_host_changes_right_now_is_put_off(store: Store, statement: Statement) -> None:
     """Nobody waits for the other: that would hold up webhooks, or end as a deadlock."""
     other = store.beside("other")
     finish(store, store.add("crm").event_id)

@@ -117,9 +117,7 @@ def test_what_comes_while_the_clock_is_behind_is_kept_from_then_on(store: Store)
     assert removed_parts(store) == [None, "body"]
 
 
-def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
-    store: Store, monkeypatch: Any, lines: Lines
-) -> None:
+def test_a_round_goes_on_behind_what_fails(store: Store, monkeypatch: Any, lines: Lines) -> None:
     whole = removing.remove
 
     def fail(transaction: Transaction, removed: Removed, ids: list[int]) -> None:
@@ -137,9 +135,7 @@ def test_a_round_goes_on_behind_an_event_that_can_not_be_removed(
     assert "store.operation_failed" in [line["event"] for line in lines]
 
 
-def test_where_transactions_take_long_each_changes_less_and_more_where_they_do_not(
-    store: Store,
-) -> None:
+def test_where_transactions_take_long_each_changes_less_and_elsewhere_more(store: Store) -> None:
     add_old(store, SettableClock(), sweeping.LEAST + 1)
     for took_s, most in ((1.0, sweeping.LEAST), (0.0, sweeping.LEAST + 1)):
         round_ = Round(Retention.model_validate({"body": "1h"}), with_eventless=False)

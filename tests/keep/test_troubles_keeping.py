@@ -34,9 +34,7 @@ def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list
 
 
 @for_each("removed", CLASSES)
-def test_what_is_there_a_day_after_its_time_is_told(
-    store: Store, database: Database, removed: str
-) -> None:
+def test_what_is_a_day_too_late_is_told(store: Store, database: Database, removed: str) -> None:
     """Each class behind its own bookmark."""
     added = store.add(body=removed.encode(), received_at_ms=OLD_MS)
     assert found(database) == []
@@ -92,9 +90,7 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database:
     assert found(database) == []
 
 
-def test_a_folder_of_copies_is_told_when_a_backup_fails_and_when_none_is_made(
-    store: Store, database: Database
-) -> None:
+def test_a_folder_whose_backup_fails_or_is_old_is_told(store: Store, database: Database) -> None:
     def backups(now_ms: int) -> list[Item]:
         return table.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
 

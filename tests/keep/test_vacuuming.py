@@ -64,9 +64,7 @@ def said(database: Database) -> str:
     return dict(keepstatus.lines(keepstatus.at_a_glance(database, None, NOW_MS), None))["erased"]
 
 
-def test_after_an_erasure_nothing_of_it_remains_and_nothing_else_is_lost(
-    store: Store, beside: Database
-) -> None:
+def test_nothing_of_it_remains_and_nothing_else_is_lost(store: Store, beside: Database) -> None:
     """When it is done."""
     erase(store, beside)
     store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 99, id FROM erasure")
@@ -95,9 +93,7 @@ def test_no_byte_of_the_person_is_in_file_or_log(in_file: InFile) -> None:
     assert store.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def test_where_it_would_take_long_it_waits_for_the_command(
-    in_file: InFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_takes_long_is_put_off(in_file: InFile, monkeypatch: pytest.MonkeyPatch) -> None:
     store, database = in_file
     erase(store, database)
     monkeypatch.setattr(vacuuming, "LIMIT_S", 1.0)
@@ -113,9 +109,7 @@ def test_where_it_would_take_long_it_waits_for_the_command(
     assert found(store.path) == set()
 
 
-def test_while_somebody_reads_what_was_there_the_log_keeps_it(
-    in_file: InFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_somebody_reads_it_it_stays(in_file: InFile, monkeypatch: pytest.MonkeyPatch) -> None:
     store, database = in_file
     monkeypatch.setattr("premblyd.engines.sqlite.opening.LOG_WAIT_MS", 1)
     erase(store, database)
@@ -163,9 +157,7 @@ def erase_event(config: Path, number: int, *more: str) -> Ran:
 
 
 @pytest.mark.sqlite
-def test_what_remains_is_said_until_it_is_gone(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_remains_is_said_until_it_goes(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = erase_event(config, 1, "--json")
     assert (done.code, done.err, json.loads(done.out)["bytes_may_remain"]) == (0, "", False)
     monkeypatch.setattr(vacuuming, "LIMIT_S", 0.0)
