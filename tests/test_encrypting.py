@@ -32,15 +32,12 @@ from tests.support.logs import logging_as_before
 from tests.support.needs import UnavailableError, needs_machine, needs_root
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS
+from tests.test_encryption import BODY
 
 NOBODY = 65534
 OTHER = "ab" * 32
 PLAIN = configuration(database="sqlite:///premblyd.db", actions=[])
 CONFIG = json.dumps(PLAIN | {"encryption": {"key": {"file": "database.key"}}})
-BODY = (
-    b'{"status": true, "response_code": "00", "detail": "canary-of-a-detail",'
-    b' "reference": "canary-reference"}'
-)
 PAUSE = "INSERT INTO pause (action, since_ms) VALUES (?, 9)"
 PAUSED = "SELECT action FROM pause ORDER BY id"
 
@@ -234,6 +231,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
 
 @pytest.mark.process
 def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_path: Path) -> None:
+    """If it crashes it leaves no core: that would hold the key, and what it knows of people."""
     place = record_in(tmp_path / "x", is_encrypted=True)
     place.key_path.rename(keyfile.next_to(place.key_path))
     place.key_path.write_text(OTHER)
@@ -243,10 +241,13 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         [line] = daemon.log("daemon.key_changing")
         assert line["remedy"].endswith("premblyd record encrypt")
         found = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
-        assert [each["command"] for each in found if each["kind"] == "key"] == [
-            "sudo premblyd record encrypt"
-        ]
-        daemon.stop()
+        [told] = [each for each in found if each["kind"] == "key"]
+        assert told["command"] == "sudo premblyd record encrypt"
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
+        [limit] = [each for each in limits if each.startswith("Max core file size")]
+        assert limit.split()[4] == "0"
+        daemon.stop(SIGSEGV)
+        assert not [path for path in (tmp_path / "x").iterdir() if "core" in path.name]
 
 
 def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,20 +338,6 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
             with pytest.raises(PremblydError, match="can't be replaced together"):
                 encrypt(place, new_key(tmp_path / "x"), NOW_MS, nothing)
         assert os.geteuid() == os.getegid() == 0
-
-
-@pytest.mark.process
-def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:
-    """It would hold the key, and what the record says of people."""
-    place = record_in(tmp_path / "x", is_encrypted=True)
-    with Premblyd(tmp_path / "x", place=place) as daemon:
-        daemon.configure()
-        daemon.start()
-        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
-        [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-        assert line.split()[4] == "0"
-        daemon.stop(SIGSEGV)
-        assert not [path for path in (tmp_path / "x").iterdir() if "core" in path.name]
 
 
 def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:

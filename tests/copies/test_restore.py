@@ -243,17 +243,6 @@ def test_what_is_no_copy_is_refused(
     assert "copies of several records" in refused(plain, there)
 
 
-def test_it_asks_and_says_what_will_run_and_a_pause_holds_it_back(plain: Path, there: Path) -> None:
-    copied(plain, there)
-    ran = run("record", "restore", there, "--config", plain)
-    assert (ran.code, "add --yes" in ran.err) == (2, True)
-    [(waiting,)] = rows(plain, "SELECT count(*) FROM delivery WHERE state = 'pending'")
-    assert f"{waiting} deliver" in ran.out
-    assert put_aside(plain.with_name("premblyd.db")) == []
-    restore(plain, there)
-    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
-
-
 def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path) -> None:
     """One that no event ever had does not use up the numbers."""
     copy = copied(plain, there)
@@ -277,7 +266,13 @@ def test_status_says_what_was_put_back_and_erase_what_it_leaves(plain: Path, the
         return {item["kind"]: item for item in found}
 
     copied(plain, there)
+    asks = run("record", "restore", there, "--config", plain)
+    assert (asks.code, "add --yes" in asks.err) == (2, True)
+    [(waiting,)] = rows(plain, "SELECT count(*) FROM delivery WHERE state = 'pending'")
+    assert f"{waiting} deliver" in asks.out, "so many will run"
+    assert put_aside(plain.with_name("premblyd.db")) == []
     restore(plain, there)
+    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
     [kept] = put_aside(plain.with_name("premblyd.db"))
     by_kind = told()
     assert str(kept) in by_kind["put_aside"]["text"]

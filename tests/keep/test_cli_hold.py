@@ -15,9 +15,8 @@ USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 
 
 def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     ((user_ref,),) = read(config, USER)
-    placed = json_of(
-        config, "person", "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim"
-    )
+    words = ("--user-ref", user_ref, "--until", "2y", "--reason", "claim")
+    placed = json_of(config, "person", "hold", *words)
     assert placed["events"] > 0
     (row,) = json_of(config, "person", "hold", "--list")
     assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold_id"], user_ref, "claim")

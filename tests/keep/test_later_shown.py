@@ -46,9 +46,7 @@ def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(con
 
 
 def test_one_that_was_skipped_for_what_was_removed_since_says_so(config: Path) -> None:
-    [(number, event), *_] = rows(
-        recorded_in(config),
-        "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id",
-    )
+    of_archive = "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id"
+    [(number, event), *_] = rows(recorded_in(config), of_archive)
     change(config, ("UPDATE delivery SET state = 'skipped' WHERE id = ?", [number]))
     assert f"  {RAN_BEFORE}\n" in out("show", event, "--config", config)

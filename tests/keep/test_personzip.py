@@ -1,13 +1,13 @@
 """What is held of a person, taken out whole."""
 
 import base64
+import html
 import io
 import json
+import re
 import tracemalloc
 import zipfile
-from collections.abc import Collection
 from contextlib import closing
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,15 @@ from premblyd.keep.persons import Named
 from premblyd.model import tables
 from premblyd.model.columns import PERSONAL, SECRET, columns
 from premblyd.model.table import Table
-from premblyd.queue.inbox import NewDelivery
 from premblyd.record import personzip
 from premblyd.record.operating import RecordedExport, record_export
 from premblyd.record.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
+from tests.keep.test_persons import arrive
 from tests.support.chromium import file_opened, needs_chromium
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, name_one, new_event
+from tests.support.store import NOW_MS, Store, name_one
 
-NOBODY: dict[str, Any] = {"user_ref": None, "reference": None, "session_id": None}
 ADA = Named.user("ada")
-
-
-def arrive(store: Store, body: bytes | None = None, **names: Any) -> int:
-    """Store an event that has these names alone; return its number."""
-    number = len(store.rows("SELECT id FROM event")) + 1
-    event = new_event(body or b'{"number": %d}' % number, token="hush", **{**NOBODY, **names})
-    return store.wait(store.inbox.add(event, [NewDelivery("crm", 3)])).event_id
 
 
 def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
@@ -122,12 +114,8 @@ def test_a_body_is_there_as_it_came(store: Store) -> None:
     file = taken(store)
     assert file.read(f"bodies/{numbers[1]}.bin") == odd
     assert file.read(f"bodies/{numbers[0]}.json") == b'{"number": 1}'
-    assert file.namelist() == [
-        "record.json",
-        f"bodies/{numbers[0]}.json",
-        f"bodies/{numbers[1]}.bin",
-        "page.html",
-    ]
+    bodies = [f"bodies/{numbers[0]}.json", f"bodies/{numbers[1]}.bin"]
+    assert file.namelist() == ["record.json", *bodies, "page.html"]
     assert {each.external_attr >> 16 for each in file.infolist()} == {0o600}
 
 
@@ -165,14 +153,10 @@ def test_a_reference_of_several_people_is_refused(store: Store) -> None:
 def test_who_takes_it_out_is_on_record_for_each_event(store: Store) -> None:
     numbers = [arrive(store, user_ref="ada") for _ in range(3)]
     taken(store)
-    rows = store.rows(
-        "SELECT id, actor, action, event_id, note, part_of_id FROM operator_action ORDER BY id"
-    )
-    whole = rows[0][0]
-    assert rows[0][1:] == ("dpo", "export", None, "a person: 3 events", None)
-    assert [row[1:] for row in rows[1:]] == [
-        ("dpo", "export", number, None, whole) for number in numbers
-    ]
+    said = "SELECT actor, action, event_id, note, part_of_id FROM operator_action ORDER BY id"
+    ((whole,),) = store.rows("SELECT min(id) FROM operator_action")
+    parts = [("dpo", "export", number, None, whole) for number in numbers]
+    assert store.rows(said) == [("dpo", "export", None, "a person: 3 events", None), *parts]
 
 
 def test_what_was_removed_is_said(store: Store) -> None:
@@ -209,22 +193,6 @@ def test_nothing_erased_meanwhile_comes_out(store: Store, monkeypatch: pytest.Mo
         taken(store)
 
 
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-        self.links: set[str] = set()
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attributes: Collection[tuple[str, str | None]]) -> None:
-        self.found.add(tag)
-        assert not [name for name, _ in attributes if name.startswith("on")]
-        self.links |= {value or "" for name, value in attributes if name in ("href", "src")}
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 HOSTILE = '"><script>alert(1)</script><img src=//x onerror=alert(2)>\x00\u202e'
 
 
@@ -235,13 +203,14 @@ def test_nothing_in_the_page_does_anything(store: Store) -> None:
     store.by_hand("UPDATE attempt SET output = ?, error = ?", HOSTILE[:-2], HOSTILE[:-2])
     store.by_hand("UPDATE hold SET reason = ?, actor = ?", HOSTILE[:-2], HOSTILE[:-2])
     page = page_of(taken(store))
-    tags = Tags()
-    tags.feed(page)
-    assert not tags.found & {"script", "img", "iframe", "link", "form", "svg", "object"}
-    assert {link for link in tags.links if not link.startswith("#m")} == {f"bodies/{number}.json"}
-    assert "\x00" not in page
-    assert "\u202e" not in page
-    assert tags.text.count("<script>alert(1)</script>") >= 5
+    tags = re.findall(r"<\s*([^\s>]+)([^>]*)", page)
+    names = {name for name, _ in tags}
+    assert not names & {"script", "img", "iframe", "link", "form", "svg", "object"}
+    assert not [about for _, about in tags if re.search(r"\bon\w+\s*=", about)]
+    links = re.findall(r"""\b(?:href|src)\s*=\s*["']?([^"'#\s>]+)""", str(tags))
+    assert set(links) == {f"bodies/{number}.json"}
+    assert not {"\x00", "\u202e"} & {*page}
+    assert page.count(html.escape("<script>alert(1)</script>")) >= 5
     assert "default-src 'none'" in page
 
 
@@ -263,10 +232,7 @@ def test_a_photo_can_be_seen_and_no_name_of_a_file_is_a_senders(store: Store, en
     number = arrive(store, body.encode(), user_ref="ada", reference=evil)
     file = taken(store)
     photo = f"photos/{number}-2.png"
-    assert [name for name in file.namelist() if not name.startswith(("bodies/", "photos/"))] == [
-        *("record.json", "page.html")
-    ]
-    assert {f"bodies/{number}.json", photo} <= {*file.namelist()}
+    assert photo in file.namelist()
     assert not [name for name in file.namelist() if "etc" in name]
     assert file.read(photo) == PNG
     page = page_of(file)

@@ -17,14 +17,8 @@ from tests.support.store import NOW_MS, Store
 OLD_MS = NOW_MS - 32 * DAY_MS
 CLASSES = ["body", "identity", "record"]
 BOOKMARK = "INSERT INTO sweep (removed, at_ms, row_id) VALUES (?, ?, ?)"
-REMOVAL = (
-    "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-    " VALUES (?, 'body', 1, 1, 0)"
-)
-ERASURE = (
-    "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
-    " VALUES (?, 'ada', 'event', 1, 0)"
-)
+COUNTED = "removal (day_ms, removed, period_ms, count, freed_bytes) VALUES (?, 'body', 1, 1, 0)"
+ERASURE = "erasure (at_ms, actor, found_by, events, cancelled) VALUES (?, 'ada', 'event', 1, 0)"
 
 
 def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
@@ -67,7 +61,7 @@ def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) 
     removed_parts = store.add(received_at_ms=OLD_MS).event_id
     waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
     assert [item.needs_somebody for item in found(database, body="30d")] == [True]
-    store.by_hand(REMOVAL, NOW_MS - NOW_MS % DAY_MS)
+    store.by_hand(f"INSERT INTO {COUNTED}", NOW_MS - NOW_MS % DAY_MS)
     [item] = found(database, body="30d")
     assert table.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
     store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
@@ -80,7 +74,7 @@ def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) 
 
 
 def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database: Database) -> None:
-    store.by_hand(ERASURE, NOW_MS - 60_000)
+    store.by_hand(f"INSERT INTO {ERASURE}", NOW_MS - 60_000)
     store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 7, id FROM erasure")
     assert found(database, NOW_MS - 1) == [], "it may be under way"
     [item] = found(database)
