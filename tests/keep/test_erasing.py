@@ -79,11 +79,8 @@ def canary(table: type[Model], name: str) -> str:
 
 def private(table: type[Model]) -> list[str]:
     """Return the columns of a table that hold something of a person."""
-    return [
-        column.column_name
-        for column in columns(table)
-        if column.holds is not PLAIN and (table._meta.table_name, column.column_name) not in STAY
-    ]
+    names = [each.column_name for each in columns(table) if each.holds is not PLAIN]
+    return [name for name in names if (table._meta.table_name, name) not in STAY]
 
 
 def fill(store: Store) -> int:
@@ -116,22 +113,18 @@ def is_sqlite(store: Store) -> bool:
 
 
 KEYED = {
-    (table._meta.table_name, column.column_name)
+    (table._meta.table_name, each.column_name)
     for table in ABOUT_PERSON
-    for column in columns(table)
-    if column.holds is DIGEST and column.name != "erased_name"
+    for each in columns(table)
+    if each.holds is DIGEST and each.name != "erased_name"
 }
 
 
 def left(store: Store) -> set[tuple[str, str]]:
     """Return which canaries are somewhere: in which table, of which column."""
-    return {
-        (table, name)
-        for table, text in texts(store)
-        for each in ABOUT_PERSON
-        for name in private(each)
-        if canary(each, name) in text
-    }
+    sought = [(name, canary(each, name)) for each in ABOUT_PERSON for name in private(each)]
+    found = texts(store)
+    return {(table, name) for table, text in found for name, mark in sought if mark in text}
 
 
 def test_nothing_of_a_person_is_left_in_any_column(store: Store) -> None:

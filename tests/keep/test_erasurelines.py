@@ -55,9 +55,8 @@ def test_lines_say_what_was_erased_and_name_nobody(store: Store) -> None:
     keys = dict(store.rows("SELECT id, key FROM event"))
     done = erase(store, reason="asked by Ada")
     lines = lines_of(store)
-    assert [(each.event_id, each.key) for each in lines if each.event_id] == [
-        (number, keys[number]) for number in ids
-    ]
+    of_events = [(each.event_id, each.key) for each in lines if each.event_id]
+    assert of_events == [(number, keys[number]) for number in ids]
     digests = store.digests
     names = {digests.of_reference("ref-ada"), digests.of_session("session-ada")}
     names.add(digests.of_reference(session_reference("session-ada")))

@@ -16,10 +16,8 @@ from tests.support.commands import json_of, run
 from tests.support.store import NOW_MS, Store
 
 HOLD = "INSERT INTO hold (user_ref, since_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
-ERASURE = (
-    "INSERT INTO erasure (at_ms, vacuumed_at_ms, actor, found_by, events, cancelled)"
-    " VALUES (?, ?, 'ada', 'user_ref', 1, 0)"
-)
+COLUMNS = "at_ms, vacuumed_at_ms, actor, found_by, events, cancelled"
+ERASURE = f"INSERT INTO erasure ({COLUMNS}) VALUES (?, ?, 'ada', 'user_ref', 1, 0)"
 
 
 def said(database: Database, **retention: str) -> dict[str, str]:

@@ -66,13 +66,11 @@ def test_a_webhook_of_an_erased_reference_is_stored_erased(store: Store) -> None
 
 def test_webhooks_that_come_at_once_are_told_apart(store: Store) -> None:
     forget(store, "ref-1")
-    added = store.wait_all(
-        store.inbox.add(
-            new_event(b"%d" % number, reference=f"ref-{number % 2}", session_id=None),
-            [NewDelivery("crm", 3)],
-        )
+    events = [
+        new_event(b"%d" % number, reference=f"ref-{number % 2}", session_id=None)
         for number in range(6)
-    )
+    ]
+    added = store.wait_all(store.inbox.add(each, [NewDelivery("crm", 3)]) for each in events)
     assert [each.is_erased for each in added if isinstance(each, Added)] == [False, True] * 3
     rows = store.rows("SELECT reference, removed_parts FROM event ORDER BY id")
     assert sorted(rows, key=str) == sorted([("ref-0", None), (None, "erased")] * 3, key=str)
@@ -112,7 +110,8 @@ def claim(
     """Claim for two actions, of which `told` runs for what is erased too."""
     own: dict[str, Any] = {"slots": 9, "lease_ms": LEASE_MS, "once": once, "gets_body": gets_body}
     actions = {
-        name: Claimable(digest=name, runs_erased=name == "told", **own) for name in ("crm", "told")
+        "crm": Claimable(digest="crm", **own),
+        "told": Claimable(digest="told", runs_erased=True, **own),
     }
     return store.wait(store.queue.claim(actions, Room(limit=9), now_ms)).jobs
 
@@ -206,9 +205,8 @@ def test_what_succeeded_is_not_done_again_without_its_record(store: Store, erase
 
 def test_what_prembly_confirms_is_not_done_again_when_its_record_is_removed(store: Store) -> None:
     first = arrive(store, reference="ref-1", body=b"1")
-    remove_record(
-        store, first.event_id, ("crm", once_key(store.digests, "ref-9", Outcome.VERIFIED))
-    )
+    key = once_key(store.digests, "ref-9", Outcome.VERIFIED)
+    remove_record(store, first.event_id, ("crm", key))
     arrive(store, NewDelivery("crm", 3), reference="ref-1", body=b"2")
     [job] = claim(store, once=True)
     confirmed = Confirmed.by_itself(job.event)
@@ -236,9 +234,8 @@ def test_an_answer_on_the_erased_is_erased(store: Store, asked: str, names: Sequ
     assert (stored["reference"], stored["erasure_id"], stored["body"]) == (None, erasure_id, None)
     assert store.rows("SELECT name FROM verification_name") == []
     question = "SELECT reference, answer_digest, result, stored_event_id FROM inquiry"
-    assert store.rows(question) == [
-        (None, store.digests.of_body(b"hush"), "settled", added.event_id)
-    ]
+    digest = store.digests.of_body(b"hush")
+    assert store.rows(question) == [(None, digest, "settled", added.event_id)]
     assert [row[:2] for row in store.rows(DELIVERIES)] == [("told", "pending")]
 
 

@@ -130,15 +130,8 @@ def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_pat
 
 # --- A killed command, and a real daemon -----------------------------------------------------
 
-KILLED = """
-import os
-from premblyd.keep import linefiles
-linefiles.complete = lambda *_: os.kill(os.getpid(), 9)
-"""
-EAGER = """
-from premblyd.keep import linefiles
-linefiles.FIRST_S = 0
-"""
+EAGER = "from premblyd.keep import linefiles; linefiles.FIRST_S = 0"
+KILLED = f"import os; {EAGER}; linefiles.complete = lambda *_: os.kill(os.getpid(), 9)"
 
 
 @pytest.mark.process

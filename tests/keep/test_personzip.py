@@ -35,10 +35,8 @@ ADA = Named.user("ada")
 def taken(store: Store, named: Named = ADA) -> zipfile.ZipFile:
     """Return the ZIP of a person."""
     out = io.BytesIO()
-    with (
-        closing(connect_read_only(store.place)) as database,
-        closing(connect_operator(store.place)) as operator,
-    ):
+    reading, operating = connect_read_only(store.place), connect_operator(store.place)
+    with closing(reading) as database, closing(operating) as operator:
         found = personzip.find(database, named, named.name, database.now_ms())
         about = f"a person: {len(found.removed_parts)} events"
         recorded = record_export(operator, "dpo", found.event_ids, about)

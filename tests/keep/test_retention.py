@@ -108,13 +108,9 @@ def test_of_a_record_the_key_stays_and_what_its_hook_has_done(store: Store, are_
     second = store.add("crm", body=b"2", received_at_ms=LATER_MS)
     finish(store, second.event_id, "skipped")
     store.by_hand("UPDATE delivery SET ran_instead_id = 1 WHERE id = 2")
-    store.by_hand(
-        "INSERT INTO operator_action (at_ms, actor, action, event_id) VALUES (1, 'a', 'x', 1)"
-    )
-    store.by_hand(
-        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms, stored_event_id)"
-        " VALUES (0, 'pending', 2, 'settled', 1, 1)"
-    )
+    store.by_hand(FILL[6])
+    store.by_hand(FILL[1].replace("event_id,", "stored_event_id,"))
+    store.by_hand("UPDATE inquiry SET event_id = 2")
     if are_kept:  # of an earlier one
         store.by_hand("INSERT INTO gone_event (key, event_id) VALUES (?, 9)", first.key)
         values = "(action, once_key, delivery_id) VALUES ('crm', 'k', 1)"
@@ -299,12 +295,9 @@ def test_every_column_that_holds_something_of_people_is_reached(store: Store) ->
     """Whichever are added to the catalogue: they are filled here, and looked at."""
     fill(store)
     everywhere = canaries(store)
-    expected = {
-        f"{table._meta.table_name}.{column.column_name}"
-        for table in Table.__subclasses__()
-        for column in private(table)
-        if table._meta.table_name not in OUTLAST
-    }
+    tables = {table._meta.table_name: private(table) for table in Table.__subclasses__()}
+    filled = [(name, each) for name in tables.keys() - OUTLAST for each in tables[name]]
+    expected = {f"{name}.{column.column_name}" for name, column in filled}
     assert everywhere.keys() == expected, "each is filled, so that it is known to be emptied"
     for removed, reached in REACHED.items():
         sweep(store, LATER_MS, **{removed: "1h"})
