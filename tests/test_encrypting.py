@@ -400,10 +400,10 @@ def test_only_sqlcipher_gets_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "cat $(tr '\\0' '\\n' </proc/$1/cmdline | grep /dev/fd/)\n"
     )
     asked.write_text(f".shell sh {seen} $PPID\n{PAUSED};\nDELETE FROM pause;\n")
-    words = [sys.executable, "-m", "premblyd", "sql", "--config", str(config)]
+    line = [sys.executable, "-m", "premblyd", "sql", "--config", str(config)]
     with asked.open() as source, output.open("wb") as out:
         environ = os.environ | {"HOME": str(home)}
-        subprocess.run(words, stdin=source, stdout=out, stderr=out, env=environ, check=False)
+        subprocess.run(line, stdin=source, stdout=out, stderr=out, env=environ, check=False)
     told = output.read_text(errors="replace")
     for said in ("-init /dev/fd/", "in-file", "in-log", "readonly database"):
         assert said in told

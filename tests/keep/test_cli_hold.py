@@ -22,6 +22,9 @@ def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold_id"], user_ref, "claim")
     assert row["until_ms"] - row["since_ms"] == 2 * 366 * DAY_MS
     assert user_ref in run("person", "hold", "--list", "--config", config).out
+    [(event,)] = read(config, "SELECT min(id) FROM event WHERE user_ref = ?", user_ref)
+    shown = run("show", event, "--config", config).out
+    assert "It is on legal hold: none of it is deleted until the hold ends" in shown
     done = run("person", "release", placed["hold_id"], "--config", config)
     assert done == Ran(0, f"Ended hold {placed['hold_id']}.\n", "")
     assert json_of(config, "person", "hold", "--list") == []

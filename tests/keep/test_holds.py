@@ -184,5 +184,6 @@ def test_what_many_events_lead_to_is_looked_up_once_though_all_are_held(
         assert holds.on_events(transaction, event_ids, NOW_MS) == [number]
         return look_up.call_count
 
-    of_one, of_all = (store.call(lambda it, ids=ids: look_ups(it, ids)) for ids in (many[:1], many))
+    of_one = store.call(lambda it: look_ups(it, many[:1]))
+    of_all = store.call(lambda it: look_ups(it, many))
     assert of_one == of_all

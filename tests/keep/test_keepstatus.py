@@ -12,7 +12,7 @@ from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Database
 from premblyd.record import keepstatus
 from premblyd.times import DAY_MS
-from tests.support.commands import json_of, run
+from tests.support.commands import run
 from tests.support.store import NOW_MS, Store
 
 HOLD = "INSERT INTO hold (user_ref, since_ms, until_ms, actor) VALUES (?, ?, ?, 'ada')"
@@ -67,12 +67,3 @@ def test_status_says_it_to_people_and_to_programs(config: Path) -> None:
     shown = json.loads(run("status", "--json", "--config", config).out)["kept"]
     assert shown["periods"] == {"body": "90d", "identity": None, "record": None, "rejections": None}
     assert (shown["holds"], shown["erasures"]) == (0, 0)
-
-
-def test_show_says_that_an_event_is_held(config: Path) -> None:
-    reference = json_of(config, "show", "1")["reference"]
-    assert json_of(config, "show", "1")["on_hold"] is False
-    run("person", "hold", "--reference", reference, "--config", config)
-    out = run("show", "1", "--config", config).out
-    assert "It is on legal hold: none of it is deleted until the hold ends" in out
-    assert json_of(config, "show", "1")["on_hold"] is True
