@@ -6,8 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
 from typing import Any
@@ -18,7 +17,7 @@ from premblyd import keyfile
 from premblyd.config.load import load_config
 from premblyd.copies.encrypting import Encrypted, encrypt
 from premblyd.databases import EncryptedFile, is_plain
-from premblyd.engines.connections import connect_operator
+from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.engines.sqlite import cipher
 from premblyd.engines.sqlite.files import NEW, beside, put_aside
 from premblyd.engines.sqlite.opening import opening_key
@@ -33,15 +32,12 @@ from tests.support.logs import logging_as_before
 from tests.support.needs import UnavailableError, needs_machine, needs_root
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS
+from tests.test_encryption import BODY
 
 NOBODY = 65534
 OTHER = "ab" * 32
 PLAIN = configuration(database="sqlite:///premblyd.db", actions=[])
 CONFIG = json.dumps(PLAIN | {"encryption": {"key": {"file": "database.key"}}})
-BODY = (
-    b'{"status": true, "response_code": "00", "detail": "canary-of-a-detail",'
-    b' "reference": "canary-reference"}'
-)
 PAUSE = "INSERT INTO pause (action, since_ms) VALUES (?, 9)"
 PAUSED = "SELECT action FROM pause ORDER BY id"
 
@@ -56,46 +52,24 @@ def record_in(folder: Path, *, is_encrypted: bool) -> EncryptedFile:
     place = file_in(folder, is_encrypted=True)
     assert isinstance(place, EncryptedFile)
     shutil.copy(prepared_file(is_encrypted=is_encrypted), place.path)
-    kept = []
-    with closing(connect(place, is_encrypted=is_encrypted)) as database:
+    files = [place.path, beside(place.path, "-wal")]
+    keys = [KEY] if is_encrypted else None
+    with closing(cipher.connect(place.path.as_uri(), keys, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = wal")
         database.execute(PAUSE, ("in-file",))
         database.execute("PRAGMA wal_checkpoint(truncate)")
         database.execute(PAUSE, ("in-log",))
-        for suffix in ("", "-wal"):
-            kept.append(beside(place.path, suffix).read_bytes())
-    for suffix, content in zip(("", "-wal"), kept, strict=True):
-        beside(place.path, suffix).write_bytes(content)
+        kept = [file.read_bytes() for file in files]
+    for file, content in zip(files, kept, strict=True):
+        file.write_bytes(content)
     return place
 
 
-def connect(place: EncryptedFile, *, is_encrypted: bool) -> sqlite3.Connection:
-    keys = [KEY] if is_encrypted else None
-    return cipher.connect(place.path.as_uri(), keys, isolation_level=None)
-
-
-@contextmanager
-def opened_elsewhere(place: EncryptedFile, key: str | None) -> Iterator[None]:
-    """Have another process read the record."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OPENED, place.path.as_uri(), *([key] if key else [])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"reads\n"
-        yield
-        other.communicate()
-
-
-OPENED = """import sys
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.sqlite import cipher
-opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
-opened.execute("SELECT * FROM event").fetchall()
-print("reads", flush=True)
-sys.stdin.read()
-"""
+def configured(folder: Path) -> tuple[EncryptedFile, Path]:
+    """Return an encrypted record in a new folder, and its configuration."""
+    place = record_in(folder, is_encrypted=True)
+    (config := folder / "premblyd.yaml").write_text(CONFIG)
+    return place, config
 
 
 def new_key(folder: Path) -> Path:
@@ -112,15 +86,12 @@ def paused(place: EncryptedFile) -> list[str]:
         return [name for (name,) in database.execute(PAUSED)]
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"premblyd.db.lock", "premblyd.db-shm"}
-
-
 @pytest.mark.process
 def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
     place = EncryptedFile(tmp_path / "premblyd.db", tmp_path / "database.key")
+    actions = [shell("crm", "cat; exit 3", retry=ONCE)]
     with Premblyd(tmp_path, place=place.path) as daemon:
-        daemon.configure(actions=[shell("crm", "cat; exit 3", retry=ONCE)])
+        daemon.configure(actions=actions)
         daemon.start()
         assert daemon.send(BODY).status == 200
         daemon.wait_for_rows([("dead",)], "SELECT state FROM delivery")
@@ -130,13 +101,8 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
     assert (refused.code, "premblyd init --encryption" in refused.err) == (78, True)
     made = run("init", "--encryption", tmp_path)
     assert (made.code, "Whoever loses it loses the record" in made.out) == (1, True)
-    daemon.config.write_text(
-        daemon.config.read_text().replace(
-            "{", '{"encryption": {"key": {"file": "database.key"}},', 1
-        )
-    )
     with logging_as_before(), Premblyd(tmp_path, place=place) as daemon:
-        daemon.configure(actions=[shell("crm", "cat; exit 3", retry=ONCE)])
+        daemon.configure(actions=actions)
         code, told = daemon.fail_to_start()
         assert (code, "`premblyd record encrypt`" in told) == (78, True)
         done = run("record", "encrypt", "--config", daemon.config)
@@ -153,35 +119,28 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
     assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     with closing(cipher.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
-        assert [database.execute(f"PRAGMA {name}").fetchone() for name in ("user_version",)] == [
-            (0,)
-        ]
     assert key not in daemon.log_text() + done.out
 
 
 def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
-    place = record_in(tmp_path / "x", is_encrypted=True)
+    place, config = configured(folder := tmp_path / "x")
     place.key_path.chmod(0o640)
-    config = place.path.parent / "premblyd.yaml"
-    config.write_text(CONFIG)
-    done = json_of(config, "record", "encrypt", "--new-key", new_key(place.path.parent))
-    old = place.path.parent / "database.key.old-1"
+    done = json_of(config, "record", "encrypt", "--new-key", new_key(folder))
+    old = folder / "database.key.old-1"
     assert (done["finished"], done["removed_key"], done["old_key"]) == (False, None, str(old))
     assert (keyfile.read_key(old), keyfile.read_key(place.key_path)) == (KEY, OTHER)
     assert place.key_path.stat().st_mode & 0o777 == 0o640
     assert paused(place) == ["in-file", "in-log"]
     with closing(cipher.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
         assert [name for (name,) in database.execute(PAUSED)] == ["in-file", "in-log"]
-    assert names(place.path.parent) == {
-        *("premblyd.yaml", "premblyd.db", "database.key", old.name),
-        Path(done["old_file"]).name,
-    }
+    kept = {config.name, "premblyd.db", "database.key", old.name, Path(done["old_file"]).name}
+    left = {path.name for path in folder.iterdir()} - {"premblyd.db.lock", "premblyd.db-shm"}
+    assert left == kept
     same = run("record", "encrypt", "--config", config)
     assert same.out == f"{place.path} is encrypted with the key in {place.key_path}.\n"
 
 
 WRITES = """import sys
-from premblyd.engines.connections import connect_operator
 from premblyd.engines.sqlite import cipher
 opened = cipher.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
 opened.execute("PRAGMA journal_mode = wal")
@@ -230,9 +189,7 @@ def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
 
 @pytest.mark.process
 @for_each("is_encrypted", [True, False])
-def test_wherever_it_is_killed_one_whole_record_opens_and_again_finishes(
-    tmp_path: Path, is_encrypted: bool
-) -> None:
+def test_wherever_it_is_killed_one_whole_record_opens(tmp_path: Path, is_encrypted: bool) -> None:
     steps = 0
     while not killed_at(steps, tmp_path / f"{is_encrypted}{steps}", is_encrypted=is_encrypted):
         steps += 1
@@ -274,6 +231,7 @@ def killed_at(step: int, folder: Path, *, is_encrypted: bool) -> bool:
 
 @pytest.mark.process
 def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_path: Path) -> None:
+    """If it crashes it leaves no core: that would hold the key, and what it knows of people."""
     place = record_in(tmp_path / "x", is_encrypted=True)
     place.key_path.rename(keyfile.next_to(place.key_path))
     place.key_path.write_text(OTHER)
@@ -283,53 +241,65 @@ def test_a_daemon_starts_in_the_middle_of_a_change_and_says_how_to_finish(tmp_pa
         [line] = daemon.log("daemon.key_changing")
         assert line["remedy"].endswith("premblyd record encrypt")
         found = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
-        assert [each["command"] for each in found if each["kind"] == "key"] == [
-            "sudo premblyd record encrypt"
-        ]
-        daemon.stop()
+        [told] = [each for each in found if each["kind"] == "key"]
+        assert told["command"] == "sudo premblyd record encrypt"
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text().splitlines()
+        [limit] = [each for each in limits if each.startswith("Max core file size")]
+        assert limit.split()[4] == "0"
+        daemon.stop(SIGSEGV)
+        assert not [path for path in (tmp_path / "x").iterdir() if "core" in path.name]
 
 
-@pytest.mark.process
-def test_what_cannot_be_done_is_said_and_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = record_in(tmp_path / "plain", is_encrypted=False)
     coded = record_in(tmp_path / "coded", is_encrypted=True)
     wanted = new_key(tmp_path / "plain")
     before = [each.path.read_bytes() for each in (place, coded)]
 
-    def refused(reason: str, work: Callable[[], object], kind: type[Exception]) -> None:
+    def refused(reason: str, kind: type[Exception], which: EncryptedFile, key: Any = None) -> None:
         with pytest.raises(kind, match=reason):
-            work()
+            encrypt(which, key, NOW_MS, nothing)
         assert [each.path.read_bytes() for each in (place, coded)] == before
         assert not any(beside(each.path, NEW).exists() for each in (place, coded))
         assert not keyfile.next_to(coded.key_path).exists()
 
-    def plain() -> object:
-        return encrypt(place, None, NOW_MS, nothing)
-
-    def change() -> object:
-        return encrypt(coded, wanted, NOW_MS, nothing)
-
-    refused("is not encrypted yet", lambda: encrypt(place, wanted, NOW_MS, nothing), PremblydError)
+    both = ((place, None), (coded, wanted))
+    refused("is not encrypted yet", PremblydError, place, wanted)
     with monkeypatch.context() as patched:
         patched.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
-        for work in (plain, change):
-            refused("is too small", work, PremblydError)
+        for each, key in both:
+            refused("is too small", PremblydError, each, key)
     with monkeypatch.context() as patched:
         patched.setattr("os.access", lambda *_, effective_ids=False: not effective_ids)
-        refused("can't be replaced together", change, LacksRightsError)
-    monkeypatch.setattr("premblyd.engines.sqlite.replacing.BUSY_TIMEOUT_S", 0)
-    for each, work in ((place, plain), (coded, change)):
-        with (
-            opened_elsewhere(each, KEY if each is coded else None),
-            pytest.raises(TryAgainError, match="locked"),
-        ):
-            work()
-        assert paused(each) == ["in-file", "in-log"]
+        refused("can't be replaced together", LacksRightsError, coded, wanted)
     coded.key_path.write_text("cd" * 32)
-    with pytest.raises(CannotStartError, match="does not open"):
-        change()
+    refused("does not open", CannotStartError, coded, wanted)
+
+
+READS = """import sys
+from premblyd.engines.sqlite import cipher
+opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
+opened.execute("SELECT * FROM event").fetchall()
+print("reads", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("is_encrypted", [True, False])
+def test_while_somebody_reads_the_record_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
+) -> None:
+    place = record_in(tmp_path / "x", is_encrypted=is_encrypted)
+    monkeypatch.setattr("premblyd.engines.sqlite.replacing.BUSY_TIMEOUT_S", 0)
+    words = [sys.executable, "-c", READS, place.path.as_uri(), *([KEY] * is_encrypted)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"reads\n"
+        with pytest.raises(TryAgainError, match="locked"):
+            encrypt(place, new_key(place.path.parent) if is_encrypted else None, NOW_MS, nothing)
+        other.communicate()
+    assert paused(place) == ["in-file", "in-log"]
 
 
 def test_a_next_key_that_opens_nothing_is_removed_and_none_that_may_is(tmp_path: Path) -> None:
@@ -370,20 +340,6 @@ def test_what_root_makes_is_the_services(tmp_path: Path, is_encrypted: bool) -> 
         assert os.geteuid() == os.getegid() == 0
 
 
-@pytest.mark.process
-def test_a_crashed_daemon_leaves_no_core(tmp_path: Path) -> None:
-    """It would hold the key, and what the record says of people."""
-    place = record_in(tmp_path / "x", is_encrypted=True)
-    with Premblyd(tmp_path / "x", place=place) as daemon:
-        daemon.configure()
-        daemon.start()
-        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
-        [line] = [line for line in limits.splitlines() if line.startswith("Max core file size")]
-        assert line.split()[4] == "0"
-        daemon.stop(SIGSEGV)
-        assert not [path for path in (tmp_path / "x").iterdir() if "core" in path.name]
-
-
 def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     made = run("init", "--encryption", folder)
@@ -400,20 +356,18 @@ def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
     assert (again.code, "is there already, and was not changed" in again.out) == (1, True)
     assert "encryption: {key: {file: database.key}}" in again.err
     assert key.read_text() == first
-    assert "encryption:" not in [
-        line for line in (TEMPLATE.read_text()).splitlines() if not line.startswith("#")
-    ]
 
 
-TEMPLATE = Path(__file__).parents[1] / "premblyd" / "cli" / "premblyd.yaml"
-
-
-def test_check_says_once_what_a_lost_key_costs_and_that_the_default_is_plain(
-    tmp_path: Path,
-) -> None:
-    place = record_in(tmp_path / "x", is_encrypted=True)
-    config = tmp_path / "x" / "premblyd.yaml"
-    config.write_text(CONFIG)
+def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path) -> None:
+    """And `check` says once what a lost key costs, or that the default is plain."""
+    place, config = configured(tmp_path / "x")
+    assert json_of(config, "sql", PAUSED) == [{"action": "in-file"}, {"action": "in-log"}]
+    endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x"
+    with closing(connect_read_only(place)) as database:
+        stop = database.interrupter()
+        database.connection().set_progress_handler(lambda: bool(stop()), 1000)
+        with pytest.raises(PremblydError, match="interrupted"):
+            database.ask(endless, 1)
     checked = run("check", "--config", config)
     assert checked.out.count(f"Without {place.key_path} it and its copies are lost") == 1
     shutil.copy(prepared_file(), place.path)
@@ -423,63 +377,36 @@ def test_check_says_once_what_a_lost_key_costs_and_that_the_default_is_plain(
     assert run("check", "--quiet", "--config", config).out == ""
 
 
-def test_a_query_reads_an_encrypted_record_and_is_stopped_in_time(tmp_path: Path) -> None:
-    record_in(tmp_path / "x", is_encrypted=True)
-    config = tmp_path / "x" / "premblyd.yaml"
-    config.write_text(CONFIG)
-    assert json_of(config, "sql", PAUSED) == [{"action": "in-file"}, {"action": "in-log"}]
-    endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x) SELECT max(n) FROM x"
-    stopped = run("sql", endless, "--seconds", 1, "--config", config)
-    assert stopped.err.startswith("The query took longer than 1 s and was stopped")
-
-
 @pytest.mark.process
-def test_debian_s_sqlcipher_gets_the_key_and_nobody_else_sees_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = record_in(tmp_path / "x", is_encrypted=True)
-    config = tmp_path / "x" / "premblyd.yaml"
-    config.write_text(CONFIG)
-    with monkeypatch.context() as patched:
-        patched.setenv("PATH", "/nowhere")
-        lacking = run("sql", "--config", config)
-        assert lacking.err.startswith("sqlcipher is not installed. Install it (Debian's package")
-    with monkeypatch.context() as patched:
-        patched.setenv("PATH", str(tmp_path))
-        older = tmp_path / "sqlcipher"
-        older.write_text("#!/bin/sh\necho 3.15.2 2016-11-28\n")
-        older.chmod(0o755)
-        assert "is older than SQLCipher 4" in run("sql", "--config", config).err
+def test_only_sqlcipher_gets_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, config = configured(tmp_path / "x")
+    older = tmp_path / "sqlcipher"
+    older.write_text("#!/bin/sh\necho 3.15.2 2016-11-28\n")
+    older.chmod(0o755)
+    for path, words in (
+        ("/nowhere", "sqlcipher is not installed. Install it (Debian's package"),
+        (str(tmp_path), "is older than SQLCipher 4"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", path)
+            assert words in run("sql", "--config", config).err
     with needs_machine():
         if shutil.which("sqlcipher") is None:
             raise UnavailableError("this needs sqlcipher (Debian's package of that name)")
-    home = tmp_path / "home"
+    home, seen, asked, output = (tmp_path / name for name in ("home", "seen", "asked", "output"))
     home.mkdir()
-    seen, asked = tmp_path / "seen.sh", tmp_path / "asked"
     seen.write_text(
         "tr '\\0' ' ' </proc/$1/cmdline; cat /proc/$1/environ\n"
         "cat $(tr '\\0' '\\n' </proc/$1/cmdline | grep /dev/fd/)\n"
     )
     asked.write_text(f".shell sh {seen} $PPID\n{PAUSED};\nDELETE FROM pause;\n")
-    output = tmp_path / "output"
-    if not (child := os.fork()):
-        os.environ["HOME"] = str(home)
-        for path, mode, number in (
-            (asked, os.O_RDONLY, 0),
-            (output, os.O_WRONLY | os.O_CREAT, 1),
-            (output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 2),
-        ):
-            os.dup2(os.open(path, mode), number)
-        from premblyd.cli import main
-
-        main(["sql", "--config", str(config)])
-        os._exit(99)
-    os.waitpid(child, 0)
+    line = [sys.executable, "-m", "premblyd", "sql", "--config", str(config)]
+    with asked.open() as source, output.open("wb") as out:
+        environ = os.environ | {"HOME": str(home)}
+        subprocess.run(line, stdin=source, stdout=out, stderr=out, env=environ, check=False)
     told = output.read_text(errors="replace")
-    assert "-init /dev/fd/" in told
-    assert "in-file" in told
-    assert "in-log" in told
-    assert "readonly database" in told
+    for said in ("-init /dev/fd/", "in-file", "in-log", "readonly database"):
+        assert said in told
     assert KEY not in told + "".join(path.read_text() for path in home.iterdir())
     assert "NONE" not in told
     assert paused(place) == ["in-file", "in-log"]

@@ -25,7 +25,6 @@ from tests.faults.daemon import folder
 from tests.faults.disk_faults import small_disk
 from tests.support.commands import json_of, on_terminal, record, recorded_in, run, run_process
 from tests.support.configuration import configuration
-from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, changing, file_in, prepared_file, rows
 from tests.support.forking import Forked
 from tests.support.needs import needs_machine, needs_root
@@ -37,7 +36,6 @@ DIGEST = "0" * 16
 FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, file, error FROM backup_folder"
 DYING = """
 import importlib, os, signal
-from premblyd.databases import MAGIC, EncryptedFile, is_plain
 from premblyd.copies import copying
 copying.PAGES = 8
 setattr(importlib.import_module("{}"), "{}", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
@@ -80,30 +78,29 @@ def names_in(folder: Path) -> list[str]:
 def test_a_copy_holds_all_of_the_record_and_needs_no_other_file(config: Path, there: Path) -> None:
     made = json_of(config, "record", "backup", there)
     copy = there / made["file"]
-    [(record_id, newest)] = rows(
-        file_of(config), "SELECT record_id, (SELECT max(id) FROM event) FROM record"
-    )
+    about_record = "SELECT record_id, (SELECT max(id) FROM event) FROM record"
+    [(record_id, newest)] = rows(file_of(config), about_record)
     with copy.open("rb") as file:
         name = CopyName(record_id, newest, 1, digest_of(file.fileno()))
     assert copies_in(there) == [name]
-    assert made == {
-        "folder": str(there),
-        "file": str(name),
-        "file_bytes": copy.stat().st_size,
-        "copied_at_ms": made["copied_at_ms"],
-        "deleted": [],
-    }
+    about = {"file": str(name), "file_bytes": copy.stat().st_size, "deleted": []}
+    assert made == {"folder": str(there), "copied_at_ms": made["copied_at_ms"], **about}
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert dump(copy) == dump(file_of(config))
     assert names_in(there) == [copy.name]
     assert copy.read_bytes()[18:20] == b"\1\1", "no WAL"
     assert rows(file_of(config), FOLDERS) == [(str(there), 1, copy.name, None)]
+    told = json_of(config, "record", "backup", there, "--forget")
+    assert told == {"folder": str(there), "forgotten": True}
+    assert rows(file_of(config), FOLDERS) == []
+    assert copies_in(there) == [name]
 
 
 def test_it_ends_beside_one_who_writes_without_end_and_is_of_one_moment(
     config: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "PAGES", 1)
+    monkeypatch.setattr(copying, "PAUSE_S", 0)
     steps = []
     before = dump(file_of(config))
 
@@ -116,14 +113,11 @@ def test_it_ends_beside_one_who_writes_without_end_and_is_of_one_moment(
         copy, _ = copying.back_up(copying.source_at(file_of(config)), folder, write)
     assert dump(there / str(copy)) == before
     total = steps[0][2] or 0
-    assert steps == [("copying", done, total) for done in range(1, total + 1)] + [
-        ("checking", 0, None)
-    ]
+    copied = [("copying", done, total) for done in range(1, total + 1)]
+    assert steps == [*copied, ("checking", 0, None)]
 
 
-def test_a_copy_of_an_encrypted_record_is_encrypted_by_the_same_key(
-    tmp_path: Path, there: Path
-) -> None:
+def test_a_copy_of_an_encrypted_record_has_the_same_key(tmp_path: Path, there: Path) -> None:
     place = file_in(tmp_path, is_encrypted=True)
     assert isinstance(place, EncryptedFile)
     shutil.copy(prepared_file(is_encrypted=True), place.path)
@@ -139,48 +133,25 @@ def test_a_copy_of_an_encrypted_record_is_encrypted_by_the_same_key(
         copying.back_up(copying.source_at(place), folder, lambda *_: None)
 
 
-@pytest.mark.process
-@pytest.mark.promise
-def test_it_works_beside_a_daemon(daemon: Premblyd, there: Path) -> None:
-    daemon.start()
-    for number in range(1, 4):
-        assert daemon.send(b'{"response_code": "00"}', token=f"t-{number}").status == 200
-        assert json_of(daemon.config, "record", "backup", there, "--keep", 2)["file_bytes"]
-    assert [copy.event_id for copy in copies_in(there)] == [2, 3]
-    assert daemon.stop() == 0
-
-
 def test_only_the_oldest_of_this_record_go(config: Path, there: Path) -> None:
+    """Whatever else has such a name is left as it is, and so is what a link leads to."""
     (outside := there.parent / "outside").write_text("mine")
-    own = CopyName(json_of(config, "record", "backup", there)["file"][9:17], 0, 1, DIGEST)
-    foreign = [
-        str(CopyName("ffffffff", 1, 1, DIGEST)),
-        "notes.txt",
-        str(CopyName(own.record_id, 0, 2, DIGEST)),
-    ]
+    own = parse(json_of(config, "record", "backup", there)["file"])
+    assert own is not None
+    (there / str(own)).write_bytes(b"of another key, or broken: it is not opened")
+    foreign = [str(CopyName("ffffffff", 1, 1, DIGEST)), "notes.txt", str(replace(own, count=2))]
     for name in foreign[:2]:
         (there / name).touch()
     (there / foreign[2]).symlink_to(outside)
-    (there / str(own)).write_bytes(b"of another key, or broken: it is not opened")
     os.mkfifo(there / (fifo := str(CopyName(own.record_id, 10**6, 7, DIGEST))))
-    assert json_of(config, "record", "backup", there, "--keep", 2)["deleted"] == [str(own)]
-    newest = [str(copy) for copy in copies_in(there, own.record_id)]
-    assert [copy.count for copy in copies_in(there, own.record_id)] == [1, 2]
-    assert names_in(there) == sorted([*foreign, *newest, fifo])
-    assert outside.read_text() == "mine"
+    made = [json_of(config, "record", "backup", there, "--keep", 2) for _ in range(2)]
+    assert [each["deleted"] for each in made] == [[], [str(own)]]
+    assert [copy.count for copy in copies_in(there, own.record_id)] == [3, 4]
+    assert names_in(there) == sorted([*foreign, fifo, *(each["file"] for each in made)])
     last = json_of(config, "record", "backup", there, "--keep", 1)
     assert [str(copy) for copy in copies_in(there, own.record_id)] == [last["file"]]
+    assert outside.read_text() == "mine"
     assert run("record", "backup", there, "--keep", 0, "--config", config).code == 2
-
-
-def test_a_fifo_or_a_link_with_the_next_name_is_left_as_it_is(config: Path, there: Path) -> None:
-    first = json_of(config, "record", "backup", there)["file"]
-    (there / first).unlink()
-    os.mkfifo(there / first)
-    (there / first.replace("-001", "-002")).symlink_to("/nowhere")
-    next_ = parse(json_of(config, "record", "backup", there)["file"])
-    assert next_ is not None
-    assert next_.count == 3
 
 
 @pytest.mark.process
@@ -190,57 +161,47 @@ def test_what_a_kill_leaves_has_no_copys_name_unless_it_is_whole(
 ) -> None:
     for copy in copies_in(there):
         (there / str(copy)).unlink()
-    words = ("record", "backup", there, "--keep", 1, "--config", config)
-    assert run_process(*words, before=DYING.format(module, name)).code == -signal.SIGKILL
-    is_named = name == "keep_newest"
-    assert len(copies_in(there)) == is_named
+    words = ("record", "backup", there, "--keep", 1)
+    killed = run_process(*words, "--config", config, before=DYING.format(module, name))
+    assert killed.code == -signal.SIGKILL
+    assert len(copies_in(there)) == (name == "keep_newest")
     assert len(names_in(there)) >= 1
     for copy in copies_in(there):
         assert dump(there / str(copy)) == dump(file_of(config))
-    made = json_of(config, "record", "backup", there, "--keep", 1)
+    made = json_of(config, *words)
     assert names_in(there) == [made["file"]], "what the kill left is gone"
 
 
 @pytest.mark.process
 def test_standard_output_gets_a_copy_and_no_folder_does(config: Path, tmp_path: Path) -> None:
-    before = names_in(tmp_path)
+    """What one that was killed has left is named, and deleted by the next."""
+    words, database = ("record", "backup", "-", "--config", config), file_of(config)
+    assert run_process(*words, before=DYING.format(*PLACES[1])).code == -signal.SIGKILL
+    [left] = tmp_path.glob(f"{PART}*")
+    with copying.opened(config.parent):
+        assert put_aside(database) == [], "another is made"
+    assert put_aside(database) == [left]
+    assert f"rm -r {left}" in run("status", "--config", config).out
     with (tmp_path / "copy").open("wb") as out:
-        process = Forked(["record", "backup", "-", "--config", config], stdout=out)
-    assert process.wait() == 0
-    assert dump(tmp_path / "copy") == dump(file_of(config))
-    assert set(names_in(tmp_path)) - {"copy", "premblyd.db-wal", "premblyd.db-shm"} == set(before)
-    assert rows(file_of(config), FOLDERS) == []
+        assert Forked(words, stdout=out).wait() == 0
+    assert dump(tmp_path / "copy") == dump(database)
+    assert not left.exists()
+    assert rows(database, FOLDERS) == []
 
 
 @pytest.mark.process
 def test_a_copy_that_nobody_takes_is_no_success(config: Path, tmp_path: Path) -> None:
+    """And a terminal gets none."""
+    words = ("record", "backup", "-", "--config", config)
     with open("/dev/full", "wb") as full, (tmp_path / "error").open("wb") as error:
-        process = Forked(["record", "backup", "-", "--config", config], stdout=full, stderr=error)
-    assert process.wait() == 1
+        assert Forked(words, stdout=full, stderr=error).wait() == 1
     said = (tmp_path / "error").read_text()
     assert said == "The copy can't be written out: No space left on device.\n"
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as left:
-        assert Forked(["record", "backup", "-", "--config", config], stdout=left).wait() == 1
-
-
-@pytest.mark.process
-def test_a_terminal_gets_no_copy(config: Path) -> None:
-    said = " ".join(on_terminal(80, "record", "backup", "-", "--config", config, code=2))
-    assert "for a pipe or a file" in said
-
-
-@pytest.mark.process
-def test_a_killed_copy_for_standard_output_is_deleted_by_the_next(
-    config: Path, tmp_path: Path
-) -> None:
-    words, parts = ("record", "backup", "-", "--config", config), f"{PART}*"
-    assert run_process(*words, before=DYING.format(*PLACES[1])).code == -signal.SIGKILL
-    assert list(tmp_path.glob(parts))
-    with (tmp_path / "copy").open("wb") as out:
-        assert Forked(words, stdout=out).wait() == 0
-    assert not list(tmp_path.glob(parts))
+        assert Forked(words, stdout=left).wait() == 1
+    assert "for a pipe or a file" in " ".join(on_terminal(80, *words, code=2))
 
 
 def fails(config: Path, folder: Path, status: int, *words: str, before: str = "") -> None:
@@ -255,9 +216,7 @@ def fails(config: Path, folder: Path, status: int, *words: str, before: str = ""
 
 
 @pytest.mark.process
-def test_a_folder_that_can_not_be_used_is_said_and_noted(
-    config: Path, there: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_no_use_is_said_and_noted(config: Path, there: Path, tmp_path: Path) -> None:
     fails(config, tmp_path / "none", 75, "No such file", "must be there")
     fails(config, config, 75, "Not a directory")
     with copying.opened(there):
@@ -267,10 +226,8 @@ def test_a_folder_that_can_not_be_used_is_said_and_noted(
     there.chmod(0o700)
     fails(config, there, 75, "could not be made", before=LIMITED)
     json_of(config, "record", "backup", there)
-    [(_, copied, _, error)] = [
-        row for row in rows(file_of(config), FOLDERS) if row[0] == str(there)
-    ]
-    assert (copied, error) == (1, None)
+    [row] = [row for row in rows(file_of(config), FOLDERS) if row[0] == str(there)]
+    assert (row[1], row[3]) == (1, None)
 
 
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))"
@@ -278,9 +235,8 @@ LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 
 
 def test_a_damaged_record_gets_no_copy_and_no_older_one_goes(config: Path, there: Path) -> None:
     first = json_of(config, "record", "backup", there)["file"]
-    [(page,)] = rows(
-        file_of(config), "SELECT rootpage FROM sqlite_schema WHERE name = 'event_received'"
-    )
+    root = "SELECT rootpage FROM sqlite_schema WHERE name = 'event_received'"
+    [(page,)] = rows(file_of(config), root)
     with file_of(config).open("r+b") as file:
         file.seek((page - 1) * 4096 + 3)
         file.write(b"\0\0")  # an index that says that it is empty
@@ -290,9 +246,7 @@ def test_a_damaged_record_gets_no_copy_and_no_older_one_goes(config: Path, there
 
 
 @pytest.mark.process
-def test_a_full_disk_is_said_before_anything_is_written(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_said_beforehand(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with needs_machine(), small_disk("1m") as disk:
         disk.chmod(0o700)
         fails(config, disk, 75, "The disk is too small for a copy: 6", "must be free there")
@@ -301,15 +255,6 @@ def test_a_full_disk_is_said_before_anything_is_written(
         with pytest.raises(PremblydError, match="disk is full"), copying.opened(disk) as it:
             copying.back_up(copying.source_at(file_of(config)), it, lambda *_: None)
         assert names_in(disk) == ["other"]
-
-
-def test_a_folder_that_goes_while_it_is_copied_to_is_said(config: Path, there: Path) -> None:
-    def remove(what: str, *_: object) -> None:
-        if what == "checking":
-            shutil.rmtree(there)
-
-    with pytest.raises(CopyError), copying.opened(there) as folder:
-        copying.back_up(copying.source_at(file_of(config)), folder, remove)
 
 
 @pytest.mark.process
@@ -328,14 +273,6 @@ def test_what_root_copies_belongs_to_the_owner_of_the_database() -> None:
         fails(config, there, 75, "Permission denied", "the user whom the database belongs to")
 
 
-def test_a_folder_is_forgotten(config: Path, there: Path) -> None:
-    json_of(config, "record", "backup", there)
-    told = json_of(config, "record", "backup", there, "--forget")
-    assert told == {"folder": str(there), "forgotten": True}
-    assert rows(file_of(config), FOLDERS) == []
-    assert len(copies_in(there)) == 1
-
-
 def test_a_record_on_a_server_is_pg_dump_s(tmp_path: Path) -> None:
     server = {"database": "postgresql://premblyd@db.internal/premblyd"}
     (tmp_path / "premblyd.yaml").write_text(json.dumps(configuration(**server)))
@@ -343,9 +280,7 @@ def test_a_record_on_a_server_is_pg_dump_s(tmp_path: Path) -> None:
     assert (done.code, "copy it with pg_dump" in done.err) == (1, True)
 
 
-def test_a_folder_of_copies_gets_all_lines_of_erasures_and_keeps_those_it_has(
-    config: Path, there: Path
-) -> None:
+def test_a_folder_of_copies_gets_and_keeps_lines_of_erasures(config: Path, there: Path) -> None:
     assert run("person", "erase", "--event", 1, "--yes", "--config", config).code == 0
     json_of(config, "record", "backup", there)
     lines = (there / erasurelines.NAME).read_text()
@@ -364,14 +299,3 @@ def test_a_folder_of_copies_gets_all_lines_of_erasures_and_keeps_those_it_has(
     assert not (there.parent / "elsewhere").exists()
     [(_, copied, _, error)] = rows(file_of(config), FOLDERS)
     assert (copied, error) == (1, done.err.strip())
-
-
-def test_what_a_killed_copy_to_a_pipe_leaves_is_named_and_not_while_it_is_made(
-    config: Path,
-) -> None:
-    left = config.with_name(f"{PART}x")
-    left.mkdir()
-    with copying.opened(config.parent):
-        assert put_aside(config.with_name("premblyd.db")) == []
-    assert put_aside(config.with_name("premblyd.db")) == [left]
-    assert f"rm -r {left}" in run("status", "--config", config).out

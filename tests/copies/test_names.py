@@ -7,6 +7,7 @@ from premblyd.copies.names import CopyName, copies_in, parse
 from tests.support.rows import for_each
 
 RECORD, DIGEST = "0a1b2c3d", "0123456789abcdef"
+WHOLE = "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db"
 
 
 def test_names_sort_as_their_copies() -> None:
@@ -14,7 +15,7 @@ def test_names_sort_as_their_copies() -> None:
     copies = [CopyName(RECORD, *each, DIGEST) for each in numbers]
     assert sorted(copies) == copies
     assert sorted(map(str, copies)) == [str(copy) for copy in copies]
-    assert str(copies[3]) == "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db"
+    assert str(copies[3]) == WHOLE
     largest = CopyName(RECORD, 2**63 - 1, 12_345, DIGEST)
     assert [parse(str(copy)) for copy in [*copies, largest]] == [*copies, largest]
 
@@ -22,28 +23,20 @@ def test_names_sort_as_their_copies() -> None:
 @for_each(
     "name",
     [
-        "premblyd.db",
-        "premblyd-0a1b2c3d-000000000010-001.db",
-        "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db-wal",
+        *("premblyd.db", "premblyd-0a1b2c3d-000000000010-001.db", f"{WHOLE}-wal", f"{WHOLE}\n"),
         "premblyd-0a1b2c3d-10-1-0123456789abcdef.db",
         "premblyd-0a1b2c3d-0000000000010-001-0123456789abcdef.db",  # one zero too many
         "premblyd-0A1B2C3D-000000000010-001-0123456789abcdef.db",
-        "premblyd-0a1b2c3d-000000000010-001-0123456789abcdef.db\n",
-        "premblyd-0a1b2c3d-\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0660\u0661\u0660-001-0123456789abcdef.db",
+        WHOLE.replace("000000000010", "\u0660" * 10 + "\u0661\u0660"),
     ],
 )
 def test_another_name_is_none(name: str) -> None:
     assert parse(name) is None
 
 
-def test_only_regular_files_are_listed_and_only_of_the_record_that_is_asked_for(
-    tmp_path: Path,
-) -> None:
-    copies = [
-        CopyName(RECORD, 2, 1, DIGEST),
-        CopyName(RECORD, 10, 1, DIGEST),
-        CopyName("ffffffff", 1, 1, DIGEST),
-    ]
+def test_only_regular_files_are_listed_and_only_of_the_record_asked_for(tmp_path: Path) -> None:
+    known = [(RECORD, 2), (RECORD, 10), ("ffffffff", 1)]
+    copies = [CopyName(record, number, 1, DIGEST) for record, number in known]
     for copy in copies:
         (tmp_path / str(copy)).touch()
     (tmp_path / "notes.txt").touch()

@@ -17,7 +17,7 @@ from premblyd.databases import Server, is_plain, key_of
 from premblyd.engines.sqlite import taking
 from premblyd.engines.sqlite.engine import SqliteBackend
 from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
-from premblyd.keep.erasurelines import NAME
+from premblyd.keep.erasurelines import NAME, own_file
 from tests.faults.daemon import folder
 from tests.store.conftest import server
 from tests.support.commands import json_of, record, run, run_process
@@ -87,82 +87,61 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_record_is_that_of_the_copy_and_the_old_file_is_kept(config: Path, there: Path) -> None:
-    copy = copied(config, there)
+    copy, database = copied(config, there), config.with_name("premblyd.db")
     [(before,)] = rows(config, "SELECT count(*) FROM event")
     change(config, "DELETE FROM attempt")
     change(config, "UPDATE event SET detail = 'since'")
     told = restore(config, there)
     assert rows(config, "SELECT count(*) FROM event WHERE detail = 'since'") == [(0,)]
     assert rows(config, "SELECT count(*) FROM event") == [(before,)]
-    assert told["copy"] == str(copy)
-    assert told["is_proven"]
-    [kept] = put_aside(config.with_name("premblyd.db"))
-    assert told["kept"] == str(kept)
-    assert is_plain(config.with_name("premblyd.db")) is is_plain(kept)
-    assert config.with_name("premblyd.db").stat().st_mode & 0o777 == MODE
-    assert sorted(file.name for file in config.parent.glob("premblyd.db*")) == [
-        "premblyd.db",
-        kept.name,
-        "premblyd.db.lock",
-    ]
+    [kept] = put_aside(database)
+    assert (told["copy"], told["is_proven"], told["kept"]) == (str(copy), True, str(kept))
+    assert is_plain(database) is is_plain(kept)
+    assert database.stat().st_mode & 0o777 == MODE
+    left = {database.name, kept.name, f"{database.name}.lock"}
+    assert {file.name for file in config.parent.glob("premblyd.db*")} == left
 
 
 @pytest.mark.parametrize("known_by", ["database", "own file", "folder"])
-def test_who_was_erased_since_does_not_come_back(config: Path, there: Path, known_by: str) -> None:
-    copy = copied(config, there)
-    told_before = restore(config, there)["erased_again"]
-    erase(config, 2)
-    remember(config, there)
-    own = config.with_name(f"premblyd.db.{NAME}")
-    for name, file in {"own file": own, "folder": there / NAME}.items():
+def test_who_was_erased_since_does_not_come_back(plain: Path, there: Path, known_by: str) -> None:
+    copy, database = copied(plain, there), plain.with_name("premblyd.db")
+    assert restore(plain, there)["erased_again"] == {"erasures": 0, "events": 0, "names": 0}
+    erase(plain, 2)
+    remember(plain, there)
+    for name, file in {"own file": own_file(database), "folder": there / NAME}.items():
         if name != known_by:
             file.unlink()
     if known_by != "database":
-        remove(config.with_name("premblyd.db"))
-        config.with_name("premblyd.db").write_bytes(b"damaged beyond reading")
-    told = restore(config, copy)
-    assert erased(config) == [2]
-    assert told_before == {"erasures": 0, "events": 0, "names": 0}
-    assert told["erased_again"]["events"] == 1
+        remove(database)
+        database.write_bytes(b"damaged beyond reading")
+    told = restore(plain, copy)
+    assert (erased(plain), told["erased_again"]["events"]) == ([2], 1)
     assert told["knows_erasures"] is (known_by != "folder")
-    assert told["newest_erasure_ms"] == rows(config, "SELECT at_ms FROM erasure")[0][0]
+    assert told["newest_erasure_ms"] == rows(plain, "SELECT at_ms FROM erasure")[0][0]
 
 
-def test_on_a_second_machine_the_folder_is_enough(
-    tmp_path: Path, config: Path, there: Path
-) -> None:
-    """The copy is of Monday, the erasure of Tuesday; then the first machine is lost."""
+def test_on_another_machine_the_folder_is_enough(tmp_path: Path, config: Path, there: Path) -> None:
+    """The copy is of Monday, the erasure of Tuesday; then the first machine is lost. Tuesday's is
+    in each folder with copies, though the copy is older than what its record noted of them."""
     is_encrypted = key_of(place_of(config)) is not None
     monday = copied(config, there)
+    (other := tmp_path / "other").mkdir(0o700)
+    copied(config, other)
+    restore(config, monday)
     erase(config, 2)
-    remember(config, there)
     lost = "-".join([*monday.name.split("-")[:2], "000000001000", *monday.name.split("-")[3:]])
     (there / lost).write_bytes(b"of Wednesday, and lost")
     shutil.rmtree(config.parent)
-    second = configured(tmp_path / "second", is_encrypted=is_encrypted)
-    remove(second.with_name("premblyd.db"))
-    refused(second, there)
-    told = restore(second, monday)
-    assert (erased(second), told["kept"], told["knows_erasures"]) == ([2], None, False)
-    assert rows(second, "SELECT seq FROM sqlite_sequence WHERE name = 'event'") == [(1000,)]
-
-
-def test_who_is_erased_after_a_restore_is_known_to_each_folder_with_copies(
-    tmp_path: Path, config: Path, there: Path
-) -> None:
-    """The copy is older than what its record noted of the folders."""
-    is_encrypted = key_of(place_of(config)) is not None
-    first = copied(config, there)
-    (second := tmp_path / "second").mkdir(0o700)
-    copied(config, second)
-    restore(config, first)
-    erase(config, 2)
-    shutil.rmtree(config.parent)
-    for copies in (there, second):
-        again = configured(tmp_path / f"of-{copies.name}", is_encrypted=is_encrypted)
-        remove(again.with_name("premblyd.db"))
-        restore(again, copies)
-        assert erased(again) == [2]
+    for copies in (there, other):
+        second = configured(tmp_path / f"of-{copies.name}", is_encrypted=is_encrypted)
+        remove(second.with_name("premblyd.db"))
+        if copies == there:
+            refused(second, there)
+        told = restore(second, monday if copies == there else other)
+        assert (erased(second), told["kept"], told["knows_erasures"]) == ([2], None, False)
+        if copies == there:
+            numbers = rows(second, "SELECT seq FROM sqlite_sequence WHERE name = 'event'")
+            assert numbers == [(1000,)]
 
 
 def test_a_record_that_has_nothing_yet_gives_way_and_another_only_if_that_is_meant(
@@ -181,51 +160,43 @@ def test_a_record_that_has_nothing_yet_gives_way_and_another_only_if_that_is_mea
     assert restore(second, there)["erased_again"]["events"] == 1
 
 
-def test_with_encryption_a_plain_copy_is_encrypted_on_its_way(plain: Path, there: Path) -> None:
-    copied(plain, there)
+def test_a_copy_may_be_older_than_the_encryption_or_the_key(plain: Path, there: Path) -> None:
+    """With encryption a plain one is encrypted on its way; without, an encrypted one is refused."""
+    count, settings = "SELECT count(*) > 0 FROM event", plain.read_text()
+    of_plain, key, database = copied(plain, there), plain.with_name("database.key"), place_of(plain)
+    assert isinstance(database, Path)
     encrypt(plain)
-    restore(plain, there)
-    assert is_plain(plain.with_name("premblyd.db")) is False
+    restore(plain, of_plain)
+    assert is_plain(database) is False
     assert rows(plain, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(plain, "SELECT count(*) > 0 FROM event") == [(1,)]
-
-
-def test_without_encryption_an_encrypted_copy_is_refused(plain: Path, there: Path) -> None:
-    settings = plain.read_text()
-    encrypt(plain)
-    copied(plain, there)
-    plain.write_text(settings)
-    put(prepared_file(), plain.with_name("premblyd.db"))
-    assert "is encrypted, or is no SQLite database" in refused(plain, there)
-
-
-def test_a_copy_of_before_a_change_of_the_key_is_read_by_the_old_one(
-    plain: Path, there: Path
-) -> None:
-    encrypt(plain)
-    copy = copied(plain, there)
-    key, old = plain.with_name("database.key"), there / "old.key"
-    shutil.copy(key, old)
+    copy, old = copied(plain, there), Path(shutil.copy(key, there / "old.key"))
     key.write_text(OTHER_KEY)
     assert "`--key FILE` names that" in refused(plain, copy)
     restore(plain, copy, "--key", old)
-    assert rows(plain, "SELECT count(*) > 0 FROM event") == [(1,)]
+    assert rows(plain, count) == [(1,)]
     assert key.read_text() == OTHER_KEY
+    plain.write_text(settings)
+    put(prepared_file(), database)
+    assert "is encrypted, or is no SQLite database" in refused(plain, copy)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_what_is_cut_or_flipped_is_refused(config: Path, there: Path, seed: int) -> None:
+def test_what_is_cut_or_flipped_is_refused(config: Path, there: Path) -> None:
+    """What has another name has no digest there, and is looked through."""
     copy = copied(config, there)
-    whole = copy.read_bytes()
-    chance = random.Random(seed)
-    for _ in range(5):
+    whole, chance = copy.read_bytes(), random.Random(0)
+    for _ in range(9):
         content = bytearray(whole)
         content[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         copy.write_bytes(content)
         refused(config, copy)
-    for at in (0, chance.randrange(len(whole))):
-        copy.write_bytes(whole[:at])
-        refused(config, copy)
+    other = there / "monday.db"
+    for file in (copy, other):
+        for at in (0, len(whole) // 2):
+            file.write_bytes(whole[:at])
+            refused(config, file)
+    other.write_bytes(whole)
+    ran = run("record", "restore", other, "--yes", "--config", config)
+    assert (ran.code, "has a digest" in ran.out) == (0, True)
 
 
 def test_however_the_old_one_is_damaged_a_copy_takes_its_place(config: Path, there: Path) -> None:
@@ -233,34 +204,25 @@ def test_however_the_old_one_is_damaged_a_copy_takes_its_place(config: Path, the
     database = config.with_name("premblyd.db")
     whole, chance = database.read_bytes(), random.Random(0)
     named = max(whole.find(b"sqlite_autoindex_"), 0)  # what SQLite says of it is no UTF-8 then
-    for at in [named + 8, *(chance.randrange(len(whole)) for _ in range(8))]:
-        damaged = bytearray(whole)
-        damaged[at : at + 4] = b"\xf2\xf2\xf2\xf2"
+    for at in (named + 8, *(chance.randrange(len(whole)) for _ in range(2))):
         remove(database)
-        database.write_bytes(damaged)
+        database.write_bytes(whole[:at] + b"\xf2\xf2\xf2\xf2" + whole[at + 4 :])
         restore(config, there, "--record", "new")
         assert rows(config, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_what_has_another_name_is_looked_through_and_that_is_said(
-    config: Path, there: Path
+def test_what_is_no_copy_is_refused(
+    plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = copied(config, there).rename(there / "monday.db")
-    ran = run("record", "restore", copy, "--yes", "--config", config)
-    assert (ran.code, "has a digest" in ran.out) == (0, True)
-    whole = copy.read_bytes()
-    copy.write_bytes(whole[: len(whole) // 2])
-    refused(config, copy)
-
-
-def test_what_is_no_copy_is_refused(plain: Path, there: Path) -> None:
     assert "has no copy" in refused(plain, there)
     copy = copied(plain, there)
     (there / "link.db").symlink_to(copy)
     refused(plain, there / "link.db")
     os.mkfifo(there / "fifo.db")
     assert "no regular file" in refused(plain, there / "fifo.db")
-    (there / "gone.db").unlink(missing_ok=True)
+    with monkeypatch.context() as patched:
+        patched.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
+        assert "is too small" in refused(plain, copy)
     assert "No such file" in refused(plain, there / "gone.db")
     (there / f"{copy.name}-wal").write_bytes(b"x")
     assert "has a log beside it" in refused(plain, copy)
@@ -281,95 +243,72 @@ def test_what_is_no_copy_is_refused(plain: Path, there: Path) -> None:
     assert "copies of several records" in refused(plain, there)
 
 
-def test_a_disk_that_is_too_small_is_seen_before(
-    plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copied(plain, there)
-    monkeypatch.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
-    assert "is too small" in refused(plain, there)
-
-
-def test_it_asks_and_says_what_will_run_and_the_pause_holds_that_back(
-    plain: Path, there: Path
-) -> None:
-    copied(plain, there)
-    ran = run("record", "restore", there, "--config", plain)
-    assert (ran.code, "add --yes" in ran.err) == (2, True)
-    [(waiting,)] = rows(plain, "SELECT count(*) FROM delivery WHERE state = 'pending'")
-    assert f"{waiting} deliver" in ran.out
-    assert put_aside(plain.with_name("premblyd.db")) == []
-    restore(plain, there)
-    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
-
-
 def test_numbers_go_on_above_the_highest_that_was_given(plain: Path, there: Path) -> None:
-    copied(plain, there)
+    """One that no event ever had does not use up the numbers."""
+    copy = copied(plain, there)
     change(plain, "UPDATE sqlite_sequence SET seq = seq + 1000")
     before = dict(rows(plain, "SELECT name, seq FROM sqlite_sequence"))
-    restore(plain, there)
+    _, record, _, *others = copy.name.split("-")
+    for number in (str(2**63 - 1), "9" * 19):
+        (there / "-".join(["premblyd", record, number, *others])).touch()
+    line = {"record": record, "at_ms": 1, "number": 1, "event_id": 2**63 - 1}
+    text = json.dumps(line | {"key": "k", "found_by": "event", "actor": "a"})
+    (there / NAME).write_text(f"{text}\n")
+    restore(plain, copy)
     after = dict(rows(plain, "SELECT name, seq FROM sqlite_sequence"))
     assert before.pop("operator_action") < after.pop("operator_action"), "that it was put in"
     assert after == before
 
 
-def test_a_number_that_no_event_ever_had_does_not_use_up_the_numbers(
-    plain: Path, there: Path
-) -> None:
-    copy = copied(plain, there)
-    [(before,)] = rows(plain, "SELECT seq FROM sqlite_sequence WHERE name = 'event'")
-    for number in (str(2**63 - 1), "9" * 19):
-        parts = copy.name.split("-")
-        (there / "-".join([*parts[:2], number, *parts[3:]])).touch()
-    line = {"record": copy.name.split("-")[1], "at_ms": 1, "number": 1, "event_id": 2**63 - 1}
-    text = json.dumps(line | {"key": "k", "found_by": "event", "actor": "a"})
-    (there / NAME).write_text(f"{text}\n")
-    restore(plain, copy)
-    assert rows(plain, "SELECT seq FROM sqlite_sequence WHERE name = 'event'") == [(before,)]
+def test_status_says_what_was_put_back_and_erase_what_it_leaves(plain: Path, there: Path) -> None:
+    def told() -> dict[str, Any]:
+        found = json.loads(run("status", "--json", "--config", plain).out)["attention"]
+        return {item["kind"]: item for item in found}
 
-
-def test_status_says_what_was_put_back_and_erase_what_it_does_not_reach(
-    plain: Path, there: Path
-) -> None:
     copied(plain, there)
+    asks = run("record", "restore", there, "--config", plain)
+    assert (asks.code, "add --yes" in asks.err) == (2, True)
+    [(waiting,)] = rows(plain, "SELECT count(*) FROM delivery WHERE state = 'pending'")
+    assert f"{waiting} deliver" in asks.out, "so many will run"
+    assert put_aside(plain.with_name("premblyd.db")) == []
     restore(plain, there)
+    assert json_of(plain, "pause", "ask-compliance")["waiting"] > 0
     [kept] = put_aside(plain.with_name("premblyd.db"))
-    found = json.loads(run("status", "--json", "--config", plain).out)["attention"]
-    by_kind = {item["kind"]: item for item in found}
+    by_kind = told()
     assert str(kept) in by_kind["put_aside"]["text"]
     assert "0 events erased again" in by_kind["restored"]["text"]
     assert by_kind["restored"]["command"].startswith("premblyd reconcile --since 20")
     ran = run("person", "erase", "--event", 2, "--yes", "--config", plain)
     assert str(kept) in ran.err
     kept.unlink()
-    found = json.loads(run("status", "--json", "--config", plain).out)["attention"]
-    assert "put_aside" not in {item["kind"] for item in found}
+    assert "put_aside" not in told()
 
 
 @pytest.mark.process
 def test_until_the_copy_is_there_no_command_writes_into_the_old_file(
-    config: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    plain: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied(config, there)
+    copied(plain, there)
     told, replace = [], os.replace
 
     def tries(*each: Any) -> None:
-        told.append(run_process("pause", "ask-compliance", "--config", config))
+        told.append(run_process("pause", "ask-compliance", "--config", plain))
         replace(*each)
 
     monkeypatch.setattr("os.replace", tries)
-    restore(config, there)
+    restore(plain, there)
     assert [(ran.code, "database is locked" in ran.err) for ran in told] == [(75, True)]
-    assert rows(config, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(plain, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_what_was_put_in_by_hand_is_erased_again_in_its_place(config: Path, there: Path) -> None:
-    copy = copied(config, there)
-    erase(config, 2)
-    put(copy, config.with_name("premblyd.db"))
-    assert erased(config) == []
-    told = json_of(config, "record", "restore", "--erase-again")
-    assert (told["erased_again"]["events"], erased(config)) == (1, [2])
-    assert run("record", "restore", "--erase-again", copy, "--config", config).code == 2
+def test_what_was_put_in_by_hand_is_erased_again_in_its_place(plain: Path, there: Path) -> None:
+    copy = copied(plain, there)
+    erase(plain, 2)
+    put(copy, plain.with_name("premblyd.db"))
+    assert erased(plain) == []
+    told = json_of(plain, "record", "restore", "--erase-again")
+    assert (told["erased_again"]["events"], erased(plain)) == (1, [2])
+    assert run("record", "restore", "--erase-again", copy, "--config", plain).code == 2
 
 
 @pytest.mark.process
@@ -423,41 +362,30 @@ def test_a_daemon_works_on_with_what_was_put_back(daemon: Premblyd, there: Path)
 
 @pytest.mark.process
 @needs_root
-def test_what_root_puts_back_is_the_services_and_root_alone_may_read_the_copy(
-    tmp_path: Path,
-) -> None:
+def test_what_root_puts_back_is_the_services_though_the_copy_is_roots(tmp_path: Path) -> None:
+    """It replaces nothing that a link of the service's leads to."""
     with folder() as at:  # into which others may go
         at.chmod(0o755)
         config, copies = record(at), tmp_path / "copies"
         copies.mkdir(0o700)
-        copy = copied(config, copies)
-        copy.chmod(0o600)
-        for path in (at, *at.iterdir()):
-            os.chown(path, NOBODY, NOBODY)
-        ran = run_process("record", "restore", copy, "--yes", "--config", config)
-        assert ran.code == 0, ran.err
-        files = [file for file in at.iterdir() if file.name.startswith("premblyd.db")]
-        assert len(files) >= 3
-        assert {file.stat().st_uid for file in files} == {NOBODY}
-
-
-@pytest.mark.process
-@needs_root
-def test_root_replaces_nothing_that_a_link_of_the_service_s_leads_to(tmp_path: Path) -> None:
-    with folder() as at:
-        at.chmod(0o755)
-        config, copies = record(at), tmp_path / "copies"
-        copies.mkdir(0o700)
-        copy = copied(config, copies)
+        (copy := copied(config, copies)).chmod(0o600)
         (others := tmp_path / "others").write_text("root's own")
-        remove(config.with_name("premblyd.db"))
-        config.with_name("premblyd.db").symlink_to(others)
-        for path in (at, *at.iterdir()):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        ran = run_process("record", "restore", copy, "--yes", "--config", config)
-        assert (ran.code, "Nothing was changed" in ran.err) == (1, True)
-        assert others.read_text() == "root's own"
-        assert {file.name for file in tmp_path.iterdir()} == {"copies", "others"}
+        database = config.with_name("premblyd.db")
+        remove(database)
+        for code in (1, 0):
+            if code:
+                database.symlink_to(others)
+            for path in (at, *at.iterdir()):
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+            ran = run_process("record", "restore", copy, "--yes", "--config", config)
+            assert (ran.code, "Nothing was changed" in ran.err) == (code, code == 1), ran.err
+            assert others.read_text() == "root's own"
+            assert {file.name for file in tmp_path.iterdir()} == {"copies", "others"}
+            if code:
+                database.unlink()
+        files = [file for file in at.iterdir() if file.name.startswith("premblyd.db")]
+        assert len(files) >= 2
+        assert {file.stat().st_uid for file in files} == {NOBODY}
 
 
 def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
@@ -480,9 +408,7 @@ def test_a_copy_that_is_exchanged_while_it_is_opened_is_refused(
 
 
 @pytest.mark.process
-def test_until_a_half_done_one_is_finished_every_command_names_that(
-    plain: Path, there: Path
-) -> None:
+def test_until_a_half_done_one_is_done_every_command_names_that(plain: Path, there: Path) -> None:
     copied(plain, there)
     database = plain.with_name("premblyd.db")
     put(there / NAME, database)

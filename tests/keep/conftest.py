@@ -1,5 +1,18 @@
 """What is kept is kept on every engine: these tests run on each, as the store's."""
 
+import pytest
+
+from premblyd.keep import erasing, sweeping
+from premblyd.verifications import erased
 from tests.store.conftest import place, server
 
 __all__ = ["place", "server"]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there who has to go first, and no hook begins late."""
+    monkeypatch.setattr(erasing, "GAP_S", 0)
+    monkeypatch.setattr(erased, "NOTICED_S", 0)
+    monkeypatch.setattr(sweeping, "GAP_RATIO", 0)
+    monkeypatch.setattr(sweeping, "MIN_GAP_BESIDE_S", 0)

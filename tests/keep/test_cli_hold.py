@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Ran, json_of, read, recorded_in, run
-from tests.support.database import changing
+from tests.support.database import by_hand
 from tests.support.rows import for_each
 
 DAY_MS = 86_400_000
@@ -15,14 +15,16 @@ USER = "SELECT user_ref FROM event WHERE user_ref IS NOT NULL ORDER BY id LIMIT 
 
 def test_a_hold_is_placed_listed_and_ended(config: Path) -> None:
     ((user_ref,),) = read(config, USER)
-    placed = json_of(
-        config, "person", "hold", "--user-ref", user_ref, "--until", "2y", "--reason", "claim"
-    )
+    words = ("--user-ref", user_ref, "--until", "2y", "--reason", "claim")
+    placed = json_of(config, "person", "hold", *words)
     assert placed["events"] > 0
     (row,) = json_of(config, "person", "hold", "--list")
     assert (row["id"], row["user_ref"], row["reason"]) == (placed["hold_id"], user_ref, "claim")
     assert row["until_ms"] - row["since_ms"] == 2 * 366 * DAY_MS
     assert user_ref in run("person", "hold", "--list", "--config", config).out
+    [(event,)] = read(config, "SELECT min(id) FROM event WHERE user_ref = ?", user_ref)
+    shown = run("show", event, "--config", config).out
+    assert "It is on legal hold: none of it is deleted until the hold ends" in shown
     done = run("person", "release", placed["hold_id"], "--config", config)
     assert done == Ran(0, f"Ended hold {placed['hold_id']}.\n", "")
     assert json_of(config, "person", "hold", "--list") == []
@@ -53,15 +55,10 @@ def test_a_name_that_no_event_has_is_held_only_if_that_is_meant(config: Path, na
 
 
 def test_a_verification_is_found_by_another_name_that_prembly_gave_it(config: Path) -> None:
-    ((reference,),) = read(
-        config, "SELECT reference FROM event WHERE reference IS NOT NULL ORDER BY id LIMIT 1"
-    )
-    with changing(recorded_in(config)) as database:
-        for name in (reference, "another-name"):
-            database.execute(
-                "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, 'v', 1)",
-                [name],
-            )
+    ((reference,),) = read(config, "SELECT min(reference) FROM event")
+    named = "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, 'v', 1)"
+    for name in (reference, "another-name"):
+        by_hand(recorded_in(config), named, name)
     assert json_of(config, "person", "hold", "--reference", "another-name")["events"] > 0
 
 
@@ -71,23 +68,18 @@ def test_names_are_read_from_standard_input_a_line_each(config: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert "user 7" not in done.out
     assert read(config, "SELECT user_ref, reason FROM hold") == [("user 7", "sues us")]
-    empty = run("person", "hold", "--user-ref", "-", "--config", config, stdin=b"\n")
-    assert empty.code == 2
-    assert "standard input, which is empty" in empty.err
 
 
 @for_each(
     ("stdin", "words"),
     [
-        (b"", "which is empty"),
+        (b"\n", "standard input, which is empty"),
         (b"hush \xff\n", "which is not UTF-8 text"),
         (b"hush\0\n", "is longer than 2 KiB, or has a NUL"),
         (b"hush" * 2000, "is longer than 2 KiB, or has a NUL"),
     ],
 )
-def test_a_line_that_is_no_name_is_refused_and_not_quoted(
-    config: Path, stdin: bytes, words: str
-) -> None:
+def test_a_line_that_is_no_name_is_never_quoted(config: Path, stdin: bytes, words: str) -> None:
     done = run("person", "hold", "--user-ref", "-", "--config", config, stdin=stdin)
     assert (done.code, done.out, "hush" in done.err) == (2, "", False)
     assert words in " ".join(done.err.split())
@@ -101,13 +93,10 @@ def test_a_line_that_is_no_name_is_refused_and_not_quoted(
         (["person", "hold", "--user-ref", "u", "--until", "2001-01-31"], "is past"),
         (["person", "hold", "--user-ref", "u", "--until", "soon"], "neither a date"),
         (["person", "hold", "--list", "--reason", "x"], "--list can't be combined"),
-        (["person", "hold", "--list", "--user-ref", "u"], "--list can't be combined"),
         (["person", "hold", "--all"], "--all needs --list"),
         (["person", "release"], "Say which"),
-        (["person", "release", "3", "--user-ref", "u"], "Say which"),
         (["person", "release", "x"], "not a number"),
         (["person", "hold", "--user-ref", ""], "it is empty"),
-        (["person", "hold", "--reference", " "], "it is empty"),
         (["person", "release", "--user-ref", ""], "it is empty"),
         (["person", "hold", "--user-ref", "u", "--reason", ""], "it is empty"),
     ],

@@ -30,22 +30,15 @@ def age(config: Path) -> None:
     by_hand(recorded_in(config), "UPDATE rejection SET at_ms = at_ms - ?", YEAR_MS)
 
 
-def test_without_periods_it_says_that_nothing_is_removed(config: Path) -> None:
+def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(config: Path) -> None:
     done = run("record", "prune", "--config", config)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Nothing to delete: the configuration has no `retention`")
     assert json_of(config, "record", "prune", "--dry-run") == {"would_remove": [], "put_off": []}
-
-
-def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(config: Path) -> None:
     age(config)
     with_retention(config, body="90d", identity="200d", rejections="1d")
-    ((user_ref,),) = read(
-        config,
-        "SELECT user_ref FROM event WHERE user_ref IS NOT NULL AND NOT EXISTS (SELECT 1 FROM"
-        " delivery WHERE event_id = event.id AND state IN ('pending', 'running'))"
-        " ORDER BY id LIMIT 1",
-    )
+    waits = "SELECT event_id FROM delivery WHERE state IN ('pending', 'running')"
+    ((user_ref,),) = read(config, f"SELECT min(user_ref) FROM event WHERE id NOT IN ({waits})")
     assert json_of(config, "person", "hold", "--user-ref", user_ref)["events"] > 0
     found = json_of(config, "record", "prune", "--dry-run")
     assert {each["removed"] for each in found["would_remove"]} == {"identity", "rejections"}
@@ -56,10 +49,7 @@ def test_a_dry_run_counts_what_goes_and_what_is_held_back_and_changes_nothing(co
     assert read(config, "SELECT count(*) FROM event WHERE removed_parts IS NOT NULL") == [(0,)]
 
 
-def test_interrupted_it_says_how_much_is_done(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    age(config)
+def test_interrupted_it_says_how_much_it_did(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_retention(config, rejections="1d")
 
     def interrupted(_: object, round_: Any, now_ms: int) -> None:
@@ -102,9 +92,8 @@ def test_it_removes_what_a_dry_run_counted_and_is_on_record(config: Path) -> Non
     assert {name: count for name, count in done["removed"].items() if count} == counted
     assert done["freed_bytes"] > 0
     assert read(config, "SELECT count(*) FROM gone_event") == [(counted["record"],)]
-    assert read(config, "SELECT note FROM operator_action WHERE action = 'prune'") == [
-        ("body 90d, record 300d, rejections 1d",)
-    ]
+    [(note,)] = read(config, "SELECT note FROM operator_action WHERE action = 'prune'")
+    assert note == "body 90d, record 300d, rejections 1d"
     again = run("record", "prune", "--config", config)
     assert (again.code, again.out.splitlines()[0]) == (0, "Nothing had expired.")
 
@@ -123,9 +112,7 @@ def would_remove(config: Path, *flags: str) -> Any:
 
 
 @pytest.mark.parametrize("by_ms", [-2 * YEAR_MS, 2 * YEAR_MS])
-def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right(
-    config: Path, by_ms: int
-) -> None:
+def test_where_clock_and_time_are_apart_it_asks_which_is_right(config: Path, by_ms: int) -> None:
     age(config)
     with_retention(config, record="300d", rejections="1d")
     trusted_ms = trust(config, by_ms)
@@ -137,10 +124,7 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     assert refused.code == 1
     passed = times.for_people(trusted_ms)
     assert "Nothing was deleted: the clock says 2" in refused.err
-    assert (
-        f"by the time that has passed it should be {passed} UTC. If the clock is wrong"
-        in refused.err
-    )
+    assert f"has passed it should be {passed} UTC. If the clock is wrong" in refused.err
     assert read(config, "SELECT count(*) FROM event") == before
     assert read(config, "SELECT trusted_ms FROM record WHERE id = 1") == [(trusted_ms,)]
     count = sum(each["count"] for each in by_clock)
@@ -153,12 +137,3 @@ def test_where_clock_and_time_are_apart_it_removes_only_when_told_which_is_right
     [(note,)] = read(config, "SELECT note FROM operator_action WHERE action = 'trust-clock'")
     assert passed in note
     assert run("record", "prune", "--yes", "--config", config).code == 0
-
-
-def test_the_clock_is_trusted_also_where_nothing_has_a_period(config: Path) -> None:
-    trust(config, -YEAR_MS)
-    done = run("record", "prune", "--trust-clock", "--config", config)
-    assert (done.code, done.out.splitlines()) == (0, ["Nothing had expired."])
-    assert ": 0 rows would be deleted by the clock." in done.err
-    ((now_ms,),) = read(config, "SELECT trusted_ms FROM record WHERE id = 1")
-    assert abs(now_ms - time.time_ns() // 1_000_000) < YEAR_MS / 366

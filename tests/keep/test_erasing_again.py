@@ -30,7 +30,6 @@ class _EndedError(Exception):
 def begin(store: Store, monkeypatch: pytest.MonkeyPatch, named: Named = ADA) -> None:
     """Erase the first event of somebody, and leave the others to whoever goes on."""
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 1)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
 
     def end(_: Done) -> None:
         raise _EndedError
@@ -39,9 +38,7 @@ def begin(store: Store, monkeypatch: pytest.MonkeyPatch, named: Named = ADA) -> 
         erasing.erase(database, Request(named=named, actor="dpo"), end)
 
 
-def test_what_came_since_under_another_name_goes_too(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_came_by_another_name_goes_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = [arrive(store, number) for number in range(3)]
     begin(store, monkeypatch)
     names = {"reference": "ref-new", "session_id": "session-new"}
@@ -54,9 +51,7 @@ def test_what_came_since_under_another_name_goes_too(
     assert store.rows("SELECT removed_parts FROM event WHERE id = ?", late) == [("erased",)]
 
 
-def test_another_erasure_takes_over_what_one_that_was_ended_has_left(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_takes_over_what_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         arrive(store, number)
     begin(store, monkeypatch, Named.reference("ref-ada"))
@@ -84,9 +79,7 @@ def test_a_hold_on_whom_an_erasure_is_not_done_with_is_refused(
     store.call(holds.place(subject, actor="court", now_ms=NOW_MS))
 
 
-def test_a_hook_of_what_is_left_does_not_run_again_and_says_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hook_of_what_is_left_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     arrive(store, 1)
     arrive(store, 2, NewDelivery("crm", 3))
     [job] = claim(store, crm=1).jobs
@@ -104,9 +97,8 @@ def test_wherever_a_command_was_ended_it_goes_on_and_nothing_is_half_erased(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
     for ended_after in itertools.count(1):
-        for number in range(5):
+        for number in range(3):
             about = f"{ended_after}-{number}"
             names = {"reference": f"ref-{about}", "session_id": f"session-{about}"}
             arrive(store, ended_after * 10 + number, NewDelivery("crm", 3), token=about, **names)
@@ -125,12 +117,12 @@ def test_wherever_a_command_was_ended_it_goes_on_and_nothing_is_half_erased(
                     break
         assert store.rows("SELECT count(*) FROM to_erase") != [(0,)], "it is not over"
         done = erase(store)
-        assert (len(done.keys), done.rows["event"], done.rows["delivery"]) == (5, 5, 5)
+        assert (len(done.keys), done.rows["event"], done.rows["delivery"]) == (3, 3, 3)
         assert store.rows(WHOLE) == []
         assert store.rows("SELECT count(*) FROM to_erase") == [(0,)]
-    assert ended_after > 10, "of so many transactions"
-    assert store.rows("SELECT DISTINCT events, cancelled FROM erasure") == [(5, 5)]
-    assert store.rows("SELECT count(*) FROM erased_name") == [(ended_after * 15,)]
+    assert ended_after > 6, "of so many transactions"
+    assert store.rows("SELECT DISTINCT events, cancelled FROM erasure") == [(3, 3)]
+    assert store.rows("SELECT count(*) FROM erased_name") == [(ended_after * 9,)]
 
 
 def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_names_go_too(
@@ -139,7 +131,6 @@ def test_webhooks_are_stored_while_a_person_of_many_is_looked_for_and_their_name
     """Before anything is written down a reference comes again, with another session; and then that
     session."""
     monkeypatch.setattr(erasing, "MOST_AT_ONCE", 2)
-    monkeypatch.setattr(erasing, "GAP_S", 0)
     for number in range(3):
         arrive(store, number)
     arriving = [("ref-ada", "session-2"), ("ref-2", "session-2")]

@@ -2,14 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from premblyd.keep import holds
 from premblyd.keep.holds import Subject
+from premblyd.times import DAY_MS
 from tests.keep.test_retention import LATER_MS, sweep
-from tests.support.database import changing
-from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, name_one
-
-DAY_MS = 86_400_000
 
 
 def count(store: Store, table: str) -> int:
@@ -25,44 +24,26 @@ def ask(store: Store, at_ms: int) -> None:
     )
 
 
-def test_a_question_about_what_never_came_loses_its_reference_and_later_its_row(
-    store: Store,
-) -> None:
-    ask(store, NOW_MS)
-    ask(store, LATER_MS)
+def test_what_is_about_no_event_loses_all_it_says_of_people_and_later_its_row(store: Store) -> None:
+    """A question about what never came, and what people did."""
+    add = "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'a', 'sign-in', 'n')"
+    for at_ms in (NOW_MS, LATER_MS):
+        ask(store, at_ms)
+        store.by_hand(add, at_ms)
     sweep(store, identity="1d", record="30d")
     shown = "SELECT at_ms, reference, error FROM inquiry ORDER BY id"
     assert store.rows(shown) == [(NOW_MS, None, None), (LATER_MS, "r", "e")]
+    notes = "SELECT actor, note FROM operator_action ORDER BY id"
+    assert store.rows(notes) == [("a", None), ("a", "n")]
     sweep(store, NOW_MS + 30 * DAY_MS, record="30d")
     assert store.rows("SELECT at_ms FROM inquiry") == [(LATER_MS,)]
+    assert store.rows(notes) == [("a", "n")]
 
 
-def test_what_people_did_that_is_about_no_event_goes_too(store: Store) -> None:
-    add = (
-        "INSERT INTO operator_action (at_ms, actor, action, note) VALUES (?, 'ada', 'sign-in', 'n')"
-    )
-    store.by_hand(add, NOW_MS)
-    store.by_hand(add, LATER_MS)
-    sweep(store, identity="1d")
-    notes = "SELECT actor, note FROM operator_action ORDER BY id"
-    assert store.rows(notes) == [("ada", None), ("ada", "n")]
-    sweep(store, record="1d")
-    assert store.rows(notes) == [("ada", "n")]
-
-
-@for_each(("left", "names"), [("b", 2), (None, 0)])
-def test_the_names_of_a_verification_go_with_the_last_of_its_events(
-    left: str | None, names: int, store: Store
-) -> None:
-    with changing(store.place) as connection:
-        for table in ("event", "verification_name"):
-            connection.execute(f"DELETE FROM {table}")
-
-    def learn(transaction: Any) -> None:
-        name_one(transaction, ["a", "b", "session-1"], NOW_MS)
-
-    store.call(learn)
-    store.add(reference="a", body=b"%s" % str(left).encode())
+@pytest.mark.parametrize(("left", "names"), [("b", 2), (None, 0)])
+def test_names_go_with_the_last_of_their_events(left: str | None, names: int, store: Store) -> None:
+    store.call(lambda it: name_one(it, ["a", "b", "session-1"], NOW_MS))
+    store.add(reference="a")
     if left is not None:
         store.add(reference=left, received_at_ms=LATER_MS, body=b"2")
     sweep(store, identity="1d")

@@ -2,17 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from premblyd.record.replays import RAN_BEFORE
 from tests.support.commands import recorded_in, run
-from tests.support.database import changing, rows
-
-
-def change(config: Path, *statements: tuple[str, list[Any]]) -> None:
-    with changing(recorded_in(config)) as database:
-        for sql, values in statements:
-            database.execute(sql, values)
+from tests.support.database import by_hand, rows
 
 
 def out(*arguments: object) -> str:
@@ -21,38 +14,32 @@ def out(*arguments: object) -> str:
     return done.out
 
 
-def test_an_event_that_is_erased_says_so_and_shows_no_body(config: Path) -> None:
+def test_an_event_that_lacks_something_says_so_and_shows_no_body(config: Path) -> None:
     assert "  body\n" in out("show", 1, "--config", config)
     gone = "UPDATE event SET removed_parts = 'erased', body = NULL, reference = NULL WHERE id = 1"
-    change(config, (gone, []))
-    for reveal in ([], ["--reveal"]):
-        shown = out("show", 1, *reveal, "--config", config)
-        assert "All personal data in it was erased." in shown
-        assert "  body\n" not in shown
-        assert json.loads(out("show", 1, *reveal, "--json", "--config", config))["body"] is None
-    assert out("events", "--config", config, "--limit", "999").count("(erased)") == 1
-    change(config, ("UPDATE event SET removed_parts = 'identity' WHERE id = 1", []))
-    assert "was deleted when its retention period expired" in out("show", 1, "--config", config)
-    assert out("events", "--config", config, "--limit", "999").count("(removed)") == 1
+    for sql, words, listed in (
+        (gone, "All personal data in it was erased.", "(erased)"),
+        (gone.replace("erased", "identity"), "deleted when its retention period", "(removed)"),
+        (gone.replace("erased", "body"), "Its body and headers, and what hooks printed", ""),
+    ):
+        by_hand(recorded_in(config), sql)
+        shown = out("show", 1, "--reveal", "--config", config)
+        assert words in shown
+        assert "\n  body\n" not in shown
+        assert json.loads(out("show", 1, "--reveal", "--json", "--config", config))["body"] is None
+        assert listed in out("events", "--config", config, "--limit", "999")
 
 
-def test_a_question_about_an_erased_person_does_not_say_that_it_was_for_a_session(
-    config: Path,
-) -> None:
-    question = (
-        "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
-        " VALUES (1, 'confirm', 1, 'confirmed', 5)"
-    )
-    change(config, (question, []))
+def test_a_question_about_an_erased_person_does_not_say_it_was_for_a_session(config: Path) -> None:
+    question = "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
+    by_hand(recorded_in(config), f"{question} VALUES (1, 'confirm', 1, 'confirmed', 5)")
     assert "confirm, its session: confirmed" in out("show", 1, "--config", config)
-    change(config, ("UPDATE event SET removed_parts = 'erased' WHERE id = 1", []))
+    by_hand(recorded_in(config), "UPDATE event SET removed_parts = 'erased' WHERE id = 1")
     assert "confirm, a deleted name: confirmed" in out("show", 1, "--config", config)
 
 
 def test_one_that_was_skipped_for_what_was_removed_since_says_so(config: Path) -> None:
-    [(number, event), *_] = rows(
-        recorded_in(config),
-        "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id",
-    )
-    change(config, ("UPDATE delivery SET state = 'skipped' WHERE id = ?", [number]))
+    of_archive = "SELECT id, event_id FROM delivery WHERE action = 'archive' ORDER BY id"
+    [(number, event), *_] = rows(recorded_in(config), of_archive)
+    by_hand(recorded_in(config), "UPDATE delivery SET state = 'skipped' WHERE id = ?", number)
     assert f"  {RAN_BEFORE}\n" in out("show", event, "--config", config)

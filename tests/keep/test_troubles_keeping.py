@@ -1,11 +1,8 @@
 """What needs attention of what is kept: it is seen when it is there, and gone when it is mended."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from premblyd.config.retention import Retention
 from premblyd.copies import folders
@@ -20,14 +17,8 @@ from tests.support.store import NOW_MS, Store
 OLD_MS = NOW_MS - 32 * DAY_MS
 CLASSES = ["body", "identity", "record"]
 BOOKMARK = "INSERT INTO sweep (removed, at_ms, row_id) VALUES (?, ?, ?)"
-REMOVAL = (
-    "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-    " VALUES (?, 'body', 1, 1, 0)"
-)
-ERASURE = (
-    "INSERT INTO erasure (at_ms, actor, found_by, events, cancelled)"
-    " VALUES (?, 'ada', 'event', 1, 0)"
-)
+COUNTED = "removal (day_ms, removed, period_ms, count, freed_bytes) VALUES (?, 'body', 1, 1, 0)"
+ERASURE = "erasure (at_ms, actor, found_by, events, cancelled) VALUES (?, 'ada', 'event', 1, 0)"
 
 
 def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list[Item]:
@@ -36,21 +27,15 @@ def found(database: Database, now_ms: int = NOW_MS, /, **retention: str) -> list
     return table.items(situation, kinds=["retention", "erasure"])
 
 
-def test_what_is_there_a_day_after_its_time_is_told(store: Store, database: Database) -> None:
-    store.add(received_at_ms=OLD_MS)
-    assert found(database) == []
-    assert found(database, NOW_MS - DAY_MS - 1, body="30d") == []
-    [item] = found(database, NOW_MS, body="30d")
-    assert (item.kind, item.severity, item.about) == ("retention", Severity.WARNING, "body")
-    assert "2 days after it expired" in item.text
-
-
 @for_each("removed", CLASSES)
-def test_each_class_is_looked_at_behind_its_own_bookmark(
-    store: Store, database: Database, removed: str
-) -> None:
+def test_what_is_a_day_too_late_is_told(store: Store, database: Database, removed: str) -> None:
+    """Each class behind its own bookmark."""
     added = store.add(body=removed.encode(), received_at_ms=OLD_MS)
-    assert [item.about for item in found(database, **{removed: "30d"})] == [removed]
+    assert found(database) == []
+    assert found(database, NOW_MS - DAY_MS - 1, **{removed: "30d"}) == []
+    [item] = found(database, **{removed: "30d"})
+    assert (item.kind, item.severity, item.about) == ("retention", Severity.WARNING, removed)
+    assert "2 days after it expired" in item.text
     store.by_hand(BOOKMARK, removed, OLD_MS, added.event_id)
     assert found(database, **{removed: "30d"}) == []
     store.by_hand("DELETE FROM sweep")
@@ -60,51 +45,36 @@ def test_each_class_is_looked_at_behind_its_own_bookmark(
 def test_a_clock_that_is_apart_from_the_time_that_has_passed_is_urgent_at_once(
     store: Store, database: Database, by_ms: int
 ) -> None:
+    """And retention is not behind by such a clock."""
     store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS + by_ms)
     [item] = table.items(Situation(record=database, now_ms=NOW_MS), kinds=["clock"])
     assert (item.severity, item.about) == (Severity.URGENT, "trusted time")
     assert item.command == "sudo -u premblyd premblyd record prune --trust-clock"
     near = Situation(record=database, now_ms=NOW_MS + by_ms * 2 // 3)
     assert not list(table.items(near, kinds=["clock"]))
-
-
-def test_by_a_clock_that_is_set_on_retention_is_not_behind(
-    store: Store, database: Database
-) -> None:
     store.add(received_at_ms=NOW_MS)
-    store.by_hand("UPDATE record SET trusted_ms = ? WHERE id = 1", NOW_MS)
     assert found(database, NOW_MS + 400 * DAY_MS, body="30d") == []
 
 
 def test_what_lacks_it_or_waits_is_not_behind(store: Store, database: Database) -> None:
+    """Nor is anybody needed while something of the class goes."""
     removed_parts = store.add(received_at_ms=OLD_MS).event_id
     waits = store.add("crm", body=b"waits", received_at_ms=OLD_MS).event_id
-    assert found(database, body="30d")
+    assert [item.needs_somebody for item in found(database, body="30d")] == [True]
+    store.by_hand(f"INSERT INTO {COUNTED}", NOW_MS - NOW_MS % DAY_MS)
+    [item] = found(database, body="30d")
+    assert table.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
     store.by_hand("UPDATE event SET removed_parts = 'identity' WHERE id = ?", removed_parts)
     store.by_hand("INSERT INTO put_off (event_id, removed) VALUES (?, 'body')", waits)
     assert found(database, body="30d") == []
-
-
-def test_while_something_of_the_class_goes_nobody_is_needed(
-    store: Store, database: Database
-) -> None:
-    store.add(received_at_ms=OLD_MS)
-    store.by_hand(REMOVAL, NOW_MS - NOW_MS % DAY_MS)
-    [item] = found(database, body="30d")
-    assert not item.needs_somebody
-    assert table.needs_nobody([item]) == "1 class is being deleted (body). Nothing to do."
-
-
-def test_old_rejections_are_told(store: Store, database: Database) -> None:
-    store.by_hand(
-        "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')", OLD_MS
-    )
+    rejected = "INSERT INTO rejection (at_ms, endpoint, remote_ip, reason) VALUES (?, '', '', 'x')"
+    store.by_hand(rejected, OLD_MS)
     assert [item.about for item in found(database, rejections="30d")] == ["rejections"]
     assert found(database, rejections="32d") == []
 
 
 def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database: Database) -> None:
-    store.by_hand(ERASURE, NOW_MS - 60_000)
+    store.by_hand(f"INSERT INTO {ERASURE}", NOW_MS - 60_000)
     store.by_hand("INSERT INTO to_erase (event_id, erasure_id) SELECT 7, id FROM erasure")
     assert found(database, NOW_MS - 1) == [], "it may be under way"
     [item] = found(database)
@@ -114,33 +84,24 @@ def test_an_erasure_that_is_not_done_is_told_until_it_is(store: Store, database:
     assert found(database) == []
 
 
-@pytest.fixture
-def writing(store: Store) -> Iterator[Database]:
-    """The database, as commands write to it."""
-    with closing(connect_operator(store.place)) as database:
-        yield database
+def test_a_folder_whose_backup_fails_or_is_old_is_told(store: Store, database: Database) -> None:
+    def backups(now_ms: int) -> list[Item]:
+        return table.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
 
-
-def backups(database: Database, now_ms: int) -> list[Item]:
-    return table.items(Situation(record=database, now_ms=now_ms), kinds=["backup"])
-
-
-def test_a_folder_of_copies_is_told_when_a_backup_fails_and_when_none_is_made(
-    database: Database, writing: Database
-) -> None:
-    made = {"file": "a.db", "file_bytes": 1}
-    folders.note(writing, "/b", NOW_MS, copied_at_ms=NOW_MS, error=None, **made)
-    assert backups(database, NOW_MS + 3 * DAY_MS - 1) == []
-    [item] = backups(database, NOW_MS + 3 * DAY_MS)
-    assert (item.severity, item.about) == (Severity.WARNING, "/b")
-    assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
-    assert item.command == "sudo premblyd record backup /b"
-    folders.note(writing, "/b", NOW_MS + 1, error="It is full.")
-    folders.note(writing, "/a b", NOW_MS, error="It is gone.")
-    first, second = backups(database, NOW_MS)
-    assert first.text == "The newest copy in /a b is missing. The last backup failed: It is gone."
-    assert first.command.endswith(" '/a b'")
-    assert second.text == f"{item.text} The last backup failed: It is full."
-    folders.note(writing, "/b", NOW_MS + 2, copied_at_ms=NOW_MS, error=None, **made)
-    folders.forget(writing, "/a b")
-    assert backups(database, NOW_MS) == []
+    made: dict[str, Any] = {"file": "a.db", "file_bytes": 1, "copied_at_ms": NOW_MS, "error": None}
+    with closing(connect_operator(store.place)) as writing:
+        folders.note(writing, "/b", NOW_MS, **made)
+        assert backups(NOW_MS + 3 * DAY_MS - 1) == []
+        [item] = backups(NOW_MS + 3 * DAY_MS)
+        assert (item.severity, item.about) == (Severity.WARNING, "/b")
+        assert item.text == "The newest copy in /b is of 2023-11-14 22:13:20 UTC."
+        assert item.command == "sudo premblyd record backup /b"
+        folders.note(writing, "/b", NOW_MS + 1, error="It is full.")
+        folders.note(writing, "/a b", NOW_MS, error="It is gone.")
+        first, second = backups(NOW_MS)
+        failed = "The newest copy in /a b is missing. The last backup failed: It is gone."
+        assert (first.text, first.command[-6:]) == (failed, " '/a b'"[-6:])
+        assert second.text == f"{item.text} The last backup failed: It is full."
+        folders.note(writing, "/b", NOW_MS + 2, **made)
+        folders.forget(writing, "/a b")
+        assert backups(NOW_MS) == []
