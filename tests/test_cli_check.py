@@ -2,23 +2,16 @@
 
 import json
 import os
-import re
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
 import pytest
 
-from premblyd import lint, listening
-from premblyd.config import load
-from premblyd.config.models import Action
-from premblyd.prembly import samples
-from premblyd.prembly.payload import Webhook
-from premblyd.routing import Routing
+from premblyd import listening
 from tests.support.commands import json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
-from tests.support.pages import PAGES
 from tests.support.ports import free_port
 from tests.support.rows import for_each
 from tests.support.sockets import handed_over
@@ -54,46 +47,34 @@ def hold_doubt(found: list[str], doubt: str | None) -> None:
 @for_each(
     ("code", "hint"),
     [
-        ("2", 'did you mean "02"?'),
-        ("O0", 'did you mean "00"?'),
         ("o7", 'did you mean "07"?'),
-        ("Missing", 'Prembly documents no response code "Missing" (but 00, 01, 02, 03, 07)'),
-        ("000", 'Prembly documents no response code "000" (but 00, 01, 02, 03, 07)'),
         ("04", 'Prembly documents no response code "04" (but 00, 01, 02, 03, 07)'),
+        *((code, None) for code in ("00", "01", "02", "03", "07", "*", "missing", "default")),
     ],
 )
 def test_a_code_that_no_webhook_is_known_to_have_is_doubted(
-    tmp_path: Path, code: str, hint: str
+    tmp_path: Path, code: str, hint: str | None
 ) -> None:
-    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", "00", code, types=["*"])]))
-    assert found.startswith("action a: ")
-    assert hint in found
-
-
-def test_the_documented_codes_and_words_are_not_doubted(tmp_path: Path) -> None:
-    codes = ["00", "01", "02", "03", "07", "*", "missing", "default"]
-    assert warnings(write(tmp_path, actions=[shell("a", "true", *codes)])) == []
+    hold_doubt(warnings(write(tmp_path, actions=[shell("a", "true", code, types=["*"])])), hint)
 
 
 @for_each(
     ("when", "doubt"),
     [
         ("endpoint == 'prembli'", "endpoint is one of 'prembly'; write 'prembly'"),
-        ("verified_by != 'hmac-sha256:sandbox'", "verified_by is one of 'hmac-sha256:live'"),
         ("contains(['public-key:live'], verified_by)", "verified_by is one of 'hmac-sha256:live'"),
+        ("type == 'transaction.procesed'", "did you mean 'transaction.processed'?"),
+        ("endpoint == 'prembly' && verified_by == 'hmac-sha256:live'", None),
     ],
 )
-def test_an_endpoint_or_key_that_is_not_there_is_doubted(
-    tmp_path: Path, when: str, doubt: str
+def test_an_endpoint_a_key_or_a_type_that_is_not_there_is_doubted(
+    tmp_path: Path, when: str, doubt: str | None
 ) -> None:
-    (found,) = warnings(write(tmp_path, actions=[shell("a", "true", when=when, types=["*"])]))
-    assert found.startswith("action a: ")
-    assert doubt in found
+    found = warnings(write(tmp_path, actions=[shell("a", "true", when=when, types=["*"])]))
+    hold_doubt(found, doubt)
     select = {"url": "http://127.0.0.1:9/", "send": {"select": f"{{a: {when}}}"}}
     hook = {"name": "a", "types": ["*"], "response_codes": ["*"], "http": select}
-    assert warnings(write(tmp_path, actions=[hook])) == [found]
-    good = "endpoint == 'prembly' && verified_by == 'hmac-sha256:live'"
-    assert warnings(write(tmp_path, actions=[shell("a", "true", when=good, types=["*"])])) == []
+    assert warnings(write(tmp_path, actions=[hook])) == found
 
 
 PAGE: dict[str, Any] = {"name": "page", "shell": "true"}
@@ -108,11 +89,8 @@ PAGE: dict[str, Any] = {"name": "page", "shell": "true"}
         ({"response_codes": ["*"], "when": "risk_level == 'high'"}, "transaction.case.opened"),
         ({"response_codes": ["02", "03"]}, None),
         ({"response_codes": ["00"], "when": "outcome == 'verified'"}, None),
-        ({"response_codes": ["00"], "when": "endpoint == 'prembly' && face_match"}, None),
         ({"response_codes": ["*"]}, None),
         ({"response_codes": ["missing"], "types": ["*"]}, None),
-        ({"response_codes": ["missing"], "types": ["sdk.session", "verification.*"]}, None),
-        ({"response_codes": ["missing"], "types": ["workflow.*"]}, None),
     ],
 )
 def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
@@ -132,15 +110,11 @@ def test_an_action_that_would_run_for_what_it_may_not_be_about_is_doubted(
     ("pattern", "doubt"),
     [
         ("sdk.sesion", "no type sdk.sesion; did you mean sdk.session?"),
-        ("transaction.procesed", "did you mean transaction.processed?"),
         ("transaction", "did you mean transaction.*?"),
         ("workflows.*", "like workflows.*; did you mean workflow.*?"),
-        ("prembly.state", "did you mean prembly.status?"),
         ("transaction.released", None),
-        ("workflow.process.paused", None),
         ("case.opened", None),
         ("verification.?sync", None),
-        ("*", None),
     ],
 )
 def test_a_type_that_no_event_is_known_to_have_is_doubted(
@@ -164,7 +138,6 @@ ASKED = {"api_key": "live_sk_hush", "url": "https://api.prembly.com"}
     [
         ({}, {}, True),
         ({"when": "verification_status == 'VERIFIED' && face_match"}, {}, True),
-        ({}, {"path": "/webhooks/identityverifications"}, True),
         ({}, {"path": "/webhooks/prembly-2026"}, True),
         ({"confirm": True}, {}, False),
         ({}, {"path": SECRET_PATH}, False),
@@ -189,62 +162,12 @@ def test_an_action_that_trusts_the_signature_alone_is_doubted(
         assert "endpoint prembly a path that nobody can guess" in line
 
 
-@pytest.mark.parametrize("when", ["outcome == 'verified'", "verified_by != 'hmac-sha256:live'"])
-def test_of_many_endpoints_no_action_is_asked_more_often_than_it_can_tell_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
-    """Counted, not timed: 200 actions and 50 endpoints took a minute once. 40 say the same."""
-    asked = 0
-    why_not = Routing.why_not
-
-    def counting(routing: Routing, action: Action, webhook: Webhook) -> str | None:
-        nonlocal asked
-        asked += 1
-        return why_not(routing, action, webhook)
-
-    monkeypatch.setattr(Routing, "why_not", counting)
-    actions = [shell(f"a{number}", "true", "00", when=when) for number in range(40)]
-    counts = []
-    for endpoints in (1, 50):
-        ends = [
-            {"name": f"e{number}", "path": f"/e{number}", "keys": {"live": KEY}}
-            for number in range(endpoints)
-        ]
-        config = write(tmp_path, actions=actions, endpoints=ends)
-        asked = 0
-        list(lint.warnings(load.load_config(config), config))
-        counts.append(asked)
-    assert counts[0] == counts[1] <= 40 * 3 * len(samples.NAMES)
-
-
-def test_an_action_for_one_endpoint_is_doubted_for_that_alone(tmp_path: Path) -> None:
-    when = "endpoint == 'prembly' && outcome == 'verified'"
-    settings = configuration(actions=[ACTIVATE | {"when": when}])
-    settings["endpoints"] += [
-        settings["endpoints"][0] | {"name": "other", "path": "/other", "keys": {"one": "another"}}
-    ]
-    path = tmp_path / "premblyd.yaml"
-    path.write_text(json.dumps(settings))
-    path.chmod(0o640)
-    (found,) = warnings(path)
-    assert "give endpoint prembly a path" in found
-
-
-def test_a_when_that_may_name_a_type_wrongly_is_doubted(tmp_path: Path) -> None:
-    when = "type == 'transaction.procesed'"
-    (found,) = warnings(write(tmp_path, actions=[PAGE | {"response_codes": ["*"], "when": when}]))
-    assert found.endswith("did you mean 'transaction.processed'?")
-
-
 @for_each(
     ("key", "doubt"),
     [
-        ("placeholder-1f2e", "it is a placeholder"),
         ("<your public key>", "it is a placeholder"),
-        ("sk_live_hush", "it looks like the secret key"),
         ("live_sk_hush", "it looks like the secret key"),
         ("'live_pk_hush'", "it has quotes, white space or letters"),
-        ("live_pk hush", "it has quotes, white space or letters"),
         ("live_pk_hush\ufeff", "it has quotes, white space or letters"),
     ],
 )
@@ -278,9 +201,7 @@ def test_how_prembly_is_asked_is_doubted_and_no_key_quoted(
     ("console", "doubt"),
     [
         ({"listen": "0.0.0.0:8081"}, "without TLS"),
-        ({"listen": "10.0.0.7:8081"}, "without TLS"),
         ({"listen": "127.0.0.1:8081", "url": "https://ops.example.com"}, None),
-        ({"listen": "unix:/run/premblyd/console.sock"}, None),
         ({"listen": "[::1]:8081"}, None),
     ],
 )
@@ -311,33 +232,19 @@ def test_a_secret_that_is_the_name_of_a_file_is_doubted(tmp_path: Path) -> None:
     (tmp_path / "credentials" / "live-key").write_text("live_pk_x\n")
     (tmp_path / "crm-token").write_text("Bearer hush\n")
     http = {"url": "http://127.0.0.1:1", "headers": {"Authorization": "crm-token"}}
-    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
+    crm = {"name": "crm", "types": ["*"], "response_codes": ["00"], "http": http}
+    env = {"CONFIG": f"{tmp_path}/crm-token", "TOKEN": "crm-token"}  # a path is no forgotten secret
     keys = {"live": "live-key", "test": "t" * 300, "next": ".."}
-    found = warnings(write(tmp_path, endpoint={"keys": keys}, actions=[action]))
+    actions = [crm, shell("sh", "true", "00", env=env, types=["*"])]
+    found = warnings(write(tmp_path, endpoint={"keys": keys}, actions=actions))
     assert [text.partition(": this text is taken")[0] for text in found] == [
         "endpoint prembly, key live",
         "action crm, header Authorization",
+        "action sh, env TOKEN",
     ]
     for text in found:
         assert text.endswith("the name of a file here; did you mean {file: …}?")
-        assert "live-key" not in text
-        assert "crm-token" not in text
-
-
-def test_a_variable_that_is_the_path_of_a_file_is_no_forgotten_secret(tmp_path: Path) -> None:
-    (tmp_path / "crm.json").write_text("{}")
-    env = {"CONFIG": str(tmp_path / "crm.json"), "TOKEN": "crm.json"}
-    action = {"name": "crm", "types": ["*"], "response_codes": ["00"], "shell": "true", "env": env}
-    (found,) = warnings(write(tmp_path, actions=[action]))
-    assert found.startswith("action crm, env TOKEN: this text is taken for the secret itself")
-
-
-NEED_A_RESTART: list[tuple[str, Any]] = [
-    ("hosts", {"name": "another"}),
-    ("hosts", {"lost_after": "1m"}),
-    ("console", {"listen": "127.0.0.1:0"}),
-    ("listen", f"127.0.0.1:{free_port()}"),
-]
+        assert not [each for each in ("live-key", "crm-token") if each in text]
 
 
 def test_the_programs_of_a_shell_line_and_a_worker_are_looked_for_too(tmp_path: Path) -> None:
@@ -399,10 +306,8 @@ def test_a_changed_file_is_told_until_it_is_reloaded(tmp_path: Path, daemon: Pre
     daemon.config.chmod(0o640)
     assert warnings(daemon.config) == []
     write(tmp_path, actions=[shell("new", "true")], listen=daemon.address)
-    assert warnings(daemon.config) == [
-        f"the running daemon (pid {pid}) uses an older configuration:"
-        f" make it read the file with `kill -HUP {pid}`"
-    ]
+    older = f"the running daemon (pid {pid}) uses an older configuration:"
+    assert warnings(daemon.config) == [f"{older} make it read the file with `kill -HUP {pid}`"]
     quiet = run("check", "--quiet", "--config", daemon.config)
     assert (quiet.code, quiet.out, quiet.err) == (0, "", ""), "systemd's reload begins so"
     daemon.reload()
@@ -447,59 +352,26 @@ def test_a_changed_key_or_secret_is_told_with_what_mends_it(
 
 
 @pytest.mark.process
-def test_a_changed_url_is_no_secret(tmp_path: Path) -> None:
-    hook = {"name": "crm", "types": ["*"], "response_codes": ["00"]}
-    with Premblyd(tmp_path, actions=[hook | {"http": {"url": "http://127.0.0.1:1/a"}}]) as daemon:
-        pid = daemon.start().process.pid
-        other = [hook | {"http": {"url": "http://127.0.0.1:1/b"}}]
-        write(tmp_path, actions=other, listen=daemon.address)
-        assert warnings(daemon.config) == [
-            f"the running daemon (pid {pid}) uses another value for action crm, url:"
-            f" make it read the file with `kill -HUP {pid}`"
-        ]
-
-
-@pytest.mark.process
 def test_what_needs_a_restart_is_told_so_before_and_after_a_reload(daemon: Premblyd) -> None:
     """One daemon for all: each is put back before the next."""
     pid = daemon.start().process.pid
     same = json.loads(daemon.config.read_text())
     daemon.config.chmod(0o640)
-    for number, (key, value) in enumerate(NEED_A_RESTART, 1):
-        daemon.config.write_text(json.dumps(same | {key: value}))
-        told = [
-            f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
-            f" {value}: restart it"
-            if key == "listen"
-            else f"the running daemon (pid {pid}) started with another `{key}`: restart it"
-        ]
-        assert warnings(daemon.config) == told
-        daemon.reload()
-        assert daemon.log("config.needs_restart")[number - 1]["setting"] == key
-        assert warnings(daemon.config) == told
-
-
-def test_the_pages_name_all_that_needs_a_restart() -> None:
-    install, logs = PAGES["docs/install.md"], PAGES["docs/monitoring.md"]
-    (sentence,) = re.findall(r"Restart instead after changing [^.]*\.", install)
-    (row,) = [line for line in logs.splitlines() if "`config.needs_restart`" in line]
-    for key in load.ONLY_AT_START:
-        assert f"`{key}`" in sentence
-        assert f"`{key}`" in row
-
-
-@pytest.mark.process
-def test_another_address_than_the_configured_one_is_told(tmp_path: Path, daemon: Premblyd) -> None:
-    pid = daemon.start().process.pid
-    port = daemon.address.partition(":")[2]
-    write(tmp_path, listen=f"localhost:{port}")
-    assert "listens" not in str(warnings(daemon.config)), "the same place by its name"
     other = f"127.0.0.1:{free_port()}"
-    write(tmp_path, listen=other)
-    assert (
-        f"the running daemon (pid {pid}) listens on {daemon.address}, while `listen` says"
-        f" {other}: restart it"
-    ) in warnings(daemon.config)
+    elsewhere = f"listens on {daemon.address}, while `listen` says {other}"
+    for number, (key, value, told) in enumerate(
+        [
+            ("hosts", {"name": "another"}, "started with another `hosts`"),
+            ("console", {"listen": "127.0.0.1:0"}, "started with another `console`"),
+            ("listen", other, elsewhere),
+        ]
+    ):
+        daemon.config.write_text(json.dumps(same | {key: value}))
+        words = [f"the running daemon (pid {pid}) {told}: restart it"]
+        assert warnings(daemon.config) == words
+        daemon.reload()
+        assert daemon.log("config.needs_restart")[number]["setting"] == key
+        assert warnings(daemon.config) == words
 
 
 @pytest.mark.process
