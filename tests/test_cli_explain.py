@@ -107,12 +107,9 @@ def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None
     assert headers["Authorization"] == "••• (text)"
     assert (shown["body"].encode(), shown["body_bytes"]) == (body, len(body))
     printed = run("explain", "-", "--config", config, stdin=body).out
-    for url, one in (
-        ("••• (file:chat-url)", shown),
-        ("https://•••@crm.example.com/prembly", other),
-    ):
-        assert one["url"] == url
-        assert f"  POST {url}\n" in printed
+    urls = ["••• (file:chat-url)", "https://•••@crm.example.com/prembly"]
+    assert [shown["url"], other["url"]] == urls
+    assert not [url for url in urls if f"  POST {url}\n" not in printed]
     assert not [one for one in (HUSH, SIGNING) if one in printed + json.dumps([shown, other])]
 
 
