@@ -172,7 +172,7 @@ def test_a_key_that_prembly_refuses_is_said(
 def test_a_key_that_is_refused_half_way_loses_nothing(
     record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One after the other: an answer to what was asked after it would show that the key is right."""
+    """One after the other: an answer to what was asked later would show that the key is right."""
     monkeypatch.setattr(reconciliation, "AT_ONCE", 1)
     known = know(api, 3)
 
@@ -238,12 +238,15 @@ def test_a_failure_that_passes_is_outlasted(
     (reference,) = know(api, 1)
     api.fail(fault, times=1)
     api.fail(fault, reference, times=1)
-    pauses_s: list[float] = []
+    later_s = 0.0
 
     async def sleep(pause_s: float) -> None:
-        pauses_s.append(pause_s)
+        nonlocal later_s
+        later_s += pause_s
 
     monkeypatch.setattr(log, "asyncio", SimpleNamespace(sleep=sleep))
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later_s)
+    monkeypatch.setattr(client, "time", clock)
     assert reconcile(record, "--store").code == 0
     assert record.stored() == [reference]
 
