@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import log
+from premblyd.ask import client, log
 from premblyd.engines.connections import connect_operator
 from premblyd.prembly.payload import session_reference
 from premblyd.record.reconciling import reconciliation
