@@ -245,8 +245,8 @@ def test_a_failure_that_passes_is_outlasted(
         later_s += pause_s
 
     monkeypatch.setattr(log, "asyncio", SimpleNamespace(sleep=sleep))
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later_s)
-    monkeypatch.setattr(client, "time", clock)
+    clock = vars(time) | {"monotonic": lambda: time.monotonic() + later_s}
+    monkeypatch.setattr(client, "time", SimpleNamespace(**clock))
     assert reconcile(record, "--store").code == 0
     assert record.stored() == [reference]
 

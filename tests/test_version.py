@@ -32,15 +32,9 @@ def tree(tmp_path: Path) -> Path:
 
 
 def git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *WHO, *words],
-        cwd=folder,
-        env=os.environ | AT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    more = {"cwd": folder, "env": os.environ | AT}
+    line = ["git", *WHO, *words]
+    return subprocess.run(line, **more, capture_output=True, text=True, check=True).stdout  # type: ignore[call-overload]
 
 
 def committed(folder: Path) -> str:
