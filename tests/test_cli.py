@@ -62,21 +62,6 @@ subprocess.run(["sh", "-c", "ulimit -c"], check=True)
     assert done.stdout.splitlines()[-1] == "0"
 
 
-@pytest.mark.process
-def test_help_imports_nothing_that_takes_long() -> None:
-    heavy = ["jmespath", "peewee", "pycurl", "pydantic", "rich", "structlog", "tornado", "yaml"]
-    script = f"""
-import sys
-from premblyd.cli import main
-main(["--help"], standalone_mode=False)
-print([name for name in {heavy} if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage:")
-    assert done.stdout.endswith("\n[]\n")
-
-
 @for_each("arguments", [["fly"], ["show"], ["events", "--outcome", "good"], ["--nope"]])
 def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
     done = run(*arguments)

@@ -255,16 +255,6 @@ def test_an_event_that_is_not_there(config: Path, arguments: list[str]) -> None:
     assert done == Ran(1, "", f"There is no event {arguments[1]}. `premblyd events` lists them.\n")
 
 
-def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path) -> None:
-    moved = "(SELECT min(id) FROM delivery WHERE event_id = 1)"
-    change = f"UPDATE delivery SET id = 999 WHERE id = {moved}"
-    by_hand(recorded_in(config), change, unchecked=True)
-    done = run("replay", "999", "--config", config)
-    assert (done.code, done.out) == (1, "")
-    hint = "If you mean delivery 999 (event 1): `premblyd replay --delivery 999`.\n"
-    assert done.err == f"There is no event 999. `premblyd events` lists them. {hint}"
-
-
 @pytest.mark.sqlite
 def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
     config.with_name("premblyd.db").unlink()

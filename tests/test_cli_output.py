@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import Ran, command, run, run_process
+from tests.support.commands import command, run
 from tests.support.forking import Forked
 from tests.support.rows import for_each
 
@@ -113,14 +113,6 @@ def test_an_argument_that_is_no_text_is_a_wrong_use(config: Path, arguments: lis
     done = run("--config", config, *arguments)
     assert (done.code, done.out) == (2, "")
     assert "\\xff' is not UTF-8 text." in done.err
-
-
-@pytest.mark.process
-def test_a_variable_that_is_no_text_is_said(tmp_path: Path) -> None:
-    done = run_process("events", PREMBLYD_CONFIG=os.fsdecode(b"/no\xffwhere.yaml"))
-    assert done == Ran(
-        78, "", "/no\\udcffwhere.yaml:1:1: there is no such file; `premblyd init` writes one\n"
-    )
 
 
 @for_each(

@@ -80,13 +80,6 @@ def test_who_may_not_write_changes_nothing(auditor: str, store: Store, tmp_path:
     assert store.rows("SELECT state FROM delivery") == [("pending",)]
 
 
-def test_a_role_that_may_nothing_is_told_so(store: Store, auditor: str) -> None:
-    store.by_hand("REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM auditor")
-    done = run("events", "--database", auditor)
-    assert (done.code, done.out) == (1, "")
-    assert "this role lacks a right on table" in done.err
-
-
 def test_a_server_that_is_not_there_is_a_try_again_without_a_password(tmp_path: Path) -> None:
     url = f"postgresql://auditor@/record?host={tmp_path}"
     done = run("events", "--database", url, PGPASSWORD=HUSH)
@@ -172,17 +165,6 @@ def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
     assert 'Peer authentication failed for user "tests"' in said
     assert "can't be reached" not in said
     assert hint == f"As that user: sudo -u tests premblyd {shlex.join(typed)}"
-
-
-def test_check_and_a_daemon_say_whom_the_server_refuses(by_peer: str, tmp_path: Path) -> None:
-    config = tmp_path / "premblyd.yaml"
-    config.write_text(json.dumps(configuration(database=by_peer)))
-    refused = "PostgreSQL refuses the connection: "
-    checked = run("check", "--config", config)
-    assert checked.code == 78
-    assert f"can't start: the database can't be used now: {refused}" in checked.err
-    started = run_process("serve", "--config", config)  # a process, as it sets up its own
-    assert (started.code, refused in started.err) == (75, True)
 
 
 def test_check_tells_another_builds_record_as_the_start_does(store: Store, tmp_path: Path) -> None:

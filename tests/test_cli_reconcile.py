@@ -19,15 +19,13 @@ from premblyd.prembly.payload import session_reference
 from premblyd.record.reconciling import reconciliation
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
-from tests.support.daemon import Premblyd
-from tests.support.database import by_hand, changing, locked
+from tests.support.database import by_hand, changing
 from tests.support.erasing import forgetting
 from tests.support.forking import Forked
 from tests.support.prembly_api import (
     PremblyApi,
     Shape,
     code_01,
-    garbage,
     hang,
     status,
     too_many,
@@ -119,23 +117,6 @@ def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
 
 
 @pytest.mark.process
-def test_a_running_daemon_runs_the_actions_of_what_is_stored(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    references = set(know(api, 5))
-    ran = tmp_path / "ran"
-    script = f'echo "$PREMBLY_REFERENCE $PREMBLY_TYPE" >> {ran}'
-    action = shell("note", script, "00", types=["prembly.status"])
-    asking = {"url": api.url, "api_key": api.key, "rate": 1000}
-    with Premblyd(tmp_path, actions=[action], prembly=asking) as daemon:
-        daemon.start()
-        assert run("reconcile", "--config", daemon.config, "--store").code == 0
-        wait_until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 5)
-        assert {line.split()[0] for line in ran.read_text().splitlines()} == references
-        assert {line.split()[1] for line in ran.read_text().splitlines()} == {"prembly.status"}
-
-
-@pytest.mark.process
 def test_after_a_kill_the_next_run_asks_for_nothing_that_is_stored(
     tmp_path: Path, api: PremblyApi
 ) -> None:
@@ -205,30 +186,18 @@ def test_prembly_that_does_not_answer_is_said(record: Record, api: PremblyApi) -
     assert api.asked() <= log.TRIES
 
 
-@for_each(
-    ("logs", "code", "why"),
-    [
-        ({}, 75, "the answer is no JSON object"),
-        (
-            {"items": "data.entries"},
-            75,
-            "the answer has no list where `prembly.logs.items` looks for one",
-        ),
-        ({"path": "/logs/"}, 1, "Prembly has no log at /logs/ (HTTP 404)"),
-    ],
-)
 def test_a_log_that_can_not_be_read_is_said_with_where_to_look(
-    record: Record, api: PremblyApi, logs: dict[str, str], code: int, why: str
+    record: Record, api: PremblyApi
 ) -> None:
-    record.configure(api, prembly={"logs": logs})
-    if not logs:
-        api.fail(garbage)
+    record.configure(api, prembly={"logs": {"items": "data.entries"}})
     ran = reconcile(record)
-    api.mend()
-    assert (ran.code, ran.out) == (code, "")
-    assert why in ran.err
-    assert ("look at `prembly: {logs: …}`." in ran.err) == (code == 75)
+    assert (ran.code, ran.out) == (75, "")
+    assert "the answer has no list where `prembly.logs.items` looks for one" in ran.err
+    assert "look at `prembly: {logs: …}`." in ran.err
     assert "{url: …}" not in ran.err, "it can be reached"
+    record.configure(api, prembly={"logs": {"path": "/logs/"}})
+    ran = reconcile(record)
+    assert (ran.code, "Prembly has no log at /logs/ (HTTP 404)" in ran.err) == (1, True)
 
 
 @pytest.mark.parametrize("fault", [status(500), too_many("1")])
@@ -329,20 +298,20 @@ def test_a_webhook_that_comes_meanwhile_is_not_doubled(record: Record, api: Prem
     assert record.rows("SELECT count(*) FROM event") == [(1,)]
 
 
-@pytest.mark.parametrize("outcome", ["verified", "pending"])
+@for_each("is_open", [False, True])
 def test_an_event_is_known_by_another_name_that_prembly_gave_its_verification(
-    record: Record, api: PremblyApi, outcome: str
+    record: Record, api: PremblyApi, is_open: bool
 ) -> None:
     """In the log by its reference, and here by its session: an answer has linked them. What came
     and left it open is listed as that, and its answer is stored once."""
     (reference,) = know(api, 1)
+    record.change("DELETE FROM event")
+    record.change("DELETE FROM verification_name")
     digest = session_reference(SESSION)
-    with changing(record.place) as database:
-        for name in (digest, reference):
-            insert = "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, ?, 1)"
-            database.execute(insert, [name, digest])
-    record.receive([digest], outcome=outcome, response_code=None)
-    is_open = outcome == "pending"
+    names = "INSERT INTO verification_name (name, verification, at_ms) VALUES (?, ?, 1)"
+    for name in (digest, reference):
+        record.change(names, name, digest)
+    record.receive([digest], outcome="pending" if is_open else "verified", response_code=None)
     printed = found(record, code=int(is_open))
     assert [each["fate"] for each in printed["absent"]] == ["unsettled"] * is_open
     assert reconcile(record, "-", stdin=f"{reference}\n{SESSION}\n".encode()).code == int(is_open)
@@ -420,18 +389,6 @@ def test_of_an_empty_log_there_is_nothing_to_compare(record: Record) -> None:
     assert (ran.code, "Nothing to compare: " in ran.out) == (0, True)
     assert "Nothing is missing" not in ran.out
     assert record.rows("SELECT reconciled_at_ms FROM downtime") == [(None,)]
-
-
-def test_what_was_not_asked_for_is_told_with_what_may_be_wrong(
-    record: Record, api: PremblyApi
-) -> None:
-    api.know("ver_bvn_old_1", created_at_s=time.time() - 50 * HOUR_S)
-    for parameters, words in (
-        ({"since": "from", "until": "to"}, "1 entry outside the time that was asked for."),
-        ({"since": "", "until": ""}, "Of another time, so left out: 1."),
-    ):
-        record.configure(api, prembly={"logs": {"parameters": parameters}})
-        assert words in reconcile(record).out
 
 
 def test_a_list_needs_no_key_and_asks_nobody(tmp_path: Path, api: PremblyApi) -> None:
@@ -537,33 +494,6 @@ def test_what_is_stored_is_for_the_endpoint_that_is_named(tmp_path: Path, api: P
     assert "the configuration has a, b" in reconcile(record, "--endpoint", "c").err
     assert reconcile(record, "--store", "--endpoint", "b").code == 0
     assert record.rows("SELECT endpoint FROM event") == [("b",)]
-
-
-def test_the_question_for_the_log_is_asked_as_configured(tmp_path: Path, api: PremblyApi) -> None:
-    api.log_place = "records"
-    know(api, 30)
-    logs = {
-        "page_size": 10,
-        "parameters": {"until": ""},
-        "query": {"sort_by": "created_at", "request_method": "api"},
-        "items": "data.records",
-    }
-    assert len(found(Record(tmp_path, api, prembly={"logs": logs}), code=1)["absent"]) == 30
-    assert all("end_date" not in question.query for question in api.questions)
-    assert [question.query["sort_by"] for question in api.questions] == ["created_at"] * 2 * 4
-
-
-@pytest.mark.process
-def test_a_locked_database_is_waited_for(record: Record, api: PremblyApi) -> None:
-    (reference,) = know(api, 1)
-    arguments = ("reconcile", "--config", record.config, "--store")
-    with Forked(arguments, stdout=subprocess.PIPE) as process:
-        with locked(record.place):
-            wait_until(lambda: api.asked(reference))
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(2.2)  # longer than SQLite itself waits
-        assert process.wait() == 0
-    assert record.stored() == [reference]
 
 
 def test_a_downtime_is_reminded_of_until_nothing_of_it_is_missing(

@@ -22,10 +22,8 @@ from tests.support.commands import (
     run_process,
 )
 from tests.support.configuration import configuration, shell
-from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, url_of
 from tests.support.rows import for_each
-from tests.support.waiting import wait_until
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
 RECORDED = """SELECT action, event_id, delivery_id, note FROM operator_action
@@ -144,12 +142,6 @@ def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> No
     assert replay(config, *greet, "--new")["queued"] == 0
 
 
-@for_each("options", [["--dead"], ["--action", "archive"], ["--pending", "--action", "archive"]])
-def test_new_wants_an_action_and_events(config: Path, options: list[str]) -> None:
-    done = run("replay", "--new", *options, "--config", config)
-    assert (done.code, done.out) == (2, "")
-
-
 def test_dead_may_be_one_event(config: Path) -> None:
     dead = sorted(row for row in read(config, DELIVERIES) if row[3] == "dead")
     event = dead[0][1]
@@ -163,12 +155,13 @@ def test_dead_may_be_one_event(config: Path) -> None:
     [
         (["--pending", "--dead"], "--dead can't be combined with --pending or --delivery."),
         (["1", "--delivery", "2"], "Name one event or one delivery"),
+        (["--new", "--dead"], "--new needs --action"),
+        (["--new", "--action", "x", "--since", "1h", "--error", "x"], "--new needs --action"),
     ],
 )
 def test_what_goes_not_together_is_told(config: Path, options: list[str], words: str) -> None:
     done = run("replay", *options, "--config", config)
-    assert (done.code, done.out) == (2, "")
-    assert words in done.err
+    assert (done.code, done.out, words in done.err) == (2, "", True), done.err
 
 
 def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
@@ -183,8 +176,6 @@ def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     assert found("--error", "tls") == [first]
     assert found("--until", "2026-01-01") == found("--type", "none.at_all") == []
     assert found("--type", "*", "--since", "1h") == [first, *others]
-    done = run("replay", "--new", "--action", "x", "--since", "1h", "--error", "x")
-    assert (done.code, "--new needs --action" in done.err) == (2, True)
 
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
@@ -259,26 +250,6 @@ def test_an_interrupted_replay_says_how_many_were_queued(
     done = run("replay", "--dead", "--config", config)
     assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
     assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
-
-
-@pytest.mark.process
-def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:
-    later = shell("later", f"test -e {tmp_path}/go", retry={"attempts": 2, "first_delay": "1h"})
-    with Premblyd(tmp_path, actions=[later]) as daemon:
-        daemon.start().send(b'{"response_code":"00"}')
-        daemon.wait_for_rows([("pending", 1)], "SELECT state, attempt_count FROM delivery")
-        wait_until(lambda: daemon.rows("SELECT id FROM attempt WHERE outcome IS NULL") == [])
-        (tmp_path / "go").touch()
-        assert run("replay", "--pending", "--config", daemon.config).out == "Queued 1 delivery.\n"
-        daemon.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
-        daemon.kill()
-        daemon.configure(actions=[later, shell("new", "true", "00")])
-        daemon.start()
-        assert replay(daemon.config, "--since", "1h", "--action", "new")["queued"] == 1
-        daemon.wait_for_rows(
-            [("later", "succeeded"), ("new", "succeeded")],
-            "SELECT action, state FROM delivery ORDER BY id",
-        )
 
 
 def lack(config: Path, event_id: int, removed_parts: str) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +14,12 @@ from premblyd.cli import send
 from premblyd.cli.send import DUPLICATE, Reply, Target, meaning
 from premblyd.config.secrets import Secret
 from premblyd.prembly import samples
-from tests.support.commands import Ran, command, run, run_process
+from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
 from tests.support.http_server import serving
 from tests.support.rows import for_each
-from tests.support.users import OBEYING_MODES
 from tests.support.webhooks import KEY, PATH
 
 EVENTS = "SELECT id, response_code, token, verified_by FROM event WHERE id > ? ORDER BY id"
@@ -124,18 +121,6 @@ def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
     assert "After a change of the key: start the daemon again." in elsewhere.err
 
 
-@pytest.mark.process
-def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, endpoint={"allow_ips": ["192.0.2.1"]}) as daemon:
-        daemon.start()
-        config = tmp_path / "send.yaml"
-        own = {"listen": daemon.address, "database": url_of(daemon.place)}
-        config.write_text(json.dumps(configuration(**own)))
-        done = run("send", "--config", config)
-    assert (done.code, done.out[:3]) == (1, "401")
-    assert "an address outside `allow_ips`" in done.err
-
-
 def test_many_are_counted_by_answer(sending: Sending) -> None:
     """Each sample is a new event each time."""
     done = sending.send("--count", 5)
@@ -234,19 +219,6 @@ def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:
     assert done.err == "Nothing listens there, or a firewall is in between.\n"
 
 
-@pytest.mark.process
-def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
-        listening.listen()
-        (tmp_path / "s").chmod(0)
-        config = tmp_path / "premblyd.yaml"
-        config.write_text(json.dumps(configuration(listen=f"unix:{tmp_path}/s")))
-        line = [*OBEYING_MODES, *command("send", "--config", config)]
-        done = subprocess.run(line, capture_output=True, text=True)
-    assert done.stderr == f"You may not connect to {tmp_path}/s: use sudo.\n"
-
-
 ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
     (503, {"Retry_After": "7"}, 75, "The daemon is running, but could not store it: "),
     (503, {}, 75, "Without Retry-After this comes from a proxy in front"),
@@ -289,16 +261,3 @@ def test_what_another_server_answers_is_shown_in_part_and_does_nothing_to_a_term
     ((path, headers, body),) = server.requests
     assert (path, json.loads(body)["response_code"]) == ("/hook?token=hush", "00")
     assert {"content-type", "x-prembly-signature", "token"} <= dict(headers).keys()
-
-
-@pytest.mark.process
-def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed(
-    tmp_path: Path,
-) -> None:
-    """The configuration of a new installation has no action."""
-    with Premblyd(tmp_path, actions=[]) as daemon:
-        url = f"http://{daemon.start().address}{PATH}"
-        assert run("send", "--url", url, "--config", daemon.config).out.startswith("200 ")
-        done = run("status", "--config", daemon.config)
-    assert (done.code, done.err) == (0, "")
-    assert "1 event matched no action (code 00). Nothing to do.\n" in done.out

@@ -182,27 +182,18 @@ def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes
 
 
 @pytest.mark.process
-def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
-    send(daemon, 10)
-    with following(daemon.config, "--limit", 1) as (process, out):
-        assert b"ref-10" in out.readline()
-        for number in (11, 12):
-            send(daemon, number)
-            assert f"ref-{number}".encode() in out.readline()
+def test_events_are_followed_as_they_come_and_only_the_chosen_ones(daemon: Premblyd) -> None:
+    for number in (20, 21):
+        send(daemon, number, code=7)
+    chosen = ("--json", "--code", "07", "--limit", 1)
+    with following(daemon.config, *chosen) as (process, out):
+        assert json.loads(out.readline())["reference"] == "ref-21"
+        for number, code in ((22, 0), (23, 7)):
+            send(daemon, number, code)
+        assert json.loads(out.readline())["reference"] == "ref-23"
         process.send_signal(signal.SIGINT)
         assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
         assert process.wait() == 0
-
-
-@pytest.mark.process
-def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Premblyd) -> None:
-    for number in (20, 21):
-        send(daemon, number, code=7)
-    with following(daemon.config, "--json", "--code", "07", "--limit", 1) as (_, out):
-        assert json.loads(out.readline())["reference"] == "ref-21"
-        send(daemon, 22)
-        send(daemon, 23, code=7)
-        assert json.loads(out.readline())["reference"] == "ref-23"
 
 
 @pytest.mark.process

@@ -233,37 +233,16 @@ def is_slow(step: str) -> bool:
 
 # A value for each filter.
 OF_EVENTS: dict[str, Any] = {
-    "find": "r-8",
-    "reference": "r-8",
-    "whole_name": "r-8",
-    "user_ref": "user-8",
-    "handled": "dead",
-    "code": "00",
-    "outcome": "verified",
-    "type": "sdk.session",
-    "kind": "api",
-    "text": "successful",
-    "endpoint": "prembly",
-    "key": "0000",
-    "since_ms": NOW_MS,
-    "until_ms": NOW_MS + 900_000,
-    "contradicted": True,
-    "is_doubted": True,
-}
+    "find": "r-8", "reference": "r-8", "whole_name": "r-8", "user_ref": "user-8", "key": "0000",
+    "handled": "dead", "code": "00", "outcome": "verified", "type": "sdk.session", "kind": "api",
+    "text": "successful", "endpoint": "prembly", "contradicted": True, "is_doubted": True,
+    "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000,
+}  # fmt: skip
 OF_DELIVERIES: dict[str, Any] = {
-    "state": "dead",
-    "action": "crm",
-    "type": "sdk.*",
-    "error": "exit",
-    "is_blocked": True,
-    "since_ms": NOW_MS,
-    "until_ms": NOW_MS + 900_000,
-    "due_after_ms": NOW_MS,
-    "event_id": 8,
-    "delivery_id": 8,
-    "ids": (1, 2),
-    "contradicted": True,
-}
+    "state": "dead", "action": "crm", "type": "sdk.*", "error": "exit", "is_blocked": True,
+    "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000, "due_after_ms": NOW_MS, "event_id": 8,
+    "delivery_id": 8, "ids": (1, 2), "contradicted": True,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", name="planned", params=["", "ANALYZE;"], ids=["new", "analysed"])

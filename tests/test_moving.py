@@ -7,9 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -21,12 +19,11 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.connections import backend, connect_operator, connect_read_only
 from premblyd.engines.postgresql import beacon
-from premblyd.errors import AlreadyRunningError, CannotStartError
+from premblyd.errors import AlreadyRunningError
 from premblyd.move import postgresql as on_server
 from premblyd.move.moving import MoveError
 from tests.support import postgresql
 from tests.support.commands import PERSONAL, json_of, record, run
-from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import past_checks
 from tests.support.erasing import forgetting
@@ -222,29 +219,6 @@ def test_a_database_with_a_record_is_not_filled(path: Path, server: Server, tmp_
     assert len(rows_of(server)["event_hour"]) == 1
 
 
-@pytest.fixture
-def beating(server: Server) -> Iterator[Server]:
-    """A database on which a daemon lives."""
-    stopped = threading.Event()
-    with psycopg.connect(server.url, autocommit=True) as own:
-        own.execute(JOIN)
-
-        def beat() -> None:
-            while not stopped.wait(0.05):
-                own.execute("UPDATE host SET beat_count = beat_count + 1")
-
-        thread = threading.Thread(target=beat)
-        thread.start()
-        yield server
-        stopped.set()
-        thread.join()
-
-
-def test_a_database_on_which_a_daemon_lives_is_not_filled(beating: Server, path: Path) -> None:
-    with pytest.raises(AlreadyRunningError, match=r"db-2, process 4711\. Stop it"):
-        move_record(path, beating)
-
-
 def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
     path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,11 +230,18 @@ def test_a_daemon_that_was_killed_on_a_server_is_in_nobodys_way(
     assert rows_of(server)["host"] == []
 
 
-def test_the_record_of_a_running_daemon_is_not_moved(empty_server: Server, tmp_path: Path) -> None:
+def test_nothing_is_moved_while_a_daemon_runs_on_either_database(
+    path: Path, server: Server, empty_server: Server, tmp_path: Path
+) -> None:
     with Premblyd(tmp_path) as daemon:
         daemon.start()
         done = run("--config", daemon.config, "record", "move", empty_server.url)
         assert (done.code, done.out, "Stop it" in done.err) == (75, "", True)
+    (tmp_path / "there").mkdir()
+    with Premblyd(tmp_path / "there", place=server) as daemon:
+        pid = daemon.start().process.pid
+        with pytest.raises(AlreadyRunningError, match=rf"process {pid}\. Stop it"):
+            move_record(path, server)
 
 
 # Python that runs before the daemon: it has looked at the database, and waits before it joins.
@@ -364,26 +345,6 @@ def test_who_was_erased_stays_so_on_the_new_database(
         store.close()
 
 
-def test_pending_deliveries_run_on_the_new_database(server: Server, tmp_path: Path) -> None:
-    hook = shell("record", f'echo "$PREMBLY_EVENT" >> {tmp_path}/ran', retry=AT_ONCE)
-    slow = hook | {"shell": "sleep 30", "concurrency": 1}
-    with Premblyd(tmp_path, actions=[slow]) as daemon:
-        daemon.start()
-        for number in range(3):
-            body = b'{"response_code":"00","reference":"r-%d"}' % number
-            assert daemon.send(body).status == 200
-        wait_until(lambda: daemon.rows("SELECT 1 FROM attempt"))
-        daemon.kill()
-        before = digest_of(daemon.database)
-        moved = run("--config", daemon.config, "record", "move", server.url)
-        assert (moved.code, digest_of(daemon.database)) == (0, before)
-        daemon.configure(database=server.url, actions=[hook])
-        daemon.start()
-        succeeded = "SELECT count(*) FROM delivery WHERE state = 'succeeded'"
-        wait_until(lambda: rows(server, succeeded) == [(3,)])
-        assert daemon.send(b'{"response_code":"00","reference":"r-9"}').json["event"] == 4
-
-
 def test_the_command_says_what_came_over_and_what_to_do_now(
     server: Server, empty_server: Server, tmp_path: Path
 ) -> None:
@@ -446,16 +407,6 @@ def test_a_plain_role_with_a_password_from_a_file_is_enough(
     done = run("--config", Premblyd(tmp_path).config, *typed)
     assert (done.code, f"url: '{url}'" in done.out, "hush" in done.out) == (0, True, False)
     assert rows_of(empty_server) == rows_of(odd)
-
-
-def test_a_database_that_cannot_hold_every_text_is_not_filled(path: Path) -> None:
-    with needs_machine():
-        cluster, _ = postgresql.of_session()
-    name = f"ascii_{uuid.uuid4().hex[:8]}"
-    with cluster.connect() as connection:
-        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0")
-    with pytest.raises(CannotStartError, match="ENCODING 'UTF8'"):
-        move_record(path, Server(cluster.url(name)))
 
 
 @needs_root

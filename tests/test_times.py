@@ -1,9 +1,5 @@
 """Times as text."""
 
-import re
-from pathlib import Path
-
-import premblyd
 from premblyd import times
 from tests.support.rows import for_each
 
@@ -32,13 +28,3 @@ def test_a_time_that_no_calendar_has_is_shown_as_its_number() -> None:
 )
 def test_a_time_without_a_zone_is_utc(text: str, ms: int) -> None:
     assert times.from_iso(text) == ms
-
-
-def test_no_other_module_formats_times() -> None:
-    root = Path(premblyd.__file__).parent
-    formatting = {
-        str(module.relative_to(root))
-        for module in root.rglob("*.py")
-        if re.search(r"isoformat|\.strftime|fromtimestamp", module.read_text())
-    }
-    assert formatting == {"times.py"}
