@@ -143,7 +143,9 @@ PLACES = sorted(
     }
 )
 values = st.recursive(
-    ODD | st.sampled_from(WORDS) | st.sampled_from([mark["event"] for _, mark in MARKS[:10]]),
+    ODD
+    | st.sampled_from(WORDS)
+    | st.sampled_from([mark["event"] for _, mark in MARKS if "event" in mark]),
     lambda inner: st.dictionaries(st.sampled_from([*PLACES, "data"]), inner, max_size=4),
     max_leaves=8,
 )
