@@ -49,14 +49,6 @@ def test_an_age_counts_from_the_servers_time(store: Store) -> None:
         assert len(json.loads(done.out)) == count
 
 
-def test_stats_are_of_the_servers_last_day(store: Store) -> None:
-    store.by_hand(f"UPDATE event_hour SET hour_ms = {NOW} / 3600000 * 3600000")
-    printed = json.loads(run("stats", "--json", "--database", url_of(store.place)).out)
-    assert sum(each["events"] for each in printed["by_outcome"]) == 1
-    ((server_ms,),) = store.rows(f"SELECT {NOW}")
-    assert abs(printed["until_ms"] - server_ms) < 3_600_000
-
-
 def configured(store: Store, folder: Path, **prembly: object) -> Path:
     path = folder / "premblyd.yaml"
     own = {"database": url_of(store.place), "prembly": {"rate": 1000, **prembly}}

@@ -14,7 +14,7 @@ from premblyd.engines.connections import connect_read_only
 from premblyd.hosts.register import Hosts
 from premblyd.record.filters import EventFilter
 from tests.support import postgresql
-from tests.support.commands import Ran, run, run_process
+from tests.support.commands import Ran, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd
 from tests.support.database import away, url_of
@@ -98,34 +98,22 @@ def test_status_without_the_server_says_what_runs_what_webhooks_get_and_what_to_
             done = run("status", "--config", daemon.config)
             said = json.loads(run("status", "--json", "--config", daemon.config).out)
         assert (done.code, done.err) == (2, ""), "what monitoring takes for critical"
-        line, trouble, *_ = done.out.splitlines()
-        assert f"(pid {daemon.process.pid}) has been running since" in line
-        assert line.endswith(f"it listens on {daemon.address}.")
-        assert trouble.startswith("!! PostgreSQL refuses the connection: ")
+        assert f"(pid {daemon.process.pid}) has been running since" in done.out
+        assert "\n!! PostgreSQL refuses the connection: " in done.out
         assert "Webhooks are answered 503, and hooks wait." in " ".join(done.out.split())
-        assert "`premblyd reconcile --store`" in done.out
         assert (said["ok"], said["daemon"]["pid"]) == (False, daemon.process.pid)
         assert [item["kind"] for item in said["attention"]] == ["database"]
         assert daemon.stop() == 0
-        with away(store.place):
-            done = run("status", "--config", daemon.config)
-        assert done.code == 2
-        assert done.out.startswith("No daemon with this configuration runs here.\n!! PostgreSQL")
 
 
-@for_each(
-    "url",
-    [
-        f"postgresql://a:{HUSH}@host/db",
-        f"postgresql://a@host/db?password={HUSH}",
-        f"postgresql://a:of/{HUSH}@host/db",  # not written as a URL needs it
-    ],
-)
-def test_a_password_on_the_command_line_is_refused_and_not_repeated(url: str) -> None:
-    done = run("events", "--database", url)
-    assert (done.code, done.out) == (2, "")
-    assert "libpq takes it from PGPASSWORD or ~/.pgpass" in done.err
-    assert HUSH not in done.err
+def test_a_password_on_the_command_line_is_refused_and_not_repeated() -> None:
+    not_written_as_a_url_needs_it = f"postgresql://a:of/{HUSH}@host/db"
+    plain, asked = f"postgresql://a:{HUSH}@host/db", f"postgresql://a@host/db?password={HUSH}"
+    for url in (plain, asked, not_written_as_a_url_needs_it):
+        done = run("events", "--database", url)
+        assert (done.code, done.out) == (2, "")
+        assert "libpq takes it from PGPASSWORD or ~/.pgpass" in done.err
+        assert HUSH not in done.err
 
 
 def test_an_empty_database_says_who_makes_it(store: Store) -> None:
@@ -165,18 +153,6 @@ def test_a_user_whom_the_server_does_not_take_for_the_role_is_told_who_may(
     assert 'Peer authentication failed for user "tests"' in said
     assert "can't be reached" not in said
     assert hint == f"As that user: sudo -u tests premblyd {shlex.join(typed)}"
-
-
-def test_check_tells_another_builds_record_as_the_start_does(store: Store, tmp_path: Path) -> None:
-    config = tmp_path / "premblyd.yaml"
-    config.write_text(json.dumps(configuration(database=url_of(store.place))))
-    assert run("check", "--config", config).code == 0
-    store.by_hand("UPDATE record SET schema_digest = 'other'")
-    checked, started = run("check", "--config", config), run_process("serve", "--config", config)
-    assert (checked.code, started.code) == (78, 78)
-    reason = started.err.splitlines()[-1]
-    assert "was made by another build of premblyd" in reason
-    assert f"warning: the daemon can't start: {reason}\n" in checked.err
 
 
 def host(store: Store, name: str, *actions: str, lost_after_ms: int = 10_000) -> Hosts:

@@ -4,14 +4,12 @@ import json
 import os
 import pty
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.queue.recovery import BODY_GONE, ERASED
-from premblyd.record import operating, replays
 from tests.support.commands import (
     ACTIONS,
     Ran,
@@ -222,34 +220,6 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
     assert (status, said) == (0, f"Queued {few} deliveries.\n")
     again = run("replay", "--since", "1h", "--action", "every", "--new", "--config", config)
     assert again.code == 0, "a script is not asked"
-
-
-def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
-    prembly = {"api_key": "sk", "rate": 0.01}
-    _configure(config, actions=[*ACTIONS, shell("every", "true", confirm=True)], prembly=prembly)
-    count = len(read(config, "SELECT id FROM event"))
-    done = run("replay", "--since", "1h", "--action", "every", "--config", config)
-    minutes = -(-count * 100 // 60)
-    assert (done.code, f"{count} questions at 0.01/s: {minutes} minutes." in done.err) == (0, True)
-    quiet = run("replay", "--dead", "--action", "ask-compliance", "--config", config)
-    assert "questions" not in quiet.err
-
-
-def test_an_interrupted_replay_says_how_many_were_queued(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = replays.changes
-
-    def interrupted(*arguments: Any) -> Iterator[operating.Change[int]]:
-        yield next(changes(*arguments))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(operating, "BATCH", 1)
-    monkeypatch.setattr(replays, "changes", interrupted)
-    dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
-    done = run("replay", "--dead", "--config", config)
-    assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
-    assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
 
 
 def lack(config: Path, event_id: int, removed_parts: str) -> None:

@@ -71,19 +71,18 @@ def test_a_secret_that_may_not_be_read(folder: Path) -> None:
 
 
 @pytest.mark.sqlite
-@pytest.mark.parametrize("closed", ["premblyd.db", "data"])
+@pytest.mark.parametrize("closed", ["data/premblyd.db", "data"])
 def test_a_database_that_may_not_be_read(folder: Path, closed: str) -> None:
     config = folder / "premblyd.yaml"
     config.write_text(json.dumps(configuration(database="sqlite:///data/premblyd.db")))
-    data = folder / "data"
-    data.mkdir()
-    shutil.copy(record(folder / "record").with_name("premblyd.db"), data)
-    place = data if closed == "data" else data / closed
-    mode = place.stat().st_mode
-    place.chmod(0o600 if os.geteuid() == 0 and closed != "data" else 0)
+    (folder / "data").mkdir()
+    shutil.copy(record(folder / "record").with_name("premblyd.db"), folder / "data")
+    mode = (folder / closed).stat().st_mode
+    (folder / closed).chmod(0o600 if os.geteuid() == 0 and closed != "data" else 0)
     code, said = hint_for(config, "events", "--since", "1h")
-    place.chmod(mode)
-    assert (code, said) == (1, [f"You may not read {data}/premblyd.db. Members of its group may."])
+    (folder / closed).chmod(mode)
+    may = f"You may not read {folder}/data/premblyd.db. Members of its group may."
+    assert (code, said) == (1, [may])
 
 
 @pytest.mark.sqlite

@@ -256,18 +256,6 @@ def test_what_may_have_been_removed_by_now_is_too_old_to_be_missing(
     assert (why(printed), counts(printed, "too_old")) == (["pruned"], (1,))
 
 
-def test_a_log_that_says_the_same_on_each_page_is_no_complete_day(
-    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record.configure(api, prembly={"logs": {"page_size": 10}})
-    receive(record, know(api, 10))
-    page = api.log_page({"page": "1", "page_size": "10"})
-    for total_pages in (None, 3, 40):
-        page["pagination"] = {"total_pages": total_pages}
-        monkeypatch.setattr(api, "log_page", lambda _: page)  # it heeds no number
-        assert why(found(record, 1)) == ["log_read_in_part"]
-
-
 def test_a_day_has_one_row_of_the_last_time(record: Record, api: PremblyApi) -> None:
     receive(record, know(api, 2))
     lost = know(api, 1)

@@ -100,21 +100,6 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
     ]
 
 
-async def test_an_answer_that_names_both_links_what_each_ran_for(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    """The session's own answer names no reference. That of the reference names the session."""
-    api.know("unknown-1", session_id=SESSION, body=says(session_id=SESSION))
-    api.know(UUID, body=says(reference=UUID, session_id=SESSION))
-    async with at_work(place, api) as at:
-        await add(at, session_id=SESSION)
-        await at.until_states(succeeded=1)
-        await add(at, reference=UUID)
-        await at.until_states(succeeded=1, skipped=1)
-    assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
-    assert rows(place, "SELECT error FROM attempt") == [(None,), (None,)], "it waits for nothing"
-
-
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -359,19 +344,11 @@ def learn(store: Store, *names: str) -> None:
     store.call(lambda transaction: learn_names(transaction, names, NOW_MS))
 
 
-@pytest.mark.parametrize(
-    ("reference", "known", "names"),
-    [
-        (OTHER, (), (UUID, OTHER)),  # the answer names it
-        (DIGEST, (OTHER, DIGEST), (UUID, OTHER)),  # an earlier answer did
-    ],
-)
-def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(
-    store: Store, reference: str, known: tuple[str, ...], names: tuple[str, ...]
-) -> None:
-    learn(store, *known)
-    no = store.add(body=b"no", reference=reference, **NO)
-    added = store.wait(Answers(store.writer).add(answer_of(UUID, names=names), None))
+def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(store: Store) -> None:
+    """The answer names the other, which an earlier one has linked with the session."""
+    learn(store, OTHER, DIGEST)
+    no = store.add(body=b"no", reference=DIGEST, **NO)
+    added = store.wait(Answers(store.writer).add(answer_of(UUID, names=(UUID, OTHER)), None))
     assert (added.event_id, added.is_new) == (no.event_id, False)
     assert store.rows(DELIVERIES) == []
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from premblyd.model.states import CANCELLABLE, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
-from premblyd.record import events, lists, operating, queries, replays
+from premblyd.record import events, lists, operating, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
 from premblyd.record.operating import Change, Operator
@@ -201,17 +200,6 @@ def test_deliveries_are_filtered_and_the_newest_or_the_oldest_come_first(
     assert about == ("workflow.process.completed", "02", "pending", "ref-2", False)
 
 
-def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
-    store: Store, record: Database
-) -> None:
-    assert [row.id for row in lists.rows(record, EventFilter(), limit=2)] == [3, 2]
-    store.add("crm", body=b"meanwhile")
-    assert [row.id for row in lists.rows(record, EventFilter(), limit=2, before=2)] == [1]
-    deliveries = lists.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
-    assert [row.id for row in deliveries] == [5, 3]
-    assert lists.rows(record, EventFilter(), before=1) == []
-
-
 def test_attempts_come_in_the_order_they_ran(
     store: Store, record: Database, writing: Database
 ) -> None:
@@ -355,19 +343,3 @@ def test_a_delivery_whose_event_somebody_deleted_is_still_listed(
     store.by_hand("DELETE FROM event")
     [delivery] = lists.rows(database, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)
-
-
-def test_a_list_since_a_time_bears_that_the_last_row_is_removed_meanwhile(
-    store: Store, monkeypatch: pytest.MonkeyPatch, database: Database
-) -> None:
-    first, last = (store.add(body=b"%d" % number) for number in range(2))
-    value = queries.value
-
-    def removed(database: Database, query: Any) -> Any:
-        found = value(database, query)
-        store.by_hand("DELETE FROM event WHERE id = ?", last.event_id)
-        return found
-
-    monkeypatch.setattr(queries, "value", removed)
-    since = lists.first_since(database, Event, Event.received_at_ms, NOW_MS + 1)
-    assert since == first.event_id + 1

@@ -99,15 +99,6 @@ def test_one_event_is_told_of_with_its_reasons(config: Path) -> None:
     assert "There is no event 1000 since" in missing.err
 
 
-def test_what_cannot_be_said_is_a_line_for_each_reason(config: Path) -> None:
-    asking = [each | {"confirm": True} for each in ACTIONS]
-    done = command(config, write_new(config, *asking, prembly=API))
-    _, _, unsaid = done.out.partition("\nCan't say\n")
-    [line, *_] = [each for each in unsaid.splitlines() if WOULD_ASK in each]
-    assert [each["name"] for each in ACTIONS if f"of {each['name']}" not in line] == []
-    assert unsaid.count(f"{WOULD_ASK}:") == 1
-
-
 def test_mistakes_in_the_new_one_are_told_as_check_tells_them_and_no_secret_is_read(
     config: Path,
 ) -> None:
