@@ -72,8 +72,8 @@ def references(printed: dict[str, Any]) -> set[str]:
 def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     record: Record, api: PremblyApi
 ) -> None:
-    known = know(api, 1000)
-    missing = every_nth(known, 50)
+    known = know(api, 400)
+    missing = every_nth(known, 20)
     record.receive(set(known) - missing)
     new = itertools.count()
 
@@ -84,11 +84,9 @@ def test_what_never_came_is_listed_while_the_log_grows_and_nothing_else(
     api.before_log_page = grow
     printed = found(record, code=1)
     assert references(printed) == missing
-    assert len(printed["absent"]) == 50
-    assert (printed["compared"], printed["missing"], printed["stored"]) == (1000, 50, 0)
-    assert api.log_pages() <= 2 * 11
-    assert api.unknown_parameters == set()
-    assert api.asked_by_id() == {}
+    assert (printed["compared"], printed["missing"], printed["stored"]) == (400, 20, 0)
+    assert api.log_pages() <= 2 * 5
+    assert (api.unknown_parameters, api.asked_by_id()) == (set(), {})
 
 
 def test_stored_is_what_prembly_answers_as_an_event_with_its_actions(
@@ -331,7 +329,7 @@ def test_a_hostile_log_does_no_harm(
     record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "log_page", lambda _: {"data": HOSTILE, "total_pages": 1})
-    for arguments in ((), ("--store",), ("--json",), ("--store", "--json")):
+    for arguments in (("--store",), ("--json",)):
         ran = reconcile(record, *arguments)
         assert ran.code == 1
         assert "ver_fine_1" in ran.out
@@ -346,15 +344,15 @@ def test_a_hostile_log_does_no_harm(
 def test_where_entries_move_each_time_nothing_is_called_sure(
     record: Record, api: PremblyApi
 ) -> None:
-    known = know(api, 250)
+    record.configure(api, prembly={"logs": {"page_size": 10}})
+    known = know(api, 25)
     record.receive(known)
-    now = time.time()
     have_a_downtime(record)
-    moving = iter(known[120:])
+    moving = iter(known[12:])
 
     def move(number: int) -> None:
         if number == 2:
-            api.verifications[next(moving)].created_at_s = now - HOUR_S / 2
+            api.verifications[next(moving)].created_at_s = time.time() - HOUR_S / 2
 
     api.before_log_page = move
     printed = found(record, code=1)

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,7 +177,12 @@ def test_without_a_question_sqlite3_is_opened_read_only(
     (tmp_path / "sqlite3").touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     started: list[Any] = []
-    monkeypatch.setattr(os, "execv", lambda *line: sys.exit(started.extend(line)))
+
+    def execv(*line: Any) -> None:
+        started.extend(line)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(os, "execv", execv)
     assert run("sql", "--config", config).code == 0
     options = ["sqlite3", "-readonly", "-header", "-column"]
     assert started == [f"{tmp_path}/sqlite3", [*options, str(recorded_in(config))]]

@@ -111,6 +111,7 @@ def test_a_new_record_is_told_for_a_day_and_needs_nobody(daemon: Premblyd) -> No
     assert "The record is new" not in run("status", "--config", daemon.config).out
 
 
+@pytest.mark.process
 def test_status_tells_a_daemon_that_cannot_keep_webhooks(
     daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +129,7 @@ def bad(status: Any) -> Any:
     return None if status["ok"] else status
 
 
+@pytest.mark.process
 def test_status_tells_a_daemon_that_hangs(
     daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,6 @@ def test_a_hint_names_the_configuration_that_its_command_was_given(tmp_path: Pat
     [
         ("premblyd events", "a b.yaml", "", "premblyd --config 'a b.yaml' events"),
         ("premblyd events", USUAL, "", "premblyd events"),
-        ("premblyd events", "my.yaml", "my.yaml", "premblyd events"),
         ("premblyd events", USUAL, "my.yaml", f"premblyd --config {USUAL} events"),
         # sudo drops the variable.
         ("sudo premblyd status", "my.yaml", "my.yaml", "sudo premblyd --config my.yaml status"),

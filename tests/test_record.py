@@ -18,13 +18,13 @@ from premblyd.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.record import events, lists, operating, replays
 from premblyd.record.criteria import HANDLED
-from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_rejection
+from tests.support.store import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
 STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
@@ -211,16 +211,6 @@ def test_attempts_come_in_the_order_they_ran(
     assert came == [(1, 1, "failed"), (1, 2, "timed_out"), (3, 1, "failed")]
     assert (found[0].exit_code, found[0].output) == (3, "hush-output")
     assert events.attempts_of(record, [2]) == events.attempts_of(record, []) == []
-
-
-def test_the_newest_rejections_come_first(store: Store, record: Database) -> None:
-    for size in (1, 2, 3):
-        store.wait(store.inbox.reject(new_rejection("too large", body_bytes=size)))
-    found = lists.rows(record, RejectionFilter(), limit=2)
-    assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
-    assert found[0].reason == "too large"
-    assert [row.id for row in lists.rows(record, RejectionFilter(), limit=2, before=2)] == [1]
-    assert lists.rows(record, RejectionFilter(), before=9) == []
 
 
 def test_replay_queues_what_is_finished_and_nothing_else(

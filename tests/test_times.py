@@ -1,7 +1,6 @@
 """Times as text."""
 
 from premblyd import times
-from tests.support.rows import for_each
 
 MS = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
 
@@ -17,14 +16,7 @@ def test_a_time_that_no_calendar_has_is_shown_as_its_number() -> None:
     assert times.for_people(None) == ""
 
 
-@for_each(
-    ("text", "ms"),
-    [
-        ("2023-11-14", 1_699_920_000_000),
-        ("2023-11-14T22:13:20.123", MS),
-        ("2023-11-14T23:13:20.123+01:00", MS),
-        (times.iso(MS), MS),
-    ],
-)
-def test_a_time_without_a_zone_is_utc(text: str, ms: int) -> None:
-    assert times.from_iso(text) == ms
+def test_a_time_without_a_zone_is_utc() -> None:
+    assert times.from_iso("2023-11-14") == 1_699_920_000_000
+    for text in ("2023-11-14T22:13:20.123", "2023-11-14T23:13:20.123+01:00", times.iso(MS)):
+        assert times.from_iso(text) == MS
