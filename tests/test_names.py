@@ -178,7 +178,8 @@ async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer
 ) -> None:
     api.know(UUID, body=says(reference=UUID))
     once = action("activate", confirm="true", once="reference")
-    silent = {"reference": UUID, "outcome": Outcome.UNKNOWN, "verification_status": None}
+    silent: dict[str, Any] = {"reference": UUID, "outcome": Outcome.UNKNOWN}
+    silent["verification_status"] = None
     async with at_work(place, api, once) as at:
         for number in range(2):
             await at.add("activate", body=b"%d" % number, **silent)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ NO_TABLE = r"no such table: operator_action|a table of the database is missing" 
 def record(store: Store, database: Database) -> Database:
     """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
     store.add("crm", "page", body=b"1")
-    about = {"outcome": "pending", "reference": "ref-2", "user_ref": "user-2"}
+    about: dict[str, Any] = {"outcome": "pending", "reference": "ref-2", "user_ref": "user-2"}
     about |= {"type": "workflow.process.completed", "response_code": "02"}
     store.add("crm", "page", body=b"2", received_at_ms=NOW_MS + 10, **about)
     store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
