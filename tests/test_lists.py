@@ -123,7 +123,7 @@ def test_both_ways_lead_by_every_row_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Cursor) -> Part:
-        return lists.part(record, search, place, limit=250)
+        return lists.part(record, search, place, limit=500)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
