@@ -12,7 +12,6 @@ import pytest
 
 from premblyd import __version__
 from premblyd.cli import COMMANDS
-from premblyd.record.keepstatus import CLASSES
 from tests.support.commands import Ran, record, run, run_process
 from tests.support.configuration import configuration, shell
 from tests.support.rows import for_each
@@ -43,9 +42,6 @@ def test_the_help_of_everything_is_plain_text() -> None:
         text = run(*words, "-h").out
         assert re.search(rf"Usage: .* {name} ", text)
         assert summary in text
-        assert run(*words, "--help").out == text, "asking twice changes nothing"
-        assert max(map(len, text.splitlines())) <= 80
-        assert not re.search(r"^    | {3,}\S", text.partition("\nOptions:")[0], re.MULTILINE)
     assert run("--version").out.split()[-1] == __version__
 
 
@@ -65,36 +61,15 @@ subprocess.run(["sh", "-c", "ulimit -c"], check=True)
     assert done.stdout.splitlines()[-1] == "0"
 
 
-@pytest.mark.process
-def test_help_imports_nothing_that_takes_long() -> None:
-    heavy = ["jmespath", "peewee", "pycurl", "pydantic", "rich", "structlog", "tornado", "yaml"]
-    script = f"""
-import sys
-from premblyd.cli import main
-main(["--help"], standalone_mode=False)
-print([name for name in {heavy} if name in sys.modules])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage:")
-    assert done.stdout.endswith("\n[]\n")
-
-
-@for_each(
-    "arguments",
-    [["fly"], ["show"], ["cancel"], ["explain"], ["events", "--outcome", "good"], ["--nope"]],
-)
-def test_a_wrong_use_ends_with_2(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert (done.code, done.out) == (2, "")
-    assert "Error: " in done.err
-
-
-def test_a_misspelt_command_is_told_what_it_is_like() -> None:
-    assert run("evnets").err.endswith("No such command 'evnets'. Did you mean 'events'?\n")
-    assert run("fly").err.endswith("No such command 'fly'.\n")
-    assert run(*["erase"]).err.endswith("No such command 'erase'. Did you mean 'person erase'?\n")
-    assert run("person", "hodl").err.endswith("Did you mean 'person hold'?\n")
+def test_a_wrong_use_ends_with_2_and_a_misspelt_command_is_told_what_it_is_like() -> None:
+    for arguments, words in (
+        (["events", "--outcome", "good"], "Error: "),
+        (["fly"], "No such command 'fly'.\n"),
+        (["erase"], "No such command 'erase'. Did you mean 'person erase'?\n"),
+        (["person", "hodl"], "Did you mean 'person hold'?\n"),
+    ):
+        done = run(*arguments)
+        assert (done.code, done.out, words in done.err) == (2, "", True), done.err
 
 
 def test_the_configuration_is_found_by_option_variable_or_place(tmp_path: Path) -> None:
@@ -130,11 +105,9 @@ def test_check_lists_every_problem_with_its_place(tmp_path: Path) -> None:
     assert (done.code, places) == (78, ["1:1", "1:9", "2:1", "4:38", "6:5"])
     assert "unknown key `databse`; did you mean `database`?" in done.err
     exact = json.loads(run("check", "--json", "--config", path).out)
+    line = "{file}:{line}:{column}: {message}"
+    assert [line.format_map(each) for each in exact["problems"]] == done.err.splitlines()
     assert exact["ok"] is False
-    shown = [
-        "{file}:{line}:{column}: {message}".format_map(problem) for problem in exact["problems"]
-    ]
-    assert shown == done.err.splitlines()
 
 
 def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
@@ -143,43 +116,35 @@ def test_check_shows_which_actions_run_for_which_code(tmp_path: Path) -> None:
         shell("page", "true", "02", "default"),
         shell("archive", "true"),
     ]
-    endpoint = {"path": SECRET_PATH}
-    path = write(tmp_path, json.dumps(configuration(actions=actions, endpoint=endpoint)))
-    assert json.loads(run("check", "--json", "--config", path).out) == {
-        "ok": True,
-        "actions_by_response_code": {
-            "00": ["crm (when outcome == 'verified')", "archive"],
-            "02": ["page", "archive"],
-            "any other": ["page", "archive"],
-            "missing": ["archive"],
-        },
-        "database": [f"There is no database at {tmp_path}/premblyd.db: a new one would be made."],
-        "warnings": [],
-        "daemon": None,
-        "retention": dict.fromkeys(CLASSES),
+    settings = configuration(actions=actions, endpoint={"path": SECRET_PATH})
+    path = write(tmp_path, json.dumps(settings))
+    checked = json.loads(run("check", "--json", "--config", path).out)
+    assert (checked["ok"], checked["warnings"]) == (True, [])
+    assert checked["actions_by_response_code"] == {
+        "00": ["crm (when outcome == 'verified')", "archive"],
+        "02": ["page", "archive"],
+        "any other": ["page", "archive"],
+        "missing": ["archive"],
     }
     done = run("check", "--config", path)
     assert (done.code, done.err) == (0, "")
-    assert f"{path} is valid.\n" in done.out
+    assert f"There is no database at {tmp_path}/premblyd.db: a new one would be made." in done.out
     assert re.search(r"^00 +crm \(when outcome == 'verified'\), archive", done.out, re.MULTILINE)
 
 
 def test_check_warns_and_goes_on(tmp_path: Path) -> None:
-    action = {"name": "a", "response_codes": ["*"], "command": ["/nowhere/at-all"]}
-    other = {"name": "b", "response_codes": ["*"], "shell": "true"}
-    text = json.dumps(
-        configuration(endpoint={"scheme": "public-key"}, actions=[action, other], concurrency=1)
-    )
-    path = write(tmp_path, text)
+    actions = [{"name": "a", "response_codes": ["*"], "command": ["/nowhere/at-all"]}]
+    settings = configuration(endpoint={"scheme": "public-key"}, actions=actions)
+    path = write(tmp_path, json.dumps(settings))
     path.chmod(0o644)
     done = run("check", "--config", path)
-    assert done.code == 0
     warnings = [line.removeprefix("warning: ") for line in done.err.splitlines()]
     assert warnings == json.loads(run("check", "--json", "--config", path).out)["warnings"]
     readable, scheme, command_line = warnings
     assert readable == f"{path} holds secrets and others can read it: chmod o-r {path}"
     assert "proves nothing about the body" in scheme
     assert command_line == "action a: /nowhere/at-all is not an executable here"
+    assert done.code == 0
 
 
 def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_path: Path) -> None:
@@ -188,22 +153,14 @@ def test_init_writes_a_file_for_owner_and_group_and_never_overwrites_one(tmp_pat
     assert (done.code, done.err) == (0, "")
     assert f"premblyd check --config '{path}'" in done.out
     assert f"into the file {path.parent}/credentials/prembly-live-key\n" in done.out
-    assert f"/dev/stdin '{path.parent}/credentials/prembly-live-key'\n" in done.out
     assert done.out.endswith(f"export PREMBLYD_CONFIG='{path}'\n")
-    assert "set `database` to a path that you may write" in done.out
     assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("mine")
     assert run("init", path.parent) == Ran(1, "", f"{path} already exists; it was not changed.\n")
     assert path.read_text() == "mine"
-
-
-def test_init_says_why_it_can_not_write(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    done = run("init", tmp_path / "file")
-    assert done == Ran(1, "", f"{tmp_path}/file is a file, not a folder.\n")
-    done = run("init", tmp_path / "file" / "folder")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"Can't write {tmp_path}/file/folder/premblyd.yaml: ")
+    assert run("init", path) == Ran(1, "", f"{path} is a file, not a folder.\n")
+    done = run("init", path / "folder")
+    assert (done.code, done.err[:13]) == (1, "Can't write /")
 
 
 @pytest.mark.process
@@ -240,10 +197,8 @@ def test_demo_stays_up_until_it_is_interrupted_and_leaves_nothing(tmp_path: Path
     assert re.search(rf"activate-customer +dead +1 +{contradicted}", before)
     assert replay
     assert "Queued 2 deliveries." in after
-    assert re.findall(r"activate-customer +(\w+) +(\d)", after) == [
-        *[("succeeded", "3")] * 2,
-        ("dead", "1"),
-    ]
+    fared = re.findall(r"activate-customer +(\w+) +(\d)", after)
+    assert fared == [("succeeded", "3"), ("succeeded", "3"), ("dead", "1")]
     assert "The CRM got 2 customers." in after
     assert "Stored missed webhooks: 1 event." in after
     assert "Now the CRM has 3 customers." in after

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import PERSONAL, Ran, json_of, read, recorded_in, run
-from tests.support.configuration import configuration, shell
+from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.database import by_hand, changing, locked, url_of
+from tests.support.database import by_hand, locked
 from tests.support.rows import for_each
 
 STATES = "SELECT id, state, attempts_left FROM delivery ORDER BY id"
@@ -31,24 +31,18 @@ def test_events_lists_the_newest_first_and_no_payload(config: Path) -> None:
     assert not [text for text in PERSONAL if text in table.out]
 
 
-@for_each(
-    ("options", "where"),
-    [
-        (["--code", "00"], "response_code = '00'"),
+def test_events_filters(config: Path) -> None:
+    for options, where in (
         (["--code", "missing"], "response_code IS NULL"),
         (["--outcome", "not_verified"], "outcome = 'not_verified'"),
         (["--reference", "sample-sdk-0001"], "reference = 'sample-sdk-0001'"),
         (["--user-ref", "usr_000042"], "user_ref = 'usr_000042'"),
-        (["--since", "1h"], "1 = 1"),
         (["--since", "2026-01-31", "--until", "2100-01-01T00:00+01:00"], "1 = 1"),
-        (["--since", "2100-01-01"], "1 = 0"),
         (["--until", "1h"], "1 = 0"),
-    ],
-)
-def test_events_filters(config: Path, options: list[str], where: str) -> None:
-    listed = {one["id"] for one in json_of(config, "events", "--limit", 1000, *options)}
-    assert listed == {number for (number,) in read(config, f"SELECT id FROM event WHERE {where}")}
-    assert listed or where == "1 = 0"
+    ):
+        listed = [one["id"] for one in json_of(config, "events", "--limit", 1000, *options)]
+        stored = read(config, f"SELECT id FROM event WHERE {where} ORDER BY id DESC")
+        assert listed == [number for (number,) in stored], options
 
 
 @for_each("time", ["yesterday", "400d", "12"])
@@ -74,24 +68,11 @@ def test_show_masks_personal_data_also_where_a_hook_printed_it(config: Path) -> 
 
 def test_what_a_hook_printed_is_shown_where_its_action_says_that_it_is_plain(config: Path) -> None:
     settings = json.loads(config.read_text())
-    for action in settings["actions"]:
-        if action["name"] == "page-operations":
-            action["output"] = "plain"
+    settings["actions"][2]["output"] = "plain"
     config.write_text(json.dumps(settings))
-    [(event,)] = read(config, "SELECT min(event_id) FROM delivery WHERE action = 'page-operations'")
-    assert "     | paged for 0" in run("show", event, "--config", config).out
-    [other] = read(config, "SELECT min(event_id) FROM delivery WHERE action = 'archive'")
-    assert "     | hidden" in run("show", other[0], "--config", config).out
-
-
-def test_why_a_delivery_died_is_shown_though_its_output_is_not(config: Path) -> None:
-    (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
-    (dead,) = (
-        each
-        for each in json_of(config, "show", event["id"])["deliveries"]
-        if each["state"] == "dead"
-    )
-    assert (dead["last_error"], dead["attempts"][0]["error"]) == ("exit status 3", "exit status 3")
+    for action, shown in (("page-operations", "paged for 0"), ("archive", "hidden")):
+        [(event,)] = read(config, f"SELECT min(event_id) FROM delivery WHERE action = '{action}'")
+        assert f"     | {shown}" in run("show", event, "--config", config).out
 
 
 SPELLINGS = ("cat", "base64", "od -An -tx1", "tr a-z A-Z", "rev", "sed 's/./& /g'", "tac -s,")
@@ -132,27 +113,19 @@ def test_show_masks_a_person_in_every_place_and_in_every_spelling_of_a_hook(tmp_
 
 
 @pytest.mark.large
-def test_show_of_a_large_body_shows_photos_as_their_size(config: Path) -> None:
+def test_show_of_a_large_body_with_photos_and_many_people_is_not_endless(config: Path) -> None:
     photo = base64.b64encode(bytes(range(256)) * 20_000).decode()
-    body = json.dumps({"response_code": "00", "data": {"base64Image": photo, "images": [photo]}})
-    by_hand(recorded_in(config), "UPDATE event SET body = ? WHERE id = 1", body.encode())
-    by_hand(recorded_in(config), "UPDATE attempt SET output = ?", body[:65536])
-    assert photo[100:200] not in run("show", 1, "--config", config).out
-    revealed = run("show", 1, "--reveal", "--config", config).out
-    assert f'"base64Image": "… {len(photo):,} characters"' in revealed
-    assert json_of(config, "show", 1, "--reveal")["body"] == json.loads(body)
-
-
-@pytest.mark.large
-def test_show_of_a_body_with_many_fields_is_not_endless(config: Path) -> None:
     people = [{"name": f"name {at:x}", "bvn": str(22200000000 + at)} for at in range(50_000)]
-    body = json.dumps({"response_code": "00", "data": people})
+    whole = {"response_code": "00", "base64Image": photo, "images": [photo], "data": people}
+    body = json.dumps(whole)
     by_hand(recorded_in(config), "UPDATE event SET body = ? WHERE id = 1", body.encode())
     by_hand(recorded_in(config), "UPDATE attempt SET output = ?", body[:65536])
     masked = run("show", 1, "--config", config).out
     assert "… and more; the JSON shows all" in masked
-    assert "2220000" not in masked
-    assert len(json_of(config, "show", 1)["body"]["data"]) == len(people)
+    assert not [text for text in ("2220000", photo[100:200]) if text in masked]
+    revealed = run("show", 1, "--reveal", "--config", config).out
+    assert f'"base64Image": "… {len(photo):,} characters"' in revealed
+    assert json_of(config, "show", 1, "--reveal")["body"] == whole
 
 
 def test_show_reveals_on_request_and_records_who_looked(
@@ -172,11 +145,8 @@ def test_show_reveals_on_request_and_records_who_looked(
 
 
 def test_show_tells_how_each_attempt_ended(config: Path) -> None:
-    (delivery,) = [
-        one
-        for one in json_of(config, "deliveries", "--state", "dead")
-        if one["reference"] == "sample-sdk-0001"
-    ]
+    dead = json_of(config, "deliveries", "--state", "dead")
+    (delivery,) = [one for one in dead if one["reference"] == "sample-sdk-0001"]
     assert (delivery["action"], delivery["last_error"]) == ("activate-customer", "exit status 3")
     printed = run("show", delivery["event_id"], "--config", config).out
     assert f"Delivery {delivery['id']}: activate-customer dead after 1 attempt\n" in printed
@@ -186,49 +156,14 @@ def test_show_tells_how_each_attempt_ended(config: Path) -> None:
     assert "\n     | no\n" in revealed
 
 
-ASKED = """INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,
-    finished_at_ms, outcome, error, claim_token)
-    VALUES (?, ?, 'w', 'd', 1, 2, 'interrupted', 'not known yet', '')"""
-
-
-def test_show_counts_apart_the_attempts_that_only_asked(config: Path) -> None:
-    ((number, event_id),) = read(
-        config, f"SELECT id, event_id FROM delivery WHERE id = {ids(config, 'dead')[0]}"
-    )
-    with changing(recorded_in(config), unchecked=True) as database:
-        for attempt in (2, 3):
-            database.execute(ASKED, [number, attempt])
-        database.execute("UPDATE delivery SET attempt_count = 3 WHERE id = ?", [number])
-    printed = run("show", event_id, "--config", config).out
-    assert " dead after 1 attempt and 2 interrupted ones\n" in printed
-    listed = run("deliveries", "--event", event_id, "--config", config).out.splitlines()
-    (row,) = [line for line in listed if line.startswith(f"{number} ")]
-    assert row[listed[0].index("attempts") :].split()[0] == "3"
-
-
-INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, reference, result, duration_ms,
-    http_status, error) VALUES (1, 'confirm', 1, 'r', 'not_found', 2, 404, ?)"""
-
-
-def test_show_tells_the_status_of_an_answer_once(config: Path) -> None:
-    by_hand(recorded_in(config), INQUIRY, "HTTP 404")
-    by_hand(recorded_in(config), INQUIRY, "something else")
-    printed = run("show", "1", "--config", config).out
-    assert "not_found  (2 ms; HTTP 404, 0 bytes)\n" in printed
-    assert "not_found: something else  (2 ms; HTTP 404, 0 bytes)\n" in printed
-
-
 def test_replay_of_an_event_queues_all_its_finished_deliveries(config: Path) -> None:
     (event,) = json_of(config, "events", "--reference", "sample-sdk-0001")
     assert run("replay", event["key"], "--config", config) == Ran(0, "Queued 2 deliveries.\n", "")
-    states = read(
-        config, "SELECT state, attempts_left FROM delivery WHERE event_id = ?", event["id"]
-    )
-    assert sorted(states) == [("pending", 1), ("pending", 10)]
+    stand = "SELECT state, attempts_left FROM delivery WHERE event_id = ?"
+    assert sorted(read(config, stand, event["id"])) == [("pending", 1), ("pending", 10)]
     again = run("replay", event["id"], "--config", config)
-    assert again.out == (
-        "Queued 0 deliveries.\nNot replayed, because they are pending or running: 2.\n"
-    )
+    left = "Not replayed, because they are pending or running: 2.\n"
+    assert again.out == f"Queued 0 deliveries.\n{left}"
 
 
 def test_replay_of_one_delivery(config: Path) -> None:
@@ -239,7 +174,7 @@ def test_replay_of_one_delivery(config: Path) -> None:
     assert missing == Ran(1, "", "There is no delivery 9999. `premblyd deliveries` lists them.\n")
 
 
-@pytest.mark.parametrize("options", [[], ["--action", "archive"], ["--since", "1h"], ["--yes"]])
+@for_each("options", [[], ["--action", "archive"], ["--since", "1h"]])
 def test_replay_wants_to_know_what(config: Path, options: list[str]) -> None:
     before = read(config, STATES)
     done = run("replay", *options, "--config", config)
@@ -248,30 +183,15 @@ def test_replay_wants_to_know_what(config: Path, options: list[str]) -> None:
     assert read(config, STATES) == before
 
 
-def test_replay_leaves_what_has_no_action_any_more(config: Path) -> None:
-    dead = len(ids(config, "dead"))
-    config.write_text(json.dumps(configuration(database=url_of(recorded_in(config)))))
-    done = run("replay", "--dead", "--config", config)
-    assert done.out.splitlines() == [
-        "Queued 0 deliveries.",
-        f"Not replayed, because the configuration has no action activate-customer: {dead}.",
-    ]
-
-
 def test_cancel_takes_no_delivery_that_has_ended_well(config: Path) -> None:
     waiting, finished = ids(config, "pending")[0], ids(config, "succeeded")[0]
     done = run("cancel", "--delivery", waiting, "--config", config)
     assert done == Ran(0, f"Cancelled delivery {waiting}.\n", "")
     assert waiting in ids(config, "cancelled")
+    only = "only a pending or dead one can be cancelled.\n"
     for number, why in (
-        (
-            waiting,
-            f"Delivery {waiting} is cancelled; only a pending or dead one can be cancelled.\n",
-        ),
-        (
-            finished,
-            f"Delivery {finished} has succeeded; only a pending or dead one can be cancelled.\n",
-        ),
+        (waiting, f"Delivery {waiting} is cancelled; {only}"),
+        (finished, f"Delivery {finished} has succeeded; {only}"),
         (9999, "There is no delivery 9999. `premblyd deliveries` lists them.\n"),
     ):
         assert run("cancel", "--delivery", number, "--config", config) == Ran(1, "", why)
@@ -302,22 +222,15 @@ def test_dead_deliveries_are_cancelled_as_filters_choose_them(config: Path) -> N
     assert run("replay", "--delivery", chosen[0], "--config", config).code == 0
 
 
-@for_each(
-    ("arguments", "code", "message"),
-    [
+def test_what_can_not_be_meant_cancels_nothing(config: Path) -> None:
+    before = ids(config, "dead")
+    for arguments, code, message in (
         ([], 2, "Say what to cancel: --delivery ID, or --dead."),
-        (["--delivery", 1, "--dead"], 2, "Say what to cancel: --delivery ID, or --dead."),
-        (["--delivery", 1, "--action", "archive"], 2, "--delivery can't be combined"),
         (["--delivery", 1, "--dry-run"], 2, "--delivery can't be combined"),
         (["--dead", "--action", "archiv"], 1, "did you mean archive?"),
-    ],
-)
-def test_what_can_not_be_meant_cancels_nothing(
-    config: Path, arguments: list[object], code: int, message: str
-) -> None:
-    before = ids(config, "dead")
-    done = run("cancel", *arguments, "--config", config)
-    assert (done.code, message in done.err) == (code, True), done.err
+    ):
+        done = run("cancel", *arguments, "--config", config)
+        assert (done.code, message in done.err) == (code, True), done.err
     assert ids(config, "dead") == before
 
 
@@ -328,22 +241,10 @@ def test_cancel_needs_no_more_of_the_configuration_than_its_database(config: Pat
     assert "problem" in done.err
 
 
-@pytest.mark.parametrize("arguments", [["show", "9999"], ["show", "x"], ["replay", "9999"]])
+@for_each("arguments", [["show", "x"], ["replay", "9999"]])
 def test_an_event_that_is_not_there(config: Path, arguments: list[str]) -> None:
     done = run(*arguments, "--config", config)
     assert done == Ran(1, "", f"There is no event {arguments[1]}. `premblyd events` lists them.\n")
-
-
-def test_a_deliverys_number_in_the_place_of_an_events_is_hinted_at(config: Path) -> None:
-    with changing(recorded_in(config), unchecked=True) as database:
-        moved = "(SELECT min(id) FROM delivery WHERE event_id = 1)"
-        database.execute(f"UPDATE delivery SET id = 999 WHERE id = {moved}")
-    done = run("replay", "999", "--config", config)
-    assert (done.code, done.out) == (1, "")
-    assert done.err == (
-        "There is no event 999. `premblyd events` lists them. If you mean delivery 999 (event 1):"
-        " `premblyd replay --delivery 999`.\n"
-    )
 
 
 @pytest.mark.sqlite

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -38,34 +37,21 @@ def explain(config: Path, body: bytes, *options: str) -> Any:
     return json.loads(done.out)
 
 
-def control_characters(text: str) -> set[str]:
-    return {letter for letter in text if not letter.isprintable() and letter != "\n"}
-
-
-def test_a_boolean_is_printed_as_when_writes_it(tmp_path: Path) -> None:
-    done = run(
-        "explain", "-", "--config", write(tmp_path), stdin=b'{"face_data": {"status": false}}'
-    )
-    assert "\n  face_match           false\n" in done.out
-    assert "\n  doubt                -\n" in done.out
-
-
-def test_a_login_in_a_url_is_masked(tmp_path: Path) -> None:
-    http = {"url": f"https://crm:{HUSH}@crm.example.com/prembly"}
-    config = write(tmp_path, {"name": "crm", "response_codes": ["*"], "http": http})
-    (shown,) = explain(config, samples.sample("sdk"))["actions"]
-    assert "https://•••@crm.example.com/prembly" in str(shown)
-    assert HUSH not in str(shown)
-    done = run("explain", "-", "--config", config, stdin=samples.sample("sdk"))
-    assert "POST https://•••@crm.example.com/prembly" in done.out
-    assert HUSH not in done.out
+def test_what_is_read_is_printed_as_when_writes_it_and_a_session_is_masked(tmp_path: Path) -> None:
+    config = write(tmp_path, shell("only", "true", "00"))
+    body = b'{"face_data": {"status": false}, "session_id": "hush-session"}'
+    printed = run("explain", "-", "--config", config, stdin=body).out
+    assert "\n  face_match           false\n" in printed
+    assert "\n  doubt                -\n" in printed
+    assert "No action: the event would be stored, and nothing would run." in printed
+    assert explain(config, body)["verdict"]["session_id"] == "•••"
+    assert "hush-session" not in printed
+    assert explain(config, b"not JSON")["verdict"]["kind"] == "raw"
 
 
 def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
-    action = shell(
-        "touch", f"touch {tmp_path}/ran", "00", env={"PASSWORD": HUSH, "A": {"env": "B"}}
-    )
-    config = write(tmp_path, action)
+    env = {"PASSWORD": HUSH, "A": {"env": "B"}}
+    config = write(tmp_path, shell("touch", f"touch {tmp_path}/ran", "00", env=env))
     exact = explain(config, samples.sample("sdk"))
     assert exact["verdict"]["outcome"] == "verified"
     (shown,) = exact["actions"]
@@ -74,7 +60,6 @@ def test_a_shell_action_is_shown_and_not_run(tmp_path: Path) -> None:
     environment = shown["environment"]
     assert environment["PREMBLY_USER_REF"] == "usr_000042"
     assert (environment["PASSWORD"], environment["A"]) == ("••• (text)", "••• (env:B)")
-    assert set(environment) - set(os.environ) >= {"PREMBLY_EVENT", "PREMBLY_OUTCOME"}
     printed = run("explain", "-", "--config", config, stdin=samples.sample("sdk")).out
     assert f"  /bin/sh -c 'touch {tmp_path}/ran'\n" in printed
     assert "  PREMBLY_RESPONSE_CODE=00\n" in printed
@@ -107,10 +92,14 @@ def test_what_would_be_confirmed_is_said_and_nothing_is_asked(tmp_path: Path) ->
 
 def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None:
     http = {"url": {"file": "chat-url"}, "headers": {"Authorization": HUSH}, "sign_with": SIGNING}
-    config = write(tmp_path, {"name": "crm", "response_codes": ["00"], "http": http})
+    login = {"url": f"https://crm:{HUSH}@crm.example.com/prembly"}
+    config = write(
+        tmp_path,
+        {"name": "crm", "response_codes": ["00"], "http": http},
+        {"name": "login", "response_codes": ["00"], "http": login},
+    )
     body = samples.sample("api")
-    (shown,) = explain(config, body)["actions"]
-    assert shown["url"] == "••• (file:chat-url)"
+    shown, other = explain(config, body)["actions"]
     headers = shown["headers"]
     assert headers["webhook-id"].endswith("-crm")
     assert headers.pop("webhook-timestamp").isdecimal()
@@ -118,8 +107,10 @@ def test_an_http_action_is_shown_with_its_secrets_masked(tmp_path: Path) -> None
     assert headers["Authorization"] == "••• (text)"
     assert (shown["body"].encode(), shown["body_bytes"]) == (body, len(body))
     printed = run("explain", "-", "--config", config, stdin=body).out
-    assert "  POST ••• (file:chat-url)\n" in printed
-    assert not [one for one in (HUSH, SIGNING) if one in printed + json.dumps(shown)]
+    urls = ["••• (file:chat-url)", "https://•••@crm.example.com/prembly"]
+    assert [shown["url"], other["url"]] == urls
+    assert not [url for url in urls if f"  POST {url}\n" not in printed]
+    assert not [one for one in (HUSH, SIGNING) if one in printed + json.dumps([shown, other])]
 
 
 def worker(folder: Path, script: str, **more: Any) -> Path:
@@ -135,17 +126,12 @@ def test_a_worker_is_shown_with_the_exact_lines_that_it_reads(tmp_path: Path) ->
     config = worker(tmp_path, f"touch {tmp_path}/ran", env={"PASSWORD": HUSH})
     (shown,) = explain(config, samples.sample("sdk"))["actions"]
     assert shown["worker"] == [f"{tmp_path}/worker"]
-    assert (shown["environment"]["PASSWORD"], shown["environment"]["PREMBLYD_WORKER_IN"]) == (
-        "••• (text)",
-        "3",
-    )
+    assert shown["environment"]["PASSWORD"] == "••• (text)"
     greeting, line = map(json.loads, shown["lines"])
-    assert greeting["action"] == "act"
-    assert (line["number"], line["user_ref"]) == (1, "usr_000042")
+    assert (greeting["action"], line["number"], line["user_ref"]) == ("act", 1, "usr_000042")
     assert line["body"] == json.loads(samples.sample("sdk"))
     large = json.dumps({"response_code": "00", "photo": "x" * 100_000}).encode()
     printed = run("explain", "-", "--config", config, stdin=large).out
-    assert '\n    {"premblyd":1,' in printed
     assert '\n    {"number":1,' in printed
     assert "xxx … and more\n" in printed
     assert len(printed) < 10_000
@@ -162,76 +148,35 @@ def attempt(config: Path) -> tuple[int, str, list[str]]:
 
 
 @pytest.mark.process
-def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_its_answer(
+def test_try_gives_a_worker_one_line_and_shows_what_it_printed_and_how_it_ended(
     tmp_path: Path,
 ) -> None:
     takes = "echo ready 1 >&4; read -r _ <&3; read -r line <&3; echo took it"
-    assert attempt(worker(tmp_path, f"{takes}; echo ok 1 known >&4")) == (
-        0,
-        "act succeeded",
-        ["  | took it", "  | known"],
-    )
-    assert attempt(worker(tmp_path, f"{takes}; echo saved >&4")) == (
-        1,
-        "act failed: the worker broke the protocol: its line does not begin with one of ok,"
-        " retry, dead, busy, abort",
-        ["  | took it", "  | saved"],
-    )
-
-
-@pytest.mark.process
-@for_each(
-    ("script", "error", "shown"),
-    [
-        (
-            "echo no module >&2; exit 3",
-            "the worker process ended before its `ready 1`: exit status 3",
-            ["  | no module"],
-        ),
-        (
-            "echo READY >&4; sleep 60",
-            "the worker broke the protocol: its first line is not `ready 1`",
-            ["  | READY"],
-        ),
-        ("sleep 60", f"no `ready 1` within `start_timeout`{UNHEARD}", []),
-    ],
-)
-def test_try_shows_why_a_worker_does_not_start(
-    tmp_path: Path, script: str, error: str, shown: list[str]
-) -> None:
-    config = worker(tmp_path, script, start_timeout="5m" if shown else "50ms")
-    assert attempt(config) == (1, f"act interrupted: {error}", shown)
-
-
-@pytest.mark.process
-def test_try_says_that_a_workers_program_is_not_there(tmp_path: Path) -> None:
-    config = worker(tmp_path, "")
-    (tmp_path / "worker").write_text("#!/nowhere/python\n")
-    code, told, _ = attempt(config)
-    assert (code, "what its `#!` names, was not found" in told) == (1, True)
+    for script, code, told, shown in (
+        (f"{takes}; echo ok 1 known >&4", 0, "act succeeded", ["took it", "known"]),
+        (f"{takes}; echo saved >&4", 1, "act failed: the worker broke", ["took it", "saved"]),
+        ("echo no module >&2; exit 3", 1, "act interrupted: the worker process", ["no module"]),
+    ):
+        ended, said, lines = attempt(worker(tmp_path, script))
+        assert (ended, said[: len(told)]) == (code, told)
+        assert lines == [f"  | {line}" for line in shown]
+    late = worker(tmp_path, "sleep 60", start_timeout="50ms")
+    told = f"act interrupted: no `ready 1` within `start_timeout`{UNHEARD}"
+    assert attempt(late) == (1, told, [])
 
 
 def test_a_selection_is_shown_as_it_would_be_sent_or_why_it_would_fail(tmp_path: Path) -> None:
-    urls = {"url": "http://crm.example.com/"}
-    config = write(
-        tmp_path,
-        {"name": "a", "response_codes": ["*"], "http": {**urls, "send": {"select": "outcome"}}},
-        {"name": "b", "response_codes": ["*"], "http": {**urls, "send": {"select": "abs(status)"}}},
-    )
+    url = "http://crm.example.com/"
+    hooks = [{"url": url, "send": {"select": select}} for select in ("outcome", "abs(status)")]
+    actions = [
+        {"name": f"a{at}", "response_codes": ["*"], "http": http} for at, http in enumerate(hooks)
+    ]
+    config = write(tmp_path, *actions)
     good, failing = explain(config, samples.sample("pending"))["actions"]
-    assert (good["url"], good["body"]) == ("http://crm.example.com/", '"pending"')
+    assert good["body"] == '"pending"'
     assert failing["error"].startswith("`select` failed for this event")
     printed = run("explain", "-", "--config", config, stdin=samples.sample("pending")).out
-    assert '    "pending"\n' in printed
     assert "  would fail: `select` failed for this event" in printed
-
-
-def test_what_nobody_wants_is_said_to_be_stored_only(tmp_path: Path) -> None:
-    config = write(tmp_path, shell("only", "true", "00"))
-    done = run("explain", "-", "--config", config, stdin=b"not JSON")
-    assert done.code == 0
-    assert "No action: the event would be stored, and nothing would run." in done.out
-    assert explain(config, b"not JSON")["verdict"]["kind"] == "raw"
 
 
 def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
@@ -245,11 +190,11 @@ def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
         shell("broken", "true", when="abs(outcome) == `1`"),
     )
     not_in = "response code 00 is not in"
+    named = "another action names it, so `default` does not apply"
     reasons = {
         "other-code": f"{not_in} [02, 03]",
         "other-type": "type verification.direct is not in [transaction.*, sdk.session]",
-        "rest": f"{not_in} [missing, default]; another action names it, so `default` does not"
-        " apply",
+        "rest": f"{not_in} [missing, default]; {named}",
         "not-verified": "`when` is false: outcome == 'not_verified'",
         "broken": "`when` failed for this event, which counts as no: JMESPathTypeError",
     }
@@ -257,51 +202,37 @@ def test_every_other_action_is_shown_with_why_not(tmp_path: Path) -> None:
     assert [one["action"] for one in exact["actions"]] == ["runs"]
     assert {one["action"]: one["reason"] for one in exact["not_matched"]} == reasons
     printed = run("explain", "-", "--config", config, stdin=samples.sample("api")).out
-    assert printed.partition("\nWould not run\n")[2].splitlines() == [
-        f"  {name}: {reason}" for name, reason in reasons.items()
-    ]
+    assert f"\nWould not run\n  other-code: {reasons['other-code']}\n" in printed
     missing = explain(config, b"{}")["not_matched"][0]
     assert missing["reason"] == "the response code is missing, which is not in [00]"
 
 
-def test_the_session_id_is_masked(tmp_path: Path) -> None:
-    exact = explain(write(tmp_path), b'{"session_id": "hush-session"}')
-    assert exact["verdict"]["session_id"] == "•••"
-
-
-def test_an_endpoint_is_chosen_by_name(tmp_path: Path) -> None:
-    config = write(tmp_path, fields={"reference": "mine"})
-    assert explain(config, b'{"mine": 7}', "--endpoint", "prembly")["verdict"]["reference"] == "7"
-    done = run("explain", "-", "--endpoint", "gone", "--config", config, stdin=b"{}")
-    assert (done.code, done.out) == (1, "")
-    assert done.err == "There is no endpoint gone; the configuration has prembly.\n"
-
-
-def test_a_key_is_chosen_by_name_and_seen_by_when(tmp_path: Path) -> None:
+def test_endpoint_and_key_are_chosen_by_name_and_seen_by_when(tmp_path: Path) -> None:
     keys = {name: {"file": "not-there"} for name in ("live", "sandbox")}
     activate = shell("activate", "true", when="verified_by == 'hmac-sha256:live'")
-    config = write(tmp_path, activate, keys=keys)
+    config = write(tmp_path, activate, keys=keys, fields={"reference": "mine"})
     for options, actions in (((), 1), (("--key", "live"), 1), (("--key", "sandbox"), 0)):
-        assert len(explain(config, b"{}", *options)["actions"]) == actions
-    done = run("explain", "-", "--key", "gone", "--config", config, stdin=b"{}")
-    assert (done.code, done.out) == (1, "")
-    assert done.err == "There is no key gone at the endpoint prembly; it has live, sandbox.\n"
+        found = explain(config, b'{"mine": 7}', "--endpoint", "prembly", *options)
+        assert (found["verdict"]["reference"], len(found["actions"])) == ("7", actions)
+    for option, words in (
+        ("--key", "There is no key gone at the endpoint prembly; it has live, sandbox.\n"),
+        ("--endpoint", "There is no endpoint gone; the configuration has prembly.\n"),
+    ):
+        done = run("explain", "-", option, "gone", "--config", config, stdin=b"{}")
+        assert (done.code, done.out, done.err) == (1, "", words)
 
 
 @pytest.fixture(scope="module")
 def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of one webhook that attacks whoever looks at it; its hooks do too."""
     body = {"response_code": EVIL, "detail": EVIL, "reference": EVIL, EVIL: [EVIL, "\ud800"]}
-    with Premblyd(
-        tmp_path_factory.mktemp("evil"),
-        actions=[shell("cat", "cat; exit 1", retry={"attempts": 1})],
-    ) as daemon:
+    hook = shell("cat", "cat; exit 1", retry={"attempts": 1})
+    with Premblyd(tmp_path_factory.mktemp("evil"), actions=[hook]) as daemon:
         daemon.start().send(json.dumps(body).encode(), user_agent=CSI.encode().decode("latin-1"))
         wait_until(lambda: daemon.rows("SELECT id FROM delivery WHERE state = 'dead'"))
         daemon.stop()
-    (daemon.folder / "body").write_bytes(
-        json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    )
+    text = json.dumps(body, ensure_ascii=False)
+    (daemon.folder / "body").write_bytes(text.encode("utf-8", "replace"))
     return daemon.config
 
 
@@ -311,7 +242,8 @@ def test_control_characters_of_a_sender_do_nothing_to_a_terminal(evil: Path, com
     arguments = [str(evil.with_name(one)) if one == "body" else one for one in command.split()]
     printed, exact = (run(*arguments, *more, "--config", evil) for more in ([], ["--json"]))
     assert (printed.code, printed.err, exact.code, exact.err) == (0, "", 0, "")
-    assert control_characters(printed.out) == control_characters(exact.out) == set()
+    shown = printed.out + exact.out
+    assert {letter for letter in shown if not letter.isprintable()} == {"\n"}
     assert "[/bold] [red]x[/red] :smile: " in printed.out, "markup is plain text"
     read = json.dumps(json.loads(exact.out), ensure_ascii=False)
     assert json.dumps(EVIL, ensure_ascii=False)[1:-1] in read, "and JSON is exact"

@@ -4,28 +4,24 @@ import json
 import os
 import pty
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from premblyd.queue.recovery import BODY_GONE, ERASED
-from premblyd.record import operating, replays
 from tests.support.commands import (
     ACTIONS,
     Ran,
     json_of,
-    on_terminal,
     read,
     recorded_in,
     run,
     run_process,
 )
 from tests.support.configuration import configuration, shell
-from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, url_of
-from tests.support.waiting import wait_until
+from tests.support.rows import for_each
 
 DELIVERIES = "SELECT id, event_id, action, state, due_at_ms, attempts_left FROM delivery"
 RECORDED = """SELECT action, event_id, delivery_id, note FROM operator_action
@@ -51,18 +47,10 @@ def replay(config: Path, *arguments: object) -> Any:
 
 def test_an_action_that_nobody_knows_is_an_error_with_near_names(config: Path) -> None:
     before = read(config, DELIVERIES)
+    neither = "Neither the configuration nor the database has an action"
     for options in (["--since", "1h"], ["--dead"], ["--pending"], ["--event", "1"]):
         done = run("replay", "--action", "archiv", *options, "--config", config)
-        assert done == Ran(
-            1,
-            "",
-            "Neither the configuration nor the database has an action archiv;"
-            " did you mean archive?\n",
-        )
-    done = run("replay", "--action", "zzz", "--dead", "--config", config)
-    assert done.err.endswith(
-        "; there are activate-customer, archive, ask-compliance, page-operations.\n"
-    )
+        assert done == Ran(1, "", f"{neither} archiv; did you mean archive?\n")
     assert read(config, DELIVERIES) == before
 
 
@@ -73,33 +61,17 @@ def test_an_action_that_only_the_database_knows_is_no_error(config: Path) -> Non
     assert done == Ran(0, "Queued 0 deliveries.\nNothing matches.\n", "")
 
 
-@pytest.mark.process
-def test_a_terminal_sees_no_bar_of_nothing(config: Path) -> None:
-    nothing = ("replay", "--dead", "--error", "like nothing that happened", "--config", config)
-    shown = [line for line in on_terminal(80, *nothing) if line]
-    assert shown == ["Queued 0 deliveries.", "Nothing matches."]
-    something = on_terminal(80, "replay", "--dead", "--config", config)
-    assert any(line.startswith("queueing ") for line in something)
-
-
 def test_what_is_queued_for_a_paused_action_is_said_to_wait(config: Path) -> None:
     action = "activate-customer"
-    assert run("pause", action, "--reason", "moved", "--config", config).code == 0
-    done = run("replay", "--dead", "--action", action, "--config", config)
-    assert f"\n{action} has been paused since 20" in done.out
-    assert done.out.endswith(
-        f" UTC: moved. Its queued deliveries wait: `premblyd resume {action}`.\n"
-    )
-    done = run("replay", "--action", "archive", "--since", "9d", "--config", config)
-    assert "paused" not in done.out
-
-
-def test_programs_are_told_of_a_paused_action_too(config: Path) -> None:
-    action = "activate-customer"
     paused = json_of(config, "pause", action, "--reason", "moved")["paused"]
+    (first, *others) = replay(config, "--dead", "--action", action, "--dry-run")["would_queue"]
+    assert others
+    done = run("replay", first["event_id"], "--dead", "--config", config)
+    assert f"\n{action} has been paused since 20" in done.out
+    waits = f" UTC: moved. Its queued deliveries wait: `premblyd resume {action}`.\n"
+    assert done.out.endswith(waits)
     told = replay(config, "--dead", "--action", action)
-    assert told["queued"] > 0
-    assert told["paused"] == [paused]
+    assert (told["queued"], told["paused"]) == (len(others), [paused])
     assert (paused["action"], paused["reason"], paused["until_ms"]) == (action, "moved", None)
     assert "paused" not in replay(config, "--dead", "--action", action), "nothing was queued"
     assert "paused" not in replay(config, "--action", "archive", "--since", "9d")
@@ -111,10 +83,7 @@ def test_pending_deliveries_are_due_now_with_what_is_left_of_their_budget(config
     assert before
     assert replay(config, "--pending", "--action", "archive")["queued"] == 0
     assert read(config, later) == before
-    done = run("replay", "--pending", "--config", config)
-    assert done == Ran(
-        0, f"Queued {len(before)} deliver{'y' if len(before) == 1 else 'ies'}.\n", ""
-    )
+    assert replay(config, "--pending")["queued"] == len(before)
     after = read(config, later)
     assert [row[:4] + row[5:] for row in after] == [row[:4] + row[5:] for row in before]
     assert all(new[4] < old[4] for new, old in zip(after, before, strict=True))
@@ -145,51 +114,30 @@ def test_a_new_action_is_queued_for_the_old_events_that_it_is_for(config: Path) 
     verified = "response_code = '00' AND outcome = 'verified'"
     events = [row for (row,) in read(config, f"SELECT id FROM event WHERE {verified} ORDER BY id")]
     (others,) = read(config, f"SELECT count(*) FROM event WHERE ({verified}) IS NOT TRUE")[0]
-    done = replay(config, "--since", "1h", "--action", "greet")
-    assert done["queued"] == len(events) > 1
-    assert sum(done["not_for"].values()) == others
-    assert "`when` is false: outcome == 'verified'" in done["not_for"]
-    assert "the response code is missing, which is not in [00]" in done["not_for"]
+    (wallet,) = read(config, "SELECT id FROM event WHERE response_code = '03' ORDER BY id")[0]
+    done = run("replay", wallet, "--action", "greet", "--config", config)
+    not_for = "Not for 1 event: response code 03 is not in [00]\n"
+    assert done.out == f"Queued 0 deliveries.\n{not_for}"
+    whole = replay(config, "--since", "1h", "--action", "greet")
+    assert whole["queued"] == len(events) > 1
+    assert sum(whole["not_for"].values()) == others
+    assert "`when` is false: outcome == 'verified'" in whole["not_for"]
     made = read(config, f"{DELIVERIES} WHERE action = 'greet' ORDER BY id")
     assert [row[1] for row in made] == events
     assert {(row[3], row[5]) for row in made} == {("pending", 7)}
     parts = [("replay", row[1], row[0], "new delivery") for row in made]
-    whole = ("replay", None, None, f"{len(made)} deliveries")
-    assert read(config, RECORDED) == [whole, *parts]
+    assert read(config, RECORDED) == [("replay", None, None, f"{len(made)} deliveries"), *parts]
     assert read(config, "SELECT count(DISTINCT part_of_id) FROM operator_action") == [(1,)]
-
-
-def test_a_new_action_for_one_event_says_why_it_is_not_for_another(config: Path) -> None:
-    with_actions(config, NEW)
-    (wallet,) = read(config, "SELECT id FROM event WHERE response_code = '03' ORDER BY id")[0]
-    (verified,) = read(config, "SELECT id FROM event WHERE reference = 'sample-sdk-0001'")[0]
-    done = run("replay", wallet, "--action", "greet", "--config", config)
-    assert done.out.splitlines() == [
-        "Queued 0 deliveries.",
-        "Not for 1 event: response code 03 is not in [00]",
-    ]
-    done = run("replay", "--event", verified, "--action", "greet", "--config", config)
-    assert done == Ran(0, "Queued 1 delivery.\n", "")
 
 
 def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> None:
     with_actions(config, NEW)
-    (first, *others) = replay(config, "--since", "1h", "--action", "greet", "--dry-run")[
-        "would_queue"
-    ]
+    greet = ("--since", "1h", "--action", "greet")
+    (first, *others) = replay(config, *greet, "--dry-run")["would_queue"]
     assert replay(config, first["event_id"], "--action", "greet")["queued"] == 1
-    again = replay(config, "--since", "1h", "--action", "greet")
-    assert again["unfinished"] == 1, "some have one, so it is no new action"
-    assert replay(config, "--since", "1h", "--action", "greet", "--new")["queued"] == len(others)
-    assert replay(config, "--since", "1h", "--action", "greet", "--new")["queued"] == 0
-
-
-@pytest.mark.parametrize(
-    "options", [["--dead"], ["--action", "archive"], ["1"], ["--pending", "--action", "archive"]]
-)
-def test_new_wants_an_action_and_events(config: Path, options: list[str]) -> None:
-    done = run("replay", "--new", *options, "--config", config)
-    assert (done.code, done.out) == (2, "")
+    assert replay(config, *greet)["unfinished"] == 1, "some have one, so it is no new action"
+    assert replay(config, *greet, "--new")["queued"] == len(others)
+    assert replay(config, *greet, "--new")["queued"] == 0
 
 
 def test_dead_may_be_one_event(config: Path) -> None:
@@ -200,19 +148,18 @@ def test_dead_may_be_one_event(config: Path) -> None:
     assert [row["id"] for row in shown] == [row[0] for row in dead if row[1] == event]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "words"),
     [
         (["--pending", "--dead"], "--dead can't be combined with --pending or --delivery."),
-        (["--delivery", "1", "--dead"], "--dead can't be combined with --pending or --delivery."),
-        (["1", "--event", "2"], "Name one event or one delivery"),
         (["1", "--delivery", "2"], "Name one event or one delivery"),
+        (["--new", "--dead"], "--new needs --action"),
+        (["--new", "--action", "x", "--since", "1h", "--error", "x"], "--new needs --action"),
     ],
 )
 def test_what_goes_not_together_is_told(config: Path, options: list[str], words: str) -> None:
     done = run("replay", *options, "--config", config)
-    assert (done.code, done.out) == (2, "")
-    assert words in done.err
+    assert (done.code, done.out, words in done.err) == (2, "", True), done.err
 
 
 def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
@@ -227,28 +174,18 @@ def test_what_is_replayed_is_chosen_as_in_the_lists(config: Path) -> None:
     assert found("--error", "tls") == [first]
     assert found("--until", "2026-01-01") == found("--type", "none.at_all") == []
     assert found("--type", "*", "--since", "1h") == [first, *others]
-    done = run("replay", "--new", "--action", "x", "--since", "1h", "--error", "x")
-    assert (done.code, "--new needs --action" in done.err) == (2, True)
 
 
 def test_a_dry_run_lists_and_changes_nothing(config: Path) -> None:
     before = read(config, DELIVERIES)
     dead = sorted(row for row in before if row[3] == "dead")
-    shown = replay(config, "--dead", "--dry-run")
-    assert shown["would_queue"] == [
-        {
-            "id": row[0],
-            "event_id": row[1],
-            "action": row[2],
-            "state": "dead",
-            "ran_instead_id": None,
-        }
-        for row in dead
+    names = ("id", "event_id", "action", "state")
+    assert replay(config, "--dead", "--dry-run")["would_queue"] == [
+        {**dict(zip(names, row[:4], strict=True)), "ran_instead_id": None} for row in dead
     ]
     printed = run("replay", "--dead", "--dry-run", "--config", config).out.splitlines()
     assert printed[0] == f"Would queue {len(dead)} deliveries."
     assert printed[2].split() == [*map(str, dead[0][:2]), dead[0][2], "dead"]
-    assert run("replay", "--pending", "--dry-run", "--config", config).out.count("pending") == 1
     assert read(config, DELIVERIES) == before
     assert read(config, "SELECT count(*) FROM operator_action") == [(3,)]
 
@@ -275,83 +212,19 @@ def test_more_than_a_few_are_asked_about_on_a_terminal_only(config: Path) -> Non
     status, said = on_a_terminal("n\n", *everything)
     assert (status, f"Queue {count} deliveries? [y/N]" in said) == (1, True)
     assert read(config, DELIVERIES) == before
-    status, said = on_a_terminal("", *everything, "--dry-run")
-    assert (status, "Queue " in said) == (0, False)
-    status, said = on_a_terminal("y\n", *everything)
-    assert (status, f"Queued {count} deliveries." in said) == (0, True)
+    status, said = on_a_terminal("", *everything, "--yes")
+    assert (status, said) == (0, f"Queued {count} deliveries.\n")
     few = len([row for row in before if row[3] == "dead"])
     assert few <= 20
     status, said = on_a_terminal("", "replay", "--dead", "--config", config)
     assert (status, said) == (0, f"Queued {few} deliveries.\n")
-
-
-def test_how_long_prembly_is_asked_is_said_before_many_are_queued(config: Path) -> None:
-    prembly = {"api_key": "sk", "rate": 0.01}
-    _configure(config, actions=[*ACTIONS, shell("every", "true", confirm=True)], prembly=prembly)
-    count = len(read(config, "SELECT id FROM event"))
-    done = run("replay", "--since", "1h", "--action", "every", "--config", config)
-    minutes = -(-count * 100 // 60)
-    assert (done.code, f"{count} questions at 0.01/s: {minutes} minutes." in done.err) == (0, True)
-    quiet = run("replay", "--dead", "--action", "ask-compliance", "--config", config)
-    assert "questions" not in quiet.err
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("options", [[], ["--yes"]])
-def test_a_script_is_not_asked(config: Path, options: list[str]) -> None:
-    with_actions(config, shell("every", "true"))
-    everything = ["replay", "--since", "1h", "--action", "every", "--config", config, *options]
-    if options:
-        status, said = on_a_terminal("", *everything)
-        assert (status, said.startswith("Queued ")) == (0, True)
-    else:
-        assert run(*everything).code == 0
-
-
-def test_an_interrupted_replay_says_how_many_were_queued(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = replays.changes
-
-    def interrupted(*arguments: Any) -> Iterator[operating.Change[int]]:
-        yield next(changes(*arguments))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(operating, "BATCH", 1)
-    monkeypatch.setattr(replays, "changes", interrupted)
-    dead = len([row for row in read(config, DELIVERIES) if row[3] == "dead"])
-    done = run("replay", "--dead", "--config", config)
-    assert done == Ran(1, "", f"Interrupted: queued 1 of {dead}.\n")
-    assert len([row for row in read(config, DELIVERIES) if row[3] == "dead"]) == dead - 1
-
-
-@pytest.mark.process
-def test_a_running_daemon_tries_pending_ones_and_runs_a_new_action(tmp_path: Path) -> None:
-    later = shell("later", f"test -e {tmp_path}/go", retry={"attempts": 2, "first_delay": "1h"})
-    with Premblyd(tmp_path, actions=[later]) as daemon:
-        daemon.start().send(b'{"response_code":"00"}')
-        daemon.wait_for_rows([("pending", 1)], "SELECT state, attempt_count FROM delivery")
-        wait_until(lambda: daemon.rows("SELECT id FROM attempt WHERE outcome IS NULL") == [])
-        (tmp_path / "go").touch()
-        assert run("replay", "--pending", "--config", daemon.config).out == "Queued 1 delivery.\n"
-        daemon.wait_for_rows([("succeeded", 2)], "SELECT state, attempt_count FROM delivery")
-        daemon.kill()
-        daemon.configure(actions=[later, shell("new", "true", "00")])
-        daemon.start()
-        assert replay(daemon.config, "--since", "1h", "--action", "new")["queued"] == 1
-        daemon.wait_for_rows(
-            [("later", "succeeded"), ("new", "succeeded")],
-            "SELECT action, state FROM delivery ORDER BY id",
-        )
+    again = run("replay", "--since", "1h", "--action", "every", "--new", "--config", config)
+    assert again.code == 0, "a script is not asked"
 
 
 def lack(config: Path, event_id: int, removed_parts: str) -> None:
-    by_hand(
-        recorded_in(config),
-        "UPDATE event SET removed_parts = ? WHERE id = ?",
-        removed_parts,
-        event_id,
-    )
+    change = "UPDATE event SET removed_parts = ? WHERE id = ?"
+    by_hand(recorded_in(config), change, removed_parts, event_id)
 
 
 def test_what_was_erased_is_left_alone_and_counted(config: Path) -> None:

@@ -3,31 +3,22 @@
 import asyncio
 import json
 import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGINT
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from premblyd.cli import send
-from premblyd.cli.send import DUPLICATE, Reply, Target, meaning
-from premblyd.config.secrets import Secret
-from premblyd.prembly import payload, samples
-from tests.support.commands import Ran, command, run, run_process
+from premblyd.cli.send import DUPLICATE
+from premblyd.prembly import samples
+from tests.support.commands import Ran, run, run_process
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import url_of
-from tests.support.forking import Forked
-from tests.support.http_server import Handler, self_signed, serving
-from tests.support.pages import PAGES
+from tests.support.http_server import serving
 from tests.support.rows import for_each
-from tests.support.users import OBEYING_MODES
-from tests.support.waiting import wait_until
 from tests.support.webhooks import KEY, PATH
 
 EVENTS = "SELECT id, response_code, token, verified_by FROM event WHERE id > ? ORDER BY id"
@@ -53,10 +44,6 @@ class Sending:
     def events(self) -> list[tuple[Any, ...]]:
         return [row[1:] for row in self.daemon.rows(EVENTS, self._seen)]
 
-    def sample(self) -> bytes:
-        """Return the last body without what makes each sample that is sent a new event."""
-        return re.sub(rb"-[a-z]{12}(?=\")", b"", self.body())
-
     def body(self) -> Any:
         return self.daemon.rows("SELECT body FROM event ORDER BY id DESC LIMIT 1")[0][0]
 
@@ -79,14 +66,8 @@ def test_it_sends_a_sample_and_prints_the_answer(sending: Sending) -> None:
     done = sending.send()
     answer = re.fullmatch(r'200 {"status":"received","event":\d+,"duplicate":false}\n', done.out)
     assert (done.code, done.err, bool(answer)) == (0, "", True)
-    assert sending.sample() == samples.sample("api")
-
-
-@for_each("name", samples.NAMES)
-def test_it_sends_every_sample_as_a_new_event_each_time(sending: Sending, name: str) -> None:
-    done = sending.send("--sample", name, "--count", 3)
-    assert done == Ran(0, '3 times 200 {"status":"received","duplicate":false}\n', "")
-    assert sending.sample() == samples.sample(name)
+    # What makes each sample that is sent a new event stands behind its ids.
+    assert re.sub(rb"-[a-z]{12}(?=\")", b"", sending.body()) == samples.sample("api")
 
 
 def test_it_sends_the_exact_bytes_of_a_file_or_of_standard_input(
@@ -94,25 +75,19 @@ def test_it_sends_the_exact_bytes_of_a_file_or_of_standard_input(
 ) -> None:
     body = b'\xff {"odd":\r\n 1}\n'
     (tmp_path / "body").write_bytes(body)
-    assert sending.send(tmp_path / "body").code == 0
-    assert sending.body() == body
-    assert sending.send("-", stdin=body * 2).code == 0
-    assert sending.body() == body * 2
+    for arguments, stdin, sent in ((tmp_path / "body", None, body), ("-", body * 2, body * 2)):
+        assert sending.send(arguments, stdin=stdin).code == 0
+        assert sending.body() == sent
 
 
 def test_a_file_with_a_reference_is_a_duplicate_the_second_time(
     sending: Sending, tmp_path: Path
 ) -> None:
     (tmp_path / "body").write_bytes(b'{"reference": "of a file"}')
-    done = [sending.send(tmp_path / "body", "--token", f"t-{number}") for number in range(2)]
-    answers = [json.loads(each.out.partition(" ")[2]) for each in done]
-    assert [answer["duplicate"] for answer in answers] == [False, True]
-    assert [each.code for each in done] == [0, 0]
-    assert (done[0].err, done[1].err) == ("", f"{DUPLICATE}\n")
-    sending.send()
-    sending.send()
-    tokens = [token for _, token, _ in sending.events()]
-    assert len(set(tokens)) == len(tokens) == 3
+    first, second = (sending.send(tmp_path / "body", "--token", f"t-{at}") for at in range(2))
+    assert (first.code, '"duplicate":false' in first.out, first.err) == (0, True, "")
+    assert (second.code, '"duplicate":true' in second.out) == (0, True)
+    assert second.err == f"{DUPLICATE}\n"
 
 
 def test_it_signs_with_the_key_of_that_name_or_the_first(sending: Sending) -> None:
@@ -125,45 +100,24 @@ def test_it_signs_with_the_key_of_that_name_or_the_first(sending: Sending) -> No
 
 
 def test_a_wrong_key_ends_with_1(sending: Sending) -> None:
-    sending.configure(keys={"wrong": "not-the-daemon's"})
-    done = sending.send()
-    assert (done.code, done.out) == (1, '401 {"error":"Invalid signature"}\n')
-    assert sending.events() == []
     pid = sending.daemon.process.pid
-    reads = f"make it read the file with `kill -HUP {pid}`"
-    place = "endpoint prembly, key wrong"
-    assert done.err == f"The running daemon (pid {pid}) has nothing yet at {place}: {reads}.\n"
-    sending.configure(keys={"live": "not-the-daemon's"})
-    place = "endpoint prembly, key live"
-    uses = f"The running daemon (pid {pid}) uses another key for {place}"
-    assert sending.send().err == f"{uses}: {reads}.\n"
+    reads = f"make it read the file with `kill -HUP {pid}`.\n"
+    for name, why in (("wrong", "has nothing yet at"), ("live", "uses another key for")):
+        sending.configure(keys={name: "not-the-daemon's"})
+        done = sending.send()
+        assert (done.code, done.out) == (1, '401 {"error":"Invalid signature"}\n')
+        place = f"endpoint prembly, key {name}"
+        assert done.err == f"The running daemon (pid {pid}) {why} {place}: {reads}"
+    assert sending.events() == []
     elsewhere = sending.send("--url", f"http://{sending.daemon.address}{PATH}")
     assert "The receiver has another key" in elsewhere.err, "nothing is known of that one"
-    assert "After a change of the key: start the daemon again." in elsewhere.err
-
-
-@pytest.mark.process
-def test_a_refusal_with_the_right_key_is_something_else(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, endpoint={"allow_ips": ["192.0.2.1"]}) as daemon:
-        daemon.start()
-        config = tmp_path / "send.yaml"
-        own = {"listen": daemon.address, "database": url_of(daemon.place)}
-        config.write_text(json.dumps(configuration(**own)))
-        done = run("send", "--config", config)
-    assert (done.code, done.out[:3]) == (1, "401")
-    assert "an address outside `allow_ips`" in done.err
-
-
-def test_a_wrong_path_ends_with_1(sending: Sending) -> None:
-    done = sending.send("--url", f"http://{sending.daemon.address}/elsewhere")
-    assert (done.code, done.out) == (1, '404 {"error":"Not found"}\n')
-    assert done.err.startswith("No endpoint has this path. ")
 
 
 def test_many_are_counted_by_answer(sending: Sending) -> None:
-    done = sending.send("--count", 40)
-    assert done == Ran(0, '40 times 200 {"status":"received","duplicate":false}\n', "")
-    assert len(sending.events()) == 40
+    """Each sample is a new event each time."""
+    done = sending.send("--count", 5)
+    assert done == Ran(0, '5 times 200 {"status":"received","duplicate":false}\n', "")
+    assert len(sending.events()) == len({token for _, token, _ in sending.events()}) == 5
     done = sending.send("-", "--count", 5, stdin=b'{"reference": "five times"}')
     assert done.out.splitlines() == [
         '4 times 200 {"status":"received","duplicate":true}',
@@ -171,59 +125,31 @@ def test_many_are_counted_by_answer(sending: Sending) -> None:
     ]
 
 
-@for_each(("count", "rate"), [(5, 20), (1, 0.001)])
 def test_they_are_sent_no_faster_than_asked_and_the_last_is_not_waited_for(
-    sending: Sending, count: int, rate: float
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses_s: list[float] = []
 
     async def sleep(pause_s: float) -> None:
         pauses_s.append(pause_s)
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(send, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
-        assert sending.send("--count", count, "--rate", rate).code == 0
-    assert pauses_s == [1 / rate] * (count - 1)
+    monkeypatch.setattr(send, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    assert sending.send("--count", 5, "--rate", 20).code == 0
+    assert pauses_s == [1 / 20] * 4
 
 
-@pytest.mark.process
-def test_an_interrupted_run_says_what_was_sent_so_far(sending: Sending) -> None:
-    arguments = ["send", "--count", 1000, "--rate", 20, "--config", sending.config]
-    with Forked(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: len(sending.events()) > 3)
-        process.send_signal(SIGINT)
-        assert process.stdout
-        assert process.stderr
-        printed, said = process.stdout.read().decode(), process.stderr.read().decode()
-    assert process.returncode == 1
-    answered = re.fullmatch(r'(\d+) times 200 {"status":"received","duplicate":false}\n', printed)
-    assert answered
-    assert said == f"Interrupted: {answered[1]} of 1000 were answered.\n"
-
-
-@for_each(
-    ("arguments", "complaint"),
-    [
-        (["body", "--sample", "sdk"], "Give FILE or --sample, not both."),
+def test_a_wrong_use_sends_nothing(sending: Sending, tmp_path: Path) -> None:
+    (tmp_path / "body").touch()
+    for arguments, complaint in (
+        ([tmp_path / "body", "--sample", "sdk"], "Give FILE or --sample, not both."),
         (["--sample", "nope"], "'nope' is not one of 'api', 'async'"),
         (["--count", "0"], "0 is not in the range"),
-        (["--count", "1000001"], "1000001 is not in the range"),
-        (["--rate", "0"], "0.0 is not in the range"),
-        (["--rate", "1e-300"], "1e-300 is not in the range"),
         (["--rate", "inf"], "inf is not in the range"),
         (["/nowhere/at-all"], "No such file"),
-        (["--url", "hooks.example.com/prembly"], "should begin with https:// or http://, and a"),
         (["--url", "ftp://hooks.example.com"], "should begin with https:// or http://, and a host"),
-        (["--url", "http://"], "should begin with https:// or http://, and a host"),
-    ],
-)
-def test_a_wrong_use_sends_nothing(
-    sending: Sending, tmp_path: Path, arguments: list[str], complaint: str
-) -> None:
-    (tmp_path / "body").touch()
-    done = sending.send(*(str(tmp_path / one) if one == "body" else one for one in arguments))
-    assert (done.code, done.out) == (2, "")
-    assert complaint in done.err
+    ):
+        done = sending.send(*arguments)
+        assert (done.code, done.out, complaint in done.err) == (2, "", True)
     assert sending.events() == []
 
 
@@ -236,81 +162,37 @@ def test_it_reaches_a_daemon_on_a_unix_socket(tmp_path: Path) -> None:
         assert daemon.rows("SELECT count(*) FROM event") == [(2,)]
 
 
-@pytest.mark.parametrize(
-    ("where", "words"),
-    [
+def test_no_daemon_is_a_try_again(tmp_path: Path) -> None:
+    config = tmp_path / "premblyd.yaml"
+    for where, words in (
         ("127.0.0.1:1", "No daemon listens on 127.0.0.1:1: start it with `premblyd serve`."),
         ("unix:/nowhere/at-all", "There is no socket /nowhere/at-all. No daemon listens on"),
-    ],
-)
-def test_no_daemon_is_a_try_again(tmp_path: Path, where: str, words: str) -> None:
-    config = tmp_path / "premblyd.yaml"
-    config.write_text(json.dumps(configuration(listen=where)))
-    for more in ([], ["--count", "3"]):
-        done = run("send", *more, "--config", config)
-        assert done.code == 75
-        assert "connection refused or unreachable" in done.out
+    ):
+        config.write_text(json.dumps(configuration(listen=where)))
+        done = run("send", "--count", "3", "--config", config)
+        assert (done.code, "connection refused or unreachable" in done.out) == (75, True)
         assert done.err.startswith(words)
         assert len(done.err.splitlines()) == 1
-
-
-@for_each("status", [0, 401, 404, 502])
-@for_each("is_managed", [False, True])
-def test_systemd_is_named_only_where_systemd_starts_the_daemon(
-    status: int, is_managed: bool
-) -> None:
-    target = Target(
-        where="127.0.0.1:1",
-        unix_path="",
-        is_configured=True,
-        key_place="endpoint a, key b",
-        key=Secret("hush", "text"),
-        daemon=None,
-        is_managed=is_managed,
-    )
-    found = meaning(Reply(status, "connection refused or unreachable"), target)
-    assert found
-    assert bool(re.search("systemctl|journalctl", found.words)) == is_managed
 
 
 def test_a_daemon_that_listens_elsewhere_is_told(sending: Sending) -> None:
     own = {"listen": "127.0.0.1:1", "database": url_of(sending.daemon.place)}
     sending.config.write_text(json.dumps(configuration(**own)))
     done = sending.send()
-    assert done.code == 75
     pid, address = sending.daemon.process.pid, sending.daemon.address
     words = f"The running daemon (pid {pid}) listens on {address}, not on 127.0.0.1:1: "
-    assert done.err.startswith(words)
+    assert (done.code, done.err[: len(words)]) == (75, words)
     done = sending.send("--url", "http://127.0.0.1:1/")
     assert done.err == "Nothing listens there, or a firewall is in between.\n"
-
-
-@pytest.mark.process
-def test_a_socket_without_the_right_to_it_is_told(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
-        listening.listen()
-        (tmp_path / "s").chmod(0)
-        config = tmp_path / "premblyd.yaml"
-        config.write_text(json.dumps(configuration(listen=f"unix:{tmp_path}/s")))
-        line = [*OBEYING_MODES, *command("send", "--config", config)]
-        done = subprocess.run(line, capture_output=True, text=True)
-    assert done.stderr == f"You may not connect to {tmp_path}/s: use sudo.\n"
 
 
 ANSWERS: list[tuple[int, dict[str, str], int, str]] = [
     (503, {"Retry_After": "7"}, 75, "The daemon is running, but could not store it: "),
     (503, {}, 75, "Without Retry-After this comes from a proxy in front"),
     (502, {}, 75, "A proxy in front gets no answer"),
-    (504, {}, 75, "A proxy in front gets no answer"),
     (413, {}, 1, "The body is larger than `max_body`"),
-    (405, {}, 1, "This is not an answer of premblyd"),
-    (
-        301,
-        {"Location": "/elsewhere"},
-        1,
-        "This is a redirect, and it was not followed. Prembly follows",
-    ),
+    (404, {}, 1, "No endpoint has this path. "),
+    (301, {"Location": "/elsewhere"}, 1, "This is a redirect, and it was not followed. Prembly"),
     (418, {}, 1, "This is not an answer of premblyd"),
 ]
 
@@ -327,77 +209,22 @@ def test_every_answer_is_told_what_it_means(
     assert ("Try again in 7 s." in done.err) == ("Retry_After" in headers)
 
 
-@pytest.mark.process
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate")
-def test_a_certificate_that_is_not_trusted_is_no_try_again(
-    sending: Sending, tmp_path: Path
-) -> None:
-    with serving(certificate=self_signed(tmp_path)) as server:
-        done = sending.send("--url", server.url)
-        assert (done.code, done.out) == (1, "the TLS certificate is not trusted\n")
-        assert done.err.startswith("The certificate is not trusted here, so nothing was sent.")
-        assert server.requests == []
-
-
 def test_a_port_without_tls_and_a_name_that_is_none_are_told(sending: Sending) -> None:
     with serving() as server:
         done = sending.send("--url", server.url.replace("http:", "https:"))
     assert (done.code, done.err) == (1, "Is https right for this port?\n")
     done = sending.send("--url", "http://no-such-host.invalid/")
     assert (done.code, done.out) == (75, "the host name can't be resolved\n")
-    done = sending.send("--url", "http:// /")
-    assert done.code != 0
-    assert "Is the URL right" in done.err
 
 
-def test_what_is_sent_can_be_told_from_real_events(sending: Sending) -> None:
-    (query,) = re.findall(
-        r"`(SELECT id FROM event WHERE token LIKE[^`]+)`", PAGES["docs/commands.md"]
-    )
-    before = len(sending.daemon.rows(query))
-    assert sending.daemon.send(b"{}", token="prembly's", user_agent="Prembly").status == 200
-    for arguments in ([], ["--sample", "wallet"], ["--token", "t-9"]):
-        assert sending.send(*arguments).code == 0
-    assert len(sending.daemon.rows(query)) - before == 3
-    for name in samples.NAMES:
-        verdict = payload.read(samples.sample(name))
-        own_id = verdict.session_id or verdict.reference
-        assert own_id is None or own_id.startswith("sample-")
-    nameless = [n for n in samples.NAMES if payload.read(samples.sample(n)).reference is None]
-    assert nameless == ["credit", "statement", "wallet", "watchlist"]
-
-
-def test_of_another_servers_page_the_beginning_is_shown(sending: Sending) -> None:
-    page = "<html>\n" + "<p>Forbidden</p>\n" * 100
-    with serving(lambda handler: handler.reply(403, page.encode())) as server:
+def test_what_another_server_answers_is_shown_in_part_and_does_nothing_to_a_terminal(
+    sending: Sending,
+) -> None:
+    page = "\x1b[31m\x9b later\n" + "<p>Forbidden</p>\n" * 100
+    with serving(lambda handler: handler.reply(503, page.encode())) as server:
         done = sending.send("--url", server.url)
-    (shown,) = done.out.splitlines()
-    assert shown.startswith("403 <html> <p>Forbidden</p> <p>")
-    assert shown.endswith("…")
-    assert len(shown) == 201
-
-
-def test_what_another_server_answers_does_nothing_to_a_terminal(sending: Sending) -> None:
-    def busy(handler: Handler) -> None:
-        handler.reply(503, "\x1b[31m\x9b later".encode())
-
-    with serving(busy) as server:
-        done = sending.send("--url", server.url)
-    assert (done.code, done.out) == (75, "503 \ufffd[31m\ufffd later\n")
+    assert (done.code, len(done.out)) == (75, 202)
+    assert done.out.startswith("503 \ufffd[31m\ufffd later <p>Forbidden</p> <p>")
     ((path, headers, body),) = server.requests
     assert (path, json.loads(body)["response_code"]) == ("/hook?token=hush", "00")
     assert {"content-type", "x-prembly-signature", "token"} <= dict(headers).keys()
-    assert PATH not in path
-
-
-@pytest.mark.process
-def test_after_the_send_that_the_page_asks_for_status_says_that_nobody_is_needed(
-    tmp_path: Path,
-) -> None:
-    """The configuration of a new installation has no action."""
-    with Premblyd(tmp_path, actions=[]) as daemon:
-        url = f"http://{daemon.start().address}{PATH}"
-        assert run("send", "--url", url, "--config", daemon.config).out.startswith("200 ")
-        done = run("status", "--config", daemon.config)
-    assert (done.code, done.err) == (0, "")
-    assert "1 event matched no action (code 00). Nothing to do.\n" in done.out

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import IO, Any
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
-from premblyd.times import DAY_MS
-from tests.support.commands import raw_on_terminal, recorded_in, run
+from premblyd.times import DAY_MS, now_ms
+from tests.support.commands import recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, locked
@@ -54,14 +52,11 @@ def count(config: Path) -> int:
 def test_status_says_what_needs_attention_and_what_to_do(config: Path) -> None:
     done = run("status", "--config", config)
     assert (done.code, done.err) == (2, ""), "no daemon runs: that is critical"
-    lines = done.out.splitlines()
-    text = " ".join(done.out.split())
+    lines, text = done.out.splitlines(), " ".join(done.out.split())
     assert f"!! No daemon runs on {recorded_in(config)}: webhooks are not answered." in text
-    # Only a path or a command may be wider: it has to be whole to be pasted.
-    wide = [line for line in lines if len(line) > 80]
-    assert not [line for line in wide if "/" not in line and "premblyd " not in line]
     assert "`premblyd replay --dead --action activate-customer`" in done.out
     assert "    premblyd deliveries --state dead --action activate-customer" in lines
+    assert text.count("keeps failing") == 1, "one cause is one line"
     # systemd does not start the daemon of this configuration.
     assert lines.count("    Start it. If it does not start: `premblyd check`.") == 1
     assert lines.count("    premblyd serve") == 1
@@ -88,27 +83,11 @@ def kinds_of(status: Any) -> list[str]:
     return [item["kind"] for item in status["attention"] if item["kind"] != "host"]
 
 
-@pytest.mark.process
-def test_no_color_holds_on_a_terminal(config: Path) -> None:
-    asked = ("status", "--database", recorded_in(config))
-    assert "\x1b[" in raw_on_terminal(80, *asked, code=1)
-    assert "\x1b[" not in raw_on_terminal(80, *asked, code=1, NO_COLOR="1")
-
-
-def test_one_cause_is_one_line(config: Path) -> None:
-    told = " ".join(run("status", "--database", recorded_in(config)).out.split())
-    assert "gave up (dead). activate-customer keeps failing: its last" in told
-    assert told.count("keeps failing") == 1
-
-
 def test_a_notice_alone_is_a_line_and_needs_nobody(store: Store) -> None:
-    now_ms = time.time_ns() // 1_000_000
-    store.add(received_at_ms=now_ms, response_code="07", token="premblyd-send-1")
+    store.add(received_at_ms=now_ms(), response_code="07", token="premblyd-send-1")
     done = run("status", "--database", store.place)
-    assert done.code == 0, done.out
-    assert done.out == (
-        "Nothing needs attention.\n1 event matched no action (code 07). Nothing to do.\n"
-    )
+    notice = "1 event matched no action (code 07). Nothing to do.\n"
+    assert (done.code, done.out) == (0, f"Nothing needs attention.\n{notice}")
 
 
 @pytest.mark.process
@@ -132,6 +111,7 @@ def test_a_new_record_is_told_for_a_day_and_needs_nobody(daemon: Premblyd) -> No
     assert "The record is new" not in run("status", "--config", daemon.config).out
 
 
+@pytest.mark.process
 def test_status_tells_a_daemon_that_cannot_keep_webhooks(
     daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +129,7 @@ def bad(status: Any) -> Any:
     return None if status["ok"] else status
 
 
+@pytest.mark.process
 def test_status_tells_a_daemon_that_hangs(
     daemon: Premblyd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +155,6 @@ def test_stats_count_what_came_and_how_the_actions_fare(config: Path) -> None:
     assert (done.code, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[0][:2] == [f"{count(config)}", "events"]
-    assert ["03", "wallet", "is", "empty", "2"] in lines
     assert ["wrong", "signature", "1"] in lines
     [archive] = [words for words in lines if words[:1] == ["archive"]]
     assert (archive[1:4], archive[-1]) == (["100", "%", "23"], "0")
@@ -187,15 +167,8 @@ def test_stats_have_every_count_for_programs(config: Path) -> None:
     for name in ("by_outcome", "by_response_code", "by_type"):
         assert sum(each["events"] for each in stats[name]) == count(config)
         assert list(stats[name][0]) == "from_ms name events duplicates unmatched".split()
-    assert stats["actions"][0]["action"] == "activate-customer"
-    assert stats["actions"][0]["attempts"] == {"failed": 11}
-    assert stats["each_ms"] == 12 * 3_600_000
-
-
-def test_stats_of_an_empty_record_are_no_failure(place: DatabaseAddress) -> None:
-    done = run("stats", "--database", place)
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("0 events since")
+    first = stats["actions"][0]
+    assert (first["action"], first["attempts"]) == ("activate-customer", {"failed": 11})
 
 
 @contextmanager
@@ -210,34 +183,18 @@ def following(config: Path, *options: object) -> Iterator[tuple[Forked, IO[bytes
 
 
 @pytest.mark.process
-def test_events_are_followed_as_they_come(daemon: Premblyd) -> None:
-    send(daemon, 10)
-    with following(daemon.config, "--limit", 1) as (process, out):
-        assert b"ref-10" in out.readline()
-        for number in (11, 12):
-            send(daemon, number)
-            assert f"ref-{number}".encode() in out.readline()
+def test_events_are_followed_as_they_come_and_only_the_chosen_ones(daemon: Premblyd) -> None:
+    for number in (20, 21):
+        send(daemon, number, code=7)
+    chosen = ("--json", "--code", "07", "--limit", 1)
+    with following(daemon.config, *chosen) as (process, out):
+        assert json.loads(out.readline())["reference"] == "ref-21"
+        for number, code in ((22, 0), (23, 7)):
+            send(daemon, number, code)
+        assert json.loads(out.readline())["reference"] == "ref-23"
         process.send_signal(signal.SIGINT)
         assert (out.read(), process.stderr and process.stderr.read()) == (b"", b"")
         assert process.wait() == 0
-
-
-@pytest.mark.process
-def test_only_the_chosen_events_are_followed_a_line_of_json_each(daemon: Premblyd) -> None:
-    for number in (20, 21):
-        send(daemon, number, code=7)
-    with following(daemon.config, "--json", "--code", "07", "--limit", 1) as (_, out):
-        assert json.loads(out.readline())["reference"] == "ref-21"
-        send(daemon, 22)
-        send(daemon, 23, code=7)
-        assert json.loads(out.readline())["reference"] == "ref-23"
-
-
-@pytest.mark.process
-def test_the_newest_are_shown_first_and_in_the_order_in_which_they_came(config: Path) -> None:
-    with following(config, "--json", "--limit", 3) as (_, out):
-        newest = shown(config, "events", "--limit", 3)[::-1]
-        assert [json.loads(out.readline()) for _ in range(3)] == newest
 
 
 @pytest.mark.process

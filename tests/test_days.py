@@ -1,30 +1,26 @@
 """premblyd reconcile --day: which days are complete, and that none is that is not shown to be."""
 
 import contextlib
-import dataclasses
 import json
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from premblyd import jsontext, times
 from premblyd.ask import log
-from premblyd.cli import as_service
-from premblyd.cli.reconcile import reconcile as command
 from premblyd.engines.connections import connect_operator, connect_read_only
 from premblyd.prembly.payload import session_reference
 from premblyd.record.reconciling import days
 from premblyd.record.reconciling.days import Day
 from premblyd.times import DAY_MS, now_ms
 from tests.support.commands import Ran, run
-from tests.support.database import by_hand, changing
+from tests.support.database import by_hand
 from tests.support.erasing import forgetting
-from tests.support.prembly_api import PremblyApi, Verification, status
+from tests.support.prembly_api import PremblyApi, status
 from tests.support.reconciling import Record
 
 DAY = (datetime.now(UTC) - timedelta(days=2)).date()
@@ -88,10 +84,10 @@ def absent(printed: dict[str, Any]) -> list[str]:
 
 
 def test_a_day_of_which_everything_came_is_complete(record: Record, api: PremblyApi) -> None:
-    receive(record, know(api, 133))
+    receive(record, know(api, 13))
     printed = found(record, 0)
-    assert (why(printed), counts(printed, "ended", "in_record", "missing")) == ([], (133, 133, 0))
-    assert "is complete: 133 verifications ended by Prembly's log" in reconcile(record).out
+    assert (why(printed), counts(printed, "ended", "in_record", "missing")) == ([], (13, 13, 0))
+    assert "is complete: 13 verifications ended by Prembly's log" in reconcile(record).out
 
 
 def test_what_is_missing_or_unsettled_is_listed_and_counted(
@@ -119,25 +115,23 @@ def test_nothing_that_is_kept_names_anybody(record: Record, api: PremblyApi) -> 
         api.know(name, created_at_s=NOON_S)
     api.know(session_id=SESSION, reference=SESSION, created_at_s=NOON_S)
     receive(record, known[:4], user_ref="usr_ngozi", type="ngozi.obi")
+    receive(record, [f"ver_bvn_{uuid.uuid4()}"], session_id=SESSION)
     reconcile(record)
     [row] = record.rows("SELECT * FROM day")
     for secret in (*known, SESSION, session_reference(SESSION), "ngozi", "obi", "22123456789"):
         assert secret not in str(row).lower()
 
 
-def test_who_was_erased_is_not_missing(record: Record, api: PremblyApi) -> None:
+def test_who_was_erased_is_not_missing_and_a_session_alone_is_found(
+    record: Record, api: PremblyApi
+) -> None:
     gone, came = know(api, 1), know(api, 1)
-    receive(record, gone + came)
-    connection = connect_operator(record.place)
-    connection.transact(forgetting(*gone), alone=True)
-    connection.close()
-    assert counts(found(record, 0), "ended", "in_record", "erased") == (2, 1, 1)
-
-
-def test_a_session_of_which_no_more_is_known_is_found(record: Record, api: PremblyApi) -> None:
     api.know(SESSION, created_at_s=NOON_S)
+    receive(record, gone + came)
     receive(record, [f"ver_bvn_{uuid.uuid4()}"], session_id=SESSION)
-    assert counts(found(record, 0), "in_record") == (1,)
+    with contextlib.closing(connect_operator(record.place)) as connection:
+        connection.transact(forgetting(*gone), alone=True)
+    assert counts(found(record, 0), "ended", "in_record", "erased") == (3, 2, 1)
 
 
 def test_of_a_day_of_which_the_log_has_nothing_there_is_nothing_to_compare(
@@ -167,46 +161,56 @@ def test_a_day_is_not_over_because_this_machines_clock_is_ahead(
 
 @pytest.mark.parametrize("hour", [-1, 25])
 def test_a_day_is_not_complete_whose_log_has_another_time_than_it_was_asked_for(
-    tmp_path: Path, api: PremblyApi, hour: int
+    record: Record, api: PremblyApi, hour: int
 ) -> None:
-    receive(record := Record(tmp_path, api), know(api, 1))
+    receive(record, know(api, 1))
     api.know("ver_bvn_1a2b3c4d", created_at_s=BEGUN_MS / 1000 + hour * 3600)
     unknown = {"since": "from", "until": "to"}  # to the stand-in
     record.configure(api, prembly={"logs": {"parameters": unknown}})
     printed = found(record, 1)
-    assert why(printed) == ["of_another_time"]
-    assert (counts(printed, "of_another_time"), printed["of_another_time"]) == ((1,), 1)
+    assert (why(printed), printed["of_another_time"]) == (["of_another_time"], 1)
     record.configure(api, prembly={"logs": {"parameters": {"since": "", "until": ""}}})
     assert why(found(record, 0)) == []
 
 
-def test_times_without_a_zone_are_of_the_zone_that_is_configured(
-    tmp_path: Path, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+REMOVAL = f"""INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)
+    VALUES ({BEGUN_MS + DAY_MS}, '%s', {DAY_MS}, 1, 0)"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [REMOVAL % "identity", REMOVAL % "record", "UPDATE event SET removed_parts = 'identity'"],
+)
+def test_a_day_of_which_retention_has_removed_something_is_not_complete(
+    record: Record, api: PremblyApi, change: str
 ) -> None:
-    """Half an hour past eleven at night, which in Lagos is half past midnight of the next day."""
-    [reference] = know(api, 1, created_at_s=BEGUN_MS / 1000 + 23.5 * 3600)
-    receive(record := Record(tmp_path, api), [reference])
-    item = Verification.log_item
+    receive(record, know(api, 1))
+    by_hand(record.place, change)
+    assert why(found(record, 1)) == ["pruned"]
 
-    def in_lagos(self: Verification) -> dict[str, Any]:
-        at = datetime.fromtimestamp(self.created_at_s, ZoneInfo("Africa/Lagos"))
-        return {**item(self), "created_at": at.replace(tzinfo=None).isoformat()}
 
-    monkeypatch.setattr(Verification, "log_item", in_lagos)
-    assert "of_another_time" in why(found(record, 1))
-    record.configure(api, prembly={"logs": {"time_zone": "Africa/Lagos"}})
-    printed = found(record, 0)
-    assert (why(printed), counts(printed, "in_record")) == ([], (1,))
+def test_each_doubt_of_the_log_is_a_reason(record: Record, api: PremblyApi) -> None:
+    receive(record, ["ver_bvn_1a2b3c4d"])
+    assert why(found(record, 1)) == ["log_empty"], "it may be another account's"
+    api.know("ver_bvn_1a2b3c4d", created_at_s=NOON_S)
+    record.configure(api, prembly={"logs": {"time": "nowhere"}})
+    assert why(found(record, 1)) == ["without_time"]
+    record.configure(api)
+    api.know("17", created_at_s=NOON_S)
+    assert why(found(record, 1)) == ["without_id"]
+    api.fail(status(500))
+    assert why(found(record, 75)) == ["log_not_asked"]
 
 
 def test_a_log_whose_entries_move_each_time_is_no_complete_day(
     record: Record, api: PremblyApi
 ) -> None:
-    known = know(api, 250)
+    record.configure(api, prembly={"logs": {"page_size": 10}})
+    known = know(api, 25)
     for number, each in enumerate(known):
         api.verifications[each].created_at_s = NOON_S - number
     receive(record, known)
-    moving = iter(known[120:])
+    moving = iter(known[12:])
 
     def move(number: int) -> None:
         if number == 2:
@@ -216,63 +220,20 @@ def test_a_log_whose_entries_move_each_time_is_no_complete_day(
     assert why(found(record, 1)) == ["log_moved"]
 
 
-def test_where_prembly_can_not_be_asked_the_day_says_so(record: Record, api: PremblyApi) -> None:
-    receive(record, know(api, 1))
-    api.fail(status(500))
-    assert why(found(record, 75)) == ["log_not_asked"]
-
-
 def test_a_log_that_breaks_off_is_no_complete_day(record: Record, api: PremblyApi) -> None:
-    receive(record, know(api, 250))
+    record.configure(api, prembly={"logs": {"page_size": 10}})
+    receive(record, know(api, 25))
     api.before_log_page = lambda _: api.fail(status(500))  # from the next on
     printed = found(record, 75)
-    assert why(printed) == ["log_read_in_part"]
-    assert counts(printed, "missing") == (0,)
+    assert (why(printed), counts(printed, "missing")) == (["log_read_in_part"], (0,))
 
 
-def test_a_log_of_another_account_is_no_complete_day(record: Record) -> None:
-    receive(record, ["ver_bvn_1a2b3c4d"])
-    assert why(found(record, 1)) == ["log_empty"]
-
-
-@pytest.mark.parametrize("removed", ["identity", "record"])
-def test_a_day_of_which_retention_has_removed_something_is_not_complete(
-    record: Record, api: PremblyApi, removed: str
-) -> None:
-    receive(record, know(api, 1))
-    by_hand(
-        record.place,
-        "INSERT INTO removal (day_ms, removed, period_ms, count, freed_bytes)"
-        f" VALUES ({BEGUN_MS + DAY_MS}, '{removed}', {DAY_MS}, 1, 0)",
-    )
-    assert why(found(record, 1)) == ["pruned"]
-
-
-def test_a_day_with_an_entry_without_an_id_is_not_complete(record: Record, api: PremblyApi) -> None:
-    receive(record, know(api, 1))
-    api.know("17", created_at_s=NOON_S)
-    assert why(found(record, 1)) == ["without_id"]
-
-
-def test_a_day_with_an_entry_without_a_time_is_not_complete(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    record = Record(tmp_path, api, prembly={"logs": {"time": "nowhere"}})
-    receive(record, know(api, 1))
-    assert why(found(record, 1)) == ["without_time"]
-
-
-def test_what_is_not_expected_is_counted_and_ends_no_log(tmp_path: Path, api: PremblyApi) -> None:
-    record = Record(tmp_path, api, prembly={"logs": {"when": "response_code == '00'"}})
+def test_what_is_not_expected_is_counted_and_ends_no_log(record: Record, api: PremblyApi) -> None:
+    logs = {"when": "response_code == '00'", "page_size": 10}
+    record.configure(api, prembly={"logs": logs})
     receive(record, know(api, 1, created_at_s=NOON_S - 1))  # the last of the log
-    know(api, 350, code="07")
-    assert counts(found(record, 0), "not_expected", "in_record") == (350, 1)
-
-
-def test_root_has_the_service_do_the_same_as_was_typed() -> None:
-    typed = ["--day", "2026-01-31", "--json"]
-    with command.make_context("reconcile", typed, obj=Path("premblyd.yaml")) as context:
-        assert as_service._typed_again(context) == ["reconcile", "--day=2026-01-31", "--json"]
+    know(api, 35, code="07")
+    assert counts(found(record, 0), "not_expected", "in_record") == (35, 1)
 
 
 def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: PremblyApi) -> None:
@@ -286,47 +247,13 @@ def test_an_event_that_prembly_has_denied_hides_nothing(record: Record, api: Pre
     assert absent(found(record, 1)) == forged
 
 
-@pytest.mark.parametrize("sort", ["created_at", "-created_at"])
-def test_of_several_entries_of_a_verification_the_last_counts(
-    tmp_path: Path, api: PremblyApi, sort: str
-) -> None:
-    record = Record(tmp_path, api, prembly={"logs": {"query": {"sort": sort}, "page_size": 1}})
-    [retried] = know(api, 1, created_at_s=NOON_S + 1)
-    receive(record, [retried])
-    again = dataclasses.replace(
-        api.verifications[retried], created_at_s=NOON_S, run="pending", code=None
-    )
-    api.verifications["of before"] = again
-    assert counts(found(record, 0), "ended", "not_ended") == (1, 0)
-
-
 def test_what_may_have_been_removed_by_now_is_too_old_to_be_missing(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    record = Record(tmp_path, api, retention={"identity": "1d"})
-    know(api, 1)
-    printed = found(record, 1)
-    assert why(printed) == ["pruned"]
-    assert counts(printed, "too_old") == (1,)
-
-
-def test_a_day_with_an_event_whose_names_are_removed_is_not_complete(
     record: Record, api: PremblyApi
 ) -> None:
-    receive(record, know(api, 1))
-    by_hand(record.place, "UPDATE event SET removed_parts = 'identity'")
-    assert why(found(record, 1)) == ["pruned"]
-
-
-def test_a_log_that_says_the_same_on_each_page_is_no_complete_day(
-    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    receive(record, know(api, 100))
-    page = api.log_page({"page": "1", "page_size": "100"})
-    for total_pages in (None, 3, 40):
-        page["pagination"] = {"total_pages": total_pages}
-        monkeypatch.setattr(api, "log_page", lambda _: page)  # it heeds no number
-        assert why(found(record, 1)) == ["log_read_in_part"]
+    record.configure(api, retention={"identity": "1d"})
+    know(api, 1)
+    printed = found(record, 1)
+    assert (why(printed), counts(printed, "too_old")) == (["pruned"], (1,))
 
 
 def test_a_day_has_one_row_of_the_last_time(record: Record, api: PremblyApi) -> None:
@@ -346,19 +273,16 @@ def begin_yesterday() -> int:
 
 
 def test_of_the_first_night_yesterday_is_due_and_then_each_day_that_is_not_complete(
-    record: Record, api: PremblyApi, yesterday_ms: int
+    record: Record, yesterday_ms: int
 ) -> None:
     def due(now_ms: int = yesterday_ms + DAY_MS) -> list[int]:
         with contextlib.closing(connect_read_only(record.place)) as database:
             return [(yesterday_ms - day_ms) // DAY_MS for day_ms in days.due(database, now_ms)]
 
     def keep(ago: int, reasons: str) -> None:
-        with changing(record.place) as connection:
-            values = (yesterday_ms - ago * DAY_MS, 1, not reasons, reasons, "{}")
-            connection.execute(
-                "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts)"
-                f" VALUES {values}"
-            )
+        names = "day_ms, read_at_ms, is_complete, reasons, counts"
+        values = (yesterday_ms - ago * DAY_MS, 1, not reasons, reasons, "{}")
+        by_hand(record.place, f"INSERT INTO day ({names}) VALUES {values}")
 
     assert due() == [0]
     keep(4, "")
@@ -369,16 +293,18 @@ def test_of_the_first_night_yesterday_is_due_and_then_each_day_that_is_not_compl
     assert due() == [0, 3]
     keep(0, "")
     assert due() == [3]
-    assert due(yesterday_ms + 4 * DAY_MS) == [-3, -2, -1, 3]
     assert due(yesterday_ms + 5 * DAY_MS) == [-4, -3, -2, -1], "seven nights"
 
 
 def test_a_night_asks_for_each_incomplete_day_and_keeps_each(
     record: Record, api: PremblyApi, yesterday_ms: int
 ) -> None:
+    def reasons() -> list[tuple[str, ...]]:
+        return [each.reasons for each in kept(record)]
+
     api.fail(status(500))
     ran = reconcile(record, "--store", day=times.day(yesterday_ms - DAY_MS))
-    assert (ran.code, why_kept(record)) == (75, [("log_not_asked",)])
+    assert (ran.code, reasons()) == (75, [("log_not_asked",)])
     api.mend()
     lost = [
         api.know(f"ver_bvn_{ago}", created_at_s=(yesterday_ms - ago * DAY_MS) / 1000 + 3600)
@@ -386,14 +312,10 @@ def test_a_night_asks_for_each_incomplete_day_and_keeps_each(
     ]
     ran = reconcile(record, "--store", day="incomplete")
     assert (ran.code, ran.out.count("is complete: 1 verification ended")) == (0, 2), ran.out
-    assert why_kept(record) == [(), ()]
+    assert reasons() == [(), ()]
     assert sorted(record.stored()) == sorted(each.reference for each in lost)
     ran = reconcile(record, day="incomplete")
     assert (ran.code, ran.out) == (0, "Each of the last 7 days is complete.\n")
-
-
-def why_kept(record: Record) -> list[tuple[str, ...]]:
-    return [each.reasons for each in kept(record)]
 
 
 def test_a_downtime_over_midnight_is_mended_when_both_days_are_complete(
@@ -402,14 +324,12 @@ def test_a_downtime_over_midnight_is_mended_when_both_days_are_complete(
     receive(record, know(api, 1))
     api.know("ver_bvn_before", created_at_s=NOON_S - 86_400)
     record.receive(["ver_bvn_before"])
-    with changing(record.place) as connection:
-        around = (BEGUN_MS - 7_200_000, BEGUN_MS + 7_200_000)
-        connection.execute(f"INSERT INTO downtime (from_ms, until_ms) VALUES {around}")
-    mended = "SELECT reconciled_at_ms IS NOT NULL FROM downtime"
-    reconcile(record)
-    assert record.rows(mended) == [(0,)]
-    reconcile(record, day=DAY - timedelta(days=1))
-    assert record.rows(mended) == [(1,)]
+    around = (BEGUN_MS - 7_200_000, BEGUN_MS + 7_200_000)
+    by_hand(record.place, f"INSERT INTO downtime (from_ms, until_ms) VALUES {around}")
+    for day, is_mended in ((DAY, 0), (DAY - timedelta(days=1), 1)):
+        reconcile(record, day=day)
+        mended = "SELECT reconciled_at_ms IS NOT NULL FROM downtime"
+        assert record.rows(mended) == [(is_mended,)]
 
 
 def test_what_is_missing_is_told_also_where_the_day_can_not_be_kept(

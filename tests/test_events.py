@@ -1,6 +1,5 @@
 """Which of Prembly's events a body is: by each mark alone, by mixtures, and never by a claim."""
 
-import hashlib
 import json
 import re
 from typing import Any
@@ -22,10 +21,8 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("watchlist.identity_flagged", {"event": "watchlist.identity_flagged"}),
     ("watchlist.identity_flagged", {"event": "watchlist_identity_flagged"}),
     ("credit", {"event": "credit"}),
-    ("credit.decision", {"event": "credit.decision"}),
     ("credit.decision", {"event": "credit_decision"}),
     ("statement.analysis", {"event": "statement.analysis"}),
-    ("transaction.processed", {"event": "transaction.processed"}),
     ("transaction.processed", {"data": {"event": "transaction.processed"}}),
     ("transaction.escalated", {"data": {"event": "TRANSACTION.ESCALATED"}}),
     ("transaction.rule_triggered", {"data": {"event": "transaction.rule_triggered"}}),
@@ -35,12 +32,10 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("transaction.case.opened", {"data": {"event": "case.opened"}}),
     ("verification.retried", {"is_callback_retry": True}),
     ("verification.retried", {"data": {"is_callback_retry": "true"}}),
-    ("verification.retried", {"is_pending_payment_retry": 1}),
     ("verification.retried", {"data": {"is_pending_payment_retry": True}}),
     ("verification.async", {"data": {"verification_id": "v-1", "channel_code": "NIN"}}),
     ("sdk.session", {"data": {"widget_info": {"user_ref": "u-1"}}}),
     ("sdk.session", {"widget_info": {"id": "w-1"}}),
-    ("sdk.session", {"data": {"data": {"widget_info": {"id": "w-1"}}}}),
     ("sdk.session", {"completed_at": "2026-11-25T10:00:00Z"}),
     ("sdk.session", {"session_id": "s-1"}),
     ("sdk.session", {"data": {"session_id": "s-1"}}),
@@ -48,10 +43,8 @@ MARKS: list[tuple[str, dict[str, Any]]] = [
     ("sdk.session", {"source": "CHECKOUT"}),
     ("statement.analysis", {"data": {"statement_analysis": {"total_credit": "1.00"}}}),
     ("statement.analysis", {"data": {"analysis": [{"month": "May"}]}}),
-    ("statement.analysis", {"data": {"meta": {"engine_version": "1.0.0"}, "risk": {"a": 1}}}),
     ("verification.direct", {"verification": {"status": "VERIFIED"}}),
     ("verification.direct", {"data": {"verification": {"reference": "r-1"}}}),
-    ("verification.direct", {"verification": {}}),
     ("verification.direct", {"billing_info": {"was_charged": True}}),
     ("verification.direct", {"verification_status": "PENDING"}),
     ("verification.completed", {"event": "verification.completed"}),
@@ -62,43 +55,26 @@ TWO_MARKS: list[tuple[str, dict[str, Any]]] = [
     ("sdk.session", {"event": "verification.completed", "session_id": "s-1", "data": {}}),
     ("transaction.case.opened", {"data": {"event": "case.opened", "screening_result": {"a": 1}}}),
     ("transaction.processed", {"event": "case.opened", "data": {"event": "transaction.processed"}}),
-    ("workflow.process.failed", {"event": "workflow.process.failed", "widget_info": {"a": 1}}),
-    ("verification.retried", {"is_callback_retry": True, "data": {"widget_info": {"a": 1}}}),
-    (
-        "verification.direct",
-        {"data": {"analysis": {"a": 1}}, "verification": {"status": "PENDING"}},
-    ),
+    ("verification.direct", {"data": {"analysis": {"a": 1}}, "verification": {"status": "x"}}),
     ("case.opened", {"event": "case.opened", "verification": {"status": "VERIFIED"}}),
     ("fraud.identity_flagged", {"event": "Fraud.Identity_flagged", "widget_info": {"a": 1}}),
-    ("other", {"event": ["workflow.process.completed"], "verification": {"status": "VERIFIED"}}),
 ]
 NO_MARKS: list[dict[str, Any] | None] = [
     None,
     {},
-    {"status": True},
     {"data": {"screening_result": {}}, "widget_info": {}, "session_id": ""},
     {"is_callback_retry": False, "is_pending_payment_retry": "false"},
     {"data": {"verification_id": "v-1"}},
-    {"data": {"channel_code": "NIN"}},
     {"response_code": "", "billing_info": None, "verification": None},
     {"response_code": True},
     {"response_code": "OK"},
     {"event": "sdk.session"},
-    {"event": "", "data": {"event": None}},
     {"reference": "r-1", "customer_reference": "c-1"},
 ]
 NO_NAMES: list[Any] = [
     "prembly.status",  # only premblyd's own storing makes one
-    "prembly",
-    "unknown",
-    "completed",
-    ["workflow.process.completed"],
-    {"workflow.process.completed": True},
-    True,
-    0,
-    "x" * 10_000,
-    "person.22212345678",
-    "Verification completed",
+    *("prembly", "unknown", "completed", "x" * 10_000, "person.22212345678", True, 0),
+    *(["workflow.process.completed"], {"workflow.process.completed": True}),
 ]
 
 
@@ -167,7 +143,9 @@ PLACES = sorted(
     }
 )
 values = st.recursive(
-    ODD | st.sampled_from(WORDS) | st.sampled_from([mark["event"] for _, mark in MARKS[:10]]),
+    ODD
+    | st.sampled_from(WORDS)
+    | st.sampled_from([mark["event"] for _, mark in MARKS if "event" in mark]),
     lambda inner: st.dictionaries(st.sampled_from([*PLACES, "data"]), inner, max_size=4),
     max_leaves=8,
 )
@@ -211,34 +189,28 @@ def test_an_expression_of_the_endpoint_makes_no_persons_verdict_of_a_transaction
     assert payload.recognise(body, places).outcome is Outcome.VERIFIED
 
 
-@for_each(
-    ("body", "reference"),
-    [
+def test_a_body_without_a_reference_is_known_by_another_id() -> None:
+    digest = "session-6a840baf5d8c3ff241688aeb"
+    failed = {"event": "workflow.process.failed"}
+    bodies: list[tuple[dict[str, Any], str | None]] = [
         ({"data": {"verification_id": "v-1", "channel_code": "NIN"}}, "v-1"),
         ({"data": {"screening_result": {"transaction_id": "tx_12345"}}}, "tx_12345"),
-        ({"event": "workflow.process.failed", "data": {"workflow_run_id": "run-1"}}, "run-1"),
-        ({"event": "workflow.process.failed", "data": {"id": "run-2", "name": "Kyc"}}, "run-2"),
+        (failed | {"data": {"workflow_run_id": "run-1"}}, "run-1"),
+        (failed | {"data": {"id": "run-2", "name": "Kyc"}}, "run-2"),
         ({"data": {"id": "no-run", "session_id": ""}}, None),
-        ({"reference_id": "ver_1", "session_id": "s-1"}, "ver_1"),
         ({"reference": "best", "data": {"verification_id": "v-1"}, "session_id": "s-1"}, "best"),
-        ({"session_id": "s-1"}, "session-e8a2f4a3ec3f9c4dd46f8b74"),
+        ({"session_id": "s-1"}, digest),
         ({"verification": {"reference": ""}, "response_code": "03"}, None),
-    ],
-)
-def test_a_body_without_a_reference_is_known_by_another_id(
-    body: dict[str, Any], reference: str | None
-) -> None:
-    if reference and reference.startswith("session-"):
-        reference = f"session-{hashlib.sha256(b's-1').hexdigest()[:24]}"
-    assert payload.recognise(body).reference == reference
+    ]
+    for body, reference in bodies:
+        assert payload.recognise(body).reference == reference, body
 
 
 def test_a_sessions_digest_does_not_tell_its_id() -> None:
-    verdict = payload.recognise({"session_id": "sdk_session_hush"})
-    assert verdict.reference is not None
-    assert "hush" not in verdict.reference
-    assert verdict.reference == payload.session_reference("sdk_session_hush")
-    assert is_prembly_id(verdict.reference), "the log has it"
+    reference = payload.recognise({"session_id": "sdk_session_hush"}).reference
+    assert reference == payload.session_reference("sdk_session_hush")
+    assert "hush" not in reference
+    assert is_prembly_id(reference), "the log has it"
 
 
 def test_where_an_endpoint_says_the_reference_is_no_other_id_stands_for_it() -> None:
@@ -247,9 +219,8 @@ def test_where_an_endpoint_says_the_reference_is_no_other_id_stands_for_it() -> 
     assert payload.recognise(body, places).reference is None
 
 
-@for_each(
-    ("patterns", "type_", "fits"),
-    [
+def test_a_pattern_is_for_the_whole_type() -> None:
+    for patterns, type_, fits in (
         (["*"], "unknown", True),
         (["transaction.*"], "transaction.processed", True),
         (["transaction.*"], "transaction", False),
@@ -257,9 +228,5 @@ def test_where_an_endpoint_says_the_reference_is_no_other_id_stands_for_it() -> 
         (["sdk.session", "workflow.process.?ailed"], "workflow.process.failed", True),
         (["sdk.session"], "sdk.session\n", False),
         (["sdk.session"], "sdk_session", False),
-        (["credit*"], "credit", True),
-        ([], "unknown", False),
-    ],
-)
-def test_a_pattern_is_for_the_whole_type(patterns: list[str], type_: str, fits: bool) -> None:
-    assert events.matches(patterns, type_) is fits
+    ):
+        assert events.matches(patterns, type_) is fits, (patterns, type_)

@@ -42,10 +42,7 @@ def steps(text: str, document: Any) -> int:
     [
         "outcome == 'verified' && data.face.Status != `false`",
         "data.items[?id > `500`].name",
-        "data.items[].tags[]",
-        "length(data.items)",
         "max_by(data.items, &id).name",
-        "contains(data.items[*].name, 'n7')",
         "{names: data.items[*].name, count: length(data.items)}",
     ],
 )
@@ -60,18 +57,17 @@ def test_an_ordinary_expression_takes_a_small_part_of_its_steps(text: str) -> No
         "a[?@ == `[]`] | [?@ == `[]`]",
         "a[*].[@, @, @, @]",
         "sort_by(a, &to_string(@))",
-        "to_string([a, a, a])",
         f"({DOUBLED}) == ({DOUBLED})",
         f"to_string(@ | {DOUBLED})",
-        f"contains([@ | {DOUBLED}], @ | {DOUBLED})",
         "a | " + " | ".join(["[@, @][]"] * 40),
-        "a[*].to_string(@) | sort(@)",
-        "a[:] | [[@, @][], [@, @][], [@, @][], [@, @][], [@, @][], [@, @][], [@, @][]][]",
     ],
 )
-def test_what_is_work_without_end_fails_for_the_event(text: str) -> None:
+def test_what_is_work_without_end_fails_for_the_event(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expressions, "EXPRESSION_STEPS", EXPRESSION_STEPS // 50)
     with pytest.raises(EvaluationError, match=r"^too many steps$"):
-        Expression(text).search(EMPTY_LISTS)
+        Expression(text).search({"a": EMPTY_LISTS["a"][: 100_000 // 50]})
 
 
 @for_each(
@@ -92,24 +88,15 @@ def test_whether_an_expression_fails_depends_on_no_clock() -> None:
 
 
 def test_expressions_share_the_steps_of_an_event_and_a_simple_one_never_goes_without() -> None:
-    budget = Budget()
-    greedy = Expression("a[?@ == `[]`] | [?@ == `[]`]")
+    budget, taken = Budget(), 0
+    greedy = Expression("a[*].[@, @, @, @]")
     for _ in range(5):
+        taken += budget.allowance()
         with pytest.raises(EvaluationError):
             greedy.search(EMPTY_LISTS, budget)
+    assert taken <= EVENT_STEPS + 5 * LEAST_STEPS
     assert budget.allowance() == LEAST_STEPS
     assert Expression("length(a) > `1` && outcome == `null`").search(EMPTY_LISTS, budget) is True
-
-
-def test_five_greedy_expressions_take_no_more_than_an_events_steps() -> None:
-    taken = []
-    budget = Budget()
-    for _ in range(5):
-        before = budget.allowance()
-        with pytest.raises(EvaluationError):
-            Expression("a[*].[@, @, @, @]").search(EMPTY_LISTS, budget)
-        taken.append(before)
-    assert sum(taken) <= EVENT_STEPS + 5 * LEAST_STEPS
 
 
 def test_a_trial_that_is_too_small_decides_nothing() -> None:
@@ -173,8 +160,3 @@ def test_within_its_steps_it_finds_what_jmespath_finds(document: Any, text: str)
 
     ours = functools.partial(Expression(text).search, document)
     assert outcome(ours) == outcome(functools.partial(jmespath.search, text, document))
-
-
-def test_a_text_in_backticks_works_without_a_warning() -> None:
-    """JMESPath's old spelling; warnings are errors in these tests."""
-    assert Expression("a == `:true`").search({"a": ":true"}) is True

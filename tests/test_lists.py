@@ -1,7 +1,6 @@
 """Lists by parts: every row once, in both directions, and at the end as quickly as at the top."""
 
 import functools
-import itertools
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,7 +19,7 @@ from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
 from tests.support import jobs
-from tests.support.rows import for_each, large
+from tests.support.rows import for_each
 from tests.support.store import NOW_MS
 
 COUNT = 1200
@@ -63,11 +62,7 @@ def make_record(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 SEARCHES = {
     "all": (EventFilter(), lambda n: True),
-    "code": (EventFilter(code="01"), lambda n: n % 7 == 0),
     "missing": (EventFilter(code="missing"), lambda n: False),
-    "outcome": (EventFilter(outcome="pending"), lambda n: n % 100 == 0),
-    "kind": (EventFilter(kind="raw"), lambda n: n % 500 == 0),
-    "type": (EventFilter(type="sdk.session"), lambda n: n % 2 == 0),
     "pattern": (EventFilter(type="transaction.*"), lambda n: n % 2 == 1),
     "reference": (EventFilter(reference="r-7"), lambda n: n % 1000 == 7),
     "text": (EventFilter(text="not found"), lambda n: n % 700 == 0),
@@ -82,29 +77,21 @@ SEARCHES = {
     ),
     "handled": (EventFilter(handled="dead"), lambda n: n % 50 == 0),
     "handled and done": (EventFilter(handled="succeeded"), lambda n: n % 50 > 1),
-    "handled by nothing": (EventFilter(handled="none"), lambda n: False),
     "find a number": (EventFilter(find="700"), lambda n: n == 700),
-    "find a reference": (EventFilter(find="R-70"), lambda n: f"r-{n % 1000}".startswith("r-70")),
     "find a key": (EventFilter(find="0000000A".rjust(32, "0")), lambda n: n == 10),
     "find many": (EventFilter(find="R-1"), lambda n: f"r-{n % 1000}".startswith("r-1")),
     "find a person": (EventFilter(find="USER-7"), lambda n: n % 400 == 7),
-    "find nothing": (EventFilter(find="r-x"), lambda n: False),
-    "before all": (EventFilter(until_ms=NOW_MS - HOUR_MS), lambda n: False),
     "after all": (EventFilter(since_ms=NOW_MS + 10 * HOUR_MS), lambda n: False),
 }
 DELIVERY_SEARCHES = {
     "all": (DeliveryFilter(), lambda n: True),
-    "dead": (DeliveryFilter(state="dead"), lambda n: n % 50 == 0),
     "dead of an action": (DeliveryFilter(state="dead", action="crm"), lambda n: n % 150 == 0),
     "an action": (DeliveryFilter(action="crm"), lambda n: n % 3 == 0),
-    "pending": (DeliveryFilter(state="pending", action="crm"), lambda n: n % 150 == 51),
 }
 PLANNED: list[Chosen] = [
     *(search for search, _ in (*SEARCHES.values(), *DELIVERY_SEARCHES.values())),
     DeliveryFilter(state="succeeded", type="sdk.session"),
-    DeliveryFilter(state="dead", since_ms=NOW_MS + 900_000),
     DeliveryFilter(state="dead", action="crm", until_ms=NOW_MS + 900_000),
-    DeliveryFilter(state="dead", error="exit"),
     *(OperatorFilter(), OperatorFilter(part_of_id=1), OperatorFilter(action="reveal")),
 ]
 
@@ -136,7 +123,7 @@ def test_both_ways_lead_by_every_row_once(
     expected = [number for number in range(1, COUNT + 1) if is_found(number)]
 
     def read(place: Cursor) -> Part:
-        return lists.part(record, search, place, limit=250)
+        return lists.part(record, search, place, limit=500)
 
     assert walk(read, NEWEST) == expected[::-1]
     assert walk(read, OLDEST) == expected
@@ -175,7 +162,6 @@ def test_a_search_that_takes_too_long_stops_and_goes_on(record: Database) -> Non
     assert walk(read, OLDEST) == expected
 
 
-@pytest.mark.large
 def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
     record: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,13 +173,11 @@ def test_no_statement_of_a_whole_list_reads_more_than_a_thousand_rows(
         return found
 
     monkeypatch.setattr(queries, "rows", rows)
-    for limit in (None, 1, 1000, 1001):
+    for limit in (None, 1, 1001):
         wanted = range(COUNT, COUNT - (limit or COUNT), -1)
-        for chosen in (EventFilter(), DeliveryFilter()):
-            assert [row.id for row in lists.rows(record, chosen, limit)] == list(wanted)
+        assert [row.id for row in lists.rows(record, EventFilter(), limit)] == list(wanted)
     done = DeliveryFilter(state="succeeded")
     assert len(replays.find_deliveries(record, done)) == COUNT * 48 // 50
-    assert len(replays.find_deliveries(record, done, limit=1001)) == 1001
     settings = jobs.settings(jobs.endpoint(), actions=(jobs.action("other"),))
     latest = NOW_MS + (COUNT - 1000) * 1000  # when the first of 1,001 came
     request = Request(chosen=DeliveryFilter(action="other", since_ms=latest), is_new=True)
@@ -246,60 +230,21 @@ def is_slow(step: str) -> bool:
     return ("SCAN" in step and step != "SCAN some") or "TEMP B-TREE" in step
 
 
-# As if every row had the same value of the one column, and none the same of the others.
-SKEWED = """
-DELETE FROM sqlite_stat1;
-INSERT INTO sqlite_stat1
-SELECT tbl_name, name, CASE WHEN name IN ({alike}) THEN '1000000 1000000' ELSE '1000000 1' END
-FROM sqlite_schema WHERE type = 'index' AND tbl_name IN ('event', 'delivery', 'inquiry');
-"""
-STATISTICS = {
-    "none": "",
-    "fresh": "ANALYZE;",
-    "skewed": "ANALYZE;"
-    + SKEWED.format(alike="'event_reference', 'event_received', 'delivery_state', 'delivery_dead'"),
-    "skewed otherwise": "ANALYZE;" + SKEWED.format(alike="'event_outcome', 'event_type'"),
-}
-
-
 # A value for each filter.
 OF_EVENTS: dict[str, Any] = {
-    "find": "r-8",
-    "handled": "dead",
-    "code": "00",
-    "outcome": "verified",
-    "type": "sdk.session",
-    "kind": "api",
-    "reference": "r-8",
-    "user_ref": "user-8",
-    "text": "successful",
-    "since_ms": NOW_MS,
-    "until_ms": NOW_MS + 900_000,
-    "whole_name": "r-8",
-    "endpoint": "prembly",
-    "key": "0000",
-    "contradicted": True,
-    "is_doubted": True,
-}
+    "find": "r-8", "reference": "r-8", "whole_name": "r-8", "user_ref": "user-8", "key": "0000",
+    "handled": "dead", "code": "00", "outcome": "verified", "type": "sdk.session", "kind": "api",
+    "text": "successful", "endpoint": "prembly", "contradicted": True, "is_doubted": True,
+    "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000,
+}  # fmt: skip
 OF_DELIVERIES: dict[str, Any] = {
-    "state": "dead",
-    "action": "crm",
-    "type": "sdk.*",
-    "since_ms": NOW_MS,
-    "error": "exit",
-    "until_ms": NOW_MS + 900_000,
-    "event_id": 8,
-    "is_blocked": True,
-    "contradicted": True,
-    "ids": (1, 2),
-    "delivery_id": 8,
-    "due_after_ms": NOW_MS,
-}
+    "state": "dead", "action": "crm", "type": "sdk.*", "error": "exit", "is_blocked": True,
+    "since_ms": NOW_MS, "until_ms": NOW_MS + 900_000, "due_after_ms": NOW_MS, "event_id": 8,
+    "delivery_id": 8, "ids": (1, 2), "contradicted": True,
+}  # fmt: skip
 
 
-@pytest.fixture(
-    scope="module", name="planned", params=["none", "fresh", *large("skewed", "skewed otherwise")]
-)
+@pytest.fixture(scope="module", name="planned", params=["", "ANALYZE;"], ids=["new", "analysed"])
 def make_planned(
     record: Database, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Database]:
@@ -307,23 +252,19 @@ def make_planned(
     path = tmp_path_factory.mktemp("planned") / "premblyd.db"
     with closing(sqlite3.connect(path)) as connection:
         record.connection().backup(connection)
-        connection.executescript(STATISTICS[request.param])
+        connection.executescript(request.param)
     with closing(opening.connect_read_only(path)) as database:
         yield database
 
 
-@for_each("other", ["outcome", "type", "code", "kind", "text"])
 @for_each("name", ["reference", "user_ref"])
-def test_two_filters_are_read_by_the_index_with_fewer_rows(
-    planned: Database, name: str, other: str
-) -> None:
-    search = EventFilter(**{each: OF_EVENTS[each] for each in (name, other)})
+def test_two_filters_are_read_by_the_index_with_fewer_rows(planned: Database, name: str) -> None:
+    search = EventFilter(**{each: OF_EVENTS[each] for each in (name, "outcome")})
     steps = plans(planned, lambda: lists.part(planned, search))
     assert any(step.startswith(f"SEARCH t1 USING INDEX event_{name} ({name}=?") for step in steps)
-    assert not any("TEMP B-TREE" in step for step in steps)
 
 
-@for_each("place", [NEWEST, OLDEST, Cursor(before=800)])
+@for_each("place", [OLDEST, Cursor(before=800)])
 @for_each("search", PLANNED)
 def test_no_part_of_a_list_scans_or_sorts(planned: Database, search: Chosen, place: Cursor) -> None:
     steps = plans(planned, lambda: lists.part(planned, search, place))
@@ -339,19 +280,20 @@ def is_of_few(step: str, filters: tuple[str, ...]) -> bool:
     return step.endswith(("INDEX event_doubted", "INDEX inquiry_contradicted"))
 
 
-@for_each("values", [OF_EVENTS, OF_DELIVERIES])
-def test_no_pair_of_filters_scans_or_sorts(planned: Database, values: dict[str, Any]) -> None:
+@for_each(("values", "common"), [(OF_EVENTS, "outcome"), (OF_DELIVERIES, "state")])
+def test_no_filter_scans_or_sorts_alone_or_with_one_that_many_rows_have(
+    planned: Database, values: dict[str, Any], common: str
+) -> None:
     kind: type[EventFilter | DeliveryFilter] = (
         EventFilter if values is OF_EVENTS else DeliveryFilter
     )
     assert values.keys() == {each.field for each in filters.filters_of(kind)}
-    slow = {}
-    for pair in itertools.combinations(values, 2):
-        search = kind(**{name: values[name] for name in pair})
-        steps = plans(planned, functools.partial(lists.part, planned, search))
-        if found := [step for step in steps if is_slow(step) and not is_of_few(step, pair)]:
-            slow[pair] = found
-    assert slow == {}
+    for name in values:
+        for chosen in ((name,), (name, common)):
+            search = kind(**{each: values[each] for each in chosen})
+            steps = plans(planned, functools.partial(lists.part, planned, search))
+            slow = [step for step in steps if is_slow(step) and not is_of_few(step, chosen)]
+            assert (chosen, slow) == (chosen, [])
 
 
 def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: Database) -> None:
@@ -363,21 +305,15 @@ def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: 
         assert [step for step in plans(planned, count_all) if is_slow(step)] == []
 
 
-@for_each(
-    "chosen",
-    [
-        DeliveryFilter(action="archive", since_ms=0),
+def test_no_part_of_what_is_replayed_is_sorted(planned: Database) -> None:
+    """Each part would sort all that is left, which takes time by the square of it."""
+    for chosen in (
         DeliveryFilter(action="archive", since_ms=0, type="sdk.*", error="exit"),
-        DeliveryFilter(state="dead"),
         DeliveryFilter(state="dead", action="crm", until_ms=NOW_MS + 900_000),
         DeliveryFilter(state="pending", due_after_ms=NOW_MS),
-        DeliveryFilter(event_id=8),
-    ],
-)
-def test_no_part_of_what_is_replayed_is_sorted(planned: Database, chosen: DeliveryFilter) -> None:
-    """Each part would sort all that is left, which takes time by the square of it."""
-    find = functools.partial(replays.find_deliveries, planned, chosen)
-    assert [step for step in plans(planned, find) if is_slow(step)] == []
+    ):
+        find = functools.partial(replays.find_deliveries, planned, chosen)
+        assert [step for step in plans(planned, find) if is_slow(step)] == [], chosen
 
 
 def test_no_part_of_the_events_that_get_a_new_delivery_is_sorted(planned: Database) -> None:

@@ -41,6 +41,7 @@ ACTIVATE = action(
     when="outcome == 'verified'",
     retry={"attempts": 3, "first_delay": "10ms"},
 )
+BY_UUID = Question(identifier=UUID, reference=UUID)
 NAMES = "SELECT name, verification FROM verification_name ORDER BY id"
 DELIVERIES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"
 
@@ -55,6 +56,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
     return Dispatching(place, *(actions or (ACTIVATE,)), prembly=api.settings(), **keys)
+
+
+def answer_of(asked: str, **more: Any) -> NewAnswer:
+    """Return Prembly's answer to the question for `asked`, which says VERIFIED."""
+    webhook = new_event(b"yes", **of_prembly(reference=asked))
+    return NewAnswer(webhook=webhook, deliveries=[NewDelivery("activate", 3)], asked=asked, **more)
 
 
 def says(**names: str) -> bytes:
@@ -93,21 +100,6 @@ async def test_a_hook_runs_once_for_a_reference_and_its_session(
     ]
 
 
-async def test_an_answer_that_names_both_links_what_each_ran_for(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    """The session's own answer names no reference. That of the reference names the session."""
-    api.know("unknown-1", session_id=SESSION, body=says(session_id=SESSION))
-    api.know(UUID, body=says(reference=UUID, session_id=SESSION))
-    async with at_work(place, api) as at:
-        await add(at, session_id=SESSION)
-        await at.until_states(succeeded=1)
-        await add(at, reference=UUID)
-        await at.until_states(succeeded=1, skipped=1)
-    assert rows(place, DELIVERIES) == [("succeeded", None), ("skipped", 1)]
-    assert rows(place, "SELECT error FROM attempt") == [(None,), (None,)], "it waits for nothing"
-
-
 async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_other(
     place: DatabaseAddress, api: PremblyApi
 ) -> None:
@@ -127,8 +119,8 @@ async def test_of_two_that_are_confirmed_at_the_same_time_one_waits_for_the_othe
 
 async def test_when_the_first_fails_the_other_runs(place: DatabaseAddress, api: PremblyApi) -> None:
     answer = says(reference=UUID, verification_id=OTHER)
-    api.know(UUID, body=answer)
-    api.know(OTHER, body=answer)
+    for name in (UUID, OTHER):
+        api.know(name, body=answer)
     async with at_work(place, api) as at:
         await add(at, reference=UUID)
         await at.until_states(succeeded=1)
@@ -149,18 +141,6 @@ async def test_a_webhook_links_nothing(place: DatabaseAddress, api: PremblyApi) 
         await add(at, reference=OTHER)
         await at.until_states(succeeded=2)
     assert rows(place, NAMES) == [(OTHER, OTHER), (DIGEST, OTHER)]
-
-
-async def test_what_is_skipped_lets_the_next_of_its_line_run(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID, session_id=SESSION, body=says(reference=UUID, session_id=SESSION))
-    async with at_work(place, api) as at:
-        await add(at, reference=UUID)
-        await at.until_states(succeeded=1)
-        await add(at, session_id=SESSION)
-        by_hand(place, "UPDATE delivery SET order_key = 'k', order_place = 1 WHERE id = 2")
-        await at.until_states(succeeded=1, skipped=1)
 
 
 def of_prembly(**names: str) -> dict[str, Any]:
@@ -198,68 +178,51 @@ async def test_a_hook_runs_once_where_the_event_states_no_outcome_and_the_answer
 ) -> None:
     api.know(UUID, body=says(reference=UUID))
     once = action("activate", confirm="true", once="reference")
-    silent: dict[str, Any] = {
-        "reference": UUID,
-        "outcome": Outcome.UNKNOWN,
-        "verification_status": None,
-    }
+    silent: dict[str, Any] = {"reference": UUID, "outcome": Outcome.UNKNOWN}
+    silent["verification_status"] = None
     async with at_work(place, api, once) as at:
-        await at.add("activate", body=b'{"n": 1}', **silent)
-        await at.until_states(succeeded=1)
-        await at.add("activate", body=b'{"n": 2}', **silent)
-        await at.until_states(succeeded=1, skipped=1)
+        for number in range(2):
+            await at.add("activate", body=b"%d" % number, **silent)
+            await at.until_states(succeeded=1, **{"skipped": 1} if number else {})
         await add(at, reference=UUID)
         await at.until_states(succeeded=1, skipped=2)
         assert len(at.shell.runs) == 1
-    assert rows(place, "SELECT once_key = confirmed_key FROM delivery WHERE id = 1")[0][0]
-
-
-def question(**names: str) -> Question:
-    reference = names.get("reference")
-    return Question(identifier=reference or names["session_id"], reference=reference)
-
-
-def all_names(asked: Question, **names: str) -> tuple[str, ...]:
-    stated = answers.read(says(**names))
-    assert stated
-    return answers.all_names(asked, stated)
 
 
 def test_what_can_be_no_name_of_one_verification_alone_links_nothing() -> None:
-    by_reference, by_session = question(reference=UUID), question(session_id=SESSION)
-    for other in ("N/A", "order-00017", "unknown-id"):
-        assert all_names(by_reference, reference=UUID.upper(), verification_id=other) == (UUID,)
-    assert all_names(by_session, reference=UUID) == (DIGEST,)
-    assert all_names(by_session, reference=UUID, session_id=SESSION) == (UUID, DIGEST)
-    assert all_names(by_session, session_id=SESSION) == (DIGEST,)
-    # With `names_reference: false`.
-    assert all_names(by_reference) == (UUID,)
-    assert all_names(question(reference="REF4711")) == ("REF4711",)
+    by_session = Question(identifier=SESSION, reference=None)
 
-
-def test_only_what_the_same_object_of_an_answer_has_is_a_name_of_the_same() -> None:
-    asked = question(reference=UUID)
-
-    def names(document: dict[str, Any]) -> tuple[str, ...]:
-        stated = answers.read(json.dumps(document).encode())
+    def names(asked: Question, **named: str) -> tuple[str, ...]:
+        stated = answers.read(says(**named))
         assert stated
         return answers.all_names(asked, stated)
 
+    for other in ("N/A", "order-00017", "unknown-id"):
+        assert names(BY_UUID, reference=UUID.upper(), verification_id=other) == (UUID,)
+    assert names(by_session, reference=UUID) == (DIGEST,)
+    assert names(by_session, reference=UUID, session_id=SESSION) == (UUID, DIGEST)
+    assert names(by_session, session_id=SESSION) == (DIGEST,)
+    assert names(BY_UUID) == (UUID,)  # with `names_reference: false`
+
+
+def test_only_what_the_same_object_of_an_answer_has_is_a_name_of_the_same() -> None:
+    def names(document: dict[str, Any]) -> tuple[str, ...]:
+        stated = answers.read(json.dumps(document).encode())
+        assert stated
+        return answers.all_names(BY_UUID, stated)
+
     both = {"reference": UUID, "reference_id": OTHER, "session_id": SESSION}
-    for place in ("data", "response"):
-        assert names({place: both}) == (UUID, OTHER, DIGEST)
-    assert names(both) == (UUID, OTHER, DIGEST)
+    for whole in (both, {"data": both}, {"response": both}):
+        assert names(whole) == (UUID, OTHER, DIGEST)
     webhook = {"verification": {"reference": UUID}, "session_id": SESSION}
     assert names(webhook) == names({"data": webhook}) == (UUID, DIGEST)
     for beside in (
-        {"reference": UUID, "session": {"session_id": SESSION, "reference": OTHER}},
-        {"reference": UUID, "data": {"reference": OTHER}},
-        {"reference": UUID, "widget_info": {"session_id": SESSION}},
+        {"data": {"reference": UUID, "session": {"session_id": SESSION, "reference": OTHER}}},
+        {"data": {"reference": UUID, "data": {"reference": OTHER}}},
+        {"data": {"reference": UUID, "widget_info": {"session_id": SESSION}}},
+        {"reference_id": OTHER, "session_id": SESSION, "data": {"reference": UUID}},
     ):
-        assert names({"data": beside}) == (UUID,)
-    assert names({"reference_id": OTHER, "session_id": SESSION, "data": {"reference": UUID}}) == (
-        UUID,
-    )
+        assert names(beside) == (UUID,)
 
 
 U1, U2 = UUID, "11111111-1111-4111-8111-111111111111"
@@ -354,13 +317,7 @@ def test_an_answer_is_stored_though_what_shares_its_session_is_settled(store: St
         others.extend(found)
         return True
 
-    new = NewAnswer(
-        webhook=new_event(b"yes", **of_prembly(reference=U2)),
-        deliveries=[NewDelivery("activate", 3)],
-        asked=U2,
-        is_for=is_for,
-        names=(U2, S1),
-    )
+    new = answer_of(U2, is_for=is_for, names=(U2, S1))
     assert store.wait(Answers(store.writer).add(new, None)).is_new
     assert (store.rows(DELIVERIES), others) == ([("pending", None)], [])
 
@@ -368,17 +325,15 @@ def test_an_answer_is_stored_though_what_shares_its_session_is_settled(store: St
 def test_what_prembly_was_asked_for_links_too_and_claims_know_it(store: Store) -> None:
     """Also for actions without `confirm`."""
     answer = new_event(reference=DIGEST, type="prembly.status", verified_by="prembly-api")
-    new = NewAnswer(
-        webhook=answer, deliveries=[NewDelivery("crm", 3)], asked=DIGEST, names=(OTHER, DIGEST)
-    )
+    deliveries = [NewDelivery("crm", 3)]
+    new = NewAnswer(webhook=answer, deliveries=deliveries, asked=DIGEST, names=(OTHER, DIGEST))
     store.call(lambda transaction: add_answer(transaction, new))
     store.add("crm", body=b"2", reference=OTHER)
     (job,) = claim_once(store).jobs
     assert job.delivery_id == 1
     assert store.rows("SELECT id FROM delivery WHERE once_key = ?", job.once_key) == [(1,)]
-    store.by_hand(
-        "UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1 WHERE id = 1"
-    )
+    over = "state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1"
+    store.by_hand(f"UPDATE delivery SET {over} WHERE id = 1")
     assert ids(claim_once(store, NOW_MS + 60_000)) == []
     assert store.rows(DELIVERIES)[1] == ("skipped", 1)
 
@@ -390,27 +345,11 @@ def learn(store: Store, *names: str) -> None:
     store.call(lambda transaction: learn_names(transaction, names, NOW_MS))
 
 
-@pytest.mark.parametrize(
-    ("reference", "known", "names"),
-    [
-        (DIGEST, (), (UUID, DIGEST)),
-        (OTHER, (), (UUID, OTHER)),
-        (DIGEST, (OTHER, DIGEST), (UUID, OTHER)),
-    ],
-    ids=["the answer names the session", "it names another reference", "an earlier answer did"],
-)
-def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(
-    store: Store, reference: str, known: tuple[str, ...], names: tuple[str, ...]
-) -> None:
-    learn(store, *known)
-    no = store.add(body=b"no", reference=reference, **NO)
-    new = NewAnswer(
-        webhook=new_event(b"yes", **of_prembly(reference=UUID)),
-        deliveries=[NewDelivery("activate", 3)],
-        asked=UUID,
-        names=names,
-    )
-    added = store.wait(Answers(store.writer).add(new, None))
+def test_an_answer_is_not_stored_beside_what_settled_it_under_another_name(store: Store) -> None:
+    """The answer names the other, which an earlier one has linked with the session."""
+    learn(store, OTHER, DIGEST)
+    no = store.add(body=b"no", reference=DIGEST, **NO)
+    added = store.wait(Answers(store.writer).add(answer_of(UUID, names=(UUID, OTHER)), None))
     assert (added.event_id, added.is_new) == (no.event_id, False)
     assert store.rows(DELIVERIES) == []
 
@@ -426,22 +365,11 @@ def test_an_answers_silence_overrides_no_no_under_another_name(store: Store) -> 
         found.extend(others)
         return False
 
-    new = NewAnswer(
-        webhook=new_event(b"yes", **of_prembly(reference=UUID)),
-        deliveries=[NewDelivery("activate", 3)],
-        asked=UUID,
-        is_for=is_for,
-        names=(UUID, DIGEST),
-    )
+    new = answer_of(UUID, is_for=is_for, names=(UUID, DIGEST))
     assert store.wait(Answers(store.writer).add(new, None)).is_new
     assert [(each.outcome, each.face_match) for each in found] == [(Outcome.PENDING, False)]
     assert store.rows(DELIVERIES) == []
     learn(store, UUID, OTHER)
     store.add(body=b"later", reference=OTHER, **NO)
-    others = others_of_uuid(store)
+    others = store.wait(Answers(store.writer).others(job(b"yes", reference=UUID).event))
     assert {each.outcome for each in others} == {Outcome.PENDING, Outcome.UNKNOWN}
-
-
-def others_of_uuid(store: Store) -> list[Verdict]:
-    event = job(b"yes", reference=UUID).event
-    return store.wait(Answers(store.writer).others(event))

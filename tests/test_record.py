@@ -17,15 +17,15 @@ from premblyd.model.states import CANCELLABLE, AttemptOutcome, State
 from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from premblyd.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
-from premblyd.record import events, lists, operating, queries, replays
+from premblyd.record import events, lists, operating, replays
 from premblyd.record.criteria import HANDLED
-from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter, RejectionFilter
+from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
 from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each
-from tests.support.store import NOW_MS, Store, new_rejection
+from tests.support.store import NOW_MS, Store
 
 RECORDS = "SELECT at_ms, actor, action, event_id, delivery_id, note FROM operator_action"
 STATES = "SELECT id, state, due_at_ms, attempts_left, finished_at_ms FROM delivery ORDER BY id"
@@ -40,17 +40,9 @@ NO_TABLE = r"no such table: operator_action|a table of the database is missing" 
 def record(store: Store, database: Database) -> Database:
     """Three webhooks: codes 00, 02 and none; each with two deliveries. The daemon runs."""
     store.add("crm", "page", body=b"1")
-    store.add(
-        "crm",
-        "page",
-        body=b"2",
-        received_at_ms=NOW_MS + 10,
-        type="workflow.process.completed",
-        response_code="02",
-        outcome="pending",
-        reference="ref-2",
-        user_ref="user-2",
-    )
+    about: dict[str, Any] = {"outcome": "pending", "reference": "ref-2", "user_ref": "user-2"}
+    about |= {"type": "workflow.process.completed", "response_code": "02"}
+    store.add("crm", "page", body=b"2", received_at_ms=NOW_MS + 10, **about)
     store.add("crm", "page", body=b"3", received_at_ms=NOW_MS + 20, response_code=None)
     return database
 
@@ -77,34 +69,21 @@ def run(store: Store, count: int, outcome: AttemptOutcome) -> None:
         store.wait(store.queue.finish(job, result, ending(job, state, NOW_MS + 60)))
 
 
-@for_each(
-    ("chosen", "found"),
-    [
-        ({}, [3, 2, 1]),
-        ({"code": "00"}, [1]),
-        ({"code": "missing"}, [3]),
-        ({"code": "0"}, []),
-        ({"type": "sdk.session"}, [3, 1]),
-        ({"type": "*.s??sion"}, [3, 1]),
-        ({"type": "workflow.*"}, [2]),
-        ({"type": "workflow"}, []),
-        ({"outcome": "verified"}, [3, 1]),
-        ({"reference": "ref-2"}, [2]),
-        ({"user_ref": "user-1"}, [3, 1]),
-        ({"since_ms": NOW_MS + 10}, [3, 2]),
-        ({"until_ms": NOW_MS + 10}, [1]),
-        ({"since_ms": NOW_MS + 10, "until_ms": NOW_MS + 20}, [2]),
-        ({"since_ms": 0, "until_ms": 0}, []),
-        ({"reference": "ref-1", "code": "missing"}, [3]),
-        ({"reference": "' OR 1=1 --"}, []),
-    ],
-)
-def test_events_are_filtered_and_the_newest_come_first(
-    record: Database, chosen: dict[str, Any], found: list[int]
-) -> None:
-    listed = lists.rows(record, EventFilter(**chosen))
-    assert [event.id for event in listed] == found
-    assert lists.rows(record, EventFilter(**chosen), limit=1) == listed[:1]
+def test_events_are_filtered_and_the_newest_come_first(record: Database) -> None:
+    for chosen, found in (
+        (EventFilter(), [3, 2, 1]),
+        (EventFilter(code="missing"), [3]),
+        (EventFilter(code="0"), []),
+        (EventFilter(type="*.s??sion"), [3, 1]),
+        (EventFilter(type="workflow"), []),
+        (EventFilter(user_ref="user-1"), [3, 1]),
+        (EventFilter(since_ms=NOW_MS + 10, until_ms=NOW_MS + 20), [2]),
+        (EventFilter(reference="ref-1", code="missing"), [3]),
+        (EventFilter(reference="' OR 1=1 --"), []),
+    ):
+        listed = lists.rows(record, chosen)
+        assert [event.id for event in listed] == found, chosen
+        assert lists.rows(record, chosen, limit=1) == listed[:1]
 
 
 def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -> None:
@@ -116,13 +95,6 @@ def test_a_list_shows_no_payload_and_no_secret(store: Store, record: Database) -
     assert whole.keys() - event.keys() == {"body", "headers", "session_id", "token", "erasure_id"}
     assert event == {name: whole[name] for name in event}
     assert "hush" not in repr((event, lists.rows(record, DeliveryFilter())))
-
-
-def test_a_whole_event_in_an_error_names_no_secret(record: Database) -> None:
-    event = events.find_event(record, "2")
-    assert event.token == "hush-token"
-    assert "hush" not in repr(event)
-    assert "b'2'" not in repr(event)
 
 
 def test_rows_have_what_people_see_of_their_tables() -> None:
@@ -167,9 +139,8 @@ def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
 
 def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Database) -> None:
     found = events.find_event(record, "2")
-    assert (found.id, found.body, found.token) == (2, b"2", "hush-token")
-    assert type(found.body) is bytes
-    assert found.face_match is True
+    assert (found.id, found.body, found.token, found.face_match) == (2, b"2", "hush-token", True)
+    assert not [hush for hush in ("hush", "b'2'") if hush in repr(found)]
     assert events.find_event(record, found.key) == found
     assert events.find_event_id(record, found.key) == 2
     digits = "12345678901234567890123456789012"  # a key may look like a number
@@ -177,7 +148,7 @@ def test_an_event_is_found_by_its_number_and_by_its_key(store: Store, record: Da
     assert events.find_event(record, digits).id == 1
 
 
-@for_each("name", ["4", "0", "-1", "", "key", "2 ", "9" * 18, "9" * 40, "²", "1e0"])
+@for_each("name", ["4", "-1", "", "2 ", "9" * 40, "²", "1e0"])
 def test_what_names_no_event_finds_none(record: Database, name: str) -> None:
     for find in (events.find_event, events.find_event_id):
         with pytest.raises(NotFoundError, match="There is no event"):
@@ -205,17 +176,17 @@ def test_an_event_stands_as_the_delivery_does_that_stands_worst(
     assert handled() == ["none"]
 
 
-def test_deliveries_are_filtered_and_the_newest_come_first(store: Store, record: Database) -> None:
+def test_deliveries_are_filtered_and_the_newest_or_the_oldest_come_first(
+    store: Store, record: Database
+) -> None:
     run(store, 1, AttemptOutcome.SUCCEEDED)
     for chosen, found in (
         (DeliveryFilter(), [6, 5, 4, 3, 2, 1]),
         (DeliveryFilter(state="succeeded"), [1]),
         (DeliveryFilter(state="pending", action="crm"), [5, 3]),
-        (DeliveryFilter(action="page"), [6, 4, 2]),
+        (DeliveryFilter(delivery_id=4), [4]),
         (DeliveryFilter(event_id=2), [4, 3]),
-        (DeliveryFilter(type="workflow.*"), [4, 3]),
         (DeliveryFilter(type="sdk.session", action="page"), [6, 2]),
-        (DeliveryFilter(until_ms=NOW_MS + 10), [2, 1]),
         (DeliveryFilter(since_ms=NOW_MS + 10, until_ms=NOW_MS + 20), [4, 3]),
         (DeliveryFilter(error="nothing like this"), []),
         (DeliveryFilter(action="gone"), []),
@@ -223,25 +194,11 @@ def test_deliveries_are_filtered_and_the_newest_come_first(store: Store, record:
         listed = lists.rows(record, chosen)
         assert [row.id for row in listed] == found, chosen
         assert lists.rows(record, chosen, limit=1) == listed[:1]
-
-
-def test_pages_go_on_before_a_row_whatever_is_added_meanwhile(
-    store: Store, record: Database
-) -> None:
-    assert [row.id for row in lists.rows(record, EventFilter(), limit=2)] == [3, 2]
-    store.add("crm", body=b"meanwhile")
-    assert [row.id for row in lists.rows(record, EventFilter(), limit=2, before=2)] == [1]
-    deliveries = lists.rows(record, DeliveryFilter(action="crm"), limit=2, before=7)
-    assert [row.id for row in deliveries] == [5, 3]
-    assert lists.rows(record, EventFilter(), before=1) == []
-
-
-def test_a_delivery_names_its_event_and_what_that_is_about(record: Database) -> None:
+        oldest_first = [row.id for row in replays.find_deliveries(record, chosen)]
+        assert oldest_first == found[::-1], chosen
     [row] = lists.rows(record, DeliveryFilter(event_id=2, action="crm"))
-    assert (row.id, row.event_id, row.action, row.state) == (3, 2, "crm", "pending")
     about = (row.type, row.response_code, row.outcome, row.reference, row.contradicted)
     assert about == ("workflow.process.completed", "02", "pending", "ref-2", False)
-    assert (row.due_at_ms, row.attempt_count, row.attempts_left) == (NOW_MS + 10, 0, 3)
 
 
 def test_attempts_come_in_the_order_they_ran(
@@ -251,44 +208,10 @@ def test_attempts_come_in_the_order_they_ran(
     assert perform_all(writing, ADA.replay({1: 1}, NOW_MS)) == [1]
     run(store, 1, AttemptOutcome.TIMED_OUT)
     found = events.attempts_of(record, [3, 1, 2])
-    assert [(row.delivery_id, row.number, row.outcome) for row in found] == [
-        (1, 1, "failed"),
-        (1, 2, "timed_out"),
-        (3, 1, "failed"),
-    ]
+    came = [(row.delivery_id, row.number, row.outcome) for row in found]
+    assert came == [(1, 1, "failed"), (1, 2, "timed_out"), (3, 1, "failed")]
     assert (found[0].exit_code, found[0].output) == (3, "hush-output")
-    assert found[0].output_truncated is False
     assert events.attempts_of(record, [2]) == events.attempts_of(record, []) == []
-
-
-def test_the_newest_rejections_come_first(store: Store, record: Database) -> None:
-    for size in (1, 2, 3):
-        store.wait(store.inbox.reject(new_rejection("too large", body_bytes=size)))
-    found = lists.rows(record, RejectionFilter(), limit=2)
-    assert [(row.id, row.body_bytes) for row in found] == [(3, 3), (2, 2)]
-    assert found[0].reason == "too large"
-    assert [row.id for row in lists.rows(record, RejectionFilter(), limit=2, before=2)] == [1]
-    assert lists.rows(record, RejectionFilter(), before=9) == []
-
-
-def test_an_operator_finds_deliveries_the_oldest_first(store: Store, record: Database) -> None:
-    run(store, 2, AttemptOutcome.FAILED)
-    for chosen, found in (
-        (DeliveryFilter(event_id=2), [3, 4]),
-        (DeliveryFilter(delivery_id=4), [4]),
-        (DeliveryFilter(delivery_id=7), []),
-        (DeliveryFilter(state=State.DEAD), [1, 3]),
-        (DeliveryFilter(state=State.DEAD, since_ms=NOW_MS + 10), [3]),
-        (DeliveryFilter(event_id=1, action="page"), [2]),
-        (DeliveryFilter(since_ms=NOW_MS + 20), [5, 6]),
-    ):
-        assert [row.id for row in replays.find_deliveries(record, chosen)] == found, chosen
-    rows = replays.find_deliveries(record, DeliveryFilter())
-    assert [row.id for row in rows] == [1, 2, 3, 4, 5, 6]
-    for row in rows:
-        assert row.event_id == (row.id + 1) // 2
-        assert row.action == ("crm" if row.id % 2 else "page")
-        assert row.state == ("dead" if row.id in (1, 3) else "pending")
 
 
 def test_replay_queues_what_is_finished_and_nothing_else(
@@ -337,33 +260,21 @@ def test_only_a_pending_or_dead_delivery_can_be_cancelled(
     before = store.rows(STATES)
     assert not writing.transact(ADA.cancel(1, NOW_MS))
     assert not writing.transact(ADA.cancel(99, NOW_MS))
-    assert store.rows(STATES) == before
-    assert store.rows(RECORDS) == []
+    assert (store.rows(STATES), store.rows(RECORDS)) == (before, [])
 
 
 def test_of_many_only_those_are_cancelled_that_are_dead_still(
     store: Store, writing: Database
 ) -> None:
-    store.add("crm", "mail", "third", body=b"another")
     over = "SET state = '{}', due_at_ms = NULL, finished_at_ms = 1 WHERE id = {}"
     for number, state in ((1, "dead"), (2, "succeeded"), (3, "dead")):
         store.by_hand(f"UPDATE delivery {over.format(state, number)}")
     before = store.rows(STATES)
-    dead = [number for number, state, *_ in before if state == "dead"]
-    everything = [number for number, *_ in before]
-    assert dead
-    assert perform_all(writing, ADA.cancel_dead(everything, NOW_MS + 5)) == [len(dead)]
-    after = {number: row for number, *row in store.rows(STATES)}
-    for number, *row in before:
-        cancelled = ["cancelled", None, row[2], NOW_MS + 5]
-        assert after[number] == (cancelled if number in dead else row)
-
-
-def test_a_cancelled_delivery_does_not_run(store: Store, writing: Database) -> None:
-    assert writing.transact(ADA.cancel(1, NOW_MS + 5))
-    assert store.rows(STATES)[0] == (1, "cancelled", None, 3, NOW_MS + 5)
-    run(store, 9, AttemptOutcome.SUCCEEDED)
-    assert store.rows("SELECT delivery_id FROM attempt ORDER BY id") == [(3,), (5,)]
+    assert perform_all(writing, ADA.cancel_dead(range(1, 7), NOW_MS + 5)) == [2]
+    after = store.rows(STATES)
+    for old, new in zip(before, after, strict=True):
+        cancelled = (old[0], "cancelled", None, old[3], NOW_MS + 5)
+        assert new == (cancelled if old[0] in (1, 3) else old)
 
 
 def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
@@ -372,26 +283,21 @@ def test_a_replay_of_many_is_one_line_with_its_deliveries_behind(
     run(store, 2, AttemptOutcome.FAILED)
     many = writing.transact(ADA.many("2 deliveries", NOW_MS))
     assert perform_all(writing, many.replay({1: 1, 3: 1}, NOW_MS + 5)) == [2]
-    writing.transact(ADA.reveal(2, NOW_MS + 9))
+    assert writing.transact(ADA.reveal(2, NOW_MS + 9)).event_id == 2
+    assert store.rows(f"{RECORDS} WHERE at_ms = ?", NOW_MS + 9) == [
+        (NOW_MS + 9, "ada", "reveal", 2, None, None)
+    ]
     reveal, replay = lists.rows(writing, OperatorFilter())
     assert (reveal.action, reveal.parts, reveal.part_of_id) == ("reveal", 0, None)
     assert (replay.note, replay.parts, replay.delivery_id) == ("2 deliveries", 2, None)
     parts = lists.rows(writing, OperatorFilter(part_of_id=replay.id))
-    assert [(row.actor, row.action, row.delivery_id) for row in parts] == [
-        ("ada", "replay", 3),
-        ("ada", "replay", 1),
-    ]
+    assert [(row.actor, row.delivery_id) for row in parts] == [("ada", 3), ("ada", 1)]
     for chosen, found in (
         ({"action": "reveal"}, [reveal]),
         ({"actor": "AD"}, [reveal, replay]),
         ({"since_ms": NOW_MS + 9}, [reveal]),
     ):
         assert lists.rows(writing, OperatorFilter(**chosen)) == found
-
-
-def test_a_reveal_is_recorded(store: Store, writing: Database) -> None:
-    assert writing.transact(ADA.reveal(2, NOW_MS)).event_id == 2
-    assert store.rows(RECORDS) == [(NOW_MS, "ada", "reveal", 2, None, None)]
 
 
 def test_a_body_that_is_an_empty_object_is_revealed_as_that(
@@ -428,19 +334,3 @@ def test_a_delivery_whose_event_somebody_deleted_is_still_listed(
     store.by_hand("DELETE FROM event")
     [delivery] = lists.rows(database, DeliveryFilter())
     assert (delivery.id, delivery.state, delivery.outcome) == (1, "pending", None)
-
-
-def test_a_list_since_a_time_bears_that_the_last_row_is_removed_meanwhile(
-    store: Store, monkeypatch: pytest.MonkeyPatch, database: Database
-) -> None:
-    first, last = (store.add(body=b"%d" % number) for number in range(2))
-    value = queries.value
-
-    def removed(database: Database, query: Any) -> Any:
-        found = value(database, query)
-        store.by_hand("DELETE FROM event WHERE id = ?", last.event_id)
-        return found
-
-    monkeypatch.setattr(queries, "value", removed)
-    since = lists.first_since(database, Event, Event.received_at_ms, NOW_MS + 1)
-    assert since == first.event_id + 1

@@ -2,6 +2,7 @@
 
 import random
 from bisect import bisect_left
+from collections import Counter
 
 import pytest
 
@@ -48,11 +49,8 @@ def test_rejections_are_counted_by_reason_for_each_hour(store: Store, database: 
     for at_ms, reason in ((NOW_MS, "wrong signature"), (NOW_MS, "x"), (NOW_MS + HOUR_MS, "x")):
         store.wait(store.inbox.reject(new_rejection(reason, at_ms=at_ms)))
     found = statistics.rejections(database, since_ms=NOW_MS)
-    assert [(each.from_ms, each.reason, each.count) for each in found] == [
-        (HOUR, "wrong signature", 1),
-        (HOUR, "x", 1),
-        (HOUR + HOUR_MS, "x", 1),
-    ]
+    counts = [(each.from_ms, each.reason, each.count) for each in found]
+    assert counts == [(HOUR, "wrong signature", 1), (HOUR, "x", 1), (HOUR + HOUR_MS, "x", 1)]
 
 
 def test_an_action_has_its_attempts_and_what_waits(store: Store, database: Database) -> None:
@@ -88,36 +86,21 @@ def test_attempts_of_earlier_hours_do_not_count(store: Store, database: Database
     store.add("crm")
     [job] = claim(store, NOW_MS, crm=1).jobs
     finish(store, job, SUCCEEDED)
-    found = statistics.actions(database, since_ms=NOW_MS + HOUR_MS, now_ms=NOW_MS, names=["crm"])
-    assert [each.attempts for each in found] == [{}]
+    later = {"since_ms": NOW_MS + HOUR_MS, "now_ms": NOW_MS, "names": ["crm"]}
+    assert [each.attempts for each in statistics.actions(database, **later)] == [{}]  # type: ignore[arg-type]
 
 
 @for_each("share", [0.5, 0.95])
 def test_a_quantile_is_right_within_a_fifth(share: float) -> None:
     rng = random.Random(17)
-    for _ in range(50):
-        scale = rng.uniform(0, 9)
-        took = sorted(max(1, round(rng.lognormvariate(scale, 1))) for _ in range(2000))
-        buckets: dict[int, int] = {}
-        for each in took:
-            bucket = BOUNDS[bisect_left(BOUNDS, each)]
-            buckets[bucket] = buckets.get(bucket, 0) + 1
+    for scale in range(9):
+        took = sorted(max(1, round(rng.lognormvariate(scale, 1))) for _ in range(1000))
+        buckets = Counter(BOUNDS[bisect_left(BOUNDS, each)] for each in took)
         found = statistics.quantile(buckets, share)
         assert found == pytest.approx(took[round(len(took) * share) - 1], rel=0.2, abs=1)
     assert statistics.quantile({}, share) is None
 
 
-@for_each(
-    ("span_ms", "each_ms"),
-    [
-        (0, HOUR_MS),
-        (DAY_MS, HOUR_MS),
-        (7 * DAY_MS, 3 * HOUR_MS),
-        (30 * DAY_MS, 12 * HOUR_MS),
-        (366 * DAY_MS, 6 * DAY_MS),
-    ],
-)
-def test_a_chart_has_few_columns(span_ms: int, each_ms: int) -> None:
-    since_ms = NOW_MS - span_ms
-    assert statistics.span_ms(since_ms, NOW_MS) == each_ms
-    assert span_ms / each_ms < 72
+def test_a_chart_has_few_columns() -> None:
+    for days, hours in ((0, 1), (1, 1), (7, 3), (30, 12), (366, 6 * 24)):
+        assert statistics.span_ms(NOW_MS - days * DAY_MS, NOW_MS) == hours * HOUR_MS

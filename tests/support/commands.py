@@ -122,24 +122,18 @@ def run_process(*arguments: object, stdin: int = 0, before: str = "", **environ:
 def on_terminal(columns: int, *arguments: object, code: int = 0) -> list[str]:
     """Return the lines that a command prints on a terminal of `columns`, without their colours. It
     ends with this status."""
-    printed = raw_on_terminal(columns, *arguments, code=code)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed).splitlines()
-
-
-def raw_on_terminal(columns: int, *arguments: object, code: int = 0, **more: str) -> str:
-    """Return what a command prints on a terminal, with these variables in its environment."""
     ours, its = pty.openpty()
     try:
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-        environ |= {"TERM": "xterm", **_usual(arguments), **more}
+        environ |= {"TERM": "xterm", **_usual(arguments)}
         with Forked(arguments, environ=environ, stdin=its, stdout=its, stderr=its) as process:
             os.close(its)
-            printed = b"".join(iter(lambda: _read(ours), b""))
-        assert process.returncode == code, printed.decode()
+            printed = b"".join(iter(lambda: _read(ours), b"")).decode()
+        assert process.returncode == code, printed
     finally:
         os.close(ours)
-    return printed.decode()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed).splitlines()
 
 
 def _read(terminal: int) -> bytes:
