@@ -34,8 +34,9 @@ def status_retry_and_body(answer: Answer) -> tuple[int, str | None, bytes]:
 
 
 async def test_a_chunked_body_too_large_is_not_read_whole(
-    client: Client, reception: Reception
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(exchange, "LINGER_S", 0.05)
     reception.use(max_body="1 KiB")
     await client.send(head(signed(BODY) | CHUNKED))
     piece = chunked(bytes(1024)).removesuffix(chunked())
