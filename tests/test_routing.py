@@ -53,6 +53,14 @@ def test_why_not_names_the_type() -> None:
     assert routing.why_not_told(sdk, None, "00") is None, "a type that is not told excludes nothing"
 
 
+def test_types_that_senders_make_up_take_no_memory() -> None:
+    routing = Routing([action("a", types=["transaction.*"])])
+    for number in range(300):
+        made_up = webhook({}, type=f"transaction.x{number}", response_code=str(number))
+        assert [each.name for each in routing.actions_for(made_up)] == ["a"]
+    assert routing._of_type.cache_info().currsize <= 256
+
+
 @for_each("word", ["*", "missing", "default"])
 def test_a_code_that_is_spelled_as_a_word_is_none(word: str) -> None:
     one = action("a", word, "00")
