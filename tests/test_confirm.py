@@ -15,7 +15,7 @@ from premblyd.ask.confirm import Patience
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_operator
 from premblyd.model.states import AttemptOutcome
-from premblyd.prembly import agreement, answers, payload
+from premblyd.prembly import agreement, answers
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Result
@@ -173,22 +173,6 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     assert after.is_over(1, 5)
 
 
-async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
-    work.api.know(UUID, status="PENDING", code="02")
-    async with work.by() as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: work.api.asked() >= 2)
-        assert at.shell.runs == []
-        work.api.know(UUID)
-        await at.until_states(succeeded=1)
-        assert at.delivery("attempts_left") == (2,)
-    found = {result for (result,) in work.rows("SELECT result FROM inquiry")}
-    assert found == {"unsettled", "confirmed"}
-
-
 async def test_while_the_key_is_refused_nothing_runs_and_a_mended_one_is_used(
     work: Work,
 ) -> None:
@@ -242,18 +226,6 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     assert set(errors) == {("Prembly refuses to answer for this verification",)}
     assert "refused" not in {result for (result,) in work.rows("SELECT result FROM inquiry")}
     assert "inquiry.refused" not in {line["event"] for line in lines}
-
-
-async def test_retry_after_is_heeded(work: Work) -> None:
-    work.api.know(UUID)
-    work.api.fail(prembly_api.too_many("3600"))
-    async with work.by() as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: at.attempts("finished_at_ms")[:1] not in ([], [(None,)]))
-        due_at_ms, state = at.delivery("due_at_ms, state")
-        assert state == "pending"
-        assert 3_000_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
-        assert work.api.asked() == 1
 
 
 async def test_one_question_serves_all_that_wait_for_it(work: Work) -> None:
@@ -445,21 +417,6 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(work: Work, lin
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
 
 
-async def test_a_forged_alert_hides_no_result_of_what_was_open(work: Work) -> None:
-    """It says VERIFIED and has an event's name, so it is doubted, but is about nothing."""
-    work.api.know(UUID)
-    of_answers = action("of-answers", types=[STATUS])
-    said = {"verification": {"reference": UUID, "status": "VERIFIED"}, "event": "nonsense"}
-    forged = payload.recognise(said)
-    assert (forged.doubt, forged.type) == ("type", "other")
-    async with work.by(ACTIVATE, of_answers) as at:
-        await at.add(**{name: getattr(forged, name) for name in forged.__slots__})
-        await at.add("activate", body=b"{}", **OPEN)
-        await at.until(lambda: at.states() == {"cancelled": 1, "succeeded": 2})
-    cancelled = "SELECT last_error FROM delivery WHERE state = 'cancelled'"
-    assert work.rows(cancelled) == [(agreement.SETTLED_SINCE,)]
-
-
 async def test_a_delivery_whose_result_another_event_had_before_says_so(work: Work) -> None:
     work.api.know(UUID)
     async with work.by() as at:
@@ -514,16 +471,3 @@ async def test_a_stop_gives_up_the_question_and_spends_nothing(work: Work) -> No
         assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
         assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
         assert at.shell.runs == []
-
-
-async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
-    work.api.know(UUID)
-    async with work.by() as at:
-        at.queue.failures["confirm"] = 2
-        await at.add("activate", **TRUE)
-        await at.until_states(succeeded=1)
-        assert at.delivery("attempts_left") == (2,)
-        assert len(at.shell.runs) == 1

@@ -13,7 +13,6 @@ from tests.support import prembly_api
 from tests.support.commands import run
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
 from tests.support.prembly_api import PremblyApi
 from tests.support.waiting import wait_until
 
@@ -92,30 +91,6 @@ def test_kill_9_while_prembly_is_asked_spends_no_attempt_and_runs_nothing_unconf
         daemon.wait_for_rows([("succeeded", 0)], DELIVERY)
         assert daemon.stop() == 0
     assert ran(tmp_path) == ["true-1 true"]
-
-
-def test_a_stop_while_prembly_is_asked_is_quick_and_another_key_is_used_after_a_reload(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    api.know("true-1")
-    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
-        (tmp_path / "prembly-api-key").write_text("test_sk_wrong")
-        daemon.start()
-        assert daemon.send(body("true-1")).status == 200
-        daemon.wait_for_rows([("pending", 1)], DELIVERY)
-        (refused,) = wait_until(lambda: daemon.log("inquiry.refused"))
-        assert "secret key" in refused["remedy"]
-        assert api.asked() == 2, "and whether it is the key"
-        (tmp_path / "prembly-api-key").write_text(api.key)
-        daemon.reload()
-        api.fail(prembly_api.hang)
-        with locked(daemon.place) as connection:
-            connection.execute("UPDATE delivery SET due_at_ms = 1")
-            connection.execute("COMMIT")
-        wait_until(lambda: api.asked() == 3)
-        assert daemon.stop() == 0
-        assert daemon.rows(DELIVERY) == [("pending", 1)]
-        assert ran(tmp_path) == []
 
 
 @pytest.mark.promise

@@ -1,7 +1,6 @@
 """Asking Prembly, against a stand-in made from its pages."""
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from itertools import pairwise
@@ -133,14 +132,6 @@ def test_retry_after_holds_for_every_question_and_for_no_more_than_an_hour(
     assert api.asked() == 1
 
 
-def test_an_answer_of_5_mb_is_read_and_kept_whole(api: PremblyApi) -> None:
-    api.know("r-1")
-    api.fail(prembly_api.huge)
-    answer = ask(api)
-    assert answer.kind is AnswerKind.KNOWN
-    assert len(answer.body) > prembly_api.HUGE_BYTES
-
-
 def test_without_a_key_nothing_is_asked_and_nobody_listening_is_unavailable(
     api: PremblyApi,
 ) -> None:
@@ -236,27 +227,6 @@ def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi, lines: Lines) -> N
         (AnswerKind.NOT_FOUND, "HTTP 403: Prembly refuses to answer for this verification"),
     ]
     assert lines == []
-
-
-def test_questions_that_are_refused_together_find_out_once_whether_it_is_the_key(
-    api: PremblyApi, lines: Lines
-) -> None:
-    all_came = threading.Barrier(10)
-
-    def refuse(handler: Any) -> None:
-        all_came.wait()
-        handler.reply({"status": False}, 401)
-
-    api.fail(prembly_api.status(401))
-    api.fail(refuse, times=10)
-
-    async def work(inquirer: Inquirer) -> set[AnswerKind]:
-        asking = (inquirer.ask(question(f"r-{number}")) for number in range(10))
-        return {answer.kind for answer in await asyncio.gather(*asking)}
-
-    assert run(api, work, rate="999") == {AnswerKind.REFUSED}
-    assert [line["event"] for line in lines] == ["inquiry.refused"]
-    assert api.asked() == 11
 
 
 def fail_on_page(handler: Any) -> None:

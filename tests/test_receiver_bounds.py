@@ -7,7 +7,6 @@ import struct
 import threading
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +14,9 @@ import pytest
 
 from premblyd.receive import exchange, inflight, server
 from premblyd.receive.exchange import Phase
-from tests.support.database import away, locked
+from tests.support.database import away
 from tests.support.receiving import Client, Reception
 from tests.support.requests import Answer, chunked
-from tests.support.store import on_connection
 from tests.support.waiting import until
 from tests.support.webhooks import head, signed, webhook
 
@@ -67,15 +65,12 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_is_counted(
     assert taken < 2 * 2 * pieces
 
 
-@pytest.mark.parametrize("expect", [{}, {"Expect": "100-continue"}])
 async def test_a_client_that_sends_its_body_before_it_looks_gets_to_read_the_refusal(
-    client: Client, reception: Reception, expect: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange, "LINGER_S", 40)  # as long as a busy machine may take
     reception.use(max_body="1 KiB")
-    await client.send(head(signed(BODY) | CHUNKED | expect))
-    if expect:
-        assert (await client.answer()).status == 100
+    await client.send(head(signed(BODY) | CHUNKED))
     pieces = [bytes(1000)] * 20
     for start in range(0, len(whole := chunked(*pieces)), 1000):
         await client.send(whole[start : start + 1000])
@@ -174,36 +169,11 @@ async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
         await client.close()
 
 
-@contextlib.asynccontextmanager
-async def held_up(reception: Reception) -> AsyncIterator[None]:
-    with locked(reception.place):
-        yield
-
-
-@contextlib.asynccontextmanager
-async def removed(reception: Reception) -> AsyncIterator[None]:
-    with away(reception.place):
-        yield
-
-
-@contextlib.asynccontextmanager
-async def full(reception: Reception) -> AsyncIterator[None]:
-    await on_connection(
-        reception.writer, lambda connection: connection.execute("PRAGMA max_page_count=1")
-    )
-    yield
-
-
-@pytest.mark.parametrize(
-    "failing", [held_up, removed, pytest.param(full, marks=pytest.mark.sqlite)]
-)
 async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
-    client: Client,
-    reception: Reception,
-    failing: Callable[[Reception], contextlib.AbstractAsyncContextManager[None]],
+    client: Client, reception: Reception
 ) -> None:
     body = BODY + b" " * 100_000
-    async with failing(reception):
+    with away(reception.place):
         await client.send(webhook(body))
         assert status_retry_and_body(await client.answer()) == UNAVAILABLE
         assert (reception.in_flight, reception.woken) == ((0, 0), 0)
@@ -296,32 +266,6 @@ async def test_a_client_that_will_send_no_more_gets_its_answer(
         await client.close()
 
 
-async def test_the_end_of_what_a_client_sends_keeps_no_processor_busy(
-    client: Client,
-    reception: Reception,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reception.writer.call(lambda _: gate.wait())
-    await client.send(webhook(BODY))
-    client.end()
-    await reception.until_in_flight(1, len(BODY))
-    rounds = 0
-    loop = asyncio.get_running_loop()
-    run_once = loop._run_once  # type: ignore[attr-defined]
-
-    def counted() -> None:
-        nonlocal rounds
-        rounds += 1
-        run_once()
-
-    monkeypatch.setattr(loop, "_run_once", counted)
-    await asyncio.sleep(0.02)
-    gate.set()
-    await client.answer()
-    assert rounds < 50, "the loop went round and round"
-
-
 async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
     _unused_port: tuple[socket.socket, int],  # noqa: PT019
     reception: Reception,
@@ -342,25 +286,6 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
             await asyncio.sleep(0.001)
     await until(lambda: not reception.receiver.connections)
     deaf.close()
-
-
-@pytest.mark.parametrize(
-    "framing",
-    [
-        {"Content-Length": "-1"},
-        {"Content-Length": "5, 6"},
-        {"Content-Length": "5", "Transfer-Encoding": "chunked"},
-        {"Transfer-Encoding": "gzip, chunked"},
-        {"Transfer-Encoding": "chunked"},
-    ],
-)
-async def test_a_request_that_is_not_http_is_no_webhook(
-    client: Client, reception: Reception, framing: dict[str, str]
-) -> None:
-    await client.send(head(signed(BODY) | framing) + b"xyz\r\n" + BODY)
-    assert (await client.answer()).status == 400
-    assert await client.ended()
-    assert reception.rows("SELECT * FROM event") == []
 
 
 async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(

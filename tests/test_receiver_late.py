@@ -117,33 +117,3 @@ async def test_by_itself_a_webhook_is_answered_before_eight_seconds_are_over(
     assert [line["event"] for line in lines] == ["webhook.unavailable"]
     assert (await client.answer()).status == 503
     gate.set()
-
-
-async def test_a_late_webhook_that_fails_is_answered_once(
-    client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
-) -> None:
-    reception.use(**USUAL)
-    transact = reception.writer._engine.transact
-    begun = threading.Event()
-
-    def late(work: Any) -> None:
-        del work
-        begun.set()
-        gate.wait()
-        transact(failing)
-
-    def failing(_: Any) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(reception.writer._engine, "transact", late)
-    await client.send(webhook(BODY))
-    await until(begun.is_set)
-    await end_late(reception)
-    assert (await client.answer()).status == 503
-    with logged() as lines:
-        gate.set()
-        await until(lambda: reception.in_flight == (0, 0))
-    assert "webhook.failed" in [line["event"] for line in lines]
-    monkeypatch.undo()
-    await client.send(webhook(BODY))
-    assert (await client.answer()).status == 200, "and nothing else came on this connection"

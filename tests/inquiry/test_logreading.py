@@ -124,42 +124,12 @@ def test_a_log_whose_entries_move_each_time_is_not_known_whole() -> None:
     assert len(log.asked) == log_module.MAX_READINGS * 5
 
 
-def test_what_is_taken_while_the_log_is_read_comes_once_and_again_when_it_is_newer() -> None:
-    log = FakeLog([*made(250), entry(7, NOW_MS - 1)])
-    taken: list[LogEntry] = []
-
-    def take(found: Log) -> None:
-        taken.extend(found.entries.values())
-        found.entries.clear()
-
-    asyncio.run(read_log(LogsQuestion(), WINDOW, log.fetch, take))
-    assert len(taken) == 250
-    assert len({each.ids for each in taken}) == 250
-
-
-def test_the_log_may_give_smaller_pages_than_it_is_asked_for() -> None:
-    log = FakeLog(made(200), largest_page=20, total=lambda _: None)
-    assert len(read(log).entries) == 200
-    assert {each["page_size"] for each in log.asked} == {"100"}
-    log = FakeLog(made(200), largest_page=20, total=lambda _: 1)
-    assert len(read(log).entries) == 200
-
-
 def test_a_log_that_filters_nothing_is_read_only_as_far_as_needed() -> None:
     log = FakeLog(made(150, older=5000), filters=False)
     assert read(log).entries.keys() == expected(log)
     assert len(log.asked) == 2 * 3
     log = FakeLog(made(150, older=500), filters=False, is_rising=True)
     assert read(log).entries.keys() == expected(log)
-
-
-def test_a_log_that_both_rises_and_falls_is_read_to_its_end() -> None:
-    minutes = [10, 20, 5, -30, -20, -10, 40, 30, 50]  # since the window begins
-    entries = [
-        entry(number, WINDOW.since_ms + minute * MINUTE_MS) for number, minute in enumerate(minutes)
-    ]
-    log = FakeLog(entries, is_rising=True, filters=False)
-    assert read(log, page_size=3).entries.keys() == expected(log)
 
 
 def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,11 +152,6 @@ def test_a_log_whose_entries_have_no_id_is_a_mistake_and_not_an_empty_log() -> N
 
     with pytest.raises(PremblydError, match=r"prembly\.logs\.reference"):
         asyncio.run(read_log(LogsQuestion(), WINDOW, fetch))
-
-
-def test_of_two_entries_of_a_verification_the_newer_counts() -> None:
-    later = LogEntry(ids=("ver_test_00000000",), at_ms=NOW_MS - 1, code="01", status="failed")
-    assert list(read(FakeLog([entry(0, NOW_MS - 9), later])).entries.values()) == [later]
 
 
 def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:

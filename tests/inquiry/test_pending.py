@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from premblyd.ask import client, pending
+from premblyd.ask import pending
 from premblyd.ask.client import Inquirer
 from premblyd.ask.pending import PendingAsker
 from premblyd.ask.settling import Settling
@@ -18,7 +18,6 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import backend
 from premblyd.engines.writer import Writer
-from premblyd.errors import StoreUnavailableError
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
@@ -316,35 +315,6 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
     assert "sdk_session_1" not in str(lines)
 
 
-async def test_what_stays_open_is_given_up(at: At, lines: list[Any]) -> None:
-    at.api.know("r-1", status="PENDING")
-    async with at(pending={"ask": ["1m"], "give_up": "2m"}):
-        await at.receive(body())
-        for count in (1, 2):
-            at.advance(MINUTE_MS)
-            await at.until_asked(count)
-        await at.until_rows([("given_up", 2, None, "Prembly does not know yet either")])
-        at.advance(DAY_MS)
-        await at.rest()
-        assert at.api.asked() == 2
-    [line] = [line for line in lines if line["event"] == "pending.given_up"]
-    assert (line["log_level"], line["event_id"], line["ask_count"]) == ("warning", 1, 2)
-
-
-async def test_what_prembly_does_not_know_is_asked_for_until_it_is_given_up(at: At) -> None:
-    async with at(pending={"ask": ["1m"], "give_up": "3m"}):
-        await at.receive(body())
-        for count in (1, 2):
-            at.advance(MINUTE_MS)
-            await at.until_asked(count)
-        await at.until_rows([("waiting", 2, None, client.NOT_FOUND)])
-        at.api.know("r-1")
-        at.advance(MINUTE_MS)
-        await at.until_rows([("settled", 2, 2, None)])
-    results = rows(at.place, "SELECT result FROM inquiry ORDER BY id")
-    assert results == [("not_found",), ("not_found",), ("settled",)]
-
-
 async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
     at: At, lines: list[Any]
 ) -> None:
@@ -360,17 +330,6 @@ async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
         at.advance(60 * MINUTE_MS)
         await at.until_rows([("settled", 1, 2, None)])
     assert not [line for line in lines if line["event"] == "pending.given_up"]
-
-
-async def test_without_an_answer_it_is_not_asked_for_sooner_than_it_says(at: At) -> None:
-    at.api.know("r-1")
-    at.api.fail(prembly_api.too_many("3600"), times=1)
-    async with at:
-        await at.due(body())
-        await at.until_asked(1)
-        await until(lambda: at.rows()[0][1] == 1)
-        [(wait_ms,)] = at.rows("SELECT due_at_ms FROM awaited")
-        assert wait_ms - at.clock.now_ms() > 3_000_000
 
 
 async def test_another_verification_in_the_answer_settles_nothing(at: At) -> None:
@@ -420,21 +379,6 @@ async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(at: A
         await at.due(body(reference="../../admin?x="))
         await at.until_rows([("given_up", 0, None, pending.CANT_ASK)])
         assert at.api.asked() == 0
-
-
-async def test_nothing_is_asked_without_pending_and_what_waits_is_not_lost(at: At) -> None:
-    at.api.know("r-1")
-    at.api.know("r-2")
-    async with at:
-        await at.receive(body())
-        at.configure(pending=None)
-        await at.due(body(reference="r-2"))
-        assert at.api.asked() == 0
-        at.configure(pending={})
-        await at.until_rows([("settled", 0, 3, None), ("waiting", 0, None, None)])
-        at.advance(5 * MINUTE_MS)
-        await until(lambda: [row[0] for row in at.rows()] == ["settled", "settled"])
-        assert set(at.api.asked_by_id().values()) == {1}
 
 
 async def test_an_old_record_is_asked_about_without_a_storm(at: At, lines: list[Any]) -> None:
@@ -517,30 +461,6 @@ async def test_a_doubted_event_is_awaited_after_a_restart_and_asked_about_once(a
         at.advance(DAY_MS)
         await at.rest()
         assert at.api.asked("r-1") == 1
-        assert at.rows("SELECT count(*) FROM event") == [(2,)]
-
-
-async def test_a_failing_database_loses_nothing_and_stores_nothing_twice(
-    at: At, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pending, "PAUSE_S", 0.01)
-    at.api.know("r-1")
-    async with at:
-        await at.receive(body())
-        failures = 2
-        add = at.asker._kept.add
-
-        def failing(*arguments: Any) -> "asyncio.Future[Added]":
-            nonlocal failures
-            if failures:
-                failures -= 1
-                raise StoreUnavailableError("database or disk is full")
-            return add(*arguments)
-
-        monkeypatch.setattr(at.asker._kept, "add", failing)
-        at.advance(MINUTE_MS)
-        await at.until_rows([("settled", 0, 2, None)])
-        assert at.api.asked("r-1") == 3
         assert at.rows("SELECT count(*) FROM event") == [(2,)]
 
 
