@@ -166,9 +166,7 @@ def test_an_answer_means_what_the_table_says(finding: Finding, row: Row) -> None
 
 
 @for_each(("codes", "keys", "finding", "row"), ASKED)
-def test_what_the_action_asks_counts_too(
-    codes: str, keys: dict[str, Any], finding: Finding, row: Row
-) -> None:
+def test_the_action_asks_too(codes: str, keys: dict[str, Any], finding: Finding, row: Row) -> None:
     assert judged(row, codes, **keys) == (finding, row[-1])
 
 

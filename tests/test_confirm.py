@@ -92,9 +92,7 @@ async def test_a_hook_runs_when_prembly_says_the_same(work: Work, lines: Lines) 
     assert answered["log_level"] == "info"
 
 
-async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    work: Work, lines: Lines
-) -> None:
+async def test_what_prembly_contradicts_runs_nothing_and_is_dead(work: Work, lines: Lines) -> None:
     work.api.know(UUID, status="NOT-VERIFIED")
     words = "Prembly's answer says outcome not_verified, the event verified"
     other = action("other", confirm="true")  # for the same event, and so by the same question
@@ -143,7 +141,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
         assert at.shell.runs == []
 
 
-async def test_however_long_it_takes_prembly_is_asked_four_times(
+async def test_prembly_is_asked_four_times_at_least(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as after a suspend: the time is over, but the questions were not asked."""
@@ -156,9 +154,7 @@ async def test_however_long_it_takes_prembly_is_asked_four_times(
         assert (work.api.asked(), at.shell.runs) == (4, [])
 
 
-async def test_a_restart_begins_the_time_anew_and_asks_less_often(
-    work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_restart_begins_the_time_anew(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert [confirm.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [20, 60, 240, 300, 300, 300]
     before, after = Patience(), Patience()
@@ -281,9 +277,7 @@ LEFT_BY_CONFIRM = "confirmed_at_ms, confirmed_digest, confirmed_facts, confirmed
 
 
 @pytest.mark.parametrize("of_prembly", [{}, {"verified_by": STORED_BY, "type": STATUS}])
-async def test_a_replay_does_not_run_for_what_was_confirmed_before_it(
-    work: Work, of_prembly: dict[str, Any]
-) -> None:
+async def test_a_replay_runs_for_no_earlier_answer(work: Work, of_prembly: dict[str, Any]) -> None:
     """Nor does it for an answer that was stored as an event: Prembly may have changed its mind."""
     work.api.know(UUID)
     once = action("activate", confirm="true", once="reference")
@@ -350,9 +344,7 @@ async def test_what_waits_to_be_tried_again_is_asked_for_anew_when_it_is_made_du
 @pytest.mark.parametrize(
     "changed", [{"reference": None}, {"reference": "../logs"}, {"type": "transaction.processed"}]
 )
-async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
-    work: Work, changed: dict[str, Any]
-) -> None:
+async def test_what_can_not_be_asked_for_runs_nothing(work: Work, changed: dict[str, Any]) -> None:
     async with work.by() as at:
         await at.add("activate", **TRUE | changed)
         await at.until_states(dead=1)

@@ -144,9 +144,7 @@ OTHER_CODES = ["01", 1, "99", True, ["00"], {"a": 1}]
 @for_each(
     ("name", "values"), {"Status": NO_YES, "status": NO_YES, "response_code": OTHER_CODES}.items()
 )
-def test_a_face_that_is_no_clear_yes_verifies_nobody(
-    face: str, name: str, values: list[Any]
-) -> None:
+def test_a_face_that_is_no_yes_verifies_nobody(face: str, name: str, values: list[Any]) -> None:
     for value in values:
         verdict = read({f"{face}.{name}": value})
         assert_doubted(verdict, "face")

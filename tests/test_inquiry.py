@@ -113,9 +113,7 @@ def test_a_firewalls_refusal_of_one_id_stops_no_other_question(api: PremblyApi) 
 
 
 @pytest.mark.parametrize("value", ["99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_retry_after_holds_for_every_question_and_for_no_more_than_an_hour(
-    api: PremblyApi, value: str
-) -> None:
+def test_retry_after_holds_for_all_and_for_an_hour_at_most(api: PremblyApi, value: str) -> None:
     api.fail(prembly_api.too_many(value), "r-1")
 
     async def work(inquirer: Inquirer) -> tuple[Answer, Answer, float]:
@@ -192,9 +190,7 @@ def test_the_rate_is_held(api: PremblyApi, monkeypatch: pytest.MonkeyPatch) -> N
     assert turns == [*range(30), 30]
 
 
-def test_a_wrong_key_is_said_once_makes_no_storm_and_another_is_tried_at_once(
-    api: PremblyApi, lines: Lines
-) -> None:
+def test_a_wrong_key_is_said_once_and_another_tried_at_once(api: PremblyApi, lines: Lines) -> None:
     api.know("r-1")
 
     async def work(inquirer: Inquirer) -> None:
@@ -235,7 +231,7 @@ def fail_on_page(handler: Any) -> None:
 
 
 @pytest.mark.parametrize("fault", [prembly_api.status(500), prembly_api.garbage, fail_on_page])
-def test_ids_on_which_prembly_fails_keep_nobody_from_asking_for_others(
+def test_ids_on_which_prembly_fails_stop_no_others(
     api: PremblyApi, fault: Any, lines: Lines
 ) -> None:
     """Whoever knows the public key can send such ids without end."""

@@ -23,7 +23,7 @@ odd = st.recursive(
 
 
 @pytest.mark.parametrize("value", ["a\ud800", 10**30, ("x",), math.nan])
-def test_what_a_command_or_the_log_prints_is_json_too(
+def test_what_commands_and_logs_print_is_json(
     value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printing.print_json({"a": math.nan, "b": [value, -math.inf]})

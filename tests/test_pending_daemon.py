@@ -42,9 +42,7 @@ def pending_body(reference: str = "r-1") -> bytes:
 
 
 @pytest.mark.promise
-def test_a_pending_webhook_is_settled_by_asking_and_its_action_runs(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_a_pending_webhook_is_settled_and_its_action_runs(tmp_path: Path, api: PremblyApi) -> None:
     known = api.know("r-1", status="PENDING", code="02")
     with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
         daemon.start()
@@ -94,9 +92,7 @@ def test_a_kill_while_prembly_is_asked_loses_nothing(tmp_path: Path, api: Prembl
         assert (tmp_path / "ran").read_text().count("\n") == 1
 
 
-def test_a_forged_webhook_neither_runs_anything_nor_hides_the_result(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_a_forged_webhook_runs_nothing_and_hides_nothing(tmp_path: Path, api: PremblyApi) -> None:
     known = api.know("r-1", status="PENDING", code="02")
     actions = settings(tmp_path, api)["actions"]
     actions[0] |= {"types": ["verification.*", "prembly.status"], "confirm": True}

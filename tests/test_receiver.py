@@ -148,9 +148,7 @@ async def test_every_401_is_the_same_to_the_byte_and_its_reason_is_kept_as_evide
     assert reception.rows("SELECT * FROM event") == []
 
 
-async def test_who_is_allowed_and_brings_a_token_is_received(
-    client: Client, reception: Reception
-) -> None:
+async def test_who_brings_what_is_asked_is_received(client: Client, reception: Reception) -> None:
     reception.use(**LOCKED)
     for path, more in (("/far", {"X-Forwarded-For": "203.0.113.9"}), ("/two", {"token": "t"})):
         await client.send(webhook(BODY, signed(BODY, **more), path))

@@ -47,9 +47,7 @@ def held(reception: Reception) -> Iterator[None]:
         released.set()
 
 
-async def test_a_large_body_is_stored_like_a_small_one(
-    client: Client, reception: Reception
-) -> None:
+async def test_a_large_body_is_stored_as_any_other(client: Client, reception: Reception) -> None:
     reception.use(actions=ACTIONS)
     for duplicate in (False, True):
         await client.send(webhook(LARGE))
@@ -62,7 +60,7 @@ async def test_a_large_body_is_stored_like_a_small_one(
 
 
 @pytest.mark.parametrize("slow", [LARGE, *OBJECTS], ids=["large", "objects", "lists"])
-async def test_a_small_webhook_does_not_wait_for_a_large_one(
+async def test_no_small_one_waits_for_a_large_one(
     http_port: int, reception: Reception, slow: bytes
 ) -> None:
     large, small = await Client.to(http_port), await Client.to(http_port)
@@ -77,9 +75,7 @@ async def test_a_small_webhook_does_not_wait_for_a_large_one(
     await small.close()
 
 
-async def test_the_answers_of_one_connection_keep_their_order(
-    client: Client, reception: Reception
-) -> None:
+async def test_answers_of_a_connection_keep_order(client: Client, reception: Reception) -> None:
     with held(reception):
         await client.send(webhook(LARGE) + webhook(BODY))
         await reception.until_in_flight(1, len(LARGE))
@@ -87,9 +83,7 @@ async def test_the_answers_of_one_connection_keep_their_order(
     assert reception.rows("SELECT reference FROM event ORDER BY id") == [("r-large",), ("r-1",)]
 
 
-async def test_a_large_webhook_whose_client_goes_away_meanwhile_is_kept(
-    client: Client, reception: Reception
-) -> None:
+async def test_of_who_goes_away_meanwhile_it_is_kept(client: Client, reception: Reception) -> None:
     with held(reception):
         await client.send(webhook(LARGE))
         await reception.until_in_flight(1, len(LARGE))

@@ -169,9 +169,7 @@ async def test_who_is_slow_gives_way_to_a_webhook_and_what_is_complete_does_not(
         await client.close()
 
 
-async def test_what_the_store_cannot_keep_is_asked_for_again_and_then_kept(
-    client: Client, reception: Reception
-) -> None:
+async def test_what_cannot_be_kept_is_asked_for_again(client: Client, reception: Reception) -> None:
     body = BODY + b" " * 100_000
     with away(reception.place):
         await client.send(webhook(body))
@@ -212,9 +210,7 @@ async def test_a_commit_that_takes_longer_than_the_body_may_is_waited_for(
     assert (await client.answer()).status == 200
 
 
-async def test_a_client_that_goes_away_amid_its_body_leaves_no_webhook(
-    http_port: int, reception: Reception
-) -> None:
+async def test_who_goes_away_amid_a_body_leaves_none(http_port: int, reception: Reception) -> None:
     cut_short = (webhook(BODY)[:-1], head(signed(BODY) | CHUNKED) + b"5\r\n123")
     for go, sent in zip((Client.abort, Client.end), cut_short, strict=True):
         client = await Client.to(http_port)
@@ -288,9 +284,7 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
     deaf.close()
 
 
-async def test_a_stop_does_not_wait_for_who_has_connected_long_ago(
-    client: Client, reception: Reception
-) -> None:
+async def test_a_stop_waits_for_no_old_connection(client: Client, reception: Reception) -> None:
     await until(lambda: reception.receiver.connections == 1)
     [waiting] = reception.receiver._exchanges.values()
     waiting._since -= 2  # of two seconds, in which a new one may send something

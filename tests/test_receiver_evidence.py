@@ -84,7 +84,7 @@ def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: 
         assert "hush" not in found
 
 
-async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
+async def test_no_path_of_a_stranger_is_logged(
     client: Client, reception: Reception, lines: Lines
 ) -> None:
     reception.use(endpoint={"path": SECRET_PATH})

@@ -134,9 +134,7 @@ async def test_the_log_and_the_row_say_what_is_doubted(
     assert reception.rows("SELECT outcome, doubt FROM event") == [("unknown", "face")]
 
 
-async def test_a_unix_socket_is_served_and_its_proxy_believed(
-    reception: Reception, tmp_path: Path
-) -> None:
+async def test_a_unix_sockets_proxy_is_believed(reception: Reception, tmp_path: Path) -> None:
     reception.use(trusted_proxies=[])
     server = make_server(reception.receiver)
     server.add_socket(bind_unix_socket(str(tmp_path / "s")))

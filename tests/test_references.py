@@ -83,9 +83,7 @@ def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
         ("reference,a\nver_a_1,b\nAmina Bello,22123456789\nver_a_2,c\n", "reference", [3]),
     ],
 )
-def test_a_wrong_line_leaves_the_others(
-    data: str | bytes, column: str | None, wrong: list[int]
-) -> None:
+def test_wrong_lines_leave_others(data: str | bytes, column: str | None, wrong: list[int]) -> None:
     body = data.encode() if isinstance(data, str) else data
     references = read_references(io.BytesIO(body), "list.csv", column)
     text = body.decode("latin-1").split("\n")

@@ -182,9 +182,7 @@ def test_a_thin_session_hides_no_lost_event(tmp_path: Path, api: PremblyApi) -> 
     assert reconcile(record).code == 0
 
 
-def test_without_an_api_key_what_is_open_is_listed_and_no_fault(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_without_a_key_what_is_open_is_listed_and_no_fault(tmp_path: Path, api: PremblyApi) -> None:
     record = Record(tmp_path, api)
     settings = json.loads(record.config.read_text())
     del settings["prembly"]
@@ -207,9 +205,7 @@ def test_without_an_api_key_what_is_open_is_listed_and_no_fault(
         assert ("Nothing is missing." in ran.out) is (code == 0)
 
 
-def test_what_prembly_says_no_more_of_is_no_fault_of_the_day(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_what_prembly_says_no_more_of_is_no_days_fault(tmp_path: Path, api: PremblyApi) -> None:
     """The daemon has asked until it gave up."""
     record = Record(tmp_path, api)
     receive(record, json.dumps({"reference": REFERENCE}).encode())

@@ -36,9 +36,7 @@ STANDINGS: list[tuple[Standing, dict[str, Any]]] = [
 
 
 @for_each(("standing", "fields"), STANDINGS)
-def test_what_settles_is_listed_and_all_else_is_open(
-    standing: Standing, fields: dict[str, Any]
-) -> None:
+def test_what_settles_is_listed_all_else_open(standing: Standing, fields: dict[str, Any]) -> None:
     verdict = Verdict(reference="r-1", **fields)
     assert verdict.standing is standing
     assert verdict.is_final == (standing in (Standing.RESULT, Standing.CODE))

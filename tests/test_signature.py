@@ -66,9 +66,7 @@ def test_the_legacy_scheme_is_one_constant_for_every_body() -> None:
 
 
 @for_each(("made", "asked"), [tuple(Scheme), tuple(Scheme)[::-1]])
-def test_a_signature_of_one_scheme_does_not_verify_under_the_other(
-    made: Scheme, asked: Scheme
-) -> None:
+def test_a_signature_of_one_scheme_is_none_of_the_other(made: Scheme, asked: Scheme) -> None:
     assert refusal(b"{}", sign(b"{}", KEY, made), asked) == "wrong signature"
 
 
@@ -98,9 +96,7 @@ def test_another_key_does_not_verify(body: bytes, key: str, scheme: Scheme) -> N
 
 
 @given(bodies, schemes, st.data())
-def test_a_signature_with_one_altered_byte_does_not_verify(
-    body: bytes, scheme: Scheme, data: st.DataObject
-) -> None:
+def test_one_altered_byte_does_not_verify(body: bytes, scheme: Scheme, data: st.DataObject) -> None:
     digest = bytearray(base64.b64decode(sign(body, KEY, scheme)))
     digest[data.draw(st.integers(0, len(digest) - 1))] ^= data.draw(st.integers(1, 255))
     assert refusal(body, base64.b64encode(digest).decode(), scheme) == "wrong signature"
@@ -131,7 +127,7 @@ def test_another_padding_of_the_right_bytes_does_not_verify(body: bytes) -> None
 
 
 @given(bodies, st.sampled_from(" \t\r\n\0\x0b\u00a0\u200b,;:\"'-_"), st.data())
-def test_a_character_that_is_not_base64_anywhere_does_not_verify(
+def test_what_is_not_base64_does_not_verify(
     body: bytes, character: str, data: st.DataObject
 ) -> None:
     right = sign(body, KEY)
@@ -140,8 +136,6 @@ def test_a_character_that_is_not_base64_anywhere_does_not_verify(
 
 
 @given(bodies, st.text(min_size=1), schemes)
-def test_no_text_verifies_nor_makes_verify_raise_anything_else(
-    body: bytes, text: str, scheme: Scheme
-) -> None:
+def test_no_text_verifies_or_raises_anything_else(body: bytes, text: str, scheme: Scheme) -> None:
     for header in (text, f"{sign(body, KEY)}é{text}", f"é{text}{sign(body, KEY)}"):
         refusal(body, header, scheme)

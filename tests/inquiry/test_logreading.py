@@ -97,7 +97,7 @@ def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
 
 @for_each("is_rising", [False, True])
 @for_each("grows_by", [1, 60])
-def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
+def test_a_log_that_grows_meanwhile_loses_and_doubles_nothing(
     is_rising: bool, grows_by: int
 ) -> None:
     log = FakeLog(made(1000), is_rising=is_rising, grows_by=grows_by)

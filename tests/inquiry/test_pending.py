@@ -266,7 +266,7 @@ async def test_an_answers_silence_overrides_no_no(at: At) -> None:
 
 
 @pytest.mark.parametrize("status", ["VERIFIED", "PENDING"])
-async def test_a_webhook_that_comes_while_prembly_answers_is_what_settles_it(
+async def test_a_webhook_that_comes_meanwhile_settles(
     at: At, lines: list[Any], status: str
 ) -> None:
     """Nor is that called given up, when it was the last question."""
@@ -301,9 +301,7 @@ async def test_while_a_hook_waits_for_prembly_most_of_the_rate_is_its(at: At) ->
         at.api.mend()
 
 
-async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
-    at: At, lines: list[Any]
-) -> None:
+async def test_a_session_is_asked_for_and_stays_a_secret(at: At, lines: list[Any]) -> None:
     at.api.know("own", session_id="sdk_session_1", shape=Shape.SESSION)
     event = {"response_code": "02", "session_id": "sdk_session_1", "verification_status": "PENDING"}
     async with at:
@@ -315,9 +313,7 @@ async def test_a_session_is_asked_for_by_its_id_which_stays_a_secret(
     assert "sdk_session_1" not in str(lines)
 
 
-async def test_without_an_answer_it_is_asked_for_again_even_at_the_end(
-    at: At, lines: list[Any]
-) -> None:
+async def test_without_an_answer_it_is_asked_again_at_the_end(at: At, lines: list[Any]) -> None:
     at.api.know("r-1")
     at.api.fail(prembly_api.status(401))
     async with at(pending={"ask": ["1m"], "give_up": "1m"}):
@@ -341,9 +337,7 @@ async def test_another_verification_in_the_answer_settles_nothing(at: At) -> Non
 
 
 @pytest.mark.parametrize("by_ms", [-DAY_MS, DAY_MS])
-async def test_a_clock_that_is_set_while_prembly_answers_moves_no_later_question(
-    at: At, by_ms: int
-) -> None:
+async def test_a_clock_that_is_set_meanwhile_moves_no_later_question(at: At, by_ms: int) -> None:
     at.api.know("r-1", status="PENDING", code="02")
     at.api.fail(answer_late, "r-1", times=1)
     async with at:
@@ -399,9 +393,7 @@ async def test_an_old_record_is_asked_about_without_a_storm(at: At, lines: list[
     assert line["count"] == 20
 
 
-async def test_while_prembly_is_down_few_questions_are_asked(
-    at: At, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_while_prembly_is_down_few_are_asked(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending, "POLL_S", 0.01)
     at.api.fail(prembly_api.status(503))
     async with at:
