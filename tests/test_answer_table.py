@@ -243,15 +243,6 @@ WAYS: dict[str, tuple[Any, Finding]] = {
         DEAD,
     ),
 }
-# Of an event that says PENDING and 02, for an action that tells people to wait: it has no use here.
-OPEN_WAYS: dict[str, tuple[Any, Finding]] = {
-    "PENDING too": (data(verification_status="PENDING", response_code="02"), STILL_OPEN),
-    "verified by now": (data(), SETTLED),
-    "not verified by now": (data(verification_status="NOT-VERIFIED"), SETTLED),
-    "nothing": ({"status": True, "data": {}}, WAITS),
-    "doubted": (data(**NO_FACE), WAITS),
-    "another": (data(reference="other-1"), DEAD),
-}
 # Of an event that says VERIFIED and neither code nor face.
 THIN_WAYS: dict[str, tuple[Any, Finding]] = {
     "the same": (data(response_code=None), RUNS),
@@ -265,13 +256,12 @@ THIN_WAYS: dict[str, tuple[Any, Finding]] = {
 }
 
 
-OPEN: dict[str, Any] = {"codes": ("*",), "when": "outcome == 'pending'"}
 WHOLE = says("VERIFIED", "00", **FACE, user_ref="u-1", session_id=SESSION)
 
 
 @for_each(
     ("event", "keys", "ways"),
-    [(WHOLE, README, WAYS), (PENDING, OPEN, OPEN_WAYS), (says("VERIFIED"), README, THIN_WAYS)],
+    [(WHOLE, README, WAYS), (says("VERIFIED"), README, THIN_WAYS)],
 )
 def test_readmes_recipe_runs_for_what_confirms_it_in_whatever_shape_and_for_nothing_else(
     event: Says, keys: dict[str, Any], ways: dict[str, tuple[Any, Finding]]

@@ -452,14 +452,3 @@ async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(work: Work) -
         at.dispatcher.wake()
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
-
-
-async def test_a_stop_gives_up_the_question_and_spends_nothing(work: Work) -> None:
-    work.api.fail(prembly_api.hang)
-    async with work.by(timeout="1h") as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: work.api.asked() == 1)
-        await at.stop(3600)
-        assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
-        assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
-        assert at.shell.runs == []

@@ -70,28 +70,6 @@ def test_a_forged_webhook_runs_nothing_and_show_says_why(tmp_path: Path, api: Pr
 
 
 @pytest.mark.promise
-def test_kill_9_while_prembly_is_asked_spends_no_attempt_and_runs_nothing_unconfirmed(
-    tmp_path: Path, api: PremblyApi
-) -> None:
-    api.know("true-1")
-    api.fail(prembly_api.hang)
-    with Premblyd(tmp_path, **settings(tmp_path, api)) as daemon:
-        for crash in range(1, 4):
-            daemon.start()
-            if crash == 1:
-                assert daemon.send(body("true-1")).status == 200
-            wait_until(lambda crash=crash: api.asked() == crash)  # type: ignore[misc]
-            daemon.kill()
-            assert daemon.rows(DELIVERY) == [("running", 1)]
-        assert ran(tmp_path) == []
-        api.mend()
-        daemon.start()
-        daemon.wait_for_rows([("succeeded", 0)], DELIVERY)
-        assert daemon.stop() == 0
-    assert ran(tmp_path) == ["true-1 true"]
-
-
-@pytest.mark.promise
 def test_no_secret_is_in_a_log_an_argument_or_an_error(tmp_path: Path, api: PremblyApi) -> None:
     api.key = "canary-of-an-api-key"
     api.organisation = "canary-of-an-organisation"

@@ -2,19 +2,15 @@
 
 import copy
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from premblyd.expressions import Expression
 from premblyd.prembly import bodies, payload
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Kind, Outcome, Verdict
-from tests.support.jobs import webhook
 from tests.support.rows import for_each
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -58,9 +54,6 @@ PAIRS = [
     if field != "face_match"  # of which all places count: tests/test_doubt.py
     for pair in pairwise(places.split())
 ]
-ALL_PLACES = sorted(
-    {".".join(place.split(".")[:depth]) for _, place in ALONE for depth in (1, 2, 3, 4)}
-)
 
 
 def document(values: dict[str, Any]) -> dict[str, Any]:
@@ -104,21 +97,6 @@ def test_false_is_an_answer_where_only_null_is_skipped_and_no_outcome_stands_alo
     assert read({"status": False, "data.status": True}).status == "false"
     assert read({"face_data.confidence": 0, "data.face_data.confidence": 9}).face_confidence == 0
     assert read({"status": "VERIFIED", "response_code": "00"}).outcome is Outcome.UNKNOWN
-
-
-# Whole documents of the places above, with odd things on the way to them.
-scalars = (
-    st.sampled_from([*FALSE, True, 0, 1, 0.0, "0", " ", "x", [0], {"a": 1}])
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(exclude_categories=()))  # lone surrogates too
-)
-jsons = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(ALL_PLACES), inner),
-    max_leaves=12,  # of each of the values of a document
-)
-documents = st.dictionaries(st.sampled_from(ALL_PLACES), jsons, max_size=12).map(document)
 
 
 def test_an_override_replaces_where_a_field_is_found() -> None:
@@ -244,24 +222,6 @@ def test_a_body_that_is_no_json_object_is_raw(body: bytes) -> None:
 )
 def test_an_odd_body_is_read(body: bytes, field: str, expected: Any) -> None:
     assert getattr(payload.read(body), field) == expected
-
-
-@settings(max_examples=20)  # tests.faults.fuzz has a million
-@given(
-    st.binary()
-    | jsons.map(lambda body: json.dumps(body).encode())
-    | documents.map(lambda body: json.dumps(body).encode())
-    | documents.map(lambda body: json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
-)
-@example(b'{"detail":{"a":"\\ud800"},"response_code":" \\udc00 "}')
-def test_no_bytes_raise_and_every_text_can_be_stored(body: bytes) -> None:
-    verdict = payload.read(body)
-    for value in asdict(verdict).values():
-        assert len(value.encode()) <= 2048 if isinstance(value, str) else True
-    assert (bodies.parse(body) is None) == (verdict.kind is Kind.RAW)
-    seen = replace(webhook(), body=body, verdict=verdict).context()
-    assert tuple(seen) == payload.WHEN_NAMES
-    assert "session_id" not in seen
 
 
 def test_what_has_more_values_than_may_be_is_not_read() -> None:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from signal import SIGHUP
 from typing import Any
 
 import pytest
@@ -59,20 +58,6 @@ def test_a_pending_webhook_is_settled_and_its_action_runs(tmp_path: Path, api: P
         assert daemon.stop() == 0
         assert daemon.log("pending.settled")
         assert prembly_api.KEY not in daemon.log_text()
-
-
-def test_a_reload_begins_and_ends_the_asking(tmp_path: Path, api: PremblyApi) -> None:
-    api.know("r-1")
-    with Premblyd(tmp_path, **settings(tmp_path, api, pending=None)) as daemon:
-        daemon.start()
-        assert daemon.send(pending_body()).status == 200
-        assert daemon.rows(SETTLED) == []
-        daemon.configure(**settings(tmp_path, api))
-        daemon.signal(SIGHUP)
-        daemon.wait_for_rows([("settled", 2)], SETTLED)
-        daemon.reload(**settings(tmp_path, api, pending=None))
-        assert daemon.send(pending_body("r-2")).status == 200
-        assert len(daemon.rows(SETTLED)) == 1
 
 
 @pytest.mark.promise

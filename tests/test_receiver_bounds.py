@@ -284,13 +284,6 @@ async def test_a_client_that_never_reads_its_answers_is_not_held_for_ever(
     deaf.close()
 
 
-async def test_a_stop_waits_for_no_old_connection(client: Client, reception: Reception) -> None:
-    await until(lambda: reception.receiver.connections == 1)
-    [waiting] = reception.receiver._exchanges.values()
-    waiting._since -= 2  # of two seconds, in which a new one may send something
-    await reception.receiver.drain(3600)
-
-
 async def test_a_stop_waits_for_who_has_just_connected_and_asks_him_to_close(
     client: Client, reception: Reception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from premblyd.prembly import events, payload, samples
+from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
 from tests.support.rows import for_each
@@ -55,30 +55,15 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
     ("name", "standing"),
     [
         ("01_api_nin_00", Standing.RESULT),
-        ("04_api_01_status_false", Standing.CODE),
         ("05_api_01_status_true", Standing.CODE),
         ("07_api_03_wallet", Standing.WALLET),
-        ("08_api_07_bvn_blocked", Standing.RESULT),
         ("09_sdk_documented_capital_Status", Standing.OPEN),
         ("12_sdk_code_00_but_not_verified", Standing.RESULT),
         ("13_pending_02", Standing.LATER),
-        ("14_pending_then_verified_same_ref", Standing.RESULT),
         ("17_passport_async_boolean_status", Standing.OPEN),
-        ("20_session_id_only", Standing.OPEN),
-        ("21_event_session_completed", Standing.OPEN),
-        ("23_customer_reference", Standing.OPEN),
         ("28_undocumented_code", Standing.OPEN),
     ],
 )
 def test_of_known_bodies(name: str, standing: Standing) -> None:
     [path] = PAYLOADS.glob(f"{name}*.json")
     assert payload.read(path.read_bytes()).standing is standing
-
-
-def test_of_samples_only_pending_ones_are_awaited_as_pending() -> None:
-    for name in samples.NAMES:
-        body = samples.sample(name)
-        verdict = payload.read(body)
-        is_pending = b'"PENDING"' in body or verdict.response_code == "02"
-        is_about = events.is_about_verification(verdict.type)
-        assert (verdict.standing is Standing.LATER) == (is_pending and is_about), name

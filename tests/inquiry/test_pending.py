@@ -354,20 +354,6 @@ async def test_a_clock_that_is_set_meanwhile_moves_no_later_question(at: At, by_
         await at.until_asked(2)
 
 
-async def test_a_stop_waits_for_no_answer_and_loses_nothing(at: At) -> None:
-    at.api.know("r-1")
-    at.api.fail(prembly_api.hang, times=1)
-    async with at:
-        await at.due(body())
-        await until(lambda: at.api.asked("r-1") == 1)
-        await at.asker.stop()
-        assert at.rows() == [("waiting", 0, None, None)]
-    at.api.mend()
-    async with at:
-        at.advance(MINUTE_MS)
-        await at.until_rows([("settled", 0, 2, None)])
-
-
 async def test_what_can_be_no_id_of_prembly_is_given_up_without_a_question(at: At) -> None:
     async with at:
         await at.due(body(reference="../../admin?x="))
@@ -415,7 +401,7 @@ async def test_two_names_of_one_verification_that_are_asked_at_once_are_settled_
     words = {"verification_status": "VERIFIED", "response_code": "00"}
     answer = {"status": True, "data": {"reference": UUID, "verification_id": VER, **words}}
     for name in (UUID, VER):
-        at.api.know(name, body=json.dumps(answer).encode())
+        at.api.know(name, body=json.dumps(answer | {"asked": name}).encode())
     at.api.fail(answer_late, times=2)
     async with at:
         await at.due(body(reference=UUID), body(reference=VER))
