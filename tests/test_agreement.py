@@ -135,7 +135,7 @@ def test_a_hook_gets_the_events_facts_and_those_that_the_answer_states() -> None
     }
     agreed = decide(event, document)
     assert agreed.finding is Finding.CONFIRMED
-    expected = {"outcome": Outcome.VERIFIED, "face_match": True, "user_ref": "u-1"}
+    expected: Any = {"outcome": Outcome.VERIFIED, "face_match": True, "user_ref": "u-1"}
     assert agreed.verdict == replace(
         event, verification_status="VERIFIED", face_confidence=97.5, **expected
     )

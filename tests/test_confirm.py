@@ -1,7 +1,6 @@
 """Actions with `confirm`: their hooks run for what Prembly says too, and for nothing else. Against
 a stand-in made from Prembly's pages."""
 
-import asyncio
 import itertools
 import threading
 from contextlib import closing
@@ -224,18 +223,6 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     assert "inquiry.refused" not in {line["event"] for line in lines}
 
 
-async def test_one_question_serves_all_that_wait_for_it(work: Work) -> None:
-    work.api.know(UUID)
-    others = [action(f"other-{n}", confirm="true") for n in range(3)]
-    async with work.by(ACTIVATE, *others) as at:
-        names = ("activate", *(other.name for other in others))
-        await asyncio.gather(*(at.add(*names, body=b"%d" % n, **TRUE) for n in range(10)))
-        await at.until_states(succeeded=40)
-        assert {run.confirmed_fields is not None for _, run in at.shell.runs} == {True}
-    assert work.api.asked() == 1
-    assert len(work.rows(INQUIRIES)) == 1
-
-
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,16 +394,6 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(work: Work, lin
     results = work.rows("SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
     assert results == [("settled", event_id)]
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
-
-
-async def test_a_delivery_whose_result_another_event_had_before_says_so(work: Work) -> None:
-    work.api.know(UUID)
-    async with work.by() as at:
-        await at.add(**TRUE)
-        await at.add("activate", body=b"{}", **OPEN)
-        await at.until_states(cancelled=1)
-    assert at.delivery("last_error") == (confirm.SETTLED_BEFORE,)
-    assert work.rows("SELECT count(*) FROM event") == [(2,)]
 
 
 async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt_and_asks_no_more(

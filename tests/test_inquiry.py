@@ -186,23 +186,6 @@ def test_a_wrong_key_is_said_once_and_another_tried_at_once(api: PremblyApi, lin
     assert "test_sk_wrong" not in str(refused)
 
 
-def test_a_refusal_of_one_id_is_not_the_keys(api: PremblyApi, lines: Lines) -> None:
-    api.know("r-1")
-    api.fail(prembly_api.status(403), "forged")
-
-    async def work(inquirer: Inquirer) -> list[tuple[AnswerKind, str | None]]:
-        answers = [await inquirer.ask(question(name)) for name in ("forged", "r-1", "forged")]
-        return [(answer.kind, answer.error) for answer in answers]
-
-    unsure = "HTTP 403: Prembly refuses the API key, or to answer for this verification"
-    assert run(api, work) == [
-        (AnswerKind.UNAVAILABLE, unsure),  # no true verification was told of yet
-        (AnswerKind.KNOWN, None),
-        (AnswerKind.NOT_FOUND, "HTTP 403: Prembly refuses to answer for this verification"),
-    ]
-    assert lines == []
-
-
 def fail_on_page(handler: Any) -> None:
     """As a firewall does, which dislikes an id."""
     handler.reply_bytes(b"<html>blocked</html>", 403)
@@ -240,8 +223,8 @@ def test_after_a_pause_a_single_question_shows_whether_prembly_answers(
         api.know(f"later-{number}")
 
     async def work(inquirer: Inquirer) -> tuple[int, list[AnswerKind]]:
-        asked = [(await inquirer.ask(question(f"r-{n}"))).was_asked for n in range(8)]
-        assert asked == [True] * 5 + [False] * 3
+        were_asked = [(await inquirer.ask(question(f"r-{n}"))).was_asked for n in range(8)]
+        assert were_asked == [True] * 5 + [False] * 3
         await asyncio.sleep(inquirer.wait_s)
         api.fail(prembly_api.hang, times=1)
         asking = [

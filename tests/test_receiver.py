@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sqlite3
 import threading
 import time
 from collections.abc import Awaitable
@@ -12,10 +11,8 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
-from premblyd.engines.writer import Operation, Step
 from premblyd.prembly import bodies
 from premblyd.prembly.signature import Scheme, sign
-from premblyd.queue import inbox
 from premblyd.receive import server
 from premblyd.receive.exchange import Phase
 from tests.support.configuration import configuration, shell
@@ -195,23 +192,6 @@ async def test_health_is_a_real_commit_and_tells_no_details(
     ill = [(503, b'{"error":"Temporarily unavailable"}', "5"), (503, b"", "5")]
     assert said == [*well, *ill, *well]
     assert len(reception.commits) == 4
-
-
-@pytest.mark.sqlite
-async def test_a_full_disk_is_told_though_the_health_s_own_small_commit_finds_room(
-    send: Send,
-    reception: Reception,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def full(*_: object) -> list[inbox.Added]:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(server, "FRESH_S", 60)
-    monkeypatch.setattr(inbox, "_ADD", Operation(Step.ARRIVALS, full))
-    assert (await send()).code == 503
-    answer = await send.health()
-    assert answer.code == 503
-    assert len(reception.commits) == 1
 
 
 async def test_who_asks_for_the_health_at_once_shares_one_commit(

@@ -12,15 +12,12 @@ PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
 STANDINGS: list[tuple[Standing, dict[str, Any]]] = [
     (Standing.RESULT, VERIFIED | {"response_code": "00"}),
-    (Standing.RESULT, VERIFIED | {"response_code": None}),
     (Standing.RESULT, {"outcome": Outcome.NOT_VERIFIED, "response_code": "00"}),
     (Standing.RESULT, {"outcome": Outcome.NOT_VERIFIED, "response_code": "07"}),
     (Standing.CODE, {"response_code": "01"}),
     (Standing.CODE, {"response_code": "07"}),
     (Standing.DOUBTED, {"response_code": "07", "doubt": "code"}),
-    (Standing.DOUBTED, {"response_code": "03", "doubt": "code,face"}),
     (Standing.LATER, {"outcome": Outcome.PENDING, "response_code": "02"}),
-    (Standing.LATER, {"outcome": Outcome.PENDING, "response_code": "00"}),
     (Standing.LATER, {"outcome": Outcome.PENDING, "response_code": "01"}),
     (Standing.LATER, {"response_code": "02"}),
     (Standing.LATER, {"response_code": "02", "verification_status": "false"}),
@@ -28,7 +25,6 @@ STANDINGS: list[tuple[Standing, dict[str, Any]]] = [
     (Standing.OPEN, {"response_code": None}),
     (Standing.OPEN, {"response_code": "00"}),  # as in Prembly's own samples
     (Standing.OPEN, {"response_code": "00", "verification_status": "true"}),  # an acknowledgement
-    (Standing.OPEN, {"response_code": None, "verification_status": "true"}),
     (Standing.OPEN, {"response_code": "00", "verification_status": "IN-PROGRESS"}),
     (Standing.OPEN, {"response_code": "01", "verification_status": "FAILED"}),
     (Standing.OPEN, {"response_code": "99"}),
