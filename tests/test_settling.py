@@ -1,14 +1,12 @@
 """What an event says of how its verification ended."""
 
-from pathlib import Path
 from typing import Any
 
-from premblyd.prembly import events, payload
+from premblyd.prembly import events
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.prembly.standings import Standing
 from tests.support.rows import for_each
 
-PAYLOADS = Path(__file__).parent / "payloads"
 VERIFIED = {"outcome": Outcome.VERIFIED, "verification_status": "VERIFIED"}
 STANDINGS: list[tuple[Standing, dict[str, Any]]] = [
     (Standing.RESULT, VERIFIED | {"response_code": "00"}),
@@ -45,21 +43,3 @@ def test_only_what_is_about_a_verification_says_what_became_of_one(type_: str) -
     for standing, fields in STANDINGS:
         expected = standing if is_about else Standing.ELSEWHERE
         assert Verdict(reference="r-1", type=type_, **fields).standing is expected
-
-
-@for_each(
-    ("name", "standing"),
-    [
-        ("01_api_nin_00", Standing.RESULT),
-        ("05_api_01_status_true", Standing.CODE),
-        ("07_api_03_wallet", Standing.WALLET),
-        ("09_sdk_documented_capital_Status", Standing.OPEN),
-        ("12_sdk_code_00_but_not_verified", Standing.RESULT),
-        ("13_pending_02", Standing.LATER),
-        ("17_passport_async_boolean_status", Standing.OPEN),
-        ("28_undocumented_code", Standing.OPEN),
-    ],
-)
-def test_of_known_bodies(name: str, standing: Standing) -> None:
-    [path] = PAYLOADS.glob(f"{name}*.json")
-    assert payload.read(path.read_bytes()).standing is standing
