@@ -216,7 +216,6 @@ def test_a_key_that_is_given_twice_elsewhere_is_none_of_these() -> None:
         ("data.data.status", False, "status"),
         ("data.verification_response", {"verification": {"status": "CANCELLED"}}, "status"),
         ("data.Verification_Status", "not_verified", "status"),
-        ("Response_Code", "07", "code"),
         ("data.results", [{"response-code": 1}], "code"),
     ],
 )
