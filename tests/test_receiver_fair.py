@@ -212,9 +212,10 @@ def test_what_left_is_given_back_once() -> None:
     assert bounds.enter(other)
     assert not bounds.enter(Share("a", lambda _: None, float("inf")))
     assert bounds.receive(one, 60)
-    assert not bounds.receive(other, 60)
+    assert not bounds.receive(other, 41)
+    assert bounds.receive(other, 40)
     bounds.complete(one)
-    assert (bounds.requests, bounds.held_bytes) == (2, 60)
+    assert (bounds.requests, bounds.held_bytes) == (2, 100)
     for _ in range(2):
         bounds.leave(one)
-    assert (bounds.requests, bounds.held_bytes) == (1, 0)
+    assert (bounds.requests, bounds.held_bytes) == (1, 40)
