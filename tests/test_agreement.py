@@ -95,8 +95,6 @@ def test_codes_are_tested_where_the_answer_has_one_and_the_event_none() -> None:
     [
         "outcome == 'verified' && @.face_match",
         "outcome == 'verified' && (@ | face_match)",
-        "values(@)[?@ == `true`] | [0]",
-        "length([@][?face_match]) > `0`",
         "contains(to_string(@), 'face_match\":true')",
         "merge({x: `1`}, @).face_match",
     ],
@@ -109,12 +107,6 @@ def test_however_a_when_looks_at_a_fact_the_answer_must_state_it(when: str) -> N
         Finding.ASK_AGAIN,
         "Prembly's answer does not state face_match",
     )
-
-
-def test_however_a_when_looks_at_the_body_it_sees_it() -> None:
-    document = {"data": {"reference": UUID, "verification_status": "VERIFIED"}}
-    for when in ("body.body == `1`", "@.body.body == `1`", "values(@)[?body] | [0]"):
-        assert decide(EVENT, document, when=when).finding is Finding.CONFIRMED, when
 
 
 def test_an_answer_withstands_no_end_of_other_events() -> None:
@@ -143,14 +135,10 @@ def test_a_hook_gets_the_events_facts_and_those_that_the_answer_states() -> None
     }
     agreed = decide(event, document)
     assert agreed.finding is Finding.CONFIRMED
-    assert agreed.verdict
-    verdict = agreed.verdict
-    assert (verdict.outcome, verdict.face_match, verdict.user_ref) == (
-        Outcome.VERIFIED,
-        True,
-        "u-1",
+    expected: Any = {"outcome": Outcome.VERIFIED, "face_match": True, "user_ref": "u-1"}
+    assert agreed.verdict == replace(
+        event, verification_status="VERIFIED", face_confidence=97.5, **expected
     )
-    assert (verdict.type, verdict.kind) == (event.type, event.kind)
     assert agreed.stated == ("verification_status", "outcome", "face_match", "face_confidence")
 
 
@@ -199,7 +187,7 @@ def test_a_customer_reference_is_no_user_ref_to_contradict_by() -> None:
     assert decide(event, {"data": both}).finding is Finding.CONTRADICTED
 
 
-def test_an_event_and_an_answer_that_do_not_fit_together_contradict() -> None:
+def test_an_event_and_an_answer_that_do_not_fit_together_contradict_and_are_not_quoted() -> None:
     event = Verdict(response_code="01", reference=UUID)
     assert found(event, code=None) == (
         Finding.CONTRADICTED,
@@ -207,13 +195,9 @@ def test_an_event_and_an_answer_that_do_not_fit_together_contradict() -> None:
     )
     event = Verdict(face_match=False, reference=UUID)
     assert found(event)[0] is Finding.CONTRADICTED
-
-
-def test_an_odd_code_is_not_quoted() -> None:
     event = Verdict(response_code="22123456789", outcome=Outcome.VERIFIED, reference=UUID)
     finding, words = found(event)
-    assert finding is Finding.CONTRADICTED
-    assert "22123456789" not in words
+    assert (finding, "22123456789" in words) == (Finding.CONTRADICTED, False)
 
 
 @for_each("reference", ["ver_document_00012345", "1234567", "ver_abc", UUID])

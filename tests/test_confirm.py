@@ -1,7 +1,6 @@
 """Actions with `confirm`: their hooks run for what Prembly says too, and for nothing else. Against
 a stand-in made from Prembly's pages."""
 
-import asyncio
 import itertools
 import threading
 from contextlib import closing
@@ -12,16 +11,14 @@ import pytest
 from premblyd import times
 from premblyd.ask import breaker, client, confirm
 from premblyd.ask.confirm import Patience
-from premblyd.ask.settling import Settling
 from premblyd.databases import DatabaseAddress
 from premblyd.engines.connections import connect_operator
 from premblyd.model.states import AttemptOutcome
-from premblyd.prembly import agreement, answers, payload
+from premblyd.prembly import agreement, answers
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Result
 from premblyd.queue.recovery import CONFIRMED_CHANGED
-from premblyd.queue.settling import NewAnswer
 from premblyd.record.operating import Operator
 from premblyd.run import dispatcher
 from tests.support import prembly_api
@@ -30,7 +27,7 @@ from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.erasing import forgetting
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import Lines
-from tests.support.prembly_api import Fault, PremblyApi, Shape
+from tests.support.prembly_api import PremblyApi, Shape
 
 UUID = "0b7c9f1d-1111-4222-8333-44445555666a"
 TRUE: dict[str, Any] = {
@@ -57,78 +54,85 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
 
 
-def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:
-    runner = keys.pop("runner", None)
-    prembly = api.settings(**keys)
-    return Dispatching(place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
+class Work:
+    """A record, and a stand-in for Prembly that is asked about its events."""
+
+    def __init__(self, place: DatabaseAddress, api: PremblyApi) -> None:
+        self.place, self.api = place, api
+
+    def by(self, *actions: Any, runner: FakeRunner | None = None, **keys: Any) -> Dispatching:
+        """Return a dispatcher with these actions, or ACTIVATE, and Prembly's settings."""
+        prembly = self.api.settings(**keys)
+        return Dispatching(self.place, *(actions or (ACTIVATE,)), runner=runner, prembly=prembly)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return rows(self.place, sql)
 
 
-async def test_a_hook_runs_when_prembly_says_the_same(
-    place: DatabaseAddress, api: PremblyApi, lines: Lines
-) -> None:
-    api.know(UUID)
-    async with at_work(place, api) as at:
+@pytest.fixture
+def work(place: DatabaseAddress, api: PremblyApi) -> Work:
+    return Work(place, api)
+
+
+async def test_a_hook_runs_when_prembly_says_the_same(work: Work, lines: Lines) -> None:
+    work.api.know(UUID)
+    async with work.by() as at:
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
         ((_, run),) = at.shell.runs
     assert (run.confirmed_fields is not None, told(run, "ATTEMPT")) == (True, 1)
-    assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
-    ((asked_at_ms, sha256),) = rows(place, "SELECT at_ms, answer_digest FROM inquiry")
+    assert work.rows(INQUIRIES) == [("confirm", 1, 1, UUID, "confirmed", 200, None)]
+    ((asked_at_ms, sha256),) = work.rows("SELECT at_ms, answer_digest FROM inquiry")
     columns = "confirmed_at_ms, confirmed_digest, attempts_left"
-    assert rows(place, f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
+    assert work.rows(f"SELECT {columns} FROM delivery") == [(asked_at_ms, sha256, 2)]
     assert len(sha256) == 64
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["result"], answered["reference"]) == ("confirmed", UUID)
     assert answered["log_level"] == "info"
 
 
-async def test_what_prembly_contradicts_runs_nothing_and_is_dead_at_once(
-    place: DatabaseAddress, api: PremblyApi, lines: Lines
-) -> None:
-    api.know(UUID, status="NOT-VERIFIED")
+async def test_what_prembly_contradicts_runs_nothing_and_is_dead(work: Work, lines: Lines) -> None:
+    work.api.know(UUID, status="NOT-VERIFIED")
     words = "Prembly's answer says outcome not_verified, the event verified"
     other = action("other", confirm="true")  # for the same event, and so by the same question
-    async with at_work(place, api, ACTIVATE, other) as at:
+    async with work.by(ACTIVATE, other) as at:
         await at.add("activate", "other", **TRUE | {"user_ref": "victim"})
         await at.until_states(dead=2)
         assert at.shell.runs == []
-    assert rows(place, "SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)] * 2
-    assert rows(place, INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
+    assert work.rows("SELECT last_error, confirmed_at_ms FROM delivery") == [(words, None)] * 2
+    assert work.rows(INQUIRIES) == [("confirm", 1, 1, UUID, "contradicted", 200, words)]
     (answered,) = [line for line in lines if line["event"] == "inquiry.answered"]
     assert (answered["log_level"], answered["error"]) == ("warning", words)
 
 
-async def test_of_who_was_erased_nothing_is_asked_and_no_hook_runs(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    with closing(connect_operator(place)) as database:
+async def test_of_who_was_erased_nothing_is_asked_and_no_hook_runs(work: Work) -> None:
+    work.api.know(UUID)
+    with closing(connect_operator(work.place)) as database:
         database.transact(forgetting(UUID))
     told_too = action("activate", confirm="true", erased="run")
-    async with at_work(place, api, told_too) as at:
+    async with work.by(told_too) as at:
         await at.add("activate", **TRUE)
         await at.until_states(cancelled=1)
         assert at.delivery("last_error") == (confirm.ERASED,)
         assert at.shell.runs == []
-    assert rows(place, INQUIRIES) == []
+    assert work.rows(INQUIRIES) == []
 
 
-@pytest.mark.parametrize("fault", [prembly_api.status(404), prembly_api.code_01])
 async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
-    place: DatabaseAddress, api: PremblyApi, fault: Fault, monkeypatch: pytest.MonkeyPatch
+    work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Four questions at least, and five minutes: by a clock that nobody sets."""
-    api.fail(fault)
+    work.api.fail(prembly_api.status(404))
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     now_s = 1000.0
     monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
-    async with at_work(place, api) as at:
+    async with work.by() as at:
         await at.add("activate", **TRUE | {"received_at_ms": 1})  # the wall clock says nothing
-        await at.until(lambda: api.asked() >= 6)
+        await at.until(lambda: work.api.asked() >= 6)
         assert at.delivery("state, attempts_left") in [("pending", 3), ("running", 3)]
         now_s += 299
-        asked = api.asked()
-        await at.until(lambda: api.asked() > asked + 1)
+        asked = work.api.asked()
+        await at.until(lambda: work.api.asked() > asked + 1)
         assert at.states() != {"dead": 1}
         now_s += 2
         await at.until_states(dead=1)
@@ -136,22 +140,20 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
         assert at.shell.runs == []
 
 
-async def test_however_long_it_takes_prembly_is_asked_four_times(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+async def test_prembly_is_asked_four_times_at_least(
+    work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as after a suspend: the time is over, but the questions were not asked."""
-    api.fail(prembly_api.status(404))
+    work.api.fail(prembly_api.status(404))
     monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
     monkeypatch.setattr(confirm, "_now_s", itertools.count(0, 1000).__next__)
-    async with at_work(place, api) as at:
+    async with work.by() as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
-        assert (api.asked(), at.shell.runs) == (4, [])
+        assert (work.api.asked(), at.shell.runs) == (4, [])
 
 
-async def test_a_restart_begins_the_time_anew_and_asks_less_often(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_restart_begins_the_time_anew(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert [confirm.wait_s(asked) for asked in (1, 2, 3, 4, 5, 100)] == [20, 60, 240, 300, 300, 300]
     before, after = Patience(), Patience()
@@ -166,71 +168,32 @@ async def test_a_restart_begins_the_time_anew_and_asks_less_often(
     assert after.is_over(1, 5)
 
 
-async def test_what_prembly_knows_a_moment_later_is_confirmed_then(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+async def test_while_the_key_is_refused_nothing_runs_and_a_mended_one_is_used(
+    work: Work,
 ) -> None:
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
-    api.know(UUID, status="PENDING", code="02")
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: api.asked() >= 2)
-        assert at.shell.runs == []
-        api.know(UUID)
-        await at.until_states(succeeded=1)
-        assert at.delivery("attempts_left") == (2,)
-    found = {result for (result,) in rows(place, "SELECT result FROM inquiry")}
-    assert found == {"unsettled", "confirmed"}
-
-
-@pytest.mark.parametrize(
-    ("fault", "result", "error"),
-    [
-        (prembly_api.status(401), "refused", "HTTP 401: Prembly refuses the API key"),
-        (prembly_api.too_many("1"), "unavailable", "HTTP 429"),
-        (prembly_api.hang, "unavailable", "no answer in time"),
-    ],
-)
-async def test_while_prembly_can_not_be_asked_nothing_runs_and_no_attempt_is_spent(
-    place: DatabaseAddress, api: PremblyApi, fault: Fault, result: str, error: str
-) -> None:
-    api.know(UUID)
-    api.fail(fault, times=2 if result == "refused" else 1)  # whether for the key is asked at once
-    timeout = "300ms" if fault is prembly_api.hang else "30s"
-    async with at_work(place, api, timeout=timeout) as at:
+    work.api.know(UUID)
+    work.api.fail(prembly_api.status(401), times=2)  # whether for the key is asked at once
+    error = "HTTP 401: Prembly refuses the API key"
+    async with work.by() as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
-        (row,) = rows(place, f"{INQUIRIES} ORDER BY id LIMIT 1")
-        assert (row[4], row[6]) == (result, error)
-        (first,) = rows(place, "SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
+        (row,) = work.rows(f"{INQUIRIES} ORDER BY id LIMIT 1")
+        assert (row[4], row[6]) == ("refused", error)
+        (first,) = work.rows("SELECT outcome, error FROM attempt ORDER BY id LIMIT 1")
         assert first == ("interrupted", f"Prembly could not be asked: {error}")
-        at.inquirer.configure(api.settings(rate="999"))  # other settings are tried at once
+        assert at.inquirer.wait_s > 100
+        ((due_at_ms,),) = work.rows("SELECT due_at_ms FROM delivery")
+        assert due_at_ms < times.now_ms() + 30_000, "not for as long as nothing is asked"
+        at.inquirer.configure(work.api.settings(rate="999"))  # as a reload does
+        at.dispatcher.wake()
         await at.until_states(succeeded=1)
         ((_, run),) = at.shell.runs
         assert told(run, "ATTEMPT") != 1
-    assert rows(place, "SELECT attempts_left FROM delivery") == [(2,)]
+    assert work.rows("SELECT attempts_left FROM delivery") == [(2,)]
 
 
-async def test_when_the_key_is_mended_what_was_refused_is_asked_for_soon(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    api.fail(prembly_api.status(401), times=2)
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: at.attempts("outcome") and at.attempts("outcome")[0][0])
-        assert at.inquirer.wait_s > 100
-        ((due_at_ms,),) = rows(place, "SELECT due_at_ms FROM delivery")
-        assert due_at_ms < times.now_ms() + 30_000, "not for as long as nothing is asked"
-        at.inquirer.configure(api.settings(rate="999"))  # as a reload does
-        at.dispatcher.wake()
-        await at.until_states(succeeded=1)
-
-
-@pytest.mark.parametrize("code", [401, 403])
 async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
-    place: DatabaseAddress,
-    api: PremblyApi,
-    code: int,
+    work: Work,
     monkeypatch: pytest.MonkeyPatch,
     lines: Lines,
 ) -> None:
@@ -240,160 +203,124 @@ async def test_an_id_that_prembly_refuses_stops_no_other_and_is_given_up(
     monkeypatch.setattr(client, "REMEMBERED_S", 0)
     forged = [f"forged-{number}" for number in range(3)]
     for reference in forged:
-        api.fail(prembly_api.status(code), reference)
-    async with at_work(place, api) as at:
+        work.api.fail(prembly_api.status(403), reference)
+    async with work.by() as at:
         for reference in forged:
             await at.add("activate", **about(reference))
-        await at.until(lambda: api.asked(forged[0]) >= 1)
+        await at.until(lambda: work.api.asked(forged[0]) >= 1)
         for reference in ("true-1", "true-2"):
-            api.know(reference)
+            work.api.know(reference)
             await at.add("activate", **about(reference))
         await at.until(lambda: at.states().get("succeeded") == 2)
-        await at.until(lambda: all(api.asked(each) > 2 * confirm.QUESTIONS for each in forged))
+        await at.until(lambda: all(work.api.asked(each) > 2 * confirm.QUESTIONS for each in forged))
         assert "dead" not in at.states(), "five minutes are not over"
         now_s += confirm.GRACE_S
         await at.until_states(succeeded=2, dead=3)
         assert at.inquirer.wait_s == 0
-    errors = rows(place, "SELECT last_error FROM delivery WHERE state = 'dead'")
+    errors = work.rows("SELECT last_error FROM delivery WHERE state = 'dead'")
     assert set(errors) == {("Prembly refuses to answer for this verification",)}
-    assert "refused" not in {result for (result,) in rows(place, "SELECT result FROM inquiry")}
+    assert "refused" not in {result for (result,) in work.rows("SELECT result FROM inquiry")}
     assert "inquiry.refused" not in {line["event"] for line in lines}
 
 
-async def test_retry_after_is_heeded(place: DatabaseAddress, api: PremblyApi) -> None:
-    api.know(UUID)
-    api.fail(prembly_api.too_many("3600"))
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: at.attempts("finished_at_ms")[:1] not in ([], [(None,)]))
-        due_at_ms, state = at.delivery("due_at_ms, state")
-        assert state == "pending"
-        assert 3_000_000 < due_at_ms - at.clock.now_ms() <= 3_600_000
-        assert api.asked() == 1
-
-
-async def test_one_question_serves_all_that_wait_for_it(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    others = [action(f"other-{n}", confirm="true") for n in range(3)]
-    async with at_work(place, api, ACTIVATE, *others) as at:
-        names = ("activate", *(other.name for other in others))
-        await asyncio.gather(*(at.add(*names, body=b"%d" % n, **TRUE) for n in range(50)))
-        await at.until_states(succeeded=200)
-        assert {run.confirmed_fields is not None for _, run in at.shell.runs} == {True}
-    assert api.asked() == 1
-    assert len(rows(place, INQUIRIES)) == 1
-
-
 async def test_prembly_down_piles_up_no_attempts_and_it_goes_on_when_prembly_does(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+    work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.2)
-    monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.2)
-    references = [f"ref-{number}" for number in range(40)]
+    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(breaker, "MAX_PAUSE_S", 0.02)
+    references = [f"ref-{number}" for number in range(8)]
     for reference in references:
-        api.know(reference)
-    api.fail(prembly_api.status(500))
-    plain = action("plain")
-    async with at_work(place, api, ACTIVATE, plain) as at:
+        work.api.know(reference)
+    work.api.fail(prembly_api.status(500))
+    async with work.by(ACTIVATE, action("plain")) as at:
         for reference in references:
             await at.add("activate", "plain", **about(reference))
-        await at.until(lambda: at.states("plain") == {"succeeded": 40})  # delays no other action
-        await at.until(lambda: api.asked() >= 10)
-        asked = api.asked()
-        tried = len(at.attempts("id")) - 40
+        await at.until(lambda: at.states("plain") == {"succeeded": 8})  # delays no other action
+        await at.until(lambda: work.api.asked() >= 6)
+        asked = work.api.asked()
+        tried = len(at.attempts("id")) - 8
         assert tried <= asked + 5 * ACTIVATE.concurrency.host
         states = at.states("activate")
         assert states.keys() <= {"pending", "running"}
-        assert states["pending"] >= 36
-        api.mend()
-        await at.until_states(succeeded=80)
-    left = {left for (left,) in rows(place, "SELECT attempts_left FROM delivery")}
-    assert left == {2}
+        assert states["pending"] >= 4
+        work.api.mend()
+        await at.until_states(succeeded=16)
+    assert {*work.rows("SELECT attempts_left FROM delivery")} == {(2,)}
 
 
-async def test_a_delivery_is_asked_about_once_and_its_hook_as_often_as_it_may(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
-    api.know(UUID)
-    runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
-    async with at_work(place, api, runner=runner) as at:
+async def test_an_answer_from_before_an_event_does_not_judge_it(work: Work) -> None:
+    work.api.know(UUID, status="NOT-VERIFIED")
+    async with work.by() as at:
         await at.add("activate", **TRUE)
         await at.until_states(dead=1)
-        assert [
-            (told(run, "ATTEMPT"), run.confirmed_fields is not None) for _, run in runner.runs
-        ] == [(1, True), (2, True), (3, True)]
-    assert api.asked() == 1
-
-
-async def test_an_answer_from_before_an_event_does_not_judge_it(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID, status="NOT-VERIFIED")
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until_states(dead=1)
-        api.know(UUID)
+        work.api.know(UUID)
         later_ms = times.now_ms() + 1
         await at.add("activate", **TRUE | {"body": b"later", "received_at_ms": later_ms})
         await at.until_states(dead=1, succeeded=1)
-    assert api.asked() == 2
-
-
-async def test_a_replay_asks_again(place: DatabaseAddress, api: PremblyApi) -> None:
-    api.know(UUID, status="NOT-VERIFIED")
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE)
-        await at.until_states(dead=1)
-        api.know(UUID)
-        at.replay(1)
-        await at.until_states(succeeded=1)
-        assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [2]
-    assert api.asked() == 2
+    assert work.api.asked() == 2
 
 
 LEFT_BY_CONFIRM = "confirmed_at_ms, confirmed_digest, confirmed_facts, confirmed_key"
 
 
 @pytest.mark.parametrize("of_prembly", [{}, {"verified_by": STORED_BY, "type": STATUS}])
-async def test_a_replay_does_not_run_for_what_was_confirmed_before_it(
-    place: DatabaseAddress, api: PremblyApi, of_prembly: dict[str, Any]
-) -> None:
+async def test_a_replay_runs_for_no_earlier_answer(work: Work, of_prembly: dict[str, Any]) -> None:
     """Nor does it for an answer that was stored as an event: Prembly may have changed its mind."""
-    api.know(UUID)
+    work.api.know(UUID)
     once = action("activate", confirm="true", once="reference")
-    async with at_work(place, api, once) as at:
+    async with work.by(once) as at:
         await at.add("activate", **TRUE | of_prembly)
         await at.until_states(succeeded=1)
         assert None not in at.delivery(LEFT_BY_CONFIRM)
-        api.know(UUID, status="NOT-VERIFIED")
+        assert work.api.asked() == (0 if of_prembly else 1)
+        work.api.know(UUID, status="NOT-VERIFIED")
         at.replay(1)
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (
             "Prembly's answer says outcome not_verified, the event verified",
         )
         assert at.delivery(LEFT_BY_CONFIRM) == (None,) * 4
-        api.know(UUID)
+        work.api.know(UUID)
         at.replay(1)
         await at.until_states(succeeded=1)
         assert len(at.shell.runs) == 2
         assert None not in at.delivery(LEFT_BY_CONFIRM)
 
 
-async def test_what_waits_to_be_tried_again_is_asked_for_anew_when_it_is_made_due_now(
-    place: DatabaseAddress, api: PremblyApi
+async def test_of_two_names_that_are_asked_at_once_one_runs_and_the_other_names_it(
+    work: Work,
 ) -> None:
-    api.know(UUID)
+    ver, once = "ver_document_1", action("activate", confirm="true", once="reference")
+    words = {"verification_status": "VERIFIED", "response_code": "00"}
+    answer = {"status": True, "data": {"reference": UUID, "verification_id": ver, **words}}
+    all_came = threading.Barrier(2)
+
+    def answer_together(handler: Any) -> None:
+        all_came.wait()
+        handler.reply(answer)
+
+    work.api.fail(answer_together, times=2)
+    async with work.by(once) as at:
+        await at.add("activate", **about(UUID))
+        await at.add("activate", **about(ver))
+        await at.until_states(succeeded=1, skipped=1)
+        assert len(at.shell.runs) == 1
+    ran = work.rows("SELECT id FROM delivery WHERE state = 'succeeded'")
+    assert work.rows("SELECT ran_instead_id FROM delivery WHERE state = 'skipped'") == ran
+
+
+async def test_what_waits_to_be_tried_again_is_asked_for_anew_when_it_is_made_due_now(
+    work: Work,
+) -> None:
+    work.api.know(UUID)
     slow = action("activate", confirm="true", retry={"attempts": 3, "first_delay": "1h"})
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
-    async with at_work(place, api, slow, runner=runner) as at:
+    async with work.by(slow, runner=runner) as at:
         await at.add("activate", **TRUE)
         await at.until(lambda: runner.runs)
         await at.until_states(pending=1)
-        api.know(UUID, status="NOT-VERIFIED")
-        with closing(connect_operator(place)) as database:
+        work.api.know(UUID, status="NOT-VERIFIED")
+        with closing(connect_operator(work.place)) as database:
             (change,) = Operator(actor="uid 0").make_due_now([1], at.clock.now_ms())
             assert database.transact(change) == 1
         at.dispatcher.wake()
@@ -401,57 +328,32 @@ async def test_what_waits_to_be_tried_again_is_asked_for_anew_when_it_is_made_du
         assert len(runner.runs) == 1
 
 
-@pytest.mark.parametrize("reference", [None, "../logs"])
-async def test_what_can_not_be_asked_for_runs_nothing_and_says_so(
-    place: DatabaseAddress, api: PremblyApi, reference: str | None
-) -> None:
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE | {"reference": reference})
+@pytest.mark.parametrize(
+    "changed", [{"reference": None}, {"reference": "../logs"}, {"type": "transaction.processed"}]
+)
+async def test_what_can_not_be_asked_for_runs_nothing(work: Work, changed: dict[str, Any]) -> None:
+    async with work.by() as at:
+        await at.add("activate", **TRUE | changed)
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (answers.NOTHING_TO_ASK_BY,)
         assert at.shell.runs == []
-    assert (api.asked(), rows(place, INQUIRIES)) == (0, [])
+    assert (work.api.asked(), work.rows(INQUIRIES)) == (0, [])
 
 
-async def test_what_is_about_no_verification_is_not_asked_for(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    async with at_work(place, api) as at:
-        await at.add("activate", **TRUE | {"type": "transaction.processed"})
-        await at.until_states(dead=1)
-    assert api.asked() == 0
-
-
-async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(
-    place: DatabaseAddress, api: PremblyApi, lines: Lines
-) -> None:
-    api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
-    async with at_work(place, api) as at:
+async def test_a_session_is_asked_for_and_its_id_recorded_nowhere(work: Work, lines: Lines) -> None:
+    work.api.know("r-1", session_id="sdk_session_1", shape=Shape.SESSION)
+    async with work.by() as at:
         await at.add("activate", **TRUE | {"reference": None, "session_id": "sdk_session_1"})
         await at.until_states(succeeded=1)
-    assert api.asked("sdk_session_1") == 1
-    assert rows(place, INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
+    assert work.api.asked("sdk_session_1") == 1
+    assert work.rows(INQUIRIES) == [("confirm", 1, 1, None, "confirmed", 200, None)]
     assert "sdk_session_1" not in str(lines)
 
 
-async def test_premblys_own_answer_is_confirmed_by_itself(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    async with at_work(place, api) as at:
-        await at.add("activate", verified_by=STORED_BY, type=STATUS, **TRUE)
-        await at.until_states(succeeded=1)
-        ((_, run),) = at.shell.runs
-        assert run.confirmed_fields is not None
-        assert [at.delivery("confirmed_digest")] == rows(place, "SELECT body_digest FROM event")
-    assert api.asked() == 0
-
-
-async def test_premblys_own_answer_is_silent_about_no_no(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
+async def test_premblys_own_answer_is_silent_about_no_no(work: Work) -> None:
     """Whatever came of its reference meanwhile, it must be enough together with that."""
     strict = action("activate", confirm="true", when="face_match != `false`")
-    async with at_work(place, api, strict) as at:
+    async with work.by(strict) as at:
         await at.add(body=b"another", **TRUE | {"outcome": Outcome.UNKNOWN, "face_match": False})
         silent = TRUE | {"face_match": None, "verified_by": STORED_BY, "type": STATUS}
         await at.add("activate", **silent)
@@ -473,141 +375,57 @@ async def test_without_a_key_nothing_runs_unasked(place: DatabaseAddress) -> Non
 OPEN: dict[str, Any] = TRUE | {"outcome": Outcome.PENDING, "response_code": "02"}
 
 
-async def test_what_was_open_is_over_when_prembly_has_the_result(
-    place: DatabaseAddress, api: PremblyApi, lines: Lines
-) -> None:
+async def test_what_was_open_is_over_when_prembly_has_the_result(work: Work, lines: Lines) -> None:
     """Its answer is an event of its own, and whatever is to run, runs for that."""
-    api.know(UUID)
+    work.api.know(UUID)
     of_answers = action("of-answers", types=[STATUS])
-    async with at_work(place, api, ACTIVATE, of_answers) as at:
+    async with work.by(ACTIVATE, of_answers) as at:
         await at.add("activate", "activate", **OPEN)
         await at.until(lambda: at.states() == {"cancelled": 2, "succeeded": 2})
         ran = {(action_of(run), run.confirmed_fields is not None) for _, run in at.shell.runs}
     assert ran == {("activate", True), ("of-answers", False)}
     states = "SELECT event_id, state, last_error, confirmed_at_ms FROM delivery ORDER BY id LIMIT 2"
-    assert sorted(rows(place, states)) == [
+    assert sorted(work.rows(states)) == [
         (1, "cancelled", words, None) for words in (agreement.SETTLED_SINCE, confirm.SETTLED_BEFORE)
     ]
     stored = "SELECT id, type, reference, outcome FROM event WHERE id > 1"
-    ((event_id, *said),) = rows(place, stored)
+    ((event_id, *said),) = work.rows(stored)
     assert said == [STATUS, UUID, "verified"]
-    results = rows(place, "SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
+    results = work.rows("SELECT result, max(stored_event_id) FROM inquiry GROUP BY result")
     assert results == [("settled", event_id)]
     assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
 
 
-async def test_an_event_is_made_of_an_answer_beside_the_loop(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt_and_asks_no_more(
+    work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of a small one: the expressions of its actions may take a third of a second."""
-    threads = []
-    new_answer = Settling.new_answer
-
-    def noted(*arguments: Any, **keys: Any) -> NewAnswer:
-        threads.append(threading.current_thread())
-        return new_answer(*arguments, **keys)
-
-    monkeypatch.setattr(Settling, "new_answer", noted)
-    api.know(UUID)
-    async with at_work(place, api, ACTIVATE) as at:
-        await at.add("activate", **OPEN)
-        await at.until(lambda: at.states() == {"cancelled": 1, "succeeded": 1})
-    assert threads
-    assert threading.main_thread() not in threads
-
-
-async def test_a_forged_alert_hides_no_result_of_what_was_open(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    """It says VERIFIED and has an event's name, so it is doubted, but is about nothing."""
-    api.know(UUID)
-    of_answers = action("of-answers", types=[STATUS])
-    said = {"verification": {"reference": UUID, "status": "VERIFIED"}, "event": "nonsense"}
-    forged = payload.recognise(said)
-    assert (forged.doubt, forged.type) == ("type", "other")
-    async with at_work(place, api, ACTIVATE, of_answers) as at:
-        await at.add(**{name: getattr(forged, name) for name in forged.__slots__})
-        await at.add("activate", body=b"{}", **OPEN)
-        await at.until(lambda: at.states() == {"cancelled": 1, "succeeded": 2})
-    cancelled = "SELECT last_error FROM delivery WHERE state = 'cancelled'"
-    assert rows(place, cancelled) == [(agreement.SETTLED_SINCE,)]
-
-
-async def test_a_delivery_whose_result_another_event_had_before_says_so(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    async with at_work(place, api) as at:
-        await at.add(**TRUE)
-        await at.add("activate", body=b"{}", **OPEN)
-        await at.until_states(cancelled=1)
-    assert at.delivery("last_error") == (confirm.SETTLED_BEFORE,)
-    assert rows(place, "SELECT count(*) FROM event") == [(2,)]
-
-
-async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID, user_ref="u-1", face_match=True, shape=Shape.WEBHOOK)
+    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
+    work.api.know(UUID, user_ref="u-1", face_match=True, shape=Shape.WEBHOOK)
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
-    async with at_work(place, api, runner=runner) as at:
+    async with work.by(runner=runner) as at:
         await at.add("activate", **TRUE | {"face_match": None, "status": "own"})
         await at.until_states(dead=1)
-    said = {
-        (
-            told(run, "USER_REF"),
-            told(run, "FACE_MATCH"),
-            told(run, "OUTCOME"),
-            told(run, "STATUS"),
-            run.confirmed_fields,
-        )
-        for _, run in runner.runs
-    }
+    names = ("ATTEMPT", "USER_REF", "FACE_MATCH", "OUTCOME", "STATUS")
+    assert [tuple(told(run, name) for name in names) for _, run in runner.runs] == [
+        (number, "u-1", True, Outcome.VERIFIED, "true") for number in (1, 2, 3)
+    ]
     fields = (
         "reference response_code status detail verification_status outcome user_ref face_match"
         " face_confidence"
     )
-    assert said == {("u-1", True, Outcome.VERIFIED, "true", tuple(fields.split()))}
-    assert len(runner.runs) == 3
+    assert {run.confirmed_fields for _, run in runner.runs} == {tuple(fields.split())}
+    assert work.api.asked() == 1
 
 
-async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.know(UUID)
-    async with at_work(place, api) as at:
+async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(work: Work) -> None:
+    work.api.know(UUID)
+    async with work.by() as at:
         await at.add("activate", **TRUE)
         await at.until_states(succeeded=1)
-        with changing(place) as connection:
+        with changing(work.place) as connection:
             connection.execute("""UPDATE delivery SET confirmed_facts = '{"outcome": "yes"}'""")
             again = "state = 'pending', due_at_ms = 1, attempts_left = 1, finished_at_ms = NULL"
             connection.execute(f"UPDATE delivery SET {again}")
         at.dispatcher.wake()
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
-
-
-async def test_a_stop_gives_up_the_question_and_spends_nothing(
-    place: DatabaseAddress, api: PremblyApi
-) -> None:
-    api.fail(prembly_api.hang)
-    async with at_work(place, api, timeout="1h") as at:
-        await at.add("activate", **TRUE)
-        await at.until(lambda: api.asked() == 1)
-        await at.stop(3600)
-        assert at.delivery("state, attempts_left, confirmed_at_ms") == ("pending", 3, None)
-        assert at.attempts("outcome, error") == [("interrupted", "the daemon was stopped")]
-        assert at.shell.runs == []
-
-
-async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
-    place: DatabaseAddress, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
-    api.know(UUID)
-    async with at_work(place, api) as at:
-        at.queue.failures["confirm"] = 2
-        await at.add("activate", **TRUE)
-        await at.until_states(succeeded=1)
-        assert at.delivery("attempts_left") == (2,)
-        assert len(at.shell.runs) == 1

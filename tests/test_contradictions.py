@@ -47,9 +47,7 @@ def test_lists_find_what_prembly_contradicted(config: Path, forged: tuple[int, i
     assert "Prembly contradicts it" in run("show", event, "--config", config).out
 
 
-def test_what_prembly_confirmed_later_is_contradicted_no_more(
-    config: Path, forged: tuple[int, int]
-) -> None:
+def test_what_was_confirmed_later_is_no_more(config: Path, forged: tuple[int, int]) -> None:
     delivery, event = forged
     by_hand(
         recorded_in(config),
@@ -95,7 +93,7 @@ def test_no_new_delivery_is_made_for_it(config: Path, forged: tuple[int, int]) -
 
 
 @pytest.mark.process
-def test_the_console_shows_it_and_asks_before_a_replay(
+def test_the_console_shows_and_asks_before_it_replays(
     config: Path, forged: tuple[int, int]
 ) -> None:
     """A daemon of its own: what is replayed is not there for other tests."""

@@ -58,9 +58,7 @@ def send(daemon: Premblyd, *bodies: bytes) -> None:
         assert daemon.send(each, token="t").status == 200
 
 
-def test_a_true_session_confirms_no_reference_beside_it(
-    tmp_path: Path, api: PremblyApi, daemon: Premblyd
-) -> None:
+def test_a_session_confirms_no_reference(tmp_path: Path, api: PremblyApi, daemon: Premblyd) -> None:
     """A reference that is no id of Prembly's is not asked for. The session that is asked for
     instead says nothing of whom the reference may mean to a careless hook."""
     api.know("own-1", session_id=OWN_SESSION, shape=Shape.SESSION)
@@ -72,9 +70,7 @@ def test_a_true_session_confirms_no_reference_beside_it(
     assert ran(tmp_path) == []
 
 
-def test_an_invented_session_keeps_no_pending_verification_from_being_settled(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_an_invented_session_keeps_nothing_from_its_result(tmp_path: Path, api: PremblyApi) -> None:
     """Whoever is first with a reference begins the waiting for it; the session beside it may be
     anything."""
     answer = json.loads(api.know("victim-1").answer())
@@ -126,9 +122,7 @@ HIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_nothing_without_a_result_hides_that_the_true_event_never_came(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_nothing_without_a_result_hides_a_lost_event(tmp_path: Path, api: PremblyApi) -> None:
     """The recipe's hook runs for what Prembly says, once, when `reconcile` has asked."""
     for reference in HIDES:
         api.know(reference, created_at_s=time.time() - 3600)
@@ -141,9 +135,7 @@ def test_nothing_without_a_result_hides_that_the_true_event_never_came(
         assert sorted(ran(tmp_path)) == sorted(HIDES)
 
 
-def test_a_late_answer_runs_no_action_again_that_the_verification_had(
-    tmp_path: Path, api: PremblyApi
-) -> None:
+def test_a_late_answer_runs_no_action_a_second_time(tmp_path: Path, api: PremblyApi) -> None:
     """It is listed, with the event that it ran for. After PENDING it runs: that was no result."""
     for reference in ("thin-1", "pending-1"):
         api.know(reference)

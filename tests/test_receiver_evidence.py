@@ -13,8 +13,7 @@ from premblyd.metrics.counting import Counts
 from premblyd.queue import rejections
 from premblyd.receive import evidence
 from premblyd.receive.evidence import LINES_PER_MINUTE, difference
-from tests.support.database import away
-from tests.support.logs import Lines, logged
+from tests.support.logs import Lines
 from tests.support.receiving import Client, Reception, post
 from tests.support.rows import for_each
 from tests.support.waiting import until
@@ -24,33 +23,28 @@ pytestmark = pytest.mark.usefixtures("http_server")
 SECRET_PATH = "/webhooks/prembly-7Zk4hushQ2"
 
 
-@pytest.mark.parametrize(
-    ("method", "target", "expected"),
-    [
-        ("POST", PATH + "/", ("", "no such path", "differs from endpoint prembly's path by")),
-        ("GET", "/.env", ("", "no such path", "unlike every endpoint's path")),
-        ("GET", PATH, ("prembly", "method not allowed", "takes POST: a redirect makes GET")),
-        ("POST", "/healthz", ("", "method not allowed", "takes GET, HEAD")),
-    ],
-)
+WRONG = [
+    ("POST", PATH + "/", "", "no such path", "differs from endpoint prembly's path by"),
+    ("GET", "/.env", "", "no such path", "unlike every endpoint's path"),
+    ("GET", PATH, "prembly", "method not allowed", "takes POST: a redirect makes GET"),
+    ("POST", "/healthz", "", "method not allowed", "takes GET, HEAD"),
+]
+
+
 async def test_a_wrong_path_or_method_leaves_a_line_that_helps_and_a_row(
-    client: Client,
-    reception: Reception,
-    method: str,
-    target: str,
-    expected: tuple[str, str, str],
-    lines: Lines,
+    client: Client, reception: Reception, lines: Lines
 ) -> None:
     reception.use()
-    await client.send(head({}, method, target))
-    await client.answer()
-    ((at_ms, *kept),) = await kept_rows(reception)
-    (line,) = lines
-    assert at_ms > 0
-    assert kept == [expected[0], "127.0.0.1", expected[1]]
-    assert [line["event"], line["endpoint"], line["reason"]] == ["webhook.rejected", *expected[:2]]
-    assert line["method"] == method
-    assert line["hint"].startswith(expected[2])
+    for method, target, *_ in WRONG:
+        await client.send(head({}, method, target))
+        await client.answer()
+    rows = await kept_rows(reception)
+    for wrong, (_, *kept), line in zip(WRONG, rows, lines, strict=True):
+        method, _, endpoint, reason, hint = wrong
+        assert kept == [endpoint, "127.0.0.1", reason]
+        assert (line["event"], line["method"]) == ("webhook.rejected", method)
+        assert (line["endpoint"], line["reason"]) == (endpoint, reason)
+        assert line["hint"].startswith(hint)
 
 
 async def kept_rows(reception: Reception) -> list[tuple[Any, ...]]:
@@ -67,15 +61,10 @@ async def kept_rows(reception: Reception) -> list[tuple[Any, ...]]:
         ("/" + SECRET_PATH, "is {} written in another way"),
         (SECRET_PATH + "/more", "goes on after {}"),
         ("/proxied" + SECRET_PATH, "has something before {}"),
-        (SECRET_PATH.removeprefix("/webhooks"), "is the end of {}"),
-        ("/webhooks/", "is the beginning of {}"),
         (SECRET_PATH[:-1], "differs from {} by no more than 1 character"),
-        (SECRET_PATH.replace("hush", "hash"), "differs from {} by no more than 1 character"),
         (SECRET_PATH.replace("Zk4", ""), "differs from {} by no more than 3 characters"),
         ("/", None),
         ("/wp-login.php", None),
-        ("/webhooks/other-service", None),
-        ("*", None),
         ("", None),
     ],
 )
@@ -90,7 +79,7 @@ def test_a_path_that_is_nearly_right_is_told_from_the_others(target: str, hint: 
         assert "hush" not in found
 
 
-async def test_no_path_and_no_method_of_a_stranger_is_in_the_log(
+async def test_no_path_of_a_stranger_is_logged(
     client: Client, reception: Reception, lines: Lines
 ) -> None:
     reception.use(endpoint={"path": SECRET_PATH})
@@ -131,26 +120,6 @@ async def test_a_scanner_fills_neither_the_log_nor_the_evidence_and_hides_no_typ
     assert counts.rejections == {"no such path": LINES_PER_MINUTE + 31}
 
 
-async def test_who_is_turned_away_fills_no_log_and_is_counted_all_the_same(
-    http_client: AsyncHTTPClient, base_url: str, reception: Reception, counts: Counts
-) -> None:
-    async def turned_away(event: str, endpoint: str) -> dict[str, Any]:
-        with logged() as lines:
-            for _ in range(LINES_PER_MINUTE + 5):
-                assert (await post(http_client, base_url)).code == 503
-        told = [dict(line) for line in lines if line["event"] == f"webhook.{event}"]
-        assert len(told) == LINES_PER_MINUTE
-        assert counts.webhooks[endpoint, event] == LINES_PER_MINUTE + 5
-        return told[0]
-
-    with away(reception.place):
-        line = await turned_away("unavailable", "prembly")
-        assert (line["endpoint"], line["remote_ip"]) == ("prembly", "127.0.0.1")
-    assert (await post(http_client, base_url)).code == 200
-    reception.receiver.services.in_flight.configure(0, 0)
-    assert (await turned_away("overloaded", ""))["limit"] == "requests"
-
-
 async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_it(
     http_client: AsyncHTTPClient,
     base_url: str,
@@ -171,6 +140,14 @@ async def test_while_the_disk_is_slow_a_bounded_number_of_rejections_waits_for_i
     assert len(await kept_rows(reception)) == 1001
 
 
+MALFORMED = "Malformed request"
+ODD_FRAMINGS: list[dict[str, str]] = [
+    {"Content-Length": "-1"},
+    {"Content-Length": "5, 6"},
+    {"Content-Length": "5", "Transfer-Encoding": "chunked"},
+    {"Transfer-Encoding": "gzip, chunked"},
+    {"Transfer-Encoding": "chunked"},
+]
 ODD = signed(BODY) | {"Content-Length": "-1"}
 LONG_HEAD = head({f"x-{number}": "y" * 1000 for number in range(40)})
 CHUNKED = {"Transfer-Encoding": "chunked"}
@@ -220,7 +197,10 @@ async def test_what_comes_to_nothing_says_why(
     ("sent", "status", "error"),
     [
         (b"nonsense\r\n\r\n", 400, "Malformed request"),
-        (head(ODD), 400, "Malformed request"),
+        *(
+            (head(signed(BODY) | odd) + b"xyz\r\n", 400, "Malformed request")
+            for odd in ODD_FRAMINGS
+        ),
         (head(signed(BODY) | CHUNKED) + LONG_LINE, 400, "Malformed request"),
         (LONG_HEAD, 431, "Head too large"),
         (LONG_HEAD * 10, 431, "Head too large"),
@@ -238,15 +218,6 @@ async def test_what_cannot_be_read_is_answered_once_and_the_connection_is_closed
     assert (answer.status, orjson.loads(answer.body)) == (status, {"error": error})
     assert answer.headers.get("Connection") == (None if status == 401 else "close")
     assert await client.ended()
-
-
-async def test_long_names_of_headers_are_not_taken(http_port: int, reception: Reception) -> None:
-    for name, status in (("x" * 256, 200), ("x" * 257, 400)):
-        client = await Client.to(http_port)
-        await client.send(webhook(BODY, signed(BODY) | {"x-fill": "y" * 3000, name: "y"}))
-        assert (await client.answer()).status == status
-        await client.close()
-    assert len(reception.rows("SELECT 1 FROM event")) == 1
 
 
 async def test_who_scans_for_paths_does_not_push_out_who_tried_keys(

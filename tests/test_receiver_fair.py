@@ -66,7 +66,7 @@ async def test_a_thousand_heads_without_a_body_keep_no_webhook_out(
 
 @pytest.mark.parametrize(
     ("slow_clients", "bound"),
-    [(200, 100), pytest.param(2000, 1000, marks=[pytest.mark.large, needs_open_files(4500)])],
+    [(30, 15), pytest.param(2000, 1000, marks=[pytest.mark.large, needs_open_files(4500)])],
 )
 async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out(
     http_port: int,
@@ -94,7 +94,7 @@ async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out
     async with asyncio.TaskGroup() as group:
         attackers = [group.create_task(come_again()) for _ in range(slow_clients)]
         await until(lambda: reception.in_flight[0] >= bound * 9 // 10)
-        for _ in range(5):
+        for _ in range(2):
             await asyncio.gather(*(receives(http_port, 1, next(addresses)) for _ in range(10)))
         for attacker in attackers:
             attacker.cancel()
@@ -102,19 +102,25 @@ async def test_heads_that_come_again_from_ever_new_addresses_keep_no_webhook_out
 
 
 @IPS
-@pytest.mark.parametrize(("bodies", "wait_s"), [(5, 0.1), (50, 1.1)])
+@pytest.mark.parametrize(("bodies", "slow_s"), [(5, 1.0), (50, 0.0)])
 async def test_large_bodies_that_never_end_keep_no_webhook_out(
-    http_port: int, reception: Reception, ips: list[str], bodies: int, wait_s: float
+    http_port: int,
+    reception: Reception,
+    ips: list[str],
+    bodies: int,
+    slow_s: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(inflight, "SLOW_S", slow_s)
     reception.use(max_body="1 MiB", max_in_flight_bytes="4 MiB")
     size = (4 << 20) // bodies - 1
     slow = head(MADE_UP | {"Content-Length": str(size + 1)}) + bytes(size)
     async with attack(http_port, [slow] * bodies, ips):
         await reception.until_in_flight(bodies, bodies * size)
-        await asyncio.sleep(wait_s)
-        await receives(http_port, 50, "127.0.0.1")
-        await receives(http_port, 20, "127.0.0.1", BODY + b" " * 100_000)
-    assert reception.rows("SELECT count(*) FROM event") == [(70,)]
+        await asyncio.sleep(2 * inflight.QUICK_S)
+        await receives(http_port, 20, "127.0.0.1")
+        await receives(http_port, 10, "127.0.0.1", BODY + b" " * 100_000)
+    assert reception.rows("SELECT count(*) FROM event") == [(30,)]
     await reception.until_in_flight(0, 0)
 
 
@@ -123,7 +129,7 @@ async def test_idle_connections_keep_no_webhook_out(
 ) -> None:
     monkeypatch.setattr(reception.receiver, "_max_connections", 50)
     begun = head(MADE_UP | {"Content-Length": "40"})
-    requests = [(b"", b"POST /", begun)[number % 3] for number in range(200)]
+    requests = [(b"", b"POST /", begun)[number % 3] for number in range(100)]
     kept = await Client.to(http_port)
     await kept.send(webhook(BODY))
     assert (await kept.answer()).status == 200
@@ -172,6 +178,13 @@ def test_the_slowest_of_the_sender_that_holds_the_most_gives_way() -> None:
     gone.clear()
     assert make_room(shares(held, gone), Limit.REQUESTS, 1, spare=10)
     assert gone == [("many", -9.0), ("many", -8.0), ("many", -7.0), ("many", -5.0)]
+    gone.clear()
+    assert make_room(shares({str(n): [-float(n)] for n in range(2, 9)}, gone), Limit.REQUESTS, 1)
+    assert gone == [("8", -8.0)], "where all hold alike"
+    gone.clear()
+    assert not make_room(shares({"just": [float("inf")] * 9}, gone), Limit.REQUESTS, 1)
+    assert not make_room([], Limit.BYTES, 1)
+    assert gone == []
 
 
 def test_who_alone_is_slow_does_not_give_way_to_a_crowd_that_has_just_come() -> None:
@@ -180,19 +193,6 @@ def test_who_alone_is_slow_does_not_give_way_to_a_crowd_that_has_just_come() -> 
     held = {"crowd": [lately] * 10, "slow": [lately - 9]}
     assert make_room(shares(held, gone), Limit.CONNECTIONS, 1, spare=10)
     assert gone == [("crowd", lately)]
-
-
-def test_where_all_hold_alike_the_slowest_gives_way() -> None:
-    gone: list[tuple[str, float]] = []
-    assert make_room(shares({str(n): [-float(n)] for n in range(2, 9)}, gone), Limit.REQUESTS, 1)
-    assert gone == [("8", -8.0)]
-
-
-def test_nobody_gives_way_who_has_only_just_begun() -> None:
-    gone: list[tuple[str, float]] = []
-    assert not make_room(shares({"a": [float("inf")] * 9}, gone), Limit.REQUESTS, 1)
-    assert not make_room([], Limit.BYTES, 1)
-    assert gone == []
 
 
 def test_bytes_that_trickle_make_no_one_quick() -> None:
@@ -212,9 +212,10 @@ def test_what_left_is_given_back_once() -> None:
     assert bounds.enter(other)
     assert not bounds.enter(Share("a", lambda _: None, float("inf")))
     assert bounds.receive(one, 60)
-    assert not bounds.receive(other, 60)
+    assert not bounds.receive(other, 41)
+    assert bounds.receive(other, 40)
     bounds.complete(one)
-    assert (bounds.requests, bounds.held_bytes) == (2, 60)
+    assert (bounds.requests, bounds.held_bytes) == (2, 100)
     for _ in range(2):
         bounds.leave(one)
-    assert (bounds.requests, bounds.held_bytes) == (1, 0)
+    assert (bounds.requests, bounds.held_bytes) == (1, 40)

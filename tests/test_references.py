@@ -37,25 +37,19 @@ def test_a_column_of_a_csv_file_is_taken(separator: str) -> None:
     text = "\n".join(separator.join(line) for line in lines)
     assert read(text, "Reference") == ["ver_a_1"]
     assert read(text, "reference") == ["ver_a_1"]
-
-
-def test_quoted_cells_may_hold_separators_and_lines() -> None:
-    text = '\ufeff"note","reference"\r\n"a, ""b""\nc","ver_a_1"\r\n"d","ver_a_2"\r\n'
-    assert read(text, "reference") == ["ver_a_1", "ver_a_2"]
+    quoted = '\ufeff"note","reference"\r\n"a, ""b""\nc","ver_a_1"\r\n"d","ver_a_2"\r\n'
+    assert read(quoted, "reference") == ["ver_a_1", "ver_a_2"]
 
 
 @for_each(
     ("data", "column", "words"),
     [
         ("", None, "list.csv has no reference."),
-        ("# nothing\n\n", None, "list.csv has no reference."),
         ("name,reference\n", "reference", "list.csv has no reference."),
         ("name,reference,bvn\na,b,c", None, "--column with name, reference, bvn."),
         ("Amina,ver_a_1,22123456789", None, "--column with its title (the first line has none)."),
-        ("name;reference\na;b", "id", "no column 'id'. Its columns: name, reference."),
         ("", "reference", "no column 'reference'. Its first line has no titles."),
         ("Amina Bello\n../x\n", None, "has no reference. In lines 1, 2: not a reference"),
-        ("r" * 201, None, "line 1: not a reference"),
         ("ver_a_1\n".encode("utf-16"), None, "UTF-16: save it as UTF-8"),
         (b"reference\nver\0_a\n", "reference", "line 2"),
         ("reference\n" + "x" * 200_000, "reference", "line 2: not a reference"),
@@ -78,17 +72,13 @@ def test_a_mistake_is_said_with_its_place_and_without_what_stands_there(
     ("data", "column", "wrong"),
     [
         ("ver_a_1\nAmina Bello\nver_a_2\n../x\n", None, [2, 4]),
-        ("ver_a_1\n22123456789;Amina\nver_a_2\n", None, [2]),
         ("ver_a_1\n" + "é\n" * 25 + "ver_a_2", None, [*range(2, 27)]),
-        (b"ver_a_1\n\xff\nver_a_2\n", None, [2]),
         (b"reference,name\nver_a_1,Zo\xeb\nver\0a,b\nver_a_2,c\n", "reference", [3]),
         ("reference\nver_a_1\n" + "x" * 200_000 + "\nver_a_2\n", "reference", [3]),
         ("reference,a\nver_a_1,b\nAmina Bello,22123456789\nver_a_2,c\n", "reference", [3]),
     ],
 )
-def test_a_wrong_line_leaves_the_others(
-    data: str | bytes, column: str | None, wrong: list[int]
-) -> None:
+def test_wrong_lines_leave_others(data: str | bytes, column: str | None, wrong: list[int]) -> None:
     body = data.encode() if isinstance(data, str) else data
     references = read_references(io.BytesIO(body), "list.csv", column)
     text = body.decode("latin-1").split("\n")

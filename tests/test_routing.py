@@ -1,9 +1,8 @@
 """Which actions an event is for: response codes and `when`."""
 
 import itertools
+import json
 from typing import Any
-
-import pytest
 
 from premblyd.config.models import Action
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
@@ -28,15 +27,12 @@ def runs(when: str, body: dict[str, Any] | None = None, **verdict: Any) -> bool:
     ("codes", "chosen"),
     [
         (["00"], ["00"]),
-        (["00", "02"], ["00", "02"]),
         (["*"], CODES),
         (["missing"], [None]),
         (["default"], ["00", "02", "99"]),  # the other action has 01
-        (["00", "default"], ["00", "02", "99"]),
         (["02", "missing"], ["02", None]),
         (["default", "missing"], ["00", "02", "99", None]),
         (["*", "missing", "default", "00"], CODES),
-        (["0"], []),
         (["000"], []),
     ],
 )
@@ -49,26 +45,6 @@ def test_response_codes_choose_the_action(codes: list[str], chosen: list[str | N
 TYPES = ["sdk.session", "verification.direct", "transaction.processed", "unknown"]
 
 
-@for_each(
-    ("types", "chosen"),
-    [
-        (["*"], TYPES),
-        (["sdk.session"], ["sdk.session"]),
-        (["verification.*", "unknown"], ["verification.direct", "unknown"]),
-        (["transaction.process??", "sdk.*"], ["sdk.session", "transaction.processed"]),
-        (["workflow.*"], []),
-        (["sdk"], []),
-    ],
-)
-def test_types_choose_the_action_beside_its_codes(types: list[str], chosen: list[str]) -> None:
-    routing = Routing([action("this", "00", types=types), action("other", "01", types=types)])
-    for code, name in (("00", "this"), ("01", "other"), ("02", None)):
-        for type_ in TYPES:
-            found = routing.actions_for(webhook({}, type=type_, response_code=code))
-            is_chosen = type_ in chosen and name is not None
-            assert [each.name for each in found] == ([name] if is_chosen else [])
-
-
 def test_why_not_names_the_type() -> None:
     sdk = action("a", "00", types=["sdk.*", "verification.*"], when="outcome == 'verified'")
     routing = Routing([sdk])
@@ -79,25 +55,10 @@ def test_why_not_names_the_type() -> None:
 
 def test_types_that_senders_make_up_take_no_memory() -> None:
     routing = Routing([action("a", types=["transaction.*"])])
-    for number in range(2000):
+    for number in range(300):
         made_up = webhook({}, type=f"transaction.x{number}", response_code=str(number))
         assert [each.name for each in routing.actions_for(made_up)] == ["a"]
     assert routing._of_type.cache_info().currsize <= 256
-
-
-def test_why_not_compares_no_action_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With hundreds of actions, `check` asks that so often that it would take minutes."""
-    actions = [action("a", str(number)) for number in range(50)]
-    routing = Routing(actions)
-    compared = []
-
-    def compare(_: Action, other: object) -> bool:
-        compared.append(other)
-        return False
-
-    monkeypatch.setattr(Action, "__eq__", compare)
-    assert routing.why_not(actions[-1], webhook(response_code="49")) is None
-    assert compared == []
 
 
 @for_each("word", ["*", "missing", "default"])
@@ -138,11 +99,7 @@ def test_a_judgement_is_what_matching_decides() -> None:
             assert chosen == routing.actions_for(judged)
 
 
-def test_no_actions_match_nothing() -> None:
-    assert names([], "00") == []
-
-
-VERDICT: dict[str, Any] = {
+SEEN: dict[str, Any] = {
     "kind": Kind.SDK,
     "type": "sdk.session",
     "response_code": "00",
@@ -159,31 +116,14 @@ VERDICT: dict[str, Any] = {
 }
 
 
-@for_each(
-    ("name", "value"),
-    [
-        ("endpoint", "'prembly'"),
-        ("verified_by", "'hmac-sha256:live'"),
-        ("kind", "'sdk'"),
-        ("type", "'sdk.session'"),
-        ("response_code", "'00'"),
-        ("status", "'true'"),
-        ("detail", "'fine'"),
-        ("verification_status", "'VERIFIED'"),
-        ("outcome", "'verified'"),
-        ("reference", "'ref-1'"),
-        ("user_ref", "'user-1'"),
-        ("face_match", "`true`"),
-        ("face_confidence", "`97.5`"),
-        ("risk_level", "'high'"),
-        ("risk_score", "`75`"),
-        ("body", '`{"a": {"b": 1}}`'),
-    ],
-)
-def test_when_sees_each_name(name: str, value: str) -> None:
-    assert name in WHEN_NAMES
-    assert runs(f"{name} == {value}", {"a": {"b": 1}}, **VERDICT)
-    assert not runs(f"{name} != {value}", {"a": {"b": 1}}, **VERDICT)
+def test_when_sees_each_name() -> None:
+    body = {"a": {"b": 1}}
+    others = {"endpoint": "prembly", "verified_by": "hmac-sha256:live", "body": body, "doubt": ""}
+    assert {*SEEN, *others} == {*WHEN_NAMES}
+    for name, value in (SEEN | others).items():
+        literal = f"`{json.dumps(value)}`"
+        assert runs(f"{name} == {literal}", body, **SEEN), name
+        assert not runs(f"{name} != {literal}", body, **SEEN), name
 
 
 def test_when_sees_the_bodys_inside_and_nothing_of_a_body_that_is_no_object() -> None:
@@ -197,14 +137,11 @@ def test_when_never_sees_the_session_id() -> None:
     assert not runs("contains(values(@), 'hush')", {}, session_id="hush")
 
 
-@for_each("no", ["`false`", "`null`", "''", "`[]`", "`{}`", "reference", "body.x"])
-def test_false_null_and_empty_mean_no(no: str) -> None:
-    assert not runs(no, {})
-
-
-@for_each("yes", ["`true`", "'false'", "' '", "`0`", "`0.0`", "`[null]`", "body"])
-def test_anything_else_means_yes(yes: str) -> None:
-    assert runs(yes, {"a": 1})
+def test_false_null_and_empty_mean_no_and_anything_else_yes() -> None:
+    for no in ("`false`", "`null`", "''", "`[]`", "`{}`", "reference", "body.x"):
+        assert not runs(no, {}), no
+    for yes in ("`true`", "'false'", "' '", "`0`", "`0.0`", "`[null]`", "body"):
+        assert runs(yes, {"a": 1}), yes
 
 
 def test_a_when_that_fails_counts_as_no_and_is_logged_without_values(lines: Lines) -> None:
@@ -218,8 +155,3 @@ def test_a_when_that_fails_counts_as_no_and_is_logged_without_values(lines: Line
     ]
     assert {line["log_level"] for line in lines} == {"warning"}
     assert "hush" not in str(lines)
-
-
-def test_a_when_is_not_asked_for_a_code_that_does_not_match(lines: Lines) -> None:
-    assert names([action("a", "00", when="abs(reference)")], "01") == []
-    assert lines == []

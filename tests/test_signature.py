@@ -48,15 +48,15 @@ def test_every_payload_has_a_row() -> None:
     assert {row["file"] for row in ROWS} == files
 
 
-@for_each("name", ["live", "sandbox", "old"])
 @for_each("scheme", Scheme)
-def test_the_key_that_matched_is_named(name: str, scheme: Scheme) -> None:
+def test_the_key_that_matched_is_named_and_of_two_names_for_one_key_the_first(
+    scheme: Scheme,
+) -> None:
     keys = {"live": "pk_live_1", "sandbox": "sandbox_pk_2", "old": "pk_live_é"}
-    assert verify(b"{}", sign(b"{}", keys[name], scheme), keys, scheme) == f"{scheme}:{name}"
-
-
-def test_of_two_names_for_one_key_the_first_is_named() -> None:
-    assert verify(b"{}", sign(b"{}", "k"), {"a": "other", "b": "k", "c": "k"}) == "hmac-sha256:b"
+    for name, key in keys.items():
+        assert (
+            verify(b"{}", sign(b"{}", key, scheme), keys | {"z": key}, scheme) == f"{scheme}:{name}"
+        )
 
 
 def test_the_legacy_scheme_is_one_constant_for_every_body() -> None:
@@ -66,27 +66,16 @@ def test_the_legacy_scheme_is_one_constant_for_every_body() -> None:
 
 
 @for_each(("made", "asked"), [tuple(Scheme), tuple(Scheme)[::-1]])
-def test_a_signature_of_one_scheme_does_not_verify_under_the_other(
-    made: Scheme, asked: Scheme
-) -> None:
+def test_a_signature_of_one_scheme_is_none_of_the_other(made: Scheme, asked: Scheme) -> None:
     assert refusal(b"{}", sign(b"{}", KEY, made), asked) == "wrong signature"
 
 
-@for_each("header", [None, ""])
-def test_no_signature_is_missing(header: str | None) -> None:
-    assert refusal(b"{}", header) == "missing signature"
-
-
-def test_the_key_itself_is_no_signature() -> None:
+def test_what_is_no_signature_is_told_from_a_wrong_one() -> None:
+    right = sign(b"{}", KEY)
+    assert refusal(b"{}", None) == refusal(b"{}", "") == "missing signature"
     assert refusal(b"{}", KEY, Scheme.PUBLIC_KEY) == "malformed signature"
-
-
-def test_a_hexadecimal_digest_does_not_verify() -> None:
-    refusal(b"{}", base64.b64decode(sign(b"{}", KEY)).hex())
-
-
-def test_without_keys_nothing_verifies() -> None:
-    assert refusal(b"{}", sign(b"{}", KEY), keys={}) == "wrong signature"
+    assert refusal(b"{}", right, keys={}) == "wrong signature"
+    refusal(b"{}", base64.b64decode(right).hex())
 
 
 @given(bodies, st.text(min_size=1), schemes)
@@ -107,39 +96,23 @@ def test_another_key_does_not_verify(body: bytes, key: str, scheme: Scheme) -> N
 
 
 @given(bodies, schemes, st.data())
-def test_a_signature_with_one_altered_byte_does_not_verify(
-    body: bytes, scheme: Scheme, data: st.DataObject
-) -> None:
+def test_one_altered_byte_does_not_verify(body: bytes, scheme: Scheme, data: st.DataObject) -> None:
     digest = bytearray(base64.b64decode(sign(body, KEY, scheme)))
     digest[data.draw(st.integers(0, len(digest) - 1))] ^= data.draw(st.integers(1, 255))
     assert refusal(body, base64.b64encode(digest).decode(), scheme) == "wrong signature"
 
 
-@given(bodies, schemes, st.data())
-def test_a_prefix_of_the_signature_does_not_verify(
-    body: bytes, scheme: Scheme, data: st.DataObject
+@given(bodies, schemes, st.binary(min_size=1, max_size=40), st.data())
+def test_a_signature_that_is_cut_lengthened_or_of_another_case_does_not_verify(
+    body: bytes, scheme: Scheme, more: bytes, data: st.DataObject
 ) -> None:
     right = sign(body, KEY, scheme)
     digest = base64.b64decode(right)
-    refusal(body, right[: data.draw(st.integers(0, len(right) - 1))], scheme)
-    shorter = digest[: data.draw(st.integers(0, len(digest) - 1))]
-    refusal(body, base64.b64encode(shorter).decode(), scheme)
-
-
-@given(bodies, schemes, st.binary(min_size=1, max_size=40))
-def test_a_lengthened_signature_does_not_verify(body: bytes, scheme: Scheme, more: bytes) -> None:
-    right = sign(body, KEY, scheme)
-    digest = base64.b64decode(right)
-    for header in (right + right, right + base64.b64encode(more).decode()):
-        refusal(body, header, scheme)
-    for longer in (digest + digest, digest + more, more + digest):
-        refusal(body, base64.b64encode(longer).decode(), scheme)
-
-
-@given(bodies, schemes)
-def test_another_case_does_not_verify(body: bytes, scheme: Scheme) -> None:
-    right = sign(body, KEY, scheme)
-    for header in (right.lower(), right.upper(), right.swapcase()):
+    part = digest[: data.draw(st.integers(0, len(digest) - 1))]
+    for other in (part, digest + digest, digest + more, more + digest):
+        refusal(body, base64.b64encode(other).decode(), scheme)
+    headers = (right + right, right + base64.b64encode(more).decode(), right[: len(part)])
+    for header in (*headers, right.lower(), right.upper(), right.swapcase()):
         refusal(body, header, scheme)
 
 
@@ -154,7 +127,7 @@ def test_another_padding_of_the_right_bytes_does_not_verify(body: bytes) -> None
 
 
 @given(bodies, st.sampled_from(" \t\r\n\0\x0b\u00a0\u200b,;:\"'-_"), st.data())
-def test_a_character_that_is_not_base64_anywhere_does_not_verify(
+def test_what_is_not_base64_does_not_verify(
     body: bytes, character: str, data: st.DataObject
 ) -> None:
     right = sign(body, KEY)
@@ -162,12 +135,7 @@ def test_a_character_that_is_not_base64_anywhere_does_not_verify(
     assert refusal(body, right[:place] + character + right[place:]) == "malformed signature"
 
 
-@given(bodies, st.text(st.characters(min_codepoint=128), min_size=1))
-def test_text_that_is_not_ascii_does_not_verify(body: bytes, text: str) -> None:
-    for header in (text, sign(body, KEY) + text, text + sign(body, KEY)):
-        assert refusal(body, header) == "malformed signature"
-
-
 @given(bodies, st.text(min_size=1), schemes)
-def test_no_text_makes_verify_raise_anything_else(body: bytes, text: str, scheme: Scheme) -> None:
-    refusal(body, text, scheme)
+def test_no_text_verifies_or_raises_anything_else(body: bytes, text: str, scheme: Scheme) -> None:
+    for header in (text, f"{sign(body, KEY)}é{text}", f"é{text}{sign(body, KEY)}"):
+        refusal(body, header, scheme)

@@ -1,17 +1,13 @@
 """A page of Prembly's log: its shapes, and that nothing hostile in it is shown."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from premblyd.ask.log import LogPageError, read_page
 from premblyd.config.inquiries import LogsQuestion
 from premblyd.prembly.bodies import MAX_VALUES
-from tests.support.prembly_api import Verification
 from tests.support.rows import for_each
 
 DEFAULTS = LogsQuestion()
@@ -42,23 +38,12 @@ def test_an_entry_says_which_verification_it_is_and_what_came_of_it() -> None:
     assert (entry.code, entry.status, entry.is_open) == ("00", "success", False)
 
 
-def test_an_entry_of_the_stand_in_is_read() -> None:
-    known = Verification(reference="ver_bvn_1234567890ab", code="01", run="failed")
-    (entry,) = read_page(page(known.log_item()), DEFAULTS).entries
-    assert entry.ids == (known.reference,)
-    assert (entry.code, entry.status) == ("01", "failed")
-    assert entry.at_ms == pytest.approx(known.created_at_s * 1000, abs=1)
-
-
 @for_each(
     "document",
     [
         {"data": [ITEM]},
         {"data": {"results": [ITEM]}},
-        {"data": {"items": [ITEM]}},
-        {"data": {"logs": [ITEM]}},
         {"data": {"data": [ITEM], "pagination": {}}},
-        {"results": [ITEM]},
         {"items": [ITEM]},
         [ITEM],
     ],
@@ -67,79 +52,46 @@ def test_the_list_is_found_wherever_it_may_be(document: Any) -> None:
     assert len(read_page(json.dumps(document).encode(), DEFAULTS).entries) == 1
 
 
-@for_each("document", [{"data": []}, {"data": {"results": []}}, []])
-def test_a_page_with_nothing_is_no_mistake(document: Any) -> None:
-    found = read_page(json.dumps(document).encode(), DEFAULTS)
-    assert (found.entries, found.item_count, found.without_id) == ((), 0, 0)
-
-
-@for_each(
-    "around",
-    [
-        {"pagination": {"total_pages": 7}},
+def test_the_number_of_pages_is_found_where_there_is_one() -> None:
+    for around in (
         {"pagination": {"total_pages": "7"}},
         {"meta": {"total_pages": 7}},
         {"total_pages": 7},
-    ],
-)
-def test_the_number_of_pages_is_found(around: dict[str, Any]) -> None:
-    assert read_page(page(ITEM, **around), DEFAULTS).total_pages == 7
-
-
-@for_each("total", [None, True, -1, "many", "9" * 400, 1.5, [], {}])
-def test_a_number_of_pages_that_is_none_is_not_known(total: Any) -> None:
-    assert read_page(page(ITEM, total_pages=total), DEFAULTS).total_pages is None
+    ):
+        assert read_page(page(ITEM, **around), DEFAULTS).total_pages == 7
+    unknown: list[Any] = [None, True, -1, "many", "9" * 400, 1.5, [], {}]
+    for total in unknown:
+        assert read_page(page(ITEM, total_pages=total), DEFAULTS).total_pages is None
 
 
 def test_every_place_can_be_configured() -> None:
     item = {"wo": {"ist": "r-123456"}, "when": "2023-11-14T22:13:20", "c": 1, "s": "failed"}
     body = json.dumps({"liste": [item], "seiten": 3}).encode()
-    settings = {
-        "items": "liste",
-        "total_pages": "seiten",
-        "reference": "wo.ist",
-        "time": '"when"',
-        "code": "c",
-        "status": "s",
-    }
+    settings = {"items": "liste", "total_pages": "seiten", "reference": "wo.ist"}
+    settings |= {"time": '"when"', "code": "c", "status": "s"}
     found = read_page(body, LogsQuestion.model_validate(settings))
     (entry,) = found.entries
-    assert (entry.ids, entry.at_ms, entry.code, entry.status) == (
-        ("r-123456",),
-        AT_MS,
-        "01",
-        "failed",
-    )
-    assert found.total_pages == 3
+    assert (entry.ids, entry.at_ms, found.total_pages) == (("r-123456",), AT_MS, 3)
+    assert (entry.code, entry.status) == ("01", "failed")
 
 
-def test_only_entries_are_expected_for_which_when_is_true() -> None:
+def test_only_entries_are_expected_for_which_when_is_true_or_fails() -> None:
     settings = {"when": "response_code == '00'"}
     assert only(ITEM, **settings) is not None
     assert only(ITEM | {"response_code": "01"}, **settings) is None
-
-
-def test_a_when_that_fails_hides_nothing() -> None:
     assert only(ITEM, when="abs(status) > `0`") is not None
-
-
-@for_each("status", ["pending", "PENDING", "processing", "in progress"])
-def test_a_verification_that_has_not_ended_is_told(status: str) -> None:
-    assert only(ITEM | {"status": status}).is_open
+    for status in ("pending", "PENDING", "processing", "in progress"):
+        assert only(ITEM | {"status": status}).is_open
 
 
 @for_each(
     ("value", "expected"),
     [
         ("2023-11-14T22:13:20.000000Z", AT_MS),
-        ("2023-11-14 23:13:20+01:00", AT_MS),
         (1_700_000_000, AT_MS),
         (AT_MS, AT_MS),
         ("yesterday", None),
-        ("", None),
         (True, None),
-        (-5, None),
-        (1e300, None),
         (float("nan"), None),
         ("9" * 65, None),
         (["2023"], None),
@@ -149,20 +101,9 @@ def test_a_time_is_read_or_unknown(value: Any, expected: int | None) -> None:
     assert only(ITEM | {"created_at": value}).at_ms == expected
 
 
-@for_each(
-    ("value", "expected"),
-    [
-        ("2023-11-14T23:13:20", AT_MS),
-        ("2023-11-14 23:13:20.000", AT_MS),
-        ("2023-11-14T22:13:20Z", AT_MS),
-        ("2023-11-15T01:13:20+03:00", AT_MS),
-        (1_700_000_000, AT_MS),
-    ],
-)
-def test_a_time_that_says_no_zone_is_of_the_one_that_is_configured(
-    value: Any, expected: int
-) -> None:
-    assert only(ITEM | {"created_at": value}, time_zone="Africa/Lagos").at_ms == expected
+def test_a_time_that_says_no_zone_is_of_the_one_that_is_configured() -> None:
+    for value in ("2023-11-14T23:13:20", "2023-11-14T22:13:20Z", 1_700_000_000):
+        assert only(ITEM | {"created_at": value}, time_zone="Africa/Lagos").at_ms == AT_MS
 
 
 def test_the_number_that_was_looked_up_is_no_id_even_where_an_id_is_looked_for() -> None:
@@ -194,10 +135,8 @@ def test_an_entry_without_an_id_is_counted(item: Any) -> None:
     [
         (b"", "no JSON"),
         (b"<html>502 Bad Gateway</html>", "no JSON"),
-        (b"\xff\xfe\x00", "no JSON"),
         (b'{"data": [', "no JSON"),
         (b"[" * 100_000, "no JSON"),
-        (b'"text"', "no JSON"),
         (b'{"data": {"results": {"a": 1}}}', "no list"),
         (b'{"status": true}', "no list"),
         (b'{"data":[' + b"0," * MAX_VALUES + b"0]}", "page_size"),
@@ -206,27 +145,3 @@ def test_an_entry_without_an_id_is_counted(item: Any) -> None:
 def test_what_is_no_page_is_said_to_be_none(body: bytes, why: str) -> None:
     with pytest.raises(LogPageError, match=why):
         read_page(body, DEFAULTS)
-
-
-def test_a_page_of_five_megabytes_is_read() -> None:
-    assert len(read_page(page(ITEM | {"photo": "x" * (5 << 20)}, ITEM), DEFAULTS).entries) == 2
-
-
-ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner) | st.dictionaries(st.sampled_from([*ITEM, "id"]) | st.text(), inner)
-    ),
-    max_leaves=10,
-)
-
-
-@settings(max_examples=40)
-@given(st.lists(ANYTHING, max_size=10))
-def test_whatever_is_listed_never_raises_and_what_is_kept_can_be_printed(items: list[Any]) -> None:
-    for entry in read_page(page(*items), DEFAULTS).entries:
-        assert all(name.isprintable() for name in entry.ids)
-        assert (entry.code or "").isascii()
-        assert (entry.status or "").isascii()
-        if entry.at_ms is not None:
-            datetime.fromtimestamp(entry.at_ms / 1000, UTC)

@@ -79,7 +79,7 @@ def expected(log: FakeLog) -> set[str]:
 @for_each("total", ["right", "none", "too few", "too many", "endless"])
 @for_each("beyond", ["empty", "missing", "last"])
 @for_each("is_rising", [False, True])
-@for_each("count", [0, 1, 99, 100, 101, 1000])
+@for_each("count", [0, 1, 100, 101, 350])
 def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
     count: int, is_rising: bool, beyond: str, total: str
 ) -> None:
@@ -96,8 +96,8 @@ def test_every_entry_is_found_whatever_the_log_says_of_its_pages(
 
 
 @for_each("is_rising", [False, True])
-@for_each("grows_by", [1, 7, 60])
-def test_a_log_that_grows_while_it_is_read_loses_and_doubles_nothing(
+@for_each("grows_by", [1, 60])
+def test_a_log_that_grows_meanwhile_loses_and_doubles_nothing(
     is_rising: bool, grows_by: int
 ) -> None:
     log = FakeLog(made(1000), is_rising=is_rising, grows_by=grows_by)
@@ -124,66 +124,12 @@ def test_a_log_whose_entries_move_each_time_is_not_known_whole() -> None:
     assert len(log.asked) == log_module.MAX_READINGS * 5
 
 
-def test_a_log_of_one_page_is_read_once() -> None:
-    log = FakeLog(made(70))
-    assert read(log).is_whole
-    assert [asked["page"] for asked in log.asked] == ["1", "2"]
-
-
-def test_what_is_taken_while_the_log_is_read_comes_once_and_again_when_it_is_newer() -> None:
-    log = FakeLog([*made(250), entry(7, NOW_MS - 1)])
-    taken: list[LogEntry] = []
-
-    def take(found: Log) -> None:
-        taken.extend(found.entries.values())
-        found.entries.clear()
-
-    asyncio.run(read_log(LogsQuestion(), WINDOW, log.fetch, take))
-    assert len(taken) == 250
-    assert len({each.ids for each in taken}) == 250
-
-
-def test_what_is_of_another_time_counts_once_however_often_the_log_says_it() -> None:
-    older = made(0, older=30)
-    log = FakeLog(older, is_rising=True, filters=False, beyond="last", total=lambda _: None)
-    found = read(log)
-    assert (found.pages > 1, found.outside) == (True, 30)
-
-
-def test_the_log_may_give_smaller_pages_than_it_is_asked_for() -> None:
-    log = FakeLog(made(200), largest_page=20, total=lambda _: None)
-    assert len(read(log).entries) == 200
-    assert {each["page_size"] for each in log.asked} == {"100"}
-    log = FakeLog(made(200), largest_page=20, total=lambda _: 1)
-    assert len(read(log).entries) == 200
-
-
-def test_a_page_may_be_as_small_as_an_entry() -> None:
-    for is_rising in (False, True):
-        log = FakeLog(made(30, older=30), is_rising=is_rising, filters=False)
-        assert read(log, page_size=1).entries.keys() == expected(log)
-
-
 def test_a_log_that_filters_nothing_is_read_only_as_far_as_needed() -> None:
     log = FakeLog(made(150, older=5000), filters=False)
     assert read(log).entries.keys() == expected(log)
     assert len(log.asked) == 2 * 3
     log = FakeLog(made(150, older=500), filters=False, is_rising=True)
     assert read(log).entries.keys() == expected(log)
-
-
-def test_a_single_old_entry_is_no_proof_of_an_order() -> None:
-    log = FakeLog(made(5, older=3), filters=False, is_rising=True)
-    assert read(log, page_size=1).entries.keys() == expected(log)
-
-
-def test_a_log_that_both_rises_and_falls_is_read_to_its_end() -> None:
-    minutes = [10, 20, 5, -30, -20, -10, 40, 30, 50]  # since the window begins
-    entries = [
-        entry(number, WINDOW.since_ms + minute * MINUTE_MS) for number, minute in enumerate(minutes)
-    ]
-    log = FakeLog(entries, is_rising=True, filters=False)
-    assert read(log, page_size=3).entries.keys() == expected(log)
 
 
 def test_a_log_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,15 +152,6 @@ def test_a_log_whose_entries_have_no_id_is_a_mistake_and_not_an_empty_log() -> N
 
     with pytest.raises(PremblydError, match=r"prembly\.logs\.reference"):
         asyncio.run(read_log(LogsQuestion(), WINDOW, fetch))
-
-
-def test_of_two_entries_of_a_verification_the_newer_counts() -> None:
-    later = LogEntry(ids=("ver_test_00000000",), at_ms=NOW_MS - 1, code="01", status="failed")
-    assert list(read(FakeLog([entry(0, NOW_MS - 9), later])).entries.values()) == [later]
-
-
-def test_an_entry_without_a_time_may_be_meant() -> None:
-    assert len(read(FakeLog([entry(0, None)])).entries) == 1
 
 
 def test_the_parameters_are_called_as_configured_and_can_be_left_out() -> None:

@@ -1,8 +1,6 @@
 """When Prembly is asked what became of a verification, and when it is given up."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from premblyd.ask.pending import GRACE_MS, LATE_RETRY_MS, RETRY_MS, next_due_ms, retry_due_ms
 from premblyd.config.inquiries import Pending
@@ -42,22 +40,6 @@ def test_the_last_question_is_when_it_is_given_up() -> None:
 def test_questions_that_were_missed_are_made_up_for_once() -> None:
     a_day_later_ms = BEGAN_MS + 24 * HOUR_MS + 1
     assert next_due_ms(DEFAULT, BEGAN_MS, a_day_later_ms) == BEGAN_MS + 36 * HOUR_MS
-
-
-@given(
-    st.lists(st.integers(1, 10**9), min_size=1, max_size=9, unique=True).map(sorted),
-    st.integers(1, 10**9),
-    st.integers(-(10**9), 2 * 10**9),
-)
-def test_the_next_question_is_later_than_now_and_never_after_the_end(
-    ask_ms: list[int], give_up_ms: int, age_ms: int
-) -> None:
-    pending = schedule(*ask_ms, give_up_ms=give_up_ms)
-    next_ms = next_due_ms(pending, BEGAN_MS, BEGAN_MS + age_ms)
-    if next_ms is None:
-        assert age_ms >= give_up_ms
-    else:
-        assert age_ms < next_ms - BEGAN_MS <= give_up_ms
 
 
 def retry(age_ms: int, due_age_ms: int, retry_after_ms: int = 0) -> int | None:
