@@ -6,26 +6,9 @@ import tracemalloc
 
 import pytest
 
-from premblyd.model.states import HaltReason
-from tests.support.waiting import until
 from tests.support.workers import Working, shell
 
 pytestmark = pytest.mark.process
-
-
-async def test_one_that_floods_in_place_of_ready_is_not_started_again_at_once() -> None:
-    flood = "head -c 100000 /dev/zero | tr '\\0' x >&4; sleep 60"
-    async with Working(worker=shell("", first=flood)) as at:
-        (running,) = at.begin(5)
-        await until(lambda: at.halts == {"act": HaltReason.ENDED})
-        assert (await running).outcome == "interrupted"
-
-
-async def test_one_that_closes_what_it_answers_by_is_not_started_again_at_once() -> None:
-    async with Working(worker=shell("", first="exec 4>&-; sleep 60")) as at:
-        (running,) = at.begin(5)
-        await until(lambda: at.halts == {"act": HaltReason.ENDED})
-        assert (await running).outcome == "interrupted"
 
 
 async def test_of_what_a_worker_wrote_nothing_is_kept_once_it_has_ended() -> None:
