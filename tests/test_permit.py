@@ -29,19 +29,17 @@ from tests.support.waiting import until
 class FakeClaim:
     """A claim that is not sure, and what the database says of it."""
 
-    def __init__(self, *said: bool | Exception) -> None:
-        self._said = list(said)
-        self._is_sure = False
+    def __init__(self, said: bool | Exception) -> None:
+        self._said, self._is_sure = said, False
 
     def is_sure(self) -> bool:
         return self._is_sure
 
     async def prove(self) -> bool:
-        said = self._said.pop(0)
-        if isinstance(said, Exception):
-            raise said
-        self._is_sure = said
-        return said
+        if isinstance(self._said, Exception):
+            raise self._said
+        self._is_sure = self._said
+        return self._said
 
 
 # Runs a hook that leaves a mark, by a permit.
