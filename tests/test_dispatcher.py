@@ -9,13 +9,13 @@ import pytest
 
 from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
-from premblyd.model.states import AttemptOutcome, HaltReason
+from premblyd.model.states import AttemptOutcome
 from premblyd.privacy import safe_id
 from premblyd.queue import due
 from premblyd.queue.jobs import Result
 from premblyd.run import dispatcher, starting
 from premblyd.run.invocation import Invocation
-from tests.support.database import changing, rows
+from tests.support.database import rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner
 from tests.support.jobs import action, action_of, told
 from tests.support.logs import logged
@@ -63,9 +63,7 @@ async def test_a_slow_action_never_delays_another(
         assert at.shell.most == {"slow": 1, "quick": 1, "all": 2}
 
 
-async def test_concurrency_is_bounded_by_action_on_all_hosts_and_in_all(
-    place: DatabaseAddress,
-) -> None:
+async def test_concurrency_is_bounded_by_action_by_hosts_and_in_all(place: DatabaseAddress) -> None:
     two = action("two", concurrency={"host": 4, "cluster": 2})
     actions = [action("four"), two, action("one", concurrency=1)]
     async with Dispatching(place, *actions, limit=5) as at:
@@ -79,24 +77,6 @@ async def test_concurrency_is_bounded_by_action_on_all_hosts_and_in_all(
         most = at.shell.most
         assert (most["one"], most["two"] <= 2, most["four"] <= 4, most["all"]) == (1, True, True, 5)
         await at.until(lambda: at.dispatcher.running == 0)
-
-
-async def test_what_a_halted_action_waits_for_costs_nothing_until_it_goes_on(
-    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "POLL_S", 600)
-    async with Dispatching(place, action("halted"), action("other")) as at:
-        halts = at.runners.halts
-        halts.begin("halted", HaltReason.ENDED)
-        await at.add("halted", "other")
-        await at.until(lambda: at.states("other") == {"succeeded": 1})
-        assert at.states("halted") == {"pending": 1}
-        assert at.attempts("number") == [(1,)]
-        halts.begin("halted", HaltReason.NOT_READY)
-        halts.end("other")  # which is not halted
-        assert halts.reasons == {"halted": HaltReason.NOT_READY}
-        halts.end("halted")
-        await at.until_states(succeeded=2)
 
 
 async def test_the_lease_of_a_line_that_takes_long_is_renewed_and_no_other(
@@ -140,9 +120,7 @@ async def test_a_failing_hook_is_tried_again_until_it_is_dead(
         assert len(at.shell.runs) == 4, "what is final is not tried again"
 
 
-async def test_a_runner_that_raises_spends_the_attempt_and_not_the_daemon(
-    place: DatabaseAddress,
-) -> None:
+async def test_a_runner_that_raises_spends_no_more_than_the_attempt(place: DatabaseAddress) -> None:
     raising = FakeRunner(ValueError("hush"))
     with logged() as lines:
         async with Dispatching(place, action("a", retry=QUICK), runner=raising) as at:
@@ -160,9 +138,7 @@ async def test_a_failing_store_is_waited_for(place: DatabaseAddress) -> None:
         assert (len(at.shell.runs), at.attempts("outcome")) == (1, [("succeeded",)])
 
 
-async def test_what_a_failed_claim_left_on_the_disk_runs_at_once_and_costs_nothing_beside_what_runs(
-    place: DatabaseAddress,
-) -> None:
+async def test_what_a_failed_claim_left_runs_at_once_beside_others(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("runs"), action("a")) as at:
         at.shell.hold("runs")
         await at.add("runs")
@@ -178,9 +154,7 @@ async def test_what_a_failed_claim_left_on_the_disk_runs_at_once_and_costs_nothi
         assert rows(place, "SELECT attempts_left FROM delivery ORDER BY id") == [(2,), (2,)]
 
 
-async def test_a_hook_that_was_ended_as_others_may_have_its_delivery_costs_no_attempt(
-    place: DatabaseAddress,
-) -> None:
+async def test_a_hook_that_was_revoked_costs_no_attempt(place: DatabaseAddress) -> None:
     """It is reported all the same: nobody may have taken it over."""
     async with Dispatching(place, action("a"), runner=FakeRunner(FAILED)) as at:
         held = at.shell.hold("a")
@@ -218,64 +192,12 @@ async def test_a_hook_that_was_claimed_and_could_not_begin_runs_soon_and_that_co
         assert at.delivery("attempts_left") == (2,)
 
 
-@pytest.mark.usefixtures("lines")
-def test_a_claim_that_fails_for_whatever_reason_ends_nothing(
-    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, errors = due.Queued._take_first, [MemoryError(), RuntimeError("a fault of ours")]
-
-    def fail(*arguments: Any) -> int:
-        if errors:
-            raise errors.pop()
-        return real(*arguments)
-
-    async def scenario() -> None:
-        async with Dispatching(place, action("a")) as at:
-            await at.add("a")
-            await at.until_states(succeeded=1)
-
-    monkeypatch.setattr(due.Queued, "_take_first", fail)
-    asyncio.run(scenario())
-    assert not errors
-
-
-async def test_stopping_does_not_wait_for_a_store_that_keeps_failing(
-    place: DatabaseAddress,
-) -> None:
+async def test_stopping_does_not_wait_for_a_store_that_fails(place: DatabaseAddress) -> None:
     async with Dispatching(place, action("a"), failures={"finish": 10_000}) as at:
         await at.add("a")
         await at.until(lambda: at.queue.failures["finish"] < 10_000)
         await at.stop(3600)
     assert at.states() == {"running": 1}  # what a start finds open runs again
-
-
-async def test_stop_waits_for_running_hooks_and_starts_no_more(place: DatabaseAddress) -> None:
-    async with Dispatching(place, action("a", concurrency=1), action("b")) as at:
-        at.shell.hold("a")
-        await at.add("a")
-        await at.until(lambda: at.shell.running["a"])
-        stopping = asyncio.create_task(at.stop(60))
-        await asyncio.sleep(0)
-        await at.add("a", "b")
-        assert not stopping.done()
-        at.shell.release()
-        await stopping
-        assert not (await at.dispatcher._claim(at.clock.now_ms())).jobs
-        assert at.states() == {"succeeded": 1, "pending": 2}
-        assert at.shell.interrupts == 0
-
-
-async def test_stop_interrupts_what_runs_too_long_and_it_costs_no_attempt(
-    place: DatabaseAddress,
-) -> None:
-    async with Dispatching(place, action("a")) as at:
-        at.shell.hold("a")
-        await at.add("a")
-        await at.until(lambda: at.shell.running["a"])
-        at.shell.result = Result(outcome=AttemptOutcome.INTERRUPTED, error="the daemon was stopped")
-        await at.stop(0.01)  # not for ever: nothing lets the hook end
-        assert at.delivery("state, attempt_count, attempts_left") == ("pending", 1, 3)
-        assert at.attempts("outcome") == [("interrupted",)]
 
 
 async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: DatabaseAddress) -> None:
@@ -289,9 +211,7 @@ async def test_a_claim_that_is_under_way_at_stop_is_waited_for_too(place: Databa
 
 
 @pytest.mark.parametrize("by_ms", [HOUR_MS, -HOUR_MS])
-async def test_a_jump_of_the_clock_moves_what_waits_with_it(
-    place: DatabaseAddress, by_ms: int
-) -> None:
+async def test_a_jump_of_the_clock_moves_what_waits(place: DatabaseAddress, by_ms: int) -> None:
     async with Dispatching(place, action("a", retry=SLOW), runner=FakeRunner(FAILED)) as at:
 
         async def look() -> int:
@@ -337,21 +257,7 @@ async def test_a_replay_by_another_connection_is_noticed_at_the_next_look(
         assert [told(run, "ATTEMPT") for _, run in at.shell.runs] == [1, 2]
 
 
-async def test_a_late_report_of_a_lost_lease_changes_nothing(place: DatabaseAddress) -> None:
-    with logged() as lines:
-        async with Dispatching(place, action("a")) as at:
-            at.shell.hold("a")
-            await at.add("a")
-            await at.until(lambda: at.shell.running["a"])
-            with changing(place) as other:
-                other.execute("UPDATE delivery SET attempt_count = 2")  # claimed by another
-            at.shell.release()
-            await at.until(lambda: lines)
-            assert at.states() == {"running": 1}
-    assert [line["event"] for line in lines] == ["attempt.lease_lost"]
-
-
-async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns_maybe_changed(
+async def test_what_waits_for_a_removed_action_is_dead_until_it_returns(
     place: DatabaseAddress,
 ) -> None:
     removed, changed = action("removed", concurrency=1), action("removed", shell=":")
@@ -372,9 +278,7 @@ async def test_what_waits_for_a_removed_action_ends_dead_until_it_returns_maybe_
         assert at.attempts("action_digest") == [(removed.digest,), (changed.digest,)]
 
 
-async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
-    place: DatabaseAddress,
-) -> None:
+async def test_a_claim_is_told_anew_of_what_runs_alone(place: DatabaseAddress) -> None:
     """Of thousands that would take longer than a webhook may wait."""
     async with Dispatching(place, *(action(f"a{number}") for number in range(20))) as at:
         for number in range(3):
@@ -386,9 +290,7 @@ async def test_a_claim_is_told_what_runs_and_nothing_anew_of_all_actions(
         assert loads[-1].hooks == {}, "those that have ended are forgotten"
 
 
-async def test_an_attempt_is_logged_in_one_line_without_what_it_handled(
-    place: DatabaseAddress,
-) -> None:
+async def test_an_attempt_is_a_line_without_what_it_handled(place: DatabaseAddress) -> None:
     hush = {"body": b"hush", "token": "hush", "user_ref": "hush", "detail": "hush"}
     runner = FakeRunner(replace(FAILED, output="hush"))
     with logged() as lines:

@@ -74,7 +74,7 @@ def test_the_default_waits_grow_threefold_and_are_spread_over_the_whole_half() -
 
 
 @given(policies, st.floats(0, 1e12), st.integers())
-def test_retry_after_lengthens_the_wait_up_to_a_day(
+def test_retry_after_lengthens_a_wait_up_to_a_day(
     retries: Retry, asked_s: float, seed: int
 ) -> None:
     left = retries.attempts - 1 or 1

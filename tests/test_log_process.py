@@ -1,6 +1,5 @@
 """The daemon's own standard error: nobody reads it, its disk is full, it is closed, it is stuck."""
 
-import contextlib
 import fcntl
 import json
 import os
@@ -106,26 +105,6 @@ def test_a_closed_standard_error_stops_nothing_and_is_no_file_of_ours(tmp_path: 
         send(address, 5)
         assert os.readlink(f"/proc/{process.pid}/fd/2") == "/dev/null"
         stop(process)
-
-
-def test_a_stuck_reader_does_not_hold_up_a_start_that_fails(tmp_path: Path) -> None:
-    with Premblyd(tmp_path) as daemon:
-        daemon.start()
-        reader, end = os.pipe()
-        os.set_blocking(end, False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(end, b"x" * 4096)
-        os.set_blocking(end, True)
-        daemon.config.write_text("nonsense: yes")
-        second = daemon.spawn(end)
-        os.close(end)
-        try:
-            assert second.wait() == 78
-        finally:
-            second.kill()
-            second.wait()
-        os.close(reader)
 
 
 FAULT = """

@@ -69,9 +69,7 @@ def test_a_terminal_gets_colours_and_a_pipe_json(log_format: output.Format) -> N
     assert piped.getvalue().startswith("{") == (log_format != "console")
 
 
-def test_the_journal_gets_the_level_as_a_priority(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_journal_gets_the_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
@@ -80,14 +78,6 @@ def test_the_journal_gets_the_level_as_a_priority(
         written = wait_until((tmp_path / "journal").read_text)
     assert written[:3] == "<4>"
     assert json.loads(written[3:])["event"] == "webhook.rejected"
-
-
-def test_lines_go_to_stderr_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
-    output.configure("auto", "info")
-    output.get_logger().info("daemon.ready")
-    captured = capsys.readouterr()
-    assert json.loads(captured.err)["event"] == "daemon.ready"
-    assert captured.out == ""
 
 
 @for_each(("level", "count"), [("info", 3), ("warning", 2)])

@@ -12,7 +12,6 @@ from tests.support.console import signed_in
 from tests.support.daemon import Premblyd
 
 WAIT = {"by": "reference", "then": "wait"}
-ORDERS = {"a": "reference", "b": WAIT}
 STATES = "SELECT state FROM delivery ORDER BY id"
 
 
@@ -28,7 +27,7 @@ def begin(daemon: Premblyd, script: str, **more: Any) -> None:
 
 @pytest.mark.process
 @pytest.mark.promise
-def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
+def test_people_are_told_who_waits_and_let_the_others_go_on(
     daemon: Premblyd, tmp_path: Path
 ) -> None:
     begin(daemon, f"test -e {tmp_path}/mended", order=WAIT, retry=ONCE)
@@ -53,15 +52,3 @@ def test_people_are_told_who_waits_for_whom_and_let_the_others_go_on(
     assert own.post("/deliveries/1/cancel.json").json["done"] == 1
     daemon.wait_for_rows([("cancelled",), ("succeeded",), ("succeeded",)], STATES)
     assert run("status", "--config", daemon.config).out.count("blocks later") == 0
-
-
-def test_explain_and_check_say_what_order_means(tmp_path: Path) -> None:
-    actions = [shell(name, "true", types=["*"], order=order) for name, order in ORDERS.items()]
-    with Premblyd(tmp_path, actions=actions) as daemon:
-        explained = run("explain", "-", "--config", daemon.config, stdin=body("PENDING")).out
-        for end in ("ended", "succeeded"):
-            assert f"waits until the earlier ones for this reference have {end}" in explained
-        without = run("explain", "-", "--config", daemon.config, stdin=b'{"status": 1}').out
-        assert without.count("order: does not wait: this event has no reference") == 2
-        checked = run("check", "--config", daemon.config)
-        assert "In the order of receipt for each reference: a, b." in checked.out

@@ -46,7 +46,7 @@ def test_an_action_is_paused_and_resumed_and_it_is_on_record_with_the_reason(con
         (["archive", "--until", "soon"], 2, "'soon' is neither a time such as 2026-01-31T06:00"),
     ],
 )
-def test_what_can_not_be_meant_pauses_nothing(
+def test_mistakes_pause_nothing(
     config: Path, arguments: list[str], code: int, message: str
 ) -> None:
     done = run("pause", *arguments, "--config", config)

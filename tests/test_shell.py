@@ -116,9 +116,7 @@ def test_a_large_body_is_read_whole_or_not_at_all() -> None:
     assert (run(invocation(body), shell="sha256sum").output or "").split()[0] == expected
 
 
-def test_no_memory_to_watch_a_process_ends_it_before_it_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_process_that_can_not_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 
     def lack(pid: int) -> int:
@@ -171,9 +169,7 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     assert variables(given, env=own) == {**inherited, **premblys, **own}
 
 
-def test_absent_values_are_empty_and_absent_variables_stay_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_absent_values_are_empty_absent_variables_away(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PATH", "HOME", "LANG", "TZ"):
         monkeypatch.delenv(name, raising=False)
     seen = variables(invocation())
@@ -317,9 +313,7 @@ def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
     assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"
 
 
-def test_a_flood_is_read_slowly_enough_to_leave_the_daemon_its_processor(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_flood_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses_s: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=pauses_s.append)
     monkeypatch.setattr(process, "time", clock)

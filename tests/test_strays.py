@@ -5,7 +5,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EMFILE
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.run import strays
 from premblyd.run.process import Mark
 from premblyd.run.strays import read_mark
 from tests.support.commands import Ran, run_process
@@ -179,23 +177,6 @@ raise SystemExit
 def test_what_a_process_leaves_is_spared_as_long_as_one_of_its_mark_runs() -> None:
     # In another process, as above.
     assert run_process(before=MARKED_ORPHANS) == Ran(0, "True\n0\n1 -9 None\n1 -9\n", "")
-
-
-def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def read(pid: int) -> Mark | None:
-        if pid > left.pid:
-            raise OSError(EMFILE, "too many open files")
-        return read_mark(pid)
-
-    own = f"of {os.getpid()}"  # all of the machine are looked at
-    left = subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": own})
-    monkeypatch.setattr(strays, "read_mark", read)
-    monkeypatch.setattr(os, "listdir", lambda _: [str(left.pid), str(left.pid + 1)])
-    with pytest.raises(OSError, match="too many"):
-        strays.kill_marked({Mark(own)})
-    assert left.wait() == -SIGKILL
 
 
 # It is in the middle of execve(2) one time in ten, where a process has no environment.

@@ -1,15 +1,11 @@
 """Worker hooks, with real processes: what comes of a line by its answer."""
 
 import asyncio
-import fcntl
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from premblyd.run.workerprocess import Input
-from tests.support.waiting import until
 from tests.support.workers import WAIT, Working, end, python, shell
 
 pytestmark = pytest.mark.process
@@ -26,21 +22,6 @@ async def test_a_worker_answers_what_becomes_of_a_delivery() -> None:
     assert (retry.retry_after_s, retry.final) == (7.5, False)
     assert end(dead) == ("failed", "the worker answered `dead`", "for 7\nnever")
     assert dead.final
-
-
-async def test_what_was_printed_before_an_answer_is_its_also_when_that_is_read_first(
-    tmp_path: Path,
-) -> None:
-    go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "for $delivery"; echo "ok $n" >&4')
-    async with Working(worker=worker, env={"GO": str(go)}) as at:
-        (running,) = at.begin(5)
-        await at.until_busy(1)
-        (conversation,) = at.conversations
-        # Now it is read only with an answer.
-        asyncio.get_running_loop().remove_reader(conversation._process.printed)
-        go.touch()
-        assert end(await running) == ("succeeded", None, "for 5")
 
 
 async def test_what_is_printed_outside_of_work_is_nobodys() -> None:
@@ -77,26 +58,8 @@ async def test_a_line_has_the_body_however_large_it_is() -> None:
     assert [result.output for result in results] == ["5242880 7 1", "3 7 2", "100000 7 3"]
 
 
-async def test_a_line_that_fills_the_pipe_to_the_byte_does_not_wait() -> None:
-    reader, writer = os.pipe()
-    page = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1)
-    given = Input(writer)
-    try:
-        assert (given.write(b"a" * page), given.is_waiting) == (True, False)
-        assert (given.write(b"b" * page), given.is_waiting) == (True, True)
-        assert os.read(reader, page) == b"a" * page
-        await until(lambda: not given.is_waiting)
-        assert os.read(reader, page) == b"b" * page
-        os.close(reader)
-        assert not given.write(b"c")
-    finally:
-        given.close()
-
-
 @pytest.mark.promise
-async def test_a_process_is_kept_and_gets_one_line_at_a_time_whose_first_answer_counts(
-    tmp_path: Path,
-) -> None:
+async def test_a_process_is_kept_and_gets_one_line_at_a_time(tmp_path: Path) -> None:
     go = tmp_path / "go"
     worker = shell(f'{WAIT}; printf "ok $n $n\\nok $n again\\nok 1 late\\n" >&4')
     async with Working(worker=worker, env={"GO": str(go)}) as at:

@@ -12,7 +12,6 @@ from premblyd.run.conversation import UNHEARD
 from premblyd.run.protocol import numbered
 from premblyd.run.starting import NOT_OURS, TAKEN_OVER, Permit
 from premblyd.run.strays import kill_marked, read_mark
-from tests.support.jobs import action
 from tests.support.waiting import until
 from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, runs, shell
 
@@ -61,9 +60,7 @@ async def test_a_line_without_an_end_is_a_fault() -> None:
     assert broken.error == "the worker broke the protocol: its line does not end"
 
 
-async def test_an_answer_that_is_in_the_pipe_counts_when_the_process_is_gone(
-    tmp_path: Path,
-) -> None:
+async def test_an_answer_in_the_pipe_counts_when_the_process_is_gone(tmp_path: Path) -> None:
     go = tmp_path / "go"
     worker = shell(f'{WAIT}; echo "ok $n" >&4; kill -KILL $pid')
     async with Working(worker=worker, env={"GO": str(go)}) as at:
@@ -86,17 +83,6 @@ async def test_a_silent_process_is_killed_with_its_whole_group(tmp_path: Path) -
         assert end(await running) == ("timed_out", f"no answer within 30 s{UNHEARD}", "")
         left = [int(pid) for pid in pids.read_text().split()]
         await until(lambda: not [pid for pid in left if runs(pid)])
-
-
-async def test_one_that_never_reads_keeps_no_other_waiting() -> None:
-    deaf = ["sh", "-c", 'read -r hello <&3; echo "ready 1" >&4; exec sleep 600']
-    actions = action("deaf", worker=deaf), action("act", worker=ANSWERS_OK)
-    async with Working(*actions) as at:
-        (unread,) = at.begin(5, body=b'"%b"' % (b"x" * (200 << 10)), name="deaf")
-        await at.until_busy(1)
-        assert (await at.run(6)).outcome == "succeeded"
-        at.later(31)
-        assert (await unread).outcome == "timed_out"
 
 
 async def test_who_is_busy_has_more_time_but_not_for_ever(tmp_path: Path) -> None:
@@ -128,9 +114,7 @@ async def test_who_can_answer_no_more_is_ended() -> None:
         assert end(await running) == ("failed", "the worker closed its descriptor 4", "")
 
 
-async def test_an_orphan_that_holds_the_descriptors_wedges_nothing_and_what_is_left_is_killed(
-    tmp_path: Path,
-) -> None:
+async def test_an_orphan_wedges_nothing_and_what_is_left_is_killed(tmp_path: Path) -> None:
     pid, left = tmp_path / "pid", tmp_path / "left"
     worker = shell(
         'setsid -f sh -c \'echo $$ >"$PID.new"; mv "$PID.new" "$PID"; exec sleep 600\';'

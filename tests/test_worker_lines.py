@@ -59,9 +59,7 @@ def read(line: bytes, number: int = 1) -> dict[str, Any]:
 @given(some_bytes, st.integers(1, 10**18 - 1))
 @example(b'{"a": [1,\r\n\t"b\\n\\u2028"],\n"a": 1.10}', 1)
 @example('{"name": "Adé\u0085 \u2028 \U0001f600 \u2029"}'.encode(), 17)
-def test_every_body_reaches_the_worker_as_its_json_or_as_its_bytes(
-    body: bytes, number: int
-) -> None:
+def test_every_body_reaches_the_worker_as_json_or_bytes(body: bytes, number: int) -> None:
     line = delivery_line(number, invocation(body))
     got = read(line, number)
     if got["body_base64"] is not None:

@@ -12,7 +12,6 @@ from structlog.typing import EventDict
 
 from premblyd.run import conversation, starting, workerprocess
 from premblyd.run.invocation import Invocation
-from premblyd.run.spawn import spawn
 from premblyd.run.starting import TAKEN_OVER, Permit
 from premblyd.run.workerline import UNREAD
 from tests.support.jobs import action
@@ -79,9 +78,7 @@ async def test_it_is_started_again_and_again_until_it_is_ready(tmp_path: Path) -
         assert (await at.run(6)).outcome == "succeeded"
 
 
-async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts(
-    tmp_path: Path,
-) -> None:
+async def test_one_that_ends_without_reading_its_line_costs_nothing(tmp_path: Path) -> None:
     worker = ["sh", "-c", f'read -r hello <&3; echo "ready 1" >&4; {WAIT}']
     async with Working(worker=worker, env={"GO": str(tmp_path / "go")}) as at:
         [running] = at.begin(5)
@@ -268,35 +265,3 @@ async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
         await until(lambda: len(at.conversations) == 2)
         left = {pool.action for pool in at.runner._pools() if pool.conversations}
         assert left == {"two", "three"}
-
-
-async def test_an_idle_process_ends_for_one_that_the_machine_has_no_room_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-
-    def scarcely(*arguments: Any, **more: Any) -> int:
-        if at.conversations:
-            raise OSError(errno.EMFILE, "")
-        return spawn(*arguments, **more)
-
-    monkeypatch.setattr(workerprocess, "spawn", scarcely)
-    names = ("one", "two")
-    async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
-        for name in (*names, "one"):
-            assert (await at.run(name=name)).outcome == "succeeded"
-
-
-async def test_processes_that_were_at_work_when_there_were_too_many_end_once_they_are_idle(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("premblyd.run.worker._most_processes", lambda: 2)
-    go, names = tmp_path / "go", ("one", "two", "three")
-    worker = shell(f'{WAIT}; echo "ok $n" >&4')
-    actions = [action(name, worker=worker, env={"GO": str(go)}) for name in names]
-    async with Working(*actions) as at:
-        running = [asyncio.create_task(at.run(name=name)) for name in names]
-        await at.until_busy(3)
-        go.touch()
-        assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
-        at.later(2)
-        await until(lambda: len(at.conversations) < 3)
