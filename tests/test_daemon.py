@@ -17,8 +17,6 @@ from premblyd import daemon as composition
 from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.config.values import Listen
-from premblyd.console.app import Console
-from premblyd.console.handler import Handler
 from premblyd.daemon import Daemon
 from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
@@ -40,7 +38,6 @@ from tests.support.webhooks import signed, webhook
 CONFIG = """
 listen: {listen}
 database: "{database}"
-console: {console}
 endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
@@ -63,11 +60,11 @@ STEPS = (
 
 
 def configured(
-    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket", console: str = "off"
+    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket"
 ) -> Daemon:
     path = folder / "premblyd.yaml"
     listen = listen.format(folder=folder)
-    path.write_text(CONFIG.format(listen=listen, database=url_of(place), console=console))
+    path.write_text(CONFIG.format(listen=listen, database=url_of(place)))
     return Daemon(load_config(path), path)
 
 
@@ -199,31 +196,6 @@ def test_a_stop_answers_who_waits_to_be_accepted(
     answers = asyncio.run(stop_beside_many(configured(tmp_path, place, listen)))
     assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 80
     assert rows(place, "SELECT count(*) FROM event") == [(80,)]
-
-
-def test_a_console_that_closes_answers_who_waits_to_be_accepted(
-    tmp_path: Path, place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clients: list[socket.socket] = []
-    looking: list[Handler] = []
-    close = Console.close
-
-    async def close_beside_many(console: Console) -> None:
-        clients.extend(connected(console.address) for _ in range(20))
-        for client in clients[::2]:
-            client.sendall(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        await close(console)
-
-    async def find_none(handler: Handler) -> None:
-        looking.append(handler)
-        while len(looking) < 10:  # it is still looked for when all are accepted
-            await asyncio.sleep(0)
-
-    monkeypatch.setattr(Console, "close", close_beside_many)
-    monkeypatch.setattr(Handler, "find_session", find_none)
-    daemon = configured(tmp_path, place, console="{listen: 127.0.0.1:0}")
-    asyncio.run(start_and_stop(daemon))
-    assert [received(client)[:12] for client in clients] == [b"HTTP/1.1 200", b""] * 10
 
 
 @for_each("host", ["127.0.0.1", "::1"])

@@ -46,27 +46,10 @@ def test_json_is_one_object_a_line() -> None:
 
     first, second = lines(write)
     assert first.pop("timestamp").endswith("Z")
-    assert first == {
-        "event": "webhook.received",
-        "level": "info",
-        "endpoint": "prembly",
-        "event_id": 17,
-        "reference": "a\nb",
-    }
+    assert first.pop("endpoint") == "prembly"
+    told = {"event": "webhook.received", "level": "info", "event_id": 17, "reference": "a\nb"}
+    assert first == told
     assert (second["event"], second["level"]) == ("webhook.rejected", "warning")
-
-
-@for_each("log_format", ["console", "auto", "json"])
-def test_a_terminal_gets_colours_and_a_pipe_json(log_format: output.Format) -> None:
-    master, slave = os.openpty()
-    piped = StringIO()
-    with open(master, "rb", 0) as reader, open(slave, "w") as terminal:
-        for stream in (terminal, piped):
-            output.configure(log_format, "info", stream)
-            output.get_logger().info("daemon.ready", port=8080)
-        shown = reader.read(4096).decode()
-    assert ("daemon.ready" in shown, "\x1b[" in shown) == (True, log_format != "json")
-    assert piped.getvalue().startswith("{") == (log_format != "console")
 
 
 def test_the_journal_gets_the_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,34 +94,19 @@ def test_a_hook_starts_only_by_a_claim_that_is_proved(
     assert (end(run(permit)), has_run()) == (ended, has_started)
 
 
-class Lapses:
-    """A claim that another host takes over as soon as somebody says so."""
-
-    is_taken_over = False
-
-    def is_sure(self) -> bool:
-        return not self.is_taken_over
-
-    async def prove(self) -> bool:
-        return False
-
-    def before(self, act: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `act`, before which this daemon stands still for so long."""
-
-        def late(*about: Any, **named: Any) -> Any:
-            self.is_taken_over = True
-            return act(*about, **named)
-
-        return late
-
-
 @pytest.mark.process
 def test_a_hook_is_not_started_when_its_claim_lapses_while_its_start_is_prepared(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    claim = Lapses()
-    # The last that is done before it: a list of the places where the program may be.
-    monkeypatch.setattr(spawn, "_candidates", claim.before(spawn._candidates))
+    claim, candidates = FakeClaim(False), spawn._candidates
+    claim._is_sure = True
+
+    def late(*about: Any) -> list[str]:
+        """The last that is done before it: a list of the places where the program may be."""
+        claim._is_sure = False
+        return candidates(*about)
+
+    monkeypatch.setattr(spawn, "_candidates", late)
 
     async def main() -> Result:
         with closing(ShellRunner(Children())) as runner:
@@ -153,7 +138,7 @@ def test_a_process_that_runs_ends_at_once_when_its_permit_is_revoked(tmp_path: P
 
 
 def test_a_request_is_not_sent_when_its_claim_lapses_while_it_connects(server: Server) -> None:
-    claim, is_sure = Lapses(), iter([True, False])
+    claim, is_sure = FakeClaim(False), iter([True, False])
     claim.is_sure = lambda: next(is_sure)  # type: ignore[method-assign]
 
     async def main() -> Result:

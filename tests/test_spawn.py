@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -69,28 +67,6 @@ def test_a_program_is_looked_for_in_the_hooks_own_path(tmp_path: Path) -> None:
     assert run(command=["the-program"], env={"PATH": places}).output == "found\n"
     result = run(command=["the-program"], env={"PATH": f"{tmp_path}/none:{tmp_path}/unusable"})
     assert result.error == "the command was not found or is not executable"
-
-
-RAISED = """
-import os, resource, sys
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-from premblyd.run.spawn import spawn
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
-pid = spawn(["/bin/sh", "-c", script], {}, streams=(0, 1, 1), folder="/")
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), hard)
-"""
-
-
-def test_a_hook_has_the_limit_of_files_that_the_daemon_was_started_with() -> None:
-    """Another process: only that can have another limit at its start. (The hook waits for it: it is
-    set when it runs already.)"""
-    ended = subprocess.run(
-        [sys.executable, "-c", RAISED], capture_output=True, text=True, check=True
-    )
-    hard, status = ended.stdout.splitlines()
-    assert status == f"0 {hard}"
 
 
 def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +59,6 @@ async def test_the_first_examples_do_their_work_and_answer(tag: str, tmp_path: P
         results = [await at.runner.run(hook, delivery(n)) for n in (1, 2)]
     assert outcomes(results) == {"succeeded": 2}
     assert [one.output for one in results] == ["ver-1", "ver-2"]
-
-
-@pytest.mark.process
-def test_a_worker_is_tried_by_hand(tmp_path: Path) -> None:
-    write(tmp_path, program("python", YOUR_WORK))
-    (by_hand,) = (block for block in blocks("sh") if "3<lines" in block.text)
-    done = subprocess.run(
-        ["/bin/sh", "-euc", by_hand.text],
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-    )
-    assert done.stdout.decode().splitlines() == ["ready 1", "ok 1"]
-    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_page_tells_every_name_of_a_line_and_every_answer() -> None:

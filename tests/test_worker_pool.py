@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.run import conversation, starting, workerprocess
+from premblyd.run import conversation, workerprocess
 from premblyd.run.invocation import Invocation
 from premblyd.run.starting import TAKEN_OVER, Permit
 from premblyd.run.workerline import UNREAD
@@ -239,19 +239,6 @@ async def test_a_process_that_can_not_start_or_be_watched_now_starts_later(
         for pid in filter(None, tried):
             with pytest.raises(ChildProcessError):  # it has started: it was ended and waited for
                 os.waitpid(pid, 0)
-
-
-async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def lack(*_: object, **__: object) -> int:
-        raise OSError(errno.EMFILE, "")
-
-    monkeypatch.setattr(workerprocess, "spawn", lack)
-    monkeypatch.setattr(starting, "PATIENCE_S", 0.01)
-    async with Working(worker=ANSWERS_OK) as at:
-        assert end(await at.run()) == ("interrupted", "the machine lacks file descriptors", None)
-        assert at.halts == {}
 
 
 async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
