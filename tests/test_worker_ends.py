@@ -28,7 +28,7 @@ DEATHS = {
 
 @pytest.mark.parametrize("does", DEATHS)
 async def test_a_process_that_dies_spends_the_attempt_it_was_at_alone(does: str) -> None:
-    """The delivery that it died of is tried again by another process, and so are others."""
+    """It alone: those that waited for the process run by another."""
     worker = shell(f'[ "$delivery" = 6 ] && {{ {does}; }}; echo "ok $n $pid" >&4')
     async with Working(worker=worker, concurrency=1) as at:
         before, died, after = await asyncio.gather(*at.begin(5, 6, 7))
