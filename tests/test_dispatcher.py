@@ -9,10 +9,11 @@ import pytest
 
 from premblyd.config.hooks import Hook
 from premblyd.databases import DatabaseAddress
+from premblyd.errors import StoreUnavailableError
 from premblyd.model.states import AttemptOutcome
 from premblyd.privacy import safe_id
 from premblyd.queue import due
-from premblyd.queue.jobs import Result
+from premblyd.queue.jobs import Claimed, Result
 from premblyd.run import dispatcher, starting
 from premblyd.run.invocation import Invocation
 from tests.support.database import rows
@@ -143,7 +144,16 @@ async def test_what_a_failed_claim_left_runs_at_once_beside_others(place: Databa
         at.shell.hold("runs")
         await at.add("runs")
         await at.until(lambda: at.shell.running["runs"])
-        at.queue.failures["claimed"] = 1
+        late, lost = at.queue._late, list[Claimed]()
+
+        async def lose_first(claiming: "asyncio.Future[Claimed]") -> Claimed:
+            claimed = await late(claiming)
+            if claimed.jobs and not lost:
+                lost.append(claimed)
+                raise StoreUnavailableError("it may be on the disk")
+            return claimed
+
+        at.queue._late = lose_first  # type: ignore[method-assign]
         await at.add("a")
         await at.until(lambda: at.states("a") == {"succeeded": 1})
         assert at.states("runs") == {"running": 1}
