@@ -63,16 +63,6 @@ def test_the_journal_gets_the_priority(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(written[3:])["event"] == "webhook.rejected"
 
 
-@for_each(("level", "count"), [("info", 3), ("warning", 2)])
-def test_lines_below_the_level_are_left_out(level: str, count: int) -> None:
-    def write() -> None:
-        for log in (output.get_logger(), logging.getLogger("tornado.application")):
-            for name in ("debug", "info", "warning", "error"):
-                getattr(log, name)("x")
-
-    assert len(lines(write, level)) == 2 * count
-
-
 @for_each("log_format", ["json", "console"])
 def test_secret_keys_are_redacted_whatever_they_hold(log_format: output.Format) -> None:
     stream = StringIO()

@@ -18,7 +18,7 @@ from premblyd.databases import DatabaseAddress
 from tests.support.configuration import configuration
 from tests.support.database import url_of
 
-ACTIONS = 200
+ACTIONS = 400
 CALLS_FOR_AN_ACTION = 4  # a few: how many of its hooks may run at once
 
 

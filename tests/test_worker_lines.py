@@ -12,20 +12,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd import __version__
 from premblyd.prembly import bodies
 from premblyd.run import protocol
-from premblyd.run.invocation import Invocation, of_webhook
+from premblyd.run.invocation import Invocation
 from premblyd.run.protocol import (
     Answer,
     AnswerKind,
     ProtocolError,
     delivery_line,
-    hello,
     read_answer,
     require_ready,
 )
-from tests.support.jobs import KEY, invocation, webhook
+from tests.support.jobs import KEY, invocation
 from tests.support.rows import for_each
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -137,17 +135,6 @@ def test_a_line_about_no_webhook_has_what_there_is() -> None:
     alert = Invocation(action="page", id="x-page", body=b'{"a":1}', environment=about)
     expected = {"number": 1, "alert_name": "page", "id": "x-page", "body": {"a": 1}}
     assert read(delivery_line(1, alert)) == {**expected, "body_base64": None}
-
-
-def test_the_numbers_of_a_payload_that_is_not_stored_are_zero() -> None:
-    got = read(delivery_line(1, of_webhook(webhook({}), "act", None, None)))
-    assert (got["event"], got["delivery"], got["attempt"], got["worker"]) == (0, 0, 1, None)
-
-
-def test_premblyd_greets_with_its_version_and_the_action() -> None:
-    greeting = {"premblyd": 1, "version": __version__, "action": "tell-crm"}
-    assert json.loads(hello("tell-crm")) == greeting
-    assert hello("a").endswith(b"}\n")
 
 
 def test_a_worker_is_ready_whatever_it_adds_and_any_other_first_line_says_why() -> None:
