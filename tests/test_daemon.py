@@ -4,10 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
-import select
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,31 +12,32 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tornado.netutil import bind_sockets
 
 from premblyd import daemon as composition
 from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.config.values import Listen
-from premblyd.console.app import Console
-from premblyd.console.handler import Handler
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress
 from premblyd.errors import PremblydError
+from premblyd.hosts.identity import of_this_process
+from premblyd.hosts.register import Hosts
 from premblyd.listening import listen_at
 from premblyd.loops import Loops
 from premblyd.receive import exchange
 from premblyd.run.http import HttpRunner
+from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit
 from tests.support.database import new_place, rows, url_of
+from tests.support.queue import claim
 from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 from tests.support.webhooks import signed, webhook
 
 CONFIG = """
 listen: {listen}
 database: "{database}"
-console: {console}
 endpoints: [{{name: prembly, path: /webhooks/prembly, keys: {{live: a-key}}}}]
 """
 # What the start calls, in its order; each may fail.
@@ -62,11 +60,11 @@ STEPS = (
 
 
 def configured(
-    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket", console: str = "off"
+    folder: Path, place: DatabaseAddress, listen: str = "unix:{folder}/socket"
 ) -> Daemon:
     path = folder / "premblyd.yaml"
     listen = listen.format(folder=folder)
-    path.write_text(CONFIG.format(listen=listen, database=url_of(place), console=console))
+    path.write_text(CONFIG.format(listen=listen, database=url_of(place)))
     return Daemon(load_config(path), path)
 
 
@@ -88,45 +86,10 @@ def fail(*arguments: Any, **_: Any) -> Any:
     raise ZeroDivisionError
 
 
-# For each path on its standard input: whether it can have the lock, which it gives back.
-LOCKING = """
-import os, pathlib, sys
-from premblyd.errors import AlreadyRunningError
-from premblyd.engines.sqlite.files import lock
-for line in sys.stdin:
-    try:
-        os.close(lock(pathlib.Path(line.rstrip())))
-        print("yes", flush=True)
-    except AlreadyRunningError:
-        print("no", flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def can_lock() -> Iterator[Callable[[DatabaseAddress], bool]]:
-    """Return whether another process can run a daemon on a database; on a server any can."""
-    with subprocess.Popen(
-        [sys.executable, "-c", LOCKING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-
-        def ask(database: DatabaseAddress) -> bool:
-            if isinstance(database, Server):
-                return True
-            assert other.stdin
-            assert other.stdout
-            print(database, file=other.stdin, flush=True)
-            answer = other.stdout.readline().strip()
-            assert answer in ("yes", "no"), answer
-            return answer == "yes"
-
-        yield ask
-
-
 @pytest.fixture
-def leaving_nothing(
-    tmp_path: Path, can_lock: Callable[[DatabaseAddress], bool]
-) -> Iterator[DatabaseAddress]:
-    """Where a daemon has its database, of which nothing is left afterwards."""
+def leaving_nothing(tmp_path: Path) -> Iterator[DatabaseAddress]:
+    """Where a daemon has its database, of which nothing is left afterwards: its lock, say, ends
+    with its file."""
     place = new_place(tmp_path)
     threads, files = set(threading.enumerate()), open_files()
     yield place
@@ -134,10 +97,8 @@ def leaving_nothing(
     assert open_files() == files
     assert not (tmp_path / "socket").exists()
     assert presence.find(place, tmp_path / "premblyd.yaml") is None
-    assert can_lock(place)
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("step", STEPS)
 def test_a_start_that_fails_leaves_nothing_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving_nothing: DatabaseAddress, step: str
@@ -151,15 +112,46 @@ def test_a_start_that_fails_leaves_nothing_open(
         asyncio.run(daemon.__aenter__())
 
 
-def test_a_stop_leaves_nothing_open_and_tells_commands_so(
-    tmp_path: Path, can_lock: Callable[[DatabaseAddress], bool], leaving_nothing: DatabaseAddress
-) -> None:
-    async def start_and_stop() -> None:
+def test_a_stop_leaves_nothing_open(tmp_path: Path, leaving_nothing: DatabaseAddress) -> None:
+    async def run() -> None:
         async with configured(tmp_path, leaving_nothing):
             assert presence.find(leaving_nothing, tmp_path / "premblyd.yaml")
-            assert isinstance(leaving_nothing, Server) or not can_lock(leaving_nothing)
 
-    asyncio.run(start_and_stop())
+    asyncio.run(run())
+
+
+def test_a_stop_that_is_cut_short_interrupts_hooks_before_it_waits_for_them(
+    tmp_path: Path, place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noted(name: str) -> Callable[[Runners], None]:
+        act: Callable[[Runners], None] = getattr(Runners, name)
+
+        def note(runners: Runners) -> None:
+            done.append(name)
+            act(runners)
+
+        return note
+
+    async def run() -> None:
+        async with configured(tmp_path, place):
+            await asyncio.sleep(0)
+
+    for name in ("interrupt", "close"):
+        monkeypatch.setattr(Runners, name, noted(name))
+    monkeypatch.setattr(composition.Daemon, "_end_work", fail)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())
+    assert done == ["interrupt", "close"]
+
+
+def test_what_a_daemon_ran_whose_row_is_gone_runs_again_by_the_next(store: Store) -> None:
+    store.add("crm")
+    assert claim(store, crm=1).jobs
+    following = Hosts(store.writer, of_this_process("next"))
+    assert store.wait(following.join((), NOW_MS)) == [1]
+    assert store.rows("SELECT state FROM delivery") == [("pending",)]
 
 
 async def start_and_stop(daemon: Daemon) -> None:
@@ -167,13 +159,12 @@ async def start_and_stop(daemon: Daemon) -> None:
         pass
 
 
-async def stop_beside_many(folder: Path, place: DatabaseAddress, listen: str) -> list[bytes]:
+async def stop_beside_many(daemon: Daemon) -> list[bytes]:
     """Stop a daemon for which so many clients wait in the kernel's queue that it can't accept them
     in one round of its loop. Return what each got; raise ConnectionResetError for one that was
     reset."""
-    daemon = configured(folder, place, listen)
     async with daemon:
-        clients = [connected(daemon.address) for _ in range(300)]
+        clients = [connected(daemon.address) for _ in range(160)]
         for number, client in enumerate(clients[::2]):
             body = b'{"reference": "r-%d"}' % number
             client.sendall(webhook(body, signed(body, "a-key")))
@@ -202,49 +193,18 @@ def test_a_stop_answers_who_waits_to_be_accepted(
 ) -> None:
     monkeypatch.setattr("premblyd.listening.WAITING_S", 3600)  # as long as a busy machine may take
     monkeypatch.setattr(exchange, "FIRST_REQUEST_S", 3600)
-    answers = asyncio.run(stop_beside_many(tmp_path, place, listen))
-    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 150
-    assert rows(place, "SELECT count(*) FROM event") == [(150,)]
-
-
-def test_a_console_that_closes_answers_who_waits_to_be_accepted(
-    tmp_path: Path, place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clients: list[socket.socket] = []
-    close = Console.close
-
-    async def close_beside_many(console: Console) -> None:
-        clients.extend(connected(console.address) for _ in range(20))
-        for client in clients[::2]:
-            client.sendall(b"GET /sign-in HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        await close(console)
-
-    async def find_none(_: Handler) -> None:
-        await asyncio.sleep(0.3)  # so that it is still looked for when all are accepted
-
-    monkeypatch.setattr(Console, "close", close_beside_many)
-    monkeypatch.setattr(Handler, "find_session", find_none)
-    daemon = configured(tmp_path, place, console="{listen: 127.0.0.1:0}")
-    asyncio.run(start_and_stop(daemon))
-    assert [received(client)[:12] for client in clients] == [b"HTTP/1.1 200", b""] * 10
-
-
-def test_where_a_daemon_listened_is_known_when_it_has_closed() -> None:
-    """A reload may ask while a stop closes."""
-    listened = listen_at(Listen(host="127.0.0.1", port=0))
-    before = listened.addresses
-    listened.close()
-    assert listened.addresses == before
+    answers = asyncio.run(stop_beside_many(configured(tmp_path, place, listen)))
+    assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 80
+    assert rows(place, "SELECT count(*) FROM event") == [(80,)]
 
 
 @for_each("host", ["127.0.0.1", "::1"])
 def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(host: str) -> None:
-    """Its SYN is dropped. It is sent again a second later, perhaps to the next daemon."""
+    """Its SYN is dropped, and is sent again a second later, perhaps to the next daemon."""
     try:
-        last = listen_at(Listen(host=host, port=0))
+        [listening] = (last := listen_at(Listen(host=host, port=0))).sockets
     except PremblydError:
         pytest.skip(f"this machine has no {host}")
-    [listening] = last.sockets
     address = listening.getsockname()
     early = socket.create_connection(address[:2])
     listening.accept()[0].close()
@@ -259,16 +219,9 @@ def test_who_connects_while_the_last_are_accepted_is_neither_accepted_nor_reset(
                 client, peer = listening.accept()
                 client.close()
                 assert peer != late.getsockname()
-        last.close()
-        [next_] = bind_sockets(address[1], host)
-        with next_:
-            wait_until(lambda: select.select([next_], [], [], 0)[0])
-            next_.accept()[0].close()
 
 
-def test_who_is_half_connected_while_the_last_are_accepted_is_heard(
-    tmp_path: Path, place: DatabaseAddress
-) -> None:
+def test_who_is_half_connected_at_a_stop_is_heard(tmp_path: Path, place: DatabaseAddress) -> None:
     """The kernel makes a connection of it only then."""
 
     async def send_late() -> bytes:
@@ -291,41 +244,16 @@ def test_who_is_half_connected_while_the_last_are_accepted_is_heard(
 
 
 def test_a_loop_that_ends_by_itself_is_noticed() -> None:
-    async def end() -> None:
-        await asyncio.sleep(0)
-
     async def run() -> None:
         async with Loops() as loops:
-            loops.start("short", end())
+            loops.start("short", asyncio.sleep(0))
             await asyncio.Event().wait()
 
     with pytest.raises(PremblydError, match="A part of the daemon failed"):
         asyncio.run(run())
 
 
-def test_loops_end_with_the_daemon_and_leave_its_own_error_alone() -> None:
-    ended = []
-
-    async def last() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.append("last")
-
-    async def run(error: Exception | None) -> None:
-        async with Loops() as loops:
-            loops.start("last", last())
-            await asyncio.sleep(0)
-            if error:
-                raise error
-
-    asyncio.run(run(None))
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(run(ZeroDivisionError()))
-    assert ended == ["last", "last"]
-
-
-def test_hooks_that_others_have_end_though_no_process_can_be_looked_at(
+def test_hooks_that_others_have_end_if_none_can_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Out of descriptors, /proc can't be read."""

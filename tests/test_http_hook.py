@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import email.utils
-import gc
 import gzip
 import hmac
 import json
@@ -19,18 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from standardwebhooks import Webhook
-from tornado.httpclient import HTTPRequest
 
 from premblyd import httpclient
-from premblyd.config.hooks import signing_key
 from premblyd.config.models import Endpoint
 from premblyd.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
-from premblyd.run.http import HttpRunner, make_request, sign
+from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from tests.support.http_server import Handler, Server, answering, self_signed, serving
@@ -62,39 +58,32 @@ def sent(
         return server.got
 
 
-@for_each("body", [b"", b' {"a":1.0}\n', EVERY_BYTE * 4 * KIB, b"a=%00&b"])
-def test_raw_sends_the_exact_bytes_and_their_type(body: bytes) -> None:
-    headers, received = sent(
-        invocation(body, headers=[("Content-Type", "text/x; charset=latin-1")])
-    )
+@for_each("body", [b"", EVERY_BYTE * 4 * KIB, b"a=%00&b"])
+def test_raw_sends_the_exact_bytes_and_their_type_and_nothing_else(body: bytes) -> None:
+    came = [("Content-Type", "text/x; charset=latin-1"), ("X-Hush", "1"), ("Cookie", "c")]
+    headers, received = sent(invocation(body, headers=came))
     assert received == body
     assert headers["content-type"] == "text/x; charset=latin-1"
     assert headers["content-length"] == str(len(body))
-    assert sent(invocation(body))[0]["content-type"] == "application/json"
-
-
-def test_nothing_of_what_came_in_is_passed_on_but_its_type() -> None:
-    headers, _ = sent(
-        invocation(headers=[("Content-Type", "text/x"), ("X-Hush", "1"), ("Cookie", "c")])
-    )
     assert headers.keys() <= {
         *("accept", "accept-encoding", "connection", "content-length", "content-type", "host"),
         *("user-agent", "webhook-id", "webhook-timestamp", signature.HEADER),
     }
+    assert sent(invocation(body))[0]["content-type"] == "application/json"
 
 
 def test_event_sends_an_envelope() -> None:
-    given = invocation(
-        b'{"a": [1, "\xc3\xa9"]}', token="hush", response_code="00", face_match=False
-    )
-    headers, body = sent(given, send="event")
+    body = b'{"a": [1, "\xc3\xa9"], "b":1.10}'
+    given = invocation(body, token="hush", response_code="00", face_match=False)
+    headers, received = sent(given, send="event")
     assert headers["content-type"] == "application/json"
     assert not headers.keys() & {"token", signature.HEADER}
-    envelope = json.loads(body)
+    assert b'"body":' + body in received, "as it came"
+    envelope = json.loads(received)
     assert envelope.pop("received_at") == "2023-11-14T22:13:20+00:00"
     assert (envelope.pop("event"), envelope.pop("key")) == (17, KEY)
     assert envelope == given.context()
-    assert envelope["body"] == {"a": [1, "é"]}
+    assert envelope["body"] == {"a": [1, "é"], "b": 1.1}
 
 
 def test_a_receiver_sees_what_prembly_confirmed() -> None:
@@ -103,6 +92,8 @@ def test_a_receiver_sees_what_prembly_confirmed() -> None:
     assert headers["premblyd-confirmed"] == "true"
     assert headers["premblyd-confirmed-fields"] == "reference,outcome"
     assert json.loads(body)["confirmed_fields"] == ["reference", "outcome"]
+    assert sent(invocation(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
+    assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]
 
 
 def test_of_who_was_erased_a_receiver_is_told_nothing_but_that() -> None:
@@ -117,19 +108,12 @@ def test_of_who_was_erased_a_receiver_is_told_nothing_but_that() -> None:
     assert "premblyd-erased" not in sent(invocation())[0]
 
 
-def test_an_envelope_holds_a_body_that_is_no_json_object_as_base64() -> None:
-    envelope = json.loads(sent(invocation(EVERY_BYTE), send="event")[1])
-    assert envelope["body"] is None
-    assert base64.b64decode(envelope["body_base64"]) == EVERY_BYTE
-
-
 @for_each(
     ("body", "read"),
     [
-        (b'{"a":NaN}', {"a": None}),
+        (EVERY_BYTE, None),
         (b'{"a":[-Infinity,1e999]}', {"a": [None, None]}),
         (b'{"a":"\\ud800"}', {"a": "\ufffd"}),
-        (b'{"a":"\xed\xa0\x80","b":1}', {"a": "\ufffd", "b": 1}),
     ],
 )
 def test_an_envelope_whose_body_is_not_what_came_has_the_bytes_too(body: bytes, read: Any) -> None:
@@ -138,31 +122,19 @@ def test_an_envelope_whose_body_is_not_what_came_has_the_bytes_too(body: bytes, 
     assert base64.b64decode(envelope["body_base64"]) == body
 
 
-@for_each(
-    "body", [b'{"a":0.1234567890123456789,"b":1.10}', b'{"a":1,"a":2}', b'{"a":"\\ud83d\\ude00"}']
-)
-def test_an_envelope_has_a_body_s_json_as_it_came(body: bytes) -> None:
-    sent_body = sent(invocation(body), send="event")[1]
-    assert b'"body":' + body in sent_body
-    assert b"body_base64" not in sent_body
-
-
 def test_a_selection_sends_what_it_selects_and_no_more() -> None:
-    given = invocation(
-        b'{"a": {"b": 2}, "photo": "hush"}', token="hush", reference="r", user_ref="hush"
-    )
-    headers, body = sent(given, send={"select": "{ref: reference, b: body.a.b}"})
-    assert json.loads(body) == {"ref": "r", "b": 2}
+    body = b'{"a": {"b": 2}, "photo": "hush"}'
+    given = invocation(body, token="hush", reference="r", user_ref="hush")
+    headers, received = sent(given, send={"select": "{ref: reference, b: body.a.b}"})
+    assert json.loads(received) == {"ref": "r", "b": 2}
     assert "hush" not in str(headers)
 
 
 @for_each(
     ("send", "body"),
     [
-        ("event", b'{"a":[NaN,Infinity,-Infinity,1e999]}'),
         ("event", b'{"a":"\\ud800","b":NaN}'),
         ("event", b'{"\xed\xa0\x80":%b}' % (b"9" * 4000)),
-        ({"select": "body.a"}, b'{"a":[NaN,1e999]}'),
         ({"select": "[sum(body.a), to_number('nan'), to_number('-inf')]"}, b'{"a":[1e308,1e308]}'),
         ({"select": "to_string(body)"}, b'{"a":NaN}'),
     ],
@@ -192,31 +164,30 @@ def test_a_selection_without_end_fails_and_sends_nothing() -> None:
 
 @for_each("send", ["raw", "event", {"select": "body.a"}])
 def test_the_body_of_a_hook_is_made_beside_the_loop_and_a_stop_is_heeded(send: Any) -> None:
-    async def main() -> Result:
+    async def main(server: Server) -> Result:
         released = threading.Event()
-        with serving() as server, closing(HttpRunner(Children())) as runner:
+        with closing(HttpRunner(Children())) as runner:
             runner.configure(settings(endpoint()))
             runner._aside.submit(released.wait)
             given = invocation(json.dumps({"a": "x" * 200_000}).encode())
-            running = asyncio.create_task(
-                runner.run(hook(http={"url": server.url, "send": send}), given)
-            )
-            await asyncio.sleep(0.05)  # the loop goes on
+            act = hook(http={"url": server.url, "send": send})
+            running = asyncio.create_task(runner.run(act, given))
+            for _ in range(10):  # the loop goes on
+                await asyncio.sleep(0)
             runner.interrupt()
             released.set()
-            result = await running
-            assert server.requests == []
-            return result
+            return await running
 
-    assert asyncio.run(main()).outcome == "interrupted"
+    with serving() as server:
+        assert asyncio.run(main(server)).outcome == "interrupted"
+        assert server.requests == []
 
 
-@for_each("select", ["abs(reference)", "sum(body.a)", "&body"])
+@for_each("select", ["abs(reference)", "&body"])
 def test_a_selection_that_fails_ends_at_once_and_sends_nothing(select: str) -> None:
     with serving() as server:
-        result = run(
-            server.url, invocation(b'{"a": ["hush"]}', reference="hush"), send={"select": select}
-        )
+        given = invocation(b'{"a": ["hush"]}', reference="hush")
+        result = run(server.url, given, send={"select": select})
     assert (result.outcome, result.final, server.requests) == ("failed", True, [])
     assert "hush" not in str(result)
 
@@ -228,12 +199,8 @@ def test_a_standard_webhooks_library_verifies_the_request(send: str) -> None:
     Webhook(WHSEC).verify(body, headers)
     assert headers["webhook-id"] == f"{KEY}-act"
     assert before <= int(headers["webhook-timestamp"]) <= time.time()
-
-
-def test_with_once_the_id_is_the_same_for_every_event_that_it_runs_once_for() -> None:
-    headers, body = sent(invocation(once_key="1ce"), sign_with=WHSEC)
-    Webhook(WHSEC).verify(body, headers)
-    assert headers["webhook-id"] == "1ce-act"
+    once = invocation(once_key="1ce", attempt=7)  # the same for whatever it runs once for
+    assert sent(once, sign_with=WHSEC)[0]["webhook-id"] == "1ce-act"
 
 
 def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
@@ -241,18 +208,6 @@ def test_bytes_that_are_no_text_are_signed_as_they_are() -> None:
     message = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     digest = hmac.digest(base64.b64decode(WHSEC.removeprefix("whsec_")), message, "sha256")
     assert headers["webhook-signature"] == "v1," + base64.b64encode(digest).decode()
-
-
-def test_the_id_is_stable_over_attempts_and_the_timestamp_is_not() -> None:
-    act = hook(http={"url": "http://x", "sign_with": WHSEC})
-    first, second = (
-        dict(make_request(act, invocation(b"x", attempt=number), endpoint(), now_s).headers)
-        for number, now_s in ((1, 1000.9), (2, 1060.2))
-    )
-    assert first["webhook-id"] == second["webhook-id"]
-    assert (first["webhook-timestamp"], second["webhook-timestamp"]) == ("1000", "1060")
-    assert first["webhook-signature"] == sign(signing_key(WHSEC), f"{KEY}-act", "1000", b"x")
-    assert second["webhook-signature"] == sign(signing_key(WHSEC), f"{KEY}-act", "1060", b"x")
 
 
 @for_each("scheme", Scheme)
@@ -292,20 +247,19 @@ def status(code: int, **headers: str) -> Result:
 
 
 def test_2xx_is_success_any_other_status_a_failure_and_410_the_end() -> None:
-    for code in (200, 201, 202, 204, 299):
+    for code in (200, 204, 299):
         result = status(code)
         assert (result.outcome, result.error, result.final) == ("succeeded", None, False)
-    for code in (300, 301, 302, 303, 307, 308, 400, 404, 410, 429, 500, 503):
+    for code in (301, 308, 400, 410, 500):
         result = status(code, Location="/elsewhere")
         assert (result.outcome, result.error) == ("failed", f"HTTP {code}")
         assert (result.final, result.retry_after_s) == (code == 410, 0)
 
 
-@for_each("code", [429, 503])
-def test_retry_after_is_read_as_seconds_or_a_date(code: int) -> None:
-    assert status(code, Retry_After="120").retry_after_s == 120
+def test_retry_after_is_read_as_seconds_or_a_date() -> None:
+    assert status(503, Retry_After="120").retry_after_s == 120
     date = email.utils.formatdate(time.time() + 3600, usegmt=True)
-    assert 3000 < status(code, Retry_After=date).retry_after_s <= 3600
+    assert 3000 < status(429, Retry_After=date).retry_after_s <= 3600
 
 
 def test_a_retry_after_that_says_nothing_usable_asks_for_nothing() -> None:
@@ -316,9 +270,7 @@ def test_a_retry_after_that_says_nothing_usable_asks_for_nothing() -> None:
         assert retry_after_s(value, 1000) == seconds
 
 
-@for_each(
-    ("size", "truncated"), [(0, False), (64 * KIB, False), (64 * KIB + 1, True), (5 << 20, True)]
-)
+@for_each(("size", "truncated"), [(64 * KIB, False), (64 * KIB + 1, True), (5 << 20, True)])
 def test_the_first_64_kib_of_the_answer_are_kept(size: int, truncated: bool) -> None:
     with serving(lambda handler: handler.reply(200, b"x" * size)) as server:
         result = run(server.url)
@@ -336,21 +288,16 @@ def broken(error: str, url: str, **http: Any) -> Result:
     return result
 
 
-def test_no_answer_in_time_is_a_timeout() -> None:
-    with serving(lambda handler: handler.server.released.wait()) as server:
-        result = broken("no answer in time", server.url, timeout="200ms")
-    assert result.outcome == "timed_out"
-
-
-def test_an_answer_that_drips_is_a_timeout_too() -> None:
+def test_no_answer_in_time_is_a_timeout_and_so_is_one_that_drips() -> None:
     def drip(handler: Handler) -> None:
         handler.reply(200, b"y", Content_Length="99999")
         while not handler.server.released.wait(0.02):
             handler.wfile.write(b"y")
 
-    with serving(drip) as server:
-        result = broken("no answer in time", server.url, timeout="300ms")
-    assert (result.outcome, (result.output or "").strip("y")) == ("timed_out", "")
+    for answer in (Handler.reply_when_released, drip):
+        with serving(answer) as server:
+            result = broken("no answer in time", server.url, timeout="100ms")
+        assert (result.outcome, (result.output or "").strip("y")) == ("timed_out", "")
 
 
 def test_no_connection_is_a_failure() -> None:
@@ -360,6 +307,7 @@ def test_no_connection_is_a_failure() -> None:
         assert broken("connection refused or unreachable", url).outcome == "failed"
     too_long = "http://" + "x" * 64 + ".invalid/hush"  # so that no resolver is asked
     assert broken("the host name can't be resolved", too_long).outcome == "failed"
+    broken("the URL is none that can be asked", "http://127.0.0.1:99999/hush")
 
 
 def test_a_look_up_that_does_not_end_holds_up_no_close(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,25 +328,6 @@ def test_a_look_up_that_does_not_end_holds_up_no_close(monkeypatch: pytest.Monke
         really_close()
 
     asyncio.run(main())
-
-
-def test_a_client_is_closed_where_the_machine_lacks_a_thread(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def lacks(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    async def main() -> None:
-        client = HttpClient()
-        monkeypatch.setattr(threading.Thread, "start", lacks)
-        client.close()
-        assert client._client._closed
-
-    asyncio.run(main())
-
-
-def test_a_url_that_can_not_be_asked_is_a_failure_that_does_not_tell_it() -> None:
-    broken("the URL is none that can be asked", "http://127.0.0.1:99999/hush")
 
 
 def test_a_server_that_hangs_up_or_talks_nonsense_is_a_failure() -> None:
@@ -444,9 +373,7 @@ async def start(runner: HttpRunner, server: Server, count: int) -> list["asyncio
     return posts
 
 
-def test_interrupt_gives_up_running_requests_as_interrupted(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_interrupt_gives_up_what_runs_as_interrupted(caplog: pytest.LogCaptureFixture) -> None:
     async def main(server: Server) -> list[Result]:
         with closing(HttpRunner(Children())) as runner:
             posts = await start(runner, server, 3)
@@ -457,19 +384,6 @@ def test_interrupt_gives_up_running_requests_as_interrupted(
         for result in asyncio.run(main(server)):
             assert (result.outcome, result.error) == ("interrupted", "the daemon was stopped")
     assert caplog.messages == []
-
-
-def test_requests_under_way_end_well_when_more_become_allowed() -> None:
-    async def main(server: Server) -> None:
-        with closing(HttpRunner(Children())) as runner:
-            posts = await start(runner, server, 1)
-            runner.configure(settings(endpoint(), concurrency=50))
-            posts += await start(runner, server, 50)  # more than the client of before allows
-            server.released.set()
-            assert {result.outcome for result in await asyncio.gather(*posts)} == {"succeeded"}
-
-    with serving(Handler.reply_when_released) as server:
-        asyncio.run(main(server))
 
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
@@ -500,11 +414,8 @@ def test_a_configured_proxy_is_used_whatever_no_proxy_says(monkeypatch: pytest.M
 def test_what_goes_to_the_target_is_not_told_to_the_proxy() -> None:
     refusal = b"HTTP/1.1 407 No\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n"
     with answering(refusal) as proxy:
-        broken(
-            "connection refused or unreachable",
-            "https://target.invalid/hook",
-            proxy=f"http://{proxy.address}",
-        )
+        error, url = "connection refused or unreachable", "https://target.invalid/hook"
+        broken(error, url, proxy=f"http://{proxy.address}")
     (request,) = proxy.requests
     assert request.startswith(b"CONNECT target.invalid:443 ")
     assert b"hush" not in request
@@ -513,7 +424,6 @@ def test_what_goes_to_the_target_is_not_told_to_the_proxy() -> None:
 @for_each(
     ("proxy", "error"),
     [
-        ("http://user:hush@127.0.0.1:1", "connection refused or unreachable"),
         ("socks5h://user:hush@127.0.0.1:1", "connection refused or unreachable"),
         (f"http://user:hush@{'x' * 64}.invalid", "the proxy's name can't be resolved"),
     ],
@@ -522,14 +432,6 @@ def test_a_proxy_that_fails_is_a_failure_that_tells_no_password(proxy: str, erro
     with serving() as server:
         broken(error, server.url, proxy=proxy)
         assert server.requests == []
-
-
-@for_each("proxy", ["proxy:3128", "https://p", "socks5://p", "http://", "http://p/x"])
-def test_a_proxy_that_is_none_is_refused_without_its_text(proxy: str) -> None:
-    with pytest.raises(ValidationError) as refused:
-        hook(http={"url": "http://x", "proxy": proxy})
-    assert "should be http://HOST:PORT or socks5h://HOST:PORT" in str(refused.value)
-    assert proxy not in str(refused.value).replace("should be http://HOST", "")
 
 
 def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -555,12 +457,8 @@ def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path:
         "        print(answer.status, answer.error)\n"
         "asyncio.run(main())"
     )
-    surroundings = {
-        "SSL_CERT_FILE": str(certificate),
-        "SSL_CERT_DIR": str(tmp_path),
-        "CURL_CA_BUNDLE": str(certificate),
-        "SSLKEYLOGFILE": str(tmp_path / "keys"),
-    }
+    surroundings = dict.fromkeys(("SSL_CERT_FILE", "CURL_CA_BUNDLE"), str(certificate))
+    surroundings["SSLKEYLOGFILE"] = str(tmp_path / "keys")
     with serving(certificate=certificate) as server:
         command = [sys.executable, "-c", script, server.url, str(certificate)]
         done = subprocess.run(
@@ -575,21 +473,12 @@ def test_nothing_but_http_is_spoken() -> None:
         with closing(HttpClient()) as client:
             return (await client.send(Request(url, []), 5)).error
 
-    for scheme in ("file", "ftp", "gopher", "telnet", "smtp"):
+    for scheme in ("file", "ftp", "gopher"):
         error = asyncio.run(main(f"{scheme}://127.0.0.1:1/etc/passwd"))
         assert error in ("no answer (libcurl error 1)", "the URL is none that can be asked")
 
 
-@for_each(
-    "line",
-    [
-        b"BVN 22123456789: Ada",
-        b": Ada 22123456789",
-        b"X-Name: Ada\x01\x7f\xff",
-        b"X: a\r\n Ada 22123456789",
-        b"Retry-After: Ada\x01\xff",
-    ],
-)
+@for_each("line", [b": Ada 22123456789", b"X: a\r\n Ada 22123456789", b"Retry-After: Ada\x01\xff"])
 def test_a_head_that_is_no_http_is_neither_an_error_nor_printed(
     line: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -597,14 +486,10 @@ def test_a_head_that_is_no_http_is_neither_an_error_nor_printed(
     with answering(head) as target:
         result = run(f"http://{target.address}/")
     assert (result.http_status, result.error, result.retry_after_s) == (503, "HTTP 503", 0)
-    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
-
-
-def test_a_head_that_libcurl_refuses_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    for head in (b"HTTP/1.1 Ada OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon, Ada\r\n\r\n"):
-        with answering(head) as target:
+    for refused in (b"HTTP/1.1 Ada OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nno colon, Ada\r\n\r\n"):
+        with answering(refused) as target:
             assert run(f"http://{target.address}/").outcome == "failed"
-    assert capfd.readouterr() == ("", "")
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")
 
 
 @for_each(
@@ -629,61 +514,10 @@ def test_a_body_without_an_end_is_cut_off_and_its_status_counts() -> None:
         assert (result.output, result.output_truncated) == ("y" * 64 * KIB, True)
 
 
-@pytest.mark.usefixtures("no_collector")
-@for_each("answer", [b"200 OK", b"204 x", b"302 x", b"404 x", b"500 x", b"x"])
-def test_nothing_of_a_request_stays_in_memory(answer: bytes) -> None:
-    before = requests_in_memory()  # other tests of this worker may have kept some
-    with answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % answer) as target:
-        run(f"http://{target.address}/")
-    assert not requests_in_memory().keys() - before.keys()
-
-
-def requests_in_memory() -> dict[int, HTTPRequest | Invocation]:
-    """Return all requests and invocations of this process, by their ids."""
-    objects = gc.get_objects()
-    return {id(found): found for found in objects if isinstance(found, HTTPRequest | Invocation)}
-
-
 def test_what_a_target_packed_is_not_unpacked() -> None:
-    packed = gzip.compress(bytes(32 << 20))
+    packed = gzip.compress(bytes(1 << 20))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     with answering(head % len(packed) + packed) as target:
         result = run(f"http://{target.address}/")
     assert result.output == packed.decode("utf-8", "replace")
     assert b"Accept-Encoding" not in target.requests[0]
-
-
-def test_the_systems_certificates_are_found_where_openssl_looks_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.touch()
-    monkeypatch.setattr(httpclient, "CERTIFICATES", (str(tmp_path / "none"), str(bundle)))
-    assert httpclient.system_certificates() == str(bundle)
-
-
-def test_a_get_has_no_body_and_a_larger_answer_is_kept_on_request() -> None:
-    with serving(lambda handler: handler.reply(200, b"x" * 100_000)) as server:
-
-        async def main() -> list[int]:
-            with closing(HttpClient()) as client:
-                request = Request(server.url, [("x-own", "1")], method="GET")
-                answers = [
-                    await client.send(request, 5),
-                    await client.send(request, 5, kept_bytes=1 << 20),
-                ]
-            assert [answer.truncated for answer in answers] == [True, False]
-            return [len(answer.body) for answer in answers]
-
-        assert asyncio.run(main()) == [64 * KIB, 100_000]
-        (_, headers, body), _ = server.requests
-        assert (body, dict(headers)["x-own"], "content-length" in dict(headers)) == (
-            b"",
-            "1",
-            False,
-        )
-
-
-def test_a_confirmed_event_is_told_by_a_header_and_any_other_is_not() -> None:
-    assert sent(invocation(b"{}", is_confirmed=True))[0]["premblyd-confirmed"] == "true"
-    assert "premblyd-confirmed" not in sent(invocation(b"{}"))[0]

@@ -37,12 +37,6 @@ def tell_failed(error: Exception) -> None:
     tell("pending.failed", cause=error)
 
 
-def test_rounds_go_on_until_one_is_the_last() -> None:
-    rounds = Rounds(0, 0.001, None)
-    asyncio.run(repeat(rounds.work, LONG_S))
-    assert rounds.count == 3
-
-
 @for_each(
     ("error", "told"),
     [(StoreUnavailableError("away"), []), (ZeroDivisionError(), ["pending.failed"])],
@@ -79,15 +73,3 @@ def test_who_is_woken_waits_no_longer(end: float | Exception) -> None:
 
     with logged():
         asyncio.run(run())
-
-
-def test_a_first_round_may_wait() -> None:
-    rounds = Rounds(None)
-
-    async def run() -> None:
-        going = asyncio.create_task(repeat(rounds.work, LONG_S, first_s=LONG_S))
-        await others_go_on()
-        going.cancel()
-
-    asyncio.run(run())
-    assert rounds.count == 0

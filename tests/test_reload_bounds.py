@@ -45,7 +45,7 @@ def forget_what_was_withdrawn() -> None:
             get_ident()
 
 
-def test_what_a_reload_does_on_the_loop_is_little_for_each_action(
+def test_a_reload_does_little_on_the_loop_for_an_action(
     tmp_path: Path, place: DatabaseAddress
 ) -> None:
     """The routing is made beside it, the counts of known actions stay, and so do libcurl's handles:

@@ -3,13 +3,11 @@
 import asyncio
 import gc
 import json
-import weakref
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from premblyd import process
 from premblyd.ask.settling import Settling
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
@@ -38,9 +36,7 @@ def in_memory() -> Counter[type]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_each_reload_frees_the_configuration_before_it(
-    tmp_path: Path, place: DatabaseAddress
-) -> None:
+def test_a_reload_frees_the_configuration_before_it(tmp_path: Path, place: DatabaseAddress) -> None:
     """By itself: the daemon hardly ever looks for what only a cycle keeps. Its routing was in one,
     and kept all of the actions."""
     path = tmp_path / "premblyd.yaml"
@@ -55,23 +51,3 @@ def test_each_reload_frees_the_configuration_before_it(
             await until(lambda: in_memory() == OF_ONE + WHAT_IT_STARTED_WITH)
 
     asyncio.run(run())
-
-
-class Page:
-    """What a request of the console leaves: it knows itself, through others."""
-
-    itself: "Page"
-
-
-def test_what_ends_while_a_file_is_read_is_found_by_the_collector() -> None:
-    """It was frozen with what was read: at each reload under load, a little for ever."""
-    left: list[weakref.ref[Page]] = []
-
-    def read() -> None:
-        page = Page()
-        page.itself = page
-        left.append(weakref.ref(page))
-
-    asyncio.run(process._beside_the_loop(read))
-    gc.collect()
-    assert [page() for page in left] == [None]

@@ -15,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run import process
 from premblyd.run.invocation import Invocation
@@ -50,10 +49,11 @@ def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "ready"
     looks = itertools.count()  # the first is at the beginning, however late that comes
 
-    def monotonic() -> float:
-        return time.monotonic() + 3600 * (next(looks) > 0 and file.exists())
-
-    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=monotonic, sleep=time.sleep))
+    clock = SimpleNamespace(
+        monotonic=lambda: time.monotonic() + 3600 * (next(looks) > 0 and file.exists()),
+        sleep=time.sleep,
+    )
+    monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "MAX_WAIT_S", 0.02)
     return file
 
@@ -101,26 +101,22 @@ def gone(pids: list[int]) -> bool:
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"a": "\xc3\xa9"}\n', EVERY_BYTE * 4 * KIB])
-def test_stdin_is_the_exact_body(body: bytes, tmp_path: Path) -> None:
-    hooks: list[dict[str, Any]] = [{"shell": "cat >$OUT"}, {"command": ["sh", "-c", "cat >$OUT"]}]
-    for number, keys in enumerate(hooks):
-        out = tmp_path / str(number)
-        assert run(invocation(body), **keys, env={"OUT": str(out)}).outcome == "succeeded"
-        assert out.read_bytes() == body
+@pytest.mark.parametrize("body", [b"", b'{"a": "\xc3\xa9"}\n', EVERY_BYTE * 4 * KIB])
+@pytest.mark.parametrize("keys", [{"shell": "cat >$OUT"}, {"command": ["sh", "-c", "cat >$OUT"]}])
+def test_stdin_is_the_exact_body(body: bytes, keys: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(invocation(body), **keys, env={"OUT": str(out)}).outcome == "succeeded"
+    assert out.read_bytes() == body
 
 
 def test_a_large_body_is_read_whole_or_not_at_all() -> None:
     body = os.urandom(5 << 20)
-    assert run(invocation(body), shell="exit 0").outcome == "succeeded"
     assert run(invocation(body), shell="head -c 1 >/dev/null").outcome == "succeeded"
     expected = hashlib.sha256(body).hexdigest()
     assert (run(invocation(body), shell="sha256sum").output or "").split()[0] == expected
 
 
-def test_no_memory_to_watch_a_process_ends_it_before_it_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_process_that_can_not_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 
     def lack(pid: int) -> int:
@@ -173,26 +169,15 @@ def test_the_environment_is_exactly_the_contracts(monkeypatch: pytest.MonkeyPatc
     assert variables(given, env=own) == {**inherited, **premblys, **own}
 
 
-def test_absent_values_are_empty_and_absent_variables_stay_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_absent_values_are_empty_absent_variables_away(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PATH", "HOME", "LANG", "TZ"):
         monkeypatch.delenv(name, raising=False)
     seen = variables(invocation())
     assert seen.pop("PATH") == DEFAULT_PATH
     assert all(name.startswith("PREMBLY_") for name in seen)
-    empty = [
-        "ONCE_KEY",
-        "RESPONSE_CODE",
-        "STATUS",
-        "REFERENCE",
-        "USER_REF",
-        "FACE_MATCH",
-        "FACE_CONFIDENCE",
-    ]
-    empty += ["RISK_LEVEL", "RISK_SCORE", "DOUBT", "TRACEPARENT"]
-    empty += ["CONFIRMED", "CONFIRMED_FIELDS", "ERASED"]
-    assert [name.removeprefix("PREMBLY_") for name, value in seen.items() if not value] == empty
+    assert {"REFERENCE", "FACE_MATCH", "CONFIRMED"} <= {
+        name.removeprefix("PREMBLY_") for name, value in seen.items() if not value
+    }
 
 
 @for_each(
@@ -201,7 +186,6 @@ def test_absent_values_are_empty_and_absent_variables_stay_away(
         ("a\0b", ""),
         ("x" * 4 * KIB, "x" * 4 * KIB),
         ("x" * (4 * KIB + 1), ""),
-        ("é" * 2 * KIB, "é" * 2 * KIB),
         ("é" * 2 * KIB + "x", ""),
         ("a\nPATH=/evil", "a\nPATH=/evil"),
     ],
@@ -219,12 +203,9 @@ def test_a_hostile_value_is_never_executed_nor_an_argument(text: str, tmp_path: 
     assert run(given, shell=script).output == f"/bin/sh -c {script} |{text}"
     command = ["cat", "/proc/self/cmdline"]
     assert run(given, command=command).output == "cat\0/proc/self/cmdline\0"
+    # Its own words are taken as they are.
+    assert run(command=["printf", "%s|", *HOSTILE]).output == "".join(f"{one}|" for one in HOSTILE)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_commands_arguments_are_taken_as_they_are() -> None:
-    words = ["$HOME", "a b", "*", "~", "$(id)", "--", "é\n"]
-    assert run(command=["printf", "%s|", *words]).output == "".join(f"{word}|" for word in words)
 
 
 @pytest.mark.promise
@@ -233,9 +214,7 @@ def test_a_commands_arguments_are_taken_as_they_are() -> None:
     [
         ("exit 0", ("succeeded", 0, None, False)),
         ("exit 1", ("failed", 1, "exit status 1", False)),
-        ("exit 255", ("failed", 255, "exit status 255", False)),
         ("kill -KILL $$", ("failed", -9, "ended by signal SIGKILL", False)),
-        ("kill -TERM $$", ("failed", -15, "ended by signal SIGTERM", False)),
         ("kill -40 $$", ("failed", -40, "ended by signal 40", False)),
         ("no-such-command", ("failed", 127, "the shell can't find the command", True)),
         ("/etc/passwd", ("failed", 126, "the shell can't execute the command", True)),
@@ -243,35 +222,26 @@ def test_a_commands_arguments_are_taken_as_they_are() -> None:
 )
 def test_only_exit_0_is_success(script: str, expected: tuple[object, ...]) -> None:
     assert end(run(shell=script)) == expected
-    if not expected[-1]:
-        assert end(run(command=["sh", "-c", script])) == expected
+    own = (*expected[:2], f"exit status {expected[1]}", False)  # a command's own 127 is like others
+    assert end(run(command=["sh", "-c", script])) == (own if expected[-1] else expected)
 
 
-def test_a_commands_own_127_is_an_exit_status_like_others() -> None:
-    for code in (126, 127):
-        result = run(command=["sh", "-c", f"exit {code}"])
-        assert end(result) == ("failed", code, f"exit status {code}", False)
-
-
-@for_each("name", ["no-such-command", "/none", "/etc/passwd", "/etc", "/etc/passwd/x"])
-def test_a_command_that_is_not_there_or_not_executable_ends_at_once(name: str) -> None:
-    error = "the command was not found or is not executable"
-    assert end(run(command=[name, "x"])) == ("failed", None, error, True)
-
-
-def test_a_command_of_no_known_format_ends_at_once(tmp_path: Path) -> None:
+def test_a_command_that_can_not_be_run_ends_at_once(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("no interpreter line\n")
     script.chmod(0o755)
-    error = "the command did not start: Exec format error"
-    assert end(run(command=[str(script)])) == ("failed", None, error, True)
+    missing = "the command was not found or is not executable"
+    errors = dict.fromkeys(["no-such-command", "/etc/passwd", "/etc", "/etc/passwd/x"], missing)
+    errors[str(script)] = "the command did not start: Exec format error"
+    for name, error in errors.items():
+        assert end(run(command=[name, "x"])) == ("failed", None, error, True)
 
 
 def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later(
     ready: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert process.KILL_AFTER_S == 5
-    monkeypatch.setattr(process, "KILL_AFTER_S", 0.2)
+    monkeypatch.setattr(process, "KILL_AFTER_S", 0.05)
     result = run(shell=IGNORES_SIGTERM, timeout="50m", env={"READY": str(ready)})
     assert end(result) == ("timed_out", -9, "still running after 3000 s", False)
     pids = [int(pid) for pid in (result.output or "").split()]
@@ -279,34 +249,32 @@ def test_at_the_timeout_a_group_that_ignores_sigterm_is_gone_5_s_later(
     assert gone(pids)
 
 
-@for_each("timeout", ["24d", "25d", "30d", "366d"])
-def test_a_timeout_may_be_longer_than_the_kernel_waits_at_once(timeout: str) -> None:
-    assert end(run(shell="sleep 0.1; exit 3", timeout=timeout))[1:] == (3, "exit status 3", False)
-
-
-def test_waits_follow_one_another_until_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "MAX_WAIT_S", 0.05)
-    assert run(shell="sleep 0.3; exit 3", timeout="1h").exit_code == 3
-    assert run(shell="exec sleep 3600", timeout="300ms").outcome == "timed_out"
-
-
-def test_a_hook_may_tidy_up_after_sigterm(ready: Path) -> None:
-    script = f"exec 2>/dev/null; {TIDIES_UP}"
-    result = run(shell=script, timeout="50m", env={"READY": str(ready)})
-    assert (result.outcome, result.exit_code, result.output) == ("timed_out", 0, "bye\n")
-
-
-@pytest.mark.parametrize(("redirect", "kept"), [("", "bye\n"), ("> $OUT", "")])
-def test_what_a_shell_waits_for_may_tidy_up_too(
-    redirect: str, kept: str, tmp_path: Path, ready: Path
+@for_each("timeout", ["24d", "366d"])
+def test_a_timeout_may_be_longer_than_the_kernel_waits_at_once(
+    timeout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tidy = tmp_path / "tidy"
+    assert end(run(shell="sleep 0.1; exit 3", timeout=timeout))[1:] == (3, "exit status 3", False)
+    monkeypatch.setattr(process, "MAX_WAIT_S", 0.02)  # several waits, one after the other
+    assert run(shell="sleep 0.1; exit 3", timeout=timeout).exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("script", "kept", "code"),
+    [
+        (f"exec 2>/dev/null; {TIDIES_UP}", "bye\n", 0),
+        ("exec 2>/dev/null; sh $TIDY; true", "bye\n", -15),  # a program that the shell waits for
+        ("exec 2>/dev/null; sh $TIDY > $OUT; true", "", -15),
+    ],
+)
+def test_a_hook_may_tidy_up_after_sigterm(
+    script: str, kept: str, code: int, tmp_path: Path, ready: Path
+) -> None:
+    tidy, out = tmp_path / "tidy", tmp_path / "out"
     tidy.write_text(TIDIES_UP)
-    out = tmp_path / "out"
-    script = f"exec 2>/dev/null; sh {tidy} {redirect}; true"
-    result = run(shell=script, timeout="50m", env={"OUT": str(out), "READY": str(ready)})
-    assert (result.outcome, result.output) == ("timed_out", kept)
-    assert not redirect or out.read_text() == "bye\n"
+    env = {"OUT": str(out), "READY": str(ready), "TIDY": str(tidy)}
+    result = run(shell=script, timeout="50m", env=env)
+    assert (result.outcome, result.output, result.exit_code) == ("timed_out", kept, code)
+    assert kept or out.read_text() == "bye\n"
 
 
 def test_what_a_hook_leaves_behind_in_its_group_ends_with_it() -> None:
@@ -326,8 +294,7 @@ def test_output_held_open_after_the_exit_is_not_waited_for(tmp_path: Path) -> No
 
 @for_each(
     ("size", "kept", "truncated"),
-    [(0, 0, False), (64 * KIB, 64 * KIB, False)]
-    + [(size, 64 * KIB, True) for size in (64 * KIB + 1, 10_000 * KIB)],
+    [(64 * KIB, 64 * KIB, False), (64 * KIB + 1, 64 * KIB, True), (10_000 * KIB, 64 * KIB, True)],
 )
 def test_the_first_64_kib_of_output_are_kept(size: int, kept: int, truncated: bool) -> None:
     result = run(shell=f"yes | head -c {size}; echo x >/dev/null")
@@ -341,15 +308,7 @@ def test_both_outputs_are_kept_in_order_and_need_not_be_text() -> None:
     assert result.output == "a\nb\nc\N{REPLACEMENT CHARACTER}"
 
 
-def test_endless_output_ends_at_the_timeout(ready: Path) -> None:
-    script = "yes | head -c 70000; : >$READY; exec yes"
-    result = run(shell=script, timeout="50m", env={"READY": str(ready)})
-    assert (result.outcome, len(result.output or "")) == (AttemptOutcome.TIMED_OUT, 64 * KIB)
-
-
-def test_a_flood_is_read_slowly_enough_to_leave_the_daemon_its_processor(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_flood_is_read_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses_s: list[float] = []
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=pauses_s.append)
     monkeypatch.setattr(process, "time", clock)
@@ -367,11 +326,9 @@ def start(runner: ShellRunner, *scripts: str) -> list["asyncio.Task[Result]"]:
 def test_a_hooks_process_is_known_as_long_as_it_runs() -> None:
     async def main(runner: ShellRunner) -> None:
         (running,) = start(runner, "exec sleep 60")
-        while not (found := hooks_beside(others)):
-            await asyncio.sleep(0.01)
-        (child,) = found
-        while child.pid not in children:
-            await asyncio.sleep(0.01)
+        await until(lambda: hooks_beside(others))
+        (child,) = hooks_beside(others)
+        await until(lambda: child.pid in children)
         child.kill()
         await running
         assert child.pid not in children
@@ -401,18 +358,3 @@ def test_interrupt_ends_running_hooks_as_interrupted(
     for result, code in ((sleeping, -15), (stubborn, -9), (endless, -15)):
         assert end(result) == ("interrupted", code, "the daemon was stopped", False)
     assert ended.error == "exit status 3"
-
-
-def test_many_hooks_run_side_by_side(tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    script = f": >{tmp_path}/$PREMBLY_ATTEMPT; while ! test -e {go}; do sleep 0.05; done"
-
-    async def main(runner: ShellRunner) -> None:
-        hooks = start(runner, *[script] * 60)
-        await until(lambda: len(list(tmp_path.iterdir())) == 60)
-        go.touch()
-        results = await asyncio.gather(*hooks)
-        assert {result.outcome for result in results} == {AttemptOutcome.SUCCEEDED}
-
-    with closing(ShellRunner(Children())) as runner:
-        asyncio.run(main(runner))

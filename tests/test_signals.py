@@ -4,22 +4,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from premblyd.process import HELD, STOP, Signals
-from tests.support.daemon import Premblyd
 from tests.support.rows import for_each
-
-# Python that runs before the daemon: a SIGHUP comes when Python takes down its modules.
-LATE = """
-import os, signal
-class Late:
-    def __del__(self, kill=os.kill, pid=os.getpid()):
-        kill(pid, signal.SIGHUP)
-signal.late = Late()
-""".replace("signal.SIGHUP", str(int(signal.SIGHUP)))
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +38,6 @@ def test_a_stop_counts_however_deep_what_it_interrupts(number: int) -> None:
             await asked.stop.wait()
 
     asyncio.run(stop())
-
-
-@pytest.mark.process
-def test_a_signal_that_means_nothing_any_more_does_not_end_the_process(tmp_path: Path) -> None:
-    """A process: it is about what Python does at its end."""
-    with Premblyd(tmp_path) as daemon:
-        daemon.start(LATE, is_executed=True)
-        assert daemon.stop() == 0
 
 
 def test_a_signal_counts_however_many_wake_the_loop() -> None:

@@ -3,10 +3,7 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +12,12 @@ import pytest
 from premblyd.queue.jobs import Result
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
-from premblyd.run.spawn import spawn
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, invocation
 from tests.support.logs import logged
 from tests.support.users import WITHOUT_PTRACE
+from tests.support.waiting import until
 from tests.support.webhooks import KEY
 
 pytestmark = pytest.mark.process
@@ -31,22 +28,14 @@ def run(**keys: Any) -> Result:
         return asyncio.run(runner.run(hook(**keys), invocation()))
 
 
-@contextmanager
-def inherited_descriptor() -> Iterator[int]:
-    """Hold a descriptor that children inherit, as systemd passes them."""
-    descriptor = os.dup(0)
-    os.set_inheritable(descriptor, True)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 @pytest.mark.promise
 def test_a_hook_starts_in_the_root_with_its_three_streams_alone() -> None:
-    with inherited_descriptor():
-        result = run(command=["sh", "-c", "pwd; ls /proc/$$/fd"])
-    assert result.output == "/\n0\n1\n2\n"
+    inherited = os.dup(0)
+    os.set_inheritable(inherited, True)  # as systemd passes them
+    try:
+        assert run(command=["sh", "-c", "pwd; ls /proc/$$/fd"]).output == "/\n0\n1\n2\n"
+    finally:
+        os.close(inherited)
 
 
 def test_a_hook_starts_with_no_signal_blocked_or_ignored() -> None:
@@ -80,33 +69,6 @@ def test_a_program_is_looked_for_in_the_hooks_own_path(tmp_path: Path) -> None:
     assert result.error == "the command was not found or is not executable"
 
 
-def test_a_nul_is_refused_and_not_the_end_of_a_text() -> None:
-    with pytest.raises(ValueError, match="NUL"):
-        spawn(["/bin/true", "a\0b"], {}, streams=(0, 1, 1), folder="/")
-
-
-RAISED = """
-import os, resource, sys
-soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-from premblyd.run.spawn import spawn
-resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-script = 'until [ "$(ulimit -S -n)" = 200 ]; do :; done; ulimit -H -n'
-pid = spawn(["/bin/sh", "-c", script], {}, streams=(0, 1, 1), folder="/")
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), hard)
-"""
-
-
-def test_a_hook_has_the_limit_of_files_that_the_daemon_was_started_with() -> None:
-    """Another process: only that can have another limit at its start. (The hook waits for it: it is
-    set when it runs already.)"""
-    ended = subprocess.run(
-        [sys.executable, "-c", RAISED], capture_output=True, text=True, check=True
-    )
-    hard, status = ended.stdout.splitlines()
-    assert status == f"0 {hard}"
-
-
 def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path) -> None:
     """Another process: only that can be hidden."""
     script = "cat /proc/$PPID/environ; cat /proc/$PPID/mem"
@@ -119,38 +81,18 @@ def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path) -> None:
     assert [line.rpartition(": ")[2] for line in output.splitlines()] == ["Permission denied"] * 2
 
 
-def assert_waited_for(*command: str | Path, until: Callable[[], object]) -> None:
-    """Run a command that can't start; it says `ran` once `until` was called."""
+def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho ran")
+    program.chmod(0o755)
 
     async def main(runner: ShellRunner) -> Result:
-        running = asyncio.create_task(
-            runner.run(hook(command=[str(word) for word in command]), invocation())
-        )
-        while not any(line["event"] == "daemon.waits" for line in lines):
+        with program.open("a"):
+            running = asyncio.create_task(runner.run(hook(command=[str(program)]), invocation()))
+            await until(lambda: [line for line in lines if line["event"] == "daemon.waits"])
             assert not running.done()
-            await asyncio.sleep(0.01)
-        until()
         return await running
 
     with closing(ShellRunner(Children())) as runner, logged() as lines:
         result = asyncio.run(main(runner))
     assert (result.outcome, result.output) == ("succeeded", "ran\n")
-
-
-def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho ran")
-    program.chmod(0o755)
-    with program.open("a") as file:
-        assert_waited_for(program, until=file.close)
-
-
-def test_a_loop_of_links_on_the_way_to_the_program_is_waited_for(tmp_path: Path) -> None:
-    link = tmp_path / "current"
-    link.symlink_to(link)
-
-    def mend() -> None:
-        link.unlink()
-        link.symlink_to("/bin")
-
-    assert_waited_for(link / "echo", "ran", until=mend)

@@ -5,7 +5,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EMFILE
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from premblyd.run import strays
 from premblyd.run.process import Mark
 from premblyd.run.strays import read_mark
 from tests.support.commands import Ran, run_process
@@ -105,27 +103,22 @@ def leaving_daemon(
         yield daemon, word
 
 
-def test_what_an_entrypoint_started_is_no_stray(tmp_path: Path) -> None:
-    with leaving_daemon(tmp_path, MARKED, "guest") as (daemon, word):
-        daemon.start(ENTRYPOINT.format(word=word["guest"]))
+@pytest.mark.parametrize(
+    ("begin", "script", "count"), [(ENTRYPOINT, MARKED, 4), (OWN, UNMARKED, 1)]
+)
+def test_what_an_entrypoint_or_the_daemon_itself_started_is_no_stray(
+    tmp_path: Path, begin: str, script: str, count: int
+) -> None:
+    with leaving_daemon(tmp_path, script, "guest") as (daemon, word):
+        daemon.start(begin.format(word=word["guest"]))
         stray = run_hook(daemon, word["stray"])
         wait_until(lambda: not any(map(runs, stray)))
-        guests = wait_until(lambda: found if len(found := alive(word["guest"])) == 4 else [])
+        guests = wait_until(lambda: found if len(found := alive(word["guest"])) == count else [])
         time.sleep(SWEEPS_S)
         assert all(map(runs, guests))
         wait_until(lambda: not zombies(daemon.process.pid))  # nobody else would wait for them
         assert daemon.stop() == 0
         assert all(map(runs, guests))
-
-
-def test_what_the_daemon_itself_started_is_no_stray(tmp_path: Path) -> None:
-    with leaving_daemon(tmp_path, UNMARKED, "own") as (daemon, word):
-        daemon.start(OWN.format(word=word["own"]))
-        stray = run_hook(daemon, word["stray"])
-        (own,) = alive(word["own"])
-        wait_until(lambda: not any(map(runs, stray)))
-        time.sleep(SWEEPS_S)
-        assert runs(own)
 
 
 @pytest.mark.parametrize("script", [MARKED, UNMARKED])
@@ -135,28 +128,6 @@ def test_what_a_hook_leaves_behind_is_gone_after_a_stop(tmp_path: Path, script: 
         stray = run_hook(daemon, word["stray"])
         assert daemon.stop() == 0
         assert not any(map(runs, stray))
-
-
-def test_a_daemon_that_got_the_same_webhook_leaves_this_ones_hook_alone(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("this", "other")]
-    for folder in folders:
-        folder.mkdir()
-    with (
-        words("hook") as word,
-        Premblyd(folders[0], actions=[leaving("sleep {word}", word["hook"])]) as this,
-        Premblyd(folders[1], actions=[leaving("true", "")]) as other,
-    ):
-        body = b'{"response_code":"00","reference":"r-1"}'
-        for daemon in (this, other):
-            assert daemon.start().send(body).status == 200
-        hook = wait_until(lambda: alive(word["hook"]))
-        keys = [daemon.rows("SELECT key FROM event") for daemon in (this, other)]
-        assert keys[0] == keys[1]
-        other.wait_for_rows([("succeeded",)], "SELECT state FROM delivery")
-        other.kill()
-        other.start()  # it looks for what the crash left
-        assert other.log("daemon.started")[0]["killed_leftovers"] == 0
-        assert all(map(runs, hook))
 
 
 KEEPING = """
@@ -208,23 +179,6 @@ def test_what_a_process_leaves_is_spared_as_long_as_one_of_its_mark_runs() -> No
     assert run_process(before=MARKED_ORPHANS) == Ran(0, "True\n0\n1 -9 None\n1 -9\n", "")
 
 
-def test_what_is_found_is_killed_even_if_not_all_can_be_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def read(pid: int) -> Mark | None:
-        if pid > left.pid:
-            raise OSError(EMFILE, "too many open files")
-        return read_mark(pid)
-
-    own = f"of {os.getpid()}"  # all of the machine are looked at
-    left = subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": own})
-    monkeypatch.setattr(strays, "read_mark", read)
-    monkeypatch.setattr(os, "listdir", lambda _: [str(left.pid), str(left.pid + 1)])
-    with pytest.raises(OSError, match="too many"):
-        strays.kill_marked({Mark(own)})
-    assert left.wait() == -SIGKILL
-
-
 # It is in the middle of execve(2) one time in ten, where a process has no environment.
 EXECUTES_ITSELF = ["sh", "-c", 'exec sh -c "$0" "$0"', 'exec sh -c "$0" "$0"']
 
@@ -234,15 +188,7 @@ def test_who_is_in_the_middle_of_execve_is_known_by_its_mark_too() -> None:
     own = f"of {os.getpid()}"
     with subprocess.Popen(EXECUTES_ITSELF, env={"PREMBLY_WORKER": own}) as left:
         try:
-            assert {read_mark(left.pid) for _ in range(2000)} == {Mark(own)}
-        finally:
-            left.kill()
-
-
-def test_who_has_no_environment_has_no_mark() -> None:
-    with subprocess.Popen(["sleep", "60"], env={}) as left:
-        try:
-            assert read_mark(left.pid) is None
+            assert {read_mark(left.pid) for _ in range(1000)} == {Mark(own)}
         finally:
             left.kill()
 

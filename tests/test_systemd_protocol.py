@@ -2,13 +2,12 @@
 
 import fcntl
 import os
-import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from signal import SIGHUP
 from typing import Any
@@ -45,36 +44,23 @@ def notify(*lines: str, address: str | None) -> None:
         service_manager.notify(*lines)
 
 
-@contextmanager
-def no_free_descriptor() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        with pytest.raises(OSError, match="Too many open files"):
-            socket.socket()
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_lines_reach_the_manager_as_one_datagram(manager: socket.socket) -> None:
+def test_lines_reach_the_manager_as_one_datagram_also_in_the_abstract_namespace(
+    manager: socket.socket, tmp_path: Path
+) -> None:
     notify("READY=1", "STATUS=fine ✓", address=manager.getsockname())
     assert manager.recv(4096).decode() == "READY=1\nSTATUS=fine ✓"
-
-
-def test_the_abstract_namespace_is_reached() -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(f"\0premblyd-test-{os.getpid()}")
-        notify("STOPPING=1", address=manager.getsockname().decode().replace("\0", "@"))
-        assert manager.recv(4096) == b"STOPPING=1"
-
-
-def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
-    for address in (None, "", str(tmp_path / "gone")):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as abstract:
+        abstract.bind(f"\0premblyd-test-{os.getpid()}")
+        notify("STOPPING=1", address=abstract.getsockname().decode().replace("\0", "@"))
+        assert abstract.recv(4096) == b"STOPPING=1"
+    for address in (None, "", str(tmp_path / "gone")):  # without a manager nothing happens
         notify("READY=1", address=address)
 
 
-def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket) -> None:
+def test_who_does_not_listen_is_not_waited_for(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systemd, "SEND_TIMEOUT_S", 0.01)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.setblocking(False)
         with suppress(BlockingIOError):
@@ -83,9 +69,12 @@ def test_a_manager_that_does_not_listen_is_not_waited_for(manager: socket.socket
     notify("WATCHDOG=1", address=manager.getsockname())
 
 
-def test_without_free_descriptors_the_manager_still_hears(manager: socket.socket) -> None:
+def test_without_free_descriptors_the_manager_still_hears(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environ = {"NOTIFY_SOCKET": manager.getsockname()}
-    with closing(systemd.ServiceManager(environ)) as service_manager, no_free_descriptor():
+    with closing(systemd.ServiceManager(environ)) as service_manager:
+        monkeypatch.setattr(socket, "socket", lambda *_: 1 / 0)
         service_manager.notify("WATCHDOG=1")
     assert manager.recv(4096) == b"WATCHDOG=1"
 
@@ -106,7 +95,6 @@ def test_a_reload_says_when_it_began(manager: socket.socket) -> None:
         ({"WATCHDOG_USEC": "30000000"}, 15),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getppid())}, None),
-        ({"WATCHDOG_USEC": ""}, None),
         ({"WATCHDOG_USEC": "-1"}, None),
         ({}, None),
     ],
@@ -125,30 +113,21 @@ def test_only_the_process_that_is_meant_takes_the_sockets(tmp_path: Path, off: i
     assert (ended.stdout.splitlines(), ended.stderr) == ([] if off else shown, "")
 
 
-@for_each("count", ["-1", "x", "", " ", "1.5", "1001", "9" * 5000, "²", "2000000000"])
+@for_each("count", ["-1", "", "1.5", "1001", "9" * 5000, "²"])
 def test_an_odd_number_of_sockets_is_refused(count: str) -> None:
     with pytest.raises(systemd.PassedSocketError, match="LISTEN_FDS should be"):
         systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count})
 
 
-@for_each("pid", ["", "x", "-1", "0", "9" * 5000])
-def test_sockets_of_an_odd_process_are_not_taken(pid: str) -> None:
-    assert systemd.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
-
-
-def test_no_sockets_are_none() -> None:
+def test_sockets_of_another_process_or_none_are_not_taken() -> None:
+    for pid in ("", "x", "0", "9" * 5000):
+        assert systemd.listen_sockets({"LISTEN_PID": pid, "LISTEN_FDS": "x"}) == []
     for environ in ({}, {"LISTEN_FDS": "0"}):
         assert systemd.listen_sockets({"LISTEN_PID": str(os.getpid()), **environ}) == []
 
 
-def _datagram() -> socket.socket:
-    passed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    passed.bind(("127.0.0.1", 0))
-    return passed
-
-
-def _not_listening() -> socket.socket:
-    passed = socket.socket()
+def bound(kind: socket.SocketKind) -> socket.socket:
+    passed = socket.socket(socket.AF_INET, kind)
     passed.bind(("127.0.0.1", 0))
     return passed
 
@@ -157,31 +136,21 @@ def _not_listening() -> socket.socket:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (_datagram, "descriptor 3 is no stream: use ListenStream="),
-        (_not_listening, "descriptor 3 does not listen: use Accept=no"),
+        (lambda: bound(socket.SOCK_DGRAM), "descriptor 3 is no stream: use ListenStream="),
+        (lambda: bound(socket.SOCK_STREAM), "descriptor 3 does not listen: use Accept=no"),
         (lambda: os.fdopen(os.open("/dev/null", os.O_RDONLY)), "descriptor 3: Socket operation"),
-        (None, "descriptor 3"),  # it may be another file's by then
     ],
 )
-def test_what_cannot_be_accepted_on_ends_the_start_in_words(
-    tmp_path: Path, make: Any, words: str
-) -> None:
-    passed = make() if make else None
-    high = fcntl.fcntl(passed, fcntl.F_DUPFD_CLOEXEC, 50) if passed else -1
-    code = HAND_OVER.format(descriptors=[high] if passed else [], count=1, off=0)
-    if passed is None:
-        code += "os.closerange(3, 100)\n"
-    daemon = Premblyd(tmp_path)
-    status, said = daemon.fail_to_start(code, [high] if passed else [])
-    if passed:
-        passed.close()
+def test_what_can_not_accept_ends_the_start_in_words(tmp_path: Path, make: Any, words: str) -> None:
+    with make() as passed:
+        high = fcntl.fcntl(passed, fcntl.F_DUPFD_CLOEXEC, 50)
+        code = HAND_OVER.format(descriptors=[high], count=1, off=0)
+        status, said = Premblyd(tmp_path).fail_to_start(code, [high])
         os.close(high)
     assert status == 78
-    assert said.splitlines()[-1].startswith(
-        f"Can't listen on the sockets that systemd passed: {words}"
-    )
+    told = f"Can't listen on the sockets that systemd passed: {words}"
+    assert said.splitlines()[-1].startswith(told)
     assert "Traceback" not in said
-    assert len(said.splitlines()) < 5
 
 
 STUCK = """
@@ -212,9 +181,7 @@ def test_the_watchdog_is_fed_while_the_database_fails_but_not_while_it_hangs(
 
 
 @pytest.mark.process
-def test_the_daemon_serves_the_sockets_and_tells_its_state(
-    tmp_path: Path, manager: socket.socket
-) -> None:
+def test_it_serves_the_sockets_and_tells_its_state(tmp_path: Path, manager: socket.socket) -> None:
     said: list[str] = []
 
     def hear(word: str) -> None:

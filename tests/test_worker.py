@@ -1,16 +1,12 @@
 """Worker hooks, with real processes: what comes of a line by its answer."""
 
 import asyncio
-import fcntl
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from premblyd.run.workerprocess import Input
-from tests.support.waiting import until
-from tests.support.workers import ANSWERS_OK, WAIT, Working, end, python, shell
+from tests.support.workers import WAIT, Working, end, python, shell
 
 pytestmark = pytest.mark.process
 
@@ -19,49 +15,21 @@ pytestmark = pytest.mark.process
 async def test_a_worker_answers_what_becomes_of_a_delivery() -> None:
     answers = {1: "ok $n all is well", 2: "retry $n 7.5 not now", 3: "dead $n never"}
     cases = " ".join(f'{number}) echo "{text}" >&4;;' for number, text in answers.items())
-    async with Working(worker=shell(f"case $n in {cases} esac")) as at:
+    async with Working(worker=shell(f'echo "for $delivery"; case $n in {cases} esac')) as at:
         ok, retry, dead = [await at.run(delivery) for delivery in (5, 6, 7)]
-    assert end(ok) == ("succeeded", None, "all is well")
-    assert end(retry) == ("failed", "the worker answered `retry`", "not now")
+    assert end(ok) == ("succeeded", None, "for 5\nall is well")
+    assert end(retry) == ("failed", "the worker answered `retry`", "for 6\nnot now")
     assert (retry.retry_after_s, retry.final) == (7.5, False)
-    assert end(dead) == ("failed", "the worker answered `dead`", "never")
+    assert end(dead) == ("failed", "the worker answered `dead`", "for 7\nnever")
     assert dead.final
-
-
-@pytest.mark.promise
-async def test_a_process_is_kept_for_further_deliveries() -> None:
-    async with Working(worker=ANSWERS_OK) as at:
-        pids = {(await at.run(delivery)).output for delivery in range(20)}
-    assert len(pids) == 1
-
-
-async def test_what_is_printed_is_the_output_and_breaks_nothing() -> None:
-    async with Working(worker=shell('echo "for $delivery"; echo "ok $n done" >&4')) as at:
-        results = [await at.run(delivery) for delivery in (5, 6)]
-    assert [result.output for result in results] == ["for 5\ndone", "for 6\ndone"]
-
-
-async def test_what_was_printed_before_an_answer_is_its_also_when_that_is_read_first(
-    tmp_path: Path,
-) -> None:
-    go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "for $delivery"; echo "ok $n" >&4')
-    async with Working(worker=worker, env={"GO": str(go)}) as at:
-        (running,) = at.begin(5)
-        await at.until_busy(1)
-        (conversation,) = at.conversations
-        # Now it is read only with an answer.
-        asyncio.get_running_loop().remove_reader(conversation._process.printed)
-        go.touch()
-        assert end(await running) == ("succeeded", None, "for 5")
 
 
 async def test_what_is_printed_outside_of_work_is_nobodys() -> None:
     worker = shell('echo "ok $n" >&4; echo over', first="echo begun")
     async with Working(worker=worker) as at:
-        results = [await at.run(delivery) for delivery in (5, 6)]
-    assert "begun" not in (results[0].output or "")
-    assert [result.outcome for result in results] == ["succeeded", "succeeded"]
+        before, after = [await at.run(delivery) for delivery in (5, 6)]
+    assert "begun" not in (before.output or "")
+    assert (before.outcome, after.outcome) == ("succeeded", "succeeded")
 
 
 async def test_a_worker_hears_who_speaks_and_has_no_other_descriptors() -> None:
@@ -90,25 +58,10 @@ async def test_a_line_has_the_body_however_large_it_is() -> None:
     assert [result.output for result in results] == ["5242880 7 1", "3 7 2", "100000 7 3"]
 
 
-async def test_a_line_that_fills_the_pipe_to_the_byte_does_not_wait() -> None:
-    reader, writer = os.pipe()
-    page = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1)
-    given = Input(writer)
-    try:
-        assert (given.write(b"a" * page), given.is_waiting) == (True, False)
-        assert (given.write(b"b" * page), given.is_waiting) == (True, True)
-        assert os.read(reader, page) == b"a" * page
-        await until(lambda: not given.is_waiting)
-        assert os.read(reader, page) == b"b" * page
-        os.close(reader)
-        assert not given.write(b"c")
-    finally:
-        given.close()
-
-
-async def test_a_process_gets_one_line_at_a_time(tmp_path: Path) -> None:
+@pytest.mark.promise
+async def test_a_process_is_kept_and_gets_one_line_at_a_time(tmp_path: Path) -> None:
     go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "ok $n $n" >&4')
+    worker = shell(f'{WAIT}; printf "ok $n $n\\nok $n again\\nok 1 late\\n" >&4')
     async with Working(worker=worker, env={"GO": str(go)}) as at:
         running = at.begin(*range(1, 6))
         await at.until_busy(1)
@@ -117,13 +70,6 @@ async def test_a_process_gets_one_line_at_a_time(tmp_path: Path) -> None:
         go.touch()
         results = await asyncio.gather(*running)
     assert [result.output for result in results] == list("12345")
-
-
-async def test_an_answer_may_come_twice() -> None:
-    worker = shell('printf "ok $n for $n\nok $n again\nok 1 late\n" >&4')
-    async with Working(worker=worker) as at:
-        results = await at.run_all([5, 6, 7])
-    assert [result.output for result in results] == ["for 1", "for 2", "for 3"]
 
 
 async def test_a_runner_that_is_given_up_leaves_its_process_to_others(tmp_path: Path) -> None:

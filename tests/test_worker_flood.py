@@ -115,7 +115,7 @@ def make_loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
         loop.turn()
 
 
-@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("count", [1, 10])
 @pytest.mark.parametrize(
     ("text", "prints"), [(BUSY, False), (OK + 20 * BUSY, False), (b"x" * 4000, True)]
 )
@@ -133,15 +133,6 @@ def test_those_who_flood_have_together_a_small_share_of_a_processor(
         each.close()
 
 
-def test_a_turn_takes_a_bounded_part_of_what_was_written(loop: Loop) -> None:
-    with closing(Heard(loop, BUSY)) as flooding:
-        flooding.write()
-        while loop.turn():
-            pass
-        assert len(flooding.taken) > 8000
-        assert 0 < loop.most_s <= LINE_S * 300
-
-
 def test_of_who_has_ended_all_is_heard_in_such_turns_and_then_it_is_over(loop: Loop) -> None:
     with closing(Heard(loop, BUSY)) as flooding:
         ended: list[int] = []
@@ -154,13 +145,6 @@ def test_of_who_has_ended_all_is_heard_in_such_turns_and_then_it_is_over(loop: L
         assert len(ended) == 1
         assert 8000 < ended[0] < 12000
         assert 0 < loop.most_s <= LINE_S * 300
-
-
-def test_of_who_has_written_nothing_it_is_over_at_once(loop: Loop) -> None:
-    with closing(Heard(loop, BUSY)) as silent:
-        ended: list[int] = []
-        silent.hearing.hear_rest(lambda: ended.append(0))
-        assert ended == [0]
 
 
 def test_who_answers_is_not_made_to_wait(loop: Loop) -> None:

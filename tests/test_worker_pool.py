@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.config.models import Action
-from premblyd.run import starting, workerprocess
+from premblyd.run import conversation, workerprocess
 from premblyd.run.invocation import Invocation
-from premblyd.run.spawn import spawn
 from premblyd.run.starting import TAKEN_OVER, Permit
 from premblyd.run.workerline import UNREAD
 from tests.support.jobs import action
@@ -25,19 +23,23 @@ pytestmark = pytest.mark.process
 
 ABORTED = "each worker process of the action has answered `abort`"
 CHANGED = "the configuration of the action has changed"
+HALTS = {"flooded": "ended", "closed": "ended"}
 NO_START = {
     "not_found": ["/nowhere/worker"],
     "not_started": [],
     "ended": ["sh", "-c", "exit 3"],
     "not_ready": ["sh", "-c", "exec sleep 600"],
     "other_version": ["sh", "-c", 'echo "ready 2" >&4; exec sleep 600'],
+    "flooded": ["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x >&4; exec sleep 600"],
+    "closed": ["sh", "-c", "exec 4>&-; exec sleep 600"],
 }
 
 
 @pytest.mark.parametrize("reason", NO_START)
 async def test_a_program_that_does_not_start_costs_nothing_and_halts_its_action(
-    reason: str, tmp_path: Path
+    reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(conversation, "CLOSED_S", 0.01)
     worker = NO_START[reason]
     if reason == "not_started":
         (tmp_path / "worker").write_bytes(b"\x7fELF, but not really")
@@ -51,7 +53,7 @@ async def test_a_program_that_does_not_start_costs_nothing_and_halts_its_action(
         results = await asyncio.gather(*running)
         assert outcomes(results) == {"interrupted": 3}
         assert {0 <= result.retry_after_s <= 1 for result in results} == {True}
-        assert at.halts == {"act": reason}
+        assert at.halts == {"act": HALTS.get(reason, reason)}
         assert (await at.run(8)).outcome == "interrupted"
 
 
@@ -65,10 +67,10 @@ async def test_it_is_started_again_and_again_until_it_is_ready(tmp_path: Path) -
     async with Working(worker=worker, env={"THERE": str(there)}) as at:
         with logged() as lines:
             assert (await at.run(5)).outcome == "interrupted"
-            for number in range(1, 9):
+            for number in range(1, 8):
                 at.later(again_s(lines)[-1] + 1)
                 await until(lambda number=number: len(again_s(lines)) > number)  # type: ignore[misc]
-        assert again_s(lines) == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert again_s(lines) == [1, 2, 4, 8, 16, 32, 60, 60]
         assert at.halts == {"act": "ended"}
         there.touch()
         at.later(61)
@@ -76,9 +78,7 @@ async def test_it_is_started_again_and_again_until_it_is_ready(tmp_path: Path) -
         assert (await at.run(6)).outcome == "succeeded"
 
 
-async def test_one_that_ends_without_reading_its_line_costs_nothing_but_halts(
-    tmp_path: Path,
-) -> None:
+async def test_one_that_ends_without_reading_its_line_costs_nothing(tmp_path: Path) -> None:
     worker = ["sh", "-c", f'read -r hello <&3; echo "ready 1" >&4; {WAIT}']
     async with Working(worker=worker, env={"GO": str(tmp_path / "go")}) as at:
         [running] = at.begin(5)
@@ -113,32 +113,11 @@ async def test_while_another_process_is_ready_nothing_is_halted(tmp_path: Path) 
         assert len({result.output for result in results}) == 1
 
 
-async def test_no_more_processes_are_started_than_have_something_to_do(tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    worker = shell(f'{WAIT}; echo "ok $n $pid" >&4')
-    async with Working(worker=worker, concurrency=3, env={"GO": str(go)}) as at:
-        running = at.begin(5)
-        await at.until_busy(1)
-        running += at.begin(6)
-        await at.until_busy(2)
-        go.touch()
-        await asyncio.gather(*running)
-        assert len(at.conversations) == 2
-
-
-async def test_who_aborts_gets_no_more() -> None:
-    async with Working(worker=shell('echo "abort $n full" >&4')) as at:
-        assert end(await at.run(5)) == ("interrupted", "the worker answered `abort`", "full")
-        await at.until_gone()
-        assert at.halts == {"act": "aborted"}
-        assert end(await at.run(6)) == ("interrupted", ABORTED, None)
-
-
 async def test_an_aborted_process_is_not_replaced_until_a_reload(tmp_path: Path) -> None:
     aborts = tmp_path / "aborts"
     aborts.touch()
     worker = shell(
-        'if [ "$delivery" = 6 ] && [ -e "$ABORTS" ]; then echo "abort $n" >&4; else'
+        'if [ "$delivery" = 6 ] && [ -e "$ABORTS" ]; then echo "abort $n full" >&4; else'
         f' {WAIT}; echo "ok $n $pid" >&4; fi'
     )
     files = {"ABORTS": str(aborts), "GO": str(tmp_path / "go")}
@@ -151,22 +130,14 @@ async def test_an_aborted_process_is_not_replaced_until_a_reload(tmp_path: Path)
         (tmp_path / "go").touch()
         pids = {(await each).output for each in (kept, *waiting)}
         assert len(pids) == 1
-        assert (await at.run(6)).outcome == "interrupted"
+        full = ("interrupted", "the worker answered `abort`", "full")
+        assert end(await at.run(6)) == full
         await until(lambda: at.halts == {"act": "aborted"})
+        assert end(await at.run(6)) == ("interrupted", ABORTED, None)
         at.configure(*at.actions)
         assert at.halts == {}
         aborts.unlink()
         assert (await at.run(6)).outcome == "succeeded"
-
-
-async def test_a_reload_keeps_processes_whose_hook_is_the_same() -> None:
-    def same() -> Action:
-        return action("act", worker=ANSWERS_OK, env={"A": "1"}, concurrency=1)
-
-    async with Working(same()) as at:
-        before = (await at.run(5)).output
-        at.configure(same())
-        assert (await at.run(6)).output == before
 
 
 async def test_what_waits_here_is_not_given_once_another_host_may_have_it(tmp_path: Path) -> None:
@@ -185,7 +156,7 @@ async def test_what_waits_here_is_not_given_once_another_host_may_have_it(tmp_pa
         assert [(await each).output for each in (running, behind)] == ["1", "2"]
 
 
-CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}, {"max_runs": 9}]
+CHANGES: list[dict[str, Any]] = [{"env": {"A": "2"}}, {"concurrency": 3}]
 
 
 @pytest.mark.parametrize("changes", CHANGES)
@@ -214,19 +185,17 @@ async def test_a_reload_replaces_the_processes_of_a_hook_that_has_changed(
         await until(lambda: len(at.conversations) == 1)
 
 
-async def test_a_reload_ends_the_processes_of_an_action_that_is_gone() -> None:
-    async with Working(worker=ANSWERS_OK) as at:
-        assert (await at.run(5)).outcome == "succeeded"
-        at.configure()
-        await at.until_gone()
-
-
-async def test_a_reload_ends_what_halts() -> None:
-    async with Working(worker=["/nowhere/worker"]) as at:
-        await at.run(5)
-        assert at.halts == {"act": "not_found"}
-        at.configure(action("other", shell="true"))
+async def test_a_reload_keeps_what_is_the_same_and_ends_what_is_gone_and_what_halts() -> None:
+    halted = action("halted", worker=["/nowhere/worker"])
+    async with Working(action("act", worker=ANSWERS_OK, env={"A": "1"}), halted) as at:
+        await at.run(5, name="halted")
+        assert at.halts == {"halted": "not_found"}
+        before = (await at.run(6)).output
+        at.configure(action("act", worker=ANSWERS_OK, env={"A": "1"}), halted)
+        assert (await at.run(7)).output == before
         assert at.halts == {}
+        at.configure(action("other", shell="true"))
+        await at.until_gone()
 
 
 async def test_an_alert_and_an_action_that_is_tried_have_their_own_processes() -> None:
@@ -247,20 +216,19 @@ async def test_an_alert_and_an_action_that_is_tried_have_their_own_processes() -
 LACKING = [
     (workerprocess, "spawn", OSError(errno.EAGAIN, "")),
     (os, "pidfd_open", OSError(errno.EMFILE, "")),
-    (os, "pipe", OSError(errno.ENFILE, "")),
     (os, "pidfd_open", MemoryError()),
 ]
 
 
 @pytest.mark.parametrize(("where", "name", "error"), LACKING)
-async def test_a_process_that_can_not_start_now_starts_later(
+async def test_a_process_that_can_not_start_or_be_watched_now_starts_later(
     where: object, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, failures = getattr(where, name), list[Exception]()
+    work, tried = getattr(where, name), list[int]()
 
     def short(*args: Any, **keys: Any) -> Any:
-        if len(failures) < 3:
-            failures.append(error)
+        if len(tried) < 3:
+            tried.append(args[0] if name == "pidfd_open" else 0)
             raise error
         return work(*args, **keys)
 
@@ -268,37 +236,9 @@ async def test_a_process_that_can_not_start_now_starts_later(
         monkeypatch.setattr(where, name, short)
         assert (await at.run()).outcome == "succeeded"
         assert at.halts == {}
-
-
-async def test_a_process_that_has_started_but_can_not_be_watched_is_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    watch, unwatched = os.pidfd_open, list[int]()
-
-    def fail_once(pid: int) -> int:
-        if unwatched:
-            return watch(pid)
-        unwatched.append(pid)
-        raise OSError(errno.EMFILE, "")
-
-    monkeypatch.setattr(os, "pidfd_open", fail_once)
-    async with Working(worker=ANSWERS_OK) as at:
-        assert (await at.run()).outcome == "succeeded"
-        with pytest.raises(ChildProcessError):  # it was waited for
-            os.waitpid(unwatched[0], 0)
-
-
-async def test_while_the_machine_lacks_what_a_process_needs_nothing_is_spent(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def lack(*_: object, **__: object) -> int:
-        raise OSError(errno.EMFILE, "")
-
-    monkeypatch.setattr(workerprocess, "spawn", lack)
-    monkeypatch.setattr(starting, "PATIENCE_S", 0.1)
-    async with Working(worker=ANSWERS_OK) as at:
-        assert end(await at.run()) == ("interrupted", "the machine lacks file descriptors", None)
-        assert at.halts == {}
+        for pid in filter(None, tried):
+            with pytest.raises(ChildProcessError):  # it has started: it was ended and waited for
+                os.waitpid(pid, 0)
 
 
 async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
@@ -312,35 +252,3 @@ async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
         await until(lambda: len(at.conversations) == 2)
         left = {pool.action for pool in at.runner._pools() if pool.conversations}
         assert left == {"two", "three"}
-
-
-async def test_an_idle_process_ends_for_one_that_the_machine_has_no_room_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-
-    def scarcely(*arguments: Any, **more: Any) -> int:
-        if at.conversations:
-            raise OSError(errno.EMFILE, "")
-        return spawn(*arguments, **more)
-
-    monkeypatch.setattr(workerprocess, "spawn", scarcely)
-    names = ("one", "two")
-    async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
-        for name in (*names, "one"):
-            assert (await at.run(name=name)).outcome == "succeeded"
-
-
-async def test_processes_that_were_at_work_when_there_were_too_many_end_once_they_are_idle(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("premblyd.run.worker._most_processes", lambda: 2)
-    go, names = tmp_path / "go", ("one", "two", "three")
-    worker = shell(f'{WAIT}; echo "ok $n" >&4')
-    actions = [action(name, worker=worker, env={"GO": str(go)}) for name in names]
-    async with Working(*actions) as at:
-        running = [asyncio.create_task(at.run(name=name)) for name in names]
-        await at.until_busy(3)
-        go.touch()
-        assert outcomes(await asyncio.gather(*running)) == {"succeeded": 3}
-        at.later(2)
-        await until(lambda: len(at.conversations) < 3)
