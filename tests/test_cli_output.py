@@ -71,12 +71,12 @@ def test_a_reader_that_hangs_up_leaves_a_failure_as_it_is(
     start: Callable[..., Started], tmp_path: Path, unbuffered: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("[]")
-    for use in (["--config", "bad.yaml", "check", "--json"], ["--config", "bad.yaml", "check"]):
-        reader, writer = os.pipe()
-        os.close(reader)
-        with start(use, unbuffered, stdout=writer, stderr=writer) as process:
-            os.close(writer)
-        assert process.returncode == 78
+    reader, writer = os.pipe()
+    os.close(reader)
+    use = ["--config", "bad.yaml", "check", "--json"]
+    with start(use, unbuffered, stdout=writer, stderr=writer) as process:
+        os.close(writer)
+    assert process.returncode == 78
 
 
 @pytest.mark.process

@@ -1,5 +1,6 @@
 """premblyd reconcile: what never came is found and stored, and all that can go wrong is said."""
 
+import asyncio
 import itertools
 import json
 import re
@@ -15,6 +16,8 @@ import pytest
 
 from premblyd.ask import client, log
 from premblyd.engines.connections import connect_operator
+from premblyd.engines.engine import Database
+from premblyd.errors import TryAgainError
 from premblyd.prembly.payload import session_reference
 from premblyd.record.reconciling import reconciliation
 from tests.support.commands import Ran, run
@@ -284,6 +287,26 @@ def test_a_webhook_that_comes_meanwhile_is_not_doubled(record: Record, api: Prem
     api.fail(come, reference, times=1)
     assert found(record, "--store", code=0)["absent"][0]["fate"] == "came"
     assert record.rows("SELECT count(*) FROM event") == [(1,)]
+
+
+def test_an_answer_is_stored_also_where_the_database_is_locked_for_a_moment(
+    record: Record, api: PremblyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = know(api, 1)
+    transact, tries = Database.transact, itertools.count()
+
+    def busy(*given: Any, **more: Any) -> Any:
+        if next(tries) < reconciliation.STORE_TRIES - 1:
+            raise TryAgainError("the database is locked")
+        return transact(*given, **more)
+
+    async def sleep(_: float) -> None: ...
+
+    monkeypatch.setattr(Database, "transact", busy)
+    own = SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
+    monkeypatch.setattr(reconciliation, "asyncio", own)
+    assert reconcile(record, "--store").code == 0
+    assert record.stored() == known
 
 
 @for_each("is_open", [False, True])

@@ -140,14 +140,6 @@ def test_new_queues_what_is_missing_and_leaves_what_is_there(config: Path) -> No
     assert replay(config, *greet, "--new")["queued"] == 0
 
 
-def test_dead_may_be_one_event(config: Path) -> None:
-    dead = sorted(row for row in read(config, DELIVERIES) if row[3] == "dead")
-    event = dead[0][1]
-    assert {row[1] for row in dead} > {event}
-    shown = replay(config, event, "--dead", "--dry-run")["would_queue"]
-    assert [row["id"] for row in shown] == [row[0] for row in dead if row[1] == event]
-
-
 @for_each(
     ("options", "words"),
     [

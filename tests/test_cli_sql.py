@@ -163,13 +163,6 @@ def test_wrong_sql_is_told_in_the_engines_words(config: Path, query: str, piece:
     assert piece in said
 
 
-def test_without_a_database_it_says_so(tmp_path: Path) -> None:
-    done = run("sql", "SELECT 1", "--database", tmp_path / "premblyd.db")
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(f"There is no database at {tmp_path / 'premblyd.db'}.")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.sqlite
 def test_without_a_question_sqlite3_is_opened_read_only(
     config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
