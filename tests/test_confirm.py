@@ -429,3 +429,16 @@ async def test_what_was_confirmed_and_changed_by_hand_runs_nothing(work: Work) -
         at.dispatcher.wake()
         await at.until_states(dead=1)
         assert at.delivery("last_error") == (CONFIRMED_CHANGED,)
+
+
+async def test_a_database_that_fails_meanwhile_runs_nothing_unconfirmed(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirm, "_STORE_WAIT_S", 0.02)
+    work.api.know(UUID)
+    async with work.by() as at:
+        at.queue.failures["confirm"] = 2
+        await at.add("activate", **TRUE)
+        await at.until_states(succeeded=1)
+        assert at.delivery("attempts_left") == (2,)
+        assert [run.confirmed_fields is not None for _, run in at.shell.runs] == [True]

@@ -10,8 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from premblyd import jsontext
-from premblyd.cli import printing
-from premblyd.logs import lines
 from tests.support.rows import for_each
 
 odd = st.recursive(
@@ -20,16 +18,6 @@ odd = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )  # fmt: skip
-
-
-@pytest.mark.parametrize("value", ["a\ud800", 10**30, ("x",), math.nan])
-def test_what_commands_and_logs_print_is_json(
-    value: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    printing.print_json({"a": math.nan, "b": [value, -math.inf]})
-    assert strict(capsys.readouterr().out)["a"] is None
-    line = lines.to_json(None, "info", {"event": "x", "a": math.nan, "b": [value, -math.inf]})
-    assert strict(line)["b"][1] is None
 
 
 def strict(text: bytes | str) -> Any:
