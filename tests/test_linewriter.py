@@ -62,6 +62,18 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up_and_what_is_missing_is_told() 
     assert missing == b"dropped %d" % (count - len(kept))
 
 
+def test_what_is_missing_is_told_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LineWriter, "_run", lambda _: None)  # taken by hand below
+    monkeypatch.setattr(output, "MAX_WAITING_BYTES", 10)
+    with pipe() as (_, __, writer):
+        for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
+            writer.write(line)
+        writer._waiting_bytes = 0  # as if it was written
+        writer.write(b"five\n")
+        assert writer._take() == b"one\ntwo\ndropped 2\nfive\n"
+        writer._idle = True
+
+
 def test_a_full_disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "RETRY_S", 0.01)
     reader, end = os.pipe()

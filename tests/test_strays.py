@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from premblyd.run.process import Mark
-from premblyd.run.strays import read_mark
+from premblyd.run.strays import kill_marked, read_mark
 from tests.support.commands import Ran, run_process
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
@@ -191,6 +191,18 @@ def test_who_is_in_the_middle_of_execve_is_known_by_its_mark_too() -> None:
             assert {read_mark(left.pid) for _ in range(1000)} == {Mark(own)}
         finally:
             left.kill()
+
+
+def test_the_processes_of_another_delivery_of_the_same_daemon_are_left_alone() -> None:
+    own = f"of {os.getpid()}"
+    lost, kept = (
+        subprocess.Popen(["sleep", "60"], env={"PREMBLY_WORKER": own, "PREMBLY_DELIVERY": number})
+        for number in "12"
+    )
+    assert kill_marked({Mark(own, delivery="1")}) == 1
+    assert (lost.wait(), kept.poll()) == (-SIGKILL, None)
+    kept.kill()
+    kept.wait()
 
 
 @pytest.mark.promise
