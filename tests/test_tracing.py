@@ -95,11 +95,7 @@ def test_an_actions_own_header_wins() -> None:
 
 @pytest.mark.parametrize("sent", [[TRACEPARENT], [TRACEPARENT, "00-hush-2-01"], ["hush"]])
 async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
-    reception: Reception,
-    http_client: AsyncHTTPClient,
-    base_url: str,
-    lines: Lines,
-    sent: list[str],
+    reception: Reception, http_client: AsyncHTTPClient, base_url: str, lines: Lines, sent: list[str]
 ) -> None:
     headers = HTTPHeaders(signed(b"{}"))
     for value in sent:
