@@ -77,21 +77,14 @@ BODIES = {
     "formulas": json.dumps(filled(FORMULA)).encode(),
     "5 MB": json.dumps({"detail": LONG, "reference": LONG, "data": {"firstName": LONG}}).encode(),
     "10,000 keys": json.dumps({f"{HOSTILE} {n}": {HOSTILE: n} for n in range(10_000)}).encode(),
-    "10,000 items": json.dumps({"data": [[HOSTILE]] * 10_000}).encode(),
     "deep": deep(150, HOSTILE),
-    "very deep": deep(900, HOSTILE),
     "too deep": deep(100_000, HOSTILE),
     "huge numbers": b'{"detail":1E400,"reference":-1e-400,"data":{"n":%s,"f":%s}}'
     % (b"9" * 20_000, b"0." + b"1" * 20_000),
     "surrogates": b'{"detail":"\\ud800 \\udc00 \\ud83d","reference":"\\udfff","data":["\\ud83d"]}',
     "no JSON": HOSTILE.encode() + b"\xff\xfe\x00\x80",
-    "nothing but nulls": b"\0" * 1000,
-    "a text": json.dumps(HOSTILE).encode(),
     "a form": urlencode(filled(HOSTILE)).encode(),
 }
-
-# Shown as others are: Chromium need not look at them too.
-LIKE_OTHERS = {"very deep", "nothing but nulls", "a text", "a form", "huge numbers"}
 
 
 @pytest.fixture(scope="module", name="daemon")
@@ -101,11 +94,8 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     prints = shell("crm", f"cat {folder}/printed; cat {folder}/printed >&2; exit 1", retry=ONCE)
     with Premblyd(folder, actions=[prints], console=CONSOLE) as daemon:
         daemon.start()
-        headers = {
-            "User_Agent": HOSTILE[:80],
-            "X_Forwarded_For": "192.0.2.1, <script>",
-            "token": FORMULA,
-        }
+        headers = {"User_Agent": HOSTILE[:80], "X_Forwarded_For": "192.0.2.1, <script>"}
+        headers["token"] = FORMULA
         for body in BODIES.values():
             assert daemon.send(body, **headers).status == 200
         for forged in (HOSTILE[:40], FORMULA):
@@ -149,56 +139,30 @@ def looked_at(page: Page) -> None:
 
 @needs_chromium
 def test_no_page_runs_what_somebody_wrote(chromium: Chromium, daemon: Premblyd) -> None:
-    query = urlencode({"text": HOSTILE, "reference": HOSTILE, "since": HOSTILE, "outcome": HOSTILE})
-    action = urlencode(
-        {"action": HOSTILE, "reason": HOSTILE, "remote_ip": HOSTILE, "state": "dead"}
-    )
-    asked = [
-        f"/events?{query}",
-        f"/dead?{action}",
-        f"/deliveries?{action}",
-        f"/rejections?{action}",
-    ]
+    names = ("text", "reference", "since", "outcome", "action", "reason", "remote_ip")
+    asked = [f"{path}?{urlencode(dict.fromkeys(names, HOSTILE))}" for path in PAGES]
     with chromium.window(width=PHONE) as page:
         for path in [*PAGES, *asked, "/nothing/<script>alert(1)</script>"]:
             page.goto(path)
             looked_at(page)
-            chromium.picture(
-                page, f"hostile-{path.split('?')[0].strip('/').replace('/', '-')[:20]}"
-            )
-        for link in page.locator("main a").all():
-            assert (link.get_attribute("href") or "").startswith(("/", "?", "#"))
-
-
-@needs_chromium
-@pytest.mark.parametrize("name", [name for name in BODIES if name not in LIKE_OTHERS])
-def test_no_event_runs_what_is_in_it(chromium: Chromium, daemon: Premblyd, name: str) -> None:
-    number = list(BODIES).index(name) + 1
-    with chromium.window(width=PHONE) as page:
-        page.goto(f"/events/{number}")
-        looked_at(page)
-        page.get_by_role("button", name="Reveal personal data").click()
-        expect(page.get_by_text("This was recorded:")).to_be_visible()
-        looked_at(page)
-
-
-@needs_chromium
-def test_a_hostile_payload_is_explained(chromium: Chromium) -> None:
-    with chromium.window(width=PHONE) as page:
-        for name in ("every field", "formulas", "deep", "surrogates", "no JSON"):
-            page.goto("/actions")
-            page.locator("textarea").fill(BODIES[name].decode(errors="replace"))
-            page.get_by_role("button", name="Explain").click()
+        for number, body in enumerate(BODIES.values(), 1):
+            page.goto(f"/events/{number}")
             looked_at(page)
+            page.get_by_role("button", name="Reveal personal data").click()
+            expect(page.get_by_text("This was recorded:")).to_be_visible()
+            looked_at(page)
+            if len(body) < 100_000:
+                page.goto("/actions")
+                page.locator("textarea").fill(body.decode(errors="replace"))
+                page.get_by_role("button", name="Explain").click()
+                looked_at(page)
 
 
 @needs_chromium
 def test_the_sign_in_page_takes_what_a_link_says(chromium: Chromium) -> None:
     with chromium.window(width=PHONE, signed_in=False) as page:
-        for query in ({"link": HOSTILE, "next": HOSTILE}, {"next": "javascript:alert(1)"}):
-            page.goto(f"/sign-in?{urlencode(query)}")
-            looked_at(page)
-        page.goto(f"/sign-in?{urlencode({'link': HOSTILE})}")
+        page.goto(f"/sign-in?{urlencode({'link': HOSTILE, 'next': 'javascript:alert(1)'})}")
+        looked_at(page)
         page.get_by_role("button", name="Sign in").click()
         looked_at(page)
 
