@@ -30,7 +30,7 @@ from tests.support.http_server import Handler, serving
 from tests.support.jobs import PLACES, action, action_of, settings
 from tests.support.logs import logged
 from tests.support.processes import runs
-from tests.support.queue import FAILED, SUCCEEDED, add_many, claim, finish
+from tests.support.queue import FAILED, SUCCEEDED, claim, finish
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
@@ -530,12 +530,3 @@ def test_an_alert_is_text_on_standard_input_and_else_json() -> None:
         value: Any = {"shell": "x", "http": http}.get(hook, ["x"])
         body = message.example(alert("dead", **{hook: value}), "host", 0).invocation().body
         assert (body[:1] == b"{", b"An example: deliveries gave up." in body) == (is_json, True)
-
-
-def test_where_there_is_no_trouble_nobody_is_told(watching: Watching) -> None:
-    add_many(watching.store, 5, "crm")
-    for job in claim(watching.store, crm=9).jobs:
-        finish(watching.store, job, SUCCEEDED)
-    # This machine's disk may be full.
-    watching.configure(alert(*KINDS.keys() - {"silent", "disk"}))
-    assert watching.look(3) == []

@@ -125,26 +125,6 @@ def test_a_start_that_fails_is_no_heartbeat(
     assert home.rows(ALIVE) == before
 
 
-def test_a_clock_set_while_the_daemon_runs_invents_no_downtime(store: Store) -> None:
-    async def run() -> list[Any]:
-        clock = SettableClock()
-        own = Heartbeat(store.writer, clock, every_s=0.01)
-        await own.beat()
-        loop = asyncio.create_task(own.run())
-        for by_ms in (50 * HOUR_MS, -100 * HOUR_MS):
-            clock.set_by_ms += by_ms
-            clock.jumped_ms()
-            expected = clock.now_ms()
-            await until(lambda: abs(store.rows(ALIVE)[0][0] - expected) < HOUR_MS)  # noqa: B023
-        await own.end()
-        loop.cancel()
-        return store.rows(DOWNTIMES)
-
-    with logged() as lines:
-        assert store.wait(run()) == []
-    assert lines == []
-
-
 def test_a_database_that_fails_for_hours_is_a_downtime(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

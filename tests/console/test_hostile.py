@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.chromium import PHONE, Chromium, needs_chromium, overflow_px
 from tests.support.configuration import ONCE, shell
-from tests.support.console import CONSOLE, Browser
+from tests.support.console import CONSOLE
 from tests.support.daemon import Premblyd
 
 pytestmark = pytest.mark.browser
@@ -165,13 +165,3 @@ def test_the_sign_in_page_takes_what_a_link_says(chromium: Chromium) -> None:
         looked_at(page)
         page.get_by_role("button", name="Sign in").click()
         looked_at(page)
-
-
-def test_all_json_is_json(own: Browser) -> None:
-    paths = ["/overview.json", *(f"{path}.json" for path in PAGES[2:])]
-    paths += [f"/events/{number + 1}.json" for number in range(len(BODIES))]
-    for path in paths:
-        page = own.get(path)
-        assert page.status == 200, path
-        assert page.headers["Content-Type"] == "application/json; charset=UTF-8"
-        json.loads(page.body.decode())

@@ -60,17 +60,6 @@ def test_a_link_signs_in_by_one_click(chromium: Chromium, daemon: Premblyd) -> N
         assert "Sign out" not in page.content(), "a page is shown from the browser's memory"
 
 
-def test_what_is_typed_wrongly_is_said_beside_its_field(chromium: Chromium) -> None:
-    with chromium.window() as page:
-        page.goto("/events")
-        page.get_by_label("Outcome").select_option("not_verified")
-        page.get_by_role("button", name="Filter").click()
-        expect(page).to_have_url(re.compile("outcome=not_verified"))
-        page.get_by_label("Since").fill("yesterday or so")
-        page.get_by_label("Since").press("Enter")
-        expect(page.get_by_label("Since")).to_have_attribute("aria-invalid", "true")
-
-
 def test_a_replay_is_a_click(chromium: Chromium) -> None:
     with chromium.window() as page:
         page.goto("/events/2")
@@ -95,18 +84,6 @@ def test_chosen_dead_letters_are_replayed(
         expect(page.get_by_text("2 of 2 deliveries queued")).to_be_visible()
         expect(page.get_by_text("All are queued")).to_be_visible()
     daemon.wait_for_rows([(before - 2,)], dead)
-
-
-def test_a_replay_of_many_shows_how_far_it_is(chromium: Chromium, daemon: Premblyd) -> None:
-    dead = "SELECT count(*) FROM delivery WHERE state = 'dead' AND action = 'notify-crm'"
-    ((count,),) = daemon.rows(dead)
-    with chromium.window() as page:
-        page.goto("/dead")
-        page.get_by_role("button", name=f"Replay all {count}").click()
-        page.get_by_role("button", name=f"Replay {count}", exact=True).click()
-        expect(page.get_by_text(f"{count} of {count} deliveries queued")).to_be_visible()
-        assert page.get_by_role("progressbar").get_attribute("value") == str(count)
-    daemon.wait_for_rows([(0,)], dead)
 
 
 def test_an_action_is_paused_and_resumed_by_keyboard(chromium: Chromium, daemon: Premblyd) -> None:

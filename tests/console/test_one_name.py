@@ -2,20 +2,15 @@
 command or a page. Who adds a name or renames one does it here first."""
 
 import json
-import pkgutil
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from premblyd import cli
 from premblyd.cli import COMMANDS, main
-from premblyd.cli.lists import LISTS
-from premblyd.cli.printing import Column
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.console import Browser
 from tests.support.daemon import Premblyd
@@ -121,26 +116,6 @@ def test_each_command_that_prints_json_is_held() -> None:
     uses = [*ROWS, *OBJECTS]
     held = {name for name in COMMANDS if any(f"{use} ".startswith(f"{name} ") for use in uses)}
     assert {name for name in COMMANDS if has_json(name)} == held | MOVES
-
-
-def columns() -> Iterator[Column]:
-    """Yield all columns that commands print."""
-    for listed in LISTS.values():
-        yield from listed.columns
-    for found in pkgutil.iter_modules(cli.__path__):
-        for value in vars(import_module(f"premblyd.cli.{found.name}")).values():
-            if isinstance(value, tuple):
-                yield from (each for each in value if isinstance(each, Column))
-
-
-def test_each_column_of_a_command_has_the_word_for_what_it_shows() -> None:
-    found = list(columns())
-    assert len(found) > 60
-    for each in found:
-        of = each.of if isinstance(each.of, str) else ""
-        head = each.name.removesuffix(" (UTC)")
-        assert not of or head == word(of)
-        assert (each.kind == "time") is each.name.endswith(" (UTC)")
 
 
 @for_each("command", ["events", "deliveries", "unsettled", "rejections"])

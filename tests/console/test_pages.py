@@ -95,16 +95,6 @@ def test_each_field_of_a_filter_is_an_option_and_a_part_of_the_form(
     assert own.get(f"{path}.json?due_after=1").status == 400, "what nobody is offered"
 
 
-def test_what_is_doubted_is_found_and_says_why(own: Browser) -> None:
-    page = own.get("/events?doubted=yes").text
-    assert page.count("doubt: face") == page.count("<tr data-id=") == 1
-    [event] = own.get("/events.json?doubted=yes").json["events"]
-    assert (event["outcome"], event["doubt"]) == ("unknown", "face")
-    page = own.get(f"/events/{event['id']}").text
-    assert "It says VERIFIED, but also something that does not fit: face." in page
-    assert "something that does not fit" not in own.get("/events/1").text
-
-
 def test_the_list_of_events_says_how_the_worst_of_its_deliveries_stands(
     own: Browser, daemon: Premblyd
 ) -> None:
@@ -148,13 +138,6 @@ def test_an_event_says_first_how_it_stands_and_shows_its_attempts_without_the_pe
     assert "&quot;bvn&quot;: &quot;•••&quot;" in page
     for path in ("/events/999999", f"/events/{'0' * 32}", "/deliveries/999999"):
         assert own.get(path).status == 404
-
-
-def test_what_is_about_no_person_has_no_outcome(own: Browser) -> None:
-    [event, *_] = own.get("/events.json?type=workflow.*").json["events"]
-    page = own.get("/events?type=workflow.*").text
-    assert {*re.findall(r'<td data-label="Outcome">.*?>(.*?)</span>', page)} == {"–"}
-    assert "(not about a person)" in own.get(f"/events/{event['id']}").text
 
 
 def test_a_list_masks_what_a_sender_wrote_where_no_person_belongs(fresh: Premblyd) -> None:
@@ -282,15 +265,11 @@ def test_dead_letters_are_told_by_error_and_replayed_by_what_was_asked_for(fresh
     for number, code in enumerate(("03", "03", "04")):
         fresh.send(b'{"response_code":"%s","reference":"sample-api-%d"}' % (code.encode(), number))
     fresh.wait_for_rows([(3,)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
-    errors = own.get("/dead.json").json["errors"]
-    assert [(each["error"], each["count"]) for each in errors] == [
-        ("exit status 3", 2),
-        ("exit status 4", 1),
-    ]
+    errors = {each["error"]: each["count"] for each in own.get("/dead.json").json["errors"]}
+    assert errors == {"exit status 3": 2, "exit status 4": 1}
     assert 'href="/dead?error=exit+status+3"' in own.get("/dead").text
     rows = own.get("/dead.json?error=STATUS+4").json["deliveries"]
     assert [row["reference"] for row in rows] == ["sample-api-2"]
-    assert own.get("/dead.json?until=1h").json["deliveries"] == []
     bulk = own.post("/dead/replay.json", {"all": "1", "error": "status 4"}).json
     assert (bulk["total"], bulk["about"]) == (1, "1 dead delivery (error contains •••)")
     fresh.wait_for_rows([(4,)], "SELECT count(*) FROM attempt")
@@ -330,18 +309,6 @@ def test_a_payload_is_explained(own: Browser) -> None:
     assert [run["action"] for run in data["actions"]] == ["activate-customer", "archive"]
     assert {each["action"] for each in data["not_matched"]} == {"page-operations", "ask-compliance"}
     assert own.post("/actions/explain", {"payload": "no JSON"}).status == 200
-
-
-def test_the_overview_and_the_rejections_say_what_needs_attention(own: Browser) -> None:
-    data = own.get("/overview.json").json
-    assert "dead" in {item["kind"] for item in data["attention"]}
-    page = own.get("/").text
-    assert 'href="/dead?action=activate-customer"' in page
-    assert '<svg class="chart"' in page
-    assert sum(each["events"] for each in data["by_outcome"]) > 20
-    (told,) = own.get("/rejections.json").json["summary"]
-    shown = (told["reason"], told["remote_ip"], told["count"])
-    assert shown == ("wrong signature", "127.0.0.1", 1)
 
 
 def test_the_overview_and_the_metrics_tell_that_nothing_can_be_stored(fresh: Premblyd) -> None:
