@@ -522,11 +522,3 @@ def test_an_example_names_each_kind() -> None:
     shown = message.example(alert(*every), "host", 0)
     assert shown.kinds == list(KINDS)
     assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())
-
-
-def test_an_alert_is_text_on_standard_input_and_else_json() -> None:
-    http = {"url": "http://x"}
-    for hook, is_json in (("shell", False), ("command", False), ("worker", True), ("http", True)):
-        value: Any = {"shell": "x", "http": http}.get(hook, ["x"])
-        body = message.example(alert("dead", **{hook: value}), "host", 0).invocation().body
-        assert (body[:1] == b"{", b"An example: deliveries gave up." in body) == (is_json, True)

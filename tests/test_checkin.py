@@ -198,6 +198,7 @@ async def test_by_a_real_commit_and_a_real_look_it_is_found_that_neither_can_be_
                 at.dispatcher.looked_at_s -= 61
                 assert await checking._lacking(60) == checkin.NO_LOOK
             at.dispatcher.wake()
+            assert not await Health(Inbox(at.writer), time.monotonic).check(), "one failed just now"
             checking.stop()
             await task
             await checking.end(None, None, None)
@@ -221,12 +222,6 @@ def test_no_heartbeat_is_earned_where_writing_failed_lately_though_a_commit_work
             return [*earned, await daemon._can_store()]
 
     assert asyncio.run(scene()) == [True, False]
-
-
-async def test_no_health_is_where_a_commit_failed_lately(place: DatabaseAddress) -> None:
-    async with Dispatching(place) as at:
-        assert await Health(Inbox(at.writer), lambda: float("-inf")).check()
-        assert not await Health(Inbox(at.writer), time.monotonic).check()
 
 
 @pytest.mark.process

@@ -161,13 +161,7 @@ def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     assert (late.kind, late.target.action) == ("late", "crm"), "mail is told once"
     host(store, "c", "mail")
     assert kinds(record, NOW_MS + 1) == []
-
-
-def test_a_host_that_was_lost_is_told_until_it_comes_back_or_is_ended(
-    store: Store, record: Database
-) -> None:
-    host(store, "b")
-    store.by_hand(f"UPDATE host SET ended = 'lost', ended_at_ms = {NOW_MS}")
+    store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = ? WHERE name = 'b'", NOW_MS)
     [item] = found(record)
     assert (item.kind, item.subject) == ("host", "b")
     assert store.call(Operator(actor="ada").forget_host("b", NOW_MS))

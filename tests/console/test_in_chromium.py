@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.chromium import (
-    PHONE,
     SCREENS,
     Chromium,
     needs_chromium,
@@ -208,10 +207,3 @@ def test_every_page_is_readable_and_reached_by_keyboard(chromium: Chromium) -> N
         expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
-
-
-def test_every_page_works_without_javascript(chromium: Chromium) -> None:
-    with chromium.window(width=PHONE, javascript=False) as page:
-        for path in PAGES[:5]:
-            page.goto(path)
-            expect(page.get_by_role("heading", level=1)).to_be_visible()

@@ -13,7 +13,6 @@ import pytest
 from premblyd.cli import COMMANDS, main
 from tests.support.commands import json_of, recorded_in, run
 from tests.support.console import Browser
-from tests.support.daemon import Premblyd
 from tests.support.database import rows
 from tests.support.rows import for_each
 
@@ -147,13 +146,3 @@ def test_each_head_of_a_page_is_the_word_for_a_name_in_its_json_and_csv(
         name = {"/operators": "operator_actions", "/dead": "deliveries"}.get(path, path[1:])
         in_csv = [head.strip('"') for head in text.splitlines()[0].split(",")]
         assert in_csv == [re.sub(r"(^|_)at_ms$", r"\1at", each) for each in answered[name][0]]
-
-
-def test_what_has_no_response_code_is_missing_everywhere(own: Browser, daemon: Premblyd) -> None:
-    config = daemon.config
-    (row, *_) = json_of(config, "events", "--code", "missing", "--limit", 1)
-    assert row["response_code"] is None
-    assert " missing " in run("events", "--code", "missing", "--config", config).out
-    assert "missing" in json_of(config, "check")["actions_by_response_code"]
-    for path in ("/events?code=missing", f"/events/{row['id']}"):
-        assert '<span class="muted">missing</span>' in own.get(path).text
