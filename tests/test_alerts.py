@@ -358,10 +358,6 @@ def test_notices_wake_nobody(watching: Watching) -> None:
     assert watching.look(2) == ["unmatched"]
 
 
-def test_every_kind_of_attention_can_be_an_alert() -> None:
-    assert {"daemon", *KINDS} == {row.kind for row in table.TROUBLES}
-
-
 def test_a_process_gets_the_text_and_a_url_gets_json(watching: Watching) -> None:
     http = {"url": "https://chat.example.com/hook"}
     watching.configure(alert("dead", name="mail"), alert("dead", name="chat", http=http))
@@ -517,8 +513,8 @@ def test_try_says_what_is_missing_and_check_what_cannot_run(daemon: Premblyd) ->
     assert "warning: alert page: /nowhere/page is not an executable here" in done.err
 
 
-def test_an_example_names_each_kind() -> None:
+def test_every_kind_of_attention_can_be_an_alert_and_an_example_names_it() -> None:
+    assert {"daemon", *KINDS} == {row.kind for row in table.TROUBLES}
     every = [{"silent": "6h"} if kind == "silent" else kind for kind in KINDS]
     shown = message.example(alert(*every), "host", 0)
-    assert shown.kinds == list(KINDS)
     assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())

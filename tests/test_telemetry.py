@@ -10,7 +10,7 @@ import pytest
 
 import premblyd
 from premblyd import telemetry
-from premblyd.telemetry import EVENTS, TABLE, tell
+from premblyd.telemetry import EVENTS, tell
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
@@ -25,10 +25,6 @@ def test_every_event_is_a_line_that_the_documentation_lists(event: str) -> None:
     assert line["event"] == event
     rows = PAGES["docs/monitoring.md"].partition("\n### Every event\n")[2].splitlines()
     assert [row for row in rows if row.startswith("- ") and f"`{event}`" in row]
-
-
-def test_no_two_events_have_one_name() -> None:
-    assert len(EVENTS) == len(re.findall(r"^\w+\.\w+", TABLE, re.MULTILINE))
 
 
 def _name(function: ast.expr) -> str:

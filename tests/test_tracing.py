@@ -85,6 +85,11 @@ async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
     assert "vendor" not in stored_headers
 
 
+STATES = "SELECT action, state FROM delivery ORDER BY action"
+ATTEMPTS = """SELECT number FROM attempt JOIN delivery ON delivery.id = delivery_id
+    WHERE action = 'note' AND attempt.outcome = 'succeeded' ORDER BY number"""
+
+
 # From a header on the socket to a hook's process, and once more after a replay.
 @pytest.mark.process
 def test_a_trace_goes_from_the_webhook_to_its_hooks_and_outlasts_a_replay(tmp_path: Path) -> None:
@@ -103,10 +108,3 @@ def test_a_trace_goes_from_the_webhook_to_its_hooks_and_outlasts_a_replay(tmp_pa
     assert (tmp_path / "ran").read_text() == f"1 {TRACEPARENT}\n2 {TRACEPARENT}\n"
     assert headers["traceparent"] == TRACEPARENT
     assert [line["trace_id"] for line in ended] == [TRACE] * 3
-
-
-STATES = "SELECT action, state FROM delivery ORDER BY action"
-ATTEMPTS = """
-SELECT number FROM attempt JOIN delivery ON delivery.id = delivery_id
-WHERE action = 'note' AND attempt.outcome = 'succeeded' ORDER BY number
-"""

@@ -22,14 +22,12 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     """A daemon: who may see the page, and what it shows, its console decides."""
     with Premblyd(tmp_path_factory.mktemp("days"), console=CONSOLE) as daemon:
         daemon.start()
+        insert = "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
         with changing(daemon.place) as connection:
             for day_ms in range(FIRST_MS, FIRST_MS + DAYS * DAY_MS, DAY_MS):
                 reasons = FOUND.get(day_ms, "missing")
-                connection.execute(
-                    "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
-                    f" ({day_ms}, {day_ms + DAY_MS}, {not reasons}, '{reasons}',"
-                    """ '{"missing": 2}')"""
-                )
+                values = f"{day_ms}, {day_ms + DAY_MS}, {not reasons}, '{reasons}'"
+                connection.execute(f"""{insert} ({values}, '{{"missing": 2}}')""")
         yield daemon
 
 

@@ -15,8 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from premblyd import csvtext
-from premblyd.console import export, lists
-from premblyd.console.deliveries import Dead, Deliveries
+from premblyd.console import export
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
@@ -55,8 +54,6 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert [row["id"] for row in rows_of(own, "/events.csv?text=rare")] == ["7"]
     assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []
     assert len(rows_of(own, "/rejections.csv")) == MANY
-    pages = (lists.Events, lists.Rejections, lists.Operators, Dead, Deliveries)
-    assert all(page.csv_rows < 1000 for page in pages), "of a query, one more is read"
 
 
 @pytest.mark.process

@@ -22,17 +22,13 @@ HOSTILE = (
     "<style>*{display:none}</style><base href=//evil.example>{{1+1}}{% raw x %}<!--"
     "javascript:alert(4)\u202egnp.exe\u2066\u200f\x07\x1b[31m\x00\u2028💥&lt;"
 )
-FORMULA = '=HYPERLINK("http://evil.example","look")'
 LONG = HOSTILE + "A" * 5_000_000
 # What the pages show of a body, and the names under which they look for it.
 NAMES = (
     "response_code", "status", "detail", "message", "event", "type", "source", "kind", "reference",
     "user_ref", "session_id", "verification_id", "completed_at", "photo", "confidence",
 )  # fmt: skip
-PAGES = [
-    "/", "/overview", "/events", "/dead", "/deliveries", "/rejections", "/actions", "/operators",
-    "/days",
-]  # fmt: skip
+PAGES = "/ /overview /events /dead /deliveries /rejections /actions /operators /days".split()
 MAX_PAGE = 1_000_000  # characters: a phone shows it at once
 LOOK = """() => {
   const all = [...document.querySelectorAll("*")];
@@ -74,7 +70,6 @@ def deep(levels: int, inside: str) -> bytes:
 
 BODIES = {
     "every field": json.dumps(filled(HOSTILE)).encode(),
-    "formulas": json.dumps(filled(FORMULA)).encode(),
     "5 MB": json.dumps({"detail": LONG, "reference": LONG, "data": {"firstName": LONG}}).encode(),
     "10,000 keys": json.dumps({f"{HOSTILE} {n}": {HOSTILE: n} for n in range(10_000)}).encode(),
     "deep": deep(150, HOSTILE),
@@ -95,37 +90,25 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     with Premblyd(folder, actions=[prints], console=CONSOLE) as daemon:
         daemon.start()
         headers = {"User_Agent": HOSTILE[:80], "X_Forwarded_For": "192.0.2.1, <script>"}
-        headers["token"] = FORMULA
         for body in BODIES.values():
             assert daemon.send(body, **headers).status == 200
-        for forged in (HOSTILE[:40], FORMULA):
-            assert daemon.send(b"{}", x_prembly_signature=forged, **headers).status == 401
+        assert daemon.send(b"{}", x_prembly_signature=HOSTILE[:40], **headers).status == 401
         daemon.wait_for_rows([(len(BODIES),)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
         assert daemon.stop() == 0
-        for row, text in ((1, HOSTILE), (2, FORMULA)):
-            _write_everywhere(daemon, row, text)
+        _write_everywhere(daemon)
         yield daemon.start()
 
 
-def _write_everywhere(daemon: Premblyd, row: int, text: str) -> None:
-    """Put `text` into each column of text of a row of each table, as no sender could. Not where it
-    is said which schema this is: no daemon would start."""
+def _write_everywhere(daemon: Premblyd) -> None:
+    """Put it into each column of text of the first row of each table, as no sender could: where it
+    is not one of a few words, and not where it is said which schema this is."""
+    columns = """SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+        WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' AND c.type LIKE 'TEXT%' AND c.pk = 0
+        AND t.name NOT IN ('console_token', 'record')"""
     with closing(sqlite3.connect(daemon.database)) as connection, connection:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-            " AND name NOT IN ('console_token', 'record')"
-        ).fetchall()
-        for (table,) in tables:
-            columns = connection.execute(
-                f"SELECT name FROM pragma_table_info('{table}') WHERE type LIKE 'TEXT%' AND pk = 0"
-            ).fetchall()
-            for (column,) in columns:
-                try:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (text, row)
-                    )
-                except sqlite3.IntegrityError:
-                    continue  # one of a few words
+        for table, column in connection.execute(columns).fetchall():
+            change = f"UPDATE OR IGNORE {table} SET {column} = ? WHERE rowid = 1"
+            connection.execute(change, (HOSTILE,))
 
 
 def looked_at(page: Page) -> None:

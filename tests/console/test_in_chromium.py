@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.chromium import (
-    SCREENS,
-    Chromium,
-    needs_chromium,
-    overflow_px,
-    serious_faults,
-)
+from tests.support.chromium import SCREENS, Chromium, needs_chromium, overflow_px, serious_faults
 from tests.support.commands import ACTIONS, record
 from tests.support.console import CONSOLE, new_link
 from tests.support.daemon import Premblyd
@@ -57,14 +51,6 @@ def test_a_link_signs_in_by_one_click(chromium: Chromium, daemon: Premblyd) -> N
         page.go_back()
         expect(page).to_have_url(re.compile("/sign-in"))
         assert "Sign out" not in page.content(), "a page is shown from the browser's memory"
-
-
-def test_a_replay_is_a_click(chromium: Chromium) -> None:
-    with chromium.window() as page:
-        page.goto("/events/2")
-        delivery = page.get_by_role("article", name="notify-crm")
-        delivery.get_by_role("button", name="Replay").click()
-        expect(delivery).to_contain_text("succeeded")  # by itself
 
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with", "without"])

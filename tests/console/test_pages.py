@@ -282,15 +282,12 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
     own = opened(fresh, shell("crm", "exit 1", retry=ONCE))
     fresh.send(b'{"response_code":"00"}')
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
+    insert = """INSERT INTO attempt (delivery_id, number, worker, action_digest, claim_token,
+        started_at_ms, finished_at_ms, outcome, output) VALUES (1, ?, '', '', '', 0, 0, 'failed', ?)"""
     with changing(fresh.place) as connection:
         connection.execute("UPDATE delivery SET attempt_count = 25")
         for number in range(2, 26):
-            connection.execute(
-                "INSERT INTO attempt (delivery_id, number, worker, action_digest, started_at_ms,"
-                " finished_at_ms, outcome, output, claim_token)"
-                " VALUES (1, ?, '', '', 0, 0, 'failed', ?, '')",
-                (number, f"run {number}\n"),
-            )
+            connection.execute(insert, (number, f"run {number}\n"))
     assert "run 25" not in own.get("/events/1").text, "what hooks print is hidden"
     text = own.post("/events/1/reveal").text
     assert ("run 25\n" in text, "run 6\n" in text, "run 5\n" in text) == (True, True, False)
@@ -348,7 +345,7 @@ def test_what_a_sender_wrote_stays_text(tmp_path: Path) -> None:
         for page in pages:
             assert page.status == 200
             assert not re.search(
-                r"<script(?! src=\"/static/)|<img|onerror=(?!alert\(2\)&gt;)", page.text
+                r'<script(?! src="/static/)|<img|onerror=(?!alert\(2\)&gt;)', page.text
             )
             assert "\u202e" not in page.text
             assert "\x07" not in page.text
