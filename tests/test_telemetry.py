@@ -61,7 +61,12 @@ def test_a_line_has_what_applies_and_whoever_listens_hears_it_as_well(
     heard: list[Any] = []
     hear = lambda event, fields: heard.append((event, fields))  # noqa: E731
     monkeypatch.setattr(telemetry, "LISTENERS", [*telemetry.LISTENERS, hear])
-    told = {"endpoint": "prembly", "remote_ip": "::1", "reason": "no", "body_bytes": None}
+    told: dict[str, Any] = {
+        "endpoint": "prembly",
+        "remote_ip": "::1",
+        "reason": "no",
+        "body_bytes": None,
+    }
     with logged() as lines:
         tell("webhook.rejected", **told, hint=None)
     assert lines == [{"event": "webhook.rejected", "log_level": "warning", **told}]

@@ -283,7 +283,7 @@ def test_of_many_attempts_the_newest_are_shown(fresh: Premblyd) -> None:
     fresh.send(b'{"response_code":"00"}')
     fresh.wait_for_rows([("dead",)], "SELECT state FROM delivery")
     insert = """INSERT INTO attempt (delivery_id, number, worker, action_digest, claim_token,
-        started_at_ms, finished_at_ms, outcome, output) VALUES (1, ?, '', '', '', 0, 0, 'failed', ?)"""
+    outcome, started_at_ms, finished_at_ms, output) VALUES (1, ?, '', '', '', 'failed', 0, 0, ?)"""
     with changing(fresh.place) as connection:
         connection.execute("UPDATE delivery SET attempt_count = 25")
         for number in range(2, 26):
@@ -371,9 +371,10 @@ CONFIGURED: list[dict[str, Any]] = [
     shell("unstated", "exit 1", confirm={"unstated": ["face_match", "user_ref"]}, retry=ONCE,
           order={"by": "reference", "then": "wait"}),
     {"name": "posted", "response_codes": ["default", "missing"], "types": ["*"],
-     "when": "outcome == 'verified'", "timeout": "3s", "retry": AT_ONCE,
-     "http": {"url": "http://127.0.0.1:1/hook", "headers": {"Authorization": "hush"},
-              "sign_with": "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo", "send": {"select": "body"}}},
+     "when": "outcome == 'verified'", "retry": AT_ONCE,
+     "http": {"url": "http://127.0.0.1:1/hook", "timeout": "3s", "send": {"select": "body"},
+              "headers": {"Authorization": "hush"},
+              "sign_with": "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo"}},
 ]  # fmt: skip
 
 

@@ -144,7 +144,7 @@ def test_whom_the_proxy_names_otherwise_or_does_not_name_itself_gets_nothing(
         assert answer.status == (403 if person in ("mallory", "alice,eve") else 401), person
     for secret in ("", "another secret of it", SECRET[:-1], "\xff"):
         assert Proxied(address, "alice", secret).get("/events.json").status == 401, secret
-    own = HTTPConnection(*address.split(":"))
+    own = HTTPConnection(address)
     own.putrequest("GET", "/events.json")
     for name, value in (("Remote-User", "alice"), ("Remote-User", "eve"), (SECRET_HEADER, SECRET)):
         own.putheader(name, value)
