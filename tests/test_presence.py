@@ -26,12 +26,10 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def running(settings: Config, path: Path, started_with: Config | None = None) -> Presence:
     """Return this process as a daemon that uses these settings."""
+    own = Listening(sockets=[], is_passed=False)
+    began = started_with or settings
     return presence.of_this_process(
-        settings,
-        path,
-        started_with=started_with or settings,
-        started_at_ms=1,
-        listening=Listening(sockets=[], is_passed=False),
+        settings, path, started_with=began, started_at_ms=1, listening=own
     )
 
 
@@ -47,30 +45,20 @@ def written(path: Path, **changes: Any) -> Config:
     return load.load_config(path)
 
 
-def test_of_several_on_a_server_the_one_with_the_same_configuration_is_found(
+def test_of_several_on_a_server_the_one_with_the_same_configuration_is_found_or_another(
     tmp_path: Path,
 ) -> None:
-    paths = [tmp_path / f"{name}.yaml" for name in "abc"]
-    published = [publish(path) for path in paths]
-    assert [presence.find(SERVER, path) for path in paths] == published
-
-
-def test_a_daemon_with_another_configuration_is_found_by_its_server(tmp_path: Path) -> None:
-    own = publish(tmp_path / "a.yaml")
-    assert presence.find(SERVER, tmp_path / "other.yaml") == own
-    assert presence.find(Server("postgresql://db1/another"), tmp_path / "a.yaml") is None
-    presence.withdraw(SERVER, tmp_path / "a.yaml")
-    assert presence.find(SERVER, tmp_path / "other.yaml") is None
-
-
-def test_what_a_killed_one_left_is_passed_over(tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.yaml" for name in "ab"]
     published = [publish(path) for path in paths]
+    assert [presence.find(SERVER, path) for path in paths] == published
+    assert presence.find(Server("postgresql://db1/another"), paths[0]) is None
     for path in tmp_path.glob("*.running"):
         fields = json.loads(path.read_text())
-        if fields["configuration"] == str(paths[0]):
+        if fields["configuration"] == str(paths[0]):  # as a killed one leaves it
             path.write_text(json.dumps(fields | {"process_start": 1}))
     assert presence.find(SERVER, paths[0]) == published[1]
+    presence.withdraw(SERVER, paths[1])
+    assert presence.find(SERVER, paths[1]) is None
 
 
 def test_the_databases_password_is_told_to_need_a_restart_also_after_a_reload(
@@ -139,8 +127,7 @@ def test_a_folder_that_others_may_write_is_neither_written_nor_believed(
 def test_a_link_that_somebody_made_before_is_not_followed(
     shared: Path, tmp_path: Path, lines: Lines
 ) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    (elsewhere := tmp_path / "elsewhere").mkdir()
     shared.symlink_to(elsewhere)
     publish(tmp_path / "a.yaml")
     assert [line["event"] for line in lines] == ["daemon.not_published"]

@@ -9,7 +9,7 @@ from tornado.httputil import HTTPHeaders
 
 from premblyd.prembly.tracing import trace_id_of, traceparent_in
 from premblyd.run.http import make_request
-from premblyd.run.invocation import Invocation, of_webhook
+from premblyd.run.invocation import of_webhook
 from premblyd.run.protocol import delivery_line
 from tests.support.commands import run
 from tests.support.configuration import shell
@@ -28,16 +28,12 @@ NONE = [
     "",
     "hush",
     f"01-{TRACE}-b7ad6b7169203331-01",
-    f"ff-{TRACE}-b7ad6b7169203331-01",
     f"00-{TRACE}-b7ad6b7169203331-01-hush",
-    f"00-{TRACE}-b7ad6b7169203331",
     f"00-{TRACE.upper()}-b7ad6b7169203331-01",
     f"00-{'0' * 32}-b7ad6b7169203331-01",
     f"00-{TRACE}-{'0' * 16}-01",
-    f"00-{TRACE[1:]}-b7ad6b7169203331-01",
     f"00-{TRACE}-b7ad6b7169203331-0x",
     f"00-{TRACE}-b7ad6b7169203331-01\n",
-    f" {TRACEPARENT}",
     f"{TRACEPARENT},{TRACEPARENT}",
     TRACEPARENT.replace("0", "\uff10"),  # wide digits
 ]
@@ -48,22 +44,12 @@ def stored(*values: str, name: str = "Traceparent") -> str:
     return json.dumps([["Host", "h"], *([name, value] for value in values)])
 
 
-def invocation(headers: str) -> Invocation:
-    return of_webhook(new_event(headers=headers), "act", None, None)
-
-
-def test_a_valid_one_is_read_however_its_header_is_written() -> None:
+def test_one_valid_value_is_read_however_its_header_is_written() -> None:
     for name in ("Traceparent", "traceparent", "TraceParent"):
         assert traceparent_in(stored(TRACEPARENT, name=name)) == TRACEPARENT
     assert trace_id_of(TRACEPARENT) == TRACE
-
-
-@for_each("value", NONE)
-def test_anything_else_is_none(value: str) -> None:
-    assert traceparent_in(stored(value)) is None
-
-
-def test_of_several_none_is_the_one() -> None:
+    for value in NONE:
+        assert traceparent_in(stored(value)) is None, value
     assert traceparent_in(stored(TRACEPARENT, TRACEPARENT)) is None
     assert traceparent_in(stored(TRACEPARENT, "hush")) is None
     assert traceparent_in(stored(TRACEPARENT, name="X-Traceparent")) is None
@@ -71,35 +57,21 @@ def test_of_several_none_is_the_one() -> None:
     assert trace_id_of(None) is None
 
 
-def test_every_kind_of_hook_gets_it() -> None:
-    told = invocation(stored(TRACEPARENT))
-    assert told.environment["PREMBLY_TRACEPARENT"] == TRACEPARENT
-    assert json.loads(delivery_line(1, told))["traceparent"] == TRACEPARENT
-    request = make_request(hook(http={"url": "http://x"}), told, endpoint(), 0)
-    assert dict(request.headers)["traceparent"] == TRACEPARENT
-
-
-def test_a_hook_gets_none_where_there_is_none() -> None:
-    told = invocation(stored("hush"))
-    assert told.environment["PREMBLY_TRACEPARENT"] is None
-    assert json.loads(delivery_line(1, told))["traceparent"] is None
-    request = make_request(hook(http={"url": "http://x"}), told, endpoint(), 0)
-    assert "traceparent" not in dict(request.headers)
-
-
-def test_an_actions_own_header_wins() -> None:
-    own = hook(http={"url": "http://x", "headers": {"Traceparent": "own"}})
-    request = make_request(own, invocation(stored(TRACEPARENT)), endpoint(), 0)
-    assert [value for name, value in request.headers if name.lower() == "traceparent"] == ["own"]
+@for_each(("header", "value"), [(TRACEPARENT, TRACEPARENT), ("hush", None)])
+def test_every_kind_of_hook_gets_it(header: str, value: str | None) -> None:
+    told = of_webhook(new_event(headers=stored(header)), "act", None, None)
+    assert told.environment["PREMBLY_TRACEPARENT"] == value
+    assert json.loads(delivery_line(1, told))["traceparent"] == value
+    for own in ({}, {"Traceparent": "own"}):
+        http = {"url": "http://x", "headers": own}
+        request = make_request(hook(http=http), told, endpoint(), 0)
+        sent = [each for name, each in request.headers if name.lower() == "traceparent"]
+        assert sent == ["own" if own else value] if own or value else not sent
 
 
 @pytest.mark.parametrize("sent", [[TRACEPARENT], [TRACEPARENT, "00-hush-2-01"], ["hush"]])
 async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
-    reception: Reception,
-    http_client: AsyncHTTPClient,
-    base_url: str,
-    lines: Lines,
-    sent: list[str],
+    reception: Reception, http_client: AsyncHTTPClient, base_url: str, lines: Lines, sent: list[str]
 ) -> None:
     headers = HTTPHeaders(signed(b"{}"))
     for value in sent:
@@ -111,6 +83,11 @@ async def test_the_log_names_a_valid_trace_and_quotes_nothing_else(
     assert "hush" not in str(lines)
     [(stored_headers,)] = reception.rows("SELECT headers FROM event")
     assert "vendor" not in stored_headers
+
+
+STATES = "SELECT action, state FROM delivery ORDER BY action"
+ATTEMPTS = """SELECT number FROM attempt JOIN delivery ON delivery.id = delivery_id
+    WHERE action = 'note' AND attempt.outcome = 'succeeded' ORDER BY number"""
 
 
 # From a header on the socket to a hook's process, and once more after a replay.
@@ -131,10 +108,3 @@ def test_a_trace_goes_from_the_webhook_to_its_hooks_and_outlasts_a_replay(tmp_pa
     assert (tmp_path / "ran").read_text() == f"1 {TRACEPARENT}\n2 {TRACEPARENT}\n"
     assert headers["traceparent"] == TRACEPARENT
     assert [line["trace_id"] for line in ended] == [TRACE] * 3
-
-
-STATES = "SELECT action, state FROM delivery ORDER BY action"
-ATTEMPTS = """
-SELECT number FROM attempt JOIN delivery ON delivery.id = delivery_id
-WHERE action = 'note' AND attempt.outcome = 'succeeded' ORDER BY number
-"""

@@ -1,7 +1,6 @@
 """A row in the table of troubles is all that a new trouble needs: everything that tells people of
 trouble tells it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,18 +46,15 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
     told = tmp_path / "told"
     alert = {"name": "page", "on": ["dead"], "shell": f"cat > {told}.part; mv {told}.part {told}"}
     with Premblyd(tmp_path, console=CONSOLE, alerts=[{**alert, "on": ["moon"]}]) as daemon:
-        daemon.start(before=ADDED)
-        own = signed_in(daemon)
-        page = own.get("/").text
+        own = signed_in(daemon.start(before=ADDED))
+        page, metrics = own.get("/").text, own.get("/metrics").text
         [item, _] = own.get("/overview.json").json["attention"]
-        metrics = own.get("/metrics").text
         wait_until(told.exists)
         # Commands read the file, whose `on` only the daemon knows.
         daemon.configure(console=CONSOLE, alerts=[alert], listen=daemon.address)
         monkeypatch.setattr(table, "TROUBLES", (*table.TROUBLES, ROW))
         status = run("status", "--config", daemon.config)
         check = run("check", "--config", daemon.config)
-        items = json.loads(run("status", "--json", "--config", daemon.config).out)["attention"]
     command = "premblyd deliveries --state pending --action crm"
     assert "<strong>The moon is full.</strong>" in page
     assert '<a href="/deliveries?action=crm&amp;state=pending">' in page
@@ -70,5 +66,4 @@ def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.M
     assert status.code == 2
     assert f"!! The moon is full.\n    Wait until it wanes.\n    {command}\n" in status.out
     assert status.out.endswith("2 moonbeams (bright). Nothing to do.\n")
-    assert [item["severity"] for item in items if item["kind"] == "moon"] == ["urgent", "notice"]
     assert f"warning: The moon is full. Wait until it wanes. `{command}`" in check.err

@@ -56,12 +56,8 @@ def test_what_is_doubted_is_told_until_it_is_dismissed_or_prembly_was_asked(
     assert len(found(record)) == 1
     store.by_hand(ABOUT.replace("confirm", "pending"), NOW_MS, "confirmed", 1)
     assert found(record) == []
-
-
-def test_that_prembly_says_verified_of_what_is_doubted_is_told_until_it_is_dismissed(
-    store: Store, record: Database
-) -> None:
-    store.by_hand("UPDATE event SET doubt = 'face', outcome = 'unknown', reference = 'other'")
+    store.by_hand("DELETE FROM inquiry")
+    store.by_hand("UPDATE event SET reference = 'other' WHERE id = 1")
     store.by_hand(ABOUT.replace("confirm", "reconcile"), NOW_MS - 30 * DAY_MS, "contradicted", 1)
     [item] = found(record)
     assert (item.kind, item.count) == ("differs", 1)
@@ -83,19 +79,17 @@ def test_a_refused_key_is_told_at_once_until_a_question_is_answered(
 def test_that_prembly_cannot_be_reached_is_told_when_it_lasts(
     store: Store, record: Database
 ) -> None:
-    store.by_hand(ASKED, NOW_MS - UNREACHABLE_MS, "confirm", "unavailable")
+    for number in range(5):
+        store.by_hand(ASKED, NOW_MS - number - 2, "confirm", "unavailable")
+    assert found(record) == [], "a short outage"
+    store.by_hand("DELETE FROM inquiry WHERE id > 1")
+    store.by_hand("UPDATE inquiry SET at_ms = ?", NOW_MS - UNREACHABLE_MS)
     store.by_hand(ASKED, NOW_MS - 2, "confirm", "unavailable")
     assert found(record) == []
     store.by_hand(ASKED, NOW_MS - 1, "confirm", "unavailable")
     [item] = found(record)
     assert (item.kind, item.severity, item.count) == ("prembly", Severity.WARNING, 3)
     store.by_hand(ASKED, NOW_MS, "confirm", "confirmed")
-    assert found(record) == []
-
-
-def test_a_short_outage_of_prembly_is_no_trouble(store: Store, record: Database) -> None:
-    for number in range(5):
-        store.by_hand(ASKED, NOW_MS - number, "confirm", "unavailable")
     assert found(record) == []
 
 

@@ -38,14 +38,9 @@ echo "customer $PREMBLY_USER_REF activated"
 def shown(folder: Path) -> Iterator[Premblyd]:
     """Run a daemon in `folder` that has had a day's webhooks."""
     (folder / "tried").touch()
+    tries = CRM.replace("TRIED", str(folder / "tried"))
     actions = [
-        shell(
-            "activate-customer",
-            CRM.replace("TRIED", str(folder / "tried")),
-            "00",
-            when="outcome == 'verified'",
-            retry=AT_ONCE,
-        ),
+        shell("activate-customer", tries, "00", when="outcome == 'verified'", retry=AT_ONCE),
         {"name": "archive", "command": ["true"], "response_codes": ["00", "01"]},
         shell("page-operations", "exit 0", "02", "03"),
         shell("ask-compliance", "echo 'no route to host' >&2; exit 1", "07", retry=ONCE),
@@ -74,26 +69,18 @@ def _add_a_day(database: Path) -> None:
 
 def _copy_event(connection: sqlite3.Connection, event_id: int, at_ms: int) -> None:
     """Add an event as it would have come at another time, with what has succeeded of it."""
-    ((was_ms,),) = connection.execute(
-        "SELECT received_at_ms FROM event WHERE id = ?", (event_id,)
-    ).fetchall()
+    one = "SELECT received_at_ms FROM event WHERE id = ?"
+    ((was_ms,),) = connection.execute(one, (event_id,)).fetchall()
     moved = {"received_at_ms": str(at_ms), "key": "lower(hex(randomblob(16)))"}
     copy = _copy(connection, "event", event_id, moved)
-    deliveries = connection.execute(
-        "SELECT id FROM delivery WHERE event_id = ? AND state = 'succeeded'", (event_id,)
-    ).fetchall()
-    later = at_ms - was_ms
-    for (delivery_id,) in deliveries:
-        moved = {"event_id": str(copy), "finished_at_ms": f"finished_at_ms + {later}"}
-        delivery = _copy(connection, "delivery", delivery_id, moved)
-        ((attempt_id,),) = connection.execute(
-            "SELECT max(id) FROM attempt WHERE delivery_id = ?", (delivery_id,)
-        ).fetchall()
-        moved = {
-            "delivery_id": str(delivery),
-            "started_at_ms": f"started_at_ms + {later}",
-            "finished_at_ms": f"finished_at_ms + {later}",
-        }
+    run = "SELECT id FROM delivery WHERE event_id = ? AND state = 'succeeded'"
+    last = "SELECT max(id) FROM attempt WHERE delivery_id = ?"
+    finished = {"finished_at_ms": f"finished_at_ms + {at_ms - was_ms}"}
+    for (delivery_id,) in connection.execute(run, (event_id,)).fetchall():
+        delivery = _copy(connection, "delivery", delivery_id, {"event_id": str(copy), **finished})
+        ((attempt_id,),) = connection.execute(last, (delivery_id,)).fetchall()
+        started = {"started_at_ms": f"started_at_ms + {at_ms - was_ms}"}
+        moved = {"delivery_id": str(delivery), **started, **finished}
         _copy(connection, "attempt", attempt_id, moved)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import pytest
 
 from premblyd.times import DAY_MS, day
-from tests.support.chromium import Chromium, needs_chromium, overflow_px, serious_faults
 from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
 from tests.support.database import changing
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.process
 DAYS = 33
 FIRST_MS = 20_454 * DAY_MS  # 2026-01-01
 LAST_MS = FIRST_MS + (DAYS - 1) * DAY_MS
-WIDTHS = (1280, 390)
 FOUND = {LAST_MS: "", LAST_MS - DAY_MS: "nothing_to_compare"}
 
 
@@ -24,14 +22,12 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     """A daemon: who may see the page, and what it shows, its console decides."""
     with Premblyd(tmp_path_factory.mktemp("days"), console=CONSOLE) as daemon:
         daemon.start()
+        insert = "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
         with changing(daemon.place) as connection:
             for day_ms in range(FIRST_MS, FIRST_MS + DAYS * DAY_MS, DAY_MS):
                 reasons = FOUND.get(day_ms, "missing")
-                connection.execute(
-                    "INSERT INTO day (day_ms, read_at_ms, is_complete, reasons, counts) VALUES"
-                    f" ({day_ms}, {day_ms + DAY_MS}, {not reasons}, '{reasons}',"
-                    """ '{"missing": 2}')"""
-                )
+                values = f"{day_ms}, {day_ms + DAY_MS}, {not reasons}, '{reasons}'"
+                connection.execute(f"""{insert} ({values}, '{{"missing": 2}}')""")
         yield daemon
 
 
@@ -43,22 +39,3 @@ def test_the_last_thirty_days_are_listed_with_why_they_are_not_complete(own: Bro
     page = own.get("/days").text
     assert page.count("2 verifications are missing") == page.count("not complete") == 28
     assert page.count("nothing to compare") == 1
-
-
-@needs_chromium
-@pytest.mark.browser
-def test_the_page_is_readable_and_reached_by_keyboard(chromium: Chromium) -> None:
-    from playwright.sync_api import expect  # takes long: only where a page is opened
-
-    with chromium.window(width=WIDTHS[0]) as page:
-        page.goto("/")
-        page.get_by_role("link", name="Days").focus()
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Days")
-        for width in WIDTHS:
-            chromium.resize(page, width, "dark" if width == WIDTHS[1] else "light")
-            page.goto("/days")
-            expect(page.get_by_role("rowheader", name=day(LAST_MS))).to_be_visible()
-            chromium.picture(page, f"days-{width}")
-            assert overflow_px(page) == 0
-            assert serious_faults(page) == []

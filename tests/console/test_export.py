@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection, IncompleteRead
@@ -13,8 +14,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from premblyd.console import export, lists
-from premblyd.console.deliveries import Dead, Deliveries
+from premblyd import csvtext
+from premblyd.console import export
 from premblyd.console.handler import Handler
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import PageReader, Readers, TooBusyError
@@ -53,11 +54,6 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     assert [row["id"] for row in rows_of(own, "/events.csv?text=rare")] == ["7"]
     assert rows_of(own, "/events.csv?text=nobody+wrote+this") == []
     assert len(rows_of(own, "/rejections.csv")) == MANY
-    assert len(rows_of(own, "/rejections.csv?reason=unknown")) == 0
-    heads = own.get("/events.csv?text=rare").body.decode("utf-8-sig").splitlines()[0]
-    assert ('"received_at"' in heads, " " in heads) == (True, False), "as the JSON's keys"
-    pages = (lists.Events, lists.Rejections, lists.Operators, Dead, Deliveries)
-    assert all(page.csv_rows < 1000 for page in pages), "of a query, one more is read"
 
 
 @pytest.mark.process
@@ -65,33 +61,28 @@ def test_a_csv_has_every_row_that_the_filter_has(fresh: Premblyd) -> None:
     ("path", "words"),
     [
         ("/events.csv?outcom=verified", "There is no filter outcom here"),
-        ("/events.csv?outcome=fine", "outcome should be one of verified"),
-        ("/events.csv?since=yesterday", "since should be a time"),
-        ("/events.csv?before=x", "should be a row"),
-        ("/events.json?x=1", "There is no filter x here"),
-        ("/events?x=1", "There is no filter x here"),
-        (f"/events.csv?reference={'r' * 201}", "reference should have 200 characters at most"),
+        ("/events?since=yesterday&outcome=fine", "should be one of verified"),
         ("/rejections.csv?since=yesterday", "since should be a time"),
-        ("/rejections.csv?outcome=verified", "There is no filter outcome here"),
+        ("/events.csv?before=x", "should be a row"),
         ("/deliveries.json?stat=dead", "There is no filter stat here"),
-        ("/overview.json?since=7days", "`since` should be one of 24h, 7d, 30d"),
+        (f"/events.csv?reference={'r' * 201}", "reference should have 200 characters at most"),
+        ("/overview.json?since=7days", "since should be one of 24h, 7d, 30d"),
     ],
 )
-def test_a_filter_that_is_mistyped_is_refused(own: Browser, path: str, words: str) -> None:
+def test_a_filter_that_is_mistyped_is_refused_and_lists_nothing(
+    own: Browser, path: str, words: str
+) -> None:
     page = own.get(path)
-    assert page.status == 400
-    assert words.replace("`", "") in page.text.replace("`", "")
+    assert (page.status, "192.0.2" in page.text) == (400, False)
+    assert words in re.sub("`|</?[a-z]+>", "", page.text)
 
 
-def test_a_wrong_value_lists_nothing(own: Browser) -> None:
-    for path, name in (
-        ("/rejections.json?since=yesterday", "rejections"),
-        ("/deliveries.json?state=lost", "deliveries"),
-        ("/events.json?outcome=fine", "events"),
-    ):
-        page = own.get(path)
-        assert (page.status, page.json[name]) == (400, []), path
-        assert page.json["mistakes"]
+@for_each("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1"])
+def test_no_cell_of_a_csv_is_a_formula(cell: str) -> None:
+    text = (csvtext.head(["x"]) + csvtext.lines([[cell]])).decode("utf-8-sig")
+    (_, shown) = csv.reader(io.StringIO(text, newline=""))
+    assert shown[0].startswith(("'", "[U+000D]"))
+    assert csvtext.lines([[-1]]) == b'"-1"\r\n', "a number of ours is one"
 
 
 class FewReaders(Readers):
@@ -120,25 +111,21 @@ def numbers(_: Database, before: int | None) -> tuple[Sequence[Row], int | None]
     return [Numbered(n=first)], first if first > 1 else None
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "AGAIN_S", 0.0)
+
+
 def parts(readers: FewReaders) -> AsyncIterator[bytes]:
     return export.parts(readers, Numbered, numbers)
 
 
-def test_a_part_that_is_refused_for_a_moment_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "AGAIN_S", 0.0)
-
-    async def scene() -> bytes:
-        return b"".join([part async for part in parts(FewReaders(end=99))])
-
-    text = asyncio.run(scene()).decode("utf-8-sig")
+async def test_a_part_that_is_refused_for_a_moment_is_read_again() -> None:
+    text = b"".join([part async for part in parts(FewReaders(end=99))]).decode("utf-8-sig")
     assert [row["n"] for row in csv.DictReader(io.StringIO(text))] == list("987654321")
 
 
-def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(export, "AGAIN_S", 0.0)
-
+async def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end() -> None:
     class Broken(RequestHandler):
         get_csv: Callable[..., Awaitable[None]] = Handler.send_csv
 
@@ -155,14 +142,9 @@ def test_a_csv_that_can_not_be_gone_on_with_ends_before_its_end(
         connection.close()
         return cut.value.partial
 
-    async def scene() -> bytes:
-        server = HTTPServer(Application([("/", Broken)]))
-        (own,) = bind_sockets(0, "127.0.0.1")
-        server.add_socket(own)
-        try:
-            return await asyncio.to_thread(ask, own.getsockname()[1])
-        finally:
-            server.stop()
-            await server.close_all_connections()
-
-    assert b'"8"' in asyncio.run(scene())
+    server = HTTPServer(Application([("/", Broken)]))
+    (own,) = bind_sockets(0, "127.0.0.1")
+    server.add_socket(own)
+    assert b'"8"' in await asyncio.to_thread(ask, own.getsockname()[1])
+    server.stop()
+    await server.close_all_connections()

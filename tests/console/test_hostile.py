@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.chromium import PHONE, Chromium, needs_chromium, overflow_px
 from tests.support.configuration import ONCE, shell
-from tests.support.console import CONSOLE, Browser
+from tests.support.console import CONSOLE
 from tests.support.daemon import Premblyd
 
 pytestmark = pytest.mark.browser
@@ -22,17 +22,13 @@ HOSTILE = (
     "<style>*{display:none}</style><base href=//evil.example>{{1+1}}{% raw x %}<!--"
     "javascript:alert(4)\u202egnp.exe\u2066\u200f\x07\x1b[31m\x00\u2028💥&lt;"
 )
-FORMULA = '=HYPERLINK("http://evil.example","look")'
 LONG = HOSTILE + "A" * 5_000_000
 # What the pages show of a body, and the names under which they look for it.
 NAMES = (
     "response_code", "status", "detail", "message", "event", "type", "source", "kind", "reference",
     "user_ref", "session_id", "verification_id", "completed_at", "photo", "confidence",
 )  # fmt: skip
-PAGES = [
-    "/", "/overview", "/events", "/dead", "/deliveries", "/rejections", "/actions", "/operators",
-    "/days",
-]  # fmt: skip
+PAGES = "/ /overview /events /dead /deliveries /rejections /actions /operators /days".split()
 MAX_PAGE = 1_000_000  # characters: a phone shows it at once
 LOOK = """() => {
   const all = [...document.querySelectorAll("*")];
@@ -74,24 +70,16 @@ def deep(levels: int, inside: str) -> bytes:
 
 BODIES = {
     "every field": json.dumps(filled(HOSTILE)).encode(),
-    "formulas": json.dumps(filled(FORMULA)).encode(),
     "5 MB": json.dumps({"detail": LONG, "reference": LONG, "data": {"firstName": LONG}}).encode(),
     "10,000 keys": json.dumps({f"{HOSTILE} {n}": {HOSTILE: n} for n in range(10_000)}).encode(),
-    "10,000 items": json.dumps({"data": [[HOSTILE]] * 10_000}).encode(),
     "deep": deep(150, HOSTILE),
-    "very deep": deep(900, HOSTILE),
     "too deep": deep(100_000, HOSTILE),
     "huge numbers": b'{"detail":1E400,"reference":-1e-400,"data":{"n":%s,"f":%s}}'
     % (b"9" * 20_000, b"0." + b"1" * 20_000),
     "surrogates": b'{"detail":"\\ud800 \\udc00 \\ud83d","reference":"\\udfff","data":["\\ud83d"]}',
     "no JSON": HOSTILE.encode() + b"\xff\xfe\x00\x80",
-    "nothing but nulls": b"\0" * 1000,
-    "a text": json.dumps(HOSTILE).encode(),
     "a form": urlencode(filled(HOSTILE)).encode(),
 }
-
-# Shown as others are: Chromium need not look at them too.
-LIKE_OTHERS = {"very deep", "nothing but nulls", "a text", "a form", "huge numbers"}
 
 
 @pytest.fixture(scope="module", name="daemon")
@@ -101,41 +89,26 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     prints = shell("crm", f"cat {folder}/printed; cat {folder}/printed >&2; exit 1", retry=ONCE)
     with Premblyd(folder, actions=[prints], console=CONSOLE) as daemon:
         daemon.start()
-        headers = {
-            "User_Agent": HOSTILE[:80],
-            "X_Forwarded_For": "192.0.2.1, <script>",
-            "token": FORMULA,
-        }
+        headers = {"User_Agent": HOSTILE[:80], "X_Forwarded_For": "192.0.2.1, <script>"}
         for body in BODIES.values():
             assert daemon.send(body, **headers).status == 200
-        for forged in (HOSTILE[:40], FORMULA):
-            assert daemon.send(b"{}", x_prembly_signature=forged, **headers).status == 401
+        assert daemon.send(b"{}", x_prembly_signature=HOSTILE[:40], **headers).status == 401
         daemon.wait_for_rows([(len(BODIES),)], "SELECT count(*) FROM delivery WHERE state = 'dead'")
         assert daemon.stop() == 0
-        for row, text in ((1, HOSTILE), (2, FORMULA)):
-            _write_everywhere(daemon, row, text)
+        _write_everywhere(daemon)
         yield daemon.start()
 
 
-def _write_everywhere(daemon: Premblyd, row: int, text: str) -> None:
-    """Put `text` into each column of text of a row of each table, as no sender could. Not where it
-    is said which schema this is: no daemon would start."""
+def _write_everywhere(daemon: Premblyd) -> None:
+    """Put it into each column of text of the first row of each table, as no sender could: where it
+    is not one of a few words, and not where it is said which schema this is."""
+    columns = """SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+        WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' AND c.type LIKE 'TEXT%' AND c.pk = 0
+        AND t.name NOT IN ('console_token', 'record')"""
     with closing(sqlite3.connect(daemon.database)) as connection, connection:
-        tables = connection.execute(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
-            " AND name NOT IN ('console_token', 'record')"
-        ).fetchall()
-        for (table,) in tables:
-            columns = connection.execute(
-                f"SELECT name FROM pragma_table_info('{table}') WHERE type LIKE 'TEXT%' AND pk = 0"
-            ).fetchall()
-            for (column,) in columns:
-                try:
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (text, row)
-                    )
-                except sqlite3.IntegrityError:
-                    continue  # one of a few words
+        for table, column in connection.execute(columns).fetchall():
+            change = f"UPDATE OR IGNORE {table} SET {column} = ? WHERE rowid = 1"
+            connection.execute(change, (HOSTILE,))
 
 
 def looked_at(page: Page) -> None:
@@ -149,65 +122,29 @@ def looked_at(page: Page) -> None:
 
 @needs_chromium
 def test_no_page_runs_what_somebody_wrote(chromium: Chromium, daemon: Premblyd) -> None:
-    query = urlencode({"text": HOSTILE, "reference": HOSTILE, "since": HOSTILE, "outcome": HOSTILE})
-    action = urlencode(
-        {"action": HOSTILE, "reason": HOSTILE, "remote_ip": HOSTILE, "state": "dead"}
-    )
-    asked = [
-        f"/events?{query}",
-        f"/dead?{action}",
-        f"/deliveries?{action}",
-        f"/rejections?{action}",
-    ]
+    names = ("text", "reference", "since", "outcome", "action", "reason", "remote_ip")
+    asked = [f"{path}?{urlencode(dict.fromkeys(names, HOSTILE))}" for path in PAGES]
     with chromium.window(width=PHONE) as page:
         for path in [*PAGES, *asked, "/nothing/<script>alert(1)</script>"]:
             page.goto(path)
             looked_at(page)
-            chromium.picture(
-                page, f"hostile-{path.split('?')[0].strip('/').replace('/', '-')[:20]}"
-            )
-        for link in page.locator("main a").all():
-            assert (link.get_attribute("href") or "").startswith(("/", "?", "#"))
-
-
-@needs_chromium
-@pytest.mark.parametrize("name", [name for name in BODIES if name not in LIKE_OTHERS])
-def test_no_event_runs_what_is_in_it(chromium: Chromium, daemon: Premblyd, name: str) -> None:
-    number = list(BODIES).index(name) + 1
-    with chromium.window(width=PHONE) as page:
-        page.goto(f"/events/{number}")
-        looked_at(page)
-        page.get_by_role("button", name="Reveal personal data").click()
-        expect(page.get_by_text("This was recorded:")).to_be_visible()
-        looked_at(page)
-
-
-@needs_chromium
-def test_a_hostile_payload_is_explained(chromium: Chromium) -> None:
-    with chromium.window(width=PHONE) as page:
-        for name in ("every field", "formulas", "deep", "surrogates", "no JSON"):
-            page.goto("/actions")
-            page.locator("textarea").fill(BODIES[name].decode(errors="replace"))
-            page.get_by_role("button", name="Explain").click()
+        for number, body in enumerate(BODIES.values(), 1):
+            page.goto(f"/events/{number}")
             looked_at(page)
+            page.get_by_role("button", name="Reveal personal data").click()
+            expect(page.get_by_text("This was recorded:")).to_be_visible()
+            looked_at(page)
+            if len(body) < 100_000:
+                page.goto("/actions")
+                page.locator("textarea").fill(body.decode(errors="replace"))
+                page.get_by_role("button", name="Explain").click()
+                looked_at(page)
 
 
 @needs_chromium
 def test_the_sign_in_page_takes_what_a_link_says(chromium: Chromium) -> None:
     with chromium.window(width=PHONE, signed_in=False) as page:
-        for query in ({"link": HOSTILE, "next": HOSTILE}, {"next": "javascript:alert(1)"}):
-            page.goto(f"/sign-in?{urlencode(query)}")
-            looked_at(page)
-        page.goto(f"/sign-in?{urlencode({'link': HOSTILE})}")
+        page.goto(f"/sign-in?{urlencode({'link': HOSTILE, 'next': 'javascript:alert(1)'})}")
+        looked_at(page)
         page.get_by_role("button", name="Sign in").click()
         looked_at(page)
-
-
-def test_all_json_is_json(own: Browser) -> None:
-    paths = ["/overview.json", *(f"{path}.json" for path in PAGES[2:])]
-    paths += [f"/events/{number + 1}.json" for number in range(len(BODIES))]
-    for path in paths:
-        page = own.get(path)
-        assert page.status == 200, path
-        assert page.headers["Content-Type"] == "application/json; charset=UTF-8"
-        json.loads(page.body.decode())

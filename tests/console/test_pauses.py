@@ -1,5 +1,7 @@
 """Actions are paused and resumed on their page: a daemon is needed, whose claims heed it."""
 
+import re
+
 import pytest
 
 from premblyd.record.pauses import MAX_REASON
@@ -34,8 +36,7 @@ def test_an_action_is_paused_and_goes_on_by_a_button(fresh: Premblyd) -> None:
     assert own.post("/actions/crm/resume").status == 303
     wait_until(lambda: fresh.rows(STATES) == [("crm", "succeeded"), ("mail", "succeeded")])
     paused, resumed = fresh.rows(DONE)
-    assert paused[1].startswith("crm until 20")
-    assert paused[1].endswith(" UTC: <b>moved</b>")
+    assert re.fullmatch("crm until 20.* UTC: <b>moved</b>", paused[1])
     assert resumed == ("resume", "crm")
     assert "<b>moved" not in own.get("/operators").text
 
@@ -50,10 +51,6 @@ def test_what_the_console_does_not_take_pauses_nothing(own: Browser, daemon: Pre
         assert (answer.status, message in answer.text) == (400, True), fields
     assert own.post("/actions/archiv/pause").status == 400, "it is in no configuration"
     assert own.post("/actions/arch%2Five/pause").status == 404
-    assert own.get("/actions/archive/pause").status == 405
-    assert own.request("POST", "/actions/archive/pause").status == 403, "no form of its own"
-    elsewhere = own.post("/actions/archive/pause", Sec_Fetch_Site="cross-site", Origin="http://x")
-    assert elsewhere.status == 403
     assert daemon.rows("SELECT * FROM pause") == []
     assert own.post("/actions/archive/resume.json").json == {"resumed": False}
 
