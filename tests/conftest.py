@@ -60,10 +60,7 @@ TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 360
 HAVE_PROCESSES = {*TAKES_MINUTES, "process", "large", "browser", "postgresql"}
 # What an example takes is the machine's, so there is no deadline. The examples are the same each
 # time: a suite says of a change what it said before. `explore` has ever new ones, and more.
-UNHURRIED: dict[str, Any] = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow],
-}
+UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("premblyd", max_examples=50, derandomize=True, **UNHURRIED)
 settings.register_profile("explore", max_examples=1000, **UNHURRIED)
 settings.load_profile("premblyd")

@@ -134,9 +134,7 @@ def is_measured(value: ast.AST, moments: set[str], measured: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("find", [deadlines, durations])
-def test_no_test_waits_until_a_deadline_or_asserts_a_duration(
-    find: Callable[[str], Found],
-) -> None:
+def test_no_test_waits_until_a_deadline_or_asserts_a_duration(find: Callable[[str], Found]) -> None:
     found = [f"{name}:{line}: {what}" for name, text in sources() for line, what in find(text)]
     assert found == []
 
