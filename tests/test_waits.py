@@ -121,11 +121,13 @@ def reads_clock(value: ast.AST, moments: set[str]) -> bool:
 
 def is_measured(value: ast.AST, moments: set[str], measured: set[str]) -> bool:
     for node in ast.walk(value):
-        if name_of(node) in measured:
+        match node:
+            case ast.BinOp(left, ast.Sub(), right):
+                found = reads_clock(left, moments) and reads_clock(right, moments)
+            case _:
+                found = name_of(node) in measured
+        if found:
             return True
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-            if reads_clock(node.left, moments) and reads_clock(node.right, moments):
-                return True
     return False
 
 
