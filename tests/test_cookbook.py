@@ -205,8 +205,8 @@ def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
 
 def test_days_are_listed_with_what_is_missing_in_them(record: Record) -> None:
     for day, reasons in enumerate(("", "missing")):
-        told = {"is_complete": not reasons, "reasons": reasons, "counts": "{}"}
-        record.add("day", day_ms=LONG_AGO_MS + day * DAY_MS, read_at_ms=NOW_MS, **told)
+        row = {"is_complete": not reasons, "reasons": reasons, "counts": "{}"}
+        record.add("day", day_ms=LONG_AGO_MS + day * DAY_MS, read_at_ms=NOW_MS, **row)
     answer = record.ask("Which days are")
     told = [(str(row[0]), bool(row[1]), row[2]) for row in answer]
     assert told == [("2025-12-02", False, "missing"), ("2025-12-01", True, "")]

@@ -91,7 +91,7 @@ def machine(packages: Packages, tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_lintian_finds_no_error_and_the_version_is_of_its_debian(packages: Packages) -> None:
-    ask = ["dpkg-deb", "--field", packages.this, "Version", "Depends"]
+    ask = ["dpkg-deb", "--field", str(packages.this), "Version", "Depends"]
     fields = subprocess.run(ask, capture_output=True, text=True).stdout
     version = version_of(machines.REPOSITORY).replace(".dev", "~~dev")
     assert f"Version: {version}~{SUITES[packages.suite]}\n" in fields

@@ -135,7 +135,7 @@ def test_from_the_page_to_the_first_signed_webhook(
         how: dict[str, Any] = {"cwd": home, "env": environ, "input": stdin}
         done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, **how)
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return str(done.stdout)
 
     shell(install)
     assert Path(shell("command -v premblyd").strip()).parent == home / ".local/bin"
