@@ -33,7 +33,7 @@ from premblyd.keep import vacuuming
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
 from premblyd.run import spawn
-from tests.support import commands, database, forking, postgresql
+from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd
 from tests.support.logs import Lines, log_plainly, logged
@@ -155,22 +155,14 @@ def pytest_runtest_call() -> Generator[None]:
 def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that starts a process and has no mark for that."""
 
-    def refused(usual: Callable[..., Any]) -> Callable[..., Any]:
-        def refuse(*values: Any, **options: Any) -> Any:
-            if not commands.MAKING:
-                pytest.fail("it starts a process: mark it so (CONTRIBUTING.md), or do without")
-            return usual(*values, **options)
-
-        return refuse
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("it starts a process: mark it so (CONTRIBUTING.md), or do without")
 
     has_mark = any(map(request.node.get_closest_marker, HAVE_PROCESSES))
     if not has_mark and not database.is_on_postgresql():
-        for owner, name in (
-            (forking.Forked, "__init__"),
-            (subprocess.Popen, "__init__"),
-            (spawn, "_candidates"),
-        ):
-            GUARD.setattr(owner, name, refuse)
+        for owner in (forking.Forked, subprocess.Popen):
+            GUARD.setattr(owner, "__init__", refuse)
+        GUARD.setattr(spawn, "_candidates", refuse)
     yield
     GUARD.undo()
 

@@ -117,8 +117,8 @@ class Chromium:
         context.add_init_script(_LISTEN)
         if signed_in:
             for name, value in self.own.cookies.items():
-                cookie: Any = {"name": name, "value": value, "url": self.url}
-                context.add_cookies([{**cookie, "sameSite": "Strict"}])
+                cookie: Any = {"name": name, "value": value, "url": self.url, "sameSite": "Strict"}
+                context.add_cookies([cookie])
         page = context.new_page()
         faults = _watch(page, self.url)
         try:

@@ -164,9 +164,6 @@ def recorded_in(config: Path) -> DatabaseAddress:
     return Server(named) if is_postgresql(named) else config.with_name("premblyd.db")
 
 
-MAKING: list[Path] = []  # the record: its daemon may be started in a test that may start none
-
-
 @functools.cache
 def _recorded() -> Path:
     """Return the session's record, which the first of its processes makes that needs it."""

@@ -35,7 +35,7 @@ from tests.support.store import new_event
 from tests.support.waiting import until
 
 UNNAMED = {"reference": None, "session_id": None}
-PROCESS_HOOKS = (ShellHook, CommandHook, WorkerHook)
+PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook, WorkerHook)
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
 
 
@@ -146,7 +146,10 @@ class Dispatching:
         self.queue = TroubledQueue(self.writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
-        runners = {HttpHook: self.http, **dict.fromkeys(PROCESS_HOOKS, self.shell)}
+        runners: dict[type[Hook], FakeRunner] = {
+            HttpHook: self.http,
+            **dict.fromkeys(PROCESS_HOOKS, self.shell),
+        }
         self.runners = Runners(runners)
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)

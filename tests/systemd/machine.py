@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.waiting import wait_until
 
@@ -141,7 +142,11 @@ def booted(share: Path, suite: str = SUITE, packages: str = PACKAGES) -> Iterato
     started = time.monotonic()
     boot = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT]
     with log.open("wb") as console:
-        given = {"stdin": subprocess.DEVNULL, "stdout": console, "stderr": subprocess.STDOUT}
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": console,
+            "stderr": subprocess.STDOUT,
+        }
         process = subprocess.Popen(boot, env=variables, **given)
     leader = 0
     try:
