@@ -146,11 +146,8 @@ class Dispatching:
         self.queue = TroubledQueue(self.writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
-        runners: dict[type[Hook], FakeRunner] = {
-            HttpHook: self.http,
-            **dict.fromkeys(PROCESS_HOOKS, self.shell),
-        }
-        self.runners = Runners(runners)
+        own: dict[type[Hook], FakeRunner] = dict.fromkeys(PROCESS_HOOKS, self.shell)
+        self.runners = Runners({HttpHook: self.http, **own})
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
         about = (Inquiries(self.writer), self.queue, Answers(self.writer))

@@ -142,12 +142,8 @@ def booted(share: Path, suite: str = SUITE, packages: str = PACKAGES) -> Iterato
     started = time.monotonic()
     boot = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT]
     with log.open("wb") as console:
-        given: dict[str, Any] = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": console,
-            "stderr": subprocess.STDOUT,
-        }
-        process = subprocess.Popen(boot, env=variables, **given)
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(boot, env=variables, stdout=console, **given)
     leader = 0
     try:
         leader = _wait_for_boot(process, log)
