@@ -46,14 +46,8 @@ from tests.support.waiting import FOREVER_S
 
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
-WAIT_LONGEST = {
-    "test_strays",
-    "test_serve",
-    "test_systemd_protocol",
-    "test_cli_reconcile",
-    "test_shell",
-    "test_package",
-}
+WAIT_LONGEST = {"test_strays", "test_serve", "test_systemd_protocol", "test_cli_reconcile"}
+WAIT_LONGEST |= {"test_shell", "test_package"}
 # They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
 # `timeout` in setup.cfg, ends them later.
 TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 3600
@@ -191,25 +185,24 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     gc.disable()
     try:
         if hasattr(session.config, "workerinput"):
-            _read_share(session.config, session)
+            _read_share(session)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _read_share(config: pytest.Config, session: pytest.Session) -> None:
+def _read_share(session: pytest.Session) -> None:
     """Read a part of the modules first, each of xdist's workers another one: so each module is
     compiled once. In a new checkout each worker would else compile all of them."""
-    worker = config.workerinput  # type: ignore[attr-defined]
-    folders = [Path(argument) for argument in config.args]  # what is no folder has none
+    worker = session.config.workerinput  # type: ignore[attr-defined]
+    folders = map(Path, session.config.args)  # what is no folder has none
     modules = sorted(module for folder in folders for module in folder.rglob("test_*.py"))
     for path in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
-        if not leaves_out_module(config, path):
+        if not leaves_out_module(session.config, path):
             module = pytest.Module.from_parent(session, path=path)
-            read = functools.partial(getattr, module, "obj")
-            # What fails here fails again, and is told, when all are collected.
-            pytest.CallInfo.from_call(read, when="collect", reraise=KeyboardInterrupt)
+            with contextlib.suppress(Exception):  # it fails again when collected
+                assert module.obj
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
