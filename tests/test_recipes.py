@@ -3,7 +3,7 @@ the sample configuration and in the demo, with every sample."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from premblyd.cli import demo
@@ -14,6 +14,7 @@ from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import Outcome, Verdict, Webhook
 from premblyd.routing import Routing
 from tests.support.commands import run
+from tests.support.jobs import webhook
 from tests.support.pages import PAGES, ROOT, Block, blocks, explained
 from tests.support.rows import for_each
 from tests.test_docs import SECRET
@@ -133,16 +134,14 @@ def test_a_recipe_with_actions_alone_is_appended_as_it_is(tmp_path: Path) -> Non
 
 def sent_to(settings: Config, name: str) -> list[Webhook]:
     """Return a sample as if each endpoint had got it signed by each of its keys."""
+    body = samples.sample(name)
     return [
-        Webhook(
+        replace(
+            webhook(),
             endpoint=endpoint.name,
-            received_at_ms=0,
-            remote_ip="192.0.2.7",
-            token=None,
-            headers="[]",
-            body=samples.sample(name),
+            body=body,
             verified_by=f"{endpoint.scheme}:{key}",
-            verdict=payload.read(samples.sample(name), endpoint.fields),
+            verdict=payload.read(body, endpoint.fields),
         )
         for endpoint in settings.endpoints
         for key in endpoint.keys
@@ -157,9 +156,9 @@ def test_no_recipe_runs_for_an_event_that_is_not_about_its_subject(
     routing = Routing(settings.actions)
     ran = set()
     for name in samples.NAMES:
-        for webhook in sent_to(settings, name):
-            for action in routing.actions_for(webhook):
-                assert SUBJECTS[action.name](webhook.verdict), f"{action.name} runs for {name}"
+        for sent in sent_to(settings, name):
+            for action in routing.actions_for(sent):
+                assert SUBJECTS[action.name](sent.verdict), f"{action.name} runs for {name}"
                 ran.add(action.name)
     assert ran == {action.name for action in settings.actions}, "each runs for some sample"
 

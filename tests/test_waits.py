@@ -20,11 +20,11 @@ BOUNDED = {"wait_for", "timeout", "timeout_at", "settimeout", "alarm", "fail_aft
 FOREVER = {"FOREVER_S", "FOREVER_MS"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
 CLOCKS |= {f"{name}_ns" for name in CLOCKS}
-READS_CLOCK = re.compile(r"\b(monotonic|perf_counter|process_time|thread_time|time\.time)")
+READS_CLOCK = re.compile(r"\b(?:monotonic|perf_counter|process_time|thread_time|time\.time)\w*\(\)")
 SECONDS = r"\s*(?:[\d.]|[\w.]*_[sS]\b)"
 MAY_BOUND = re.compile(
-    rf"\b(?:{'|'.join(WAITS | BOUNDED)})\({SECONDS}|wait_for|create_connection"
-    rf"|\b(?:{'|'.join(OPTIONS)})\s*(?:={SECONDS}|:)"
+    rf"\b(?:{'|'.join(WAITS | BOUNDED)})\({SECONDS}|\b(?:wait_for|create_connection)\("
+    rf"|\b(?:{'|'.join(OPTIONS)})={SECONDS}|\b(?:timeout_s|within_s)\b"
 )
 # Where a bound is what is tried, or none of the test's.
 REASONED = {
