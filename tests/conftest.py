@@ -46,24 +46,15 @@ from tests.support.waiting import FOREVER_S
 
 SKIPPED = "PREMBLYD_SKIPPED"  # names a file, for .ci/run: what is skipped is tried elsewhere
 MEMORY, ROOM_BYTES = "/dev/shm", 2 << 30
-WAIT_LONGEST = {
-    "test_strays",
-    "test_serve",
-    "test_systemd_protocol",
-    "test_cli_reconcile",
-    "test_shell",
-    "test_package",
-}
+WAIT_LONGEST = {"test_strays", "test_serve", "test_systemd_protocol", "test_cli_reconcile"}
+WAIT_LONGEST |= {"test_shell", "test_package"}
 # They build, boot or do harm for minutes by themselves: what ends all else that hangs, after the
 # `timeout` in setup.cfg, ends them later.
 TAKES_MINUTES, TAKES_MINUTES_TIMEOUT_S = ("machine", "release", "campaign"), 3600
 HAVE_PROCESSES = {*TAKES_MINUTES, "process", "large", "browser", "postgresql"}
 # What an example takes is the machine's, so there is no deadline. The examples are the same each
 # time: a suite says of a change what it said before. `explore` has ever new ones, and more.
-UNHURRIED: dict[str, Any] = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow],
-}
+UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("premblyd", max_examples=50, derandomize=True, **UNHURRIED)
 settings.register_profile("explore", max_examples=1000, **UNHURRIED)
 settings.load_profile("premblyd")
@@ -163,12 +154,9 @@ def refuse_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 
     has_mark = any(map(request.node.get_closest_marker, HAVE_PROCESSES))
     if not has_mark and not database.is_on_postgresql():
-        for owner, name in (
-            (forking.Forked, "__init__"),
-            (subprocess.Popen, "__init__"),
-            (spawn, "_candidates"),
-        ):
-            GUARD.setattr(owner, name, refuse)
+        for owner in (forking.Forked, subprocess.Popen):
+            GUARD.setattr(owner, "__init__", refuse)
+        GUARD.setattr(spawn, "_candidates", refuse)
     yield
     GUARD.undo()
 
@@ -197,25 +185,24 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     gc.disable()
     try:
         if hasattr(session.config, "workerinput"):
-            _read_share(session.config, session)
+            _read_share(session)
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _read_share(config: pytest.Config, session: pytest.Session) -> None:
+def _read_share(session: pytest.Session) -> None:
     """Read a part of the modules first, each of xdist's workers another one: so each module is
     compiled once. In a new checkout each worker would else compile all of them."""
-    worker = config.workerinput  # type: ignore[attr-defined]
-    folders = [Path(argument) for argument in config.args]  # what is no folder has none
+    worker = session.config.workerinput  # type: ignore[attr-defined]
+    folders = map(Path, session.config.args)  # what is no folder has none
     modules = sorted(module for folder in folders for module in folder.rglob("test_*.py"))
     for path in modules[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]:
-        if not leaves_out_module(config, path):
+        if not leaves_out_module(session.config, path):
             module = pytest.Module.from_parent(session, path=path)
-            read = functools.partial(getattr, module, "obj")
-            # What fails here fails again, and is told, when all are collected.
-            pytest.CallInfo.from_call(read, when="collect", reraise=KeyboardInterrupt)
+            with contextlib.suppress(Exception):  # it fails again when collected
+                assert module.obj
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -12,7 +12,6 @@ from tests.support.commands import run
 from tests.support.rows import for_each
 from tests.systemd.machine import REPOSITORY
 
-MARK = AS_SERVICE
 CAT = """\
 # /etc/systemd/system/premblyd.service
 [Unit]
@@ -73,69 +72,57 @@ def test_only_the_installed_program_looks_for_its_service(path: str) -> None:
     assert not as_service.is_for_service(Path(path))
 
 
+def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, *, socket: str = "inactive") -> Path:
+    """Have programs in the place of systemd's; return the file that says what was run by them."""
+    monkeypatch.setattr(as_service, "RUNTIME_UNITS", folder)
+    monkeypatch.setenv("PATH", str(folder))
+    told = folder / "told"
+    for name, does in {
+        "systemctl": f"case $1 in show) echo loaded;; is-active) echo {socket};; esac",
+        "systemd-run": f'echo "$@" >{told}',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    return told
+
+
 @pytest.mark.process
-def test_without_a_service_the_own_environment_counts(
+def test_the_service_learns_who_runs_it_and_whether_systemd_has_its_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl
+    monkeypatch.setenv("PATH", str(tmp_path))  # no systemctl: the own environment counts
     assert as_service.environment_of_running() == os.environ
     assert as_service.run(["check"]) is None
-
-
-@pytest.mark.process
-def test_the_service_learns_who_runs_it_for_the_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, does in {"systemctl": "echo loaded", "systemd-run": 'echo "$@" >"$TOLD"'}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(as_service, "RUNTIME_UNITS", tmp_path)
-    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
-    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("SUDO_USER", "ada")
-    assert as_service.run(["reconcile"]) == 0
-    assert "--setenv=SUDO_USER=ada" in (tmp_path / "told").read_text().split()
+    for state in ("active", "inactive"):
+        told = machine(tmp_path, monkeypatch, socket=state)
+        monkeypatch.delenv(AS_SERVICE, raising=False)
+        assert as_service.run(["check"]) == 0
+        words = told.read_text().split()
+        assert "--setenv=SUDO_USER=ada" in words  # for the record
+        [mark] = [word for word in words if AS_SERVICE in word]
+        monkeypatch.setenv(AS_SERVICE, mark.rpartition("=")[2])
+        assert as_service.has_socket() == (state == "active")
 
 
 def test_another_user_than_the_service_does_not_judge_what_it_may_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(as_service, "is_managed", lambda path: path == DEFAULT_CONFIG)
-    for user, environ, judges in ((0, {}, True), (1000, {}, False), (990, {MARK: "1"}, True)):
+    for user, environ, judges in ((0, {}, True), (1000, {}, False), (990, {AS_SERVICE: "1"}, True)):
         monkeypatch.setattr("os.geteuid", lambda user=user: user)
         monkeypatch.setattr("os.environ", environ)
         assert as_service.may_judge(DEFAULT_CONFIG) == judges
         assert as_service.may_judge(Path("own.yaml"))
 
 
-@pytest.mark.process
-@pytest.mark.parametrize("state", ["active", "inactive"])
-def test_a_check_as_the_service_learns_whether_systemd_has_its_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
-) -> None:
-    for name, does in {
-        "systemctl": f"case $1 in show) echo loaded;; is-active) echo {state};; esac",
-        "systemd-run": 'echo "$@" >"$TOLD"',
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(as_service, "RUNTIME_UNITS", tmp_path)
-    monkeypatch.setenv("TOLD", str(tmp_path / "told"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert as_service.run(["check"]) == 0
-    [mark] = [word for word in (tmp_path / "told").read_text().split() if MARK in word]
-    monkeypatch.setenv(MARK, mark.rpartition("=")[2])
-    assert as_service.has_socket() == (state == "active")
-
-
-@pytest.mark.parametrize(
+@for_each(
     ("typed", "passed_on"),
     [
         ("check --quiet --json", "check --quiet --json"),
         ("try crm FILE --json", "try --json -- crm -"),
         ("try crm --key live FILE", "try --key=live -- crm -"),
         ("try --alert page", "try --alert=page"),
-        ("reconcile --since 7d", "reconcile --since=7d"),
         ("reconcile FILE --column Ref --store", "reconcile --column=Ref --store -- -"),
     ],
 )

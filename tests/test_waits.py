@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
+from tests.support.rows import for_each
 
 TESTS = Path(__file__).parent
 Found = Iterator[tuple[int, str]]
@@ -20,9 +20,11 @@ BOUNDED = {"wait_for", "timeout", "timeout_at", "settimeout", "alarm", "fail_aft
 FOREVER = {"FOREVER_S", "FOREVER_MS"}
 CLOCKS = {"monotonic", "perf_counter", "process_time", "thread_time", "time"}
 CLOCKS |= {f"{name}_ns" for name in CLOCKS}
-READS_CLOCK = re.compile(r"\b(monotonic|perf_counter|process_time|thread_time|time\.time)")
+READS_CLOCK = re.compile(r"\b(?:monotonic|perf_counter|process_time|thread_time|time\.time)\w*\(\)")
+SECONDS = r"\s*(?:[\d.]|[\w.]*_[sS]\b)"
 MAY_BOUND = re.compile(
-    "|".join([*OPTIONS, *BOUNDED, "create_conn", *(f"{one}\\(" for one in WAITS)])
+    rf"\b(?:{'|'.join(WAITS | BOUNDED)})\({SECONDS}|\b(?:wait_for|create_connection)\("
+    rf"|\b(?:{'|'.join(OPTIONS)})={SECONDS}|\b(?:timeout_s|within_s)\b"
 )
 # Where a bound is what is tried, or none of the test's.
 REASONED = {
@@ -48,13 +50,9 @@ def sources() -> Iterator[tuple[str, str]]:
             yield name, path.read_text()
 
 
-def parts(text: str, words: re.Pattern[str]) -> Iterator[ast.stmt]:
-    """Yield what a module consists of, but nothing that has none of these words."""
-    lines = text.splitlines()
-    for part in ast.parse(text).body:
-        first = min([part.lineno, *(one.lineno for one in getattr(part, "decorator_list", []))])
-        if words.search("\n".join(lines[first - 1 : part.end_lineno])):
-            yield part
+def nodes_of(text: str, words: re.Pattern[str]) -> list[ast.AST]:
+    """Return all of a module, or nothing where it has none of these words: to parse takes long."""
+    return list(ast.walk(ast.parse(text))) if words.search(text) else []
 
 
 def name_of(node: ast.AST) -> str:
@@ -70,7 +68,7 @@ def is_seconds(value: ast.expr) -> bool:
 
 
 def deadlines(text: str) -> Found:
-    nodes = [node for part in parts(text, MAY_BOUND) for node in ast.walk(part)]
+    nodes = nodes_of(text, MAY_BOUND)
     paced = {
         id(call)  # `while not stopped.wait(0.1)` paces what goes on
         for loop in nodes
@@ -93,7 +91,7 @@ def deadlines(text: str) -> Found:
 
 def durations(text: str) -> Found:
     """Find asserts that compare what was measured: a moment less another."""
-    for function in (node for part in parts(text, READS_CLOCK) for node in ast.walk(part)):
+    for function in nodes_of(text, READS_CLOCK):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         moments, measured = set[str](), set[str]()
@@ -122,26 +120,27 @@ def reads_clock(value: ast.AST, moments: set[str]) -> bool:
 
 
 def is_measured(value: ast.AST, moments: set[str], measured: set[str]) -> bool:
-    return any(
-        name_of(node) in measured
-        or (
-            isinstance(node, ast.BinOp)
-            and isinstance(node.op, ast.Sub)
-            and all(reads_clock(side, moments) for side in (node.left, node.right))
-        )
-        for node in ast.walk(value)
-    )
+    for node in ast.walk(value):
+        match node:
+            case ast.BinOp(left, ast.Sub(), right):
+                found = reads_clock(left, moments) and reads_clock(right, moments)
+            case _:
+                found = name_of(node) in measured
+        if found:
+            return True
+    return False
 
 
-@pytest.mark.parametrize("find", [deadlines, durations])
-def test_no_test_waits_until_a_deadline_or_asserts_a_duration(
-    find: Callable[[str], Found],
-) -> None:
-    found = [f"{name}:{line}: {what}" for name, text in sources() for line, what in find(text)]
+def test_no_test_waits_until_a_deadline_or_asserts_a_duration() -> None:
+    found = [
+        f"{name}:{line}: {what}"
+        for name, text in sources()
+        for line, what in (*deadlines(text), *durations(text))
+    ]
     assert found == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "find"),
     [
         ("process.wait(40)", deadlines),
@@ -158,8 +157,6 @@ def test_each_kind_is_found(text: str, find: Callable[[str], Found]) -> None:
     assert [*find(text)]
 
 
-@pytest.mark.parametrize(
-    "text", ['hook(timeout="5m")', "process.wait()", "while not stop.wait(0.1): pass"]
-)
-def test_the_daemons_own_limits_and_pauses_are_none(text: str) -> None:
-    assert [*deadlines(text)] == []
+def test_the_daemons_own_limits_and_pauses_are_none() -> None:
+    for text in ('hook(timeout="5m")', "process.wait()", "while not stop.wait(0.1): pass"):
+        assert [*deadlines(text)] == []

@@ -21,17 +21,11 @@ def encodings(text: str) -> dict[str, bytes]:
     """Return a text as somebody may have written it down, by the name of each way. A base64 of it
     begins anywhere in another: sought is what all of those have in common."""
     raw = text.encode()
-    found = {
-        "raw": raw,
-        "hex": raw.hex().encode(),
-        "HEX": raw.hex().upper().encode(),
-        "UTF-16LE": text.encode("utf-16-le"),
-        "UTF-16BE": text.encode("utf-16-be"),
-        "JSON": json.dumps(text)[1:-1].encode(),
-        "JSON in JSON": json.dumps(json.dumps(text))[3:-3].encode(),
-        "URL": quote(text, safe="").encode(),
-        "form": quote_plus(text).encode(),
-    }
+    found = {"raw": raw, "hex": raw.hex().encode(), "HEX": raw.hex().upper().encode()}
+    found |= {f"UTF-16{end}": text.encode(f"utf-16-{end}") for end in ("LE", "BE")}
+    found |= {"URL": quote(text, safe="").encode(), "form": quote_plus(text).encode()}
+    found["JSON"] = json.dumps(text)[1:-1].encode()
+    found["JSON in JSON"] = json.dumps(json.dumps(text))[3:-3].encode()
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw)
         first, last = -(-shift * 8 // 6), (shift + len(raw)) * 8 // 6
@@ -61,13 +55,8 @@ class Marks:
     @classmethod
     def joined(cls, marks: "Mapping[str, Marks]") -> "Marks":
         """Return those of several people, each by whose it is."""
-        return cls(
-            {
-                f"{whose}, {name}": ways
-                for whose, each in marks.items()
-                for name, ways in each.needles.items()
-            }
-        )
+        found = ((whose, *each) for whose, own in marks.items() for each in own.needles.items())
+        return cls({f"{whose}, {name}": ways for whose, name, ways in found})
 
     def found_in(self, content: bytes) -> list[str]:
         """Return which marks are in `content`, and in which encodings."""

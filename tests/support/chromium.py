@@ -116,12 +116,9 @@ class Chromium:
         context.set_default_timeout(FOREVER_MS)
         context.add_init_script(_LISTEN)
         if signed_in:
-            context.add_cookies(
-                [
-                    {"name": name, "value": value, "url": self.url, "sameSite": "Strict"}
-                    for name, value in self.own.cookies.items()
-                ]
-            )
+            for name, value in self.own.cookies.items():
+                cookie: Any = {"name": name, "value": value, "url": self.url, "sameSite": "Strict"}
+                context.add_cookies([cookie])
         page = context.new_page()
         faults = _watch(page, self.url)
         try:
@@ -138,10 +135,9 @@ class Chromium:
 
     def picture(self, page: "Page", name: str) -> None:
         """Keep a screenshot of the whole page, if somebody asked for them."""
-        if self.screenshots is None:
-            return
-        self.screenshots.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=self.screenshots / f"{name}.png", full_page=True)
+        if self.screenshots is not None:
+            self.screenshots.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=self.screenshots / f"{name}.png", full_page=True)
 
 
 @contextmanager

@@ -67,12 +67,8 @@ class Ran:
 def run(*arguments: object, stdin: bytes | None = None, **environ: str) -> Ran:
     """Run a command in this process, whose logging it leaves as it was."""
     with logging_as_before():
-        done = CliRunner().invoke(
-            main,
-            [str(argument) for argument in arguments],
-            input=stdin,
-            env=_usual(arguments) | environ,
-        )
+        typed, env = [str(argument) for argument in arguments], _usual(arguments) | environ
+        done = CliRunner().invoke(main, typed, input=stdin, env=env)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return Ran(done.exit_code, done.stdout, done.stderr)
@@ -189,21 +185,15 @@ def _make_record(folder: Path) -> None:
         for number, body in enumerate([*bodies, bodies[0]]):
             assert daemon.send(body, token=f"token-{number % len(bodies)}").status == 200
         assert daemon.send(b"{}", x_prembly_signature="Zm9yZ2VkIQ==").status == 401
-        open_deliveries = (
-            "SELECT count(*) FROM delivery WHERE attempt_count = 0 OR state = 'running'"
-        )
-        wait_until(lambda: daemon.rows(open_deliveries) == [(0,)])
+        begun = "SELECT count(*) FROM delivery WHERE attempt_count = 0 OR state = 'running'"
+        wait_until(lambda: daemon.rows(begun) == [(0,)])
         wait_until(lambda: daemon.rows("SELECT count(*) FROM rejection") == [(1,)])
         assert daemon.stop() == 0
         (dead,) = daemon.rows("SELECT max(id) FROM delivery WHERE state = 'dead'")[0]
         (waiting,) = daemon.rows("SELECT min(id) FROM delivery WHERE state = 'pending'")[0]
     config = folder / "premblyd.yaml"
     by_hand(recorded_in(config), AWAITED)
-    for arguments in (
-        ("replay", "--delivery", dead),
-        ("cancel", "--delivery", waiting),
-        ("show", "1", "--reveal"),
-    ):
-        assert run(*arguments, "--config", config).code == 0
+    for typed in (f"replay --delivery {dead}", f"cancel --delivery {waiting}", "show 1 --reveal"):
+        assert run(*typed.split(), "--config", config).code == 0
     # Else `check` warns of the action that activates people by the signature alone.
     config.write_text(config.read_text().replace(json.dumps(PATH), json.dumps(SECRET_PATH)))

@@ -2,20 +2,19 @@
 
 import json
 import re
-import socket
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
 from premblyd.presence import find
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
+from tests.support.requests import Connection
 
 CONSOLE = {"listen": "127.0.0.1:0"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Page:
     """What the console answered."""
 
@@ -59,18 +58,13 @@ class Browser:
             "Cookie": self._cookie_header(),
         }
         own |= {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = _Connection(self.address)
+        connection = Connection(self.address)
         try:
-            connection.request(
-                method, path, body, {name: value for name, value in own.items() if value}
-            )
+            given = {name: value for name, value in own.items() if value}
+            connection.request(method, path, body, given)
             answer = connection.getresponse()
-            page = Page(
-                status=answer.status,
-                headers=dict(answer.getheaders()),
-                body=answer.read(),
-                cookies=answer.headers.get_all("Set-Cookie") or [],
-            )
+            page = Page(answer.status, dict(answer.getheaders()), answer.read())
+            page.cookies.extend(answer.headers.get_all("Set-Cookie") or [])
         finally:
             connection.close()
         for cookie in page.cookies:
@@ -99,17 +93,6 @@ class Browser:
     def sign_in(self, link: str) -> Page:
         """Sign in by what `premblyd console` printed."""
         return self.post("/sign-in", {"link": link.partition("link=")[2]})
-
-
-class _Connection(HTTPConnection):
-    """A connection to 127.0.0.1:PORT or unix:/path."""
-
-    def connect(self) -> None:
-        if not self.host.startswith("unix"):
-            super().connect()
-            return
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.host.removeprefix("unix:"))
 
 
 def new_link(daemon: Premblyd) -> str:

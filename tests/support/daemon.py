@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGHUP, SIGKILL, SIGTERM, Signals
-from types import TracebackType
 from typing import IO, Any, Self
 
 import psutil
@@ -63,9 +62,7 @@ class Premblyd:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self.kill()
         for hook in self._hooks:
@@ -96,14 +93,8 @@ class Premblyd:
         looks at its start, or at what the kernel tells of it."""
         self._read_from = self._log.stat().st_size
         with self._log.open("ab") as log:
-            self._process = self.spawn(
-                log,
-                before,
-                pass_fds=pass_fds,
-                prefix=prefix,
-                is_executed=is_executed,
-                environ=environ,
-            )
+            how: dict[str, Any] = {"pass_fds": pass_fds, "prefix": prefix, "environ": environ}
+            self._process = self.spawn(log, before, is_executed=is_executed, **how)
         wait_until(lambda: "daemon.started" in self.log_text() or self._process_ended())
         lines = [line for line in self.log_text().splitlines() if "daemon.started" in line]
         assert lines, self.log_text()

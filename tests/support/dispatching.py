@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any, ParamSpec, Self
+from typing import Any, Self
 
 from premblyd.ask.client import Inquirer
 from premblyd.ask.confirm import Confirmation
@@ -34,7 +34,8 @@ from tests.support.jobs import action_of, settings
 from tests.support.store import new_event
 from tests.support.waiting import until
 
-P = ParamSpec("P")
+UNNAMED = {"reference": None, "session_id": None}
+PROCESS_HOOKS: tuple[type[Hook], ...] = (ShellHook, CommandHook, WorkerHook)
 SUCCEEDED = Result(outcome=AttemptOutcome.SUCCEEDED)
 
 
@@ -145,22 +146,14 @@ class Dispatching:
         self.queue = TroubledQueue(self.writer, "test")
         self.queue.failures = self._failures
         self.clock = SettableClock()
-        self.runners = Runners(
-            {
-                ShellHook: self.shell,
-                CommandHook: self.shell,
-                HttpHook: self.http,
-                WorkerHook: self.shell,
-            }
-        )
+        own: dict[type[Hook], FakeRunner] = dict.fromkeys(PROCESS_HOOKS, self.shell)
+        self.runners = Runners({HttpHook: self.http, **own})
         self.inquirer = Inquirer(self.clock)
         self.inquirer.configure(self._prembly)
-        self.gate = Confirmation(
-            self.inquirer, Inquiries(self.writer), self.queue, Answers(self.writer), self.clock
-        )
-        self.dispatcher = Dispatcher(
-            self.queue, self.runners, self.clock, random.Random(0), self.gate
-        )
+        about = (Inquiries(self.writer), self.queue, Answers(self.writer))
+        self.gate = Confirmation(self.inquirer, *about, self.clock)
+        parts = (self.queue, self.runners, self.clock)
+        self.dispatcher = Dispatcher(*parts, random.Random(0), self.gate)
         self.configure(*self.actions)
         self._task = asyncio.create_task(self.dispatcher.run())
         return self
@@ -182,20 +175,13 @@ class Dispatching:
 
     async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:
         """Store a webhook with a delivery for each name, as the receiver does."""
-        event = {
-            "received_at_ms": self.clock.now_ms(),
-            "token": None,
-            "reference": None,
-            "session_id": None,
-            **changes,
-        }
+        event = {"received_at_ms": self.clock.now_ms(), "token": None, **UNNAMED, **changes}
         run_erased = {action.name for action in self.actions if action.erased == "run"}
         deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
-        if isinstance(self.place, Server):  # see Daemon._open_receiver
-            inbox = Inbox(self.writer, will_add=self.dispatcher.wake)
-            await inbox.add(new_event(**event), deliveries)
-        else:
-            await Inbox(self.writer).add(new_event(**event), deliveries)
+        is_server = isinstance(self.place, Server)  # see Daemon._open_receiver
+        inbox = Inbox(self.writer, **{"will_add": self.dispatcher.wake} if is_server else {})
+        await inbox.add(new_event(**event), deliveries)
+        if not is_server:
             self.dispatcher.wake()
 
     def replay(self, delivery_id: int) -> None:

@@ -14,11 +14,8 @@ _NAME = insert(ErasedName, "name", "erasure_id", if_unique=True)
 _GONE = insert(GoneEvent, "key", "event_id")
 _GONE_ONCE = insert(GoneOnce, "action", "once_key", "delivery_id")
 _OF = Statement(Event.select(Event.id).where(Event.reference == param("reference")))
-_MARK = Statement(
-    Event.update(erasure_id=param("erasure_id"), erased_name=param("name")).where(
-        Event.id == param("id")
-    )
-)
+_MARKED = Event.update(erasure_id=param("erasure_id"), erased_name=param("name"))
+_MARK = Statement(_MARKED.where(Event.id == param("id")))
 
 
 def forget(store: Store, *references: str, sessions: Sequence[str] = ()) -> int:

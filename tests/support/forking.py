@@ -51,13 +51,10 @@ class Forked:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.returncode: int | None = None
-        asked = {
-            "arguments": [str(argument) for argument in arguments],
-            "environ": dict(os.environ if environ is None else environ),
-            "folder": os.getcwd(),
-            "before": before,
-            "descriptors": [0, 1, 2, *pass_fds],
-        }
+        typed = [str(argument) for argument in arguments]
+        asked: dict[str, Any] = {"arguments": typed, "before": before}
+        asked["environ"] = dict(os.environ if environ is None else environ)
+        asked |= {"folder": os.getcwd(), "descriptors": [0, 1, 2, *pass_fds]}
         with contextlib.ExitStack() as given:
             self.stdout, out = _pipe(stdout, given)
             self.stderr, error = _pipe(stderr, given)
@@ -142,11 +139,8 @@ def _start_server(*listening: int) -> socket.socket:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         asked = [its.fileno(), *listening]
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *map(str, asked)],
-            pass_fds=asked,
-            cwd=Path(__file__).parents[2],
-        )
+        command = [sys.executable, "-m", __name__, *map(str, asked)]
+        process = subprocess.Popen(command, pass_fds=asked, cwd=Path(__file__).parents[2])
 
     def end() -> None:
         ours.close()
@@ -267,7 +261,7 @@ def _become(asked: dict[str, Any]) -> None:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
-            for stream in filter(None, (sys.stdout, sys.stderr)):
+            for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(end.code)
         raise

@@ -18,15 +18,8 @@ QUICK = {"lost_after": "2s"}
 
 def identity(name: str, **changes: Any) -> Identity:
     """Return who the daemon of a host is; `changes` name its fields."""
-    fields: dict[str, Any] = {
-        "worker": f"{name}:1:boot",
-        "name": name,
-        "place": None,
-        "pid": 1,
-        "process_start": None,
-        "version": "1",
-    }
-    return Identity(**fields | changes)
+    fields = {"worker": f"{name}:1:boot", "name": name, "place": None, "pid": 1, "version": "1"}
+    return Identity(**{"process_start": None, **fields, **changes})
 
 
 def new_server() -> Server:

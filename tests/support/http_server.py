@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseServer
+from typing import Any
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,10 +42,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 100
+    request_queue_size = 200
 
-    def __init__(self, answer: Callable[[Handler], object]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(
+        self, answer: Callable[[Any], object], handler: type[BaseHTTPRequestHandler] = Handler
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.answer = answer
         self.released = threading.Event()
         self.requests: list[tuple[str, list[tuple[str, str]], bytes]] = []

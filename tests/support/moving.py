@@ -46,21 +46,14 @@ ODD: dict[ColumnType, list[Any]] = {
     ColumnType.JSON: ["", "\ufffe"],
     ColumnType.BYTES: [b"", bytes(range(256)), b"\0" * 70_000, b"\\x41"],
 }
-UNIQUE = {
-    "event": ("key",),
+UNIQUE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("event", "gone_event"), ("key",)),
+    **dict.fromkeys(("verification_name", "alert", "erased_name"), ("name",)),
+    **dict.fromkeys(("pause", "attempt_hour"), ("action",)),
+    **dict.fromkeys(("delivery", "gone_once"), ("once_key",)),
+    **dict.fromkeys(("removal", "sweep", "put_off"), ("removed",)),
     "host": ("worker",),
-    "verification_name": ("name",),
-    "alert": ("name",),
     "event_hour": ("type",),
-    "pause": ("action",),
-    "attempt_hour": ("action",),
-    "delivery": ("once_key",),
-    "erased_name": ("name",),
-    "removal": ("removed",),
-    "sweep": ("removed",),
-    "put_off": ("removed",),
-    "gone_event": ("key",),
-    "gone_once": ("once_key",),
     "backup_folder": ("folder",),
 }
 NUMBERED = {"attempt": ("number",), "day": ("day_ms",), "to_erase": ("event_id",)}

@@ -41,17 +41,11 @@ def pooler(cluster: Cluster, server: Server, mode: str) -> Iterator[Server]:
     folder.chmod(0o755)
     name = server.url.partition("@/")[2].partition("?")[0]
     settings = folder / "pooler.ini"
-    settings.write_text(
-        SETTINGS.format(
-            name=name, cluster=cluster, user=SUPERUSER, folder=folder, port=PORT, mode=mode
-        )
-    )
+    values = {"user": SUPERUSER, "folder": folder, "port": PORT, "mode": mode}
+    settings.write_text(SETTINGS.format(name=name, cluster=cluster, **values))
     pooled = Server(f"postgresql://{SUPERUSER}@/{name}?host={folder}&port={PORT}")
-    process = subprocess.Popen(
-        [*as_plain_user(), program, str(settings)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command, nowhere = [*as_plain_user(), program, str(settings)], subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
     try:
         wait_until(lambda: _answers(pooled))
         yield pooled

@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import psycopg
-from psycopg import sql
 
 from premblyd.databases import Server
 from premblyd.engines.postgresql.engine import PostgresqlBackend
@@ -38,9 +37,8 @@ SETTINGS = {
 @functools.cache
 def binaries() -> Path:
     """Return the folder of PostgreSQL's own programs. Raise UnavailableError without one."""
-    places = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda place: int(place.parts[-2])
-    )
+    installed = Path("/usr/lib/postgresql").glob("*/bin")
+    places = sorted(installed, key=lambda place: int(place.parts[-2]))
     if (on_path := shutil.which("initdb")) is not None:
         places.append(Path(on_path).resolve().parent)
     for place in reversed(places):
@@ -51,13 +49,8 @@ def binaries() -> Path:
 
 def run(*command: str | Path, **options: Any) -> None:
     """Run one of PostgreSQL's programs, which refuse to be run by root."""
-    subprocess.run(
-        [*as_plain_user(), *map(str, command)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd="/",
-        **options,
-    )
+    whole = [*as_plain_user(), *map(str, command)]
+    subprocess.run(whole, check=True, stdout=subprocess.DEVNULL, cwd="/", **options)
 
 
 def as_plain_user() -> list[str]:
@@ -77,23 +70,9 @@ class Cluster:
 
     def create(self, **settings: str) -> None:
         """Make its files; `settings` stand beside SETTINGS."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(self.folder, NOBODY, NOBODY)
-        initdb = binaries() / "initdb"
-        run(
-            initdb,
-            "-D",
-            self.data,
-            "-U",
-            SUPERUSER,
-            "--auth=trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--no-instructions",
-        )
+        self._own_folder()
+        options = "--auth=trust -E UTF8 --locale=C --no-sync --no-instructions"
+        run(binaries() / "initdb", "-D", self.data, "-U", SUPERUSER, *options.split())
         self.configure(**SETTINGS, **settings)
 
     def configure(self, **settings: str) -> None:
@@ -114,12 +93,10 @@ class Cluster:
     def follow(self, primary: "Cluster") -> None:
         """Make its files anew, as a standby of `primary`; it starts stopped."""
         shutil.rmtree(self.data, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            os.chown(self.folder, NOBODY, NOBODY)
-        source: list[str | Path] = ["-h", primary.folder, "-p", str(primary.port), "-U", SUPERUSER]
-        options: list[str | Path] = ["-D", self.data, "--write-recovery-conf", "--checkpoint=fast"]
-        run(binaries() / "pg_basebackup", *source, *options)
+        self._own_folder()
+        source = f"-h {primary.folder} -p {primary.port} -U {SUPERUSER} -D {self.data}"
+        options = "--write-recovery-conf --checkpoint=fast"
+        run(binaries() / "pg_basebackup", *source.split(), *options.split())
 
     def promote(self) -> None:
         """Have a standby become a primary, and wait until it is."""
@@ -153,6 +130,11 @@ class Cluster:
     def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
         """Return a superuser's connection, each of whose statements is a transaction."""
         return psycopg.connect(self.url(database), autocommit=True)
+
+    def _own_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(self.folder, NOBODY, NOBODY)
 
     def _control(self, *arguments: str) -> None:
         run(binaries() / "pg_ctl", "-D", self.data, "-s", "-t", str(FOREVER_S), *arguments)
@@ -232,11 +214,7 @@ def new_database(cluster: Cluster, template: str = "template1") -> Server:
     """Make a database, as a copy of `template`; return where it is."""
     name = f"premblyd_{uuid.uuid4().hex[:12]}"
     with cluster.connect() as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
-        )
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
     return Server(cluster.url(name))
 
 
@@ -271,9 +249,8 @@ class _Lent:
                 name: connection.execute(f"SELECT * FROM {name}").fetchall()
                 for (name,) in tables.fetchall()
             }
-            self._numbers = connection.execute(
-                "SELECT sequencename, last_value FROM pg_sequences"
-            ).fetchall()
+            numbers = "SELECT sequencename, last_value FROM pg_sequences"
+            self._numbers = connection.execute(numbers).fetchall()
 
     def empty(self) -> bool:
         """Give it its first rows and numbers again. Return whether that is all a test changed."""
@@ -287,9 +264,8 @@ class _Lent:
                     places = ", ".join(["%s"] * len(row))
                     connection.execute(f"INSERT INTO {name} VALUES ({places})", row)
             for name, number in self._numbers:
-                connection.execute(
-                    "SELECT setval(%s, %s, %s)", [name, number or 1, number is not None]
-                )
+                values = [name, number or 1, number is not None]
+                connection.execute("SELECT setval(%s, %s, %s)", values)
         return True
 
 

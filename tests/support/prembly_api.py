@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from premblyd.config import inquiries as config
 from premblyd.config.secrets import SecretPlaces
+from tests.support import http_server
 from tests.support.http_server import at_work
 
 KEY = "test_sk_premblyd_stand_in_0001"
@@ -38,20 +38,12 @@ _SESSION = re.compile(r"/api/v1/checker-widget/sdk/sessions/([^/]*)/")
 _LOGS = "/api/v1/verification/logs/"
 _UUID = re.compile(r"[0-9a-f]{8}(?:[_-][0-9a-f]{4}){3}[_-][0-9a-f]{12}", re.IGNORECASE)
 # The log's parameters and what else they may be called: the stored pages have lost the names.
-_PARAMETERS = {
-    "page": "page",
-    "page_size": "page_size",
-    "start_date": "start_date",
-    "end_date": "end_date",
-    "sort": "sort",
-    "sort_by": "sort",
-    "search": "search",
-    "status": "status",
-    "response_code": "response_code",
-    "request_method": "request_method",
-    "channel": "channel",
-    "channel_code": "channel",
-    "was_charged": "was_charged",
+_PARAMETERS = {"sort_by": "sort", "channel_code": "channel"} | {
+    name: name
+    for name in (
+        *("page", "page_size", "start_date", "end_date", "sort", "search", "status"),
+        *("response_code", "request_method", "channel", "was_charged"),
+    )
 }
 
 
@@ -105,20 +97,22 @@ class Verification:
                 return _envelope(self._webhook())
             case Shape.BARE:
                 return self._webhook()
-            case Shape.SESSION:
-                return {"status": True, "detail": "Session found", "response": self._session()}
+        return {"status": True, "detail": "Session found", "response": self._session()}
 
     def _flat(self) -> dict[str, Any]:
-        said = {"response_code": self.code, "verification_status": self.status}
+        said = {
+            "response_code": self.code,
+            "verification_status": self.status,
+            "user_ref": self.user_ref or None,
+        }
         return {
             "reference": self.reference,
             "endpoint_name": "Document Verification",
             "billing_status": True,
             "source": "API",
-            "request_data": {"number": "22123456789"},
             "created_at": _iso(self.created_at_s),
+            "request_data": {"number": "22123456789"},
             **{name: value for name, value in said.items() if value is not None},
-            **({"user_ref": self.user_ref} if self.user_ref else {}),
         }
 
     def _webhook(self) -> dict[str, Any]:
@@ -140,8 +134,8 @@ class Verification:
             "session_id": self.session_id,
             "verification_status": self.status,
             "user_ref": self.user_ref,
-            "confidence_score": 0.91,
             "created_at": _iso(self.created_at_s),
+            "confidence_score": 0.91,
             "metadata": {},
         }
 
@@ -254,11 +248,9 @@ class PremblyApi:
     def know(self, reference: str | None = None, **fields: Any) -> Verification:
         """Know a verification, or know it otherwise from now on; it can be changed later too."""
         verification = Verification(reference=reference or str(uuid.uuid4()), **fields)
-        with self._lock:
-            self.verifications[verification.reference] = verification
-            for name in (verification.reference, verification.session_id):
-                if name:
-                    self._by_id[_plain(name)] = verification
+        self.verifications[verification.reference] = verification
+        for name in filter(None, (verification.reference, verification.session_id)):
+            self._by_id[_plain(name)] = verification
         return verification
 
     def fail(self, fault: Fault, identifier: str | None = None, times: int | None = None) -> None:
@@ -278,25 +270,20 @@ class PremblyApi:
 
     def asked(self, identifier: str | None = None) -> int:
         """Return how often an id was asked for; without one, how many requests came in all."""
-        with self._lock:
-            return sum(identifier in (None, question.identifier) for question in self.questions)
+        return sum(identifier in (None, question.identifier) for question in self.questions)
 
     def asked_by_id(self) -> Counter[str]:
         """Return how often each id was asked for."""
-        with self._lock:
-            return Counter(each.identifier for each in self.questions if each.identifier)
+        return Counter(each.identifier for each in self.questions if each.identifier)
 
     def log_pages(self) -> int:
         """Return how many pages of the log were read."""
-        with self._lock:
-            return sum(question.path == _LOGS for question in self.questions)
+        return sum(question.path == _LOGS for question in self.questions)
 
     def peak_rate(self, window_s: float = 1.0) -> float:
         """Return the most requests a second that came within any window of this length."""
-        with self._lock:
-            times = [question.at_s for question in self.questions]
-        most = 0
-        first = 0
+        times = [question.at_s for question in self.questions]
+        most = first = 0
         for last, at_s in enumerate(times):
             while times[first] <= at_s - window_s:
                 first += 1
@@ -305,8 +292,7 @@ class PremblyApi:
 
     def find(self, identifier: str) -> Verification | None:
         """Return what is known of an id; of a UUID with hyphens as with underscores."""
-        with self._lock:
-            return self._by_id.get(_plain(identifier))
+        return self._by_id.get(_plain(identifier))
 
     def fault(self, identifier: str | None) -> Fault | None:
         """Return how to fail for this request, and count it; None: not at all."""
@@ -316,68 +302,42 @@ class PremblyApi:
                     return waiting.popleft()
             return self._lasting.get(identifier) or self._lasting.get(None)
 
-    def note(self, question: Question) -> None:
-        """Keep what came in."""
-        with self._lock:
-            self.questions.append(question)
-
     def log_page(self, query: dict[str, str]) -> dict[str, Any]:
         """Return a page of the log. Newest first unless `sort` says otherwise, so that entries move
         to later pages while the log grows."""
-        asked: dict[str, str] = {}
-        for name, value in query.items():
-            if name in _PARAMETERS:
-                asked[_PARAMETERS[name]] = value
-            else:
-                self.unknown_parameters.add(name)
+        self.unknown_parameters |= query.keys() - _PARAMETERS.keys()
+        asked = {_PARAMETERS.get(name, name): value for name, value in query.items()}
         number = int(asked.get("page", 1))
         self.before_log_page(number)
         size = min(int(asked.get("page_size", 50)), MAX_PAGE_SIZE)
-        with self._lock:
-            entries = [entry for entry in self.verifications.values() if _is_asked(entry, asked)]
+        known = list(self.verifications.values())
+        entries = [entry for entry in known if _is_asked(entry, asked)]
         is_rising = asked.get("sort") == "created_at"
         entries.sort(key=lambda entry: entry.created_at_s, reverse=not is_rising)
         items = [entry.log_item() for entry in entries[(number - 1) * size : number * size]]
         data = {self.log_place: items} if self.log_place else items
         pages = -(-len(entries) // size)
-        pagination = {
-            "page": number,
-            "page_size": size,
-            "total_pages": pages,
-            "total_items": len(entries),
-        }
-        return _envelope(data, pagination)
+        return _envelope(data, (number, size, pages, len(entries)))
 
 
 def _is_asked(entry: Verification, asked: dict[str, str]) -> bool:
-    if "start_date" in asked and entry.created_at_s < _seconds(asked["start_date"]):
-        return False
-    if "end_date" in asked and entry.created_at_s > _seconds(asked["end_date"]):
-        return False
-    if "response_code" in asked and entry.code != asked["response_code"]:
-        return False
-    return asked.get("status", entry.run) == entry.run
+    return (
+        ("start_date" not in asked or entry.created_at_s >= _seconds(asked["start_date"]))
+        and ("end_date" not in asked or entry.created_at_s <= _seconds(asked["end_date"]))
+        and asked.get("response_code", entry.code) == entry.code
+        and asked.get("status", entry.run) == entry.run
+    )
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 200
-
-    def __init__(self, api: PremblyApi) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.api = api
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up is expected here."""
+class _Server(http_server.Server):
+    api: PremblyApi
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(http_server.Handler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes
     server: _Server
     identifier: str | None = None
-
-    def do_GET(self) -> None:
-        self._answer()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -386,8 +346,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         url = urlsplit(self.path)
         found = [path.fullmatch(url.path) for path in (_STATUS, _OLD_STATUS, _SESSION)]
-        by_status, by_old_status, by_session = found
-        match = by_status or by_old_status or by_session
+        match = next(filter(None, found), None)
         self.identifier = unquote(match[1]) if match else None
         headers = {name.lower(): value for name, value in self.headers.items()}
         query = dict(parse_qsl(url.query, keep_blank_values=True))
@@ -395,21 +354,19 @@ class _Handler(BaseHTTPRequestHandler):
         question = Question(
             time.monotonic(), self.command, url.path, query, headers, self.identifier
         )
-        api.note(question)
+        api.questions.append(question)
         if fault := api.fault(self.identifier):
             fault(self)
         elif headers.get("x-api-key") != api.key:
             status(401, "Unauthorized: invalid API key")(self)
-        elif by_old_status and api.key.startswith("test_"):
+        elif found[1] and api.key.startswith("test_"):
             status(403, "Forbidden: live environment only")(self)
-        elif by_session and headers.get("x-organisation-id") != api.organisation:
+        elif found[2] and headers.get("x-organisation-id") != api.organisation:
             status(403, "Forbidden: invalid organisation")(self)
+        elif match and (known := api.find(self.identifier or "")):
+            self.reply_bytes(known.answer())
         elif match:
-            known = api.find(self.identifier or "")
-            if known:
-                self.reply_bytes(known.answer())
-            else:
-                status(404, "Verification not found")(self)
+            status(404, "Verification not found")(self)
         elif url.path == _LOGS and self.command == "GET":
             self.reply(api.log_page(query))
         else:
@@ -423,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
     def date_time_string(self, timestamp: float | None = None) -> str:
         return email.utils.formatdate(timestamp or self.server.api.now_s(), usegmt=True)
 
-    def reply(self, document: Any, code: int = 200, **headers: str) -> None:
+    def reply(self, document: Any, code: int = 200, **headers: str) -> None:  # type: ignore[override]
         self.reply_bytes(json.dumps(document).encode(), code, **headers)
 
     def reply_bytes(self, body: bytes, code: int = 200, **headers: str) -> None:
@@ -434,29 +391,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
 
 @contextlib.contextmanager
 def prembly_api() -> Iterator[PremblyApi]:
     """Run the stand-in."""
     api = PremblyApi()
-    with _Server(api) as server:
+    with _Server(_Handler.do_POST, _Handler) as server:
+        server.api = api
         api.url = f"http://127.0.0.1:{server.server_port}"
         with at_work(server, api.released):
             yield api
 
 
-def _envelope(data: Any, pagination: dict[str, int] | None = None) -> dict[str, Any]:
-    empty = {"page": 0, "page_size": 0, "total_pages": 0, "total_items": 0}
+def _envelope(data: Any, pagination: tuple[int, ...] = (0, 0, 0, 0)) -> dict[str, Any]:
+    names = ("page", "page_size", "total_pages", "total_items")
     return {
         "data": data,
         "status": True,
         "message": "Request successful.",
         "errors": {},
         "meta": {"timestamp": _iso(time.time()), "version": "v1", "request_id": str(uuid.uuid4())},
-        "pagination": pagination or empty,
+        "pagination": dict(zip(names, pagination, strict=True)),
     }
 
 

@@ -36,9 +36,8 @@ class Record:
     def configure(self, api: PremblyApi, **changes: Any) -> None:
         asking = {"url": api.url, "api_key": api.key, "rate": 1000, "timeout": "10s"}
         own: dict[str, Any] = {"prembly": asking | changes.pop("prembly", {})}
-        self.config.write_text(
-            json.dumps(configuration(database=url_of(self.place), **own, **changes))
-        )
+        settings = configuration(database=url_of(self.place), **own, **changes)
+        self.config.write_text(json.dumps(settings))
 
     def receive(self, references: Iterable[str], **changes: Any) -> None:
         """Have an event of each of these verifications."""
@@ -46,11 +45,8 @@ class Record:
         async def add() -> None:
             writer = Writer(backend(self.place).engine())
             inbox = Inbox(writer)
-            futures = [
-                inbox.add(new_event(reference.encode(), reference=reference, **changes), [])
-                for reference in references
-            ]
-            await asyncio.gather(*futures)
+            events = [new_event(each.encode(), reference=each, **changes) for each in references]
+            await asyncio.gather(*(inbox.add(event, []) for event in events))
             await writer.close()
 
         asyncio.run(add())

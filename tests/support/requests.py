@@ -19,7 +19,7 @@ class Answer:
         return json.loads(self.body)
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
     """To a TCP port, or to a unix socket's path."""
 
     def __init__(self, address: str) -> None:
@@ -35,7 +35,7 @@ class _Connection(http.client.HTTPConnection):
 
 def request(address: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> Answer:
     """Send one request. Raise OSError or HTTPException when no answer comes."""
-    connection = _Connection(address)
+    connection = Connection(address)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()

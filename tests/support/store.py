@@ -56,9 +56,9 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
         "endpoint": "prembly",
         "received_at_ms": NOW_MS,
         "remote_ip": "192.0.2.7",
-        "token": "hush-token",
         "headers": '[["User-Agent","Prembly"]]',
         "verified_by": "hmac-sha256:live",
+        "token": "hush-token",
         **changes,
     }
     return Webhook(body=body, verdict=Verdict(**verdict), **fields)
@@ -66,15 +66,10 @@ def new_event(body: bytes = b'{"hush": "body"}', **changes: Any) -> Webhook:
 
 def new_rejection(reason: str = "wrong signature", **changes: Any) -> NewRejection:
     """Return a request that was refused; `changes` name its other fields."""
-    fields: dict[str, Any] = {
-        "at_ms": NOW_MS,
-        "endpoint": "prembly",
-        "remote_ip": "192.0.2.7",
-        "body_bytes": None,
-        "body_sha256": None,
-        **changes,
-    }
-    return NewRejection(reason=reason, **fields)
+    fields: dict[str, Any] = {"at_ms": NOW_MS, "endpoint": "prembly", "remote_ip": "192.0.2.7"}
+    return NewRejection(
+        reason=reason, **fields | {"body_bytes": None, "body_sha256": None} | changes
+    )
 
 
 def is_fault(result: object) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.needs import UnavailableError
 from tests.support.pages import ROOT, blocks
@@ -44,9 +45,8 @@ def checkout(folder: Path) -> Path:
         raise UnavailableError("needs a git checkout")
     folder.mkdir()
     files = "git ls-files -z --cached --others --exclude-standard"
-    copy = (
-        f"{files} | tar -c --null --ignore-failed-read -T - | tar -x -C {shlex.quote(str(folder))}"
-    )
+    packed = f"{files} | tar -c --null --ignore-failed-read -T -"
+    copy = f"{packed} | tar -x -C {shlex.quote(str(folder))}"
     subprocess.run(["bash", "-euo", "pipefail", "-c", copy], cwd=ROOT, check=True)
     for words in ("init -q", "add -A", "commit -q -m all"):
         subprocess.run(["git", *words.split()], cwd=folder, check=True, env=os.environ | _COMMIT)
@@ -61,13 +61,9 @@ def version_of(tree: Path) -> str:
 
 def build(tree: Path, out: Path, *, umask: int = 0o022, **environ: str) -> Built:
     """Build wheel and source distribution of a checkout into the folder `out`."""
-    done = subprocess.run(
-        [tree / "systemd/build-wheel", out],
-        env=os.environ | environ,
-        umask=umask,
-        capture_output=True,
-        text=True,
-    )
+    how: dict[str, Any] = {"env": os.environ | environ, "umask": umask}
+    command = [tree / "systemd/build-wheel", out]
+    done = subprocess.run(command, capture_output=True, text=True, **how)
     assert done.returncode == 0, done.stderr
     wheel, sdist = map(Path, done.stdout.splitlines())
     return Built(tree, wheel, sdist)
@@ -94,8 +90,5 @@ def page_of(section: str) -> list[str]:
     begin = lines.index(f"## {section}") + 1
     heads = [number for number, line in enumerate(lines, 1) if line.startswith("## ")]
     end = min([number for number in heads if number > begin], default=len(lines))
-    return [
-        block.text
-        for block in blocks("sh")
-        if block.page == "docs/install.md" and begin < block.line < end
-    ]
+    found = (block for block in blocks("sh") if block.page == "docs/install.md")
+    return [block.text for block in found if begin < block.line < end]

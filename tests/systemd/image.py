@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.needs import NO_ROOT, UnavailableError
 from tests.systemd import machine as machines
@@ -41,15 +42,9 @@ class Podman:
 
     environ: dict[str, str]
 
-    def run(self, *command: str | Path, **options: object) -> str:
-        done = subprocess.run(
-            command,
-            env=os.environ | self.environ,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            **options,  # type: ignore[call-overload]
-        )
+    def run(self, *command: str | Path, **options: Any) -> str:
+        env, out = os.environ | self.environ, subprocess.PIPE
+        done = subprocess.run(command, env=env, stdout=out, text=True, check=True, **options)
         return str(done.stdout)
 
 

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import base64
 import hmac
+import itertools
 import json
 import re
 import time
@@ -50,17 +51,10 @@ async def send(host: str, port: int, key: str, body: bytes, tally: Tally) -> Non
 
 
 def bodies(prefix: str) -> Iterator[bytes]:
-    number = 0
-    while True:
-        number += 1
-        text = json.dumps(
-            {
-                "status": True,
-                "response_code": "00",
-                "verification": {"status": "VERIFIED", "reference": f"{prefix}-{number}"},
-            }
-        )
-        yield text.encode()
+    for number in itertools.count(1):
+        verification = {"status": "VERIFIED", "reference": f"{prefix}-{number}"}
+        body = {"status": True, "response_code": "00", "verification": verification}
+        yield json.dumps(body).encode()
 
 
 async def main() -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.waiting import wait_until
 
@@ -24,10 +25,8 @@ REPOSITORY = Path(__file__).parents[2]
 SUITE = os.environ.get("PREMBLYD_MACHINE_SUITE", "trixie")
 CACHE = Path(os.environ.get("PREMBLYD_MACHINE_CACHE", "/var/tmp/premblyd-machine"))
 # What a minimal server has, and the tools that the tests use in it.
-PACKAGES = (
-    "ca-certificates,curl,dbus,iproute2,jq,nginx,postgresql,python3,python3-venv,sqlite3,systemd,"
-    "systemd-sysv"
-)
+PACKAGES = "ca-certificates,curl,dbus,iproute2,jq,nginx,postgresql,python3,python3-venv,sqlite3"
+PACKAGES += ",systemd,systemd-sysv"
 WHEEL_PLATFORMS = ("manylinux2014", "manylinux_2_28")
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -119,11 +118,8 @@ class Machine:
 
 def missing() -> str:
     """Return why no machine can boot here, or nothing."""
-    for tool, package in (
-        ("systemd-nspawn", "systemd-container"),
-        ("debootstrap", "debootstrap"),
-        ("nsenter", "util-linux"),
-    ):
+    packages = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
+    for tool, package in (packages | {"debootstrap": "debootstrap"}).items():
         if not shutil.which(tool):
             return f"booting a machine needs {tool} (apt-get install {package})"
     return ""
@@ -140,24 +136,14 @@ def booted(share: Path, suite: str = SUITE, packages: str = PACKAGES) -> Iterato
     run = CACHE / name
     run.mkdir()
     log = share / "boot.log"
-    variables = {
-        **os.environ,
-        "BASE": str(base),
-        "RUN": str(run),
-        "CGROUP": f"/sys/fs/cgroup/{name}",
-        "NAME": name,
-        "SHARE": str(share),
-        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
-    }
+    places = {"BASE": str(base), "RUN": str(run), "CGROUP": f"/sys/fs/cgroup/{name}"}
+    variables = os.environ | places | {"NAME": name, "SHARE": str(share)}
+    variables["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
     started = time.monotonic()
+    boot = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT]
     with log.open("wb") as console:
-        process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT],
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-        )
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(boot, env=variables, stdout=console, **given)
     leader = 0
     try:
         leader = _wait_for_boot(process, log)
@@ -281,10 +267,8 @@ def fill_share(share: Path) -> None:
 
 def copy_source(target: Path) -> None:
     """Copy the source tree to `target`, as a fresh clone would have it."""
-    listed = _run(
-        *("git", "-C", REPOSITORY, "ls-files", "-z"),
-        *("--cached", "--others", "--exclude-standard"),
-    )
+    options = ("-z", "--cached", "--others", "--exclude-standard")
+    listed = _run("git", "-C", REPOSITORY, "ls-files", *options)
     for name in filter(None, listed.stdout.split("\0")):
         source = REPOSITORY / name
         if source.is_file():

@@ -16,17 +16,42 @@ DATABASE = "/var/lib/premblyd/premblyd.db"
 SEND_URL = "http://127.0.0.1:8080/webhooks/prembly"
 
 
-def configure(machine: Machine, actions: str = "actions: []") -> None:
+def configure(
+    machine: Machine, *actions: str, more: str = "", restart: bool = False, live: str = "live"
+) -> None:
+    """Write a configuration with these actions, each as YAML between braces."""
     text = f"""
 database: sqlite:///{DATABASE}
 endpoints:
   - name: prembly
     path: /webhooks/prembly
-    keys:
-      live: {{file: prembly-live-key}}
-{actions}
+    keys: {{{live}: {{file: prembly-live-key}}}}
+actions: [{", ".join(f"{{{action}}}" for action in actions)}]
+{more}
 """
     machine.run(f"cat >{CONFIG}", stdin=text)
+    if restart:
+        machine.run("systemctl restart premblyd")
+
+
+def use_drop_in(machine: Machine, name: str, text: str, unit: str = "premblyd.service") -> None:
+    """Have a unit use this drop-in, until the machine is booted again or `service` removes it."""
+    folder = f"/run/systemd/system/{unit}.d"
+    machine.run(f"mkdir -p {folder} && cat >{folder}/{name}.conf", stdin=text)
+    machine.run("systemctl daemon-reload")
+
+
+def wait_for_hooks(machine: Machine, event: int, count: int = 1) -> None:
+    """Wait until so many hooks have succeeded for an event."""
+    succeeded = f"FROM delivery WHERE event_id = {event} AND state = 'succeeded'"
+    wait_for_sql(machine, f"SELECT count(*) {succeeded}", str(count))
+
+
+def times_seen(machine: Machine, text: str) -> str:
+    """Return in how many lines of what processes are told a text stands, beside the search."""
+    own = machine.run("cat /proc/*/environ /proc/*/cmdline | grep -ac never-there-1", check=False)
+    told = machine.run(f"cat /proc/*/environ /proc/*/cmdline | grep -ac {text}", check=False)
+    return "0" if told.stdout == own.stdout else told.stdout
 
 
 def sql(machine: Machine, query: str) -> str:

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.machine
 
 NAMED = "encryption: {key: {file: database.key}}"
 DATABASE_KEY = "/etc/premblyd/database.key"
-HOOK = 'actions: [{name: note, response_codes: ["*"], shell: "id -un"}]\n'
 PAGES = Path(__file__).parents[2] / "docs"
 INSTALLING = (PAGES / "install.md").read_text()
 PAGE = INSTALLING.partition("### Restore on a second machine")[2].partition("##")[0]
@@ -37,8 +36,7 @@ def test_a_record_is_encrypted_and_gets_another_key_by_the_page(
     service: Machine, fresh_machine: Machine
 ) -> None:
     service.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
-    configure(service, HOOK)
-    service.run("systemctl restart premblyd")
+    configure(service, 'name: note, response_codes: ["*"], shell: id -un', restart=True)
     run_hook(service)
     before = sql(service, "SELECT count(*) FROM event")
     service.run(f"cat >>{CONFIG}", stdin=f"{NAMED}\n")

@@ -1,5 +1,7 @@
 """Installing by one command, the steps it prints, updating, undoing and uninstalling."""
 
+from typing import Any
+
 import pytest
 
 from tests.systemd import machine as machines
@@ -15,35 +17,36 @@ from tests.systemd.service import (
     send,
     send_signed,
     sql,
-    wait_for_sql,
+    wait_for_hooks,
 )
 
 pytestmark = pytest.mark.machine
 
+UNDONE = "The old version runs again; nothing was lost."
 OLD_SYSTEMD = "#!/bin/sh\necho 'systemd 249 (249.11)'\n"
 BROKEN = 'raise SystemExit("broken on purpose")'
 OTHER_TABLES = "def digest() -> str: return 'of another build'"
 
 
-def test_one_command_installs_a_running_service(installed: Installed) -> None:
-    assert installed.state == "active"
-    assert installed.enabled == "enabled\nenabled"
-    assert installed.health == '{"status":"ok"}'
+def assert_refused(machine: Machine, command: str, code: int, *words: str, **options: Any) -> None:
+    done = machine.run(command, check=False, **options)
+    assert done.returncode == code
+    assert [word for word in words if word not in done.stderr] == []
+
+
+def test_one_command_installs_a_running_service(installed: Installed, service: Machine) -> None:
+    about = (installed.state, installed.enabled, installed.health)
+    assert about == ("active", "enabled\nenabled", '{"status":"ok"}')
     steps = [line for line in installed.printed.splitlines() if line[:1].isdecimal()]
     assert [step[:2] for step in steps] == ["1.", "2.", "3.", "4.", "5.", "6."]
     assert "can't start" not in installed.printed
     assert installed.modes.splitlines() == [
-        "750 root:premblyd /etc/premblyd",
-        f"640 root:premblyd {CONFIG}",
-        "700 root:root /etc/premblyd/credentials",
-        f"600 root:root {KEY}",
+        *("750 root:premblyd /etc/premblyd", f"640 root:premblyd {CONFIG}"),
+        *("700 root:root /etc/premblyd/credentials", f"600 root:root {KEY}"),
         "750 premblyd:premblyd /var/lib/premblyd",
-        f"640 premblyd:premblyd {DATABASE}",
-        f"640 premblyd:premblyd {DATABASE}-wal",
+        *(f"640 premblyd:premblyd {DATABASE}{end}" for end in ("", "-wal")),
     ]
-
-
-def test_the_next_steps_work_as_they_are_printed(service: Machine) -> None:
+    # The next steps, as they are printed.
     service.run(f"install -m 0600 /dev/stdin {KEY}", stdin="my-real-key\n")
     service.run("premblyd check")
     service.run("systemctl restart premblyd")
@@ -57,28 +60,17 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(fresh_machin
         "mkdir /root/old && install /dev/stdin /root/old/systemctl", stdin=OLD_SYSTEMD
     )
     path = {"PATH": f"/root/old:{machines.ENVIRONMENT['PATH']}"}
-    done = fresh_machine.run(INSTALL, check=False, environ=path)
-    assert done.returncode == 1
-    assert "systemd 249 is too old: 252 is needed" in done.stderr
-
+    too_old = "systemd 249 is too old: 252 is needed"
+    assert_refused(fresh_machine, INSTALL, 1, too_old, environ=path)
     fresh_machine.run("chmod -x /usr/bin/python3*")
-    done = fresh_machine.run(INSTALL, check=False)
-    assert done.returncode == 1
-    assert "Run: apt-get install python3 python3-venv" in done.stderr
+    assert_refused(fresh_machine, INSTALL, 1, "Run: apt-get install python3 python3-venv")
     assert fresh_machine.output("ls /opt") == ""
 
 
 def test_the_installed_units_are_sound_and_hardly_exposed(service: Machine) -> None:
-    verified = service.run(
-        "systemd-analyze verify /etc/systemd/system/premblyd.service"
-        " /etc/systemd/system/premblyd.socket /etc/systemd/system/premblyd-reconcile.timer"
-        " /etc/systemd/system/premblyd-reconcile.service"
-        " /etc/systemd/system/premblyd-backup.timer /etc/systemd/system/premblyd-backup.service"
-    )
-    assert verified.stderr == ""
-    assert (
-        service.run("journalctl -b -o cat | grep 'premblyd.*Unknown key'", check=False).stdout == ""
-    )
+    assert service.run("systemd-analyze verify /etc/systemd/system/premblyd*.*").stderr == ""
+    unknown = "journalctl -b -o cat | grep 'premblyd.*Unknown key'"
+    assert service.run(unknown, check=False).stdout == ""
     exposure = service.output("systemd-analyze security --no-pager premblyd.service | tail -1")
     assert float(exposure.split(": ")[1].split()[0]) <= 1.3
 
@@ -92,23 +84,19 @@ RECORD = "SELECT (SELECT count(*) FROM event), (SELECT count(*) FROM attempt)"
 
 
 def test_an_interrupted_update_is_undone(service: Machine) -> None:
-    configure(service, 'actions: [{name: x, response_codes: ["*"], shell: "true"}]')
-    service.run("systemctl restart premblyd")
+    configure(service, 'name: x, response_codes: ["*"], shell: "true"', restart=True)
     running = service.output("readlink /opt/premblyd/current")
     real = service.output("command -v systemctl")
     for step, command in INTERRUPTED.items():
         event = send(service)
-        waiting = f"SELECT count(*) FROM delivery WHERE event_id = {event} AND state = 'succeeded'"
-        wait_for_sql(service, waiting, "1")
+        wait_for_hooks(service, event)
         before = sql(service, RECORD)
         service.run("rm -rf /root/faults /root/once; mkdir /root/faults")
         once = f'test "$*" = {command} && mkdir /root/once 2>/dev/null'
         text = f'#!/bin/sh\n{once} && kill -INT "$PPID"\nexec {real} "$@"\n'
         service.run("install /dev/stdin /root/faults/systemctl", stdin=text)
         path = {"PATH": f"/root/faults:{machines.ENVIRONMENT['PATH']}"}
-        done = service.run(INSTALL, check=False, environ=path)
-        assert done.returncode == 1, step
-        assert "The old version runs again; nothing was lost." in done.stderr, step
+        assert_refused(service, INSTALL, 1, UNDONE, environ=path)
         assert sql(service, RECORD) == before, step
         assert service.output("readlink /opt/premblyd/current") == running, step
         assert service.property("ActiveState") == "active", step
@@ -150,10 +138,7 @@ def test_an_update_keeps_every_event_and_one_that_can_not_run_is_undone(
     # One that does not start.
     machine.run("cp -r /share/source /share/broken")
     machine.run("cat >>/share/broken/premblyd/cli/serve.py", stdin=BROKEN)
-    done = machine.run("/share/broken/systemd/install.sh", check=False)
-    assert done.returncode == 1
-    assert "broken on purpose" in done.stderr
-    assert "The old version runs again; nothing was lost." in done.stderr
+    assert_refused(machine, "/share/broken/systemd/install.sh", 1, "broken on purpose", UNDONE)
     assert machine.output("readlink /opt/premblyd/current") == running
     assert machine.output("ls /opt/premblyd/versions | wc -l") == "2"
     send(machine)
@@ -162,23 +147,19 @@ def test_an_update_keeps_every_event_and_one_that_can_not_run_is_undone(
     pid = machine.property("MainPID")
     machine.run("cp -r /share/source /share/other")
     machine.run("cat >>/share/other/premblyd/model/schema.py", stdin=OTHER_TABLES)
-    done = machine.run("/share/other/systemd/install.sh", check=False)
-    assert done.returncode == 78
-    assert "was made by another build of premblyd" in done.stderr
-    done = machine.run(f"{INSTALL} --from premblyd-that-is-nowhere", check=False)
-    assert done.returncode == 1
-    assert "nothing was changed" in done.stderr
+    another = "was made by another build of premblyd"
+    assert_refused(machine, "/share/other/systemd/install.sh", 78, another)
+    nowhere = f"{INSTALL} --from premblyd-that-is-nowhere"
+    assert_refused(machine, nowhere, 1, "nothing was changed")
     machine.run(f"echo 'oops: 1' >>{CONFIG}")
-    done = machine.run(INSTALL, check=False)
-    assert done.returncode == 78
-    assert "unknown key `oops`" in done.stderr
+    assert_refused(machine, INSTALL, 78, "unknown key `oops`")
     assert machine.property("MainPID") == pid
     configure(machine)
     send(machine)
 
-    done = machine.run(f"{INSTALL} --uninstall")
-    assert "/var/lib/premblyd" in done.stdout
-    assert "/etc/premblyd" in done.stdout
+    said = machine.run(f"{INSTALL} --uninstall").stdout
+    assert "/var/lib/premblyd" in said
+    assert "/etc/premblyd" in said
     assert machine.run("systemctl status premblyd", check=False).returncode == 4  # no such unit
     assert machine.output("find /etc/systemd -name 'premblyd*' -not -type d") == ""
     assert machine.output("ls /opt /usr/local/bin").split() == ["/opt:", "/usr/local/bin:"]

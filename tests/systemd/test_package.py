@@ -90,23 +90,19 @@ def machine(packages: Packages, tmp_path: Path) -> Iterator[Machine]:
         pytest.skip(str(error))
 
 
-def test_lintian_finds_no_error(packages: Packages) -> None:
+def test_lintian_finds_no_error_and_the_version_is_of_its_debian(packages: Packages) -> None:
+    ask = ["dpkg-deb", "--field", str(packages.this), "Version", "Depends"]
+    fields = subprocess.run(ask, capture_output=True, text=True).stdout
+    version = version_of(machines.REPOSITORY).replace(".dev", "~~dev")
+    assert f"Version: {version}~{SUITES[packages.suite]}\n" in fields
+    minor = int(re.findall(r"python3 \(>= 3\.(\d+)\)", fields)[0])
+    assert f"python3 (<< 3.{minor + 1})" in fields
     lintian = shutil.which("lintian")
     if lintian is None:
         pytest.skip("lintian is missing (apt-get install lintian)")
     command: list[str | Path] = [lintian, "--allow-root", "--fail-on=error", packages.this]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_a_version_is_of_its_debian(packages: Packages) -> None:
-    fields = subprocess.run(
-        ["dpkg-deb", "--field", packages.this, "Version", "Depends"], capture_output=True, text=True
-    ).stdout
-    version = version_of(machines.REPOSITORY).replace(".dev", "~~dev")
-    assert f"Version: {version}~{SUITES[packages.suite]}\n" in fields
-    minor = int(re.findall(r"python3 \(>= 3\.(\d+)\)", fields)[0])
-    assert f"python3 (<< 3.{minor + 1})" in fields
 
 
 def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
@@ -123,18 +119,11 @@ def test_the_page_leads_to_the_first_webhook_and_a_purge_asks_before_data_go(
     (page,) = re.findall(r"/usr/share/doc/\S+\.md", printed)
     assert machine.output(f"head -n 1 {page}") == "# How do I install and run premblyd?"
     assert machine.property("ActiveState") == "active"
-    assert machine.output("systemctl is-enabled premblyd.service premblyd.socket").split() == [
-        "enabled",
-        "enabled",
-    ]
+    enabled = machine.output("systemctl is-enabled premblyd.service premblyd.socket")
+    assert enabled == "enabled\nenabled"
     modes = f"stat -c '%a %U:%G' /etc/premblyd {CONFIG} /etc/premblyd/credentials {KEY} {DATABASE}"
-    assert machine.output(modes).splitlines() == [
-        "750 root:premblyd",
-        "640 root:premblyd",
-        "700 root:root",
-        "600 root:root",
-        "640 premblyd:premblyd",
-    ]
+    of_root = "750 root:premblyd\n640 root:premblyd\n700 root:root\n600 root:root\n"
+    assert machine.output(modes) == f"{of_root}640 premblyd:premblyd"
 
     # By the page.
     done = machine.run(f"set -e\n{as_root(*FIRST_WEBHOOK)}", stdin="my-real-key\n")
@@ -197,8 +186,7 @@ def test_an_upgrade_and_a_downgrade_keep_every_event_unless_the_configuration_is
 ) -> None:
     this, later = f"/share/{packages.this.name}", f"/share/{packages.later.name}"
     machine.run(f"{APT} install {this}", environ=QUIET)
-    configure(machine)
-    machine.run("systemctl restart premblyd")
+    configure(machine, restart=True)
     run_under_load(machine, f"{APT} install {later}", environ=QUIET)
     assert machine.output("premblyd --version").endswith(LATER)
     events = int(sql(machine, "SELECT count(*) FROM event"))
@@ -213,6 +201,5 @@ def test_an_upgrade_and_a_downgrade_keep_every_event_unless_the_configuration_is
     assert "unknown key `oops`" in said
     assert "The version before goes on" in said
     assert machine.output("curl -sf http://127.0.0.1:8080/healthz") == '{"status":"ok"}'
-    configure(machine)
-    machine.run("systemctl restart premblyd")
+    configure(machine, restart=True)
     send(machine)

@@ -7,7 +7,7 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.systemd.machine import Machine
 from tests.systemd.pages import as_root, block
-from tests.systemd.service import CONFIG, INSTALL, KEY, send
+from tests.systemd.service import CONFIG, INSTALL, KEY, send, use_drop_in
 
 pytestmark = pytest.mark.machine
 
@@ -35,10 +35,7 @@ def server(service: Machine) -> Iterator[Machine]:
     """The service, and beside it the PostgreSQL server that Debian's package made."""
     service.run("systemctl start postgresql")
     yield service
-    service.run(
-        "rm -rf /etc/systemd/system/premblyd.service.d && systemctl daemon-reload;"
-        " systemctl stop premblyd.socket premblyd postgresql"
-    )
+    service.run("systemctl stop premblyd.socket premblyd postgresql")
 
 
 def in_the_record(machine: Machine, query: str) -> str:
@@ -85,12 +82,8 @@ def test_the_service_works_on_postgresql(server: Machine) -> None:
     run_hook(server)
 
     # With it, the start of one starts the other.
-    server.run(
-        "mkdir -p /etc/systemd/system/premblyd.service.d"
-        " && cat >/etc/systemd/system/premblyd.service.d/override.conf",
-        stdin=block("text", "After=postgresql.service"),
-    )
-    server.run("systemctl daemon-reload; systemctl stop premblyd.socket premblyd postgresql")
+    use_drop_in(server, "override", block("text", "After=postgresql.service"))
+    server.run("systemctl stop premblyd.socket premblyd postgresql")
     server.run("systemctl start premblyd")
     assert server.property("NRestarts") == "0"
 

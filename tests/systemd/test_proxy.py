@@ -7,7 +7,7 @@ import pytest
 
 from tests.systemd.machine import Machine
 from tests.systemd.pages import CHANGE_ADDRESS, NGINX, UNIX_SOCKET, as_root, block, inline
-from tests.systemd.service import CONFIG, DATABASE, KEY, sql
+from tests.systemd.service import CONFIG, DATABASE, KEY, sql, use_drop_in
 
 pytestmark = pytest.mark.machine
 
@@ -31,7 +31,6 @@ while os.path.exists("/root/held"):
 @pytest.fixture
 def nginx(service: Machine) -> Iterator[Any]:
     service.run("ip address replace 192.0.2.7/32 dev lo && ip address replace 192.0.2.9/32 dev lo")
-
     service.run(CERTIFICATE)
 
     def begin(text: str) -> None:
@@ -39,7 +38,7 @@ def nginx(service: Machine) -> Iterator[Any]:
         service.run("nginx -t && systemctl restart nginx")
 
     yield begin
-    service.run("rm -rf /etc/nginx/conf.d/premblyd.conf /etc/systemd/system/premblyd.socket.d")
+    service.run("rm -rf /etc/nginx/conf.d/premblyd.conf /run/systemd/system/premblyd.socket.d")
     service.run("systemctl stop nginx premblyd.service premblyd.socket; systemctl daemon-reload")
 
 
@@ -62,12 +61,8 @@ def test_behind_nginx_addresses_limits_and_refusals_come_through(
         (to_socket,) = inline("proxy_pass http://unix")
         assert "proxy_pass http://127.0.0.1:8080;" in configuration
         configuration = configuration.replace("proxy_pass http://127.0.0.1:8080;", to_socket)
-        service.run("mkdir -p /etc/systemd/system/premblyd.socket.d")
-        service.run(
-            "cat >/etc/systemd/system/premblyd.socket.d/unix.conf", stdin=block(*UNIX_SOCKET)
-        )
+        use_drop_in(service, "unix", block(*UNIX_SOCKET), "premblyd.socket")
         service.run(f"echo 'listen: unix:/run/premblyd.sock' >>{CONFIG}")
-        service.run("systemctl daemon-reload")
         service.run(as_root(*CHANGE_ADDRESS))
         assert "200 " in service.output("premblyd send")
     nginx(configuration)

@@ -20,13 +20,8 @@ KNOWS = """\
 # Of yesterday, and of the day that is yesterday if midnight comes before the unit starts.
 EACH_NIGHT = "(now_s // 86400 * 86400, now_s // 86400 * 86400 + 86400)"
 AN_HOUR_AGO = "(now_s - 3600,)"
-ACTIONS = """
-actions:
-  - name: note
-    types: [prembly.status]
-    response_codes: ["00"]
-    shell: echo "$PREMBLY_REFERENCE" >>$HOME/noted
-"""
+SCRIPT = "'echo $PREMBLY_REFERENCE >>$HOME/noted'"
+NOTE = f'name: note, types: [prembly.status], response_codes: ["00"], shell: {SCRIPT}'
 STORED = "SELECT count(*) FROM event WHERE type = 'prembly.status'"
 RAN = (
     "SELECT count(*) FROM delivery JOIN event ON event.id = event_id"
@@ -39,8 +34,7 @@ def prembly_knows(machine: Machine, name: str, count: int, ends: str) -> Iterato
     """Run a stand-in in the machine that knows `count` verifications before each of `ends`, and
     have it asked."""
     with stand_in(machine, name, KNOWS.format(name=name, count=count, ends=ends)) as prembly:
-        configure(machine, f"prembly: {prembly}\n{ACTIONS}")
-        machine.run("systemctl restart premblyd")
+        configure(machine, NOTE, more=f"prembly: {prembly}", restart=True)
         yield
 
 
@@ -56,10 +50,8 @@ def test_the_unit_fails_while_something_is_missing_and_without_a_key(service: Ma
 
 def test_the_nightly_unit_makes_good_what_never_came(service: Machine) -> None:
     units = "premblyd-reconcile.service premblyd-reconcile.timer"
-    assert service.run(f"systemctl is-enabled {units}", check=False).stdout.split() == [
-        "static",
-        "disabled",
-    ]
+    enabled = service.run(f"systemctl is-enabled {units}", check=False).stdout
+    assert enabled.split() == ["static", "disabled"]
     with prembly_knows(service, "night", 20, EACH_NIGHT):
         service.run("systemctl start premblyd-reconcile")
         assert service.property("Result", "premblyd-reconcile.service") == "success"

@@ -14,11 +14,14 @@ from tests.systemd.service import (
     configure,
     processes,
     send,
-    send_signed,
     sql,
+    use_drop_in,
 )
 
 pytestmark = pytest.mark.machine
+# An action for the sample that `premblyd send` sends first.
+WHEN = "starts_with(reference || '', 'sample-api-0001')"
+FIRST = f'name: first, response_codes: ["00"], when: "{WHEN}"'
 REFUSED = "curl -s -m 2 http://127.0.0.1:8080/healthz; test $? = 7"  # not: no answer in time
 
 
@@ -36,18 +39,9 @@ def test_restarts_under_load_fail_no_request(service: Machine, load_of: Any) -> 
 def test_a_killed_daemon_comes_back_and_leaves_no_hook_behind(
     service: Machine, load_of: Any
 ) -> None:
-    configure(
-        service,
-        """
-actions:
-  - name: slow
-    response_codes: ["00"]
-    when: starts_with(reference || '', 'sample-api-0001')
-    shell: 'echo $$ >>$HOME/hooks; trap "" TERM; sleep 300 & sleep 301'
-    timeout: 10m
-""",
-    )
-    service.run("systemctl restart premblyd; rm -f /var/lib/premblyd/hooks")
+    script = "echo $$ >>$HOME/hooks; trap '' TERM; sleep 300 & sleep 301"
+    configure(service, f'{FIRST}, timeout: 10m, shell: "{script}"', restart=True)
+    service.run("rm -f /var/lib/premblyd/hooks")
     event = send(service)
     service.wait("test -s /var/lib/premblyd/hooks")
     first_hook = service.output("cat /var/lib/premblyd/hooks")
@@ -67,26 +61,14 @@ actions:
     wait_until(lambda: {"sleep 300", "sleep 301"} <= set(processes(service)))
     running = processes(service)
     assert (running.count("sleep 300"), running.count("sleep 301")) == (1, 1)
-    outcomes = sql(
-        service,
-        "SELECT coalesce(outcome, 'running') FROM attempt"
-        " JOIN delivery ON delivery.id = delivery_id"
-        f" WHERE event_id = {event} ORDER BY number",
-    )
+    attempts = "FROM attempt JOIN delivery ON delivery.id = delivery_id"
+    asked = f"{attempts} WHERE event_id = {event} ORDER BY number"
+    outcomes = sql(service, f"SELECT coalesce(outcome, 'running') {asked}")
     assert outcomes.split() == ["interrupted"] * 3 + ["running"]
 
 
 def test_a_daemon_that_a_hook_ends_comes_back_until_it_is_stopped(service: Machine) -> None:
-    configure(
-        service,
-        """
-actions:
-  - name: ends
-    response_codes: ["*"]
-    shell: 'kill $PPID'
-""",
-    )
-    service.run("systemctl restart premblyd")
+    configure(service, 'name: ends, response_codes: ["*"], shell: kill $PPID', restart=True)
     send(service)
     service.wait("test $(systemctl show -P NRestarts premblyd) = 1")
     service.wait("systemctl is-active premblyd")
@@ -95,17 +77,10 @@ actions:
 
 
 def test_nothing_survives_a_stop(service: Machine) -> None:
-    configure(
-        service,
-        """
-stop_timeout: 1s
-actions:
-  - name: stubborn
-    response_codes: ["*"]
-    shell: 'echo $$ >$HOME/hook; trap "" TERM; setsid sleep 302 & sleep 303'
-""",
-    )
-    service.run("systemctl restart premblyd; rm -f /var/lib/premblyd/hook")
+    script = "echo $$ >$HOME/hook; trap '' TERM; setsid sleep 302 & sleep 303"
+    stubborn = f'name: stubborn, response_codes: ["*"], shell: "{script}"'
+    configure(service, stubborn, more="stop_timeout: 1s", restart=True)
+    service.run("rm -f /var/lib/premblyd/hook")
     send(service)
     service.wait("test -s /var/lib/premblyd/hook")
     wait_until(lambda: {"sleep 302", "sleep 303"} <= set(processes(service)))
@@ -115,11 +90,8 @@ actions:
 
 
 def test_a_frozen_daemon_is_restarted_by_the_watchdog(service: Machine) -> None:
-    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
-    service.run(
-        "cat >/run/systemd/system/premblyd.service.d/test.conf", stdin="[Service]\nWatchdogSec=8s\n"
-    )
-    service.run("systemctl daemon-reload && systemctl restart premblyd")
+    use_drop_in(service, "test", "[Service]\nWatchdogSec=8s\n")
+    service.run("systemctl restart premblyd")
     time.sleep(10)
     assert service.property("NRestarts") == "0"  # it is fed
     before = service.property("MainPID")
@@ -131,39 +103,12 @@ def test_a_frozen_daemon_is_restarted_by_the_watchdog(service: Machine) -> None:
     send(service)
 
 
-def test_status_says_what_it_does(service: Machine) -> None:
-    assert "requests in flight" in service.property("StatusText")
-
-
-def test_a_bad_configuration_fails_once_and_says_where(service: Machine) -> None:
-    service.run("systemctl stop premblyd")
-    service.run(f"echo 'oops: 1' >>{CONFIG}")
-    line = service.output(f"wc -l <{CONFIG}")
-    assert service.run("systemctl start premblyd", check=False).returncode != 0
-    # Connections that come must not start it over and over either.
-    for _ in range(5):
-        service.run("curl -s -m 1 http://127.0.0.1:8080/healthz", check=False)
-        time.sleep(0.5)
-    assert service.property("ExecMainStatus") == "78"
-    assert service.property("NRestarts") == "0"
-    assert service.property("ActiveState") == "failed"
-    log = service.output("journalctl -u premblyd -n 30 --no-pager -o cat")
-    assert log.count(f"{CONFIG}:{line}:1: unknown key `oops`") == 1
-    configure(service)
-    service.run("systemctl start premblyd")
-    send(service)
-
-
-def test_a_restart_into_a_bad_configuration_is_not_repeated_by_waiting_requests(
-    service: Machine, load_of: Any
-) -> None:
+def test_a_bad_configuration_fails_once_and_says_where(service: Machine, load_of: Any) -> None:
+    """Connections that come meanwhile must not start it over and over either."""
     load = load_of("bad")
     service.run(f"echo 'oops: 1' >>{CONFIG}")
-    assert service.run("systemctl restart premblyd", check=False).returncode != 0
-    time.sleep(3)
-    assert service.property("ActiveState") == "failed"
-    started = service.output("journalctl -u premblyd -n 50 -o cat | grep -c 'unknown key `oops`'")
-    assert int(started) <= 2
+    line = service.output(f"wc -l <{CONFIG}")
+    assert_fails_once(service, "restart", f"{CONFIG}:{line}:1: unknown key `oops`")
     load.end()
     configure(service)
     service.run("systemctl start premblyd")
@@ -175,18 +120,22 @@ def test_a_configuration_that_the_service_may_not_read_fails_once(service: Machi
     service.run("systemctl stop premblyd")
     service.run(f"chown root:root {CONFIG} && chmod 0600 {CONFIG}")
     try:
-        assert service.run("systemctl start premblyd", check=False).returncode != 0
-        assert service.property("ExecMainStatus") == "78"
-        service.wait(f"{REFUSED}")
-        time.sleep(3)
-        assert service.property("NRestarts") == "0"
-        log = service.output("journalctl -u premblyd -n 30 --no-pager -o cat")
-        assert f"{CONFIG}:1:1: can't be read: Permission denied" in log
-        assert '"event":"daemon.not_started"' in log
+        assert_fails_once(service, "start", f"{CONFIG}:1:1: can't be read: Permission denied")
+        service.wait(REFUSED)
     finally:
         service.run(f"chown root:premblyd {CONFIG} && chmod 0640 {CONFIG}")
     service.run("systemctl start premblyd")
     send(service)
+
+
+def assert_fails_once(service: Machine, how: str, problem: str) -> None:
+    assert service.run(f"systemctl {how} premblyd", check=False).returncode != 0
+    time.sleep(3)
+    state = [service.property(name) for name in ("ExecMainStatus", "NRestarts", "ActiveState")]
+    assert state == ["78", "0", "failed"]
+    log = service.output("journalctl -u premblyd -n 50 --no-pager -o cat")
+    assert 1 <= log.count(problem) <= 2
+    assert '"event":"daemon.not_started"' in log
 
 
 def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(service: Machine) -> None:
@@ -213,11 +162,8 @@ def test_while_starts_fail_clients_are_refused_and_it_recovers_by_itself(service
 
 
 def test_the_address_changes_by_the_page_s_lines(service: Machine) -> None:
-    service.run("mkdir -p /run/systemd/system/premblyd.socket.d")
-    drop_in = "/run/systemd/system/premblyd.socket.d/port.conf"
     try:
-        service.run(f"cat >{drop_in}", stdin=block(*OTHER_PORT))
-        service.run("systemctl daemon-reload")
+        use_drop_in(service, "port", block(*OTHER_PORT), "premblyd.socket")
         for _ in range(7):  # more often than systemd's limit of starts would allow
             service.run(as_root(*CHANGE_ADDRESS))
         assert service.output("curl -sf http://127.0.0.1:9090/healthz") == '{"status":"ok"}'
@@ -227,7 +173,7 @@ def test_the_address_changes_by_the_page_s_lines(service: Machine) -> None:
         service.run("systemctl restart premblyd")
         assert "200 " in service.output("premblyd send")
     finally:
-        service.run(f"rm {drop_in}; systemctl daemon-reload")
+        service.run("rm -r /run/systemd/system/premblyd.socket.d; systemctl daemon-reload")
         service.run(as_root(*CHANGE_ADDRESS))
 
 
@@ -235,29 +181,20 @@ def test_a_reload_takes_effect_and_loses_nothing(service: Machine, load_of: Any)
     before = service.property("MainPID")
     load = load_of("reload")
     for number in range(5):
-        configure(
-            service,
-            f"""
-actions:
-  - name: reloaded-{number}
-    response_codes: ["00"]
-    when: starts_with(reference || '', 'sample-api-0001')
-    shell: "true"
-""",
-        )
+        configure(service, f'{FIRST.replace("first", f"reloaded-{number}")}, shell: "true"')
         reloads = "journalctl -u premblyd --no-pager -o cat | grep -c config.reloaded"
         reloaded = int(service.output(f"{reloads} || true"))
         service.run("systemctl reload premblyd")
         # systemd 252 can't wait until the daemon has done it.
         service.wait(f"test $({reloads}) -gt {reloaded}")
         event = send(service)
-        assert sql(service, f"SELECT action FROM delivery WHERE event_id = {event}") == (
-            f"reloaded-{number}"
-        )
+        ran = sql(service, f"SELECT action FROM delivery WHERE event_id = {event}")
+        assert ran == f"reloaded-{number}"
     result = load.end()
     assert result["answers"] == {"200": result["sent"]}
     assert_stored(service, result)
     assert service.property("MainPID") == before
+    assert "requests in flight" in service.property("StatusText")
     log = service.output("journalctl -u premblyd --no-pager -o cat")
     assert "is valid." not in log
     assert "No daemon runs" not in log
@@ -265,12 +202,12 @@ actions:
 
 def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machine) -> None:
     before = service.property("MainPID")
-    configure(service, "actions: [{name: x, shell: y}]")
+    configure(service, "name: x, shell: y")
     assert service.run("systemctl reload premblyd", check=False).returncode != 0
     assert service.property("ActiveState") == "active"
     assert service.property("MainPID") == before
     log = "journalctl -u premblyd -n 10 --no-pager -o cat"  # written a moment later
-    service.wait(f"{log} | grep -F '{CONFIG}:8:11: `response_codes` is missing'")
+    service.wait(f"{log} | grep -F '{CONFIG}:7:11: `response_codes` is missing'")
     configure(service)
     service.run("systemctl reload premblyd")
     send(service)
@@ -278,29 +215,10 @@ def test_a_reload_of_a_bad_file_fails_visibly_and_changes_nothing(service: Machi
 
 def test_a_new_key_is_used_after_a_restart(service: Machine) -> None:
     service.run("install -m 0600 /dev/stdin /etc/premblyd/credentials/second", stdin="second-key")
-    text = service.output(f"cat {CONFIG}")
-    text = text.replace("live: {", "second: {file: second}\n      live: {")
-    service.run(f"cat >{CONFIG}", stdin=text)
+    configure(service, live="second: {file: second}, live")
     # The credentials are copied at start: a reload can't see a new one, and must say so.
     assert service.run("systemctl reload premblyd", check=False).returncode != 0
     service.run("systemctl restart premblyd")
     assert "200 " in service.output("premblyd send --key second")
     verified = sql(service, "SELECT verified_by FROM event ORDER BY id DESC LIMIT 1")
     assert verified == "hmac-sha256:second"
-
-
-def test_a_key_may_be_kept_encrypted(service: Machine) -> None:
-    service.run(
-        "printf %s sealed-key | systemd-creds encrypt --name=sealed - /etc/premblyd/sealed.cred"
-    )
-    service.run("mkdir -p /run/systemd/system/premblyd.service.d")
-    service.run(
-        "cat >/run/systemd/system/premblyd.service.d/sealed.conf",
-        stdin="[Service]\nLoadCredentialEncrypted=sealed:/etc/premblyd/sealed.cred\n",
-    )
-    text = service.output(f"cat {CONFIG}")
-    service.run(
-        f"cat >{CONFIG}", stdin=text.replace("live: {", "sealed: {file: sealed}\n      live: {")
-    )
-    service.run("systemctl daemon-reload && systemctl restart premblyd")
-    send_signed(service, "sealed-key")
