@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from premblyd.databases import Server
-from premblyd.engines.engine import Param, Statement
-from premblyd.engines.postgresql.transaction import compiled as for_postgresql
-from premblyd.engines.sqlite.transaction import compiled as for_sqlite
-from premblyd.queue import order
-from premblyd.queue.inbox import NewDelivery
+import pytest
+
+from premblyd.databases import DatabaseAddress
+from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
+from premblyd.run import dispatcher
+from tests.support.dispatching import Dispatching
+from tests.support.jobs import action
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -44,10 +45,6 @@ def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
     order_policies = dict.fromkeys(numbers, then)
     changes = Operator(actor="ada").replay(attempts, NOW_MS, order_policies)
     return sum(store.call(change) for change in changes)
-
-
-def cancel(store: Store, number: int) -> bool:
-    return store.call(Operator(actor="ada").cancel(number, NOW_MS))
 
 
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
@@ -150,55 +147,18 @@ def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: S
     assert store.rows(LINE)[30:] == [(31, "dead", None), (32, "pending", 31)]
 
 
-WAITING = 3000
-LONG_LINE = """
-    WITH RECURSIVE numbers (n) AS (
-        SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?
-    )
-    INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms, order_key,
-        order_place, waits_for_id)
-    SELECT 1, 'crm', 'pending', 3, 0, (SELECT order_key FROM delivery WHERE id = 1), n,
-        1
-    FROM numbers
-"""
-
-
-def test_the_end_of_a_line_is_found_by_an_index_however_long_it_is(store: Store) -> None:
-    add(store, "a")
-    store.by_hand(LONG_LINE, WAITING)
-    store.by_hand("ANALYZE")
-    used = {
-        name: plan(store, statement)
-        for name, statement in vars(order).items()
-        if isinstance(statement, Statement)
-    }
-    assert "delivery_order" in used["_LAST"]
-    for name, text in used.items():
-        assert "SCAN t1" not in text, (name, text)
-        assert "Seq Scan on delivery t1" not in text, (name, text)
-    assert "Sort" not in used["_LAST"]
-    assert "TEMP B-TREE" not in used["_LAST"]
-    add(store, "a")
-    [(place, waits_for)] = store.rows(
-        "SELECT order_place, waits_for_id FROM delivery ORDER BY id DESC LIMIT 1"
-    )
-    assert place == WAITING + 1
-    assert store.rows("SELECT order_place FROM delivery WHERE id = ?", waits_for) == [(WAITING,)]
-
-
-def plan(store: Store, statement: Statement) -> str:
-    """Return how the engine finds the rows of a statement."""
-    if isinstance(store.place, Server):
-        compiled, begin = for_postgresql(statement), "EXPLAIN "
-    else:
-        compiled, begin = for_sqlite(statement), "EXPLAIN QUERY PLAN "
-    values = [_example(part) for part in compiled.parts]
-    text = begin + (compiled.text if begin != "EXPLAIN " else compiled.text.replace("%s", "?"))
-    return " ".join(str(row[-1]) for row in store.rows(text, *values))
-
-
-def _example(part: Any) -> Any:
-    """Return a value for a param of a statement."""
-    if not isinstance(part, Param):
-        return part
-    return "a" if part.name in ("order_key", "action") else 1
+@pytest.mark.usefixtures("lines")
+async def test_the_next_of_a_line_begins_as_soon_as_the_one_before_has_ended(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the dispatcher looks the next time: so long a line may hold up what waits."""
+    monkeypatch.setattr(dispatcher, "POLL_S", 3600.0)
+    async with Dispatching(place, action("crm", concurrency=4, order="reference")) as at:
+        held = at.shell.hold("crm")
+        for body in (b"1", b"2"):
+            event = new_event(body, received_at_ms=at.clock.now_ms())
+            await Inbox(at.writer).add(event, [NewDelivery("crm", 3, "continue")])
+        at.dispatcher.wake()
+        await at.until(lambda: at.shell.running["crm"])
+        held.set()
+        await at.until_states(succeeded=2)

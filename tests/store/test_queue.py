@@ -13,6 +13,8 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Result, Room
 from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
+from premblyd.run.dispatcher import Actions
+from tests.support.jobs import action as an_action
 from tests.support.jobs import ending
 from tests.support.queue import (
     ATTEMPTS,
@@ -223,6 +225,11 @@ def test_a_spent_lease_is_claimed_again_unless_it_was_the_last_attempt(store: St
     assert ids(claim(store, NOW_MS + LEASE_MS, crm=9)) == [1]
     assert store.rows(DELIVERIES)[1] == (2, "dead", None, 1, 0, NOW_MS + LEASE_MS, CRASHED)
     assert [row[4] for row in store.rows(ATTEMPTS)] == ["failed", *["interrupted"] * 2, None]
+
+
+def test_a_lease_outlasts_its_hook_by_what_a_kill_and_a_report_take() -> None:
+    [action] = Actions([an_action("crm", timeout="10s")]).claimable.values()
+    assert action.lease_ms == 10_000 + 60_000
 
 
 def test_what_runs_here_is_not_claimed_again_and_hides_nothing_behind_it(store: Store) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import compiled
-from premblyd.queue import once
+from premblyd.queue import once, order
 from premblyd.verifications import awaited
 from tests.support.database import reading
 
@@ -38,3 +38,10 @@ def test_what_succeeded_earlier_is_found_by_its_reference(path: Path) -> None:
         assert index in steps
     assert "delivery_state" not in steps
     assert "event_outcome" not in steps
+
+
+def test_the_end_of_a_line_is_found_by_its_index(path: Path) -> None:
+    """However many wait: it is looked for by each webhook."""
+    steps = plan(path, order._LAST, order_key="x", action="x", before=1)
+    assert "delivery_order " in steps
+    assert "B-TREE" not in steps
