@@ -110,36 +110,6 @@ def add(store: Store, action: str, count: int, start: int = 0) -> None:
     )
 
 
-@pytest.mark.parametrize("backlog", [300, 3000])
-def test_what_has_succeeded_of_one_action_and_much_that_waits_of_another_cost_a_claim_little(
-    store: Store, cost: Cost, backlog: int
-) -> None:
-    add(store, "done", 300)
-    store.by_hand("UPDATE delivery SET state = 'succeeded', due_at_ms = NULL, finished_at_ms = 1")
-    store.by_hand(
-        "INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)"
-        " SELECT event_id, action, 'pending', due_at_ms, 3, created_at_ms"
-        " FROM (SELECT event_id, action, created_at_ms AS due_at_ms, created_at_ms FROM delivery)"
-        " AS earlier"
-    )
-    add(store, "more", backlog, start=1000)
-    actions = {"done": once(), "more": once()}
-    running: list[int] = []
-    claims = 0
-    while True:
-        cost.begin()
-        free = actions | {"more": once(4 - len(running))}
-        claimed = claim(store, free, running=running)
-        running += [job.delivery_id for job in claimed.jobs]
-        claims += 1
-        assert (cost.statements < 900, cost.rows < 500, len(cost.locks) < 150) == (True,) * 3
-        if not claimed.passed:
-            break
-    assert claims < 10
-    states = dict(store.rows("SELECT state, count(*) FROM delivery GROUP BY state"))
-    assert states == {"succeeded": 300, "skipped": 300, "running": 4, "pending": backlog - 4}
-
-
 def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_for_it(
     store: Store,
 ) -> None:
@@ -150,25 +120,6 @@ def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_f
     assert (claimed.jobs, claimed.next_due_ms, claimed.has_more) == ([], None, False)
     assert store.rows("SELECT count(*) FROM attempt") == [(0,)]
     assert len(claim(store, {"closed": action}).jobs) == 1
-
-
-def test_what_begins_and_ends_at_once_costs_as_many_statements_as_one(
-    store: Store, cost: Cost
-) -> None:
-    add(store, "crm", 31)
-    costs = []
-    for limit in (1, 30):
-        cost.begin()
-        jobs = claim(
-            store, {"crm": Claimable(slots=99, lease_ms=LEASE_MS, digest="")}, limit=limit
-        ).jobs
-        claimed = cost.statements
-        ended = store.wait_all(
-            store.queue.finish(job, SUCCEEDED, ending(job, State.SUCCEEDED, NOW_MS)) for job in jobs
-        )
-        assert ended == limit * [True]
-        costs.append((claimed, cost.statements - claimed))
-    assert costs[0] == costs[1]
 
 
 class Configuration(Mapping[str, Claimable]):

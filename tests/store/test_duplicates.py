@@ -46,14 +46,6 @@ def test_another_token_makes_no_other_event(store: Store) -> None:
     assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
 
 
-def test_a_thousand_tokens_at_once_make_one_event_and_use_up_no_number(store: Store) -> None:
-    added = put(store, *(new_event(token=f"t-{number}") for number in range(1000)))
-    assert [each.is_new for each in added] == [True, *[False] * 999]
-    [after] = put(store, new_event(b"another"))
-    assert (after.event_id, after.is_new) == (2, True)
-    assert store.rows("SELECT id FROM delivery ORDER BY id") == [(1,), (2,)]
-
-
 def test_another_body_or_endpoint_is_another_event(store: Store) -> None:
     changes: list[dict[str, Any]] = [
         {},

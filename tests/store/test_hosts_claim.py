@@ -42,14 +42,6 @@ def claim_at_once(
     return hosts[0].wait(claims())
 
 
-def test_no_delivery_goes_to_two_hosts(hosts: list[Store]) -> None:
-    add_many(hosts[0], 60, "crm")
-    claimed: list[int] = []
-    for _ in range(10):
-        claimed += [row for each in claim_at_once(hosts, slots=3) for row in ids(each)]
-    assert sorted(claimed) == [*range(1, 61)]
-
-
 def test_a_spent_lease_is_left_to_a_host_that_lives_and_hides_nothing(hosts: list[Store]) -> None:
     a, b, _ = hosts
     live(a, b)
@@ -84,15 +76,6 @@ def test_a_host_that_was_taken_for_lost_claims_nothing_until_it_lives_again(
     assert ids(claim(a, crm=1)) == []
     b.by_hand("UPDATE host SET ended_at_ms = NULL, ended = NULL WHERE worker = 'a'")
     assert ids(claim(a, crm=1)) == [1]
-
-
-def test_a_host_claims_its_own_spent_lease_unless_its_hook_still_runs(hosts: list[Store]) -> None:
-    a = hosts[0]
-    live(a)
-    a.add("crm")
-    claim(a, crm=1)
-    assert ids(claim(a, LATER_MS, crm=1, running=[1])) == []
-    assert ids(claim(a, LATER_MS, crm=1)) == [1]
 
 
 @pytest.mark.parametrize(("slots", "cluster"), [(2, 4), (9, 4), (1, 2), (3, 9)])

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -122,16 +121,6 @@ def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
         new_ids = [one.event_id for one in added if one.is_new]
         assert queued(store)[before:] == new_ids
     assert store.rows(COUNTS)[0][0] == "".join(MIXED).count("o")
-
-
-def test_every_number_of_webhooks_at_once_is_stored_with_its_own_deliveries(store: Store) -> None:
-    numbers = [1, 2, 3, 31, 63, 64, 65, 127, 128, 129, 191, 200]
-    for number in numbers:
-        added = put(store, *(f"{number} {place}" for place in range(number)))
-        assert Counter(one.is_new for one in added) == {True: number}
-    assert store.rows("SELECT count(*) FROM event") == [(sum(numbers),)]
-    ids = store.rows("SELECT id FROM event ORDER BY id")
-    assert queued(store) == [event_id for (event_id,) in ids]
 
 
 def refused(number: int) -> NewRejection:

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import pytest
-
 from premblyd.engines.engine import Database
 from premblyd.keep import personrows
 from premblyd.queue.due import NO_ACTION
@@ -17,7 +15,6 @@ from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
 from premblyd.record.troubles.events import LATE_MS, PAUSED_MS
 from premblyd.record.troubles.trouble import Item, Situation
-from tests.store.test_claims import Cost
 from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
 from tests.support.clock import SettableClock
 from tests.support.jobs import action, settings
@@ -32,7 +29,6 @@ from tests.support.queue import (
     claim,
     finish,
     ids,
-    recover,
 )
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -113,26 +109,6 @@ def test_what_has_begun_ends_as_it_does_and_its_next_attempt_waits(store: Store)
     assert (again.delivery_id, again.attempt) == (second.delivery_id, 2)
 
 
-def test_what_ran_when_its_daemon_died_waits_for_the_end_of_the_pause(store: Store) -> None:
-    store.add("crm")
-    claim(store, crm=1)
-    pause(store, "crm")
-    assert recover(store, NOW_MS) == [1]
-    assert claim(store, LATER_MS, crm=1).jobs == []
-    resume(store, "crm")
-    [again] = claim(store, LATER_MS, crm=1).jobs
-    assert again.attempt == 2
-
-
-def test_a_pause_holds_for_every_host_from_when_it_is_committed(hosts: list[Store]) -> None:
-    first, second, third = hosts
-    add_many(first, 3, "crm")
-    pause(second, "crm")
-    assert [claim(each, crm=9).jobs for each in hosts] == [[], [], []]
-    resume(third, "crm")
-    assert len(claim(first, crm=9).jobs) == 3
-
-
 def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store) -> None:
     then: Then = "wait"
     for number in range(3):
@@ -175,31 +151,6 @@ def test_what_an_action_that_is_gone_has_left_ends_dead_only_once_its_pause_is_o
     resume(store, "crm")
     assert claim(store, mail=1).passed == 1
     assert store.rows("SELECT state, last_error FROM delivery") == [("dead", NO_ACTION)]
-
-
-FILL = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
-    WITH RECURSIVE numbers (number) AS (
-        SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < {count}
-    ) SELECT 1, 'crm', 'pending', 0, 3, 0 FROM numbers"""
-
-
-@pytest.mark.parametrize("count", [20, pytest.param(300_000, marks=pytest.mark.large)])
-def test_what_waits_for_a_paused_action_costs_a_claim_nothing(
-    store: Store, cost: Cost, count: int
-) -> None:
-    store.add("mail")
-    store.by_hand(FILL.format(count=count))
-    pause(store, "crm")
-    cost.begin()
-    [job] = claim(store, crm=9, mail=9).jobs
-    assert job.action == "mail"
-    statements, rows = cost.statements, cost.rows
-    finish(store, job, FAILED, retry_at_ms=NOW_MS)
-    store.by_hand("DELETE FROM delivery WHERE action = 'crm'")
-    cost.begin()
-    assert len(claim(store, crm=9, mail=9).jobs) == 1
-    assert statements == cost.statements
-    assert rows <= cost.rows + 1, "one says that it waits"
 
 
 def test_the_log_tells_of_each_pause_once_and_of_its_end(store: Store) -> None:

@@ -111,19 +111,6 @@ def test_a_report_closes_the_attempt_and_moves_the_delivery(
     assert stored == tuple(getattr(result, name) for name in columns.split(", "))
 
 
-def test_each_run_has_its_own_row_until_the_attempts_are_spent(store: Store) -> None:
-    store.add("crm", attempts=3)
-    for number in (1, 2, 3):
-        [job] = claim(store, NOW_MS + number, crm=1).jobs
-        assert (job.attempt, job.attempts_left) == (number, 3 - number)
-        retry_at_ms = NOW_MS + number + 1 if job.attempts_left else None
-        finish(store, job, FAILED, retry_at_ms, NOW_MS + number)
-    runs = [(1, n, NOW_MS + n, NOW_MS + n, "failed", "status 502") for n in (1, 2, 3)]
-    assert store.rows(ATTEMPTS) == runs
-    assert store.rows("SELECT state, attempts_left FROM delivery") == [("dead", 0)]
-    assert ids(claim(store, LATER_MS, crm=1)) == []
-
-
 def test_what_somebody_makes_pending_by_hand_runs_again(store: Store) -> None:
     """With its count begun anew, too: an index that refuses the attempt would stop all hooks."""
     store.add("crm", attempts=1)
@@ -182,14 +169,6 @@ def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> Non
         recover(store, now_ms + 1)
     assert not store.wait(store.queue.claim({"crm": action}, Room(limit=9), NOW_MS + 3)).jobs
     assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]
-
-
-def test_each_claim_has_a_token_of_its_own(store: Store) -> None:
-    add_many(store, 2, "crm")
-    jobs = claim(store, crm=2).jobs
-    stored = store.rows("SELECT claim_token FROM attempt ORDER BY id")
-    assert [job.claim_token for job in jobs] == [token for (token,) in stored]
-    assert len(set(stored)) == 2
 
 
 def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:

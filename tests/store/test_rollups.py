@@ -48,22 +48,10 @@ def test_webhooks_are_counted_by_hour_code_and_outcome(store: Store) -> None:
     ]
 
 
-def test_what_comes_at_once_is_counted_each(store: Store) -> None:
-    add_many(store, 40, "crm")
-    add_many(store, 3, "crm")
-    assert store.rows(EVENTS) == [(HOUR, "00", "verified", 40, 3, 0)]
-
-
 @pytest.mark.parametrize("code", ["22200000042", "AMINA", "0001", "x" * 5000, "0\0"])
 def test_a_code_of_another_shape_is_counted_and_not_kept(store: Store, code: str) -> None:
     store.add("crm", response_code=code)
     assert store.rows(EVENTS) == [(HOUR, "other", "verified", 1, 0, 0)]
-
-
-def test_what_is_not_stored_is_not_counted(store: Store) -> None:
-    store.by_hand("ALTER TABLE delivery RENAME TO elsewhere")
-    assert all(isinstance(added, Exception) for added in store.add_at_once(3))
-    assert store.rows(EVENTS) == []
 
 
 def test_attempts_are_counted_by_action_outcome_and_duration(store: Store) -> None:

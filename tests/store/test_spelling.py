@@ -44,12 +44,6 @@ def test_any_other_reference_is_its_own(reference: str) -> None:
     assert plain_id(reference) == reference
 
 
-def test_only_what_is_spelt_otherwise_has_a_key(store: Store) -> None:
-    for number, reference in enumerate([PLAIN, OTHERS[0], "ver_A_1"]):
-        arrive(store, number, reference)
-    assert store.rows(KEYS) == [(PLAIN, None), (OTHERS[0], PLAIN), ("ver_A_1", None)]
-
-
 @pytest.mark.parametrize("before", [PLAIN, *OTHERS])
 @pytest.mark.parametrize("after", [PLAIN, OTHERS[1]])
 def test_what_is_awaited_is_settled_in_any_spelling(store: Store, before: str, after: str) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -60,40 +59,6 @@ def test_what_comes_during_a_commit_waits_for_the_next(
         assert len(works) == 2
 
     store.wait(scenario())
-
-
-@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # PostgreSQL stores elsewhere
-def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("premblyd.engines.writer.LET_RUN_S", 10.0)
-    commits, rounds = threading.Event(), 0
-    during: list[int] = []
-
-    def store_slowly(_: Transaction) -> None:
-        while len(during) < 20:
-            during.append(rounds)
-            time.sleep(0.001)  # gives the interpreter away, as a statement does
-
-    def commit_slowly(work: Callable[[Transaction], None]) -> None:
-        transact(work)
-        assert commits.wait(), "the loop goes on meanwhile"
-
-    transact = store.engine.transact
-    monkeypatch.setattr(store.engine, "transact", commit_slowly)
-
-    async def scenario() -> None:
-        nonlocal rounds
-        store.writer.call(lambda _: None, Step.ARRIVALS)
-        storing = store.writer.call(store_slowly, Step.ARRIVALS)
-        while not storing.done():
-            rounds += 1
-            await asyncio.sleep(0)
-            if during:
-                commits.set()
-
-    store.wait(scenario())
-    assert len(set(during)) == 1
 
 
 def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None:
@@ -208,13 +173,6 @@ def test_a_fault_between_two_transactions_stops_nobody(
         assert store.add("crm", body=b"second").event_id == 2
     assert store.add("crm", body=b"third").event_id == 3
     assert {line["event"] for line in lines} == {"store.operation_failed"}
-
-
-def test_close_commits_what_waits(store: Store) -> None:
-    waiting = [store.inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
-    store.close()
-    assert [store.wait(added).event_id for added in waiting] == [*range(1, 1201)]
-    assert len(store.bodies()) == 1200
 
 
 def test_who_no_longer_waits_stops_nobody(store: Store) -> None:

@@ -146,11 +146,6 @@ def test_what_goes_out_in_several_pieces_is_tried_again_and_done_once(store: Sto
     assert store.rows("SELECT count(*) FROM delivery") == [(48,)]
 
 
-def test_a_conflict_that_does_not_end_is_told(store: Store) -> None:
-    with failing(store, "40001"):
-        assert "conflict with another host" in reason(store)
-
-
 @pytest.mark.usefixtures("lines")
 @pytest.mark.parametrize("code", ["23514", "22003", "42601"])
 def test_a_fault_of_one_fails_it_alone(store: Store, code: str) -> None:

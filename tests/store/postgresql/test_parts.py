@@ -4,7 +4,6 @@ import pytest
 
 from premblyd.engines.engine import Transaction
 from premblyd.queue.inbox import NewDelivery, add_event
-from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import Store, new_event, transaction_open
 from tests.support.waiting import until
 
@@ -29,20 +28,6 @@ def test_each_daemon_has_a_part_as_long_as_it_is_connected(store: Store) -> None
     assert part_of(again) == 2
     for each in (hosts[0], *hosts[2:], again):
         each.close()
-
-
-def test_what_a_daemon_counts_and_what_the_database_counts_for_it_is_in_its_part(
-    store: Store,
-) -> None:
-    part_of(store)
-    other = store.beside("a")
-    for host in (store, other):
-        host.add("crm", body=host.worker.encode())
-        [job] = claim(host, crm=1).jobs
-        finish(host, job, SUCCEEDED)
-    for table in ("event_hour", "attempt_hour"):
-        assert store.rows(f"SELECT part FROM {table} ORDER BY part") == [(0,), (1,)]
-    other.close()
 
 
 def test_a_daemon_that_is_slow_to_commit_keeps_no_other_from_counting(store: Store) -> None:

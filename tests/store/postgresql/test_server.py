@@ -13,16 +13,13 @@ import pytest
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
-from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql import opening
 from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
 from premblyd.errors import (
     CannotStartError,
     PremblydError,
     StoreUnavailableError,
-    ValueRefusedError,
 )
-from premblyd.model.tables import Record
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
@@ -30,7 +27,7 @@ from tests.support.database import rows, url_of
 from tests.support.needs import needs_machine
 from tests.support.pooler import pooler
 from tests.support.postgresql import FAST, SUPERUSER, Cluster
-from tests.support.queue import SUCCEEDED, claim, finish
+from tests.support.queue import claim
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, impatient, new_event
 from tests.support.waiting import wait_until
@@ -83,14 +80,6 @@ def test_a_server_that_stops_or_is_killed_is_waited_for(
     cluster.start()
     assert store.add("crm", body=b"2").is_new
     assert store.bodies() == [b"1", b"2"]
-
-
-def test_a_database_that_is_gone_is_told(store: Store, server: Server, cluster: Cluster) -> None:
-    store.add("crm")
-    name = server.url.partition("@/")[2].partition("?")[0]
-    with cluster.connect() as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    assert f'database "{name}" does not exist' in why(store)
 
 
 def test_a_wrong_password_is_told_and_not_shown(server: Server) -> None:
@@ -239,11 +228,6 @@ def test_an_inspection_tells_what_a_role_lacks(server: Server, cluster: Cluster)
     assert "needs CREATE on the schema public" in may_not
 
 
-def test_an_inspection_of_a_server_that_is_away_says_why() -> None:
-    [away] = backend(Server("postgresql://me@/x?host=/nowhere")).inspect().obstacles
-    assert away.startswith("the database can't be used now: PostgreSQL can't be reached")
-
-
 @pytest.mark.parametrize(
     ("mode", "is_refused"), [("session", False), ("transaction", True), ("statement", True)]
 )
@@ -257,29 +241,6 @@ def test_a_pooler_that_gives_each_transaction_another_session_stops_the_start(
                 backend(pooled).prepare()
         else:
             assert not backend(pooled).prepare()
-
-
-@pytest.mark.usefixtures("lines")
-def test_what_is_sent_at_once_passes_a_pooler_of_sessions(
-    server: Server, cluster: Cluster, loop: asyncio.AbstractEventLoop
-) -> None:
-    """Also what is left out behind something that fails."""
-
-    def fail(transaction: Transaction) -> None:
-        transaction.write(Statement(Record.update(schema_number=None)))  # the column refuses it
-        transaction.write(Statement(Record.update(alive_at_ms=1)))
-
-    with needs_machine(), pooler(cluster, server, "session") as pooled:
-        store = Store(pooled, loop)
-        for number in range(8):  # so often that the statements are prepared
-            store.add("crm", body=b"%d" % number)
-            with pytest.raises(ValueRefusedError):
-                store.call(fail)
-            [job] = claim(store, crm=1).jobs
-            assert finish(store, job, SUCCEEDED)
-        assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
-        assert store.rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(8,)]
-        store.close()
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

@@ -5,7 +5,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -56,16 +55,6 @@ def lose_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     other = WeakKeyDictionary[psycopg.Pipeline, deque[Any]]()
     own = property(lambda it: other.setdefault(it, deque()), lambda *_: None)
     monkeypatch.setattr(psycopg.Pipeline, "command_queue", own, raising=False)
-
-
-def lose_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have psycopg ask for a Sync in a way of its own."""
-
-    def enqueue_sync(it: Any) -> None:
-        it.command_queue.append(partial(it.pgconn.pipeline_sync))
-        it.result_queue.append(None)
-
-    monkeypatch.setattr(psycopg.Pipeline, "_enqueue_sync", enqueue_sync)
 
 
 def told(trips: list[Trip]) -> str:
@@ -142,19 +131,3 @@ def test_a_long_body_goes_to_a_server_that_is_far(
     with closing(Store(far, loop)) as store:
         assert store.add("crm", body=body).is_new
         assert store.bodies() == [body]
-
-
-@pytest.mark.parametrize("concurrency", [1, 8])
-async def test_a_finished_hook_of_a_backlog_costs_two_ways_at_most(
-    far: Server, wire: CountingWire, monkeypatch: pytest.MonkeyPatch, concurrency: int
-) -> None:
-    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
-    async with Dispatching(far, action("crm", concurrency=concurrency)) as at:
-        held = at.shell.hold("crm")
-        for number in range(40):
-            await at.add("crm", body=b"%d" % number)
-        wire.take()
-        held.set()
-        await at.until(lambda: all_ran(at, 40))
-        trips = wire.take()
-    assert len(trips) <= 2 * 40 + 2, told(trips)  # 2: of a claim that was on its way

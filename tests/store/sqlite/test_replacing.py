@@ -64,19 +64,6 @@ def test_the_new_one_is_there_and_the_old_one_is_kept_with_what_its_log_had(tmp_
     assert place.stat().st_mode & 0o777 == 0o640
 
 
-def test_one_that_cannot_be_opened_is_kept_with_its_log(tmp_path: Path) -> None:
-    place = marked(tmp_path / "db", "old", logged="logged")
-    log, spoiled = beside(place, "-wal").read_bytes(), spoil(place)
-    with hold(place):
-        aside = put_in_place(marked(tmp_path / "new", "new"), place, NOW_MS)
-    assert aside is not None
-    assert aside.read_bytes() == spoiled
-    assert beside(aside, "-wal").read_bytes() == log
-    assert put_aside(place) == [aside, beside(aside, "-wal")]
-    assert marks(place) == ["new"]
-    assert names(tmp_path) == {"db", aside.name, f"{aside.name}-wal"}
-
-
 def test_a_log_whose_file_is_lost_is_kept(tmp_path: Path) -> None:
     place = marked(tmp_path / "db", "old", logged="logged")
     log = beside(place, "-wal").read_bytes()
