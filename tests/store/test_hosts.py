@@ -1,15 +1,14 @@
 """The rows of the daemons on a database, and what becomes of what a dead one ran."""
 
-from typing import Any
-
 import pytest
 
 from premblyd.errors import OtherRecordError
-from premblyd.hosts.identity import Identity, Predecessor
+from premblyd.hosts.identity import Predecessor
 from premblyd.hosts.register import Hosts, Sighting
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.queue import Queue
 from premblyd.record.operating import Operator
+from tests.support.hosts import identity
 from tests.support.queue import SUCCEEDED, claim, finish
 from tests.support.store import NOW_MS, Store
 
@@ -18,24 +17,10 @@ HOSTS = "SELECT name, ended, ended_at_ms FROM host ORDER BY id"
 DELIVERIES = "SELECT state, due_at_ms, last_error FROM delivery ORDER BY id"
 
 
-def identity(name: str, **changes: Any) -> Identity:
-    fields: dict[str, Any] = {
-        "worker": f"{name}:1:boot",
-        "name": name,
-        "place": "here",
-        "pid": 1,
-        "process_start": 7,
-        "version": "1",
-    }
-    return Identity(**fields | changes)
-
-
 @pytest.fixture(name="host")
 def join(store: Store) -> Hosts:
     """The host `host`, whose worker is that of `store.queue`."""
-    hosts = Hosts(store.writer, identity("host"))
-    store.wait(hosts.join((), NOW_MS))
-    return hosts
+    return other(store, "host")
 
 
 def sighting(store: Store, name: str) -> Sighting:
@@ -45,7 +30,7 @@ def sighting(store: Store, name: str) -> Sighting:
 
 
 def other(store: Store, name: str = "other") -> Hosts:
-    hosts = Hosts(store.writer, identity(name))
+    hosts = Hosts(store.writer, identity(name, place="here", process_start=7))
     store.wait(hosts.join((), NOW_MS))
     return hosts
 
@@ -102,21 +87,15 @@ def test_a_claim_stands_until_another_host_takes_it_over(store: Store, host: Hos
     assert not store.wait(store.queue.prove(job)), "the worker has it, by another claim"
 
 
-def test_a_claim_does_not_stand_while_its_host_counts_as_lost(store: Store, host: Hosts) -> None:
-    """What it ran is about to be taken over."""
-    store.add("crm")
-    (job,) = claim(store, crm=1).jobs
-    store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = 1")
-    assert not store.wait(store.queue.prove(job))
-
-
-def test_what_a_host_claimed_while_it_was_found_lost_is_found_too(
+def test_while_a_host_counts_as_lost_its_claim_does_not_stand_and_is_found(
     store: Store, host: Hosts
 ) -> None:
+    """Also what it claimed while it was found lost."""
     observer = other(store)
     store.add("crm")
-    claim(store, crm=1)
+    (job,) = claim(store, crm=1).jobs
     store.by_hand("UPDATE host SET ended = 'lost', ended_at_ms = 1 WHERE name = 'host'")
+    assert not store.wait(store.queue.prove(job))
     assert store.wait(observer.take_over([], NOW_MS)).delivery_ids == [1]
 
 
@@ -131,7 +110,7 @@ def test_a_start_takes_over_from_dead_predecessors_and_touches_no_others(
     claim(store, crm=1, mail=0)
     store.queue = neighbour
     claim(store, crm=0, mail=1)
-    next_one = Hosts(store.writer, identity("next"))
+    next_one = Hosts(store.writer, identity("next", place="here"))
     assert store.wait(next_one.predecessors()) == [
         Predecessor("host:1:boot", 1, 7),
         Predecessor("neighbour:1:boot", 1, 7),
@@ -193,13 +172,17 @@ def forget(store: Store, name: str) -> bool:
     return store.call(Operator(actor="ada").forget_host(name, YEAR_LATER_MS), alone=True)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
 def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
-    store: Store, host: Hosts
+    store: Store, host: Hosts, is_killed: bool
 ) -> None:
     away = other(store)
     store.wait(away.know(["new"]))
     store.add("new")
-    store.wait(away.leave(NOW_MS))
+    if is_killed:
+        store.wait(host.take_over([sighting(store, "other")], NOW_MS))
+    else:
+        store.wait(away.leave(NOW_MS))
     assert state_after(store, YEAR_LATER_MS) == "pending"
     assert forget(store, "other")
     assert state_after(store, YEAR_LATER_MS) == "dead"
@@ -210,13 +193,6 @@ def test_what_only_a_host_has_that_is_away_waits_until_somebody_ends_that_host(
     assert not forget(store, "nobody")
 
 
-def test_a_host_that_was_killed_is_waited_for_too(store: Store, host: Hosts) -> None:
-    store.wait(other(store).know(["new"]))
-    store.add("new")
-    store.wait(host.take_over([sighting(store, "other")], NOW_MS))
-    assert state_after(store, YEAR_LATER_MS) == "pending"
-
-
 def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 1}")
     assert not forget(store, "host")
@@ -225,12 +201,9 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
     assert store.rows(HOSTS) == [("host", "lost", YEAR_LATER_MS)]
     store.wait(host.revive(YEAR_LATER_MS))
     assert store.rows("SELECT ended, forgotten_at_ms FROM host") == [(None, None)], "it was asleep"
-
-
-def test_a_host_that_beats_seldom_works_for_longer(store: Store) -> None:
     store.wait(Hosts(store.writer, identity("slow"), lost_after_ms=3_600_000).join((), NOW_MS))
     store.by_hand(f"UPDATE host SET seen_at_ms = {YEAR_LATER_MS - 3_000_000}")
-    assert not forget(store, "slow")
+    assert not forget(store, "slow"), "it beats seldom"
 
 
 def test_what_a_host_no_longer_has_that_came_back_is_not_waited_for(

@@ -64,21 +64,13 @@ def test_a_spent_lease_is_claimed_once_its_host_has_ended(hosts: list[Store]) ->
     got = [job for each in claim_at_once([b, c], LATER_MS) for job in each.jobs]
     assert [(job.delivery_id, job.attempt) for job in got] == [(1, 2)]
     assert not finish(a, late, SUCCEEDED)  # its late report changes nothing
-
-
-def test_a_host_that_was_taken_for_lost_claims_nothing_until_it_lives_again(
-    hosts: list[Store],
-) -> None:
-    a, b, _ = hosts
-    live(a, b)
-    a.add("crm")
-    b.by_hand(ENDS, "a")
-    assert ids(claim(a, crm=1)) == []
+    a.add("crm", body=b"2")
+    assert ids(claim(a, crm=1)) == [], "it was taken for lost"
     b.by_hand("UPDATE host SET ended_at_ms = NULL, ended = NULL WHERE worker = 'a'")
-    assert ids(claim(a, crm=1)) == [1]
+    assert ids(claim(a, crm=1)) == [2], "it lives again"
 
 
-@pytest.mark.parametrize(("slots", "cluster"), [(2, 4), (9, 4), (1, 2), (3, 9)])
+@pytest.mark.parametrize(("slots", "cluster"), [(2, 4), (9, 4)])
 def test_an_action_runs_as_often_as_it_may_on_all_hosts(
     hosts: list[Store], slots: int, cluster: int
 ) -> None:
@@ -130,11 +122,13 @@ def test_own_hooks_that_outlive_their_lease_still_hold_their_places(hosts: list[
     live(a)
     add_many(a, 9, "crm")
     [mine] = claim_at_once([a], slots=2, cluster=2)
-    action = Claimable(slots=9, lease_ms=LEASE_MS, digest="", cluster=2)
-    again = a.wait(a.queue.claim({"crm": action}, Room(limit=99, running=ids(mine)), LATER_MS))
-    assert ids(again) == []
-    ended = a.wait(a.queue.claim({"crm": action}, Room(limit=99, running=ids(mine)[:1]), LATER_MS))
-    assert ids(ended) == [3], "one of them runs no more"
+    actions = {"crm": Claimable(slots=9, lease_ms=LEASE_MS, digest="", cluster=2)}
+
+    def later(running: list[int]) -> list[int]:
+        return ids(a.wait(a.queue.claim(actions, Room(limit=99, running=running), LATER_MS)))
+
+    assert later(ids(mine)) == []
+    assert later(ids(mine)[:1]) == [3], "one of them runs no more"
 
 
 @pytest.mark.postgresql

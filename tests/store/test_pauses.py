@@ -29,6 +29,7 @@ from tests.support.queue import (
     claim,
     finish,
     ids,
+    recover,
 )
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -37,14 +38,9 @@ DONE = "SELECT actor, action, note FROM operator_action ORDER BY id"
 PAUSED = "SELECT action, since_ms, until_ms, reason FROM pause ORDER BY action"
 
 
-def pause(
-    store: Store,
-    name: str,
-    until_ms: int | None = None,
-    reason: str | None = None,
-    now_ms: int = NOW_MS,
-) -> None:
-    store.call(OPERATOR.pause(name, now_ms, until_ms, reason))
+def pause(store: Store, name: str, until_ms: int | None = None, **more: Any) -> None:
+    how = {"now_ms": NOW_MS, "reason": None} | more
+    store.call(OPERATOR.pause(name, how["now_ms"], until_ms, how["reason"]))
 
 
 def resume(store: Store, name: str, now_ms: int = NOW_MS) -> bool:
@@ -79,8 +75,7 @@ def test_a_pause_ends_by_itself_and_a_claim_says_when(store: Store) -> None:
 
 def test_a_pause_that_was_resumed_stays_over_though_the_clock_is_set_back(store: Store) -> None:
     before_ms = NOW_MS - 3_600_000
-    store.add("crm")
-    store.by_hand("UPDATE delivery SET due_at_ms = ?", before_ms)
+    store.add("crm", received_at_ms=before_ms)
     for until_ms in (None, LATER_MS):
         pause(store, "crm", until_ms)
         assert resume(store, "crm") is True
@@ -89,8 +84,8 @@ def test_a_pause_that_was_resumed_stays_over_though_the_clock_is_set_back(store:
 
 
 def test_a_pause_that_is_said_again_lasts_since_its_beginning(store: Store) -> None:
-    pause(store, "crm", NOW_MS + 500, "first")
-    pause(store, "crm", None, "second", now_ms=NOW_MS + 1)
+    pause(store, "crm", NOW_MS + 500, reason="first")
+    pause(store, "crm", reason="second", now_ms=NOW_MS + 1)
     assert store.rows(PAUSED) == [("crm", NOW_MS, None, "second")]
     pause(store, "crm", NOW_MS + 9, now_ms=NOW_MS + 2)
     pause(store, "crm", now_ms=NOW_MS + 9)
@@ -98,15 +93,17 @@ def test_a_pause_that_is_said_again_lasts_since_its_beginning(store: Store) -> N
 
 
 def test_what_has_begun_ends_as_it_does_and_its_next_attempt_waits(store: Store) -> None:
-    add_many(store, 2, "crm")
-    first, second = claim(store, crm=2).jobs
+    """Also of what ran when its daemon died."""
+    add_many(store, 3, "crm")
+    first, second, third = claim(store, crm=3).jobs
     pause(store, "crm")
     assert finish(store, first, SUCCEEDED) is True
     assert finish(store, second, FAILED, retry_at_ms=NOW_MS + 1) is True
+    assert recover(store, NOW_MS) == [third.delivery_id]
     assert claim(store, LATER_MS, crm=9).jobs == []
     assert resume(store, "crm") is True
-    [again] = claim(store, LATER_MS, crm=9).jobs
-    assert (again.delivery_id, again.attempt) == (second.delivery_id, 2)
+    again = claim(store, LATER_MS, crm=9)
+    assert (sorted(ids(again)), {job.attempt for job in again.jobs}) == ([2, 3], {2})
 
 
 def test_what_is_paused_with_once_or_order_holds_up_no_other_action(store: Store) -> None:

@@ -63,21 +63,15 @@ def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) ->
     assert ids(claim(store, NOW_MS + 30, a=9, b=9)) == [2, 1]
 
 
-def test_an_action_gets_no_more_than_its_free_slots(store: Store) -> None:
-    add_many(store, 5, "crm")
-    first = claim(store, crm=2)
-    assert ids(first) == [1, 2]
-    assert ids(claim(store, crm=0, running=ids(first))) == []
-    finish(store, first.jobs[0], SUCCEEDED)
-    assert ids(claim(store, crm=1, running=[2])) == [3]
-
-
-def test_a_claim_has_a_total_limit(store: Store) -> None:
+def test_a_claim_has_a_limit_for_each_action_and_one_for_all(store: Store) -> None:
     add_many(store, 4, "a", "b")
     before = everything(store)
-    assert ids(claim(store, limit=0, a=9, b=9)) == ids(claim(store, limit=-1, a=9, b=9)) == []
+    for limit in (0, -1):
+        assert ids(claim(store, limit=limit, a=9, b=9)) == []
     assert everything(store) == before
     assert ids(claim(store, limit=3, a=9, b=9)) == [1, 2, 3]
+    assert ids(claim(store, a=0)) == []
+    assert ids(claim(store, a=1)) == [5]
 
 
 @pytest.mark.parametrize("slots", [0, 1])
@@ -277,17 +271,12 @@ def test_of_many_ends_told_at_once_each_counts_whose_claim_stands(store: Store) 
 
     ended = store.wait_all([end(job) for job in (*jobs, *taken, jobs[-1], taken[-1])])
     assert ended == [*(30 * [False]), *(60 * [True]), *(30 * [True]), True, True]
-    assert store.rows(
-        "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
-    ) == [("pending", LATER_MS + 5, 45), ("succeeded", None, 45)]
-    assert store.rows(
-        "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
-    ) == [
-        (1, "failed", 30),
-        (1, "interrupted", 30),
-        (1, "succeeded", 30),
-        (2, "failed", 15),
-        (2, "succeeded", 15),
+    states = "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
+    assert store.rows(states) == [("pending", LATER_MS + 5, 45), ("succeeded", None, 45)]
+    outcomes = "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
+    assert store.rows(outcomes) == [
+        *((1, "failed", 30), (1, "interrupted", 30), (1, "succeeded", 30)),
+        *((2, "failed", 15), (2, "succeeded", 15)),
     ]
 
 
