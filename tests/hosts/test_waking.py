@@ -22,11 +22,6 @@ SELECT attempt.started_at_ms - event.received_at_ms FROM attempt
 JOIN delivery ON delivery.id = delivery_id JOIN event ON event.id = event_id
 WHERE event.id > 1 ORDER BY event.id
 """
-DEAF = """
-from premblyd.engines.postgresql.beacon import PostgresqlBeacon
-async def announce(self): return None
-PostgresqlBeacon.announce = announce
-"""
 
 
 @pytest.fixture(name="server")
@@ -61,16 +56,6 @@ def test_an_idle_slot_of_another_host_runs_at_once_what_was_stored_here(
         waits = waits_ms(busy, runs, 15)
         assert runs.workers()[1:] == [idle.folder.name] * 15
         print("waited for a slot of another host, in ms:", sorted(waits))
-
-
-def test_a_notification_that_is_lost_costs_a_second_and_nothing_else(
-    tmp_path: Path, server: Server
-) -> None:
-    runs = Runs(tmp_path, BUSY)
-    with hosts(tmp_path, "a", "b", server=server, before=DEAF, actions=runs.actions) as daemons:
-        busy, idle = send_first(daemons, runs)
-        waits_ms(busy, runs, 1)
-        assert runs.workers()[1] == idle.folder.name
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="needs libfaketime (apt-get install faketime)")

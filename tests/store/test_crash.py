@@ -1,20 +1,15 @@
 """kill -9 at every moment: what was answered is kept, what had finished is not run again."""
 
-import contextlib
 import http.client
-import select
-import socket
 from pathlib import Path
 
 import pytest
 
 from tests.support.configuration import AT_ONCE, shell
 from tests.support.daemon import Premblyd
-from tests.support.database import locked
 from tests.support.processes import runs
 from tests.support.requests import Answer
 from tests.support.waiting import wait_until
-from tests.support.webhooks import webhook
 
 # They look into a file, and take it away, lock it and cut it off.
 pytestmark = [pytest.mark.sqlite, pytest.mark.process]
@@ -104,34 +99,6 @@ def test_what_was_answered_runs_after_a_crash_and_what_had_finished_does_not(
         assert daemon.send(BODY).json["duplicate"]
         assert daemon.stop() == 0
     assert ran(tmp_path) == recorded
-
-
-@pytest.mark.promise
-def test_a_crash_amid_the_commit_leaves_neither_an_event_nor_its_deliveries(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        daemon.start(DIE + "arrivals._insert = then_die(arrivals._insert)")
-        assert try_to_send(daemon) is None
-        assert daemon.process.wait() == -9
-        daemon.start()
-        assert daemon.rows("SELECT id FROM event UNION ALL SELECT id FROM delivery") == []
-        assert not daemon.send(BODY).json["duplicate"]
-        daemon.wait_for_rows([("succeeded", 1, 2)], DELIVERY)
-
-
-WAITS_LONG = "from premblyd.engines.sqlite import opening\nopening.BUSY_TIMEOUT_S = 3600"
-
-
-def test_nothing_is_answered_while_another_process_holds_up_the_commit(tmp_path: Path) -> None:
-    with Premblyd(tmp_path, actions=[recording(tmp_path)]) as daemon:
-        host, _, port = daemon.start(WAITS_LONG).address.partition(":")
-        with locked(daemon.database), socket.create_connection((host, int(port))) as client:
-            client.sendall(webhook(BODY))
-            assert select.select([client], [], [], 0.4)[0] == []
-            daemon.kill()
-            with contextlib.suppress(ConnectionResetError):
-                assert client.recv(1) == b""
-        assert daemon.rows("SELECT id FROM event UNION ALL SELECT id FROM delivery") == []
-        assert daemon.start().send(BODY).json["event"] == 1
 
 
 @pytest.mark.promise

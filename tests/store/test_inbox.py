@@ -69,7 +69,8 @@ def test_an_event_whose_deliveries_fail_is_not_kept_either(store: Store) -> None
     results = store.wait_all([good, bad])
     assert isinstance(results[0], Added)
     assert is_fault(results[1])
-    assert store.rows("SELECT body FROM event") == [(b"good",)]
+    assert store.add(body=b"next").event_id == 2 or store.backend.is_shared, "no gap in SQLite"
+    assert store.bodies() == [b"good", b"next"]
     assert len(queued(store)) == 2
 
 
@@ -99,7 +100,7 @@ def test_duplicates_that_race_run_nothing(store: Store) -> None:
 MIXED = ["".join(pattern) for pattern in itertools.product("no", repeat=4)]
 
 
-@pytest.mark.parametrize("padding", [0, 1, 60])
+@pytest.mark.parametrize("padding", [0, 60])
 def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
     store: Store, padding: int
 ) -> None:
@@ -121,6 +122,9 @@ def test_new_ones_among_duplicates_get_the_ids_of_their_own_rows(
         new_ids = [one.event_id for one in added if one.is_new]
         assert queued(store)[before:] == new_ids
     assert store.rows(COUNTS)[0][0] == "".join(MIXED).count("o")
+    if not store.backend.is_shared:  # a number that is missing is a deletion, to an auditor
+        count = 1 + "".join(MIXED).count("n") + padding * len(MIXED)
+        assert queued(store) == [*range(1, count + 1)]
 
 
 def refused(number: int) -> NewRejection:

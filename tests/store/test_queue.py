@@ -45,12 +45,8 @@ def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
     assert job.event.verdict.face_match is True
     [attempt] = store.rows("SELECT worker, action_digest FROM attempt")
     assert attempt == ("host:1:boot", "crm")
-
-
-def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
     names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome", "doubt"}
-    nothing: dict[str, Any] = dict.fromkeys(names)
-    store.add("crm", **nothing)
+    store.add("crm", body=b"says nothing", **dict.fromkeys(names))
     [job] = claim(store, crm=1).jobs
     assert {getattr(job.event.verdict, name) for name in names} == {None}
 
@@ -296,38 +292,29 @@ def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms:
 
 
 @pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
-def test_an_end_that_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
+def test_what_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
     store: Store, by_ms: int
 ) -> None:
-    """All in one transaction: what failed before the clock was set, and after."""
-    for number in range(2):
-        store.add("crm", body=b"%d" % number)
+    """All in one transaction: what failed or came before the clock was set, and after."""
+    add_many(store, 2, "crm")
     before, after = claim(store, crm=2).jobs
 
     def fail(job: Job, now_ms: int) -> "asyncio.Future[bool]":
         again = ending(job, State.PENDING, now_ms, due_at_ms=now_ms + 1000)
         return store.queue.finish(job, FAILED, again)
 
-    early = fail(before, NOW_MS)
-    set_ = store.queue.shift(by_ms, NOW_MS + by_ms)
-    late = fail(after, NOW_MS + by_ms)
-    store.wait_all([early, late])
-    store.wait(set_)
-    assert store.rows("SELECT due_at_ms FROM delivery") == 2 * [(NOW_MS + 1000 + by_ms,)]
+    def arrive(body: bytes, now_ms: int) -> "asyncio.Future[Any]":
+        return store.inbox.add(new_event(body, received_at_ms=now_ms), [NewDelivery("mail", 3)])
 
-
-def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -> None:
-    day_ms = 24 * 3_600_000
-    times = (NOW_MS, NOW_MS + day_ms)
-    wanted = [NewDelivery("crm", 3)]
-    # All in one transaction, in which arrivals come first.
-    before, _, after = (
-        store.inbox.add(new_event(b"0", received_at_ms=times[0]), wanted),
-        store.queue.shift(day_ms, times[1]),
-        store.inbox.add(new_event(b"1", received_at_ms=times[1]), wanted),
-    )
-    store.wait_all([before, after])
-    assert store.rows("SELECT due_at_ms FROM delivery") == [(times[1],), (times[1],)]
+    later_ms = NOW_MS + by_ms
+    waiting: list[asyncio.Future[Any]] = [fail(before, NOW_MS), arrive(b"early", NOW_MS)]
+    waiting += [store.queue.shift(by_ms, later_ms), fail(after, later_ms)]
+    if by_ms > 0:
+        waiting.append(arrive(b"late", later_ms))
+    store.wait_all(waiting)
+    due = "SELECT DISTINCT due_at_ms FROM delivery WHERE action = ?"
+    assert store.rows(due, "crm") == [(later_ms + 1000,)]
+    assert store.rows(due, "mail") == [(later_ms,)]
 
 
 def test_only_the_leases_of_what_runs_here_are_renewed(store: Store) -> None:

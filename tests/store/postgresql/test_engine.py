@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,6 @@ from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
 from premblyd.queue.inbox import NewDelivery
 from tests.support import postgresql
-from tests.support.database import url_of
 from tests.support.logs import Lines
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, claim, finish
@@ -61,16 +59,6 @@ def setting(store: Store, name: str) -> str:
         return str(value)
 
     return store.call(ask)
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that does nothing meanwhile, as if its machine hung."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 # Errors of the server
@@ -165,21 +153,6 @@ def test_what_another_was_first_with_is_tried_again_and_else_a_fault(store: Stor
         [result] = store.wait_all([store.inbox.add(new_event(b"bad"), [NewDelivery("crm", 3)])])
     assert is_fault(result)
     assert store.rows("SELECT count(*) FROM event") == [(1,)]
-
-
-def test_a_lock_that_another_has_for_too_long_is_told(store: Store) -> None:
-    pid = backend_pid(store)
-    wait = "UPDATE pg_settings SET setting = '50' WHERE name = 'lock_timeout'"
-
-    def hurry(transaction: Transaction) -> None:
-        transaction.connection.execute(wait)
-
-    store.call(hurry)
-    with psycopg.connect(url_of(store.place)) as other:
-        other.execute("LOCK TABLE delivery")
-        assert "holds a lock" in reason(store)
-    assert store.add("crm").is_new
-    assert backend_pid(store) != pid  # a new connection has the limit of every other
 
 
 # Connections that end
@@ -300,17 +273,6 @@ def test_a_network_that_is_cut_holds_nobody_for_long(far: Store, wire: Wire) -> 
     wire.break_all()
     assert far.add("crm", body=b"after").is_new
     assert far.bodies() == [b"before", b"after"]
-
-
-def test_a_server_that_hangs_holds_nobody_for_long_and_may_have_kept_what_it_did_not_answer(
-    store: Store, lines: Lines
-) -> None:
-    with stopped(backend_pid(store)):
-        with impatient(store):
-            assert reason(store, b"late") == "PostgreSQL does not answer"
-        assert store.add("crm", body=b"next").is_new
-    assert store.bodies().count(b"late") <= 1
-    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
 
 
 # Settings

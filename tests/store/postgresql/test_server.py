@@ -260,13 +260,6 @@ def test_a_role_that_would_make_its_tables_in_the_catalog_is_told_before_the_sta
     assert "?options=-csearch_path%3Dpublic" in warning
 
 
-def test_each_of_several_hosts_is_told(cluster: Cluster) -> None:
-    url = f"postgresql://me@/x?host=/nowhere,{cluster.folder}&target_session_attrs=read-write"
-    [away] = backend(Server(url)).inspect().obstacles
-    assert "/nowhere" in away
-    assert 'role "me" does not exist' in away
-
-
 def test_texts_that_do_not_fit_a_database_stop_the_start(cluster: Cluster) -> None:
     with cluster.connect() as connection:
         connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")

@@ -2,13 +2,10 @@
 costs."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import psycopg
 import pytest
 
 from premblyd.databases import Server
@@ -93,25 +90,6 @@ async def test_a_webhook_alone_costs_four_ways_to_the_server(
         await at.until(lambda: all_ran(at, count + 1))
         trips = wire.take()
     assert len(trips) == 4, told(trips)
-
-
-def test_each_statement_is_waited_for_where_psycopg_does_not_gather(
-    far: Server,
-    wire: CountingWire,
-    loop: asyncio.AbstractEventLoop,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It may keep its calls elsewhere tomorrow: what is sent together is its own matter."""
-    other = WeakKeyDictionary[psycopg.Pipeline, deque[Any]]()
-    own = property(lambda it: other.setdefault(it, deque()), lambda *_: None)
-    monkeypatch.setattr(psycopg.Pipeline, "command_queue", own, raising=False)
-    with closing(Store(far, loop)) as store:
-        store.add("crm")
-        wire.take()
-        [job] = claim(store, crm=1).jobs
-        finish(store, job, SUCCEEDED)
-        trips = wire.take()
-    assert all(len(trip) == 1 for trip in trips), told(trips)
 
 
 def test_a_long_body_goes_to_a_server_that_is_far(

@@ -13,7 +13,6 @@ import pytest
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER, FILE_REPLACED
 from premblyd.errors import StoreUnavailableError, ValueRefusedError
-from premblyd.queue.inbox import Added
 from tests.support.database import locked, rows
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event, on_connection, reason
@@ -24,37 +23,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.02)
 
 
-def traced(store: Store) -> list[str]:
-    """Return a list that gets the text of every statement the writer runs from now on, without
-    what the database's triggers run."""
-    texts: list[str] = []
-
-    def note(text: str) -> None:
-        if texts[-1:] != [text]:  # else a trigger's work for it
-            texts.append(text)
-
-    store.on_connection(lambda connection: connection.set_trace_callback(note))
-    texts.clear()
-    return texts
-
-
 def bodies(path: Path) -> list[bytes]:
     return [body for (body,) in rows(path, "SELECT body FROM event ORDER BY id")]
-
-
-def test_everything_that_waits_is_one_transaction(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What the engine does between two transactions is not counted.
-    monkeypatch.setattr(store.engine, "tidy_up", lambda item_count: False)
-    texts = traced(store)
-    beats = [store.inbox.prove_commit() for _ in range(150)]
-    added = store.add_at_once(150)
-    store.wait_all(beats)
-    assert all(isinstance(one, Added) for one in added)
-    ends = [text for text in texts if "COMMIT" in text or "BEGIN" in text]
-    assert ends == ["BEGIN IMMEDIATE", "COMMIT"]
-    assert len(texts) < 30  # rows share statements too
 
 
 def test_a_health_check_writes_to_the_disk(store: Store) -> None:

@@ -14,12 +14,9 @@ from premblyd.engines.sqlite.transaction import compiled
 from premblyd.model import schema, tables
 from premblyd.model.table import Table
 from premblyd.model.tables import Awaited, Delivery, Event, Inquiry, OperatorAction
-from tests.support.database import rows
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
-NAMES = [model._meta.table_name for model in tables.TABLES]
-TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 COLUMN_NAMES = "SELECT name FROM pragma_table_info(?)"
 
 
@@ -37,11 +34,6 @@ def open_made(path: Path) -> Iterator[sqlite3.Connection]:
 def test_the_body_is_the_last_column_of_an_event(made: sqlite3.Connection) -> None:
     """SQLite walks a photo's megabytes to reach what stands behind it."""
     assert made.execute(COLUMN_NAMES, ("event",)).fetchall()[-1] == ("body",)
-
-
-def test_every_table_has_a_model(path: Path) -> None:
-    found = {name for (name,) in rows(path, TABLES)}
-    assert found == {*NAMES, "sqlite_sequence"}
 
 
 def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
