@@ -160,10 +160,9 @@ def test_what_ran_beside_the_one_that_succeeded_is_skipped_when_its_process_died
     store: Store,
 ) -> None:
     """Both began before the action had `once`."""
-    add(store, b"1")
-    add(store, b"2")
-    first, _ = claim(store, crm=9).jobs
-    finish(store, first, SUCCEEDED)
+    for body in (b"1", b"2"):
+        add(store, body)
+    finish(store, claim(store, crm=9).jobs[0], SUCCEEDED)
     assert ids(claim_once(store, LATER_MS)) == []
     assert store.rows(STATES) == [("succeeded", None), ("skipped", 1)]
     outcomes = store.rows("SELECT outcome FROM attempt ORDER BY id")

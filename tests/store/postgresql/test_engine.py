@@ -88,16 +88,11 @@ def failing(store: Store, code: str, times: int = 1 << 30) -> Iterator[None]:
     ("code", "words"),
     [
         ("25006", "only reads now"),
-        ("42501", "lacks a right"),
         ("42P01", "missing"),
         ("53100", "disk of the PostgreSQL server is full"),
-        ("53200", "OutOfMemory"),
         ("55P03", "holds a lock"),
-        ("57014", "took too long"),
         ("57P01", "shuts down"),
-        ("57P03", "starts up or shuts down"),
         ("58030", "58030"),
-        ("XX001", "XX001"),
     ],
 )
 def test_what_the_server_can_not_do_is_told_without_values_and_waited_for(
@@ -135,7 +130,7 @@ def test_what_goes_out_in_several_pieces_is_tried_again_and_done_once(store: Sto
 
 
 @pytest.mark.usefixtures("lines")
-@pytest.mark.parametrize("code", ["23514", "22003", "42601"])
+@pytest.mark.parametrize("code", ["23514", "42601"])
 def test_a_fault_of_one_fails_it_alone(store: Store, code: str) -> None:
     with failing(store, code, 2):
         bad = store.inbox.add(new_event(b"bad"), [NewDelivery("crm", 3)])
@@ -188,43 +183,35 @@ def test_a_connection_that_ends_within_a_transaction_costs_no_webhook(
     assert lines == []
 
 
+@contextmanager
+def answer_lost(wire: Wire) -> Iterator[None]:
+    """Meanwhile a COMMIT is done, and its answer does not come."""
+    wire.loses_answer_to = b"COMMIT"
+    with pytest.raises(StoreUnavailableError):
+        yield
+    wire.loses_answer_to = None
+
+
 def test_when_the_answer_to_a_commit_is_lost_nothing_is_promised_and_it_is_there_once(
     far: Store, wire: Wire
 ) -> None:
-    assert far.add("crm", body=b"first").is_new
-    wire.loses_answer_to = b"COMMIT"
-    reason(far, b"second")
-    wire.loses_answer_to = None
-    assert not far.add("crm", body=b"second").is_new  # Prembly sends it again
-    assert far.bodies() == [b"first", b"second"]
-
-
-def test_a_result_whose_commit_was_answered_by_nobody_may_be_reported_again(
-    far: Store, wire: Wire
-) -> None:
-    far.add("crm")
-    [job] = claim(far, crm=1).jobs
-    wire.loses_answer_to = b"COMMIT"
-    with pytest.raises(StoreUnavailableError):
-        finish(far, job, SUCCEEDED)
-    wire.loses_answer_to = None
-    assert finish(far, job, SUCCEEDED), "not a lost lease: it is this attempt's own result"
-    assert far.rows("SELECT outcome FROM attempt") == [("succeeded",)]
-    assert not finish(far, job, SUCCEEDED, now_ms=NOW_MS + 1)
-
-
-def test_a_claim_whose_commit_was_answered_by_nobody_is_released_at_no_cost(
-    far: Store, wire: Wire
-) -> None:
-    far.add("crm")
-    wire.loses_answer_to = b"COMMIT"
-    with pytest.raises(StoreUnavailableError):
+    """An event that Prembly sends again, a claim that is released at no cost, and a result, which
+    is no lost lease."""
+    far.add()
+    with answer_lost(wire):
+        far.add("crm", body=b"second")
+    assert not far.add("crm", body=b"second").is_new
+    with answer_lost(wire):
         claim(far, crm=1)
-    wire.loses_answer_to = None
     assert far.rows("SELECT state FROM delivery") == [("running",)]
     far.wait(far.queue.release_unstarted([], NOW_MS))
     [job] = claim(far, crm=1).jobs
     assert (job.attempt, job.attempts_left) == (2, 2)
+    with answer_lost(wire):
+        finish(far, job, SUCCEEDED)
+    assert finish(far, job, SUCCEEDED), "it is this attempt's own result"
+    assert far.rows("SELECT outcome FROM attempt ORDER BY id")[1:] == [("succeeded",)]
+    assert not finish(far, job, SUCCEEDED, now_ms=NOW_MS + 1)
 
 
 # Rows that somebody else has locked
