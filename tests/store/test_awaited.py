@@ -275,8 +275,7 @@ def test_what_a_forged_event_settled_is_awaited_again(store: Store, result: Inqu
 
 
 @pytest.mark.parametrize(
-    "results",
-    [["confirmed"], ["unavailable"], ["refused"], ["unsettled", "confirmed"]],
+    "results", [["confirmed"], ["unavailable"], ["refused"], ["unsettled", "confirmed"]]
 )
 def test_an_event_that_was_not_doubted_or_is_confirmed_later_settles(
     store: Store, results: list[str]

@@ -8,15 +8,7 @@ import pytest
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.once import MAX_HOLD_MS
 from premblyd.queue.oncekeys import once_key
-from tests.support.queue import (
-    FAILED,
-    LATER_MS,
-    SUCCEEDED,
-    claim,
-    claim_once,
-    finish,
-    ids,
-)
+from tests.support.queue import FAILED, LATER_MS, SUCCEEDED, claim, claim_once, finish, ids
 from tests.support.store import NOW_MS, Store
 
 STATES = "SELECT state, ran_instead_id FROM delivery ORDER BY id"

@@ -15,11 +15,7 @@ from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines.connections import backend
 from premblyd.engines.postgresql import opening
 from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
-from premblyd.errors import (
-    CannotStartError,
-    PremblydError,
-    StoreUnavailableError,
-)
+from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
