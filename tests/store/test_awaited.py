@@ -108,16 +108,13 @@ def test_a_webhook_settles_it_in_whichever_order_they_come(
         arrive(store, event | {"reference": "ref-2"})
     assert [row for row in store.rows(ROWS) if row[2] == "waiting"] == []
     assert due(store, NOW_MS + 10 * ASK_MS).waiting == []
-
-
-def test_the_settling_event_is_named(store: Store) -> None:
-    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
-    [later] = arrive(store, VERIFIED | {"received_at_ms": NOW_MS + 5})
-    assert store.rows(ROWS) == [
-        ("ref-1", 1, "settled", None, 0, later.event_id),
-        ("ref-2", 2, "waiting", NOW_MS + ASK_MS, 0, None),
+    arrive(store, *({**PENDING, "reference": None, "session_id": each} for each in ("s-1", "s-2")))
+    [later] = arrive(store, {**order[-1], **VERIFIED, "reference": session_reference("s-1")})
+    names = [(row[0], row[2], row[5]) for row in store.rows(ROWS)[-2:]]
+    assert names == [
+        (session_reference("s-1"), "settled", later.event_id),
+        (session_reference("s-2"), "waiting", None),
     ]
-    assert store.rows("SELECT finished_at_ms FROM awaited WHERE id = 1") == [(NOW_MS + 5,)]
 
 
 def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
@@ -126,11 +123,6 @@ def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
         arrive(store, NOTHING | {"response_code": code})
     arrive(store, NOTHING | {"doubt": "code"})
     assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
-
-
-def test_a_session_is_awaited_by_its_digest(store: Store) -> None:
-    arrive(store, PENDING | {"reference": None, "session_id": "sdk_session_1"})
-    assert [row[0] for row in store.rows(ROWS)] == [session_reference("sdk_session_1")]
 
 
 def test_what_is_asked_about_once_keeps_no_pending_one_from_being_awaited(store: Store) -> None:

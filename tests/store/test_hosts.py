@@ -192,24 +192,19 @@ def test_a_host_that_works_can_not_be_ended(store: Store, host: Hosts) -> None:
     assert not forget(store, "slow"), "it beats seldom"
 
 
-def test_what_a_host_no_longer_has_that_came_back_is_not_waited_for(
+def test_what_a_host_has_from_its_start_counts_and_nothing_that_it_had_before(
     store: Store, host: Hosts
 ) -> None:
+    """Else the others end what has waited for it, before it could say what it has."""
     before = other(store)
     store.wait(before.know(["old"]))
     store.add("old")
     store.wait(before.leave(NOW_MS))
-    now = Hosts(store.writer, identity("other", worker="other:2:boot"), ["crm"])
+    now = Hosts(store.writer, identity("other", worker="other:2:boot"), ["crm", "new"])
     store.wait(now.join((), NOW_MS))
-    store.wait(now.leave(NOW_MS))
-    assert state_after(store, YEAR_LATER_MS) == "dead"
-
-
-def test_a_host_that_comes_back_has_its_actions_from_the_start(store: Store, host: Hosts) -> None:
-    """Else the others end what has waited for it, before it could say them."""
-    store.add("new")
-    store.wait(Hosts(store.writer, identity("other"), ["crm", "new"]).join((), NOW_MS))
-    assert state_after(store, YEAR_LATER_MS) == "pending"
+    store.add("new", body=b"2")
+    claim(store, YEAR_LATER_MS, crm=1)
+    assert store.rows("SELECT state FROM delivery ORDER BY id") == [("dead",), ("pending",)]
 
 
 def test_what_a_predecessor_of_the_same_host_knew_does_not_count(store: Store, host: Hosts) -> None:

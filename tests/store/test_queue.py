@@ -70,13 +70,6 @@ def test_a_claim_has_a_limit_for_each_action_and_one_for_all(store: Store) -> No
     assert ids(claim(store, a=1)) == [5]
 
 
-@pytest.mark.parametrize("slots", [0, 1])
-def test_an_action_with_much_waiting_delays_no_other(store: Store, slots: int) -> None:
-    add_many(store, 50, "slow")
-    store.add("fast", received_at_ms=NOW_MS + 1)
-    assert ids(claim(store, NOW_MS + 1, slow=slots, fast=4)) == [1, 51][1 - slots :]
-
-
 @pytest.mark.parametrize(
     ("result", "retry_at_ms", "then"),
     [
@@ -228,13 +221,6 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     assert store.call(replay) == 2
     again = claim(store, LATER_MS, gone=9).jobs
     assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
-
-
-def test_a_hook_that_runs_here_ends_as_it_began_though_its_action_was_removed(store: Store) -> None:
-    store.add("gone")
-    [job] = claim(store, gone=1).jobs
-    claim(store, LATER_MS, running=[job.delivery_id], crm=1)
-    assert finish(store, job, SUCCEEDED)
 
 
 def test_the_next_due_time_is_that_of_actions_with_a_free_slot(store: Store) -> None:

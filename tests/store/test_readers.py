@@ -13,7 +13,6 @@ import pytest
 
 from premblyd.databases import DatabaseAddress, Server
 from premblyd.engines import readers
-from premblyd.engines.backend import Backend
 from premblyd.engines.connections import backend, translated
 from premblyd.engines.engine import Database
 from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
@@ -67,43 +66,6 @@ def test_what_takes_too_long_is_stopped_and_the_next_is_read(
             assert [type(each) for each in ended] == [TooSlowError, TooSlowError]
             own.time_limit_s = 20
             assert await own.run(count) == 0
-
-    play(place, scene)
-
-
-def test_who_connects_is_not_stopped_in_the_middle(
-    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thread that is started there would get the stop, and never be heard of again."""
-    monkeypatch.setattr(readers, "AGAIN_S", 0)
-    of_engine = type(backend(place))
-    real, connected = of_engine.connect_read_only, []
-    stop, is_stopping = Stopper.stop, threading.Event()
-
-    def telling(own: Stopper) -> None:
-        is_stopping.set()
-        stop(own)
-
-    def slowly(own: Backend) -> Database:
-        assert is_stopping.wait()
-        until = time.monotonic() + 0.2
-        while time.monotonic() < until:
-            thread = threading.Thread(target=int)
-            thread.start()
-            thread.join()
-        connected.append(real(own))
-        return connected[-1]
-
-    monkeypatch.setattr(Stopper, "stop", telling)
-    monkeypatch.setattr(of_engine, "connect_read_only", slowly)
-
-    async def scene(own: Readers) -> None:
-        own.time_limit_s = 0.01
-        with pytest.raises(TooSlowError):
-            await own.run(count)
-        assert len(connected) == 1
-        own.time_limit_s = 20
-        assert await own.run(count) == 0
 
     play(place, scene)
 

@@ -13,23 +13,6 @@ WAITS_FOR_LOCK = """SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 
 
-def part_of(store: Store) -> int:
-    def part(transaction: Transaction) -> int:
-        return transaction.part
-
-    return store.call(part)
-
-
-def test_each_daemon_has_a_part_as_long_as_it_is_connected(store: Store) -> None:
-    hosts = [store.beside(name) for name in "abcd"]
-    assert [part_of(each) for each in [store, *hosts]] == [0, 1, 2, 3, 4]
-    hosts[1].close()
-    again = store.beside("e")
-    assert part_of(again) == 2
-    for each in (hosts[0], *hosts[2:], again):
-        each.close()
-
-
 def test_a_daemon_that_is_slow_to_commit_keeps_no_other_from_counting(store: Store) -> None:
     other = store.beside("a")
 

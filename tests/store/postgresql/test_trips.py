@@ -11,10 +11,8 @@ import pytest
 from premblyd.databases import Server
 from premblyd.engines.postgresql import opening
 from premblyd.model.states import State
-from premblyd.run import dispatcher
 from tests.support import postgresql
-from tests.support.dispatching import Dispatching
-from tests.support.jobs import action, ending
+from tests.support.jobs import ending
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -52,10 +50,6 @@ def told(trips: list[Trip]) -> str:
     return "\n".join(f"{len(trip)} statements: " + "; ".join(trip) for trip in trips)
 
 
-def all_ran(at: Dispatching, count: int) -> bool:
-    return len(at.shell.runs) == count and not at.dispatcher.running
-
-
 def test_what_is_done_at_once_costs_as_much_as_one(store: Store, wire: CountingWire) -> None:
     """Up to 8 KiB, and where statements are prepared: then they are not sent with their values."""
 
@@ -73,23 +67,6 @@ def test_what_is_done_at_once_costs_as_much_as_one(store: Store, wire: CountingW
         assert ended == [True] * 16
     for trips, count in ((adding, 2), (claiming, 2), (finishing, 1)):
         assert len(trips) == count, told(trips)
-
-
-@pytest.mark.parametrize("count", [1, 7])
-async def test_a_webhook_alone_costs_four_ways_to_the_server(
-    far: Server, wire: CountingWire, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    """It is accepted, claimed and finished; and nobody asks then whether another waits."""
-    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
-    async with Dispatching(far, action("crm", concurrency=1)) as at:
-        for number in range(count):
-            await at.add("crm", body=b"%d" % number)
-            await at.until(lambda: all_ran(at, number + 1))  # noqa: B023 (awaited at once)
-        wire.take()
-        await at.add("crm", body=b"alone")
-        await at.until(lambda: all_ran(at, count + 1))
-        trips = wire.take()
-    assert len(trips) == 4, told(trips)
 
 
 def test_a_long_body_goes_to_a_server_that_is_far(

@@ -13,7 +13,7 @@ from premblyd.engines.engine import Statement
 from premblyd.engines.sqlite.transaction import compiled
 from premblyd.model import schema, tables
 from premblyd.model.table import Table
-from premblyd.model.tables import Awaited, Delivery, Event, Inquiry, OperatorAction
+from premblyd.model.tables import Delivery, Event, Inquiry, OperatorAction
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 
@@ -63,8 +63,6 @@ def test_views_show_iso_times_and_nothing_secret(store: Store) -> None:
         (OperatorAction, tables.IS_WHOLE, "operator_action_whole"),
         (Event, Event.reference_key.is_null(False), "event_reference_key"),
         (Inquiry, Inquiry.result == SQL("'contradicted'"), "inquiry_contradicted"),
-        (Awaited, Awaited.state == SQL("'given_up'"), "awaited_given_up"),
-        (Delivery, Delivery.state == SQL("'dead'"), "delivery_dead"),
     ],
 )
 def test_what_is_rare_is_found_without_a_look_at_the_others(
