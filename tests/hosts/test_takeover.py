@@ -161,3 +161,26 @@ def test_no_host_is_lost_when_the_database_was_away(tmp_path: Path) -> None:
             delivery = "SELECT state, attempt_count FROM delivery"
             daemons[0].wait_for_rows([("succeeded", 1)], delivery)
             assert len(runs.workers()) == 1
+
+
+# What one host stores, an idle slot of another runs at once, by whichever clocks they have.
+
+# The first event's hook goes on for long, so that its host has no slot for the others.
+BUSY = """
+echo "$PREMBLY_DELIVERY $PREMBLY_ATTEMPT $PREMBLY_WORKER" >> {runs}
+test "$PREMBLY_EVENT" != 1 || sleep 300
+"""
+
+
+def test_an_idle_slot_of_another_host_runs_at_once_what_was_stored_here(
+    tmp_path: Path, server: Server
+) -> None:
+    """It is told of them: neither looks by itself."""
+    patient = "from premblyd.run import dispatcher; dispatcher.POLL_S = 3600.0"
+    runs = Runs(tmp_path, BUSY)
+    with hosts(tmp_path, "a", "b", server=server, before=patient, actions=runs.actions) as daemons:
+        busy, idle = first_on(daemons, runs)
+        for number in range(2, 7):
+            assert busy.send(b"%d" % number).status == 200
+            wait_until(lambda: len(runs.workers()) == number)  # noqa: B023 (called at once)
+        assert runs.workers()[1:] == [idle.folder.name] * 5

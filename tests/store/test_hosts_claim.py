@@ -1,14 +1,19 @@
 """Several hosts that claim at the same time: who gets what, and how many run at once."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Sequence
+from contextlib import AbstractContextManager, closing
+from typing import Any
 
 import pytest
 
+from premblyd.engines.connections import connect_operator
 from premblyd.engines.engine import Lookup
+from premblyd.keep import erasing
+from premblyd.keep.persons import Named
 from premblyd.model.tables import Delivery, Event
 from premblyd.prembly.payload import Outcome
+from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room
 from premblyd.queue.once import lock_name
 from premblyd.queue.oncekeys import once_key
@@ -71,23 +76,16 @@ def test_an_action_runs_as_often_as_it_may_on_all_hosts(
 ) -> None:
     live(*hosts)
     add_many(hosts[0], 30, "crm")
-    free = dict.fromkeys("abc", slots)
     jobs: list[Job] = []
     for _ in range(20):
-        before = len(jobs)
         for host in hosts:
-            action = Claimable(slots=free[host.worker], lease_ms=9, digest="", cluster=cluster)
             own = [job.delivery_id for job in jobs if job.worker == host.worker]
-            jobs += host.wait(
-                host.queue.claim({"crm": action}, Room(limit=99, running=own), NOW_MS)
-            ).jobs
-        assert len(jobs) <= cluster
-        for job in jobs[before:]:
-            free[job.worker] -= 1
-        if len(jobs) == cluster:
-            ended = jobs.pop(0)
-            assert finish(hosts[ord(ended.worker) - ord("a")], ended, SUCCEEDED)
-            free[ended.worker] += 1
+            action = Claimable(slots=slots - len(own), lease_ms=9, digest="", cluster=cluster)
+            room = Room(limit=99, running=own)
+            jobs += host.wait(host.queue.claim({"crm": action}, room, NOW_MS)).jobs
+        assert len(jobs) == cluster
+        ended = jobs.pop(0)
+        assert finish(hosts[ord(ended.worker) - ord("a")], ended, SUCCEEDED)
     assert len(jobs) == cluster - 1
     assert hosts[0].rows("SELECT count(*) FROM delivery WHERE state = 'succeeded'") == [(20,)]
 
@@ -182,3 +180,46 @@ def test_nothing_is_settled_by_an_event_that_may_be_gone_in_a_moment(hosts: list
 def locked(store: Store, name: str) -> AbstractContextManager[None]:
     """Have a name locked by a transaction of this store's."""
     return transaction_open(store, lambda transaction: transaction.lock([name]))
+
+
+# Several hosts that store at the same moment what belongs together: it ends as on one host.
+
+MANY = 12
+
+
+def at_once(hosts: list[Store], *works: Awaitable[Any]) -> list[Any]:
+    async def gathered() -> list[Any]:
+        return await asyncio.gather(*works)
+
+    return hosts[0].wait(gathered())
+
+
+async def add(host: Store, body: bytes, **changes: Any) -> Added:
+    webhook = new_event(body, **changes)
+    return await host.inbox.add(webhook, [NewDelivery("crm", 3)], first_ask_ms=1)
+
+
+def test_what_arrives_in_the_moment_of_an_erasure_is_erased_too(hosts: list[Store]) -> None:
+    """Whether it is stored before the erasure or after: neither misses the other."""
+
+    def erase(reference: str) -> None:
+        named = Named.reference(reference)
+        with closing(connect_operator(hosts[0].place)) as database:
+            erasing.erase(database, erasing.Request(named=named, actor="ada"))
+
+    for number in range(MANY):
+        reference = f"ref-{number}"
+        hosts[0].wait(add(hosts[0], b"first %d" % number, reference=reference, session_id=None))
+        bodies = [b"%d %d" % (number, place) for place in range(3)]
+        works = [
+            add(host, body, reference=reference, session_id=None)
+            for host, body in zip(hosts, bodies, strict=True)
+        ]
+        at_once(hosts, *works, asyncio.to_thread(erase, reference))
+    whole = "SELECT id FROM event WHERE reference IS NOT NULL OR user_ref IS NOT NULL"
+    assert hosts[0].rows(whole) == []
+    assert hosts[0].rows("SELECT count(*) FROM event WHERE removed_parts = 'erased'") == [
+        (4 * MANY,)
+    ]
+    running = "SELECT id FROM delivery WHERE state <> 'cancelled'"
+    assert hosts[0].rows(running) == []

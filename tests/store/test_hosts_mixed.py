@@ -121,15 +121,14 @@ class Hosts:
     async def operate(self, store: Store) -> None:
         operator = Operator(actor=store.worker)
         some = self.rng.sample(sorted(self.actions), min(6, len(self.actions)))
-        order_policies = {number: THENS.get(self.actions[number]) for number in some}
+        then = {number: THENS.get(self.actions[number]) for number in some}
         changes: list[Change[Any]] = [
-            *operator.replay(dict.fromkeys(some, 3), self.now_ms, order_policies),
+            *operator.replay(dict.fromkeys(some, 3), self.now_ms, then),
             *operator.make_due_now(some, self.now_ms),
             *(operator.cancel(number, self.now_ms) for number in some[:1]),
         ]
-        if self.added:
-            event_id = self.rng.choice(self.added).event_id
-            changes += operator.add([event_id], "plain", 3, self.now_ms)
+        for added in self.rng.sample(self.added, min(1, len(self.added))):
+            changes += operator.add([added.event_id], "plain", 3, self.now_ms)
         if changes:
             await store.writer.call(self.rng.choice(changes), alone=True)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.hosts.heartbeat import beat
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, beat, gap_between, reconciled
 from premblyd.queue import trusted
 from premblyd.queue.trusted import MachineTime, advanced, counted_ms, is_apart
 from premblyd.times import DAY_MS, HOUR_MS
@@ -78,8 +78,8 @@ def test_who_is_apart_by_more_than_two_days_must_be_told() -> None:
         assert is_apart(NOW_MS, NOW_MS + by_ms)
 
 
-def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> None:
-    store.call(functools.partial(beat, now=now, is_leader=is_leader))
+def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> Gap | None:
+    return store.call(functools.partial(beat, now=now, is_leader=is_leader))
 
 
 def counted(store: Store, wall_ms: int) -> int:
@@ -105,3 +105,58 @@ def test_what_somebody_says_to_be_right_is_written_over_it(store: Store) -> None
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms
         beaten(store, later(now, MINUTE_MS))
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms + MINUTE_MS
+
+
+# Heartbeats and the downtimes between them: by which clock, and that none is invented.
+
+DOWNTIMES = "SELECT from_ms, until_ms, reconciled_at_ms FROM downtime ORDER BY id"
+
+
+def after(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> MachineTime:
+    """Return the moment `ms` after START, on a clock that was set meanwhile."""
+    now = later(START, ms, set_by_ms=set_by_ms)
+    return now if machine_start == "a" else replace(now, machine_start=machine_start, uptime_ms=1)
+
+
+@for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+def test_a_clock_that_is_set_neither_invents_nor_hides_a_downtime(set_by_ms: int) -> None:
+    for gap_ms in (0, 60_000, LEAST_MS):
+        assert gap_between(START, after(gap_ms, set_by_ms=set_by_ms)) is None
+    now = after(3 * HOUR_MS, set_by_ms=set_by_ms)
+    assert gap_between(START, now) == Gap(from_ms=now.at_ms - 3 * HOUR_MS, until_ms=now.at_ms)
+
+
+@for_each("machine_start", ["b", None])
+def test_over_a_restart_of_the_machine_the_time_of_the_day_tells(machine_start: str | None) -> None:
+    now = after(3 * HOUR_MS, machine_start=machine_start)
+    unknown = replace(START, machine_start=None)
+    assert gap_between(unknown, now) == Gap(from_ms=START.at_ms, until_ms=now.at_ms)
+    assert gap_between(START, now) == Gap(from_ms=START.at_ms, until_ms=now.at_ms)
+    assert gap_between(START, after(60_000, machine_start=machine_start)) is None
+    assert gap_between(START, after(60_000, set_by_ms=-DAY_MS, machine_start="b")) is None
+
+
+def test_a_downtime_is_kept_with_the_heartbeat_that_ends_it(store: Store) -> None:
+    """The first one ends none, and the health check hides none."""
+    assert beaten(store, START) is None
+    assert store.rows(DOWNTIMES) == []
+    store.wait(store.inbox.prove_commit())
+    now = after(2 * HOUR_MS)
+    for moment in (now, after(2 * HOUR_MS + 60_000)):
+        beaten(store, moment)
+    assert store.rows(DOWNTIMES) == [(START.at_ms, now.at_ms, None)]
+
+
+def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store) -> None:
+    for hours in (0, 2, 4):
+        beaten(store, after(hours * HOUR_MS))
+    first, second = [(row[0], row[1]) for row in store.rows(DOWNTIMES)]
+
+    def mend(since_ms: int, until_ms: int, now_ms: int) -> int:
+        values = {"since_ms": since_ms, "until_ms": until_ms, "now_ms": now_ms}
+        return store.call(lambda transaction: reconciled(transaction, **values))
+
+    assert mend(first[0] + 1, second[1] - 1, 7) == 0
+    assert mend(first[0], second[1] - 1, 8) == 1
+    assert mend(first[0], second[1], 9) == 1
+    assert store.rows(DOWNTIMES) == [(*first, 8), (*second, 9)]

@@ -2,23 +2,22 @@
 
 import asyncio
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.engines.writer import Operation, Step, Writer
+from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import Record
 from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event
-from tests.support.waiting import wait_until
 
 
 def transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., None]]:
@@ -37,24 +36,18 @@ def transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Callable
 def test_what_comes_during_a_commit_waits_for_the_next(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on = threading.Event(), threading.Event()
-
-    def slow(_: Transaction) -> bool:
-        started.set()
-        return go_on.wait()
-
+    go_on = threading.Event()
     works = transactions(store, monkeypatch)
 
     async def scenario() -> None:
-        first = store.writer.call(slow)
-        while not started.is_set():
+        first = store.writer.call(lambda _: go_on.wait())
+        while not works:
             await asyncio.sleep(0)
         others: list[asyncio.Future[Added]] = []
         for number in range(20):  # one a round of the loop
             others.append(store.inbox.add(new_event(b"%d" % number), []))
             await asyncio.sleep(0)
-        assert not first.done()
-        assert not any(future.done() for future in others)
+        assert not any(future.done() for future in (first, *others))
         go_on.set()
         await asyncio.gather(first, *others)
         assert len(works) == 2
@@ -80,26 +73,22 @@ def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None
 def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
     with_webhook: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on = threading.Event(), threading.Event()
-    took = list[str]()
-
-    def first(_: Transaction) -> bool:
-        started.set()
-        return go_on.wait()
-
+    go_on, took = threading.Event(), list[str]()
     works = transactions(store, monkeypatch)
 
     async def claims() -> None:
-        await store.writer.call(first, Step.CLAIMS)
+        await store.writer.call(lambda _: go_on.wait(), Step.CLAIMS)
         await store.writer.call(lambda _: took.append("claim"), Step.CLAIMS)
 
     async def scenario() -> None:
         claiming = asyncio.create_task(claims())
-        while not started.is_set():
+        while not works:
             await asyncio.sleep(0)
-        others = [store.writer.call(lambda _: took.append("finish"), Step.FINISHES)]
+        others: list[asyncio.Future[Any]] = [
+            store.writer.call(lambda _: took.append("finish"), Step.FINISHES)
+        ]
         if with_webhook:
-            others.append(store.inbox.add(new_event(), []))  # type: ignore[arg-type]
+            others.append(store.inbox.add(new_event(), []))
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.gather(claiming, *others)
@@ -181,18 +170,6 @@ def test_a_transaction_does_its_steps_in_their_order_whoever_came_first(store: S
     ]
     store.wait_all(works)
     assert done == list(Step)
-
-
-def test_what_was_committed_is_let_go_before_the_next_comes(store: Store) -> None:
-    class Body:
-        pass
-
-    body = Body()
-    kept = weakref.ref(body)
-    taking: Operation[Body, None] = Operation(Step.ARRIVALS, lambda _, items: [None] * len(items))
-    store.wait(store.writer.submit(taking, body))
-    del body
-    wait_until(lambda: kept() is None)
 
 
 def test_what_a_transaction_took_is_told_once_it_is_committed(

@@ -2,25 +2,42 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.connections import connect_read_only
 from premblyd.engines.engine import Transaction
 from premblyd.engines.postgresql.engine import TRIES
+from premblyd.engines.postgresql.failures import plain
 from premblyd.errors import StoreUnavailableError
 from premblyd.hosts.identity import of_this_process
 from premblyd.hosts.register import Hosts
-from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.inbox import NewDelivery, add_event
+from premblyd.record.troubles import daemons, table
+from premblyd.record.troubles.trouble import Item, Situation
 from tests.support import postgresql
+from tests.support.database import url_of
 from tests.support.logs import Lines
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, claim, finish
-from tests.support.store import NOW_MS, Store, impatient, is_fault, new_event, reason
+from tests.support.store import (
+    NOW_MS,
+    Store,
+    impatient,
+    is_fault,
+    new_event,
+    reason,
+    transaction_open,
+)
+from tests.support.waiting import until
 from tests.support.wire import Wire
 
 pytestmark = pytest.mark.postgresql
@@ -299,3 +316,134 @@ def test_a_health_check_writes_to_the_disk(store: Store) -> None:
         [(before,)] = store.rows("SELECT pg_current_wal_insert_lsn()::text")
         store.wait(store.inbox.prove_commit())
         assert store.rows("SELECT pg_current_wal_flush_lsn() > ?::pg_lsn", before) == [(True,)]
+
+
+# Each daemon counts in rows of its own, so that none waits for another's transaction.
+
+WAITS_FOR_LOCK = """SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+
+def test_a_daemon_that_is_slow_to_commit_keeps_no_other_from_counting(store: Store) -> None:
+    other = store.beside("a")
+
+    def add(transaction: Transaction) -> None:
+        add_event(transaction, new_event(b"slow"), [])
+
+    with transaction_open(store, add):
+        assert other.add(body=b"quick").is_new
+    assert store.rows("SELECT events FROM event_hour") == [(1,), (1,)]
+    other.close()
+
+
+def test_a_webhook_that_another_host_stores_at_this_moment_is_its_duplicate(store: Store) -> None:
+    other = store.beside("a")
+
+    def add(transaction: Transaction) -> None:
+        add_event(transaction, new_event(b"twice"), [NewDelivery("crm", 1)])
+
+    with transaction_open(other, add):
+        twice = store.inbox.add(new_event(b"twice"), [NewDelivery("crm", 1)])
+        store.wait(until(lambda: store.rows(WAITS_FOR_LOCK) == [(1,)]))
+    assert not store.wait(twice).is_new
+    assert store.rows("SELECT duplicate_count FROM event") == [(1,)]
+    assert store.rows("SELECT count(*) FROM delivery") == [(1,)]
+    other.close()
+
+
+# What people are told of a connection that failed: never the words that the driver has for
+# itself.
+
+LOST = "PostgreSQL can't be reached: the connection was lost"
+
+
+def test_what_the_driver_cannot_do_with_a_connection_is_that_it_was_lost(server: Server) -> None:
+    with psycopg.connect(url_of(server)) as connection:
+        connection.pgconn.enter_pipeline_mode()
+        connection.pgconn.send_query_params(b"SELECT 1", [])
+        with pytest.raises(psycopg.OperationalError, match="cannot exit pipeline mode") as caught:
+            connection.pgconn.exit_pipeline_mode()
+        connection.close()
+    assert plain(caught.value) == LOST
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", LOST),
+        ("consuming input failed: server closed the connection unexpectedly\n\tThis", LOST),
+        ("sending query failed: another command is already in progress", LOST),
+        (
+            'connection is bad: connection to server on socket "/x" failed: No such file\n\tIs it',
+            'PostgreSQL can\'t be reached: connection to server on socket "/x" failed: No such'
+            " file",
+        ),
+        (
+            "connection failed: FATAL:  no\nMultiple connection attempts failed. All failures"
+            " were:\n- host: 'a': connection timeout expired\n- host: 'b': connection failed:"
+            " FATAL:  no",
+            "PostgreSQL can't be reached: host: 'a': connection timeout expired; host: 'b':"
+            " connection failed: FATAL:  no",
+        ),
+    ],
+)
+def test_only_what_the_driver_says_of_a_connection_that_it_could_not_make_is_quoted(
+    said: str, told: str
+) -> None:
+    assert plain(psycopg.OperationalError(said)) == told
+
+
+# A transaction that somebody leaves open on the server is told of: it makes claims dearer.
+
+
+@contextmanager
+def open_transaction(store: Store, isolation: str) -> Iterator[int]:
+    """Have a transaction open that has read something; yield the process that serves it."""
+    with psycopg.connect(url_of(store.place), application_name="pg_dump user-1") as other:
+        other.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation}")
+        other.execute("SELECT count(*) FROM event")
+        yield other.info.backend_pid
+
+
+def snapshots(store: Store) -> list[Item]:
+    with closing(connect_read_only(store.place)) as record:
+        return table.items(Situation(record=record, now_ms=NOW_MS), kinds=["snapshot"])
+
+
+def test_it_is_told_with_its_program_and_how_to_end_it_if_it_holds_a_snapshot(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_transaction(store, "REPEATABLE READ") as pid:
+        assert snapshots(store) == [], "it is not open for long"
+        monkeypatch.setattr(daemons, "SNAPSHOT_MS", 0)
+        [item] = snapshots(store)
+    assert item.text.startswith(f"A transaction of pg_dump user- (process {pid} of the PostgreSQL")
+    assert f"pg_terminate_backend({pid})" in item.remedy
+    with open_transaction(store, "READ COMMITTED"):
+        assert snapshots(store) == []
+
+
+# A process that is frozen (SIGSTOP) while its machine goes on: what it has locked, others get.
+
+ROOT = Path(__file__).parents[3]
+ALONE = "SELECT pg_advisory_xact_lock(730994082)"  # each that writes has it, shared
+
+
+@pytest.mark.parametrize("ending", ["commits", "fails"])
+@pytest.mark.parametrize("form", ["fastest", "python"])
+def test_a_process_that_is_frozen_at_any_step_of_a_transaction_keeps_no_lock(
+    server: Server, form: str, ending: str
+) -> None:
+    """psycopg has more than one form; in that of pure Python each call of libpq is a step."""
+    environ = os.environ | ({"PSYCOPG_IMPL": form} if form == "python" else {})
+    command = [sys.executable, "-m", "tests.support.freezing", server.url, ending]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env=environ, cwd=ROOT
+    ) as frozen:
+        assert frozen.stdout is not None
+        assert int(frozen.stdout.readline()) >= 10
+        with psycopg.connect(server.url) as connection:
+            connection.execute("SET lock_timeout = '30s'")
+            connection.execute(ALONE)
+    assert frozen.returncode == 0

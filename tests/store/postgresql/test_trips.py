@@ -4,13 +4,17 @@ costs."""
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql import opening
+from premblyd.engines.postgresql.transaction import compiled
 from premblyd.model.states import State
+from premblyd.queue import due
 from tests.support import postgresql
 from tests.support.jobs import ending
 from tests.support.postgresql import SUPERUSER
@@ -79,3 +83,42 @@ def test_a_long_body_goes_to_a_server_that_is_far(
     with closing(Store(far, loop)) as store:
         assert store.add("crm", body=body).is_new
         assert store.bodies() == [body]
+
+
+# What a claim reads is found by the queue's index, though the server knows little of the table: it
+# looks at it only now and then. What people ask is planned for what they ask for.
+
+FILL = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+    SELECT 1, (ARRAY['crm', 'a', 'b', 'c', 'd'])[mod(number, 5) + 1], 'pending', ?, 3, 0
+    FROM generate_series(1, 20000) AS number"""
+VALUES = {
+    "worker": "x",
+    "action": "crm",
+    "now_ms": NOW_MS + 9,
+    "limit": 50,
+    "after_ms": NOW_MS,
+    "after_id": 500,
+}
+
+
+@pytest.mark.parametrize("analyzed", ["before", "after"])
+def test_a_claim_reads_by_the_index_though_the_server_knows_little(
+    store: Store, analyzed: str
+) -> None:
+    store.add("crm")
+    if analyzed == "before":
+        store.by_hand("ANALYZE")
+    store.by_hand(FILL, NOW_MS)
+    if analyzed == "after":
+        store.by_hand("ANALYZE")
+    for name in ("WAITING_ACTIONS", "DUE", "DUE_BEHIND", "FIRST_DUE"):
+        plan = store.call(partial(explained, getattr(due, name)))
+        assert "using delivery_queue on delivery t1" in plan, plan
+        assert not any(word in plan for word in ("Bitmap", "Sort", "Seq Scan on delivery")), plan
+
+
+def explained(statement: Statement, transaction: Transaction) -> str:
+    """Return how the server finds the rows of a statement on the writer's own connection."""
+    query = compiled(statement)
+    found = transaction.connection.execute("EXPLAIN " + query.text, query.bind(VALUES))
+    return "\n".join(line for (line,) in found.fetchall())
