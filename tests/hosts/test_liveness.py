@@ -1,8 +1,13 @@
 """When a daemon may start and keep hooks without a proof, by a clock of the test's own."""
 
+import time
+
 import pytest
 
 from premblyd.hosts.liveness import Liveness, SharedTime
+from premblyd.hosts.observation import Observation
+from premblyd.hosts.register import Sighting
+from premblyd.times import SharedClock
 
 
 def at(boot_s: float, shared_s: float | None = None) -> SharedTime:
@@ -87,3 +92,119 @@ def test_a_minute_without_a_beat_is_known_until_it_was_looked_again(later: Share
         assert liveness.was_silent
     liveness.looked_again()
     assert not liveness.was_silent
+
+
+# Whom a daemon takes for lost, by what it sees of the others.
+
+LOST_AFTER_S = 10.0
+
+
+def host(number: int, beats: int, lost_after_ms: int | None = None) -> Sighting:
+    return Sighting(
+        id=number,
+        worker=f"w{number}",
+        name=f"host-{number}",
+        beat_count=beats,
+        lost_after_ms=lost_after_ms,
+    )
+
+
+def watch(observation: Observation, times: range, **beats: int) -> list[int]:
+    """Look once a second; `beats` has the count of host h1 and so on, which does not grow. Return
+    when each was lost."""
+    lost = []
+    for second in times:
+        hosts = [host(int(name[1:]), count) for name, count in beats.items()]
+        lost += [second for _ in observation.look([*hosts, host(99, second)], float(second))]
+    return lost
+
+
+def test_a_host_that_beats_is_never_lost() -> None:
+    observation = Observation(LOST_AFTER_S)
+    assert not any(observation.look([host(1, second)], second) for second in range(100))
+
+
+def test_a_host_is_lost_once_it_was_silent_for_long_enough_under_watch() -> None:
+    assert watch(Observation(LOST_AFTER_S), range(12), h1=7) == [10, 11]
+
+
+def test_a_host_is_lost_after_the_time_that_its_own_row_says() -> None:
+    """One that beats every six seconds is not lost to one that would be after ten."""
+    observation = Observation(LOST_AFTER_S)
+    lost = [
+        (second, each.name)
+        for second in range(62)
+        for each in observation.look([host(1, 7, 60_000), host(2, 7, 2_000)], float(second))
+        if second in (1, 2, 59, 60)
+    ]
+    assert lost == [(2, "host-2"), (59, "host-2"), (60, "host-1"), (60, "host-2")]
+
+
+def test_a_number_that_a_failover_gave_to_another_host_begins_anew() -> None:
+    observation = Observation(LOST_AFTER_S)
+    for second in range(10):
+        observation.look([host(1, 7)], float(second))
+    other = Sighting(id=1, worker="another", name="another", beat_count=7)
+    assert observation.look([other], 10.0) == []
+
+
+def test_a_look_after_a_gap_begins_anew() -> None:
+    """The database was away, or this daemon was stopped: the others had no chance to be seen."""
+    observation = Observation(LOST_AFTER_S)
+    assert watch(observation, range(9), h1=7) == []
+    assert watch(observation, range(300, 310), h1=7) == []
+    assert watch(observation, range(310, 311), h1=7) == [310]
+
+
+def test_a_new_host_is_not_lost_at_once() -> None:
+    observation = Observation(LOST_AFTER_S)
+    watch(observation, range(50), h1=7)
+    assert watch(observation, range(50, 51), h2=7) == []
+
+
+def test_the_first_host_is_the_one_with_the_lowest_number_that_is_not_lost() -> None:
+    observation = Observation(LOST_AFTER_S)
+    assert not observation.is_leader(1), "nobody has looked"
+    for second in range(10):
+        observation.look([host(1, 0), host(2, second)], second)
+        assert (observation.is_leader(1), observation.is_leader(2)) == (True, False)
+    observation.look([host(1, 0), host(2, 10)], 10)
+    assert (observation.is_leader(1), observation.is_leader(2)) == (False, True)
+
+
+# The clock of daemons that share a database: the database's.
+
+AHEAD_MS = 5 * 60_000
+
+
+def read(clock: SharedClock, ahead_ms: int, took_s: float = 0.0, *, late_s: float = 0.0) -> None:
+    """Take in that the database's clock is ahead by so much, read in `took_s`; its time is of
+    `late_s` before the answer."""
+    answered_s = time.monotonic()
+    machine_ms = time.time_ns() / 1_000_000 - late_s * 1000
+    clock.follow(round(machine_ms + ahead_ms), answered_s - took_s, answered_s)
+
+
+def ahead_ms(clock: SharedClock) -> float:
+    return clock.now_ms() - time.time_ns() / 1_000_000
+
+
+def test_it_says_what_the_databases_clock_says_and_a_reading_that_took_long_moves_nothing() -> None:
+    clock = SharedClock()
+    read(clock, AHEAD_MS, took_s=0.001)
+    assert abs(ahead_ms(clock) - AHEAD_MS) < 60_000
+    read(clock, AHEAD_MS, took_s=0.9, late_s=0.9)
+    assert abs(ahead_ms(clock) - AHEAD_MS) < 60_000
+
+
+def test_it_follows_another_server_at_once() -> None:
+    clock = SharedClock()
+    read(clock, AHEAD_MS)
+    read(clock, -AHEAD_MS, took_s=0.5, late_s=0.25)
+    assert abs(ahead_ms(clock) + AHEAD_MS) < 60_000
+
+
+def test_what_waits_is_never_moved() -> None:
+    clock = SharedClock()
+    read(clock, AHEAD_MS)
+    assert clock.jumped_ms() == 0

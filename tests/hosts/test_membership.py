@@ -66,13 +66,14 @@ class Member:
     def __init__(self, store: Store, beacon: FakeBeacon, *, is_named: bool = False) -> None:
         self.stop_fenced_hooks = self.wakes = 0
         self.failures: list[OSError] = []  # of what would end it
+        self.clock = SharedClock()
         own = identity("a")
         self.membership = Membership(
             Hosts(store.writer, own),
             store.queue,
             own,
             beacon,
-            SharedClock(),
+            self.clock,
             lost_after_s=LOST_AFTER_S,
             is_named=is_named,
             wake=self._wake,
@@ -220,3 +221,4 @@ def test_the_log_names_a_host_that_joins_later(store: Store, lines: list[EventDi
     store.wait(main())
     (seen,) = [line for line in lines if line["event"] == "host.seen"]
     assert (seen["name"], seen["worker"]) == ("b", "b:1:boot")
+    assert abs(member.clock.now_ms() - beacon.now_ms) < 3_600_000, "the database's, of long ago"

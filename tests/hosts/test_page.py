@@ -6,10 +6,8 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd
-from tests.support.hosts import by_cable, hosts, new_server
+from tests.support.hosts import by_cable, hosts
 from tests.support.needs import needs_machine
 from tests.support.pages import BLOCKS
 from tests.support.ports import free_port
@@ -122,26 +120,6 @@ def test_each_role_of_the_page_can_do_its_work_and_no_more(tmp_path: Path, roles
             psycopg.connect(roles.server("premblyd_stranger").url)
 
 
-def test_the_daemons_role_of_the_page_brings_a_record(tmp_path: Path, roles: Roles) -> None:
-    own = roles.server("premblyd")
-    with Premblyd(tmp_path, actions=ACTIONS) as daemon:
-        daemon.start()
-        assert daemon.send(b'{"reference": "r-1"}').status == 200
-        daemon.wait_for_rows([("succeeded", 1)], STATES)
-        daemon.stop()
-        moved = run("--config", daemon.config, "record", "move", own.url)
-        assert (moved.code, "1 event," in moved.out) == (0, True), moved.err
-    there = tmp_path / "there"
-    there.mkdir()
-    with Premblyd(there, place=own, actions=ACTIONS) as daemon:
-        daemon.start()
-        assert daemon.send(b'{"reference": "r-2"}').status == 200
-        daemon.wait_for_rows([("succeeded", 2)], STATES)
-        daemon.stop()
-        assert postgresql.rows(own, OWNERS) == [(roles.named("premblyd_owner"),)]
-        assert lacks(own, *OWNERS_ALONE)
-
-
 @contextlib.contextmanager
 def proxy(folder: Path, daemons: list[Premblyd]) -> Iterator[str]:
     """Run nginx with the page's block over two daemons; yield its address."""
@@ -178,59 +156,6 @@ def answers(address: str) -> bool:
     with contextlib.suppress(OSError):
         return request(address, "GET", "/elsewhere", b"", {}).status == 404
     return False
-
-
-class Load:
-    """Clients that send webhooks through the proxy, one after the other, until told to stop."""
-
-    def __init__(self, address: str, clients: int = 4) -> None:
-        self.answered: list[tuple[bytes, int]] = []
-        self.failed: list[BaseException] = []
-        self._address = address
-        self._ended = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._send, args=(number,)) for number in range(clients)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _send(self, client: int) -> None:
-        number = 0
-        while not self._ended.is_set() and not self.failed:
-            number += 1
-            body = b'{"reference": "r-%d-%d"}' % (client, number)
-            try:
-                answer = request(self._address, "POST", PATH, body, signed(body))
-            except (OSError, HTTPException) as error:
-                self.failed.append(error)
-            else:
-                self.answered.append((body, answer.status))
-
-    def end(self) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-
-
-def test_behind_the_pages_proxy_nobody_notices_that_a_host_is_killed(tmp_path: Path) -> None:
-    with needs_machine():
-        server = new_server()
-    with hosts(tmp_path, "a", "b", server=server, actions=ACTIONS) as daemons:
-        with proxy(tmp_path, daemons) as address:
-            load = Load(address)
-            try:
-                for daemon in daemons:
-                    wait_until(lambda: len(daemon.log("webhook.received")) > 10)  # noqa: B023
-                before = len(load.answered)
-                daemons[0].kill()
-                wait_until(lambda: len(load.answered) > before + 60 or load.failed)
-            finally:
-                load.end()
-        assert load.failed == []
-        assert {status for _, status in load.answered} == {200}
-        stored = [bytes(body) for (body,) in daemons[1].rows("SELECT body FROM event")]
-        assert sorted(stored) == sorted(body for body, _ in load.answered)
-        daemons[1].wait_for_rows([("succeeded", len(stored))], STATES)
 
 
 @pytest.mark.parametrize("silent", ["host", "database"])

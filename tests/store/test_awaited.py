@@ -26,7 +26,7 @@ from premblyd.verifications.awaited import (
     note_known,
     waiting_unknown,
 )
-from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries, NewInquiry
+from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries
 from premblyd.verifications.spellings import Spelt, look_up
 from premblyd.verifications.stored import STANDING, settled_in_record
 from tests.support.queue import claim, question
@@ -66,13 +66,10 @@ def due(store: Store, now_ms: int, limit: int = 9, asking: Sequence[int] = ()) -
 
 
 def test_what_is_not_settled_is_awaited_from_its_own_transaction_on(store: Store) -> None:
-    [added] = arrive(store, PENDING)
-    assert store.rows(ROWS) == [("ref-1", added.event_id, "waiting", NOW_MS + ASK_MS, 0, None)]
-
-
-def test_code_02_without_an_outcome_is_awaited(store: Store) -> None:
-    arrive(store, NOTHING | {"response_code": "02"})
-    assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
+    arrive(store, PENDING, NOTHING | {"response_code": "02", "reference": "ref-2"})
+    assert store.rows(ROWS) == [
+        (f"ref-{number}", number, "waiting", NOW_MS + ASK_MS, 0, None) for number in (1, 2)
+    ]
 
 
 @for_each(
@@ -89,11 +86,6 @@ def test_nothing_else_is_awaited(store: Store, event: dict[str, Any]) -> None:
     assert store.rows(ROWS) == []
 
 
-def test_without_pending_nothing_is_awaited(store: Store) -> None:
-    arrive(store, PENDING, VERIFIED, first_ask_ms=None)
-    assert store.rows(ROWS) == []
-
-
 def test_a_verification_is_awaited_once(store: Store) -> None:
     [first, _] = arrive(store, PENDING, PENDING)
     arrive(store, PENDING)
@@ -107,28 +99,22 @@ def test_a_duplicate_begins_nothing(store: Store) -> None:
     assert store.rows(ROWS) == []
 
 
-@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("order", [(PENDING, VERIFIED), (VERIFIED, PENDING)])
 def test_a_webhook_settles_it_in_whichever_order_they_come(
-    store: Store, *, order: tuple[dict[str, Any], ...], together: bool
+    store: Store, *, order: tuple[dict[str, Any], ...]
 ) -> None:
-    if together:
-        arrive(store, *order)
-    else:
-        for event in order:
-            arrive(store, event)
+    arrive(store, *order)  # together
+    for event in order:
+        arrive(store, event | {"reference": "ref-2"})
     assert [row for row in store.rows(ROWS) if row[2] == "waiting"] == []
     assert due(store, NOW_MS + 10 * ASK_MS).waiting == []
-
-
-def test_the_settling_event_is_named(store: Store) -> None:
-    arrive(store, PENDING, PENDING | {"reference": "ref-2"})
-    [later] = arrive(store, VERIFIED | {"received_at_ms": NOW_MS + 5})
-    assert store.rows(ROWS) == [
-        ("ref-1", 1, "settled", None, 0, later.event_id),
-        ("ref-2", 2, "waiting", NOW_MS + ASK_MS, 0, None),
+    arrive(store, *({**PENDING, "reference": None, "session_id": each} for each in ("s-1", "s-2")))
+    [later] = arrive(store, {**order[-1], **VERIFIED, "reference": session_reference("s-1")})
+    names = [(row[0], row[2], row[5]) for row in store.rows(ROWS)[-2:]]
+    assert names == [
+        (session_reference("s-1"), "settled", later.event_id),
+        (session_reference("s-2"), "waiting", None),
     ]
-    assert store.rows("SELECT finished_at_ms FROM awaited WHERE id = 1") == [(NOW_MS + 5,)]
 
 
 def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
@@ -137,11 +123,6 @@ def test_what_says_nothing_of_the_result_settles_nothing(store: Store) -> None:
         arrive(store, NOTHING | {"response_code": code})
     arrive(store, NOTHING | {"doubt": "code"})
     assert [row[2] for row in store.rows(ROWS)] == ["waiting"]
-
-
-def test_a_session_is_awaited_by_its_digest(store: Store) -> None:
-    arrive(store, PENDING | {"reference": None, "session_id": "sdk_session_1"})
-    assert [row[0] for row in store.rows(ROWS)] == [session_reference("sdk_session_1")]
 
 
 def test_what_is_asked_about_once_keeps_no_pending_one_from_being_awaited(store: Store) -> None:
@@ -189,35 +170,6 @@ def test_first_asked_is_about_what_prembly_has_then_what_was_not_asked_for_then_
     assert due(store, NOW_MS + 1).next_due_ms == NOW_MS + ASK_MS + 3
 
 
-def test_who_invents_references_as_fast_as_prembly_may_be_asked_starves_no_true_one(
-    store: Store,
-) -> None:
-    """Five new ones a second are forged, and five are asked about. Each true one is asked about all
-    the same, again too while it is pending; and one that was not, once Prembly's log has it."""
-    asked: list[str] = []
-    arrive(store, PENDING | {"reference": "true-early", "received_at_ms": NOW_MS - 1})
-    for second in range(20):
-        names = [f"forged-{second}-{number}" for number in range(5)]
-        names += [f"true-{second}"] if second % 5 == 0 else []
-        for number, reference in enumerate(names):
-            at_ms = NOW_MS + 1000 * second + number
-            arrive(store, PENDING | {"reference": reference, "received_at_ms": at_ms})
-        if second == 10:
-            assert "true-early" not in asked
-            find = store.writer.call(lambda each: waiting_unknown(each, ["true-early"]))
-            row_ids = store.wait(find)
-            store.call(lambda each: note_known(each, row_ids, NOW_MS))  # noqa: B023
-        now_ms = NOW_MS + ASK_MS + 1000 * second + 5
-        for waiting in due(store, now_ms, limit=5).waiting:
-            is_true = waiting.reference.startswith("true")
-            asked_about(store, waiting.id, at_ms=now_ms, due_at_ms=now_ms + 4000, is_known=is_true)
-            asked.append(waiting.reference)
-    assert {name for name in asked if name.startswith("true")} == {
-        *("true-0", "true-5", "true-10", "true-15", "true-early")
-    }
-    assert asked.count("true-0") > 2
-
-
 def test_what_was_settled_while_nothing_was_awaited_is_not_asked_for(store: Store) -> None:
     arrive(store, PENDING)
     [later] = arrive(store, VERIFIED, first_ask_ms=None)
@@ -238,9 +190,10 @@ def test_an_answer_that_settles_nothing_is_put_down(store: Store) -> None:
     assert store.rows("SELECT finished_at_ms, last_error FROM awaited") == [(NOW_MS + 9, "why")]
 
 
-def test_an_answer_about_what_a_failover_has_lost_changes_nothing_of_the_same_number(
+def test_an_answer_about_what_is_settled_or_was_lost_in_a_failover_changes_nothing(
     store: Store,
 ) -> None:
+    """The same number is another's then."""
     arrive(store, PENDING)
     queue = AwaitedQueue(store.writer)
     before = store.rows("SELECT * FROM awaited")
@@ -248,15 +201,11 @@ def test_an_answer_about_what_a_failover_has_lost_changes_nothing_of_the_same_nu
         asked = Asked(id=1, at_ms=NOW_MS, due_at_ms=None, error=None, reference=reference)
         assert store.wait(queue.asked(asked)) == changes
         assert (store.rows("SELECT * FROM awaited") != before) == changes
-
-
-def test_an_answer_that_comes_after_a_webhook_has_settled_it_changes_nothing(store: Store) -> None:
-    arrive(store, PENDING)
     arrive(store, VERIFIED)
-    before = store.rows("SELECT * FROM awaited")
+    settled = store.rows("SELECT * FROM awaited")
     again = Asked(id=1, at_ms=NOW_MS + 7, due_at_ms=NOW_MS + 9, error=None)
-    assert not store.wait(AwaitedQueue(store.writer).asked(again))
-    assert store.rows("SELECT * FROM awaited") == before
+    assert not store.wait(queue.asked(again))
+    assert store.rows("SELECT * FROM awaited") == settled
 
 
 def test_what_was_given_up_is_awaited_when_it_comes_again_and_settled_by_a_late_webhook(
@@ -317,22 +266,17 @@ def test_what_a_forged_event_settled_is_awaited_again(store: Store, result: Inqu
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, added.event_id), other]
 
 
-def test_an_event_that_is_confirmed_later_settles_all_the_same(store: Store) -> None:
-    arrive(store, PENDING)
-    [early] = arrive(store, VERIFIED)
-    confirm(store, early.event_id, InquiryResult.UNSETTLED)
-    confirm(store, early.event_id, InquiryResult.CONFIRMED)
-    assert due(store, NOW_MS + AGAIN_MS).waiting == []
-    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, early.event_id)]
-
-
 @pytest.mark.parametrize(
-    "result", [InquiryResult.CONFIRMED, InquiryResult.UNAVAILABLE, InquiryResult.REFUSED]
+    "results", [["confirmed"], ["unavailable"], ["refused"], ["unsettled", "confirmed"]]
 )
-def test_an_event_that_was_not_doubted_settles(store: Store, result: InquiryResult) -> None:
+def test_an_event_that_was_not_doubted_or_is_confirmed_later_settles(
+    store: Store, results: list[str]
+) -> None:
     arrive(store, PENDING)
     [event] = arrive(store, VERIFIED)
-    confirm(store, event.event_id, result)
+    for result in results:
+        confirm(store, event.event_id, InquiryResult(result))
+    assert due(store, NOW_MS + AGAIN_MS).waiting == []
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, event.event_id)]
 
 
@@ -353,18 +297,15 @@ def add(store: Store, new: NewAnswer) -> Added:
     return store.wait(adding(store, new))
 
 
-def test_an_answer_is_stored_with_its_deliveries_and_ends_the_waiting(store: Store) -> None:
-    arrive(store, PENDING)
-    added = add(store, answer("ref-1"))
+@pytest.mark.parametrize("asked", ["ref-1", "session-1"])
+def test_an_answer_is_stored_with_its_deliveries_and_ends_the_waiting(
+    store: Store, asked: str
+) -> None:
+    arrive(store, PENDING | {"reference": asked})
+    added = add(store, answer(asked, reference="ref-1"))
     assert added.is_new
-    assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, added.event_id)]
+    assert store.rows(ROWS) == [(asked, 1, "settled", None, 0, added.event_id)]
     assert store.rows("SELECT event_id, action, state FROM delivery") == [(2, "crm", "pending")]
-
-
-def test_an_answer_with_another_reference_than_asked_ends_the_waiting_too(store: Store) -> None:
-    arrive(store, PENDING | {"reference": "session-1"})
-    added = add(store, answer("session-1", reference="its-own"))
-    assert store.rows(ROWS) == [("session-1", 1, "settled", None, 0, added.event_id)]
 
 
 @pytest.mark.parametrize("reference", ["ref-1", "its-own"])
@@ -380,6 +321,7 @@ def test_an_answer_to_what_the_record_knows_already_is_not_stored(
     assert store.rows(ROWS) == [("ref-1", 1, "settled", None, 0, known.event_id)]
 
 
+DEAD = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count ="
 HAD = """SELECT state, ran_instead_id FROM delivery
     WHERE event_id = (SELECT max(id) FROM event) ORDER BY id"""
 
@@ -389,7 +331,7 @@ HAD = """SELECT state, ran_instead_id FROM delivery
     [
         (NOTHING, "state = 'pending'", True),
         (NOTHING, "state = 'cancelled', due_at_ms = NULL, finished_at_ms = 1", False),
-        (NOTHING, "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1", True),
+        (NOTHING, f"{DEAD} 1", True),
         (NOTHING | {"response_code": "01"}, "state = 'pending'", True),
         (PENDING, "state = 'pending'", False),
         (NOTHING | {"response_code": "02"}, "state = 'pending'", False),
@@ -409,8 +351,7 @@ def test_an_answer_is_for_actions_that_the_verification_never_had(
 def test_a_hook_that_prembly_did_not_let_run_was_not_had(store: Store) -> None:
     store.wait(store.inbox.add(new_event(b"first", **NOTHING), [NewDelivery("crm", 3)]))
     confirm(store, 1, InquiryResult.UNSETTLED, 1)
-    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 4"
-    store.by_hand(f"UPDATE delivery SET {dead}")
+    store.by_hand(f"UPDATE delivery SET {DEAD} 4")
     add(store, answer("ref-1"))
     assert store.rows(HAD) == [("pending", None)]
 
@@ -422,8 +363,7 @@ def test_a_hook_that_an_answer_to_another_one_stopped_was_not_had(store: Store) 
     confirm(store, 1, InquiryResult.CONTRADICTED, 1)
     confirm(store, 1, InquiryResult.CONTRADICTED, 2, is_shared=True)
     store.by_hand("UPDATE inquiry SET error = 'Prembly says no'")
-    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 1"
-    store.by_hand(f"UPDATE delivery SET {dead}, last_error = 'Prembly says no'")
+    store.by_hand(f"UPDATE delivery SET {DEAD} 1, last_error = 'Prembly says no'")
     add(store, answer("ref-1"))
     assert store.rows(HAD) == [("pending", None)]
 
@@ -437,8 +377,7 @@ def test_a_hook_that_ran_before_a_replay_that_prembly_stopped_was_had(
     claim(store, crm=1)
     store.by_hand(f"UPDATE attempt SET finished_at_ms = 1, {ran}")
     confirm(store, 1, InquiryResult.CONTRADICTED, 1)
-    dead = "state = 'dead', due_at_ms = NULL, finished_at_ms = 1, attempt_count = 2"
-    store.by_hand(f"UPDATE delivery SET {dead}")
+    store.by_hand(f"UPDATE delivery SET {DEAD} 2")
     add(store, answer("ref-1"))
     assert store.rows(HAD) == [("skipped", 1)]
 
@@ -472,26 +411,14 @@ def test_a_question_names_the_event_that_another_made_of_its_answer(store: Store
     """Two may share an answer. Each reads it beside the loop, and who asked may come second."""
     arrive(store, PENDING)
     shared = answer("ref-1", verified_by=STORED_BY)
-    question = NewInquiry(
-        at_ms=NOW_MS,
-        purpose=Purpose.PENDING,
-        result=InquiryResult.SETTLED,
-        reference="ref-1",
-        duration_ms=9,
-        answer_sha256=shared.webhook.body_sha256,
-    )
+    digest = shared.webhook.body_sha256
+    own = question(Purpose.PENDING, InquiryResult.SETTLED, "ref-1", answer_sha256=digest)
     stored = add(store, shared)
-    for asked in (
-        question,
-        replace(question, answer_sha256=b"another"),
-        replace(question, at_ms=NOW_MS + 100),  # asked again
-    ):
+    again = replace(own, at_ms=NOW_MS + 100)
+    for asked in (own, replace(own, answer_sha256=b"another"), again):
         store.call(partial(add_answer, answer=shared, inquiry=asked))
-    assert store.rows("SELECT stored_event_id FROM inquiry ORDER BY id") == [
-        (stored.event_id,),
-        (None,),
-        (None,),
-    ]
+    found = store.rows("SELECT stored_event_id FROM inquiry ORDER BY id")
+    assert found == [(stored.event_id,), (None,), (None,)]
 
 
 # What came while nothing was awaited
@@ -583,25 +510,13 @@ def test_sql_says_the_same_as_the_rules(store: Store) -> None:
     events: dict[str, dict[str, Any]] = {}
     for outcome, statuses in STATUSES.items():
         for status, code, type_ in itertools.product(statuses, CODES, TYPES):
-            events[f"{outcome} {status} {code} {type_}"] = {
-                "outcome": outcome,
-                "verification_status": status,
-                "response_code": code,
-                "type": type_,
-            }
+            said = {"outcome": outcome, "verification_status": status}
+            events[f"{said} {code} {type_}"] = {**said, "response_code": code, "type": type_}
     for code, type_, doubt in itertools.product(CODES, TYPES, ("code", "face,type")):
-        events[f"doubted {code} {type_} {doubt}"] = {
-            "outcome": Outcome.UNKNOWN,
-            "verification_status": "VERIFIED",
-            "response_code": code,
-            "type": type_,
-            "doubt": doubt,
-        }
-    arrive(
-        store,
-        *({**event, "reference": reference} for reference, event in events.items()),
-        first_ask_ms=None,
-    )
+        said = VERIFIED | {"outcome": Outcome.UNKNOWN, "doubt": doubt}
+        events[f"{said} {code} {type_}"] = {**said, "response_code": code, "type": type_}
+    named = [{**event, "reference": reference} for reference, event in events.items()]
+    arrive(store, *named, first_ask_ms=None)
     verdicts = {reference: Verdict(reference=reference, **e) for reference, e in events.items()}
     lookup = Spelt.of(Event.select(Event.reference, STANDING), Event)
     look = store.writer.call(lambda transaction: look_up(transaction, lookup, events))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 from premblyd.engines.engine import Database
 from premblyd.hosts.identity import of_this_process
@@ -16,6 +15,7 @@ from tests.support.clock import SettableClock
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until
 
+HALT = "INSERT INTO halt (worker, action, since_ms, reason) VALUES (?, 'crm', 5, 'not_found')"
 ROWS = "SELECT worker, action, reason FROM halt ORDER BY worker, action"
 
 
@@ -72,16 +72,14 @@ def test_what_is_halted_is_told_until_it_goes_on(store: Store, record: Database)
 def test_of_a_daemon_that_has_ended_nothing_is_told_and_the_next_start_forgets_it(
     store: Store, record: Database
 ) -> None:
-    first, halts = daemon(store, "host-a"), Halts()
-    halts.begin("crm", HaltReason.NOT_FOUND)
-
-    async def kept(worker: str, halts: Halts, rows: list[Any]) -> None:
-        async with logging(store, worker, halts):
-            await until(lambda: store.rows(ROWS) == rows)
-
-    store.wait(kept(first, halts, [(first, "crm", "not_found")]))
+    first = daemon(store, "host-a")
+    store.by_hand(HALT, first)
     assert len(found(record)) == 1
     second = daemon(store, "host-a")
     assert found(record) == []
-    assert store.rows(ROWS) == [(first, "crm", "not_found")]
-    store.wait(kept(second, Halts(), []))
+
+    async def forgotten() -> None:
+        async with logging(store, second, Halts()):
+            await until(lambda: store.rows(ROWS) == [])
+
+    store.wait(forgotten())

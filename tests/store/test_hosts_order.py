@@ -15,7 +15,7 @@ from premblyd.queue import inbox
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.operating import Operator
 from tests.support.jobs import ending
-from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
+from tests.support.queue import SUCCEEDED, claim, ids
 from tests.support.store import NOW_MS, Store, new_event
 
 BLOCKED = """
@@ -114,36 +114,3 @@ def test_when_two_beside_each_other_end_at_once_the_third_does_not_wait_for_ever
     first.end_when_blocked(future)
     assert store.rows(LINE)[2] == (3, "pending", None)
     assert ids(claim(store, crm=9)) == [3]
-
-
-def test_hosts_that_add_to_the_same_lines_at_once_keep_one_order(
-    store: Store, hosts: list[Store]
-) -> None:
-    """And end what stands in them meanwhile: none of them may stand in another's way for long."""
-    count = 20
-    for number in range(count):
-        futures = [
-            add(host, b"%d %d" % (number, place), "crm", "other")
-            for place, host in enumerate(hosts)
-        ]
-        store.wait_all(futures)
-    done: list[int] = []
-    while jobs := [job for host in hosts for job in claim(host, crm=9, other=9).jobs]:
-        for job in jobs:
-            assert finish(hosts[job.delivery_id % 3], job, SUCCEEDED)
-        done += [job.event.id for job in jobs if job.action == "crm"]
-    assert done == sorted(done)
-    assert len(done) == 3 * count
-
-
-def test_a_lost_host_loses_no_place_in_the_line(store: Store, hosts: list[Store]) -> None:
-    store.wait(add(store, b"1"))
-    store.wait(add(store, b"2"))
-    [job] = claim(hosts[0], crm=9).jobs
-    later_ms = NOW_MS + 60_001
-    [again] = claim(hosts[1], later_ms, crm=9).jobs
-    assert (again.delivery_id, again.attempt) == (1, 2)
-    assert not finish(hosts[0], job, SUCCEEDED, None, later_ms)
-    assert ids(claim(hosts[2], later_ms, crm=9)) == []
-    assert finish(hosts[1], again, FAILED, None, later_ms)
-    assert ids(claim(hosts[2], later_ms, crm=9)) == [2]

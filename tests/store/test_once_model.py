@@ -10,24 +10,15 @@ from dataclasses import dataclass
 import pytest
 
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.jobs import Claimable, Claimed, Job, Room
+from premblyd.queue.jobs import Claimable, Claimed, Room
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED, claim_once, crash, finish
-from tests.support.store import NOW_MS, Store
+from tests.store.schedules import Schedule
+from tests.support.queue import LEASE_MS, claim_once
+from tests.support.store import Store
 
 SCHEDULES = int(os.environ.get("SCHEDULES", "4"))
 STEPS = 80
 KEYS = [("a", Outcome.VERIFIED), ("a", Outcome.PENDING), ("b", Outcome.VERIFIED)]
-OVER = ("succeeded", "dead", "cancelled", "skipped")
-STEP_WEIGHTS = {
-    "receive": 4,
-    "claim": 6,
-    "claim_at_once": 3,
-    "end": 6,
-    "crash": 1,
-    "replay": 2,
-    "cancel": 1,
-}
 ACTION = Claimable(slots=9, lease_ms=LEASE_MS, digest="", once=True)
 HELD_MS = -1  # how long exactly one is held is not the model's
 
@@ -42,21 +33,12 @@ class Delivery:
     ran_instead: int | None = None
 
 
-class Schedule:
-    """A store that two hosts have, its model, and steps that do the same to both."""
+class Keys(Schedule):
+    """Of a store that two hosts have."""
 
     def __init__(self, hosts: list[Store], rng: random.Random) -> None:
-        self.hosts, self.rng = hosts, rng
-        self.store = hosts[0]
-        self.now_ms = NOW_MS
-        self.model: dict[int, Delivery] = {}
-        self.jobs: dict[int, Job] = {}
-
-    def run(self) -> None:
-        names, weights = list(STEP_WEIGHTS), list(STEP_WEIGHTS.values())
-        for name in self.rng.choices(names, weights, k=STEPS):
-            getattr(self, name)()
-            self.compare()
+        super().__init__(hosts[0], rng)
+        self.hosts = hosts
 
     def receive(self) -> None:
         self.now_ms += self.rng.choice([0, 1, 1000])
@@ -142,39 +124,16 @@ class Schedule:
         keys = [each.key for each in self.model.values() if each.state == "succeeded"]
         assert len(keys) == len(set(keys)), "two succeeded"
 
-    def end(self) -> None:
-        if not self.jobs:
-            return
-        number = self.rng.choice(sorted(self.jobs))
-        how = self.rng.choice(["success", "success", "retry", "dead", "interrupted"])
-        job, own = self.jobs.pop(number), self.model[number]
-        retry_at_ms = None if how in ("success", "dead") else self.now_ms + 1000
-        result = {"success": SUCCEEDED, "interrupted": INTERRUPTED}.get(how, FAILED)
-        assert finish(self.store, job, result, retry_at_ms, self.now_ms)
-        own.state = {"success": "succeeded", "dead": "dead"}.get(how, "pending")
-        if retry_at_ms is not None:
-            own.due_ms = retry_at_ms
-
-    def crash(self) -> None:
-        crash(self.store, self.model, self.jobs, self.now_ms)
-
     def replay(self) -> None:
-        over = [number for number, each in self.model.items() if each.state in OVER]
-        for number in self.rng.sample(over, min(2, len(over))):
+        for number in self.over():
             for change in Operator(actor="ada").replay({number: 100}, self.now_ms):
                 assert self.store.call(change) == 1
             self.model[number] = Delivery(self.model[number].key, self.now_ms)
-
-    def cancel(self) -> None:
-        pending = [number for number, each in self.model.items() if each.state == "pending"]
-        if pending:
-            number = self.rng.choice(pending)
-            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
-            self.model[number].state = "cancelled"
 
 
 @pytest.mark.parametrize("seed", range(SCHEDULES))
 def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
     other = store.beside("b")
-    Schedule([store, other], random.Random(seed)).run()
+    steps = {"receive": 4, "claim": 6, "claim_at_once": 3, "end": 6}
+    Keys([store, other], random.Random(seed)).run(STEPS, **steps, crash=1, replay=2, cancel=1)
     other.close()

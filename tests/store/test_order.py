@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from premblyd.databases import Server
-from premblyd.engines.engine import Param, Statement
-from premblyd.engines.postgresql.transaction import compiled as for_postgresql
-from premblyd.engines.sqlite.transaction import compiled as for_sqlite
-from premblyd.queue import order
-from premblyd.queue.inbox import NewDelivery
+import pytest
+
+from premblyd.databases import DatabaseAddress
+from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
+from premblyd.run import dispatcher
+from tests.support.dispatching import Dispatching
+from tests.support.jobs import action
 from tests.support.queue import FAILED, SUCCEEDED, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event
 
@@ -46,10 +47,6 @@ def replay(store: Store, *numbers: int, then: Then | None = "continue") -> int:
     return sum(store.call(change) for change in changes)
 
 
-def cancel(store: Store, number: int) -> bool:
-    return store.call(Operator(actor="ada").cancel(number, NOW_MS))
-
-
 def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: Store) -> None:
     add(store, "a", "a", "b", "a", None, None, "")
     waiting = "SELECT id, waits_for_id FROM delivery WHERE due_at_ms IS NULL ORDER BY id"
@@ -65,37 +62,23 @@ def test_those_of_one_reference_run_one_at_a_time_and_others_beside_them(store: 
 
 
 def test_what_comes_in_one_transaction_stands_in_line_too(store: Store) -> None:
-    references = ["a", "b", "a", "a", "b"]
+    deliveries = [NewDelivery("crm", 3, "continue"), NewDelivery("other", 3)]
     store.wait_all(
-        store.inbox.add(
-            new_event(b"%d" % number, reference=reference),
-            [NewDelivery("crm", 3, "continue"), NewDelivery("other", 3), NewDelivery("log", 3)],
-        )
-        for number, reference in enumerate(references)
+        store.inbox.add(new_event(b"%d" % number, reference=reference), deliveries)
+        for number, reference in enumerate(["a", "b", "a", "a", "b"])
     )
-    waiting = """
-        SELECT delivery.event_id, before.event_id FROM delivery
+    waiting = """SELECT delivery.event_id, before.event_id FROM delivery
         LEFT JOIN delivery AS before ON before.id = delivery.waits_for_id
-        WHERE delivery.action = 'crm' ORDER BY 1
-    """
-    assert store.rows(waiting) == [(1, None), (2, None), (3, 1), (4, 3), (5, 2)]
-    others = "SELECT count(*) FROM delivery WHERE action <> 'crm' AND due_at_ms IS NOT NULL"
-    assert store.rows(others) == [(10,)]
-    assert store.rows("SELECT count(*) FROM delivery WHERE action <> 'crm' AND order_key > ''") == [
-        (0,)
-    ]
+        WHERE delivery.action = ? ORDER BY 1"""
+    assert store.rows(waiting, "crm") == [(1, None), (2, None), (3, 1), (4, 3), (5, 2)]
+    assert store.rows(waiting, "other") == [(number, None) for number in range(1, 6)]
 
 
 def test_each_action_has_its_own_line_and_a_uuid_is_one_in_every_spelling(store: Store) -> None:
     uuid = "0b7ed5ac-13a4-4b0a-9d2e-0123456789ab"
     add(store, uuid, uuid.replace("-", "_"), uuid.upper())
     store.add("other", then="continue", body=b"9", reference=uuid)
-    assert store.rows(LINE) == [
-        (1, "pending", None),
-        (2, "pending", 1),
-        (3, "pending", 2),
-        (4, "pending", None),
-    ]
+    assert [row[2] for row in store.rows(LINE)] == [None, 1, 2, None]
 
 
 def test_one_that_died_when_its_action_let_others_wait_lets_them_go_on_now(store: Store) -> None:
@@ -113,15 +96,12 @@ def test_replays_join_the_end_in_the_order_in_which_they_are_named(store: Store)
     assert replay(store, 1, 3, 2) == 3
     assert run(store) == [4, 1, 3, 2]
     assert replay(store, 2) == 1
-    assert store.rows("SELECT waits_for_id, order_place FROM delivery WHERE id = 2") == [(None, 1)]
-
-
-def test_a_replay_while_the_action_has_no_order_waits_for_nobody(store: Store) -> None:
-    add(store, "a", "a")
-    finish(store, only(store), SUCCEEDED)
-    assert replay(store, 1, then=None) == 1
-    assert store.rows(LINE)[0] == (1, "pending", None)
-    assert store.rows("SELECT order_key, order_place FROM delivery WHERE id = 1") == [(None, None)]
+    places = "SELECT waits_for_id, order_place, order_key IS NULL FROM delivery WHERE id = 2"
+    assert [tuple(row) for row in store.rows(places)] == [(None, 1, False)]
+    assert run(store) == [2]
+    add(store, "a")
+    assert replay(store, 2, then=None) == 1
+    assert store.rows(places) == [(None, None, True)], "without `order` it waits for nobody"
 
 
 def test_a_delivery_that_is_made_later_joins_the_end(store: Store) -> None:
@@ -150,55 +130,22 @@ def test_when_the_action_has_left_the_configuration_the_whole_line_ends(store: S
     assert store.rows(LINE)[30:] == [(31, "dead", None), (32, "pending", 31)]
 
 
-WAITING = 3000
-LONG_LINE = """
-    WITH RECURSIVE numbers (n) AS (
-        SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?
-    )
-    INSERT INTO delivery (event_id, action, state, attempts_left, created_at_ms, order_key,
-        order_place, waits_for_id)
-    SELECT 1, 'crm', 'pending', 3, 0, (SELECT order_key FROM delivery WHERE id = 1), n,
-        1
-    FROM numbers
-"""
-
-
-def test_the_end_of_a_line_is_found_by_an_index_however_long_it_is(store: Store) -> None:
-    add(store, "a")
-    store.by_hand(LONG_LINE, WAITING)
-    store.by_hand("ANALYZE")
-    used = {
-        name: plan(store, statement)
-        for name, statement in vars(order).items()
-        if isinstance(statement, Statement)
-    }
-    assert "delivery_order" in used["_LAST"]
-    for name, text in used.items():
-        assert "SCAN t1" not in text, (name, text)
-        assert "Seq Scan on delivery t1" not in text, (name, text)
-    assert "Sort" not in used["_LAST"]
-    assert "TEMP B-TREE" not in used["_LAST"]
-    add(store, "a")
-    [(place, waits_for)] = store.rows(
-        "SELECT order_place, waits_for_id FROM delivery ORDER BY id DESC LIMIT 1"
-    )
-    assert place == WAITING + 1
-    assert store.rows("SELECT order_place FROM delivery WHERE id = ?", waits_for) == [(WAITING,)]
-
-
-def plan(store: Store, statement: Statement) -> str:
-    """Return how the engine finds the rows of a statement."""
-    if isinstance(store.place, Server):
-        compiled, begin = for_postgresql(statement), "EXPLAIN "
-    else:
-        compiled, begin = for_sqlite(statement), "EXPLAIN QUERY PLAN "
-    values = [_example(part) for part in compiled.parts]
-    text = begin + (compiled.text if begin != "EXPLAIN " else compiled.text.replace("%s", "?"))
-    return " ".join(str(row[-1]) for row in store.rows(text, *values))
-
-
-def _example(part: Any) -> Any:
-    """Return a value for a param of a statement."""
-    if not isinstance(part, Param):
-        return part
-    return "a" if part.name in ("order_key", "action") else 1
+@pytest.mark.usefixtures("lines")
+async def test_the_next_of_a_line_begins_as_soon_as_the_one_before_has_ended(
+    place: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the dispatcher looks the next time: so long a line may hold up what waits."""
+    monkeypatch.setattr(dispatcher, "POLL_S", 3600.0)
+    async with Dispatching(place, action("crm", concurrency=4, order="reference")) as at:
+        held = at.shell.hold("crm")
+        for body in (b"1", b"2"):
+            event = new_event(body, received_at_ms=at.clock.now_ms())
+            await Inbox(at.writer).add(event, [NewDelivery("crm", 3, "continue")])
+        at.dispatcher.wake()
+        await at.until(lambda: at.shell.running["crm"])
+        looks = len(at.queue.claims)
+        at.dispatcher.wake()
+        await at.until(lambda: len(at.queue.claims) > looks)
+        assert await at.queue.renew([], 0, 0) == 0  # the claim has come back: nothing may run
+        held.set()
+        await at.until_states(succeeded=2)

@@ -4,22 +4,20 @@ model of lists. `SCHEDULES=1000` in the environment tries as many schedules."""
 import itertools
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
-from premblyd.queue.jobs import Job
 from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
-from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, claim, crash, finish
-from tests.support.store import NOW_MS, Store
+from tests.store.schedules import Schedule
+from tests.support.queue import claim
+from tests.support.store import Store
 
-SCHEDULES = int(os.environ.get("SCHEDULES", "3"))
+SCHEDULES = int(os.environ.get("SCHEDULES", "2"))
 STEPS = 250  # enough for each step from each state: a dead one that holds others, replayed …
 REFERENCES = ["a", "b", None]
 THENS: dict[str, Then] = {"go": "continue", "stay": "wait"}
-OVER = ("succeeded", "dead", "cancelled")
-STEP_WEIGHTS = {"receive": 3, "claim": 6, "end": 6, "crash": 1, "replay": 2, "cancel": 2}
 
 
 @dataclass
@@ -31,22 +29,12 @@ class Delivery:
     state: str = "pending"
 
 
-@dataclass
-class Schedule:
-    """A store, its model, and steps that do the same to both. In a line stand those that are not
-    over, and of `stay` dead ones too."""
+class Lines(Schedule):
+    """In a line stand those that are not over, and of `stay` dead ones too."""
 
-    store: Store
-    rng: random.Random
-    now_ms: int = NOW_MS
-    model: dict[int, Delivery] = field(default_factory=dict)
-    lines: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    jobs: dict[int, Job] = field(default_factory=dict)
-
-    def run(self) -> None:
-        for name in self.rng.choices([*STEP_WEIGHTS], [*STEP_WEIGHTS.values()], k=STEPS):
-            getattr(self, name)()
-            self.compare()
+    def __init__(self, store: Store, rng: random.Random) -> None:
+        super().__init__(store, rng)
+        self.lines: dict[tuple[str, str], list[int]] = {}
 
     def first_of(self, number: int) -> int:
         line = self.model[number].line
@@ -98,25 +86,8 @@ class Schedule:
             self.jobs[job.delivery_id] = job
             self.model[job.delivery_id].state = "running"
 
-    def end(self) -> None:
-        if not self.jobs:
-            return
-        number = self.rng.choice(sorted(self.jobs))
-        how = self.rng.choice(["succeeded", "succeeded", "retry", "dead", "interrupted"])
-        retry_at_ms = None if how in OVER else self.now_ms + 1000
-        result = {"succeeded": SUCCEEDED, "interrupted": INTERRUPTED}.get(how, FAILED)
-        assert finish(self.store, self.jobs.pop(number), result, retry_at_ms, self.now_ms)
-        if how in OVER:
-            self.leave(number, how)
-        else:
-            self.model[number].state, self.model[number].due_ms = "pending", self.now_ms + 1000
-
-    def crash(self) -> None:
-        crash(self.store, self.model, self.jobs, self.now_ms)
-
     def replay(self) -> None:
-        over = [number for number, each in self.model.items() if each.state in OVER]
-        for number in self.rng.sample(over, min(2, len(over))):
+        for number in self.over():
             own = self.model[number]
             [(action,)] = self.store.rows("SELECT action FROM delivery WHERE id = ?", number)
             changes = Operator(actor="ada").replay(
@@ -128,17 +99,9 @@ class Schedule:
             else:
                 self.join(number, own.line)
 
-    def cancel(self) -> None:
-        holding = {number for line in self.lines.values() for number in line}
-        can = [
-            number
-            for number, each in self.model.items()
-            if each.state == "pending" or (each.state == "dead" and number in holding)
-        ]
-        if can:
-            number = self.rng.choice(can)
-            assert self.store.call(Operator(actor="ada").cancel(number, self.now_ms))
-            self.leave(number, "cancelled")
+    def can_be_cancelled(self, number: int) -> bool:
+        holds = any(number in line for line in self.lines.values())
+        return super().can_be_cancelled(number) or (self.model[number].state == "dead" and holds)
 
     def compare(self) -> None:
         before = {
@@ -157,4 +120,5 @@ class Schedule:
 
 @pytest.mark.parametrize("seed", range(3, 3 + SCHEDULES))
 def test_any_schedule_goes_as_the_model_says(store: Store, seed: int) -> None:
-    Schedule(store, random.Random(seed)).run()
+    lines = Lines(store, random.Random(seed))
+    lines.run(STEPS, receive=3, claim=6, end=6, crash=1, replay=2, cancel=2)

@@ -13,6 +13,8 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Result, Room
 from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
+from premblyd.run.dispatcher import Actions
+from tests.support.jobs import action as an_action
 from tests.support.jobs import ending
 from tests.support.queue import (
     ATTEMPTS,
@@ -43,12 +45,8 @@ def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
     assert job.event.verdict.face_match is True
     [attempt] = store.rows("SELECT worker, action_digest FROM attempt")
     assert attempt == ("host:1:boot", "crm")
-
-
-def test_what_the_body_does_not_say_stays_none(store: Store) -> None:
     names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome", "doubt"}
-    nothing: dict[str, Any] = dict.fromkeys(names)
-    store.add("crm", **nothing)
+    store.add("crm", body=b"says nothing", **dict.fromkeys(names))
     [job] = claim(store, crm=1).jobs
     assert {getattr(job.event.verdict, name) for name in names} == {None}
 
@@ -61,28 +59,15 @@ def test_claims_follow_the_order_in_which_deliveries_became_due(store: Store) ->
     assert ids(claim(store, NOW_MS + 30, a=9, b=9)) == [2, 1]
 
 
-def test_an_action_gets_no_more_than_its_free_slots(store: Store) -> None:
-    add_many(store, 5, "crm")
-    first = claim(store, crm=2)
-    assert ids(first) == [1, 2]
-    assert ids(claim(store, crm=0, running=ids(first))) == []
-    finish(store, first.jobs[0], SUCCEEDED)
-    assert ids(claim(store, crm=1, running=[2])) == [3]
-
-
-def test_a_claim_has_a_total_limit(store: Store) -> None:
+def test_a_claim_has_a_limit_for_each_action_and_one_for_all(store: Store) -> None:
     add_many(store, 4, "a", "b")
     before = everything(store)
-    assert ids(claim(store, limit=0, a=9, b=9)) == ids(claim(store, limit=-1, a=9, b=9)) == []
+    for limit in (0, -1):
+        assert ids(claim(store, limit=limit, a=9, b=9)) == []
     assert everything(store) == before
     assert ids(claim(store, limit=3, a=9, b=9)) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("slots", [0, 1])
-def test_an_action_with_much_waiting_delays_no_other(store: Store, slots: int) -> None:
-    add_many(store, 50, "slow")
-    store.add("fast", received_at_ms=NOW_MS + 1)
-    assert ids(claim(store, NOW_MS + 1, slow=slots, fast=4)) == [1, 51][1 - slots :]
+    assert ids(claim(store, a=0)) == []
+    assert ids(claim(store, a=1)) == [5]
 
 
 @pytest.mark.parametrize(
@@ -107,19 +92,6 @@ def test_a_report_closes_the_attempt_and_moves_the_delivery(
     columns = "outcome, exit_code, http_status, error, output, output_truncated"
     [stored] = store.rows(f"SELECT {columns} FROM attempt")
     assert stored == tuple(getattr(result, name) for name in columns.split(", "))
-
-
-def test_each_run_has_its_own_row_until_the_attempts_are_spent(store: Store) -> None:
-    store.add("crm", attempts=3)
-    for number in (1, 2, 3):
-        [job] = claim(store, NOW_MS + number, crm=1).jobs
-        assert (job.attempt, job.attempts_left) == (number, 3 - number)
-        retry_at_ms = NOW_MS + number + 1 if job.attempts_left else None
-        finish(store, job, FAILED, retry_at_ms, NOW_MS + number)
-    runs = [(1, n, NOW_MS + n, NOW_MS + n, "failed", "status 502") for n in (1, 2, 3)]
-    assert store.rows(ATTEMPTS) == runs
-    assert store.rows("SELECT state, attempts_left FROM delivery") == [("dead", 0)]
-    assert ids(claim(store, LATER_MS, crm=1)) == []
 
 
 def test_what_somebody_makes_pending_by_hand_runs_again(store: Store) -> None:
@@ -182,14 +154,6 @@ def test_what_was_confirmed_spends_an_attempt_by_each_crash(store: Store) -> Non
     assert store.rows("SELECT state, attempt_count FROM delivery") == [("dead", 2)]
 
 
-def test_each_claim_has_a_token_of_its_own(store: Store) -> None:
-    add_many(store, 2, "crm")
-    jobs = claim(store, crm=2).jobs
-    stored = store.rows("SELECT claim_token FROM attempt ORDER BY id")
-    assert [job.claim_token for job in jobs] == [token for (token,) in stored]
-    assert len(set(stored)) == 2
-
-
 def test_after_a_crash_what_ran_is_due_now_and_the_last_attempt_is_dead(store: Store) -> None:
     store.add("crm", attempts=2)
     store.add("crm", attempts=1, body=b"last")
@@ -225,6 +189,11 @@ def test_a_spent_lease_is_claimed_again_unless_it_was_the_last_attempt(store: St
     assert [row[4] for row in store.rows(ATTEMPTS)] == ["failed", *["interrupted"] * 2, None]
 
 
+def test_a_lease_outlasts_its_hook_by_what_a_kill_and_a_report_take() -> None:
+    [action] = Actions([an_action("crm", timeout="10s")]).claimable.values()
+    assert action.lease_ms == 10_000 + 60_000
+
+
 def test_what_runs_here_is_not_claimed_again_and_hides_nothing_behind_it(store: Store) -> None:
     add_many(store, 2, "crm")
     running = ids(claim(store, crm=2))
@@ -252,13 +221,6 @@ def test_deliveries_of_a_removed_action_end_dead_and_can_be_replayed(store: Stor
     assert store.call(replay) == 2
     again = claim(store, LATER_MS, gone=9).jobs
     assert [(job.attempt, job.attempts_left) for job in again] == [(2, 4), (1, 5)]
-
-
-def test_a_hook_that_runs_here_ends_as_it_began_though_its_action_was_removed(store: Store) -> None:
-    store.add("gone")
-    [job] = claim(store, gone=1).jobs
-    claim(store, LATER_MS, running=[job.delivery_id], crm=1)
-    assert finish(store, job, SUCCEEDED)
 
 
 def test_the_next_due_time_is_that_of_actions_with_a_free_slot(store: Store) -> None:
@@ -291,17 +253,12 @@ def test_of_many_ends_told_at_once_each_counts_whose_claim_stands(store: Store) 
 
     ended = store.wait_all([end(job) for job in (*jobs, *taken, jobs[-1], taken[-1])])
     assert ended == [*(30 * [False]), *(60 * [True]), *(30 * [True]), True, True]
-    assert store.rows(
-        "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
-    ) == [("pending", LATER_MS + 5, 45), ("succeeded", None, 45)]
-    assert store.rows(
-        "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
-    ) == [
-        (1, "failed", 30),
-        (1, "interrupted", 30),
-        (1, "succeeded", 30),
-        (2, "failed", 15),
-        (2, "succeeded", 15),
+    states = "SELECT state, due_at_ms, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1"
+    assert store.rows(states) == [("pending", LATER_MS + 5, 45), ("succeeded", None, 45)]
+    outcomes = "SELECT number, outcome, count(*) FROM attempt GROUP BY 1, 2 ORDER BY 1, 2"
+    assert store.rows(outcomes) == [
+        *((1, "failed", 30), (1, "interrupted", 30), (1, "succeeded", 30)),
+        *((2, "failed", 15), (2, "succeeded", 15)),
     ]
 
 
@@ -321,38 +278,29 @@ def test_setting_the_clock_moves_due_times_and_leases_alone(store: Store, by_ms:
 
 
 @pytest.mark.parametrize("by_ms", [3_600_000, -3_600_000])
-def test_an_end_that_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
+def test_what_waits_for_its_commit_goes_by_the_clock_it_was_made_by(
     store: Store, by_ms: int
 ) -> None:
-    """All in one transaction: what failed before the clock was set, and after."""
-    for number in range(2):
-        store.add("crm", body=b"%d" % number)
+    """All in one transaction: what failed or came before the clock was set, and after."""
+    add_many(store, 2, "crm")
     before, after = claim(store, crm=2).jobs
 
     def fail(job: Job, now_ms: int) -> "asyncio.Future[bool]":
         again = ending(job, State.PENDING, now_ms, due_at_ms=now_ms + 1000)
         return store.queue.finish(job, FAILED, again)
 
-    early = fail(before, NOW_MS)
-    set_ = store.queue.shift(by_ms, NOW_MS + by_ms)
-    late = fail(after, NOW_MS + by_ms)
-    store.wait_all([early, late])
-    store.wait(set_)
-    assert store.rows("SELECT due_at_ms FROM delivery") == 2 * [(NOW_MS + 1000 + by_ms,)]
+    def arrive(body: bytes, now_ms: int) -> "asyncio.Future[Any]":
+        return store.inbox.add(new_event(body, received_at_ms=now_ms), [NewDelivery("mail", 3)])
 
-
-def test_what_comes_after_the_clock_was_set_forward_is_not_moved(store: Store) -> None:
-    day_ms = 24 * 3_600_000
-    times = (NOW_MS, NOW_MS + day_ms)
-    wanted = [NewDelivery("crm", 3)]
-    # All in one transaction, in which arrivals come first.
-    before, _, after = (
-        store.inbox.add(new_event(b"0", received_at_ms=times[0]), wanted),
-        store.queue.shift(day_ms, times[1]),
-        store.inbox.add(new_event(b"1", received_at_ms=times[1]), wanted),
-    )
-    store.wait_all([before, after])
-    assert store.rows("SELECT due_at_ms FROM delivery") == [(times[1],), (times[1],)]
+    later_ms = NOW_MS + by_ms
+    waiting: list[asyncio.Future[Any]] = [fail(before, NOW_MS), arrive(b"early", NOW_MS)]
+    waiting += [store.queue.shift(by_ms, later_ms), fail(after, later_ms)]
+    if by_ms > 0:
+        waiting.append(arrive(b"late", later_ms))
+    store.wait_all(waiting)
+    due = "SELECT DISTINCT due_at_ms FROM delivery WHERE action = ?"
+    assert store.rows(due, "crm") == [(later_ms + 1000,)]
+    assert store.rows(due, "mail") == [(later_ms,)]
 
 
 def test_only_the_leases_of_what_runs_here_are_renewed(store: Store) -> None:

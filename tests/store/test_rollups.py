@@ -5,8 +5,6 @@ from contextlib import closing
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from premblyd.engines.connections import connect_operator
 from premblyd.model.rolled import rolled_code
@@ -48,22 +46,10 @@ def test_webhooks_are_counted_by_hour_code_and_outcome(store: Store) -> None:
     ]
 
 
-def test_what_comes_at_once_is_counted_each(store: Store) -> None:
-    add_many(store, 40, "crm")
-    add_many(store, 3, "crm")
-    assert store.rows(EVENTS) == [(HOUR, "00", "verified", 40, 3, 0)]
-
-
 @pytest.mark.parametrize("code", ["22200000042", "AMINA", "0001", "x" * 5000, "0\0"])
 def test_a_code_of_another_shape_is_counted_and_not_kept(store: Store, code: str) -> None:
     store.add("crm", response_code=code)
     assert store.rows(EVENTS) == [(HOUR, "other", "verified", 1, 0, 0)]
-
-
-def test_what_is_not_stored_is_not_counted(store: Store) -> None:
-    store.by_hand("ALTER TABLE delivery RENAME TO elsewhere")
-    assert all(isinstance(added, Exception) for added in store.add_at_once(3))
-    assert store.rows(EVENTS) == []
 
 
 def test_attempts_are_counted_by_action_outcome_and_duration(store: Store) -> None:
@@ -110,12 +96,12 @@ def test_an_event_that_gets_its_first_delivery_is_no_longer_unmatched(store: Sto
     assert store.rows(EVENTS) == [(HOUR, "00", "verified", 2, 0, 1)]
 
 
-@given(st.integers(-5, 1 << 35))
-def test_a_bucket_is_the_least_that_holds_the_duration(took_ms: int) -> None:
+def test_a_bucket_is_the_least_that_holds_the_duration() -> None:
     bounds = sorted({*(1 << power for power in range(36)), *(3 << power for power in range(34))})
-    least = next(bound for bound in bounds if bound >= took_ms)
-    assert bucket_ms(took_ms) == least
-    assert all(rollups.lower_bound_ms(upper) == lower for lower, upper in pairwise(bounds))
+    for lower, upper in pairwise(bounds):
+        assert [bucket_ms(lower), bucket_ms(lower + 1), bucket_ms(upper)] == [lower, upper, upper]
+        assert rollups.lower_bound_ms(upper) == lower
+    assert bucket_ms(0) == bucket_ms(-5) == 1
 
 
 def test_a_time_belongs_to_the_hour_that_has_begun() -> None:

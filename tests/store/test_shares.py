@@ -17,13 +17,10 @@ def shares_of(names: Iterable[str], load: Room) -> Shares:
 @for_each(
     ("used", "sizes", "begin"),
     [
-        (0, [10], [10]),
         (0, [11, 1], [11]),  # alone, every body runs
-        (0, [1, 9, 1], [1, 9]),
         (0, [1, 10, 1], [1]),  # what finds no room is not overtaken
         (8, [2], [2]),
         (8, [3], []),
-        (11, [SMALL_BYTES / MIB, 1], [SMALL_BYTES / MIB]),
         (8, [3, SMALL_BYTES / MIB], [SMALL_BYTES / MIB]),
     ],
 )
@@ -36,9 +33,7 @@ def test_what_fits(used: int, sizes: list[float], begin: list[float]) -> None:
     ("busy", "limit", "begin"),
     [
         ({}, 1, {"c": 1}),  # it has waited the longest
-        ({}, 3, {"a": 1, "b": 1, "c": 1}),
         ({}, 7, {"a": 2, "b": 2, "c": 3}),
-        ({"a": 4}, 1, {"c": 1}),
         ({"a": 4, "b": 4}, 1, {"c": 1}),  # the one that runs nothing
         ({"a": 4, "b": 4}, 3, {"c": 3}),  # then the one that runs the fewest
         ({"a": 4, "b": 2, "c": 3}, 3, {"b": 2, "c": 1}),
@@ -66,11 +61,6 @@ def test_a_slot_is_kept_for_each_action_that_runs_nothing_or_half_of_all(
     assert len(chosen(shares, ("a0", *[0] * 20))) == alone
     if slots >= actions:
         assert len(chosen(shares, *((name, 0) for name in names[1:]))) == actions - 1
-
-
-def test_what_still_runs_of_an_action_that_is_gone_leaves_the_fewer_slots_for_the_others() -> None:
-    shares = shares_of("abcdefgh", Room(limit=4, hooks={"gone": 6}))
-    assert shares.slots_of("a") == 2, "half of four are kept, as each of eight can't have one"
 
 
 def test_some_room_is_kept_for_each_action_that_holds_no_large_body() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.hosts.heartbeat import beat
+from premblyd.hosts.heartbeat import LEAST_MS, Gap, beat, gap_between, reconciled
 from premblyd.queue import trusted
 from premblyd.queue.trusted import MachineTime, advanced, counted_ms, is_apart
 from premblyd.times import DAY_MS, HOUR_MS
@@ -29,16 +29,6 @@ def test_in_ordinary_life_it_is_the_clock_also_over_a_sleep_of_a_week() -> None:
         assert advanced(START, now) == now
 
 
-def test_a_clock_that_is_set_on_makes_one_more_day_over_in_each() -> None:
-    now, time = START, START
-    for _ in range(24 * 60):
-        now = later(now, MINUTE_MS, set_by_ms=400 * DAY_MS if now == START else 0)
-        time = advanced(time, now)
-    assert time.at_ms == NOW_MS + 2 * DAY_MS
-    back = later(now, MINUTE_MS, set_by_ms=-400 * DAY_MS)
-    assert advanced(time, back).at_ms == time.at_ms, "it never goes back"
-
-
 def test_a_clock_that_is_set_back_takes_nothing_back() -> None:
     now = later(START, MINUTE_MS, set_by_ms=-400 * DAY_MS)
     time = advanced(START, now)
@@ -56,20 +46,8 @@ def test_in_another_start_of_the_machine_time_begins_to_pass_anew(
         at_ms=NOW_MS + off_ms, machine_start=machine_start, uptime_ms=START.uptime_ms + off_ms
     )
     assert advanced(START, now) == replace(now, at_ms=NOW_MS)
-
-
-def test_a_machine_that_was_off_for_a_month_is_caught_up_with_in_a_month() -> None:
-    now = MachineTime(at_ms=NOW_MS + 30 * DAY_MS, machine_start="b", uptime_ms=0)
-    time = advanced(START, now)
-    for _ in range(30):
-        now = later(now, DAY_MS)
-        time = advanced(time, now)
-    assert time == now
-
-
-def test_where_the_start_of_the_machine_is_never_known_no_time_passes() -> None:
     unknown = replace(START, machine_start=None)
-    assert advanced(unknown, later(unknown, DAY_MS)).at_ms == NOW_MS
+    assert advanced(unknown, later(unknown, DAY_MS)).at_ms == NOW_MS, "no time passes"
 
 
 @given(
@@ -100,8 +78,8 @@ def test_who_is_apart_by_more_than_two_days_must_be_told() -> None:
         assert is_apart(NOW_MS, NOW_MS + by_ms)
 
 
-def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> None:
-    store.call(functools.partial(beat, now=now, is_leader=is_leader))
+def beaten(store: Store, now: MachineTime, *, is_leader: bool = True) -> Gap | None:
+    return store.call(functools.partial(beat, now=now, is_leader=is_leader))
 
 
 def counted(store: Store, wall_ms: int) -> int:
@@ -127,3 +105,58 @@ def test_what_somebody_says_to_be_right_is_written_over_it(store: Store) -> None
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms
         beaten(store, later(now, MINUTE_MS))
         assert counted(store, NOW_MS + 900 * DAY_MS) == now.at_ms + MINUTE_MS
+
+
+# Heartbeats and the downtimes between them: by which clock, and that none is invented.
+
+DOWNTIMES = "SELECT from_ms, until_ms, reconciled_at_ms FROM downtime ORDER BY id"
+
+
+def after(ms: int, *, set_by_ms: int = 0, machine_start: str | None = "a") -> MachineTime:
+    """Return the moment `ms` after START, on a clock that was set meanwhile."""
+    now = later(START, ms, set_by_ms=set_by_ms)
+    return now if machine_start == "a" else replace(now, machine_start=machine_start, uptime_ms=1)
+
+
+@for_each("set_by_ms", [0, -DAY_MS, 5 * DAY_MS])
+def test_a_clock_that_is_set_neither_invents_nor_hides_a_downtime(set_by_ms: int) -> None:
+    for gap_ms in (0, 60_000, LEAST_MS):
+        assert gap_between(START, after(gap_ms, set_by_ms=set_by_ms)) is None
+    now = after(3 * HOUR_MS, set_by_ms=set_by_ms)
+    assert gap_between(START, now) == Gap(from_ms=now.at_ms - 3 * HOUR_MS, until_ms=now.at_ms)
+
+
+@for_each("machine_start", ["b", None])
+def test_over_a_restart_of_the_machine_the_time_of_the_day_tells(machine_start: str | None) -> None:
+    now = after(3 * HOUR_MS, machine_start=machine_start)
+    unknown = replace(START, machine_start=None)
+    assert gap_between(unknown, now) == Gap(from_ms=START.at_ms, until_ms=now.at_ms)
+    assert gap_between(START, now) == Gap(from_ms=START.at_ms, until_ms=now.at_ms)
+    assert gap_between(START, after(60_000, machine_start=machine_start)) is None
+    assert gap_between(START, after(60_000, set_by_ms=-DAY_MS, machine_start="b")) is None
+
+
+def test_a_downtime_is_kept_with_the_heartbeat_that_ends_it(store: Store) -> None:
+    """The first one ends none, and the health check hides none."""
+    assert beaten(store, START) is None
+    assert store.rows(DOWNTIMES) == []
+    store.wait(store.inbox.prove_commit())
+    now = after(2 * HOUR_MS)
+    for moment in (now, after(2 * HOUR_MS + 60_000)):
+        beaten(store, moment)
+    assert store.rows(DOWNTIMES) == [(START.at_ms, now.at_ms, None)]
+
+
+def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store) -> None:
+    for hours in (0, 2, 4):
+        beaten(store, after(hours * HOUR_MS))
+    first, second = [(row[0], row[1]) for row in store.rows(DOWNTIMES)]
+
+    def mend(since_ms: int, until_ms: int, now_ms: int) -> int:
+        values = {"since_ms": since_ms, "until_ms": until_ms, "now_ms": now_ms}
+        return store.call(lambda transaction: reconciled(transaction, **values))
+
+    assert mend(first[0] + 1, second[1] - 1, 7) == 0
+    assert mend(first[0], second[1] - 1, 8) == 1
+    assert mend(first[0], second[1], 9) == 1
+    assert store.rows(DOWNTIMES) == [(*first, 8), (*second, 9)]

@@ -2,23 +2,22 @@
 
 import asyncio
 import threading
-import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from premblyd.engines.engine import Statement, Transaction
+from premblyd.engines.sqlite import opening
 from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.engines.writer import Operation, Step, Writer
+from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import Record
 from premblyd.queue.inbox import Added, Inbox
 from tests.support.database import locked
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event
-from tests.support.waiting import wait_until
 
 
 def transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., None]]:
@@ -37,63 +36,23 @@ def transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[Callable
 def test_what_comes_during_a_commit_waits_for_the_next(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on = threading.Event(), threading.Event()
-
-    def slow(_: Transaction) -> bool:
-        started.set()
-        return go_on.wait()
-
+    go_on = threading.Event()
     works = transactions(store, monkeypatch)
 
     async def scenario() -> None:
-        first = store.writer.call(slow)
-        while not started.is_set():
+        first = store.writer.call(lambda _: go_on.wait())
+        while not works:
             await asyncio.sleep(0)
         others: list[asyncio.Future[Added]] = []
         for number in range(20):  # one a round of the loop
             others.append(store.inbox.add(new_event(b"%d" % number), []))
             await asyncio.sleep(0)
-        assert not first.done()
-        assert not any(future.done() for future in others)
+        assert not any(future.done() for future in (first, *others))
         go_on.set()
         await asyncio.gather(first, *others)
         assert len(works) == 2
 
     store.wait(scenario())
-
-
-@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # PostgreSQL stores elsewhere
-def test_the_loop_lets_webhooks_be_stored_but_waits_for_no_disk(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("premblyd.engines.writer.LET_RUN_S", 10.0)
-    commits, rounds = threading.Event(), 0
-    during: list[int] = []
-
-    def store_slowly(_: Transaction) -> None:
-        while len(during) < 20:
-            during.append(rounds)
-            time.sleep(0.001)  # gives the interpreter away, as a statement does
-
-    def commit_slowly(work: Callable[[Transaction], None]) -> None:
-        transact(work)
-        assert commits.wait(), "the loop goes on meanwhile"
-
-    transact = store.engine.transact
-    monkeypatch.setattr(store.engine, "transact", commit_slowly)
-
-    async def scenario() -> None:
-        nonlocal rounds
-        store.writer.call(lambda _: None, Step.ARRIVALS)
-        storing = store.writer.call(store_slowly, Step.ARRIVALS)
-        while not storing.done():
-            rounds += 1
-            await asyncio.sleep(0)
-            if during:
-                commits.set()
-
-    store.wait(scenario())
-    assert len(set(during)) == 1
 
 
 def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None:
@@ -114,26 +73,22 @@ def test_the_loop_goes_on_when_webhooks_take_long_to_store(store: Store) -> None
 def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
     with_webhook: bool, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, go_on = threading.Event(), threading.Event()
-    took = list[str]()
-
-    def first(_: Transaction) -> bool:
-        started.set()
-        return go_on.wait()
-
+    go_on, took = threading.Event(), list[str]()
     works = transactions(store, monkeypatch)
 
     async def claims() -> None:
-        await store.writer.call(first, Step.CLAIMS)
+        await store.writer.call(lambda _: go_on.wait(), Step.CLAIMS)
         await store.writer.call(lambda _: took.append("claim"), Step.CLAIMS)
 
     async def scenario() -> None:
         claiming = asyncio.create_task(claims())
-        while not started.is_set():
+        while not works:
             await asyncio.sleep(0)
-        others = [store.writer.call(lambda _: took.append("finish"), Step.FINISHES)]
+        others: list[asyncio.Future[Any]] = [
+            store.writer.call(lambda _: took.append("finish"), Step.FINISHES)
+        ]
         if with_webhook:
-            others.append(store.inbox.add(new_event(), []))  # type: ignore[arg-type]
+            others.append(store.inbox.add(new_event(), []))
         await asyncio.sleep(0)
         go_on.set()
         await asyncio.gather(claiming, *others)
@@ -143,78 +98,61 @@ def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
     assert len(works) == (3 if with_webhook else 2)
 
 
-def test_a_transaction_has_an_upper_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_has_an_upper_size_and_close_commits_what_waits(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("premblyd.engines.writer.MAX_BATCH", 10)
     works = transactions(store, monkeypatch)
-    store.add_at_once(25)
+    bodies = [b"%d" % number for number in range(25)]
+    waiting = [store.inbox.add(new_event(body), []) for body in bodies]
+    store.close()
+    assert [store.wait(added).event_id for added in waiting] == [*range(1, 26)]
     assert len(works) == 3
-    assert store.bodies() == [b"%d" % number for number in range(25)]
+    assert store.bodies() == bodies
 
 
-def test_too_little_memory_is_waited_for(store: Store, lines: Lines) -> None:
-    def work(transaction: Transaction) -> None:
-        assert transaction.change(Statement(Record.update(alive_at_ms=1))) == 1
-        raise MemoryError
-
-    with pytest.raises(StoreUnavailableError, match="not enough memory"):
-        store.call(work)
-    assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
-    assert store.add("crm").event_id == 1
-    assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
-
-
-def test_a_small_commit_between_failures_is_no_recovery(
+def test_too_little_memory_is_waited_for_and_a_small_commit_between_is_no_recovery(
     store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a full disk a proof of life finds room where webhooks do not."""
 
-    def work(_: Transaction) -> None:
+    def work(transaction: Transaction) -> None:
+        assert transaction.change(Statement(Record.update(alive_at_ms=1))) == 1
         raise MemoryError
 
     for _ in range(2):
-        with pytest.raises(StoreUnavailableError):
+        with pytest.raises(StoreUnavailableError, match="not enough memory"):
             store.call(work)
         store.wait(store.inbox.prove_commit())
+    assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
     assert [line["event"] for line in lines] == ["store.unavailable"]
     monkeypatch.setattr("premblyd.engines.writer.RECENT_S", 0)  # later, with nothing that failed
     store.wait(store.inbox.prove_commit())
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
-
-
-def test_a_fault_of_the_writer_itself_is_told_to_those_who_wait(
-    store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def report(reason: str | None, *, is_webhook: bool = False) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(store.writer, "_report", report)
-        with pytest.raises(StoreUnavailableError, match="MemoryError"):
-            store.add("crm", body=b"first")
-    assert not store.add("crm", body=b"first").is_new  # it was committed
-    assert [line["event"] for line in lines] == ["store.operation_failed"]
+    with pytest.raises(StoreUnavailableError):
+        store.call(work)
+    assert store.add("crm").event_id == 1
+    assert [line["event"] for line in lines] == 2 * ["store.unavailable", "store.recovered"]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a fault of ours")])
-def test_a_fault_between_two_transactions_stops_nobody(
+def test_a_fault_of_the_writer_itself_stops_nobody(
     store: Store, lines: Lines, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def tidy_up(item_count: int) -> bool:
+    def fail(*_: object, **__: object) -> bool:
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.engine, "tidy_up", tidy_up)
-        assert store.add("crm", body=b"first").event_id == 1
+        patched.setattr(store.writer, "_report", fail)
+        with pytest.raises(StoreUnavailableError, match=type(error).__name__):
+            store.add("crm", body=b"first")
+    assert not store.add("crm", body=b"first").is_new  # it was committed
+    with monkeypatch.context() as patched:
+        patched.setattr(store.engine, "tidy_up", fail)  # between two transactions
         assert store.add("crm", body=b"second").event_id == 2
-    assert store.add("crm", body=b"third").event_id == 3
+        assert store.add("crm", body=b"third").event_id == 3
+    assert store.add("crm", body=b"fourth").event_id == 4
     assert {line["event"] for line in lines} == {"store.operation_failed"}
-
-
-def test_close_commits_what_waits(store: Store) -> None:
-    waiting = [store.inbox.add(new_event(b"%d" % number), []) for number in range(1200)]
-    store.close()
-    assert [store.wait(added).event_id for added in waiting] == [*range(1, 1201)]
-    assert len(store.bodies()) == 1200
 
 
 def test_who_no_longer_waits_stops_nobody(store: Store) -> None:
@@ -234,19 +172,10 @@ def test_a_transaction_does_its_steps_in_their_order_whoever_came_first(store: S
     assert done == list(Step)
 
 
-def test_what_was_committed_is_let_go_before_the_next_comes(store: Store) -> None:
-    class Body:
-        pass
-
-    body = Body()
-    kept = weakref.ref(body)
-    taking: Operation[Body, None] = Operation(Step.ARRIVALS, lambda _, items: [None] * len(items))
-    store.wait(store.writer.submit(taking, body))
-    del body
-    wait_until(lambda: kept() is None)
-
-
-def test_what_a_transaction_took_is_told_once_it_is_committed(path: Path) -> None:
+def test_what_a_transaction_took_is_told_once_it_is_committed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0)
     took: list[float] = []
 
     async def write() -> None:
@@ -259,4 +188,3 @@ def test_what_a_transaction_took_is_told_once_it_is_committed(path: Path) -> Non
 
     asyncio.run(write())
     assert len(took) == 1
-    assert 0 < took[0] < 60

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,14 +15,10 @@ from premblyd.engines.postgresql import engine
 from premblyd.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Room
-from tests.support.configuration import shell
-from tests.support.daemon import Premblyd
 from tests.support.database import url_of
-from tests.support.hosts import new_server
 from tests.support.logs import Lines
 from tests.support.queue import claim, ids
 from tests.support.store import NOW_MS, Store, new_event
-from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.postgresql
 
@@ -109,32 +104,20 @@ def test_while_a_step_fails_it_runs_alone_and_waits_for_no_lock_for_long(
 
 
 def test_steps_that_need_no_locked_table_go_on(store: Store) -> None:
+    """So does the health check, also beside what fails."""
     store.add("crm")
-    with locked(store.place, "attempt"):
+    with locked(store.place, *TABLES):
         for _ in range(3):
             actions = {"crm": Claimable(slots=1, lease_ms=1, digest="")}
             futures: list[asyncio.Future[Any]] = [
                 store.queue.claim(actions, Room(limit=1), NOW_MS),
                 store.inbox.prove_commit(),
             ]
-            claimed, _ = store.wait_all(futures)
+            claimed, proved = store.wait_all(futures)
             assert isinstance(claimed, TableUnavailableError)
-        assert store.wait_all([store.inbox.prove_commit()]) == [None]
-    assert ids(claim(store, crm=1)) == [1]
-
-
-def test_what_webhooks_do_not_need_is_not_needed_by_the_health_check(store: Store) -> None:
-    """Also beside what fails by it."""
-    with locked(store.place, *TABLES):
-        for table in TABLES:
-            futures: list[asyncio.Future[Any]] = [
-                store.inbox.prove_commit(),
-                store.writer.call(changing(table)),
-            ]
-            proved, changed = store.wait_all(futures)
             assert proved is None
-            assert isinstance(changed, TableUnavailableError)
         assert store.writer.failed_at == float("-inf")
+    assert ids(claim(store, crm=1)) == [1]
 
 
 @pytest.mark.parametrize("table", ["event", "delivery", "event_hour"])
@@ -152,18 +135,3 @@ def test_a_webhook_waits_for_a_lock_on_its_own_table_and_then_fails(store: Store
         assert isinstance(failed, TableUnavailableError)
         assert store.writer.failed_at > 0, "what /healthz goes by"
     assert store.add().is_new
-
-
-def test_webhooks_get_their_200_while_somebody_makes_an_index_of_attempts(tmp_path: Path) -> None:
-    """A process, for the claims of its dispatcher must fail beside its webhooks."""
-    server = new_server()
-    with Premblyd(tmp_path, place=server, actions=[shell("hook", "true")]) as daemon:
-        daemon.start()
-        with locked(server, "attempt"):
-            answers = [daemon.send(b'{"reference": "r-%d"}' % number) for number in range(8)]
-            assert [answer.status for answer in answers] == [200] * 8
-            wait_until(lambda: daemon.log("store.unavailable"))
-            assert daemon.send(b'{"reference": "r-8"}').status == 200
-        daemon.wait_for_rows([("succeeded", 9)], "SELECT state, count(*) FROM delivery GROUP BY 1")
-        wait_until(lambda: daemon.log("store.recovered"))
-        assert len(daemon.log("store.unavailable")) == 1

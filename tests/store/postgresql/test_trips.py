@@ -2,23 +2,21 @@
 costs."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import psycopg
 import pytest
 
 from premblyd.databases import Server
+from premblyd.engines.engine import Statement, Transaction
 from premblyd.engines.postgresql import opening
+from premblyd.engines.postgresql.transaction import compiled
 from premblyd.model.states import State
-from premblyd.run import dispatcher
+from premblyd.queue import due
 from tests.support import postgresql
-from tests.support.dispatching import Dispatching
-from tests.support.jobs import action, ending
+from tests.support.jobs import ending
 from tests.support.postgresql import SUPERUSER
 from tests.support.queue import SUCCEEDED, add_many, claim, finish
 from tests.support.store import NOW_MS, Store
@@ -51,30 +49,9 @@ def store(far: Server, loop: asyncio.AbstractEventLoop) -> Iterator[Store]:
     store.close()
 
 
-def lose_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have psycopg keep its calls elsewhere."""
-    other = WeakKeyDictionary[psycopg.Pipeline, deque[Any]]()
-    own = property(lambda it: other.setdefault(it, deque()), lambda *_: None)
-    monkeypatch.setattr(psycopg.Pipeline, "command_queue", own, raising=False)
-
-
-def lose_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have psycopg ask for a Sync in a way of its own."""
-
-    def enqueue_sync(it: Any) -> None:
-        it.command_queue.append(partial(it.pgconn.pipeline_sync))
-        it.result_queue.append(None)
-
-    monkeypatch.setattr(psycopg.Pipeline, "_enqueue_sync", enqueue_sync)
-
-
 def told(trips: list[Trip]) -> str:
     """Return for people what each of these was for."""
     return "\n".join(f"{len(trip)} statements: " + "; ".join(trip) for trip in trips)
-
-
-def all_ran(at: Dispatching, count: int) -> bool:
-    return len(at.shell.runs) == count and not at.dispatcher.running
 
 
 def test_what_is_done_at_once_costs_as_much_as_one(store: Store, wire: CountingWire) -> None:
@@ -96,42 +73,6 @@ def test_what_is_done_at_once_costs_as_much_as_one(store: Store, wire: CountingW
         assert len(trips) == count, told(trips)
 
 
-@pytest.mark.parametrize("count", [1, 7])
-async def test_a_webhook_alone_costs_four_ways_to_the_server(
-    far: Server, wire: CountingWire, monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    """It is accepted, claimed and finished; and nobody asks then whether another waits."""
-    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
-    async with Dispatching(far, action("crm", concurrency=1)) as at:
-        for number in range(count):
-            await at.add("crm", body=b"%d" % number)
-            await at.until(lambda: all_ran(at, number + 1))  # noqa: B023 (awaited at once)
-        wire.take()
-        await at.add("crm", body=b"alone")
-        await at.until(lambda: all_ran(at, count + 1))
-        trips = wire.take()
-    assert len(trips) == 4, told(trips)
-
-
-@pytest.mark.parametrize("psycopg_of_tomorrow", [lose_calls, lose_syncs])
-def test_each_statement_is_waited_for_where_psycopg_does_not_gather(
-    far: Server,
-    wire: CountingWire,
-    loop: asyncio.AbstractEventLoop,
-    monkeypatch: pytest.MonkeyPatch,
-    psycopg_of_tomorrow: Callable[[pytest.MonkeyPatch], None],
-) -> None:
-    """What is sent together is psycopg's own matter, and it may do it in another way tomorrow."""
-    psycopg_of_tomorrow(monkeypatch)
-    with closing(Store(far, loop)) as store:
-        store.add("crm")
-        wire.take()
-        [job] = claim(store, crm=1).jobs
-        finish(store, job, SUCCEEDED)
-        trips = wire.take()
-    assert all(len(trip) == 1 for trip in trips), told(trips)
-
-
 def test_a_long_body_goes_to_a_server_that_is_far(
     far: Server, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,17 +85,40 @@ def test_a_long_body_goes_to_a_server_that_is_far(
         assert store.bodies() == [body]
 
 
-@pytest.mark.parametrize("concurrency", [1, 8])
-async def test_a_finished_hook_of_a_backlog_costs_two_ways_at_most(
-    far: Server, wire: CountingWire, monkeypatch: pytest.MonkeyPatch, concurrency: int
+# What a claim reads is found by the queue's index, though the server knows little of the table: it
+# looks at it only now and then. What people ask is planned for what they ask for.
+
+FILL = """INSERT INTO delivery (event_id, action, state, due_at_ms, attempts_left, created_at_ms)
+    SELECT 1, (ARRAY['crm', 'a', 'b', 'c', 'd'])[mod(number, 5) + 1], 'pending', ?, 3, 0
+    FROM generate_series(1, 20000) AS number"""
+VALUES = {
+    "worker": "x",
+    "action": "crm",
+    "now_ms": NOW_MS + 9,
+    "limit": 50,
+    "after_ms": NOW_MS,
+    "after_id": 500,
+}
+
+
+@pytest.mark.parametrize("analyzed", ["before", "after"])
+def test_a_claim_reads_by_the_index_though_the_server_knows_little(
+    store: Store, analyzed: str
 ) -> None:
-    monkeypatch.setattr(dispatcher, "POLL_S", 600.0)
-    async with Dispatching(far, action("crm", concurrency=concurrency)) as at:
-        held = at.shell.hold("crm")
-        for number in range(40):
-            await at.add("crm", body=b"%d" % number)
-        wire.take()
-        held.set()
-        await at.until(lambda: all_ran(at, 40))
-        trips = wire.take()
-    assert len(trips) <= 2 * 40 + 2, told(trips)  # 2: of a claim that was on its way
+    store.add("crm")
+    if analyzed == "before":
+        store.by_hand("ANALYZE")
+    store.by_hand(FILL, NOW_MS)
+    if analyzed == "after":
+        store.by_hand("ANALYZE")
+    for name in ("WAITING_ACTIONS", "DUE", "DUE_BEHIND", "FIRST_DUE"):
+        plan = store.call(partial(explained, getattr(due, name)))
+        assert "using delivery_queue on delivery t1" in plan, plan
+        assert not any(word in plan for word in ("Bitmap", "Sort", "Seq Scan on delivery")), plan
+
+
+def explained(statement: Statement, transaction: Transaction) -> str:
+    """Return how the server finds the rows of a statement on the writer's own connection."""
+    query = compiled(statement)
+    found = transaction.connection.execute("EXPLAIN " + query.text, query.bind(VALUES))
+    return "\n".join(line for (line,) in found.fetchall())

@@ -1,6 +1,5 @@
 """Opening the database: who may read it, what is promised, and which schema is accepted."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -30,7 +29,7 @@ from premblyd.errors import StoreUnavailableError as Unavailable
 from premblyd.model import schema
 from premblyd.record.operating import Operator
 from tests.support.forking import Forked
-from tests.support.store import NOW_MS, Store
+from tests.support.store import NOW_MS, Store, store_at
 from tests.support.users import plain_user
 
 Opener = Callable[[Path], object]
@@ -39,22 +38,21 @@ import os, sys, time
 from pathlib import Path
 from premblyd.engines.sqlite.files import lock
 lock(Path(sys.argv[1]))
-child = os.fork() if "fork" in sys.argv else 1
-if child:
+if child := os.fork():
     print(child, flush=True)
 time.sleep(60)
 """
 
 
 @contextmanager
-def another(script: str, *arguments: object) -> Iterator[tuple[Forked, int]]:
-    """Run a process that says when it is ready; yield it and the number it said, if any."""
-    with Forked(arguments, before=script, stdout=subprocess.PIPE) as process:
+def another(*arguments: object) -> Iterator[tuple[Forked, int]]:
+    """Run a process that has the lock, and a child; yield it and the child's number."""
+    with Forked(arguments, before=LOCKER, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline().strip()
+            line = process.stdout.readline()
             assert line
-            yield process, int(line) if line.isdigit() else 0
+            yield process, int(line)
         finally:
             process.kill()
 
@@ -72,19 +70,15 @@ def umask(mask: int) -> Iterator[int]:
 def test_nobody_but_the_owner_and_the_group_may_read_it(tmp_path: Path) -> None:
     path = tmp_path / "lib" / "premblyd.db"
     path.parent.mkdir(0o750)
-    with umask(0), asyncio.Runner() as runner:
+    with umask(0):
         assert opening.prepare(path)
         os.close(lock(path))
-        store = Store(path, runner.get_loop())
-        store.add("crm")
-        assert {file.name: oct(mode(file)) for file in path.parent.iterdir()} == {
-            "premblyd.db": oct(0o640),
-            "premblyd.db-wal": oct(0o640),
-            "premblyd.db-shm": oct(0o640),
-            "premblyd.db.lock": oct(0o600),
-        }
-        assert mode(path.parent) == 0o750
-        store.close()
+        with store_at(path) as store:
+            store.add("crm")
+            found = {file.name: mode(file) for file in path.parent.iterdir()}
+    names = [f"premblyd.db{end}" for end in ("", "-wal", "-shm")]
+    assert found == dict.fromkeys(names, 0o640) | {"premblyd.db.lock": 0o600}
+    assert mode(path.parent) == 0o750
 
 
 @pytest.mark.parametrize(("given", "then"), [(0o666, 0o640), (0o600, 0o600), (0o705, 0o600)])
@@ -92,13 +86,9 @@ def test_a_wider_mode_is_taken_away_and_a_narrower_one_stays(
     path: Path, given: int, then: int
 ) -> None:
     path.chmod(given)
-    assert not opening.prepare(path)
-    assert mode(path) == then
-
-
-def test_preparing_again_changes_nothing_and_copies_nothing(path: Path) -> None:
     before = path.read_bytes()
     assert not opening.prepare(path)
+    assert mode(path) == then
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -133,6 +123,8 @@ def test_commands_do_not_make_a_database(tmp_path: Path, opener: Opener) -> None
         opener(tmp_path / "p.db")
     with pytest.raises(OperationalError, match="unable to open database file"):
         opening.connect(tmp_path / "p.db").connect()
+    with pytest.raises(Unavailable, match=r"new/p\.db: No such file or directory"):
+        opening.prepare(tmp_path / "new" / "p.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,43 +137,29 @@ def test_a_file_that_is_no_database_is_refused_and_left(tmp_path: Path, opener: 
     assert path.read_bytes() == b"a letter to my aunt" * 100
 
 
-def test_no_folder_is_made(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for folder, why in (("file", "Not a directory"), ("new", "No such file or directory")):
-        with pytest.raises(Unavailable, match=rf"{folder}/p\.db: {why}"):
-            opening.prepare(tmp_path / folder / "p.db")
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
-
-
 @pytest.mark.process
 @pytest.mark.parametrize("through_link", [False, True])
-def test_one_daemon_has_the_lock_until_it_ends(
+def test_one_daemon_has_the_lock_until_it_ends_though_its_child_lives_on(
     path: Path, tmp_path: Path, through_link: bool
 ) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(path)
     own = link if through_link else path
-    with another(LOCKER, path):
+    with another(path) as (daemon, child):
         with pytest.raises(AlreadyRunningError, match="Another premblyd uses") as caught:
             lock(own)
         assert caught.value.exit_code == 75
-    mine = lock(own)
-    assert not os.get_inheritable(mine)  # a hook that outlives the daemon must not keep it
-    with pytest.raises(AssertionError), another(LOCKER, path):
-        pass
-    os.close(mine)
-    os.close(lock(path))
-
-
-@pytest.mark.process
-def test_a_child_that_outlives_the_daemon_does_not_have_its_lock(path: Path) -> None:
-    with another(LOCKER, path, "fork") as (daemon, child):
         daemon.kill()
         daemon.wait()
         try:
-            os.close(lock(path))
+            mine = lock(own)
         finally:
             os.kill(child, signal.SIGKILL)
+    assert not os.get_inheritable(mine)  # a hook that outlives the daemon must not keep it
+    with pytest.raises(AssertionError), another(path):
+        pass
+    os.close(mine)
+    os.close(lock(path))
 
 
 def test_a_database_with_a_second_name_is_refused(path: Path, tmp_path: Path) -> None:
@@ -234,48 +212,38 @@ def opened() -> Iterator[Path]:
         yield Path(root, "lib", "premblyd.db")
 
 
-@pytest.mark.parametrize("owner_has_read", [False, True])
-def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(
-    opened: Path, owner_has_read: bool
-) -> None:
+def test_a_member_of_the_group_reads_while_the_daemon_runs_and_after(opened: Path) -> None:
     opening.prepare(opened)
-    with asyncio.Runner() as runner:
-        store = Store(opened, runner.get_loop())
+    with store_at(opened) as store:
         store.add("crm")
         with member_of_the_group(opened.parent):
             assert references(opening.connect_read_only(opened)) == ["ref-1"]
             with pytest.raises(PremblydError, match="You may not write"):
                 opening.connect_operator(opened)
-        store.close()
-    if owner_has_read:
+    with member_of_the_group(opened.parent):
         assert references(opening.connect_read_only(opened)) == ["ref-1"]
+    assert references(opening.connect_read_only(opened)) == ["ref-1"], "the owner"
     with member_of_the_group(opened.parent):
         assert references(opening.connect_read_only(opened)) == ["ref-1"]
 
 
-@pytest.mark.parametrize("through_link", [False, True])
-def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(
-    opened: Path, through_link: bool
-) -> None:
-    """Never an old state: what came last is in the log alone."""
+def test_after_a_kill_a_member_of_the_group_reads_all_or_is_told_why_not(opened: Path) -> None:
+    """Never an old state: what came last is in the log alone. Also by a link."""
     crashed = opened.parent.with_name("crashed")
     crashed.mkdir()
-    path = opened.parent.with_name("link.db") if through_link else crashed / opened.name
-    if through_link:
-        path.symlink_to(crashed / opened.name)
+    link = opened.parent.with_name("link.db")
+    link.symlink_to(crashed / opened.name)
     opening.prepare(opened)
-    with asyncio.Runner() as runner:
-        store = Store(opened, runner.get_loop())
+    with store_at(opened) as store:
         store.add("crm")
         for file in opened.parent.iterdir():
             shutil.copy(file, crashed)
-        store.close()
     with member_of_the_group(crashed):
-        assert references(opening.connect_read_only(path)) == ["ref-1"]
+        assert references(opening.connect_read_only(link)) == ["ref-1"]
     (crashed / f"{opened.name}-shm").unlink()
     with member_of_the_group(crashed), pytest.raises(LacksRightsError, match="was not closed"):
-        opening.connect_read_only(path)
-    assert references(opening.connect_read_only(path)) == ["ref-1"]
+        opening.connect_read_only(link)
+    assert references(opening.connect_read_only(link)) == ["ref-1"]
 
 
 def test_a_full_disk_is_called_that_whatever_hides_it(store: Store) -> None:

@@ -64,19 +64,6 @@ def test_the_new_one_is_there_and_the_old_one_is_kept_with_what_its_log_had(tmp_
     assert place.stat().st_mode & 0o777 == 0o640
 
 
-def test_one_that_cannot_be_opened_is_kept_with_its_log(tmp_path: Path) -> None:
-    place = marked(tmp_path / "db", "old", logged="logged")
-    log, spoiled = beside(place, "-wal").read_bytes(), spoil(place)
-    with hold(place):
-        aside = put_in_place(marked(tmp_path / "new", "new"), place, NOW_MS)
-    assert aside is not None
-    assert aside.read_bytes() == spoiled
-    assert beside(aside, "-wal").read_bytes() == log
-    assert put_aside(place) == [aside, beside(aside, "-wal")]
-    assert marks(place) == ["new"]
-    assert names(tmp_path) == {"db", aside.name, f"{aside.name}-wal"}
-
-
 def test_a_log_whose_file_is_lost_is_kept(tmp_path: Path) -> None:
     place = marked(tmp_path / "db", "old", logged="logged")
     log = beside(place, "-wal").read_bytes()
@@ -87,18 +74,15 @@ def test_a_log_whose_file_is_lost_is_kept(tmp_path: Path) -> None:
     assert beside(place, f"{ASIDE}-wal").read_bytes() == log
 
 
-def test_where_there_was_none_nothing_is_kept(tmp_path: Path) -> None:
+def test_where_there_was_none_nothing_is_kept_and_two_in_one_second_are_kept_apart(
+    tmp_path: Path,
+) -> None:
     place = tmp_path / "db"
-    for _ in range(2):
-        with hold(place):
-            assert put_in_place(marked(tmp_path / "new", "new"), place, NOW_MS) is None
-        assert marks(place) == ["new"]
-        place.write_bytes(b"")
+    for before in (None, b""):
+        if before is not None:
+            place.write_bytes(before)
+        assert put_in_place(marked(tmp_path / "new", "1"), place, NOW_MS) is None
     assert put_aside(place) == []
-
-
-def test_two_in_one_second_are_kept_apart(tmp_path: Path) -> None:
-    place = marked(tmp_path / "db", "1")
     for name in ("2", "3"):
         put_in_place(marked(tmp_path / "new", name), place, NOW_MS)
     assert [marks(aside) for aside in put_aside(place)] == [["1"], ["2"]]

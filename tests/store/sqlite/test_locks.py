@@ -1,0 +1,83 @@
+"""What removes or holds, and what begins or ends a waiting, has its lock before it looks. On SQLite
+nobody else writes meanwhile: what is held here is that they ask for it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from premblyd.config.retention import Retention
+from premblyd.engines.engine import Transaction
+from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.keep import eventless, holds
+from premblyd.keep.retention import Remover, Walk
+from premblyd.model.keeptables import Removed
+from premblyd.prembly.payload import Outcome
+from premblyd.queue.settling import NewAnswer, add_answer
+from premblyd.record.operating import Operator
+from premblyd.verifications.awaited import AwaitedQueue, lock_name
+from tests.support.rows import for_each
+from tests.support.store import NOW_MS, Store, new_event
+
+PERSON = holds.Subject(user_ref="user-1")
+PERIODS = Retention.model_validate({"record": "30d"})
+LOOKED = "a statement"
+
+
+@pytest.fixture(name="taken")
+def note_locks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are locked, and the statements beside them, in their order."""
+    taken: list[str] = []
+    execute = SqliteTransaction._execute
+
+    def noting(own: SqliteTransaction, *given: Any) -> Any:
+        taken.append(LOOKED)
+        return execute(own, *given)
+
+    monkeypatch.setattr(SqliteTransaction, "lock", lambda _, names: taken.extend(names))
+    monkeypatch.setattr(SqliteTransaction, "_execute", noting)
+    return taken
+
+
+@for_each(
+    "change",
+    [
+        holds.place(PERSON, actor="ada", now_ms=NOW_MS),
+        holds.end(PERSON, actor="ada", now_ms=NOW_MS),
+        lambda each: Remover(retention=PERIODS, now_ms=NOW_MS).remove(
+            each, Walk(Removed.RECORD), None
+        ),
+        lambda each: eventless.remove(each, 0, 0, PERIODS, NOW_MS),
+        *Operator(actor="ada").add([1], "crm", 3, NOW_MS),
+    ],
+)
+def test_who_holds_or_removes_has_the_lock_of_holds_before_all_else(
+    store: Store, taken: list[str], change: Callable[[Transaction], Any]
+) -> None:
+    taken.clear()
+    store.call(change)
+    assert taken[0] == holds.LOCK
+    assert LOOKED in taken
+
+
+def test_what_begins_or_ends_a_waiting_has_the_locks_of_its_references(
+    store: Store, taken: list[str]
+) -> None:
+    def locked() -> set[str]:
+        names = {name for name in taken if name.startswith("awaited ")}
+        taken.clear()
+        return names
+
+    def arrive(reference: str, **more: Any) -> None:
+        event = new_event(reference.encode(), reference=reference, outcome=Outcome.PENDING)
+        store.wait(store.inbox.add(event, [], **more))
+
+    arrive("new", first_ask_ms=1)
+    assert locked() == {lock_name("new")}
+    arrive("missed")
+    assert locked() == set(), "nothing is awaited"
+    store.wait(AwaitedQueue(store.writer).begin_missed(None, 0, lambda at_ms: at_ms))
+    assert locked() == {lock_name("missed")}
+    answer = NewAnswer(webhook=new_event(reference="its-own"), deliveries=[], asked="new")
+    store.call(lambda each: add_answer(each, answer))
+    assert locked() == {lock_name("new"), lock_name("its-own")}
