@@ -46,7 +46,8 @@ def test_a_job_holds_all_that_its_hook_needs(store: Store) -> None:
     [attempt] = store.rows("SELECT worker, action_digest FROM attempt")
     assert attempt == ("host:1:boot", "crm")
     names = {field.name for field in fields(Verdict)} - {"kind", "type", "outcome", "doubt"}
-    store.add("crm", body=b"says nothing", **dict.fromkeys(names))
+    nothing: dict[str, Any] = dict.fromkeys(names)
+    store.add("crm", body=b"says nothing", **nothing)
     [job] = claim(store, crm=1).jobs
     assert {getattr(job.event.verdict, name) for name in names} == {None}
 

@@ -14,7 +14,7 @@ from premblyd.engines.sqlite.engine import SqliteEngine
 from premblyd.engines.writer import Step, Writer
 from premblyd.errors import StoreUnavailableError
 from premblyd.model.tables import Record
-from premblyd.queue.inbox import Added, Inbox
+from premblyd.queue.inbox import Inbox
 from tests.support.database import locked
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event
@@ -43,7 +43,7 @@ def test_what_comes_during_a_commit_waits_for_the_next(
         first = store.writer.call(lambda _: go_on.wait())
         while not works:
             await asyncio.sleep(0)
-        others: list[asyncio.Future[Added]] = []
+        others: list[asyncio.Future[Any]] = []
         for number in range(20):  # one a round of the loop
             others.append(store.inbox.add(new_event(b"%d" % number), []))
             await asyncio.sleep(0)
