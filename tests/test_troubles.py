@@ -98,6 +98,7 @@ def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
         store.add("busy", body=b"busy %d" % number)
     run_all(store, SUCCEEDED, busy=9)
     assert kinds(record) == ["failing"], "it is seen beside a busy one"
+    monkeypatch.undo()
     finish(store, jobs[3], SUCCEEDED, now_ms=NOW_MS + 2)
     assert kinds(record) == []
 
