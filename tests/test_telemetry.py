@@ -35,7 +35,7 @@ def tellings() -> Iterator[tuple[str, set[str]]]:
     """Yield which events are told in the sources, and with which fields."""
     for module in Path(premblyd.__file__).parent.rglob("*.py"):
         text = module.read_text()
-        for node in ast.walk(ast.parse(text)) if re.search("tell|failed=", text) else ():
+        for node in ast.walk(ast.parse(text)) if re.search(r"tell\(|tell_|failed=", text) else ():
             if isinstance(node, ast.keyword) and node.arg == "failed":  # of a loop
                 if isinstance(node.value, ast.Constant):
                     yield str(node.value.value), {"cause"}

@@ -98,6 +98,7 @@ def test_an_action_that_keeps_failing_is_told_until_it_succeeds(
         store.add("busy", body=b"busy %d" % number)
     run_all(store, SUCCEEDED, busy=9)
     assert kinds(record) == ["failing"], "it is seen beside a busy one"
+    monkeypatch.undo()
     finish(store, jobs[3], SUCCEEDED, now_ms=NOW_MS + 2)
     assert kinds(record) == []
 
@@ -156,7 +157,6 @@ def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     item, late = found(record, NOW_MS + LATE_MS + 1)
     assert (item.kind, item.count, item.target.action) == ("host", 2, "mail")
     assert "2 deliveries of mail wait for the host b: no other host has that action" in item.text
-    assert "2023-11-14 22:13:20 UTC" in item.text
     assert "`sudo premblyd hosts forget b`" in item.remedy
     assert (late.kind, late.target.action) == ("late", "crm"), "mail is told once"
     host(store, "c", "mail")

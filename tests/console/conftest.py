@@ -19,10 +19,8 @@ def run_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premblyd]:
     with Premblyd(folder, place=place, actions=ACTIONS, console=CONSOLE) as daemon:
         daemon.start()
         # What runs at the start ends first: nothing else changes the record.
-        soon = f"due_at_ms <= {int(time.time() * 1000) + 1000}"
-        daemon.wait_for_rows(
-            [(0,)], f"SELECT count(*) FROM delivery WHERE state = 'running' OR {soon}"
-        )
+        soon = f"state = 'running' OR due_at_ms <= {int(time.time() * 1000) + 1000}"
+        daemon.wait_for_rows([(0,)], f"SELECT count(*) FROM delivery WHERE {soon}")
         yield daemon
 
 

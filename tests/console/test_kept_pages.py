@@ -14,14 +14,10 @@ GONE = {
     "erased": ("all personal data in it was erased", False, False),
 }
 REMOVE = "UPDATE event SET removed_parts = ? WHERE id = ?"
-ERASURE = (
-    "INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled) VALUES"
-    " (7, 1700000000000, 'ada', 'user_ref', 1, 0)"
-)
-INQUIRY = (
-    "INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)"
-    " VALUES (1700000000000, 'confirm', 1, 'settled', 7)"
-)
+ERASURE = """INSERT INTO erasure (id, at_ms, actor, found_by, events, cancelled)
+    VALUES (7, 1700000000000, 'ada', 'user_ref', 1, 0)"""
+INQUIRY = """INSERT INTO inquiry (at_ms, purpose, event_id, result, duration_ms)
+    VALUES (1700000000000, 'confirm', 1, 'settled', 7)"""
 
 
 def test_the_page_of_an_event_says_what_it_has_no_more(daemon: Premblyd, own: Browser) -> None:
