@@ -98,3 +98,6 @@ def test_what_a_stranger_calls_an_address_is_not_remembered_when_it_is_long() ->
         for name in ("X-Forwarded-For", "X-Real-Ip"):
             assert client_ip(PROXY, HTTPHeaders({name: claim}), TRUSTED) == PROXY
     assert _read_address.cache_info().currsize == 1  # the proxy's own
+    for number in range(300):
+        client_ip(PROXY, HTTPHeaders({"X-Forwarded-For": f"fe80::7%{number}"}), TRUSTED)
+    assert _read_address.cache_info().currsize <= 256

@@ -280,16 +280,6 @@ class PremblyApi:
         """Return how many pages of the log were read."""
         return sum(question.path == _LOGS for question in self.questions)
 
-    def peak_rate(self, window_s: float = 1.0) -> float:
-        """Return the most requests a second that came within any window of this length."""
-        times = [question.at_s for question in self.questions]
-        most = first = 0
-        for last, at_s in enumerate(times):
-            while times[first] <= at_s - window_s:
-                first += 1
-            most = max(most, last - first + 1)
-        return most / window_s
-
     def find(self, identifier: str) -> Verification | None:
         """Return what is known of an id; of a UUID with hyphens as with underscores."""
         return self._by_id.get(_plain(identifier))
