@@ -15,9 +15,7 @@ from premblyd.run.shell import ShellRunner
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.jobs import hook, invocation
-from tests.support.logs import logged
 from tests.support.users import WITHOUT_PTRACE
-from tests.support.waiting import until
 from tests.support.webhooks import KEY
 
 pytestmark = pytest.mark.process
@@ -79,20 +77,3 @@ def test_a_hook_cannot_read_what_the_daemon_holds(tmp_path: Path) -> None:
         it.wait_for_rows([(1,)], "SELECT count(*) FROM attempt WHERE finished_at_ms > 0")
         ((output,),) = it.rows("SELECT output FROM attempt")
     assert [line.rpartition(": ")[2] for line in output.splitlines()] == ["Permission denied"] * 2
-
-
-def test_a_program_that_is_being_written_is_waited_for(tmp_path: Path) -> None:
-    program = tmp_path / "program"
-    program.write_text("#!/bin/sh\necho ran")
-    program.chmod(0o755)
-
-    async def main(runner: ShellRunner) -> Result:
-        with program.open("a"):
-            running = asyncio.create_task(runner.run(hook(command=[str(program)]), invocation()))
-            await until(lambda: [line for line in lines if line["event"] == "daemon.waits"])
-            assert not running.done()
-        return await running
-
-    with closing(ShellRunner(Children())) as runner, logged() as lines:
-        result = asyncio.run(main(runner))
-    assert (result.outcome, result.output) == ("succeeded", "ran\n")
