@@ -57,6 +57,7 @@ def test_a_configuration_that_may_not_be_read(
 
 def unreadable(path: Path, text: str) -> Path:
     """Write a file that the plain user may not read."""
+    path.unlink(missing_ok=True)  # of another row: a plain user can't write it
     path.write_text(text)
     path.chmod(0 if os.geteuid() else 0o600)
     return path
