@@ -1,6 +1,7 @@
 """What one claim costs, which keeps the webhooks that come in waiting: no more of it, however much
 waits, of however many actions, with whatever they say. And whoever waits is served."""
 
+from collections import UserDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,19 +138,17 @@ def test_of_an_action_that_takes_nothing_nothing_is_claimed_and_no_claim_waits_f
     assert len(claim(store, {"closed": action}).jobs) == 1
 
 
-class Configuration(dict[str, Claimable]):
+class Configuration(UserDict[str, Claimable]):
     """Actions of which nobody may look at all."""
 
     def __iter__(self) -> Iterator[str]:
         raise AssertionError("each action that there is was looked at")
 
-    items = keys = values = __iter__  # type: ignore[assignment]
-
 
 def test_actions_that_have_nothing_to_do_cost_a_claim_nothing(store: Store) -> None:
     store.add("a1", "a2")
     actions = Configuration()
-    for name in ("a1", "a2", "a3"):
+    for name in (f"a{number}" for number in range(2000)):
         actions[name] = Claimable(slots=4, lease_ms=LEASE_MS, digest="")
     load = Room(limit=9, hooks={"a2": 1, "gone": 1}, held_bytes={"a2": 1 << 20})
     assert len(store.wait(store.queue.claim(actions, load, NOW_MS)).jobs) == 2
