@@ -136,7 +136,7 @@ class PendingAsker:
         after: Missed | None = None
         count = 0
         while pending is self._pending:  # else there was a reload, and it begins anew
-            begun = await self._queue.begin_missed(after, since_ms, due_at_ms)
+            begun = await self._queue.begin_missed(after, since_ms, now_ms, due_at_ms)
             after, count = begun.last, count + begun.count
             if after is None:
                 self._must_look_back = pending is not self._pending

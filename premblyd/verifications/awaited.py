@@ -246,7 +246,7 @@ class AwaitedQueue:
         return self._writer.call(operation, Step.FINISHES)
 
     def begin_missed(
-        self, after: Missed | None, since_ms: int, due_at_ms: Callable[[int], int]
+        self, after: Missed | None, since_ms: int, now_ms: int, due_at_ms: Callable[[int], int]
     ) -> "asyncio.Future[Begun]":
         """Await the next MAX_MISSED events after `after` that came since `since_ms`, are not
         settled and were never awaited: they came while nothing was. `due_at_ms` returns when
@@ -260,8 +260,9 @@ class AwaitedQueue:
                     endpoint=endpoint,
                     reference=reference,
                     standing=Standing(standing),
-                    received_at_ms=received_at_ms,
-                    due_at_ms=due_at_ms(received_at_ms),
+                    # Later than now: the clock was set back since.
+                    received_at_ms=min(received_at_ms, now_ms),
+                    due_at_ms=due_at_ms(min(received_at_ms, now_ms)),
                 )
                 for received_at_ms, event_id, endpoint, reference, standing in rows
             }

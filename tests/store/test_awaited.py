@@ -429,7 +429,9 @@ def begin_missed(store: Store, since_ms: int = 0) -> int:
     queue = AwaitedQueue(store.writer)
     after: Missed | None = None
     for count in itertools.count(1):
-        begun = store.wait(queue.begin_missed(after, since_ms, lambda at_ms: at_ms + ASK_MS))
+        begun = store.wait(
+            queue.begin_missed(after, since_ms, 2 * NOW_MS, lambda at_ms: at_ms + ASK_MS)
+        )
         after = begun.last
         if after is None:
             return count

@@ -76,7 +76,7 @@ def test_what_begins_or_ends_a_waiting_has_the_locks_of_its_references(
     assert locked() == {lock_name("new")}
     arrive("missed")
     assert locked() == set(), "nothing is awaited"
-    store.wait(AwaitedQueue(store.writer).begin_missed(None, 0, lambda at_ms: at_ms))
+    store.wait(AwaitedQueue(store.writer).begin_missed(None, 0, 0, lambda at_ms: at_ms))
     assert locked() == {lock_name("missed")}
     answer = NewAnswer(webhook=new_event(reference="its-own"), deliveries=[], asked="new")
     store.call(lambda each: add_answer(each, answer))
