@@ -1,4 +1,8 @@
-"""Times as text."""
+"""Times as text, and the clock."""
+
+import time
+
+import pytest
 
 from premblyd import times
 
@@ -20,3 +24,13 @@ def test_a_time_without_a_zone_is_utc() -> None:
     assert times.from_iso("2023-11-14") == 1_699_920_000_000
     for text in ("2023-11-14T22:13:20.123", "2023-11-14T23:13:20.123+01:00", times.iso(MS)):
         assert times.from_iso(text) == MS
+
+
+def test_a_machine_s_sleep_sets_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall_ns, awake_ns, boot_ns = MS * 1_000_000, 0, 0
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: awake_ns)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: boot_ns)
+    clock = times.Clock()
+    wall_ns, boot_ns = wall_ns + 10**12, boot_ns + 10**12
+    assert (clock.now_ms(), clock.jumped_ms()) == (MS + 10**6, 0)

@@ -160,3 +160,10 @@ def test_a_reconciliation_mends_the_downtimes_that_it_covers_whole(store: Store)
     assert mend(first[0], second[1] - 1, 8) == 1
     assert mend(first[0], second[1], 9) == 1
     assert store.rows(DOWNTIMES) == [(*first, 8), (*second, 9)]
+
+
+def test_a_clock_that_was_set_back_while_no_daemon_ran_holds_nothing_up(store: Store) -> None:
+    store.add("crm")
+    for now in (START, later(START, MINUTE_MS, set_by_ms=-DAY_MS)):
+        store.wait(store.writer.call(functools.partial(beat, now=now, is_first=True)))
+    assert store.rows("SELECT due_at_ms FROM delivery") == [(NOW_MS - DAY_MS,)]
