@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+JUMP_MS = 2_000  # a clock set by less is drift
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 

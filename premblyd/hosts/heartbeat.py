@@ -24,11 +24,10 @@ from premblyd.queue import trusted
 from premblyd.queue.queue import shift
 from premblyd.queue.trusted import MachineTime
 from premblyd.telemetry import tell
-from premblyd.times import Clock, SharedClock
+from premblyd.times import JUMP_MS, Clock, SharedClock
 
 LEAST_MS = 3_600_000  # shorter gaps are restarts, for which Prembly's senders may still try again
 EVERY_S = 60.0
-BACK_MS = 2_000  # a clock set back by less is drift
 AGAIN_S = 5.0  # after the database could not commit
 # The service can't read the kernel's file (ProcSubset=pid), so systemd tells it by this variable.
 MACHINE_START_FILE = Path("/proc/sys/kernel/random/boot_id")
@@ -64,7 +63,7 @@ def beat(
 ) -> Gap | None:
     """Keep that webhooks can be stored at `now`. Return the downtime that ends with that, and that
     is kept too. `is_leader`: the trusted time goes on. `is_first`: of a daemon, by this machine's
-    own clock. If that was set back since the last beat, what waits would wait for as long."""
+    own clock. If that was set back since the last beat, due times are moved back by as much."""
     row = transaction.row(_LAST)
     if row is None:  # another host keeps the same at this moment
         return None
@@ -75,7 +74,7 @@ def beat(
         last = MachineTime(at_ms=at_ms, machine_start=machine_start, uptime_ms=uptime_ms or 0)
         gap = gap_between(last, now)
         lasted_ms = trusted.elapsed_ms(last, now)
-        if is_first and lasted_ms is not None and now.at_ms < last.at_ms + lasted_ms - BACK_MS:
+        if is_first and lasted_ms is not None and now.at_ms < last.at_ms + lasted_ms - JUMP_MS:
             shift(transaction, now.at_ms - last.at_ms - lasted_ms, now.at_ms)
     if gap is not None:
         transaction.insert(_INSERT, from_ms=gap.from_ms, until_ms=gap.until_ms)

@@ -21,13 +21,12 @@ from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
 from premblyd.telemetry import tell
-from premblyd.times import Clock, boot_s
+from premblyd.times import JUMP_MS, Clock, boot_s
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0
 LEASE_MARGIN_MS = 60_000  # for the kill, and for storing the result
 RENEW_EVERY_S = 20.0  # the leases of runs that may outlast them: well within the margin
-JUMP_MS = 2_000  # a clock moved by less is drift
 KEPT_BYTES = 4 << 10  # a body up to this is kept meanwhile: a copy of its job without it costs more
 
 
