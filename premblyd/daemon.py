@@ -10,49 +10,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from premblyd import __version__, keyfile, listening, presence, telemetry
-from premblyd.alerts.checkin import Checkin
-from premblyd.alerts.watch import AlertLog, TroubleWatch
-from premblyd.ask.client import Inquirer
-from premblyd.ask.confirm import Confirmation
-from premblyd.ask.pending import PendingAsker
-from premblyd.ask.settling import Settling
+from premblyd import __version__, presence
 from premblyd.config import load
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.databases import Server, key_of
-from premblyd.engines.connections import backend
-from premblyd.engines.readers import Readers
-from premblyd.engines.writer import Writer
-from premblyd.errors import PremblydError
-from premblyd.hosts import identity
-from premblyd.hosts.heartbeat import Heartbeat
-from premblyd.hosts.identity import Identity
-from premblyd.hosts.membership import Alone, Membership
-from premblyd.hosts.register import Hosts
-from premblyd.keep.linefiles import LineKeeper
-from premblyd.keep.sweeping import Sweeping
-from premblyd.loops import Loops
-from premblyd.metrics.counting import Runtime
-from premblyd.metrics.exporter import Exporter
-from premblyd.queue.halts import HaltLog
+from premblyd.features.asking.answering import Answers
+from premblyd.features.asking.awaited import AwaitedQueue
+from premblyd.features.asking.client import Inquirer
+from premblyd.features.asking.confirm import Confirmation
+from premblyd.features.asking.pending import PendingAsker
+from premblyd.features.asking.questions import Inquiries
+from premblyd.features.asking.settling import Settling
+from premblyd.features.keeping.linefiles import LineKeeper
+from premblyd.features.keeping.sweeping import Sweeping
+from premblyd.features.pause.pauses import PauseLog
+from premblyd.features.postgresql.membership import Alone, Membership
+from premblyd.features.watch.checkin import Checkin
+from premblyd.features.watch.counting import Runtime
+from premblyd.features.watch.exporter import Exporter
+from premblyd.features.watch.troublewatch import AlertLog, TroubleWatch
+from premblyd.features.worker.halts import HaltLog
+from premblyd.ground import keyfile, telemetry
+from premblyd.ground.databases import Server, key_of
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.loops import Loops
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import Clock, SharedClock
+from premblyd.queue import identity
+from premblyd.queue.heartbeat import Heartbeat
+from premblyd.queue.identity import Identity
 from premblyd.queue.inbox import Inbox
-from premblyd.queue.pauses import PauseLog
 from premblyd.queue.queue import Queue
-from premblyd.queue.settling import Answers
+from premblyd.queue.register import Hosts
+from premblyd.receive import listening
 from premblyd.receive.server import Receiver, make_server
 from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.kinds import Runners
 from premblyd.run.process import Children
 from premblyd.run.starting import Permit
 from premblyd.run.strays import find_marks, kill_marked
-from premblyd.telemetry import tell
-from premblyd.times import Clock, SharedClock
-from premblyd.verifications.awaited import AwaitedQueue
-from premblyd.verifications.questions import Inquiries
+from premblyd.store.connections import backend
+from premblyd.store.readers import Readers
+from premblyd.store.writer import Writer
 
 if TYPE_CHECKING:
-    from premblyd.console.app import Console
+    from premblyd.features.console.app import Console
 
 SWITCH_S = 0.0005
 STUCK_MS = 30_000  # without a round of the dispatcher, which waits for the writer
@@ -280,7 +282,7 @@ class Daemon:
         """Open the console, if there is to be one. Webhooks are taken even if it can't listen."""
         if self._settings.console is None:
             return
-        from premblyd.console.app import Console  # it takes memory that few need
+        from premblyd.features.console.app import Console  # it takes memory that few need
 
         try:
             listened = listening.listen_at(self._settings.console.listen)

@@ -25,11 +25,11 @@ from premblyd.config import load
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Listen
-from premblyd.databases import DatabaseAddress, file_of
-from premblyd.errors import PremblydError
-from premblyd.listening import Listening, addresses_of
-from premblyd.procfs import process_start, runs
-from premblyd.telemetry import tell
+from premblyd.ground.databases import DatabaseAddress, file_of
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.procfs import process_start, runs
+from premblyd.ground.telemetry import tell
+from premblyd.receive.listening import Listening, addresses_of
 
 FINGERPRINT_BYTES = 2
 SERVICE_FOLDER = Path("/run/premblyd")  # systemd makes it for the service, and all may look

@@ -17,11 +17,11 @@ from typing import Self, TypeVar
 
 from premblyd.config.models import Config
 from premblyd.daemon import SWITCH_S, Daemon
-from premblyd.errors import ConfigError, PremblydError
-from premblyd.logs import output
+from premblyd.ground.errors import ConfigError, PremblydError
+from premblyd.ground.logs import output
+from premblyd.ground.systemd import ServiceManager, watchdog_interval_s
+from premblyd.ground.telemetry import tell
 from premblyd.run.strays import Strays
-from premblyd.systemd import ServiceManager, watchdog_interval_s
-from premblyd.telemetry import tell
 
 T = TypeVar("T")
 STATUS_EVERY_S = 5.0

@@ -24,15 +24,15 @@ from tornado.httpclient import AsyncHTTPClient
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Database
-from premblyd.engines.postgresql import opening as postgresql_opening
-from premblyd.engines.sqlite import opening
-from premblyd.keep import vacuuming
+from premblyd.features.keeping import vacuuming
+from premblyd.features.postgresql import opening as postgresql_opening
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.receive import exchange, server
 from premblyd.receive.server import make_server
 from premblyd.run import spawn
+from premblyd.store.connections import connect_read_only
+from premblyd.store.engine import Database
+from premblyd.store.sqlite import opening
 from tests.support import database, forking, postgresql
 from tests.support.commands import record
 from tests.support.daemon import Premblyd

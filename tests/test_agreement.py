@@ -7,11 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.ask.settling import requirement_of
-from premblyd.prembly import agreement, answers, payload
-from premblyd.prembly.agreement import Agreement, Finding
+from premblyd.config.routing import Routing
+from premblyd.features.asking import agreement, answers
+from premblyd.features.asking.agreement import Agreement, Finding
+from premblyd.features.asking.settling import requirement_of
+from premblyd.prembly import payload
 from premblyd.prembly.payload import Outcome, Verdict
-from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
 from tests.support.prembly_api import Verification
 from tests.support.rows import for_each

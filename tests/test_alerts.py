@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from premblyd.alerts import message
-from premblyd.alerts.watch import AGAIN_MS, AlertLog, TroubleWatch
-from premblyd.config.alerts import KINDS, Alert
 from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.engines.connections import connect_read_only
-from premblyd.errors import ConfigError
-from premblyd.model.states import AttemptOutcome
+from premblyd.features.watch import message
+from premblyd.features.watch.settings import KINDS, Alert
+from premblyd.features.watch.troublewatch import AGAIN_MS, AlertLog, TroubleWatch
+from premblyd.ground.errors import ConfigError
+from premblyd.ground.times import Clock
 from premblyd.queue.jobs import Result
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation, Trouble
 from premblyd.run.invocation import Invocation
 from premblyd.run.kinds import Runners
-from premblyd.times import Clock
+from premblyd.store.connections import connect_read_only
+from premblyd.store.states import AttemptOutcome
 from tests.support.commands import run
 from tests.support.daemon import Premblyd
 from tests.support.database import away, locked
@@ -35,7 +35,7 @@ from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import wait_until
 
-FAST = "from premblyd.alerts import watch; watch.LOOK_EVERY_S = 0.05"
+FAST = "from premblyd.features.watch import troublewatch as watch; watch.LOOK_EVERY_S = 0.05"
 HOUR_MS = 3_600_000
 BASE = "database: sqlite:///p.db\nendpoints: [{name: prembly, path: /p, keys: {live: a-key}}]\n"
 

@@ -4,8 +4,9 @@ What becomes of the delivery by each finding is in test_confirm.py."""
 
 from typing import Any
 
-from premblyd.prembly import agreement, payload
-from premblyd.prembly.agreement import Finding
+from premblyd.features.asking import agreement
+from premblyd.features.asking.agreement import Finding
+from premblyd.prembly import payload
 from tests.support.rows import for_each
 from tests.test_agreement import README, decide
 

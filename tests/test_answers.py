@@ -7,9 +7,10 @@ from urllib.parse import unquote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.expressions import Expression
-from premblyd.prembly import answers, payload
-from premblyd.prembly.answers import Question, Stated
+from premblyd.features.asking import answers
+from premblyd.features.asking.answers import Question, Stated
+from premblyd.ground.expressions import Expression
+from premblyd.prembly import payload
 from premblyd.prembly.payload import Outcome, Verdict
 from tests.support.prembly_api import Shape, Verification
 from tests.support.rows import for_each

@@ -8,13 +8,13 @@ from typing import TypeVar, cast
 import pytest
 
 from premblyd.config.models import Config
-from premblyd.console.bulk import Bulk, Bulks, BusyError
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.readers import Readers
-from premblyd.errors import NotFoundError
+from premblyd.features.console.bulk import Bulk, Bulks, BusyError
+from premblyd.ground.errors import NotFoundError
 from premblyd.record import operating
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Operator
+from premblyd.store.connections import connect_operator
+from premblyd.store.readers import Readers
 from tests.support.clock import SettableClock
 from tests.support.jobs import action
 from tests.support.rows import for_each
@@ -65,7 +65,7 @@ def make_five_dead(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
         store.add("crm", body=b"%d" % number)
     store.by_hand(DEAD)
     monkeypatch.setattr(operating, "BATCH", 2)
-    monkeypatch.setattr("premblyd.console.bulk.BATCH", 2)
+    monkeypatch.setattr("premblyd.features.console.bulk.BATCH", 2)
     return store
 
 

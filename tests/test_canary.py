@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from premblyd.config.load import load_config
-from premblyd.errors import ConfigError
+from premblyd.ground.errors import ConfigError
 from premblyd.prembly.signature import HEADER, sign
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd

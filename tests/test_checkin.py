@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import ValidationError
 
-from premblyd.alerts import checkin
-from premblyd.alerts.checkin import Checkin
-from premblyd.config.checkin import Checkin as Settings
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress
-from premblyd.httpclient import Request, Response
+from premblyd.features.watch import checkin
+from premblyd.features.watch.checkin import Checkin
+from premblyd.features.watch.checkinsettings import Checkin as Settings
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.httpclient import Request, Response
 from premblyd.queue.inbox import Inbox
 from premblyd.receive import server as receiver
 from premblyd.receive.server import Health
@@ -266,7 +266,7 @@ def test_a_daemon_takes_up_a_new_service_and_tells_both_how_it_ends(tmp_path: Pa
 
 
 DIES = """
-from premblyd.alerts.watch import TroubleWatch
+from premblyd.features.watch.troublewatch import TroubleWatch
 async def fails(_): raise ZeroDivisionError
 TroubleWatch.run = fails
 """

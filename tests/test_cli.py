@@ -36,12 +36,12 @@ def write(folder: Path, text: str) -> Path:
 
 def test_the_help_of_everything_is_plain_text() -> None:
     listed = run("--help").out
-    for name, (_, summary) in COMMANDS.items():
+    for name, command in COMMANDS.items():
         words = name.split()
         assert f"  {words[0]} " in listed
         text = run(*words, "-h").out
         assert re.search(rf"Usage: .* {name} ", text)
-        assert summary in text
+        assert command.summary in text
     assert run("--version").out.split()[-1] == __version__
 
 

@@ -258,7 +258,7 @@ def test_without_a_database_they_say_who_makes_it(config: Path) -> None:
 
 @pytest.mark.sqlite
 def test_a_locked_database_is_a_try_again(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("premblyd.engines.sqlite.opening.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("premblyd.store.sqlite.opening.BUSY_TIMEOUT_S", 0)
     waiting = ids(config, "pending")[0]
     with locked(config.with_name("premblyd.db")):
         done = run("cancel", "--delivery", waiting, "--config", config)

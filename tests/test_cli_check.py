@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd import listening
+from premblyd.receive import listening
 from tests.support.commands import json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd

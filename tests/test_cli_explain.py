@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.answers import NOTHING_TO_ASK_BY
+from premblyd.features.worker.conversation import UNHEARD
 from premblyd.prembly import samples
-from premblyd.prembly.answers import NOTHING_TO_ASK_BY
-from premblyd.run.conversation import UNHEARD
 from tests.support.commands import run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd

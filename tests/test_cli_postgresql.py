@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from premblyd.cli.following import _Late
-from premblyd.engines.connections import connect_read_only
-from premblyd.hosts.register import Hosts
+from premblyd.queue.register import Hosts
 from premblyd.record.filters import EventFilter
+from premblyd.store.connections import connect_read_only
 from tests.support import postgresql
 from tests.support.commands import Ran, run
 from tests.support.configuration import configuration, shell

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask import client, log
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.engine import Database
-from premblyd.errors import TryAgainError
+from premblyd.features.asking import client, log, reconciliation
+from premblyd.ground.errors import TryAgainError
 from premblyd.prembly.payload import session_reference
-from premblyd.record.reconciling import reconciliation
+from premblyd.store.connections import connect_operator
+from premblyd.store.engine import Database
 from tests.support.commands import Ran, run
 from tests.support.configuration import shell
 from tests.support.database import by_hand, changing

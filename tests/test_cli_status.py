@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pytest
 
-from premblyd.times import DAY_MS, now_ms
+from premblyd.ground.times import DAY_MS, now_ms
 from tests.support.commands import recorded_in, run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

@@ -6,8 +6,8 @@ import pytest
 
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.errors import ConfigError
-from premblyd.expressions import ExpressionError
+from premblyd.ground.errors import ConfigError
+from premblyd.ground.expressions import ExpressionError
 from premblyd.prembly import conditions
 from tests.support.rows import for_each
 

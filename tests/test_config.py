@@ -21,8 +21,8 @@ from premblyd.config.load import load_config, parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import duration_ms, listen, size_bytes
-from premblyd.errors import ConfigError
-from premblyd.words import listed
+from premblyd.ground.errors import ConfigError
+from premblyd.ground.words import listed
 from tests.support.rows import for_each
 from tests.support.users import OBEYING_MODES
 

@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 
-from premblyd import times
-from premblyd.ask import breaker, client, confirm
-from premblyd.ask.confirm import Patience
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_operator
-from premblyd.model.states import AttemptOutcome
-from premblyd.prembly import agreement, answers
+from premblyd.features.asking import agreement, answers, breaker, client, confirm
+from premblyd.features.asking.confirm import Patience
+from premblyd.ground import times
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.jobs import Result
 from premblyd.queue.recovery import CONFIRMED_CHANGED
 from premblyd.record.operating import Operator
 from premblyd.run import dispatcher
+from premblyd.store.connections import connect_operator
+from premblyd.store.states import AttemptOutcome
 from tests.support import prembly_api
 from tests.support.database import changing, rows
 from tests.support.dispatching import Dispatching, FakeRunner
@@ -123,7 +122,7 @@ async def test_what_prembly_does_not_know_is_asked_for_again_and_then_dead(
 ) -> None:
     """Four questions at least, and five minutes: by a clock that nobody sets."""
     work.api.fail(prembly_api.status(404))
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.features.asking.client.REMEMBERED_S", 0)
     now_s = 1000.0
     monkeypatch.setattr(confirm, "_now_s", lambda: now_s)
     async with work.by() as at:
@@ -145,7 +144,7 @@ async def test_prembly_is_asked_four_times_at_least(
 ) -> None:
     """Such as after a suspend: the time is over, but the questions were not asked."""
     work.api.fail(prembly_api.status(404))
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.features.asking.client.REMEMBERED_S", 0)
     monkeypatch.setattr(confirm, "_now_s", itertools.count(0, 1000).__next__)
     async with work.by() as at:
         await at.add("activate", **TRUE)
@@ -399,7 +398,7 @@ async def test_what_was_open_is_over_when_prembly_has_the_result(work: Work, lin
 async def test_a_retry_gets_what_was_confirmed_before_the_first_attempt_and_asks_no_more(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.ask.client.REMEMBERED_S", 0)
+    monkeypatch.setattr("premblyd.features.asking.client.REMEMBERED_S", 0)
     work.api.know(UUID, user_ref="u-1", face_match=True, shape=Shape.WEBHOOK)
     runner = FakeRunner(Result(outcome=AttemptOutcome.FAILED, error="exit status 1"))
     async with work.by(runner=runner) as at:

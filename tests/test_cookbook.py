@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
+from premblyd.ground.databases import DatabaseAddress
 from tests.support import postgresql
 from tests.support.database import Connection, changing
 from tests.support.needs import needs_machine

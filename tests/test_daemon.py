@@ -18,13 +18,13 @@ from premblyd import presence
 from premblyd.config.load import load_config
 from premblyd.config.values import Listen
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress
-from premblyd.errors import PremblydError
-from premblyd.hosts.identity import of_this_process
-from premblyd.hosts.register import Hosts
-from premblyd.listening import listen_at
-from premblyd.loops import Loops
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.loops import Loops
+from premblyd.queue.identity import of_this_process
+from premblyd.queue.register import Hosts
 from premblyd.receive import exchange
+from premblyd.receive.listening import listen_at
 from premblyd.run.http import HttpRunner
 from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit
@@ -191,7 +191,7 @@ def connected(address: str) -> socket.socket:
 def test_a_stop_answers_who_waits_to_be_accepted(
     tmp_path: Path, place: DatabaseAddress, listen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.listening.WAITING_S", 3600)  # as long as a busy machine may take
+    monkeypatch.setattr("premblyd.receive.listening.WAITING_S", 3600)  # a busy machine is slow
     monkeypatch.setattr(exchange, "FIRST_REQUEST_S", 3600)
     answers = asyncio.run(stop_beside_many(configured(tmp_path, place, listen)))
     assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200", b""] * 80

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from premblyd import jsontext, times
-from premblyd.ask import log
-from premblyd.engines.connections import connect_operator, connect_read_only
+from premblyd.features.asking import days, log
+from premblyd.features.asking.days import Day
+from premblyd.ground import jsontext, times
+from premblyd.ground.times import DAY_MS, now_ms
 from premblyd.prembly.payload import session_reference
-from premblyd.record.reconciling import days
-from premblyd.record.reconciling.days import Day
-from premblyd.times import DAY_MS, now_ms
+from premblyd.store.connections import connect_operator, connect_read_only
 from tests.support.commands import Ran, run
 from tests.support.database import by_hand
 from tests.support.erasing import forgetting

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from premblyd.config.hooks import Hook
-from premblyd.databases import DatabaseAddress
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AttemptOutcome
-from premblyd.privacy import safe_id
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.privacy import safe_id
 from premblyd.queue import due
 from premblyd.queue.jobs import Claimed, Result
 from premblyd.run import dispatcher, starting
 from premblyd.run.invocation import Invocation
+from premblyd.store.states import AttemptOutcome
 from tests.support.database import rows
 from tests.support.dispatching import SUCCEEDED, Dispatching, FakeRunner
 from tests.support.jobs import action, action_of, told

@@ -9,11 +9,11 @@ import pytest
 
 from premblyd.cli.caller import DEFAULT_CONFIG
 from premblyd.config import hooks, models
-from premblyd.config.inquiries import StatusQuestion
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import Model, duration_ms, keys_of
+from premblyd.features.asking.settings import StatusQuestion
 from tests.support.commands import run
 from tests.support.pages import EVERYTHING, PAGES, ROOT, blocks
 from tests.test_docs import SECRET

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from premblyd import jsontext
-from premblyd.expressions import Expression
+from premblyd.ground import jsontext
+from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events, payload
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Outcome, Verdict

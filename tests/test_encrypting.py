@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from premblyd import keyfile
 from premblyd.config.load import load_config
-from premblyd.copies.encrypting import Encrypted, encrypt
-from premblyd.databases import EncryptedFile, is_plain
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.engines.sqlite import cipher
-from premblyd.engines.sqlite.files import NEW, beside, put_aside
-from premblyd.engines.sqlite.opening import opening_key
-from premblyd.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
+from premblyd.features.encryption import cipher
+from premblyd.features.encryption.encrypting import Encrypted, encrypt
+from premblyd.ground import keyfile
+from premblyd.ground.databases import EncryptedFile, is_plain
+from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
+from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.sqlite.files import NEW, beside, put_aside
+from premblyd.store.sqlite.opening import opening_key
 from tests.faults.daemon import folder
 from tests.support.commands import json_of, run
 from tests.support.configuration import ONCE, configuration, shell
@@ -141,7 +141,7 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
 
 
 WRITES = """import sys
-from premblyd.engines.sqlite import cipher
+from premblyd.features.encryption import cipher
 opened = cipher.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
 opened.execute("PRAGMA journal_mode = wal")
 """
@@ -266,7 +266,7 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     both = ((place, None), (coded, wanted))
     refused("is not encrypted yet", PremblydError, place, wanted)
     with monkeypatch.context() as patched:
-        patched.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
+        patched.setattr("premblyd.store.sqlite.files.SPARE_BYTES", 1 << 60)
         for each, key in both:
             refused("is too small", PremblydError, each, key)
     with monkeypatch.context() as patched:
@@ -277,7 +277,7 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 READS = """import sys
-from premblyd.engines.sqlite import cipher
+from premblyd.features.encryption import cipher
 opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
 opened.execute("SELECT * FROM event").fetchall()
 print("reads", flush=True)
@@ -291,7 +291,7 @@ def test_while_somebody_reads_the_record_nothing_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_encrypted: bool
 ) -> None:
     place = record_in(tmp_path / "x", is_encrypted=is_encrypted)
-    monkeypatch.setattr("premblyd.engines.sqlite.replacing.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("premblyd.store.sqlite.replacing.BUSY_TIMEOUT_S", 0)
     words = [sys.executable, "-c", READS, place.path.as_uri(), *([KEY] * is_encrypted)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None

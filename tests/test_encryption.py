@@ -12,13 +12,13 @@ from unittest import mock
 
 import pytest
 
-from premblyd import keyfile
-from premblyd.config.encryption import key_path
 from premblyd.config.load import load_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import EncryptedFile
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.features.encryption.settings import key_path
+from premblyd.ground import keyfile
+from premblyd.ground.databases import EncryptedFile
+from premblyd.ground.errors import ConfigError, LacksRightsError, PremblydError
+from premblyd.store.connections import connect_operator, connect_read_only
 from tests.faults.daemon import folder
 from tests.support.commands import run
 from tests.support.configuration import ONCE, configuration, shell
@@ -147,7 +147,7 @@ def test_who_may_not_read_the_key_is_told_as_whom_to_run_it(
     encrypted: EncryptedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = mock.Mock(side_effect=PermissionError(13, "Permission denied"))
-    monkeypatch.setattr("premblyd.keyfile.os.open", refuse)
+    monkeypatch.setattr("premblyd.ground.keyfile.os.open", refuse)
     encrypted.key_path.chmod(0o640)
     with pytest.raises(LacksRightsError, match="You may not read") as caught:
         connect_read_only(encrypted)
@@ -175,7 +175,7 @@ def test_a_key_that_is_missing_is_looked_for_beside_the_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: bool, credentials: dict[str, str]
 ) -> None:
     (tmp_path / "credentials").mkdir(exist_ok=True)
-    monkeypatch.setattr("premblyd.config.encryption.os.access", lambda *_: not hidden)
+    monkeypatch.setattr("premblyd.features.encryption.settings.os.access", lambda *_: not hidden)
     places = SecretPlaces(tmp_path, credentials, look_up=False)
     assert key_path({"file": "database.key"}, places) == tmp_path / "database.key"
     places = SecretPlaces(tmp_path, {}, look_up=False)

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from premblyd.config.models import Retry
-from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Ending, Result
 from premblyd.run.ending import ending_of
+from premblyd.store.states import AttemptOutcome, State
 from tests.support.jobs import job
 from tests.support.rows import for_each
 

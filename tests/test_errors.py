@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from peewee import DoesNotExist
 
-from premblyd.errors import PremblydError
+from premblyd.ground.errors import PremblydError
 from tests.support.forking import import_all
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd.expressions import Expression
+from premblyd.ground.expressions import Expression
+from premblyd.ground.privacy import is_prembly_id
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome
-from premblyd.privacy import is_prembly_id
 from tests.support.rows import for_each
 
 # A mark of each type, as the guide names it, the more specific before the less.

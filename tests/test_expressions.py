@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd import expressions
-from premblyd.expressions import (
+from premblyd.ground import expressions
+from premblyd.ground.expressions import (
     EVENT_STEPS,
     EXPRESSION_STEPS,
     LEAST_STEPS,

@@ -184,7 +184,9 @@ def test_what_comes_before_the_true_event_does_not_keep_it_from_running_once(
 
 
 # Python that the daemon runs first: it asks as often as always, and not for minutes.
-IMPATIENT = "from premblyd.ask import confirm; confirm.GRACE_S, confirm._WAITS_S = 0, (0.02,)"
+IMPATIENT = (
+    "from premblyd.features.asking import confirm; confirm.GRACE_S, confirm._WAITS_S = 0, (0.02,)"
+)
 
 
 @pytest.mark.parametrize("status", ["NOT-VERIFIED", "PENDING", None])

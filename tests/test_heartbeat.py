@@ -11,12 +11,12 @@ import pytest
 from premblyd import daemon as composition
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.postgresql import opening as postgresql_opening
-from premblyd.engines.sqlite import opening
-from premblyd.errors import PremblydError
-from premblyd.hosts import heartbeat
-from premblyd.hosts.heartbeat import Heartbeat, machine_start
+from premblyd.features.postgresql import opening as postgresql_opening
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import PremblydError
+from premblyd.queue import heartbeat
+from premblyd.queue.heartbeat import Heartbeat, machine_start
+from premblyd.store.sqlite import opening
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration
 from tests.support.daemon import Premblyd

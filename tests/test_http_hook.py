@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from premblyd import httpclient
 from premblyd.config.models import Endpoint
-from premblyd.httpclient import HttpClient, Request, retry_after_s
+from premblyd.ground import httpclient
+from premblyd.ground.httpclient import HttpClient, Request, retry_after_s
 from premblyd.prembly import signature
 from premblyd.prembly.signature import Scheme
 from premblyd.queue.jobs import Result
@@ -465,7 +465,8 @@ def test_no_netrc_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_variable_adds_a_certificate_or_writes_down_the_keys_of_tls(tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     script = (
-        "import asyncio, sys; from premblyd.httpclient import HttpClient, Request, retry_after_s\n"
+        "import asyncio, sys\n"
+        "from premblyd.ground.httpclient import HttpClient, Request, retry_after_s\n"
         "async def main():\n"
         "    for ca_file in (None, sys.argv[2]):\n"
         "        request = Request(sys.argv[1], [], b'')\n"

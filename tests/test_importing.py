@@ -11,7 +11,11 @@ pytestmark = pytest.mark.process
 # Each takes a twentieth of a start or more. The record is read for alerts, metrics and the console.
 LEFT_OUT = {
     "prometheus_client",
-    *("premblyd.record.events", "premblyd.record.statistics", "premblyd.console.app"),
+    *(
+        "premblyd.record.events",
+        "premblyd.features.statistics.statistics",
+        "premblyd.features.console.app",
+    ),
 }
 NAME_THE_MODULES = """
 import atexit, os, pathlib, sys

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from premblyd.ask import breaker, client
-from premblyd.ask.breaker import Breaker, Pace
-from premblyd.ask.client import Answer, AnswerKind, Inquirer
-from premblyd.prembly.answers import Question
+from premblyd.features.asking import breaker, client
+from premblyd.features.asking.answers import Question
+from premblyd.features.asking.breaker import Breaker, Pace
+from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
+from premblyd.ground.times import Clock, now_ms
 from premblyd.prembly.payload import Outcome
-from premblyd.times import Clock, now_ms
 from tests.support import prembly_api
 from tests.support.logs import Lines
 from tests.support.prembly_api import PremblyApi

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from premblyd import jsontext
+from premblyd.ground import jsontext
 from tests.support.rows import for_each
 
 odd = st.recursive(

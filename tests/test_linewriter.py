@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.logs import output
-from premblyd.logs.output import LineWriter
+from premblyd.ground.logs import output
+from premblyd.ground.logs.output import LineWriter
 
 
 def dropped(count: int) -> bytes:

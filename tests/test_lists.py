@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.engine import Database
-from premblyd.engines.sqlite import opening
-from premblyd.model.tables import Event
-from premblyd.record import criteria, filters, lists, queries, replays, statistics
+from premblyd.features.statistics import statistics
+from premblyd.record import criteria, filters, lists, queries, replays
 from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
 from premblyd.record.replays import Request
+from premblyd.store.engine import Database
+from premblyd.store.sqlite import opening
+from premblyd.store.tables import Event
 from tests.support import jobs
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd.logs import output
-from premblyd.privacy import DROPPED_LOG_KEYS
+from premblyd.ground.logs import output
+from premblyd.ground.privacy import DROPPED_LOG_KEYS
 from tests.support.logs import FOREIGN, logging_as_before
 from tests.support.rows import for_each
 from tests.support.waiting import wait_until
@@ -144,7 +144,7 @@ def test_finished_text_of_another_library_is_left_out() -> None:
 
 UNEXPECTED = """
 import asyncio, ctypes, gc, sys, threading, warnings
-from premblyd.logs import lines, output
+from premblyd.ground.logs import lines, output
 output.configure("json", "info")
 lines.report_the_unexpected(output.write)
 class Odd:

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from premblyd.errors import StoreUnavailableError
-from premblyd.loops import repeat
-from premblyd.telemetry import tell
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.loops import repeat
+from premblyd.ground.telemetry import tell
 from tests.support.logs import logged
 from tests.support.rows import for_each
 

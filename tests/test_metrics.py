@@ -12,11 +12,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from premblyd.databases import DatabaseAddress
-from premblyd.metrics.counting import Counts, Histogram, Runtime
-from premblyd.metrics.exporter import Exporter
+from premblyd.features.watch.counting import Counts, Histogram, Runtime
+from premblyd.features.watch.exporter import Exporter
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.times import Clock
 from premblyd.queue.rejections import REASONS, ConnectionFault
-from premblyd.times import Clock
 from tests.support.database import away
 from tests.support.jobs import action, endpoint, settings
 from tests.support.pages import PAGES, ROOT, explained

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from peewee import Model
 
-from premblyd.databases import Server
-from premblyd.errors import TryAgainError
-from premblyd.model.tables import Event
-from premblyd.move import postgresql as on_server
-from premblyd.move.moving import MoveError
-from premblyd.move.sqlite import Row
+from premblyd.features.postgresql import movetarget as on_server
+from premblyd.features.postgresql.movesource import Row
+from premblyd.features.postgresql.moving import MoveError
+from premblyd.ground.databases import Server
+from premblyd.ground.errors import TryAgainError
+from premblyd.store.tables import Event
 from tests.support.database import by_hand
 from tests.support.moving import insert, move_record
 

@@ -16,12 +16,12 @@ from signal import SIGCONT, SIGKILL, SIGSTOP
 import psycopg
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.connections import backend, connect_operator, connect_read_only
-from premblyd.engines.postgresql import beacon
-from premblyd.errors import AlreadyRunningError
-from premblyd.move import postgresql as on_server
-from premblyd.move.moving import MoveError
+from premblyd.features.postgresql import beacon
+from premblyd.features.postgresql import movetarget as on_server
+from premblyd.features.postgresql.moving import MoveError
+from premblyd.ground.databases import Server
+from premblyd.ground.errors import AlreadyRunningError
+from premblyd.store.connections import backend, connect_operator, connect_read_only
 from tests.support import postgresql
 from tests.support.commands import PERSONAL, json_of, record, run
 from tests.support.daemon import Premblyd
@@ -166,7 +166,7 @@ def assert_has_nothing(server: Server) -> None:
 # Python that runs before the command, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.move import moving, postgresql
+from premblyd.features.postgresql import moving, postgresql
 calls = 0
 
 def after_call(number, work):
@@ -245,7 +245,7 @@ def test_nothing_is_moved_while_a_daemon_runs_on_either_database(
 # Python that runs before the daemon: it has looked at the database, and waits before it joins.
 JOIN_LATE = """
 import asyncio, pathlib
-from premblyd.hosts.membership import Membership
+from premblyd.features.postgresql.membership import Membership
 folder, join = pathlib.Path({folder!r}), Membership.join
 
 async def late(self):

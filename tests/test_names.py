@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from premblyd import times
-from premblyd.ask import confirm
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_read_only
-from premblyd.prembly import answers, payload
-from premblyd.prembly.answers import Question
+from premblyd.features.asking import answers, confirm
+from premblyd.features.asking.answering import Answers, NewAnswer, add_answer
+from premblyd.features.asking.answers import Question
+from premblyd.ground import times
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.prembly import payload
 from premblyd.prembly.events import STATUS, STORED_BY
 from premblyd.prembly.payload import Outcome, Verdict
 from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.settling import Answers, NewAnswer, add_answer
+from premblyd.queue.names import MAX_NAMES, learn_names
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.run import dispatcher
-from premblyd.verifications.names import MAX_NAMES, learn_names
+from premblyd.store.connections import connect_read_only
 from tests.support.database import by_hand, rows
 from tests.support.dispatching import Dispatching, FakeRunner
 from tests.support.jobs import action, job, told
@@ -51,7 +51,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm, "_FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(confirm, "_WAITS_S", (0.02,))
     monkeypatch.setattr(dispatcher, "POLL_S", 0.05)
-    monkeypatch.setattr("premblyd.queue.once.MIN_HOLD_MS", 20)
+    monkeypatch.setattr("premblyd.features.turns.once.MIN_HOLD_MS", 20)
 
 
 def at_work(place: DatabaseAddress, api: PremblyApi, *actions: Any, **keys: Any) -> Dispatching:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from premblyd.expressions import Expression
+from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, payload
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Kind, Outcome, Verdict

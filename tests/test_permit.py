@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AttemptOutcome
+from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.jobs import Result
 from premblyd.run import spawn
 from premblyd.run.http import HttpRunner
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
 from premblyd.run.starting import NOT_OURS, NOT_PROVED, TAKEN_OVER, Permit
+from premblyd.store.states import AttemptOutcome
 from tests.support.http_server import Handler, Server, serving
 from tests.support.jobs import endpoint, hook, invocation, settings
 from tests.support.waiting import until

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from premblyd import presence, procfs
+from premblyd import presence
 from premblyd.config import load
 from premblyd.config.models import Config
-from premblyd.databases import Server
-from premblyd.listening import Listening
+from premblyd.ground import procfs
+from premblyd.ground.databases import Server
 from premblyd.presence import Presence
+from premblyd.receive.listening import Listening
 from tests.support.configuration import configuration
 from tests.support.logs import Lines
 

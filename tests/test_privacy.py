@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from premblyd.model.columns import DIGEST, PERSONAL, PLAIN, SECRET, Kept, Text
-from premblyd.prembly import events, samples
-from premblyd.prembly.bodies import parse
-from premblyd.privacy import (
+from premblyd.ground.privacy import (
     MASK,
     Shape,
     is_deep,
@@ -32,6 +29,9 @@ from premblyd.privacy import (
     safe_type,
     without_words_of,
 )
+from premblyd.prembly import events, samples
+from premblyd.prembly.bodies import parse
+from premblyd.store.columns import DIGEST, PERSONAL, PLAIN, SECRET, Kept, Text
 from tests.support.rows import for_each
 
 BVN = "22212345678"

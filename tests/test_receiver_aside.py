@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from premblyd.config.routing import Routing
 from premblyd.prembly import bodies
-from premblyd.routing import Routing
 from tests.support.configuration import shell
 from tests.support.logs import Lines
 from tests.support.receiving import ACTIONS, Client, Reception

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from tornado.httpclient import AsyncHTTPClient
 
-from premblyd import telemetry
 from premblyd.config.models import Endpoint
-from premblyd.metrics.counting import Counts
+from premblyd.features.watch.counting import Counts
+from premblyd.ground import telemetry
 from premblyd.queue import rejections
 from premblyd.receive import evidence
 from premblyd.receive.evidence import LINES_PER_MINUTE, difference

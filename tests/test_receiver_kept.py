@@ -9,11 +9,11 @@ import pytest
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_unix_socket
 
-from premblyd.engines.connections import connect_operator
+from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.prembly import samples
 from premblyd.prembly.signature import Scheme, sign
-from premblyd.privacy import digest_of, safe_id
 from premblyd.receive.server import make_server
+from premblyd.store.connections import connect_operator
 from tests.support.erasing import forgetting
 from tests.support.logs import Lines
 from tests.support.receiving import ACTIONS, Client, Reception

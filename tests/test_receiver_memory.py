@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from premblyd.errors import PremblydError
+from premblyd.config.routing import Routing
+from premblyd.ground.errors import PremblydError
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
 from premblyd.receive.recognition import Incoming
-from premblyd.routing import Routing
 from tests.support.configuration import shell
 from tests.support.database import away
 from tests.support.receiving import Client, Reception

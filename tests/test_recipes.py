@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from premblyd.cli import demo
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
+from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
+from premblyd.features.tryout import cli_demo
 from premblyd.prembly import events, payload, samples
 from premblyd.prembly.payload import Outcome, Verdict, Webhook
-from premblyd.routing import Routing
 from tests.support.commands import run
 from tests.support.jobs import webhook
 from tests.support.pages import PAGES, ROOT, Block, blocks, explained
@@ -86,7 +86,7 @@ def _sample_configuration() -> str:
 RECIPES = [
     *(Recipe(str(block), block.text) for block in blocks("yaml") if "actions:" in block.text),
     Recipe("config/premblyd.yaml", _sample_configuration()),
-    Recipe("premblyd demo", demo.CONFIG.format(port=0, crm=1, prembly=2)),
+    Recipe("premblyd demo", cli_demo.CONFIG.format(port=0, crm=1, prembly=2)),
 ]
 
 

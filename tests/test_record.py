@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.engines.engine import Database
-from premblyd.errors import NotFoundError, StoreUnavailableError
-from premblyd.model import tables
-from premblyd.model.columns import PERSONAL, SECRET, Holds, columns
-from premblyd.model.states import CANCELLABLE, AttemptOutcome, State
-from premblyd.model.tables import Attempt, Delivery, Event, Inquiry, Rejection
-from premblyd.privacy import Shape
+from premblyd.ground.errors import NotFoundError, StoreUnavailableError
+from premblyd.ground.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
 from premblyd.record import events, lists, operating, replays
 from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
+from premblyd.store import tables
+from premblyd.store.columns import PERSONAL, SECRET, Holds, columns
+from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.engine import Database
+from premblyd.store.states import CANCELLABLE, AttemptOutcome, State
+from premblyd.store.tables import Attempt, Delivery, Event, Inquiry, Rejection
 from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each

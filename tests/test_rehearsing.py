@@ -13,15 +13,12 @@ import pytest
 
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
+from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
-from premblyd.engines.connections import connect_read_only
-from premblyd.model.keeptables import RemovedParts
-from premblyd.prembly import bodies, events, payload, samples
-from premblyd.queue.inbox import NewDelivery
-from premblyd.record import queries
-from premblyd.record.rehearsing import reading
-from premblyd.record.rehearsing.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
-from premblyd.record.rehearsing.rehearsal import (
+from premblyd.features.keeping.tables import RemovedParts
+from premblyd.features.tryout import reading
+from premblyd.features.tryout.deciding import AGAINST_IT, NOT_AWAITED, WOULD_ASK, Does
+from premblyd.features.tryout.rehearsal import (
     PERHAPS_BEFORE,
     RAN_BEFORE,
     Compared,
@@ -29,7 +26,10 @@ from premblyd.record.rehearsing.rehearsal import (
     Rehearsed,
     rehearse,
 )
-from premblyd.routing import Routing
+from premblyd.prembly import bodies, events, payload, samples
+from premblyd.queue.inbox import NewDelivery
+from premblyd.record import queries
+from premblyd.store.connections import connect_read_only
 from tests.support.commands import ACTIONS, PAYLOADS, Ran, json_of, run
 from tests.support.configuration import configuration, shell
 from tests.support.daemon import Premblyd

@@ -14,7 +14,7 @@ from tornado.curl_httpclient import CurlAsyncHTTPClient
 
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress
+from premblyd.ground.databases import DatabaseAddress
 from tests.support.configuration import configuration
 from tests.support.database import url_of
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.ask.settling import Settling
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
+from premblyd.config.routing import Routing
 from premblyd.daemon import Daemon
-from premblyd.databases import DatabaseAddress
-from premblyd.routing import Routing
+from premblyd.features.asking.settling import Settling
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.run.dispatcher import Actions
 from tests.support.configuration import configuration, shell
 from tests.support.console import CONSOLE

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 from premblyd.config.models import Action
+from premblyd.config.routing import Routing
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
-from premblyd.routing import Routing
 from tests.support.jobs import action, webhook
 from tests.support.logs import Lines
 from tests.support.rows import for_each

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from premblyd.config.values import Listen
-from premblyd.listening import listen_at, why_not
+from premblyd.receive.listening import listen_at, why_not
 from tests.support.configuration import ONCE, shell
 from tests.support.daemon import Premblyd
 from tests.support.processes import VISIBLE, runs

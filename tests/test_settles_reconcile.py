@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from premblyd import times
-from premblyd.ask.log import LogEntry
-from premblyd.engines.connections import backend
-from premblyd.engines.writer import Writer
+from premblyd.features.asking.log import LogEntry
+from premblyd.ground import times
 from premblyd.prembly import payload
 from premblyd.prembly.payload import session_reference
 from premblyd.prembly.standings import Standing
 from premblyd.queue.inbox import Inbox
+from premblyd.store.connections import backend
+from premblyd.store.writer import Writer
 from tests.inquiry.test_settles import (
     CODE_01,
     FINAL,

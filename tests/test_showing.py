@@ -2,8 +2,8 @@
 
 import json
 
-from premblyd.engines.engine import Database
 from premblyd.record import events
+from premblyd.store.engine import Database
 from tests.support.store import Store
 
 

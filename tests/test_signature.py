@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from premblyd.errors import SignatureError
+from premblyd.ground.errors import SignatureError
 from premblyd.prembly.signature import Scheme, sign, verify
 from tests.support.rows import for_each
 

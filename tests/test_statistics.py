@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from premblyd.engines.engine import Database
-from premblyd.queue.rollups import hour_of
-from premblyd.record import statistics
-from premblyd.record.statistics import ActionFigures
-from premblyd.times import HOUR_MS
+from premblyd.features.statistics import statistics
+from premblyd.features.statistics.rollups import hour_of
+from premblyd.features.statistics.statistics import ActionFigures
+from premblyd.ground.times import HOUR_MS
+from premblyd.store.engine import Database
 from tests.support.queue import FAILED, INTERRUPTED, SUCCEEDED, add_many, claim, finish
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_rejection

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from premblyd import systemd
+from premblyd.ground import systemd
 from tests.support.daemon import Premblyd
 from tests.support.database import away
 from tests.support.requests import request
@@ -22,7 +22,7 @@ from tests.support.sockets import HAND_OVER, handed_over
 from tests.support.webhooks import PATH, signed
 
 SHOW = """
-from premblyd import systemd
+from premblyd.ground import systemd
 for one in systemd.listen_sockets():
     name = one.getsockname()
     print(name if isinstance(name, str) else name[1], one.getblocking(), one.get_inheritable())

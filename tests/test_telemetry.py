@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import premblyd
-from premblyd import telemetry
-from premblyd.telemetry import EVENTS, tell
+from premblyd.ground import telemetry
+from premblyd.ground.telemetry import EVENTS, tell
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.rows import for_each

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from premblyd import times
+from premblyd.ground import times
 
 MS = 1_700_000_000_123  # 2023-11-14T22:13:20.123Z
 

@@ -7,10 +7,10 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient
 from tornado.httputil import HTTPHeaders
 
+from premblyd.features.worker.protocol import delivery_line
 from premblyd.prembly.tracing import trace_id_of, traceparent_in
 from premblyd.run.http import make_request
 from premblyd.run.invocation import of_webhook
-from premblyd.run.protocol import delivery_line
 from tests.support.commands import run
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.process
 HERE = "tests.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""
-from premblyd.alerts import watch
-from premblyd.config.alerts import KINDS
+from premblyd.features.watch import troublewatch as watch
+from premblyd.features.watch.settings import KINDS
 from premblyd.record.troubles import table
 from {HERE} import ROW
 watch.LOOK_EVERY_S = 0.05

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Config
 from premblyd.config.secrets import Secret
-from premblyd.engines.engine import Database
-from premblyd.hosts.heartbeat import reconciled
-from premblyd.hosts.register import Hosts
+from premblyd.features.asking.settings import PremblyApi
+from premblyd.ground.times import HOUR_MS
+from premblyd.queue.heartbeat import reconciled
+from premblyd.queue.register import Hosts
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import events, table
 from premblyd.record.troubles.daemons import LACKING_MS
 from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Severity, Situation, Target
 from premblyd.run import starting
-from premblyd.times import HOUR_MS
+from premblyd.store.engine import Database
 from tests.support.hosts import identity
 from tests.support.jobs import action, settings
 from tests.support.queue import FAILED, SUCCEEDED, TIMED_OUT, add_many, claim, finish

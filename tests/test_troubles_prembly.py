@@ -1,11 +1,11 @@
 """Trouble with what is asked of Prembly: seen when it is there, and gone when it is mended."""
 
-from premblyd.engines.engine import Database
+from premblyd.features.asking.troubles import UNREACHABLE_MS
+from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
-from premblyd.record.troubles.prembly import UNREACHABLE_MS
 from premblyd.record.troubles.trouble import Item, Severity, Situation
-from premblyd.times import DAY_MS
+from premblyd.store.engine import Database
 from tests.support.store import NOW_MS, Store
 
 KINDS = ("contradicted", "doubted", "differs", "prembly", "given_up")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.run import conversation, process
-from premblyd.run.conversation import UNHEARD
-from premblyd.run.protocol import numbered
+from premblyd.features.worker import conversation
+from premblyd.features.worker.conversation import UNHEARD
+from premblyd.features.worker.protocol import numbered
+from premblyd.run import process
 from premblyd.run.starting import NOT_OURS, TAKEN_OVER, Permit
 from premblyd.run.strays import kill_marked, read_mark
 from tests.support.waiting import until

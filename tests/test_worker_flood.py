@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from premblyd.run import hearing
-from premblyd.run.hearing import Hearing
-from premblyd.run.workerprocess import WorkerProcess
+from premblyd.features.worker import hearing
+from premblyd.features.worker.hearing import Hearing
+from premblyd.features.worker.workerprocess import WorkerProcess
 from tests.support.workers import Working, shell
 
 LINE_S = 4e-6  # of a processor, for each line

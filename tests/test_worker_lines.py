@@ -12,10 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from premblyd.prembly import bodies
-from premblyd.run import protocol
-from premblyd.run.invocation import Invocation
-from premblyd.run.protocol import (
+from premblyd.features.worker import protocol
+from premblyd.features.worker.protocol import (
     Answer,
     AnswerKind,
     ProtocolError,
@@ -23,6 +21,8 @@ from premblyd.run.protocol import (
     read_answer,
     require_ready,
 )
+from premblyd.prembly import bodies
+from premblyd.run.invocation import Invocation
 from tests.support.jobs import KEY, invocation
 from tests.support.rows import for_each
 

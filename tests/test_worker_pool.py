@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.run import conversation, workerprocess
+from premblyd.features.worker import conversation, workerprocess
+from premblyd.features.worker.workerline import UNREAD
 from premblyd.run.invocation import Invocation
 from premblyd.run.starting import TAKEN_OVER, Permit
-from premblyd.run.workerline import UNREAD
 from tests.support.jobs import action
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -244,7 +244,7 @@ async def test_a_process_that_can_not_start_or_be_watched_now_starts_later(
 async def test_processes_idle_for_longest_end_where_all_hold_too_many_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("premblyd.run.worker._most_processes", lambda: 2)
+    monkeypatch.setattr("premblyd.features.worker.worker._most_processes", lambda: 2)
     names = ("one", "two", "three")
     async with Working(*(action(name, worker=ANSWERS_OK) for name in names)) as at:
         for name in (*names, "two"):

@@ -20,76 +20,95 @@ from click.core import ParameterSource
 
 from premblyd import __version__
 from premblyd.cli import caller
-from premblyd.errors import PremblydError, TryAgainError
+from premblyd.feature import Command, added
+from premblyd.ground.errors import PremblydError
 
-# Each command, as it is typed: the module that holds a click command of its last word, and what it
-# does; in the order and under the headings of `--help`.
-SECTIONS = {
-    "Run": {
-        "serve": ("serve", "Run the daemon in the foreground."),
-        "check": ("check", "Validate the configuration; print which actions run for which code."),
-        "init": ("check", "Write an annotated premblyd.yaml."),
-        "demo": ("demo", "See it work: a daemon on a temporary database, and sample webhooks."),
-        "send": ("send", "Sign and POST a payload as Prembly does."),
-        "explain": ("explain", "Dry run: show what would happen for a payload."),
-        "try": ("explain", "Run one hook once, for a payload or a test alert."),
-        "rehearse": ("rehearse", "Dry run: what a new configuration would do with past events."),
-    },
-    "Look": {
-        "status": ("status", "Show what needs attention; exit status 1 or 2 if anything does."),
-        "stats": ("stats", "Show statistics of events, rejections and actions."),
-        "events": ("lists", "List events; --follow shows new ones as they arrive."),
-        "show": ("show", "Show one event with its deliveries and attempts."),
-        "deliveries": ("lists", "List deliveries; --state dead: those that gave up."),
-        "rejections": ("lists", "List requests that were refused."),
-        "unsettled": (
-            "lists",
-            "List verifications that have no final result yet.",
-        ),
-        "sql": ("sql", "Query the database in SQL, read-only."),
-    },
-    "Act": {
-        "replay": (
-            "replay",
-            "Run hooks again: for dead or finished deliveries, or for a new action.",
-        ),
-        "cancel": ("replay", "Cancel pending deliveries, and dead ones that won't be retried."),
-        "pause": ("pause", "Stop starting an action's hooks, on all hosts."),
-        "resume": ("pause", "Start a paused action's hooks again."),
-    },
-    "Keep": {
-        "reconcile": ("reconcile", "Find missed webhooks, and ask Prembly for them."),
-        "console": ("console", "Print a link to sign in to the console."),
-        "hosts": ("hosts", "List the hosts that share a PostgreSQL database; remove one."),
-        "person hold": ("hold", "Legal hold: exempt a person from deletion."),
-        "person release": ("hold", "End a legal hold."),
-        "person erase": ("erase", "Delete every personal value of a person, at their request."),
-        "person export": ("export", "Write a ZIP of everything stored about a person."),
-        "record backup": ("backup", "Copy the record into a folder, while the daemon runs."),
-        "record restore": ("restore", "Put a copy in the place of the database."),
-        "record encrypt": ("encrypt", "Encrypt the SQLite file, or change its key."),
-        "record prune": ("prune", "Delete data whose retention period has expired."),
-        "record vacuum": ("vacuum", "Write the database anew, without bytes of erased data."),
-        "record move": ("move", "Move the record from SQLite to PostgreSQL."),
-    },
+_COMMANDS = (
+    Command(
+        "serve",
+        "Run",
+        "premblyd.cli.serve",
+        "Run the daemon in the foreground.",
+    ),
+    Command(
+        "check",
+        "Run",
+        "premblyd.cli.check",
+        "Validate the configuration; print which actions run for which code.",
+    ),
+    Command(
+        "init",
+        "Run",
+        "premblyd.cli.check",
+        "Write an annotated premblyd.yaml.",
+    ),
+    Command(
+        "send",
+        "Run",
+        "premblyd.cli.send",
+        "Sign and POST a payload as Prembly does.",
+    ),
+    Command(
+        "status",
+        "Look",
+        "premblyd.cli.status",
+        "Show what needs attention; exit status 1 or 2 if anything does.",
+    ),
+    Command(
+        "events",
+        "Look",
+        "premblyd.cli.lists",
+        "List events; --follow shows new ones as they arrive.",
+    ),
+    Command(
+        "show",
+        "Look",
+        "premblyd.cli.show",
+        "Show one event with its deliveries and attempts.",
+    ),
+    Command(
+        "deliveries",
+        "Look",
+        "premblyd.cli.lists",
+        "List deliveries; --state dead: those that gave up.",
+    ),
+    Command(
+        "rejections",
+        "Look",
+        "premblyd.cli.lists",
+        "List requests that were refused.",
+    ),
+    Command(
+        "unsettled",
+        "Look",
+        "premblyd.cli.lists",
+        "List verifications that have no final result yet.",
+    ),
+    Command(
+        "sql",
+        "Look",
+        "premblyd.cli.sql",
+        "Query the database in SQL, read-only.",
+    ),
+    Command(
+        "replay",
+        "Act",
+        "premblyd.cli.replay",
+        "Run hooks again: for dead or finished deliveries, or for a new action.",
+    ),
+    Command(
+        "cancel",
+        "Act",
+        "premblyd.cli.replay",
+        "Cancel pending deliveries, and dead ones that won't be retried.",
+    ),
+)
+HEADINGS = ("Run", "Look", "Act", "Keep")
+COMMANDS: dict[str, Command] = {
+    command.name: command for command in (*_COMMANDS, *added("commands", "COMMANDS"))
 }
-COMMANDS = {name: each for section in SECTIONS.values() for name, each in section.items()}
-GROUPS = {
-    "person": "Hold, release, erase or export a person's data.",
-    "record": "Copy the record, encrypt it, delete expired data, move to PostgreSQL.",
-}
-# After Ctrl-C in a command that takes long: what was done, and how to continue.
-_CONTINUES = "Nothing is half done. Run the same command again to continue."
-INTERRUPTED = {
-    "record backup": "No copy was made. Run the same command again.",
-    "record prune": _CONTINUES,
-    "person erase": f"{_CONTINUES} `premblyd person erase --list` lists what was erased.",
-    "person export": "No file was written. Run the same command again.",
-    "record restore": "Run the same command again.",
-    "record vacuum": "Nothing was changed. Run the same command again.",
-    "record encrypt": "The record is whole. Run the same command again.",
-    "record move": "Nothing was moved. Run the same command again.",
-}
+# What the first word of two is about.
+GROUPS = {"person": "A person's data", "record": "The whole record"}
 F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENTS, _TYPED = "premblyd.arguments", "premblyd.command"
 
@@ -111,16 +130,15 @@ class _Imported(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = f"{self.prefix}{cmd_name}"
         if name in GROUPS:
-            group = _Imported(cmd_name, help=GROUPS[name])
+            group = _Imported(cmd_name, help=_about_group(name))
             group.prefix = f"{name} "
-            return group
+            return group if group.list_commands(ctx) else None
         if name not in COMMANDS:
             return None
-        module, summary = COMMANDS[name]
-        loaded = importlib.import_module(f"premblyd.cli.{module}")
+        loaded = importlib.import_module(COMMANDS[name].module)
         attribute = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
         command: click.Command = getattr(loaded, attribute)
-        command.help = f"{summary}\n\n{inspect.getdoc(command.callback) or ''}"
+        command.help = f"{COMMANDS[name].summary}\n\n{inspect.getdoc(command.callback) or ''}"
         return command
 
     def resolve_command(
@@ -140,7 +158,10 @@ class _Imported(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(
-                [(each, COMMANDS[f"{self.prefix}{each}"][1]) for each in self.list_commands(ctx)]
+                [
+                    (each, COMMANDS[f"{self.prefix}{each}"].summary)
+                    for each in self.list_commands(ctx)
+                ]
             )
 
 
@@ -148,12 +169,16 @@ class Commands(_Imported):
     """What is typed behind `premblyd`."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for heading, commands in SECTIONS.items():
-            names = dict.fromkeys(name.partition(" ")[0] for name in commands)
-            with formatter.section(heading):
-                formatter.write_dl(
-                    [(each, GROUPS.get(each) or COMMANDS[each][1]) for each in names]
-                )
+        for heading in HEADINGS:
+            about = {
+                first: _about_group(first) if rest else each.summary
+                for each in COMMANDS.values()
+                if each.heading == heading
+                for first, _, rest in [each.name.partition(" ")]
+            }
+            if about:
+                with formatter.section(heading):
+                    formatter.write_dl(list(about.items()))
 
     def main(self, *args: Any, **more: Any) -> Any:
         _leave_no_dump()
@@ -190,11 +215,17 @@ class Commands(_Imported):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             typed = ctx.meta.get(_TYPED, "")
-            kept = INTERRUPTED.get(typed)
-            if kept is None:
+            command = COMMANDS.get(typed)
+            if command is None or not command.interrupted:
                 raise
-            click.echo(caller.as_called(f"Interrupted. {kept}"), err=True)
-            ctx.exit(TryAgainError.exit_code if typed == "record move" else 1)
+            click.echo(caller.as_called(f"Interrupted. {command.interrupted}"), err=True)
+            ctx.exit(command.exit_code)
+
+
+def _about_group(name: str) -> str:
+    """Return what the commands of two words do that begin with `name`."""
+    words = [each.removeprefix(f"{name} ") for each in COMMANDS if each.startswith(f"{name} ")]
+    return f"{GROUPS[name]}: {', '.join(words)}."
 
 
 def _leave_no_dump() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from premblyd.errors import PremblydError
+from premblyd.ground.errors import PremblydError
 
 NAME = "premblyd"
 DEFAULT_CONFIG = Path("/etc/premblyd/premblyd.yaml")

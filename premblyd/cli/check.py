@@ -10,21 +10,26 @@ from pathlib import Path
 
 import click
 
-from premblyd import lint, listening, presence, times
+from premblyd import presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
+from premblyd.config.routing import Routing
 from premblyd.config.values import Listen, duration_text
-from premblyd.databases import Server, key_of
-from premblyd.engines.connections import backend, connect_read_only
-from premblyd.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
-from premblyd.newfile import new_file
+from premblyd.features.keeping import keepstatus
+from premblyd.features.pause import wording
+from premblyd.features.postgresql import hostlist
+from premblyd.features.tryout import lint
+from premblyd.ground import times
+from premblyd.ground.databases import Server, key_of
+from premblyd.ground.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
+from premblyd.ground.newfile import new_file
 from premblyd.presence import Presence
-from premblyd.record import hosts, keepstatus, pauses
+from premblyd.receive import listening
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
-from premblyd.routing import Routing
+from premblyd.store.connections import backend, connect_read_only
 
 TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
@@ -266,11 +271,11 @@ def reminders(settings: Config) -> Iterator[str]:
     ):
         at_ms = database.now_ms()
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
-        paused = pauses.in_force(database, at_ms)
-        gone = pauses.without_action(database, settings, paused)
+        paused = wording.in_force(database, at_ms)
+        gone = wording.without_action(database, settings, paused)
         for action, pause in paused.items():
             told = (
-                f"{action} has been {pauses.sentence(pause)}: `premblyd resume {action}` ends"
+                f"{action} has been {wording.sentence(pause)}: `premblyd resume {action}` ends"
                 " the pause"
             )
             dead = "; no configuration has this action: its waiting deliveries are dead then"
@@ -279,7 +284,7 @@ def reminders(settings: Config) -> Iterator[str]:
             yield f"{item.text} {item.remedy} `{item.command}`"
         own = settings.hosts
         is_shared = isinstance(settings.database, Server)
-        for host in hosts.alive(database, at_ms) if is_shared else ():
+        for host in hostlist.alive(database, at_ms) if is_shared else ():
             if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
                 yield (
                     f"lost_after is {duration_text(own.lost_after_ms)} here, and"

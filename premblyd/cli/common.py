@@ -13,12 +13,12 @@ import click
 
 from premblyd.cli import caller, config_option, json_option
 from premblyd.config import yamltext
-from premblyd.config.encryption import key_path
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, database_named
 from premblyd.config.secrets import SecretPlaces, UnusableFileError, read_bounded
 from premblyd.config.values import When
-from premblyd.databases import (
+from premblyd.features.encryption.settings import key_path
+from premblyd.ground.databases import (
     DatabaseAddress,
     EncryptedFile,
     Server,
@@ -26,11 +26,11 @@ from premblyd.databases import (
     is_plain,
     is_postgresql,
 )
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.engines.engine import Database
-from premblyd.errors import ConfigError
+from premblyd.ground.errors import ConfigError
+from premblyd.ground.words import counted
 from premblyd.prembly.payload import MAX_TEXT_BYTES
-from premblyd.words import counted
+from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.engine import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

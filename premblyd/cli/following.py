@@ -7,15 +7,15 @@ from contextlib import closing
 
 import click
 
-from premblyd import times
 from premblyd.cli import caller
 from premblyd.cli.printing import clean, json_line
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend, connect_read_only
-from premblyd.engines.engine import Database
+from premblyd.ground import times
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.record import events, lists
 from premblyd.record.filters import EventFilter
 from premblyd.record.queries import EventRow
+from premblyd.store.connections import backend, connect_read_only
+from premblyd.store.engine import Database
 
 EVERY_S = 0.5
 PART = 500  # rows that are read at once

@@ -24,8 +24,8 @@ from premblyd.cli.common import (
 )
 from premblyd.cli.printing import Column, clean, print_listed, print_told
 from premblyd.config.values import TYPE_PATTERN, When
-from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Database
+from premblyd.features.keeping.removed_parts import NAMELESS
+from premblyd.ground.words import counted
 from premblyd.record import criteria, lists, operating, unknown
 from premblyd.record.events import find_event_id
 from premblyd.record.filters import (
@@ -39,8 +39,8 @@ from premblyd.record.filters import (
     filters_of,
 )
 from premblyd.record.operating import Operator
-from premblyd.record.removed_parts import NAMELESS
-from premblyd.words import counted
+from premblyd.store.connections import connect_read_only
+from premblyd.store.engine import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Chosen)

@@ -16,8 +16,8 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColum
 from rich.table import Table
 from rich.text import Text
 
-from premblyd import jsontext, times
 from premblyd.cli import caller
+from premblyd.ground import jsontext, times
 
 PIPE_WIDTH = 240  # of what goes to no terminal
 _NO_BREAK = "\N{NO-BREAK SPACE}"

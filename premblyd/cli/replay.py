@@ -24,14 +24,15 @@ from premblyd.cli.printing import (
 )
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
-from premblyd.engines.engine import Database
-from premblyd.errors import NotFoundError, PremblydError
-from premblyd.record import operating, pauses, replays, unknown
+from premblyd.features.pause import wording
+from premblyd.ground.errors import NotFoundError, PremblydError
+from premblyd.ground.words import counted
+from premblyd.record import operating, replays, unknown
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, ONLY_SOME, Operator
 from premblyd.record.queries import PauseRow
 from premblyd.record.replays import RAN_BEFORE, Plan
-from premblyd.words import counted
+from premblyd.store.engine import Database
 
 ASK_ABOVE = 20
 DRY_RUN_LINES = 50
@@ -269,13 +270,13 @@ def _print_left_alone(plan: Plan) -> None:
 
 def _paused(plan: Plan, database: Database) -> list[PauseRow]:
     """Return the actions of queued deliveries that are paused."""
-    paused = pauses.in_force(database, database.now_ms())
+    paused = wording.in_force(database, database.now_ms())
     return [paused[name] for name in sorted(plan.actions & paused.keys())]
 
 
 def _print_paused(paused: Sequence[PauseRow]) -> None:
     for each in paused:
-        told = f"{each.action} has been {pauses.sentence(each)}. Its queued deliveries wait:"
+        told = f"{each.action} has been {wording.sentence(each)}. Its queued deliveries wait:"
         print_sentence(f"{told} `premblyd resume {each.action}`.")
 
 

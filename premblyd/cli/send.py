@@ -20,8 +20,8 @@ from premblyd.cli.printing import clean, progress
 from premblyd.config.load import load_config
 from premblyd.config.models import Config, Endpoint, named
 from premblyd.config.secrets import Secret
-from premblyd.errors import PremblydError, TryAgainError
-from premblyd.httpclient import HttpClient, Request
+from premblyd.ground.errors import PremblydError, TryAgainError
+from premblyd.ground.httpclient import HttpClient, Request
 from premblyd.prembly import samples, signature
 from premblyd.presence import Presence
 

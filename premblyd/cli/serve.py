@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from premblyd.cli import config_option
-from premblyd.errors import ConfigError, PremblydError
-from premblyd.procfs import hide_this_process
+from premblyd.ground.errors import ConfigError, PremblydError
+from premblyd.ground.procfs import hide_this_process
 
 
 @click.command()
@@ -24,8 +24,8 @@ def serve(config_path: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
     hide_this_process()
     from premblyd.config.load import load_config
-    from premblyd.logs import lines, output
-    from premblyd.telemetry import tell
+    from premblyd.ground.logs import lines, output
+    from premblyd.ground.telemetry import tell
 
     output.configure("auto", "info")  # until the configuration is known
     lines.report_the_unexpected(output.write)

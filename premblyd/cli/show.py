@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from premblyd import times
 from premblyd.cli import caller
 from premblyd.cli.caller import actor
 from premblyd.cli.common import (
@@ -17,16 +16,18 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
-from premblyd.databases import DatabaseAddress
-from premblyd.errors import PremblydError
-from premblyd.privacy import MASK
-from premblyd.record import events, removed_parts
+from premblyd.features.keeping import removed_parts
+from premblyd.features.keeping.removed_parts import Remains
+from premblyd.ground import times
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.privacy import MASK
+from premblyd.ground.words import counted
+from premblyd.record import events
 from premblyd.record.events import ShownEvent
 from premblyd.record.operating import Operator, RecordedReveal
 from premblyd.record.queries import AttemptRow, InquiryRow
-from premblyd.record.removed_parts import Remains
 from premblyd.record.replays import RAN_BEFORE
-from premblyd.words import counted
 
 UNRECORDED = "Nothing is shown, because your access could not be recorded."
 

@@ -15,14 +15,14 @@ from typing import Any, NoReturn
 
 import click
 
-from premblyd import csvtext
 from premblyd.cli import config_option, json_option
 from premblyd.cli.common import count_option, database_of, database_option, open_to_read
 from premblyd.cli.printing import print_json, print_table
-from premblyd.databases import DatabaseAddress, EncryptedFile, Server
-from premblyd.engines.connections import connect_read_only, opening_key
-from premblyd.engines.engine import Database
-from premblyd.errors import PremblydError
+from premblyd.ground import csvtext
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server
+from premblyd.ground.errors import PremblydError
+from premblyd.store.connections import connect_read_only, opening_key
+from premblyd.store.engine import Database
 
 MOST_ROWS = 1_000_000
 

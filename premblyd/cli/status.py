@@ -9,24 +9,28 @@ from pathlib import Path
 
 import click
 
-from premblyd import presence, times
+from premblyd import presence
 from premblyd.cli import caller
 from premblyd.cli.as_service import is_managed
 from premblyd.cli.common import database_of, open_to_read, record_options, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json, print_sentence, wrapped
 from premblyd.config.models import HEALTH_PATH
-from premblyd.databases import DatabaseAddress, file_of
-from premblyd.errors import StoreUnreadableError
-from premblyd.httpclient import HttpClient, Request
+from premblyd.features.asking import days
+from premblyd.features.asking.days import Day
+from premblyd.features.keeping import keepstatus
+from premblyd.features.pause import wording
+from premblyd.features.postgresql import hostlist
+from premblyd.features.postgresql.hostlist import KnownHost
+from premblyd.features.statistics import statistics
+from premblyd.features.statistics.statistics import ActionFigures
+from premblyd.ground import times
+from premblyd.ground.databases import DatabaseAddress, file_of
+from premblyd.ground.errors import StoreUnreadableError
+from premblyd.ground.httpclient import HttpClient, Request
+from premblyd.ground.words import counted
 from premblyd.presence import Presence
-from premblyd.record import hosts, keepstatus, pauses, statistics
-from premblyd.record.hosts import KnownHost
-from premblyd.record.reconciling import days
-from premblyd.record.reconciling.days import Day
-from premblyd.record.statistics import ActionFigures
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
-from premblyd.words import counted
 
 NEW = "The record is new: it begins at {} UTC, and `once` knows nothing from before that."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
@@ -57,7 +61,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     try:
         record = open_to_read(place)
         at_ms = record.now_ms()
-        alive = [] if file_of(place) else hosts.alive(record, at_ms)
+        alive = [] if file_of(place) else hostlist.alive(record, at_ms)
     except StoreUnreadableError as error:
         if database is not None or error.by_user:
             raise
@@ -79,7 +83,7 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
             health=daemon.health,
         )
     )
-    since_ms = hosts.since_ms(readable) if readable else None
+    since_ms = hostlist.since_ms(readable) if readable else None
     glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
     paused = statistics.paused(readable, at_ms) if readable else []
     compared = days.days(readable) if readable else []
@@ -153,7 +157,7 @@ def _print_paused(paused: Sequence[ActionFigures]) -> None:
     for each in paused:
         if each.pause is not None:
             waiting = counted(each.waiting, "delivery", "deliveries")
-            told = f"{each.action} ({waiting} waiting) has been {pauses.sentence(each.pause)}."
+            told = f"{each.action} ({waiting} waiting) has been {wording.sentence(each.pause)}."
             told += f" `premblyd resume {each.action}` ends the pause."
             for line in wrapped(caller.as_called(told)):
                 click.echo(line)

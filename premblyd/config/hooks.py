@@ -31,9 +31,9 @@ from premblyd.config.values import (
     duration_text,
     keys_of,
 )
-from premblyd.expressions import Expression
+from premblyd.ground.expressions import Expression
+from premblyd.ground.words import listed
 from premblyd.prembly.conditions import names
-from premblyd.words import listed
 
 # The key under which a hook's keys are gathered. The file can't have it: there they stand among
 # the action's own keys.

@@ -11,8 +11,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from premblyd.config import hooks, yamltext
-from premblyd.config.console import Console
-from premblyd.config.inquiries import wants_confirmation
 from premblyd.config.models import HEALTH_PATH, Config
 from premblyd.config.secrets import (
     ForbiddenSecretError,
@@ -21,9 +19,11 @@ from premblyd.config.secrets import (
     read_bounded,
 )
 from premblyd.config.values import Model, keys_of
-from premblyd.databases import DatabaseAddress, Server, is_postgresql
-from premblyd.errors import ConfigError, PremblydError, Problem
-from premblyd.words import listed
+from premblyd.features.asking.settings import wants_confirmation
+from premblyd.features.console.settings import Console
+from premblyd.ground.databases import DatabaseAddress, Server, is_postgresql
+from premblyd.ground.errors import ConfigError, PremblydError, Problem
+from premblyd.ground.words import listed
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
 

@@ -19,20 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from premblyd.config.alerts import Alert
-from premblyd.config.checkin import Checkin
-from premblyd.config.console import ConsoleValue
-from premblyd.config.encryption import Encryption
 from premblyd.config.hooks import WithHook
-from premblyd.config.inquiries import ConfirmValue, Duplicates, Pending, PremblyApi
-from premblyd.config.retention import Retention
-from premblyd.config.secrets import (
-    KeyValue,
-    Secret,
-    read_if_allowed,
-    secret_places,
-    secrets_in,
-)
+from premblyd.config.secrets import KeyValue, Secret, read_if_allowed, secret_places, secrets_in
 from premblyd.config.values import (
     AnswerWithinMs,
     BodyPath,
@@ -52,14 +40,20 @@ from premblyd.config.values import (
     network,
     sqlite_path,
 )
-from premblyd.databases import (
+from premblyd.features.asking.settings import ConfirmValue, Duplicates, Pending, PremblyApi
+from premblyd.features.console.settings import ConsoleValue
+from premblyd.features.encryption.settings import Encryption
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.watch.checkinsettings import Checkin
+from premblyd.features.watch.settings import Alert
+from premblyd.ground.databases import (
     DatabaseAddress,
     EncryptedFile,
     Server,
     holds_password,
     is_postgresql,
 )
-from premblyd.errors import PremblydError
+from premblyd.ground.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, PlainValidator, ValidationInfo
 
-from premblyd.errors import PremblydError
+from premblyd.ground.errors import PremblydError
 
 MAX_CONFIG_BYTES = 16 << 20  # 20,000 actions take a fifth of that
 MAX_SECRET_BYTES = 64 << 10

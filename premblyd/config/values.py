@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator
 
-from premblyd import times
-from premblyd.expressions import Expression
+from premblyd.ground import times
+from premblyd.ground.expressions import Expression
 from premblyd.prembly import conditions
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from premblyd.errors import PremblydError
+from premblyd.ground.errors import PremblydError
 
 Path = tuple[str | int, ...]
 MAX_REPEATED = 250_000  # aliases of aliases grow tenfold with each line

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from premblyd.expressions import LEFT_ONLY, Expression, ExpressionError
+from premblyd.ground.expressions import LEFT_ONLY, Expression, ExpressionError
 from premblyd.prembly import events
 from premblyd.prembly.payload import WHEN_NAMES, Kind, Outcome
 from premblyd.prembly.signature import Scheme

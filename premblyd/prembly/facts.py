@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from premblyd.expressions import Expression
+from premblyd.ground.expressions import Expression
 from premblyd.prembly import bodies, events
 from premblyd.prembly.bodies import FACE_DATA, FIELDS, FieldName, Holders
 

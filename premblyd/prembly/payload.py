@@ -14,12 +14,12 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from premblyd import jsontext
-from premblyd.expressions import Budget, EvaluationError, Expression
+from premblyd.ground import jsontext
+from premblyd.ground.expressions import Budget, EvaluationError, Expression
+from premblyd.ground.privacy import SECRET_VERDICT_FIELDS
 from premblyd.prembly import bodies, events, facts, tracing
 from premblyd.prembly.bodies import FIELDS, FieldName, Holders, Places
 from premblyd.prembly.standings import SETTLING, Standing
-from premblyd.privacy import SECRET_VERDICT_FIELDS
 
 # A longer text is no identifier or status; the body still holds it. (PostgreSQL refuses a row with
 # more than 2,704 bytes in an index.)
@@ -100,8 +100,8 @@ class Verdict:
 
     @property
     def standing(self) -> Standing:
-        """What this says of how the verification ended: `verifications/stored.py` asks the same of
-        stored events, and a test holds that they agree."""
+        """What this says of how the verification ended: `features/asking/stored.py` asks the same
+        of stored events, and a test holds that they agree."""
         if not events.is_about_verification(self.type):
             return Standing.ELSEWHERE
         if self.doubt:

@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Mapping
 from enum import StrEnum
 
-from premblyd.errors import SignatureError
+from premblyd.ground.errors import SignatureError
 
 HEADER = "x-prembly-signature"
 TOKEN_HEADER = "token"  # noqa: S105

@@ -1,2 +1,1 @@
-"""What waits, runs and has ended: the inbox, claims, finishes, `once`, `order`, with their
-statements."""
+"""What waits, runs and has ended: the inbox, claims, finishes, with their statements."""

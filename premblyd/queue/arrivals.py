@@ -7,17 +7,16 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from premblyd.engines.engine import BulkInsert, Lookup, Row, Transaction, param
-from premblyd.engines.portions import of_size
-from premblyd.model.tables import Delivery, Event
+from premblyd.features.keeping import erased, trusted
+from premblyd.features.keeping.erased import ArrivalFacts, Erased
+from premblyd.features.keeping.erasedarrivals import ErasedArrivals
 from premblyd.prembly.payload import Webhook
-from premblyd.queue import trusted
-from premblyd.queue.erasedarrivals import ErasedArrivals
+from premblyd.queue.digests import KEY_DIGITS, Digests
 from premblyd.queue.recovery import VERDICT_COLUMNS
-from premblyd.verifications import erased
-from premblyd.verifications.digests import KEY_DIGITS, Digests
-from premblyd.verifications.erased import ArrivalFacts, Erased
-from premblyd.verifications.spellings import reference_key
+from premblyd.queue.spellings import reference_key
+from premblyd.store.engine import BulkInsert, Lookup, Row, Transaction, param
+from premblyd.store.portions import of_size
+from premblyd.store.tables import Delivery, Event
 
 PORTION_BYTES = 1 << 20
 By = Literal["body", "token"]  # see config.inquiries.Duplicates

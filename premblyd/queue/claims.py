@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from premblyd.engines.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
-from premblyd.engines.writer import Deferred
-from premblyd.model.states import State
-from premblyd.model.tables import Attempt, Delivery
+from premblyd.features.turns import once, oncekeys, order
 from premblyd.prembly.payload import StoredEvent
-from premblyd.queue import once, oncekeys, order, recovery
+from premblyd.queue import recovery
 from premblyd.queue.due import Queued
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Due, Job, Room
 from premblyd.queue.recovery import ErasedError, UnusableError
 from premblyd.queue.shares import Rota, Shares
+from premblyd.store.engine import BulkInsert, BulkUpdate, Row, Statement, Transaction, param
+from premblyd.store.states import State
+from premblyd.store.tables import Attempt, Delivery
+from premblyd.store.writer import Deferred
 
 
 class Claims:

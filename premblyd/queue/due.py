@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 from peewee import Query, Select, fn
 
-from premblyd.engines.engine import Row, Statement, Transaction, param
-from premblyd.model.states import State
-from premblyd.model.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, Pause
-from premblyd.queue import pauses, recovery
+from premblyd.features.pause import pauses
+from premblyd.features.turns.once import Turn, Turns
+from premblyd.features.turns.order import may_end
+from premblyd.queue import recovery
 from premblyd.queue.jobs import Claimable, Due
-from premblyd.queue.once import Turn, Turns
-from premblyd.queue.order import may_end
 from premblyd.queue.shares import Shares
+from premblyd.store.engine import Row, Statement, Transaction, param
+from premblyd.store.states import State
+from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, Pause
 
 NO_ACTION = "the action is no longer in the configuration"
 NEVER_MS = 1 << 62

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from peewee import CTE, SQL, Case, Expression, Query, fn
 
-from premblyd.engines.engine import BulkUpdate, Row, Transaction
-from premblyd.engines.writer import Deferred, Operation, Step
-from premblyd.model.states import InquiryResult, State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Inquiry
+from premblyd.features.asking.questions import DOUBTS
+from premblyd.features.keeping import erased
 from premblyd.prembly.payload import without_nul
 from premblyd.queue.jobs import Ending, Job, Result
-from premblyd.verifications import erased
-from premblyd.verifications.questions import DOUBTS
+from premblyd.store.engine import BulkUpdate, Row, Transaction
+from premblyd.store.states import InquiryResult, State
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Inquiry
+from premblyd.store.writer import Deferred, Operation, Step
 
 
 class Report(NamedTuple):

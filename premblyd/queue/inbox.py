@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from peewee import SQL
 
-from premblyd.engines.engine import Row, Statement, Transaction, param
-from premblyd.engines.writer import Deferred, Operation, Step, Writer
-from premblyd.model.states import State
-from premblyd.model.tables import Delivery, Event
+from premblyd.features.asking import awaited
+from premblyd.features.asking.awaited import Arrival
+from premblyd.features.keeping import erased, trusted
+from premblyd.features.statistics import rollups
+from premblyd.features.turns import order
+from premblyd.features.turns.order import Then, order_key
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import arrivals, order, rollups, trusted
+from premblyd.queue import arrivals
 from premblyd.queue.arrivals import (
     ERASED_ARRIVALS,
     INSERT_DELIVERIES,
@@ -22,11 +24,12 @@ from premblyd.queue.arrivals import (
     Known,
     NewEvent,
 )
-from premblyd.queue.order import Then, order_key
+from premblyd.queue.digests import Digests
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.verifications import awaited, erased
-from premblyd.verifications.awaited import Arrival
-from premblyd.verifications.digests import Digests
+from premblyd.store.engine import Row, Statement, Transaction, param
+from premblyd.store.states import State
+from premblyd.store.tables import Delivery, Event
+from premblyd.store.writer import Deferred, Operation, Step, Writer
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
-from premblyd.model.states import AttemptOutcome, State
-from premblyd.prembly.agreement import Agreement
-from premblyd.prembly.answers import FACTS, facts_of
+from premblyd.features.asking.agreement import Agreement
+from premblyd.features.asking.answers import FACTS, facts_of
 from premblyd.prembly.payload import Outcome, StoredEvent
+from premblyd.store.states import AttemptOutcome, State
 
 SMALL_BYTES = 64 << 10
 LACKS = "the machine lacks "  # so begins the error of a run that could not start, and then what

@@ -15,20 +15,22 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from premblyd.engines.engine import Lookup, Statement, Transaction, param, update
-from premblyd.engines.writer import Step, Writer
-from premblyd.model.states import State
-from premblyd.model.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
-from premblyd.queue import once, order, recovery
+from premblyd.features.asking import awaited
+from premblyd.features.keeping import erased
+from premblyd.features.turns import once, order
+from premblyd.features.turns.once import Ruling
+from premblyd.queue import recovery
 from premblyd.queue.claims import Claims
+from premblyd.queue.digests import Digests
 from premblyd.queue.due import IS_QUEUED, NEVER_MS
 from premblyd.queue.finishing import FINISH, Report, is_claimed_by
 from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Ending, Job, Result, Room
-from premblyd.queue.once import Ruling
+from premblyd.queue.names import learn_names, lock_names
 from premblyd.queue.recovery import RUNNING_OF, UNSTARTED, release
-from premblyd.verifications import awaited, erased
-from premblyd.verifications.digests import Digests
-from premblyd.verifications.names import learn_names, lock_names
+from premblyd.store.engine import Lookup, Statement, Transaction, param, update
+from premblyd.store.states import State
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
+from premblyd.store.writer import Step, Writer
 
 
 class Queue:

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 
 from peewee import fn
 
-from premblyd.engines.engine import Statement, Transaction, insert, param, update
-from premblyd.engines.writer import Operation, Step
-from premblyd.model.tables import Rejection
-from premblyd.verifications.digests import Digests
+from premblyd.queue.digests import Digests
+from premblyd.store.engine import Statement, Transaction, insert, param, update
+from premblyd.store.tables import Rejection
+from premblyd.store.writer import Operation, Step
 
 MAX_REJECTIONS = 10_000
 MAX_NOISE = 1000  # of these at most: a scan for paths must not push out evidence of tried keys

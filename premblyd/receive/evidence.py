@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from premblyd.config.models import Endpoint
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import Clock
+from premblyd.ground.words import counted
 from premblyd.queue.inbox import Inbox
 from premblyd.queue.rejections import ConnectionFault, NewRejection
-from premblyd.telemetry import tell
-from premblyd.times import Clock
-from premblyd.words import counted
 
 MINUTE_S = 60
 

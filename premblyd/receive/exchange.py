@@ -23,10 +23,18 @@ from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from premblyd.config.models import HEALTH_PATH, Config, Endpoint
-from premblyd.errors import SignatureError, StoreUnavailableError, ValueRefusedError, without_frames
+from premblyd.config.routing import Routing
+from premblyd.ground.errors import (
+    SignatureError,
+    StoreUnavailableError,
+    ValueRefusedError,
+    without_frames,
+)
+from premblyd.ground.privacy import digest_of, safe_code, safe_id, safe_type
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import Clock
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Kind, Webhook
-from premblyd.privacy import digest_of, safe_code, safe_id, safe_type
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.rejections import ConnectionFault
 from premblyd.receive.connection import (
@@ -43,9 +51,6 @@ from premblyd.receive.connection import (
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.inflight import InFlight, Limit, Share
 from premblyd.receive.recognition import Incoming, Recognised, Recogniser, as_bytes
-from premblyd.routing import Routing
-from premblyd.telemetry import tell
-from premblyd.times import Clock
 
 # Longer than the 60 s for which proxies keep a connection: they, not we, end an idle one.
 IDLE_CONNECTION_S = 75

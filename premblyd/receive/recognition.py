@@ -11,14 +11,14 @@ import orjson
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.models import Action, Endpoint
-from premblyd.errors import SignatureError, without_frames
-from premblyd.expressions import TrialTooLongError
+from premblyd.config.routing import Routing
+from premblyd.ground.errors import SignatureError, without_frames
+from premblyd.ground.expressions import TrialTooLongError
+from premblyd.ground.privacy import KEPT_HEADERS
+from premblyd.ground.telemetry import tell
 from premblyd.prembly import bodies, payload, signature
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.privacy import KEPT_HEADERS
-from premblyd.routing import Routing
-from premblyd.telemetry import tell
 
 T = TypeVar("T")
 

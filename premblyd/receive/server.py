@@ -11,14 +11,14 @@ from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConn
 from tornado.iostream import IOStream
 
 from premblyd.config.models import Config
+from premblyd.config.routing import Routing
+from premblyd.ground.times import Clock
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.connection import Stream
 from premblyd.receive.evidence import Evidence
 from premblyd.receive.exchange import WATCH_EVERY_S, Exchange, Services, Settings
 from premblyd.receive.inflight import InFlight, Limit, make_room, max_connections
 from premblyd.receive.recognition import Recogniser
-from premblyd.routing import Routing
-from premblyd.times import Clock
 
 MAX_HEADER_BYTES = 32 << 10
 NO_LIMIT_BYTES = 1 << 62

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
-from premblyd.engines.engine import Database
-from premblyd.model.states import InquiryResult, Purpose, State
-from premblyd.model.tables import IS_DOUBTED, Awaited, Delivery, Event, Inquiry, OperatorAction
 from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.record import queries
 from premblyd.record.queries import By
+from premblyd.store.engine import Database
+from premblyd.store.states import InquiryResult, Purpose, State
+from premblyd.store.tables import IS_DOUBTED, Awaited, Delivery, Event, Inquiry, OperatorAction
 
 FEW = 4_000  # rows of an index: a statement looks at all of them
 UNDONE = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)  # the worst first

@@ -9,16 +9,16 @@ from typing import Any
 
 from peewee import Expression, fn
 
-from premblyd import privacy
-from premblyd.engines.engine import Database
-from premblyd.errors import NotFoundError
-from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.ground import privacy
+from premblyd.ground.errors import NotFoundError
 from premblyd.prembly import bodies
 from premblyd.prembly import events as events_of_prembly
 from premblyd.record import criteria, lists, queries
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
+from premblyd.store.engine import Database
+from premblyd.store.tables import Attempt, Awaited, Delivery, Event, Inquiry
 
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536

@@ -13,9 +13,12 @@ from typing import Any
 
 from peewee import SQL, Expression, Field, fn
 
-from premblyd.engines.engine import Database
-from premblyd.model.states import AwaitedState, State
-from premblyd.model.tables import (
+from premblyd.prembly.payload import Outcome
+from premblyd.record import criteria, queries
+from premblyd.record.criteria import Condition
+from premblyd.store.engine import Database
+from premblyd.store.states import AwaitedState, State
+from premblyd.store.tables import (
     IS_DOUBTED,
     IS_WHOLE,
     WAITS_FOR_ANOTHER,
@@ -25,9 +28,6 @@ from premblyd.model.tables import (
     OperatorAction,
     Rejection,
 )
-from premblyd.prembly.payload import Outcome
-from premblyd.record import criteria, queries
-from premblyd.record.criteria import Condition
 
 Where = Callable[[Database, Any], Condition]
 SHORT_KEY = 4  # hex digits

@@ -14,9 +14,7 @@ from typing import Any
 
 from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
-from premblyd.engines.engine import Database
-from premblyd.model.table import Table
-from premblyd.model.tables import Awaited, Delivery, Event, OperatorAction, Rejection
+from premblyd.ground.times import HOUR_MS
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import FEW, Condition
 from premblyd.record.filters import (
@@ -37,7 +35,9 @@ from premblyd.record.queries import (
     OperatorRow,
     RejectionRow,
 )
-from premblyd.times import HOUR_MS
+from premblyd.store.engine import Database
+from premblyd.store.table import Table
+from premblyd.store.tables import Awaited, Delivery, Event, OperatorAction, Rejection
 
 LIMIT = 50
 BUDGET_S = 0.05  # for looking through rows that no index picks

@@ -17,8 +17,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from premblyd import times
-from premblyd.engines.engine import (
+from premblyd.features.keeping import holds
+from premblyd.features.pause import pauses
+from premblyd.features.statistics import rollups
+from premblyd.features.turns import order
+from premblyd.features.turns.order import Then
+from premblyd.ground import times
+from premblyd.queue import inbox, register
+from premblyd.queue.inbox import NewDelivery
+from premblyd.record.criteria import DISMISSED
+from premblyd.store.engine import (
     BulkInsert,
     Database,
     Lookup,
@@ -28,14 +36,8 @@ from premblyd.engines.engine import (
     param,
     update,
 )
-from premblyd.hosts import register
-from premblyd.keep import holds
-from premblyd.model.states import CANCELLABLE, FINISHED, LOST, State
-from premblyd.model.tables import Delivery, Event, OperatorAction
-from premblyd.queue import inbox, order, pauses, rollups
-from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.order import Then
-from premblyd.record.criteria import DISMISSED
+from premblyd.store.states import CANCELLABLE, FINISHED, LOST, State
+from premblyd.store.tables import Delivery, Event, OperatorAction
 
 NO_ORDER: Mapping[int, Then | None] = MappingProxyType({})
 BATCH = 50  # rows of one transaction, for which the daemon's own have to wait

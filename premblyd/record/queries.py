@@ -1,6 +1,6 @@
 """Queries of the record, and their rows for people and programs. Times in Unix milliseconds.
 
-A row has the columns of its table that people see where they look (`seen`, in model/columns.py), so
+A row has the columns of its table that people see where they look (`seen`, in store/columns.py), so
 one of a list has no payload and no secret. `rows` runs a query and makes rows of what it finds.
 """
 
@@ -23,14 +23,15 @@ from peewee import (
     fn,
 )
 
-from premblyd.engines.connections import translated
-from premblyd.engines.engine import Database
-from premblyd.errors import StoreUnreadableError
-from premblyd.model.columns import PLAIN, Column, ColumnType, Seen
-from premblyd.model.columns import columns as columns_of
-from premblyd.model.keeptables import Erasure, Hold
-from premblyd.model.table import Table
-from premblyd.model.tables import (
+from premblyd.features.keeping.tables import Erasure, Hold
+from premblyd.ground.errors import StoreUnreadableError
+from premblyd.ground.privacy import Shape, mask
+from premblyd.store.columns import PLAIN, Column, ColumnType, Seen
+from premblyd.store.columns import columns as columns_of
+from premblyd.store.connections import translated
+from premblyd.store.engine import Database
+from premblyd.store.table import Table
+from premblyd.store.tables import (
     Attempt,
     Awaited,
     Delivery,
@@ -40,7 +41,6 @@ from premblyd.model.tables import (
     Pause,
     Rejection,
 )
-from premblyd.privacy import Shape, mask
 
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})

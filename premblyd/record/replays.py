@@ -10,18 +10,18 @@ from typing import Any
 from peewee import ModelSelect, fn
 
 from premblyd.config.models import Action, Config
-from premblyd.engines.engine import Database
-from premblyd.errors import NotFoundError, PremblydError
-from premblyd.model.keeptables import RemovedParts
-from premblyd.model.states import FINISHED, State
-from premblyd.model.tables import Delivery, Event
+from premblyd.config.routing import Routing
+from premblyd.features.keeping.tables import RemovedParts
+from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import recovery
 from premblyd.queue.recovery import BODY_GONE, EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries, unknown
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import Change, Operator
-from premblyd.routing import Routing
+from premblyd.store.engine import Database
+from premblyd.store.states import FINISHED, State
+from premblyd.store.tables import Delivery, Event
 
 COUNTED = 100_000
 

@@ -5,15 +5,15 @@ import difflib
 from collections.abc import Iterable
 
 from premblyd.config.models import Config
-from premblyd.engines.engine import Database
-from premblyd.model.table import Table
-from premblyd.model.tables import Delivery, Event, Rejection
 from premblyd.prembly import events, payload
 from premblyd.queue.rejections import REASONS
 from premblyd.record import queries
 from premblyd.record.criteria import Condition
 from premblyd.record.filters import by_code, by_type
 from premblyd.record.queries import By
+from premblyd.store.engine import Database
+from premblyd.store.table import Table
+from premblyd.store.tables import Delivery, Event, Rejection
 
 
 def action(database: Database, settings: Config | None, name: str) -> str | None:

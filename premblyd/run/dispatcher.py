@@ -9,19 +9,19 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
-from premblyd import loops
 from premblyd.config.models import Action
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AttemptOutcome
-from premblyd.privacy import safe_id
+from premblyd.ground import loops
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.privacy import safe_id
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import JUMP_MS, Clock, boot_s
 from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
 from premblyd.queue.queue import Queue
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
 from premblyd.run.starting import Permit, Permits, lacking, what_is_lacking
-from premblyd.telemetry import tell
-from premblyd.times import JUMP_MS, Clock, boot_s
+from premblyd.store.states import AttemptOutcome
 
 POLL_S = 1.0  # how soon a replay or cancel by another process is noticed
 STORE_PAUSE_S = 1.0

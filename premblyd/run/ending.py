@@ -3,8 +3,8 @@
 import random
 
 from premblyd.config.models import Retry
-from premblyd.model.states import AttemptOutcome, State
 from premblyd.queue.jobs import Ending, Job, Result
+from premblyd.store.states import AttemptOutcome, State
 
 MAX_RETRY_AFTER_MS = 24 * 3_600_000  # a target's Retry-After may delay a delivery, not stop it
 

@@ -13,22 +13,22 @@ from typing import Any
 
 import orjson
 
-from premblyd import jsontext, times
 from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
-from premblyd.errors import PremblydError
-from premblyd.expressions import EvaluationError
-from premblyd.httpclient import HttpClient, Request, Response, retry_after_s
-from premblyd.model.states import AttemptOutcome
+from premblyd.features.worker.protocol import embedded
+from premblyd.ground import jsontext, times
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.expressions import EvaluationError
+from premblyd.ground.httpclient import HttpClient, Request, Response, retry_after_s
+from premblyd.ground.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.prembly import bodies, signature, tracing
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy import MASK, MASKED_REQUEST_HEADERS
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children
-from premblyd.run.protocol import embedded
 from premblyd.run.starting import LapsedError, Patience, Permit, require_descriptor
+from premblyd.store.states import AttemptOutcome
 
 PREVIEW_BYTES = 2000
 # Signs in a preview, in place of the real secret; the signature is masked there.

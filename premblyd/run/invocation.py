@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from premblyd.config.secrets import Secret
 from premblyd.config.values import Model
+from premblyd.ground.privacy import MASK
 from premblyd.prembly import bodies
 from premblyd.prembly.payload import Webhook
-from premblyd.privacy import MASK
 from premblyd.queue.jobs import Job
 from premblyd.run.starting import FREE, Permit
 

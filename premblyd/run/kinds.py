@@ -6,13 +6,13 @@ from typing import Any, Protocol, TypeVar
 
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
 from premblyd.config.models import Config, Endpoint
-from premblyd.queue.halts import Halts
+from premblyd.features.worker.halts import Halts
+from premblyd.features.worker.worker import WorkerRunner
 from premblyd.queue.jobs import Result
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.process import Children
 from premblyd.run.shell import ShellRunner
-from premblyd.run.worker import WorkerRunner
 
 H_contra = TypeVar("H_contra", bound=Hook, contravariant=True)
 

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
-from premblyd.model.states import AttemptOutcome
-from premblyd.queue.halts import Halts
+from premblyd.features.worker.halts import Halts
 from premblyd.queue.jobs import Result
 from premblyd.run.spawn import spawn
+from premblyd.store.states import AttemptOutcome
 
 KILL_AFTER_S = 5.0  # between SIGTERM and SIGKILL
 GROUP_POLL_S = 0.1

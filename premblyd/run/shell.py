@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from premblyd.config.hooks import CommandHook, ProcessHook, ShellHook
 from premblyd.config.models import Config, Endpoint
-from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview, masked
 from premblyd.run.process import Children, Process, mark_of
 from premblyd.run.starting import LackError, Patience, Permit, what_is_lacking
+from premblyd.store.states import AttemptOutcome
 
 T = TypeVar("T")
 MAX_VALUE_BYTES = 4 << 10

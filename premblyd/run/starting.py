@@ -15,11 +15,11 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
-from premblyd.errors import PremblydError, StoreUnavailableError
-from premblyd.model.states import AttemptOutcome
+from premblyd.ground.errors import PremblydError, StoreUnavailableError
+from premblyd.ground.telemetry import tell
 from premblyd.queue.jobs import LACKS, Job, Result
 from premblyd.run.process import Mark
-from premblyd.telemetry import tell
+from premblyd.store.states import AttemptOutcome
 
 TAKEN_OVER = "another host may have the delivery by now"
 NOT_OURS = f"{TAKEN_OVER}, or its person was erased"

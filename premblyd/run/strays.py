@@ -12,10 +12,10 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from premblyd import loops
+from premblyd.ground import loops
+from premblyd.ground.telemetry import tell
 from premblyd.run.process import MARK, Children, Mark, mark_of
 from premblyd.run.starting import what_is_lacking
-from premblyd.telemetry import tell
 
 SWEEP_EVERY_S = 1.0
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h

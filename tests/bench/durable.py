@@ -14,7 +14,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from premblyd.errors import SignatureError
+from premblyd.ground.errors import SignatureError
 from premblyd.prembly import signature
 from tests.support.webhooks import KEY, PATH
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from premblyd.engines.connections import backend
+from premblyd.store.connections import backend
 from tests.bench import load, peers, rows, webhooks
 from tests.bench.rows import Measured, Row
 from tests.support import database, postgresql

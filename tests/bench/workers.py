@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from premblyd import times
-from premblyd.engines.connections import backend
-from premblyd.engines.writer import Writer
+from premblyd.ground import times
 from premblyd.queue.inbox import Inbox, NewDelivery
+from premblyd.store.connections import backend
+from premblyd.store.writer import Writer
 from tests.bench import load, peers, rows, serving, webhooks
 from tests.bench.load import LoadError
 from tests.bench.rows import Measured, Row

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 import pytest
 from tornado.web import RequestHandler
 
-from premblyd.console import app
-from premblyd.console.signin import SignIn
+from premblyd.features.console import app
+from premblyd.features.console.signin import SignIn
 from tests.support.console import Browser, Page, browser, new_link, signed_in
 from tests.support.daemon import Premblyd
 from tests.support.rows import for_each

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from premblyd.times import DAY_MS, day
+from premblyd.ground.times import DAY_MS, day
 from tests.support.console import CONSOLE, Browser
 from tests.support.daemon import Premblyd
 from tests.support.database import changing

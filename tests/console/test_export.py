@@ -14,13 +14,13 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from premblyd import csvtext
-from premblyd.console import export
-from premblyd.console.handler import Handler
-from premblyd.engines.engine import Database
-from premblyd.engines.readers import PageReader, Readers, TooBusyError
-from premblyd.errors import StoreUnreadableError
+from premblyd.features.console import export
+from premblyd.features.console.handler import Handler
+from premblyd.ground import csvtext
+from premblyd.ground.errors import StoreUnreadableError
 from premblyd.record.queries import Row
+from premblyd.store.engine import Database
+from premblyd.store.readers import PageReader, Readers, TooBusyError
 from tests.support.console import Browser, opened
 from tests.support.daemon import Premblyd
 from tests.support.database import changing

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from premblyd import privacy
-from premblyd.console import words as console_words
+from premblyd.features.console import words as console_words
+from premblyd.ground import privacy
 from premblyd.record.filters import (
     Chosen,
     DeliveryFilter,

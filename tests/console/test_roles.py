@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.console import SECRET_HEADER, Role
-from premblyd.console.handler import Handler
+from premblyd.features.console.handler import Handler
+from premblyd.features.console.settings import SECRET_HEADER, Role
 from tests.console.test_attacks import handlers
 from tests.console.test_sessions import is_in
 from tests.support.commands import ACTIONS, record, recorded_in, run

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config.console import Console
 from premblyd.config.values import listen
-from premblyd.console import strangers
+from premblyd.features.console import strangers
+from premblyd.features.console.settings import Console
 from tests.support.commands import run
 from tests.support.console import CONSOLE, Browser, browser, new_link, signed_in
 from tests.support.daemon import Premblyd

@@ -11,9 +11,9 @@ from tests.support.daemon import Premblyd
 # the actions fare; for metrics it has no end.
 SLOW = """
 import os, time
-from premblyd import jsontext
-from premblyd.engines.readers import Readers
-from premblyd.record import statistics
+from premblyd.ground import jsontext
+from premblyd.store.readers import Readers
+from premblyd.features.statistics import statistics
 
 def is_slow():
     return os.path.exists({slow!r})

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from premblyd import keyfile
-from premblyd.copies import copying
-from premblyd.copies.copying import CopyError
-from premblyd.copies.names import CopyName, copies_in, digest_of, parse
-from premblyd.databases import MAGIC, EncryptedFile, is_plain
-from premblyd.engines.connections import connect_read_only, put_aside
-from premblyd.engines.sqlite.files import PART
-from premblyd.errors import PremblydError
-from premblyd.keep import erasurelines
+from premblyd.features.backup import copying
+from premblyd.features.backup.copying import CopyError
+from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
+from premblyd.features.keeping import erasurelines
+from premblyd.ground import keyfile
+from premblyd.ground.databases import MAGIC, EncryptedFile, is_plain
+from premblyd.ground.errors import PremblydError
+from premblyd.store.connections import connect_read_only, put_aside
+from premblyd.store.sqlite.files import PART
 from tests.faults.daemon import folder
 from tests.faults.disk_faults import small_disk
 from tests.support.commands import json_of, on_terminal, record, recorded_in, run, run_process
@@ -36,16 +36,16 @@ DIGEST = "0" * 16
 FOLDERS = "SELECT folder, copied_at_ms IS NOT NULL, file, error FROM backup_folder"
 DYING = """
 import importlib, os, signal
-from premblyd.copies import copying
+from premblyd.features.backup import copying
 copying.PAGES = 8
 setattr(importlib.import_module("{}"), "{}", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
 """
 PLACES = [
-    ("premblyd.copies.copying", "_copy"),  # the file is there, and empty
+    ("premblyd.features.backup.copying", "_copy"),  # the file is there, and empty
     ("time", "sleep"),  # after a portion
     ("os", "fsync"),  # it was checked
     ("os", "rename"),
-    ("premblyd.copies.copying", "keep_newest"),  # it has its name by then
+    ("premblyd.features.backup.copying", "keep_newest"),  # it has its name by then
 ]
 
 
@@ -250,7 +250,7 @@ def test_a_full_disk_is_said_beforehand(config: Path, monkeypatch: pytest.Monkey
     with needs_machine(), small_disk("1m") as disk:
         disk.chmod(0o700)
         fails(config, disk, 75, "The disk is too small for a copy: 6", "must be free there")
-        monkeypatch.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", -(1 << 30))
+        monkeypatch.setattr("premblyd.store.sqlite.files.SPARE_BYTES", -(1 << 30))
         (disk / "other").write_bytes(bytes(800_000))
         with pytest.raises(PremblydError, match="disk is full"), copying.opened(disk) as it:
             copying.back_up(copying.source_at(file_of(config)), it, lambda *_: None)

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from premblyd.copies import restoring
-from premblyd.databases import Server, is_plain, key_of
-from premblyd.engines.sqlite import taking
-from premblyd.engines.sqlite.engine import SqliteBackend
-from premblyd.engines.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
-from premblyd.keep.erasurelines import NAME, own_file
+from premblyd.features.backup import restoring
+from premblyd.features.keeping.erasurelines import NAME, own_file
+from premblyd.ground.databases import Server, is_plain, key_of
+from premblyd.store.sqlite import taking
+from premblyd.store.sqlite.engine import SqliteBackend
+from premblyd.store.sqlite.files import MODE, NEW, REPLACING, beside, put_aside
 from tests.faults.daemon import folder
 from tests.store.conftest import server
 from tests.support.commands import json_of, record, run, run_process
@@ -221,7 +221,7 @@ def test_what_is_no_copy_is_refused(
     os.mkfifo(there / "fifo.db")
     assert "no regular file" in refused(plain, there / "fifo.db")
     with monkeypatch.context() as patched:
-        patched.setattr("premblyd.engines.sqlite.files.SPARE_BYTES", 1 << 60)
+        patched.setattr("premblyd.store.sqlite.files.SPARE_BYTES", 1 << 60)
         assert "is too small" in refused(plain, copy)
     assert "No such file" in refused(plain, there / "gone.db")
     (there / f"{copy.name}-wal").write_bytes(b"x")

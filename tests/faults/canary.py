@@ -26,8 +26,8 @@ from typing import Any
 
 import psutil
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.times import DAY_MS
+from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.times import DAY_MS
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.people import Person

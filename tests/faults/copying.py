@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from premblyd.copies.names import CopyName, copies_in
-from premblyd.databases import DatabaseAddress, EncryptedFile
+from premblyd.features.backup.names import CopyName, copies_in
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from tests.faults import campaigns, crash, promises
 from tests.faults.crash import body_of
 from tests.faults.daemon import folder
@@ -23,7 +23,7 @@ from tests.support.forking import Forked
 
 KEPT = 3
 ENDS_EVERY = 5  # cycles in which a backup may end
-SMALL = "from premblyd.copies import copying; copying.PAGES = 16\n"  # so that it takes its time
+SMALL = "from premblyd.features.backup import copying; copying.PAGES = 16\n"  # so that it is slow
 
 
 class Campaign(crash.Campaign):

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
-from premblyd.databases import DatabaseAddress
+from premblyd.ground.databases import DatabaseAddress
 from tests.faults import campaigns, promises
 from tests.faults.daemon import Victim, folder
 from tests.faults.worker import worker

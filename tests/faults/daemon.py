@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import DatabaseAddress
+from premblyd.ground.databases import DatabaseAddress
 from tests.support.daemon import Premblyd
 from tests.support.ports import free_port
 from tests.support.processes import memory_kib

@@ -17,12 +17,12 @@ from click.testing import CliRunner
 from premblyd.cli import main as premblyd
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.errors import ConfigError, SignatureError
+from premblyd.ground.errors import ConfigError, SignatureError
 from premblyd.prembly import events, payload, samples, signature
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.arrivals import event_key
-from premblyd.verifications.digests import Digests
+from premblyd.queue.digests import Digests
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.values import EXPLAINED, hostile_bodies

@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import DatabaseAddress, Server, file_of
-from premblyd.times import HOUR_MS
+from premblyd.ground.databases import DatabaseAddress, Server, file_of
+from premblyd.ground.times import HOUR_MS
 from tests.faults import campaigns, crash, kept
 from tests.faults.crash import RETRY, Book
 from tests.faults.daemon import Victim, folder
@@ -46,7 +46,7 @@ SELECT id FROM event WHERE removed_parts IS NULL
 AND (SELECT count(*) FROM delivery WHERE event_id = event.id) <> 3
 """
 EAGER = """
-from premblyd.keep import sweeping
+from premblyd.features.keeping import sweeping
 sweeping.FIRST_S = sweeping.REST_S = 0.1
 """
 NAMED = """

@@ -4,11 +4,11 @@ whole, or lacks all of a class, in every table at once."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.model.columns import PLAIN, Column, Kept, columns
-from premblyd.model.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.queue import recovery
-from premblyd.verifications.digests import Digests
+from premblyd.queue.digests import Digests
+from premblyd.store.columns import PLAIN, Column, Kept, columns
+from premblyd.store.tables import Attempt, Awaited, Delivery, Event, Inquiry
 from tests.support.database import Connection, reading
 
 BODY, IDENTITY = (Kept.BODY,), (Kept.BODY, Kept.IDENTITY)

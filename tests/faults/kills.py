@@ -16,12 +16,12 @@ from tests.support.forking import Forked
 
 # What a command calls when it begins to change something, or to write.
 WORK = {
-    "backup": ("premblyd.copies.copying", "back_up"),
-    "encrypt": ("premblyd.copies.encrypting", "encrypt"),
-    "erase": ("premblyd.keep.erasing", "erase"),
-    "prune": ("premblyd.cli.prune", "_remove"),
-    "restore": ("premblyd.copies.restoring", "taken_in"),
-    "vacuum": ("premblyd.keep.vacuuming", "vacuum"),
+    "backup": ("premblyd.features.backup.copying", "back_up"),
+    "encrypt": ("premblyd.features.encryption.encrypting", "encrypt"),
+    "erase": ("premblyd.features.keeping.erasing", "erase"),
+    "prune": ("premblyd.features.keeping.cli_prune", "_remove"),
+    "restore": ("premblyd.features.backup.restoring", "taken_in"),
+    "vacuum": ("premblyd.features.keeping.vacuuming", "vacuum"),
 }
 BEFORE = """
 import importlib, os

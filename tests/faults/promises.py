@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.ground.databases import DatabaseAddress, Server
 from tests.support.database import Connection, reading
 
 # Actions of the crash campaign, of which each delivery is tried until it is over.

@@ -13,10 +13,10 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from premblyd.copies.names import parse
-from premblyd.engines.connections import backend
-from premblyd.engines.sqlite.files import NEW, REPLACING, beside
-from premblyd.errors import CannotStartError
+from premblyd.features.backup.names import parse
+from premblyd.ground.errors import CannotStartError
+from premblyd.store.connections import backend
+from premblyd.store.sqlite.files import NEW, REPLACING, beside
 from tests.faults import campaigns
 from tests.faults.daemon import folder, table
 from tests.faults.kills import Kills

@@ -32,7 +32,7 @@ from typing import Any
 
 import psutil
 
-from premblyd.times import HOUR_MS
+from premblyd.ground.times import HOUR_MS
 from tests.faults import campaigns, crash, series
 from tests.faults.daemon import Victim, folder, table
 from tests.faults.dashboard import Dashboard

@@ -6,7 +6,7 @@ import pytest
 
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.errors import ConfigError
+from premblyd.ground.errors import ConfigError
 from tests.faults.fuzz import run
 
 CASES = 500

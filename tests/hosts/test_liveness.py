@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from premblyd.hosts.liveness import Liveness, SharedTime
-from premblyd.hosts.observation import Observation
-from premblyd.hosts.register import Sighting
-from premblyd.times import SharedClock
+from premblyd.features.postgresql.liveness import Liveness, SharedTime
+from premblyd.features.postgresql.observation import Observation
+from premblyd.ground.times import SharedClock
+from premblyd.queue.register import Sighting
 
 
 def at(boot_s: float, shared_s: float | None = None) -> SharedTime:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
-from premblyd.engines.beacon import Beat, TimeRead
-from premblyd.engines.engine import Statement
-from premblyd.errors import StoreUnavailableError
-from premblyd.hosts import membership
-from premblyd.hosts.membership import Membership
-from premblyd.hosts.register import Hosts, Sighting
-from premblyd.times import SharedClock
+from premblyd.features.postgresql import membership
+from premblyd.features.postgresql.membership import Membership
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.times import SharedClock
+from premblyd.queue.register import Hosts, Sighting
+from premblyd.store.beacon import Beat, TimeRead
+from premblyd.store.engine import Statement
 from tests.support.database import new_place
 from tests.support.hosts import identity
 from tests.support.queue import claim

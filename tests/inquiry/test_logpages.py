@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.ask.log import LogPageError, read_page
-from premblyd.config.inquiries import LogsQuestion
+from premblyd.features.asking.log import LogPageError, read_page
+from premblyd.features.asking.settings import LogsQuestion
 from premblyd.prembly.bodies import MAX_VALUES
 from tests.support.rows import for_each
 

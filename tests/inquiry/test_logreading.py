@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from premblyd.ask import log as log_module
-from premblyd.ask.log import Log, LogEntry, LogPage, Window, parameters, read_log
-from premblyd.config.inquiries import LogsQuestion
-from premblyd.errors import PremblydError
+from premblyd.features.asking import log as log_module
+from premblyd.features.asking.log import Log, LogEntry, LogPage, Window, parameters, read_log
+from premblyd.features.asking.settings import LogsQuestion
+from premblyd.ground.errors import PremblydError
 from tests.support.rows import for_each
 
 NOW_MS = 1_700_000_000_000

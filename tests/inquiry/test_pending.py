@@ -9,21 +9,21 @@ from typing import Any, Self
 
 import pytest
 
-from premblyd.ask import pending
-from premblyd.ask.client import Inquirer
-from premblyd.ask.pending import PendingAsker
-from premblyd.ask.settling import Settling
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend
-from premblyd.engines.writer import Writer
+from premblyd.features.asking import pending
+from premblyd.features.asking.answering import Answers
+from premblyd.features.asking.awaited import AwaitedQueue, Due
+from premblyd.features.asking.client import Inquirer
+from premblyd.features.asking.pending import PendingAsker
+from premblyd.features.asking.settling import Settling
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
-from premblyd.queue.settling import Answers
-from premblyd.verifications.awaited import AwaitedQueue, Due
+from premblyd.store.connections import backend
+from premblyd.store.writer import Writer
 from tests.support import prembly_api
 from tests.support.clock import SettableClock
 from tests.support.configuration import configuration, shell

@@ -2,8 +2,14 @@
 
 import pytest
 
-from premblyd.ask.pending import GRACE_MS, LATE_RETRY_MS, RETRY_MS, next_due_ms, retry_due_ms
-from premblyd.config.inquiries import Pending
+from premblyd.features.asking.pending import (
+    GRACE_MS,
+    LATE_RETRY_MS,
+    RETRY_MS,
+    next_due_ms,
+    retry_due_ms,
+)
+from premblyd.features.asking.settings import Pending
 from tests.support.rows import for_each
 
 BEGAN_MS = 1_700_000_000_000

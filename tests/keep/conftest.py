@@ -2,8 +2,7 @@
 
 import pytest
 
-from premblyd.keep import erasing, sweeping
-from premblyd.verifications import erased
+from premblyd.features.keeping import erased, erasing, sweeping
 from tests.store.conftest import place, server
 
 __all__ = ["place", "server"]

@@ -7,8 +7,8 @@ from unittest import mock
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.keep import erasing
+from premblyd.features.keeping import erasing
+from premblyd.store.connections import connect_operator
 from tests.support.commands import Ran, json_of, recorded_in, run
 from tests.support.database import rows
 from tests.support.rows import for_each

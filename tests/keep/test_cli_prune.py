@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from premblyd import telemetry, times
-from premblyd.cli import prune
-from premblyd.engines.engine import Transaction
-from premblyd.keep import removing
-from premblyd.model.keeptables import Removed
+from premblyd.features.keeping import cli_prune, removing
+from premblyd.features.keeping.tables import Removed
+from premblyd.ground import telemetry, times
+from premblyd.store.engine import Transaction
 from tests.support.commands import json_of, read, recorded_in, run
 from tests.support.database import by_hand
 
@@ -56,7 +55,7 @@ def test_interrupted_it_says_how_much_it_did(config: Path, monkeypatch: pytest.M
         round_.removed["rejections"] += 2
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prune, "work_off", interrupted)
+    monkeypatch.setattr(cli_prune, "work_off", interrupted)
     done = run("record", "prune", "--yes", "--config", config)
     assert done.code == 1
     assert done.err.startswith("Interrupted after 2 rows; nothing is half deleted. ")

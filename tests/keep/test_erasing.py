@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 from peewee import Model
 
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.sqlite import opening
-from premblyd.errors import StoreUnavailableError
-from premblyd.keep import erasing, holds, personrows
-from premblyd.keep.erasing import Done, HeldError, Request
-from premblyd.keep.holds import Subject
-from premblyd.keep.persons import Named
-from premblyd.model.columns import DIGEST, PLAIN, ColumnType, columns
-from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
-from premblyd.model.tables import (
+from premblyd.features.keeping import erased, erasing, holds, personrows
+from premblyd.features.keeping.erasing import Done, HeldError, Request
+from premblyd.features.keeping.holds import Subject
+from premblyd.features.keeping.persons import Named
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.prembly.payload import session_reference
+from premblyd.queue.inbox import NewDelivery
+from premblyd.queue.jobs import Claimable, Confirmed, Result, Room
+from premblyd.store.columns import DIGEST, PLAIN, ColumnType, columns
+from premblyd.store.connections import connect_operator
+from premblyd.store.sqlite import opening
+from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.store.tables import (
     TABLES,
     Attempt,
     Awaited,
@@ -29,10 +32,6 @@ from premblyd.model.tables import (
     OperatorAction,
     VerificationName,
 )
-from premblyd.prembly.payload import session_reference
-from premblyd.queue.inbox import NewDelivery
-from premblyd.queue.jobs import Claimable, Confirmed, Result, Room
-from premblyd.verifications import erased
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each

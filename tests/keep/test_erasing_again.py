@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.errors import TryAgainError
-from premblyd.keep import erasing, holds
-from premblyd.keep.erasing import Done, Request
-from premblyd.keep.findings import Findings, look
-from premblyd.keep.holds import BeingErasedError, Subject
-from premblyd.keep.persons import Named
-from premblyd.model.states import AttemptOutcome
+from premblyd.features.keeping import erasing, holds
+from premblyd.features.keeping.erasing import Done, Request
+from premblyd.features.keeping.findings import Findings, look
+from premblyd.features.keeping.holds import BeingErasedError, Subject
+from premblyd.features.keeping.persons import Named
+from premblyd.ground.errors import TryAgainError
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Result
+from premblyd.store.connections import connect_operator
+from premblyd.store.states import AttemptOutcome
 from tests.keep.test_erasing import ADA, arrive, erase
 from tests.support.queue import claim, finish
 from tests.support.store import NOW_MS, Store

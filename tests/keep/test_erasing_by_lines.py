@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.keep import erasing, erasingagain, holds
-from premblyd.keep.erasingagain import AppliedAgain
-from premblyd.keep.erasurelines import Line, all_lines, union
-from premblyd.keep.findings import look
-from premblyd.keep.holds import Subject
-from premblyd.keep.persons import Named
-from premblyd.model.states import InquiryResult, Purpose
+from premblyd.features.keeping import erasing, erasingagain, holds
+from premblyd.features.keeping.erasingagain import AppliedAgain
+from premblyd.features.keeping.erasurelines import Line, all_lines, union
+from premblyd.features.keeping.findings import look
+from premblyd.features.keeping.holds import Subject
+from premblyd.features.keeping.persons import Named
+from premblyd.ground.times import DAY_MS
 from premblyd.queue.inbox import NewDelivery
-from premblyd.times import DAY_MS
+from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.states import InquiryResult, Purpose
 from tests.keep.test_erasing import (
     ABOUT_PERSON,
     ADA,

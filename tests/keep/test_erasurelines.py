@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.keep import erasurelines
-from premblyd.keep.erasurelines import (
+from premblyd.features.keeping import erasurelines
+from premblyd.features.keeping.erasurelines import (
     NAME,
     Line,
     LineFileError,
@@ -24,7 +22,9 @@ from premblyd.keep.erasurelines import (
     write_all,
     write_missing,
 )
+from premblyd.ground.databases import Server
 from premblyd.prembly.payload import session_reference
+from premblyd.store.connections import connect_operator, connect_read_only
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_again import begin
 from tests.support.needs import needs_root

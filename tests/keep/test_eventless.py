@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.keep import holds
-from premblyd.keep.holds import Subject
-from premblyd.times import DAY_MS
+from premblyd.features.keeping import holds
+from premblyd.features.keeping.holds import Subject
+from premblyd.ground.times import DAY_MS
 from tests.keep.test_retention import LATER_MS, sweep
 from tests.support.store import NOW_MS, Store, name_one
 

@@ -7,16 +7,15 @@ from unittest import mock
 
 import pytest
 
-from premblyd.config.retention import Retention
-from premblyd.engines.engine import Database, Statement, param
-from premblyd.keep import holds
-from premblyd.keep.holds import Subject, is_on_hold
-from premblyd.keep.retention import Remover, Walk
-from premblyd.model.keeptables import Removed
-from premblyd.model.tables import Event
-from premblyd.record import keeplists
+from premblyd.features.keeping import holds, keeplists
+from premblyd.features.keeping.holds import Subject, is_on_hold
+from premblyd.features.keeping.retention import Remover, Walk
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.tables import Removed
+from premblyd.ground.times import DAY_MS
 from premblyd.record.operating import Operator
-from premblyd.times import DAY_MS
+from premblyd.store.engine import Database, Statement, param
+from premblyd.store.tables import Event
 from tests.support.store import NOW_MS, Store, name_one, transaction_open
 from tests.support.waiting import wait_until
 

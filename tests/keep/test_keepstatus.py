@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.config.retention import Retention
-from premblyd.copies import folders
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.engine import Database
-from premblyd.record import keepstatus
-from premblyd.times import DAY_MS
+from premblyd.features.backup import folders
+from premblyd.features.keeping import keepstatus
+from premblyd.features.keeping.settings import Retention
+from premblyd.ground.times import DAY_MS
+from premblyd.store.connections import connect_operator
+from premblyd.store.engine import Database
 from tests.support.commands import run
 from tests.support.store import NOW_MS, Store
 

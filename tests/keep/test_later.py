@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from premblyd.hosts.register import Hosts
-from premblyd.model.columns import PLAIN, Kept, columns
-from premblyd.model.states import InquiryResult, Purpose
-from premblyd.model.tables import Event
+from premblyd.features.asking.answering import Answers, NewAnswer
+from premblyd.features.turns.once import MAX_HOLD_MS
+from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.events import STATUS
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Job, Room
-from premblyd.queue.once import MAX_HOLD_MS
-from premblyd.queue.oncekeys import once_key
 from premblyd.queue.recovery import BODY_GONE, ERASED
-from premblyd.queue.settling import Answers, NewAnswer
+from premblyd.queue.register import Hosts
 from premblyd.run.invocation import of_job
+from premblyd.store.columns import PLAIN, Kept, columns
+from premblyd.store.states import InquiryResult, Purpose
+from premblyd.store.tables import Event
 from tests.support.erasing import forget, remove_record
 from tests.support.hosts import identity
 from tests.support.queue import LEASE_MS, SUCCEEDED, finish, question

@@ -8,10 +8,8 @@ from signal import SIGKILL
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.keep.erasingagain import erase_again
-from premblyd.keep.erasurelines import (
+from premblyd.features.keeping.erasingagain import erase_again
+from premblyd.features.keeping.erasurelines import (
     NAME,
     Read,
     all_lines,
@@ -20,9 +18,11 @@ from premblyd.keep.erasurelines import (
     record_id,
     write_all,
 )
-from premblyd.keep.linefiles import LineKeeper
+from premblyd.features.keeping.linefiles import LineKeeper
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.store.connections import connect_operator, connect_read_only
 from tests.keep.test_erasing import arrive, erase
 from tests.keep.test_erasing_by_lines import copied
 from tests.support.commands import recorded_in, run, run_process
@@ -130,7 +130,7 @@ def test_a_copy_that_was_put_in_by_hand_is_told_at_the_start(path: Path, tmp_pat
 
 # --- A killed command, and a real daemon -----------------------------------------------------
 
-EAGER = "from premblyd.keep import linefiles; linefiles.FIRST_S = 0"
+EAGER = "from premblyd.features.keeping import linefiles; linefiles.FIRST_S = 0"
 KILLED = f"import os; {EAGER}; linefiles.complete = lambda *_: os.kill(os.getpid(), 9)"
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from premblyd.keep import persons
-from premblyd.keep.persons import Named, Person
+from premblyd.features.keeping import persons
+from premblyd.features.keeping.persons import Named, Person
 from premblyd.prembly.payload import session_reference
 from premblyd.queue.inbox import NewDelivery
 from tests.support.store import NOW_MS, Store, name_one, new_event

@@ -13,17 +13,16 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator, connect_read_only
-from premblyd.errors import NotFoundError
-from premblyd.keep import erasing
-from premblyd.keep.erasing import Request
-from premblyd.keep.persons import Named
-from premblyd.model import tables
-from premblyd.model.columns import PERSONAL, SECRET, columns
-from premblyd.model.table import Table
-from premblyd.record import personzip
+from premblyd.features.keeping import erasing, personzip
+from premblyd.features.keeping.erasing import Request
+from premblyd.features.keeping.persons import Named
+from premblyd.features.keeping.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
+from premblyd.ground.errors import NotFoundError
 from premblyd.record.operating import RecordedExport, record_export
-from premblyd.record.personzip import WITHHELD, ChangedMeanwhileError, SeveralPeopleError
+from premblyd.store import tables
+from premblyd.store.columns import PERSONAL, SECRET, columns
+from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.table import Table
 from tests.keep.test_persons import arrive
 from tests.support.chromium import file_opened, needs_chromium
 from tests.support.rows import for_each

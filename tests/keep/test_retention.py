@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.retention import Retention
-from premblyd.engines.engine import Statement
-from premblyd.engines.sqlite.transaction import SqliteTransaction
-from premblyd.keep import eventless, holds, retention, sweeping
-from premblyd.keep.holds import Subject
-from premblyd.keep.retention import Done
-from premblyd.keep.sweeping import Round
-from premblyd.model.columns import PLAIN, ColumnType, Kept, columns
-from premblyd.model.keeptables import Removed
-from premblyd.model.table import Table
-from premblyd.model.tables import Delivery, Event
-from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.features.keeping import eventless, holds, retention, sweeping
+from premblyd.features.keeping.holds import Subject
+from premblyd.features.keeping.retention import Done
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.sweeping import Round
+from premblyd.features.keeping.tables import Removed
+from premblyd.ground.times import DAY_MS, HOUR_MS
+from premblyd.store.columns import PLAIN, ColumnType, Kept, columns
+from premblyd.store.engine import Statement
+from premblyd.store.sqlite.transaction import SqliteTransaction
+from premblyd.store.table import Table
+from premblyd.store.tables import Delivery, Event
 from tests.support.database import changing
 from tests.support.store import NOW_MS, Store, name_one, new_rejection, store_at, transaction_open
 

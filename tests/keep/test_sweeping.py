@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.retention import Retention
-from premblyd.engines.engine import Transaction
-from premblyd.hosts.heartbeat import Heartbeat
-from premblyd.keep import removing, retention, sweeping
-from premblyd.keep.sweeping import Round, Sweeping
-from premblyd.model.keeptables import Removed
-from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.features.keeping import removing, retention, sweeping
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.sweeping import Round, Sweeping
+from premblyd.features.keeping.tables import Removed
+from premblyd.ground.times import DAY_MS, HOUR_MS
+from premblyd.queue.heartbeat import Heartbeat
+from premblyd.store.engine import Transaction
 from tests.keep.test_retention import work_off
 from tests.support.clock import SettableClock
 from tests.support.logs import Lines

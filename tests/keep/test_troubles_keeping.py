@@ -4,13 +4,13 @@ from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
-from premblyd.config.retention import Retention
-from premblyd.copies import folders
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.engine import Database
+from premblyd.features.backup import folders
+from premblyd.features.keeping.settings import Retention
+from premblyd.ground.times import DAY_MS
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Severity, Situation
-from premblyd.times import DAY_MS
+from premblyd.store.connections import connect_operator
+from premblyd.store.engine import Database
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
 

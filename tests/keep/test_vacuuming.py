@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.engine import Database
-from premblyd.engines.sqlite import engine
-from premblyd.engines.sqlite.files import lock
-from premblyd.errors import StoreUnavailableError
-from premblyd.keep import erasing, vacuuming
-from premblyd.keep.erasing import Request
-from premblyd.keep.persons import Named
-from premblyd.record import keepstatus
+from premblyd.features.keeping import erasing, keepstatus, vacuuming
+from premblyd.features.keeping.erasing import Request
+from premblyd.features.keeping.persons import Named
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.store.connections import connect_operator
+from premblyd.store.engine import Database
+from premblyd.store.sqlite import engine
+from premblyd.store.sqlite.files import lock
 from tests.support.commands import Ran, recorded_in, run, run_process
 from tests.support.database import by_hand, rows
 from tests.support.store import NOW_MS, Store, store_at
@@ -99,7 +98,7 @@ def test_no_byte_of_the_person_is_in_file_or_log(
 
 def test_while_somebody_reads_it_it_stays(in_file: InFile, monkeypatch: pytest.MonkeyPatch) -> None:
     store, database = in_file
-    monkeypatch.setattr("premblyd.engines.sqlite.opening.LOG_WAIT_MS", 1)
+    monkeypatch.setattr("premblyd.store.sqlite.opening.LOG_WAIT_MS", 1)
     erase(store, database)
     with closing(connect_operator(store.path)) as reader:
         reader.execute_sql("BEGIN")

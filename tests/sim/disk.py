@@ -10,10 +10,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from premblyd.engines.engine import Transaction
-from premblyd.engines.sqlite.engine import SqliteBackend, SqliteEngine
-from premblyd.engines.writer import Writer
-from premblyd.errors import StoreUnavailableError
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.store.engine import Transaction
+from premblyd.store.sqlite.engine import SqliteBackend, SqliteEngine
+from premblyd.store.writer import Writer
 from tests.sim.virtual import Crash
 
 

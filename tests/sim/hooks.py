@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from premblyd.config.models import Config, Endpoint
-from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.process import Children, Mark, mark_of
 from premblyd.run.starting import LackError, Patience
+from premblyd.store.states import AttemptOutcome
 from tests.sim.virtual import Time
 
 

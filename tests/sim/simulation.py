@@ -19,19 +19,19 @@ from typing import Any
 from unittest import mock
 
 import premblyd.daemon
-from premblyd import telemetry
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.errors import NotFoundError, PremblydError, TryAgainError
-from premblyd.keep import erasing, holds
-from premblyd.keep.erasing import HeldError
-from premblyd.keep.persons import Named
+from premblyd.features.keeping import erasing, holds
+from premblyd.features.keeping.erasing import HeldError
+from premblyd.features.keeping.persons import Named
+from premblyd.ground import telemetry
+from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.receive.server import Receiver
 from premblyd.record.operating import Operator, transact_all
 from premblyd.run import kinds
+from premblyd.store.connections import connect_operator
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.engine import SqliteEngine
 from tests.sim.disk import CRASHES, FAILURES, Backend, Disk, Fate, InlineWriter
 from tests.sim.hooks import Run, Runner, Script
 from tests.sim.model import Broken, Model, d, e
@@ -58,10 +58,10 @@ OWN_FAULTS = {
 # Whoever looks now and then looks less often, or most of the work would be to look.
 POLLS = {
     "premblyd.run.dispatcher.POLL_S": 15.0,
-    "premblyd.ask.pending.POLL_S": 15.0,
-    "premblyd.queue.pauses.LOOK_AGAIN_S": 60.0,
+    "premblyd.features.asking.pending.POLL_S": 15.0,
+    "premblyd.features.pause.pauses.LOOK_AGAIN_S": 60.0,
     "premblyd.receive.server.WATCH_EVERY_S": 2.0,
-    "premblyd.alerts.watch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
+    "premblyd.features.watch.troublewatch.TroubleWatch.run": lambda _: asyncio.Event().wait(),
 }
 
 
@@ -178,12 +178,12 @@ class Simulation:
         }
         with contextlib.ExitStack() as patched:
             patched.enter_context(mock.patch.multiple(premblyd.daemon, **own))
-            for name in ("premblyd.hosts.heartbeat", "premblyd.hosts.identity"):
+            for name in ("premblyd.queue.heartbeat", "premblyd.queue.identity"):
                 patched.enter_context(mock.patch(f"{name}.machine_start", self._machine))
-            for name in ("premblyd.ask.client", "premblyd.receive.recognition"):
+            for name in ("premblyd.features.asking.client", "premblyd.receive.recognition"):
                 patched.enter_context(mock.patch(f"{name}.ThreadPoolExecutor", _NoThreads))
             patched.enter_context(
-                mock.patch("premblyd.ask.client.HttpClient", return_value=self.api)
+                mock.patch("premblyd.features.asking.client.HttpClient", return_value=self.api)
             )
             runners = dict.fromkeys(kinds.RUNNERS, runner)
             patched.enter_context(mock.patch.dict(kinds.RUNNERS, runners))

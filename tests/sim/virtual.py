@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from premblyd import httpclient  # noqa: F401 (what it imports reads the real clocks)
+from premblyd.ground import httpclient  # noqa: F401 (what it imports reads the real clocks)
 
 SECOND = 1_000_000_000
 MOST_AWAITS = 50

@@ -13,7 +13,7 @@ from uuid import UUID
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from premblyd.httpclient import Request, Response
+from premblyd.ground.httpclient import Request, Response
 from premblyd.prembly import signature
 from premblyd.prembly.payload import plain_id
 from premblyd.receive.server import Receiver

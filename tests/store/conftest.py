@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Server
+from premblyd.ground.databases import Server
 from tests.support import postgresql
 from tests.support.database import ENGINES, file_in, prepared_file
 from tests.support.needs import needs_machine
@@ -21,7 +21,7 @@ from tests.support.store import Store
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A prepared database on the session's server. Transactions on it may take a busy machine
     longer than a daemon waits."""
-    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 30.0)
+    monkeypatch.setattr("premblyd.features.postgresql.engine.DEADLINE_S", 30.0)
     with needs_machine():
         postgresql.of_session()
     with postgresql.empty_database() as server:

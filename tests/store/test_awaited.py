@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.engine import Transaction
-from premblyd.model.states import InquiryResult, Purpose
-from premblyd.model.tables import Event
-from premblyd.prembly.events import MEANINGS, STORED_BY
-from premblyd.prembly.payload import Outcome, Verdict, session_reference
-from premblyd.prembly.standings import Standing
-from premblyd.queue.inbox import Added, NewDelivery
-from premblyd.queue.settling import NewAnswer, add_answer
-from premblyd.verifications.awaited import (
+from premblyd.features.asking.answering import NewAnswer, add_answer
+from premblyd.features.asking.awaited import (
     MAX_MISSED,
     Asked,
     AwaitedQueue,
@@ -26,9 +19,16 @@ from premblyd.verifications.awaited import (
     note_known,
     waiting_unknown,
 )
-from premblyd.verifications.questions import AGAIN_MS, DOUBTS, Inquiries
-from premblyd.verifications.spellings import Spelt, look_up
-from premblyd.verifications.stored import STANDING, settled_in_record
+from premblyd.features.asking.questions import AGAIN_MS, DOUBTS, Inquiries
+from premblyd.features.asking.stored import STANDING, settled_in_record
+from premblyd.prembly.events import MEANINGS, STORED_BY
+from premblyd.prembly.payload import Outcome, Verdict, session_reference
+from premblyd.prembly.standings import Standing
+from premblyd.queue.inbox import Added, NewDelivery
+from premblyd.queue.spellings import Spelt, look_up
+from premblyd.store.engine import Transaction
+from premblyd.store.states import InquiryResult, Purpose
+from premblyd.store.tables import Event
 from tests.support.queue import claim, question
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.postgresql.transaction import PostgresqlTransaction
-from premblyd.engines.sqlite.transaction import SqliteTransaction
+from premblyd.features.postgresql.transaction import PostgresqlTransaction
+from premblyd.features.turns.once import lock_name
+from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Room
-from premblyd.queue.once import lock_name
-from premblyd.queue.oncekeys import once_key
+from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.queue import LEASE_MS
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from premblyd.engines.engine import Database
-from premblyd.hosts.identity import of_this_process
-from premblyd.hosts.register import Hosts
-from premblyd.model.states import HaltReason
-from premblyd.queue.halts import HaltLog, Halts
+from premblyd.features.worker.halts import HaltLog, Halts
+from premblyd.queue.identity import of_this_process
+from premblyd.queue.register import Hosts
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.store.engine import Database
+from premblyd.store.states import HaltReason
 from tests.support.clock import SettableClock
 from tests.support.store import NOW_MS, Store
 from tests.support.waiting import until

@@ -2,11 +2,11 @@
 
 import pytest
 
-from premblyd.errors import OtherRecordError
-from premblyd.hosts.identity import Predecessor
-from premblyd.hosts.register import Hosts, Sighting
+from premblyd.ground.errors import OtherRecordError
 from premblyd.queue.due import NO_ACTION
+from premblyd.queue.identity import Predecessor
 from premblyd.queue.queue import Queue
+from premblyd.queue.register import Hosts, Sighting
 from premblyd.record.operating import Operator
 from tests.support.hosts import identity
 from tests.support.queue import SUCCEEDED, claim, finish

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.engines.engine import Lookup
-from premblyd.keep import erasing
-from premblyd.keep.persons import Named
-from premblyd.model.tables import Delivery, Event
+from premblyd.features.asking.awaited import AwaitedQueue
+from premblyd.features.keeping import erasing
+from premblyd.features.keeping.persons import Named
+from premblyd.features.turns.once import lock_name
+from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.payload import Outcome
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room
-from premblyd.queue.once import lock_name
-from premblyd.queue.oncekeys import once_key
-from premblyd.verifications.awaited import AwaitedQueue
+from premblyd.store.connections import connect_operator
+from premblyd.store.engine import Lookup
+from premblyd.store.tables import Delivery, Event
 from tests.support.queue import FAILED, LATER_MS, LEASE_MS, SUCCEEDED, add_many, claim, finish, ids
 from tests.support.store import NOW_MS, Store, new_event, transaction_open
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.model.states import State
+from premblyd.features.asking.answering import Answers, NewAnswer
+from premblyd.features.turns.order import Then
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room
-from premblyd.queue.order import Then
-from premblyd.queue.settling import Answers, NewAnswer
 from premblyd.record.operating import Change, Operator
+from premblyd.store.states import State
 from tests.support.jobs import ending
 from tests.support.queue import FAILED, INTERRUPTED, LEASE_MS, SUCCEEDED
 from tests.support.store import NOW_MS, Store, new_event

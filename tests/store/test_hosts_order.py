@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.engine import Transaction
-from premblyd.engines.writer import Step
-from premblyd.model.states import State
+from premblyd.ground.databases import Server
 from premblyd.queue import inbox
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.operating import Operator
+from premblyd.store.engine import Transaction
+from premblyd.store.states import State
+from premblyd.store.writer import Step
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, claim, ids
 from tests.support.store import NOW_MS, Store, new_event

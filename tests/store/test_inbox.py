@@ -10,9 +10,9 @@ import pytest
 from premblyd.prembly.payload import MAX_TEXT_BYTES, Webhook
 from premblyd.queue import rejections
 from premblyd.queue.arrivals import By, event_key
+from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.rejections import NewRejection
-from premblyd.verifications.digests import Digests
 from tests.support.store import NOW_MS, VERDICT, Store, is_fault, new_event, new_rejection
 
 DELIVERIES = """SELECT event_id, action, state, due_at_ms, attempts_left, created_at_ms

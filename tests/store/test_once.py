@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.turns.once import MAX_HOLD_MS
+from premblyd.features.turns.oncekeys import once_key
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.once import MAX_HOLD_MS
-from premblyd.queue.oncekeys import once_key
 from tests.support.queue import FAILED, LATER_MS, SUCCEEDED, claim, claim_once, finish, ids
 from tests.support.store import NOW_MS, Store
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import DatabaseAddress
+from premblyd.features.turns.order import Then
+from premblyd.ground.databases import DatabaseAddress
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Job
-from premblyd.queue.order import Then
 from premblyd.record.operating import Operator
 from premblyd.run import dispatcher
 from tests.support.dispatching import Dispatching

@@ -3,18 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
-from premblyd.engines.engine import Database
-from premblyd.keep import personrows
+from premblyd.features.keeping import personrows
+from premblyd.features.pause.pauses import KEPT_MS, PauseLog
+from premblyd.features.statistics import statistics
+from premblyd.features.turns.order import Then
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
-from premblyd.queue.order import Then
-from premblyd.queue.pauses import KEPT_MS, PauseLog
-from premblyd.record import statistics
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
 from premblyd.record.troubles.events import LATE_MS, PAUSED_MS
 from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.store.engine import Database
 from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
 from tests.support.clock import SettableClock
 from tests.support.jobs import action, settings

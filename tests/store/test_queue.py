@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from premblyd.model.states import State
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
@@ -14,6 +13,7 @@ from premblyd.queue.jobs import Claimable, Claimed, Confirmed, Job, Result, Room
 from premblyd.queue.recovery import CRASHED
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions
+from premblyd.store.states import State
 from tests.support.jobs import action as an_action
 from tests.support.jobs import ending
 from tests.support.queue import (

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines import readers
-from premblyd.engines.connections import backend, translated
-from premblyd.engines.engine import Database
-from premblyd.engines.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
-from premblyd.errors import PremblydError, StoreUnreadableError
-from premblyd.model.tables import Event
+from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.errors import PremblydError, StoreUnreadableError
 from premblyd.record import queries
+from premblyd.store import readers
+from premblyd.store.connections import backend, translated
+from premblyd.store.engine import Database
+from premblyd.store.readers import Readers, Stopped, Stopper, TooBusyError, TooSlowError
+from premblyd.store.tables import Event
 from tests.support.postgresql import SUPERUSER, of_session, rows
 from tests.support.waiting import wait_until
 from tests.support.wire import Wire

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.connections import connect_operator
-from premblyd.model.states import InquiryResult, Purpose
+from premblyd.features.asking.matching import found_events
 from premblyd.prembly.payload import Outcome, plain_id, same_id
-from premblyd.record.reconciling.matching import found_events
+from premblyd.store.connections import connect_operator
+from premblyd.store.states import InquiryResult, Purpose
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each
 from tests.support.store import Store, new_event

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.engine import Statement, Transaction
-from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import SqliteEngine
-from premblyd.engines.writer import Step, Writer
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.tables import Record
+from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox
+from premblyd.store.engine import Statement, Transaction
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.engine import SqliteEngine
+from premblyd.store.tables import Record
+from premblyd.store.writer import Step, Writer
 from tests.support.database import locked
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event
@@ -101,7 +101,7 @@ def test_what_ended_during_a_claim_waits_for_the_next_claim_but_no_webhook_does(
 def test_a_transaction_has_an_upper_size_and_close_commits_what_waits(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("premblyd.engines.writer.MAX_BATCH", 10)
+    monkeypatch.setattr("premblyd.store.writer.MAX_BATCH", 10)
     works = transactions(store, monkeypatch)
     bodies = [b"%d" % number for number in range(25)]
     waiting = [store.inbox.add(new_event(body), []) for body in bodies]
@@ -126,7 +126,7 @@ def test_too_little_memory_is_waited_for_and_a_small_commit_between_is_no_recove
         store.wait(store.inbox.prove_commit())
     assert store.rows("SELECT alive_at_ms FROM record") == [(None,)]
     assert [line["event"] for line in lines] == ["store.unavailable"]
-    monkeypatch.setattr("premblyd.engines.writer.RECENT_S", 0)  # later, with nothing that failed
+    monkeypatch.setattr("premblyd.store.writer.RECENT_S", 0)  # later, with nothing that failed
     store.wait(store.inbox.prove_commit())
     assert [line["event"] for line in lines] == ["store.unavailable", "store.recovered"]
     with pytest.raises(StoreUnavailableError):

@@ -6,11 +6,11 @@ Importing this adds it, as a model in config/hooks.py and a row in run/kinds.py 
 from premblyd.config.hooks import Hook
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.values import NonEmpty
-from premblyd.model.states import AttemptOutcome
 from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import RUNNERS
 from premblyd.run.process import Children
+from premblyd.store.states import AttemptOutcome
 
 
 class AppendHook(Hook):

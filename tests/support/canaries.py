@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from premblyd.databases import DatabaseAddress, Server
+from premblyd.ground.databases import DatabaseAddress, Server
 from tests.support.database import reading
 
 PIECE = 24  # characters of a long one that are sought on their own

@@ -2,7 +2,7 @@
 
 import time
 
-from premblyd.times import Clock
+from premblyd.ground.times import Clock
 
 
 class SettableClock(Clock):

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 
 import psutil
 
-from premblyd.databases import DatabaseAddress, file_of
+from premblyd.ground.databases import DatabaseAddress, file_of
 from tests.support.configuration import configuration
 from tests.support.database import new_place, rows, settings_of
 from tests.support.forking import Forked
@@ -25,9 +25,9 @@ from tests.support.webhooks import PATH, signed
 # Python that each runs first. On a busy machine few seconds are nothing: neither for a page of the
 # console, nor for an answer, nor for one of Prembly's, nor for who is accepted while it stops.
 PATIENT = """
-from premblyd import listening
-from premblyd.ask.client import Inquirer
-from premblyd.engines.readers import Readers
+from premblyd.receive import listening
+from premblyd.features.asking.client import Inquirer
+from premblyd.store.readers import Readers
 from premblyd.receive.server import Receiver
 Readers.__init__.__kwdefaults__["time_limit_s"] = 3600
 listening.WAITING_S = 3600

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
-from premblyd.engines.connections import backend
-from premblyd.engines.sqlite import cipher
-from premblyd.model.schema import KEY_BYTES
+from premblyd.features.encryption import cipher
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
+from premblyd.store.connections import backend
+from premblyd.store.schema import KEY_BYTES
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.waiting import FOREVER_S

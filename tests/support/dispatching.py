@@ -7,27 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Self
 
-from premblyd.ask.client import Inquirer
-from premblyd.ask.confirm import Confirmation
-from premblyd.ask.settling import Settling
 from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
-from premblyd.config.inquiries import PremblyApi
 from premblyd.config.models import Action, Config, Endpoint
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import backend, connect_operator
-from premblyd.engines.writer import Writer
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.states import AttemptOutcome
+from premblyd.features.asking.answering import Answers
+from premblyd.features.asking.client import Inquirer
+from premblyd.features.asking.confirm import Confirmation
+from premblyd.features.asking.questions import Inquiries
+from premblyd.features.asking.settings import PremblyApi
+from premblyd.features.asking.settling import Settling
+from premblyd.features.turns.once import Ruling
+from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Claimed, Result
-from premblyd.queue.once import Ruling
 from premblyd.queue.queue import Queue
-from premblyd.queue.settling import Answers
 from premblyd.record.operating import Operator
 from premblyd.run.dispatcher import Actions, Dispatcher
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.kinds import Runners
-from premblyd.verifications.questions import Inquiries
+from premblyd.store.connections import backend, connect_operator
+from premblyd.store.states import AttemptOutcome
+from premblyd.store.writer import Writer
 from tests.support.clock import SettableClock
 from tests.support.database import Looking
 from tests.support.jobs import action_of, settings

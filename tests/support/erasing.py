@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from premblyd.engines.engine import Statement, Transaction, insert, param
-from premblyd.keep import removing
-from premblyd.model.keeptables import ErasedName, Erasure, GoneEvent, GoneOnce, RemovedParts
-from premblyd.model.tables import Event
-from premblyd.verifications.digests import Digests
+from premblyd.features.keeping import removing
+from premblyd.features.keeping.tables import ErasedName, Erasure, GoneEvent, GoneOnce, RemovedParts
+from premblyd.queue.digests import Digests
+from premblyd.store.engine import Statement, Transaction, insert, param
+from premblyd.store.tables import Event
 from tests.support.store import NOW_MS, Store
 
 _ERASURE = insert(Erasure, "at_ms", "actor", "found_by", "events", "cancelled")

@@ -15,10 +15,10 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
-from premblyd.databases import Server
-from premblyd.engines.engine import Transaction
-from premblyd.engines.postgresql import opening
-from premblyd.engines.postgresql.engine import PostgresqlEngine
+from premblyd.features.postgresql import opening
+from premblyd.features.postgresql.engine import PostgresqlEngine
+from premblyd.ground.databases import Server
+from premblyd.store.engine import Transaction
 
 # Of libpq, which can be seen only in psycopg's form that is pure Python.
 CALLS = [

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from premblyd.databases import Server
-from premblyd.hosts.identity import Identity
+from premblyd.ground.databases import Server
+from premblyd.queue.identity import Identity
 from tests.support import postgresql
 from tests.support.configuration import shell
 from tests.support.daemon import Premblyd

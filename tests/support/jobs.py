@@ -7,11 +7,11 @@ from typing import Any
 from premblyd.config.hooks import KINDS
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
-from premblyd.model.states import State
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
 from premblyd.queue.jobs import Ending, Job
 from premblyd.run.invocation import Invocation, of_job
 from premblyd.run.starting import FREE, Permit
+from premblyd.store.states import State
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACES = SecretPlaces(Path("/nowhere"), {})

@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 from peewee import ForeignKeyField, Model
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.model.columns import ColumnType, columns
-from premblyd.move import sqlite
-from premblyd.move.moving import MOVED, TableMoved, Watch, move
-from premblyd.move.postgresql import Target
-from premblyd.move.sqlite import Row
+from premblyd.features.postgresql import movesource
+from premblyd.features.postgresql.movesource import Row
+from premblyd.features.postgresql.movetarget import Target
+from premblyd.features.postgresql.moving import MOVED, TableMoved, Watch, move
+from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.store.columns import ColumnType, columns
 
 TABLES: dict[str, type[Model]] = {table._meta.table_name: table for table in MOVED}
 LARGE = 2**63 - 1
@@ -127,7 +127,7 @@ def rows_of(place: DatabaseAddress) -> dict[str, list[Row]]:
             target = Target(connection, MOVED)
             found = {name: list(target.rows(table)) for name, table in TABLES.items()}
     else:
-        with sqlite.opened(place) as file:
+        with movesource.opened(place) as file:
             found = {name: list(file.rows(table)) for name, table in TABLES.items()}
     return {name: sorted(rows, key=repr) for name, rows in found.items()}
 

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import psycopg
 
-from premblyd.databases import Server
-from premblyd.engines.postgresql.engine import PostgresqlBackend
-from premblyd.model.schema import KEY_BYTES
+from premblyd.features.postgresql.engine import PostgresqlBackend
+from premblyd.ground.databases import Server
+from premblyd.store.schema import KEY_BYTES
 from tests.support.needs import UnavailableError
 from tests.support.users import NOBODY
 from tests.support.waiting import FOREVER_S

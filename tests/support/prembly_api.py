@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from premblyd.config import inquiries as config
 from premblyd.config.secrets import SecretPlaces
+from premblyd.features.asking import settings as config
 from tests.support import http_server
 from tests.support.http_server import at_work
 

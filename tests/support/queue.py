@@ -3,12 +3,12 @@
 from collections.abc import Collection
 from typing import Any
 
-from premblyd.hosts.identity import of_this_process
-from premblyd.hosts.register import Hosts
-from premblyd.model.states import AttemptOutcome, InquiryResult, Purpose, State
+from premblyd.features.asking.questions import Inquiries, NewInquiry
+from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Result, Room
-from premblyd.verifications.questions import Inquiries, NewInquiry
+from premblyd.queue.register import Hosts
+from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
 from tests.support.jobs import ending
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -13,15 +13,15 @@ from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httputil import HTTPHeaders
 
 from premblyd.config.load import parse_config
+from premblyd.config.routing import Routing
 from premblyd.config.secrets import SecretPlaces
-from premblyd.databases import DatabaseAddress
-from premblyd.engines.connections import backend
-from premblyd.engines.writer import Writer
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.times import Clock
+from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Inbox
 from premblyd.receive.server import Receiver
-from premblyd.routing import Routing
-from premblyd.times import Clock
-from premblyd.verifications.digests import Digests
+from premblyd.store.connections import backend
+from premblyd.store.writer import Writer
 from tests.support.configuration import configuration, shell
 from tests.support.database import rows
 from tests.support.requests import Answer

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from premblyd.engines.connections import backend
-from premblyd.engines.writer import Writer
 from premblyd.queue.inbox import Inbox
+from premblyd.store.connections import backend
+from premblyd.store.writer import Writer
 from tests.support.configuration import configuration
 from tests.support.database import by_hand, new_place, rows, url_of
 from tests.support.prembly_api import PremblyApi

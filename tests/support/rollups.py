@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from premblyd.model.rolled import rolled_code, rolled_type
-from premblyd.model.triggers import BUCKET
+from premblyd.features.statistics.rolled import rolled_code, rolled_type
+from premblyd.store.triggers import BUCKET
 
 EVENTS = """
 INSERT INTO event_hour

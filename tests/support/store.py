@@ -13,20 +13,20 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
-from premblyd.databases import DatabaseAddress, Server, file_of
-from premblyd.engines.backend import Backend
-from premblyd.engines.connections import backend
-from premblyd.engines.engine import Transaction, insert
-from premblyd.engines.postgresql.engine import PostgresqlEngine
-from premblyd.engines.writer import Writer
-from premblyd.errors import StoreUnavailableError
-from premblyd.model.tables import VerificationName
+from premblyd.features.postgresql.engine import PostgresqlEngine
+from premblyd.features.turns.order import Then
+from premblyd.ground.databases import DatabaseAddress, Server, file_of
+from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
+from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
-from premblyd.queue.order import Then
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
-from premblyd.verifications.digests import Digests
+from premblyd.store.backend import Backend
+from premblyd.store.connections import backend
+from premblyd.store.engine import Transaction, insert
+from premblyd.store.tables import VerificationName
+from premblyd.store.writer import Writer
 from tests.support import postgresql
 from tests.support.database import Looking, connect_file
 

@@ -5,7 +5,7 @@ import socket
 import threading
 from typing import Self
 
-from premblyd.databases import Server
+from premblyd.ground.databases import Server
 from tests.support.postgresql import Cluster
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from premblyd.config.models import Action, Config
-from premblyd.model.states import HaltReason
+from premblyd.features.worker.conversation import Conversation
+from premblyd.features.worker.worker import WorkerRunner
 from premblyd.queue.jobs import Result
-from premblyd.run.conversation import Conversation
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
-from premblyd.run.worker import WorkerRunner
+from premblyd.store.states import HaltReason
 from tests.support.jobs import action, invocation
 from tests.support.waiting import until
 

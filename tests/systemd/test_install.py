@@ -146,7 +146,7 @@ def test_an_update_keeps_every_event_and_one_that_can_not_run_is_undone(
     # One with other tables, and a mistake in the configuration: the old one is not even stopped.
     pid = machine.property("MainPID")
     machine.run("cp -r /share/source /share/other")
-    machine.run("cat >>/share/other/premblyd/model/schema.py", stdin=OTHER_TABLES)
+    machine.run("cat >>/share/other/premblyd/store/schema.py", stdin=OTHER_TABLES)
     another = "was made by another build of premblyd"
     assert_refused(machine, "/share/other/systemd/install.sh", 78, another)
     nowhere = f"{INSTALL} --from premblyd-that-is-nowhere"

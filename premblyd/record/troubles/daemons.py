@@ -8,15 +8,16 @@ from functools import partial
 
 from peewee import JOIN, fn
 
-from premblyd import times
-from premblyd.model.states import LOST
-from premblyd.model.tables import Alert, Attempt, Downtime, Host
-from premblyd.queue import trusted
+from premblyd.features.keeping import trusted
+from premblyd.features.postgresql import hostlist
+from premblyd.ground import times
+from premblyd.ground.times import DAY_MS
+from premblyd.ground.words import counted, duration
 from premblyd.queue.jobs import LACKS
-from premblyd.record import events, hosts, queries
+from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
-from premblyd.times import DAY_MS
-from premblyd.words import counted, duration
+from premblyd.store.states import LOST
+from premblyd.store.tables import Alert, Attempt, Downtime, Host
 
 DOWNTIME_DAYS = 30  # what is older was lived with
 SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
@@ -203,15 +204,15 @@ def host(situation: Situation) -> Iterator[Item]:
             text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
             " back. Its hooks have run elsewhere.",
             remedy="On that machine, check that premblyd runs and reaches the database. If the"
-            f" host is gone for good: `{hosts.forget_command(name)}`. Otherwise this is listed for"
-            " a day.",
+            f" host is gone for good: `{hostlist.forget_command(name)}`. Otherwise this is listed"
+            " for a day.",
             command="sudo systemctl status premblyd",
             about=name,
         )
 
 
 def _waited_for(situation: Situation) -> Iterator[Item]:
-    found = {each.action: each for each in hosts.waited_for(situation.database)}
+    found = {each.action: each for each in hostlist.waited_for(situation.database)}
     for action, count in largest({action: each.count for action, each in found.items()}):
         each = found[action]
         is_one = len(each.names) == 1
@@ -222,7 +223,7 @@ def _waited_for(situation: Situation) -> Iterator[Item]:
             f" {'it has' if is_one else 'they have'} been away since"
             f" {times.for_people(each.since_ms)} UTC.",
             remedy="Start premblyd there, or add the action to another host. If it is gone for"
-            f" good: `{hosts.forget_command(*each.names)}`. What still waits is dead then, and"
+            f" good: `{hostlist.forget_command(*each.names)}`. What still waits is dead then, and"
             " `replay` runs it.",
             command="premblyd hosts",
             target=Target(page="deliveries", state="pending", action=action),

@@ -7,20 +7,23 @@ from typing import Any
 
 from peewee import fn
 
-from premblyd import times
-from premblyd.model.rolled import rolled_code
-from premblyd.model.states import AttemptOutcome, HaltReason
-from premblyd.model.tables import Attempt, Delivery, Event, EventHour, Halt, Host, Rejection
+from premblyd.config.routing import Routing
+from premblyd.features.pause import wording
+from premblyd.features.postgresql import hostlist
+from premblyd.features.statistics import statistics
+from premblyd.features.statistics.rolled import rolled_code
+from premblyd.features.statistics.rollups import hour_of
+from premblyd.ground import times
+from premblyd.ground.privacy import is_code
+from premblyd.ground.times import DAY_MS, HOUR_MS
+from premblyd.ground.words import counted
 from premblyd.prembly import samples
 from premblyd.prembly.payload import CODES
-from premblyd.privacy import is_code
 from premblyd.queue.rejections import ConnectionFault
-from premblyd.queue.rollups import hour_of
-from premblyd.record import events, hosts, pauses, queries, statistics
+from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
-from premblyd.routing import Routing
-from premblyd.times import DAY_MS, HOUR_MS
-from premblyd.words import counted
+from premblyd.store.states import AttemptOutcome, HaltReason
+from premblyd.store.tables import Attempt, Delivery, Event, EventHour, Halt, Host, Rejection
 
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths
@@ -62,11 +65,11 @@ _FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 def late(situation: Situation) -> Iterator[Item]:
     overdue = statistics.overdue_of(situation.database, situation.now_ms - LATE_MS)
     if situation.path is None:  # what waits for a host that is away is told as that
-        for each in hosts.waited_for(situation.database):
+        for each in hostlist.waited_for(situation.database):
             overdue.pop(each.action, None)
     for action, *_ in _halts(situation):  # told as halted, which says why
         overdue.pop(action, None)
-    for action in pauses.lately(situation.database, situation.now_ms - LATE_MS):
+    for action in wording.lately(situation.database, situation.now_ms - LATE_MS):
         overdue.pop(action, None)
     for action, count in largest({action: late.count for action, late in overdue.items()}):
         due_ms = overdue[action].since_ms
@@ -84,7 +87,7 @@ def late(situation: Situation) -> Iterator[Item]:
 @trouble()
 def failing(situation: Situation) -> Iterator[Item]:
     """Yield actions whose last attempts all failed, save those that make none any more."""
-    paused = pauses.in_force(situation.database, situation.now_ms)
+    paused = wording.in_force(situation.database, situation.now_ms)
     for action, count in sorted(_failures_in_a_row(situation).items()):
         if action in paused:
             continue
@@ -162,15 +165,15 @@ def _halts(situation: Situation) -> list[tuple[Any, ...]]:
 @trouble()
 def paused(situation: Situation) -> Iterator[Item]:
     """Yield pauses that somebody may have forgotten. Others are told beside what needs somebody."""
-    found = pauses.in_force(situation.database, situation.now_ms)
+    found = wording.in_force(situation.database, situation.now_ms)
     settings = situation.settings
-    gone = pauses.without_action(situation.database, settings, found) if settings else ()
+    gone = wording.without_action(situation.database, settings, found) if settings else ()
     for action, pause in found.items():
         is_gone = action in gone
         is_long = pause.until_ms is None and pause.since_ms < situation.now_ms - PAUSED_MS
         if is_gone or is_long:
             yield Item(
-                text=f"{action} has been {pauses.without_reason(pause)}."
+                text=f"{action} has been {wording.without_reason(pause)}."
                 + (" No configuration has this action." if is_gone else ""),
                 remedy=f"`premblyd resume {action}` ends the pause, and its waiting deliveries are"
                 " dead then: look at them first."

@@ -2,17 +2,19 @@
 alerts and metrics.
 
 To add one, write its question beside its likes, in a file of this folder: `@trouble()` makes a row
-of it. For alerts, its name stands in `config/alerts.py`. Questions must be quick beside a million
-events, so they ask indexes and roll-ups, and count no event.
+of it. For alerts, its name stands in `features/watch/settings.py`. Questions must be quick beside
+a million events, so they ask indexes and roll-ups, and count no event.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
 
-from premblyd.record.troubles import daemons, events, keeping, prembly
+from premblyd.features.asking import troubles as prembly
+from premblyd.features.keeping import troubles as keeping
+from premblyd.ground.words import counted
+from premblyd.record.troubles import daemons, events
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation, Trouble
-from premblyd.words import counted
 
 TROUBLES = tuple(
     row

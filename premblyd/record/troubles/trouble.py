@@ -8,10 +8,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from premblyd.config.alerts import DISK_PERCENT
 from premblyd.config.models import Config
-from premblyd.engines.engine import Database
-from premblyd.times import DAY_MS, HOUR_MS
+from premblyd.features.watch.settings import DISK_PERCENT
+from premblyd.ground.times import DAY_MS, HOUR_MS
+from premblyd.store.engine import Database
 
 MAX_ITEMS = 10  # of one kind: the first ones that its row yields
 
@@ -125,7 +125,7 @@ class Situation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """A row of the table: a kind of trouble. Status, console, alerts, metrics and `check` tell what
-    it yields, as it says; alerts know it by `config/alerts.py`."""
+    it yields, as it says; alerts know it by `features/watch/settings.py`."""
 
     kind: str
     ask: Callable[[Situation], Iterator[Item]]

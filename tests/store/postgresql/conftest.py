@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from premblyd.databases import Server
+from premblyd.ground.databases import Server
 from tests.support.store import Store
 
 

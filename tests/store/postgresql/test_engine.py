@@ -12,17 +12,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Transaction
-from premblyd.engines.postgresql.engine import TRIES
-from premblyd.engines.postgresql.failures import plain
-from premblyd.errors import StoreUnavailableError
-from premblyd.hosts.identity import of_this_process
-from premblyd.hosts.register import Hosts
+from premblyd.features.postgresql.engine import TRIES
+from premblyd.features.postgresql.failures import plain
+from premblyd.ground.databases import Server
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.queue.identity import of_this_process
 from premblyd.queue.inbox import NewDelivery, add_event
+from premblyd.queue.register import Hosts
 from premblyd.record.troubles import daemons, table
 from premblyd.record.troubles.trouble import Item, Situation
+from premblyd.store.connections import connect_read_only
+from premblyd.store.engine import Transaction
 from tests.support import postgresql
 from tests.support.database import url_of
 from tests.support.logs import Lines

@@ -8,13 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from premblyd.databases import DatabaseAddress
-from premblyd.engines import failing
-from premblyd.engines.engine import Transaction
-from premblyd.engines.postgresql import engine
-from premblyd.errors import TableUnavailableError
+from premblyd.features.postgresql import engine
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import TableUnavailableError
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Room
+from premblyd.store import failing
+from premblyd.store.engine import Transaction
 from tests.support.database import url_of
 from tests.support.logs import Lines
 from tests.support.queue import claim, ids

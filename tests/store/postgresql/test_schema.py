@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.postgresql import schema
-from premblyd.errors import SchemaError
+from premblyd.features.postgresql import schema
+from premblyd.ground.databases import Server
+from premblyd.ground.errors import SchemaError
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.postgresql import rows

@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from premblyd.databases import DatabaseAddress, Server
-from premblyd.engines.connections import backend
-from premblyd.engines.postgresql import opening
-from premblyd.engines.postgresql.transaction import NOT_ON_STANDBY
-from premblyd.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.features.postgresql import opening
+from premblyd.features.postgresql.transaction import NOT_ON_STANDBY
+from premblyd.ground.databases import DatabaseAddress, Server
+from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
+from premblyd.store.connections import backend
 from tests.support import postgresql
 from tests.support.commands import run
 from tests.support.configuration import configuration
@@ -271,8 +271,8 @@ def test_what_the_url_says_goes_before_the_defaults() -> None:
 def test_without_its_library_the_start_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['psycopg'] = None\n"
-        "from premblyd.databases import Server\n"
-        "from premblyd.engines.connections import backend\n"
+        "from premblyd.ground.databases import Server\n"
+        "from premblyd.store.connections import backend\n"
         "backend(Server('postgresql://me@host/x'))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from premblyd.databases import Server
-from premblyd.engines.engine import Statement, Transaction
-from premblyd.engines.postgresql import opening
-from premblyd.engines.postgresql.transaction import compiled
-from premblyd.model.states import State
+from premblyd.features.postgresql import opening
+from premblyd.features.postgresql.transaction import compiled
+from premblyd.ground.databases import Server
 from premblyd.queue import due
+from premblyd.store.engine import Statement, Transaction
+from premblyd.store.states import State
 from tests.support import postgresql
 from tests.support.jobs import ending
 from tests.support.postgresql import SUPERUSER
@@ -77,7 +77,7 @@ def test_a_long_body_goes_to_a_server_that_is_far(
     far: Server, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is more than a socket takes at once, and no answer comes before it is there."""
-    monkeypatch.setattr("premblyd.engines.postgresql.engine.DEADLINE_S", 60.0)
+    monkeypatch.setattr("premblyd.features.postgresql.engine.DEADLINE_S", 60.0)
     monkeypatch.setitem(opening.SESSION, "idle_in_transaction_session_timeout", "60s")
     body = bytes(range(256)) * (1 << 15)
     with closing(Store(far, loop)) as store:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.engine import CHECKPOINT_AFTER, FILE_REPLACED
-from premblyd.errors import StoreUnavailableError, ValueRefusedError
+from premblyd.ground.errors import StoreUnavailableError, ValueRefusedError
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.engine import CHECKPOINT_AFTER, FILE_REPLACED
 from tests.support.database import locked, rows
 from tests.support.logs import Lines
 from tests.support.store import Store, new_event, on_connection, reason, store_at

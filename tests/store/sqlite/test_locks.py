@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from premblyd.config.retention import Retention
-from premblyd.engines.engine import Transaction
-from premblyd.engines.sqlite.transaction import SqliteTransaction
-from premblyd.keep import eventless, holds
-from premblyd.keep.retention import Remover, Walk
-from premblyd.model.keeptables import Removed
+from premblyd.features.asking.answering import NewAnswer, add_answer
+from premblyd.features.asking.awaited import AwaitedQueue, lock_name
+from premblyd.features.keeping import eventless, holds
+from premblyd.features.keeping.retention import Remover, Walk
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.tables import Removed
 from premblyd.prembly.payload import Outcome
-from premblyd.queue.settling import NewAnswer, add_answer
 from premblyd.record.operating import Operator
-from premblyd.verifications.awaited import AwaitedQueue, lock_name
+from premblyd.store.engine import Transaction
+from premblyd.store.sqlite.transaction import SqliteTransaction
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store, new_event
 

@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 from peewee import OperationalError
 
-from premblyd.engines.connections import connect_read_only
-from premblyd.engines.engine import Database, Transaction
-from premblyd.engines.sqlite import opening
-from premblyd.engines.sqlite.files import lock
-from premblyd.errors import (
+from premblyd.ground.errors import (
     AlreadyRunningError,
     CannotStartError,
     LacksRightsError,
     PremblydError,
     SchemaError,
 )
-from premblyd.errors import StoreUnavailableError as Unavailable
-from premblyd.model import schema
+from premblyd.ground.errors import StoreUnavailableError as Unavailable
 from premblyd.record.operating import Operator
+from premblyd.store import schema
+from premblyd.store.connections import connect_read_only
+from premblyd.store.engine import Database, Transaction
+from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.files import lock
 from tests.support.forking import Forked
 from tests.support.store import NOW_MS, Store, store_at
 from tests.support.users import plain_user
@@ -36,7 +36,7 @@ Opener = Callable[[Path], object]
 LOCKER = """
 import os, sys, time
 from pathlib import Path
-from premblyd.engines.sqlite.files import lock
+from premblyd.store.sqlite.files import lock
 lock(Path(sys.argv[1]))
 if child := os.fork():
     print(child, flush=True)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from peewee import SQL
 
-from premblyd.engines.engine import Statement
-from premblyd.engines.sqlite.transaction import compiled
-from premblyd.model import schema, tables
-from premblyd.model.table import Table
-from premblyd.model.tables import Delivery, Event, Inquiry, OperatorAction
-from premblyd.queue import once, order
-from premblyd.verifications import awaited
+from premblyd.features.asking import awaited
+from premblyd.features.turns import once, order
+from premblyd.store import schema, tables
+from premblyd.store.engine import Statement
+from premblyd.store.sqlite.transaction import compiled
+from premblyd.store.table import Table
+from premblyd.store.tables import Delivery, Event, Inquiry, OperatorAction
 from tests.support.database import reading
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store
@@ -24,7 +24,7 @@ COLUMN_NAMES = "SELECT name FROM pragma_table_info(?)"
 
 
 def test_the_printed_schema_is_the_one_that_the_models_make() -> None:
-    """`python -m premblyd.model.schema` prints it anew."""
+    """`python -m premblyd.store.schema` prints it anew."""
     assert Path(schema.__file__).with_suffix(".sql").read_text() == schema.script()
 
 

@@ -1,1 +1,0 @@
-"""Alerts: the daemon reports problems by itself."""

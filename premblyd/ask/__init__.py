@@ -1,1 +1,0 @@
-"""Asking Prembly about verifications."""

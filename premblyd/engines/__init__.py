@@ -1,2 +1,0 @@
-"""The two databases, SQLite and PostgreSQL, behind one contract (engine.py), and the thread that
-writes."""

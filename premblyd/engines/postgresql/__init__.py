@@ -1,1 +1,0 @@
-"""What is PostgreSQL's own: connecting, transactions, its words for failures."""

@@ -1,1 +1,0 @@
-"""What is SQLite's own: its files, opening and locking them, transactions, copies."""

@@ -1,0 +1,49 @@
+"""What a feature may add to the core, which knows none of them.
+
+A feature is a folder of `premblyd/features/`, and a line in its `__init__.py`. In the folder the
+core looks for these files and what they hold; it imports one when it needs it, and a feature has
+none of those that it does not need:
+
+    commands.py   COMMANDS: what an operator types (`Command`)
+"""
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from premblyd.features import FEATURES
+
+
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Return the features that are there with all that they need, in the order of their lines."""
+    found = dict(FEATURES)
+    while lacking := [name for name, needs in found.items() if not found.keys() >= {*needs}]:
+        for name in lacking:
+            del found[name]
+    return tuple(found)
+
+
+def added(file: str, name: str) -> Iterator[Any]:
+    """Yield what stands under `name`, a tuple, in this file of each feature that has it."""
+    for feature in installed():
+        module = f"premblyd.features.{feature}.{file}"
+        if importlib.util.find_spec(module) is not None:
+            yield from getattr(importlib.import_module(module), name, ())
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command. `name`: as it is typed. `heading`: where `--help` has it. `module`: holds a click
+    command of the name's last word, and is imported when it runs. `interrupted`: what Ctrl-C leaves
+    and how to go on; then `exit_code`."""
+
+    name: str
+    heading: str
+    module: str
+    summary: str
+    interrupted: str = ""
+    exit_code: int = 1

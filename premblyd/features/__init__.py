@@ -1,0 +1,17 @@
+"""What premblyd can do besides its core: a feature is a folder here, and a line below with the
+features that it needs. In the order in which they are asked."""
+
+FEATURES: dict[str, tuple[str, ...]] = {
+    "postgresql": (),
+    "encryption": (),
+    "keeping": (),
+    "pause": (),
+    "worker": (),
+    "turns": (),
+    "asking": ("turns",),
+    "statistics": (),
+    "watch": (),
+    "backup": ("keeping",),
+    "console": (),
+    "tryout": (),
+}

@@ -1,0 +1,1 @@
+"""Asking Prembly: what is still pending, what a hook needs confirmed, and what was missed."""

@@ -1,0 +1,405 @@
+"""Asking Prembly: one question at a time for each verification, at a bounded rate, and none while
+Prembly can't answer."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from premblyd.features.asking import answers
+from premblyd.features.asking.answers import Question, Stated
+from premblyd.features.asking.breaker import FIRST_PAUSE_S, MAX_RETRY_AFTER_S, Breaker, Pace
+from premblyd.features.asking.settings import PremblyApi, StatusQuestion
+from premblyd.ground.httpclient import HttpClient, Method, Request, Response, date_s, retry_after_s
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import Clock
+from premblyd.prembly import bodies
+
+MAX_ANSWER_BYTES = 16 << 20  # as an event's body, which it may become
+MAX_AT_ONCE = 16
+REMEMBERED_S = 60.0
+MAX_REMEMBERED = 1000
+STOPPED = "the daemon was stopped"
+NOT_FOUND = "Prembly knows no such verification"
+WITHHELD = "Prembly refuses to answer for this verification"
+NO_KEY = "there is no `prembly: {api_key: …}` to ask Prembly with"
+_REMEDY = (
+    "check `prembly: {api_key: …}`: it is the account's secret key, of the environment (sandbox or"
+    " live) that `url` is for"
+)
+# About this one question; any other status may be gone the next time.
+_NO_SUCH = (400, 404, 410, 422)
+_REFUSALS = (401, 403)
+_FORBIDDEN = 403
+_TOO_MANY = 429
+
+
+class AnswerKind(StrEnum):
+    """What kind of answer came."""
+
+    KNOWN = "known"  # it says something of the verification
+    NOT_FOUND = "not_found"  # or Prembly answers for others, and refuses to for this one
+    REFUSED = "refused"  # the key
+    UNAVAILABLE = "unavailable"  # none that can be used, or Prembly was not asked at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to a question. `error` is ours: it quotes neither the question nor the answer.
+    `is_shared`: somebody else asked it, who records it. `was_asked`: Prembly got it."""
+
+    kind: AnswerKind
+    at_ms: int = 0  # when Prembly was asked
+    answered_at_ms: int | None = None  # by Prembly's own clock
+    duration_ms: int = 0
+    http_status: int | None = None
+    error: str | None = None
+    body: bytes = b""
+    sha256: bytes | None = None
+    stated: Stated = answers.NOTHING  # by a KNOWN one
+    retry_after_s: float = 0  # ask no earlier than in this time
+    wait_until_ms: int | None = None  # nothing at all is asked before, because of this answer
+    was_asked: bool = True
+    is_shared: bool = False
+
+    @property
+    def why_not_found(self) -> str:
+        """What to say of a verification that is NOT_FOUND."""
+        return WITHHELD if self.http_status in _REFUSALS else NOT_FOUND
+
+
+class Inquirer:
+    """Asks Prembly. Its time is the daemon's; `interrupt` ends what waits and what is asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._api: PremblyApi | None = None
+        self._client: HttpClient | None = None  # made when there is somebody to ask
+        self._aside: ThreadPoolExecutor | None = None
+        self._pace = Pace(1)
+        self._breaker = Breaker()
+        self._paused_by = ""  # the last failure
+        self._probing = asyncio.Lock()
+        self._proving = asyncio.Lock()
+        self._key_judged = (float("-inf"), True)  # when it was asked that told, and if it is right
+        self._answered_at = float("-inf")  # when the last question was asked that Prembly answered
+        self._proof = _made_up()
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
+        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._remembered: dict[str, Answer] = {}
+        self.hooks_waiting = 0  # for answers: who has more time should ask little meanwhile
+        self._interrupted = False
+
+    def configure(self, api: PremblyApi | None) -> None:
+        """Use these settings from the next question on; None, or no key: there is nobody to ask."""
+        if api == self._api:
+            return
+        self._api = api
+        self._remembered.clear()
+        self._breaker = Breaker()  # what was wrong may be mended now
+        self._key_judged = (float("-inf"), True)
+        self._proof = _made_up()  # the key may be another account's
+        if api is None or api.api_key is None:
+            return
+        self._pace = Pace(api.rate)
+        if self._client is None:
+            self._client = HttpClient()
+            self._aside = ThreadPoolExecutor(1, "premblyd-answers")
+            self._aside.submit(int).result()  # starts it now: later the machine may lack threads
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a key to ask with."""
+        return self._api is not None and self._api.api_key is not None
+
+    @property
+    def wait_s(self) -> float:
+        """For how long Prembly is not asked, because it can't answer; 0: it is asked."""
+        return self._breaker.wait_s(time.monotonic())
+
+    @property
+    def circuit_open(self) -> bool:
+        """Whether a single question is to show first whether Prembly answers again."""
+        return self._breaker.circuit_open
+
+    @contextmanager
+    def for_a_hook(self) -> Iterator[None]:
+        """Let those who have more time know that a hook waits for an answer."""
+        self.hooks_waiting += 1
+        try:
+            yield
+        finally:
+            self.hooks_waiting -= 1
+
+    async def ask(self, question: Question, *, newer_than_ms: int | None = None) -> Answer:
+        """Ask Prembly about a verification. Never raise: the answer tells what went wrong.
+
+        Who asks for the same meanwhile gets the same answer. `newer_than_ms`: an answer that is
+        remembered is good enough (but for its body) if it was asked for after this time.
+        """
+        if newer_than_ms is not None:
+            remembered = self._remembered.get(question.identifier)
+            if remembered and self._is_fresh(remembered, newer_than_ms):
+                return remembered
+        task = self._asking.get(question.identifier)
+        is_shared = task is not None
+        if task is None:
+            if refusal := self._why_not_now():
+                return refusal
+            task = asyncio.create_task(self._answer(question))
+            self._asking[question.identifier] = task
+            task.add_done_callback(lambda _: self._asking.pop(question.identifier, None))
+        try:
+            answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not self._interrupted:
+                raise
+            return self._unasked(STOPPED)
+        return replace(answer, is_shared=True) if is_shared else answer
+
+    async def fetch(self, method: Method, path: str) -> Answer:
+        """Ask for something else than a verification, such as a page of Prembly's log: as the same
+        user, within the same rate. KNOWN: the answer is 200, and its body is not read."""
+        return self._why_not_now() or await self._in_turn(method, path, None)
+
+    def interrupt(self) -> None:
+        """Ask nothing more, and give up what is asked."""
+        self._interrupted = True
+        for task in self._asking.values():
+            task.cancel()
+
+    def close(self) -> None:
+        """Give back what is held. Nothing is asked any more."""
+        self.interrupt()
+        if self._client:
+            self._client.close()
+        if self._aside:
+            self._aside.shutdown(wait=False, cancel_futures=True)
+
+    async def _answer(self, question: Question) -> Answer:
+        status = self._api.status if self._api else StatusQuestion()
+        path = status.path.replace("{id}", question.path_segment)
+        answer = await self._in_turn(status.method, path, question)
+        if answer.kind in (AnswerKind.KNOWN, AnswerKind.NOT_FOUND):
+            self._remember(question, answer)
+        return answer
+
+    async def _in_turn(self, method: Method, path: str, question: Question | None) -> Answer:
+        async with self._at_once:
+            await self._pace.turn()
+            if not self._breaker.circuit_open:
+                return await self._send(method, path, question)
+            async with self._probing:  # one of them shows whether Prembly answers again
+                return await self._send(method, path, question)
+
+    async def _send(self, method: Method, path: str, question: Question | None) -> Answer:
+        if refusal := self._why_not_now():
+            return refusal
+        api, started = self._api, time.monotonic()
+        answer = await self._exchange(api, method, path, question)
+        if answer.kind is AnswerKind.REFUSED and question is not None:
+            answer, pause_s = await self._whose(answer, api, started)
+        elif answer.kind is AnswerKind.UNAVAILABLE:
+            is_alone = await self._fails_alone(answer, started)
+            pause_s = 0 if is_alone else self._note(answer, question, started) or self.wait_s
+        else:
+            pause_s = self._note(answer, question, started)
+        if pause_s:
+            return replace(answer, wait_until_ms=self._clock.now_ms() + round(pause_s * 1000))
+        return answer
+
+    async def _exchange(
+        self, api: PremblyApi | None, method: Method, path: str, question: Question | None
+    ) -> Answer:
+        if api is None or api.api_key is None or self._client is None:
+            return self._unasked(NO_KEY)
+        at_ms, started = self._clock.now_ms(), time.monotonic()
+        response = await self._client.send(
+            _request(api, api.api_key.reveal(), method, path),
+            api.timeout_ms / 1000,
+            kept_bytes=MAX_ANSWER_BYTES,
+            ca_file=str(api.ca_file) if api.ca_file else None,
+            proxy=api.proxy.reveal() if api.proxy else "",
+        )
+        answered_at_s = date_s(response.date)
+        return replace(
+            await self._judged(api, response, question),
+            at_ms=at_ms,
+            answered_at_ms=None if answered_at_s is None else round(answered_at_s * 1000),
+            duration_ms=round((time.monotonic() - started) * 1000),
+            http_status=response.status or None,
+            body=response.body,
+            sha256=hashlib.sha256(response.body).digest() if response.body else None,
+        )
+
+    async def _whose(
+        self, refused: Answer, api: PremblyApi | None, started: float
+    ) -> tuple[Answer, float]:
+        """Return what a refusal means, and for how long nothing is asked because of it.
+
+        Whoever knows the public key can send the id of a verification that is another account's, or
+        that a firewall dislikes. That it is the key which is refused shows in another question,
+        about what Prembly told of before: no forged event can choose it. "No such verification" is
+        no proof: a key of another account may get that, and be refused for all that is true.
+        """
+        async with self._proving:
+            if self._key_judged[0] < started:
+                await self._ask_for_proof(api)
+            judged_at, is_right = self._key_judged
+        status = f"HTTP {refused.http_status}"
+        if judged_at < started:
+            unsure = replace(refused, kind=AnswerKind.UNAVAILABLE, error=f"{status}: {_UNSURE}")
+            return unsure, self.wait_s
+        if is_right:
+            withheld = f"{status}: {WITHHELD}"
+            return replace(refused, kind=AnswerKind.NOT_FOUND, error=withheld), 0
+        return refused, self.wait_s
+
+    async def _fails_alone(self, failed: Answer, started: float) -> bool:
+        """Return whether Prembly can't answer this question, and does answer another, where else
+        nothing would be asked for a while: whoever knows the public key can send ids on which
+        Prembly, or a firewall, fails, and would have all hooks wait."""
+        if failed.retry_after_s or not self._breaker.is_close:
+            return False
+        async with self._proving:
+            if self._answered_at < started and not self.wait_s:
+                await self._ask_for_proof(self._api)
+        return self._answered_at >= started
+
+    async def _ask_for_proof(self, api: PremblyApi | None) -> None:
+        """Ask once more, to know whether Prembly refuses the key, or answers nothing."""
+        await self._pace.turn()
+        if api is None or api.api_key is None:
+            return
+        proof, started = self._proof, time.monotonic()
+        path = api.status.path.replace("{id}", proof.path_segment)
+        answer = await self._exchange(api, api.status.method, path, proof)
+        self._note(answer, proof, started)
+
+    async def _judged(
+        self, api: PremblyApi, response: Response, question: Question | None
+    ) -> Answer:
+        """Return what a response means, without its particulars."""
+        status = response.status
+        error = response.error or f"HTTP {status}"
+        if status in _REFUSALS and not _is_firewalls(response):
+            return Answer(kind=AnswerKind.REFUSED, error=f"HTTP {status}: {_REFUSED}")
+        if status in _NO_SUCH:
+            return Answer(kind=AnswerKind.NOT_FOUND, error=error)
+        wait_s = min(retry_after_s(response.retry_after, time.time()), MAX_RETRY_AFTER_S)
+        if status == _TOO_MANY:
+            wait_s = wait_s or FIRST_PAUSE_S
+        if status in _REFUSALS:
+            error = f"HTTP {status}, and no JSON: from a firewall rather than from Prembly's API"
+        elif 300 <= status < 400:
+            error = f"HTTP {status}: a redirect, which is not followed; is `prembly: url` right?"
+        elif response.truncated:
+            error = f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
+        elif status == 200 and question is None:
+            return Answer(kind=AnswerKind.KNOWN)
+        elif status == 200:
+            stated = await self._read(response.body, api)
+            if stated and answers.is_unknown_to_prembly(stated):
+                return Answer(kind=AnswerKind.NOT_FOUND)
+            if stated:
+                return Answer(kind=AnswerKind.KNOWN, stated=stated)
+            error = "the answer is no JSON object, or has too many values"
+        return Answer(kind=AnswerKind.UNAVAILABLE, error=error, retry_after_s=max(wait_s, 0))
+
+    async def _read(self, body: bytes, api: PremblyApi) -> Stated | None:
+        """Read an answer: beside the loop, if that may be more than a moment's work."""
+        if bodies.is_quick(body) and not api.status.fields:
+            return answers.read(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._aside, answers.read, body, api.status.fields)
+
+    def _note(self, answer: Answer, question: Question | None, started: float) -> float:
+        """Let what came of a question decide whether Prembly is asked further. Return for how long
+        it is not, from now on; 0: it is, or was not asked before this answer."""
+        pause_s = 0.0
+        now = time.monotonic()
+        if question is not None and not answer.stated.is_empty:
+            self._proof = question
+            self._key_judged = max(self._key_judged, (started, True))
+        if answer.kind is AnswerKind.REFUSED:
+            self._key_judged = max(self._key_judged, (started, False))
+            self._paused_by = answer.error or ""
+            pause_s = self._breaker.refused(now)
+            tell(
+                "inquiry.refused",
+                http_status=answer.http_status or 0,
+                pause_s=round(pause_s),
+                remedy=_REMEDY,
+            )
+        elif answer.kind is AnswerKind.UNAVAILABLE:
+            self._paused_by = answer.error or ""
+            if pause_s := self._breaker.failed(now, answer.retry_after_s):
+                tell("inquiry.paused", reason=answer.error or "", pause_s=round(pause_s))
+        else:
+            self._answered_at = max(self._answered_at, started)
+            if self._breaker.succeeded():
+                tell("inquiry.resumed")
+        return pause_s
+
+    def _remember(self, question: Question, answer: Answer) -> None:
+        if len(self._remembered) >= MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered.pop(question.identifier, None)  # so that the oldest stay first
+        self._remembered[question.identifier] = replace(answer, body=b"", is_shared=True)
+
+    def _is_fresh(self, answer: Answer, newer_than_ms: int) -> bool:
+        age_ms = self._clock.now_ms() - answer.at_ms
+        return answer.at_ms >= newer_than_ms and 0 <= age_ms <= REMEMBERED_S * 1000
+
+    def _why_not_now(self) -> Answer | None:
+        """Return what to answer without asking; None: Prembly may be asked."""
+        if self._interrupted or not self.can_ask:
+            return self._unasked(STOPPED if self._interrupted else NO_KEY)
+        wait_s = self.wait_s
+        return self._unasked(f"{_PAUSED}: {self._paused_by}", wait_s) if wait_s else None
+
+    def _unasked(self, error: str, retry_after_s: float = 0) -> Answer:
+        return Answer(
+            kind=AnswerKind.UNAVAILABLE,
+            at_ms=self._clock.now_ms(),
+            error=error,
+            retry_after_s=retry_after_s,
+            was_asked=False,
+        )
+
+
+def _made_up() -> Question:
+    """Return a question about nothing: it is refused for the key's sake alone."""
+    return Question(identifier=str(uuid.uuid4()), reference=None)
+
+
+def _is_firewalls(response: Response) -> bool:
+    """Return whether a refusal is about this one question rather than about the key. Prembly's own
+    are JSON. A firewall's page must not stop all questions for minutes: whoever knows the public
+    key can send a reference that a firewall dislikes."""
+    body = response.body
+    return (
+        response.status == _FORBIDDEN
+        and bool(body)
+        and (not bodies.is_quick(body) or bodies.parse(body) is None)
+    )
+
+
+_PAUSED = "Prembly is not asked now, because it could not answer lately"
+_REFUSED = "Prembly refuses the API key"
+_UNSURE = "Prembly refuses the API key, or to answer for this verification"
+
+
+def _request(api: PremblyApi, api_key: str, method: Method, path: str) -> Request:
+    headers = {"Accept": "application/json", api.api_key_header: api_key}
+    if api.organisation:
+        headers[api.organisation_header] = api.organisation.reveal()
+    own = {name: value.reveal() for name, value in api.headers.items()}
+    overridden = {name.lower() for name in own}
+    pairs = [(name, value) for name, value in headers.items() if name.lower() not in overridden]
+    return Request(api.url + path, [*pairs, *own.items()], method=method)

@@ -1,0 +1,236 @@
+"""Which days are complete: `reconcile --day` compares a day (UTC) of Prembly's log with the record,
+and keeps the result in a row that names nobody. `days` returns the rows."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from peewee import EXCLUDED, Case, fn
+
+from premblyd.features.asking.log import Window
+from premblyd.features.asking.reconciliation import LACKS, Reconciliation
+from premblyd.features.keeping.tables import Removal, Removed, RemovedParts
+from premblyd.ground import jsontext, times
+from premblyd.ground.times import DAY_MS
+from premblyd.ground.words import counted
+from premblyd.prembly import events
+from premblyd.record import queries
+from premblyd.store.engine import Database, Statement, param
+from premblyd.store.tables import Day as Row
+from premblyd.store.tables import Event
+
+SHOWN = 30
+NIGHTS = 7  # in which a day is asked for again
+GRACE_MS = 60_000  # what is this new may be on its way
+PRUNED, NOTHING = "pruned", "nothing_to_compare"
+_OTHER_TIME = "outside the time that was asked for. See `prembly.logs.time_zone`"
+# Why a day is not complete, in words; those with two are counted.
+_REASONS: Mapping[str, str | tuple[str, str]] = {
+    "log_not_asked": "Prembly's log could not be asked",
+    "log_moved": "entries of Prembly's log moved between its pages while they were read",
+    "log_read_in_part": "Prembly's log was read in part",
+    "day_not_over": "the day had not ended, by the clock of this machine or by Prembly's",
+    PRUNED: "`retention` has deleted events of this day, or their references",
+    "without_id": ("entry of the log has no id", "entries of the log have no id"),
+    "without_time": ("entry of the log has no time", "entries of the log have no time"),
+    "of_another_time": (f"entry of the log is {_OTHER_TIME}", f"entries are {_OTHER_TIME}"),
+    "missing": ("verification is missing", "verifications are missing"),
+    "unsettled": (
+        "verification has ended, but no event says how",
+        "verifications have ended, but no event says how",
+    ),
+    "doubted": (
+        "verification is doubted, and Prembly was not asked yet",
+        "verifications are doubted, and Prembly was not asked yet",
+    ),
+    "differs": (
+        "verification differs from what Prembly says",
+        "verifications differ from what Prembly says",
+    ),
+    "log_empty": (
+        "events came, but Prembly's log has nothing: the API key may be of another account or"
+        " environment"
+    ),
+    NOTHING: "Prembly's log has nothing of this day, and nothing came",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """The result of a day's comparison. `reasons`: why it is not complete, as keys of
+    `_REASONS`."""
+
+    day: str
+    day_ms: int
+    read_at_ms: int
+    complete: bool
+    reasons: tuple[str, ...]
+    counts: Mapping[str, int]
+
+    @property
+    def needs_somebody(self) -> bool:
+        return not self.complete and self.reasons != (NOTHING,)
+
+    @property
+    def sentence(self) -> str:
+        """Say whether it is complete, or why not."""
+        ended = counted(self.counts.get("ended", 0), "verification")
+        if self.complete:
+            given_up = self.counts.get("given_up", 0)
+            more = f" For {given_up:,} Prembly has no result either." if given_up else ""
+            told = f"{self.day} is complete: {ended} ended by Prembly's log, and none is missing."
+            return told + more
+        return f"{self.day} is not complete: {self.why}."
+
+    @property
+    def why(self) -> str:
+        """Say why it is not complete; empty: it is."""
+        return "; ".join(map(self._reason, self.reasons))
+
+    def _reason(self, word: str) -> str:
+        words = _REASONS.get(word, word)
+        return words if isinstance(words, str) else counted(self.counts.get(word, 0), *words)
+
+
+def days(database: Database, most: int = SHOWN) -> list[Day]:
+    """Return the last days that were compared, the newest first."""
+    columns = (Row.day_ms, Row.read_at_ms, Row.is_complete, Row.reasons, Row.counts)
+    rows = queries.tuples(database, Row.select(*columns).order_by(Row.day_ms.desc()).limit(most))
+    return [_day(*row) for row in rows]
+
+
+def due(database: Database, now_ms: int) -> list[int]:
+    """Return the days that a night asks for, the last first: yesterday, and of the days before,
+    since days are compared, those that are not complete and may still become so."""
+    yesterday_ms = now_ms // DAY_MS * DAY_MS - DAY_MS
+    first_ms = queries.value(database, Row.select(fn.MIN(Row.day_ms)))
+    known = {each.day_ms: each for each in days(database, NIGHTS + 1)}
+    return [
+        day_ms
+        for day_ms in range(yesterday_ms, yesterday_ms - NIGHTS * DAY_MS, -DAY_MS)
+        if (day_ms == yesterday_ms or (first_ms is not None and day_ms >= first_ms))
+        and not ((found := known.get(day_ms)) and (found.complete or found.reasons == (PRUNED,)))
+    ]
+
+
+def keep(work: Reconciliation, day_ms: int) -> Day:
+    """Keep what a run has found of the day that begins at `day_ms`, and return it. Raise
+    StoreUnavailableError when it can't be kept."""
+    database, now_ms = work.database, work.clock.now_ms()
+    came, is_nameless = _received(database, day_ms)
+    counts = _counts(work, came)
+    is_pruned = bool(counts["too_old"]) or is_nameless or _was_pruned(database, day_ms)
+    reasons = [*_why_not(work, counts, day_ms, now_ms, is_pruned=is_pruned)]
+    if not (reasons or work.compared or work.open or work.log.not_expected):
+        reasons.append(NOTHING)
+    values: dict[str, Any] = {
+        "day_ms": day_ms,
+        "read_at_ms": now_ms,
+        "is_complete": not reasons,
+        "reasons": ", ".join(reasons),
+        "counts": jsontext.dumps(counts).decode(),
+    }
+    database.transact(lambda transaction: transaction.write(_KEEP, **values))
+    return _day(*values.values())
+
+
+def with_complete_days(database: Database, window: Window) -> Window:
+    """Return a time with the complete days before and after it."""
+    complete = {each.day_ms for each in days(database) if each.complete}
+    since_ms, until_ms = window.since_ms, window.until_ms
+    while since_ms - DAY_MS in complete:
+        since_ms -= DAY_MS
+    while until_ms in complete:
+        until_ms += DAY_MS
+    return Window(since_ms=since_ms, until_ms=until_ms)
+
+
+def _day(day_ms: int, read_at_ms: int, is_complete: Any, reasons: str, counts: str) -> Day:
+    return Day(
+        day=times.day(day_ms),
+        day_ms=day_ms,
+        read_at_ms=read_at_ms,
+        complete=bool(is_complete),
+        reasons=tuple(filter(None, reasons.split(", "))),
+        counts=orjson.loads(counts),
+    )
+
+
+def _counts(work: Reconciliation, came: int) -> dict[str, int]:
+    lacking = Counter(str(each.fate if each.fate in LACKS else each.lack) for each in work.missing)
+    missing = lacking["missing"]
+    return {
+        "ended": work.compared,
+        "not_ended": work.open,
+        "in_record": work.compared - missing - work.erased - work.too_old,
+        **{str(each): lacking[each] for each in LACKS},
+        "given_up": work.given_up,
+        "erased": work.erased,
+        "too_old": work.too_old,
+        "stored": len(work.stored),
+        "without_id": work.log.without_id,
+        "without_time": work.without_time,
+        "of_another_time": work.log.not_asked_for,
+        "not_expected": work.log.not_expected,
+        "events": came,
+        "nameless": work.nameless,
+    }
+
+
+def _why_not(
+    work: Reconciliation,
+    counts: Mapping[str, int],
+    day_ms: int,
+    now_ms: int,
+    *,
+    is_pruned: bool,
+) -> Iterator[str]:
+    """Yield why the day is not complete; nothing: it is."""
+    log = work.log
+    if not log.is_whole:
+        was_asked = log.pages > 0 or log.has_moved
+        in_part = "log_moved" if log.has_moved else "log_read_in_part"
+        yield in_part if was_asked else "log_not_asked"
+    if day_ms + DAY_MS + GRACE_MS > min(now_ms, log.answered_at_ms or now_ms):
+        yield "day_not_over"
+    if is_pruned:
+        yield PRUNED
+    counting = ("without_id", "without_time", "of_another_time", *map(str, LACKS))
+    yield from (word for word in counting if counts[word])
+    if log.is_whole and counts["events"] and not (work.compared or work.open):
+        yield "log_empty"
+
+
+def _received(database: Database, day_ms: int) -> tuple[int, bool]:
+    """Return how many events of verifications came on the day, and whether `retention` has removed
+    what names any."""
+    is_nameless = fn.MAX(Case(None, [(Event.removed_parts == RemovedParts.IDENTITY, 1)], 0))
+    query = (
+        Event.select(Event.type, fn.COUNT(Event.id), is_nameless)
+        .where(Event.received_at_ms >= day_ms, Event.received_at_ms < day_ms + DAY_MS)
+        .group_by(Event.type)
+    )
+    found = queries.tuples(database, query)
+    came = sum(count for type_, count, _ in found if events.is_about_verification(type_ or ""))
+    return came, any(is_nameless for *_, is_nameless in found)
+
+
+def _was_pruned(database: Database, day_ms: int) -> bool:
+    """Return whether `retention` may have removed events of this day, or what names them."""
+    classes = (Removed.IDENTITY.value, Removed.RECORD.value)
+    newest = Removal.select(fn.MAX(Removal.day_ms - Removal.period_ms)).where(
+        Removal.removed.in_(classes), Removal.count > 0
+    )
+    newest_ms = queries.value(database, newest)
+    return isinstance(newest_ms, int) and newest_ms + DAY_MS > day_ms
+
+
+_VALUES = ("day_ms", "read_at_ms", "is_complete", "reasons", "counts")
+_KEEP = Statement(
+    Row.insert({getattr(Row, name): param(name) for name in _VALUES}).on_conflict(
+        conflict_target=[Row.day_ms],
+        update={getattr(Row, name): getattr(EXCLUDED, name) for name in _VALUES[1:]},
+    )
+)

@@ -1,0 +1,368 @@
+"""Asking Prembly for the results of unsettled verifications, until each is settled or given up,
+within the inquirer's rate.
+
+All times count from the event, so a question that was missed while nothing ran is made up for once,
+and the next one comes as if it had not been missed.
+"""
+
+import asyncio
+import bisect
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from premblyd.features.asking import answers
+from premblyd.features.asking.answering import Answers
+from premblyd.features.asking.answers import Question
+from premblyd.features.asking.awaited import Asked, AwaitedQueue, Missed, Settled, Waiting
+from premblyd.features.asking.client import Answer, AnswerKind, Inquirer
+from premblyd.features.asking.questions import NewInquiry
+from premblyd.features.asking.settings import Pending
+from premblyd.features.asking.settling import Settling, new_inquiry, tell_answered
+from premblyd.features.asking.stored import of_doubted
+from premblyd.ground import loops
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.ground.privacy import safe_id
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import DAY_MS, Clock
+from premblyd.prembly.payload import Verdict
+from premblyd.prembly.standings import ASKED_ONCE, Standing
+from premblyd.store.states import AwaitedState, InquiryResult, Purpose
+
+POLL_S = 1.0
+PAUSE_S = 1.0  # after a failure of the database, or of ours
+# Questions on their way: enough for the rate while Prembly answers in a second or two, and few, so
+# that `confirm` never waits behind many of them.
+MAX_AT_ONCE = 8
+RETRY_MS = 5 * 60_000  # after a question without an answer
+LATE_RETRY_MS = 60 * 60_000  # after the last one, which must not be lost to an outage
+GRACE_MS = DAY_MS  # for which the last one may be tried
+NIGHTS_MS = 7 * DAY_MS  # for which it is, once a day, if Prembly has never said anything
+UNKNOWN_MS = 10 * 60_000  # Prembly's API may know of a verification later than its webhook
+CANT_ASK = "Prembly can't be asked for it: its reference can be no id of Prembly's"
+
+
+class PendingAsker:
+    """Asks about what is due. `run` it as one task; `wake` tells the dispatcher of deliveries."""
+
+    def __init__(
+        self,
+        queue: AwaitedQueue,
+        kept: Answers,
+        inquirer: Inquirer,
+        clock: Clock,
+        wake: Callable[[], None],
+        *,
+        is_leader: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`is_leader`: whether this daemon is the one that asks, where several share a database."""
+        self._queue = queue
+        self._kept = kept
+        self._inquirer = inquirer
+        self._clock = clock
+        self._wake_dispatcher = wake
+        self._is_leader = is_leader
+        self._asking: dict[int, asyncio.Task[None]] = {}  # by the number of the waiting
+        self._unanswered: set[int] = set()  # of these: whose answer has not come
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def configure(self, pending: Pending | None, settling: Settling) -> None:
+        """Use these settings from the next question on. Without `pending` nothing is asked, and
+        verifications keep waiting."""
+        self._settling = settling
+        self._pending = pending
+        self._must_look_back = pending is not None  # for what came while nothing was awaited
+        self.wake()
+
+    def wake(self) -> None:
+        """Look for what is due now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Ask until `stop`. After a round that fails, pause and continue."""
+        await loops.repeat(self._round, PAUSE_S, wake=self._wake, failed="pending.failed")
+
+    async def stop(self) -> None:
+        """Ask nothing more, and wait until the answers so far are stored. Unanswered questions are
+        asked again after the next start."""
+        self._stopping = True
+        self.wake()
+        for waiting_id in self._unanswered:
+            self._asking[waiting_id].cancel()
+        if self._asking:
+            await asyncio.wait(self._asking.values())
+
+    async def _round(self) -> float | None:
+        if self._stopping:
+            return None
+        pending = self._pending
+        if pending is None or not self._inquirer.can_ask or not self._is_leader():
+            return POLL_S
+        if self._must_look_back:
+            await self._look_back(pending)
+        if pause_s := self._inquirer.wait_s:
+            return min(pause_s, POLL_S)
+        # While it is doubtful whether Prembly answers, one question is to show it. While hooks wait
+        # for answers, most of the rate is theirs: anybody may forge thousands that are pending.
+        is_short = self._inquirer.circuit_open or self._inquirer.hooks_waiting
+        limit = 1 if is_short else MAX_AT_ONCE
+        free = limit - len(self._asking)
+        if free <= 0:
+            return POLL_S
+        now_ms, offset_ms = self._clock.now_ms(), self._clock.offset_ms
+        due = await self._queue.due(now_ms, free, list(self._asking))
+        for settled in due.settled:
+            _tell_settled(settled, settled.settled_by_id)
+        for waiting in due.waiting:
+            task = asyncio.create_task(self._ask(waiting, offset_ms))
+            self._asking[waiting.id] = task
+            task.add_done_callback(functools.partial(self._ended, waiting.id))
+        if due.settled and len(due.settled) + len(due.waiting) >= free:
+            return 0  # there may be more that need no question
+        if due.next_due_ms is None or len(due.waiting) == free:
+            return POLL_S
+        return min(POLL_S, max(0.0, (due.next_due_ms - self._clock.now_ms()) / 1000))
+
+    async def _look_back(self, pending: Pending) -> None:
+        """Await what came while nothing was awaited: after the start, and after a reload. It is
+        asked about when it would have been asked next, so not all at once."""
+        now_ms = self._clock.now_ms()
+
+        def due_at_ms(received_at_ms: int) -> int:
+            return next_due_ms(pending, received_at_ms, now_ms) or now_ms
+
+        since_ms = now_ms - pending.give_up_ms
+        after: Missed | None = None
+        count = 0
+        while pending is self._pending:  # else there was a reload, and it begins anew
+            begun = await self._queue.begin_missed(after, since_ms, now_ms, due_at_ms)
+            after, count = begun.last, count + begun.count
+            if after is None:
+                self._must_look_back = pending is not self._pending
+                break
+        if count:
+            tell("pending.begun", count=count)
+
+    def _ended(self, waiting_id: int, _: "asyncio.Task[None]") -> None:
+        del self._asking[waiting_id]
+        self.wake()
+
+    async def _ask(self, waiting: Waiting, offset_ms: int) -> None:
+        """Ask about what was found due when the clock's offset was this."""
+        try:
+            await self._follow(waiting, offset_ms)
+        except StoreUnavailableError:
+            await asyncio.sleep(PAUSE_S)  # it is still due, and is asked again
+        # Whatever went wrong with one must not stop the others, nor be tried again without end.
+        except Exception as error:  # noqa: BLE001
+            tell("pending.failed", cause=error)
+            await self._put_off(waiting, offset_ms, f"premblyd failed: {type(error).__name__}")
+
+    async def _follow(self, waiting: Waiting, offset_ms: int) -> None:
+        subject = Verdict(reference=waiting.reference, session_id=waiting.session_id)
+        question = answers.question_about(subject)
+        if question is None:
+            return await self._end(waiting, None, CANT_ASK, was_asked=False)
+        if (last_ms := self._late_ms(waiting, offset_ms)) is not None:
+            return await self._end(waiting, last_ms, None, was_asked=False)
+        self._unanswered.add(waiting.id)
+        try:
+            answer = await self._inquirer.ask(question)
+        finally:
+            self._unanswered.discard(waiting.id)
+        if not answer.was_asked:
+            if not self._stopping:
+                await asyncio.sleep(min(POLL_S, self._inquirer.wait_s or POLL_S))
+            return None  # still due
+        judged = self._judge(waiting, subject, question, answer)
+        is_unsettled = judged.result is InquiryResult.UNSETTLED
+        inquiry = new_inquiry(
+            Purpose.PENDING,
+            question,
+            answer,
+            judged.result,
+            error=None if is_unsettled else judged.words,
+            event_id=waiting.event_id,
+        )
+        own_inquiry = None if answer.is_shared else inquiry  # else another keeps the record
+        if is_unsettled:
+            return await self._put_off(waiting, offset_ms, judged.words, answer, own_inquiry)
+        if judged.result is not InquiryResult.SETTLED:
+            by_id = waiting.event_id if waiting.standing is Standing.CODE else None
+            told = {"ending": AwaitedState.SETTLED, "settled_by_id": by_id, "is_answered": True}
+            return await self._end(waiting, None, judged.words, own_inquiry or inquiry, **told)
+        added = await self._settling.store(
+            self._kept,
+            subject,
+            question,
+            answer,
+            own_inquiry,
+            endpoint=waiting.endpoint,
+            now_ms=self._clock.now_ms(),
+        )
+        _tell_settled(waiting, added.event_id)
+        if added.is_new:
+            self._wake_dispatcher()
+        return None
+
+    def _late_ms(self, waiting: Waiting, offset_ms: int) -> int | None:
+        """Return when Prembly is asked about what waits for money, if that is not now."""
+        if waiting.standing is not Standing.WALLET or self._pending is None:
+            return None
+        last_ms = waiting.created_at_ms + self._pending.give_up_ms
+        return last_ms if self._now_ms(offset_ms) < last_ms else None
+
+    def _judge(
+        self, waiting: Waiting, subject: Verdict, question: Question, answer: Answer
+    ) -> "_Judged":
+        """Return what an answer is worth. SETTLED: it is to be stored."""
+        if answer.kind is not AnswerKind.KNOWN:
+            is_missing = answer.kind is AnswerKind.NOT_FOUND
+            return _Judged(
+                InquiryResult.UNSETTLED, answer.why_not_found if is_missing else answer.error
+            )
+        error = self._settling.why_not_settled(subject, question, answer)
+        if error is not None:
+            return _Judged(InquiryResult.UNSETTLED, error)
+        found = answer.stated.verdict
+        if waiting.standing is Standing.DOUBTED:
+            return _Judged(*of_doubted(found))
+        if (
+            waiting.standing is Standing.CODE
+            and found.standing is Standing.CODE
+            and found.response_code == waiting.response_code
+        ):
+            return _Judged(InquiryResult.CONFIRMED, None)
+        return _Judged(InquiryResult.SETTLED, None)
+
+    async def _put_off(
+        self,
+        waiting: Waiting,
+        offset_ms: int,
+        error: str | None,
+        answer: Answer | None = None,
+        inquiry: NewInquiry | None = None,
+    ) -> None:
+        """Ask again later, or give up: the answer settles nothing."""
+        pending = self._pending
+        if pending is None:
+            return  # `pending` was taken out of the configuration: it waits on
+        now_ms = self._now_ms(offset_ms)
+        is_known = answer is not None and answer.kind is AnswerKind.KNOWN
+        is_missing = answer is not None and answer.kind is AnswerKind.NOT_FOUND
+        due_at_ms: int | None
+        if is_known or is_missing:
+            due_at_ms = next_due_ms(pending, waiting.created_at_ms, now_ms)
+            if waiting.standing in ASKED_ONCE or (is_missing and _is_unknown(waiting, answer)):
+                due_at_ms = None
+        else:
+            due_at_ms = retry_due_ms(
+                pending,
+                waiting.created_at_ms,
+                waiting.due_at_ms,
+                now_ms,
+                round(answer.retry_after_s * 1000) if answer else 0,
+                was_answered=waiting.answered_at_ms is not None,
+            )
+        said = {"is_answered": is_known or is_missing, "is_known": is_known}
+        await self._end(waiting, due_at_ms, error, inquiry, **said)
+
+    def _now_ms(self, offset_ms: int) -> int:
+        """Return the time by the record's clock: it may have been set while Prembly was asked."""
+        return self._clock.now_ms() - self._clock.offset_ms + offset_ms
+
+    async def _end(
+        self,
+        waiting: Waiting,
+        due_at_ms: int | None,
+        error: str | None,
+        inquiry: NewInquiry | None = None,
+        **more: Any,
+    ) -> None:
+        """Keep what became of a waiting; `more` are fields of Asked."""
+        asked = Asked(
+            id=waiting.id,
+            at_ms=self._clock.now_ms(),
+            due_at_ms=due_at_ms,
+            error=error,
+            created_at_ms=waiting.created_at_ms,
+            reference=waiting.reference,
+            **more,
+        )
+        still_waiting = await self._queue.asked(asked, inquiry)
+        tell_answered(inquiry)
+        if asked.due_at_ms is not None or not still_waiting:
+            return
+        if asked.ending is AwaitedState.GIVEN_UP:
+            tell(
+                "pending.given_up",
+                event_id=waiting.event_id,
+                reference=safe_id(waiting.reference),
+                ask_count=waiting.ask_count + asked.was_asked,
+                error=asked.error,
+            )
+        elif asked.settled_by_id is not None:
+            _tell_settled(waiting, asked.settled_by_id)
+
+
+class _Judged(NamedTuple):
+    """What an answer is worth, and why in words."""
+
+    result: InquiryResult
+    words: str | None
+
+
+def _is_unknown(waiting: Waiting, answer: Answer | None) -> bool:
+    """Return whether Prembly has no such verification: it said so some time ago, and says it again,
+    and neither its log nor an answer has ever had it."""
+    since_ms = waiting.unknown_since_ms
+    if answer is None or waiting.known_at_ms is not None or since_ms is None:
+        return False
+    return answer.at_ms - since_ms >= UNKNOWN_MS
+
+
+def _tell_settled(which: Waiting | Settled, settled_by_id: int | None) -> None:
+    tell(
+        "pending.settled",
+        event_id=which.event_id,
+        settled_by=settled_by_id,
+        reference=safe_id(which.reference),
+    )
+
+
+def next_due_ms(pending: Pending, created_at_ms: int, now_ms: int) -> int | None:
+    """Return when Prembly is asked next about an event of `created_at_ms`: after each of `ask_ms`,
+    then again and again after the last, until `give_up_ms`; then once more. None: never more."""
+    age_ms = now_ms - created_at_ms
+    if age_ms >= pending.give_up_ms:
+        return None
+    number = bisect.bisect_right(pending.ask_ms, age_ms)
+    if number < len(pending.ask_ms):
+        next_ms = pending.ask_ms[number]
+    else:
+        last_ms = pending.ask_ms[-1]
+        next_ms = (age_ms // last_ms + 1) * last_ms
+    return created_at_ms + min(next_ms, pending.give_up_ms)
+
+
+def retry_due_ms(
+    pending: Pending,
+    created_at_ms: int,
+    due_at_ms: int,
+    now_ms: int,
+    retry_after_ms: int = 0,
+    *,
+    was_answered: bool = True,
+) -> int | None:
+    """Return when Prembly is asked again after the question of `due_at_ms` had no answer, which
+    says nothing of the verification; None: never more. `was_answered`: an earlier one had."""
+    next_ms = next_due_ms(pending, created_at_ms, now_ms)
+    if next_ms is not None:
+        return max(min(next_ms, now_ms + RETRY_MS), now_ms + retry_after_ms)
+    late_ms = due_at_ms - created_at_ms - pending.give_up_ms
+    if late_ms < GRACE_MS:
+        return now_ms + max(LATE_RETRY_MS, retry_after_ms)
+    if was_answered or late_ms >= NIGHTS_MS:
+        return None
+    return now_ms + max(DAY_MS, retry_after_ms)

@@ -1,0 +1,158 @@
+"""Asking Prembly: at which URL, with which key, how often, and about which events."""
+
+from datetime import UTC
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from premblyd.config.hooks import ProxyValue
+from premblyd.config.secrets import KeyValue, SecretValue
+from premblyd.config.values import (
+    BaseUrl,
+    BodyPath,
+    DurationMs,
+    HeaderName,
+    Model,
+    OptionalParameterName,
+    ParameterName,
+    QuestionPath,
+    TimeZone,
+    UrlPath,
+)
+from premblyd.ground.expressions import Expression
+from premblyd.ground.times import DAY_MS
+from premblyd.prembly.bodies import FieldName
+
+_ASK_MS = (60_000, 300_000, 1_800_000, 7_200_000, 43_200_000)
+
+
+class StatusQuestion(Model):
+    """The question for one verification: `{id}` in the path is its reference, or its session's id.
+
+    The default is Prembly's status check, which is not billed (docs.prembly.com, "verification
+    status check").
+    """
+
+    method: Literal["GET", "POST"] = "GET"
+    path: QuestionPath = "/api/v1/verification/api/status/{id}/"
+    fields: dict[FieldName, BodyPath] = Field({})  # where the answer has a verdict field
+    names_reference: bool = True  # whether an answer names the verification that it is about
+
+
+class LogParameters(Model):
+    """How the parameters of a question for the log are called; empty: that one is not sent."""
+
+    page: ParameterName = "page"
+    page_size: OptionalParameterName = "page_size"
+    since: OptionalParameterName = "start_date"
+    until: OptionalParameterName = "end_date"
+
+
+class LogsQuestion(Model):
+    """The question for Prembly's log of verifications, and where its answer has what.
+
+    docs.prembly.com, "list verification logs", tells the parameters' meaning, but the stored copy
+    has lost their names and does not show an entry: these are the likely ones.
+    """
+
+    method: Literal["GET", "POST"] = "GET"
+    path: UrlPath = "/api/v1/verification/logs/"
+    parameters: LogParameters = LogParameters()
+    page_size: int = Field(100, ge=1, le=1000)
+    query: dict[ParameterName, str] = Field({})  # further parameters, always the same
+    items: BodyPath = Expression(
+        "[data.results, data.items, data.logs, data.data, data, results, items]"
+        "[?type(@) == 'array'] | [0]"
+    )
+    total_pages: BodyPath = Expression(
+        "not_null(pagination.total_pages, data.pagination.total_pages, meta.total_pages,"
+        " data.total_pages, total_pages)"
+    )
+    # Of an entry:
+    reference: BodyPath = Expression(
+        "[reference_id, reference, verification.reference, verification_id, session_id, id,"
+        " transaction_id]"
+    )
+    time: BodyPath = Expression("not_null(created_at, createdAt, date_created, timestamp)")
+    time_zone: TimeZone = UTC  # of a time that says none
+    code: BodyPath = Expression("not_null(response_code, responseCode)")
+    status: BodyPath = Expression("not_null(verification_status, status)")
+    when: BodyPath | None = None  # which entries are expected to come as events
+
+
+class PremblyApi(Model):
+    """Prembly's API, and as whom it is asked."""
+
+    url: BaseUrl = "https://api.prembly.com"
+    api_key: KeyValue | None = None
+    api_key_header: HeaderName = "x-api-key"
+    organisation: SecretValue | None = None
+    organisation_header: HeaderName = "x-organisation-id"
+    headers: dict[HeaderName, SecretValue] = Field({})
+    rate: float = Field(5.0, gt=0, le=1000, allow_inf_nan=False)  # questions a second
+    timeout_ms: DurationMs = Field(10_000, alias="timeout", ge=1)
+    ca_file: Path | None = None
+    proxy: ProxyValue | None = None
+    status: StatusQuestion = StatusQuestion()
+    logs: LogsQuestion = LogsQuestion()
+
+
+Unstated = Literal[
+    "response_code",
+    "status",
+    "detail",
+    "verification_status",
+    "user_ref",
+    "face_match",
+    "face_confidence",
+    "risk_level",
+    "risk_score",
+]
+
+
+class Confirm(Model):
+    """Prembly must confirm an event before the hook runs. `unstated`: facts for which the event's
+    word is enough, if Prembly's answer does not state them."""
+
+    unstated: tuple[Unstated, ...] = ()
+
+
+def _confirm(value: Any) -> Any:
+    """Read `true`, `false`, or a mapping that says more than `true`."""
+    if wants_confirmation(value):
+        return value if isinstance(value, dict) else {}
+    if str(value).lower() not in ("false", "no", "off", "0"):
+        raise ValueError("should be true, false, or a mapping such as {unstated: [face_match]}")
+    return None
+
+
+def wants_confirmation(value: Any) -> bool:
+    """Return whether this value of `confirm` says that Prembly is asked."""
+    return isinstance(value, dict) or str(value).lower() in ("true", "yes", "on", "1")
+
+
+ConfirmValue = Annotated[Confirm | None, BeforeValidator(_confirm)]
+
+
+class Pending(Model):
+    """When Prembly is asked for what is not settled: after each of `ask`, then as often as its last
+    until `give_up`. Both count from the event."""
+
+    ask_ms: tuple[DurationMs, ...] = Field(_ASK_MS, alias="ask", min_length=1)
+    give_up_ms: DurationMs = Field(3 * DAY_MS, alias="give_up", ge=1)
+
+    @field_validator("ask_ms")
+    @classmethod
+    def _rises(cls, times_ms: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in pairwise((0, *times_ms))):
+            raise ValueError("each must be later than the one before; all count from the event")
+        return times_ms
+
+
+class Duplicates(Model):
+    """Which webhooks are the same event. `body`: those with the same body, if it has an id.
+    `token`: those with the same token too."""
+
+    by: Literal["body", "token"] = "body"

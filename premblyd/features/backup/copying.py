@@ -1,0 +1,174 @@
+"""`record backup`: a copy into a folder. What has a copy's name there is whole, and was checked.
+
+The folder is open as a descriptor, and what is in it is reached by that: a link or a FIFO in it is
+never opened, and nobody who may rename a folder above it leads elsewhere.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
+from premblyd.features.backup.ownership import become_owner
+from premblyd.features.encryption import cipher
+from premblyd.ground import keyfile
+from premblyd.ground.databases import DatabaseAddress
+from premblyd.ground.errors import PremblydError, TryAgainError
+from premblyd.store.connections import backend
+from premblyd.store.sqlite.engine import SqliteBackend
+from premblyd.store.sqlite.files import PART, lacking_room, real_path
+from premblyd.store.sqlite.opening import plain
+from premblyd.store.sqlite.taking import Watch
+
+ON_SERVER = (
+    "The record is on a PostgreSQL server: copy it with pg_dump, and put it back with pg_restore,"
+    " then `premblyd record restore --erase-again`."
+)
+PAGES = 256  # of a portion
+PAUSE_S = 0.005  # between two portions: the disk is the daemon's as well
+# So many wait for the disk at most: a commit of the daemon's may have to wait for all of them.
+SYNCED_PAGES = 16 * PAGES
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Nothing but the file itself; and it is synced at the end.
+_ALONE = "PRAGMA locking_mode = exclusive; PRAGMA journal_mode = memory; PRAGMA synchronous = off"
+_IDENTITY = """SELECT record_id, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0)
+FROM record"""
+
+
+class CopyError(TryAgainError):
+    """A copy can't be made, by its folder or its disk."""
+
+
+def source_at(place: DatabaseAddress) -> SqliteBackend:
+    """Return the database to be copied, and become its owner. Raise PremblydError when it is on a
+    server."""
+    source = backend(place)
+    if not isinstance(source, SqliteBackend):
+        raise PremblydError(ON_SERVER)
+    become_owner(source.path)
+    return source
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """Give a folder's descriptor; no other backup works there meanwhile. Raise CopyError for what
+    fails there."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CopyError(f"Another backup is writing to {folder}.") from None
+            except OSError:
+                pass  # NFS locks no folders: there the other one fails
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise CopyError(
+            f"{folder} can't be used for a copy: {error.strerror}. It must be there, and the user"
+            " whom the database belongs to must be able to write to it."
+        ) from None
+
+
+def back_up(source: SqliteBackend, folder: int, watch: Watch) -> tuple[CopyName, int]:
+    """Copy a database into a folder; return the copy and its size in bytes. Raise CopyError when it
+    can't be written, PremblydError when it is damaged, or the database can't be read."""
+    status, sizes = os.fstat(folder), source.sizes()
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        raise PremblydError(
+            "Others may write to this folder, and replace a copy: nothing was written. It should"
+            " belong to the user whom the database belongs to, with mode 0700."
+        )
+    if told := lacking_room(folder, (sizes.database_bytes or 0) + (sizes.log_bytes or 0)):
+        raise CopyError(f"The disk is too small for a copy: {told}.")
+    _remove_parts(folder)  # of backups that were killed
+    name = f"{PART}{secrets.token_hex(8)}"
+    part = os.open(name, _NEW, 0o600, dir_fd=folder)
+    try:
+        found = _copy(source, f"file:/proc/self/fd/{folder}/{name}?mode=rw", part, watch)
+        os.fsync(part)
+        taken = [each for each in map(parse, os.listdir(folder)) if each]  # a FIFO's name, too
+        same = [each.count for each in taken if (each.record_id, each.event_id) == found]
+        copy = CopyName(*found, max(same, default=0) + 1, digest_of(part))
+        os.rename(name, str(copy), src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+        return copy, os.fstat(part).st_size
+    finally:
+        os.close(part)
+        _remove_parts(folder)
+
+
+def send(source: SqliteBackend, watch: Watch) -> BinaryIO:
+    """Return a copy in a file without a name: until it is whole, it has one beside the database."""
+    beside = real_path(source.path).parent
+    with opened(beside):
+        for left in beside.glob(f"{PART}*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=PART, dir=beside) as folder:
+            with opened(Path(folder)) as there:
+                name, _ = back_up(source, there, watch)
+            return Path(folder, str(name)).open("rb")
+
+
+def keep_newest(folder: int, record_id: str, most: int) -> list[str]:
+    """Delete the oldest copies of a record but `most`, at least 1, and return their names."""
+    oldest = [str(each) for each in copies_in(folder, record_id)[:-most]]
+    for name in oldest:
+        os.unlink(name, dir_fd=folder)
+    return oldest
+
+
+def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[str, int]:
+    """Write a database, as it is now, into the empty file `target`, which is open as `part`, and
+    look through it. Return the record's id and the number of the newest event that it ever had.
+
+    All is of one moment: while its transaction reads, nothing that is written meanwhile makes the
+    backup begin again. The price: until it ends, the log keeps all that is written, and grows.
+    """
+
+    def pace(_status: int, left: int, total: int) -> None:
+        if (total - left) % SYNCED_PAGES == 0:
+            os.fdatasync(part)
+        watch("copying", total - left, total)
+        time.sleep(PAUSE_S)
+
+    key_path = source.key_path
+    if key_path and os.path.lexists(keyfile.next_to(key_path)):  # which of them is it?
+        raise CopyError("The key is being changed. `premblyd record encrypt` ends that.")
+    keys = [keyfile.read_key(key_path)] if key_path else None
+    try:
+        with contextlib.closing(cipher.connect(target, keys, isolation_level=None)) as copy:
+            copy.executescript(_ALONE)
+            with contextlib.closing(source.connect_read_only()) as database:
+                reading = database.connection()
+                reading.execute("BEGIN")
+                reading.execute("SELECT id FROM record").fetchone()  # from here on it reads
+                reading.backup(copy, pages=PAGES, progress=pace)
+            watch("checking", 0, None)
+            [found] = copy.execute(_IDENTITY)
+            copy.execute("PRAGMA journal_mode = memory")  # no WAL: the file says so from here on
+            [(said,)] = copy.execute("PRAGMA integrity_check(1)")
+    except cipher.errors("Error") as error:
+        raise CopyError(f"The copy could not be made: {plain(error)}.") from None
+    if said != "ok" or not os.fstat(part).st_size:  # empty: SQLite was led to another file
+        raise PremblydError(
+            f"The copy is damaged ({said}), and was deleted: the database is damaged, or the disk."
+            " The copies from before are as they were."
+        )
+    return tuple(found)
+
+
+def _remove_parts(folder: int) -> None:
+    for name in os.listdir(folder):
+        if name.startswith(PART):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=folder)

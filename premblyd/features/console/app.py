@@ -1,0 +1,167 @@
+"""The console as the daemon has it: an application, its listener and its limits."""
+
+import hashlib
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
+from tornado.template import Loader
+from tornado.web import Application, RequestHandler, StaticFileHandler
+
+from premblyd.config.models import Config
+from premblyd.features.console import actions, deliveries, event, lists, overview, signin
+from premblyd.features.console.bulk import Bulks
+from premblyd.features.console.handler import HEADERS, NothingHere, Services
+from premblyd.features.console.strangers import Guests
+from premblyd.features.watch.exporter import Exporter
+from premblyd.ground.databases import DatabaseAddress, file_of
+from premblyd.ground.times import Clock
+from premblyd.receive.connection import UNIX_PEER, sender
+from premblyd.receive.listening import Listening
+from premblyd.store.readers import Readers
+from premblyd.store.writer import Writer
+
+HOME = Path(__file__).parent
+# Who is not signed in may send bodies too: so many times so much memory.
+MAX_CONNECTIONS = 100
+MAX_BODY_BYTES = 512 << 10  # a pasted payload
+MAX_HEADER_BYTES = 32 << 10
+IDLE_S, BODY_S = 120, 20
+ANSWER_S = 2.0  # how long a stop waits for answers
+
+
+class Console:
+    """The private pages, and the metrics, which may be public."""
+
+    def __init__(
+        self,
+        listening: Listening,
+        *,
+        readers: Readers,
+        writer: Writer,
+        clock: Clock,
+        wake: Callable[[], None],
+        database: DatabaseAddress,
+        metrics: Exporter,
+    ) -> None:
+        # Two daemons behind one name, on two ports, share their cookies otherwise.
+        own = hashlib.sha256(str(database).encode()).hexdigest()[:8]
+        self._services = Services(
+            readers=readers,
+            writer=writer,
+            clock=clock,
+            wake=wake,
+            path=file_of(database),
+            cookie=f"premblyd-{own}",
+            metrics=metrics,
+            bulks=Bulks(readers, writer, clock, wake),
+        )
+        self._listening = listening
+        self._server = _Server(
+            _application(self._services),
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            max_buffer_size=MAX_BODY_BYTES + MAX_HEADER_BYTES,
+            idle_connection_timeout=IDLE_S,
+            body_timeout=BODY_S,
+        )
+        self._server.guests = self._services.guests
+        self._server.add_sockets(listening.sockets)
+
+    def configure(self, config: Config) -> None:
+        """Use this configuration from the next request on."""
+        self._services.config = config
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `listen` has it."""
+        return self._listening.addresses[0]
+
+    async def close(self) -> None:
+        """Accept no more, and answer those who have asked."""
+        await self._listening.accept_last()
+        self._server.stop()
+        await self._services.bulks.close()
+        await self._services.guests.answered(ANSWER_S)
+        self._listening.close()
+        await self._server.close_all_connections()
+
+
+class _Server(HTTPServer):
+    """Bounds its connections: the console must not take up the files that webhooks need."""
+
+    guests: Guests
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        own = sender(str(address[0])) if address else UNIX_PEER
+        if self.guests.welcome(stream, own, max_connections()):
+            super().handle_stream(stream, address)
+        else:
+            stream.close()
+
+
+def max_connections() -> int:
+    """Return how many connections may be open: at most an eighth of the files that this process may
+    open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 8)
+
+
+class _Static(StaticFileHandler):
+    """Style, script and icon: the same for everybody, and nothing of the record."""
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Cache-Control", "no-cache")  # asks each time whether it has changed
+
+
+def _application(services: Services) -> Application:
+    with_services = {"services": services}
+    form = r"(?:\.json|\.csv)?"
+    pages: list[tuple[str, type[RequestHandler]]] = [
+        (r"/sign-in", signin.SignIn),
+        (r"/sign-out", signin.SignOut),
+        (r"/metrics", overview.Metrics),
+        (r"/(?:overview(?:\.json)?)?", overview.Overview),
+        (rf"/events{form}", lists.Events),
+        (r"/events/(\d{1,18}|[0-9a-f]{32})(?:\.json)?", event.Event),
+        (r"/events/(\d{1,18})/reveal(?:\.json)?", event.Reveal),
+        (rf"/dead{form}", deliveries.Dead),
+        (r"/dead/replay(?:\.json)?", deliveries.ReplayMany),
+        (r"/dead/cancel(?:\.json)?", deliveries.CancelMany),
+        (r"/replays/(\d{1,9})(?:\.json)?", deliveries.Progress),
+        (rf"/deliveries{form}", deliveries.Deliveries),
+        (r"/replays/(\d{1,9})/stop(?:\.json)?", deliveries.Stop),
+        (r"/deliveries/(\d{1,18})", deliveries.Delivery),
+        (r"/deliveries/(\d{1,18})/replay(?:\.json)?", deliveries.Replay),
+        (r"/deliveries/(\d{1,18})/cancel(?:\.json)?", deliveries.Cancel),
+        (rf"/rejections{form}", lists.Rejections),
+        (r"/actions(?:\.json)?", actions.Actions),
+        (r"/actions/explain(?:\.json)?", actions.Explain),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/pause(?:\.json)?", actions.Pause),
+        (r"/actions/([A-Za-z0-9._-]{1,64})/resume(?:\.json)?", actions.Resume),
+        (rf"/operators{form}", lists.Operators),
+        (r"/days(?:\.json)?", overview.Days),
+        (r"/sessions(?:\.json)?", signin.Sessions),
+        (r"/sessions/(\d{1,18})/end(?:\.json)?", signin.End),
+    ]
+    return Application(
+        [
+            *((pattern, handler, with_services) for pattern, handler in pages),
+            (r"/static/([a-z]+\.(?:css|js|svg))", _Static, {"path": str(HOME / "static")}),
+        ],
+        default_handler_class=NothingHere,
+        default_handler_args=with_services,
+        template_loader=Loader(str(HOME / "templates"), autoescape="xhtml_escape"),
+        xsrf_cookies=True,
+        xsrf_cookie_name=f"{services.cookie}-form",
+        log_function=lambda handler: None,  # no line per request, with what is looked for in it
+        serve_traceback=False,
+    )

@@ -1,0 +1,130 @@
+"""The first page, with what needs attention and numbers; the page of days; metrics for
+Prometheus."""
+
+import functools
+from dataclasses import fields
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from tornado.web import HTTPError
+
+from premblyd.features.asking import days
+from premblyd.features.console import charts, strangers, words
+from premblyd.features.console.handler import Handler, Refused
+from premblyd.features.keeping import keepstatus
+from premblyd.features.statistics import statistics
+from premblyd.ground import times
+from premblyd.ground.errors import PremblydError
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Item, Situation
+
+PERIODS = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24}  # hours
+
+
+class Overview(Handler):
+    """The numbers of a period, below what needs attention now."""
+
+    section = "/"
+
+    async def get(self) -> None:
+        period = self.filters("since")["since"] or "24h"
+        if period not in PERIODS:
+            raise PremblydError(f"`since` should be one of {', '.join(PERIODS)}.")
+        now_ms, config = self.now_ms, self.services.config
+        since_ms = now_ms - PERIODS[period] * times.HOUR_MS
+        names = [action.name for action in config.actions]
+        situation = functools.partial(
+            Situation,
+            now_ms=now_ms,
+            settings=config,
+            path=self.services.path,
+            store_error=self.services.writer.recent_error(),
+        )
+        items, found, glance = await self.read(
+            lambda database: (
+                table.items(situation(record=database)),
+                statistics.of_period(database, since_ms=since_ms, now_ms=now_ms, names=names),
+                keepstatus.at_a_glance(database, config, now_ms),
+            )
+        )
+        view = {each.name: getattr(found, each.name) for each in fields(found)}
+        if self.wants_json:
+            attention = [item.as_json() for item in items]
+            await self.send_json({"attention": attention, **view, "kept": glance})
+            return
+        span = {"since_ms": since_ms, "until_ms": now_ms, "each_ms": found.each_ms}
+        by_outcome = charts.stacked(found.by_outcome, **span)
+        by_code = charts.stacked(found.by_response_code, **span)
+        await self.send_page(
+            "overview.html",
+            period=period,
+            periods=list(PERIODS),
+            charts=[("by code", by_code), ("by outcome", by_outcome)],
+            events=by_outcome.total,
+            duplicates=sum(each.duplicates for each in found.by_outcome),
+            unmatched=sum(each.unmatched for each in found.by_outcome),
+            reasons=found.rejections_by_reason,
+            link=link,
+            grave=table.for_people(items),
+            needs_nobody=table.needs_nobody(items),
+            now_ms=now_ms,
+            kept=list(keepstatus.lines(glance, config)),
+            **view,
+        )
+
+
+def link(item: Item) -> str | None:
+    """Return where to look at what an item is about; None for what no page shows."""
+    target = item.target
+    if not target.page:
+        return None
+    filters = target.filters(None if target.since_ms is None else times.iso(target.since_ms))
+    page = target.page
+    if (page, target.state) == ("deliveries", "dead"):
+        page = "dead"
+        del filters["state"]
+    if target.flag is not None:
+        filters[target.flag] = "yes"
+    return f"/{page}" + (f"?{urlencode(sorted(filters.items()))}" if filters else "")
+
+
+class Days(Handler):
+    """Whether each of the last days is complete, or why not."""
+
+    section = "/days"
+
+    async def get(self) -> None:
+        self.filters()
+        await self.show("days.html", {"days": await self.read(days.days)})
+
+
+class Metrics(Handler):
+    """Metrics for Prometheus: for who is signed in, or for all where the configuration says so."""
+
+    async def _admit(self) -> None:
+        """Let in whom `metrics` says. Prometheus knows the console by any name, has no browser and
+        sends no cookie."""
+        match self.services.settings.metrics:
+            case "public":
+                return
+            case "off":
+                if strangers.is_own_host(self.request.host, self.services.settings):
+                    self.session = await self.find_session()
+                if self.session is None:
+                    raise Refused(401, "not_signed_in", words.SIGN_IN)
+                raise HTTPError(404)
+        await super()._admit()
+
+    def _ask_to_sign_in(self) -> None:
+        raise Refused(401, "not_signed_in", words.SIGN_IN)
+
+    async def get(self) -> None:
+        text, kind = await self.services.metrics.expose(self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", kind)
+        self.finish(text)
+
+    def write_error(self, status_code: int, **_: object) -> None:
+        """Say it in a line: no person reads this."""
+        self.set_header("Content-Type", "text/plain; charset=UTF-8")
+        hint = "\nFor Prometheus: console: {metrics: public}" if status_code == 401 else ""
+        self.finish(f"{HTTPStatus(status_code).phrase}{hint}\n")

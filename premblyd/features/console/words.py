@@ -1,0 +1,141 @@
+"""What the pages say, and how they write values: the templates' own vocabulary."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from tornado.escape import xhtml_escape
+
+from premblyd.features.keeping.removed_parts import NAMELESS  # noqa: F401
+from premblyd.features.pause.wording import sentence as paused  # noqa: F401
+from premblyd.ground import privacy, times
+from premblyd.ground.times import for_html as machine_time  # noqa: F401
+from premblyd.ground.words import counted, duration, number, percent, size, visible  # noqa: F401
+from premblyd.prembly import events, payload
+from premblyd.record import criteria
+from premblyd.record.operating import ONLY_SOME
+from premblyd.record.replays import RAN_BEFORE  # noqa: F401
+from premblyd.store import states
+
+MASK = privacy.MASK
+SIGN_IN = "Sign in first: `premblyd console` prints a link."
+OTHER_HOST = (
+    "The console does not answer to this name. Use the address it listens on, localhost, or"
+    " set `console: {url: …}` to its URL behind the proxy."
+)
+CROSS_SITE = "Another site sent this. Nothing was done. Open the console and do it there."
+NO_ROLE = "The proxy has signed you in, and `console: {proxy: {roles: …}}` has no role for you."
+ONLY_LOOKS = (
+    "This needs the role `operate`, and you have `look`. Nothing was done. `premblyd console`"
+    " prints a link for it."
+)
+BY_PROXY = "The proxy has signed you in, so sign out there."
+FAILED = "Something went wrong here. The log says more: console.failed."
+CONTRADICTED = (
+    "Prembly contradicted this event, so nothing was queued. Compare both first. To run the hook"
+    " anyway, tick the box beside Replay."
+)
+ERASED = "The person of this event was erased, so nothing was queued: no hook runs for it again."
+BODILESS = (
+    "The body of this event was deleted when its retention period expired, so nothing was queued:"
+    " this hook needs the body."
+)
+UNTIL = (
+    "A pause ends at a time such as 2026-01-31T06:00 (UTC), or after a duration such as 30m,"
+    " 2h or 7d."
+)
+ERRORS = {
+    403: "This form was too old, or came from another site. Nothing was done. Reload its page.",
+    404: "There is nothing here.",
+    405: "That can't be done here.",
+    400: "This request can't be understood.",
+}
+FINISHED, CANCELLABLE = states.FINISHED, states.CANCELLABLE  # which buttons a delivery has
+DONE = {
+    "replayed": "Queued: its hook runs now, unless its action is paused.",
+    "skipped_again": "Queued. It will be skipped again: another delivery has succeeded for the same"
+    " reference and outcome. To run that hook again, replay that delivery.",
+    "not_replayed": "Nothing was queued: its hook is running, or it waits for another.",
+    "cancelled": "Cancelled. Replay puts it back.",
+    "not_cancelled": f"Nothing was cancelled: {ONLY_SOME}.",
+}
+PAGES = (
+    ("/", "Overview"),
+    ("/events", "Events"),
+    ("/dead", "Dead deliveries"),
+    ("/rejections", "Rejections"),
+    ("/actions", "Actions"),
+    ("/operators", "Operator log"),
+    ("/days", "Days"),
+)
+WAYS = (("newest", "Newest"), ("newer", "Newer"), ("older", "Older"), ("oldest", "Oldest"))
+
+
+def moment(ms: Any) -> str:
+    """Return a time for people, UTC."""
+    return visible(times.for_people(ms))
+
+
+def ago(ms: Any, now_ms: int) -> str:
+    """Return how long ago a time was, or in how long it will be."""
+    if not isinstance(ms, int):
+        return ""
+    distance = abs(now_ms - ms)
+    if distance < 1000:
+        return "now"
+    text = f"{distance // 1000} s" if distance < 60_000 else duration(distance)
+    return f"{text} ago" if ms <= now_ms else f"in {text}"
+
+
+def label(name: str) -> str:
+    """Return the name of a column or an outcome for people: `not_verified` is not verified."""
+    return re.sub(r"_ms$", "", name).replace("_", " ")
+
+
+def css(word: Any) -> str:
+    """Return a word as a part of a class's name; `other` for a foreign one."""
+    return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,20}", word) else "other"
+
+
+def get(row: Any, name: str) -> Any:
+    """Return a column, None where a row has none of that name."""
+    return getattr(row, name, None)
+
+
+def span(ms: int) -> str:
+    """Return which span of time a chart's bar shows."""
+    hours = ms // times.HOUR_MS
+    return "by the hour" if hours == 1 else f"{hours} hours a bar"
+
+
+def is_about_person(type_: str | None, outcome: str) -> bool:
+    """Return whether an event says something of a person, so that its outcome means something."""
+    return outcome != "unknown" or type_ is None or events.is_about_verification(type_)
+
+
+def meaning(code: Any) -> str:
+    """Return what Prembly documents of a response code; empty: nothing."""
+    return payload.CODES.get(code, "") if isinstance(code, str) else ""
+
+
+def standing(states: Sequence[str]) -> tuple[str, str]:
+    """Return how an event stands by its deliveries: the state that is worst, and its words."""
+    worst = criteria.worst_of(states)
+    if worst == criteria.NONE:
+        return worst, "no action"
+    if worst == criteria.DONE:
+        return worst, "handled"
+    if len(states) == 1:
+        return worst, f"delivery {worst}"
+    return worst, f"{states.count(worst)} of {len(states)} deliveries {worst}"
+
+
+def query(**filters: str) -> str:
+    """Return the query of a URL."""
+    return urlencode(filters)
+
+
+def prose(text: str) -> str:
+    """Return a sentence as HTML: all is escaped, and what stands in backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(visible(text)))

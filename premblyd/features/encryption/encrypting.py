@@ -1,0 +1,131 @@
+"""`record encrypt`: encrypts the database of a stopped daemon, or gives it another key. All is done
+in a file beside it, which takes its place at last: see store/sqlite/replacing.py.
+
+The database's own file is opened by SQLite alone: to close it otherwise would end SQLite's locks.
+"""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from premblyd.features.backup.ownership import as_owner
+from premblyd.features.encryption.rewriting import UNCHANGED, write_encrypted
+from premblyd.ground import keyfile, newfile
+from premblyd.ground.databases import EncryptedFile, is_plain
+from premblyd.ground.errors import LacksRightsError, PremblydError
+from premblyd.store.connections import translated
+from premblyd.store.sqlite.files import hold, real_path
+from premblyd.store.sqlite.opening import opening_key, require_readable
+from premblyd.store.sqlite.replacing import put_in_place
+from premblyd.store.sqlite.taking import Watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encrypted:
+    """What was done. `finished`: a change of the key that had been interrupted. `dropped`: a next
+    key that opened nothing. `aside`: the file of before, which is plain if `was_plain`; `old_key`:
+    the key of before. What was not done is None."""
+
+    finished: bool = False
+    dropped: Path | None = None
+    aside: Path | None = None
+    was_plain: bool = False
+    old_key: Path | None = None
+
+
+def encrypt(place: EncryptedFile, new_key: Path | None, now_ms: int, watch: Watch) -> Encrypted:
+    """Encrypt a plain database with its key, or an encrypted one with the key in the file
+    `new_key`, and finish first what was interrupted.
+
+    Raise PremblydError when that can't be, AlreadyRunningError while a daemon works: then nothing
+    was changed. Wherever it is killed, one whole database is there, and its key or the next one
+    opens it.
+    """
+    real, key_path = real_path(place.path), place.key_path
+    next_key = keyfile.next_to(key_path)
+    require_readable(place.path)
+    key = keyfile.read_key(key_path)
+    wanted = None if new_key is None else keyfile.read_key(new_key)
+    finished, dropped, aside, old_key = False, None, None, None
+    with contextlib.ExitStack() as held, _in_words():
+        with as_owner(place.path):
+            held.enter_context(hold(real))
+            was_plain = is_plain(real) is True
+        if was_plain and wanted is not None:
+            raise PremblydError(
+                f"{real} is not encrypted yet. Leave --new-key out: it is encrypted with the key"
+                f" in {key_path}."
+            )
+        opened_by = None if was_plain else opening_key(real, key_path)
+        if os.path.lexists(next_key):
+            if finished := opened_by not in (None, key):
+                old_key, key = _exchange(key_path), opened_by or key
+            else:
+                next_key.unlink()
+                newfile.sync(key_path.parent)
+                dropped = next_key
+        if was_plain or wanted not in (None, key):
+            if wanted is not None:
+                _require_exchangeable(place)
+            with as_owner(place.path):
+                new = held.enter_context(write_encrypted(real, opened_by, wanted or key, watch))
+            if wanted is not None:
+                _put_next(key_path, wanted)
+            with as_owner(place.path):
+                aside = put_in_place(new, real, now_ms, is_alone=True)
+            if wanted is not None:
+                old_key = _exchange(key_path)
+    return Encrypted(
+        finished=finished, dropped=dropped, aside=aside, was_plain=was_plain, old_key=old_key
+    )
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Say in words what fails. The database is whole then, by one of its keys."""
+    try:
+        with translated():
+            yield
+    except OSError as error:
+        raise PremblydError(f"Can't use {error.filename}: {error.strerror}.") from None
+
+
+def _require_exchangeable(place: EncryptedFile) -> None:
+    """Raise PremblydError where the key's file can't be replaced together with the database."""
+    may_read, key_path = False, place.key_path
+    with as_owner(place.path), contextlib.suppress(LacksRightsError):
+        may_read = bool(keyfile.read_key(key_path))
+    if not may_read or not os.access(key_path.parent, os.W_OK, effective_ids=True):
+        name = key_path.name.removeprefix("credentials_")  # of what systemd passes on
+        raise LacksRightsError(
+            f"{key_path} can't be replaced together with the database. {UNCHANGED} As root, put a"
+            f" copy of it beside the configuration, as {name}, mode 0600, of the user whom the"
+            " database belongs to; run this again; move the new key to where the old one was."
+        )
+
+
+def _put_next(key_path: Path, key: str) -> None:
+    """Write the next key, for those who may read the key."""
+    status = key_path.stat()
+    with newfile.new_file(keyfile.next_to(key_path)) as file:
+        if os.geteuid() == 0:
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(file.fileno(), status.st_mode & 0o640)
+        file.write(f"{key}\n".encode())
+
+
+def _exchange(key_path: Path) -> Path:
+    """Have the next key be the key; return where the old one is kept: copies of before need it."""
+    for number in itertools.count(1):
+        kept = key_path.with_name(f"{key_path.name}.old-{number}")
+        with contextlib.suppress(FileExistsError):
+            kept.hardlink_to(key_path)
+        if kept.samefile(key_path):  # or it was kept by one that was killed
+            break
+    newfile.sync(key_path.parent)
+    keyfile.next_to(key_path).rename(key_path)
+    newfile.sync(key_path.parent)
+    return kept

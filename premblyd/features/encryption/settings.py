@@ -1,0 +1,47 @@
+"""That the SQLite file is encrypted, and where its key is."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, ValidationInfo
+
+from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
+from premblyd.config.values import Model
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.keyfile import read_key
+
+
+def key_path(value: Any, places: SecretPlaces) -> Path:
+    """Read where the key of an encrypted database is. Raise ValueError when it is not there, or is
+    no key; not where secrets are not looked up."""
+    match value:
+        case {"file": str(name)} if len(value) == 1 and name:
+            paths = places.files(name)
+        case _:
+            raise ValueError("should be {file: NAME}")
+    path = next(filter(os.path.lexists, paths), None) or _where_it_belongs(paths, places)
+    if places.look_up:
+        try:
+            read_key(path)
+        except PremblydError as error:
+            raise (ForbiddenSecretError if error.lacks_rights else ValueError)(error) from None
+    return path
+
+
+def _where_it_belongs(paths: list[Path], places: SecretPlaces) -> Path:
+    """Return the path to name when no key is seen: the one in `credentials` if it may be there, and
+    this user may not look. (The daemon sees what is there in a folder of its own.)"""
+    *_, beside, credential = paths
+    hidden = credential.parent.is_dir() and not os.access(credential.parent, os.X_OK)
+    return credential if hidden and "CREDENTIALS_DIRECTORY" not in places.environ else beside
+
+
+def _key_path(value: Any, info: ValidationInfo) -> Path:
+    return key_path(value, secret_places(info))
+
+
+class Encryption(Model):
+    """That the SQLite file is encrypted, and where its key is."""
+
+    key_path: Annotated[Path, PlainValidator(_key_path)] = Field(alias="key")

@@ -1,0 +1,158 @@
+"""Keeps erased data away: recognises by digests arrivals about an erased person, and webhooks with
+a deleted record.
+
+An erasure and an arrival at the same moment, on two hosts, must not miss each other. So who erases
+is alone (`Database.transact`): nobody else writes meanwhile, and each sees what the other has
+stored. What was under way, a hook or a question to Prembly, is kept by statements that look whether
+its event was erased.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from peewee import Case, Field, Node, Select, fn
+
+from premblyd.features.keeping.tables import ErasedName, GoneEvent, RemovedParts, ToErase
+from premblyd.ground.privacy import MASK, Shape, mask
+from premblyd.prembly.payload import session_reference
+from premblyd.queue.digests import Digests
+from premblyd.store.columns import PLAIN, Kept, columns, emptied
+from premblyd.store.engine import Lookup, Statement, Transaction
+from premblyd.store.table import Table
+from premblyd.store.tables import Attempt, Delivery, Event, Record
+
+NOTICED_S = 1.0  # after an erasure: then no hook begins any more that was claimed before
+
+
+class ArrivalFacts(NamedTuple):
+    """Whether anything was erased, and whether the record of any event was removed; and the trusted
+    time, see features/keeping/trusted.py."""
+
+    any_names: bool
+    any_events: bool
+    trusted_ms: int | None
+
+
+class Names(NamedTuple):
+    """By which an arrival is known. `erasure_id`: of another name of it."""
+
+    reference: str | None
+    session_id: str | None = None
+    erasure_id: int | None = None
+
+
+class Erased(NamedTuple):
+    """That an arrival is about somebody erased: by which erasure, and what stands for its
+    reference."""
+
+    erasure_id: int
+    name: str | None
+
+
+def arrival_facts(transaction: Transaction) -> ArrivalFacts:
+    """Return whether there is anything at all to look for: one look-up for all that arrives, since
+    each costs a way to the server."""
+    last_name, last_event, trusted_ms = transaction.row(_GONE) or (None, None, None)
+    return ArrivalFacts(last_name is not None, last_event is not None, trusted_ms)
+
+
+def removed_events(transaction: Transaction, keys: Collection[str]) -> dict[str, int]:
+    """Return the numbers that the events with these keys had whose records were removed."""
+    return dict(transaction.look_up(_GONE_EVENTS, sorted(keys)))
+
+
+def find_erased(transaction: Transaction, names: Sequence[Names]) -> list[Erased | None]:
+    """Return for each arrival by which erasure it is erased: by its reference, in any spelling, or
+    its session. None: it is not."""
+    digests = Digests.of(transaction)
+    own = [
+        (
+            digests.of_reference(each.reference) if each.reference else None,
+            digests.of_session(each.session_id) if each.session_id else None,
+        )
+        for each in names
+    ]
+    wanted = sorted({digest for pair in own for digest in pair if digest is not None})
+    by_name: dict[str, int] = dict(transaction.look_up(_ERASED_NAMES, wanted))
+    found: list[Erased | None] = []
+    for each, (of_reference, of_session) in zip(names, own, strict=True):
+        ids = (by_name.get(name or "") for name in (of_reference, of_session))
+        erasure_id = next((number for number in ids if number is not None), each.erasure_id)
+        found.append(None if erasure_id is None else Erased(erasure_id, of_reference))
+    return found
+
+
+def which_erased(transaction: Transaction, ids: Collection[str]) -> dict[str, int]:
+    """Return those of these ids that were erased, each a reference or the id of a session, with
+    the number of their erasure."""
+    if not ids or not arrival_facts(transaction).any_names:
+        return {}
+    own = [(each, name) for each in ids for name in (session_reference(each), each)]
+    found = find_erased(transaction, [Names(name, each) for each, name in own])
+    return {each: by.erasure_id for (each, _), by in zip(own, found, strict=True) if by}
+
+
+def without_person(values: Mapping[str, Any], erased: Erased) -> dict[str, Any]:
+    """Return the columns of an event that is stored already erased: nothing is left that names a
+    person, and of what a sender wrote only what has the shape that it should have."""
+    empty = emptied(Event, Kept.BODY, Kept.IDENTITY)
+    kept = {name: empty.get(name, value) for name, value in values.items()}
+    kept.update(harmless(kept))
+    return kept | {
+        "removed_parts": RemovedParts.ERASED,
+        "erasure_id": erased.erasure_id,
+        "erased_name": erased.name,
+    }
+
+
+def harmless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of an event's columns that are plain but were written by a sender, as they may
+    stay when its person is erased: as they are shown, or emptied where that hides them."""
+    shown = {name: mask(values[name], SENDERS[name].shown) for name in SENDERS if name in values}
+    return {
+        name: SENDERS[name].emptied if value == MASK else value for name, value in shown.items()
+    }
+
+
+def is_erased(*event_ids: Node) -> Node:
+    """Return the condition that an event of one of these ids was erased, or is to be by an erasure
+    that has begun."""
+    ids = Event.select(Event.id).where(
+        Event.id.in_(event_ids), Event.removed_parts == RemovedParts.ERASED
+    )
+    left = ToErase.select(ToErase.id).where(ToErase.event_id.in_(event_ids))
+    either: Node = fn.EXISTS(ids) | fn.EXISTS(left)
+    return either
+
+
+def unless(erased: Node, table: type[Table], values: Mapping[str, Any]) -> dict[Field, Any]:
+    """Return what is written into columns of `table`, by their names: nothing of people if the
+    event was erased. What outlasts it is not for this to decide."""
+    fields = {column.column_name: column for column in columns(table)}
+    return {
+        fields[name]: Case(None, [(erased, fields[name].emptied)], value)
+        if fields[name].holds is not PLAIN and fields[name].kept in (Kept.BODY, Kept.IDENTITY)
+        else value
+        for name, value in values.items()
+    }
+
+
+OF_DELIVERY = is_erased(Delivery.event)
+OF_ATTEMPT = is_erased(Delivery.select(Delivery.event).where(Delivery.id == Attempt.delivery))
+SENDERS = {
+    column.name: column
+    for column in columns(Event)
+    if column.holds is PLAIN and column.shown is not Shape.PLAIN
+}
+_GONE = Statement(
+    Select(
+        None,
+        (
+            ErasedName.select(fn.MAX(ErasedName.id)),
+            GoneEvent.select(fn.MAX(GoneEvent.id)),
+            Record.select(Record.trusted_ms).where(Record.id == 1),
+        ),
+    )
+)
+_ERASED_NAMES = Lookup(ErasedName.select(ErasedName.name, ErasedName.erasure_id), ErasedName.name)
+_GONE_EVENTS = Lookup(GoneEvent.select(GoneEvent.key, GoneEvent.event_id), GoneEvent.key)

@@ -1,0 +1,239 @@
+"""The rows about a person, and what an erasure changes in them: it empties personal values,
+including those that a sender wrote into plain columns, and cancels what waits. State, code,
+outcome, times and counts stay."""
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from peewee import Field, Query, Tuple, fn
+
+from premblyd.features.keeping import removing
+from premblyd.features.keeping.erased import SENDERS, harmless
+from premblyd.features.keeping.tables import Hold, RemovedParts
+from premblyd.prembly.payload import is_uuid, plain_id, same_id
+from premblyd.queue.digests import Digests
+from premblyd.store.columns import Kept, emptied
+from premblyd.store.engine import Lookup, Statement, Transaction, param, params
+from premblyd.store.states import AwaitedState, State
+from premblyd.store.table import Table
+from premblyd.store.tables import (
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    Pause,
+    VerificationName,
+)
+
+SHORTEST_NAME = 4  # characters
+NOTES = 1000  # that are read at once
+
+
+_WORD = re.compile(r"\w+")
+ByTable = dict[str, list[int]]  # rows, by their numbers
+
+
+def about(transaction: Transaction, event_ids: Collection[int]) -> ByTable:
+    """Return which rows of other tables are about these events."""
+    ids = sorted(event_ids)
+    deliveries = removing.deliveries_of(transaction, ids)
+
+    found: dict[str, set[int]] = {name: set() for name in _ABOUT}
+    for numbers, lookups in ((ids, _OF_EVENTS), (deliveries, _OF_DELIVERIES)):
+        for table, lookup in lookups:
+            found[table].update(row[0] for row in transaction.look_up(lookup, numbers))
+    return {"delivery": deliveries, **{table: sorted(rows) for table, rows in found.items()}}
+
+
+def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
+    """Return which deliveries of these events wait, or could be replayed."""
+    return [row[0] for row in transaction.look_up(_WAITING, sorted(event_ids))]
+
+
+def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
+    """Cancel everything of these events that waits; return how many deliveries that were."""
+    ids = sorted(event_ids)
+    cancelled = transaction.change_each(_CANCEL, ids, finished_at_ms=now_ms)
+    transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
+    return cancelled
+
+
+def erase_of_events(
+    transaction: Transaction, event_ids: Collection[int], erasure_id: int, digests: Digests
+) -> None:
+    """Empty these events, which don't wait for anything, and all their rows in other tables."""
+    ids = sorted(event_ids)
+    rows = transaction.look_up(_WRITTEN_BY_SENDER, ids)
+    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
+    removing.empty_identities(transaction, ids, RemovedParts.ERASED)
+    for number, reference, *values in rows:
+        has_name = isinstance(reference, str) and reference
+        transaction.change(
+            _MARK,
+            id=number,
+            erasure_id=erasure_id,
+            erased_name=digests.of_reference(reference) if has_name else None,
+            **harmless(dict(zip(SENDERS, values, strict=True))),
+        )
+
+
+class Names(NamedTuple):
+    """By which a person is named in rows about no event."""
+
+    user_refs: frozenset[str]
+    references: frozenset[str]  # as they are spelt
+    sessions: frozenset[str]
+
+    @property
+    def all(self) -> set[str]:
+        return {*self.user_refs, *self.references, *self.sessions}
+
+    def union(self, others: "Names") -> "Names":
+        return Names(*(own | other for own, other in zip(self, others, strict=True)))
+
+
+def eventless(transaction: Transaction, names: Names) -> ByTable:
+    """Return the rows about no event that name a person: by indexes, and of operators' notes those
+    that are about no delivery either."""
+    spelt = sorted(set(itertools.chain.from_iterable(map(_spellings, names.references))))
+    plain = sorted(set(map(plain_id, names.references)))
+    users = sorted(names.user_refs)
+
+    def found(*lookups: tuple[Lookup, Sequence[str]]) -> list[int]:
+        rows = itertools.chain.from_iterable(transaction.look_up(*each) for each in lookups)
+        return sorted({row[0] for row in rows})
+
+    return {
+        "inquiry": found((_INQUIRIES_OF_NOTHING, spelt)),
+        "operator_action": _noted(transaction, names.all),
+        "pause": _explained(transaction, names.all),
+        "verification_name": found((_NAMES, plain), (_NAMES_OF, plain)),
+        "hold": found((_HOLDS_OF_USER, users), (_HOLDS_OF_REFERENCE, plain)),
+    }
+
+
+def erase_eventless(transaction: Transaction, rows: ByTable) -> None:
+    """Empty what these rows say of a person, and take those away that say nothing else."""
+    for table, change in _ERASED.items():
+        transaction.change_each(change, rows.get(table, ()))
+
+
+def _spellings(reference: str) -> set[str]:
+    """Return how a reference may be spelt where no column has the one spelling beside it."""
+    if not is_uuid(reference):
+        return {reference}
+    plain = plain_id(reference)
+    spelt = {plain, plain.replace("-", "_"), same_id(plain)}
+    return {reference, *spelt, *map(str.upper, spelt)}
+
+
+def _noted(transaction: Transaction, names: Collection[str]) -> list[int]:
+    """Return which operators' notes have one of these names as a word."""
+    found: list[int] = []
+    sought = _by_word(names)
+    after_ms, after_id = -1, 0
+    while rows := transaction.rows(_NOTES, after_ms=after_ms, after_id=after_id, limit=NOTES):
+        found += [number for _, number, note in rows if _has_name(note, sought)]
+        after_ms, after_id, _ = rows[-1]
+    return found
+
+
+def _explained(transaction: Transaction, names: Collection[str]) -> list[int]:
+    """Return the reasons of which pauses have one of these names as a word."""
+    sought = _by_word(names)
+    return [number for number, reason in transaction.rows(_REASONS) if _has_name(reason, sought)]
+
+
+def _by_word(names: Collection[str]) -> Mapping[str, list[str]]:
+    """Return names by the longest word in each, which stands in a text wherever the name does: so a
+    note is not compared with each of thousands of names, while webhooks wait."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        found[max(_WORD.findall(name), key=len, default="")].append(name)
+    return found
+
+
+def _has_name(note: Any, sought: Mapping[str, list[str]]) -> bool:
+    if not isinstance(note, str):
+        return False
+    words = {"", *_WORD.findall(note)}
+    return any(names_in(name, note) for word in words for name in sought.get(word, ()))
+
+
+def names_in(name: str, text: str) -> bool:
+    """Return whether a name stands in a text by itself, and not as a part of a longer word. One of
+    a few characters names nobody there: it may be a number of anything."""
+    if len(name) < SHORTEST_NAME:
+        return False
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def _ids(table: type[Table], column: Field, *conditions: Any) -> Lookup:
+    query: Query = table.select(table.id)
+    return Lookup(query.where(*conditions) if conditions else query, column)
+
+
+def _rows_emptied(table: type[Table], *kept: Kept) -> Lookup:
+    return Lookup(table.update(emptied(table, *kept)), table.id)
+
+
+_IDENTITY = (Kept.BODY, Kept.IDENTITY)
+_ABOUT = ("attempt", "inquiry", "awaited", "operator_action")
+_OF_DELIVERIES, _OF_EVENTS = (
+    [(each.model._meta.table_name, _ids(each.model, each)) for each in columns]
+    for columns in (removing.BY_DELIVERY, removing.BY_EVENT)
+)
+# By COALESCE, SQLite finds them by their events, and does not read all that wait.
+_STATE = fn.COALESCE(Delivery.state, "")
+_IS_WAITING = _STATE.in_([State.PENDING, State.DEAD])  # a dead one waits for who mends it
+_WAITING = _ids(Delivery, Delivery.event, _IS_WAITING)
+_OVER = {
+    "state": State.CANCELLED,
+    "due_at_ms": None,
+    "waits_for_id": None,
+    "finished_at_ms": param("finished_at_ms"),
+}
+# Whoever waits for one of these in a line is released by the trigger `order_released`.
+_CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
+_END_AWAITED = Lookup(
+    Awaited.update(
+        state=AwaitedState.ERASED,
+        due_at_ms=None,
+        finished_at_ms=fn.COALESCE(Awaited.finished_at_ms, param("finished_at_ms")),
+    ),
+    Awaited.event,
+)
+_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, Event.reference, *SENDERS.values()), Event.id)
+_MARK = Statement(
+    Event.update(params("erasure_id", "erased_name", *SENDERS)).where(Event.id == param("id"))
+)
+_IS_OF_NOTHING = Inquiry.event.is_null() & Inquiry.delivery.is_null()
+_INQUIRIES_OF_NOTHING = _ids(Inquiry, Inquiry.reference, _IS_OF_NOTHING)
+_NOTES = Statement(
+    OperatorAction.select(OperatorAction.at_ms, OperatorAction.id, OperatorAction.note)
+    .where(
+        Tuple(OperatorAction.at_ms, OperatorAction.id)
+        > Tuple(param("after_ms"), param("after_id")),
+        OperatorAction.note.is_null(False),
+        OperatorAction.event_id.is_null(),
+        OperatorAction.delivery_id.is_null(),
+    )
+    .order_by(OperatorAction.at_ms, OperatorAction.id)
+    .limit(param("limit"))
+)
+_REASONS = Statement(Pause.select(Pause.id, Pause.reason))
+_NAMES = _ids(VerificationName, VerificationName.name)
+_NAMES_OF = _ids(VerificationName, VerificationName.verification)
+_HOLDS_OF_USER = _ids(Hold, Hold.user_ref, Hold.ended_at_ms.is_null())
+_HOLDS_OF_REFERENCE = _ids(Hold, Hold.reference, Hold.ended_at_ms.is_null())
+_ERASED = {
+    "inquiry": _rows_emptied(Inquiry, *_IDENTITY),
+    "operator_action": _rows_emptied(OperatorAction, *_IDENTITY),
+    "hold": _rows_emptied(Hold, Kept.UNTIL_ENDED),
+    "pause": _rows_emptied(Pause, Kept.UNTIL_ENDED),
+    "verification_name": Lookup(VerificationName.delete(), VerificationName.id),
+}

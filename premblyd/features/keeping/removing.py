@@ -1,0 +1,211 @@
+"""Deletes a class of data of events, with their rows in other tables, when its period has expired
+or the person is erased. The caller's transaction has made sure that the events don't wait, run or
+are on hold. The tables say which columns a class has.
+
+A few statements for all of them, whatever their number: webhooks wait meanwhile.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from peewee import Field, fn
+
+from premblyd.features.keeping.erased import SENDERS, harmless
+from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
+from premblyd.prembly.payload import plain_id
+from premblyd.queue.names import GROUPS
+from premblyd.queue.spellings import Spelt, look_up
+from premblyd.store.columns import Kept, emptied
+from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
+from premblyd.store.states import State
+from premblyd.store.table import Table
+from premblyd.store.tables import (
+    Attempt,
+    Awaited,
+    Delivery,
+    Event,
+    Inquiry,
+    OperatorAction,
+    VerificationName,
+)
+
+BODY = (Kept.BODY,)
+IDENTITY = (Kept.BODY, Kept.IDENTITY)
+# Where rows of other tables say which event, or which delivery of one, they are about.
+BY_DELIVERY: Sequence[Field] = (Attempt.delivery, Inquiry.delivery, OperatorAction.delivery_id)
+BY_EVENT: Sequence[Field] = (
+    *(Inquiry.event, Inquiry.stored_event),
+    *(Awaited.event, OperatorAction.event_id),
+)
+
+
+def deliveries_of(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
+    """Return the deliveries of these events."""
+    return [row[0] for row in transaction.look_up(_DELIVERIES, sorted(event_ids))]
+
+
+def empty_bodies(transaction: Transaction, event_ids: Collection[int]) -> None:
+    """Empty the bodies and headers of these events, and what their hooks printed."""
+    ids = sorted(event_ids)
+    transaction.change_each(_BODIES, ids, removed_parts=RemovedParts.BODY)
+    transaction.change_each(_OUTPUTS, deliveries_of(transaction, ids))
+
+
+def empty_identities(
+    transaction: Transaction,
+    event_ids: Collection[int],
+    removed_parts: RemovedParts = RemovedParts.IDENTITY,
+) -> None:
+    """Empty all personal values in these events and in their rows in other tables. The names of
+    their verifications stay, as other events have them too."""
+    ids = sorted(event_ids)
+    deliveries = deliveries_of(transaction, ids)
+    transaction.change_each(_IDENTITIES, ids, removed_parts=removed_parts)
+    for lookup in (_EMPTY_DELIVERIES, *_EMPTY_BY_EVENT):
+        transaction.change_each(lookup, ids)
+    for lookup in _EMPTY_BY_DELIVERY:
+        transaction.change_each(lookup, deliveries)
+
+
+def remove(transaction: Transaction, removed: Removed, event_ids: Sequence[int]) -> None:
+    """Remove the class `removed` of these events: body, identity or record."""
+    if removed is Removed.BODY:
+        empty_bodies(transaction, event_ids)
+    elif removed is Removed.IDENTITY:
+        _remove_identities(transaction, event_ids)
+    elif removed is Removed.RECORD:
+        _remove_records(transaction, event_ids)
+    else:
+        raise ValueError(f"{removed} is not of whole events")
+
+
+def forget_verifications(transaction: Transaction, verifications: Collection[str]) -> None:
+    """Delete all names of those of these verifications that no event names any more."""
+    names: dict[str, set[str]] = {each: {each} for each in verifications}
+    for verification, name in transaction.look_up(GROUPS, sorted(names)):
+        names[verification].add(name)
+    living = _living(transaction, set().union(*names.values()))
+    transaction.change_each(
+        _FORGET, sorted(each for each, own in names.items() if not own & living)
+    )
+
+
+def _remove_identities(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    names = _names_of(transaction, event_ids)
+    verifications = _verifications_of(transaction, names)
+    written = transaction.look_up(_WRITTEN_BY_SENDER, event_ids)
+    # First, as it takes the body out: else a photo's megabytes would be written anew twice.
+    empty_identities(transaction, event_ids)
+    _hide_words(transaction, written)
+    # A name that a younger event has too leads to others by which that is held, or has run once.
+    transaction.change_each(_FORGET_NAME, sorted(names - _living(transaction, names)))
+    forget_verifications(transaction, verifications)
+
+
+def _hide_words(transaction: Transaction, written: Sequence[Row]) -> None:
+    """Take out what a sender has put where a code or a state is expected, and has not its shape:
+    it may be anything."""
+    for event_id, *values in written:
+        found = dict(zip(SENDERS, values, strict=True))
+        if (left := harmless(found)) != found:
+            transaction.change(_HIDE, id=event_id, **left)
+
+
+def _remove_records(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    verifications = _verifications_of(transaction, _names_of(transaction, event_ids))
+    deliveries = deliveries_of(transaction, event_ids)
+    _keep_keys(transaction, event_ids)
+    for lookup in _OF_DELIVERIES:
+        transaction.change_each(lookup, deliveries)
+    for lookup in _OF_EVENTS:
+        transaction.change_each(lookup, event_ids)
+    forget_verifications(transaction, verifications)
+
+
+def _keep_keys(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    """Keep by what the same webhook is known, and what hooks have succeeded for: it must not run
+    again."""
+    events = transaction.look_up(_KEYS, event_ids)
+    transaction.change_each(_NOT_TWICE, [key for key, _ in events])
+    transaction.insert_many(_KEEP_EVENTS, events)
+    once: dict[tuple[str, str], int] = {}
+    for delivery_id, action, *keys in transaction.look_up(_SUCCEEDED, event_ids):
+        for key in keys:
+            if isinstance(key, str) and key:
+                once.setdefault((action, key), delivery_id)
+    for action, key in transaction.look_up(_GONE_ONCE, sorted({key for _, key in once})):
+        once.pop((action, key), None)
+    rows = [(action, key, delivery_id) for (action, key), delivery_id in once.items()]
+    transaction.insert_many(_KEEP_ONCE, rows)
+
+
+def _living(transaction: Transaction, names: Collection[str]) -> set[str]:
+    """Return which of these names any event has."""
+    found = look_up(transaction, _EVENTS_OF, names) if names else []
+    return {plain_id(reference) for (reference,) in found}
+
+
+def _names_of(transaction: Transaction, event_ids: Sequence[int]) -> set[str]:
+    found = transaction.look_up(_REFERENCES, event_ids)
+    return {plain_id(each) for (each,) in found if isinstance(each, str) and each}
+
+
+def _verifications_of(transaction: Transaction, names: Collection[str]) -> set[str]:
+    """Return the verifications of these names that have several."""
+    return {each for (each,) in transaction.look_up(_VERIFICATIONS, sorted(names))}
+
+
+def _deleting(column: Field) -> Lookup:
+    return Lookup(column.model.delete(), column)
+
+
+def _emptying(column: Field, *kept: Kept, **more: Any) -> Lookup:
+    table: type[Table] = column.model
+    return Lookup(table.update({**emptied(table, *kept), **more}), column)
+
+
+_REMOVED_PARTS = {"removed_parts": param("removed_parts")}
+_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event)
+_BODIES = _emptying(Event.id, *BODY, **_REMOVED_PARTS)
+_OUTPUTS = _emptying(Attempt.delivery, *BODY)
+_IDENTITIES = _emptying(Event.id, *IDENTITY, **_REMOVED_PARTS)
+_EMPTY_DELIVERIES = _emptying(Delivery.event, *IDENTITY)
+_EMPTY_BY_DELIVERY = [_emptying(each, *IDENTITY) for each in BY_DELIVERY]
+_EMPTY_BY_EVENT = [_emptying(each, *IDENTITY) for each in BY_EVENT]
+_HAS_ID = Event.id == param("id")
+_WRITTEN_BY_SENDER = Lookup(Event.select(Event.id, *SENDERS.values()), Event.id)
+_HIDE = Statement(Event.update(params(*SENDERS)).where(_HAS_ID))
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_VERIFICATIONS = Lookup(
+    VerificationName.select(VerificationName.verification), VerificationName.name
+)
+_EVENTS_OF = Spelt.of(Event.select(Event.reference).distinct(), Event)
+_FORGET_NAME = _deleting(VerificationName.name)
+_FORGET = _deleting(VerificationName.verification)
+_KEYS = Lookup(Event.select(Event.key, Event.id), Event.id)
+_NOT_TWICE = _deleting(GoneEvent.key)
+_KEEP_EVENTS = BulkInsert(GoneEvent, "key", "event_id")
+_SUCCEEDED = Lookup(
+    Delivery.select(Delivery.id, Delivery.action, Delivery.once_key, Delivery.confirmed_key).where(
+        fn.COALESCE(Delivery.state, "") == State.SUCCEEDED
+    ),
+    Delivery.event,
+)
+_GONE_ONCE = Lookup(GoneOnce.select(GoneOnce.action, GoneOnce.once_key), GoneOnce.once_key)
+_KEEP_ONCE = BulkInsert(GoneOnce, "action", "once_key", "delivery_id")
+# Whoever refers to a row goes before it, or refers to it no more.
+_OF_DELIVERIES = (
+    *map(_deleting, BY_DELIVERY),
+    Lookup(Delivery.update(ran_instead=None), Delivery.ran_instead),
+)
+_OF_EVENTS = (
+    _deleting(Delivery.event),
+    _deleting(Inquiry.event),
+    Lookup(Inquiry.delete().where(Inquiry.event.is_null()), Inquiry.stored_event),
+    Lookup(Inquiry.update(stored_event=None), Inquiry.stored_event),
+    _deleting(Awaited.event),
+    Lookup(Awaited.update(settled_by=None), Awaited.settled_by),
+    _deleting(OperatorAction.event_id),
+    _deleting(PutOff.event_id),
+    _deleting(Event.id),
+)

@@ -1,0 +1,288 @@
+"""Retention: deletes the classes of events whose period has expired, a portion in each transaction.
+Begin with `Remover.remove`.
+
+A class walks through all events in the order of their receipt, from its bookmark on. What has
+expired but waits, runs or is on hold, or came while the clock was behind, is noted in `put_off`,
+through which the class walks too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from peewee import EXCLUDED, SQL, Tuple, fn
+
+from premblyd.features.keeping import holds, removing
+from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.tables import PutOff, Removal, Removed, RemovedParts, Sweep
+from premblyd.ground.times import DAY_MS
+from premblyd.store.engine import BulkInsert, Lookup, Statement, Transaction, insert, param, update
+from premblyd.store.states import FINISHED, AwaitedState, State
+from premblyd.store.tables import Awaited, Delivery, Event, Rejection
+
+LOCK = "retention"  # who removes has it: two hosts never do at once, nor a command beside a daemon
+PORTION = 500  # rows that a transaction looks at
+BATCH = 25  # events that it changes: beside half a million, webhooks wait 6 ms for it
+MAX_BYTES = 1 << 20  # of their bodies, but for a single one: SQLite overwrites what it frees
+# In which order classes are removed: so nothing is emptied that goes as a whole.
+STRONGEST_FIRST = (Removed.RECORD, Removed.IDENTITY, Removed.BODY)
+# What an event lacks of which the class is gone already.
+DONE: Mapping[Removed, tuple[str, ...]] = {
+    Removed.BODY: tuple(RemovedParts),
+    Removed.IDENTITY: (RemovedParts.IDENTITY, RemovedParts.ERASED),
+    Removed.RECORD: (),
+}
+
+
+class Aged(NamedTuple):
+    """Of an event: what decides whether a class of it has expired, and how many bytes its body has.
+    Its columns in a statement are OF_EVENT."""
+
+    id: int
+    received_at_ms: int
+    removed_parts: str | None
+    body_bytes: int
+
+
+class Walk(NamedTuple):
+    """A class, on its way through all events, or through those that were put off."""
+
+    removed: Removed
+    is_of_put_off: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which its bookmark is known."""
+        return f"{self.removed} put off" if self.is_of_put_off else self.removed
+
+
+class Bookmark(NamedTuple):
+    """The last row that a walk has passed, by the time and the number in whose order it goes. It is
+    a hint: without it the walk begins anew, and finds nothing to do where it has been."""
+
+    at_ms: int
+    row_id: int
+
+
+START = Bookmark(-(1 << 62), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a transaction has deleted, and where its walk continues."""
+
+    to: Bookmark = START
+    is_more: bool = False
+    count: int = 0
+    freed_bytes: int = 0
+    is_busy: bool = False  # nothing was done, as another is at work
+
+
+def periods(retention: Retention) -> dict[Removed, int]:
+    """Return the classes that are removed, each with its period in milliseconds."""
+    found = {removed: getattr(retention, f"{removed}_ms") for removed in Removed}
+    return {removed: period for removed, period in found.items() if period is not None}
+
+
+def unset(retention: Retention) -> list[Removed]:
+    """Return the classes that are kept for ever: neither they nor a later one have a period."""
+    found = periods(retention)
+    return [each for each in Removed if not found.keys() & {each, *_later(each)}]
+
+
+def _later(removed: Removed) -> tuple[Removed, ...]:
+    if removed not in STRONGEST_FIRST:
+        return ()
+    return tuple(reversed(STRONGEST_FIRST[: STRONGEST_FIRST.index(removed)]))
+
+
+def walks(retention: Retention) -> list[Walk]:
+    """Return all walks of a round, in their order."""
+    found = periods(retention)
+    made = [Walk(each, way) for each in STRONGEST_FIRST if each in found for way in (False, True)]
+    return [*made, Walk(Removed.REJECTIONS)] if Removed.REJECTIONS in found else made
+
+
+def begin_anew(transaction: Transaction) -> None:
+    """Restart all walks."""
+    transaction.change(_FORGET_BOOKMARKS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remover:
+    """Removes by these periods, at this time, at most so many events in a transaction; or leaves
+    them all, as if they waited."""
+
+    retention: Retention
+    now_ms: int
+    most: int = BATCH
+    leaves_all: bool = False
+
+    def remove(self, transaction: Transaction, walk: Walk, after: Bookmark | None) -> Done:
+        """Remove the next portion of a walk. `after`: where it has come to in this round; None: it
+        begins at its bookmark."""
+        if not transaction.try_lock(LOCK):
+            return Done(to=after or START, is_more=True, is_busy=True)
+        transaction.lock([holds.LOCK])
+        if walk.removed is Removed.REJECTIONS:
+            return self._remove_rejections(transaction)
+        begin = after or _bookmark(transaction, walk)
+        rows = transaction.rows(
+            _OF_WALK[walk.is_of_put_off],
+            removed=walk.removed,
+            after_ms=begin.at_ms,
+            after_id=begin.row_id,
+            until_ms=self._until_ms(walk.removed),
+            limit=PORTION,
+        )
+        expired, passed = self._expired(walk.removed, [Aged(*row[2:]) for row in rows])
+        is_more = passed < len(rows) or len(rows) == PORTION
+        to = Bookmark(*rows[passed - 1][:2]) if passed else begin
+        if walk.is_of_put_off and not is_more:
+            to = START
+        ready = self._ready(transaction, walk.removed, [event.id for event in expired])
+        gone = [event for event in expired if event.id in ready]
+        if gone:
+            removing.remove(transaction, walk.removed, [event.id for event in gone])
+        left = [event.id for event in expired if event.id not in ready]
+        if walk.is_of_put_off:
+            dropped = {row[2] for row in rows[:passed]}.difference(left)
+            transaction.change_each(_TAKE_UP, sorted(dropped), removed=walk.removed)
+        else:
+            put_off = transaction.look_up(_IS_PUT_OFF, left)
+            known = {id_ for id_, each in put_off if each == walk.removed}
+            new = [(each, walk.removed) for each in left if each not in known]
+            transaction.insert_many(_PUT_OFF, new)
+        if to != begin:
+            _move_bookmark(transaction, walk, to)
+        freed_bytes = sum(event.body_bytes for event in gone)
+        self._count(transaction, walk.removed, len(gone), freed_bytes)
+        return Done(to=to, is_more=is_more, count=len(gone), freed_bytes=freed_bytes)
+
+    def _until_ms(self, removed: Removed) -> int:
+        """Return until when a period has begun that has expired now."""
+        return self.now_ms - periods(self.retention)[removed]
+
+    def _expired(self, removed: Removed, events: Sequence[Aged]) -> tuple[list[Aged], int]:
+        """Return those events of which the class has expired and is there, as many as a transaction
+        may change; and how many of all were looked at."""
+        until_ms = self._until_ms(removed)
+        taken: list[Aged] = []
+        size = 0
+        for number, event in enumerate(events):
+            if event.removed_parts in DONE[removed] or event.received_at_ms > until_ms:
+                continue
+            size += event.body_bytes
+            if len(taken) == self.most or (taken and size > MAX_BYTES):
+                return taken, number
+            taken.append(event)
+        return taken, len(events)
+
+    def _ready(self, transaction: Transaction, removed: Removed, ids: Sequence[int]) -> set[int]:
+        """Return which of these events may be deleted: they don't wait, run or are on hold. Nobody
+        else can change them, or their deliveries, until the transaction ends."""
+        if self.leaves_all or not ids:
+            return set()
+        free = {event_id for (event_id,) in transaction.look_up(_LOCK_EVENTS, ids)}
+        own = {delivery_id for (delivery_id,) in transaction.look_up(_LOCK_DELIVERIES, ids)}
+        for delivery_id, event_id, state, blocks_order in transaction.look_up(_DELIVERIES, ids):
+            waits = state not in FINISHED or (state == State.DEAD and blocks_order)
+            if waits or delivery_id not in own:
+                free.discard(event_id)
+        free -= {event_id for (event_id,) in transaction.look_up(_AWAITED, ids)}
+        until_ms = self._until_ms(removed)
+        free -= {id_ for id_, at_ms in transaction.look_up(_KEPT_FROM, ids) if at_ms > until_ms}
+        return free - holds.held(transaction, free, self.now_ms)
+
+    def _remove_rejections(self, transaction: Transaction) -> Done:
+        until_ms = self._until_ms(Removed.REJECTIONS)
+        rows = transaction.rows(_OLD_REJECTIONS, until_ms=until_ms, limit=PORTION)
+        count = transaction.change_each(_DELETE_REJECTIONS, [row[0] for row in rows]) if rows else 0
+        self._count(transaction, Removed.REJECTIONS, count, 0)
+        return Done(count=count, is_more=len(rows) == PORTION)
+
+    def _count(
+        self, transaction: Transaction, removed: Removed, count: int, freed_bytes: int
+    ) -> None:
+        if count:
+            transaction.change(
+                _COUNT,
+                day_ms=self.now_ms - self.now_ms % DAY_MS,
+                removed=removed,
+                period_ms=periods(self.retention)[removed],
+                count=count,
+                freed_bytes=freed_bytes,
+            )
+
+
+def _bookmark(transaction: Transaction, walk: Walk) -> Bookmark:
+    row = transaction.row(_READ_BOOKMARK, removed=walk.name)
+    return START if row is None else Bookmark(*row)
+
+
+def _move_bookmark(transaction: Transaction, walk: Walk, to: Bookmark) -> None:
+    if not transaction.change(_MOVE_BOOKMARK, removed=walk.name, **to._asdict()):
+        transaction.insert(_SET_BOOKMARK, removed=walk.name, **to._asdict())
+
+
+_BODY_BYTES = fn.COALESCE(fn.LENGTH(Event.body), 0)
+OF_EVENT = (Event.id, Event.received_at_ms, Event.removed_parts, _BODY_BYTES)
+_AT_MS = Event.received_at_ms
+_BY_RECEIPT = Statement(
+    Event.select(_AT_MS, Event.id, *OF_EVENT)
+    .where(
+        param("after_ms") <= _AT_MS,
+        param("until_ms") >= _AT_MS,
+        Tuple(_AT_MS, Event.id) > Tuple(param("after_ms"), param("after_id")),
+    )
+    .order_by(_AT_MS, Event.id)
+    .limit(param("limit"))
+)
+_BY_PUT_OFF = Statement(
+    PutOff.select(SQL("0"), PutOff.id, *OF_EVENT)
+    .join(Event, on=Event.id == PutOff.event_id)
+    .where(PutOff.removed == param("removed"), PutOff.id > param("after_id"))
+    .order_by(PutOff.id)
+    .limit(param("limit"))
+)
+_OF_WALK = (_BY_RECEIPT, _BY_PUT_OFF)
+_LOCK_EVENTS = Lookup(Event.select(Event.id), Event.id, locks=True)
+_LOCK_DELIVERIES = Lookup(Delivery.select(Delivery.id), Delivery.event, locks=True)
+_DELIVERIES = Lookup(
+    Delivery.select(Delivery.id, Delivery.event, Delivery.state, Delivery.blocks_order),
+    Delivery.event,
+)
+_AWAITED = Lookup(
+    Awaited.select(Awaited.event).where(fn.COALESCE(Awaited.state, "") == AwaitedState.WAITING),
+    Awaited.event,
+)
+_KEPT_FROM = Lookup(
+    Event.select(Event.id, Event.kept_from_ms).where(Event.kept_from_ms.is_null(False)), Event.id
+)
+_IS_PUT_OFF = Lookup(PutOff.select(PutOff.event_id, PutOff.removed), PutOff.event_id)
+_PUT_OFF = BulkInsert(PutOff, "event_id", "removed")
+_TAKE_UP = Lookup(PutOff.delete().where(PutOff.removed == param("removed")), PutOff.event_id)
+_HAS_NAME = Sweep.removed == param("removed")
+_READ_BOOKMARK = Statement(Sweep.select(Sweep.at_ms, Sweep.row_id).where(_HAS_NAME))
+_MOVE_BOOKMARK = update(Sweep, "at_ms", "row_id", where=_HAS_NAME)
+_SET_BOOKMARK = insert(Sweep, "removed", "at_ms", "row_id")
+_FORGET_BOOKMARKS = Statement(Sweep.delete())
+_OLD_REJECTIONS = Statement(
+    Rejection.select(Rejection.id)
+    .where(Rejection.at_ms <= param("until_ms"))
+    .order_by(Rejection.id)
+    .limit(param("limit"))
+)
+_DELETE_REJECTIONS = Lookup(Rejection.delete(), Rejection.id)
+_KEY = (Removal.day_ms, Removal.removed, Removal.period_ms)
+_COUNT = Statement(
+    Removal.insert(
+        {field: param(field.column_name) for field in (*_KEY, Removal.count, Removal.freed_bytes)}
+    ).on_conflict(
+        conflict_target=_KEY,
+        update={
+            Removal.count: Removal.count + EXCLUDED.count,
+            Removal.freed_bytes: Removal.freed_bytes + EXCLUDED.freed_bytes,
+        },
+    )
+)

@@ -1,0 +1,18 @@
+"""The commands."""
+
+from premblyd.feature import Command
+
+COMMANDS = (
+    Command(
+        "pause",
+        "Act",
+        "premblyd.features.pause.cli",
+        "Stop starting an action's hooks, on all hosts.",
+    ),
+    Command(
+        "resume",
+        "Act",
+        "premblyd.features.pause.cli",
+        "Start a paused action's hooks again.",
+    ),
+)

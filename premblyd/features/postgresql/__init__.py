@@ -1,0 +1,1 @@
+"""The record on a PostgreSQL server, which several hosts may share; and moving it there."""

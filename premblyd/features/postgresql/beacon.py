@@ -1,0 +1,197 @@
+"""How daemons on a server know of each other. Each tells the others on a connection of its own that
+it lives and that deliveries are due, and listens to them (NOTIFY and LISTEN).
+
+Who lives is told by the beats, no clock is believed. A daemon that was killed leaves its row as one
+that lives has it, so each is watched for as long as it takes to see it beat: three beats, within
+bounds. Hosts beat a tenth of `lost_after` apart.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+import psycopg
+
+from premblyd.features.postgresql.failures import plain
+from premblyd.features.postgresql.opening import SocketCopy, parameters
+from premblyd.features.postgresql.transaction import NOW_MS, Connection, compiled
+from premblyd.ground.databases import Server
+from premblyd.ground.errors import StoreUnavailableError
+from premblyd.store.beacon import Beat, TimeRead
+from premblyd.store.engine import Statement
+
+CHANNEL = "premblyd_due"
+PATIENCE_S = 5.0  # for an answer: then the connection is given up
+# What is said here need not survive a crash of the server: no beat waits for a disk or a standby.
+_BEGIN = f"""
+SET synchronous_commit = off; SET lock_timeout = '2s'; SET timezone = 'UTC';
+SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0; LISTEN {CHANNEL}
+"""
+AsyncConnection = psycopg.AsyncConnection[Any]
+
+
+class PostgresqlBeacon:
+    """See engines.beacon.Beacon."""
+
+    def __init__(self, server: Server) -> None:
+        self._parameters = parameters(server)
+        self._connection: AsyncConnection | None = None
+        self._stirred = asyncio.Event()
+        self._has_heard = False  # of another daemon's deliveries
+
+    async def read_time(self) -> TimeRead:
+        async with self._connected() as connection, _deadline(connection):
+            return await _read_time(connection)
+
+    async def beat(self, beat: Statement, look: Statement, worker: str) -> Beat:
+        async with self._connected() as connection, _deadline(connection):
+            time_read = await _read_time(connection)
+            saying, asking = compiled(beat), compiled(look)
+            values = saying.bind({"worker": worker, "seen_at_ms": time_read.now_ms})
+            beaten = await connection.execute(saying.text, values)
+            found = await connection.execute(asking.text, asking.bind({}))
+            rows = await found.fetchall()
+        return Beat(hosts=rows, is_known=beaten.rowcount > 0, time=time_read)
+
+    async def announce(self) -> None:
+        async with self._connected() as connection, _deadline(connection):
+            await connection.execute(f"NOTIFY {CHANNEL}")
+
+    async def wait(self, timeout_s: float) -> bool:
+        async with self._connected() as connection:
+            await self._readable(connection, timeout_s)
+            connection.pgconn.consume_input()
+            while (notification := connection.pgconn.notifies()) is not None:
+                self._hear(connection, notification.be_pid)
+        heard, self._has_heard = self._has_heard, False
+        return heard
+
+    def stir(self) -> None:
+        self._stirred.set()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+    def _hear(self, connection: AsyncConnection, sender: int) -> None:
+        if sender != connection.info.backend_pid:
+            self._has_heard = True
+            self._stirred.set()
+
+    async def _readable(self, connection: AsyncConnection, timeout_s: float) -> None:
+        loop, descriptor = asyncio.get_running_loop(), connection.fileno()
+        loop.add_reader(descriptor, self._stirred.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._stirred.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(descriptor)
+            self._stirred.clear()
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            if self._connection is None:
+                self._connection = await self._connect()
+            yield self._connection
+        except (psycopg.Error, OSError) as error:
+            await self.close()
+            raise StoreUnavailableError(plain(error)) from None
+
+    async def _connect(self) -> AsyncConnection:
+        connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
+        connection.add_notify_handler(lambda heard: self._hear(connection, heard.pid))
+        try:
+            async with _deadline(connection):
+                await connection.execute(_BEGIN)
+        except BaseException:  # also a cancellation: nobody else knows of this connection
+            await connection.close()
+            raise
+        return connection
+
+
+async def _read_time(connection: AsyncConnection) -> TimeRead:
+    asked_at_s = time.monotonic()
+    found = await connection.execute(f"SELECT {NOW_MS}")
+    row = await found.fetchone()
+    now_ms = int(row[0]) if row else 0
+    return TimeRead(now_ms=now_ms, asked_at_s=asked_at_s, answered_at_s=time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def _deadline(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Cut the connection unless what is done within ends in time: the network may be gone without
+    a word."""
+    timer = asyncio.get_running_loop().call_later(PATIENCE_S, _cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: AsyncConnection) -> None:
+    with (
+        contextlib.suppress(psycopg.Error, OSError),  # it is closed already
+        contextlib.closing(SocketCopy(connection)) as copy,
+    ):
+        copy.shut_down()
+
+
+MOST_WATCHED_S = 120.0
+GATHERED_S = 1.5  # once one has beaten, the others have so long to be named too
+LOOK_S = 0.25
+_FRESH_S = 60.0
+_HOSTS = f"""
+SELECT worker, name, pid, beat_count,
+       abs({NOW_MS} - seen_at_ms)::float / 1000,
+       least(60, coalesce((seen_at_ms - started_at_ms)::float / 1000 / nullif(beat_count, 0), 4))
+FROM host WHERE ended_at_ms IS NULL ORDER BY id
+"""  # noqa: S608 (a constant)
+
+
+class Daemon(NamedTuple):
+    """A daemon that has not ended, as its row has it."""
+
+    worker: str
+    name: str
+    pid: int
+    beat_count: int
+    unseen_s: float
+    beat_s: float  # from one beat to the next, so far
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its last beat is so young that it may live."""
+        return self.unseen_s < _FRESH_S + 5 * self.beat_s
+
+
+def living(connection: Connection, watched_s: float) -> list[Daemon]:
+    """Watch the daemons that have not ended, for `watched_s` at least. Return those that live: who
+    has not beaten for a minute and five beats is dead."""
+    before = _not_ended(connection)
+    longest_beat_s = max((daemon.beat_s for daemon in before.values()), default=0)
+    until_s = time.monotonic() + min(max(3 * longest_beat_s, watched_s), MOST_WATCHED_S)
+    beaten: dict[str, Daemon] = {}
+    while before and time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+        now = _not_ended(connection)
+        for worker, daemon in now.items():
+            has_beaten = worker not in before or before[worker].beat_count != daemon.beat_count
+            if has_beaten and worker not in beaten:
+                beaten[worker] = daemon
+                until_s = min(until_s, time.monotonic() + GATHERED_S)
+        before = {worker: daemon for worker, daemon in before.items() if worker in now}
+        if beaten.keys() >= now.keys():
+            break
+    return list(beaten.values())
+
+
+def _not_ended(connection: Connection) -> dict[str, Daemon]:
+    found = map(Daemon._make, connection.execute(_HOSTS))
+    return {daemon.worker: daemon for daemon in found if daemon.is_fresh}

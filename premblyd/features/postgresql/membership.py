@@ -1,0 +1,350 @@
+"""A daemon among others on one database: it tells them that it lives, watches them, and takes over
+from lost ones. Begin with `Membership`; `Alone` replaces it where there can be no others.
+
+Who is lost is decided by what one daemon sees of the others (observation.py), and whether the
+others must still count this one as alive by what it knows itself (liveness.py): both are pure, time
+is given. What is written down is in register.py.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from premblyd.features.keeping.erased import NOTICED_S
+from premblyd.features.postgresql.liveness import Liveness, SharedTime
+from premblyd.features.postgresql.observation import Observation
+from premblyd.ground import loops
+from premblyd.ground.errors import (
+    CannotStartError,
+    MoveAtWorkError,
+    OtherRecordError,
+    PremblydError,
+    SchemaError,
+    StoreUnavailableError,
+)
+from premblyd.ground.telemetry import tell
+from premblyd.ground.times import Clock, SharedClock, boot_s
+from premblyd.queue import identity
+from premblyd.queue.identity import Identity
+from premblyd.queue.jobs import Job
+from premblyd.queue.queue import Queue
+from premblyd.queue.register import BEAT, SIGHTINGS, Hosts, Sighting
+from premblyd.store.beacon import Beacon, TimeRead
+
+BEATS = 10  # within the time after which a host is lost
+ANNOUNCE_EVERY_S = 0.02  # at most: one says as much as many
+# A look for what runs under hosts that have ended: one of them may have been lost, have taken
+# deliveries before it knew, and then ended for good.
+ORPHANS_EVERY_S = 5.0
+AGAIN_S = 0.5  # after the database could not be reached
+
+
+class OwnClaim:
+    """A claim of this daemon's own, as its hook asks for it: see run.starting.Claim. Without a
+    `liveness` no other daemon can have taken it over."""
+
+    def __init__(
+        self, liveness: Liveness | None, clock: Clock, queue: Queue, job: Job, claimed_at_s: float
+    ) -> None:
+        self._liveness = liveness
+        self._clock = clock
+        self._queue = queue
+        self._job = job
+        self._claimed = SharedTime(claimed_at_s, job.started_at_ms)
+
+    def is_sure(self) -> bool:
+        now = _now(self._clock)
+        if now.boot_s - self._claimed.boot_s >= NOTICED_S:
+            return False  # its person may have been erased
+        return self._liveness is None or self._liveness.is_sure(self._claimed, now)
+
+    async def prove(self) -> bool:
+        asked = _now(self._clock)
+        if not await self._queue.prove(self._job):
+            return False
+        self._claimed = asked
+        if self._liveness is not None:
+            self._liveness.beaten(asked)
+        return True
+
+
+class Membership:
+    """This daemon's part among the hosts: `join`, `run` as a loop, `leave` whatever has happened.
+
+    `is_named`: by its configuration, since there are others, or will be. `wake` is told when
+    deliveries may be due. `stop_fenced_hooks` gets a way to ask which claims
+    are still this daemon's own, by their tokens, and ends the hooks of the others; it returns how
+    many processes these were.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        queue: Queue,
+        own: Identity,
+        beacon: Beacon,
+        clock: SharedClock,
+        *,
+        lost_after_s: float,
+        is_named: bool,
+        wake: Callable[[], None],
+        stop_fenced_hooks: Callable[[Callable[[], Awaitable[Collection[str]]]], Awaitable[int]],
+    ) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._own = own
+        self._beacon = beacon
+        self._clock = clock
+        self._wake = wake
+        self._stop_fenced_hooks = stop_fenced_hooks
+        self._observation = Observation(lost_after_s)
+        self._liveness = Liveness(lost_after_s)
+        self._beat_every_s = lost_after_s / BEATS
+        self._others: tuple[Sighting, ...] = ()
+        self._may_have_others = is_named  # else from the first one that it sees
+        # Whether this is the host that alone does what is to be done once. While the database is
+        # away, whoever was it stays it.
+        self.is_leader = False
+        self._must_announce = False
+        self._announced_at_s = float("-inf")
+        self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
+        self._repair: asyncio.Task[None] | None = None  # of what a beat has found
+        self._is_cut_off = False
+        self._known: set[str] = set()  # workers of other hosts that the log has named
+        self._unfit: PremblydError | None = None  # why this daemon can't come back
+        self._actions_to_tell: Sequence[str] | None = None
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Have the actions of these names from now on: the other hosts learn it with the next
+        beat."""
+        self._actions_to_tell = actions
+
+    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
+        """Return the claim of `job`, which was asked for then (boot_s)."""
+        return OwnClaim(self._liveness, self._clock, self._queue, job, claimed_at_s)
+
+    async def join(self) -> list[int]:
+        """Become one of the hosts. Return which deliveries are due because their daemon is dead:
+        this daemon's own predecessor, say. Raise StoreUnavailableError when it can't."""
+        self._follow(await self._beacon.read_time())
+        self._liveness.heard(_now(self._clock))
+        dead = [
+            predecessor.worker
+            for predecessor in await self._hosts.predecessors()
+            if identity.is_dead(predecessor)
+        ]
+        interrupted = await self._hosts.join(dead, self._clock.now_ms())
+        await self._beat()
+        self._known = {host.worker for host in self._others}
+        tell(
+            "host.joined",
+            name=self._own.name,
+            worker=self._own.worker,
+            others=[host.name for host in self._others],
+        )
+        return interrupted
+
+    async def run(self) -> None:
+        """Beat, watch and listen until the daemon ends. Raise PremblydError when it must, because
+        the database is being moved."""
+        watching = asyncio.create_task(
+            loops.repeat(self._watch_own_hooks, AGAIN_S, failed=self._tell_host_failed)
+        )
+        try:
+            await loops.repeat(self._round, AGAIN_S, failed=self._tell_host_failed)
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _round(self) -> float:
+        if self._unfit is not None:
+            raise self._unfit
+        try:
+            await self._beat()
+            self._tell_new()
+            await self._tell_actions()
+            self._tell_cut_off(None)
+            await self._listen(time.monotonic() + self._beat_every_s)
+        except StoreUnavailableError as error:
+            self._tell_cut_off(error)
+            return min(AGAIN_S, self._beat_every_s)
+        return 0
+
+    def _tell_host_failed(self, error: Exception) -> None:
+        if error is self._unfit:
+            raise error
+        tell("host.failed", cause=error)
+
+    async def leave(self) -> None:
+        """Stop being one of the hosts: what could not be finished here is due elsewhere at once."""
+        if self._repair is not None:
+            await asyncio.wait([self._repair])
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+            await self._beacon.announce()
+        except StoreUnavailableError:  # the others will take it for lost
+            pass
+        await self._beacon.close()
+
+    def announce(self) -> None:
+        """Tell the other hosts that deliveries are due, soon."""
+        if not self._must_announce:
+            self._must_announce = True
+            self._beacon.stir()
+
+    async def _listen(self, until_s: float) -> None:
+        while (left_s := until_s - time.monotonic()) > 0:
+            pause_s = self._announced_at_s + ANNOUNCE_EVERY_S - time.monotonic()
+            if self._must_announce and pause_s <= 0:
+                self._must_announce = False
+                await self._beacon.announce()
+                self._announced_at_s = time.monotonic()
+                continue
+            wait_s = min(left_s, pause_s) if self._must_announce else left_s
+            if await self._beacon.wait(wait_s):
+                self._wake()
+
+    async def _watch_own_hooks(self) -> float:
+        """End this daemon's hooks when it could not say for too long that it lives: others start
+        them. One may have come since the last beat, that is not known here."""
+        if self._may_have_others and self._liveness.must_let_go(_now(self._clock)):
+            killed = await self._stop_fenced_hooks(_nothing)
+            self._liveness.let_go()  # not before: what fails is done again
+            tell("host.let_go", worker=self._own.worker, killed_processes=killed)
+        return self._beat_every_s / 2
+
+    async def _beat(self) -> None:
+        asked = _now(self._clock)
+        beat = await self._beacon.beat(BEAT, SIGHTINGS, self._own.worker)
+        self._follow(beat.time)
+        self._liveness.heard(_now(self._clock))
+        if beat.is_known:
+            self._liveness.beaten(asked)
+        else:
+            self._liveness.lost(_now(self._clock))
+        hosts = [Sighting(*row) for row in beat.hosts]
+        lost = self._observation.look(hosts, beat.time.answered_at_s)
+        own = [host for host in hosts if host.worker == self._own.worker]
+        self._others = tuple(host for host in hosts if host.worker != self._own.worker)
+        self._may_have_others = self._may_have_others or bool(self._others)
+        self._set_leader(bool(own) and self._observation.is_leader(own[0].id))
+        lost = [host for host in lost if host.worker != self._own.worker]
+        if self._repair is not None and not self._repair.done():
+            return
+        if not beat.is_known:
+            self._repair = asyncio.create_task(self._repaired(self._come_back()))
+        elif self._liveness.was_silent:
+            self._repair = asyncio.create_task(self._repaired(self._look_again()))
+        elif lost or (self.is_leader and self._look_for_orphans_at_s <= time.monotonic()):
+            self._repair = asyncio.create_task(self._repaired(self._take_over(lost)))
+
+    def _follow(self, read: TimeRead) -> None:
+        self._clock.follow(read.now_ms, read.asked_at_s, read.answered_at_s)
+
+    async def _repaired(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except StoreUnavailableError:  # the writer has logged it; the next beat finds it again
+            return
+        except (SchemaError, MoveAtWorkError, OtherRecordError, CannotStartError) as error:
+            self._unfit = error
+        # Whatever it is, it must not end the daemon: webhooks go on coming.
+        except Exception as error:  # noqa: BLE001
+            tell("host.failed", cause=error)
+
+    async def _take_over(self, lost: list[Sighting]) -> None:
+        self._look_for_orphans_at_s = time.monotonic() + ORPHANS_EVERY_S
+        taken = await self._hosts.take_over(lost, self._clock.now_ms())
+        for host in taken.hosts:
+            tell("host.lost", name=host.name, worker=host.worker)
+        if taken.delivery_ids:
+            tell("host.taken_over", deliveries=len(taken.delivery_ids))
+            self._wake()
+            self.announce()
+
+    async def _come_back(self) -> None:
+        """Go on after the others took this daemon for lost: it was stopped, or could not reach the
+        database."""
+        killed = await self._stop_fenced_hooks(lambda: self._hosts.revive(self._clock.now_ms()))
+        self._liveness.looked_again()
+        tell("host.fenced", worker=self._own.worker, killed_processes=killed)
+        self._wake()
+
+    async def _look_again(self) -> None:
+        """Go on after a time in which nobody took this daemon for lost, as nobody looked, and in
+        which nobody waited for it either: the database may be moved by now."""
+        await self._hosts.require_fit()
+        self._liveness.looked_again()
+
+    async def _tell_actions(self) -> None:
+        if (actions := self._actions_to_tell) is not None:
+            await self._hosts.know(actions)
+            if self._actions_to_tell is actions:
+                self._actions_to_tell = None
+
+    def _tell_new(self) -> None:
+        for host in self._others:
+            if host.worker not in self._known:
+                tell("host.seen", name=host.name, worker=host.worker)
+        self._known = {host.worker for host in self._others}
+
+    def _set_leader(self, is_leader: bool) -> None:
+        if is_leader and not self.is_leader:
+            tell("host.first", name=self._own.name)
+        self.is_leader = is_leader
+
+    def _tell_cut_off(self, error: StoreUnavailableError | None) -> None:
+        is_cut_off = error is not None
+        if is_cut_off != self._is_cut_off:
+            if error is None:
+                tell("host.in_touch")
+            else:
+                tell("host.cut_off", reason=error.reason)
+        self._is_cut_off = is_cut_off
+
+
+class Alone:
+    """See `Membership`. Nobody looks on: what the last daemon left, the next one takes over."""
+
+    is_leader = True
+
+    def __init__(self, hosts: Hosts, queue: Queue, clock: Clock) -> None:
+        self._hosts = hosts
+        self._queue = queue
+        self._clock = clock
+
+    def configure(self, actions: Sequence[str]) -> None:
+        """Nobody asks which actions these are."""
+
+    def claim(self, job: Job, claimed_at_s: float) -> OwnClaim:
+        """Return the claim of `job`, which was asked for then (boot_s)."""
+        return OwnClaim(None, self._clock, self._queue, job, claimed_at_s)
+
+    async def join(self) -> list[int]:
+        """Begin. Return which deliveries are due because the last daemon died. Raise
+        StoreUnavailableError when the database can't."""
+        return await self._hosts.join_alone(self._clock.now_ms())
+
+    async def run(self) -> None:
+        """Wait until the daemon ends."""
+        await asyncio.Event().wait()
+
+    async def leave(self) -> None:
+        """Keep that this daemon has stopped."""
+        try:
+            await self._hosts.leave(self._clock.now_ms())
+        except StoreUnavailableError:  # the writer has logged it; the next start recovers
+            return
+
+    def announce(self) -> None:
+        """Does nothing: there is one host."""
+
+
+def _now(clock: Clock) -> SharedTime:
+    return SharedTime(boot_s(), clock.now_ms())
+
+
+async def _nothing() -> Collection[str]:
+    return ()

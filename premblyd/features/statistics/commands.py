@@ -1,0 +1,12 @@
+"""The commands."""
+
+from premblyd.feature import Command
+
+COMMANDS = (
+    Command(
+        "stats",
+        "Look",
+        "premblyd.features.statistics.cli",
+        "Show statistics of events, rejections and actions.",
+    ),
+)

@@ -1,0 +1,389 @@
+"""Counts of events and the results of actions: by the hour, and for each action.
+
+Counted from the roll-ups (rollups.py) and from what waits, never from all events: it takes a
+few milliseconds beside a million of them. Hours are whole: what is asked since a time in the middle
+of one is answered from its beginning.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from peewee import SQL, Field, fn
+
+from premblyd.features.pause import wording
+from premblyd.features.statistics.rolled import OTHER
+from premblyd.features.statistics.rollups import hour_of, lower_bound_ms
+from premblyd.ground import privacy
+from premblyd.ground.privacy import Shape
+from premblyd.ground.times import HOUR_MS
+from premblyd.record import queries
+from premblyd.record.queries import By, PauseRow
+from premblyd.store.engine import Database
+from premblyd.store.states import AttemptOutcome, State
+from premblyd.store.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
+
+_FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
+CountedBy = Literal["response_code", "outcome", "type"]
+_SHOWN: Mapping[CountedBy, Shape] = {
+    "response_code": Shape.CODE,
+    "outcome": Shape.PLAIN,
+    "type": Shape.TYPE,
+}
+LOOKED_AT, MOST = 5_000, 8
+MOST_SENDERS = 20
+MOST_COLUMNS = 72  # of a chart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventCount:
+    """Webhooks that came in an hour (or in a longer span that began then). `name` is what they are
+    counted by, such as a response code; None: they had none."""
+
+    from_ms: int
+    name: str | None
+    events: int
+    duplicates: int
+    unmatched: int  # of the events: those that no action was for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionFigures:
+    """How an action fares: its attempts since a time, and its deliveries now.
+
+    `success_rate` is of the attempts that ended by themselves. Durations are right within a fifth.
+    """
+
+    action: str
+    attempts: Mapping[str, int]  # by outcome
+    success_rate: float | None
+    median_ms: int | None
+    p95_ms: int | None
+    waiting: int  # waits to run, for the first time or again
+    running: int
+    dead: int
+    overdue: int  # of the waiting: could run, and does not yet
+    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
+    next_due_at_ms: int | None
+    pause: PauseRow | None = None  # nothing begins, and nothing is overdue
+
+    @property
+    def attempt_count(self) -> int:
+        """How many ended by themselves. With `confirm`, Prembly is asked in those that did not."""
+        return sum(self.attempts.values()) - self.attempts.get("interrupted", 0)
+
+
+def span_ms(since_ms: int, now_ms: int) -> int:
+    """Return the hours that one column of a chart should stand for, so that it has at most
+    MOST_COLUMNS."""
+    hours = (now_ms - hour_of(since_ms)) // HOUR_MS + 1
+    return next(
+        (step * HOUR_MS for step in (1, 2, 3, 6, 12) if hours <= step * MOST_COLUMNS),
+        -(-hours // (24 * MOST_COLUMNS)) * 24 * HOUR_MS,
+    )
+
+
+def events(
+    database: Database, by: CountedBy, *, since_ms: int, each_ms: int = HOUR_MS
+) -> list[EventCount]:
+    """Return how many webhooks came since `since_ms`, for spans of `each_ms` (whole hours), oldest
+    first. A type or a code that a sender made up is masked, as in lists."""
+    query = EventHour.select(
+        _span(EventHour.hour_ms, each_ms),
+        fn.NULLIF(getattr(EventHour, by), "").alias("name"),
+        fn.SUM(EventHour.events).alias("events"),
+        fn.SUM(EventHour.duplicates).alias("duplicates"),
+        fn.SUM(EventHour.unmatched).alias("unmatched"),
+    ).where(EventHour.hour_ms >= hour_of(since_ms))
+    found = queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), EventCount)
+    alike = defaultdict[tuple[int, str | None], Counter[str]](Counter)
+    for each in found:
+        name = each.name if each.name == OTHER else privacy.mask(each.name, _SHOWN[by])
+        counts = alike[each.from_ms, name]
+        counts.update(events=each.events, duplicates=each.duplicates, unmatched=each.unmatched)
+    return [
+        EventCount(from_ms=from_ms, name=name, **counts)
+        for (from_ms, name), counts in alike.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionCount:
+    """Requests that were refused in an hour for a reason, as far as they are kept as evidence."""
+
+    from_ms: int
+    reason: str
+    count: int
+
+
+def rejections(
+    database: Database, *, since_ms: int, each_ms: int = HOUR_MS
+) -> list[RejectionCount]:
+    """Return how many requests were refused since `since_ms`, for spans of `each_ms`, oldest
+    first. At most 10,000 rejections are kept, so they are counted from their rows."""
+    query = Rejection.select(
+        _span(Rejection.at_ms, each_ms), Rejection.reason, fn.COUNT(Rejection.id).alias("count")
+    ).where(Rejection.at_ms >= hour_of(since_ms))
+    return queries.rows(database, query.group_by(*_FIRST_TWO).order_by(*_FIRST_TWO), RejectionCount)
+
+
+def _span(at_ms: Field, each_ms: int) -> Any:
+    return (at_ms / each_ms * each_ms).alias("from_ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """What came in a time and how the actions fared, for spans of `each_ms`."""
+
+    since_ms: int
+    until_ms: int
+    each_ms: int
+    by_outcome: Sequence[EventCount]
+    by_response_code: Sequence[EventCount]
+    by_type: Sequence[EventCount]
+    rejections: Sequence[RejectionCount]
+    actions: Sequence[ActionFigures]
+
+    @property
+    def rejections_by_reason(self) -> Counter[str]:
+        """How many requests were refused, by reason."""
+        counts: Counter[str] = Counter()
+        for each in self.rejections:
+            counts[each.reason] += each.count
+        return counts
+
+
+def of_period(
+    database: Database, *, since_ms: int, now_ms: int, names: Sequence[str] = ()
+) -> Period:
+    """Return all numbers since a time, of the actions called `names` first."""
+    span = {"since_ms": since_ms, "each_ms": span_ms(since_ms, now_ms)}
+    return Period(
+        **span,
+        until_ms=now_ms,
+        by_outcome=events(database, "outcome", **span),
+        by_response_code=events(database, "response_code", **span),
+        by_type=events(database, "type", **span),
+        rejections=rejections(database, **span),
+        actions=actions(database, since_ms=since_ms, now_ms=now_ms, names=names),
+    )
+
+
+def actions(
+    database: Database, *, since_ms: int, now_ms: int, names: Sequence[str] = ()
+) -> list[ActionFigures]:
+    """Return how each action fares: those called `names` first, then all others that have
+    attempts since `since_ms` or open deliveries, or are paused, by name."""
+    attempts, durations = attempts_of(database, since_ms)
+    queued, due = _queued(database), _due(database, now_ms)
+    waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
+    running = _counts(database, Delivery.state == State.RUNNING)
+    dead, paused = dead_of(database), wording.in_force(database, now_ms)
+    others = sorted({*attempts, *queued, *waiting, *dead, *paused} - set(names))
+    figures = []
+    for name in (*names, *others):
+        count, oldest_ms = queued.get(name, (0, None))
+        overdue = due.get(name, Overdue(count=0, since_ms=None))
+        counts, took = attempts.get(name, {}), durations.get(name, {})
+        ended = sum(counts.values()) - counts.get(AttemptOutcome.INTERRUPTED, 0)
+        figures.append(
+            ActionFigures(
+                action=name,
+                attempts=counts,
+                success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
+                median_ms=quantile(took, 0.5),
+                p95_ms=quantile(took, 0.95),
+                waiting=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
+                running=running.get(name, 0),
+                dead=dead.get(name, 0),
+                overdue=0 if name in paused else overdue.count,
+                oldest_waiting_at_ms=oldest_ms,
+                next_due_at_ms=overdue.since_ms,
+                pause=paused.get(name),
+            )
+        )
+    return figures
+
+
+def paused(database: Database, now_ms: int) -> list[ActionFigures]:
+    """Return how the paused actions stand."""
+    names = list(wording.in_force(database, now_ms))
+    found = actions(database, since_ms=now_ms, now_ms=now_ms, names=names) if names else []
+    return [each for each in found if each.pause is not None]
+
+
+def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
+    """Return by action how many deliveries are in the queue, waiting or running, and when the first
+    one was made: one walk over the queue's own index."""
+    query = (
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
+        .where(Delivery.due_at_ms.is_null(False))
+        .group_by(Delivery.action)
+    )
+    found = queries.tuples(database, query)
+    first_ids = [first_id for _, _, first_id in found]
+    first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
+    made_ms = dict(queries.tuples(database, first))
+    return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
+
+
+def blocking_of(database: Database) -> dict[str, int]:
+    """Return by action how many dead deliveries others wait for (`order`): by the index of those
+    that wait."""
+    before = Delivery.alias("before")
+    query = (
+        Delivery.select(before.action, fn.COUNT(before.id.distinct()))
+        .join(before, on=(before.id == Delivery.waits_for_id))
+        .where(WAITS_FOR_ANOTHER, before.state == State.DEAD)
+        .group_by(before.action)
+    )
+    return {str(action): count for action, count in queries.tuples(database, query)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """How much of an action was due before a time and is in the queue still, and when the first
+    thing in the queue was due, or will be."""
+
+    count: int
+    since_ms: int | None
+
+
+def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return what was due before `before_ms` by action; an action without any is left out."""
+    return {action: due for action, due in _due(database, before_ms).items() if due.count}
+
+
+def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return it of every action in the queue: its index has them side by side, so what is not due
+    costs nothing."""
+    return {
+        str(action): Overdue(count=count, since_ms=since_ms)
+        for action, count, since_ms in queries.by_sql(database, _DUE, before_ms)
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadByError:
+    """How many deliveries died with an error, as people see it who may not see personal data."""
+
+    error: str
+    count: int
+    last_id: int
+
+
+def dead_of(database: Database) -> dict[str, int]:
+    """Return how many deliveries are dead, by action: by the index of the dead."""
+    return _counts(database, Delivery.state == SQL("'dead'"))  # as text, as the index has it
+
+
+def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:
+    """Return what the newest LOOKED_AT dead deliveries, or those of an action, died of: the errors
+    of most first, MOST at most."""
+    is_dead = Delivery.state == SQL("'dead'")  # as text, as the index of the dead has it
+    index = "delivery_state"
+    if action is not None:
+        is_dead, index = is_dead & (Delivery.action == action), "delivery_dead"
+    query = Delivery.select(Delivery.id, Delivery.last_error).from_(By(Delivery, index))
+    newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
+    counts: Counter[str] = Counter()
+    last: dict[str, int] = {}
+    for delivery_id, error in queries.tuples(database, newest):
+        shown = str(privacy.mask(error, Shape.ERROR) or "")
+        counts[shown] += 1
+        last.setdefault(shown, delivery_id)
+    return [
+        DeadByError(error=error, count=count, last_id=last[error])
+        for error, count in counts.most_common(MOST)
+    ]
+
+
+def quantile(buckets: Mapping[int, int], share: float) -> int | None:
+    """Return the duration below which `share` of the attempts in `buckets` stayed, in
+    milliseconds; None for none. Within a bucket they are taken to be spread evenly."""
+    rank = share * sum(buckets.values())
+    below = 0
+    for upper in sorted(buckets):
+        count = buckets[upper]
+        if count and below + count >= rank:
+            lower = lower_bound_ms(upper)
+            return math.ceil(lower + (upper - lower) * (rank - below) / count)
+        below += count
+    return None
+
+
+def attempts_of(
+    database: Database, since_ms: int
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[int, int]]]:
+    """Return by action its attempts by outcome, and the durations of those that ended by
+    themselves by bucket."""
+    query = (
+        AttemptHour.select(
+            AttemptHour.action,
+            AttemptHour.outcome,
+            AttemptHour.bucket_ms,
+            fn.SUM(AttemptHour.attempts),
+        )
+        .where(AttemptHour.hour_ms >= hour_of(since_ms))
+        .group_by(AttemptHour.action, AttemptHour.outcome, AttemptHour.bucket_ms)
+    )
+    attempts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    durations: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for action, outcome, bucket, count in queries.tuples(database, query):
+        attempts[action][outcome] += count
+        if outcome != AttemptOutcome.INTERRUPTED:
+            durations[action][bucket] += count
+    return {name: dict(counts) for name, counts in attempts.items()}, durations
+
+
+def _counts(database: Database, condition: Any) -> dict[str, int]:
+    query = (
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")))
+        .where(condition)
+        .group_by(Delivery.action)
+    )
+    return {str(action): count for action, count in queries.tuples(database, query)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectionsFrom:
+    """How many requests from an address were refused for a reason, and when last."""
+
+    reason: str
+    remote_ip: str
+    count: int
+    last_at_ms: int
+
+
+def rejections_by_sender(database: Database, since_ms: int | None = None) -> list[RejectionsFrom]:
+    """Return the reasons and addresses with most refused requests, of the 10,000 that are kept."""
+    query = Rejection.select(
+        Rejection.reason,
+        Rejection.remote_ip,
+        fn.COUNT(Rejection.id).alias("count"),
+        fn.MAX(Rejection.at_ms).alias("last_at_ms"),
+    )
+    if since_ms is not None:
+        query = query.where(Rejection.at_ms >= since_ms)
+    query = (
+        query.group_by(Rejection.reason, Rejection.remote_ip)
+        .order_by(fn.COUNT(Rejection.id).desc(), Rejection.reason, Rejection.remote_ip)
+        .limit(MOST_SENDERS)
+    )
+    return queries.rows(database, query, RejectionsFrom)
+
+
+_DUE = """
+WITH RECURSIVE waiting (name) AS (
+    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
+    FROM waiting WHERE name IS NOT NULL
+)
+SELECT name,
+       (SELECT count(*) FROM delivery WHERE action = name AND due_at_ms < ?),
+       (SELECT min(due_at_ms) FROM delivery WHERE action = name AND due_at_ms IS NOT NULL)
+FROM waiting WHERE name IS NOT NULL
+"""

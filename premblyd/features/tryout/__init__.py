@@ -1,0 +1,1 @@
+"""Trying a configuration: what it would do, or would have done; a demo."""

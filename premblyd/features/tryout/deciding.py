@@ -1,0 +1,213 @@
+"""What a configuration does with a stored event, decided as the daemon decides when one arrives:
+reading the body, `types`, `response_codes`, `when`. Begin with Configured.decide.
+
+What can't be known is said to be so: what is gone, and what Prembly would answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from premblyd.config.models import Action, Config
+from premblyd.config.routing import Routing
+from premblyd.features.asking import agreement, answers
+from premblyd.features.asking.agreement import Finding
+from premblyd.features.asking.settings import StatusQuestion
+from premblyd.features.asking.settling import requirement_of
+from premblyd.features.keeping.tables import RemovedParts
+from premblyd.features.tryout.reading import PastEvent, Recorded
+from premblyd.prembly import bodies, conditions, events, payload
+from premblyd.prembly.payload import StoredEvent, Verdict
+from premblyd.queue import recovery
+from premblyd.queue.jobs import Confirmed
+
+WOULD_ASK = "Prembly would be asked (`confirm`)"
+NOT_AWAITED = "it is an answer of Prembly's, and `pending` would not have asked for it"
+READ_ELSEWHERE = "`fields` differs, and its body was deleted"
+AGAINST_IT = "another event of its reference may say no to Prembly's answer"
+
+
+class Does(StrEnum):
+    """What a configuration does with an event and an action."""
+
+    RUNS = "runs"
+    SKIPPED = "skipped"  # by `once`
+    NOT = "does not run"
+    UNSAID = "can't say"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a configuration does, and why. `verdict`: what the event says then, with what Prembly
+    confirmed of it; None: it can't be read."""
+
+    does: Does
+    why: str = ""
+    verdict: Verdict | None = None
+
+
+class Configured:
+    """One configuration. `before`: the present one, by which the record is taken to be made."""
+
+    def __init__(self, settings: Config, before: "Configured | None" = None) -> None:
+        self.settings = settings
+        self.actions = {action.name: action for action in settings.actions}
+        self.routing = Routing(settings.actions)
+        self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
+        self._places = {endpoint.name: repr(endpoint.fields) for endpoint in settings.endpoints}
+        self._status = settings.prembly.status if settings.prembly else StatusQuestion()
+        self._before = before
+
+    def decide(self, found: PastEvent) -> dict[str, Decision]:
+        """Return by action what is done with an event, before `once` is asked; an action that is
+        not for it is left out."""
+        if found.endpoint not in self._endpoints:
+            return {}
+        event = found.event
+        if event.is_erased:
+            return self._unsaid(found, recovery.ERASED)
+        if event.verified_by == events.STORED_BY and self._asks_less():
+            return self._unsaid(found, NOT_AWAITED)
+        if not event.has_body:
+            return self._without_body(found, event)
+        event = self.read(event, found)
+        chosen = self.routing.chosen(event).actions
+        decided = {each.name: self._confirmed(each, event, found) for each in chosen}
+        event.drop_document()
+        return decided
+
+    def why_not(self, action: str, found: PastEvent) -> str:
+        """Return why an action is not for an event that `decide` leaves out."""
+        if found.endpoint not in self._endpoints:
+            return f"there is no endpoint {found.endpoint}"
+        if action not in self.actions:
+            return "there is no action of this name"
+        own = self.actions[action]
+        if not found.event.has_body:
+            told = self.routing.why_not_told(own, found.type, found.response_code)
+            return told or f"`when` is false: {own.when.text if own.when else ''}"
+        event = self.read(found.event, found)
+        failed = self.routing.chosen(event).failed
+        if action in failed:
+            return f"`when` failed for this event, which counts as no: {failed[action]}"
+        return self.routing.why_not(own, event) or ""
+
+    def read(self, event: StoredEvent, found: PastEvent) -> StoredEvent:
+        """Return an event as one that comes now is read: its body once, by both configurations if
+        they have the same `fields`. Its document may be kept: drop it."""
+        if event.verified_by == events.STORED_BY:
+            stated = answers.read(event.body, self._status.fields)
+            now = stated.verdict if stated else Verdict()
+            own = event.verdict.reference  # by which the record knows the verification
+            return replace(event, verdict=replace(now, reference=own, type=events.STATUS))
+        places = self._places[event.endpoint]
+        if (said := found.said.get(places)) is not None:
+            return replace(event, verdict=said)
+        document = bodies.parse(event.body)
+        fields = self._endpoints[event.endpoint].fields
+        found.said[places] = said = payload.recognise(document, fields)
+        read = replace(event, verdict=said)
+        read.keep_document(document)
+        return read
+
+    def decides_alike(self, action: str, found: PastEvent) -> bool:
+        """Return whether the configuration before decides the same of an action and an event,
+        whatever that may be."""
+        before = self._before
+        if before is None or action not in self.actions or action not in before.actions:
+            return False
+        own, other = self.actions[action], before.actions[action]
+        code = found.response_code
+        is_answer = found.event.verified_by == events.STORED_BY
+        return (
+            _asks(own) == _asks(other)
+            and self._reads_alike(found)
+            and self.routing.takes_code(own, code) == before.routing.takes_code(other, code)
+            and not (is_answer and self._asks_less())
+        )
+
+    def _asks_less(self) -> bool:
+        """Return whether Prembly is not asked any more what became of what is pending."""
+        is_asked_before = self._before is None or self._before.settings.pending is not None
+        return is_asked_before and self.settings.pending is None
+
+    def _reads_alike(self, found: PastEvent) -> bool:
+        """Return whether bodies and answers are read as the configuration before reads them."""
+        before = self._before
+        if before is None or found.endpoint not in before._endpoints:
+            return False
+        own, other = self._endpoints.get(found.endpoint), before._endpoints[found.endpoint]
+        return own is not None and repr((own.fields, self._status)) == repr(
+            (other.fields, before._status)
+        )
+
+    def _unsaid(self, found: PastEvent, why: str) -> dict[str, Decision]:
+        """Return that of the actions which type and code leave open nothing can be said."""
+        decision = Decision(does=Does.UNSAID, why=why)
+        return {each.name: decision for each in self._told(found)}
+
+    def _told(self, found: PastEvent) -> list[Action]:
+        """Return the actions that may be for an event, as its row tells. Where its code stands
+        elsewhere by now, nothing is told by that."""
+        type_, code, actions = found.type, found.response_code, self.actions.values()
+        if self._reads_alike(found):
+            return [
+                each for each in actions if self.routing.why_not_told(each, type_, code) is None
+            ]
+        return [each for each in actions if events.matches(each.types, type_)]
+
+    def _without_body(self, found: PastEvent, event: StoredEvent) -> dict[str, Decision]:
+        """Decide by what is left of an event whose body was removed, as far as that says it."""
+        if not self._reads_alike(found):
+            return self._unsaid(found, READ_ELSEWHERE)
+        event.keep_document(None)
+        lost = {"body"} if found.removed_parts == RemovedParts.BODY else set(payload.WHEN_NAMES)
+        decided = {}
+        for action in self._told(found):
+            looks_at = conditions.names(action.when) if action.when else set()
+            if action.confirm or action.once:
+                looks_at.add("reference")
+            if looks_at & lost:
+                decided[action.name] = Decision(does=Does.UNSAID, why=recovery.BODY_GONE)
+            elif self.routing.why_not(action, event) is None:
+                decided[action.name] = self._confirmed(action, event, found)
+        return decided
+
+    def _confirmed(self, action: Action, event: StoredEvent, found: PastEvent) -> Decision:
+        """Return what is done with an event that an action is for: with `confirm`, by what Prembly
+        has answered when it was asked for this event and action, where that is kept."""
+        verdict = event.verdict
+        if action.confirm is None or event.verified_by == events.STORED_BY:
+            return Decision(does=Does.RUNS, verdict=verdict)
+        if answers.question_about(verdict) is None:
+            return Decision(does=Does.NOT, why=answers.NOTHING_TO_ASK_BY)
+        facts = _facts(found.deliveries.get(action.name))
+        if facts is None or verdict.doubt or not self._reads_alike(found):
+            return Decision(does=Does.UNSAID, why=WOULD_ASK, verdict=verdict)
+        requirement = requirement_of(action, event, self.routing)
+        found_again = agreement.decide_again(verdict, facts, requirement)
+        match found_again.finding:
+            case Finding.CONFIRMED:
+                return Decision(does=Does.RUNS, verdict=found_again.verdict)
+            case Finding.CONTRADICTED:
+                return Decision(does=Does.NOT, why=found_again.words)
+        why = f"{WOULD_ASK}: {found_again.words}"
+        return Decision(does=Does.UNSAID, why=why, verdict=verdict)
+
+
+def _asks(action: Action) -> tuple[Any, ...]:
+    """Return by what an action is chosen for an event."""
+    when = action.when.text if action.when else None
+    codes = sorted(set(action.response_codes))
+    return (sorted(set(action.types)), codes, when, action.confirm, action.once, action.erased)
+
+
+def _facts(delivery: Recorded | None) -> Mapping[str, Any] | None:
+    """Return what Prembly's answer stated that has confirmed a delivery; None: nothing has."""
+    if delivery is None:
+        return None
+    try:
+        return Confirmed.read(delivery.confirmed_facts).facts
+    except ValueError:  # none, or one that was changed
+        return None

@@ -1,0 +1,140 @@
+"""What would happen for a payload: for `premblyd explain` and the console. Nothing is started, sent
+or stored, and no secret is shown."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from premblyd.config.models import Action, Config, Endpoint, named
+from premblyd.config.routing import Routing
+from premblyd.features.asking import answers
+from premblyd.ground.errors import PremblydError
+from premblyd.ground.expressions import Budget
+from premblyd.ground.privacy import MASK, SECRET_VERDICT_FIELDS
+from premblyd.prembly import payload
+from premblyd.prembly.payload import Verdict, Webhook
+from premblyd.run import kinds
+from premblyd.run.invocation import NOT_STORED, Invocation, Preview, of_webhook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """How a payload would be understood, what would run, and why the rest would not."""
+
+    endpoint: str
+    verdict: Mapping[str, Any]
+    runs: Mapping[str, Preview]  # by action
+    runs_not: Mapping[str, str]  # by action: why
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `premblyd explain --json` prints."""
+        return {
+            "endpoint": self.endpoint,
+            "verdict": self.verdict,
+            "actions": [{"action": action} | shown.facts for action, shown in self.runs.items()],
+            "not_matched": [
+                {"action": action, "reason": reason} for action, reason in self.runs_not.items()
+            ],
+        }
+
+
+def webhook_of(
+    settings: Config, body: bytes, now_ms: int, *, endpoint_name: str | None, key_name: str | None
+) -> Webhook:
+    """Return the webhook that `body` would be, as sent to an endpoint and signed with a key, the
+    first ones for None. Raise PremblydError when there is none of that name."""
+    endpoint = _endpoint(settings, endpoint_name)
+    key = key_name or next(iter(endpoint.keys))
+    if key not in endpoint.keys:
+        raise PremblydError(
+            f"There is no key {key} at the endpoint {endpoint.name};"
+            f" it has {', '.join(endpoint.keys)}."
+        )
+    return Webhook(
+        endpoint=endpoint.name,
+        received_at_ms=now_ms,
+        remote_ip="",
+        token="stand-in",  # noqa: S106
+        headers='[["Content-Type", "application/json"]]',
+        body=body,
+        verified_by=f"{endpoint.scheme}:{key}",
+        verdict=payload.read(body, endpoint.fields),
+    )
+
+
+def explain(
+    settings: Config, webhook: Webhook, paused: Mapping[str, str] = MappingProxyType({})
+) -> Explanation:
+    """Return what would happen for a webhook. `paused`: what there is to say of each action that is
+    paused now."""
+    endpoint = _endpoint(settings, webhook.endpoint)
+    runs: dict[str, Preview] = {}
+    runs_not: dict[str, str] = {}
+    routing, budget = Routing(settings.actions), Budget()  # shared by all actions
+    for action in settings.actions:
+        if (why_not := routing.why_not(action, webhook, budget)) is None:
+            shown = _preview(action, webhook, endpoint)
+            if (note := paused.get(action.name)) is not None:
+                told = [f"{note}: its delivery waits until it is resumed", *shown.lines]
+                shown = Preview(facts={**shown.facts, "paused": note}, lines=told)
+            runs[action.name] = shown
+        else:
+            runs_not[action.name] = why_not
+    verdict = {
+        name: MASK if value and name in SECRET_VERDICT_FIELDS else value
+        for name, value in dataclasses.asdict(webhook.verdict).items()
+    }
+    return Explanation(endpoint=endpoint.name, verdict=verdict, runs=runs, runs_not=runs_not)
+
+
+def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
+    """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
+    is not asked."""
+    is_confirmed, reference = action.confirm is not None, webhook.verdict.reference
+    invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
+    shown = kinds.preview(action.hook, invocation, endpoint)
+    facts, lines = dict(shown.facts), [*shown.lines]
+    if action.once is not None:
+        note = "runs each time: this event has no reference"
+        if reference:
+            note = "skipped if it has succeeded for another event of this reference and outcome"
+        facts |= {"once": action.once, "once_note": note}
+        lines.append(f"once: {note}")
+    if action.order is not None:
+        note = "does not wait: this event has no reference"
+        if reference:
+            end = "have succeeded" if action.order.then == "wait" else "have ended"
+            note = f"waits until the earlier ones for this reference {end}"
+        facts |= {"order": action.order.by, "order_note": note}
+        lines.append(f"order: {note}")
+    if is_confirmed:
+        note = _confirmed(webhook.verdict)
+        facts, lines = {"confirm": note, **facts}, [note, *lines]
+    return Preview(facts=facts, lines=lines)
+
+
+def _confirmed(verdict: Verdict) -> str:
+    """Return how Prembly would be asked before."""
+    question = answers.question_about(verdict)
+    if question is None:
+        return f"would be dead at once: {answers.NOTHING_TO_ASK_BY}"
+    if question.reference is None:
+        return "would be confirmed by asking Prembly for the session"
+    return f"would be confirmed by asking Prembly for reference {question.reference}"
+
+
+def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = False) -> Invocation:
+    """Return what it takes to run an action's hook for a webhook."""
+    return of_webhook(
+        webhook,
+        action.name,
+        NOT_STORED if action.once and webhook.verdict.reference else None,
+        () if is_confirmed else None,
+    )
+
+
+def _endpoint(settings: Config, name: str | None) -> Endpoint:
+    """Return the endpoint called `name`; the first one for None."""
+    return named("endpoint", name or None, {each.name: each for each in settings.endpoints})

@@ -1,0 +1,267 @@
+"""The warnings of `premblyd check`: what is valid in a configuration, but probably not meant."""
+
+import itertools
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from premblyd.config.hooks import Hook
+from premblyd.config.models import Action, Config, Endpoint
+from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
+from premblyd.config.secrets import SecretPlaces
+from premblyd.ground.expressions import ExpressionError
+from premblyd.prembly import conditions, events, payload, samples
+from premblyd.prembly.payload import Outcome, Webhook
+from premblyd.run.shell import DEFAULT_PATH
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
+# A part of a path with under 16 letters and digits in a row, or with letters alone.
+_GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
+_FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
+
+
+def warnings(settings: Config, path: Path) -> Iterator[str]:
+    """Yield what is probably not meant in `settings`, which were read from the file at `path`."""
+    in_the_open = (
+        place
+        for place, secret in settings.secrets.items()
+        if secret.source == "text" and not place.endswith(", url")  # most URLs are no secrets
+    )
+    if any(in_the_open) and path.stat().st_mode & stat.S_IROTH:
+        yield f"{path} holds secrets and others can read it: chmod o-r {path}"
+    for endpoint in settings.endpoints:
+        if endpoint.scheme == "public-key":
+            yield (
+                f"endpoint {endpoint.name}: the public-key scheme proves nothing about the body;"
+                " use hmac-sha256 if your account sends it"
+            )
+        for key, text in endpoint.key_texts.items():
+            if doubt := _of_key(text):
+                yield f"endpoint {endpoint.name}, key {key}: {doubt}"
+    yield from _of_secrets(settings, path)
+    yield from _of_prembly(settings)
+    yield from _of_console(settings)
+    for action in settings.actions:
+        yield from (f"action {action.name}: {doubt}" for doubt in _of_words(action, settings))
+    yield from _of_types(settings)
+    yield from _of_trust(settings)
+    yield from _of_pending(settings)
+    yield from _of_files(settings)
+
+
+def _of_key(text: str) -> str | None:
+    """Return what is odd about a key of Prembly's, without quoting it."""
+    if _PLACEHOLDER.match(text):
+        return "it is a placeholder; put your account's public key there"
+    if _SECRET_KEY.search(text):
+        return "it looks like the secret key (…sk_…); webhooks are signed with the public one"
+    if not text.isascii() or any(letter.isspace() or letter in "'\"" for letter in text):
+        return "it has quotes, white space or letters that Prembly's keys don't have"
+    return None
+
+
+def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
+    places = SecretPlaces(path.absolute().parent)
+    for place, secret in settings.secrets.items():
+        text = secret.reveal()
+        is_path = ", env " in place and "/" in text  # a hook's variable, which names the file
+        if secret.source == "text" and not is_path and any(map(os.path.isfile, places.files(text))):
+            # Not its name: it may be the key, and the file an accident.
+            yield (
+                f"{place}: this text is taken for the secret itself, and it is the name of a file"
+                " here; did you mean {file: …}?"
+            )
+
+
+def _of_prembly(settings: Config) -> Iterator[str]:
+    """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
+    api = settings.prembly
+    key = api.api_key.reveal() if api and api.api_key else ""
+    if _PLACEHOLDER.match(key):
+        yield "prembly api_key: it is a placeholder; put your account's secret key there"
+    elif _PUBLIC_KEY.search(key):
+        yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
+    if api and api.url.startswith("http://") and urlsplit(api.url).hostname not in _LOOPBACK:
+        yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
+
+
+def _of_console(settings: Config) -> Iterator[str]:
+    """Yield that the console may be reached from elsewhere, where cookies go in the open."""
+    if (console := settings.console) is None:
+        return
+    host = console.listen.host
+    if not (console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")):
+        yield (
+            f"console: it listens on {console.listen}, without TLS: anyone on the network can read"
+            " its pages and take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
+            " behind a proxy with TLS"
+        )
+
+
+def _of_words(action: Action, settings: Config) -> Iterator[str]:
+    """Yield the codes that an action names wrongly, and where its `when` or `select` names an
+    endpoint or key that is not there."""
+    for code in action.response_codes:
+        if code in payload.CODES or code in (EVERY, MISSING, DEFAULT):
+            continue
+        close = payload.code_meant_by(code)
+        hint = f'; did you mean "{close}"?' if close else f" (but {', '.join(payload.CODES)})"
+        yield f'Prembly documents no response code "{code}"{hint}'
+    known_words = {
+        "endpoint": tuple(endpoint.name for endpoint in settings.endpoints),
+        "verified_by": (*_signers(settings.endpoints), events.STORED_BY),
+    }
+    for expression in (*([action.when] if action.when else []), *action.hook.expressions):
+        try:
+            conditions.check(expression, known_words)
+        except ExpressionError as error:
+            yield str(error)
+
+
+def _of_types(settings: Config) -> Iterator[str]:
+    """Yield which types an action names wrongly, or may run for without being meant to."""
+    routing = Routing(settings.actions)
+    others = [
+        webhook
+        for webhook in _samples(settings.endpoints)
+        if not events.is_about_verification(webhook.verdict.type)
+    ]
+
+    def runs(action: Action, webhook: Webhook) -> bool:
+        return routing.why_not(action, webhook) is None
+
+    for action in settings.actions:
+        name = f"action {action.name}"
+        yield from (f"{name}: {doubt}" for each in action.types if (doubt := _of_type(each)))
+        chosen = list(dict.fromkeys(each.verdict.type for each in _asked(runs, action, others)))
+        shown = ", ".join(chosen[:3] + ["…"] * (len(chosen) > 3))
+        # To be for every event ("*", without `when`) says that it is meant.
+        is_for_all = EVERY in action.response_codes and action.when is None
+        if action.confirm and chosen:
+            yield (
+                f"{name} has `confirm`, and Prembly can't be asked for {shown}: such deliveries"
+                f" would end dead; write {_FOR_VERIFICATIONS}"
+            )
+        elif chosen and not is_for_all and "types" not in action.model_fields_set:
+            yield (
+                f"{name} has no `types`, and would run for events that say nothing about a person's"
+                f" verification too ({shown}): write {_FOR_VERIFICATIONS},"
+                ' or types: ["*"] if that is meant'
+            )
+
+
+def _of_type(pattern: str) -> str | None:
+    """Return what is odd about a pattern of types."""
+    meant = events.pattern_meant_by(pattern)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if not set(pattern) & {"*", "?"}:
+        is_known = events.can_be(pattern) and not meant
+        return None if is_known else f"Prembly documents no type {pattern}{hint}"
+    is_open = pattern.startswith(events.OPEN_FAMILIES)
+    if is_open or any(events.matches([pattern], type_) for type_ in events.MEANINGS):
+        return None
+    return f"no type that Prembly documents is like {pattern}{hint}"
+
+
+def _of_trust(settings: Config) -> Iterator[str]:
+    """Yield the actions that take somebody's word for it that a person is verified, where whoever
+    has the signing key can give it."""
+    routing = Routing(settings.actions)
+    verified = [
+        webhook
+        for webhook in _samples(each for each in settings.endpoints if not _is_second_factor(each))
+        if webhook.verdict.outcome is Outcome.VERIFIED
+    ]
+
+    def wants_verified(action: Action, webhook: Webhook) -> bool:
+        verdict = replace(
+            webhook.verdict, outcome=Outcome.NOT_VERIFIED, verification_status="NOT-VERIFIED"
+        )
+        not_verified = replace(webhook, verdict=verdict)
+        return (
+            routing.why_not(action, webhook) is None
+            and routing.why_not(action, not_verified) is not None
+        )
+
+    for action in settings.actions:
+        if action.confirm or action.when is None:
+            continue
+        found = _asked(wants_verified, action, verified)
+        if names := dict.fromkeys(webhook.endpoint for webhook in found):
+            yield (
+                f"action {action.name} runs for people who are verified, and whoever has your"
+                " public key can write that: Prembly's guide puts the key into your web page."
+                " Write `confirm: true`, so that Prembly is asked first, or at least give endpoint"
+                f" {' and '.join(names)} a path that nobody can guess (openssl rand -hex 16)"
+            )
+
+
+def _is_second_factor(endpoint: Endpoint) -> bool:
+    """Return whether who knows the key alone can't reach an endpoint."""
+    has_secret = any(_GUESSABLE.fullmatch(part) is None for part in endpoint.path.split("/"))
+    return has_secret or bool(endpoint.allow_ips)
+
+
+def _asked(
+    question: Callable[[Action, Webhook], bool], action: Action, webhooks: Iterable[Webhook]
+) -> Iterator[Webhook]:
+    """Yield the webhooks for which the answer is yes. It is asked once for all that are alike to
+    the action: hundreds of actions, and samples for dozens of endpoints, would take minutes."""
+    named = conditions.names(action.when) if action.when else set()
+    answers: dict[object, bool] = {}
+    for webhook in webhooks:
+        seen = [getattr(webhook, name) for name in ("endpoint", "verified_by") if name in named]
+        alike = (webhook.body, webhook.verdict, *seen)
+        if alike not in answers:
+            answers[alike] = question(action, webhook)
+        if answers[alike]:
+            yield webhook
+
+
+# What no action looks at.
+_SENT: Mapping[str, Any] = {"received_at_ms": 0, "remote_ip": "", "token": None, "headers": "[]"}
+
+
+def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
+    """Yield every sample, as if each endpoint had got it signed by each of its keys."""
+    bodies = [samples.sample(name) for name in samples.NAMES]
+    for endpoint, body in itertools.product(endpoints, bodies):
+        verdict = payload.read(body, endpoint.fields)
+        for verified_by in _signers([endpoint]):
+            yield Webhook(
+                endpoint=endpoint.name, body=body, verified_by=verified_by, verdict=verdict, **_SENT
+            )
+
+
+def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
+    """Return what `verified_by` can be for webhooks to these endpoints."""
+    return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
+
+
+def _of_pending(settings: Config) -> Iterator[str]:
+    """Yield that nothing runs for what Prembly answers."""
+    are_for = [action for action in settings.actions if events.matches(action.types, events.STATUS)]
+    if settings.pending is not None and not are_for:
+        yield (
+            f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
+            " answers: list it in an action's `types`"
+        )
+
+
+def _of_files(settings: Config) -> Iterator[str]:
+    """Yield the programs of hooks that are not there."""
+    hooks: dict[str, Hook] = {f"action {each.name}": each.hook for each in settings.actions}
+    hooks |= {f"alert {each.name}": each.hook for each in settings.alerts}
+    for place, hook in hooks.items():
+        program = hook.program
+        if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
+            yield f"{place}: {program} is not an executable here"

@@ -1,0 +1,1 @@
+"""Which delivery begins when: `order` (one after the other), `once` (one success for each)."""

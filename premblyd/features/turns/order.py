@@ -1,0 +1,201 @@
+"""`order: reference`: the deliveries of one reference run one at a time, in the order of receipt.
+
+An action's deliveries with the same `order_key` that are not over stand in line: each
+has its place in its row, and waits for the one before it. So only the first of them is in the
+queue, and a claim reads no other, however many wait. The trigger `order_released`
+(store/triggers.py) makes the next one due in the transaction that ends one, whoever ends it.
+
+Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Literal, NamedTuple
+
+from peewee import SQL
+
+from premblyd.prembly.payload import same_id
+from premblyd.queue.digests import Digests
+from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
+from premblyd.store.states import State
+from premblyd.store.tables import Delivery, Event
+
+Then = Literal["continue", "wait"]  # see config.models.Order
+_MAX_PLACE = 1 << 62
+
+
+class Line(NamedTuple):
+    """Those that wait for each other: of one reference and one action."""
+
+    key: str
+    action: str
+
+
+class LinePlace(NamedTuple):
+    """One that stands in a line."""
+
+    id: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A delivery of an action with `order` that is to be stored."""
+
+    event_id: int
+    line: Line
+    attempts: int
+    now_ms: int
+    holds: bool  # those behind it, when it is dead
+
+
+class Position(NamedTuple):
+    """What the row of a delivery says of its place; of one without `order`, NOWHERE."""
+
+    order_key: str | None
+    order_place: int | None
+    waits_for_id: int | None
+    blocks_order: bool
+
+
+NOWHERE = Position(None, None, None, False)
+
+
+def order_key(digests: Digests, reference: str) -> str:
+    """Return what is the same for all events of one reference, in whichever spelling of a UUID."""
+    return digests.key(b"order", same_id(reference))
+
+
+def lock_name(key: str) -> str:
+    """Return the name of the lock of all lines of a key. The trigger knows it too."""
+    return f"order {key}"
+
+
+def may_end(transaction: Transaction, key: str | None) -> bool:
+    """Return whether the lines of a delivery's key, which its end changes, are in nobody else's
+    hands. Nobody's are until the transaction ends. `key`: None: it stands in no line."""
+    return key is None or transaction.try_lock(lock_name(key))
+
+
+def lock(transaction: Transaction, delivery_ids: Sequence[int]) -> None:
+    """Lock the lines in which these deliveries stand, or will when they are queued again."""
+    keys, digests = set(), Digests.of(transaction)
+    for key, reference in transaction.look_up(_KEYS_AND_REFERENCES, delivery_ids):
+        keys |= {key, order_key(digests, reference) if isinstance(reference, str) else None}
+    transaction.lock(lock_name(key) for key in keys if isinstance(key, str))
+
+
+def lock_of_events(transaction: Transaction, event_ids: Sequence[int]) -> None:
+    """Lock the lines in which new deliveries of these events will stand."""
+    digests = Digests.of(transaction)
+    rows = transaction.look_up(_REFERENCES, event_ids)
+    keys = {order_key(digests, reference) for (reference,) in rows if isinstance(reference, str)}
+    transaction.lock(map(lock_name, keys))
+
+
+def insert(transaction: Transaction, entries: Iterable[Entry]) -> list[int | None]:
+    """Store deliveries at the ends of their lines, which are locked; return the ids in the order in
+    which they were stored. Of one line each refers to the one before, so that is stored first."""
+    lines: dict[Line, deque[Entry]] = {}
+    for entry in entries:
+        lines.setdefault(entry.line, deque()).append(entry)
+    last = {line: last_of(transaction, line) for line in lines}
+    ids: list[int | None] = []
+    for round_ in zip_longest(*lines.values()):
+        ranks = [entry for entry in round_ if entry is not None]
+        positions = [_behind(last[entry.line], entry.line, entry.holds) for entry in ranks]
+        rows = [
+            (
+                entry.event_id,
+                entry.line.action,
+                State.PENDING,
+                None if position.waits_for_id else entry.now_ms,
+                entry.attempts,
+                entry.now_ms,
+                *position,
+            )
+            for entry, position in zip(ranks, positions, strict=True)
+        ]
+        stored = transaction.insert_many(_INSERT, rows)
+        for entry, position, id_ in zip(ranks, positions, stored, strict=True):
+            if id_ is not None and position.order_place is not None:
+                last[entry.line] = LinePlace(id_, position.order_place)
+        ids += stored
+    return ids
+
+
+def last_of(transaction: Transaction, line: Line, before: int = _MAX_PLACE) -> LinePlace | None:
+    """Return the last of a line, or the last that stands before this place; None: there is none."""
+    row = transaction.row(_LAST, order_key=line.key, action=line.action, before=before)
+    return LinePlace(*row) if row else None
+
+
+def stood(transaction: Transaction, delivery_ids: Sequence[int]) -> dict[int, Row]:
+    """Return what `position_again` needs to know of these deliveries, by their numbers."""
+    return {row[0]: row for row in transaction.look_up(_OF_DELIVERIES, delivery_ids)}
+
+
+def position_again(transaction: Transaction, stood: Row | None, then: Then | None) -> Position:
+    """Return where a delivery that is over stands when it is queued again: at the end of its line.
+    One that is dead and holds those behind it has kept its place. `stood`: what is known of it;
+    None: it is gone. `then`: as its action has it now; None: that has no `order`."""
+    if stood is None:
+        return NOWHERE
+    _, action, state, key, place, holds, reference = stood
+    holds_now = then == "wait"
+    if state == State.DEAD and holds:
+        before = last_of(transaction, Line(key, action), place)
+        return Position(key, place, before.id if before else None, holds_now)
+    if then is None or not isinstance(reference, str) or not reference:
+        return NOWHERE
+    line = Line(order_key(Digests.of(transaction), reference), action)
+    return _behind(last_of(transaction, line), line, holds_now)
+
+
+def _behind(last: LinePlace | None, line: Line, holds: bool) -> Position:
+    if last is None:
+        return Position(line.key, 1, None, holds)
+    return Position(line.key, last.place + 1, last.id, holds)
+
+
+_INSERT = BulkInsert(
+    Delivery,
+    "event_id",
+    "action",
+    "state",
+    "due_at_ms",
+    "attempts_left",
+    "created_at_ms",
+    *Position._fields,
+)
+_LAST = Statement(
+    Delivery.select(Delivery.id, Delivery.order_place)
+    .where(
+        Delivery.order_key == param("order_key"),
+        Delivery.action == param("action"),
+        Delivery.order_place < param("before"),
+        Delivery.order_place > 0,
+        # As text: by it both engines see that this asks for the rows of the partial index.
+        SQL("(state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))"),
+    )
+    .order_by(Delivery.order_place.desc())
+    .limit(1)
+)
+_REFERENCES = Lookup(Event.select(Event.reference), Event.id)
+_KEYS_AND_REFERENCES = Lookup(
+    Delivery.select(Delivery.order_key, Event.reference).join(Event), Delivery.id
+)
+_OF_DELIVERIES = Lookup(
+    Delivery.select(
+        Delivery.id,
+        Delivery.action,
+        Delivery.state,
+        Delivery.order_key,
+        Delivery.order_place,
+        Delivery.blocks_order,
+        Event.reference,
+    ).join(Event),
+    Delivery.id,
+)

@@ -1,0 +1,1 @@
+"""Watching the daemon: alerts, heartbeats to a service elsewhere, metrics."""

@@ -1,0 +1,170 @@
+"""Counts of what has happened since the daemon started, and the present state of its parts.
+
+Plain dictionaries, as every webhook is counted in them: prometheus_client's own counters take ten
+times as long. Each number is changed in one thread alone: those of commits in the writer's, all
+others in the loop's.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+from premblyd.config.models import Config
+from premblyd.prembly import events
+from premblyd.prembly.payload import CODES, Outcome
+from premblyd.queue.rejections import REASONS
+from premblyd.store.states import InquiryResult, Purpose
+
+OTHER, MISSING = "other", "missing"
+OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
+RESULTS = ("received", "duplicate", "rejected", OVERLOADED, UNAVAILABLE, "failed")
+CHECKINS = ("sent", "not_sent", "withheld")
+ATTEMPT_OUTCOMES = ("succeeded", "failed", "timed_out", "interrupted")
+# In seconds. Prembly waits 10 s for an answer; a commit takes milliseconds, a hook up to minutes.
+ANSWER_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+COMMIT_BOUNDS = ANSWER_BOUNDS[:-1]
+ATTEMPT_BOUNDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The present state of the daemon's parts."""
+
+    requests: int
+    connections: int
+    hooks: int
+    store_works: bool
+    store_error: str | None = None  # of the last commits, even if one worked since
+
+
+class Histogram:
+    """How many values were up to each of `bounds`, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def copy(self) -> "Histogram":
+        """Return the histogram as it is now."""
+        copied = Histogram(self.bounds)
+        copied.counts, copied.total = list(self.counts), self.total
+        return copied
+
+
+class Counts:
+    """Counts what is reported: a listener of `telemetry`."""
+
+    def __init__(self) -> None:
+        self.webhooks: Counter[tuple[str, str]] = Counter()  # endpoint, result
+        self.events: Counter[tuple[str, str, str]] = Counter()  # type, response code, outcome
+        self.rejections: Counter[str] = Counter()  # reason
+        self.attempts: Counter[tuple[str, str]] = Counter()  # action, outcome
+        self.inquiries: Counter[tuple[str, str]] = Counter()  # purpose, result
+        self.checkins: Counter[str] = Counter(dict.fromkeys(CHECKINS, 0))  # result
+        self.answers = Histogram(ANSWER_BOUNDS)
+        self.commits = Histogram(COMMIT_BOUNDS)
+        self.attempt_durations: dict[str, Histogram] = {}  # by action
+        self._codes = frozenset(CODES)
+        self._kinds: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "webhook.received": self._received,
+            "webhook.duplicate": self._duplicate,
+            "webhook.rejected": self._rejected,
+            "webhook.overloaded": lambda _: self._count_webhook("", OVERLOADED),
+            "webhook.unavailable": lambda told: self._count_webhook(told["endpoint"], UNAVAILABLE),
+            "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
+            "attempt.finished": self._attempt,
+            "inquiry.answered": self._inquiry,
+            **{f"checkin.{result}": partial(self._checkin, result) for result in CHECKINS},
+        }
+
+    def configure(self, config: Config) -> None:
+        """Have a count for each endpoint and action of `config`, zero at first. Codes that the
+        configuration names are counted by themselves."""
+        named = {code for action in config.actions for code in action.response_codes}
+        self._codes = frozenset(CODES) | (named - {"*", "default", MISSING})
+        # Without a name: what was turned away before its endpoint was known, or had none.
+        for name in ("", *(endpoint.name for endpoint in config.endpoints)):
+            for ended in RESULTS:
+                self.webhooks[name, ended] += 0
+        # All of them are there from the start: of a count that begins with its first 1, nobody can
+        # tell the increase.
+        for reason in REASONS:
+            self.rejections[reason] += 0
+        # Of codes that only the configuration names there may be thousands.
+        for type_ in events.MEANINGS:
+            is_about_person = events.matches(events.ABOUT_VERIFICATION, type_)
+            outcomes = Outcome if is_about_person else (Outcome.UNKNOWN,)
+            for code, outcome in product((*CODES, MISSING, OTHER), outcomes):
+                self.events[type_, code, str(outcome)] += 0
+        for purpose, result in product(Purpose, InquiryResult):
+            self.inquiries[str(purpose), str(result)] += 0
+        for action in config.actions:
+            if action.name not in self.attempt_durations:  # of thousands, a reload changes few
+                self.attempt_durations[action.name] = Histogram(ATTEMPT_BOUNDS)
+                for attempted in ATTEMPT_OUTCOMES:
+                    self.attempts[action.name, attempted] += 0
+
+    def listen(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Count what happened, if it is one of the kinds that are counted."""
+        if count := self._kinds.get(event):
+            count(fields)
+
+    def committed(self, duration_s: float) -> None:
+        """Count a commit of the writer, in its thread."""
+        self.commits.observe(duration_s)
+
+    def copy(self) -> "Counts":
+        """Return the counts as they are now."""
+        copied = Counts()
+        for name in ("webhooks", "events", "rejections", "attempts", "inquiries", "checkins"):
+            setattr(copied, name, Counter(getattr(self, name)))
+        copied.answers, copied.commits = self.answers.copy(), self.commits.copy()
+        copied.attempt_durations = {
+            name: histogram.copy() for name, histogram in self.attempt_durations.items()
+        }
+        return copied
+
+    def _received(self, told: Mapping[str, Any]) -> None:
+        self.webhooks[told["endpoint"], "received"] += 1
+        self.answers.observe(told["duration_ms"] / 1000)
+        code = told["response_code"] or MISSING
+        if code not in self._codes and code is not MISSING:
+            code = OTHER  # a sender chose it: there may be any number of them
+        kind = told["type"] if told["type"] in events.MEANINGS else OTHER
+        self.events[kind, code, told["outcome"]] += 1
+
+    def _duplicate(self, told: Mapping[str, Any]) -> None:
+        self.webhooks[told["endpoint"], "duplicate"] += 1
+        self.answers.observe(told["duration_ms"] / 1000)
+
+    def _rejected(self, told: Mapping[str, Any]) -> None:
+        self._count_webhook(told["endpoint"], "rejected")
+        self.rejections[told["reason"]] += 1
+
+    def _count_webhook(self, endpoint: str, result: str) -> None:
+        self.webhooks[endpoint, result] += 1
+
+    def _attempt(self, told: Mapping[str, Any]) -> None:
+        self.attempts[told["action"], told["outcome"]] += 1
+        durations = self.attempt_durations.get(told["action"])
+        if durations is None:  # of an action that has left the configuration
+            durations = self.attempt_durations.setdefault(told["action"], Histogram(ATTEMPT_BOUNDS))
+        durations.observe(told["duration_ms"] / 1000)
+
+    def _inquiry(self, told: Mapping[str, Any]) -> None:
+        self.inquiries[told["purpose"], told["result"]] += 1
+
+    def _checkin(self, result: str, _: Mapping[str, Any]) -> None:
+        self.checkins[result] += 1

@@ -1,0 +1,216 @@
+"""The metrics by their names, as Prometheus reads them, each with its help.
+
+`read` asks the record how things stand, `expose` writes it with what was counted.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from premblyd import __version__
+from premblyd.config.models import Config
+from premblyd.features.keeping import keepstatus
+from premblyd.features.keeping.keepstatus import KeepStatus
+from premblyd.features.postgresql import hostlist
+from premblyd.features.statistics import statistics
+from premblyd.features.statistics.statistics import ActionFigures
+from premblyd.features.watch.counting import Counts, Histogram, Runtime
+from premblyd.ground.databases import DatabaseAddress, file_of
+from premblyd.record import events
+from premblyd.record.troubles import table
+from premblyd.record.troubles.trouble import Situation
+from premblyd.store.engine import Database, Sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the record says. `attention` counts the problems by kind."""
+
+    at_ms: int
+    last_event_ms: int | None
+    actions: Sequence[ActionFigures]
+    attention: Mapping[str, int]
+    hosts_alive: int
+    kept: KeepStatus
+
+
+def read(
+    database: Database, runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int
+) -> Recorded:
+    """Return what the record at `place` says. Raise StoreUnreadableError when it can't be read."""
+    names = [action.name for action in settings.actions]
+    kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
+    situation = Situation(
+        record=database,
+        now_ms=now_ms,
+        settings=settings,
+        path=file_of(place),
+        store_error=runtime.store_error,
+    )
+    items = table.items(situation)
+    return Recorded(
+        at_ms=now_ms,
+        last_event_ms=events.last_event_ms(database),
+        actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
+        attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
+        hosts_alive=1 if file_of(place) else len(hostlist.alive(database, now_ms)),
+        kept=keepstatus.at_a_glance(database, settings, now_ms),
+    )
+
+
+def expose(
+    counts: Counts, runtime: Runtime, sizes: Sizes, record: Recorded | None, accept: str
+) -> tuple[bytes, str]:
+    """Return all metrics in the format that `accept`, a request's header, asks for, and that
+    format. `record` is None when it can't be read."""
+    registry = CollectorRegistry(auto_describe=False)
+    of_record = () if record is None else _of_record(record)
+    of_daemon = _of_daemon(runtime, sizes, is_readable=record is not None)
+    registry.register(_Families(chain(_of_counts(counts), of_daemon, of_record)))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+@dataclass(frozen=True, slots=True)
+class _Families(Collector):
+    """Is collected once."""
+
+    families: Iterator[Metric]
+
+    def collect(self) -> Iterator[Metric]:
+        return self.families
+
+
+def _of_counts(counts: Counts) -> Iterator[Metric]:
+    yield _counter(
+        "premblyd_webhooks",
+        "Requests by endpoint and result. The endpoint is empty if none has the path, or if there"
+        " are too many to count each.",
+        counts.webhooks,
+        *("endpoint", "result"),
+    )
+    yield _counter(
+        "premblyd_events",
+        "Events stored, by type, response code and outcome. Codes that neither Prembly documents"
+        " nor the configuration names are other.",
+        counts.events,
+        *("type", "response_code", "outcome"),
+    )
+    yield _counter(
+        "premblyd_rejections", "Requests refused, by reason.", counts.rejections, "reason"
+    )
+    ended = "Runs of hooks that have ended, by action and outcome."
+    yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
+    asked = "Questions to Prembly, by purpose and result."
+    yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
+    signals = "Signals to `checkin`: sent, not sent, or withheld."
+    yield _counter("premblyd_checkins", signals, counts.checkins, "result")
+    yield _histogram(
+        "premblyd_answer_duration_seconds",
+        "From a webhook's complete head to its answer 200.",
+        counts.answers,
+    )
+    yield _histogram(
+        "premblyd_commit_duration_seconds",
+        "How long transactions took, including the disk.",
+        counts.commits,
+    )
+    ran = "How long hooks ran, by action."
+    yield _histogram("premblyd_attempt_duration_seconds", ran, counts.attempt_durations, "action")
+
+
+def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator[Metric]:
+    build = {(__version__, platform.python_version()): 1}
+    yield _gauge(
+        "premblyd_build_info", "The version that runs; always 1.", build, "version", "python"
+    )
+    reading = "Webhooks that are being read or stored."
+    yield _gauge("premblyd_requests_in_flight", reading, runtime.requests)
+    yield _gauge(
+        "premblyd_connections", "Open connections on the public listener.", runtime.connections
+    )
+    yield _gauge("premblyd_hooks_running", "Hooks that run now.", runtime.hooks)
+    up = "Whether the last transaction was committed: 1, or 0."
+    yield _gauge("premblyd_store_up", up, runtime.store_works)
+    for name, help_text, size in (
+        ("premblyd_database_bytes", "Size of the database file.", sizes.database_bytes),
+        ("premblyd_wal_bytes", "Size of its write-ahead log.", sizes.log_bytes),
+        ("premblyd_disk_free_bytes", "What is free on the database's disk.", sizes.free_bytes),
+    ):
+        if size is not None:
+            yield _gauge(name, help_text, size)
+    readable = "Whether the numbers below could be read from the database: 1, or 0."
+    yield _gauge("premblyd_record_readable", readable, is_readable)
+
+
+def _of_record(record: Recorded) -> Iterator[Metric]:
+    if record.last_event_ms is not None:
+        newest = "When the newest event came; absent while there is none."
+        yield _gauge("premblyd_last_event_timestamp_seconds", newest, record.last_event_ms / 1000)
+    alive = "Daemons that work on the database: this one, and on PostgreSQL others."
+    yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
+    for name, help_text in (
+        ("waiting", "Deliveries that wait to run, for the first time or again."),
+        ("overdue", "Deliveries that are due and do not run yet, of actions that are not paused."),
+        ("dead", "Deliveries that gave up and wait for a replay."),
+    ):
+        counts = {each.action: getattr(each, name) for each in record.actions}
+        yield _gauge(f"premblyd_{name}_deliveries", help_text, counts, "action")
+    stands = "Whether an operator has paused the action: 1, or 0."
+    paused = {each.action: each.pause is not None for each in record.actions}
+    yield _gauge("premblyd_action_paused", stands, paused, "action")
+    made = "Age of the oldest delivery that has not ended; 0 for none."
+    oldest = {
+        each.action: max(0.0, (record.at_ms - (each.oldest_waiting_at_ms or record.at_ms)) / 1000)
+        for each in record.actions
+    }
+    yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
+    needs = "How many problems `premblyd status` lists, by kind."
+    yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
+    yield _gauge("premblyd_holds", "Holds that are in force.", record.kept.holds)
+    yield _counter("premblyd_erasures", "Erasures at request.", {(): record.kept.erasures})
+
+
+def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(name, help_text, labels=labels), values)
+
+
+def _gauge(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(name, help_text, labels=labels), values)
+
+
+def _histogram(name: str, help_text: str, values: Any, *labels: str) -> Metric:
+    return _filled(HistogramMetricFamily(name, help_text, labels=labels), values)
+
+
+def _filled(metric: Metric, values: Any) -> Metric:
+    """Return a metric with its values by their labels, or with its one value, which has none."""
+    family: Any = metric
+    for key, value in sorted(values.items() if isinstance(values, Mapping) else [((), values)]):
+        labels = key if isinstance(key, tuple) else (key,)
+        if isinstance(value, Histogram):
+            family.add_metric(labels, list(_buckets(value)), value.total)
+        else:
+            family.add_metric(labels, float(value))
+    return metric
+
+
+def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
+    below = 0
+    for bound, count in zip((*histogram.bounds, "+Inf"), histogram.counts, strict=True):
+        below += count
+        yield str(bound), float(below)

@@ -1,0 +1,1 @@
+"""Hooks that stay running and read a line for each delivery."""

@@ -1,0 +1,1 @@
+"""What all stand on: time, words, errors, JSON, privacy, the log, HTTP, files."""

@@ -1,1 +1,0 @@
-"""Several daemons on one database: how they know of each other."""

@@ -1,1 +1,0 @@
-"""Metrics for Prometheus: counts since the start, and the present state."""

@@ -1,1 +1,0 @@
-"""Moving the record from SQLite to PostgreSQL."""

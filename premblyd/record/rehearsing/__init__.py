@@ -1,1 +1,0 @@
-"""What another configuration would have done with past events: begin with rehearsal.py."""

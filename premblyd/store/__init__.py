@@ -1,0 +1,1 @@
+"""The tables, SQLite, and the thread that writes."""

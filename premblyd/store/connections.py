@@ -1,0 +1,69 @@
+"""How every part reaches the database, whichever engine it is.
+
+The one place that names the engines. What is an engine's own is in its folder.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from premblyd.ground.databases import DatabaseAddress, EncryptedFile
+from premblyd.ground.errors import CannotStartError, StoreUnavailableError
+from premblyd.store.backend import Backend
+from premblyd.store.engine import Database
+from premblyd.store.sqlite import files, opening
+from premblyd.store.sqlite.engine import SqliteBackend
+
+
+def backend(place: DatabaseAddress) -> Backend:
+    """Return the engine's backend for a database. Raise CannotStartError when what it needs is not
+    installed, or the place can't be one."""
+    if isinstance(place, EncryptedFile):
+        return SqliteBackend(place.path, place.key_path)
+    if isinstance(place, Path):
+        return SqliteBackend(place)
+    try:
+        from premblyd.features.postgresql.engine import PostgresqlBackend
+    except ImportError:  # many do without its library
+        raise CannotStartError(
+            "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
+            " systemd, pip install '.[postgresql]' in a checkout."
+        ) from None
+    return PostgresqlBackend(place)
+
+
+def connect_read_only(place: DatabaseAddress) -> Database:
+    """Return a connection that only reads: see backend.Backend."""
+    return backend(place).connect_read_only()
+
+
+def connect_operator(place: DatabaseAddress) -> Database:
+    """Return a connection for a command that writes while daemons run: see backend.Backend."""
+    return backend(place).connect_operator()
+
+
+def put_aside(path: Path | None) -> list[Path]:
+    """Return the files that were a database in a file before others took its place."""
+    return [] if path is None else files.put_aside(path)
+
+
+def opening_key(place: EncryptedFile) -> str:
+    """Return the key that opens an encrypted database: see opening.opening_key."""
+    return opening.opening_key(place.path, place.key_path)
+
+
+@contextlib.contextmanager
+def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Iterator[None]:
+    """Turn a database's failure into a StoreUnavailableError."""
+    with opening.translated(to):
+        try:
+            yield
+        except Exception:
+            # Nothing ends here, so nothing is logged: all is raised again, a failure of PostgreSQL
+            # as ours. Its module is looked for only now: what failed may have been what loaded it.
+            postgresql = sys.modules.get("premblyd.features.postgresql.failures")
+            if postgresql is None:
+                raise
+            with postgresql.translated(to):
+                raise

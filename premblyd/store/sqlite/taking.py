@@ -1,0 +1,77 @@
+"""A database written into another file: as it is, encrypted, or by another key."""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from premblyd.features.encryption import cipher
+from premblyd.ground import keyfile
+from premblyd.ground.databases import is_plain
+
+_PAGES = 4096  # of a portion
+_NUMBERS = (
+    "INSERT INTO sqlite_sequence (name, seq) SELECT :table, 0 WHERE NOT EXISTS"
+    " (SELECT 1 FROM sqlite_sequence WHERE name = :table)",
+    "UPDATE sqlite_sequence SET seq = max(seq, :number) WHERE name = :table",
+)
+Watch = Callable[[str, int, int | None], None]
+
+
+class Source:
+    """A whole file that nobody writes, open: nothing beside it is looked at. `key_path`: of an
+    encrypted one; a plain one can be encrypted then."""
+
+    def __init__(self, path: Path, key_path: Path | None) -> None:
+        uri = f"{path.as_uri()}?mode=ro&immutable=1"
+        self.is_plain = bool(is_plain(path))
+        if self.is_plain and key_path is not None:
+            self.connection = cipher.connect_plain(uri)
+        else:
+            keys = None if key_path is None else keyfile.keys(key_path)
+            self.connection = cipher.connect(uri, keys)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def write(self, target: Path, key_path: Path | None, watch: Watch) -> None:
+        """Write all of it into a file: see `write`."""
+        key = None if key_path is None else keyfile.read_key(key_path)
+        write(self.connection, target, key, watch, is_plain=self.is_plain)
+
+
+def write(
+    source: sqlite3.Connection, target: Path, key: str | None, watch: Watch, *, is_plain: bool
+) -> None:
+    """Write all of a database into the empty file `target`: with a key, encrypted. It is on the
+    disk when somebody has synced it."""
+    uri = f"{target.as_uri()}?mode=rw"
+    if is_plain and key is not None:
+        watch("encrypting", 0, None)
+        cipher.encrypt(source, uri, key)
+        return
+    with closing(cipher.connect(uri, None if key is None else [key])) as writing:
+        for pragma in ("journal_mode = off", "synchronous = off"):
+            writing.execute(f"PRAGMA {pragma}")
+        source.backup(
+            writing,
+            pages=_PAGES,
+            progress=lambda _, left, total: watch("copying", total - left, total),
+        )
+
+
+def what_is_wrong(database: sqlite3.Connection) -> str | None:
+    """Return in a word what is damaged in a database; None: nothing that SQLite finds."""
+    [[found]] = database.execute("PRAGMA integrity_check(1)")
+    if found != "ok":
+        return str(found)
+    if orphans := database.execute("PRAGMA foreign_key_check").fetchone():
+        return f"a row of {orphans[0]} refers to one that is missing"
+    return None
+
+
+def go_on_above(database: sqlite3.Connection, numbers: Mapping[str, int]) -> None:
+    """Have each table's next number be above these."""
+    for table, number in numbers.items():
+        for statement in _NUMBERS:
+            database.execute(statement, {"table": table, "number": number})

@@ -1,0 +1,32 @@
+"""What a table is: beside its columns, what must be unique, what can't be (`checks`), and its
+indexes, each as `name (columns)` with a condition, if it has one. schema.py makes it of that.
+
+A check says what holds of a row by itself, and lists no words: to change one, SQLite would have to
+write the table anew.
+"""
+
+from typing import ClassVar
+
+from peewee import Model
+
+from premblyd.store.columns import PLAIN, Id, Kept
+
+
+class _Described(Model):
+    kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
+    unique: ClassVar[tuple[str, ...]] = ()
+    checks: ClassVar[tuple[str, ...]] = ()
+    indexes: ClassVar[tuple[str, ...]] = ()
+
+    class Meta:
+        legacy_table_names = False
+
+
+class Table(_Described):
+    id = Id(PLAIN)
+
+
+class RollUp(_Described):
+    """A table of counts, kept in the transactions that make what they count: see rollups.py."""
+
+    kept = Kept.PERMANENT

@@ -1,0 +1,450 @@
+"""The tables, as Peewee models. schema.py makes the schema of them.
+
+Times are integer Unix milliseconds, UTC.
+"""
+
+from peewee import SQL, CompositeKey, Model, Node, fn
+
+import premblyd.features.keeping.tables  # noqa: F401 (its tables are among all of them too)
+from premblyd.ground.privacy import Shape
+from premblyd.store.columns import (
+    DIGEST,
+    PERSONAL,
+    PLAIN,
+    SECRET,
+    Bytes,
+    Json,
+    Kept,
+    Moment,
+    Number,
+    Real,
+    Reference,
+    Seen,
+    Text,
+    Truth,
+)
+from premblyd.store.table import RollUp, Table
+
+_ZERO: list[Node] = [SQL("DEFAULT 0")]
+
+
+class Event(Table):
+    """One authentic webhook, stored exactly as received."""
+
+    kept = Kept.RECORD
+    key = Text(DIGEST, kept=Kept.PERMANENT, shown=Shape.PLAIN, unique=True)
+    endpoint = Text(PLAIN)
+    received_at_ms = Moment(PLAIN)
+    remote_ip = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN)
+    token = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
+    # [[name, value], …]; no signature, token, credential.
+    headers = Json(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT)
+    body_bytes = Number(PLAIN)
+    # Keyed, as all digests are: see queue/digests.py.
+    body_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN)
+    verified_by = Text(PLAIN)
+    kind = Text(PLAIN)
+    response_code = Text(PLAIN, shown=Shape.CODE, null=True)
+    status = Text(PLAIN, shown=Shape.WORD, null=True)
+    detail = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.SENTENCE, null=True)
+    verification_status = Text(PLAIN, shown=Shape.WORD, null=True)
+    outcome = Text(PLAIN)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    user_ref = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
+    face_match = Truth(PLAIN, null=True)
+    face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
+    duplicate_count = Number(PLAIN, constraints=_ZERO)
+    last_duplicate_at_ms = Moment(PLAIN, null=True)
+    type = Text(PLAIN, shown=Shape.TYPE)
+    risk_level = Text(PLAIN, shown=Shape.WORD, null=True)
+    risk_score = Real(PLAIN, shown=Shape.NUMBER, null=True)
+    doubt = Text(PLAIN)  # empty: none
+    # The reference in the spelling that all spellings of a UUID have in common; NULL: it has that.
+    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # What it has no more, see Lacks. NULL: it has everything.
+    removed_parts = Text(PLAIN, null=True)
+    kept_from_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # it came while the clock was behind
+    # Of an erased one: by which erasure, and a digest of its reference. (No foreign key: SQLite
+    # checks it at each change.)
+    erasure_id = Number(PLAIN, seen=Seen.EVENT, null=True)
+    erased_name = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
+    # Last, so that SQLite need not walk a photo to reach another column.
+    body = Bytes(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)  # NULL: removed
+
+    indexes = (
+        "received (received_at_ms)",
+        "response_code (response_code)",
+        "outcome (outcome)",
+        "type (type)",
+        "reference (reference) WHERE reference IS NOT NULL",
+        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
+        "user_ref (user_ref) WHERE user_ref IS NOT NULL",
+        "session (session_id) WHERE session_id IS NOT NULL",
+        "erasure (erasure_id) WHERE erasure_id IS NOT NULL",
+        "erased_name (erased_name) WHERE erased_name IS NOT NULL",
+        "doubted (received_at_ms) WHERE doubt != ''",
+        "without_result (received_at_ms)"
+        " WHERE COALESCE(outcome, '') NOT IN ('verified', 'not_verified')",
+    )
+
+
+class Delivery(Table):
+    """One event for one action: the queue entry."""
+
+    kept = Kept.RECORD
+    event = Reference(Event, column_name="event_id")
+    action = Text(PLAIN)
+    state = Text(PLAIN)
+    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
+    # Of all attempts ever, replays' too.
+    attempt_count = Number(PLAIN, constraints=_ZERO)
+    attempts_left = Number(PLAIN)
+    created_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    last_error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
+    # Of a skipped one: the delivery that succeeded in its place.
+    ran_instead = Reference("self", column_name="ran_instead_id", null=True)
+    # With `once`, of the one that runs or has succeeded: what it runs once for.
+    once_key = Text(DIGEST, kept=Kept.PERMANENT, null=True)
+    confirmed_at_ms = Moment(PLAIN, null=True)  # when Prembly's answer said the same
+    # Of that answer.
+    confirmed_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
+    # With `order`, see order.py: the deliveries of one key run one at a time. Which must end before
+    # this one, whose due_at_ms is NULL meanwhile; and whether those behind wait when it is dead.
+    order_key = Text(DIGEST, kept=Kept.RECORD, null=True)
+    order_place = Number(PLAIN, null=True)  # among those of its key that are not over
+    waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
+    blocks_order = Truth(PLAIN, constraints=_ZERO)
+    # What Prembly's answer states, see queue/jobs.py.
+    confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # With `once`, by the names in that answer: see queue/names.py.
+    confirmed_key = Text(DIGEST, kept=Kept.PERMANENT, seen=Seen.NOWHERE, null=True)
+    # What keeps a pending one from being due: the name of what will make it due again.
+    held_by = Text(PLAIN, seen=Seen.NOWHERE, null=True)
+
+    checks = (
+        "(finished_at_ms IS NULL) = (state IN ('pending', 'running'))",
+        "(due_at_ms IS NOT NULL) = (state = 'running'"
+        " OR (state = 'pending' AND waits_for_id IS NULL AND held_by IS NULL))",
+        "waits_for_id IS NULL OR (state = 'pending' AND order_key IS NOT NULL)",
+        "(order_key IS NULL) = (order_place IS NULL)",
+        "attempt_count >= 0 AND attempts_left >= 0",
+    )
+    indexes = (
+        "event (event_id)",
+        "state (state)",
+        "dead (state, action) WHERE state = 'dead'",
+        "queue (action, due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "UNIQUE once (once_key, action) WHERE once_key IS NOT NULL",
+        "order (order_key, action, order_place)"
+        " WHERE (state IN ('pending', 'running') OR (state = 'dead' AND blocks_order))",
+        "waits (waits_for_id) WHERE waits_for_id IS NOT NULL",
+        "ran_instead (ran_instead_id) WHERE ran_instead_id IS NOT NULL",
+    )
+
+
+class Attempt(Table):
+    """One run of the action's hook for a delivery. Open (no outcome) while it runs."""
+
+    kept = Kept.RECORD
+    delivery = Reference(Delivery, column_name="delivery_id")
+    number = Number(PLAIN)
+    worker = Text(PLAIN)
+    action_digest = Text(PLAIN)
+    started_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    outcome = Text(PLAIN, null=True)
+    exit_code = Number(PLAIN, null=True)
+    http_status = Number(PLAIN, null=True)
+    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
+    output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
+    output_truncated = Truth(PLAIN, constraints=_ZERO)
+    # Random. After a failover that lost transactions all the numbers above come again, for another
+    # event.
+    claim_token = Text(PLAIN, seen=Seen.NOWHERE)
+
+    unique = ("delivery_id, number",)
+    checks = ("(outcome IS NULL) = (finished_at_ms IS NULL)",)
+
+
+class Rejection(Table):
+    """A request that was refused: evidence, bounded, never an event."""
+
+    kept = Kept.REJECTIONS
+    at_ms = Moment(PLAIN)
+    endpoint = Text(PLAIN)
+    remote_ip = Text(PERSONAL, kept=Kept.REJECTIONS, shown=Shape.PLAIN)
+    reason = Text(PLAIN)
+    body_bytes = Number(PLAIN, null=True)
+    body_digest = Text(DIGEST, kept=Kept.REJECTIONS, shown=Shape.PLAIN, null=True)
+
+
+class OperatorAction(Table):
+    """What somebody did: replay, cancel, reveal and so on."""
+
+    kept = Kept.RECORD
+    at_ms = Moment(PLAIN)
+    actor = Text(PERSONAL, kept=Kept.RECORD, shown=Shape.PLAIN)
+    action = Text(PLAIN)
+    event_id = Number(PLAIN, null=True)
+    delivery_id = Number(PLAIN, null=True)
+    note = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.PLAIN, null=True)
+    # Of a replay of many: the row of all of it. (No foreign key: no look-up at each.)
+    part_of_id = Number(PLAIN, null=True)
+
+    indexes = (
+        "whole (id) WHERE part_of_id IS NULL",
+        "part (part_of_id) WHERE part_of_id IS NOT NULL",
+        "event (event_id) WHERE event_id IS NOT NULL",
+        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
+        "note (at_ms, id) WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL",
+    )
+
+
+class Inquiry(Table):
+    """One question to Prembly, and its result."""
+
+    kept = Kept.RECORD
+    at_ms = Moment(PLAIN)
+    purpose = Text(PLAIN)
+    event = Reference(Event, column_name="event_id", null=True)
+    delivery = Reference(Delivery, column_name="delivery_id", null=True)
+    # NULL: a session was asked for, whose id is a secret
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    result = Text(PLAIN)
+    duration_ms = Number(PLAIN)
+    http_status = Number(PLAIN, null=True)
+    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
+    answer_bytes = Number(PLAIN, null=True)
+    answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
+    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
+    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
+
+    indexes = (
+        "event (event_id) WHERE event_id IS NOT NULL",
+        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
+        "stored_event (stored_event_id) WHERE stored_event_id IS NOT NULL",
+        "contradicted (event_id) WHERE result = 'contradicted'",
+        "without_event (reference) WHERE event_id IS NULL AND reference IS NOT NULL",
+    )
+
+
+class Awaited(Table):
+    """A verification that is not settled: Prembly is asked until it is, or is given up."""
+
+    kept = Kept.RECORD
+    endpoint = Text(PLAIN)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
+    event = Reference(Event, column_name="event_id")
+    state = Text(PLAIN)
+    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
+    ask_count = Number(PLAIN, constraints=_ZERO)
+    created_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
+    last_error = Text(PLAIN, null=True)
+    # As an event's.
+    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # When Prembly was asked last, when it answered last, and since when it is known that Prembly
+    # has such a verification. NULL: never.
+    asked_at_ms = Moment(PLAIN, null=True)
+    answered_at_ms = Moment(PLAIN, null=True)
+    known_at_ms = Moment(PLAIN, null=True)
+
+    checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
+    indexes = (
+        "due (due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "reference (reference)",
+        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
+        "event (event_id)",
+        "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
+        "given_up (finished_at_ms) WHERE state = 'given_up'",
+        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
+        " WHERE due_at_ms IS NOT NULL",
+    )
+
+
+class VerificationName(Table):
+    """A name of a verification that Prembly gives several: see queue/names.py."""
+
+    kept = Kept.IDENTITY
+    # A reference in its one spelling, or a session's digest.
+    name = Text(PERSONAL, kept=Kept.IDENTITY, unique=True)
+    verification = Text(PERSONAL, kept=Kept.IDENTITY)  # the same for all its names: one of them
+    at_ms = Moment(PLAIN)
+    claimed_at_ms = Moment(PLAIN, null=True)  # when an answer about another one named it last
+
+    indexes = (
+        "verification (verification)",
+        "claimed (claimed_at_ms) WHERE claimed_at_ms IS NOT NULL",
+    )
+
+
+class Downtime(Table):
+    """A time in which no webhook could be stored, so that some may have been lost."""
+
+    kept = Kept.PERMANENT
+    from_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN)
+    reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
+
+
+class Day(Table):
+    """The result of the last comparison of a day (UTC) with Prembly's log."""
+
+    kept = Kept.PERMANENT
+    day_ms = Moment(PLAIN, unique=True)  # its beginning
+    read_at_ms = Moment(PLAIN)
+    is_complete = Truth(PLAIN)
+    reasons = Text(PLAIN)  # why it is not, as words: see features/asking/days.py
+    counts = Json(PLAIN)
+
+
+class ConsoleToken(Table):
+    """What signs somebody in to the console: the token of a link, which works once, or the cookie
+    of its session. Only its digest is kept."""
+
+    kept = Kept.UNTIL_ENDED
+    kind = Text(PLAIN)  # link, or session
+    digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
+    actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
+    role = Text(PLAIN)  # look, or operate
+    remote_ip = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)  # of a session
+    since_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN)
+
+
+class Record(Table):
+    """One row: what holds of the whole record."""
+
+    kept = Kept.PERMANENT
+    schema_number = Number(PLAIN)
+    schema_digest = Text(PLAIN)  # see schema.py
+    record_id = Text(PLAIN)  # tells its copies and its erasures from those of other records
+    # The key of the digests that outlast what they are of; it never changes.
+    digest_key = Bytes(SECRET, kept=Kept.PERMANENT, seen=Seen.NOWHERE)
+    # When a daemon last took webhooks, by two clocks.
+    alive_at_ms = Moment(PLAIN, null=True)
+    machine_start = Text(PLAIN, null=True)  # which start of the machine `uptime_ms` counts from
+    uptime_ms = Number(PLAIN, null=True)
+    # The time that periods count back from, and by the machine's clock when that was written.
+    trusted_ms = Moment(PLAIN, null=True)
+    trusted_start = Text(PLAIN, null=True)
+    trusted_uptime_ms = Number(PLAIN, null=True)
+    vacuum_rate = Number(PLAIN, null=True)  # of the last VACUUM: bytes in a second
+
+
+class Host(Table):
+    """A daemon that works on this database, or has. `place`: which start of which machine, and
+    which of its name spaces, its `pid` is of; `process_start` tells it from a later process of that
+    number."""
+
+    kept = Kept.PERMANENT
+    worker = Text(PLAIN, unique=True)  # its name in `attempt`
+    name = Text(PLAIN)
+    place = Text(PLAIN, null=True)  # where its pid counts
+    pid = Number(PLAIN)
+    process_start = Number(PLAIN, null=True)  # in ticks since the machine's start
+    version = Text(PLAIN)
+    actions = Text(PLAIN, constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
+    started_at_ms = Moment(PLAIN)
+    seen_at_ms = Moment(PLAIN)
+    beat_count = Number(PLAIN, constraints=_ZERO)  # others see by it that it lives
+    ended_at_ms = Moment(PLAIN, null=True)
+    ended = Text(PLAIN, null=True)  # stopped, or lost
+    lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
+    forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
+
+
+class Alert(Table):
+    """When an alert last reported a problem, until that ends; and that it could not be sent, until
+    it is."""
+
+    kept = Kept.UNTIL_ENDED
+    name = Text(PLAIN)
+    # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
+    # alert could not be sent.
+    kind = Text(PLAIN)
+    at_ms = Moment(PLAIN)
+    error = Text(PLAIN, null=True)  # of one that could not be sent, as `output`
+    output = Text(PLAIN, null=True)  # what its hook printed
+
+    unique = ("name, kind",)
+
+
+class Halt(Table):
+    """An action with worker processes on a host that accept nothing now."""
+
+    kept = Kept.UNTIL_ENDED
+    worker = Text(PLAIN)  # of the daemon
+    action = Text(PLAIN)
+    since_ms = Moment(PLAIN)
+    reason = Text(PLAIN)
+
+    unique = ("worker, action",)
+
+
+class Pause(Table):
+    """An action with hooks that no host starts, as an operator has paused it."""
+
+    kept = Kept.UNTIL_ENDED
+    action = Text(PLAIN, unique=True)
+    since_ms = Moment(PLAIN)
+    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
+    reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)
+
+
+class EventHour(RollUp):
+    """The webhooks of an hour that were alike."""
+
+    hour_ms = Moment(PLAIN)
+    type = Text(PLAIN)  # empty: none
+    response_code = Text(PLAIN)  # empty: missing
+    outcome = Text(PLAIN)
+    events = Number(PLAIN, constraints=_ZERO)
+    duplicates = Number(PLAIN, constraints=_ZERO)
+    unmatched = Number(PLAIN, constraints=_ZERO)  # of the events: those without a delivery
+    part = Number(PLAIN, constraints=_ZERO)  # daemons that count at once do in rows of their own
+
+    class Meta:
+        primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome", "part")
+
+
+class AttemptHour(RollUp):
+    """The attempts that ended in an hour, of one action, in the same way, after about as long."""
+
+    hour_ms = Moment(PLAIN)
+    action = Text(PLAIN)
+    outcome = Text(PLAIN)
+    bucket_ms = Number(PLAIN)  # none took longer: see rollups.lower_bound_ms
+    attempts = Number(PLAIN, constraints=_ZERO)
+    part = Number(PLAIN, constraints=_ZERO)
+
+    class Meta:
+        primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms", "part")
+
+
+# Events first: of a move they are what takes long.
+TABLES: tuple[type[Model], ...] = (
+    *sorted(Table.__subclasses__(), key=lambda table: table.__module__ != __name__),
+    *RollUp.__subclasses__(),
+)
+
+# What asks for the rows of a partial index. As text, so that both engines see that a query does.
+IS_DOUBTED = Event.doubt != SQL("''")
+# By COALESCE, SQLite takes the index of those that wait for another, and not that of the states.
+WAITS_FOR_ANOTHER = Delivery.waits_for_id.is_null(False) & (
+    fn.COALESCE(Delivery.state, "") == "pending"
+)
+# What people look at, and behind it the parts of a replay of many.
+IS_WHOLE = OperatorAction.part_of_id.is_null()
+# The attempt that a running delivery has open: each start counts one more.
+IS_LAST_ATTEMPT = (Attempt.delivery == Delivery.id) & (Attempt.number == Delivery.attempt_count)
+_LATER = Host.alias()
+# The last daemon of a host, which has ended, and whom nobody has told to be gone for good.
+IS_AWAY = (
+    Host.ended.is_null(False)
+    & Host.forgotten_at_ms.is_null()
+    & Host.id.in_(_LATER.select(fn.MAX(_LATER.id)).group_by(_LATER.name))
+)
