@@ -20,14 +20,19 @@ from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.confirm import Confirmation
 from premblyd.features.asking.pending import PendingAsker
 from premblyd.features.asking.questions import Inquiries
+from premblyd.features.asking.settings import PENDING, PREMBLY, may_ask
 from premblyd.features.asking.settling import Settling
+from premblyd.features.console.settings import CONSOLE
 from premblyd.features.keeping.linefiles import LineKeeper
+from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.keeping.sweeping import Sweeping
 from premblyd.features.pause.pauses import PauseLog
 from premblyd.features.postgresql.membership import Alone, Membership
+from premblyd.features.postgresql.settings import HOSTS
 from premblyd.features.watch.checkin import Checkin
 from premblyd.features.watch.counting import Runtime
 from premblyd.features.watch.exporter import Exporter
+from premblyd.features.watch.settings import CHECKIN
 from premblyd.features.watch.troublewatch import AlertLog, TroubleWatch
 from premblyd.features.worker.halts import HaltLog
 from premblyd.ground import keyfile, telemetry
@@ -106,13 +111,14 @@ class Daemon:
         """Open one thing after the other; `opened` closes each."""
         settings = self._settings
         self._open_store(opened)
-        own = identity.of_this_process(settings.hosts.name)
+        about_host = HOSTS.of(settings)
+        own = identity.of_this_process(about_host.name)
         self._queue = queue = Queue(self._writer, own.worker)
         hosts = Hosts(
             self._writer,
             own,
             (action.name for action in settings.actions),
-            settings.hosts.lost_after_ms,
+            about_host.lost_after_ms,
         )
         self._membership = self._member(hosts, own, queue)
         opened.push_async_callback(self._membership.leave)
@@ -175,7 +181,7 @@ class Daemon:
         self._backend = backend(self._database)
         opened.enter_context(self._backend.hold())
         # Not before: another daemon may be at work here, for which this one must not speak.
-        self._checkin.start(self._settings.checkin)
+        self._checkin.start(CHECKIN.of(self._settings))
         opened.push_async_exit(self._checkin.end)
         self._backend.prepare()
         if (key := key_of(self._database)) and os.path.lexists(keyfile.next_to(key)):
@@ -203,8 +209,8 @@ class Daemon:
             own,
             beacon,
             self._clock,
-            lost_after_s=self._settings.hosts.lost_after_ms / 1000,
-            is_named=self._settings.hosts.name_value is not None,
+            lost_after_s=HOSTS.of(self._settings).lost_after_ms / 1000,
+            is_named=HOSTS.of(self._settings).name_value is not None,
             wake=self._wake_dispatcher,
             stop_fenced_hooks=self._stop_fenced_hooks,
         )
@@ -280,12 +286,13 @@ class Daemon:
 
     def _open_console(self, opened: contextlib.AsyncExitStack) -> None:
         """Open the console, if there is to be one. Webhooks are taken even if it can't listen."""
-        if self._settings.console is None:
+        console = CONSOLE.of(self._settings)
+        if console is None:
             return
         from premblyd.features.console.app import Console  # it takes memory that few need
 
         try:
-            listened = listening.listen_at(self._settings.console.listen)
+            listened = listening.listen_at(console.listen)
         except PremblydError as error:
             tell("console.not_opened", reason=str(error))
             return
@@ -380,18 +387,18 @@ class Daemon:
 
     def _configure(self, settings: Config, settling: Settling, actions: Actions) -> None:
         self._metrics.configure(settings)
-        self._inquirer.configure(settings.prembly)
-        self._pending.configure(settings.pending, settling)
+        self._inquirer.configure(PREMBLY.of(settings))
+        self._pending.configure(PENDING.of(settings), settling)
         self._confirmation.configure(settling)
         self._runners.configure(settings)
         self._dispatcher.configure(actions, settings.total_concurrency, settings.max_hook_bytes)
         self._membership.configure([action.name for action in settings.actions])
         self._receiver.configure(settings, settling.routing)
-        self._heartbeat.configure(settings)
+        self._heartbeat.configure(may_ask=may_ask(settings))
         self._watch.configure(settings)
-        self._checkin.configure(settings.checkin)
-        self._sweeping.configure(settings.retention)
-        if self._console is not None and settings.console is not None:
+        self._checkin.configure(CHECKIN.of(settings))
+        self._sweeping.configure(RETENTION.of(settings))
+        if self._console is not None and CONSOLE.of(settings) is not None:
             self._console.configure(settings)
 
     def _presence(self, settings: Config) -> presence.Presence:

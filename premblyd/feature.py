@@ -5,6 +5,9 @@ core looks for these files and what they hold; it imports one when it needs it, 
 none of those that it does not need:
 
     commands.py   COMMANDS: what an operator types (`Command`)
+    settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
+                  what is wrong between values of the file; ADDRESSES: how it opens a database file
+                  (`Config.database`); LOGS_REFERENCES: whether the log may name verifications
 """
 
 import functools

@@ -16,7 +16,7 @@ from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
 from premblyd.features.watch import checkin
 from premblyd.features.watch.checkin import Checkin
-from premblyd.features.watch.checkinsettings import Checkin as Settings
+from premblyd.features.watch.settings import Checkin as Settings
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.httpclient import Request, Response
 from premblyd.queue.inbox import Inbox

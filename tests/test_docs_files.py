@@ -9,11 +9,12 @@ import pytest
 
 from premblyd.cli.caller import DEFAULT_CONFIG
 from premblyd.config import hooks, models
+from premblyd.config.load import models as composed
 from premblyd.config.load import parse_config
 from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import Model, duration_ms, keys_of
-from premblyd.features.asking.settings import StatusQuestion
+from premblyd.features.asking.settings import PREMBLY, StatusQuestion
 from tests.support.commands import run
 from tests.support.pages import EVERYTHING, PAGES, ROOT, blocks
 from tests.test_docs import SECRET
@@ -58,7 +59,8 @@ def test_the_sample_is_what_init_writes(tmp_path: Path) -> None:
 
 
 def test_every_key_is_in_the_sample() -> None:
-    keys = set[str]().union(*map(keys_of, models_below(Model))) - {hooks.GATHERED}
+    file, _ = composed()  # which imports those of features
+    keys = set[str]().union(*map(keys_of, [file, *models_below(Model)])) - {hooks.GATHERED}
     assert keys - set(re.findall(r"\b(\w+):", SAMPLE)) == set()
 
 
@@ -85,9 +87,10 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     asking = ("prembly-api-key", "prembly-organisation")
     loaded = load(settings + examples, tmp_path, *own, *asking)
     crm, page, archive, tell = loaded.actions[:4]
-    assert loaded.prembly
-    assert loaded.prembly.status == StatusQuestion()
-    assert (loaded.prembly.rate, loaded.prembly.timeout_ms) == (5, 10_000)
+    prembly = PREMBLY.of(loaded)
+    assert prembly
+    assert prembly.status == StatusQuestion()
+    assert (prembly.rate, prembly.timeout_ms) == (5, 10_000)
     assert loaded.concurrency == 16
     assert isinstance(crm.hook, hooks.HttpHook)
     assert crm.hook.ca_file == Path("/etc/ssl/private-ca.pem")

@@ -17,7 +17,7 @@ from premblyd.config.load import load_config
 from premblyd.features.encryption import cipher
 from premblyd.features.encryption.encrypting import Encrypted, encrypt
 from premblyd.ground import keyfile
-from premblyd.ground.databases import EncryptedFile, is_plain
+from premblyd.ground.databases import EncryptedFile, is_plain, key_of
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.sqlite.files import NEW, beside, put_aside
@@ -349,9 +349,7 @@ def test_init_makes_a_key_and_never_another_one(tmp_path: Path) -> None:
     first = key.read_text()
     (folder / "credentials").mkdir()
     (folder / "credentials" / "prembly-live-key").write_text("key")
-    settings = load_config(folder / "premblyd.yaml")
-    assert settings.encryption is not None
-    assert settings.encryption.key_path == key
+    assert key_of(load_config(folder / "premblyd.yaml").database) == key
     again = run("init", "--encryption", folder)
     assert (again.code, "is there already, and was not changed" in again.out) == (1, True)
     assert "encryption: {key: {file: database.key}}" in again.err

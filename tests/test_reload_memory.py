@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from premblyd.config.load import load_config
-from premblyd.config.models import Action, Config
+from premblyd.config.load import load_config, models
 from premblyd.config.routing import Routing
 from premblyd.daemon import Daemon
 from premblyd.features.asking.settling import Settling
@@ -25,8 +24,9 @@ ACTIONS = [
     {"name": "worker", "response_codes": ["00"], "worker": ["true"]},
     {"name": "http", "response_codes": ["00"], "http": {"url": "http://127.0.0.1:1/"}},
 ]
-OF_ONE = Counter({Config: 1, Settling: 1, Routing: 1, Actions: 1, Action: len(ACTIONS)})
-WHAT_IT_STARTED_WITH = Counter({Config: 1, Action: len(ACTIONS)})
+CONFIG, ACTION = models()
+OF_ONE = Counter({CONFIG: 1, Settling: 1, Routing: 1, Actions: 1, ACTION: len(ACTIONS)})
+WHAT_IT_STARTED_WITH = Counter({CONFIG: 1, ACTION: len(ACTIONS)})
 
 
 def in_memory() -> Counter[type]:

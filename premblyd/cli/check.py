@@ -13,13 +13,16 @@ import click
 from premblyd import presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
+from premblyd.config.keys import value_of
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
 from premblyd.config.values import Listen, duration_text
 from premblyd.features.keeping import keepstatus
+from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.pause import wording
 from premblyd.features.postgresql import hostlist
+from premblyd.features.postgresql.settings import HOSTS
 from premblyd.features.tryout import lint
 from premblyd.ground import times
 from premblyd.ground.databases import Server, key_of
@@ -147,8 +150,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     warnings = [*lint.warnings(settings, config_path)]
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
-    if settings.console is not None and is_known:
-        unopened = _taken(settings.console.listen, daemon)
+    if (console := value_of("console", settings)) is not None and is_known:
+        unopened = _taken(console.listen, daemon)
         warnings += [f"the console can't start: {each}" for each in unopened]
     warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
@@ -160,7 +163,7 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "warnings": warnings,
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
-                "retention": keepstatus.periods(settings.retention),
+                "retention": keepstatus.periods(RETENTION.of(settings)),
             }
         )
     else:
@@ -185,11 +188,11 @@ def _print(
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("code", "actions"), rows, empty="")
     click.echo("\n" + "\n".join(_promised(settings)))
-    for alert in settings.alerts:
+    for alert in value_of("alerts", settings, ()):
         triggers = ", ".join(map(str, alert.on))
         click.echo(f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}.")
-    if settings.checkin is not None:
-        click.echo(f"Sends a check-in every {duration_text(settings.checkin.every_ms)}.")
+    if (checkin := value_of("checkin", settings)) is not None:
+        click.echo(f"Sends a check-in every {duration_text(checkin.every_ms)}.")
     click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
@@ -217,13 +220,13 @@ def _routes(settings: Config) -> list[tuple[str, list[str]]]:
 
 def _promised(settings: Config) -> Iterator[str]:
     """Yield what applies besides the routes."""
-    if names := [action.name for action in settings.actions if action.once]:
+    if names := [action.name for action in settings.actions if value_of("once", action)]:
         yield f"Once for each reference and outcome: {', '.join(names)}."
-    if names := [action.name for action in settings.actions if action.order]:
+    if names := [action.name for action in settings.actions if value_of("order", action)]:
         yield f"In the order of receipt for each reference: {', '.join(names)}."
-    if settings.pending is not None:
+    if value_of("pending", settings) is not None:
         yield "Asks Prembly for the results of pending verifications."
-    yield f"Retention: {keepstatus.in_words(settings.retention)}."
+    yield f"Retention: {keepstatus.in_words(RETENTION.of(settings))}."
     if key := key_of(settings.database):
         yield f"The record is encrypted. Without {key} it and its copies are lost: copy the key."
     if isinstance(settings.database, Path):
@@ -235,7 +238,7 @@ def _narrowed(action: Action) -> str:
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
         parts.append(f"when {action.when.text}")
-    if action.confirm:
+    if value_of("confirm", action):
         parts.append("confirmed by Prembly first")
     return f" ({'; '.join(parts)})" if parts else ""
 
@@ -282,7 +285,7 @@ def reminders(settings: Config) -> Iterator[str]:
             yield told + dead if action in gone else told
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
-        own = settings.hosts
+        own = HOSTS.of(settings)
         is_shared = isinstance(settings.database, Server)
         for host in hostlist.alive(database, at_ms) if is_shared else ():
             if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):

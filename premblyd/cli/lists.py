@@ -23,6 +23,7 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import Column, clean, print_listed, print_told
+from premblyd.config.keys import value_of
 from premblyd.config.values import TYPE_PATTERN, When
 from premblyd.features.keeping.removed_parts import NAMELESS
 from premblyd.ground.words import counted
@@ -284,7 +285,7 @@ def _list(
         return
     if any(row.due_at_ms is not None for row in rows) or not (rows or any(asked.values())):
         settings = settings_if_valid(config_path, database)
-        if settings and settings.pending is None:
+        if settings and value_of("pending", settings) is None:
             click.echo("note: The configuration has no `pending`: Prembly is not asked.", err=True)
 
 

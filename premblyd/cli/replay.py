@@ -22,6 +22,7 @@ from premblyd.cli.printing import (
     print_told,
     progress,
 )
+from premblyd.config.keys import value_of
 from premblyd.config.load import load_config
 from premblyd.config.models import Config
 from premblyd.features.pause import wording
@@ -144,13 +145,14 @@ def replay(
 
 def _tell_questions(plan: Plan, settings: Config) -> None:
     """Say how long Prembly is asked before the last of many hooks runs."""
-    confirming = {action.name for action in settings.actions if action.confirm is not None}
+    confirming = {each.name for each in settings.actions if value_of("confirm", each)}
     count = sum(each.action in confirming for each in (*plan.finished, *plan.pending))
     if plan.action is not None and plan.action.name in confirming:
         count += len(plan.new_for)
-    if settings.prembly is None or count <= ASK_ABOVE:
+    prembly = value_of("prembly", settings)
+    if prembly is None or count <= ASK_ABOVE:
         return
-    rate = settings.prembly.rate
+    rate = prembly.rate
     minutes = counted(math.ceil(count / rate / 60), "minute")
     click.echo(f"{counted(count, 'question')} at {rate:g}/s: {minutes}.", err=True)
 

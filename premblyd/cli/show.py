@@ -16,6 +16,7 @@ from premblyd.cli.common import (
     settings_if_valid,
 )
 from premblyd.cli.printing import bold, clean, print_json
+from premblyd.config.keys import value_of
 from premblyd.features.keeping import removed_parts
 from premblyd.features.keeping.removed_parts import Remains
 from premblyd.ground import times
@@ -52,7 +53,7 @@ def show(
     if as_json:
         print_json({**shown.as_json(), "on_hold": remains.is_on_hold})
     else:
-        is_asked = database is not None or not settings or settings.pending is not None
+        is_asked = database is not None or not settings or bool(value_of("pending", settings))
         _print(shown, remains, is_asked=is_asked)
 
 

@@ -1,17 +1,19 @@
 """Reading a configuration file, with every problem at once; and which changes need a restart."""
 
 import difflib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from premblyd.config import hooks, yamltext
-from premblyd.config.models import HEALTH_PATH, Config
+from premblyd.config.keys import Mistake, Section, mappings, used_twice
+from premblyd.config.models import HEALTH_PATH, Action, Config
 from premblyd.config.secrets import (
     ForbiddenSecretError,
     SecretPlaces,
@@ -19,13 +21,28 @@ from premblyd.config.secrets import (
     read_bounded,
 )
 from premblyd.config.values import Model, keys_of
-from premblyd.features.asking.settings import wants_confirmation
-from premblyd.features.console.settings import Console
-from premblyd.ground.databases import DatabaseAddress, Server, is_postgresql
+from premblyd.feature import added
+from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import ConfigError, PremblydError, Problem
 from premblyd.ground.words import listed
 
 _UNION_TAGS = {"send:word", "send:selection"}  # pydantic's names, not the file's
+
+
+@functools.cache
+def models() -> tuple[type[Config], type[Action]]:
+    """Return the models of the file and of its actions: the core's keys, and the features'."""
+    keys: dict[str, Any] = {
+        key.name: (key.annotation, key.default) for key in added("settings", "ACTION_KEYS")
+    }
+    action = create_model("Action", __base__=Action, **keys)
+    sections: dict[str, Any] = {each.name: (each.annotation, each.default) for each in _sections()}
+    sections["actions"] = (tuple[action, ...], ())
+    return create_model("Config", __base__=Config, **sections), action
+
+
+def _sections() -> Iterator[Section[Any]]:
+    return added("settings", "SECTIONS")
 
 
 def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
@@ -34,39 +51,36 @@ def _database(settings: Config) -> tuple[DatabaseAddress, bool]:
     return place, isinstance(place, Server) and place.password is not None
 
 
-# By the key in the file. Of the console it is where it listens: the rest of it is reloaded.
-ONLY_AT_START: Mapping[str, Callable[[Config], object]] = {
-    "listen": lambda settings: settings.listen,
-    "database": _database,
-    "encryption": lambda settings: settings.encryption,
-    "hosts": lambda settings: (settings.hosts.name, settings.hosts.lost_after_ms),
-    "console": lambda settings: settings.console and settings.console.listen,
-}
+@functools.cache
+def only_at_start() -> Mapping[str, Callable[[Config], object]]:
+    """Return what only a start takes up, by the key in the file."""
+    sections = {each.name: each.at_start for each in _sections() if each.only_at_start}
+    return {"listen": lambda settings: settings.listen, "database": _database, **sections}
 
 
 def is_secret_of_start(place: str) -> bool:
     """Return whether a daemon takes up the secret at `place`, as in `Config.secrets`, only when it
     starts: the database's password. (The console's is reloaded.)"""
-    key = place.partition(" ")[0]
-    return key in ONLY_AT_START and key != "console"
+    reloaded = {each.name for each in _sections() if each.reloads}
+    return place.partition(" ")[0] in only_at_start().keys() - reloaded
 
 
 def changed(started: Config, now: Config) -> list[str]:
     """Return the keys with other values `now` than those that a daemon `started` with."""
-    return [key for key, value in ONLY_AT_START.items() if value(started) != value(now)]
+    return [key for key, value in only_at_start().items() if value(started) != value(now)]
 
 
 def at_start(settings: Config) -> dict[str, str]:
     """Return which values these settings have for what only a start takes up."""
-    return {key: _digest(value(settings)) for key, value in ONLY_AT_START.items()}
+    return {key: _digest(value(settings)) for key, value in only_at_start().items()}
 
 
 def reloadable(settings: Config) -> str:
     """Return which configuration this is, apart from what only a start takes up."""
     fields = type(settings).model_fields.items()
-    others = [name for name, field in fields if (field.alias or name) not in ONLY_AT_START]
-    console = (settings.console or Console()).model_copy(update={"listen": None})
-    return _digest([console, *((name, getattr(settings, name)) for name in others)])
+    others = [name for name, field in fields if (field.alias or name) not in only_at_start()]
+    parts = [each.reloads(each.of(settings)) for each in _sections() if each.reloads]
+    return _digest([*parts, *((name, getattr(settings, name)) for name in others)])
 
 
 def _digest(value: object) -> str:
@@ -112,7 +126,7 @@ def parse_config(text: str, path: Path, places: SecretPlaces) -> Config:
     lacks_rights = False
     mistakes = list(_conflicts(document.data))
     try:
-        config = Config.model_validate(document.data, context=replace(places, file=path))
+        config = models()[0].model_validate(document.data, context=replace(places, file=path))
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
         lacks_rights = any(
@@ -139,16 +153,6 @@ def lacking(path: Path, key: str, error: PremblydError) -> ConfigError:
     read."""
     mark = yamltext.load(read_bounded(path).decode()).mark((key,), key=True)
     return _unusable(path, str(error), mark)
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """Something that is wrong with the value at a path of the file, or with its key. With the
-    place in the text it becomes a `Problem`."""
-
-    where: yamltext.Path
-    message: str
-    is_about_key: bool = False
 
 
 def _in_words(details: Iterable[Any], data: Any) -> Iterator[Mistake]:
@@ -180,54 +184,14 @@ def _unusable(path: Path, message: str, mark: yamltext.Mark = _START) -> ConfigE
 def _conflicts(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield what is wrong between values. Works on plain data, so that it speaks even while
     single values are wrong too."""
-    endpoints, actions = _mappings(data, "endpoints"), _mappings(data, "actions")
-    yield from _twice("endpoints", "name", endpoints)
-    yield from _twice("endpoints", "path", endpoints)
-    yield from _twice("actions", "name", actions)
-    yield from _nobody_to_ask(data, actions)
-    if data.get("encryption") is not None and _is_server(data.get("database")):
-        message = "encrypts a SQLite file; for PostgreSQL, put the server on an encrypted volume"
-        yield Mistake(("encryption",), message)
-    yield from _twice("alerts", "name", _mappings(data, "alerts"))
-    for index, endpoint in endpoints:
+    yield from used_twice(data, "endpoints", "name")
+    yield from used_twice(data, "endpoints", "path")
+    yield from used_twice(data, "actions", "name")
+    for mistakes in added("settings", "MISTAKES"):
+        yield from mistakes(data)
+    for index, endpoint in mappings(data, "endpoints"):
         if endpoint.get("path") == HEALTH_PATH:
             yield Mistake(("endpoints", index, "path"), f"{HEALTH_PATH} is the daemon's own")
-
-
-def _is_server(database: Any) -> bool:
-    return isinstance(database, dict) or is_postgresql(str(database))
-
-
-def _nobody_to_ask(
-    data: Mapping[str, Any], actions: list[tuple[int, dict[str, Any]]]
-) -> Iterator[Mistake]:
-    """Yield what needs an answer of Prembly's, while there is no key to ask with."""
-    prembly = data.get("prembly")
-    if isinstance(prembly, dict) and "api_key" in prembly:
-        return
-    message = "asks Prembly, which needs a key: set `prembly: {api_key: {file: …}}`"
-    for index, action in actions:
-        if wants_confirmation(action.get("confirm")):
-            yield Mistake(("actions", index, "confirm"), message)
-    if data.get("pending") is not None:
-        yield Mistake(("pending",), message, is_about_key=True)
-
-
-def _mappings(data: Mapping[str, Any], key: str) -> list[tuple[int, dict[str, Any]]]:
-    items = data.get(key)
-    items = items if isinstance(items, list) else []
-    return [(index, item) for index, item in enumerate(items) if isinstance(item, dict)]
-
-
-def _twice(section: str, key: str, items: list[tuple[int, dict[str, Any]]]) -> Iterator[Mistake]:
-    seen: set[str] = set()
-    for index, item in items:
-        value = item.get(key)
-        if isinstance(value, str) and value in seen:
-            # A path may hold a secret part, so the value is not repeated here.
-            yield Mistake((section, index, key), f"this {key} is used twice")
-        elif isinstance(value, str):
-            seen.add(value)
 
 
 def _explain(detail: Any, data: Any) -> Mistake:
@@ -257,10 +221,10 @@ def _explain(detail: Any, data: Any) -> Mistake:
 
 
 def _in_file(where: yamltext.Path, data: Any) -> yamltext.Path:
-    """Return where a value of the models stands in the file: a hook's keys are those of its action
-    or alert."""
+    """Return where a value of the models stands in the file: a hook's keys are those of what has
+    it."""
     match where:
-        case ("actions" | "alerts" as section, index, hooks.GATHERED, *rest):
+        case (section, index, hooks.GATHERED, *rest):
             kinds = hooks.kinds_in(data[section][index])
             nested = [kind.key for kind in kinds if kind.is_nested() and len(kinds) == 1]
             return (section, index, *nested, *rest)
@@ -270,7 +234,7 @@ def _in_file(where: yamltext.Path, data: Any) -> yamltext.Path:
 def _about_unknown_key(where: yamltext.Path, data: Any) -> str:
     key = str(where[-1])
     match where:
-        case ("actions" | "alerts" as section, index, _):
+        case (section, index, _) if _has_hooks(section):
             for kind in hooks.kinds_in(data[section][index]):
                 if key in keys_of(kind):
                     return f"goes inside `{kind.key}:`"
@@ -282,6 +246,13 @@ def _about_unknown_key(where: yamltext.Path, data: Any) -> str:
     close = difflib.get_close_matches(key, sorted(others), n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"unknown key `{key}`{hint}"
+
+
+def _has_hooks(section: str | int) -> bool:
+    """Return whether the section is a list of what has hooks: actions, alerts."""
+    field = models()[0].model_fields.get(str(section))
+    kinds = get_args(field.annotation) if field else ()
+    return bool(kinds) and isinstance(kinds[0], type) and issubclass(kinds[0], hooks.WithHook)
 
 
 def _known_keys(model: type[Model] = Model) -> Iterator[str]:

@@ -1,8 +1,7 @@
-"""The configuration as models: begin with Config. Hooks, alerts and questions to Prembly are in
-files of their own."""
+"""The configuration as models: begin with Config. Hooks are in a file of their own; what features
+add is in their settings.py, and load.py puts all together."""
 
 import hashlib
-import socket
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -35,24 +34,12 @@ from premblyd.config.values import (
     SizeBytes,
     TypePattern,
     UrlPath,
-    at_least,
     listen,
     network,
     sqlite_path,
 )
-from premblyd.features.asking.settings import ConfirmValue, Duplicates, Pending, PremblyApi
-from premblyd.features.console.settings import ConsoleValue
-from premblyd.features.encryption.settings import Encryption
-from premblyd.features.keeping.settings import Retention
-from premblyd.features.watch.checkinsettings import Checkin
-from premblyd.features.watch.settings import Alert
-from premblyd.ground.databases import (
-    DatabaseAddress,
-    EncryptedFile,
-    Server,
-    holds_password,
-    is_postgresql,
-)
+from premblyd.feature import added
+from premblyd.ground.databases import DatabaseAddress, Server, holds_password, is_postgresql
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.bodies import FieldName
 from premblyd.prembly.signature import HEADER, Scheme
@@ -115,40 +102,17 @@ class Concurrency(Model):
         return 4 if self.cluster is None else min(self.cluster, 256)
 
 
-class Order(Model):
-    """In which order an action's hook runs for events that belong together: one at a time, in the
-    order of receipt. `then`: what those behind a dead one do."""
-
-    by: Literal["reference"]
-    then: Literal["continue", "wait"] = "continue"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain(cls, value: Any) -> Any:
-        return {"by": value} if isinstance(value, str) else value
-
-
 class Action(WithHook):
-    """A reaction to events: which ones, and the hook that runs for each."""
+    """A reaction to events: which ones, and the hook that runs for each. Of the core alone."""
 
     name: Name
     types: tuple[TypePattern, ...] = Field(("*",), min_length=1)
     response_codes: tuple[Code, ...] = Field(min_length=1)
     when: Select | None = None
-    confirm: ConfirmValue = None  # by Prembly, before the hook runs
-    once: Literal["reference"] | None = None
-    order: Order | None = None
-    # Whether the hook runs, without a body, for what comes of a person who was erased.
-    erased: Literal["skip", "run"] = Field("skip", repr=False)
     retry: Retry = Retry()
     concurrency: Concurrency = Concurrency()
     # Whether what the hook prints may be shown to who has not said `reveal`. No part of `digest`.
     output: Literal["private", "plain"] = Field("private", repr=False)
-
-    @property
-    def then(self) -> Literal["continue", "wait"] | None:
-        """What those behind a dead delivery do; None: the action has no `order`."""
-        return self.order.then if self.order else None
 
     @cached_property
     def digest(self) -> str:
@@ -172,19 +136,6 @@ def _differing(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_differing, value))}]"
     return repr(value)
-
-
-class HostsSettings(Model):
-    """This daemon's name for the other hosts, and after how long of silence they count it as
-    lost."""
-
-    name_value: Name | None = Field(None, alias="name")
-    lost_after_ms: Annotated[DurationMs, at_least(500)] = Field(10_000, alias="lost_after")
-
-    @property
-    def name(self) -> str:
-        """What people know this host by."""
-        return self.name_value or socket.gethostname()
 
 
 _IN_THE_URL = (
@@ -261,13 +212,18 @@ else:
     DatabaseValue = Annotated[PostgresqlDatabase, WrapValidator(_database)]
 
 
+class Duplicates(Model):
+    """Which webhooks are the same event. `body`: those with the same body, if it has an id.
+    `token`: those with the same token too."""
+
+    by: Literal["body", "token"] = "body"
+
+
 class Config(Model):
-    """A whole configuration file."""
+    """A whole configuration file, of the core alone."""
 
     listen: ListenValue = listen("127.0.0.1:8080")
     database_value: DatabaseValue = Field(alias="database")
-    encryption: Encryption | None = None
-    hosts: HostsSettings = HostsSettings()
     max_body_bytes: SizeBytes = Field(16 << 20, alias="max_body", ge=1)
     trusted_proxies: tuple[NetworkValue, ...] = (network("127.0.0.1"), network("::1"))
     log: LogSettings = LogSettings()
@@ -279,14 +235,8 @@ class Config(Model):
     concurrency: int | None = Field(None, ge=1, le=65_536)
     max_hook_bytes: SizeBytes = Field(128 << 20, ge=1)
     duplicates: Duplicates = Duplicates()
-    retention: Retention = Retention()
-    prembly: PremblyApi | None = None
-    pending: Pending | None = None
-    console: ConsoleValue = None
     endpoints: tuple[Endpoint, ...] = Field(min_length=1)
     actions: tuple[Action, ...] = ()
-    alerts: tuple[Alert, ...] = ()
-    checkin: Checkin | None = None
 
     @property
     def database(self) -> DatabaseAddress:
@@ -294,12 +244,16 @@ class Config(Model):
         value = self.database_value
         if isinstance(value, PostgresqlDatabase):
             return value.server
-        return EncryptedFile(value, self.encryption.key_path) if self.encryption else value
+        for address_of in added("settings", "ADDRESSES"):
+            address: DatabaseAddress | None = address_of(self, value)
+            if address is not None:
+                return address
+        return value
 
     @property
     def logs_references(self) -> bool:
         """Whether the log names verifications: not if it might outlast what names a person."""
-        return self.retention.identity_ms is None
+        return all(logs_them(self) for logs_them in added("settings", "LOGS_REFERENCES"))
 
     @property
     def total_concurrency(self) -> int:

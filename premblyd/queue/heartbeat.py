@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.config.models import Config
 from premblyd.features.keeping import trusted
 from premblyd.features.keeping.trusted import MachineTime
 from premblyd.ground import loops, times
@@ -138,9 +137,9 @@ class Heartbeat:
         self._has_ended = False
         self._may_ask = False
 
-    def configure(self, settings: Config) -> None:
-        """Use these settings: by them it is known whether Prembly can be asked what was missed."""
-        self._may_ask = settings.prembly is not None and settings.prembly.api_key is not None
+    def configure(self, *, may_ask: bool) -> None:
+        """Whether Prembly can be asked what was missed."""
+        self._may_ask = may_ask
 
     async def run(self) -> None:
         """Beat until the daemon ends."""

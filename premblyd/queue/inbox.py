@@ -4,16 +4,20 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from peewee import SQL
 
+from premblyd.config.models import Action, Config
 from premblyd.features.asking import awaited
 from premblyd.features.asking.awaited import Arrival
+from premblyd.features.asking.settings import PENDING
 from premblyd.features.keeping import erased, trusted
+from premblyd.features.keeping.settings import ERASED
 from premblyd.features.statistics import rollups
 from premblyd.features.turns import order
-from premblyd.features.turns.order import Then, order_key
+from premblyd.features.turns.order import order_key
+from premblyd.features.turns.settings import Then, then_of
 from premblyd.prembly.payload import Verdict, Webhook
 from premblyd.queue import arrivals
 from premblyd.queue.arrivals import (
@@ -41,6 +45,11 @@ class NewDelivery:
     attempts: int
     then: Then | None = None
     runs_erased: bool = False
+
+    @classmethod
+    def of(cls, action: Action) -> Self:
+        attempts = action.retry.attempts
+        return cls(action.name, attempts, then_of(action), ERASED.of(action) == "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,13 @@ class Inbox:
         """Commit something by all that a webhook needs, and leave nothing of it. Raise
         StoreUnavailableError when the database can't."""
         return self._writer.submit(_PROVE_COMMIT, None)
+
+
+def first_ask_ms(settings: Config) -> int | None:
+    """Return how long after it came Prembly is asked for what an event does not settle; None: it
+    is not."""
+    pending = PENDING.of(settings)
+    return pending.ask_ms[0] if pending else None
 
 
 def add_event(

@@ -15,10 +15,14 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from premblyd.config.models import Action
 from premblyd.features.asking import awaited
+from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.keeping import erased
+from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns import once, order
 from premblyd.features.turns.once import Ruling
+from premblyd.features.turns.settings import ONCE
 from premblyd.queue import recovery
 from premblyd.queue.claims import Claims
 from premblyd.queue.digests import Digests
@@ -31,6 +35,20 @@ from premblyd.store.engine import Lookup, Statement, Transaction, param, update
 from premblyd.store.states import State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Host, Record
 from premblyd.store.writer import Step, Writer
+
+
+def claimable(action: Action, lease_ms: int) -> Claimable:
+    """Return what a claim needs to know of an action."""
+    return Claimable(
+        slots=action.concurrency.host,
+        lease_ms=lease_ms,
+        digest=action.digest,
+        cluster=action.concurrency.cluster,
+        once=ONCE.of(action) is not None,
+        confirm=CONFIRM.of(action) is not None,
+        gets_body=action.hook.gets_body,
+        runs_erased=ERASED.of(action) == "run",
+    )
 
 
 class Queue:

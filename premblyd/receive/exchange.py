@@ -35,7 +35,7 @@ from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Kind, Webhook
-from premblyd.queue.inbox import Added, Inbox, NewDelivery
+from premblyd.queue.inbox import Added, Inbox, NewDelivery, first_ask_ms
 from premblyd.queue.rejections import ConnectionFault
 from premblyd.receive.connection import (
     Extra,
@@ -223,17 +223,14 @@ class Exchange(HTTPMessageDelegate):
         if isinstance(recognised, Exception):
             return self._fail(recognised)
         webhook, actions = recognised
-        deliveries = [
-            NewDelivery(action.name, action.retry.attempts, action.then, action.erased == "run")
-            for action in actions
-        ]
+        deliveries = [NewDelivery.of(action) for action in actions]
         try:
             config = self._settings.config
             stored = self._services.inbox.add(
                 webhook,
                 deliveries,
                 config.duplicates.by,
-                first_ask_ms=config.pending.ask_ms[0] if config.pending else None,
+                first_ask_ms=first_ask_ms(config),
             )
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)

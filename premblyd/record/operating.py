@@ -21,7 +21,7 @@ from premblyd.features.keeping import holds
 from premblyd.features.pause import pauses
 from premblyd.features.statistics import rollups
 from premblyd.features.turns import order
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.ground import times
 from premblyd.queue import inbox, register
 from premblyd.queue.inbox import NewDelivery

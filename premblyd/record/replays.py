@@ -9,12 +9,14 @@ from typing import Any
 
 from peewee import ModelSelect, fn
 
+from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
 from premblyd.features.keeping.tables import RemovedParts
 from premblyd.ground.errors import NotFoundError, PremblydError
 from premblyd.prembly.payload import StoredEvent
 from premblyd.queue import recovery
+from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.recovery import BODY_GONE, EVENT_COLUMNS, usable_event
 from premblyd.record import criteria, queries, unknown
 from premblyd.record.filters import DeliveryFilter
@@ -140,7 +142,7 @@ def plan(database: Database, settings: Config, request: Request, now_ms: int) ->
             each
             for each in finished
             if each.state == State.SKIPPED
-            and actions[each.action].once is not None
+            and value_of("once", actions[each.action]) is not None
             and each.ran_instead_id not in replayed
         ],
         unfinished=sum(each.state not in FINISHED for each in found),
@@ -162,14 +164,12 @@ def changes(plan: Plan, operator: Operator, settings: Config, now_ms: int) -> It
     # With `order`, those of one reference join its line one by one: in the order of receipt.
     again = sorted(plan.finished, key=lambda delivery: (delivery.event_id, delivery.id))
     attempts = {each.id: actions[each.action].retry.attempts for each in again}
-    order_policies = {each.id: actions[each.action].then for each in again}
+    order_policies = {each.id: NewDelivery.of(actions[each.action]).then for each in again}
     yield from operator.replay(attempts, now_ms, order_policies)
     yield from operator.make_due_now([delivery.id for delivery in plan.pending], now_ms)
     if plan.action is not None:
-        action = plan.action
-        yield from operator.add(
-            sorted(plan.new_for), action.name, action.retry.attempts, now_ms, action.then
-        )
+        new = NewDelivery.of(plan.action)
+        yield from operator.add(sorted(plan.new_for), new.action, new.attempts, now_ms, new.then)
 
 
 def find_delivery(database: Database, delivery_id: int) -> FoundDelivery:

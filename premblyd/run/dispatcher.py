@@ -15,8 +15,8 @@ from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.privacy import safe_id
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import JUMP_MS, Clock, boot_s
-from premblyd.queue.jobs import Claimable, Claimed, Ending, Job, Result, Room, counted_bytes
-from premblyd.queue.queue import Queue
+from premblyd.queue.jobs import Claimed, Ending, Job, Result, Room, counted_bytes
+from premblyd.queue.queue import Queue, claimable
 from premblyd.run.ending import ending_of
 from premblyd.run.invocation import of_job
 from premblyd.run.kinds import Runners
@@ -40,20 +40,8 @@ class Actions:
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self.by_name = {action.name: action for action in actions}
-        self.confirm = any(action.confirm for action in actions)
-        self.claimable = {
-            action.name: Claimable(
-                slots=action.concurrency.host,
-                lease_ms=_lease_ms(action),
-                digest=action.digest,
-                cluster=action.concurrency.cluster,
-                once=action.once is not None,
-                confirm=action.confirm is not None,
-                gets_body=action.hook.gets_body,
-                runs_erased=action.erased == "run",
-            )
-            for action in actions
-        }
+        self.claimable = {action.name: claimable(action, _lease_ms(action)) for action in actions}
+        self.confirm = any(each.confirm for each in self.claimable.values())
 
 
 class Gate(Protocol):
@@ -202,7 +190,8 @@ class Dispatcher:
             claimed = await self._queue.claim(actions.claimable, room, now_ms)
             self.looked_at_s = boot_s()
             for job in claimed.jobs:
-                self._begin(actions.by_name[job.action], job, asked_at_s)
+                gate = self._gate if actions.claimable[job.action].confirm else None
+                self._begin(actions.by_name[job.action], job, gate, asked_at_s)
             self._claim_failed = False
         return claimed
 
@@ -217,13 +206,13 @@ class Dispatcher:
             closed=frozenset(self._runners.halts.reasons),
         )
 
-    def _begin(self, action: Action, job: Job, asked_at_s: float) -> None:
+    def _begin(self, action: Action, job: Job, gate: Gate | None, asked_at_s: float) -> None:
         """Start the hook of `job`. From here on the runner alone has the body, which may be large,
         and lets it go as soon as it can."""
         cost = counted_bytes(len(job.event.body))
         bodiless = job.without_body() if len(job.event.body) > KEPT_BYTES else job
         permit = self._permits(bodiless, asked_at_s)
-        run = self._run(action, job, permit)
+        run = self._run(action, job, gate, permit)
         job = bodiless
         task = asyncio.create_task(self._work(action, job, run, permit, cost))
         # Counted once it can't fail any more; the task itself begins only later.
@@ -234,9 +223,9 @@ class Dispatcher:
         if action.hook.may_outlast_timeout:
             self._leases[job.delivery_id] = _lease_ms(action)
 
-    async def _run(self, action: Action, job: Job, permit: Permit) -> Result:
+    async def _run(self, action: Action, job: Job, gate: Gate | None, permit: Permit) -> Result:
         """Run the hook of `job`, unless its event is not confirmed."""
-        judged = await self._gate.judge(job, action) if action.confirm else job
+        judged = await gate.judge(job, action) if gate else job
         if isinstance(judged, Result):
             return judged
         run = self._runners.run(action.hook, of_job(judged, permit))

@@ -16,11 +16,12 @@ from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.awaited import AwaitedQueue, Due
 from premblyd.features.asking.client import Inquirer
 from premblyd.features.asking.pending import PendingAsker
+from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.settling import Settling
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.inbox import Added, Inbox, NewDelivery
+from premblyd.queue.inbox import Added, Inbox, NewDelivery, first_ask_ms
 from premblyd.queue.queue import Queue
 from premblyd.store.connections import backend
 from premblyd.store.writer import Writer
@@ -109,16 +110,13 @@ class At(AbstractAsyncContextManager["At"]):
         data = {name: value for name, value in self.changes.items() if value is not None}
         text = json.dumps(configuration(**data))
         self.settings = parse_config(text, Path("/p.yaml"), SecretPlaces(Path("/")))
-        self.inquirer.configure(self.settings.prembly)
-        self.asker.configure(self.settings.pending, Settling(self.settings))
+        self.inquirer.configure(PREMBLY.of(self.settings))
+        self.asker.configure(PENDING.of(self.settings), Settling(self.settings))
 
     async def receive(self, *bodies: bytes, awaited: bool = True) -> list[Added]:
         """Store webhooks as the receiver does."""
-        pending_ = self.settings.pending if awaited else None
-        first_ask_ms = pending_.ask_ms[0] if pending_ else None
-        futures = [
-            self.inbox.add(self.webhook(body), [], first_ask_ms=first_ask_ms) for body in bodies
-        ]
+        ask_ms = first_ask_ms(self.settings) if awaited else None
+        futures = [self.inbox.add(self.webhook(body), [], first_ask_ms=ask_ms) for body in bodies]
         return await asyncio.gather(*futures)
 
     async def due(self, *bodies: bytes) -> None:

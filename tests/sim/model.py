@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.config.models import Action, Config
+from premblyd.features.asking.settings import CONFIRM, PENDING
+from premblyd.features.keeping.settings import RETENTION
+from premblyd.features.turns.settings import ONCE, ORDER, then_of
 from premblyd.prembly.payload import plain_id, same_id
 from premblyd.queue.recovery import CRASHED
 from tests.sim.hooks import Run
@@ -194,7 +197,7 @@ class Model:
             self._is_not_erased(run, person)
             self._is_in_line(run, action, person, others)
             self._is_the_only(run, action, person, others)
-        if action.confirm is not None:
+        if CONFIRM.of(action) is not None:
             self._is_confirmed(run, post)
         if post is not None:
             self.require(
@@ -253,7 +256,7 @@ class Model:
 
     def _is_in_line(self, run: Run, action: Action, person: Person, others: Sequence[Run]) -> None:
         """With `order`, one at a time, in the order of receipt."""
-        if action.order is None or person.erased_s is not None:
+        if ORDER.of(action) is None or person.erased_s is not None:
             return
         own = {each.event for each in others if each.action == run.action}
         names = {event for event, post in self._by_event.items() if post.person is person}
@@ -267,8 +270,8 @@ class Model:
             " AND replace(replace(lower(event.reference), '_', ''), '-', '') = ?",
             run.action,
             run.delivery,
-            action.then == "wait",
-            action.confirm is None,
+            then_of(action) == "wait",
+            CONFIRM.of(action) is None,
             same_id(person.reference).replace("-", ""),
         )
         earlier = [each for each, _ in rows if each not in self.replayed]
@@ -280,7 +283,7 @@ class Model:
 
     def _is_the_only(self, run: Run, action: Action, person: Person, others: Sequence[Run]) -> None:
         """With `once`, no second success for a reference and an outcome."""
-        if action.once is None or person.erased_s is not None:
+        if ONCE.of(action) is None or person.erased_s is not None:
             return
         outcome = run.environment["PREMBLY_OUTCOME"]
 
@@ -344,7 +347,7 @@ class Model:
 
     def _look_at_event(self, event: int, post: Post) -> None:
         rows = self.rows("SELECT body FROM event WHERE id = ?", event)
-        retention = self.settings.retention
+        retention = RETENTION.of(self.settings)
         if not rows:
             self._may_be_gone(post, event, retention.record_ms, "record")
         elif rows[0][0] is None:
@@ -422,7 +425,7 @@ class Model:
             action = self.actions[name]
             if delivery in self.replayed or exit_code == FINAL_EXIT:
                 continue
-            if action.confirm is not None and confirmed is None:
+            if CONFIRM.of(action) is not None and confirmed is None:
                 self._was_doubted(delivery, event, error)
                 continue
             self.require(
@@ -450,7 +453,7 @@ class Model:
             )
 
         nobody = "SELECT id FROM delivery WHERE state = 'skipped' AND ran_instead_id IS NULL"
-        for (delivery,) in self.rows(nobody) if not self.settings.retention.record_ms else ():
+        for (delivery,) in self.rows(nobody) if not RETENTION.of(self.settings).record_ms else ():
             self.require(False, "a skipped one says for whom", d(delivery))
 
     @property
@@ -521,14 +524,14 @@ class Model:
             " JOIN event ON event.id = event_id"
             " WHERE state = 'succeeded' AND reference IS NOT NULL"
         ):
-            if self.actions[name].once is not None and delivery not in self.replayed:
+            if ONCE.of(self.actions[name]) is not None and delivery not in self.replayed:
                 names[name, plain_id(reference), outcome].append(delivery)
         for found in names.values():
             self.require(len(found) == 1, "with once, one success", *map(d, found))
 
     def _expired_is_gone(self, quiet_s: float) -> None:
         """What has expired is removed, unless it waits, or is on hold."""
-        retention = self.settings.retention
+        retention = RETENTION.of(self.settings)
         periods = [each for each in (retention.body_ms, retention.identity_ms) if each is not None]
         if not periods or quiet_s < SLACK_S:
             return
@@ -566,7 +569,7 @@ class Model:
 
     def pending_was_settled(self, quiet_since_s: float) -> None:
         """Prembly's result of what was pending is on record, if it came while it was asked."""
-        pending = self.settings.pending
+        pending = PENDING.of(self.settings)
         for post in self.posts:
             if pending is None:
                 return
@@ -581,6 +584,6 @@ class Model:
                 " AND outcome IN ('verified', 'not_verified')",
                 post.person.reference,
             )
-            retention = self.settings.retention
+            retention = RETENTION.of(self.settings)
             if retention.identity_ms is None and retention.record_ms is None:
                 self.require(found, "what was pending is settled", post.person.reference, post.name)

@@ -21,9 +21,11 @@ from unittest import mock
 import premblyd.daemon
 from premblyd.config.load import load_config
 from premblyd.daemon import Daemon
+from premblyd.features.asking.settings import PENDING
 from premblyd.features.keeping import erasing, holds
 from premblyd.features.keeping.erasing import HeldError
 from premblyd.features.keeping.persons import Named
+from premblyd.features.turns.settings import then_of
 from premblyd.ground import telemetry
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.receive.server import Receiver
@@ -545,7 +547,7 @@ class Simulation:
             self.model.replayed[delivery] = self.time.now_s
             self.tell(f"delivery {delivery} is replayed", d(delivery))
             changes = Operator(actor="ada").replay(
-                {delivery: action.retry.attempts}, database.now_ms(), {delivery: action.then}
+                {delivery: action.retry.attempts}, database.now_ms(), {delivery: then_of(action)}
             )
             for _ in transact_all(database, changes):
                 continue
@@ -592,7 +594,7 @@ class Simulation:
         if self.model.lost_jump:  # while the machine started: nobody knows how far it was set
             waits = []
         left = waits or (
-            self.settings.pending and not self.model.lost_jump and self.model.awaited()
+            PENDING.of(self.settings) and not self.model.lost_jump and self.model.awaited()
         )
         now_s = self.time.now_s
         if left:

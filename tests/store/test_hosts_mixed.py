@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from premblyd.features.asking.answering import Answers, NewAnswer
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.prembly.payload import Outcome, Webhook
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.jobs import Claimable, Claimed, Job, Room

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.queue.inbox import Inbox, NewDelivery
 from premblyd.queue.jobs import Job

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.record.operating import Operator
 from tests.store.schedules import Schedule
 from tests.support.queue import claim

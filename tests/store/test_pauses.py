@@ -6,7 +6,7 @@ from typing import Any
 from premblyd.features.keeping import personrows
 from premblyd.features.pause.pauses import KEPT_MS, PauseLog
 from premblyd.features.statistics import statistics
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.queue.due import NO_ACTION
 from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room

@@ -15,6 +15,7 @@ from premblyd.features.asking.confirm import Confirmation
 from premblyd.features.asking.questions import Inquiries
 from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Settling
+from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns.once import Ruling
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import StoreUnavailableError
@@ -176,7 +177,7 @@ class Dispatching:
     async def add(self, *names: str, attempts: int = 3, **changes: Any) -> None:
         """Store a webhook with a delivery for each name, as the receiver does."""
         event = {"received_at_ms": self.clock.now_ms(), "token": None, **UNNAMED, **changes}
-        run_erased = {action.name for action in self.actions if action.erased == "run"}
+        run_erased = {action.name for action in self.actions if ERASED.of(action) == "run"}
         deliveries = [NewDelivery(name, attempts, None, name in run_erased) for name in names]
         is_server = isinstance(self.place, Server)  # see Daemon._open_receiver
         inbox = Inbox(self.writer, **{"will_add": self.dispatcher.wake} if is_server else {})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.config.hooks import KINDS
+from premblyd.config.load import models
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.secrets import SecretPlaces
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
@@ -21,7 +22,8 @@ def action(name: str = "act", *codes: str, **keys: Any) -> Action:
     """Return an action as the configuration file makes it; without a hook it is `shell: true`."""
     hook = {} if keys.keys() & KINDS.keys() else {"shell": "true"}
     settings = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
-    return Action.model_validate(settings, context=PLACES)
+    _, model = models()
+    return model.model_validate(settings, context=PLACES)
 
 
 def hook(**keys: Any) -> Any:
@@ -31,9 +33,9 @@ def hook(**keys: Any) -> Any:
 
 def settings(*endpoints: Endpoint, concurrency: int = 1, **keys: Any) -> Config:
     """Return a configuration for the runners."""
-    return Config.model_construct(
-        database_value=Path("/nowhere"), endpoints=endpoints, concurrency=concurrency, **keys
-    )
+    keys |= {"database_value": Path("/nowhere"), "endpoints": endpoints}
+    model, _ = models()
+    return model.model_construct(concurrency=concurrency, **keys)
 
 
 def endpoint(**keys: Any) -> Endpoint:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from premblyd.features.postgresql.engine import PostgresqlEngine
-from premblyd.features.turns.order import Then
+from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, Server, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from premblyd.config.models import Action, Config
+from premblyd.config.models import Action
 from premblyd.features.worker.conversation import Conversation
 from premblyd.features.worker.worker import WorkerRunner
 from premblyd.queue.jobs import Result
@@ -18,7 +18,7 @@ from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
 from premblyd.store.states import HaltReason
-from tests.support.jobs import action, invocation
+from tests.support.jobs import action, invocation, settings
 from tests.support.waiting import until
 
 READY = "ready 1"
@@ -66,12 +66,6 @@ WAIT = 'while [ ! -e "$GO" ]; do sleep 0.01; done'
 ANSWERS_OK = shell('echo "ok $n $pid" >&4')
 
 
-def settings(*actions: Action) -> Config:
-    return Config.model_construct(
-        database_value=Path("/nowhere"), endpoints=(), actions=actions, alerts=()
-    )
-
-
 class Working:
     """A runner of worker hooks at work: `async with Working(worker=[…]) as at`. Left, it has ended
     every process, and given back every descriptor."""
@@ -110,7 +104,7 @@ class Working:
     def configure(self, *actions: Action) -> None:
         """Reload."""
         self.actions = actions
-        self.runner.configure(settings(*actions))
+        self.runner.configure(settings(actions=actions))
 
     @property
     def halts(self) -> dict[str, HaltReason]:

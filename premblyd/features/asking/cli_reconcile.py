@@ -29,6 +29,7 @@ from premblyd.features.asking.cli_references import read_references
 from premblyd.features.asking.days import Day
 from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import Absent, Fate, Reconciliation
+from premblyd.features.asking.settings import may_ask
 from premblyd.ground import times
 from premblyd.ground.errors import NotAllowedToAskError, PremblydError
 from premblyd.ground.logs import output
@@ -122,7 +123,7 @@ def reconcile(
         as_service.hand_over(config_path, file)
     settings = load_config(config_path, look_up_secrets=asks)
     endpoint = named("endpoint", endpoint_name, {each.name: each for each in settings.endpoints})
-    if asks and (settings.prembly is None or settings.prembly.api_key is None):
+    if asks and not may_ask(settings):
         raise NotAllowedToAskError(None)
     references = read_references(file, _name(file), column) if file is not None else None
     keeps = typed is not None

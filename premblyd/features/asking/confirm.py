@@ -15,6 +15,7 @@ from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import NO_KEY, Answer, AnswerKind, Inquirer
 from premblyd.features.asking.questions import DOUBTS, Inquiries, NewInquiry
 from premblyd.features.asking.settling import Settling, new_inquiry, requirement_of, tell_answered
+from premblyd.features.turns.settings import ONCE
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.ground.times import Clock
 from premblyd.prembly import events, payload
@@ -113,7 +114,7 @@ class Confirmation:
         """Have Prembly's own answer confirm itself."""
         event = job.event
         reference = event.verdict.reference
-        names = [payload.plain_id(reference)] if reference and action.once else []
+        names = [payload.plain_id(reference)] if reference and ONCE.of(action) else []
         confirmed = Confirmed.by_itself(event)
         return await self._confirm(job, confirmed, event.received_at_ms, names, is_once=bool(names))
 
@@ -134,7 +135,7 @@ class Confirmation:
             if found.finding is Finding.CONFIRMED:  # in one transaction
                 confirmed = Confirmed.of(job.event, found, answer.sha256)
                 names = answers.all_names(question, answer.stated)
-                is_once = action.once is not None
+                is_once = ONCE.of(action) is not None
                 return await self._confirm(job, confirmed, answer.at_ms, names, is_once=is_once)
         finally:
             asked = await recorded

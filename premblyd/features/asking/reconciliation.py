@@ -33,10 +33,11 @@ from premblyd.features.asking.matching import (
     name_of,
 )
 from premblyd.features.asking.questions import NewInquiry
-from premblyd.features.asking.settings import PremblyApi
+from premblyd.features.asking.settings import PREMBLY, PremblyApi, may_ask
 from premblyd.features.asking.settling import Settling, new_inquiry
 from premblyd.features.asking.stored import of_doubted
 from premblyd.features.keeping import erased
+from premblyd.features.keeping.settings import RETENTION
 from premblyd.ground.errors import LacksRightsError, PremblydError, TryAgainError
 from premblyd.ground.times import DAY_MS, Clock
 from premblyd.ground.words import counted
@@ -149,7 +150,7 @@ class Reconciliation:
 
     @property
     def can_ask(self) -> bool:
-        return self.settings.prembly is not None and self.settings.prembly.api_key is not None
+        return may_ask(self.settings)
 
     @property
     def stored(self) -> list[Absent]:
@@ -172,7 +173,7 @@ class Reconciliation:
         if self.window is None and not self.stores:
             return
         with contextlib.closing(Inquirer(self.clock)) as inquirer:
-            inquirer.configure(self.settings.prembly)
+            inquirer.configure(PREMBLY.of(self.settings))
             try:
                 if self.window is not None:
                     await self._read_log(inquirer, self.window)
@@ -183,7 +184,7 @@ class Reconciliation:
 
     async def _read_log(self, inquirer: Inquirer, window: Window) -> None:
         self.show("reading the log", 0, None)
-        question = (self.settings.prembly or PremblyApi()).logs
+        question = (PREMBLY.of(self.settings) or PremblyApi()).logs
         fetch = fetching(inquirer, question)
         log = await read_log(question, window, fetch, after_page=self._after_page)
         self.unsure = _why_unsure(log, window)
@@ -254,7 +255,7 @@ class Reconciliation:
         were_erased = self.database.look(lambda each: erased.which_erased(each, ids)).keys()
         left = [each for each in absent if were_erased.isdisjoint(each.ids)]
         self.erased += len(absent) - len(left)
-        period_ms = self.settings.retention.names_ms
+        period_ms = RETENTION.of(self.settings).names_ms
         if period_ms is None:
             return left
         since_ms = self.clock.now_ms() - period_ms

@@ -1,5 +1,6 @@
 """Asking Prembly: at which URL, with which key, how often, and about which events."""
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from premblyd.config.hooks import ProxyValue
+from premblyd.config.keys import ActionKey, Mistake, Section, mappings
+from premblyd.config.models import Config
 from premblyd.config.secrets import KeyValue, SecretValue
 from premblyd.config.values import (
     BaseUrl,
@@ -151,8 +154,29 @@ class Pending(Model):
         return times_ms
 
 
-class Duplicates(Model):
-    """Which webhooks are the same event. `body`: those with the same body, if it has an id.
-    `token`: those with the same token too."""
+def nobody_to_ask(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what needs an answer of Prembly's, while there is no key to ask with."""
+    prembly = data.get("prembly")
+    if isinstance(prembly, dict) and "api_key" in prembly:
+        return
+    message = "asks Prembly, which needs a key: set `prembly: {api_key: {file: …}}`"
+    for index, action in mappings(data, "actions"):
+        if wants_confirmation(action.get("confirm")):
+            yield Mistake(("actions", index, "confirm"), message)
+    if data.get("pending") is not None:
+        yield Mistake(("pending",), message, is_about_key=True)
 
-    by: Literal["body", "token"] = "body"
+
+PREMBLY: Section[PremblyApi | None] = Section("prembly", PremblyApi | None, None)
+PENDING: Section[Pending | None] = Section("pending", Pending | None, None)
+# By Prembly, before the hook runs.
+CONFIRM: ActionKey[Confirm | None] = ActionKey("confirm", ConfirmValue, None)
+SECTIONS = (PREMBLY, PENDING)
+ACTION_KEYS = (CONFIRM,)
+MISTAKES = (nobody_to_ask,)
+
+
+def may_ask(settings: Config) -> bool:
+    """Return whether Prembly can be asked."""
+    api = PREMBLY.of(settings)
+    return api is not None and api.api_key is not None

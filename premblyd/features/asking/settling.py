@@ -15,7 +15,7 @@ from premblyd.features.asking.answering import Answers, NewAnswer
 from premblyd.features.asking.answers import Question
 from premblyd.features.asking.client import Answer, AnswerKind
 from premblyd.features.asking.questions import NewInquiry
-from premblyd.features.asking.settings import PremblyApi
+from premblyd.features.asking.settings import CONFIRM, PREMBLY, PremblyApi
 from premblyd.ground.expressions import Budget, EvaluationError
 from premblyd.ground.privacy import digest_of, safe_id
 from premblyd.ground.telemetry import tell
@@ -30,7 +30,7 @@ class Settling:
 
     def __init__(self, settings: Config) -> None:
         self.routing = Routing(settings.actions)
-        api = settings.prembly or PremblyApi()
+        api = PREMBLY.of(settings) or PremblyApi()
         self._host = urlsplit(api.url).hostname or ""
         self.names_reference = api.status.names_reference
 
@@ -81,10 +81,7 @@ class Settling:
 
         return NewAnswer(
             webhook=webhook,
-            deliveries=[
-                NewDelivery(action.name, action.retry.attempts, action.then, action.erased == "run")
-                for action in actions.values()
-            ],
+            deliveries=[NewDelivery.of(action) for action in actions.values()],
             asked=reference,
             is_for=is_for,
             names=answers.all_names(question, stated),
@@ -130,9 +127,10 @@ def requirement_of(action: Action, webhook: Webhook, routing: Routing) -> Requir
         except EvaluationError:
             return False
 
+    confirm = CONFIRM.of(action)
     return Requirement(
         looks_at=looks_at,
-        may_be_unstated=action.confirm.unstated if action.confirm else (),
+        may_be_unstated=confirm.unstated if confirm else (),
         takes_code=functools.partial(routing.takes_code, action),
         says_yes=says_yes,
     )

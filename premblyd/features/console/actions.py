@@ -3,6 +3,7 @@ payload."""
 
 from typing import Any
 
+from premblyd.config.keys import value_of
 from premblyd.config.models import Action
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler
@@ -106,15 +107,16 @@ class Resume(Handler):
 
 def described(action: Action) -> dict[str, Any]:
     """Return what people are shown of an action's configuration: no secret."""
+    confirm, order = value_of("confirm", action), value_of("order", action)
     return {
         "response_codes": list(action.response_codes),
         "types": list(action.types),
         "when": action.when.text if action.when else None,
         "hook": action.hook.key,
-        "confirm": action.confirm is not None,
-        "unstated": list(action.confirm.unstated) if action.confirm else [],
-        "once": action.once,
-        "order": action.then,
+        "confirm": confirm is not None,
+        "unstated": list(confirm.unstated) if confirm else [],
+        "once": value_of("once", action),
+        "order": order and order.then,
         "attempts": action.retry.attempts,
         "timeout": duration(action.hook.timeout_ms),
         "concurrency": action.concurrency.host,

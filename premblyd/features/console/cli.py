@@ -12,7 +12,7 @@ from premblyd.cli.common import database_of, open_to_change, open_to_read, setti
 from premblyd.cli.printing import Column, print_json, print_listed, print_told
 from premblyd.config.values import Listen, listen
 from premblyd.features.console import access
-from premblyd.features.console.settings import Role
+from premblyd.features.console.settings import CONSOLE, Role
 from premblyd.ground.errors import NotFoundError, PremblydError, TryAgainError
 from premblyd.ground.words import counted
 
@@ -66,7 +66,7 @@ def console(
 
 def _offer_link(config_path: Path, role: Role, as_json: bool) -> None:
     settings = settings_if_valid(config_path)
-    configured = settings.console if settings else None
+    configured = CONSOLE.of(settings) if settings else None
     path = database_of(config_path)
     database = open_to_change(path)
     running = presence.find(path, config_path)

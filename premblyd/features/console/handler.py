@@ -17,7 +17,7 @@ from premblyd.config.models import Config
 from premblyd.features.console import access, strangers, words
 from premblyd.features.console.access import Session
 from premblyd.features.console.bulk import Bulks
-from premblyd.features.console.settings import Console
+from premblyd.features.console.settings import CONSOLE, Console
 from premblyd.features.console.strangers import Guests
 from premblyd.features.watch.exporter import Exporter
 from premblyd.ground import jsontext
@@ -72,8 +72,9 @@ class Services:
     @property
     def settings(self) -> Console:
         """The console's own part of the configuration."""
-        assert self.config.console is not None  # noqa: S101 (there is no console without)
-        return self.config.console
+        console = CONSOLE.of(self.config)
+        assert console is not None  # noqa: S101 (there is no console without)
+        return console
 
 
 class Refused(PremblydError):

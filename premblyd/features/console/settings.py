@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
+from premblyd.config.keys import Section
 from premblyd.config.secrets import Secret, shaped
 from premblyd.config.values import (
     DurationMs,
@@ -82,3 +83,11 @@ class Console(Model):
 
 
 ConsoleValue = Annotated[Console | None, BeforeValidator(_off)]
+CONSOLE: Section[Console | None] = Section(
+    "console",
+    ConsoleValue,
+    None,
+    only_at_start=lambda console: console and console.listen,
+    reloads=lambda console: (console or Console()).model_copy(update={"listen": None}),
+)
+SECTIONS = (CONSOLE,)

@@ -1,13 +1,17 @@
 """That the SQLite file is encrypted, and where its key is."""
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, ValidationInfo
 
+from premblyd.config.keys import Mistake, Section
+from premblyd.config.models import Config
 from premblyd.config.secrets import ForbiddenSecretError, SecretPlaces, secret_places
 from premblyd.config.values import Model
+from premblyd.ground.databases import EncryptedFile, is_postgresql
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.keyfile import read_key
 
@@ -45,3 +49,25 @@ class Encryption(Model):
     """That the SQLite file is encrypted, and where its key is."""
 
     key_path: Annotated[Path, PlainValidator(_key_path)] = Field(alias="key")
+
+
+def encrypted(settings: Config, path: Path) -> EncryptedFile | None:
+    """Return the database at this path as an encrypted one, if it is to be."""
+    encryption = ENCRYPTION.of(settings)
+    return EncryptedFile(path, encryption.key_path) if encryption else None
+
+
+def of_a_server(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    database = data.get("database")
+    is_server = isinstance(database, dict) or is_postgresql(str(database))
+    if data.get("encryption") is not None and is_server:
+        message = "encrypts a SQLite file; for PostgreSQL, put the server on an encrypted volume"
+        yield Mistake(("encryption",), message)
+
+
+ENCRYPTION: Section[Encryption | None] = Section(
+    "encryption", Encryption | None, None, only_at_start=lambda encryption: encryption
+)
+SECTIONS = (ENCRYPTION,)
+ADDRESSES = (encrypted,)
+MISTAKES = (of_a_server,)

@@ -14,7 +14,7 @@ from premblyd.config.load import load_config
 from premblyd.features.keeping import keepstatus, operators, trusted
 from premblyd.features.keeping.forecast import Forecast, forecast
 from premblyd.features.keeping.retention import begin_anew, periods
-from premblyd.features.keeping.settings import Retention
+from premblyd.features.keeping.settings import RETENTION, Retention
 from premblyd.features.keeping.sweeping import Round, work_off
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
@@ -62,7 +62,7 @@ def prune(config_path: Path, *, dry_run: bool, yes: bool, trust_clock: bool, as_
     class and month of receipt, and lists what is kept for now, and why.
     """
     settings = load_config(config_path, look_up_secrets=False)
-    retention = settings.retention
+    retention = RETENTION.of(settings)
     if not periods(retention) and not trust_clock:
         none = {"would_remove": []} if dry_run else {"removed": {}, "freed_bytes": 0}
         print_told({**none, "put_off": []}, NOTHING, as_json=as_json)

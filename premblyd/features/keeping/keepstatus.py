@@ -9,7 +9,7 @@ from peewee import Case, fn
 from premblyd.config.models import Config
 from premblyd.features.keeping.holds import is_in_force
 from premblyd.features.keeping.retention import unset
-from premblyd.features.keeping.settings import Retention, period_text
+from premblyd.features.keeping.settings import RETENTION, Retention, period_text
 from premblyd.features.keeping.tables import BackupFolder, Erasure, Hold, Removed
 from premblyd.ground import times
 from premblyd.ground.words import counted, size
@@ -46,7 +46,7 @@ class KeepStatus:
 
 def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> KeepStatus:
     """Return how things stand. Raise StoreUnreadableError when the record can't be read."""
-    retention = settings.retention if settings else None
+    retention = RETENTION.of(settings) if settings else None
     in_force = Hold.select(fn.COUNT(Hold.id), fn.MIN(Hold.until_ms)).where(is_in_force(now_ms))
     folders = BackupFolder.select(*queries.columns(BackupFolder, CopiesFolder))
     [(holds, next_end_ms)] = queries.tuples(database, in_force)
@@ -86,8 +86,9 @@ def in_words(retention: Retention) -> str:
 def lines(status: KeepStatus, settings: Config | None) -> Iterator[tuple[str, str]]:
     """Yield what there is to say, each with its title. Nothing while nothing of it is used."""
     is_used = status.holds or status.erasures
-    if settings is not None and (is_used or any(periods(settings.retention).values())):
-        yield "periods", in_words(settings.retention)
+    retention = RETENTION.of(settings) if settings else None
+    if retention is not None and (is_used or any(periods(retention).values())):
+        yield "periods", in_words(retention)
     if status.holds:
         ends_ms = status.next_end_ms
         first = "" if ends_ms is None else f"; the first ends at {times.for_people(ends_ms)} UTC"

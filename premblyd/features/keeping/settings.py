@@ -1,10 +1,11 @@
 """How long data is kept."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from premblyd.config.keys import ActionKey, Section
 from premblyd.config.values import Model
 
 HOUR_MS = 3_600_000
@@ -50,3 +51,14 @@ class Retention(Model):
         """After how long nothing is known by its reference any more; None: it always is."""
         periods = [each for each in (self.identity_ms, self.record_ms) if each is not None]
         return min(periods, default=None)
+
+
+RETENTION = Section("retention", Retention, Retention())
+# Whether the hook runs, without a body, for what comes of a person who was erased.
+ERASED: ActionKey[Literal["skip", "run"]] = ActionKey(
+    "erased", Annotated[Literal["skip", "run"], Field(repr=False)], "skip"
+)
+SECTIONS = (RETENTION,)
+ACTION_KEYS = (ERASED,)
+# No log may outlast what names a person.
+LOGS_REFERENCES = (lambda settings: RETENTION.of(settings).identity_ms is None,)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from peewee import Expression, Tuple, fn
 
+from premblyd.config.keys import value_of
 from premblyd.features.keeping import trusted
 from premblyd.features.keeping.keepstatus import CLASSES
+from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.keeping.tables import (
     BackupFolder,
     Erasure,
@@ -47,7 +49,7 @@ def retention(situation: Situation) -> Iterator[Item]:
     counting = functools.partial(trusted.counted_ms, wall_ms=situation.now_ms)
     now_ms = situation.database.look(counting)
     for removed in CLASSES:
-        period_ms = getattr(settings.retention, f"{removed}_ms")
+        period_ms = getattr(RETENTION.of(settings), f"{removed}_ms")
         if period_ms is None:
             continue
         until_ms = now_ms - period_ms - BEHIND_MS
@@ -91,7 +93,7 @@ def erasure(situation: Situation) -> Iterator[Item]:
 @trouble(reads_record=False, has_metric=False, reminds=True)
 def key(situation: Situation) -> Iterator[Item]:
     """Yield that a key is there which was to be the next one of an encrypted database."""
-    encryption = situation.settings and situation.settings.encryption
+    encryption = situation.settings and value_of("encryption", situation.settings)
     if encryption and os.path.lexists(keyfile.next_to(encryption.key_path)):
         yield Item(
             text=f"A change of the database's key was interrupted: there is"
@@ -146,7 +148,7 @@ def put_aside(situation: Situation) -> Iterator[Item]:
     paths = connections.put_aside(situation.path)
     files = [str(path) for path in paths]
     if files:
-        has_key = situation.settings is not None and situation.settings.encryption is not None
+        has_key = situation.settings and value_of("encryption", situation.settings)
         note = " It is NOT encrypted." if has_key and any(map(_is_plain, paths)) else ""
         yield Item(
             text=f"The old database file is kept, and no erasure reaches it:"

@@ -20,6 +20,7 @@ from premblyd.features.pause import wording
 from premblyd.features.tryout import explaining
 from premblyd.features.tryout.explaining import Explanation
 from premblyd.features.watch.message import example
+from premblyd.features.watch.settings import ALERTS
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.logs import output
@@ -126,7 +127,7 @@ def try_(
     settings = load_config(config_path)
     now_ms = times.now_ms()
     if alert_name is not None:
-        alert = named("alert", alert_name, {each.name: each for each in settings.alerts})
+        alert = named("alert", alert_name, {each.name: each for each in ALERTS.of(settings)})
         message = example(alert, socket.gethostname(), now_ms)
         name, hook, invocation = alert_name, message.alert.hook, message.invocation()
     else:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
 from premblyd.features.asking import agreement, answers
 from premblyd.features.asking.agreement import Finding
-from premblyd.features.asking.settings import StatusQuestion
+from premblyd.features.asking.settings import CONFIRM, PENDING, PREMBLY, StatusQuestion
 from premblyd.features.asking.settling import requirement_of
+from premblyd.features.keeping.settings import ERASED
 from premblyd.features.keeping.tables import RemovedParts
 from premblyd.features.tryout.reading import PastEvent, Recorded
 from premblyd.prembly import bodies, conditions, events, payload
@@ -56,7 +58,8 @@ class Configured:
         self.routing = Routing(settings.actions)
         self._endpoints = {endpoint.name: endpoint for endpoint in settings.endpoints}
         self._places = {endpoint.name: repr(endpoint.fields) for endpoint in settings.endpoints}
-        self._status = settings.prembly.status if settings.prembly else StatusQuestion()
+        prembly = PREMBLY.of(settings)
+        self._status = prembly.status if prembly else StatusQuestion()
         self._before = before
 
     def decide(self, found: PastEvent) -> dict[str, Decision]:
@@ -129,8 +132,8 @@ class Configured:
 
     def _asks_less(self) -> bool:
         """Return whether Prembly is not asked any more what became of what is pending."""
-        is_asked_before = self._before is None or self._before.settings.pending is not None
-        return is_asked_before and self.settings.pending is None
+        is_asked_before = self._before is None or PENDING.of(self._before.settings) is not None
+        return is_asked_before and PENDING.of(self.settings) is None
 
     def _reads_alike(self, found: PastEvent) -> bool:
         """Return whether bodies and answers are read as the configuration before reads them."""
@@ -166,7 +169,7 @@ class Configured:
         decided = {}
         for action in self._told(found):
             looks_at = conditions.names(action.when) if action.when else set()
-            if action.confirm or action.once:
+            if CONFIRM.of(action) or value_of("once", action):
                 looks_at.add("reference")
             if looks_at & lost:
                 decided[action.name] = Decision(does=Does.UNSAID, why=recovery.BODY_GONE)
@@ -178,7 +181,7 @@ class Configured:
         """Return what is done with an event that an action is for: with `confirm`, by what Prembly
         has answered when it was asked for this event and action, where that is kept."""
         verdict = event.verdict
-        if action.confirm is None or event.verified_by == events.STORED_BY:
+        if CONFIRM.of(action) is None or event.verified_by == events.STORED_BY:
             return Decision(does=Does.RUNS, verdict=verdict)
         if answers.question_about(verdict) is None:
             return Decision(does=Does.NOT, why=answers.NOTHING_TO_ASK_BY)
@@ -200,7 +203,8 @@ def _asks(action: Action) -> tuple[Any, ...]:
     """Return by what an action is chosen for an event."""
     when = action.when.text if action.when else None
     codes = sorted(set(action.response_codes))
-    return (sorted(set(action.types)), codes, when, action.confirm, action.once, action.erased)
+    own = (CONFIRM.of(action), value_of("once", action), ERASED.of(action))
+    return (sorted(set(action.types)), codes, when, *own)
 
 
 def _facts(delivery: Recorded | None) -> Mapping[str, Any] | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint, named
 from premblyd.config.routing import Routing
 from premblyd.features.asking import answers
+from premblyd.features.asking.settings import CONFIRM
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import Budget
 from premblyd.ground.privacy import MASK, SECRET_VERDICT_FIELDS
@@ -92,22 +94,23 @@ def explain(
 def _preview(action: Action, webhook: Webhook, endpoint: Endpoint) -> Preview:
     """Return what the hook would do, with what `confirm`, `once` and `order` say of that. Prembly
     is not asked."""
-    is_confirmed, reference = action.confirm is not None, webhook.verdict.reference
+    is_confirmed, reference = CONFIRM.of(action) is not None, webhook.verdict.reference
+    once, order = value_of("once", action), value_of("order", action)
     invocation = invocation_of(action, webhook, is_confirmed=is_confirmed)
     shown = kinds.preview(action.hook, invocation, endpoint)
     facts, lines = dict(shown.facts), [*shown.lines]
-    if action.once is not None:
+    if once is not None:
         note = "runs each time: this event has no reference"
         if reference:
             note = "skipped if it has succeeded for another event of this reference and outcome"
-        facts |= {"once": action.once, "once_note": note}
+        facts |= {"once": once, "once_note": note}
         lines.append(f"once: {note}")
-    if action.order is not None:
+    if order is not None:
         note = "does not wait: this event has no reference"
         if reference:
-            end = "have succeeded" if action.order.then == "wait" else "have ended"
+            end = "have succeeded" if order.then == "wait" else "have ended"
             note = f"waits until the earlier ones for this reference {end}"
-        facts |= {"order": action.order.by, "order_note": note}
+        facts |= {"order": order.by, "order_note": note}
         lines.append(f"order: {note}")
     if is_confirmed:
         note = _confirmed(webhook.verdict)
@@ -130,7 +133,7 @@ def invocation_of(action: Action, webhook: Webhook, *, is_confirmed: bool = Fals
     return of_webhook(
         webhook,
         action.name,
-        NOT_STORED if action.once and webhook.verdict.reference else None,
+        NOT_STORED if value_of("once", action) and webhook.verdict.reference else None,
         () if is_confirmed else None,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from premblyd.config.hooks import Hook
+from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
 from premblyd.config.secrets import SecretPlaces
@@ -84,7 +85,7 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
 
 def _of_prembly(settings: Config) -> Iterator[str]:
     """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
-    api = settings.prembly
+    api = value_of("prembly", settings)
     key = api.api_key.reveal() if api and api.api_key else ""
     if _PLACEHOLDER.match(key):
         yield "prembly api_key: it is a placeholder; put your account's secret key there"
@@ -96,7 +97,7 @@ def _of_prembly(settings: Config) -> Iterator[str]:
 
 def _of_console(settings: Config) -> Iterator[str]:
     """Yield that the console may be reached from elsewhere, where cookies go in the open."""
-    if (console := settings.console) is None:
+    if (console := value_of("console", settings)) is None:
         return
     host = console.listen.host
     if not (console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")):
@@ -146,7 +147,7 @@ def _of_types(settings: Config) -> Iterator[str]:
         shown = ", ".join(chosen[:3] + ["…"] * (len(chosen) > 3))
         # To be for every event ("*", without `when`) says that it is meant.
         is_for_all = EVERY in action.response_codes and action.when is None
-        if action.confirm and chosen:
+        if value_of("confirm", action) and chosen:
             yield (
                 f"{name} has `confirm`, and Prembly can't be asked for {shown}: such deliveries"
                 f" would end dead; write {_FOR_VERIFICATIONS}"
@@ -193,7 +194,7 @@ def _of_trust(settings: Config) -> Iterator[str]:
         )
 
     for action in settings.actions:
-        if action.confirm or action.when is None:
+        if value_of("confirm", action) or action.when is None:
             continue
         found = _asked(wants_verified, action, verified)
         if names := dict.fromkeys(webhook.endpoint for webhook in found):
@@ -250,7 +251,7 @@ def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
 def _of_pending(settings: Config) -> Iterator[str]:
     """Yield that nothing runs for what Prembly answers."""
     are_for = [action for action in settings.actions if events.matches(action.types, events.STATUS)]
-    if settings.pending is not None and not are_for:
+    if value_of("pending", settings) and not are_for:
         yield (
             f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
             " answers: list it in an action's `types`"
@@ -260,7 +261,7 @@ def _of_pending(settings: Config) -> Iterator[str]:
 def _of_files(settings: Config) -> Iterator[str]:
     """Yield the programs of hooks that are not there."""
     hooks: dict[str, Hook] = {f"action {each.name}": each.hook for each in settings.actions}
-    hooks |= {f"alert {each.name}": each.hook for each in settings.alerts}
+    hooks |= {f"alert {each.name}": each.hook for each in value_of("alerts", settings, ())}
     for place, hook in hooks.items():
         program = hook.program
         if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):

@@ -19,6 +19,7 @@ from premblyd.features.tryout.deciding import AGAINST_IT, Configured, Decision, 
 from premblyd.features.tryout.reading import PastEvent, Recorded, Span
 from premblyd.features.turns import once, oncekeys
 from premblyd.features.turns.oncekeys import RemovedKeys, Subject
+from premblyd.features.turns.settings import ONCE
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, plain_id
 from premblyd.queue.digests import Digests
@@ -154,7 +155,7 @@ class _Stage:
 
     def _is_once(self, action: str) -> bool:
         own = self._new.actions.get(action)
-        return own is not None and own.once is not None
+        return own is not None and ONCE.of(own) is not None
 
     def _look(self, acts: Sequence[_Act]) -> _Looked:
         instead = [

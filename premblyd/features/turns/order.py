@@ -12,17 +12,17 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from peewee import SQL
 
+from premblyd.features.turns.settings import Then
 from premblyd.prembly.payload import same_id
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event
 
-Then = Literal["continue", "wait"]  # see config.models.Order
 _MAX_PLACE = 1 << 62
 
 

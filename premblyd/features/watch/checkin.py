@@ -8,7 +8,7 @@ heartbeat; with /start, /fail or an exit status appended it is that.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from premblyd.features.watch.checkinsettings import Checkin as Settings
+from premblyd.features.watch.settings import Checkin as Settings
 from premblyd.ground import loops
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.httpclient import HttpClient, Request, Response

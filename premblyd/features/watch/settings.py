@@ -1,13 +1,17 @@
-"""Alerts: which problems the daemon reports, and by which hook."""
+"""Alerts: which problems the daemon reports, and by which hook. And the service to which it sends
+heartbeats, which alerts people when they stop."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, model_validator
 
-from premblyd.config.hooks import HttpHook, WithHook
-from premblyd.config.values import DurationMs, Name, at_least, duration_ms, duration_text
+from premblyd.config.hooks import HttpHook, ProxyValue, WithHook
+from premblyd.config.keys import Section, used_twice
+from premblyd.config.secrets import Secret, shaped
+from premblyd.config.values import DurationMs, Model, Name, at_least, duration_ms, duration_text
 
 # Each kind in the table of troubles (record/troubles) that a daemon can tell of, and what it means.
 KINDS = {
@@ -46,6 +50,9 @@ KINDS = {
 }
 DISK_PERCENT = 90
 MINUTE_MS = 60_000
+# What is appended behind a # would not be sent: /fail would be a heartbeat.
+_URL = r"https?://[^\s#]+"
+_URL_WORDS = "should be a URL that starts with http:// or https://, and has no #"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,3 +108,21 @@ class Alert(WithHook):
     def every(self) -> str:
         """How often it is repeated at most, as the file has it."""
         return duration_text(self.every_ms)
+
+
+class Checkin(Model):
+    """A service that expects a heartbeat each `every`. The URL is a secret: whoever knows it can
+    send heartbeats for a dead daemon. `signals`: the service that defines the suffixes of the URL's
+    path."""
+
+    url: Annotated[Secret, shaped(_URL, _URL_WORDS)]
+    every_ms: Annotated[DurationMs, at_least(2000)] = Field(60_000, alias="every")
+    signals: Literal["healthchecks", "none"] = "healthchecks"
+    ca_file: Path | None = None
+    proxy: ProxyValue | None = None
+
+
+ALERTS: Section[tuple[Alert, ...]] = Section("alerts", tuple[Alert, ...], ())
+CHECKIN: Section[Checkin | None] = Section("checkin", Checkin | None, None)
+SECTIONS = (ALERTS, CHECKIN)
+MISTAKES = (lambda data: used_twice(data, "alerts", "name"),)

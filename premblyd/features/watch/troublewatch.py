@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from premblyd.config.models import Config
 from premblyd.features.watch.message import Message, thing
-from premblyd.features.watch.settings import Alert, Trigger
+from premblyd.features.watch.settings import ALERTS, Alert, Trigger
 from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
@@ -101,7 +101,7 @@ def _find_items(settings: Config, situation: Situation) -> Troubles:
                 replace(situation, disk_percent=trigger.percent, silent_ms=trigger.silent_ms),
                 kinds=[trigger.kind],
             )
-            for alert in settings.alerts
+            for alert in ALERTS.of(settings)
             for trigger in alert.on
         },
         is_read=situation.record is not None,
@@ -208,7 +208,7 @@ class TroubleWatch:
         )
 
     async def _round(self) -> float:
-        if self._settings.alerts:
+        if ALERTS.of(self._settings):
             await self.look()
         return LOOK_EVERY_S
 
@@ -230,7 +230,7 @@ class TroubleWatch:
         seen_before, self._seen = self._seen, set()
         gone_before, self._gone = self._gone, set()
         due: list[Message] = []
-        for alert in settings.alerts:
+        for alert in ALERTS.of(settings):
             items = found.of(alert)
             self._seen |= {(alert.name, thing(item)) for item in items}
             lasting = [item for item in items if (alert.name, thing(item)) in seen_before]
@@ -308,7 +308,7 @@ class TroubleWatch:
             except StoreUnavailableError:
                 self._sent = {}
             # What lasts is told again each `every`: what was told long before is over since long.
-            every_ms = {alert.name: alert.every_ms for alert in self._settings.alerts}
+            every_ms = {alert.name: alert.every_ms for alert in ALERTS.of(self._settings)}
             self._open = {
                 (name, told)
                 for (name, told), at_ms in self._sent.items()

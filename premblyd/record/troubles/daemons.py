@@ -8,6 +8,7 @@ from functools import partial
 
 from peewee import JOIN, fn
 
+from premblyd.config.keys import value_of
 from premblyd.features.keeping import trusted
 from premblyd.features.postgresql import hostlist
 from premblyd.ground import times
@@ -238,7 +239,7 @@ def alert(situation: Situation) -> Iterator[Item]:
         Alert.kind == "", Alert.at_ms >= situation.since_ms
     )
     settings = situation.settings
-    names = {alert.name for alert in settings.alerts} if settings else None
+    names = {each.name for each in value_of("alerts", settings, ())} if settings else None
     for name, error, output in queries.tuples(situation.database, query):
         if names is not None and name not in names:
             continue
@@ -256,7 +257,8 @@ def downtime(situation: Situation) -> Iterator[Item]:
     """Yield times in which no webhook could be stored, and after which nobody has looked whether
     something is missing, where Prembly can be asked for it."""
     settings = situation.settings
-    if settings is None or settings.prembly is None or settings.prembly.api_key is None:
+    prembly = None if settings is None else value_of("prembly", settings)
+    if prembly is None or prembly.api_key is None:
         return
     since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
     query = (
