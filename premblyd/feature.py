@@ -5,6 +5,8 @@ core looks for these files and what they hold; it imports one when it needs it, 
 none of those that it does not need:
 
     commands.py   COMMANDS: what an operator types (`Command`)
+    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
+    triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
 """
 
 import functools

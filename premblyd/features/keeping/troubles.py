@@ -9,10 +9,10 @@ from pathlib import Path
 
 from peewee import Expression, Tuple, fn
 
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.features.keeping import trusted
 from premblyd.features.keeping.keepstatus import CLASSES
 from premblyd.features.keeping.tables import (
-    BackupFolder,
     Erasure,
     ErasureFile,
     PutOff,

@@ -318,7 +318,7 @@ def prepare(path: Path, key_path: Path | None = None) -> bool:
         with database.atomic("IMMEDIATE"):
             is_new = not database.get_tables()
             if is_new:
-                schema.make(database)
+                schema.make(database, schema.in_sqlite())
         schema.require_own(database, str(path))
         return is_new
 
