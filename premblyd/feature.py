@@ -6,6 +6,8 @@ none of those that it does not need:
 
     commands.py   COMMANDS: what an operator types (`Command`)
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
+    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
+    cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
 """
 
