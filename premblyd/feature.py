@@ -8,6 +8,10 @@ none of those that it does not need:
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES: how it opens a database file
                   (`Config.database`); LOGS_REFERENCES: whether the log may name verifications
+    tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
+    backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
+    cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
+    triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
 """
 
 import functools

@@ -22,7 +22,7 @@ from premblyd.prembly import samples
 from premblyd.prembly.bodies import FIELDS
 from premblyd.prembly.payload import WHEN_NAMES
 from premblyd.store.columns import Holds, Kept, columns
-from premblyd.store.tables import TABLES
+from premblyd.store.schema import TABLES
 from tests.support.commands import record, run
 from tests.support.pages import (
     BLOCKS,

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from premblyd.config.load import load_config
-from premblyd.features.encryption import cipher
 from premblyd.features.encryption.encrypting import Encrypted, encrypt
 from premblyd.ground import keyfile
 from premblyd.ground.databases import EncryptedFile, is_plain, key_of
 from premblyd.ground.errors import CannotStartError, LacksRightsError, PremblydError, TryAgainError
 from premblyd.store.connections import connect_operator, connect_read_only
+from premblyd.store.sqlite import connecting
 from premblyd.store.sqlite.files import NEW, beside, put_aside
 from premblyd.store.sqlite.opening import opening_key
 from tests.faults.daemon import folder
@@ -54,7 +54,7 @@ def record_in(folder: Path, *, is_encrypted: bool) -> EncryptedFile:
     shutil.copy(prepared_file(is_encrypted=is_encrypted), place.path)
     files = [place.path, beside(place.path, "-wal")]
     keys = [KEY] if is_encrypted else None
-    with closing(cipher.connect(place.path.as_uri(), keys, isolation_level=None)) as database:
+    with closing(connecting.connect(place.path.as_uri(), keys, isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = wal")
         database.execute(PAUSE, ("in-file",))
         database.execute("PRAGMA wal_checkpoint(truncate)")
@@ -81,7 +81,7 @@ def new_key(folder: Path) -> Path:
 def paused(place: EncryptedFile) -> list[str]:
     """Return what is in the record, by whichever key opens it."""
     keys = None if is_plain(place.path) else [opening_key(place.path, place.key_path)]
-    with closing(cipher.connect(place.path.as_uri(), keys)) as database:
+    with closing(connecting.connect(place.path.as_uri(), keys)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         return [name for (name,) in database.execute(PAUSED)]
 
@@ -117,7 +117,7 @@ def test_a_plain_record_is_encrypted_as_serve_said(tmp_path: Path) -> None:
         daemon.stop()
     key = keyfile.read_key(place.key_path)
     assert b"canary" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    with closing(cipher.connect(place.path.as_uri(), [key])) as database:
+    with closing(connecting.connect(place.path.as_uri(), [key])) as database:
         assert database.execute("SELECT * FROM event").fetchall() == before
     assert key not in daemon.log_text() + done.out
 
@@ -131,7 +131,7 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
     assert (keyfile.read_key(old), keyfile.read_key(place.key_path)) == (KEY, OTHER)
     assert place.key_path.stat().st_mode & 0o777 == 0o640
     assert paused(place) == ["in-file", "in-log"]
-    with closing(cipher.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
+    with closing(connecting.connect(Path(done["old_file"]).as_uri(), [KEY])) as database:
         assert [name for (name,) in database.execute(PAUSED)] == ["in-file", "in-log"]
     kept = {config.name, "premblyd.db", "database.key", old.name, Path(done["old_file"]).name}
     left = {path.name for path in folder.iterdir()} - {"premblyd.db.lock", "premblyd.db-shm"}
@@ -141,8 +141,8 @@ def test_the_key_is_changed_and_the_old_one_kept(tmp_path: Path) -> None:
 
 
 WRITES = """import sys
-from premblyd.features.encryption import cipher
-opened = cipher.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
+from premblyd.store.sqlite import connecting
+opened = connecting.connect(sys.argv[1], sys.argv[2:] or None, timeout=0)
 opened.execute("PRAGMA journal_mode = wal")
 """
 
@@ -173,7 +173,7 @@ def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
 ) -> None:
     """It has the old file, and would write the new one's log: that would be malformed."""
     place = record_in(tmp_path / "x", is_encrypted=True)
-    other, connect = shutil.copy(place.path, tmp_path / "other"), cipher.connect
+    other, connect = shutil.copy(place.path, tmp_path / "other"), connecting.connect
 
     def opened(*each: Any, **more: Any) -> sqlite3.Connection:
         connection = connect(*each, **more)
@@ -181,7 +181,7 @@ def test_a_command_does_not_write_what_was_replaced_while_it_opened_it(
         return connection
 
     with monkeypatch.context() as patched:
-        patched.setattr(cipher, "connect", opened)
+        patched.setattr(connecting, "connect", opened)
         with pytest.raises(PremblydError, match="was put in its place just now"):
             connect_operator(place)
     assert paused(place) == ["in-file", "in-log"]
@@ -277,8 +277,8 @@ def test_what_cannot_be_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 READS = """import sys
-from premblyd.features.encryption import cipher
-opened = cipher.connect(sys.argv[1], sys.argv[2:] or None)
+from premblyd.store.sqlite import connecting
+opened = connecting.connect(sys.argv[1], sys.argv[2:] or None)
 opened.execute("SELECT * FROM event").fetchall()
 print("reads", flush=True)
 sys.stdin.read()

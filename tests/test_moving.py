@@ -166,7 +166,7 @@ def assert_has_nothing(server: Server) -> None:
 # Python that runs before the command, so that it dies at one exact place.
 DIE = """
 import os, signal
-from premblyd.features.postgresql import moving, postgresql
+from premblyd.features.postgresql import moving, movetarget
 calls = 0
 
 def after_call(number, work):
@@ -181,7 +181,7 @@ def after_call(number, work):
 """
 PLACES = {
     "while it copies": "moving.digest = after_call(9, moving.digest)",
-    "before it commits": "postgresql.Target.finish = after_call(1, postgresql.Target.finish)",
+    "before it commits": "movetarget.Target.finish = after_call(1, movetarget.Target.finish)",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.tables import Inquiry
 from premblyd.ground.errors import NotFoundError, StoreUnavailableError
 from premblyd.ground.privacy import Shape
 from premblyd.queue.jobs import Claimable, Result, Room
@@ -16,12 +17,12 @@ from premblyd.record.criteria import HANDLED
 from premblyd.record.filters import DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.operating import Change, Operator
 from premblyd.record.queries import AttemptRow, DeliveryRow, InquiryRow, RejectionRow, WholeEvent
-from premblyd.store import tables
 from premblyd.store.columns import PERSONAL, SECRET, Holds, columns
 from premblyd.store.connections import connect_operator, connect_read_only
 from premblyd.store.engine import Database
+from premblyd.store.schema import TABLES
 from premblyd.store.states import CANCELLABLE, AttemptOutcome, State
-from premblyd.store.tables import Attempt, Delivery, Event, Inquiry, Rejection
+from premblyd.store.tables import Attempt, Delivery, Event, Rejection
 from tests.support.database import by_hand
 from tests.support.jobs import ending
 from tests.support.rows import for_each
@@ -114,14 +115,14 @@ def test_rows_have_what_people_see_of_their_tables() -> None:
 
 def test_every_column_says_what_it_holds_and_private_ones_are_masked() -> None:
     """None can be added without saying so."""
-    for table in tables.TABLES:
+    for table in TABLES:
         for column in columns(table):
             assert column.holds in Holds, f"{table.__name__}.{column.name}"
             if column.holds is SECRET:
                 assert column.shown is Shape.MASKED
     private = {
         f"{table.__name__}.{column.name}"
-        for table in tables.TABLES
+        for table in TABLES
         for column in columns(table)
         if column.holds is PERSONAL and column.shown is Shape.PLAIN
     }

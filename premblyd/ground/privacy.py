@@ -89,7 +89,7 @@ class Shape(Enum):
     MASKED = auto()  # in none
 
 
-# Fields of a body. (Of columns, store/tables.py says it.)
+# Fields of a body. (Of columns, their tables say it.)
 FIELDS = {
     Shape.CODE: "response_code responsecode",
     Shape.SENTENCE: "detail message",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from peewee import Query, Select, fn
 
 from premblyd.features.pause import pauses
+from premblyd.features.pause.tables import Pause
 from premblyd.features.turns.once import Turn, Turns
 from premblyd.features.turns.order import may_end
 from premblyd.queue import recovery
@@ -21,7 +22,7 @@ from premblyd.queue.jobs import Claimable, Due
 from premblyd.queue.shares import Shares
 from premblyd.store.engine import Row, Statement, Transaction, param
 from premblyd.store.states import State
-from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host, Pause
+from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Event, Host
 
 NO_ACTION = "the action is no longer in the configuration"
 NEVER_MS = 1 << 62

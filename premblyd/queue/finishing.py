@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 from peewee import CTE, SQL, Case, Expression, Query, fn
 
 from premblyd.features.asking.questions import DOUBTS
+from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping import erased
 from premblyd.prembly.payload import without_nul
 from premblyd.queue.jobs import Ending, Job, Result
 from premblyd.store.engine import BulkUpdate, Row, Transaction
 from premblyd.store.states import InquiryResult, State
-from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery, Inquiry
+from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery
 from premblyd.store.writer import Deferred, Operation, Step
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple, Self
 
 from peewee import Query
 
+from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.payload import plain_id, same_id
 from premblyd.store.engine import Lookup, Row, Transaction
-from premblyd.store.tables import Awaited, Event
+from premblyd.store.tables import Event
 
 
 class Spelt(NamedTuple):

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 from peewee import SQL, Case, Expression, Field, ModelSelect, fn
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.prembly.payload import Outcome, plain_id
 from premblyd.record import queries
 from premblyd.record.queries import By
 from premblyd.store.engine import Database
 from premblyd.store.states import InquiryResult, Purpose, State
-from premblyd.store.tables import IS_DOUBTED, Awaited, Delivery, Event, Inquiry, OperatorAction
+from premblyd.store.tables import IS_DOUBTED, Delivery, Event, OperatorAction
 
 FEW = 4_000  # rows of an index: a statement looks at all of them
 UNDONE = (State.DEAD, State.RUNNING, State.PENDING, State.CANCELLED)  # the worst first

@@ -9,6 +9,7 @@ from typing import Any
 
 from peewee import Expression, fn
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.ground import privacy
 from premblyd.ground.errors import NotFoundError
 from premblyd.prembly import bodies
@@ -18,7 +19,7 @@ from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import RecordedReveal
 from premblyd.record.queries import AttemptRow, AwaitedRow, InquiryRow, Row, WholeEvent
 from premblyd.store.engine import Database
-from premblyd.store.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.store.tables import Attempt, Delivery, Event
 
 MAX_STRING_CHARS = 1024  # a longer one is a photo
 MAX_TEXT_CHARS = 65_536

@@ -13,6 +13,7 @@ from typing import Any
 
 from peewee import SQL, Expression, Field, fn
 
+from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.payload import Outcome
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import Condition
@@ -22,7 +23,6 @@ from premblyd.store.tables import (
     IS_DOUBTED,
     IS_WHOLE,
     WAITS_FOR_ANOTHER,
-    Awaited,
     Delivery,
     Event,
     OperatorAction,

@@ -14,6 +14,7 @@ from typing import Any
 
 from peewee import JOIN, Expression, Field, ModelSelect, Tuple, fn
 
+from premblyd.features.asking.tables import Awaited
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import criteria, queries
 from premblyd.record.criteria import FEW, Condition
@@ -37,7 +38,7 @@ from premblyd.record.queries import (
 )
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
-from premblyd.store.tables import Awaited, Delivery, Event, OperatorAction, Rejection
+from premblyd.store.tables import Delivery, Event, OperatorAction, Rejection
 
 LIMIT = 50
 BUDGET_S = 0.05  # for looking through rows that no index picks

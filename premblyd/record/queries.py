@@ -23,7 +23,9 @@ from peewee import (
     fn,
 )
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping.tables import Erasure, Hold
+from premblyd.features.pause.tables import Pause
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.privacy import Shape, mask
 from premblyd.store.columns import PLAIN, Column, ColumnType, Seen
@@ -31,16 +33,7 @@ from premblyd.store.columns import columns as columns_of
 from premblyd.store.connections import translated
 from premblyd.store.engine import Database
 from premblyd.store.table import Table
-from premblyd.store.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    Pause,
-    Rejection,
-)
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, Rejection
 
 # The columns that have a reference or a user_ref, or what stands for one.
 NAMED = frozenset({"reference", "user_ref", "reference_key", "name", "verification"})

@@ -1,4 +1,4 @@
-"""What a column is: said once, where the column is, in `tables.py`.
+"""What a column is: said once, where the column is, in a `tables.py`.
 
 Rows of lists, masks, JSON, CSV, what `move` brings over and the truth values of another engine are
 made from it. Each column says what it holds, so that what is private is known before it is shown:
@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import Any
 
 from peewee import (
+    SQL,
     AutoField,
     BigIntegerField,
     BlobField,
@@ -17,6 +18,7 @@ from peewee import (
     FloatField,
     ForeignKeyField,
     Model,
+    Node,
     TextField,
 )
 
@@ -64,6 +66,7 @@ class ColumnType(StrEnum):
 
 
 PLAIN, PERSONAL, SECRET, DIGEST = Holds
+ZERO: list[Node] = [SQL("DEFAULT 0")]  # among the constraints of a column
 
 
 class Column(Field):

@@ -1,13 +1,13 @@
 """How every part reaches the database, whichever engine it is.
 
-The one place that names the engines. What is an engine's own is in its folder.
+A file is SQLite's, which is in the core. A feature may have another engine.
 """
 
 import contextlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from premblyd.feature import added
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile
 from premblyd.ground.errors import CannotStartError, StoreUnavailableError
 from premblyd.store.backend import Backend
@@ -23,14 +23,11 @@ def backend(place: DatabaseAddress) -> Backend:
         return SqliteBackend(place.path, place.key_path)
     if isinstance(place, Path):
         return SqliteBackend(place)
-    try:
-        from premblyd.features.postgresql.engine import PostgresqlBackend
-    except ImportError:  # many do without its library
-        raise CannotStartError(
-            "PostgreSQL needs the library psycopg: run install.sh --with postgresql; without"
-            " systemd, pip install '.[postgresql]' in a checkout."
-        ) from None
-    return PostgresqlBackend(place)
+    backends: Iterator[Callable[[DatabaseAddress], Backend | None]] = added("backends", "BACKENDS")
+    for made in backends:
+        if (found := made(place)) is not None:
+            return found
+    raise CannotStartError(f"This premblyd has no engine for {place}.")
 
 
 def connect_read_only(place: DatabaseAddress) -> Database:
@@ -60,10 +57,9 @@ def translated(to: type[StoreUnavailableError] = StoreUnavailableError) -> Itera
         try:
             yield
         except Exception:
-            # Nothing ends here, so nothing is logged: all is raised again, a failure of PostgreSQL
-            # as ours. Its module is looked for only now: what failed may have been what loaded it.
-            postgresql = sys.modules.get("premblyd.features.postgresql.failures")
-            if postgresql is None:
-                raise
-            with postgresql.translated(to):
+            # Nothing ends here, so nothing is logged: all is raised again, a failure of another
+            # engine's as ours.
+            with contextlib.ExitStack() as translating:
+                for translation in added("backends", "TRANSLATIONS"):
+                    translating.enter_context(translation(to))
                 raise

@@ -153,66 +153,6 @@ CREATE INDEX operator_action_delivery ON operator_action (delivery_id) WHERE del
 
 CREATE INDEX operator_action_note ON operator_action (at_ms, id) WHERE note IS NOT NULL AND event_id IS NULL AND delivery_id IS NULL;
 
-CREATE TABLE inquiry (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    at_ms INTEGER NOT NULL,
-    purpose TEXT NOT NULL,
-    event_id INTEGER REFERENCES event (id),
-    delivery_id INTEGER REFERENCES delivery (id),
-    reference TEXT,
-    result TEXT NOT NULL,
-    duration_ms INTEGER NOT NULL,
-    http_status INTEGER,
-    error TEXT,
-    answer_bytes INTEGER,
-    answer_digest TEXT,
-    stored_event_id INTEGER REFERENCES event (id),
-    wait_until_ms INTEGER
-) STRICT;
-
-CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
-
-CREATE INDEX inquiry_delivery ON inquiry (delivery_id) WHERE delivery_id IS NOT NULL;
-
-CREATE INDEX inquiry_stored_event ON inquiry (stored_event_id) WHERE stored_event_id IS NOT NULL;
-
-CREATE INDEX inquiry_contradicted ON inquiry (event_id) WHERE result = 'contradicted';
-
-CREATE INDEX inquiry_without_event ON inquiry (reference) WHERE event_id IS NULL AND reference IS NOT NULL;
-
-CREATE TABLE awaited (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    endpoint TEXT NOT NULL,
-    reference TEXT NOT NULL,
-    event_id INTEGER NOT NULL REFERENCES event (id),
-    state TEXT NOT NULL,
-    due_at_ms INTEGER,
-    ask_count INTEGER NOT NULL DEFAULT 0,
-    created_at_ms INTEGER NOT NULL,
-    finished_at_ms INTEGER,
-    settled_by_id INTEGER REFERENCES event (id),
-    last_error TEXT,
-    reference_key TEXT,
-    asked_at_ms INTEGER,
-    answered_at_ms INTEGER,
-    known_at_ms INTEGER,
-    CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
-) STRICT;
-
-CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
-
-CREATE INDEX awaited_reference ON awaited (reference);
-
-CREATE INDEX awaited_reference_key ON awaited (reference_key) WHERE reference_key IS NOT NULL;
-
-CREATE INDEX awaited_event ON awaited (event_id);
-
-CREATE INDEX awaited_settled_by ON awaited (settled_by_id) WHERE settled_by_id IS NOT NULL;
-
-CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
-
-CREATE INDEX awaited_turn ON awaited ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms) WHERE due_at_ms IS NOT NULL;
-
 CREATE TABLE verification_name (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
@@ -230,26 +170,6 @@ CREATE TABLE downtime (
     from_ms INTEGER NOT NULL,
     until_ms INTEGER NOT NULL,
     reconciled_at_ms INTEGER
-) STRICT;
-
-CREATE TABLE day (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    day_ms INTEGER NOT NULL UNIQUE,
-    read_at_ms INTEGER NOT NULL,
-    is_complete INTEGER NOT NULL,
-    reasons TEXT NOT NULL,
-    counts TEXT NOT NULL
-) STRICT;
-
-CREATE TABLE console_token (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,
-    digest TEXT NOT NULL UNIQUE,
-    actor TEXT NOT NULL,
-    role TEXT NOT NULL,
-    remote_ip TEXT,
-    since_ms INTEGER NOT NULL,
-    until_ms INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE record (
@@ -283,33 +203,6 @@ CREATE TABLE host (
     ended TEXT,
     lost_after_ms INTEGER,
     forgotten_at_ms INTEGER
-) STRICT;
-
-CREATE TABLE alert (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    at_ms INTEGER NOT NULL,
-    error TEXT,
-    output TEXT,
-    UNIQUE (name, kind)
-) STRICT;
-
-CREATE TABLE halt (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    worker TEXT NOT NULL,
-    action TEXT NOT NULL,
-    since_ms INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    UNIQUE (worker, action)
-) STRICT;
-
-CREATE TABLE pause (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    action TEXT NOT NULL UNIQUE,
-    since_ms INTEGER NOT NULL,
-    until_ms INTEGER,
-    reason TEXT
 ) STRICT;
 
 CREATE TABLE hold (
@@ -396,22 +289,98 @@ CREATE TABLE gone_once (
     UNIQUE (once_key, action)
 ) STRICT;
 
-CREATE TABLE backup_folder (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    folder TEXT NOT NULL UNIQUE,
-    tried_at_ms INTEGER NOT NULL,
-    copied_at_ms INTEGER,
-    file TEXT,
-    file_bytes INTEGER,
-    error TEXT
-) STRICT;
-
 CREATE TABLE erasure_file (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     host TEXT NOT NULL,
     file TEXT NOT NULL,
     unknown INTEGER NOT NULL,
     error TEXT
+) STRICT;
+
+CREATE TABLE pause (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL UNIQUE,
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER,
+    reason TEXT
+) STRICT;
+
+CREATE TABLE halt (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    worker TEXT NOT NULL,
+    action TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    UNIQUE (worker, action)
+) STRICT;
+
+CREATE TABLE inquiry (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    event_id INTEGER REFERENCES event (id),
+    delivery_id INTEGER REFERENCES delivery (id),
+    reference TEXT,
+    result TEXT NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    http_status INTEGER,
+    error TEXT,
+    answer_bytes INTEGER,
+    answer_digest TEXT,
+    stored_event_id INTEGER REFERENCES event (id),
+    wait_until_ms INTEGER
+) STRICT;
+
+CREATE INDEX inquiry_event ON inquiry (event_id) WHERE event_id IS NOT NULL;
+
+CREATE INDEX inquiry_delivery ON inquiry (delivery_id) WHERE delivery_id IS NOT NULL;
+
+CREATE INDEX inquiry_stored_event ON inquiry (stored_event_id) WHERE stored_event_id IS NOT NULL;
+
+CREATE INDEX inquiry_contradicted ON inquiry (event_id) WHERE result = 'contradicted';
+
+CREATE INDEX inquiry_without_event ON inquiry (reference) WHERE event_id IS NULL AND reference IS NOT NULL;
+
+CREATE TABLE awaited (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    endpoint TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    event_id INTEGER NOT NULL REFERENCES event (id),
+    state TEXT NOT NULL,
+    due_at_ms INTEGER,
+    ask_count INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    finished_at_ms INTEGER,
+    settled_by_id INTEGER REFERENCES event (id),
+    last_error TEXT,
+    reference_key TEXT,
+    asked_at_ms INTEGER,
+    answered_at_ms INTEGER,
+    known_at_ms INTEGER,
+    CHECK ((due_at_ms IS NOT NULL) = (state = 'waiting'))
+) STRICT;
+
+CREATE INDEX awaited_due ON awaited (due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE INDEX awaited_reference ON awaited (reference);
+
+CREATE INDEX awaited_reference_key ON awaited (reference_key) WHERE reference_key IS NOT NULL;
+
+CREATE INDEX awaited_event ON awaited (event_id);
+
+CREATE INDEX awaited_settled_by ON awaited (settled_by_id) WHERE settled_by_id IS NOT NULL;
+
+CREATE INDEX awaited_given_up ON awaited (finished_at_ms) WHERE state = 'given_up';
+
+CREATE INDEX awaited_turn ON awaited ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms) WHERE due_at_ms IS NOT NULL;
+
+CREATE TABLE day (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    day_ms INTEGER NOT NULL UNIQUE,
+    read_at_ms INTEGER NOT NULL,
+    is_complete INTEGER NOT NULL,
+    reasons TEXT NOT NULL,
+    counts TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE event_hour (
@@ -435,6 +404,37 @@ CREATE TABLE attempt_hour (
     part INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (hour_ms, action, outcome, bucket_ms, part)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alert (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    error TEXT,
+    output TEXT,
+    UNIQUE (name, kind)
+) STRICT;
+
+CREATE TABLE backup_folder (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder TEXT NOT NULL UNIQUE,
+    tried_at_ms INTEGER NOT NULL,
+    copied_at_ms INTEGER,
+    file TEXT,
+    file_bytes INTEGER,
+    error TEXT
+) STRICT;
+
+CREATE TABLE console_token (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    digest TEXT NOT NULL UNIQUE,
+    actor TEXT NOT NULL,
+    role TEXT NOT NULL,
+    remote_ip TEXT,
+    since_ms INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL
+) STRICT;
 
 CREATE VIEW event_log AS
 SELECT id, key, strftime('%Y-%m-%dT%H:%M:%fZ', received_at_ms / 1000.0, 'unixepoch') AS received_at, endpoint, type, kind,
@@ -462,31 +462,17 @@ SELECT attempt.id, attempt.delivery_id, delivery.event_id, delivery.action, atte
        attempt.http_status, attempt.error
 FROM attempt JOIN delivery ON delivery.id = attempt.delivery_id;
 
-CREATE VIEW inquiry_log AS
-SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
-       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
-FROM inquiry;
-
 CREATE VIEW host_log AS
 SELECT id, worker, name, pid, version, strftime('%Y-%m-%dT%H:%M:%fZ', started_at_ms / 1000.0, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', seen_at_ms / 1000.0, 'unixepoch') AS seen_at, strftime('%Y-%m-%dT%H:%M:%fZ', ended_at_ms / 1000.0, 'unixepoch') AS ended_at, ended, lost_after_ms,
        strftime('%Y-%m-%dT%H:%M:%fZ', forgotten_at_ms / 1000.0, 'unixepoch') AS forgotten_at
 FROM host;
 
-CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
-WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
-BEGIN
-    INSERT INTO attempt_hour
-    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, CASE WHEN took <= 1 THEN 1 WHEN took <= 2 THEN 2 WHEN took <= 3 THEN 3 WHEN took <= 4 THEN 4 WHEN took <= 6 THEN 6 WHEN took <= 8 THEN 8 WHEN took <= 12 THEN 12 WHEN took <= 16 THEN 16 WHEN took <= 24 THEN 24 WHEN took <= 32 THEN 32 WHEN took <= 48 THEN 48 WHEN took <= 64 THEN 64 WHEN took <= 96 THEN 96 WHEN took <= 128 THEN 128 WHEN took <= 192 THEN 192 WHEN took <= 256 THEN 256 WHEN took <= 384 THEN 384 WHEN took <= 512 THEN 512 WHEN took <= 768 THEN 768 WHEN took <= 1024 THEN 1024 WHEN took <= 1536 THEN 1536 WHEN took <= 2048 THEN 2048 WHEN took <= 3072 THEN 3072 WHEN took <= 4096 THEN 4096 WHEN took <= 6144 THEN 6144 WHEN took <= 8192 THEN 8192 WHEN took <= 12288 THEN 12288 WHEN took <= 16384 THEN 16384 WHEN took <= 24576 THEN 24576 WHEN took <= 32768 THEN 32768 WHEN took <= 49152 THEN 49152 WHEN took <= 65536 THEN 65536 WHEN took <= 98304 THEN 98304 WHEN took <= 131072 THEN 131072 WHEN took <= 196608 THEN 196608 WHEN took <= 262144 THEN 262144 WHEN took <= 393216 THEN 393216 WHEN took <= 524288 THEN 524288 WHEN took <= 786432 THEN 786432 WHEN took <= 1048576 THEN 1048576 WHEN took <= 1572864 THEN 1572864 WHEN took <= 2097152 THEN 2097152 WHEN took <= 3145728 THEN 3145728 WHEN took <= 4194304 THEN 4194304 WHEN took <= 6291456 THEN 6291456 WHEN took <= 8388608 THEN 8388608 WHEN took <= 12582912 THEN 12582912 WHEN took <= 16777216 THEN 16777216 WHEN took <= 25165824 THEN 25165824 WHEN took <= 33554432 THEN 33554432 WHEN took <= 50331648 THEN 50331648 WHEN took <= 67108864 THEN 67108864 WHEN took <= 100663296 THEN 100663296 WHEN took <= 134217728 THEN 134217728 WHEN took <= 201326592 THEN 201326592 WHEN took <= 268435456 THEN 268435456 WHEN took <= 402653184 THEN 402653184 WHEN took <= 536870912 THEN 536870912 WHEN took <= 805306368 THEN 805306368 WHEN took <= 1073741824 THEN 1073741824 WHEN took <= 1610612736 THEN 1610612736 WHEN took <= 2147483648 THEN 2147483648 WHEN took <= 3221225472 THEN 3221225472 WHEN took <= 4294967296 THEN 4294967296 WHEN took <= 6442450944 THEN 6442450944 WHEN took <= 8589934592 THEN 8589934592 WHEN took <= 12884901888 THEN 12884901888 WHEN took <= 17179869184 THEN 17179869184 WHEN took <= 25769803776 THEN 25769803776 WHEN took <= 34359738368 THEN 34359738368 ELSE 68719476736 END, 1, 0
-    FROM (
-        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
-        FROM delivery WHERE id = NEW.delivery_id
-    ) AS found
-    WHERE true
-    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
-    DO UPDATE SET attempts = attempt_hour.attempts + 1;
-END;
+CREATE VIEW inquiry_log AS
+SELECT id, strftime('%Y-%m-%dT%H:%M:%fZ', at_ms / 1000.0, 'unixepoch') AS at, purpose, event_id, delivery_id, reference, result,
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', wait_until_ms / 1000.0, 'unixepoch') AS wait_until
+FROM inquiry;
 
 CREATE TRIGGER order_released AFTER UPDATE OF state ON delivery WHEN NEW.order_key IS NOT NULL AND OLD.state <> NEW.state
 AND (NEW.state IN ('succeeded', 'cancelled', 'skipped')
@@ -503,4 +489,18 @@ BEGIN
     ) IS NULL
             THEN COALESCE(NEW.finished_at_ms, created_at_ms) END
     WHERE waits_for_id = NEW.id AND state = 'pending';
+END;
+
+CREATE TRIGGER attempt_counted AFTER UPDATE OF outcome ON attempt
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.finished_at_ms IS NOT NULL
+BEGIN
+    INSERT INTO attempt_hour
+    SELECT NEW.finished_at_ms / 3600000 * 3600000, action, NEW.outcome, CASE WHEN took <= 1 THEN 1 WHEN took <= 2 THEN 2 WHEN took <= 3 THEN 3 WHEN took <= 4 THEN 4 WHEN took <= 6 THEN 6 WHEN took <= 8 THEN 8 WHEN took <= 12 THEN 12 WHEN took <= 16 THEN 16 WHEN took <= 24 THEN 24 WHEN took <= 32 THEN 32 WHEN took <= 48 THEN 48 WHEN took <= 64 THEN 64 WHEN took <= 96 THEN 96 WHEN took <= 128 THEN 128 WHEN took <= 192 THEN 192 WHEN took <= 256 THEN 256 WHEN took <= 384 THEN 384 WHEN took <= 512 THEN 512 WHEN took <= 768 THEN 768 WHEN took <= 1024 THEN 1024 WHEN took <= 1536 THEN 1536 WHEN took <= 2048 THEN 2048 WHEN took <= 3072 THEN 3072 WHEN took <= 4096 THEN 4096 WHEN took <= 6144 THEN 6144 WHEN took <= 8192 THEN 8192 WHEN took <= 12288 THEN 12288 WHEN took <= 16384 THEN 16384 WHEN took <= 24576 THEN 24576 WHEN took <= 32768 THEN 32768 WHEN took <= 49152 THEN 49152 WHEN took <= 65536 THEN 65536 WHEN took <= 98304 THEN 98304 WHEN took <= 131072 THEN 131072 WHEN took <= 196608 THEN 196608 WHEN took <= 262144 THEN 262144 WHEN took <= 393216 THEN 393216 WHEN took <= 524288 THEN 524288 WHEN took <= 786432 THEN 786432 WHEN took <= 1048576 THEN 1048576 WHEN took <= 1572864 THEN 1572864 WHEN took <= 2097152 THEN 2097152 WHEN took <= 3145728 THEN 3145728 WHEN took <= 4194304 THEN 4194304 WHEN took <= 6291456 THEN 6291456 WHEN took <= 8388608 THEN 8388608 WHEN took <= 12582912 THEN 12582912 WHEN took <= 16777216 THEN 16777216 WHEN took <= 25165824 THEN 25165824 WHEN took <= 33554432 THEN 33554432 WHEN took <= 50331648 THEN 50331648 WHEN took <= 67108864 THEN 67108864 WHEN took <= 100663296 THEN 100663296 WHEN took <= 134217728 THEN 134217728 WHEN took <= 201326592 THEN 201326592 WHEN took <= 268435456 THEN 268435456 WHEN took <= 402653184 THEN 402653184 WHEN took <= 536870912 THEN 536870912 WHEN took <= 805306368 THEN 805306368 WHEN took <= 1073741824 THEN 1073741824 WHEN took <= 1610612736 THEN 1610612736 WHEN took <= 2147483648 THEN 2147483648 WHEN took <= 3221225472 THEN 3221225472 WHEN took <= 4294967296 THEN 4294967296 WHEN took <= 6442450944 THEN 6442450944 WHEN took <= 8589934592 THEN 8589934592 WHEN took <= 12884901888 THEN 12884901888 WHEN took <= 17179869184 THEN 17179869184 WHEN took <= 25769803776 THEN 25769803776 WHEN took <= 34359738368 THEN 34359738368 ELSE 68719476736 END, 1, 0
+    FROM (
+        SELECT action, NEW.finished_at_ms - NEW.started_at_ms AS took
+        FROM delivery WHERE id = NEW.delivery_id
+    ) AS found
+    WHERE true
+    ON CONFLICT (hour_ms, action, outcome, bucket_ms, part)
+    DO UPDATE SET attempts = attempt_hour.attempts + 1;
 END;

@@ -14,6 +14,8 @@ from premblyd.store.columns import PLAIN, Id, Kept
 
 class _Described(Model):
     kept: ClassVar[Kept]  # its rows, and what its columns say nothing else of
+    is_moved: ClassVar[bool] = True  # False: who made its rows makes them anew after a move
+    is_record: ClassVar[bool] = True  # False: daemons make its rows although no webhook ever came
     unique: ClassVar[tuple[str, ...]] = ()
     checks: ClassVar[tuple[str, ...]] = ()
     indexes: ClassVar[tuple[str, ...]] = ()

@@ -1,17 +1,18 @@
-"""The tables, as Peewee models. schema.py makes the schema of them.
+"""The tables of the core, as Peewee models. Those of a feature are in its `tables.py`; schema.py
+makes the schema of all.
 
 Times are integer Unix milliseconds, UTC.
 """
 
-from peewee import SQL, CompositeKey, Model, Node, fn
+from peewee import SQL, fn
 
-import premblyd.features.keeping.tables  # noqa: F401 (its tables are among all of them too)
 from premblyd.ground.privacy import Shape
 from premblyd.store.columns import (
     DIGEST,
     PERSONAL,
     PLAIN,
     SECRET,
+    ZERO,
     Bytes,
     Json,
     Kept,
@@ -23,9 +24,7 @@ from premblyd.store.columns import (
     Text,
     Truth,
 )
-from premblyd.store.table import RollUp, Table
-
-_ZERO: list[Node] = [SQL("DEFAULT 0")]
+from premblyd.store.table import Table
 
 
 class Event(Table):
@@ -54,7 +53,7 @@ class Event(Table):
     session_id = Text(SECRET, kept=Kept.IDENTITY, seen=Seen.EVENT, null=True)
     face_match = Truth(PLAIN, null=True)
     face_confidence = Real(PLAIN, shown=Shape.NUMBER, null=True)
-    duplicate_count = Number(PLAIN, constraints=_ZERO)
+    duplicate_count = Number(PLAIN, constraints=ZERO)
     last_duplicate_at_ms = Moment(PLAIN, null=True)
     type = Text(PLAIN, shown=Shape.TYPE)
     risk_level = Text(PLAIN, shown=Shape.WORD, null=True)
@@ -98,7 +97,7 @@ class Delivery(Table):
     state = Text(PLAIN)
     due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
     # Of all attempts ever, replays' too.
-    attempt_count = Number(PLAIN, constraints=_ZERO)
+    attempt_count = Number(PLAIN, constraints=ZERO)
     attempts_left = Number(PLAIN)
     created_at_ms = Moment(PLAIN)
     finished_at_ms = Moment(PLAIN, null=True)
@@ -115,7 +114,7 @@ class Delivery(Table):
     order_key = Text(DIGEST, kept=Kept.RECORD, null=True)
     order_place = Number(PLAIN, null=True)  # among those of its key that are not over
     waits_for_id = Number(PLAIN, null=True)  # no foreign key: SQLite checks it at each change
-    blocks_order = Truth(PLAIN, constraints=_ZERO)
+    blocks_order = Truth(PLAIN, constraints=ZERO)
     # What Prembly's answer states, see queue/jobs.py.
     confirmed_facts = Json(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
     # With `once`, by the names in that answer: see queue/names.py.
@@ -159,7 +158,7 @@ class Attempt(Table):
     http_status = Number(PLAIN, null=True)
     error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
     output = Text(PERSONAL, kept=Kept.BODY, seen=Seen.EVENT, null=True)
-    output_truncated = Truth(PLAIN, constraints=_ZERO)
+    output_truncated = Truth(PLAIN, constraints=ZERO)
     # Random. After a failover that lost transactions all the numbers above come again, for another
     # event.
     claim_token = Text(PLAIN, seen=Seen.NOWHERE)
@@ -202,69 +201,6 @@ class OperatorAction(Table):
     )
 
 
-class Inquiry(Table):
-    """One question to Prembly, and its result."""
-
-    kept = Kept.RECORD
-    at_ms = Moment(PLAIN)
-    purpose = Text(PLAIN)
-    event = Reference(Event, column_name="event_id", null=True)
-    delivery = Reference(Delivery, column_name="delivery_id", null=True)
-    # NULL: a session was asked for, whose id is a secret
-    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
-    result = Text(PLAIN)
-    duration_ms = Number(PLAIN)
-    http_status = Number(PLAIN, null=True)
-    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
-    answer_bytes = Number(PLAIN, null=True)
-    answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
-    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
-    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
-
-    indexes = (
-        "event (event_id) WHERE event_id IS NOT NULL",
-        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
-        "stored_event (stored_event_id) WHERE stored_event_id IS NOT NULL",
-        "contradicted (event_id) WHERE result = 'contradicted'",
-        "without_event (reference) WHERE event_id IS NULL AND reference IS NOT NULL",
-    )
-
-
-class Awaited(Table):
-    """A verification that is not settled: Prembly is asked until it is, or is given up."""
-
-    kept = Kept.RECORD
-    endpoint = Text(PLAIN)
-    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
-    event = Reference(Event, column_name="event_id")
-    state = Text(PLAIN)
-    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
-    ask_count = Number(PLAIN, constraints=_ZERO)
-    created_at_ms = Moment(PLAIN)
-    finished_at_ms = Moment(PLAIN, null=True)
-    settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
-    last_error = Text(PLAIN, null=True)
-    # As an event's.
-    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
-    # When Prembly was asked last, when it answered last, and since when it is known that Prembly
-    # has such a verification. NULL: never.
-    asked_at_ms = Moment(PLAIN, null=True)
-    answered_at_ms = Moment(PLAIN, null=True)
-    known_at_ms = Moment(PLAIN, null=True)
-
-    checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
-    indexes = (
-        "due (due_at_ms) WHERE due_at_ms IS NOT NULL",
-        "reference (reference)",
-        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
-        "event (event_id)",
-        "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
-        "given_up (finished_at_ms) WHERE state = 'given_up'",
-        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
-        " WHERE due_at_ms IS NOT NULL",
-    )
-
-
 class VerificationName(Table):
     """A name of a verification that Prembly gives several: see queue/names.py."""
 
@@ -285,40 +221,17 @@ class Downtime(Table):
     """A time in which no webhook could be stored, so that some may have been lost."""
 
     kept = Kept.PERMANENT
+    is_record = False
     from_ms = Moment(PLAIN)
     until_ms = Moment(PLAIN)
     reconciled_at_ms = Moment(PLAIN, null=True)  # when nothing was missing any more
-
-
-class Day(Table):
-    """The result of the last comparison of a day (UTC) with Prembly's log."""
-
-    kept = Kept.PERMANENT
-    day_ms = Moment(PLAIN, unique=True)  # its beginning
-    read_at_ms = Moment(PLAIN)
-    is_complete = Truth(PLAIN)
-    reasons = Text(PLAIN)  # why it is not, as words: see features/asking/days.py
-    counts = Json(PLAIN)
-
-
-class ConsoleToken(Table):
-    """What signs somebody in to the console: the token of a link, which works once, or the cookie
-    of its session. Only its digest is kept."""
-
-    kept = Kept.UNTIL_ENDED
-    kind = Text(PLAIN)  # link, or session
-    digest = Text(SECRET, kept=Kept.UNTIL_ENDED, unique=True)
-    actor = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN)
-    role = Text(PLAIN)  # look, or operate
-    remote_ip = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)  # of a session
-    since_ms = Moment(PLAIN)
-    until_ms = Moment(PLAIN)
 
 
 class Record(Table):
     """One row: what holds of the whole record."""
 
     kept = Kept.PERMANENT
+    is_record = False
     schema_number = Number(PLAIN)
     schema_digest = Text(PLAIN)  # see schema.py
     record_id = Text(PLAIN)  # tells its copies and its erasures from those of other records
@@ -341,6 +254,7 @@ class Host(Table):
     number."""
 
     kept = Kept.PERMANENT
+    is_record = False
     worker = Text(PLAIN, unique=True)  # its name in `attempt`
     name = Text(PLAIN)
     place = Text(PLAIN, null=True)  # where its pid counts
@@ -350,85 +264,24 @@ class Host(Table):
     actions = Text(PLAIN, constraints=[SQL("DEFAULT ''")])  # in its configuration, a line each
     started_at_ms = Moment(PLAIN)
     seen_at_ms = Moment(PLAIN)
-    beat_count = Number(PLAIN, constraints=_ZERO)  # others see by it that it lives
+    beat_count = Number(PLAIN, constraints=ZERO)  # others see by it that it lives
     ended_at_ms = Moment(PLAIN, null=True)
     ended = Text(PLAIN, null=True)  # stopped, or lost
     lost_after_ms = Number(PLAIN, null=True)  # without a beat for so long, it is lost
     forgotten_at_ms = Moment(PLAIN, null=True)  # when an operator ended it: it won't come back
 
 
-class Alert(Table):
-    """When an alert last reported a problem, until that ends; and that it could not be sent, until
-    it is."""
-
-    kept = Kept.UNTIL_ENDED
-    name = Text(PLAIN)
-    # The kind of trouble, and behind a space what of its kind it is, such as an action. Empty: the
-    # alert could not be sent.
-    kind = Text(PLAIN)
-    at_ms = Moment(PLAIN)
-    error = Text(PLAIN, null=True)  # of one that could not be sent, as `output`
-    output = Text(PLAIN, null=True)  # what its hook printed
-
-    unique = ("name, kind",)
-
-
-class Halt(Table):
-    """An action with worker processes on a host that accept nothing now."""
-
-    kept = Kept.UNTIL_ENDED
-    worker = Text(PLAIN)  # of the daemon
-    action = Text(PLAIN)
-    since_ms = Moment(PLAIN)
-    reason = Text(PLAIN)
-
-    unique = ("worker, action",)
-
-
-class Pause(Table):
-    """An action with hooks that no host starts, as an operator has paused it."""
-
-    kept = Kept.UNTIL_ENDED
-    action = Text(PLAIN, unique=True)
-    since_ms = Moment(PLAIN)
-    until_ms = Moment(PLAIN, null=True)  # NULL: until somebody resumes it; 0: they did
-    reason = Text(PERSONAL, kept=Kept.UNTIL_ENDED, shown=Shape.PLAIN, null=True)
-
-
-class EventHour(RollUp):
-    """The webhooks of an hour that were alike."""
-
-    hour_ms = Moment(PLAIN)
-    type = Text(PLAIN)  # empty: none
-    response_code = Text(PLAIN)  # empty: missing
-    outcome = Text(PLAIN)
-    events = Number(PLAIN, constraints=_ZERO)
-    duplicates = Number(PLAIN, constraints=_ZERO)
-    unmatched = Number(PLAIN, constraints=_ZERO)  # of the events: those without a delivery
-    part = Number(PLAIN, constraints=_ZERO)  # daemons that count at once do in rows of their own
-
-    class Meta:
-        primary_key = CompositeKey("hour_ms", "type", "response_code", "outcome", "part")
-
-
-class AttemptHour(RollUp):
-    """The attempts that ended in an hour, of one action, in the same way, after about as long."""
-
-    hour_ms = Moment(PLAIN)
-    action = Text(PLAIN)
-    outcome = Text(PLAIN)
-    bucket_ms = Number(PLAIN)  # none took longer: see rollups.lower_bound_ms
-    attempts = Number(PLAIN, constraints=_ZERO)
-    part = Number(PLAIN, constraints=_ZERO)
-
-    class Meta:
-        primary_key = CompositeKey("hour_ms", "action", "outcome", "bucket_ms", "part")
-
-
 # Events first: of a move they are what takes long.
-TABLES: tuple[type[Model], ...] = (
-    *sorted(Table.__subclasses__(), key=lambda table: table.__module__ != __name__),
-    *RollUp.__subclasses__(),
+TABLES = (
+    Event,
+    Delivery,
+    Attempt,
+    Rejection,
+    OperatorAction,
+    VerificationName,
+    Downtime,
+    Record,
+    Host,
 )
 
 # What asks for the rows of a partial index. As text, so that both engines see that a query does.

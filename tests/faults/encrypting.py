@@ -14,9 +14,9 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
-from premblyd.features.encryption import cipher
 from premblyd.ground import keyfile
 from premblyd.ground.databases import is_plain
+from premblyd.store.sqlite import connecting
 from premblyd.store.sqlite.files import NEW, beside
 from premblyd.store.sqlite.opening import opening_key
 from tests.faults import campaigns
@@ -77,7 +77,7 @@ class Campaign:
         """Return how much is in the record, by the key that opens it; None if it is damaged."""
         path = config.with_name("premblyd.db")
         keys = None if is_plain(path) else [opening_key(path, config.with_name("database.key"))]
-        with closing(cipher.connect(f"{path.as_uri()}?mode=rw", keys)) as database:
+        with closing(connecting.connect(f"{path.as_uri()}?mode=rw", keys)) as database:
             if database.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
                 return None
             return database.execute(COUNT).fetchall()

@@ -4,11 +4,12 @@ whole, or lacks all of a class, in every table at once."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.queue import recovery
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import PLAIN, Column, Kept, columns
-from premblyd.store.tables import Attempt, Awaited, Delivery, Event, Inquiry
+from premblyd.store.tables import Attempt, Delivery, Event
 from tests.support.database import Connection, reading
 
 BODY, IDENTITY = (Kept.BODY,), (Kept.BODY, Kept.IDENTITY)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from peewee import Model
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import erased, erasing, holds, personrows
 from premblyd.features.keeping.erasing import Done, HeldError, Request
 from premblyd.features.keeping.holds import Subject
@@ -20,18 +21,10 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Confirmed, Result, Room
 from premblyd.store.columns import DIGEST, PLAIN, ColumnType, columns
 from premblyd.store.connections import connect_operator
+from premblyd.store.schema import TABLES
 from premblyd.store.sqlite import opening
 from premblyd.store.states import AttemptOutcome, InquiryResult, Purpose, State
-from premblyd.store.tables import (
-    TABLES,
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 from tests.support.jobs import ending
 from tests.support.queue import SUCCEEDED, ask, claim, claim_once, finish
 from tests.support.rows import for_each

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import erasing, personzip
 from premblyd.features.keeping.erasing import Request
 from premblyd.features.keeping.persons import Named
@@ -92,8 +93,8 @@ def test_all_that_is_held_of_a_person_is_in_it_but_the_token(store: Store) -> No
         tables.Event: event,
         tables.Delivery: delivery,
         tables.Attempt: delivery["attempts"][0],
-        tables.Inquiry: event["inquiries"][0],
-        tables.Awaited: event["awaited"][0],
+        Inquiry: event["inquiries"][0],
+        Awaited: event["awaited"][0],
         tables.OperatorAction: event["operator_actions"][0],
     }
     for table, row in rows.items():

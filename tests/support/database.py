@@ -17,10 +17,10 @@ from typing import Any, Protocol
 import psycopg
 from psycopg.rows import tuple_row
 
-from premblyd.features.encryption import cipher
 from premblyd.ground.databases import DatabaseAddress, EncryptedFile, Server, file_of, key_of
 from premblyd.store.connections import backend
 from premblyd.store.schema import KEY_BYTES
+from premblyd.store.sqlite import connecting
 from tests.support import postgresql
 from tests.support.needs import needs_machine
 from tests.support.waiting import FOREVER_S
@@ -83,7 +83,7 @@ def connect_file(
     """Return a connection to a SQLite file as any program has it that knows its key."""
     path = file_of(place) or Path()
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return cipher.connect(uri, [KEY] if key_of(place) else None, timeout=FOREVER_S, **options)
+    return connecting.connect(uri, [KEY] if key_of(place) else None, timeout=FOREVER_S, **options)
 
 
 def url_of(place: DatabaseAddress) -> str:

@@ -16,6 +16,7 @@ from premblyd.features.asking.stored import (
     of_doubted,
     settled_in_record,
 )
+from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping.erased import which_erased
 from premblyd.prembly import events
 from premblyd.prembly.payload import StoredEvent, Verdict, Webhook
@@ -27,7 +28,7 @@ from premblyd.queue.names import known_as, learn_names, lock_names
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.engine import BulkInsert, Statement, Transaction, param
 from premblyd.store.states import AttemptOutcome, Purpose, State
-from premblyd.store.tables import Attempt, Delivery, Event, Inquiry
+from premblyd.store.tables import Attempt, Delivery, Event
 from premblyd.store.writer import Step, Writer
 
 

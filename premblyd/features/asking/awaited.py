@@ -19,12 +19,13 @@ from peewee import JOIN, SQL, Case, Tuple, fn
 from premblyd.features.asking import questions
 from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_record
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.prembly.payload import Webhook, plain_id, session_reference
 from premblyd.prembly.standings import Rank, Standing
 from premblyd.queue.spellings import Spelt, look_up, reference_key
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, update
 from premblyd.store.states import AwaitedState, InquiryResult
-from premblyd.store.tables import Awaited, Event, Inquiry
+from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 
 MAX_MISSED = 500  # events that one transaction begins to await

@@ -11,6 +11,7 @@ from peewee import EXCLUDED, Case, fn
 
 from premblyd.features.asking.log import Window
 from premblyd.features.asking.reconciliation import LACKS, Reconciliation
+from premblyd.features.asking.tables import Day as Row
 from premblyd.features.keeping.tables import Removal, Removed, RemovedParts
 from premblyd.ground import jsontext, times
 from premblyd.ground.times import DAY_MS
@@ -18,7 +19,6 @@ from premblyd.ground.words import counted
 from premblyd.prembly import events
 from premblyd.record import queries
 from premblyd.store.engine import Database, Statement, param
-from premblyd.store.tables import Day as Row
 from premblyd.store.tables import Event
 
 SHOWN = 30

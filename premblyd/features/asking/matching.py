@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from peewee import Case, fn
 
 from premblyd.features.asking.stored import IS_BELIEVED, IS_TOLD, STANDING
+from premblyd.features.asking.tables import Awaited
 from premblyd.prembly.facts import plain_word
 from premblyd.prembly.payload import FINAL_CODES, Outcome, outcome_of, plain_id, session_reference
 from premblyd.prembly.standings import Standing
@@ -19,7 +20,7 @@ from premblyd.record import queries
 from premblyd.record.criteria import IS_DIFFERING, IS_DISMISSED, WAS_ANSWERED
 from premblyd.store.engine import Database, Lookup, Row, Transaction
 from premblyd.store.states import AwaitedState
-from premblyd.store.tables import Awaited, Event, VerificationName
+from premblyd.store.tables import Event, VerificationName
 
 BATCH = 100  # verifications, each of a few names: a statement of SQLite takes 32,766 values
 _DIGEST = re.compile(r"session-[0-9a-f]{24}")  # as payload.session_reference makes it

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass, fields
 
 from peewee import SQL, Node, Query, fn
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import erased
 from premblyd.prembly import payload
 from premblyd.queue.digests import Digests
 from premblyd.store.engine import Statement, Transaction, param, params, update
 from premblyd.store.states import AwaitedState, InquiryResult, Purpose
-from premblyd.store.tables import Awaited, Event, Inquiry
+from premblyd.store.tables import Event
 from premblyd.store.writer import Step, Writer
 
 

@@ -11,13 +11,14 @@ from peewee import SQL, Case, Function, fn
 from premblyd.features.asking.agreement import MAX_OTHERS
 from premblyd.features.asking.answers import FACTS
 from premblyd.features.asking.questions import DOUBTS
+from premblyd.features.asking.tables import Inquiry
 from premblyd.prembly import events, payload
 from premblyd.prembly.payload import Outcome, Verdict, plain_id
 from premblyd.prembly.standings import SETTLING, Standing
 from premblyd.queue.spellings import Spelt, look_up
 from premblyd.store.engine import Transaction
 from premblyd.store.states import InquiryResult, Purpose
-from premblyd.store.tables import Event, Inquiry
+from premblyd.store.tables import Event
 
 
 def settled_in_record(

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.features.asking.tables import Inquiry
 from premblyd.features.statistics.rollups import hour_of
+from premblyd.features.statistics.tables import EventHour
 from premblyd.ground import times
 from premblyd.ground.words import counted
 from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
 from premblyd.store.states import InquiryResult
-from premblyd.store.tables import Event, EventHour, Inquiry, VerificationName
+from premblyd.store.tables import Event, VerificationName
 
 WALLET_EMPTY = "03"
 LAST_VERIFIED = 400  # of the events after an empty wallet: where a verification is looked for

@@ -17,11 +17,11 @@ from typing import BinaryIO
 
 from premblyd.features.backup.names import CopyName, copies_in, digest_of, parse
 from premblyd.features.backup.ownership import become_owner
-from premblyd.features.encryption import cipher
 from premblyd.ground import keyfile
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError, TryAgainError
 from premblyd.store.connections import backend
+from premblyd.store.sqlite.connecting import connect, errors
 from premblyd.store.sqlite.engine import SqliteBackend
 from premblyd.store.sqlite.files import PART, lacking_room, real_path
 from premblyd.store.sqlite.opening import plain
@@ -146,7 +146,7 @@ def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[
         raise CopyError("The key is being changed. `premblyd record encrypt` ends that.")
     keys = [keyfile.read_key(key_path)] if key_path else None
     try:
-        with contextlib.closing(cipher.connect(target, keys, isolation_level=None)) as copy:
+        with contextlib.closing(connect(target, keys, isolation_level=None)) as copy:
             copy.executescript(_ALONE)
             with contextlib.closing(source.connect_read_only()) as database:
                 reading = database.connection()
@@ -157,7 +157,7 @@ def _copy(source: SqliteBackend, target: str, part: int, watch: Watch) -> tuple[
             [found] = copy.execute(_IDENTITY)
             copy.execute("PRAGMA journal_mode = memory")  # no WAL: the file says so from here on
             [(said,)] = copy.execute("PRAGMA integrity_check(1)")
-    except cipher.errors("Error") as error:
+    except errors("Error") as error:
         raise CopyError(f"The copy could not be made: {plain(error)}.") from None
     if said != "ok" or not os.fstat(part).st_size:  # empty: SQLite was led to another file
         raise PremblydError(

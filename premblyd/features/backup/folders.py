@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from premblyd.features.keeping.tables import BackupFolder
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
 
 _MEET = insert(BackupFolder, "folder", "tried_at_ms", if_unique=True)

@@ -13,7 +13,6 @@ from premblyd.features.backup import folders
 from premblyd.features.backup.copying import ON_SERVER
 from premblyd.features.backup.names import copies_in, digest_of, parse
 from premblyd.features.backup.ownership import become_owner
-from premblyd.features.encryption.cipher import NotOpenedError, failures
 from premblyd.features.keeping.erasingagain import AppliedAgain, erase_again
 from premblyd.features.keeping.erasurelines import (
     NAME,
@@ -38,6 +37,7 @@ from premblyd.ground.words import counted
 from premblyd.store import schema
 from premblyd.store.connections import backend, connect_operator, connect_read_only, translated
 from premblyd.store.sqlite import replacing, taking
+from premblyd.store.sqlite.connecting import NotOpenedError, failures
 from premblyd.store.sqlite.files import (
     MODE,
     NEW,

@@ -7,11 +7,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from premblyd.features.console.settings import Role
+from premblyd.features.console.tables import ConsoleToken
 from premblyd.features.keeping.operators import write_down
 from premblyd.record import queries
 from premblyd.record.operating import Change
 from premblyd.store.engine import Database, Statement, Transaction, insert, param, update
-from premblyd.store.tables import ConsoleToken
 
 LINK_LIFE_MS = 10 * 60_000
 TOKEN_BYTES = 32

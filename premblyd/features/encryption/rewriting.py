@@ -9,6 +9,7 @@ from typing import Any
 
 from premblyd.features.encryption import cipher
 from premblyd.ground.errors import PremblydError
+from premblyd.store.sqlite.connecting import connect
 from premblyd.store.sqlite.files import NEW, beside, lacking_room, remove, restrict, size
 from premblyd.store.sqlite.replacing import keep_others_out
 from premblyd.store.sqlite.taking import Watch, what_is_wrong, write
@@ -35,17 +36,19 @@ def write_encrypted(real: Path, key: str | None, new_key: str, watch: Watch) -> 
     os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     source_uri, uri = f"{real.as_uri()}?mode=rw", f"{new.as_uri()}?mode=rw"
     try:
-        with closing(
-            cipher.connect(source_uri, [key]) if key else cipher.connect_plain(source_uri)
-        ) as source:
+        with closing(_source(source_uri, key)) as source:
             keep_others_out(source)
             write(source, new, new_key, watch, is_plain=key is None)
-            with closing(cipher.connect(uri, [new_key])) as target:
+            with closing(connect(uri, [new_key])) as target:
                 watch("checking", 0, None)
                 _require_same(source, target)
             yield new
     finally:
         remove(new)
+
+
+def _source(uri: str, key: str | None) -> sqlite3.Connection:
+    return connect(uri, [key]) if key else cipher.connect(uri, None, isolation_level=None)
 
 
 def _require_same(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

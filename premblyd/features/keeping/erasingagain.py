@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from peewee import fn
 
+from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping import erasing, personrows
 from premblyd.features.keeping.erased import which_erased
 from premblyd.features.keeping.erasurelines import Line, union
@@ -14,7 +15,7 @@ from premblyd.features.keeping.personrows import Names
 from premblyd.features.keeping.persons import FoundBy
 from premblyd.features.keeping.tables import ErasedName, Erasure, ErasureFile, Hold, RemovedParts
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
-from premblyd.store.tables import Event, Inquiry, VerificationName
+from premblyd.store.tables import Event, VerificationName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 from peewee import SQL, Query
 
+from premblyd.features.asking.tables import Inquiry
+from premblyd.features.console.tables import ConsoleToken
 from premblyd.features.keeping import holds, removing
 from premblyd.features.keeping.holds import Subject
 from premblyd.features.keeping.settings import Retention
 from premblyd.store.columns import Kept, columns, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param
 from premblyd.store.table import Table
-from premblyd.store.tables import ConsoleToken, Inquiry, OperatorAction, VerificationName
+from premblyd.store.tables import OperatorAction, VerificationName
 
 PORTION = 500  # rows that a transaction looks at
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from peewee import Tuple, fn
 
+from premblyd.features.asking.tables import Awaited
 from premblyd.features.keeping.holds import is_on_hold
 from premblyd.features.keeping.retention import (
     DONE,
@@ -23,7 +24,7 @@ from premblyd.ground import times
 from premblyd.record import queries
 from premblyd.store.engine import Database
 from premblyd.store.states import FINISHED, AwaitedState, State
-from premblyd.store.tables import Awaited, Delivery, Event, Rejection
+from premblyd.store.tables import Delivery, Event, Rejection
 
 
 class Why(StrEnum):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from peewee import Case, fn
 
 from premblyd.config.models import Config
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.features.keeping.holds import is_in_force
 from premblyd.features.keeping.retention import unset
 from premblyd.features.keeping.settings import RETENTION, Retention, period_text
-from premblyd.features.keeping.tables import BackupFolder, Erasure, Hold, Removed
+from premblyd.features.keeping.tables import Erasure, Hold, Removed
 from premblyd.ground import times
 from premblyd.ground.words import counted, size
 from premblyd.record import queries

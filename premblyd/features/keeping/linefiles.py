@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peewee import Select, fn
 
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.features.keeping import erasingagain
 from premblyd.features.keeping.erasurelines import (
     NAME,
@@ -19,7 +20,7 @@ from premblyd.features.keeping.erasurelines import (
     record_id,
     write_missing,
 )
-from premblyd.features.keeping.tables import BackupFolder, Erasure, ErasureFile, ToErase
+from premblyd.features.keeping.tables import Erasure, ErasureFile, ToErase
 from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.store.connections import connect_read_only

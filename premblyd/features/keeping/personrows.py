@@ -10,24 +10,18 @@ from typing import Any, NamedTuple
 
 from peewee import Field, Query, Tuple, fn
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import removing
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.tables import Hold, RemovedParts
+from premblyd.features.pause.tables import Pause
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.digests import Digests
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param, params
 from premblyd.store.states import AwaitedState, State
 from premblyd.store.table import Table
-from premblyd.store.tables import (
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    Pause,
-    VerificationName,
-)
+from premblyd.store.tables import Delivery, Event, OperatorAction, VerificationName
 
 SHORTEST_NAME = 4  # characters
 NOTES = 1000  # that are read at once

@@ -20,6 +20,7 @@ from peewee import Field
 from tornado.template import Loader
 
 from premblyd import __version__
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping import persons
 from premblyd.features.keeping.persons import FoundBy, Named, Person
 from premblyd.features.keeping.tables import ErasedName, Erasure, Hold
@@ -35,7 +36,7 @@ from premblyd.record.queries import AttemptRow, AwaitedRow, ErasureRow, InquiryR
 from premblyd.store.columns import Seen
 from premblyd.store.engine import Database, Lookup, Statement, Transaction, param
 from premblyd.store.table import Table
-from premblyd.store.tables import Attempt, Awaited, Delivery, Event, Inquiry, OperatorAction
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction
 
 FORMAT = "premblyd-person/1"
 PORTION = 20  # events: each may have had many attempts, of which each may have printed 64 KiB

@@ -10,6 +10,7 @@ from typing import Any
 
 from peewee import Field, fn
 
+from premblyd.features.asking.tables import Awaited, Inquiry
 from premblyd.features.keeping.erased import SENDERS, harmless
 from premblyd.features.keeping.tables import GoneEvent, GoneOnce, PutOff, Removed, RemovedParts
 from premblyd.prembly.payload import plain_id
@@ -19,15 +20,7 @@ from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import BulkInsert, Lookup, Row, Statement, Transaction, param, params
 from premblyd.store.states import State
 from premblyd.store.table import Table
-from premblyd.store.tables import (
-    Attempt,
-    Awaited,
-    Delivery,
-    Event,
-    Inquiry,
-    OperatorAction,
-    VerificationName,
-)
+from premblyd.store.tables import Attempt, Delivery, Event, OperatorAction, VerificationName
 
 BODY = (Kept.BODY,)
 IDENTITY = (Kept.BODY, Kept.IDENTITY)

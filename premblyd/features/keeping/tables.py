@@ -135,23 +135,26 @@ class GoneOnce(Table):
     unique = ("once_key, action",)
 
 
-class BackupFolder(Table):
-    """A folder that `record backup` writes to: its newest copy, and what is wrong with it."""
-
-    kept = Kept.PERMANENT
-    folder = Text(PLAIN, unique=True)
-    tried_at_ms = Moment(PLAIN)
-    copied_at_ms = Moment(PLAIN, null=True)
-    file = Text(PLAIN, null=True)  # of the newest copy
-    file_bytes = Number(PLAIN, null=True)
-    error = Text(PLAIN, null=True)  # of the last attempt; NULL: it was made
-
-
 class ErasureFile(Table):
     """A file with erasures' lines, as a host's daemon has found it: see linefiles.py."""
 
     kept = Kept.PERMANENT
+    is_moved = False
     host = Text(PLAIN)
     file = Text(PLAIN)
     unknown = Number(PLAIN)  # lines in it that say more than the record
     error = Text(PLAIN, null=True)  # why it lacks erasures; NULL: it has them all
+
+
+TABLES = (
+    Hold,
+    Erasure,
+    ToErase,
+    ErasedName,
+    Removal,
+    Sweep,
+    PutOff,
+    GoneEvent,
+    GoneOnce,
+    ErasureFile,
+)

@@ -10,11 +10,11 @@ from pathlib import Path
 from peewee import Expression, Tuple, fn
 
 from premblyd.config.keys import value_of
+from premblyd.features.backup.tables import BackupFolder
 from premblyd.features.keeping import trusted
 from premblyd.features.keeping.keepstatus import CLASSES
 from premblyd.features.keeping.settings import RETENTION
 from premblyd.features.keeping.tables import (
-    BackupFolder,
     Erasure,
     ErasureFile,
     PutOff,

@@ -9,20 +9,14 @@ from dataclasses import dataclass
 
 from peewee import Model
 
-from premblyd.features.keeping.tables import ErasureFile
 from premblyd.features.postgresql import movesource, movetarget
 from premblyd.features.postgresql.movesource import Row, Source
 from premblyd.features.postgresql.movetarget import RowRefusedError, Target
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import PremblydError
-from premblyd.store import tables
+from premblyd.store.schema import TABLES
 
-# Who is signed in to the console signs in again; what a daemon says of its worker processes and of
-# files, the next one finds anew.
-_NOT_MOVED = (tables.ConsoleToken, tables.Halt, ErasureFile)
-MOVED = tuple(table for table in tables.TABLES if table not in _NOT_MOVED)
-# What a daemon leaves in a database although no webhook ever came.
-_NO_RECORD = (tables.Record, tables.Host, tables.Downtime, tables.Alert)
+MOVED = tuple(table for table in TABLES if table.is_moved)
 _MEND = "Correct them in a copy of the file, and move the copy."
 TELL_EVERY = 1000  # rows
 DIGEST_BYTES = 16
@@ -48,7 +42,7 @@ def move(source: DatabaseAddress, target: Server, watch: Watch) -> tuple[TableMo
     """Bring every row of `source` into `target`, and return what came over. Raise PremblydError
     when it can't be brought over whole; then `target` has no record, and `source` is as it was."""
     with movesource.opened(source) as file, movetarget.opened(target, MOVED) as server:
-        record = [table for table in MOVED if table not in _NO_RECORD]
+        record = [table for table in MOVED if table.is_record]
         if found := [_name(table) for table in record if server.has_rows(table)]:
             raise MoveError(
                 f"{target} has a record already (rows in {', '.join(found)}). Name a database that"

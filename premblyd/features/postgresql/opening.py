@@ -34,7 +34,7 @@ from premblyd.ground.errors import (
 )
 from premblyd.ground.times import Clock, SharedClock
 from premblyd.store.engine import Database, Done, OpenTransaction, Transaction, query_failed
-from premblyd.store.tables import TABLES
+from premblyd.store.schema import TABLES
 
 
 class Deadline:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
+from premblyd.features.postgresql import translation
 from premblyd.features.postgresql.beacon import LOOK_S
 from premblyd.features.postgresql.failures import translated
 from premblyd.features.postgresql.opening import CONNECT_TIMEOUT_S, bounded, connect, reading
@@ -52,7 +53,7 @@ def prepare(server: Server) -> bool:
             if is_new:
                 become_owner(connection)
                 with database.atomic():
-                    schema.make(database)
+                    schema.make(database, translation.statements())
             schema.require_own(database, name)
             return is_new
 

@@ -2,7 +2,7 @@
 of a million events.
 
 Events are counted here, many at once. Attempts end one by one, and are counted by the database
-itself, by the trigger `attempt_counted` (store/triggers.py): here it took one statement more, and
+itself, by the trigger `attempt_counted` (triggers.py): here it took one statement more, and
 with it 5 % of the processor's time for accepting an event and running a hook.
 
 They stay when an event is deleted. What a sender chose is in them only in a few shapes: so they
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from peewee import EXCLUDED, fn
 
 from premblyd.features.statistics.rolled import rolled_code, rolled_type
+from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly.payload import Webhook
 from premblyd.store.engine import Statement, Transaction, param
-from premblyd.store.tables import Delivery, Event, EventHour
+from premblyd.store.tables import Delivery, Event
 
 
 class EventGroup(NamedTuple):

@@ -16,6 +16,7 @@ from peewee import SQL, Field, fn
 from premblyd.features.pause import wording
 from premblyd.features.statistics.rolled import OTHER
 from premblyd.features.statistics.rollups import hour_of, lower_bound_ms
+from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
 from premblyd.ground.times import HOUR_MS
@@ -23,7 +24,7 @@ from premblyd.record import queries
 from premblyd.record.queries import By, PauseRow
 from premblyd.store.engine import Database
 from premblyd.store.states import AttemptOutcome, State
-from premblyd.store.tables import WAITS_FOR_ANOTHER, AttemptHour, Delivery, EventHour, Rejection
+from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery, Rejection
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 CountedBy = Literal["response_code", "outcome", "type"]

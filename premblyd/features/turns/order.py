@@ -3,7 +3,7 @@
 An action's deliveries with the same `order_key` that are not over stand in line: each
 has its place in its row, and waits for the one before it. So only the first of them is in the
 queue, and a claim reads no other, however many wait. The trigger `order_released`
-(store/triggers.py) makes the next one due in the transaction that ends one, whoever ends it.
+(triggers.py) makes the next one due in the transaction that ends one, whoever ends it.
 
 Whoever adds to a line or ends one of it holds the lock of its key meanwhile.
 """

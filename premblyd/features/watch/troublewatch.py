@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from premblyd.config.models import Config
 from premblyd.features.watch.message import Message, thing
 from premblyd.features.watch.settings import ALERTS, Alert, Trigger
+from premblyd.features.watch.tables import Alert as Row
 from premblyd.ground import loops
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import PremblydError, StoreUnavailableError
@@ -25,7 +26,6 @@ from premblyd.run.kinds import Runners
 from premblyd.store.connections import connect_read_only
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import AttemptOutcome
-from premblyd.store.tables import Alert as Row
 from premblyd.store.writer import Step, Writer
 
 LOOK_EVERY_S = 20.0

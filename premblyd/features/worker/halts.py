@@ -4,12 +4,13 @@ and use up no attempts, and the record says why."""
 import asyncio
 from collections.abc import Callable, Mapping
 
+from premblyd.features.worker.tables import Halt
 from premblyd.ground import loops
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.store.engine import Statement, Transaction, insert, param, update
 from premblyd.store.states import HaltReason
-from premblyd.store.tables import Halt, Host
+from premblyd.store.tables import Host
 from premblyd.store.writer import Step, Writer
 
 STORE_PAUSE_S = 1.0

@@ -11,6 +11,7 @@ from peewee import JOIN, fn
 from premblyd.config.keys import value_of
 from premblyd.features.keeping import trusted
 from premblyd.features.postgresql import hostlist
+from premblyd.features.watch.tables import Alert
 from premblyd.ground import times
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted, duration
@@ -18,7 +19,7 @@ from premblyd.queue.jobs import LACKS
 from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.store.states import LOST
-from premblyd.store.tables import Alert, Attempt, Downtime, Host
+from premblyd.store.tables import Attempt, Downtime, Host
 
 DOWNTIME_DAYS = 30  # what is older was lived with
 SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds

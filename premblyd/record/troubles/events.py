@@ -13,6 +13,8 @@ from premblyd.features.postgresql import hostlist
 from premblyd.features.statistics import statistics
 from premblyd.features.statistics.rolled import rolled_code
 from premblyd.features.statistics.rollups import hour_of
+from premblyd.features.statistics.tables import EventHour
+from premblyd.features.worker.tables import Halt
 from premblyd.ground import times
 from premblyd.ground.privacy import is_code
 from premblyd.ground.times import DAY_MS, HOUR_MS
@@ -23,7 +25,7 @@ from premblyd.queue.rejections import ConnectionFault
 from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
 from premblyd.store.states import AttemptOutcome, HaltReason
-from premblyd.store.tables import Attempt, Delivery, Event, EventHour, Halt, Host, Rejection
+from premblyd.store.tables import Attempt, Delivery, Event, Host, Rejection
 
 BURST = 20  # rejections in an hour
 NOISE_BURST = 300  # of what anybody at all can cause: a scan for paths

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from premblyd.features.encryption.cipher import errors, failures
 from premblyd.ground.errors import CannotStartError, PremblydError, StoreUnavailableError
 from premblyd.store.engine import Database, Inspection, Sizes, Transaction
 from premblyd.store.sqlite import opening
+from premblyd.store.sqlite.connecting import errors, failures
 from premblyd.store.sqlite.files import (
     beside,
     give_away,

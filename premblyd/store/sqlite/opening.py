@@ -11,8 +11,6 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from premblyd.features.encryption import cipher
-from premblyd.features.encryption.cipher import errors, failures
 from premblyd.ground import keyfile
 from premblyd.ground.databases import is_plain
 from premblyd.ground.errors import (
@@ -24,6 +22,8 @@ from premblyd.ground.errors import (
 )
 from premblyd.store import schema
 from premblyd.store.engine import ONLY_READS, Database, Done, Transaction, query_failed
+from premblyd.store.sqlite import connecting
+from premblyd.store.sqlite.connecting import NotOpenedError, errors, failures
 from premblyd.store.sqlite.files import (
     beside,
     identity,
@@ -149,8 +149,8 @@ class _Database(Database, SqliteDatabase):
         options = {"timeout": BUSY_TIMEOUT_S, "isolation_level": None, **self.connect_params}
         before = identity(self._path)
         try:
-            connection = cipher.connect(self.database, keys, **options)
-        except cipher.NotOpenedError:
+            connection = connecting.connect(self.database, keys, **options)
+        except NotOpenedError:
             _require_kind(self._path, self._key_path)
             raise _not_opened(self._path, self._key_path) from None
         try:
@@ -168,9 +168,9 @@ def opening_key(path: Path, key_path: Path) -> str:
     """Return the key that opens the database: that in the file, or the next one. Raise
     CannotStartError, in words, when none does."""
     for key in keyfile.keys(key_path):
-        with contextlib.suppress(cipher.NotOpenedError), translated(StoreUnreadableError):
+        with contextlib.suppress(NotOpenedError), translated(StoreUnreadableError):
             uri = f"{real_path(path).as_uri()}?mode=ro"
-            cipher.connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
+            connecting.connect(uri, [key], timeout=BUSY_TIMEOUT_S).close()
             return key
     raise _not_opened(path, key_path)
 
@@ -277,7 +277,7 @@ def _require_kind(path: Path, key_path: Path | None) -> None:
             " a new one."
         )
     if found and key_path is not None:
-        cipher.require_library()  # nobody should stop the daemon without it
+        connecting.cipher().require()  # nobody should stop the daemon without it
         raise CannotStartError(
             f"{path} is not encrypted, and the configuration has `encryption`. Stop the daemon and"
             " encrypt it: `premblyd record encrypt`. Or take `encryption` out."
@@ -318,7 +318,7 @@ def prepare(path: Path, key_path: Path | None = None) -> bool:
         with database.atomic("IMMEDIATE"):
             is_new = not database.get_tables()
             if is_new:
-                schema.make(database)
+                schema.make(database, schema.in_sqlite())
         schema.require_own(database, str(path))
         return is_new
 

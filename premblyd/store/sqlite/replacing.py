@@ -9,10 +9,9 @@ import os
 import sqlite3
 from pathlib import Path
 
-from premblyd.features.encryption import cipher
-from premblyd.features.encryption.cipher import NotOpenedError, failures
 from premblyd.ground import keyfile, newfile, times
 from premblyd.ground.errors import TryAgainError
+from premblyd.store.sqlite.connecting import NotOpenedError, connect, failures
 from premblyd.store.sqlite.files import BEFORE, MODE, REPLACING, beside, real_path, restrict, size
 from premblyd.store.sqlite.opening import BUSY_TIMEOUT_S
 
@@ -94,7 +93,7 @@ def _close(real: Path, key_path: Path | None, held: contextlib.ExitStack) -> boo
         for mode in ("ro", "rw"):  # one that is none, closed with the right to write, loses its log
             keys = None if key_path is None else keyfile.keys(key_path)
             uri = f"{real.as_uri()}?mode={mode}"
-            connection = cipher.connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            connection = connect(uri, keys, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             with contextlib.ExitStack() as opened:
                 opened.callback(connection.close)
                 if mode == "rw":

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from premblyd.features.encryption import cipher
 from premblyd.ground import keyfile
 from premblyd.ground.databases import is_plain
+from premblyd.store.sqlite.connecting import cipher, connect
 
 _PAGES = 4096  # of a portion
 _NUMBERS = (
@@ -26,10 +26,10 @@ class Source:
         uri = f"{path.as_uri()}?mode=ro&immutable=1"
         self.is_plain = bool(is_plain(path))
         if self.is_plain and key_path is not None:
-            self.connection = cipher.connect_plain(uri)
+            self.connection = cipher().connect(uri, None, isolation_level=None)
         else:
             keys = None if key_path is None else keyfile.keys(key_path)
-            self.connection = cipher.connect(uri, keys)
+            self.connection = connect(uri, keys)
 
     def close(self) -> None:
         self.connection.close()
@@ -48,9 +48,9 @@ def write(
     uri = f"{target.as_uri()}?mode=rw"
     if is_plain and key is not None:
         watch("encrypting", 0, None)
-        cipher.encrypt(source, uri, key)
+        cipher().encrypt(source, uri, key)
         return
-    with closing(cipher.connect(uri, None if key is None else [key])) as writing:
+    with closing(connect(uri, None if key is None else [key])) as writing:
         for pragma in ("journal_mode = off", "synchronous = off"):
             writing.execute(f"PRAGMA {pragma}")
         source.backup(

@@ -10,12 +10,13 @@ import pytest
 from peewee import SQL
 
 from premblyd.features.asking import awaited
+from premblyd.features.asking.tables import Inquiry
 from premblyd.features.turns import once, order
 from premblyd.store import schema, tables
 from premblyd.store.engine import Statement
 from premblyd.store.sqlite.transaction import compiled
 from premblyd.store.table import Table
-from premblyd.store.tables import Delivery, Event, Inquiry, OperatorAction
+from premblyd.store.tables import Delivery, Event, OperatorAction
 from tests.support.database import reading
 from tests.support.rows import for_each
 from tests.support.store import NOW_MS, Store

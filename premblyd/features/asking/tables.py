@@ -1,0 +1,105 @@
+"""What Prembly was asked, what is awaited, and the days that were compared with its log."""
+
+from premblyd.ground.privacy import Shape
+from premblyd.store.columns import (
+    DIGEST,
+    PERSONAL,
+    PLAIN,
+    ZERO,
+    Json,
+    Kept,
+    Moment,
+    Number,
+    Reference,
+    Seen,
+    Text,
+    Truth,
+)
+from premblyd.store.table import Table
+from premblyd.store.tables import Delivery, Event
+from premblyd.store.views import iso
+
+
+class Inquiry(Table):
+    """One question to Prembly, and its result."""
+
+    kept = Kept.RECORD
+    at_ms = Moment(PLAIN)
+    purpose = Text(PLAIN)
+    event = Reference(Event, column_name="event_id", null=True)
+    delivery = Reference(Delivery, column_name="delivery_id", null=True)
+    # NULL: a session was asked for, whose id is a secret
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE, null=True)
+    result = Text(PLAIN)
+    duration_ms = Number(PLAIN)
+    http_status = Number(PLAIN, null=True)
+    error = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.ERROR, null=True)
+    answer_bytes = Number(PLAIN, null=True)
+    answer_digest = Text(DIGEST, kept=Kept.RECORD, shown=Shape.PLAIN, null=True)
+    stored_event = Reference(Event, column_name="stored_event_id", null=True, backref="+")
+    wait_until_ms = Moment(PLAIN, seen=Seen.NOWHERE, null=True)  # nothing is asked before
+
+    indexes = (
+        "event (event_id) WHERE event_id IS NOT NULL",
+        "delivery (delivery_id) WHERE delivery_id IS NOT NULL",
+        "stored_event (stored_event_id) WHERE stored_event_id IS NOT NULL",
+        "contradicted (event_id) WHERE result = 'contradicted'",
+        "without_event (reference) WHERE event_id IS NULL AND reference IS NOT NULL",
+    )
+
+
+class Awaited(Table):
+    """A verification that is not settled: Prembly is asked until it is, or is given up."""
+
+    kept = Kept.RECORD
+    endpoint = Text(PLAIN)
+    reference = Text(PERSONAL, kept=Kept.IDENTITY, shown=Shape.REFERENCE)
+    event = Reference(Event, column_name="event_id")
+    state = Text(PLAIN)
+    due_at_ms = Moment(PLAIN, null=True)  # the queue: NULL is out of it
+    ask_count = Number(PLAIN, constraints=ZERO)
+    created_at_ms = Moment(PLAIN)
+    finished_at_ms = Moment(PLAIN, null=True)
+    settled_by = Reference(Event, column_name="settled_by_id", null=True, backref="+")
+    last_error = Text(PLAIN, null=True)
+    # As an event's.
+    reference_key = Text(PERSONAL, kept=Kept.IDENTITY, seen=Seen.NOWHERE, null=True)
+    # When Prembly was asked last, when it answered last, and since when it is known that Prembly
+    # has such a verification. NULL: never.
+    asked_at_ms = Moment(PLAIN, null=True)
+    answered_at_ms = Moment(PLAIN, null=True)
+    known_at_ms = Moment(PLAIN, null=True)
+
+    checks = ("(due_at_ms IS NOT NULL) = (state = 'waiting')",)
+    indexes = (
+        "due (due_at_ms) WHERE due_at_ms IS NOT NULL",
+        "reference (reference)",
+        "reference_key (reference_key) WHERE reference_key IS NOT NULL",
+        "event (event_id)",
+        "settled_by (settled_by_id) WHERE settled_by_id IS NOT NULL",
+        "given_up (finished_at_ms) WHERE state = 'given_up'",
+        "turn ((known_at_ms IS NULL), (COALESCE(asked_at_ms, 0)), created_at_ms DESC, due_at_ms)"
+        " WHERE due_at_ms IS NOT NULL",
+    )
+
+
+class Day(Table):
+    """The result of the last comparison of a day (UTC) with Prembly's log."""
+
+    kept = Kept.PERMANENT
+    day_ms = Moment(PLAIN, unique=True)  # its beginning
+    read_at_ms = Moment(PLAIN)
+    is_complete = Truth(PLAIN)
+    reasons = Text(PLAIN)  # why it is not, as words: see features/asking/days.py
+    counts = Json(PLAIN)
+
+
+TABLES = (Inquiry, Awaited, Day)
+
+VIEWS = (
+    f"""CREATE VIEW inquiry_log AS
+SELECT id, {iso("at_ms")} AS at, purpose, event_id, delivery_id, reference, result,
+       http_status, error, duration_ms, answer_bytes, answer_digest, stored_event_id,
+       {iso("wait_until_ms")} AS wait_until
+FROM inquiry""",
+)
