@@ -5,6 +5,7 @@ core looks for these files and what they hold; it imports one when it needs it, 
 none of those that it does not need:
 
     commands.py   COMMANDS: what an operator types (`Command`)
+    kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
 """
 
 import functools

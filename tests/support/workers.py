@@ -17,7 +17,6 @@ from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
-from premblyd.store.states import HaltReason
 from tests.support.jobs import action, invocation
 from tests.support.waiting import until
 
@@ -113,7 +112,7 @@ class Working:
         self.runner.configure(settings(*actions))
 
     @property
-    def halts(self) -> dict[str, HaltReason]:
+    def halts(self) -> dict[str, str]:
         return dict(self.children.halts.reasons)
 
     async def run(
