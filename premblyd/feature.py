@@ -12,6 +12,7 @@ none of those that it does not need:
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
+    kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
 """
 
 import functools

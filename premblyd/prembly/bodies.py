@@ -12,8 +12,13 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any, Literal
 
+import orjson
+
+from premblyd.ground.privacy import MAX_DEPTH, is_deep
+
 MAX_VALUES = 250_000  # a hundred times those of Prembly's largest; 16 MiB can hold 8 million
 LARGE_BYTES = 128 << 10
+MAX_LEVELS = MAX_DEPTH  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
 QUICK_HOLDERS = 1500  # objects and lists: 3 ms, of which facts.py searches for half
 _MAX_DIGITS = 500  # of a number in a large body: reading takes time by the square of its digits
 
@@ -66,6 +71,22 @@ def is_too_complex(body: bytes) -> bool:
     if len(body) <= MAX_VALUES:
         return False
     return len(body) - len(body.translate(None, b",[{")) > MAX_VALUES
+
+
+def embedded(body: bytes) -> bytes | None:
+    """Return the body's own JSON on one line. None when it is none, or one at which a reader may
+    fail: with NaN, half characters, endless numbers or thousands of levels, which
+    orjson refuses itself, or many levels."""
+    if is_too_complex(body):
+        return None
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return None
+    if body.count(b"[") + body.count(b"{") > MAX_LEVELS and is_deep(value):
+        return None
+    # Within a text a line's end is written as \n: those that are left stand between values.
+    return body.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def repeats(document: Any, names: Collection[str]) -> bool:

@@ -16,7 +16,6 @@ import orjson
 from premblyd.config.hooks import SIGNING_PREFIX, HttpHook, Selection, signing_key
 from premblyd.config.models import Config, Endpoint
 from premblyd.config.secrets import Secret
-from premblyd.features.worker.protocol import embedded
 from premblyd.ground import jsontext, times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.expressions import EvaluationError
@@ -113,7 +112,7 @@ def _envelope(invocation: Invocation, webhook: Webhook) -> dict[str, Any]:
     envelope |= invocation.context()
     if invocation.is_erased:
         envelope["erased"] = True
-    elif webhook.document is not None and (own := embedded(webhook.body)) is not None:
+    elif webhook.document is not None and (own := bodies.embedded(webhook.body)) is not None:
         envelope["body"] = orjson.Fragment(own)
     else:
         envelope["body_base64"] = base64.b64encode(webhook.body).decode("ascii")

@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
+from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Config, Endpoint
-from premblyd.features.worker.halts import Halts
-from premblyd.features.worker.worker import WorkerRunner
+from premblyd.feature import added
 from premblyd.queue.jobs import Result
+from premblyd.run.halts import Halts
 from premblyd.run.http import HttpRunner
 from premblyd.run.invocation import Invocation, Preview
 from premblyd.run.process import Children
@@ -44,11 +44,12 @@ class Runner(Protocol[H_contra]):
         """Return what `run` would do, with secrets masked. They need not have been looked up."""
 
 
+# Rows of features are pairs: their modules know nothing of this one, which imports them.
 RUNNERS: dict[type[Hook], type[Runner[Any]]] = {
     ShellHook: ShellRunner,
     CommandHook: ShellRunner,
-    WorkerHook: WorkerRunner,
     HttpHook: HttpRunner,
+    **dict(added("kinds", "KINDS")),
 }
 
 

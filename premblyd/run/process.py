@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
-from premblyd.features.worker.halts import Halts
 from premblyd.queue.jobs import Result
+from premblyd.run.halts import Halts
 from premblyd.run.spawn import spawn
 from premblyd.store.states import AttemptOutcome
 

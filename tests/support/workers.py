@@ -17,7 +17,6 @@ from premblyd.queue.jobs import Result
 from premblyd.run.invocation import Invocation
 from premblyd.run.process import Children
 from premblyd.run.starting import FREE, Permit
-from premblyd.store.states import HaltReason
 from tests.support.jobs import action, invocation, settings
 from tests.support.waiting import until
 
@@ -107,7 +106,7 @@ class Working:
         self.runner.configure(settings(actions=actions))
 
     @property
-    def halts(self) -> dict[str, HaltReason]:
+    def halts(self) -> dict[str, str]:
         return dict(self.children.halts.reasons)
 
     async def run(

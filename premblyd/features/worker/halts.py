@@ -1,50 +1,18 @@
-"""Actions with worker processes that accept nothing now, and why: their deliveries are not claimed
-and use up no attempts, and the record says why."""
+"""The record of actions whose worker processes accept nothing now, and why."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from premblyd.features.worker.tables import Halt
 from premblyd.ground import loops
-from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
+from premblyd.run.halts import Halts
 from premblyd.store.engine import Statement, Transaction, insert, param, update
-from premblyd.store.states import HaltReason
-from premblyd.store.tables import Host
+from premblyd.store.tables import Halt, Host
 from premblyd.store.writer import Step, Writer
 
 STORE_PAUSE_S = 1.0
 LOOK_AGAIN_S = 3600.0  # without a change
-
-
-class Halts:
-    """Which actions can't run now, for whoever listens. Only the loop's thread uses it."""
-
-    def __init__(self) -> None:
-        self.reasons: dict[str, HaltReason] = {}  # the actions that are halted
-        self._listeners: list[Callable[[], None]] = []
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Have `listener` called after each change."""
-        self._listeners.append(listener)
-
-    def begin(self, action: str, reason: HaltReason) -> None:
-        """Claim nothing more of an action, until `end`. It may be halted already, for another
-        reason."""
-        if self.reasons.get(action) is not reason:
-            self.reasons[action] = reason
-            tell("worker.halted", action=action, reason=str(reason))
-            self._changed()
-
-    def end(self, action: str) -> None:
-        """Claim deliveries of an action again, if it was halted."""
-        if self.reasons.pop(action, None) is not None:
-            tell("worker.resumed", action=action)
-            self._changed()
-
-    def _changed(self) -> None:
-        for listener in self._listeners:
-            listener()
 
 
 class HaltLog:
@@ -69,9 +37,7 @@ class HaltLog:
         )
         return LOOK_AGAIN_S
 
-    def _write(
-        self, transaction: Transaction, reasons: Mapping[str, HaltReason], now_ms: int
-    ) -> None:
+    def _write(self, transaction: Transaction, reasons: Mapping[str, str], now_ms: int) -> None:
         transaction.change(_FORGET_ENDED)
         known = {action for (action,) in transaction.rows(_OF_WORKER, worker=self._worker)}
         for action in known - reasons.keys():

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from premblyd.config.hooks import WorkerHook
 from premblyd.features.worker.conversation import Conversation, Phase
-from premblyd.features.worker.halts import Halts
 from premblyd.features.worker.protocol import AnswerKind
 from premblyd.features.worker.workerline import STOPPED, End, Line, interrupted
 from premblyd.ground.telemetry import tell
 from premblyd.queue.jobs import Result
+from premblyd.run.halts import Halts
 from premblyd.run.process import Children
 from premblyd.run.starting import LackError, Permit, what_is_lacking
 from premblyd.store.states import HaltReason
@@ -224,8 +224,10 @@ class Pool:
             self._empty(self._halted)
         if self._halts is not None:
             if halt is not None:
+                tell("worker.halted", action=self.action, reason=str(halt))
                 self._halts.begin(self.action, halt)
             else:
+                tell("worker.resumed", action=self.action)
                 self._halts.end(self.action)
 
     def _halted(self) -> Result:

@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from premblyd import __version__
 from premblyd.ground import jsontext, times
 from premblyd.ground.errors import PremblydError
-from premblyd.ground.privacy import MAX_DEPTH, is_deep
 from premblyd.prembly import bodies
 from premblyd.run.invocation import Invocation
 
 VERSION = 1
 MAX_LINE_BYTES = 64 << 10  # of what a worker writes
-MAX_LEVELS = MAX_DEPTH  # readers of JSON give up at 256 (jq), 512 (PHP) or about 1,000 (Python)
 _UNNUMBERED = len(b'{"number":0')
 _NUMBER = rb"[1-9][0-9]{0,17}"
 _READY = re.compile(rb"ready +([0-9]{1,9})(?: .*)?", re.DOTALL)
@@ -86,7 +82,7 @@ def delivery_line(number: int, invocation: Invocation) -> bytes:
             "verification_status": verdict.verification_status,
         }
     body = None if invocation.is_erased else invocation.body
-    own = b"null" if body is None else embedded(body)
+    own = b"null" if body is None else bodies.embedded(body)
     if own is None:
         about["body_base64"] = base64.b64encode(invocation.body).decode("ascii")
         own = b"null"
@@ -129,22 +125,6 @@ _KINDS = {kind.value.encode(): kind for kind in AnswerKind}
 def _name(variable: str) -> str:
     """Return the name in the line of what is PREMBLY_… or PREMBLYD_… in the environment."""
     return variable.partition("_")[2].lower()
-
-
-def embedded(body: bytes) -> bytes | None:
-    """Return the body's own JSON on one line. None when it is none, or one at which a reader may
-    fail: with NaN, half characters, endless numbers or thousands of levels, which
-    orjson refuses itself, or many levels."""
-    if bodies.is_too_complex(body):
-        return None
-    try:
-        value = orjson.loads(body)
-    except ValueError:
-        return None
-    if body.count(b"[") + body.count(b"{") > MAX_LEVELS and is_deep(value):
-        return None
-    # Within a text a line's end is written as \n: those that are left stand between values.
-    return body.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def _without_other_ends(line: bytes) -> bytes:
