@@ -8,7 +8,7 @@ from premblyd.ground import loops
 from premblyd.ground.times import Clock
 from premblyd.run.halts import Halts
 from premblyd.store.engine import Statement, Transaction, insert, param, update
-from premblyd.store.tables import Halt, Host
+from premblyd.store.tables import Host
 from premblyd.store.writer import Step, Writer
 
 STORE_PAUSE_S = 1.0
