@@ -8,6 +8,8 @@ none of those that it does not need:
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES: how it opens a database file
                   (`Config.database`); LOGS_REFERENCES: whether the log may name verifications
+    sample.yaml, sample_action.yaml
+                  the lines of these keys in the sample configuration that `init` writes
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
@@ -20,6 +22,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from premblyd.features import FEATURES
@@ -41,6 +44,14 @@ def added(file: str, name: str) -> Iterator[Any]:
         module = f"premblyd.features.{feature}.{file}"
         if importlib.util.find_spec(module) is not None:
             yield from getattr(importlib.import_module(module), name, ())
+
+
+def texts(file: str) -> Iterator[str]:
+    """Yield the text of this file of each feature that has it."""
+    for feature in installed():
+        path = Path(__file__).parent / "features" / feature / file
+        if path.exists():
+            yield path.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from premblyd import feature
 from premblyd.config.hooks import (
     KINDS,
     CommandHook,
@@ -17,10 +18,10 @@ from premblyd.config.hooks import (
     ShellHook,
     WorkerHook,
 )
-from premblyd.config.load import load_config, parse_config
-from premblyd.config.models import Config
+from premblyd.config.load import load_config, models, parse_config
+from premblyd.config.models import Action, Config
 from premblyd.config.secrets import Secret, SecretPlaces
-from premblyd.config.values import duration_ms, listen, size_bytes
+from premblyd.config.values import duration_ms, keys_of, listen, size_bytes
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.words import listed
 from tests.support.rows import for_each
@@ -79,6 +80,13 @@ def problems(text: str, folder: Path = Path("/nowhere"), **environ: str) -> list
 
 def key(text: str, folder: Path = Path("/nowhere"), **environ: str) -> str:
     return parse(SMALL.replace("hush-text", text), folder, **environ).endpoints[0].key_texts["live"]
+
+
+def test_a_feature_that_is_not_there_leaves_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature, "installed", lambda: ())
+    config, action = models.__wrapped__()
+    assert (keys_of(config), keys_of(action)) == (keys_of(Config), keys_of(Action))
+    assert "console" not in keys_of(config)
 
 
 def test_the_whole_sample_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

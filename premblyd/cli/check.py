@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from premblyd import presence
+from premblyd import feature, presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
 from premblyd.config.keys import value_of
@@ -34,7 +34,6 @@ from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.store.connections import backend, connect_read_only
 
-TEMPLATE = Path(__file__).parent / "premblyd.yaml"
 NEXT = """\
 Wrote {path}. Before the first start:
 - Put your Prembly key into the file {key}
@@ -52,6 +51,7 @@ ADD_KEY = (
     "Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
     "encryption: {key: {file: database.key}}"
 )
+_BEHIND_KEYS = "#     # attempts counts"  # the line of the core's sample before which they come
 _ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
@@ -73,7 +73,7 @@ def init(folder: Path, *, encryption: bool) -> None:
             _make_key(folder)
         with path.open("x", encoding="utf-8") as file:
             path.chmod(0o640)  # keys may be put into it
-            text = TEMPLATE.read_text(encoding="utf-8")
+            text = _sample()
             for line in _ENCRYPTION if encryption else ():
                 text = text.replace(line, line.removeprefix("# "))
             file.write(text)
@@ -90,6 +90,14 @@ def init(folder: Path, *, encryption: bool) -> None:
     quoted = {"quoted": path, "quoted_key": key, "whole": path.absolute()}
     words = {name: shlex.quote(str(each)) for name, each in quoted.items()}
     click.echo(NEXT.format(path=path, key=key, premblyd=caller.name(), **words))
+
+
+def _sample() -> str:
+    """Return the sample configuration: the core's, with the keys that features add."""
+    core = Path(__file__).with_name("sample.yaml").read_text(encoding="utf-8")
+    of_action = "".join(feature.texts("sample_action.yaml"))
+    core = core.replace(_BEHIND_KEYS, of_action + _BEHIND_KEYS)
+    return "\n".join([core, *feature.texts("sample.yaml")])
 
 
 def _make_key(folder: Path) -> None:
