@@ -7,9 +7,11 @@ none of those that it does not need:
     commands.py   COMMANDS: what an operator types (`Command`)
     settings.py   SECTIONS, ACTION_KEYS: its keys in the configuration (config/keys.py); MISTAKES:
                   what is wrong between values of the file; ADDRESSES: how it opens a database file
-                  (`Config.database`); LOGS_REFERENCES: whether the log may name verifications
-    sample.yaml, sample_action.yaml
-                  the lines of these keys in the sample configuration that `init` writes
+                  (`Config.database`); LOGS_REFERENCES: whether the log may name verifications.
+                  And models of its hooks: to be defined is enough for them (config/hooks.py)
+    sample.yaml, sample_keys.yaml, sample_actions.yaml
+                  the lines of its sections, keys of an action, and actions in the sample that
+                  `init` writes
     tables.py     TABLES: models (`premblyd/store/table.py`). VIEWS: statements that make views
     backends.py   BACKENDS, TRANSLATIONS: another engine (`premblyd/store/connections.py`)
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)

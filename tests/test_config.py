@@ -16,12 +16,12 @@ from premblyd.config.hooks import (
     ProcessHook,
     Selection,
     ShellHook,
-    WorkerHook,
 )
 from premblyd.config.load import load_config, models, parse_config
 from premblyd.config.models import Action, Config
 from premblyd.config.secrets import Secret, SecretPlaces
 from premblyd.config.values import duration_ms, keys_of, listen, size_bytes
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.words import listed
 from tests.support.rows import for_each

@@ -15,6 +15,7 @@ from premblyd.config.models import Config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.config.values import Model, duration_ms, keys_of
 from premblyd.features.asking.settings import PREMBLY, StatusQuestion
+from premblyd.features.worker.settings import WorkerHook
 from tests.support.commands import run
 from tests.support.pages import EVERYTHING, PAGES, ROOT, blocks
 from tests.test_docs import SECRET
@@ -84,7 +85,7 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     own = ("prembly-live-key", "crm-token", "crm-signing-secret")
     asking = ("prembly-api-key", "prembly-organisation")
     loaded = load(settings + examples, tmp_path, *own, *asking)
-    crm, page, archive, tell = loaded.actions[:4]
+    crm, page, archive, _, tell = loaded.actions
     prembly = PREMBLY.of(loaded)
     assert prembly
     assert prembly.status == StatusQuestion()
@@ -97,8 +98,8 @@ def test_the_sample_loads_with_its_examples(tmp_path: Path) -> None:
     assert page.hook.timeout_ms == hooks.ShellHook.model_fields["timeout_ms"].default
     assert isinstance(archive.hook, hooks.CommandHook)
     assert archive.hook.command == ("/usr/local/bin/archive", "--stdin")
-    assert isinstance(tell.hook, hooks.WorkerHook)
-    for name, field in hooks.WorkerHook.model_fields.items():
+    assert isinstance(tell.hook, WorkerHook)
+    for name, field in WorkerHook.model_fields.items():
         if not field.is_required() and name != "env":
             assert getattr(tell.hook, name) == field.default, name
 

@@ -51,7 +51,11 @@ ADD_KEY = (
     "Stop the daemon, write this into it, and run `premblyd record encrypt`:\n"
     "encryption: {key: {file: database.key}}"
 )
-_BEHIND_KEYS = "#     # attempts counts"  # the line of the core's sample before which they come
+# What features add within the core's sample: before which of its lines, and in which file it is.
+_SAMPLES = {
+    "#     # attempts counts": "sample_keys.yaml",
+    "\n# Below is what few need": "sample_actions.yaml",
+}
 _ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
@@ -94,10 +98,10 @@ def init(folder: Path, *, encryption: bool) -> None:
 
 def _sample() -> str:
     """Return the sample configuration: the core's, with the keys that features add."""
-    core = Path(__file__).with_name("sample.yaml").read_text(encoding="utf-8")
-    of_action = "".join(feature.texts("sample_action.yaml"))
-    core = core.replace(_BEHIND_KEYS, of_action + _BEHIND_KEYS)
-    return "\n".join([core, *feature.texts("sample.yaml")])
+    text = Path(__file__).with_name("sample.yaml").read_text(encoding="utf-8")
+    for behind, file in _SAMPLES.items():
+        text = text.replace(behind, "".join(feature.texts(file)) + behind)
+    return "\n".join([text, *feature.texts("sample.yaml")])
 
 
 def _make_key(folder: Path) -> None:

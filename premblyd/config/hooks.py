@@ -1,6 +1,7 @@
 """What an action runs: a model for each kind of hook.
 
-A new kind is a model here, a module in run/ that runs it, and a row in run/kinds.py.
+A new kind is a model here, a module in run/ that runs it, and a row in run/kinds.py; or a feature's
+settings.py, a module of it, and its kinds.py.
 """
 
 import base64
@@ -26,9 +27,6 @@ from premblyd.config.values import (
     NonEmpty,
     OwnHeaderName,
     Select,
-    SizeBytes,
-    at_least,
-    duration_text,
     keys_of,
 )
 from premblyd.ground.expressions import Expression
@@ -116,38 +114,6 @@ class CommandHook(ProcessHook):
     @property
     def program(self) -> str | None:
         return self.command[0]
-
-
-class WorkerHook(ProcessHook):
-    """A program that stays running: each delivery is a line that it reads, and answers by another.
-
-    `timeout_ms` is how long it may be silent; by `busy` it may take up to `max_busy_ms` for a line.
-    After `max_runs`, at `max_age_ms`, above `max_memory_bytes` and when it had nothing to do for
-    `idle_ms`, a process ends in good order.
-    """
-
-    key = "worker"
-    may_outlast_timeout = True
-    worker: tuple[NonEmpty, ...] = Field(min_length=1)
-    max_busy_ms: DurationMs = Field(600_000, alias="max_busy", ge=1)
-    max_runs: int | None = Field(None, ge=1)
-    max_age_ms: Annotated[DurationMs, at_least(1000)] | None = Field(None, alias="max_age")
-    idle_ms: Annotated[DurationMs, at_least(1000)] | None = Field(None, alias="idle")
-    max_memory_bytes: SizeBytes | None = Field(None, alias="max_memory", ge=1 << 20)
-    start_timeout_ms: DurationMs = Field(30_000, alias="start_timeout", ge=1)
-
-    @model_validator(mode="after")
-    def _refuse_less_than_timeout(self) -> "WorkerHook":
-        if self.max_busy_ms < self.timeout_ms:
-            raise ValueError(
-                f"`max_busy` ({duration_text(self.max_busy_ms)}) should be no less than `timeout`"
-                f" ({duration_text(self.timeout_ms)})"
-            )
-        return self
-
-    @property
-    def program(self) -> str | None:
-        return self.worker[0]
 
 
 def signing_key(secret: str) -> bytes:

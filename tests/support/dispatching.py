@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Self
 
-from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook, WorkerHook
+from premblyd.config.hooks import CommandHook, Hook, HttpHook, ShellHook
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.features.asking.answering import Answers
 from premblyd.features.asking.client import Inquirer
@@ -17,6 +17,7 @@ from premblyd.features.asking.settings import PremblyApi
 from premblyd.features.asking.settling import Settling
 from premblyd.features.keeping.settings import ERASED
 from premblyd.features.turns.once import Ruling
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.ground.databases import DatabaseAddress, Server
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.queue.inbox import Inbox, NewDelivery

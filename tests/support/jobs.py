@@ -20,9 +20,9 @@ PLACES = SecretPlaces(Path("/nowhere"), {})
 
 def action(name: str = "act", *codes: str, **keys: Any) -> Action:
     """Return an action as the configuration file makes it; without a hook it is `shell: true`."""
+    _, model = models()  # which knows all kinds of hooks
     hook = {} if keys.keys() & KINDS.keys() else {"shell": "true"}
     settings = {"name": name, "response_codes": list(codes) or ["*"], **hook, **keys}
-    _, model = models()
     return model.model_validate(settings, context=PLACES)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Protocol
 
-from premblyd.config.hooks import WorkerHook
 from premblyd.features.worker.alarm import Alarm, Deadline
 from premblyd.features.worker.hearing import Hearing
 from premblyd.features.worker.protocol import (
@@ -22,6 +21,7 @@ from premblyd.features.worker.protocol import (
     read_answer,
     require_ready,
 )
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.features.worker.workerline import STOPPED, UNREAD, End, Fault, Line, interrupted
 from premblyd.features.worker.workerprocess import WorkerProcess
 from premblyd.ground.telemetry import tell

@@ -7,9 +7,9 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from premblyd.config.hooks import WorkerHook
 from premblyd.features.worker.conversation import Conversation, Phase
 from premblyd.features.worker.protocol import AnswerKind
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.features.worker.workerline import STOPPED, End, Line, interrupted
 from premblyd.ground.telemetry import tell
 from premblyd.queue.jobs import Result

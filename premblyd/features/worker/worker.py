@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-from premblyd.config.hooks import WorkerHook
 from premblyd.config.models import Config, Endpoint
 from premblyd.features.worker.conversation import Conversation
 from premblyd.features.worker.pool import CHANGED, Pool
 from premblyd.features.worker.protocol import delivery_line, hello
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.features.worker.workerline import STOPPED, interrupted
 from premblyd.queue.jobs import SMALL_BYTES, Result
 from premblyd.run import process

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from premblyd.config.hooks import WorkerHook
+from premblyd.features.worker.settings import WorkerHook
 from premblyd.run.process import Children, mark_of
 from premblyd.run.shell import environment
 from premblyd.run.spawn import spawn
