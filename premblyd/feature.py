@@ -13,6 +13,13 @@ none of those that it does not need:
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
+    troubles.py   TROUBLES: what needs an operator (record/troubles/trouble.py). And what it knows
+                  of late and failing deliveries (record/troubles/events.py)
+    standing.py   AT_REST: the actions that begin nothing (record/standing.py)
+    checks.py     what `premblyd check` says: PROMISES, CONDITIONS, WARNINGS, REMINDERS, and KEYS of
+                  its JSON (cli/check.py)
+    status.py     STATUS: what `premblyd status` says (cli/status.py)
+    metrics.py    FAMILIES: what it measures (record/families.py)
 """
 
 import functools

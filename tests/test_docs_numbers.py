@@ -22,7 +22,7 @@ PROMISED = [
     ("record.troubles.events.BURST", 20, "monitoring", "20 requests were refused in an hour"),
     ("record.troubles.events.NOISE_BURST", 300, "monitoring", "(300 if anybody can cause it)"),
     ("record.troubles.events.FAILING", 3, "monitoring", "the last three attempts of an action"),
-    ("record.troubles.daemons.DOWNTIME_DAYS", 30, "monitoring", "or 30 days have passed"),
+    ("features.asking.troubles.DOWNTIME_DAYS", 30, "monitoring", "or 30 days have passed"),
     ("cli.check.REMINDED_MS", 30 * DAY_MS, "monitoring", "or 30 days have passed"),
     ("ground.times.DAY_MS", DAY_MS, "monitoring", "or until a day has passed"),
     ("features.watch.settings.DISK_PERCENT", 90, "monitoring", "the database's disk is 90 % full"),

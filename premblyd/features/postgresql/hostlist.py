@@ -49,12 +49,6 @@ def alive(database: Database, now_ms: int) -> list[KnownHost]:
     return [host for host in known(database, now_ms) if host.state == "works"]
 
 
-def since_ms(database: Database) -> int | None:
-    """Return when the first daemon started on the database; None: none has. Raise as `alive`."""
-    first = Host.select(Host.started_at_ms).order_by(Host.id).limit(1)
-    return next((since_ms for (since_ms,) in queries.tuples(database, first)), None)
-
-
 def known(database: Database, now_ms: int) -> list[KnownHost]:
     """Return the hosts that work, and those that are away and may come back, by name. Raise
     StoreUnreadableError when the record can't be read."""
