@@ -26,7 +26,9 @@ LOOKED_AT, MOST = 5_000, 8
 def since_ms(database: Database) -> int | None:
     """Return when the first daemon started on the database; None: none has. Raise
     StoreUnreadableError when it can't be read."""
-    return queries.value(database, Host.select(Host.started_at_ms).order_by(Host.id).limit(1))
+    first = Host.select(Host.started_at_ms).order_by(Host.id)
+    at_ms: int | None = queries.value(database, first.limit(1))
+    return at_ms
 
 
 def is_served(database: Database, now_ms: int) -> bool:

@@ -23,7 +23,7 @@ DOWNTIME_DAYS = 30  # what is older was lived with
 GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 
 
-@trouble(passes=False)
+@trouble(means="Prembly contradicted events that it was asked to confirm", passes=False)
 def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
     if count := criteria.count_contradicted(situation.database, situation.since_ms):
@@ -39,7 +39,7 @@ def contradicted(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="Prembly refuses the API key, or can't be reached")
 def prembly(situation: Situation) -> Iterator[Item]:
     """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
     tell."""
@@ -88,7 +88,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
 DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
 
 
-@trouble(passes=False)
+@trouble(means="bodies said VERIFIED, but also something that does not fit", passes=False)
 def doubted(situation: Situation) -> Iterator[Item]:
     """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
     them or Prembly was asked."""
@@ -104,7 +104,7 @@ def doubted(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble(means="Prembly confirmed VERIFIED for doubted events", passes=False)
 def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
     if count := len(criteria.undismissed_ids(situation.database)["differs"]):
@@ -117,7 +117,7 @@ def differs(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble(means="Prembly's answers give an id to two verifications", passes=False)
 def shared(situation: Situation) -> Iterator[Item]:
     """Yield ids that Prembly's answers give to two verifications."""
     query = VerificationName.select(fn.COUNT(VerificationName.id)).where(
@@ -135,7 +135,7 @@ def shared(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False, reminds=True)
+@trouble(means="Prembly was asked for a week, and never answered", passes=False, reminds=True)
 def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications about which Prembly was asked for a week, and never answered."""
     if count := len(criteria.undismissed_ids(situation.database)["given_up"]):
@@ -149,7 +149,7 @@ def given_up(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reminds=True)
+@trouble(means="for more than an hour no webhook could be stored", reminds=True)
 def downtime(situation: Situation) -> Iterator[Item]:
     """Yield times in which no webhook could be stored, and after which nobody has looked whether
     something is missing, where Prembly can be asked for it."""

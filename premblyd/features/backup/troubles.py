@@ -13,7 +13,7 @@ from premblyd.store.tables import OperatorAction
 COPY_AGE_MS = 3 * DAY_MS
 
 
-@trouble()
+@trouble(means="a backup failed, or a folder has had no new copy for three days")
 def backup(situation: Situation) -> Iterator[Item]:
     """Yield the folders where the last backup failed, or that have had no new copy for days."""
     row = BackupFolder
@@ -32,7 +32,7 @@ def backup(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="a copy was put in the place of the database")
 def restored(situation: Situation) -> Iterator[Item]:
     """Yield that a copy was put in the place of the database: what came since it was made is not
     there."""

@@ -8,7 +8,12 @@ from premblyd.ground import keyfile
 from premblyd.record.troubles.trouble import Item, Situation, trouble
 
 
-@trouble(reads_record=False, has_metric=False, reminds=True)
+@trouble(
+    means="a change of the database's key was interrupted",
+    reads_record=False,
+    has_metric=False,
+    reminds=True,
+)
 def key(situation: Situation) -> Iterator[Item]:
     """Yield that a key is there which was to be the next one of an encrypted database."""
     encryption = situation.settings and ENCRYPTION.of(situation.settings)

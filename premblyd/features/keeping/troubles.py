@@ -35,7 +35,10 @@ LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
 
 
-@trouble(needs_nobody=("class is being deleted", "classes are being deleted"))
+@trouble(
+    means="expired data has not been deleted",
+    needs_nobody=("class is being deleted", "classes are being deleted"),
+)
 def retention(situation: Situation) -> Iterator[Item]:
     """Yield the classes of which something is there more than a day after its time, though nothing
     holds it."""
@@ -67,7 +70,7 @@ def retention(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="an erasure was not finished")
 def erasure(situation: Situation) -> Iterator[Item]:
     """Yield erasures that were begun and not ended."""
     begun = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id))
@@ -86,7 +89,7 @@ def erasure(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reads_record=False)
+@trouble(means="an old database file is kept, and no erasure reaches it", reads_record=False)
 def put_aside(situation: Situation) -> Iterator[Item]:
     """Yield the files that no erasure reaches."""
     paths = connections.put_aside(situation.path)
@@ -110,7 +113,7 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
-@trouble()
+@trouble(means="a file does not remember an erasure, or the database does not")
 def erasure_file(situation: Situation) -> Iterator[Item]:
     """Yield the files that lack erasures, and those that know more of them than the record."""
     query = ErasureFile.select(ErasureFile.file, ErasureFile.unknown, ErasureFile.error)
@@ -172,7 +175,7 @@ def _lack_it(removed: str) -> list[str]:
     return names[names.index(removed) :] if removed in names else [""]
 
 
-@trouble(reminds=True)
+@trouble(means="the clock is far off, or was", reminds=True)
 def clock(situation: Situation) -> Iterator[Item]:
     """Yield that the clock is far from the trusted time; and that the record has what is yet to
     come, by more than a clock is wrong that somebody looks after."""

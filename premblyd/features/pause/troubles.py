@@ -10,7 +10,7 @@ from premblyd.record.troubles.trouble import Item, Situation, Target, trouble
 PAUSED_MS = DAY_MS  # a pause without an end that has lasted for longer may be forgotten
 
 
-@trouble()
+@trouble(means="a pause without an end has lasted a day, or its action is not configured any more")
 def paused(situation: Situation) -> Iterator[Item]:
     """Yield pauses that somebody may have forgotten. Others are told beside what needs somebody."""
     found = wording.in_force(situation.database, situation.now_ms)

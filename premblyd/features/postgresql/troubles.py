@@ -15,7 +15,7 @@ from premblyd.store.tables import Host
 SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
 
 
-@trouble(reminds=True)
+@trouble(means="a transaction keeps the PostgreSQL server from cleaning up", reminds=True)
 def snapshot(situation: Situation) -> Iterator[Item]:
     """Yield that somebody's transaction keeps a server from cleaning up."""
     oldest = situation.database.oldest_transaction(SNAPSHOT_MS)
@@ -31,7 +31,7 @@ def snapshot(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="another host that shares the database was lost, or deliveries wait for one")
 def host(situation: Situation) -> Iterator[Item]:
     """Yield what waits for hosts that are away, and hosts that died and have not come back, where
     several share a database."""

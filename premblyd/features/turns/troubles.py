@@ -12,7 +12,7 @@ from premblyd.store.states import State
 from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery
 
 
-@trouble()
+@trouble(means="deliveries wait for a dead one: order, with then: wait")
 def blocked(situation: Situation) -> Iterator[Item]:
     """Yield references of which nothing runs, as a dead delivery is before them (`order`)."""
     for action, count in largest(_blocking(situation.database)):

@@ -8,7 +8,7 @@ from premblyd.record import queries
 from premblyd.record.troubles.trouble import Item, Situation, trouble
 
 
-@trouble()
+@trouble(means="another alert could not be sent")
 def alert(situation: Situation) -> Iterator[Item]:
     """Yield alerts whose last hook failed, so that nobody was told."""
     query = Alert.select(Alert.name, Alert.error, Alert.output).where(

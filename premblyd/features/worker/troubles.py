@@ -26,7 +26,7 @@ _GO_ON = {
 }
 
 
-@trouble()
+@trouble(means="an action's worker processes can't start, or have said abort")
 def halted(situation: Situation) -> Iterator[Item]:
     """Yield actions whose worker processes take nothing, on hosts that are at work."""
     for action, host, reason, since_ms in _halts(situation):

@@ -48,7 +48,7 @@ def daemon(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reads_record=False)
+@trouble(means="the database can't store webhooks", reads_record=False)
 def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
     remedy = "The log says why: a full disk, a database that somebody has locked or moved."
@@ -73,7 +73,7 @@ def database(situation: Situation) -> Iterator[Item]:
     yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
 
 
-@trouble(reads_record=False)
+@trouble(means="the database's disk is nearly full: disk: 90%", reads_record=False)
 def disk(situation: Situation) -> Iterator[Item]:
     if situation.path is None:
         return
@@ -97,7 +97,7 @@ def disk(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="hooks can't start, as the machine lacks files, processes or memory")
 def lacking(situation: Situation) -> Iterator[Item]:
     """Yield what machines lack, so that no hook could start for all the time that a runner tries
     it."""

@@ -45,7 +45,7 @@ LAST_ATTEMPTS = 400  # of all actions: where failures in a row are looked for
 FAILED = (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
-@trouble()
+@trouble(means="deliveries are overdue")
 def late(situation: Situation) -> Iterator[Item]:
     overdue = standing.overdue_of(situation.database, situation.now_ms - LATE_MS)
     for ask in added("troubles", "NOT_LATE"):
@@ -64,7 +64,7 @@ def late(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="an action keeps failing")
 def failing(situation: Situation) -> Iterator[Item]:
     """Yield actions whose last attempts all failed, save those that make none any more."""
     resting = standing.at_rest(situation.database, situation.now_ms)
@@ -109,7 +109,7 @@ def _failures_in_a_row(situation: Situation) -> dict[str, int]:
     return {action: count for action, count in failures.items() if count >= FAILING}
 
 
-@trouble()
+@trouble(means="deliveries gave up")
 def dead(situation: Situation) -> Iterator[Item]:
     settings = situation.settings
     configured = None if settings is None else {action.name for action in settings.actions}
@@ -128,7 +128,7 @@ def dead(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(has_metric=False)
+@trouble(means="no event came for a duration: silent: 6h", has_metric=False)
 def silent(situation: Situation) -> Iterator[Item]:
     """Yield that nothing came from Prembly, while it could be stored."""
     if situation.silent_ms is None or situation.store_error is not None:
@@ -145,7 +145,7 @@ def silent(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble(means="many requests were refused", passes=False)
 def rejections(situation: Situation) -> Iterator[Item]:
     since_ms = situation.now_ms - HOUR_MS
     query = (
@@ -163,7 +163,9 @@ def rejections(situation: Situation) -> Iterator[Item]:
             )
 
 
-@trouble(passes=False)
+@trouble(
+    means="a response code that Prembly does not document came for the first time", passes=False
+)
 def new_code(situation: Situation) -> Iterator[Item]:
     """Yield codes that Prembly does not document and that the record has for the first time."""
     found = queries.by_sql(situation.database, _FIRST_OF_CODES, MAX_CODES)
@@ -204,7 +206,7 @@ WHERE code IS NOT NULL LIMIT ?
 """
 
 
-@trouble()
+@trouble(means="your Prembly wallet is empty (code 03)")
 def wallet(situation: Situation) -> Iterator[Item]:
     """Yield code 03, unless a verification was paid for after it."""
     query = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)

@@ -2,9 +2,8 @@
 alerts and metrics.
 
 To add one, write its question beside its likes, in a file of this folder or in the troubles.py of a
-feature: `@trouble()` makes a row of it, for TROUBLES at the file's end. For alerts, its name stands
-in `features/watch/settings.py`. Questions must be quick beside a million events, so they ask
-indexes and roll-ups, and count no event.
+feature: `@trouble()` makes a row of it, for TROUBLES at the file's end. Questions must be quick
+beside a million events, so they ask indexes and roll-ups, and count no event.
 """
 
 from collections.abc import Collection, Iterable
