@@ -1,7 +1,8 @@
 """How things stand now: who works on the record and since when, and how many deliveries of each
 action wait, run, are overdue or dead. Counted by indexes, never from all of them.
 
-Of which actions an operator lets nothing begin, features say in their standing.py (AT_REST)."""
+Of which actions an operator lets nothing begin, features say in their standing.py (AT_REST; and
+IN_WORDS)."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -36,6 +37,12 @@ def is_served(database: Database, now_ms: int) -> bool:
     clock. Raise as `since_ms`."""
     query = Host.select(Host.id).where(is_working(Host, now_ms)).limit(1)
     return queries.value(database, query) is not None
+
+
+def actions_at_work(database: Database) -> set[str]:
+    """Return the actions of the hosts that are at work."""
+    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
+    return {name for (actions,) in working for name in actions.split("\n") if name}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +85,20 @@ def actions(
     return found
 
 
-def at_rest(database: Database, now_ms: int) -> set[str]:
-    """Return the actions of which an operator lets nothing begin now."""
-    return {name for ask in added("standing", "AT_REST") for name in ask(database, now_ms)}
+def at_rest(database: Database, now_ms: int) -> dict[str, Any]:
+    """Return the actions of which an operator lets nothing begin now, each with what says so."""
+    found: dict[str, Any] = {}
+    for ask in added("standing", "AT_REST"):
+        found |= ask(database, now_ms)
+    return found
+
+
+def at_rest_in_words(database: Database, now_ms: int) -> dict[str, str]:
+    """Return the same in words for who may read the record, behind `NAME has been`."""
+    found: dict[str, str] = {}
+    for ask in added("standing", "IN_WORDS"):
+        found |= ask(database, now_ms)
+    return found
 
 
 def _queued(database: Database) -> dict[str, tuple[int, int | None]]:

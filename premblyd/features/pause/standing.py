@@ -3,3 +3,4 @@
 from premblyd.features.pause import wording
 
 AT_REST = (wording.in_force,)
+IN_WORDS = (wording.sentences,)

@@ -10,6 +10,7 @@ from peewee import Case, fn
 
 from premblyd.queue.register import is_working
 from premblyd.record import queries
+from premblyd.record.standing import actions_at_work
 from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -68,12 +69,6 @@ def known(database: Database, now_ms: int) -> list[KnownHost]:
         )
         for host in queries.rows(database, query.order_by(Host.name, Host.id), KnownHost)
     ]
-
-
-def actions_at_work(database: Database) -> set[str]:
-    """Return the actions of the hosts that are at work."""
-    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
-    return {action for (actions,) in working for action in _names(actions)}
 
 
 def waited_for(database: Database) -> list[WaitedFor]:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
-from premblyd.features.pause import wording
 from premblyd.features.statistics.rolled import OTHER
 from premblyd.features.statistics.rollups import hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
@@ -21,7 +20,6 @@ from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
 from premblyd.ground.times import HOUR_MS
 from premblyd.record import queries, standing
-from premblyd.record.queries import PauseRow
 from premblyd.store.engine import Database
 from premblyd.store.states import AttemptOutcome
 from premblyd.store.tables import Rejection
@@ -67,7 +65,7 @@ class ActionFigures:
     overdue: int  # of the waiting: could run, and does not yet
     oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
     next_due_at_ms: int | None
-    pause: PauseRow | None = None  # nothing begins, and nothing is overdue
+    pause: Any = None  # what says that nothing begins, and nothing is overdue
 
     @property
     def attempt_count(self) -> int:
@@ -177,7 +175,7 @@ def actions(
     """Return how each action fares: those called `names` first, then all others that have
     attempts since `since_ms` or open deliveries, or are paused, by name."""
     attempts, durations = attempts_of(database, since_ms)
-    paused = wording.in_force(database, now_ms)
+    resting = standing.at_rest(database, now_ms)
     figures = []
     for stands in standing.actions(database, now_ms, names, others=attempts):
         name = stands.action
@@ -190,7 +188,7 @@ def actions(
                 success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
                 median_ms=quantile(took, 0.5),
                 p95_ms=quantile(took, 0.95),
-                pause=paused.get(name),
+                pause=resting.get(name),
             )
         )
     return figures

@@ -119,8 +119,8 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     )
     ended = "Runs of hooks that have ended, by action and outcome."
     yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
-    asked = "Questions to Prembly, by purpose and result."
-    yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
+    for row, of_feature in counts.of_features.values():
+        yield _counter(row.name, row.help, of_feature, *row.fields)
     signals = "Signals to `checkin`: sent, not sent, or withheld."
     yield _counter("premblyd_checkins", signals, counts.checkins, "result")
     yield _histogram(
