@@ -17,6 +17,16 @@ none of those that it does not need:
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
+    troubles.py   TROUBLES: what needs an operator (record/troubles/trouble.py). And what it knows
+                  of late and failing deliveries (record/troubles/events.py)
+    occurrences.py OCCURRENCES: events of the log; EXPECTED: no warnings (ground/telemetry.py)
+    standing.py   AT_REST, IN_WORDS: the actions that begin nothing (record/standing.py)
+    checks.py     what `premblyd check` says: PROMISES, CONDITIONS, WARNINGS, REMINDERS, and KEYS of
+                  its JSON (cli/check.py)
+    status.py     STATUS: what `premblyd status` says (cli/status.py)
+    metrics.py    FAMILIES: metrics of the record (record/families.py)
+    counts.py     COUNTS: metrics that count events of the log (record/families.py)
+    copies.py     COPIES: what there is of copies (features/keeping/keepstatus.py)
 """
 
 import functools

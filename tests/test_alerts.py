@@ -12,7 +12,7 @@ from premblyd.config.hooks import CommandHook, HttpHook, ShellHook
 from premblyd.config.load import parse_config
 from premblyd.config.secrets import SecretPlaces
 from premblyd.features.watch import message
-from premblyd.features.watch.settings import KINDS, Alert
+from premblyd.features.watch.settings import Alert, kinds
 from premblyd.features.watch.troublewatch import AGAIN_MS, AlertLog, TroubleWatch
 from premblyd.ground.errors import ConfigError
 from premblyd.ground.times import Clock
@@ -341,7 +341,8 @@ def test_a_full_disk_is_told_by_the_alerts_own_share(
         if situation.disk_percent <= 80:
             yield Item(text="full")
 
-    monkeypatch.setattr(table, "TROUBLES", (Trouble(kind="disk", ask=disk, reads_record=False),))
+    row = Trouble(kind="disk", ask=disk, means="it is full", reads_record=False)
+    monkeypatch.setattr(table, "TROUBLES", (row,))
     watching.configure(
         alert({"disk": "80%"}, name="early"), alert({"disk": "95%"}, name="late"), alert("disk")
     )
@@ -513,7 +514,7 @@ def test_try_says_what_is_missing_and_check_what_cannot_run(daemon: Premblyd) ->
 
 
 def test_every_kind_of_attention_can_be_an_alert_and_an_example_names_it() -> None:
-    assert {"daemon", *KINDS} == {row.kind for row in table.TROUBLES}
-    every = [{"silent": "6h"} if kind == "silent" else kind for kind in KINDS]
+    assert {"daemon", *kinds()} == {row.kind for row in table.TROUBLES}
+    every = [{"silent": "6h"} if kind == "silent" else kind for kind in kinds()]
     shown = message.example(alert(*every), "host", 0)
-    assert all(words.partition(":")[0] in shown.text() for words in KINDS.values())
+    assert all(words.partition(":")[0] in shown.text() for words in kinds().values())

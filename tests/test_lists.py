@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from premblyd.features.statistics import statistics
-from premblyd.record import criteria, filters, lists, queries, replays
+from premblyd.record import criteria, filters, lists, queries, replays, standing
 from premblyd.record.filters import Chosen, DeliveryFilter, EventFilter, OperatorFilter
 from premblyd.record.lists import NEWEST, OLDEST, Cursor, Part, ReadPlan
 from premblyd.record.queries import By
@@ -299,7 +298,7 @@ def test_no_filter_scans_or_sorts_alone_or_with_one_that_many_rows_have(
 
 def test_what_the_dead_died_of_and_how_many_are_counted_by_their_index(planned: Database) -> None:
     for action in (None, "crm"):
-        count = functools.partial(statistics.errors_of_dead, planned, action)
+        count = functools.partial(standing.errors_of_dead, planned, action)
         assert [step for step in plans(planned, count) if is_slow(step)] == []
         dead = DeliveryFilter(state="dead", action=action, error="exit")
         count_all = functools.partial(replays.count_deliveries, planned, dead)

@@ -10,15 +10,15 @@ import pytest
 
 import premblyd
 from premblyd.ground import telemetry
-from premblyd.ground.telemetry import EVENTS, tell
+from premblyd.ground.telemetry import events, tell
 from tests.support.logs import logged
 from tests.support.pages import PAGES
 from tests.support.rows import for_each
 
 
-@for_each("event", EVENTS)
+@for_each("event", events())
 def test_every_event_is_a_line_that_the_documentation_lists(event: str) -> None:
-    values = {name: f"the {name}" for name in EVENTS[event].fields}
+    values = {name: f"the {name}" for name in events()[event].fields}
     with logged() as lines:
         tell(event, **{**values, "cause": ValueError("hush")} if "cause" in values else values)
     (line,) = lines
@@ -42,15 +42,15 @@ def tellings() -> Iterator[tuple[str, set[str]]]:
             elif isinstance(node, ast.Call) and "tell" in _name(node.func):
                 names = {keyword.arg for keyword in node.keywords if keyword.arg} - {"is_logged"}
                 for found in ast.walk(node.args[0]) if node.args else ():
-                    if isinstance(found, ast.Constant) and str(found.value) in EVENTS:
+                    if isinstance(found, ast.Constant) and str(found.value) in events():
                         yield str(found.value), names
 
 
 def test_every_event_is_told_with_the_fields_of_its_row() -> None:
     told = list(tellings())
-    assert {event for event, _ in told} == set(EVENTS)
+    assert {event for event, _ in told} == set(events())
     for event, names in told:
-        fields = EVENTS[event].fields
+        fields = events()[event].fields
         needed = {name for name, is_optional in fields.items() if not is_optional}
         assert needed <= names <= set(fields), event
 

@@ -19,11 +19,9 @@ HERE = "tests.test_trouble_row"
 # What whoever adds a trouble writes, done in the daemon before it starts.
 ADDED = f"""
 from premblyd.features.watch import troublewatch as watch
-from premblyd.features.watch.settings import KINDS
 from premblyd.record.troubles import table
 from {HERE} import ROW
 watch.LOOK_EVERY_S = 0.05
-KINDS["moon"] = "the moon is full"
 table.TROUBLES = (*table.TROUBLES, ROW)
 """
 
@@ -38,7 +36,13 @@ def _moon(_: Situation) -> Iterator[Item]:
     yield Item(severity=Severity.NOTICE, text="It shines.", about="bright", count=2)
 
 
-ROW = Trouble(kind="moon", ask=_moon, reminds=True, needs_nobody=("moonbeam", "moonbeams"))
+ROW = Trouble(
+    kind="moon",
+    ask=_moon,
+    means="the moon is full",
+    reminds=True,
+    needs_nobody=("moonbeam", "moonbeams"),
+)
 
 
 def test_a_row_is_all_that_a_trouble_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def test_what_waits_for_a_host_that_is_away_is_told_with_both_ways_out(
     away = host(store, "b", "crm", "mail")
     add_many(store, 2, "crm", "mail")
     store.wait(away.leave(NOW_MS))
-    item, late = found(record, NOW_MS + LATE_MS + 1)
+    late, item = found(record, NOW_MS + LATE_MS + 1)
     assert (item.kind, item.count, item.target.action) == ("host", 2, "mail")
     assert "2 deliveries of mail wait for the host b: no other host has that action" in item.text
     assert "`sudo premblyd hosts forget b`" in item.remedy
@@ -208,7 +208,7 @@ def test_a_code_that_is_not_documented_is_new_once_and_not_shown_if_it_may_be_pe
     assert "Prembly does not document" in item.text
     store.add(response_code="22200000042", body=b"3")
     shown = found(record)
-    assert [item.kind for item in shown] == ["unmatched", "new_code", "new_code"]
+    assert [item.kind for item in shown] == ["new_code", "new_code", "unmatched"]
     assert "2220" not in repr(shown)
     store.add("old", response_code="E9", body=b"2", received_at_ms=NOW_MS + DAY_MS)
     later = found(record, NOW_MS + DAY_MS + 1)

@@ -1,11 +1,19 @@
-"""premblyd init and check: a configuration file, written and looked through."""
+"""premblyd init and check: a configuration file, written and looked through.
+
+What `check` says of features they have in their checks.py, as functions: of the configuration what
+applies (PROMISES, and in KEYS for programs), what is probably not meant (WARNINGS, of `Checked`)
+and when an action runs (CONDITIONS); and of what the record reminds (REMINDERS).
+"""
 
 import contextlib
 import dataclasses
 import os
+import re
 import secrets
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -13,25 +21,20 @@ import click
 from premblyd import feature, presence
 from premblyd.cli import as_service, caller, config_option, json_option
 from premblyd.cli.printing import print_json, print_table
-from premblyd.config.keys import value_of
+from premblyd.config.hooks import Hook
 from premblyd.config.load import load_config
 from premblyd.config.models import Action, Config
 from premblyd.config.routing import Routing
-from premblyd.config.values import Listen, duration_text
-from premblyd.features.keeping import keepstatus
-from premblyd.features.keeping.settings import RETENTION
-from premblyd.features.pause import wording
-from premblyd.features.postgresql import hostlist
-from premblyd.features.postgresql.settings import HOSTS
-from premblyd.features.tryout import lint
+from premblyd.config.values import Listen
+from premblyd.feature import added
 from premblyd.ground import times
-from premblyd.ground.databases import Server, key_of
 from premblyd.ground.errors import CannotStartError, ConfigError, LacksRightsError, PremblydError
 from premblyd.ground.newfile import new_file
 from premblyd.presence import Presence
 from premblyd.receive import listening
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
+from premblyd.run.shell import DEFAULT_PATH
 from premblyd.store.connections import backend, connect_read_only
 
 NEXT = """\
@@ -59,6 +62,18 @@ _SAMPLES = {
 _ENCRYPTION = ("# encryption:", "#   key: {file: database.key}")
 NOT_JUDGED = "`sudo premblyd check` also checks whether the service can start."
 REMINDED_MS = 30 * times.DAY_MS  # what is older was lived with
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What features warn of. `daemon`: the one that runs, if that `is_known`."""
+
+    settings: Config
+    path: Path
+    daemon: Presence | None
+    is_known: bool
 
 
 @click.command()
@@ -149,8 +164,9 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
     daemon, is_known, line = _running(settings, config_path)
     inspected = backend(settings.database).inspect()
     gets_sockets = as_service.has_socket() or (daemon and daemon.has_passed_sockets)
-    taken = [] if gets_sockets or not is_known else _taken(settings.listen, daemon)
-    obstacles = [*inspected.obstacles, *taken]
+    obstacles = [*inspected.obstacles]
+    if is_known and not gets_sockets:
+        obstacles += taken(settings.listen, daemon)
     if not as_service.may_judge(config_path):
         line, obstacles = f"{line}\n{NOT_JUDGED}", []
     told = [f"the daemon can't start: {obstacle}" for obstacle in obstacles]
@@ -159,12 +175,12 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
             click.echo(caller.as_called(each), err=True)
         raise SystemExit(CannotStartError.exit_code if told else 0)
     routes = _routes(settings)
-    warnings = [*lint.warnings(settings, config_path)]
+    looked = Checked(settings=settings, path=config_path, daemon=daemon, is_known=is_known)
+    warnings = [each for ask in added("checks", "WARNINGS") for each in ask(looked)]
+    for action in settings.actions:
+        warnings += lacks_program(f"action {action.name}", action.hook)
     if daemon is not None:
         warnings += presence.differences(daemon, settings, config_path)
-    if (console := value_of("console", settings)) is not None and is_known:
-        unopened = _taken(console.listen, daemon)
-        warnings += [f"the console can't start: {each}" for each in unopened]
     warnings += [*inspected.warnings, *reminders(settings), *told]
     if as_json:
         names = ("pid", "version", "started_at_ms", "configuration", "database", "listen")
@@ -175,8 +191,8 @@ def check(config_path: Path, *, quiet: bool, as_json: bool) -> None:
                 "warnings": warnings,
                 "database": list(inspected.facts),
                 "daemon": daemon and {name: getattr(daemon, name) for name in names},
-                "retention": keepstatus.periods(RETENTION.of(settings)),
             }
+            | {key: told for ask in added("checks", "KEYS") for key, told in ask(settings).items()}
         )
     else:
         _print(settings, config_path, routes, [*inspected.facts, line], warnings)
@@ -199,23 +215,26 @@ def _print(
     click.echo(f"Listens on {settings.listen}; endpoints: {endpoints}\n")
     rows = [(code, ", ".join(names) or "none: stored only") for code, names in routes]
     print_table(("code", "actions"), rows, empty="")
-    click.echo("\n" + "\n".join(_promised(settings)))
-    for alert in value_of("alerts", settings, ()):
-        triggers = ", ".join(map(str, alert.on))
-        click.echo(f"Alert {alert.name}: {triggers}; repeated at most every {alert.every}.")
-    if (checkin := value_of("checkin", settings)) is not None:
-        click.echo(f"Sends a check-in every {duration_text(checkin.every_ms)}.")
+    if promises := [each for ask in added("checks", "PROMISES") for each in ask(settings)]:
+        click.echo("\n" + "\n".join(promises))
     click.echo("\n" + caller.as_called("\n".join(facts)))
     for warning in warnings:
         click.echo(f"warning: {caller.as_called(warning)}", err=True)
 
 
-def _taken(where: Listen, daemon: Presence | None) -> list[str]:
+def taken(where: Listen, daemon: Presence | None) -> list[str]:
     """Return why nobody can listen there, if so, once the daemon that runs has ended."""
     if daemon is not None and presence.frees(daemon, where):
         return []
     reason = listening.why_not(where)
     return [reason] if reason else []
+
+
+def lacks_program(place: str, hook: Hook) -> Iterator[str]:
+    """Yield that the program of a hook is not there."""
+    program = hook.program
+    if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
+        yield f"{place}: {program} is not an executable here"
 
 
 def _routes(settings: Config) -> list[tuple[str, list[str]]]:
@@ -230,28 +249,12 @@ def _routes(settings: Config) -> list[tuple[str, list[str]]]:
     return [*routes, ("any other", names("\0")), ("missing", names(None))]
 
 
-def _promised(settings: Config) -> Iterator[str]:
-    """Yield what applies besides the routes."""
-    if names := [action.name for action in settings.actions if value_of("once", action)]:
-        yield f"Once for each reference and outcome: {', '.join(names)}."
-    if names := [action.name for action in settings.actions if value_of("order", action)]:
-        yield f"In the order of receipt for each reference: {', '.join(names)}."
-    if value_of("pending", settings) is not None:
-        yield "Asks Prembly for the results of pending verifications."
-    yield f"Retention: {keepstatus.in_words(RETENTION.of(settings))}."
-    if key := key_of(settings.database):
-        yield f"The record is encrypted. Without {key} it and its copies are lost: copy the key."
-    if isinstance(settings.database, Path):
-        yield "The record and its copies are not encrypted (no `encryption`)."
-
-
 def _narrowed(action: Action) -> str:
     """Return in brackets the conditions of an action other than its codes."""
     parts = [] if action.types == ("*",) else [f"types {', '.join(action.types)}"]
     if action.when:
         parts.append(f"when {action.when.text}")
-    if value_of("confirm", action):
-        parts.append("confirmed by Prembly first")
+    parts += [each for ask in added("checks", "CONDITIONS") for each in ask(action)]
     return f" ({'; '.join(parts)})" if parts else ""
 
 
@@ -286,23 +289,7 @@ def reminders(settings: Config) -> Iterator[str]:
     ):
         at_ms = database.now_ms()
         situation = Situation(record=database, now_ms=at_ms, for_ms=REMINDED_MS, settings=settings)
-        paused = wording.in_force(database, at_ms)
-        gone = wording.without_action(database, settings, paused)
-        for action, pause in paused.items():
-            told = (
-                f"{action} has been {wording.sentence(pause)}: `premblyd resume {action}` ends"
-                " the pause"
-            )
-            dead = "; no configuration has this action: its waiting deliveries are dead then"
-            yield told + dead if action in gone else told
         for item in table.reminders(situation):
             yield f"{item.text} {item.remedy} `{item.command}`"
-        own = HOSTS.of(settings)
-        is_shared = isinstance(settings.database, Server)
-        for host in hostlist.alive(database, at_ms) if is_shared else ():
-            if host.name != own.name and host.lost_after_ms not in (None, own.lost_after_ms):
-                yield (
-                    f"lost_after is {duration_text(own.lost_after_ms)} here, and"
-                    f" {duration_text(host.lost_after_ms)} on {host.name}: each counts as lost"
-                    " after its own. Set one value for all hosts, and restart them"
-                )
+        for ask in added("checks", "REMINDERS"):
+            yield from ask(situation)

@@ -1,11 +1,11 @@
 """premblyd status"""
 
 import asyncio
-import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,25 +15,29 @@ from premblyd.cli.as_service import is_managed
 from premblyd.cli.common import database_of, open_to_read, record_options, settings_if_valid
 from premblyd.cli.printing import bold, clean, print_json, print_sentence, wrapped
 from premblyd.config.models import HEALTH_PATH
-from premblyd.features.asking import days
-from premblyd.features.asking.days import Day
-from premblyd.features.keeping import keepstatus
-from premblyd.features.pause import wording
-from premblyd.features.postgresql import hostlist
-from premblyd.features.postgresql.hostlist import KnownHost
-from premblyd.features.statistics import statistics
-from premblyd.features.statistics.statistics import ActionFigures
+from premblyd.feature import added
 from premblyd.ground import times
 from premblyd.ground.databases import DatabaseAddress, file_of
 from premblyd.ground.errors import StoreUnreadableError
 from premblyd.ground.httpclient import HttpClient, Request
-from premblyd.ground.words import counted
 from premblyd.presence import Presence
+from premblyd.record import standing
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import MARKS, Item, Severity, Situation
 
 NEW = "The record is new: it begins at {} UTC, and `once` knows nothing from before that."
 HEALTH_TIMEOUT_S = 4.0  # longer than the daemon itself waits for a commit
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a feature adds: under `key` for programs what `read` returns, or `nothing` where the
+    record can't be read; and for people, lines."""
+
+    key: str
+    read: Callable[[Situation], Any]
+    lines: Callable[[Situation], Iterable[str]]
+    nothing: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +61,32 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
     webhooks are being lost, or no hooks run. 75 and 78: that is not known.
     """
     place = database_of(config_path, database)
-    record, alive, unreadable, at_ms = None, [], None, times.now_ms()
+    record, is_served, unreadable, at_ms = None, False, None, times.now_ms()
     try:
         record = open_to_read(place)
         at_ms = record.now_ms()
-        alive = [] if file_of(place) else hostlist.alive(record, at_ms)
+        is_served = file_of(place) is None and standing.is_served(record, at_ms)
     except StoreUnreadableError as error:
         if database is not None or error.by_user:
             raise
         unreadable = str(error)
     daemon = _Daemon()
     if database is None:
-        daemon = _find_daemon(place, config_path, is_elsewhere=bool(alive or unreadable))
+        daemon = _find_daemon(place, config_path, is_elsewhere=is_served or bool(unreadable))
     settings = settings_if_valid(config_path, database)
     readable = None if unreadable else record
-    items = table.items(
-        Situation(
-            record=readable,
-            now_ms=at_ms,
-            settings=settings,
-            path=file_of(place),
-            unreadable=unreadable,
-            missing_on=str(place) if daemon.is_missing else None,
-            is_managed=is_managed(config_path),
-            health=daemon.health,
-        )
+    situation = Situation(
+        record=readable,
+        now_ms=at_ms,
+        settings=settings,
+        path=file_of(place),
+        unreadable=unreadable,
+        missing_on=str(place) if daemon.is_missing else None,
+        is_managed=is_managed(config_path),
+        health=daemon.health,
     )
-    since_ms = hostlist.since_ms(readable) if readable else None
-    glance = keepstatus.at_a_glance(readable, settings, at_ms) if readable else None
-    paused = statistics.paused(readable, at_ms) if readable else []
-    compared = days.days(readable) if readable else []
+    items = table.items(situation)
+    since_ms = standing.since_ms(readable) if readable else None
     if as_json:
         here = daemon.presence
         names = ("pid", "version", "started_at_ms", "listen")
@@ -95,26 +95,21 @@ def status(config_path: Path, *, database: str | None, as_json: bool) -> None:
                 "ok": not any(item.needs_somebody for item in items),
                 "daemon": {name: getattr(here, name) for name in names} if here else None,
                 "record_since_ms": since_ms,
-                "hosts": alive,
                 "attention": [item.as_json() for item in items],
-                "kept": glance,
-                "paused": [
-                    {**dataclasses.asdict(each.pause), "waiting": each.waiting}
-                    for each in paused
-                    if each.pause
-                ],
-                "days": compared,
+            }
+            | {
+                part.key: part.read(situation) if readable else part.nothing
+                for part in added("status", "STATUS")
             }
         )
     else:
         is_new = since_ms is not None and at_ms - since_ms < times.DAY_MS
         new = NEW.format(times.for_people(since_ms)) if is_new else ""
-        _print(daemon.line, new, alive, items)
-        _print_paused(paused)
-        _print_days(compared)
-        for title, text in keepstatus.lines(glance, settings) if glance else ():
-            for line in wrapped(caller.as_called(f"{title.capitalize()}: {text}.")):
-                click.echo(line)
+        _print(daemon.line, new, items)
+        for part in added("status", "STATUS") if readable else ():
+            for text in part.lines(situation):
+                for line in wrapped(caller.as_called(text)):
+                    click.echo(line)
     gravest = max((item.severity for item in items), default=Severity.NOTICE)
     raise SystemExit(gravest - Severity.NOTICE)
 
@@ -153,44 +148,11 @@ async def _health(address: str) -> int | None:
         client.close()
 
 
-def _print_paused(paused: Sequence[ActionFigures]) -> None:
-    for each in paused:
-        if each.pause is not None:
-            waiting = counted(each.waiting, "delivery", "deliveries")
-            told = f"{each.action} ({waiting} waiting) has been {wording.sentence(each.pause)}."
-            told += f" `premblyd resume {each.action}` ends the pause."
-            for line in wrapped(caller.as_called(told)):
-                click.echo(line)
-
-
-def _print_days(compared: Sequence[Day]) -> None:
-    """Print of the days that were compared with Prembly's log how many are complete, and of those
-    that a night still asks for why they are not."""
-    if compared:
-        complete = sum(each.complete for each in compared)
-        told = (
-            f"Compared with Prembly's log: {complete} of {counted(len(compared), 'day')}"
-            " complete, up to"
-        )
-        print_sentence(f"{told} {compared[0].day}.")
-    for each in compared[: days.NIGHTS]:
-        if each.needs_somebody:
-            print_sentence(each.sentence)
-
-
-def _print(line: str, new: str, alive: Sequence[KnownHost], items: Sequence[Item]) -> None:
+def _print(line: str, new: str, items: Sequence[Item]) -> None:
     if line:
         print_sentence(line)
     for text in wrapped(new):
         click.echo(text)
-    for host in alive:
-        since = times.for_people(host.started_at_ms)
-        click.echo(
-            clean(
-                f"Host {host.name}: premblyd {host.version} since {since} UTC,"
-                f" hooks running: {host.running}."
-            )
-        )
     grave = table.for_people(items)
     for item in grave:
         is_urgent = item.severity is Severity.URGENT

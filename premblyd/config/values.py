@@ -42,6 +42,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DURATION_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SIZE_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _MAX_DURATION_MS = 366 * 86_400_000
+DISK_PERCENT = 90  # of the database's disk: if so much is used, that is told
 
 
 def duration_ms(text: Any) -> int:

@@ -1,17 +1,20 @@
 """Everything that can happen, as a table, and how it is reported: the log and the metrics
 listen."""
 
+import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from premblyd.feature import added
 from premblyd.ground.logs import output
 from premblyd.ground.logs.lines import Level
 
 # Each event of the log, its level and its fields, in the order in which a line has them. One with
 # `?` is left out while it is None. A `cause` is an exception: the log shows its type and the lines
-# it came through, never its text. docs/monitoring.md explains them.
+# it came through, never its text. Those of features are in their occurrences.py (OCCURRENCES).
+# docs/monitoring.md explains all.
 TABLE = """
 # Webhooks, hooks, the daemon
 webhook.received          info     event_id key endpoint kind type response_code outcome reference
@@ -29,18 +32,12 @@ webhook.failed            error    cause endpoint
 webhook.field_failed      warning  endpoint field error
 webhook.too_complex       warning  endpoint body_bytes
 action.when_failed        warning  action error
-action.paused             warning  action until?
-action.resumed            info     action
 attempt.finished          warning  event_id delivery action attempt outcome state exit_code
                                    http_status error reference duration_ms trace_id?
 attempt.lease_lost        warning  delivery attempt
 hook.strays_killed        warning  count
 daemon.hooks_interrupted  warning  count
 runner.failed             error    cause action
-worker.not_started        warning  action reason again_s?
-worker.ended              warning  action reason
-worker.halted             error    action reason
-worker.resumed            info     action
 dispatcher.failed         error    cause action?
 daemon.started            info     version listen database endpoints actions
                                    recovered_deliveries killed_leftovers
@@ -63,49 +60,12 @@ clock.jumped              warning  by_ms
 store.unavailable         error    reason
 store.recovered           info
 store.operation_failed    error    cause
-# Several daemons on one database
-host.joined               info     name worker others
-host.seen                 info     name worker
-host.lost                 error    name worker
-host.taken_over           warning  deliveries
-host.fenced               error    worker killed_processes
-host.let_go               error    worker killed_processes
-host.cut_off              warning  reason
-host.in_touch             info
-host.first                info     name
-host.failed               error    cause
-# Asking Prembly
-inquiry.answered          warning  purpose result event_id delivery? stored_event_id? reference
-                                   http_status error answer_bytes duration_ms
-inquiry.refused           error    http_status pause_s remedy
-inquiry.paused            warning  reason pause_s
-inquiry.resumed           info
-pending.begun             info     count
-pending.settled           info     event_id settled_by reference
-pending.given_up          warning  event_id reference ask_count error
-pending.failed            error    cause
-# What is deleted when its retention period has expired
-retention.removed         info     removed count freed_bytes
-retention.failed          error    cause
-erasure.lines_failed      error    cause
-# Telling people of trouble
-alert.sent                warning  alert kinds items
-alert.failed              error    alert kinds outcome exit_code http_status error
-alert.look_failed         error    cause
-# Checking in, to be missed
-checkin.sent              debug    signal
-checkin.not_sent          warning  signal http_status error
-checkin.withheld          warning  reason
-checkin.resumed           info
-checkin.failed            error    cause
-# The console
-console.not_opened        error    reason
-console.signed_in         info     session remote_ip
-console.sign_in_failed    warning  remote_ip
-console.refused           warning  reason remote_ip
-console.not_logged        warning  kind count
-console.failed            error    cause
 """
+# Events that are no warning, where a field is one of these.
+EXPECTED = (
+    ("attempt.finished", "outcome", ("succeeded",)),
+    ("attempt.finished", "state", ("cancelled", "skipped")),
+)
 Listener = Callable[[str, Mapping[str, Any]], None]
 
 
@@ -117,12 +77,17 @@ class Event:
     fields: dict[str, bool]  # by name: whether it is left out while it is None
 
 
-def _event(level: Any, *fields: str) -> Event:
-    return Event(level, {name.rstrip("?"): name.endswith("?") for name in fields})
-
-
-_ROWS = (row.split() for row in re.sub(r"\n +", " ", TABLE).splitlines())
-EVENTS = {row[0]: _event(*row[1:]) for row in _ROWS if row and row[0] != "#"}
+@functools.cache
+def events() -> dict[str, Event]:
+    """Return the events by their names: those of the table above, and those of features."""
+    found = {}
+    for table in (TABLE, *added("occurrences", "OCCURRENCES")):
+        for row in re.sub(r"\n +", " ", table).splitlines():
+            if row and not row.startswith("#"):
+                name, level, *fields = row.split()
+                about = {field.rstrip("?"): field.endswith("?") for field in fields}
+                found[name] = Event(cast(Level, level), about)
+    return found
 
 
 def tell(event: str, /, *, is_logged: bool = True, **fields: Any) -> None:
@@ -138,7 +103,7 @@ def tell(event: str, /, *, is_logged: bool = True, **fields: Any) -> None:
 
 
 def _log(event: str, fields: Mapping[str, Any]) -> None:
-    row = EVENTS[event]
+    row = events()[event]
     line: dict[str, Any] = {}
     for name, is_optional in row.fields.items():
         value = fields.get(name)
@@ -152,9 +117,15 @@ def _log(event: str, fields: Mapping[str, Any]) -> None:
 def _is_expected(event: str, fields: Mapping[str, Any]) -> bool:
     """Return whether an event is no warning, because all went well, or because another event has
     made it pointless."""
-    if event == "attempt.finished":
-        return fields["outcome"] == "succeeded" or fields["state"] in ("cancelled", "skipped")
-    return event == "inquiry.answered" and fields["result"] in ("confirmed", "settled", "unsettled")
+    return any(fields[field] in values for field, values in _expected().get(event, ()))
+
+
+@functools.cache
+def _expected() -> dict[str, list[tuple[str, Collection[str]]]]:
+    found: dict[str, list[tuple[str, Collection[str]]]] = {}
+    for event, field, values in (*EXPECTED, *added("occurrences", "EXPECTED")):
+        found.setdefault(event, []).append((field, values))
+    return found
 
 
 # None of them may raise or wait: the loop and the writer's thread tell here.

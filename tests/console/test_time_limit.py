@@ -14,6 +14,7 @@ import os, time
 from premblyd.ground import jsontext
 from premblyd.store.readers import Readers
 from premblyd.features.statistics import statistics
+from premblyd.features.watch import families
 
 def is_slow():
     return os.path.exists({slow!r})
@@ -27,9 +28,8 @@ def slowly(work, seconds):
     return do
 
 jsontext.dumps = slowly(jsontext.dumps, lambda _: 0.8)
-statistics.actions = slowly(
-    statistics.actions, lambda asked: 30 if asked["since_ms"] == asked["now_ms"] else 0.8
-)
+statistics.attempts_of = slowly(statistics.attempts_of, lambda _: 0.8)
+families.read = slowly(families.read, lambda _: 30)
 Readers.time_limit_s = property(
     lambda _: float(open({slow!r}).read()) if is_slow() else 30, lambda *_: None
 )

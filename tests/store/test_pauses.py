@@ -5,6 +5,7 @@ from typing import Any
 
 from premblyd.features.keeping import personrows
 from premblyd.features.pause.pauses import KEPT_MS, PauseLog
+from premblyd.features.pause.troubles import PAUSED_MS
 from premblyd.features.statistics import statistics
 from premblyd.features.turns.settings import Then
 from premblyd.queue.due import NO_ACTION
@@ -12,7 +13,7 @@ from premblyd.queue.inbox import NewDelivery
 from premblyd.queue.jobs import Claimable, Job, Room
 from premblyd.record.operating import Operator
 from premblyd.record.troubles import table
-from premblyd.record.troubles.events import LATE_MS, PAUSED_MS
+from premblyd.record.troubles.events import LATE_MS
 from premblyd.record.troubles.trouble import Item, Situation
 from premblyd.store.engine import Database
 from tests.store.test_claims import cost as cost  # noqa: PLC0414 (a fixture)
@@ -193,7 +194,6 @@ def test_what_is_paused_is_neither_late_nor_failing_and_overdue_in_no_metric(
     [figures] = statistics.actions(record, since_ms=0, now_ms=late_ms)
     assert (figures.overdue, figures.waiting) == (0, 4), "with the one of the record"
     assert figures.pause is not None
-    assert [each.pause for each in statistics.paused(record, late_ms)] == [figures.pause]
     resume(store, "crm", late_ms)
     soon_ms = late_ms + LATE_MS
     assert [item.kind for item in found(record, soon_ms - 1, "crm")] == ["failing"], "it may begin"

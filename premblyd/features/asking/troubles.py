@@ -1,28 +1,29 @@
-"""Troubles with Prembly: contradicted events, an empty wallet, unanswered questions."""
+"""Troubles with Prembly: contradicted events, unanswered questions, times of which it was not asked
+what is missing."""
 
 from collections.abc import Iterator
 
 from peewee import fn
 
+from premblyd.features.asking.settings import PREMBLY
 from premblyd.features.asking.tables import Inquiry
-from premblyd.features.statistics.rollups import hour_of
-from premblyd.features.statistics.tables import EventHour
 from premblyd.ground import times
+from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
 from premblyd.record import criteria, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
 from premblyd.store.states import InquiryResult
-from premblyd.store.tables import Event, VerificationName
+from premblyd.store.tables import Downtime, VerificationName
 
-WALLET_EMPTY = "03"
-LAST_VERIFIED = 400  # of the events after an empty wallet: where a verification is looked for
 LAST_INQUIRIES = 2000  # what is looked at of them: there may be any number
 UNREACHABLE = 3  # questions in a row without an answer
 UNREACHABLE_MS = 10 * 60_000  # for which they have to last
 LONG_WAIT_MS = 60_000  # a shorter pause is none to speak of
+DOWNTIME_DAYS = 30  # what is older was lived with
+GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 
 
-@trouble(passes=False)
+@trouble(means="Prembly contradicted events that it was asked to confirm", passes=False)
 def contradicted(situation: Situation) -> Iterator[Item]:
     """Yield events of which Prembly says something else than they do."""
     if count := criteria.count_contradicted(situation.database, situation.since_ms):
@@ -38,36 +39,7 @@ def contradicted(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
-def wallet(situation: Situation) -> Iterator[Item]:
-    """Yield code 03, unless a verification was paid for after it."""
-    last = Event.select(Event.id, Event.received_at_ms).where(Event.response_code == WALLET_EMPTY)
-    found = queries.tuples(situation.database, last.order_by(Event.id.desc()).limit(1))
-    if not found or found[0][1] < situation.since_ms:
-        return
-    later = (
-        Event.select(Event.outcome)
-        .where(Event.response_code == "00", Event.id > found[0][0])
-        .order_by(Event.id.desc())
-        .limit(LAST_VERIFIED)
-    )
-    if any(outcome != "unknown" for (outcome,) in queries.tuples(situation.database, later)):
-        return
-    query = EventHour.select(fn.COALESCE(fn.SUM(EventHour.events), 0)).where(
-        EventHour.hour_ms >= hour_of(situation.since_ms), EventHour.response_code == WALLET_EMPTY
-    )
-    count = queries.value(situation.database, query)
-    yield Item(
-        severity=Severity.URGENT,
-        text=f"Your Prembly wallet is empty (code 03), last at"
-        f" {times.for_people(found[0][1])} UTC: Prembly verifies nobody.",
-        remedy="Fund the wallet in Prembly's dashboard.",
-        target=Target(page="events", code=WALLET_EMPTY, since_ms=situation.since_ms),
-        count=max(1, count),
-    )
-
-
-@trouble()
+@trouble(means="Prembly refuses the API key, or can't be reached")
 def prembly(situation: Situation) -> Iterator[Item]:
     """Yield that Prembly refuses the API key, or can't be reached, as far as the last questions
     tell."""
@@ -116,7 +88,7 @@ def prembly(situation: Situation) -> Iterator[Item]:
 DISMISS = "`premblyd unsettled --dismiss EVENT` (or `all`) dismisses it."
 
 
-@trouble(passes=False)
+@trouble(means="bodies said VERIFIED, but also something that does not fit", passes=False)
 def doubted(situation: Situation) -> Iterator[Item]:
     """Yield events that say VERIFIED, and something that does not fit, until somebody has looked at
     them or Prembly was asked."""
@@ -132,7 +104,7 @@ def doubted(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble(means="Prembly confirmed VERIFIED for doubted events", passes=False)
 def differs(situation: Situation) -> Iterator[Item]:
     """Yield doubted events of which Prembly says VERIFIED, until somebody has looked at them."""
     if count := len(criteria.undismissed_ids(situation.database)["differs"]):
@@ -145,7 +117,7 @@ def differs(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False)
+@trouble(means="Prembly's answers give an id to two verifications", passes=False)
 def shared(situation: Situation) -> Iterator[Item]:
     """Yield ids that Prembly's answers give to two verifications."""
     query = VerificationName.select(fn.COUNT(VerificationName.id)).where(
@@ -163,7 +135,7 @@ def shared(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(passes=False, reminds=True)
+@trouble(means="Prembly was asked for a week, and never answered", passes=False, reminds=True)
 def given_up(situation: Situation) -> Iterator[Item]:
     """Yield verifications about which Prembly was asked for a week, and never answered."""
     if count := len(criteria.undismissed_ids(situation.database)["given_up"]):
@@ -175,3 +147,31 @@ def given_up(situation: Situation) -> Iterator[Item]:
             target=Target(page="events"),
             count=count,
         )
+
+
+@trouble(means="for more than an hour no webhook could be stored", reminds=True)
+def downtime(situation: Situation) -> Iterator[Item]:
+    """Yield times in which no webhook could be stored, and after which nobody has looked whether
+    something is missing, where Prembly can be asked for it."""
+    settings = situation.settings
+    prembly = PREMBLY.of(settings) if settings else None
+    if prembly is None or prembly.api_key is None:
+        return
+    since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
+    query = (
+        Downtime.select(Downtime.from_ms, Downtime.until_ms)
+        .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
+        .order_by(Downtime.id)
+    )
+    for from_ms, until_ms in queries.tuples(situation.database, query):
+        start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
+        yield Item(
+            text=f"From {start} to {end} UTC no webhook could be stored.",
+            remedy="Prembly sends most webhooks only once: ask it for the missed ones"
+            + (", in a minute." if situation.now_ms - until_ms < GRACE_MS else "."),
+            # To the second before.
+            command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",
+        )
+
+
+TROUBLES = (contradicted, prembly, doubted, differs, shared, given_up, downtime)

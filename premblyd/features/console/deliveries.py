@@ -8,11 +8,10 @@ from typing import Any
 from premblyd.features.console import words
 from premblyd.features.console.handler import Handler, require_known
 from premblyd.features.console.lists import Form, ListPage, is_plain
-from premblyd.features.statistics import statistics
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.privacy import MASK
 from premblyd.ground.words import counted
-from premblyd.record import replays
+from premblyd.record import replays, standing
 from premblyd.record.filters import DeliveryFilter
 from premblyd.record.operating import CANCELLED, REPLAYED, Operator
 from premblyd.record.queries import DeliveryRow
@@ -34,7 +33,7 @@ class Deliveries(ListPage):
     nothing = MappingProxyType({"dead": {}})
 
     def beside(self, database: Database, chosen: DeliveryFilter) -> Mapping[str, Any]:
-        return {"dead": statistics.dead_of(database)}
+        return {"dead": standing.dead_of(database)}
 
 
 class Dead(Deliveries):
@@ -45,7 +44,7 @@ class Dead(Deliveries):
     nothing = MappingProxyType({"dead": {}, "errors": []})
 
     def beside(self, database: Database, chosen: DeliveryFilter) -> Mapping[str, Any]:
-        errors = statistics.errors_of_dead(database, chosen.action)
+        errors = standing.errors_of_dead(database, chosen.action)
         return {**super().beside(database, chosen), "errors": errors}
 
 

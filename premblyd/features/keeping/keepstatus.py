@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from peewee import Case, fn
 
 from premblyd.config.models import Config
-from premblyd.features.backup.tables import BackupFolder
+from premblyd.feature import added
 from premblyd.features.keeping.holds import is_in_force
 from premblyd.features.keeping.retention import unset
 from premblyd.features.keeping.settings import RETENTION, Retention, period_text
@@ -49,7 +49,6 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
     """Return how things stand. Raise StoreUnreadableError when the record can't be read."""
     retention = RETENTION.of(settings) if settings else None
     in_force = Hold.select(fn.COUNT(Hold.id), fn.MIN(Hold.until_ms)).where(is_in_force(now_ms))
-    folders = BackupFolder.select(*queries.columns(BackupFolder, CopiesFolder))
     [(holds, next_end_ms)] = queries.tuples(database, in_force)
     since_ms = fn.MIN(Case(None, [(Erasure.vacuumed_at_ms.is_null(), Erasure.at_ms)]))
     vacuumed = fn.COUNT(Erasure.vacuumed_at_ms)
@@ -63,7 +62,7 @@ def at_a_glance(database: Database, settings: Config | None, now_ms: int) -> Kee
         erasures=erasures,
         unvacuumed=erasures - done,
         unvacuumed_since_ms=unvacuumed_since_ms,
-        copies=queries.rows(database, folders.order_by(BackupFolder.folder), CopiesFolder),
+        copies=[each for ask in added("copies", "COPIES") for each in ask(database)],
     )
 
 

@@ -1,16 +1,13 @@
-"""Troubles of retention and erasure: data is still there that should have been deleted. And of
-copies: there is no new one."""
+"""Troubles of retention and erasure: data is still there that should have been deleted, or the
+clock by which periods are counted is wrong."""
 
 import functools
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from peewee import Expression, Tuple, fn
 
-from premblyd.config.keys import value_of
-from premblyd.features.backup.tables import BackupFolder
 from premblyd.features.keeping import trusted
 from premblyd.features.keeping.keepstatus import CLASSES
 from premblyd.features.keeping.settings import RETENTION
@@ -23,23 +20,25 @@ from premblyd.features.keeping.tables import (
     Sweep,
     ToErase,
 )
-from premblyd.ground import keyfile, times
-from premblyd.ground.databases import is_plain
+from premblyd.ground import times
+from premblyd.ground.databases import is_plain, key_of
 from premblyd.ground.times import DAY_MS
 from premblyd.ground.words import counted
-from premblyd.record import queries
+from premblyd.record import events, queries
 from premblyd.record.troubles.trouble import Item, Severity, Situation, trouble
 from premblyd.store import connections
-from premblyd.store.tables import Event, OperatorAction, Rejection
+from premblyd.store.tables import Event, Rejection
 
 BEHIND_MS = DAY_MS  # it is deleted in small steps, once it has expired
 AT_WORK_MS = 2 * DAY_MS  # who has removed something so lately is at work
-COPY_AGE_MS = 3 * DAY_MS
 LOOKED_AT = 2000  # events behind a bookmark: nearly all are there still
 GRACE_MS = 60_000  # an erasure that is this new may be under way
 
 
-@trouble(needs_nobody=("class is being deleted", "classes are being deleted"))
+@trouble(
+    means="expired data has not been deleted",
+    needs_nobody=("class is being deleted", "classes are being deleted"),
+)
 def retention(situation: Situation) -> Iterator[Item]:
     """Yield the classes of which something is there more than a day after its time, though nothing
     holds it."""
@@ -71,7 +70,7 @@ def retention(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="an erasure was not finished")
 def erasure(situation: Situation) -> Iterator[Item]:
     """Yield erasures that were begun and not ended."""
     begun = fn.EXISTS(ToErase.select(ToErase.id).where(ToErase.erasure_id == Erasure.id))
@@ -90,65 +89,13 @@ def erasure(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reads_record=False, has_metric=False, reminds=True)
-def key(situation: Situation) -> Iterator[Item]:
-    """Yield that a key is there which was to be the next one of an encrypted database."""
-    encryption = situation.settings and value_of("encryption", situation.settings)
-    if encryption and os.path.lexists(keyfile.next_to(encryption.key_path)):
-        yield Item(
-            text=f"A change of the database's key was interrupted: there is"
-            f" {keyfile.next_to(encryption.key_path)}.",
-            remedy="Nothing is lost. Stop the daemon, and finish it.",
-            command="sudo premblyd record encrypt",
-        )
-
-
-@trouble()
-def backup(situation: Situation) -> Iterator[Item]:
-    """Yield the folders where the last backup failed, or that have had no new copy for days."""
-    row = BackupFolder
-    is_old = row.copied_at_ms <= situation.now_ms - COPY_AGE_MS
-    query = row.select(row.folder, row.copied_at_ms, row.error).order_by(row.folder)
-    query = query.where(row.error.is_null(False) | is_old)
-    for folder, at_ms, error in queries.tuples(situation.database, query):
-        of = f"of {times.for_people(at_ms)} UTC" if at_ms else "missing"
-        failed = f" The last backup failed: {error}" if error else ""
-        yield Item(
-            text=f"The newest copy in {folder} is {of}.{failed}",
-            remedy="`premblyd record backup`, or premblyd-backup.timer, makes a new one. With"
-            " --forget, none is expected there any more.",
-            command=f"sudo premblyd record backup {shlex.quote(folder)}",
-            about=folder,
-        )
-
-
-@trouble()
-def restored(situation: Situation) -> Iterator[Item]:
-    """Yield that a copy was put in the place of the database: what came since it was made is not
-    there."""
-    row = OperatorAction
-    is_whole = row.note.is_null(False) & row.event_id.is_null() & row.delivery_id.is_null()
-    query = row.select(row.at_ms, row.note).where(
-        is_whole, row.at_ms >= situation.since_ms, row.action == "restore"
-    )
-    for at_ms, note in queries.tuples(situation.database, query.order_by(row.at_ms, row.id)):
-        since, _, again = note.partition(" ")
-        yield Item(
-            text=f"A copy was put in the place of the database at {times.for_people(at_ms)} UTC."
-            f" Its record ends at {since}; {again}.",
-            remedy="What came after that is not in it: ask Prembly.",
-            command=f"premblyd reconcile --since {since} --store",
-            about=since,
-        )
-
-
-@trouble(reads_record=False)
+@trouble(means="an old database file is kept, and no erasure reaches it", reads_record=False)
 def put_aside(situation: Situation) -> Iterator[Item]:
     """Yield the files that no erasure reaches."""
     paths = connections.put_aside(situation.path)
     files = [str(path) for path in paths]
     if files:
-        has_key = situation.settings and value_of("encryption", situation.settings)
+        has_key = situation.settings is not None and key_of(situation.settings.database)
         note = " It is NOT encrypted." if has_key and any(map(_is_plain, paths)) else ""
         yield Item(
             text=f"The old database file is kept, and no erasure reaches it:"
@@ -166,7 +113,7 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
-@trouble()
+@trouble(means="a file does not remember an erasure, or the database does not")
 def erasure_file(situation: Situation) -> Iterator[Item]:
     """Yield the files that lack erasures, and those that know more of them than the record."""
     query = ErasureFile.select(ErasureFile.file, ErasureFile.unknown, ErasureFile.error)
@@ -226,3 +173,35 @@ def _lack_it(removed: str) -> list[str]:
     """Return what events lack that have nothing of this class any more."""
     names = [each.value for each in RemovedParts]
     return names[names.index(removed) :] if removed in names else [""]
+
+
+@trouble(means="the clock is far off, or was", reminds=True)
+def clock(situation: Situation) -> Iterator[Item]:
+    """Yield that the clock is far from the trusted time; and that the record has what is yet to
+    come, by more than a clock is wrong that somebody looks after."""
+    trusted_ms = situation.database.look(functools.partial(trusted.read, wall_ms=situation.now_ms))
+    if trusted.is_apart(trusted_ms, situation.now_ms):
+        now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"The clock says {now} UTC, but by the time that has passed it should be {passed}"
+            " UTC: `retention` counts from the earlier.",
+            remedy="If `timedatectl` shows the wrong time, set it. If it is right (no daemon ran"
+            " for days, say), the difference shrinks by a day each day; this command ends it at"
+            " once, and deletes what has expired by the clock.",
+            command="sudo -u premblyd premblyd record prune --trust-clock",
+            about="trusted time",
+        )
+    latest_ms = events.latest_ms(situation.database)
+    if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
+        now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
+        yield Item(
+            severity=Severity.URGENT,
+            text=f"The clock says {now} UTC, but an event was received at {latest} UTC: it is"
+            " wrong now, or was then.",
+            remedy="`timedatectl` shows the time, and whether it is synchronised.",
+            command="timedatectl",
+        )
+
+
+TROUBLES = (clock, retention, erasure, put_aside, erasure_file)

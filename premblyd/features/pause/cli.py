@@ -12,11 +12,11 @@ from premblyd.cli.printing import print_json, print_sentence, print_told
 from premblyd.config.load import load_config
 from premblyd.config.values import When
 from premblyd.features.pause import wording
-from premblyd.features.statistics import statistics
-from premblyd.features.statistics.statistics import ActionFigures
 from premblyd.ground.errors import ConfigError, NotFoundError
 from premblyd.ground.words import counted
+from premblyd.record import standing
 from premblyd.record.operating import Operator
+from premblyd.record.standing import Standing
 from premblyd.store.engine import Database
 
 _UNTIL_WORDS = (
@@ -55,17 +55,17 @@ def pause(
     record.transact(
         Operator(actor=actor()).pause(action, now_ms, wording.until_ms(until, now_ms), reason)
     )
-    found = _figures(record, action)
+    found, paused = _standing(record, action), wording.in_force(record, now_ms).get(action)
     words = (
-        f"{action} has been {wording.sentence(found.pause)}."
-        if found.pause
+        f"{action} has been {wording.sentence(paused)}."
+        if paused
         else "The pause has already ended."
     )
     ends = "" if until else f" `premblyd resume {action}` starts it again."
     words += f"\n{counted(found.waiting, 'delivery', 'deliveries')} waiting;"
     words += f" {found.running:,} running{' (not stopped)' if found.running else ''}.{ends}"
     if as_json:
-        print_json({"paused": found.pause, "waiting": found.waiting, "running": found.running})
+        print_json({"paused": paused, "waiting": found.waiting, "running": found.running})
         return
     for line in words.splitlines():
         print_sentence(line)
@@ -80,12 +80,10 @@ def resume(config_path: Path, *, action: str, as_json: bool) -> None:
     record = open_to_change(database_of(config_path))
     if not record.transact(Operator(actor=actor()).resume(action, record.now_ms())):
         raise NotFoundError(f"{action} is not paused: `premblyd status` lists what is.")
-    found = _figures(record, action)
+    found = _standing(record, action)
     words = f"{action} is resumed: {counted(found.waiting, 'delivery', 'deliveries')} waiting."
     print_told({"resumed": action, "waiting": found.waiting}, words, as_json=as_json)
 
 
-def _figures(record: Database, action: str) -> ActionFigures:
-    """Return how the action stands now."""
-    now_ms = record.now_ms()
-    return statistics.actions(record, since_ms=now_ms, now_ms=now_ms, names=[action])[0]
+def _standing(record: Database, action: str) -> Standing:
+    return standing.actions(record, record.now_ms(), [action])[0]

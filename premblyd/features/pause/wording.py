@@ -6,12 +6,12 @@ from premblyd.config.models import Config
 from premblyd.config.values import When
 from premblyd.features.pause.pauses import has_lasted_until, is_in_force
 from premblyd.features.pause.tables import Pause
-from premblyd.features.postgresql.hostlist import actions_at_work
 from premblyd.ground import times
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.words import visible
 from premblyd.record import queries
 from premblyd.record.queries import PauseRow
+from premblyd.record.standing import actions_at_work
 from premblyd.store.engine import Database
 from premblyd.store.tables import Delivery
 

@@ -10,6 +10,7 @@ from peewee import Case, fn
 
 from premblyd.queue.register import is_working
 from premblyd.record import queries
+from premblyd.record.standing import actions_at_work
 from premblyd.store.engine import Database
 from premblyd.store.states import State
 from premblyd.store.tables import IS_AWAY, IS_LAST_ATTEMPT, Attempt, Delivery, Host
@@ -49,12 +50,6 @@ def alive(database: Database, now_ms: int) -> list[KnownHost]:
     return [host for host in known(database, now_ms) if host.state == "works"]
 
 
-def since_ms(database: Database) -> int | None:
-    """Return when the first daemon started on the database; None: none has. Raise as `alive`."""
-    first = Host.select(Host.started_at_ms).order_by(Host.id).limit(1)
-    return next((since_ms for (since_ms,) in queries.tuples(database, first)), None)
-
-
 def known(database: Database, now_ms: int) -> list[KnownHost]:
     """Return the hosts that work, and those that are away and may come back, by name. Raise
     StoreUnreadableError when the record can't be read."""
@@ -74,12 +69,6 @@ def known(database: Database, now_ms: int) -> list[KnownHost]:
         )
         for host in queries.rows(database, query.order_by(Host.name, Host.id), KnownHost)
     ]
-
-
-def actions_at_work(database: Database) -> set[str]:
-    """Return the actions of the hosts that are at work."""
-    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
-    return {action for (actions,) in working for action in _names(actions)}
 
 
 def waited_for(database: Database) -> list[WaitedFor]:

@@ -9,12 +9,12 @@ import click
 from premblyd.cli.common import WHEN, database_of, open_to_read, record_options, settings_if_valid
 from premblyd.cli.printing import Column, bold, print_json, print_rows, print_sentence, print_table
 from premblyd.config.values import When
-from premblyd.features.pause import wording
 from premblyd.features.statistics import statistics
 from premblyd.features.statistics.statistics import ActionFigures, EventCount, Period
 from premblyd.ground import times
 from premblyd.ground.words import counted, duration, percent
 from premblyd.prembly.payload import CODES
+from premblyd.record import standing
 
 DEFAULT = When.read("24h")
 
@@ -44,6 +44,8 @@ def stats(config_path: Path, *, database: str | None, since: When | None, as_jso
     _print_events(found)
     _print_counts("rejections, as far as they are kept", found.rejections_by_reason)
     _print_actions(found.actions, at_ms)
+    for name, words in standing.at_rest_in_words(record, at_ms).items():
+        print_sentence(f"{name} has been {words}.")
 
 
 def _print_events(found: Period) -> None:
@@ -89,9 +91,6 @@ def _print_actions(actions: Sequence[ActionFigures], now_ms: int) -> None:
     )
     click.echo()
     print_rows(columns, actions, empty="No action is configured, and none has run.")
-    for each in actions:
-        if each.pause is not None:
-            print_sentence(f"{each.action} has been {wording.sentence(each.pause)}.")
 
 
 def _totals(counts: Iterable[EventCount]) -> Counter[str]:

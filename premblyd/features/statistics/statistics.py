@@ -8,23 +8,21 @@ of one is answered from its beginning.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from peewee import SQL, Field, fn
 
-from premblyd.features.pause import wording
 from premblyd.features.statistics.rolled import OTHER
 from premblyd.features.statistics.rollups import hour_of, lower_bound_ms
 from premblyd.features.statistics.tables import AttemptHour, EventHour
 from premblyd.ground import privacy
 from premblyd.ground.privacy import Shape
 from premblyd.ground.times import HOUR_MS
-from premblyd.record import queries
-from premblyd.record.queries import By, PauseRow
+from premblyd.record import queries, standing
 from premblyd.store.engine import Database
-from premblyd.store.states import AttemptOutcome, State
-from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery, Rejection
+from premblyd.store.states import AttemptOutcome
+from premblyd.store.tables import Rejection
 
 _FIRST_TWO = (SQL("1"), SQL("2"))  # columns: PostgreSQL sees no likeness in `hour / ?` and itself
 CountedBy = Literal["response_code", "outcome", "type"]
@@ -33,7 +31,6 @@ _SHOWN: Mapping[CountedBy, Shape] = {
     "outcome": Shape.PLAIN,
     "type": Shape.TYPE,
 }
-LOOKED_AT, MOST = 5_000, 8
 MOST_SENDERS = 20
 MOST_COLUMNS = 72  # of a chart
 
@@ -68,7 +65,7 @@ class ActionFigures:
     overdue: int  # of the waiting: could run, and does not yet
     oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
     next_due_at_ms: int | None
-    pause: PauseRow | None = None  # nothing begins, and nothing is overdue
+    pause: Any = None  # what says that nothing begins, and nothing is overdue
 
     @property
     def attempt_count(self) -> int:
@@ -178,127 +175,23 @@ def actions(
     """Return how each action fares: those called `names` first, then all others that have
     attempts since `since_ms` or open deliveries, or are paused, by name."""
     attempts, durations = attempts_of(database, since_ms)
-    queued, due = _queued(database), _due(database, now_ms)
-    waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
-    running = _counts(database, Delivery.state == State.RUNNING)
-    dead, paused = dead_of(database), wording.in_force(database, now_ms)
-    others = sorted({*attempts, *queued, *waiting, *dead, *paused} - set(names))
+    resting = standing.at_rest(database, now_ms)
     figures = []
-    for name in (*names, *others):
-        count, oldest_ms = queued.get(name, (0, None))
-        overdue = due.get(name, Overdue(count=0, since_ms=None))
+    for stands in standing.actions(database, now_ms, names, others=attempts):
+        name = stands.action
         counts, took = attempts.get(name, {}), durations.get(name, {})
         ended = sum(counts.values()) - counts.get(AttemptOutcome.INTERRUPTED, 0)
         figures.append(
             ActionFigures(
-                action=name,
+                **asdict(stands),
                 attempts=counts,
                 success_rate=counts.get(AttemptOutcome.SUCCEEDED, 0) / ended if ended else None,
                 median_ms=quantile(took, 0.5),
                 p95_ms=quantile(took, 0.95),
-                waiting=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
-                running=running.get(name, 0),
-                dead=dead.get(name, 0),
-                overdue=0 if name in paused else overdue.count,
-                oldest_waiting_at_ms=oldest_ms,
-                next_due_at_ms=overdue.since_ms,
-                pause=paused.get(name),
+                pause=resting.get(name),
             )
         )
     return figures
-
-
-def paused(database: Database, now_ms: int) -> list[ActionFigures]:
-    """Return how the paused actions stand."""
-    names = list(wording.in_force(database, now_ms))
-    found = actions(database, since_ms=now_ms, now_ms=now_ms, names=names) if names else []
-    return [each for each in found if each.pause is not None]
-
-
-def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
-    """Return by action how many deliveries are in the queue, waiting or running, and when the first
-    one was made: one walk over the queue's own index."""
-    query = (
-        Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
-        .where(Delivery.due_at_ms.is_null(False))
-        .group_by(Delivery.action)
-    )
-    found = queries.tuples(database, query)
-    first_ids = [first_id for _, _, first_id in found]
-    first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
-    made_ms = dict(queries.tuples(database, first))
-    return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
-
-
-def blocking_of(database: Database) -> dict[str, int]:
-    """Return by action how many dead deliveries others wait for (`order`): by the index of those
-    that wait."""
-    before = Delivery.alias("before")
-    query = (
-        Delivery.select(before.action, fn.COUNT(before.id.distinct()))
-        .join(before, on=(before.id == Delivery.waits_for_id))
-        .where(WAITS_FOR_ANOTHER, before.state == State.DEAD)
-        .group_by(before.action)
-    )
-    return {str(action): count for action, count in queries.tuples(database, query)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overdue:
-    """How much of an action was due before a time and is in the queue still, and when the first
-    thing in the queue was due, or will be."""
-
-    count: int
-    since_ms: int | None
-
-
-def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
-    """Return what was due before `before_ms` by action; an action without any is left out."""
-    return {action: due for action, due in _due(database, before_ms).items() if due.count}
-
-
-def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
-    """Return it of every action in the queue: its index has them side by side, so what is not due
-    costs nothing."""
-    return {
-        str(action): Overdue(count=count, since_ms=since_ms)
-        for action, count, since_ms in queries.by_sql(database, _DUE, before_ms)
-    }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadByError:
-    """How many deliveries died with an error, as people see it who may not see personal data."""
-
-    error: str
-    count: int
-    last_id: int
-
-
-def dead_of(database: Database) -> dict[str, int]:
-    """Return how many deliveries are dead, by action: by the index of the dead."""
-    return _counts(database, Delivery.state == SQL("'dead'"))  # as text, as the index has it
-
-
-def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:
-    """Return what the newest LOOKED_AT dead deliveries, or those of an action, died of: the errors
-    of most first, MOST at most."""
-    is_dead = Delivery.state == SQL("'dead'")  # as text, as the index of the dead has it
-    index = "delivery_state"
-    if action is not None:
-        is_dead, index = is_dead & (Delivery.action == action), "delivery_dead"
-    query = Delivery.select(Delivery.id, Delivery.last_error).from_(By(Delivery, index))
-    newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
-    counts: Counter[str] = Counter()
-    last: dict[str, int] = {}
-    for delivery_id, error in queries.tuples(database, newest):
-        shown = str(privacy.mask(error, Shape.ERROR) or "")
-        counts[shown] += 1
-        last.setdefault(shown, delivery_id)
-    return [
-        DeadByError(error=error, count=count, last_id=last[error])
-        for error, count in counts.most_common(MOST)
-    ]
 
 
 def quantile(buckets: Mapping[int, int], share: float) -> int | None:
@@ -339,15 +232,6 @@ def attempts_of(
     return {name: dict(counts) for name, counts in attempts.items()}, durations
 
 
-def _counts(database: Database, condition: Any) -> dict[str, int]:
-    query = (
-        Delivery.select(Delivery.action, fn.COUNT(SQL("*")))
-        .where(condition)
-        .group_by(Delivery.action)
-    )
-    return {str(action): count for action, count in queries.tuples(database, query)}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectionsFrom:
     """How many requests from an address were refused for a reason, and when last."""
@@ -374,17 +258,3 @@ def rejections_by_sender(database: Database, since_ms: int | None = None) -> lis
         .limit(MOST_SENDERS)
     )
     return queries.rows(database, query, RejectionsFrom)
-
-
-_DUE = """
-WITH RECURSIVE waiting (name) AS (
-    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
-    UNION ALL
-    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
-    FROM waiting WHERE name IS NOT NULL
-)
-SELECT name,
-       (SELECT count(*) FROM delivery WHERE action = name AND due_at_ms < ?),
-       (SELECT min(due_at_ms) FROM delivery WHERE action = name AND due_at_ms IS NOT NULL)
-FROM waiting WHERE name IS NOT NULL
-"""

@@ -3,15 +3,13 @@
 import itertools
 import os
 import re
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from premblyd.config.hooks import Hook
+from premblyd.cli.check import PLACEHOLDER, Checked
 from premblyd.config.keys import value_of
 from premblyd.config.models import Action, Config, Endpoint
 from premblyd.config.routing import DEFAULT, EVERY, MISSING, Routing
@@ -19,19 +17,16 @@ from premblyd.config.secrets import SecretPlaces
 from premblyd.ground.expressions import ExpressionError
 from premblyd.prembly import conditions, events, payload, samples
 from premblyd.prembly.payload import Outcome, Webhook
-from premblyd.run.shell import DEFAULT_PATH
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_PUBLIC_KEY = re.compile(r"(^|_)pk(_|$)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(^|_)sk(_|$)", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"<|(placeholder|change|replace|insert|your|put|todo|xxx)", re.IGNORECASE)
 # A part of a path with under 16 letters and digits in a row, or with letters alone.
 _GUESSABLE = re.compile(r"(?!.*(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{16}).*")
 _FOR_VERIFICATIONS = f'types: [{events.SESSION}, "verification.*", {events.STATUS}]'
 
 
-def warnings(settings: Config, path: Path) -> Iterator[str]:
-    """Yield what is probably not meant in `settings`, which were read from the file at `path`."""
+def warnings(checked: Checked) -> Iterator[str]:
+    """Yield what is probably not meant in a configuration."""
+    settings, path = checked.settings, checked.path
     in_the_open = (
         place
         for place, secret in settings.secrets.items()
@@ -49,19 +44,15 @@ def warnings(settings: Config, path: Path) -> Iterator[str]:
             if doubt := _of_key(text):
                 yield f"endpoint {endpoint.name}, key {key}: {doubt}"
     yield from _of_secrets(settings, path)
-    yield from _of_prembly(settings)
-    yield from _of_console(settings)
     for action in settings.actions:
         yield from (f"action {action.name}: {doubt}" for doubt in _of_words(action, settings))
     yield from _of_types(settings)
     yield from _of_trust(settings)
-    yield from _of_pending(settings)
-    yield from _of_files(settings)
 
 
 def _of_key(text: str) -> str | None:
     """Return what is odd about a key of Prembly's, without quoting it."""
-    if _PLACEHOLDER.match(text):
+    if PLACEHOLDER.match(text):
         return "it is a placeholder; put your account's public key there"
     if _SECRET_KEY.search(text):
         return "it looks like the secret key (…sk_…); webhooks are signed with the public one"
@@ -81,31 +72,6 @@ def _of_secrets(settings: Config, path: Path) -> Iterator[str]:
                 f"{place}: this text is taken for the secret itself, and it is the name of a file"
                 " here; did you mean {file: …}?"
             )
-
-
-def _of_prembly(settings: Config) -> Iterator[str]:
-    """Yield what is odd about whom and how Prembly is asked, without quoting a secret."""
-    api = value_of("prembly", settings)
-    key = api.api_key.reveal() if api and api.api_key else ""
-    if _PLACEHOLDER.match(key):
-        yield "prembly api_key: it is a placeholder; put your account's secret key there"
-    elif _PUBLIC_KEY.search(key):
-        yield "prembly api_key: it looks like the public key (…pk_…); the API takes the secret one"
-    if api and api.url.startswith("http://") and urlsplit(api.url).hostname not in _LOOPBACK:
-        yield f"prembly: {api.url} is not https: the key and the answers are sent unencrypted"
-
-
-def _of_console(settings: Config) -> Iterator[str]:
-    """Yield that the console may be reached from elsewhere, where cookies go in the open."""
-    if (console := value_of("console", settings)) is None:
-        return
-    host = console.listen.host
-    if not (console.listen.unix_path or host in _LOOPBACK or host.startswith("127.")):
-        yield (
-            f"console: it listens on {console.listen}, without TLS: anyone on the network can read"
-            " its pages and take over a session. Listen on 127.0.0.1, and reach it by ssh -L or"
-            " behind a proxy with TLS"
-        )
 
 
 def _of_words(action: Action, settings: Config) -> Iterator[str]:
@@ -246,23 +212,3 @@ def _samples(endpoints: Iterable[Endpoint]) -> Iterator[Webhook]:
 def _signers(endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
     """Return what `verified_by` can be for webhooks to these endpoints."""
     return tuple(f"{endpoint.scheme}:{key}" for endpoint in endpoints for key in endpoint.keys)
-
-
-def _of_pending(settings: Config) -> Iterator[str]:
-    """Yield that nothing runs for what Prembly answers."""
-    are_for = [action for action in settings.actions if events.matches(action.types, events.STATUS)]
-    if value_of("pending", settings) and not are_for:
-        yield (
-            f"pending: no action is for the type {events.STATUS}, so nothing runs for what Prembly"
-            " answers: list it in an action's `types`"
-        )
-
-
-def _of_files(settings: Config) -> Iterator[str]:
-    """Yield the programs of hooks that are not there."""
-    hooks: dict[str, Hook] = {f"action {each.name}": each.hook for each in settings.actions}
-    hooks |= {f"alert {each.name}": each.hook for each in value_of("alerts", settings, ())}
-    for place, hook in hooks.items():
-        program = hook.program
-        if program and not shutil.which(program, path=os.environ.get("PATH", DEFAULT_PATH)):
-            yield f"{place}: {program} is not an executable here"

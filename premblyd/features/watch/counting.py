@@ -14,10 +14,11 @@ from itertools import product
 from typing import Any
 
 from premblyd.config.models import Config
+from premblyd.feature import added
 from premblyd.prembly import events
 from premblyd.prembly.payload import CODES, Outcome
 from premblyd.queue.rejections import REASONS
-from premblyd.store.states import InquiryResult, Purpose
+from premblyd.record.families import Count
 
 OTHER, MISSING = "other", "missing"
 OVERLOADED, UNAVAILABLE = "overloaded", "unavailable"
@@ -71,7 +72,10 @@ class Counts:
         self.events: Counter[tuple[str, str, str]] = Counter()  # type, response code, outcome
         self.rejections: Counter[str] = Counter()  # reason
         self.attempts: Counter[tuple[str, str]] = Counter()  # action, outcome
-        self.inquiries: Counter[tuple[str, str]] = Counter()  # purpose, result
+        self.of_features = {
+            row.name: (row, Counter(dict.fromkeys(row.values, 0)))
+            for row in added("counts", "COUNTS")
+        }
         self.checkins: Counter[str] = Counter(dict.fromkeys(CHECKINS, 0))  # result
         self.answers = Histogram(ANSWER_BOUNDS)
         self.commits = Histogram(COMMIT_BOUNDS)
@@ -85,7 +89,7 @@ class Counts:
             "webhook.unavailable": lambda told: self._count_webhook(told["endpoint"], UNAVAILABLE),
             "webhook.failed": lambda told: self._count_webhook(told["endpoint"], "failed"),
             "attempt.finished": self._attempt,
-            "inquiry.answered": self._inquiry,
+            **{row.event: partial(self._count, row) for row, _ in self.of_features.values()},
             **{f"checkin.{result}": partial(self._checkin, result) for result in CHECKINS},
         }
 
@@ -108,8 +112,6 @@ class Counts:
             outcomes = Outcome if is_about_person else (Outcome.UNKNOWN,)
             for code, outcome in product((*CODES, MISSING, OTHER), outcomes):
                 self.events[type_, code, str(outcome)] += 0
-        for purpose, result in product(Purpose, InquiryResult):
-            self.inquiries[str(purpose), str(result)] += 0
         for action in config.actions:
             if action.name not in self.attempt_durations:  # of thousands, a reload changes few
                 self.attempt_durations[action.name] = Histogram(ATTEMPT_BOUNDS)
@@ -128,8 +130,11 @@ class Counts:
     def copy(self) -> "Counts":
         """Return the counts as they are now."""
         copied = Counts()
-        for name in ("webhooks", "events", "rejections", "attempts", "inquiries", "checkins"):
+        for name in ("webhooks", "events", "rejections", "attempts", "checkins"):
             setattr(copied, name, Counter(getattr(self, name)))
+        copied.of_features = {
+            name: (row, Counter(counts)) for name, (row, counts) in self.of_features.items()
+        }
         copied.answers, copied.commits = self.answers.copy(), self.commits.copy()
         copied.attempt_durations = {
             name: histogram.copy() for name, histogram in self.attempt_durations.items()
@@ -163,8 +168,8 @@ class Counts:
             durations = self.attempt_durations.setdefault(told["action"], Histogram(ATTEMPT_BOUNDS))
         durations.observe(told["duration_ms"] / 1000)
 
-    def _inquiry(self, told: Mapping[str, Any]) -> None:
-        self.inquiries[told["purpose"], told["result"]] += 1
+    def _count(self, row: Count, told: Mapping[str, Any]) -> None:
+        self.of_features[row.name][1][tuple(told[field] for field in row.fields)] += 1
 
     def _checkin(self, result: str, _: Mapping[str, Any]) -> None:
         self.checkins[result] += 1

@@ -1,19 +1,17 @@
 """The daemon's metrics: counts what happens, and shows it when it is asked."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from premblyd.config.models import Config
 from premblyd.features.watch.counting import Counts, Runtime
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.ground.errors import PremblydError
 from premblyd.ground.times import Clock
+from premblyd.record.families import Family
 from premblyd.store.connections import backend
 from premblyd.store.readers import Readers
-
-if TYPE_CHECKING:
-    from premblyd.features.watch.families import Recorded
 
 
 class Exporter:
@@ -53,7 +51,7 @@ class Exporter:
             return await asyncio.to_thread(self._expose, counts, runtime, record, accept)
 
     def _expose(
-        self, counts: Counts, runtime: Runtime, record: "Recorded | None", accept: str
+        self, counts: Counts, runtime: Runtime, record: Sequence[Family] | None, accept: str
     ) -> tuple[bytes, str]:
         families = _families()
         sizes = backend(self._place).sizes()

@@ -1,6 +1,7 @@
 """The metrics by their names, as Prometheus reads them, each with its help.
 
-`read` asks the record how things stand, `expose` writes it with what was counted.
+`read` asks the record how things stand, and features what they measure there (FAMILIES in their
+metrics.py); `expose` writes it with what was counted.
 """
 
 import platform
@@ -22,37 +23,20 @@ from prometheus_client.registry import Collector
 
 from premblyd import __version__
 from premblyd.config.models import Config
-from premblyd.features.keeping import keepstatus
-from premblyd.features.keeping.keepstatus import KeepStatus
-from premblyd.features.postgresql import hostlist
-from premblyd.features.statistics import statistics
-from premblyd.features.statistics.statistics import ActionFigures
+from premblyd.feature import added
 from premblyd.features.watch.counting import Counts, Histogram, Runtime
 from premblyd.ground.databases import DatabaseAddress, file_of
-from premblyd.record import events
+from premblyd.record import events, standing
+from premblyd.record.families import Family
 from premblyd.record.troubles import table
 from premblyd.record.troubles.trouble import Situation
 from premblyd.store.engine import Database, Sizes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """What the record says. `attention` counts the problems by kind."""
-
-    at_ms: int
-    last_event_ms: int | None
-    actions: Sequence[ActionFigures]
-    attention: Mapping[str, int]
-    hosts_alive: int
-    kept: KeepStatus
-
-
 def read(
     database: Database, runtime: Runtime, place: DatabaseAddress, settings: Config, now_ms: int
-) -> Recorded:
+) -> list[Family]:
     """Return what the record at `place` says. Raise StoreUnreadableError when it can't be read."""
-    names = [action.name for action in settings.actions]
-    kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
     situation = Situation(
         record=database,
         now_ms=now_ms,
@@ -60,24 +44,44 @@ def read(
         path=file_of(place),
         store_error=runtime.store_error,
     )
-    items = table.items(situation)
-    return Recorded(
-        at_ms=now_ms,
-        last_event_ms=events.last_event_ms(database),
-        actions=statistics.actions(database, since_ms=now_ms, now_ms=now_ms, names=names),
-        attention=kinds | Counter(item.kind for item in items if item.needs_somebody),
-        hosts_alive=1 if file_of(place) else len(hostlist.alive(database, now_ms)),
-        kept=keepstatus.at_a_glance(database, settings, now_ms),
-    )
+    asked = (_of_record, *added("metrics", "FAMILIES"))
+    return [family for ask in asked for family in ask(situation)]
+
+
+def _of_record(situation: Situation) -> Iterator[Family]:
+    database, now_ms = situation.database, situation.now_ms
+    last_ms = events.last_event_ms(database)
+    if last_ms is not None:
+        newest = "When the newest event came; absent while there is none."
+        yield Family("premblyd_last_event_timestamp_seconds", newest, last_ms / 1000)
+    configured = situation.settings.actions if situation.settings else ()
+    found = standing.actions(database, now_ms, [action.name for action in configured])
+    for name, help_text in (
+        ("waiting", "Deliveries that wait to run, for the first time or again."),
+        ("overdue", "Deliveries that are due and do not run yet, of actions that are not paused."),
+        ("dead", "Deliveries that gave up and wait for a replay."),
+    ):
+        counts = {each.action: getattr(each, name) for each in found}
+        yield Family(f"premblyd_{name}_deliveries", help_text, counts, ("action",))
+    made = "Age of the oldest delivery that has not ended; 0 for none."
+    oldest = {
+        each.action: max(0.0, (now_ms - (each.oldest_waiting_at_ms or now_ms)) / 1000)
+        for each in found
+    }
+    yield Family("premblyd_oldest_waiting_seconds", made, oldest, ("action",))
+    kinds = {row.kind: 0 for row in table.TROUBLES if row.has_metric}
+    counted = Counter(item.kind for item in table.items(situation) if item.needs_somebody)
+    needs = "How many problems `premblyd status` lists, by kind."
+    yield Family("premblyd_needs_attention", needs, kinds | counted, ("kind",))
 
 
 def expose(
-    counts: Counts, runtime: Runtime, sizes: Sizes, record: Recorded | None, accept: str
+    counts: Counts, runtime: Runtime, sizes: Sizes, record: Sequence[Family] | None, accept: str
 ) -> tuple[bytes, str]:
     """Return all metrics in the format that `accept`, a request's header, asks for, and that
     format. `record` is None when it can't be read."""
     registry = CollectorRegistry(auto_describe=False)
-    of_record = () if record is None else _of_record(record)
+    of_record = map(_metric, record or ())
     of_daemon = _of_daemon(runtime, sizes, is_readable=record is not None)
     registry.register(_Families(chain(_of_counts(counts), of_daemon, of_record)))
     ProcessCollector(registry=registry)
@@ -115,8 +119,8 @@ def _of_counts(counts: Counts) -> Iterator[Metric]:
     )
     ended = "Runs of hooks that have ended, by action and outcome."
     yield _counter("premblyd_attempts", ended, counts.attempts, "action", "outcome")
-    asked = "Questions to Prembly, by purpose and result."
-    yield _counter("premblyd_inquiries", asked, counts.inquiries, "purpose", "result")
+    for row, of_feature in counts.of_features.values():
+        yield _counter(row.name, row.help, of_feature, *row.fields)
     signals = "Signals to `checkin`: sent, not sent, or withheld."
     yield _counter("premblyd_checkins", signals, counts.checkins, "result")
     yield _histogram(
@@ -157,32 +161,9 @@ def _of_daemon(runtime: Runtime, sizes: Sizes, *, is_readable: bool) -> Iterator
     yield _gauge("premblyd_record_readable", readable, is_readable)
 
 
-def _of_record(record: Recorded) -> Iterator[Metric]:
-    if record.last_event_ms is not None:
-        newest = "When the newest event came; absent while there is none."
-        yield _gauge("premblyd_last_event_timestamp_seconds", newest, record.last_event_ms / 1000)
-    alive = "Daemons that work on the database: this one, and on PostgreSQL others."
-    yield _gauge("premblyd_hosts_alive", alive, record.hosts_alive)
-    for name, help_text in (
-        ("waiting", "Deliveries that wait to run, for the first time or again."),
-        ("overdue", "Deliveries that are due and do not run yet, of actions that are not paused."),
-        ("dead", "Deliveries that gave up and wait for a replay."),
-    ):
-        counts = {each.action: getattr(each, name) for each in record.actions}
-        yield _gauge(f"premblyd_{name}_deliveries", help_text, counts, "action")
-    stands = "Whether an operator has paused the action: 1, or 0."
-    paused = {each.action: each.pause is not None for each in record.actions}
-    yield _gauge("premblyd_action_paused", stands, paused, "action")
-    made = "Age of the oldest delivery that has not ended; 0 for none."
-    oldest = {
-        each.action: max(0.0, (record.at_ms - (each.oldest_waiting_at_ms or record.at_ms)) / 1000)
-        for each in record.actions
-    }
-    yield _gauge("premblyd_oldest_waiting_seconds", made, oldest, "action")
-    needs = "How many problems `premblyd status` lists, by kind."
-    yield _gauge("premblyd_needs_attention", needs, record.attention, "kind")
-    yield _gauge("premblyd_holds", "Holds that are in force.", record.kept.holds)
-    yield _counter("premblyd_erasures", "Erasures at request.", {(): record.kept.erasures})
+def _metric(family: Family) -> Metric:
+    make = _counter if family.is_counter else _gauge
+    return make(family.name, family.help, family.values, *family.labels)
 
 
 def _counter(name: str, help_text: str, values: Any, *labels: str) -> Metric:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from premblyd.config.hooks import CommandHook, ShellHook
-from premblyd.features.watch.settings import KINDS, Alert
+from premblyd.features.watch.settings import Alert, kinds
 from premblyd.ground import jsontext, times
 from premblyd.record.troubles.trouble import MARKS, Item
 from premblyd.run.invocation import Invocation
@@ -123,7 +123,7 @@ def example(alert: Alert, host: str, now_ms: int) -> Message:
     items = [
         Item(
             kind=trigger.kind,
-            text=f"An example: {KINDS[trigger.kind].partition(':')[0]}.",
+            text=f"An example: {kinds()[trigger.kind].partition(':')[0]}.",
             remedy="Nothing to do: this is a test.",
             command="premblyd status",
         )

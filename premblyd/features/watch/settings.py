@@ -11,44 +11,16 @@ from pydantic import Field, PlainValidator, model_validator
 from premblyd.config.hooks import HttpHook, ProxyValue, WithHook
 from premblyd.config.keys import Section, used_twice
 from premblyd.config.secrets import Secret, shaped
-from premblyd.config.values import DurationMs, Model, Name, at_least, duration_ms, duration_text
+from premblyd.config.values import (
+    DISK_PERCENT,
+    DurationMs,
+    Model,
+    Name,
+    at_least,
+    duration_ms,
+    duration_text,
+)
 
-# Each kind in the table of troubles (record/troubles) that a daemon can tell of, and what it means.
-KINDS = {
-    "database": "the database can't store webhooks",
-    "silent": "no event came for a duration: silent: 6h",
-    "disk": "the database's disk is nearly full: disk: 90%",
-    "snapshot": "a transaction keeps the PostgreSQL server from cleaning up",
-    "clock": "the clock is far off, or was",
-    "host": "another host that shares the database was lost, or deliveries wait for one",
-    "contradicted": "Prembly contradicted events that it was asked to confirm",
-    "wallet": "your Prembly wallet is empty (code 03)",
-    "prembly": "Prembly refuses the API key, or can't be reached",
-    "late": "deliveries are overdue",
-    "failing": "an action keeps failing",
-    "lacking": "hooks can't start, as the machine lacks files, processes or memory",
-    "halted": "an action's worker processes can't start, or have said abort",
-    "paused": "a pause without an end has lasted a day, or its action is not configured any more",
-    "blocked": "deliveries wait for a dead one: order, with then: wait",
-    "dead": "deliveries gave up",
-    "downtime": "for more than an hour no webhook could be stored",
-    "rejections": "many requests were refused",
-    "doubted": "bodies said VERIFIED, but also something that does not fit",
-    "shared": "Prembly's answers give an id to two verifications",
-    "differs": "Prembly confirmed VERIFIED for doubted events",
-    "given_up": "Prembly was asked for a week, and never answered",
-    "unmatched": "events matched no action",
-    "new_code": "a response code that Prembly does not document came for the first time",
-    "alert": "another alert could not be sent",
-    "retention": "expired data has not been deleted",
-    "erasure": "an erasure was not finished",
-    "key": "a change of the database's key was interrupted",
-    "restored": "a copy was put in the place of the database",
-    "put_aside": "an old database file is kept, and no erasure reaches it",
-    "backup": "a backup failed, or a folder has had no new copy for three days",
-    "erasure_file": "a file does not remember an erasure, or the database does not",
-}
-DISK_PERCENT = 90
 MINUTE_MS = 60_000
 # What is appended behind a # would not be sent: /fail would be a heartbeat.
 _URL = r"https?://[^\s#]+"
@@ -73,12 +45,20 @@ class Trigger:
                 return self.kind
 
 
+def kinds() -> dict[str, str]:
+    """Return the kinds of trouble that an alert can be for, each with what it means."""
+    # Here, as a configuration without alerts needs no table of troubles.
+    from premblyd.record.troubles import table
+
+    return {row.kind: row.means for row in table.TROUBLES if row.means}
+
+
 def _trigger(value: Any) -> Trigger:
     """Read `dead`, {silent: 6h} or {disk: 90%}. Raise ValueError for anything else."""
     match value:
         case "silent":
             raise ValueError("should say for how long: `silent: 6h`")
-        case str() if value in KINDS:
+        case str() if value in kinds():
             return Trigger(kind=value)
         case {"silent": text} if len(value) == 1:
             return Trigger(kind="silent", silent_ms=duration_ms(text))
@@ -88,7 +68,7 @@ def _trigger(value: Any) -> Trigger:
                 raise ValueError("should be a share such as 90%")
             return Trigger(kind="disk", percent=int(found[1]))
         case _:
-            raise ValueError(f"should be one of {', '.join(KINDS)}")
+            raise ValueError(f"should be one of {', '.join(kinds())}")
 
 
 class Alert(WithHook):

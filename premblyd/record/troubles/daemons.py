@@ -1,29 +1,17 @@
 """Troubles of daemons and machines: no daemon runs, none can commit, a disk fills, hooks can't
-start, a host is away, a clock is wrong, an alert was not sent."""
+start."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import partial
 
 from peewee import JOIN, fn
 
-from premblyd.config.keys import value_of
-from premblyd.features.keeping import trusted
-from premblyd.features.postgresql import hostlist
-from premblyd.features.watch.tables import Alert
-from premblyd.ground import times
-from premblyd.ground.times import DAY_MS
-from premblyd.ground.words import counted, duration
 from premblyd.queue.jobs import LACKS
-from premblyd.record import events, queries
-from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, largest, trouble
-from premblyd.store.states import LOST
-from premblyd.store.tables import Attempt, Downtime, Host
+from premblyd.record import queries
+from premblyd.record.troubles.trouble import Item, Severity, Situation, Target, trouble
+from premblyd.store.tables import Attempt, Host
 
-DOWNTIME_DAYS = 30  # what is older was lived with
-SNAPSHOT_MS = 5 * 60_000  # that a transaction may be open: a page of a report takes seconds
-GRACE_MS = 60_000  # what is this new, `reconcile` leaves out: it may be on its way
 LAST_ATTEMPTS = 2000  # of all actions: where those are looked for that could not start
 LACKING_MS = 60_000  # since then: a runner tells it each 25 s
 _FEWER = "or let fewer hooks run at once (`concurrency`)"
@@ -60,7 +48,7 @@ def daemon(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reads_record=False)
+@trouble(means="the database can't store webhooks", reads_record=False)
 def database(situation: Situation) -> Iterator[Item]:
     """Yield that webhooks can't be kept, as the daemon says of itself, or `status` sees it."""
     remedy = "The log says why: a full disk, a database that somebody has locked or moved."
@@ -85,23 +73,7 @@ def database(situation: Situation) -> Iterator[Item]:
     yield Item(severity=Severity.URGENT, text=text, remedy=remedy, command=_LOG)
 
 
-@trouble(reminds=True)
-def snapshot(situation: Situation) -> Iterator[Item]:
-    """Yield that somebody's transaction keeps a server from cleaning up."""
-    oldest = situation.database.oldest_transaction(SNAPSHOT_MS)
-    if oldest is not None:
-        program = f" of {oldest.program}" if oldest.program else ""
-        yield Item(
-            text=f"A transaction{program} (process {oldest.pid} of the PostgreSQL server) has been"
-            f" open for {duration(oldest.open_for_ms)}: until it ends, the server can't clean up"
-            " what is finished, and the daemon gets slower.",
-            remedy="If it is a dump or a report, let it finish, and make it shorter next time."
-            f" Otherwise end it: `SELECT pg_terminate_backend({oldest.pid})`.",
-            command="premblyd status",
-        )
-
-
-@trouble(reads_record=False)
+@trouble(means="the database's disk is nearly full: disk: 90%", reads_record=False)
 def disk(situation: Situation) -> Iterator[Item]:
     if situation.path is None:
         return
@@ -125,7 +97,7 @@ def disk(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble()
+@trouble(means="hooks can't start, as the machine lacks files, processes or memory")
 def lacking(situation: Situation) -> Iterator[Item]:
     """Yield what machines lack, so that no hook could start for all the time that a runner tries
     it."""
@@ -155,124 +127,4 @@ def lacking(situation: Situation) -> Iterator[Item]:
         )
 
 
-@trouble(reminds=True)
-def clock(situation: Situation) -> Iterator[Item]:
-    """Yield that the clock is far from the trusted time; and that the record has what is yet to
-    come, by more than a clock is wrong that somebody looks after."""
-    trusted_ms = situation.database.look(partial(trusted.read, wall_ms=situation.now_ms))
-    if trusted.is_apart(trusted_ms, situation.now_ms):
-        now, passed = times.for_people(situation.now_ms), times.for_people(trusted_ms)
-        yield Item(
-            severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, but by the time that has passed it should be {passed}"
-            " UTC: `retention` counts from the earlier.",
-            remedy="If `timedatectl` shows the wrong time, set it. If it is right (no daemon ran"
-            " for days, say), the difference shrinks by a day each day; this command ends it at"
-            " once, and deletes what has expired by the clock.",
-            command="sudo -u premblyd premblyd record prune --trust-clock",
-            about="trusted time",
-        )
-    latest_ms = events.latest_ms(situation.database)
-    if latest_ms is not None and latest_ms - situation.now_ms >= DAY_MS:
-        now, latest = times.for_people(situation.now_ms), times.for_people(latest_ms)
-        yield Item(
-            severity=Severity.URGENT,
-            text=f"The clock says {now} UTC, but an event was received at {latest} UTC: it is"
-            " wrong now, or was then.",
-            remedy="`timedatectl` shows the time, and whether it is synchronised.",
-            command="timedatectl",
-        )
-
-
-@trouble()
-def host(situation: Situation) -> Iterator[Item]:
-    """Yield what waits for hosts that are away, and hosts that died and have not come back, where
-    several share a database."""
-    if situation.path is not None:  # a file: there is one host, and who reads this knows of it
-        return
-    yield from _waited_for(situation)
-    again = Host.alias()
-    came_back = again.select(again.id).where(again.name == Host.name, again.id > Host.id)
-    query = Host.select(Host.name, fn.MAX(Host.ended_at_ms)).where(
-        Host.ended == LOST,
-        Host.ended_at_ms > situation.since_ms,
-        Host.forgotten_at_ms.is_null(),
-        ~fn.EXISTS(came_back),
-    )
-    for name, ended_at_ms in queries.tuples(
-        situation.database, query.group_by(Host.name).order_by(Host.name)
-    ):
-        yield Item(
-            text=f"The host {name} was lost at {times.for_people(ended_at_ms)} UTC and has not come"
-            " back. Its hooks have run elsewhere.",
-            remedy="On that machine, check that premblyd runs and reaches the database. If the"
-            f" host is gone for good: `{hostlist.forget_command(name)}`. Otherwise this is listed"
-            " for a day.",
-            command="sudo systemctl status premblyd",
-            about=name,
-        )
-
-
-def _waited_for(situation: Situation) -> Iterator[Item]:
-    found = {each.action: each for each in hostlist.waited_for(situation.database)}
-    for action, count in largest({action: each.count for action, each in found.items()}):
-        each = found[action]
-        is_one = len(each.names) == 1
-        names = f"the host {each.names[0]}" if is_one else f"the hosts {', '.join(each.names)}"
-        yield Item(
-            text=f"{counted(count, 'delivery', 'deliveries')} of {action}"
-            f" {'waits' if count == 1 else 'wait'} for {names}: no other host has that action, and"
-            f" {'it has' if is_one else 'they have'} been away since"
-            f" {times.for_people(each.since_ms)} UTC.",
-            remedy="Start premblyd there, or add the action to another host. If it is gone for"
-            f" good: `{hostlist.forget_command(*each.names)}`. What still waits is dead then, and"
-            " `replay` runs it.",
-            command="premblyd hosts",
-            target=Target(page="deliveries", state="pending", action=action),
-            count=count,
-        )
-
-
-@trouble()
-def alert(situation: Situation) -> Iterator[Item]:
-    """Yield alerts whose last hook failed, so that nobody was told."""
-    query = Alert.select(Alert.name, Alert.error, Alert.output).where(
-        Alert.kind == "", Alert.at_ms >= situation.since_ms
-    )
-    settings = situation.settings
-    names = {each.name for each in value_of("alerts", settings, ())} if settings else None
-    for name, error, output in queries.tuples(situation.database, query):
-        if names is not None and name not in names:
-            continue
-        printed = f" It printed: {' '.join(output.split())}" if output else ""
-        yield Item(
-            text=f"The alert {name} could not be sent: {error or 'its hook failed'}.{printed}",
-            remedy="Nobody was notified. Fix its hook, and check that it works.",
-            command=f"sudo premblyd try --alert {name}",
-            about=name,
-        )
-
-
-@trouble(reminds=True)
-def downtime(situation: Situation) -> Iterator[Item]:
-    """Yield times in which no webhook could be stored, and after which nobody has looked whether
-    something is missing, where Prembly can be asked for it."""
-    settings = situation.settings
-    prembly = None if settings is None else value_of("prembly", settings)
-    if prembly is None or prembly.api_key is None:
-        return
-    since_ms = situation.now_ms - DOWNTIME_DAYS * DAY_MS
-    query = (
-        Downtime.select(Downtime.from_ms, Downtime.until_ms)
-        .where(Downtime.reconciled_at_ms.is_null(), Downtime.until_ms >= since_ms)
-        .order_by(Downtime.id)
-    )
-    for from_ms, until_ms in queries.tuples(situation.database, query):
-        start, end = (times.for_people(ms) for ms in (from_ms, until_ms))
-        yield Item(
-            text=f"From {start} to {end} UTC no webhook could be stored.",
-            remedy="Prembly sends most webhooks only once: ask it for the missed ones"
-            + (", in a minute." if situation.now_ms - until_ms < GRACE_MS else "."),
-            # To the second before.
-            command=f"premblyd reconcile --since {times.iso(from_ms // 1000 * 1000)} --store",
-        )
+TROUBLES = (daemon, database, disk, lacking)

@@ -1,26 +1,24 @@
 """The table of troubles: everything that needs an operator, for `status`, `check`, the console,
 alerts and metrics.
 
-To add one, write its question beside its likes, in a file of this folder: `@trouble()` makes a row
-of it. For alerts, its name stands in `features/watch/settings.py`. Questions must be quick beside
-a million events, so they ask indexes and roll-ups, and count no event.
+To add one, write its question beside its likes, in a file of this folder or in the troubles.py of a
+feature: `@trouble()` makes a row of it, for TROUBLES at the file's end. Questions must be quick
+beside a million events, so they ask indexes and roll-ups, and count no event.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from itertools import islice
 
-from premblyd.features.asking import troubles as prembly
-from premblyd.features.keeping import troubles as keeping
+from premblyd.feature import added
 from premblyd.ground.words import counted
 from premblyd.record.troubles import daemons, events
 from premblyd.record.troubles.trouble import MAX_ITEMS, Item, Situation, Trouble
 
-TROUBLES = tuple(
-    row
-    for module in (daemons, prembly, events, keeping)
-    for row in vars(module).values()
-    if isinstance(row, Trouble)
+TROUBLES: tuple[Trouble, ...] = (
+    *daemons.TROUBLES,
+    *events.TROUBLES,
+    *added("troubles", "TROUBLES"),
 )
 
 

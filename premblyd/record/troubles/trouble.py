@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from premblyd.config.models import Config
-from premblyd.features.watch.settings import DISK_PERCENT
+from premblyd.config.values import DISK_PERCENT
 from premblyd.ground.times import DAY_MS, HOUR_MS
 from premblyd.store.engine import Database
 
@@ -125,10 +125,11 @@ class Situation:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """A row of the table: a kind of trouble. Status, console, alerts, metrics and `check` tell what
-    it yields, as it says; alerts know it by `features/watch/settings.py`."""
+    it yields, as it says."""
 
     kind: str
     ask: Callable[[Situation], Iterator[Item]]
+    means: str = ""  # for who chooses what alerts are for; empty: none can be for it
     needs_nobody: tuple[str, str] = ("", "")  # how notices are counted: `event`, `events`
     reads_record: bool = True
     passes: bool = True  # False: it has happened, so that it is told no more does not end it

@@ -1,0 +1,55 @@
+"""Troubles of copies: there is no new one, or one was put in the place of the database."""
+
+import shlex
+from collections.abc import Iterator
+
+from premblyd.features.backup.tables import BackupFolder
+from premblyd.ground import times
+from premblyd.ground.times import DAY_MS
+from premblyd.record import queries
+from premblyd.record.troubles.trouble import Item, Situation, trouble
+from premblyd.store.tables import OperatorAction
+
+COPY_AGE_MS = 3 * DAY_MS
+
+
+@trouble(means="a backup failed, or a folder has had no new copy for three days")
+def backup(situation: Situation) -> Iterator[Item]:
+    """Yield the folders where the last backup failed, or that have had no new copy for days."""
+    row = BackupFolder
+    is_old = row.copied_at_ms <= situation.now_ms - COPY_AGE_MS
+    query = row.select(row.folder, row.copied_at_ms, row.error).order_by(row.folder)
+    query = query.where(row.error.is_null(False) | is_old)
+    for folder, at_ms, error in queries.tuples(situation.database, query):
+        of = f"of {times.for_people(at_ms)} UTC" if at_ms else "missing"
+        failed = f" The last backup failed: {error}" if error else ""
+        yield Item(
+            text=f"The newest copy in {folder} is {of}.{failed}",
+            remedy="`premblyd record backup`, or premblyd-backup.timer, makes a new one. With"
+            " --forget, none is expected there any more.",
+            command=f"sudo premblyd record backup {shlex.quote(folder)}",
+            about=folder,
+        )
+
+
+@trouble(means="a copy was put in the place of the database")
+def restored(situation: Situation) -> Iterator[Item]:
+    """Yield that a copy was put in the place of the database: what came since it was made is not
+    there."""
+    row = OperatorAction
+    is_whole = row.note.is_null(False) & row.event_id.is_null() & row.delivery_id.is_null()
+    query = row.select(row.at_ms, row.note).where(
+        is_whole, row.at_ms >= situation.since_ms, row.action == "restore"
+    )
+    for at_ms, note in queries.tuples(situation.database, query.order_by(row.at_ms, row.id)):
+        since, _, again = note.partition(" ")
+        yield Item(
+            text=f"A copy was put in the place of the database at {times.for_people(at_ms)} UTC."
+            f" Its record ends at {since}; {again}.",
+            remedy="What came after that is not in it: ask Prembly.",
+            command=f"premblyd reconcile --since {since} --store",
+            about=since,
+        )
+
+
+TROUBLES = (backup, restored)

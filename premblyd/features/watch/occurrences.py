@@ -1,0 +1,14 @@
+"""What can happen with alerts and check-ins: rows as ground/telemetry.py has them."""
+
+OCCURRENCES = (
+    """
+alert.sent                warning  alert kinds items
+alert.failed              error    alert kinds outcome exit_code http_status error
+alert.look_failed         error    cause
+checkin.sent              debug    signal
+checkin.not_sent          warning  signal http_status error
+checkin.withheld          warning  reason
+checkin.resumed           info
+checkin.failed            error    cause
+""",
+)

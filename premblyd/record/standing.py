@@ -1,0 +1,197 @@
+"""How things stand now: who works on the record and since when, and how many deliveries of each
+action wait, run, are overdue or dead. Counted by indexes, never from all of them.
+
+Of which actions an operator lets nothing begin, features say in their standing.py (AT_REST; and
+IN_WORDS)."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from peewee import SQL, fn
+
+from premblyd.feature import added
+from premblyd.ground import privacy
+from premblyd.ground.privacy import Shape
+from premblyd.queue.register import is_working
+from premblyd.record import queries
+from premblyd.record.queries import By
+from premblyd.store.engine import Database
+from premblyd.store.states import State
+from premblyd.store.tables import WAITS_FOR_ANOTHER, Delivery, Host
+
+LOOKED_AT, MOST = 5_000, 8
+
+
+def since_ms(database: Database) -> int | None:
+    """Return when the first daemon started on the database; None: none has. Raise
+    StoreUnreadableError when it can't be read."""
+    first = Host.select(Host.started_at_ms).order_by(Host.id)
+    at_ms: int | None = queries.value(database, first.limit(1))
+    return at_ms
+
+
+def is_served(database: Database, now_ms: int) -> bool:
+    """Return whether a daemon has been seen at work just now. `now_ms` is by the database's
+    clock. Raise as `since_ms`."""
+    query = Host.select(Host.id).where(is_working(Host, now_ms)).limit(1)
+    return queries.value(database, query) is not None
+
+
+def actions_at_work(database: Database) -> set[str]:
+    """Return the actions of the hosts that are at work."""
+    working = queries.tuples(database, Host.select(Host.actions).where(Host.ended.is_null()))
+    return {name for (actions,) in working for name in actions.split("\n") if name}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How the deliveries of an action stand."""
+
+    action: str
+    waiting: int  # waits to run, for the first time or again
+    running: int
+    dead: int
+    overdue: int  # of the waiting: could run, and does not yet
+    oldest_waiting_at_ms: int | None  # when the delivery was made that has waited longest
+    next_due_at_ms: int | None
+
+
+def actions(
+    database: Database, now_ms: int, names: Collection[str] = (), others: Iterable[str] = ()
+) -> list[Standing]:
+    """Return how the actions stand: those called `names` first, then `others` and all that have
+    open deliveries or are at rest, by name."""
+    queued, due = _queued(database), _due(database, now_ms)
+    waiting = _counts(database, WAITS_FOR_ANOTHER)  # by `order`
+    running = _counts(database, Delivery.state == State.RUNNING)
+    dead, resting = dead_of(database), at_rest(database, now_ms)
+    found = []
+    for name in (*names, *sorted({*others, *queued, *waiting, *dead, *resting} - set(names))):
+        count, oldest_ms = queued.get(name, (0, None))
+        overdue = due.get(name, Overdue(count=0, since_ms=None))
+        found.append(
+            Standing(
+                action=name,
+                waiting=max(0, count - running.get(name, 0)) + waiting.get(name, 0),
+                running=running.get(name, 0),
+                dead=dead.get(name, 0),
+                overdue=0 if name in resting else overdue.count,
+                oldest_waiting_at_ms=oldest_ms,
+                next_due_at_ms=overdue.since_ms,
+            )
+        )
+    return found
+
+
+def at_rest(database: Database, now_ms: int) -> dict[str, Any]:
+    """Return the actions of which an operator lets nothing begin now, each with what says so."""
+    found: dict[str, Any] = {}
+    for ask in added("standing", "AT_REST"):
+        found |= ask(database, now_ms)
+    return found
+
+
+def at_rest_in_words(database: Database, now_ms: int) -> dict[str, str]:
+    """Return the same in words for who may read the record, behind `NAME has been`."""
+    found: dict[str, str] = {}
+    for ask in added("standing", "IN_WORDS"):
+        found |= ask(database, now_ms)
+    return found
+
+
+def _queued(database: Database) -> dict[str, tuple[int, int | None]]:
+    """Return by action how many deliveries are in the queue, waiting or running, and when the first
+    one was made: one walk over the queue's own index."""
+    query = (
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")), fn.MIN(Delivery.id))
+        .where(Delivery.due_at_ms.is_null(False))
+        .group_by(Delivery.action)
+    )
+    found = queries.tuples(database, query)
+    first_ids = [first_id for _, _, first_id in found]
+    first = Delivery.select(Delivery.id, Delivery.created_at_ms).where(Delivery.id.in_(first_ids))
+    made_ms = dict(queries.tuples(database, first))
+    return {str(action): (count, made_ms.get(first_id)) for action, count, first_id in found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overdue:
+    """How much of an action was due before a time and is in the queue still, and when the first
+    thing in the queue was due, or will be."""
+
+    count: int
+    since_ms: int | None
+
+
+def overdue_of(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return what was due before `before_ms` by action; an action without any is left out."""
+    return {action: due for action, due in _due(database, before_ms).items() if due.count}
+
+
+def _due(database: Database, before_ms: int) -> dict[str, Overdue]:
+    """Return it of every action in the queue: its index has them side by side, so what is not due
+    costs nothing."""
+    return {
+        str(action): Overdue(count=count, since_ms=since_ms)
+        for action, count, since_ms in queries.by_sql(database, _DUE, before_ms)
+    }
+
+
+def dead_of(database: Database) -> dict[str, int]:
+    """Return how many deliveries are dead, by action: by the index of the dead."""
+    return _counts(database, Delivery.state == SQL("'dead'"))  # as text, as the index has it
+
+
+def _counts(database: Database, condition: Any) -> dict[str, int]:
+    query = (
+        Delivery.select(Delivery.action, fn.COUNT(SQL("*")))
+        .where(condition)
+        .group_by(Delivery.action)
+    )
+    return {str(action): count for action, count in queries.tuples(database, query)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadByError:
+    """How many deliveries died with an error, as people see it who may not see personal data."""
+
+    error: str
+    count: int
+    last_id: int
+
+
+def errors_of_dead(database: Database, action: str | None = None) -> list[DeadByError]:
+    """Return what the newest LOOKED_AT dead deliveries, or those of an action, died of: the errors
+    of most first, MOST at most."""
+    is_dead = Delivery.state == SQL("'dead'")  # as text, as the index of the dead has it
+    index = "delivery_state"
+    if action is not None:
+        is_dead, index = is_dead & (Delivery.action == action), "delivery_dead"
+    query = Delivery.select(Delivery.id, Delivery.last_error).from_(By(Delivery, index))
+    newest = query.where(is_dead).order_by(Delivery.id.desc()).limit(LOOKED_AT)
+    counts: Counter[str] = Counter()
+    last: dict[str, int] = {}
+    for delivery_id, error in queries.tuples(database, newest):
+        shown = str(privacy.mask(error, Shape.ERROR) or "")
+        counts[shown] += 1
+        last.setdefault(shown, delivery_id)
+    return [
+        DeadByError(error=error, count=count, last_id=last[error])
+        for error, count in counts.most_common(MOST)
+    ]
+
+
+_DUE = """
+WITH RECURSIVE waiting (name) AS (
+    SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(action) FROM delivery WHERE due_at_ms IS NOT NULL AND action > name)
+    FROM waiting WHERE name IS NOT NULL
+)
+SELECT name,
+       (SELECT count(*) FROM delivery WHERE action = name AND due_at_ms < ?),
+       (SELECT min(due_at_ms) FROM delivery WHERE action = name AND due_at_ms IS NOT NULL)
+FROM waiting WHERE name IS NOT NULL
+"""
