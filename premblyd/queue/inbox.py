@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from peewee import SQL
@@ -30,7 +31,7 @@ from premblyd.queue.arrivals import (
 )
 from premblyd.queue.digests import Digests
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.store.engine import Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event
 from premblyd.store.writer import Deferred, Operation, Step, Writer
@@ -118,12 +119,21 @@ def add_event(
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
     erasure_id: int | None = None,
+    skipped: Mapping[NewDelivery, int] = MappingProxyType({}),
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
-    `lock_names`; erased, if another name of it was by this erasure."""
+    `lock_names`; erased, if another name of it was by this erasure. `skipped`: further deliveries,
+    each with the one that runs in its place, or has; nothing of an erased one."""
     addition = _addition(Digests.of(transaction), webhook, deliveries)
     event = addition.event._replace(erasure_id=erasure_id)
     [added] = _add(transaction, [addition._replace(event=event)])
+    if not added.is_erased:
+        its, now_ms = added.event_id, webhook.received_at_ms
+        rows = [
+            (its, each.action, State.SKIPPED, each.attempts, now_ms, now_ms, other_id)
+            for each, other_id in skipped.items()
+        ]
+        transaction.write_many(_INSERT_SKIPPED, rows)
     return added
 
 
@@ -336,6 +346,11 @@ def _order_key(digests: Digests, verdict: Verdict, deliveries: Sequence[NewDeliv
 
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
+_INSERT_SKIPPED = BulkInsert(
+    Delivery,
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
+    "ran_instead_id",
+)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
