@@ -13,7 +13,8 @@ none of those that it does not need:
     cipher.py     CIPHERS: a SQLite for encrypted files (`premblyd/store/sqlite/connecting.py`)
     triggers.py   IN_SQLITE, IN_POSTGRESQL: statements that make triggers, in that engine's SQL
     kinds.py      KINDS: kinds of hooks, each a model and its runner (`run/kinds.py`)
-    hooks.py      HOOKS: what it does on the way of a webhook (queue/hooks.py)
+    hooks.py      HOOKS: what it does on the way of a webhook (queue/hooks.py); SHIFTS: statements
+                  that move its due times when the clock was set (`Queue.shift`)
 """
 
 import functools

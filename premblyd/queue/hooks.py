@@ -13,9 +13,23 @@ from typing import NamedTuple
 
 from premblyd.config.models import Config
 from premblyd.feature import added
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.jobs import Job
 from premblyd.store.engine import Transaction
 from premblyd.store.states import State
+from premblyd.store.writer import Writer
+
+
+class Arrival(NamedTuple):
+    """An event that came, new or again; `has_deliveries`: or is to have, as what came again says.
+    `webhook`: or the stored answer; None: it was there before, and has got another delivery.
+    `event_id`: None: it is not known yet, as nobody has locked anything for it."""
+
+    event_id: int | None
+    webhook: Webhook | None
+    is_new: bool
+    is_erased: bool = False
+    has_deliveries: bool = True
 
 
 class End(NamedTuple):
@@ -31,6 +45,12 @@ class End(NamedTuple):
 class Hooks:
     """What a feature does at which place; None: nothing."""
 
+    # What is to be locked before a webhook is stored, on the loop. Then `arrived` knows its id.
+    locks: Callable[[Webhook], Iterable[str]] | None = None
+    # Behind events and deliveries that were stored: see inbox.py.
+    arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
+    # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
+    prove: Callable[[Transaction], None] | None = None
     # Before deliveries end: see end.py.
     ending: Callable[[Transaction, Sequence[End]], None] | None = None
 
@@ -39,6 +59,10 @@ class Bound:
     """The hooks of the features that are used: at each place those that do something there."""
 
     def __init__(self, used: Iterable[Hooks]) -> None:
+        used = tuple(used)
+        self.locks = tuple(each.locks for each in used if each.locks)
+        self.arrived = tuple(each.arrived for each in used if each.arrived)
+        self.prove = tuple(each.prove for each in used if each.prove)
         self.ending = tuple(each.ending for each in used if each.ending)
 
 
@@ -46,12 +70,12 @@ def bind(settings: Config | None) -> Bound:
     """Return the hooks that a configuration asks for. None: it is not known, as in a command: of
     all features those that need none."""
     made = (each if isinstance(each, Hooks) else each(settings) for each in added("hooks", "HOOKS"))
-    return Bound([each for each in made if each is not None])
+    return Bound(each for each in made if each is not None)
 
 
-def of(transaction: Transaction) -> Bound:
-    """Return the hooks that are bound where this transaction runs."""
-    found: Bound = transaction.bound or _of_commands()
+def of(place: Transaction | Writer) -> Bound:
+    """Return the hooks that are bound for a transaction, or all of a writer's."""
+    found: Bound = place.bound or _of_commands()
     return found
 
 

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from premblyd.features.keeping import holds
 from premblyd.features.pause import pauses
-from premblyd.features.statistics import rollups
 from premblyd.features.turns import order
 from premblyd.features.turns.settings import Then
 from premblyd.ground import times
@@ -269,7 +268,6 @@ class Operator:
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
                 return False
-            rollups.count_matched(transaction, event_id)
             delivery_id = inbox.add_delivery(transaction, event_id, new, now_ms)
             about = {"event_id": event_id, "delivery_id": delivery_id}
             self._record(transaction, REPLAYED, now_ms, note="new delivery", **about)

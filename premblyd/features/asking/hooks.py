@@ -1,15 +1,18 @@
 """What asking does on the way of a webhook."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from peewee import fn
 
 from premblyd.config.models import Config
+from premblyd.features.asking import awaited
+from premblyd.features.asking.awaited import Meaning
 from premblyd.features.asking.questions import DOUBTS
-from premblyd.features.asking.settings import PREMBLY
+from premblyd.features.asking.settings import PENDING, PREMBLY
 from premblyd.features.asking.tables import Inquiry
+from premblyd.prembly.payload import Webhook
 from premblyd.queue.finishing import is_claimed_by
-from premblyd.queue.hooks import End, Hooks
+from premblyd.queue.hooks import Arrival, End, Hooks
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import InquiryResult, State
 from premblyd.store.tables import Delivery
@@ -23,10 +26,33 @@ def _ending(transaction: Transaction, ends: Sequence[End]) -> None:
             transaction.write(_LET_GO, id=job.delivery_id, claim_token=job.claim_token)
 
 
-def _bind(settings: Config | None) -> Hooks | None:
-    if settings is not None and PREMBLY.of(settings) is None:
-        return None
-    return Hooks(ending=_ending)
+def await_results(first_ask_ms: int) -> Hooks:
+    """Return the hooks that await what a new event does not settle, of which Prembly is first asked
+    so long after it, and end what waited for what it does."""
+
+    def locks(webhook: Webhook) -> Iterable[str]:
+        meaning = Meaning.of(webhook, first_ask_ms)
+        return () if meaning is None else (awaited.lock_name(meaning.reference),)
+
+    def arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
+        new: dict[int, Meaning] = {}
+        for event_id, webhook, is_new, is_erased, _ in arrivals:
+            if is_new and not is_erased and webhook is not None and event_id is not None:
+                meaning = Meaning.of(webhook, first_ask_ms)
+                if meaning is not None:
+                    new[event_id] = meaning
+        awaited.note(transaction, new)
+
+    return Hooks(locks=locks, arrived=arrived)
+
+
+def _confirms(settings: Config | None) -> Hooks | None:
+    return None if settings is not None and PREMBLY.of(settings) is None else Hooks(ending=_ending)
+
+
+def _awaits(settings: Config | None) -> Hooks | None:
+    pending = None if settings is None else PENDING.of(settings)
+    return None if pending is None else await_results(pending.ask_ms[0])
 
 
 _IS_DOUBTED = fn.EXISTS(
@@ -43,4 +69,5 @@ _LET_GO = Statement(
         _IS_DOUBTED,
     )
 )
-HOOKS = (_bind,)
+HOOKS = (_confirms, _awaits)
+SHIFTS = (awaited.SHIFT,)
