@@ -41,7 +41,7 @@ from premblyd.ground.errors import PremblydError
 from premblyd.ground.loops import Loops
 from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock, SharedClock
-from premblyd.queue import identity
+from premblyd.queue import hooks, identity
 from premblyd.queue.heartbeat import Heartbeat
 from premblyd.queue.identity import Identity
 from premblyd.queue.inbox import Inbox
@@ -194,6 +194,7 @@ class Daemon:
             engine = self._backend.engine()
             failed.callback(engine.close)
             self._writer = Writer(engine, self._metrics.counts.committed)
+            self._writer.bound = hooks.bind(self._settings)
             failed.pop_all()  # from here on the writer closes it
         opened.push_async_callback(self._writer.close)
         self._heartbeat = Heartbeat(self._writer, self._clock, is_leader=self._leads)
@@ -353,6 +354,7 @@ class Daemon:
         for key in load.changed(self._started_with, settings):
             tell("config.needs_restart", setting=key)
         self._settings = settings
+        self._writer.bound = hooks.bind(settings)
         self._configure(settings, reread.settling, reread.actions)
         await asyncio.to_thread(presence.publish, reread.presence, self._database)
         tell("config.reloaded", endpoints=len(settings.endpoints), actions=len(settings.actions))

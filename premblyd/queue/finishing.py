@@ -4,15 +4,15 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from peewee import CTE, SQL, Case, Expression, Query, fn
+from peewee import CTE, SQL, Case, Expression, Query
 
-from premblyd.features.asking.questions import DOUBTS
-from premblyd.features.asking.tables import Inquiry
 from premblyd.features.keeping import erased
 from premblyd.prembly.payload import without_nul
+from premblyd.queue.end import end
+from premblyd.queue.hooks import End
 from premblyd.queue.jobs import Ending, Job, Result
 from premblyd.store.engine import BulkUpdate, Row, Transaction
-from premblyd.store.states import InquiryResult, State
+from premblyd.store.states import State
 from premblyd.store.tables import IS_LAST_ATTEMPT, Attempt, Delivery
 from premblyd.store.writer import Deferred, Operation, Step
 
@@ -49,12 +49,16 @@ def _finish(transaction: Transaction, reports: list[Report]) -> list[Deferred[bo
     groups: dict[_End, list[Report]] = {}
     for report in reports:
         groups.setdefault(_end_of(report), []).append(report)
-    closed = {end: _end_all(transaction, end, its) for end, its in groups.items()}
+    closed = end(
+        transaction,
+        [End(job.delivery_id, ending.state, job) for job, _, ending in reports],
+        lambda: {each: _end_all(transaction, each, its) for each, its in groups.items()},
+    )
     return [Deferred(partial(_is_closed, closed[_end_of(report)], report)) for report in reports]
 
 
 def _end_all(
-    transaction: Transaction, end: _End, reports: list[Report]
+    transaction: Transaction, statements: _End, reports: list[Report]
 ) -> Callable[[], Collection[str]]:
     """Write down what is reported; return what reads the tokens of the claims that stood."""
     deliveries: list[Row] = []
@@ -73,8 +77,8 @@ def _end_all(
                 result.output_truncated,
             )
         )
-    transaction.changing_many(end.delivery, deliveries)
-    return transaction.changing_many(end.attempt, attempts)
+    transaction.changing_many(statements.delivery, deliveries)
+    return transaction.changing_many(statements.attempt, attempts)
 
 
 def _storable(output: str | None) -> str | None:
@@ -148,26 +152,14 @@ def _nameless(values: Values, _: CTE) -> Any:
 
 
 def _going_on(values: Values, given: CTE) -> Any:
-    """Of one that is to run again, or to be mended, and whose event was erased: its end. A dead one
-    that Prembly does not confirm may be forged: it holds nobody behind it."""
-    is_unconfirmed = (
-        (given.c.state == State.DEAD) & Delivery.confirmed_at_ms.is_null() & _IS_DOUBTED
-    )
+    """Of one that is to run again, or to be mended, and whose event was erased: its end."""
     ended = {"state": State.CANCELLED, "due_at_ms": None, "finished_at_ms": given.c.ended_at_ms}
-    written = _nameless(values, given) | {
+    return _nameless(values, given) | {
         getattr(Delivery, name): Case(None, [(erased.OF_DELIVERY, value)], values[name])
         for name, value in ended.items()
     }
-    return written | {Delivery.blocks_order: Delivery.blocks_order & ~is_unconfirmed}
 
 
-_IS_DOUBTED = fn.EXISTS(
-    Inquiry.select(Inquiry.id).where(
-        Inquiry.event == Delivery.event,
-        Inquiry.result.in_(DOUBTS),
-        (Inquiry.delivery == Delivery.id) | (Inquiry.result == InquiryResult.CONTRADICTED),
-    )
-)
 _STATE = Delivery.select(Delivery.state).where(Delivery.id == Attempt.delivery)
 _CLOSING_NAMELESS = _closing(lambda values: erased.unless(erased.OF_ATTEMPT, Attempt, values))
 _END_ALL_SAID = _End(_ending(lambda values, _: values), _closing(lambda values: values))

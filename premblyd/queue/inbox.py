@@ -4,22 +4,19 @@ import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from peewee import SQL
 
-from premblyd.config.models import Action, Config
-from premblyd.features.asking import awaited
-from premblyd.features.asking.awaited import Arrival
-from premblyd.features.asking.settings import PENDING
+from premblyd.config.models import Action
 from premblyd.features.keeping import erased, trusted
 from premblyd.features.keeping.settings import ERASED
-from premblyd.features.statistics import rollups
 from premblyd.features.turns import order
 from premblyd.features.turns.order import order_key
 from premblyd.features.turns.settings import Then, then_of
 from premblyd.prembly.payload import Verdict, Webhook
-from premblyd.queue import arrivals
+from premblyd.queue import arrivals, hooks
 from premblyd.queue.arrivals import (
     ERASED_ARRIVALS,
     INSERT_DELIVERIES,
@@ -29,8 +26,9 @@ from premblyd.queue.arrivals import (
     NewEvent,
 )
 from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import Arrival, Bound
 from premblyd.queue.rejections import REJECT, NewRejection
-from premblyd.store.engine import Row, Statement, Transaction, param
+from premblyd.store.engine import BulkInsert, Row, Statement, Transaction, param
 from premblyd.store.states import State
 from premblyd.store.tables import Delivery, Event
 from premblyd.store.writer import Deferred, Operation, Step, Writer
@@ -80,16 +78,19 @@ class Inbox:
         webhook: Webhook,
         deliveries: Sequence[NewDelivery],
         by: By = "body",
-        *,
-        first_ask_ms: int | None = None,
     ) -> "asyncio.Future[Added]":
         """Store `webhook` with its deliveries, or count it as a duplicate of one that is stored,
-        as the keys `by` this rule tell. With `first_ask_ms`, await what it does not settle, and
-        end what waited for what it does. Raise StoreUnavailableError when it can't be stored."""
-        addition = _addition(self._digests, webhook, deliveries, by, first_ask_ms)
+        as the keys `by` this rule tell. Raise StoreUnavailableError when it can't be stored."""
+        bound = hooks.of(self._writer)
+        addition = _addition(self._digests, webhook, deliveries, by)
+        names = list(_lock_names(addition.order_key))
+        for locks in bound.locks:
+            names += locks(webhook)
+        if names:
+            addition = addition._replace(needs_id=True)
         if deliveries:
             self._will_add()
-        return self._writer.submit(_ADD, addition, _names(addition))
+        return self._writer.submit(_adding(bound), addition, names)
 
     def withdraw(self, added: "asyncio.Future[Added]") -> None:
         """Cancel what `add` returned, if no transaction has begun with it. Else it may be stored
@@ -106,24 +107,26 @@ class Inbox:
         return self._writer.submit(_PROVE_COMMIT, None)
 
 
-def first_ask_ms(settings: Config) -> int | None:
-    """Return how long after it came Prembly is asked for what an event does not settle; None: it
-    is not."""
-    pending = PENDING.of(settings)
-    return pending.ask_ms[0] if pending else None
-
-
 def add_event(
     transaction: Transaction,
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
     erasure_id: int | None = None,
+    skipped: Mapping[NewDelivery, int] = MappingProxyType({}),
 ) -> Added:
     """Store `webhook` with its deliveries in a transaction that does more, and has locked
-    `lock_names`; erased, if another name of it was by this erasure."""
+    `lock_names`; erased, if another name of it was by this erasure. `skipped`: further deliveries,
+    each with the one that runs in its place, or has; nothing of an erased one."""
     addition = _addition(Digests.of(transaction), webhook, deliveries)
     event = addition.event._replace(erasure_id=erasure_id)
     [added] = _add(transaction, [addition._replace(event=event)])
+    if not added.is_erased:
+        its, now_ms = added.event_id, webhook.received_at_ms
+        rows = [
+            (its, each.action, State.SKIPPED, each.attempts, now_ms, now_ms, other_id)
+            for each, other_id in skipped.items()
+        ]
+        transaction.write_many(_INSERT_SKIPPED, rows)
     return added
 
 
@@ -140,6 +143,8 @@ def add_delivery(
     else:
         row = _row(event_id, delivery, now_ms)
         [delivery_id] = transaction.insert_many(INSERT_DELIVERIES, [row])
+    for hook in hooks.of(transaction).arrived:
+        hook(transaction, [Arrival(event_id, None, is_new=False)])
     return delivery_id
 
 
@@ -163,29 +168,31 @@ def key_of(transaction: Transaction, event_id: int) -> str:
 
 class _Addition(NamedTuple):
     event: NewEvent
-    now_ms: int
+    webhook: Webhook
     deliveries: Sequence[NewDelivery]
-    group: rollups.EventGroup
     order_key: str | None  # see _order_key
-    arrival: Arrival | None
+    needs_id: bool = False  # of what is stored; so does whatever has locked something
+
+    @property
+    def now_ms(self) -> int:
+        return self.webhook.received_at_ms
 
 
-def _names(addition: _Addition) -> Sequence[str]:
-    names = _lock_names(addition.order_key)
-    if addition.arrival is None:
-        return names
-    return (*names, awaited.lock_name(addition.arrival.reference))
+@functools.lru_cache(maxsize=16)
+def _adding(bound: Bound) -> Operation[_Addition, Added]:
+    """Return the operation that adds webhooks under these hooks: the same for all of them."""
+    return Operation(Step.ARRIVALS, functools.partial(_arrive, bound))
 
 
 def _arrive(
-    transaction: Transaction, additions: list[_Addition]
+    bound: Bound, transaction: Transaction, additions: list[_Addition]
 ) -> list[Added] | list[Deferred[Added]]:
     """Add as `_add` does; where the server is far, ask for no id of an event before the commit."""
     known = arrivals.find(transaction, [addition.event for addition in additions])
-    is_plain = not any(addition.order_key or addition.arrival for addition in additions)
+    is_plain = not any(addition.needs_id for addition in additions)
     first_ms = min(addition.now_ms for addition in additions)
     if not is_plain or not arrivals.may_be_stored_later(transaction, known, first_ms):
-        return _add_known(transaction, additions, known)
+        return _add_known(bound, transaction, additions, known)
     new_ids = arrivals.asking_store(transaction, known)
     arrived = _told_apart(known, additions)
     rows = [
@@ -196,7 +203,7 @@ def _arrive(
     ]
     transaction.write_many(INSERT_DELIVERIES_BY_KEY, rows)
     _count_duplicates(transaction, arrived, known.ids)
-    _count(transaction, arrived)
+    _tell(bound, transaction, arrived, known)
 
     def added(key: str) -> Added:
         is_new = key in known.new
@@ -208,16 +215,17 @@ def _arrive(
 def _add(transaction: Transaction, additions: list[_Addition]) -> list[Added]:
     """Store new events with their deliveries, and count the others as duplicates."""
     known = arrivals.find(transaction, [addition.event for addition in additions])
-    return _add_known(transaction, additions, known)
+    return _add_known(hooks.of(transaction), transaction, additions, known)
 
 
-def _add_known(transaction: Transaction, additions: list[_Addition], known: Known) -> list[Added]:
+def _add_known(
+    bound: Bound, transaction: Transaction, additions: list[_Addition], known: Known
+) -> list[Added]:
     known = arrivals.store(transaction, known)
     arrived = _told_apart(known, additions)
     rows: list[Row] = []
     ordered: list[order.Entry] = []
     erased_rows: list[tuple[Row, list[Row]]] = []
-    arriving: dict[int, Arrival] = {}
     for key, addition, is_new in arrived:
         event_id, now_ms = known.ids[key], addition.now_ms
         if is_new and key in known.erased:
@@ -230,8 +238,6 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
                     rows.append(_row(event_id, delivery, now_ms))
                 else:
                     ordered.append(_entry(event_id, delivery, now_ms, addition.order_key))
-            if addition.arrival is not None:
-                arriving[event_id] = addition.arrival
     transaction.write_many(INSERT_DELIVERIES, rows)
     if erased_rows:
         ERASED_ARRIVALS.insert_deliveries(transaction, erased_rows)
@@ -240,9 +246,7 @@ def _add_known(transaction: Transaction, additions: list[_Addition], known: Know
     _count_duplicates(transaction, arrived, known.ids)
     if ordered:
         order.insert(transaction, ordered)
-    if arriving:
-        awaited.note(transaction, arriving)
-    _count(transaction, arrived)
+    _tell(bound, transaction, arrived, known)
     return [
         Added(known.ids[key], key, is_new, is_erased=key in known.erased)
         for key, _, is_new in arrived
@@ -273,14 +277,14 @@ def _count_duplicates(
         transaction.write(_COUNT_DUPLICATE, id=event_id, at_ms=at_ms)
 
 
-def _count(transaction: Transaction, arrived: list[_Arrived]) -> None:
-    new = [addition for _, addition, is_new in arrived if is_new]
-    rollups.count_events(
-        transaction,
-        new=[addition.group for addition in new],
-        duplicates=[each.addition.group for each in arrived if not each.is_new],
-        unmatched=[addition.group for addition in new if not addition.deliveries],
-    )
+def _tell(bound: Bound, transaction: Transaction, arrived: list[_Arrived], known: Known) -> None:
+    """Let features do what they do when something has arrived."""
+    told = [
+        Arrival(known.ids.get(key), of.webhook, is_new, key in known.erased, bool(of.deliveries))
+        for key, of, is_new in arrived
+    ]
+    for hook in bound.arrived:
+        hook(transaction, told)
 
 
 def _row(event: int | str, delivery: NewDelivery, now_ms: int) -> Row:
@@ -299,12 +303,13 @@ def _entry(event_id: int, delivery: NewDelivery, now_ms: int, key: str) -> order
 
 def _prove_commit(transaction: Transaction, items: list[None]) -> list[None]:
     """Do as for webhooks, but for no row: that waits for the same locks and needs the same rights.
-    What is written to the disk is a count, which is taken back. (An event that is taken back would
-    use up a number, or have the database look through all that may refer to it.)"""
+    What is written to the disk is what features take back, such as a count. (An event that is taken
+    back would use up a number, or have the database look through all that may refer to it.)"""
     erased.arrival_facts(transaction)
     for statement in _ADD_NONE:
         transaction.write(statement)
-    rollups.count_none(transaction)
+    for prove in hooks.of(transaction).prove:
+        prove(transaction)
     return items
 
 
@@ -313,16 +318,9 @@ def _addition(
     webhook: Webhook,
     deliveries: Sequence[NewDelivery],
     by: By = "body",
-    first_ask_ms: int | None = None,
 ) -> _Addition:
-    return _Addition(
-        arrivals.new_event(digests, webhook, by),
-        webhook.received_at_ms,
-        deliveries,
-        rollups.event_group(webhook),
-        _order_key(digests, webhook.verdict, deliveries),
-        None if first_ask_ms is None else Arrival.of(webhook, first_ask_ms),
-    )
+    key = _order_key(digests, webhook.verdict, deliveries)
+    return _Addition(arrivals.new_event(digests, webhook, by), webhook, deliveries, key)
 
 
 def _order_key(digests: Digests, verdict: Verdict, deliveries: Sequence[NewDelivery]) -> str | None:
@@ -336,6 +334,11 @@ def _order_key(digests: Digests, verdict: Verdict, deliveries: Sequence[NewDeliv
 
 _KEY_OF = Statement(Event.select(Event.key).where(Event.id == param("id")))
 _REFERENCE_OF = Statement(Event.select(Event.reference).where(Event.id == param("id")))
+_INSERT_SKIPPED = BulkInsert(
+    Delivery,
+    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
+    "ran_instead_id",
+)
 _COUNT_DUPLICATE = Statement(
     Event.update(
         duplicate_count=Event.duplicate_count + 1, last_duplicate_at_ms=param("at_ms")
@@ -346,5 +349,4 @@ _ADD_NONE = [
     for table in (Event, Delivery)
 ]
 
-_ADD = Operation(Step.ARRIVALS, _arrive)
 _PROVE_COMMIT = Operation(Step.PROOF, _prove_commit)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from premblyd.config.models import Action
-from premblyd.features.asking import awaited
+from premblyd.feature import added
 from premblyd.features.asking.settings import CONFIRM
 from premblyd.features.keeping import erased
 from premblyd.features.keeping.settings import ERASED
@@ -176,7 +176,7 @@ class Queue:
         )
 
     def shift(self, by_ms: int, now_ms: int) -> "asyncio.Future[None]":
-        """Move due times by `by_ms`, those of what is awaited too: the wall clock was set to
+        """Move due times by `by_ms`, those of features too: the wall clock was set to
         `now_ms`, but delays are durations.
 
         What was created since then is due by the new clock already. (After a step back they
@@ -195,7 +195,7 @@ class Queue:
 
 def shift(transaction: Transaction, by_ms: int, now_ms: int) -> None:
     """See Queue.shift."""
-    for statement in (_SHIFT, awaited.SHIFT):
+    for statement in (_SHIFT, *added("hooks", "SHIFTS")):
         transaction.write(statement, by_ms=by_ms, before_ms=now_ms if by_ms > 0 else NEVER_MS)
 
 

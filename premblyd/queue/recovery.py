@@ -10,6 +10,8 @@ from peewee import Query, fn
 from premblyd.features.keeping.tables import RemovedParts
 from premblyd.ground.errors import PremblydError
 from premblyd.prembly.payload import Kind, Outcome, StoredEvent, Verdict, Webhook
+from premblyd.queue.end import end
+from premblyd.queue.hooks import End
 from premblyd.queue.jobs import SMALL_BYTES
 from premblyd.store.engine import Lookup, Row, Statement, Transaction, param, update
 from premblyd.store.states import AttemptOutcome, State
@@ -56,15 +58,12 @@ def release(
     transaction: Transaction, delivery_id: int, state: State, now_ms: int, error: str | None
 ) -> None:
     """Let a delivery go that runs: it is due now, or has ended."""
-    pending = state is State.PENDING
-    transaction.write(
-        _RELEASE,
-        id=delivery_id,
-        state=state,
-        due_at_ms=now_ms if pending else None,
-        finished_at_ms=None if pending else now_ms,
-        last_error=error,
-    )
+    row = {"id": delivery_id, "state": state, "last_error": error}
+    if state is State.PENDING:
+        transaction.write(_RELEASE, **row, due_at_ms=now_ms, finished_at_ms=None)
+        return
+    over = row | {"due_at_ms": None, "finished_at_ms": now_ms}
+    end(transaction, [End(delivery_id, state)], lambda: transaction.write(_RELEASE, **over))
 
 
 def interrupt(transaction: Transaction, delivery_id: int, attempts_left: int, now_ms: int) -> bool:

@@ -35,7 +35,7 @@ from premblyd.ground.telemetry import tell
 from premblyd.ground.times import Clock
 from premblyd.prembly import signature
 from premblyd.prembly.payload import Kind, Webhook
-from premblyd.queue.inbox import Added, Inbox, NewDelivery, first_ask_ms
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.rejections import ConnectionFault
 from premblyd.receive.connection import (
     Extra,
@@ -225,13 +225,8 @@ class Exchange(HTTPMessageDelegate):
         webhook, actions = recognised
         deliveries = [NewDelivery.of(action) for action in actions]
         try:
-            config = self._settings.config
-            stored = self._services.inbox.add(
-                webhook,
-                deliveries,
-                config.duplicates.by,
-                first_ask_ms=first_ask_ms(config),
-            )
+            by = self._settings.config.duplicates.by
+            stored = self._services.inbox.add(webhook, deliveries, by)
         except Exception as error:  # noqa: BLE001  # not stored; reported by _fail
             return self._fail(error)
         self._storing = stored

@@ -19,11 +19,12 @@ from typing import Any, TypeVar
 
 from premblyd.features.keeping import holds
 from premblyd.features.pause import pauses
-from premblyd.features.statistics import rollups
 from premblyd.features.turns import order
 from premblyd.features.turns.settings import Then
 from premblyd.ground import times
 from premblyd.queue import inbox, register
+from premblyd.queue.end import end
+from premblyd.queue.hooks import End
 from premblyd.queue.inbox import NewDelivery
 from premblyd.record.criteria import DISMISSED
 from premblyd.store.engine import (
@@ -133,10 +134,8 @@ class Operator:
 
         def cancel(transaction: Transaction) -> bool:
             order.lock(transaction, [delivery_id])
-            over = {"state": State.CANCELLED, "due_at_ms": None, "waits_for_id": None}
-            changed = transaction.change(
-                _CANCEL, delivery_id=delivery_id, finished_at_ms=now_ms, **over
-            )
+            over = {"due_at_ms": None, "waits_for_id": None, "finished_at_ms": now_ms}
+            changed = _cancelled(transaction, _CANCEL, [delivery_id], **over)
             if changed:
                 self._record(transaction, CANCELLED, now_ms, delivery_id=delivery_id)
             return bool(changed)
@@ -149,8 +148,7 @@ class Operator:
 
         def cancel(transaction: Transaction, part: Sequence[int]) -> int:
             order.lock(transaction, part)
-            over = {"state": State.CANCELLED, "finished_at_ms": now_ms}
-            cancelled = _changed(transaction, _CANCEL_DEAD, part, **over)
+            cancelled = _cancelled(transaction, _CANCEL_DEAD, part, finished_at_ms=now_ms)
             return self._record_many(transaction, CANCELLED, cancelled, now_ms)
 
         return _in_batches(delivery_ids, cancel)
@@ -270,7 +268,6 @@ class Operator:
         def add(transaction: Transaction, event_id: int) -> bool:
             if transaction.row(_FIND, event_id=event_id, action=action) is not None:
                 return False
-            rollups.count_matched(transaction, event_id)
             delivery_id = inbox.add_delivery(transaction, event_id, new, now_ms)
             about = {"event_id": event_id, "delivery_id": delivery_id}
             self._record(transaction, REPLAYED, now_ms, note="new delivery", **about)
@@ -323,6 +320,15 @@ def record_export(
     for _ in transact_all(database, operator.export_events(event_ids, now_ms)):
         pass
     return RecordedExport(event_ids=frozenset(event_ids))
+
+
+def _cancelled(
+    transaction: Transaction, statement: Statement, ids: Sequence[int], **values: Any
+) -> list[int]:
+    """Return which of these deliveries the statement cancelled."""
+    over = values | {"state": State.CANCELLED}
+    ends = [End(each, State.CANCELLED) for each in ids]
+    return end(transaction, ends, lambda: _changed(transaction, statement, ids, **over))
 
 
 def _changed(

@@ -168,6 +168,7 @@ class Transaction(ABC):
     """
 
     part = 0  # of a table of counts: each daemon counts in rows of its own
+    bound: Any = None  # what features do here, see queue/hooks.py; None: as in a command
     is_far = False  # each answer costs a way to a server: then it is asked also what may be needed
     # Rows in one INSERT: a few prepared statements serve every number of rows.
     insert_sizes: ClassVar[Sequence[int]]

@@ -88,6 +88,7 @@ class Writer:
         self.failed_at = float("-inf")  # on the monotonic clock
         self._engine = engine
         self._tell_committed = committed
+        self.bound: Any = None  # what features do in its transactions: see queue/hooks.py
         self._gathered: list[_Waiting] = []
         self._handing_over = False
         self._committing = False
@@ -269,6 +270,7 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> None:
         def work(transaction: Transaction) -> None:
+            transaction.bound = self.bound
             _run_operations(batch, transaction)
             self._has_run.set()
 

@@ -21,7 +21,8 @@ from premblyd.features.asking.settling import Settling
 from premblyd.ground.databases import DatabaseAddress
 from premblyd.prembly import payload
 from premblyd.prembly.payload import Webhook
-from premblyd.queue.inbox import Added, Inbox, NewDelivery, first_ask_ms
+from premblyd.queue import hooks
+from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
 from premblyd.store.connections import backend
 from premblyd.store.writer import Writer
@@ -115,8 +116,8 @@ class At(AbstractAsyncContextManager["At"]):
 
     async def receive(self, *bodies: bytes, awaited: bool = True) -> list[Added]:
         """Store webhooks as the receiver does."""
-        ask_ms = first_ask_ms(self.settings) if awaited else None
-        futures = [self.inbox.add(self.webhook(body), [], first_ask_ms=ask_ms) for body in bodies]
+        self.writer.bound = hooks.bind(self.settings if awaited else None)
+        futures = [self.inbox.add(self.webhook(body), []) for body in bodies]
         return await asyncio.gather(*futures)
 
     async def due(self, *bodies: bytes) -> None:
@@ -414,8 +415,8 @@ async def test_a_question_in_vain_makes_no_event_doubtful(at: At) -> None:
     known = at.api.know("r-1", status=None)
     archive = shell("archive", "true", "*", types=["*"])
     async with at(actions=[archive]):
-        webhook, ask_ms = at.webhook(body(None, code="00")), MINUTE_MS
-        await at.inbox.add(webhook, [NewDelivery("archive", 3)], first_ask_ms=ask_ms)
+        at.writer.bound = hooks.bind(at.settings)
+        await at.inbox.add(at.webhook(body(None, code="00")), [NewDelivery("archive", 3)])
         at.advance(MINUTE_MS)
         await at.until_asked(1)
         known.status = "VERIFIED"

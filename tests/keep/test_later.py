@@ -34,7 +34,7 @@ DELIVERIES = "SELECT action, state, order_key, confirmed_key FROM delivery ORDER
 def arrive(store: Store, *deliveries: NewDelivery, **changes: Any) -> Added:
     """Store a webhook, of a session of its own."""
     changes.setdefault("session_id", None)
-    return store.wait(store.inbox.add(new_event(**changes), deliveries, first_ask_ms=1))
+    return store.wait(store.await_results(1).inbox.add(new_event(**changes), deliveries))
 
 
 def event(store: Store, event_id: int) -> dict[str, Any]:

@@ -47,10 +47,9 @@ NOTHING: dict[str, Any] = {"outcome": Outcome.UNKNOWN, "verification_status": No
 
 def arrive(store: Store, *events: dict[str, Any], first_ask_ms: int | None = ASK_MS) -> list[Added]:
     """Add events in one round of the loop. Each is another body."""
+    store.await_results(first_ask_ms)
     futures = [
-        store.inbox.add(
-            new_event(b"%d" % number, **{"token": None, **event}), [], first_ask_ms=first_ask_ms
-        )
+        store.inbox.add(new_event(b"%d" % number, **{"token": None, **event}), [])
         for number, event in zip(bodies, events, strict=False)
     ]
     added = store.wait_all(futures)
@@ -94,8 +93,8 @@ def test_a_verification_is_awaited_once(store: Store) -> None:
 
 def test_a_duplicate_begins_nothing(store: Store) -> None:
     for _ in range(2):
-        store.wait(store.inbox.add(new_event(**PENDING), [], first_ask_ms=None))
-    store.wait(store.inbox.add(new_event(**PENDING), [], first_ask_ms=ASK_MS))
+        store.await_results(None).add(**PENDING)
+    store.await_results(ASK_MS).add(**PENDING)
     assert store.rows(ROWS) == []
 
 

@@ -168,8 +168,8 @@ def test_a_claim_points_at_no_delivery_that_may_be_gone_in_a_moment(hosts: list[
 def test_nothing_is_settled_by_an_event_that_may_be_gone_in_a_moment(hosts: list[Store]) -> None:
     a, b, _ = hosts
     pending = new_event(b"1", outcome=Outcome.PENDING, token=None)
-    a.wait(a.inbox.add(pending, [], first_ask_ms=1))
-    a.wait(a.inbox.add(new_event(b"2", token=None), [], first_ask_ms=None))
+    a.wait(a.await_results(1).inbox.add(pending, []))
+    a.wait(a.await_results(None).inbox.add(new_event(b"2", token=None), []))
     with transaction_open(a, lambda transaction: transaction.look_up(EVENTS, [2])):
         due = b.wait(AwaitedQueue(b.writer).due(LATER_MS, 9, ()))
         assert (due.waiting, due.settled) == ([], [])
@@ -196,7 +196,7 @@ def at_once(hosts: list[Store], *works: Awaitable[Any]) -> list[Any]:
 
 async def add(host: Store, body: bytes, **changes: Any) -> Added:
     webhook = new_event(body, **changes)
-    return await host.inbox.add(webhook, [NewDelivery("crm", 3)], first_ask_ms=1)
+    return await host.await_results(1).inbox.add(webhook, [NewDelivery("crm", 3)])
 
 
 def test_what_arrives_in_the_moment_of_an_erasure_is_erased_too(hosts: list[Store]) -> None:

@@ -83,7 +83,7 @@ class Hosts:
 
     async def add(self, store: Store, webhook: Webhook) -> None:
         names = self.deliveries(webhook)
-        self.added.append(await store.inbox.add(webhook, names, first_ask_ms=1))
+        self.added.append(await store.inbox.add(webhook, names))
 
     def deliveries(self, webhook: Webhook) -> list[NewDelivery]:
         number = int(webhook.body)
@@ -136,7 +136,7 @@ class Hosts:
 @pytest.mark.postgresql
 @pytest.mark.parametrize("place", ["postgresql"], indirect=True)  # else nobody writes meanwhile
 def test_whatever_hosts_do_at_once_ends_as_on_one(store: Store) -> None:
-    stores = [store.beside(name) for name in "abcd"]
+    stores = [store.beside(name).await_results(1) for name in "abcd"]
     try:
         hosts = Hosts(stores, random.Random(ROUNDS))
         for _ in range(ROUNDS):

@@ -20,7 +20,7 @@ PENDING: dict[str, Any] = {"outcome": Outcome.PENDING, "response_code": "02"}
 
 def arrive(store: Store, number: int, reference: str, **changes: Any) -> None:
     event = new_event(b"%d" % number, reference=reference, token=None, **changes)
-    store.wait(store.inbox.add(event, [], first_ask_ms=60_000))
+    store.wait(store.await_results(60_000).inbox.add(event, []))
 
 
 @for_each("reference", [PLAIN, *OTHERS])

@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
+from premblyd.features.asking.hooks import await_results
 from premblyd.features.postgresql.engine import PostgresqlEngine
+from premblyd.features.statistics.hooks import HOOKS as COUNTING
 from premblyd.features.turns.settings import Then
 from premblyd.ground.databases import DatabaseAddress, Server, file_of
 from premblyd.ground.errors import StoreUnavailableError
 from premblyd.prembly.payload import Kind, Outcome, Verdict, Webhook
 from premblyd.queue.digests import Digests
+from premblyd.queue.hooks import Bound
 from premblyd.queue.inbox import Added, Inbox, NewDelivery
 from premblyd.queue.queue import Queue
 from premblyd.queue.rejections import NewRejection
@@ -154,6 +157,13 @@ class Store:
         """Store a webhook with a delivery for each of `actions`, which have `order` with `then`."""
         deliveries = [NewDelivery(action, attempts, then) for action in actions]
         return self.wait(self.inbox.add(new_event(**changes), deliveries))
+
+    def await_results(self, first_ask_ms: int | None) -> "Store":
+        """From now on let arrivals begin and end waitings, as with `pending`; None: let them not
+        any more."""
+        asking = [] if first_ask_ms is None else [await_results(first_ask_ms)]
+        self.writer.bound = Bound([*asking, *COUNTING])
+        return self
 
     def add_at_once(self, count: int) -> list[Added | BaseException]:
         """Store so many webhooks in one round of the loop, each with a delivery."""

@@ -26,7 +26,7 @@ from premblyd.queue.digests import Digests
 from premblyd.queue.inbox import Added, NewDelivery
 from premblyd.queue.names import known_as, learn_names, lock_names
 from premblyd.queue.spellings import Spelt, look_up
-from premblyd.store.engine import BulkInsert, Statement, Transaction, param
+from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.states import AttemptOutcome, Purpose, State
 from premblyd.store.tables import Attempt, Delivery, Event
 from premblyd.store.writer import Step, Writer
@@ -80,7 +80,7 @@ def add_answer(
 
     What says it twice and differently is for a person to look at: an answer that is silent on what
     does not fit is no event beside it, and is kept as a question about it."""
-    webhook, now_ms = answer.webhook, answer.webhook.received_at_ms
+    webhook = answer.webhook
     transaction.lock(lock_names(answer.names))  # before others: who has these waits for more
     named = {answer.asked, webhook.verdict.reference or answer.asked, *answer.names}
     was_erased = which_erased(transaction, named)
@@ -107,21 +107,8 @@ def add_answer(
         erasure_id = min(was_erased.values(), default=None)
         had: dict[str, int] = dict(look_up(transaction, _HAD, references)) if deliveries else {}
         to_run = [each for each in deliveries if each.action not in had]
-        added = inbox.add_event(transaction, webhook, to_run, erasure_id)
-        rows = [
-            (
-                added.event_id,
-                each.action,
-                State.SKIPPED,
-                each.attempts,
-                now_ms,
-                now_ms,
-                had[each.action],
-            )
-            for each in deliveries
-            if each.action in had and not added.is_erased
-        ]
-        transaction.write_many(_INSERT_SKIPPED, rows)
+        skipped = {each: had[each.action] for each in deliveries if each.action in had}
+        added = inbox.add_event(transaction, webhook, to_run, erasure_id, skipped)
     if inquiry is not None:
         added = replace(added, has_answer=added.is_new or _holds(transaction, added, inquiry))
         stored_id = added.event_id if added.has_answer else None
@@ -173,11 +160,6 @@ _HAD = Spelt.of(
         | (Delivery.state.in_([State.PENDING, State.RUNNING]) & IS_BELIEVED),
     ),
     Event,
-)
-_INSERT_SKIPPED = BulkInsert(
-    Delivery,
-    *("event_id", "action", "state", "attempts_left", "created_at_ms", "finished_at_ms"),
-    "ran_instead_id",
 )
 _MADE_OF = Statement(
     Event.select(Event.id).where(

@@ -20,6 +20,7 @@ from premblyd.features.asking import questions
 from premblyd.features.asking.questions import NewInquiry
 from premblyd.features.asking.stored import IS_AWAITED, STANDING, settled_in_record
 from premblyd.features.asking.tables import Awaited, Inquiry
+from premblyd.prembly import events
 from premblyd.prembly.payload import Webhook, plain_id, session_reference
 from premblyd.prembly.standings import Rank, Standing
 from premblyd.queue.spellings import Spelt, look_up, reference_key
@@ -32,7 +33,7 @@ MAX_MISSED = 500  # events that one transaction begins to await
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Meaning:
     """What a new event means for what is awaited: it settles what waits for its reference, or
     Prembly is to be asked about it at `due_at_ms`. `reference`: or a digest of its session."""
 
@@ -43,13 +44,13 @@ class Arrival:
     due_at_ms: int | None  # None: it settles
 
     @classmethod
-    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Arrival | None":
+    def of(cls, webhook: Webhook, first_ask_ms: int) -> "Meaning | None":
         """Return what `webhook` means; None: nothing. Prembly is first asked `first_ask_ms`
-        after it came."""
+        after it came. (Who stores an answer ends by itself what waited for it.)"""
         verdict = webhook.verdict
         session_id, standing = verdict.session_id, verdict.standing
         name = verdict.reference or (session_reference(session_id) if session_id else None)
-        if not name or standing is Standing.ELSEWHERE:
+        if not name or standing is Standing.ELSEWHERE or webhook.verified_by == events.STORED_BY:
             return None
         settles = standing is Standing.RESULT
         return cls(
@@ -143,19 +144,14 @@ def lock_name(reference: str) -> str:
     return f"awaited {plain_id(reference)}"
 
 
-def note(transaction: Transaction, arrivals: Mapping[int, Arrival]) -> None:
+def note(transaction: Transaction, new: Mapping[int, Meaning]) -> None:
     """Begin and end waitings as these new events, by their numbers, demand: in the transaction
     that stores them, and in whichever order they came."""
-    settled_by = {
-        arrival.reference: event_id
-        for event_id, arrival in arrivals.items()
-        if arrival.due_at_ms is None
-    }
-    settle(transaction, settled_by, max(arrival.received_at_ms for arrival in arrivals.values()))
-    _begin(
-        transaction,
-        {id_: arrival for id_, arrival in arrivals.items() if arrival.due_at_ms is not None},
-    )
+    if not new:
+        return
+    settled_by = {each.reference: id_ for id_, each in new.items() if each.due_at_ms is None}
+    settle(transaction, settled_by, max(each.received_at_ms for each in new.values()))
+    _begin(transaction, {id_: each for id_, each in new.items() if each.due_at_ms is not None})
 
 
 def settle(
@@ -257,7 +253,7 @@ class AwaitedQueue:
             after_ms, after_id = after or (since_ms, 0)
             rows = transaction.rows(MISSED, since_ms=after_ms, after_ms=after_ms, after_id=after_id)
             missed = {
-                event_id: Arrival(
+                event_id: Meaning(
                     endpoint=endpoint,
                     reference=reference,
                     standing=Standing(standing),
@@ -274,7 +270,7 @@ class AwaitedQueue:
         return self._writer.call(operation, alone=True)
 
 
-def _begin(transaction: Transaction, unsettled: Mapping[int, Arrival]) -> int:
+def _begin(transaction: Transaction, unsettled: Mapping[int, Meaning]) -> int:
     """Await these events, by their numbers, but for those whose reference is awaited already or is
     settled in the record. Return how many are."""
     first: dict[tuple[Rank, str], int] = {}

@@ -17,6 +17,8 @@ from premblyd.features.keeping.tables import Hold, RemovedParts
 from premblyd.features.pause.tables import Pause
 from premblyd.prembly.payload import is_uuid, plain_id, same_id
 from premblyd.queue.digests import Digests
+from premblyd.queue.end import end
+from premblyd.queue.hooks import End
 from premblyd.store.columns import Kept, emptied
 from premblyd.store.engine import Lookup, Statement, Transaction, param, params
 from premblyd.store.states import AwaitedState, State
@@ -51,7 +53,12 @@ def waiting(transaction: Transaction, event_ids: Collection[int]) -> list[int]:
 def stop(transaction: Transaction, event_ids: Collection[int], now_ms: int) -> int:
     """Cancel everything of these events that waits; return how many deliveries that were."""
     ids = sorted(event_ids)
-    cancelled = transaction.change_each(_CANCEL, ids, finished_at_ms=now_ms)
+    to_end = waiting(transaction, ids)
+    cancelled = end(
+        transaction,
+        [End(each, State.CANCELLED) for each in to_end],
+        lambda: transaction.change_each(_CANCEL, to_end, finished_at_ms=now_ms),
+    )
     transaction.change_each(_END_AWAITED, ids, finished_at_ms=now_ms)
     return cancelled
 
@@ -192,7 +199,7 @@ _OVER = {
     "finished_at_ms": param("finished_at_ms"),
 }
 # Whoever waits for one of these in a line is released by the trigger `order_released`.
-_CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.event)
+_CANCEL = Lookup(Delivery.update(_OVER).where(_IS_WAITING), Delivery.id)
 _END_AWAITED = Lookup(
     Awaited.update(
         state=AwaitedState.ERASED,

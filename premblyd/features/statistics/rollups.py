@@ -19,6 +19,7 @@ from premblyd.features.statistics.rolled import rolled_code, rolled_type
 from premblyd.features.statistics.tables import EventHour
 from premblyd.ground.times import HOUR_MS
 from premblyd.prembly.payload import Webhook
+from premblyd.queue.hooks import Arrival
 from premblyd.store.engine import Statement, Transaction, param
 from premblyd.store.tables import Delivery, Event
 
@@ -58,18 +59,17 @@ def lower_bound_ms(upper: int) -> int:
     return upper * 3 // 4 if is_power else upper * 2 // 3
 
 
-def count_events(
-    transaction: Transaction,
-    *,
-    new: Iterable[EventGroup],
-    duplicates: Iterable[EventGroup],
-    unmatched: Iterable[EventGroup],
-) -> None:
-    """Count the stored events of a transaction: a statement for each group, and there are few."""
+def count(transaction: Transaction, arrivals: Iterable[Arrival]) -> None:
+    """Count what arrived in a transaction: a statement for each group, and there are few."""
     counts: dict[EventGroup, list[int]] = {}
-    for column, groups in enumerate((new, duplicates, unmatched)):
-        for group in groups:
-            counts.setdefault(group, [0, 0, 0])[column] += 1
+    for event_id, webhook, is_new, _, has_deliveries in arrivals:
+        if webhook is None:
+            _count_matched(transaction, event_id)
+            continue
+        columns = counts.setdefault(event_group(webhook), [0, 0, 0])
+        columns[0] += is_new
+        columns[1] += not is_new
+        columns[2] += is_new and not has_deliveries
     # In one order: hosts whose counts are in the same part must not wait for each other.
     for group, (events, again, alone) in sorted(counts.items()):
         its = group._asdict() | {"part": transaction.part}
@@ -84,9 +84,9 @@ def count_none(transaction: Transaction) -> None:
     transaction.write(_TAKE_BACK, **none)
 
 
-def count_matched(transaction: Transaction, event_id: int) -> None:
-    """Take back that an event matched no action: it gets its first delivery now."""
-    if transaction.row(_ANY_DELIVERY, event_id=event_id) is not None:
+def _count_matched(transaction: Transaction, event_id: int | None) -> None:
+    """Take back that an event matched no action, if what it has got is its first delivery."""
+    if len(transaction.rows(_TWO_DELIVERIES, event_id=event_id)) > 1:
         return
     row = transaction.row(_EVENT, event_id=event_id)
     if row is not None:
@@ -107,8 +107,8 @@ _COUNT_EVENTS = Statement(
 _TAKE_BACK = Statement(
     EventHour.delete().where(*(field == param(field.column_name) for field in _KEY))
 )
-_ANY_DELIVERY = Statement(
-    Delivery.select(Delivery.id).where(Delivery.event == param("event_id")).limit(1)
+_TWO_DELIVERIES = Statement(
+    Delivery.select(Delivery.id).where(Delivery.event == param("event_id")).limit(2)
 )
 _EVENT = Statement(
     Event.select(Event.received_at_ms, Event.type, Event.response_code, Event.outcome).where(

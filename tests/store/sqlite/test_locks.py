@@ -68,12 +68,14 @@ def test_what_begins_or_ends_a_waiting_has_the_locks_of_its_references(
         taken.clear()
         return names
 
-    def arrive(reference: str, **more: Any) -> None:
+    def arrive(reference: str) -> None:
         event = new_event(reference.encode(), reference=reference, outcome=Outcome.PENDING)
-        store.wait(store.inbox.add(event, [], **more))
+        store.wait(store.inbox.add(event, []))
 
-    arrive("new", first_ask_ms=1)
+    store.await_results(1)
+    arrive("new")
     assert locked() == {lock_name("new")}
+    store.await_results(None)
     arrive("missed")
     assert locked() == set(), "nothing is awaited"
     store.wait(AwaitedQueue(store.writer).begin_missed(None, 0, 0, lambda at_ms: at_ms))

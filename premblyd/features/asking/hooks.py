@@ -1,0 +1,73 @@
+"""What asking does on the way of a webhook."""
+
+from collections.abc import Iterable, Sequence
+
+from peewee import fn
+
+from premblyd.config.models import Config
+from premblyd.features.asking import awaited
+from premblyd.features.asking.awaited import Meaning
+from premblyd.features.asking.questions import DOUBTS
+from premblyd.features.asking.settings import PENDING, PREMBLY
+from premblyd.features.asking.tables import Inquiry
+from premblyd.prembly.payload import Webhook
+from premblyd.queue.finishing import is_claimed_by
+from premblyd.queue.hooks import Arrival, End, Hooks
+from premblyd.store.engine import Statement, Transaction, param
+from premblyd.store.states import InquiryResult, State
+from premblyd.store.tables import Delivery
+
+
+def _ending(transaction: Transaction, ends: Sequence[End]) -> None:
+    """Let a delivery that ends dead hold nobody behind it by `order` if Prembly does not confirm
+    it: it may be forged."""
+    for _, state, job in ends:
+        if state is State.DEAD and job is not None and job.order_key is not None:
+            transaction.write(_LET_GO, id=job.delivery_id, claim_token=job.claim_token)
+
+
+def await_results(first_ask_ms: int) -> Hooks:
+    """Return the hooks that await what a new event does not settle, of which Prembly is first asked
+    so long after it, and end what waited for what it does."""
+
+    def locks(webhook: Webhook) -> Iterable[str]:
+        meaning = Meaning.of(webhook, first_ask_ms)
+        return () if meaning is None else (awaited.lock_name(meaning.reference),)
+
+    def arrived(transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
+        new: dict[int, Meaning] = {}
+        for event_id, webhook, is_new, is_erased, _ in arrivals:
+            if is_new and not is_erased and webhook is not None and event_id is not None:
+                meaning = Meaning.of(webhook, first_ask_ms)
+                if meaning is not None:
+                    new[event_id] = meaning
+        awaited.note(transaction, new)
+
+    return Hooks(locks=locks, arrived=arrived)
+
+
+def _confirms(settings: Config | None) -> Hooks | None:
+    return None if settings is not None and PREMBLY.of(settings) is None else Hooks(ending=_ending)
+
+
+def _awaits(settings: Config | None) -> Hooks | None:
+    pending = None if settings is None else PENDING.of(settings)
+    return None if pending is None else await_results(pending.ask_ms[0])
+
+
+_IS_DOUBTED = fn.EXISTS(
+    Inquiry.select(Inquiry.id).where(
+        Inquiry.event == Delivery.event,
+        Inquiry.result.in_(DOUBTS),
+        (Inquiry.delivery == Delivery.id) | (Inquiry.result == InquiryResult.CONTRADICTED),
+    )
+)
+_LET_GO = Statement(
+    Delivery.update(blocks_order=False).where(
+        is_claimed_by(param("id"), param("claim_token")),
+        Delivery.confirmed_at_ms.is_null(),
+        _IS_DOUBTED,
+    )
+)
+HOOKS = (_confirms, _awaits)
+SHIFTS = (awaited.SHIFT,)

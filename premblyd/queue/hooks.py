@@ -1,0 +1,84 @@
+"""What features do on the way of a webhook, and when the core has them do it.
+
+In a feature's `hooks.py` the tuple HOOKS has its Hooks, or functions that return them for a
+configuration; None: that asks for nothing of it. They run in the transaction of what the core does
+there, in the order of premblyd/features/__init__.py, and perhaps twice: they change nothing but the
+database.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from premblyd.config.models import Config
+from premblyd.feature import added
+from premblyd.prembly.payload import Webhook
+from premblyd.queue.jobs import Job
+from premblyd.store.engine import Transaction
+from premblyd.store.states import State
+from premblyd.store.writer import Writer
+
+
+class Arrival(NamedTuple):
+    """An event that came, new or again; `has_deliveries`: or is to have, as what came again says.
+    `webhook`: or the stored answer; None: it was there before, and has got another delivery.
+    `event_id`: None: it is not known yet, as nobody has locked anything for it."""
+
+    event_id: int | None
+    webhook: Webhook | None
+    is_new: bool
+    is_erased: bool = False
+    has_deliveries: bool = True
+
+
+class End(NamedTuple):
+    """How a delivery may end: it does not if its claim is gone, say. `job`: whose hook has ended;
+    its state is PENDING when that runs again, unless its event was erased."""
+
+    id: int
+    state: State
+    job: Job | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a feature does at which place; None: nothing."""
+
+    # What is to be locked before a webhook is stored, on the loop. Then `arrived` knows its id.
+    locks: Callable[[Webhook], Iterable[str]] | None = None
+    # Behind events and deliveries that were stored: see inbox.py.
+    arrived: Callable[[Transaction, Sequence[Arrival]], None] | None = None
+    # As `arrived`, but so that nothing is left of it: shows that webhooks can be stored.
+    prove: Callable[[Transaction], None] | None = None
+    # Before deliveries end: see end.py.
+    ending: Callable[[Transaction, Sequence[End]], None] | None = None
+
+
+class Bound:
+    """The hooks of the features that are used: at each place those that do something there."""
+
+    def __init__(self, used: Iterable[Hooks]) -> None:
+        used = tuple(used)
+        self.locks = tuple(each.locks for each in used if each.locks)
+        self.arrived = tuple(each.arrived for each in used if each.arrived)
+        self.prove = tuple(each.prove for each in used if each.prove)
+        self.ending = tuple(each.ending for each in used if each.ending)
+
+
+def bind(settings: Config | None) -> Bound:
+    """Return the hooks that a configuration asks for. None: it is not known, as in a command: of
+    all features those that need none."""
+    made = (each if isinstance(each, Hooks) else each(settings) for each in added("hooks", "HOOKS"))
+    return Bound(each for each in made if each is not None)
+
+
+def of(place: Transaction | Writer) -> Bound:
+    """Return the hooks that are bound for a transaction, or all of a writer's."""
+    found: Bound = place.bound or _of_commands()
+    return found
+
+
+@functools.cache
+def _of_commands() -> Bound:
+    return bind(None)
