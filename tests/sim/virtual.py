@@ -204,7 +204,7 @@ class TurnLoop(Loop):
         if self._ready or not timers:
             return 0 if self._ready else None
         left_s = timers[0].when() - self.time()
-        return max(1, math.ceil(left_s * SECOND)) if left_s > 0 else 0
+        return max(1, math.ceil(left_s * SECOND)) if left_s >= 0 else 0
 
     def turn(self) -> None:
         """Run what is to run now."""
